@@ -1,0 +1,73 @@
+"""Every error that pmitogen raises on purpose.
+
+::
+
+    Error
+    ├── UsageError            the user's words: an option, a flag, a file     (nothing was attempted)
+    ├── ConnectError          no usable connection; .stage says how far it came
+    │   └── AuthenticationError   the server refused every credential; a retry would only lock the account
+    ├── ConnectionLost        a connection that worked has gone
+    ├── BecomeError           sudo, su or doas did not let us in; .kind says why
+    ├── RemoteError           something on the target failed: a file operation, an interpreter
+    └── HubError              the hub process is gone or speaks another version
+
+A message is one line, ``where: what: the word, and what to do``; it never holds a secret. Foreign exceptions (Paramiko's, the
+operating system's) stop at the room that called for them.
+"""
+
+from __future__ import annotations
+
+
+class Error(Exception):
+    """Base of all; catch this to catch everything that pmitogen means to raise."""
+
+    @property
+    def message(self) -> str:
+        """The one line for the user."""
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class UsageError(Error):
+    """Words that cannot be honoured. Nothing was attempted."""
+
+
+class ConnectError(Error):
+    """No usable connection.
+
+    *stage* is one of ``resolve``, ``tcp``, ``proxy``, ``kex``, ``hostkey``, ``auth``, ``exec``, ``python``.
+    """
+
+    def __init__(self, message: str, stage: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class AuthenticationError(ConnectError):
+    """The server refused all credentials we had."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "auth")
+
+
+class ConnectionLost(Error):
+    """A connection that worked has gone: the peer closed it, or fell silent."""
+
+
+class BecomeError(Error):
+    """Privilege escalation failed.
+
+    *kind* is one of ``password-missing``, ``password-wrong``, ``not-permitted``, ``unknown-user``, ``not-installed``, ``tty``,
+    ``shell``, ``account``, ``python``, ``timeout``, ``other``.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class RemoteError(Error):
+    """Something on the target failed."""
+
+
+class HubError(Error):
+    """The hub process is gone, or cannot be reached."""

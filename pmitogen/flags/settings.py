@@ -1,0 +1,119 @@
+"""What ``ssh`` would do for one destination: every ssh_config keyword, resolved and typed.
+
+The seam between ``flags`` (which reads text) and ``transport`` (which acts). One field per keyword that has an effect
+here, named as the lower-case keyword of ssh_config(5), so that a reader of either manual knows the other. Conventions:
+yes/no words are ``bool``, times are seconds, sizes are bytes, lists are tuples, and ``None`` means "unset, and unset has a
+meaning of its own". Tokens, ``~`` and ``${VAR}`` are already expanded wherever ssh expands them before connecting; those that
+need the connection (``%H``, ``%I``, ``%K``, ``%t``, ``%f`` of KnownHostsCommand) are left as written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+
+
+class Verdict(enum.Enum):
+    """What becomes of an option that was given."""
+
+    HONOURED = "honoured"
+    HARMLESS = "harmless"
+    EMULATED = "emulated"
+    REFUSED = "refused"
+    CONFLICT = "conflict"
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One line of a report: an option, where it stands, and what becomes of it."""
+
+    option: str
+    origin: str  # "ssh_args", "command-line", "/etc/ssh/ssh_config line 12" ...
+    verdict: Verdict
+    why: str
+    fatal: bool = False  # a refused word from a user's own file may be a warning; one given explicitly is an error
+
+
+@dataclasses.dataclass(frozen=True)
+class JumpHop:
+    """One hop of ProxyJump, as written: the rest comes from the hop's own configuration."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The resolved options of one destination. Defaults are OpenSSH's, but where docs/ssh-options.md says otherwise."""
+
+    originalhost: str  # as the user typed it (%n)
+    hostname: str  # what to connect to (%h)
+    user: str
+    port: int = 22
+
+    # Dialling
+    addressfamily: str = "any"  # any, inet, inet6
+    bindaddress: str | None = None
+    bindinterface: str | None = None
+    connecttimeout: int | None = None  # seconds; None: the caller's own limit
+    connectionattempts: int = 1
+    tcpkeepalive: bool = True
+    ipqos: tuple[int, ...] = ()  # (interactive, bulk) or one for both; empty: leave the system's
+    proxyjump: tuple[JumpHop, ...] = ()  # in travelling order, nearest to us first
+    proxycommand: str | None = None  # tokens expanded; run by a shell
+    versionaddendum: str | None = None
+
+    # Algorithms: empty means our own default order
+    ciphers: tuple[str, ...] = ()
+    macs: tuple[str, ...] = ()
+    kexalgorithms: tuple[str, ...] = ()
+    hostkeyalgorithms: tuple[str, ...] = ()
+    pubkeyacceptedalgorithms: tuple[str, ...] = ()
+    casignaturealgorithms: tuple[str, ...] = ()
+    compression: bool = False
+    rekeylimit: tuple[int, int] = (0, 0)  # bytes, seconds; 0: our default
+    requiredrsasize: int = 1024  # bits
+    warnweakcrypto: bool = False
+
+    # Host key
+    hostkeyalias: str | None = None
+    stricthostkeychecking: str = "ask"  # yes, accept-new, no (same as off), ask
+    userknownhostsfile: tuple[str, ...] = ()
+    globalknownhostsfile: tuple[str, ...] = ()
+    knownhostscommand: str | None = None
+    revokedhostkeys: str | None = None
+    hashknownhosts: bool = False
+    checkhostip: bool = False
+    nohostauthenticationforlocalhost: bool = False
+    fingerprinthash: str = "sha256"
+
+    # Authentication
+    preferredauthentications: tuple[str, ...] = ("publickey", "keyboard-interactive", "password")
+    pubkeyauthentication: bool = True
+    passwordauthentication: bool = True
+    kbdinteractiveauthentication: bool = True
+    kbdinteractivedevices: tuple[str, ...] = ()
+    identityfile: tuple[str, ...] = ()
+    identityfile_explicit: bool = False  # False: these are ssh's built-in default names, silently skipped when absent
+    certificatefile: tuple[str, ...] = ()
+    identitiesonly: bool = False
+    identityagent: str | None = None  # socket path; None: no agent
+    numberofpasswordprompts: int = 3
+    batchmode: bool = False
+
+    # The session
+    forwardagent: bool = False
+    forwardagent_socket: str | None = None  # a path given as the value of ForwardAgent; None: the same agent as identityagent
+    sendenv: tuple[str, ...] = ()  # patterns; a leading "-" removes
+    setenv: tuple[tuple[str, str], ...] = ()
+    serveraliveinterval: int | None = None  # seconds; None: our default
+    serveralivecountmax: int = 3
+    channeltimeout: int = 0  # seconds of silence on the session channel; 0: none
+    controlmaster: bool = True
+    controlpersist: int = 0  # seconds a connection outlives its last use; 0: only while the run lasts; -1: until stopped
+    refuseconnection: str | None = None
+    loglevel: str = "INFO"
+    logfile: str | None = None  # -E
+
+    report: tuple[Finding, ...] = ()
