@@ -1,0 +1,32 @@
+# Everything starts on a fresh machine: each target makes what it needs, and a second run is quick.
+PYTHON ?= python3
+PREPARE = $(PYTHON) tools/prepare.py
+PYTEST = .venv/bin/python -m pytest
+# Further words for pytest: make test ARGS="-k name"
+ARGS ?=
+
+.PHONY: demo test test-all bench lint clean
+
+demo:
+	@$(PREPARE) main
+	.venv/bin/pmitogen demo
+
+test:
+	@$(PREPARE) system main:test 2.19
+	$(PYTEST) $(ARGS)
+
+test-all:
+	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20
+	$(PYTEST) --all $(ARGS)
+
+bench:
+	@$(PREPARE) system main:test 2.19
+	.venv/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+lint:
+	@$(PREPARE) main:test
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

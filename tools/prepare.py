@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Makes the environments that demo, tests and bench run in: ``prepare.py STEP...``
+
+Steps:
+
+``system``
+    What the tests start besides Python (sshd, sudo, doas, shells ...), by apt, if it is missing and we are root. Where it
+    cannot be had this says so and goes on: the tests that need it are skipped and counted.
+``main`` or ``main:test``
+    ``.venv``: this project with the newest ansible-core that a Python found here supports; ``:test`` adds the test tools.
+``2.16`` ... ``2.21``
+    ``.venv-2.16`` ...: this project with that ansible-core. Where no fitting Python is found this says so and goes on.
+
+Each environment holds a stamp of what it was made from, so a second run only compares stamps.
+Runs on any Python 3.8 or newer, with nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+HERE = Path(__file__).resolve().parent.parent
+
+# ansible-core -> the Pythons it runs on here, best first (its own bounds, within ours: 3.10 to 3.13).
+PYTHONS_OF_CORE = {
+    "2.21": ("3.12", "3.13"),
+    "2.20": ("3.12", "3.13"),
+    "2.19": ("3.11", "3.12", "3.13"),
+    "2.18": ("3.11", "3.12", "3.13"),
+    "2.17": ("3.10", "3.11", "3.12"),
+    "2.16": ("3.10", "3.11", "3.12"),
+}
+MAIN_CORES = ("2.21", "2.19", "2.17")  # .venv takes the first that a Python found here runs
+
+# A program that tells whether it is there -> Debian's package with it.
+PROGRAMS = {
+    "sshd": "openssh-server",
+    "ssh": "openssh-client",
+    "sudo": "sudo",
+    "doas": "opendoas",
+    "rsync": "rsync",
+    "setfacl": "acl",
+    "setfattr": "attr",
+    "fish": "fish",
+    "tcsh": "tcsh",
+    "strace": "strace",
+    "ps": "procps",
+    "inotifywait": "inotify-tools",
+    "ip": "iproute2",
+}
+
+
+def say(text: str) -> None:
+    print("prepare: " + text, flush=True)
+
+
+def run(*command: str, quiet: bool = False) -> bool:
+    """Runs a command without standard input; True if it succeeded. *quiet* hides what it prints."""
+    out = subprocess.DEVNULL if quiet else None
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=HERE).returncode == 0
+
+
+# -- programs ---------------------------------------------------------------------------------------------------------------
+
+
+def missing_packages() -> list[str]:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
+    return [package for program, package in PROGRAMS.items() if not shutil.which(program, path=path)]
+
+
+def install_system() -> None:
+    """Installs the missing programs, if that is possible without asking anyone."""
+    missing = missing_packages()
+    if not missing:
+        return
+    words = " ".join(missing)
+    if not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("apt-get"):
+        say("NOT INSTALLED: " + words + ": this needs root and apt; the tests that need them will be skipped")
+        return
+    say("installing " + words)
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    keep_config = ("-o", "Dpkg::Options::=--force-confold")
+    install = ("apt-get", "install", "-qq", "-y", "--no-install-recommends") + keep_config
+    run("apt-get", "update", "-qq", quiet=True)
+    if not run(*install, *missing, quiet=True):
+        for package in missing:  # one unknown name fails them all
+            run(*install, package, quiet=True)
+    still = missing_packages()
+    if still:
+        say("NOT INSTALLED: " + " ".join(still) + ": the tests that need them will be skipped")
+
+
+# -- Pythons ----------------------------------------------------------------------------------------------------------------
+
+
+def candidates(version: str) -> Iterator[str]:
+    """Where an interpreter of *version* ("3.12") may be."""
+    if sys.version_info[:2] == tuple(int(part) for part in version.split(".")):
+        yield sys.executable
+    for folder in os.environ.get("PATH", "").split(":"):
+        yield os.path.join(folder, "python" + version)
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    for root in (pyenv / "versions", Path("/opt/python"), Path.home() / ".local/share/uv/python"):
+        for found in sorted(root.glob("*" + version + "*/bin/python" + version), reverse=True):
+            yield str(found)
+    yield "/usr/bin/python3"
+
+
+def find_python(version: str) -> Optional[str]:
+    """An interpreter of *version* that can make virtual environments, or None."""
+    check = "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
+    for path in candidates(version):
+        if os.access(path, os.X_OK) and run(path, "-c", check, version, quiet=True):
+            return path
+    return None
+
+
+def choose(cores: Sequence[str]) -> Optional[tuple[str, str]]:
+    """The first of *cores* that a Python found here runs, with that Python."""
+    for core in cores:
+        for version in PYTHONS_OF_CORE[core]:
+            python = find_python(version)
+            if python:
+                return core, python
+    return None
+
+
+# -- environments -----------------------------------------------------------------------------------------------------------
+
+
+def stamp_of(core: str, extra: str) -> str:
+    inputs = (HERE / "setup.py").read_bytes() + (core + extra).encode()
+    return hashlib.sha256(inputs).hexdigest()
+
+
+def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str]) -> bool:
+    stamp = folder / ".stamp"
+    if not stamp.exists() or not (folder / "bin/python").exists():
+        return False
+    return stamp.read_text() in {stamp_of(core, extra) for core in cores for extra in extras}
+
+
+def make_environment(folder: Path, cores: Sequence[str], extra: str) -> bool:
+    """Makes *folder* a virtual environment with this project and one of *cores*; True unless that is impossible."""
+    # An environment with the test tools does for a caller that does not ask for them.
+    if is_ready(folder, cores, [extra] if extra else ["", "test"]):
+        return True
+    chosen = choose(cores)
+    if chosen is None:
+        wanted = sorted({version for core in cores for version in PYTHONS_OF_CORE[core]})
+        say("NO PYTHON for ansible-core %s: wanted one of %s, with its venv module" % (" or ".join(cores), ", ".join(wanted)))
+        return False
+    core, python = chosen
+    if core != cores[0]:
+        say("no Python for ansible-core %s here; taking %s" % (cores[0], core))
+    major, minor = core.split(".")
+    ansible = "ansible-core>=%s,<%s.%d" % (core, major, int(minor) + 1)
+    say("making %s: ansible-core %s on %s" % (folder.name, core, python))
+    ours = str(HERE) + ("[%s]" % extra if extra else "")
+    pip = str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
+    if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, ansible)):
+        say("FAILED: %s could not be made; see above" % folder.name)
+        return False
+    (folder / ".stamp").write_text(stamp_of(core, extra))
+    return True
+
+
+def main(steps: Sequence[str]) -> int:
+    for step in steps:
+        name, _, extra = step.partition(":")
+        if name == "system":
+            install_system()
+        elif name == "main":
+            if not make_environment(HERE / ".venv", MAIN_CORES, extra):
+                return 1
+        elif name in PYTHONS_OF_CORE:
+            make_environment(HERE / (".venv-" + name), (name,), extra)
+        else:
+            say("unknown step %r; write one of: system main main:test %s" % (step, " ".join(PYTHONS_OF_CORE)))
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
