@@ -19,7 +19,14 @@ setup(
     python_requires=">=3.10",
     install_requires=["paramiko>=4,<6", "mitogen>=0.3.50,<0.4"],
     extras_require={
-        "test": ["pytest>=8,<10", "pytest-timeout>=2.3,<3", "hypothesis>=6.100,<7", "mypy>=1.15,<3", "ruff>=0.9,<1", "types-paramiko>=4"],
+        "test": [
+            "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",
+            "hypothesis>=6.100,<7",
+            "mypy>=1.15,<3",
+            "ruff>=0.9,<1",
+            "types-paramiko>=4",
+        ],
     },
     entry_points={"console_scripts": ["pmitogen = pmitogen.cli:main"]},
     classifiers=[

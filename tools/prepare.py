@@ -22,8 +22,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
 
 HERE = Path(__file__).resolve().parent.parent
 
@@ -112,7 +112,7 @@ def candidates(version: str) -> Iterator[str]:
     yield "/usr/bin/python3"
 
 
-def find_python(version: str) -> Optional[str]:
+def find_python(version: str) -> str | None:
     """An interpreter of *version* that can make virtual environments, or None."""
     check = "import sys, venv, ensurepip; sys.exit('%d.%d' % sys.version_info[:2] != sys.argv[1])"
     for path in candidates(version):
@@ -121,7 +121,7 @@ def find_python(version: str) -> Optional[str]:
     return None
 
 
-def choose(cores: Sequence[str]) -> Optional[tuple[str, str]]:
+def choose(cores: Sequence[str]) -> tuple[str, str] | None:
     """The first of *cores* that a Python found here runs, with that Python."""
     for core in cores:
         for version in PYTHONS_OF_CORE[core]:
