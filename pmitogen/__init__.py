@@ -1,0 +1,57 @@
+"""Ansible, and your own tools, over SSH without an ``ssh`` program.
+
+As a library: ``pmitogen.connect("user@host")``. In Ansible: ``ansible_connection: pmitogen``.
+Every name below is loaded when it is first used, so that ``import pmitogen`` itself costs nothing: Ansible pays for that
+import in every process it forks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pmitogen.api import Host, Hub, connect
+    from pmitogen.errors import (
+        AuthenticationError,
+        BecomeError,
+        ConnectError,
+        ConnectionLost,
+        Error,
+        HubError,
+        RemoteError,
+        UsageError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AuthenticationError",
+    "BecomeError",
+    "ConnectError",
+    "ConnectionLost",
+    "Error",
+    "Host",
+    "Hub",
+    "HubError",
+    "RemoteError",
+    "UsageError",
+    "__version__",
+    "connect",
+]
+
+_HOMES = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
+_HOMES.update({name: "pmitogen.api" for name in ("Host", "Hub", "connect")})
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from the module it lives in, once."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'pmitogen' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
