@@ -1,0 +1,66 @@
+"""What a login may prove itself with, in types that hide themselves.
+
+A password travels from the user's variables to the wire and nowhere else: not into a log, an exception, a repr or a core
+traceback's locals. So it is a :class:`Secret` from the first line on, and only the code that puts it on the wire calls
+:meth:`Secret.reveal`. This file imports nothing heavy: the hub builds these before Paramiko is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hmac
+from collections.abc import Callable
+
+
+class Secret:
+    """A text that shows itself only to :meth:`reveal`; equal to another with the same text, hashable, never printed."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text. Call it at the last moment and keep the result in no attribute."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    __str__ = __repr__
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._text.encode("utf-8", "surrogatepass"), other._text.encode("utf-8", "surrogatepass"))
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a Secret is not pickled")
+
+
+Ask = Callable[[str, bool], "str | None"]
+"""Asks a person: (the prompt, whether the answer may be echoed) -> the answer, or None to give up."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Credentials:
+    """Everything that may log us in, besides what the settings name (identity files, the agent).
+
+    *private_keys* are whole key files as text (any format of ``ssh-keygen``). *passphrase* opens these and the identity files.
+    *otp* is the one-time second factor: it answers a prompt that asks for a code, once. *answers* are (prompt pattern, answer):
+    a regular expression, searched without case in the server's prompt; the first that matches wins over password and otp.
+    *ask* is called on the thread that called :func:`~pmitogen.transport.auth.authenticate`, never on Paramiko's.
+    """
+
+    password: Secret | None = None
+    private_keys: tuple[Secret, ...] = ()
+    passphrase: Secret | None = None
+    otp: Secret | None = None
+    answers: tuple[tuple[str, Secret], ...] = ()
+    ask: Ask | None = dataclasses.field(default=None, repr=False, compare=False)

@@ -1,0 +1,238 @@
+"""Whether the key a server showed is the one we expect: known_hosts, host certificates, and StrictHostKeyChecking.
+
+Missing upstream (Paramiko 5.1): ``SSHClient`` asks for the first known key type only, looks at the first of its stores that
+knows the host, and its policies rewrite the user's file. Nothing of it is used here; upstream is mended when ``SSHClient``
+verifies a host certificate and appends to known_hosts.
+
+The decisions are those of OpenSSH's sshconnect.c, check_host_key(), in its order: revoked files first; a certificate by its
+authority, and if that does not do, the plain key within it; ``[host]:port`` first, then, for reading only, the plain host. Any
+known key that is not the one shown makes the host "changed", whatever its type. Blocks only for files and KnownHostsCommand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.settings import Settings
+from pmitogen.transport import certificates, hostkeystore, knownhosts, publickeys
+from pmitogen.transport.hostkeystore import Store
+from pmitogen.transport.sshdata import Malformed
+
+if TYPE_CHECKING:
+    import paramiko
+
+Ask = Callable[[str], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class HostKeyVerdict:
+    """The server may be talked to.
+
+    *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
+    (NoHostAuthenticationForLocalhost) or ``unsafe``: the key is changed or revoked and StrictHostKeyChecking is ``no``. Then the
+    session must be made with :meth:`restrict`'s settings. *where* is the deciding ``file:line``; *warnings* are whole lines.
+    """
+
+    status: str
+    where: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the one at the other end may be somebody else: no password for them, and no agent."""
+        return self.status == "unsafe"
+
+    def restrict(self, settings: Settings) -> Settings:
+        """*settings*, without password, keyboard-interactive and agent forwarding where the host key is not to be trusted."""
+        if not self.unsafe:
+            return settings
+        return dataclasses.replace(settings, passwordauthentication=False, kbdinteractiveauthentication=False, forwardagent=False)
+
+
+def check_host_key(
+    settings: Settings, key: paramiko.PKey | tuple[str, bytes], address: str, *, ask: Ask | None = None
+) -> HostKeyVerdict:
+    """Decide on the key that the server proved to have.
+
+    *key* is Paramiko's object, or (type name, blob); *address* the peer's IP address, or "" behind a proxy. *ask* is called on
+    this thread with a question for a person where StrictHostKeyChecking is ``ask``; without it ``ask`` means ``yes``. Raises
+    :class:`ConnectError` with stage ``hostkey``. Appends a new key to the first UserKnownHostsFile where the settings say so.
+    """
+    blob = key[1] if isinstance(key, tuple) else key_blob(key)
+    return _Check(settings, blob, address, ask).decide()
+
+
+def key_blob(key: paramiko.PKey) -> bytes:
+    """The whole blob of Paramiko's key object, with its certificate if the server sent one."""
+    public = getattr(key, "public_blob", None)
+    return bytes(public.key_blob) if public is not None else key.asbytes()
+
+
+class _Check:
+    """One decision; holds what every step and every message needs."""
+
+    def __init__(self, settings: Settings, blob: bytes, address: str, ask: Ask | None) -> None:
+        self.settings = settings
+        self.blob = blob
+        self.plain = blob
+        self.address = address
+        self.ask = ask
+        self.strict = "no" if settings.stricthostkeychecking == "off" else settings.stricthostkeychecking
+        self.name = hostkeystore.host_name(settings)
+        self.store = Store(settings, address)
+        self.certificate_problem: str | None = None
+        self.certificate: certificates.Certificate | None = None
+        self.warnings: list[str] = []
+
+    # -- the way through
+
+    def decide(self) -> HostKeyVerdict:
+        if self._exempt():
+            return HostKeyVerdict("local")
+        try:
+            self._read_key()
+        except Malformed as error:
+            raise self._refuse(f"the server's host key cannot be read: {error}") from error
+        self._check_size()
+        if where := hostkeystore.revoked_by(self.settings.revokedhostkeys, self._blobs(), self._refuse):
+            raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
+        lines = self.store.lines(self.name, self.plain)
+        if revoked := self._revoked(lines):
+            return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+        if self.certificate and (line := self._trusted_authority(lines)):
+            return HostKeyVerdict("certificate", line.where)
+        return self._plain_key([line for line in lines if line.marker == knownhosts.PLAIN])
+
+    def _plain_key(self, lines: list[knownhosts.Line]) -> HostKeyVerdict:
+        same = next((line for line in lines if line.blob == self.plain), None)
+        if same:
+            return self._check_address(same.where)
+        if lines:
+            return self._unsafe(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
+        fallback = next((line for line in self.store.fallback_lines(self.plain) if line.blob == self.plain), None)
+        if fallback:
+            return HostKeyVerdict("known", fallback.where)
+        return self._unknown()
+
+    def _unknown(self) -> HostKeyVerdict:
+        if self.strict == "yes" or (self.strict == "ask" and self.ask is None):
+            raise self._refuse(self._unknown_text() + self._how_to_add())
+        if self.strict == "ask" and self.ask is not None and not self.ask(self._unknown_text() + " Continue connecting?"):
+            raise self._refuse(f"the host key {self.shown()} is unknown and was not accepted")
+        names = [self.name]
+        if self.store.address_name and not self.store.lines(self.store.address_name, self.plain):
+            names.append(self.store.address_name)
+        return self._record(names)
+
+    def _record(self, names: list[str]) -> HostKeyVerdict:
+        target = next(iter(self.settings.userknownhostsfile), "none")
+        if target == "none":
+            return HostKeyVerdict("new", warnings=tuple(self.warnings))
+        try:
+            where = hostkeystore.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
+        except OSError as error:
+            self.warnings.append(f"{self.name}: host key {self.shown()} accepted, but not written to {target}: {error.strerror}")
+            return HostKeyVerdict("new", warnings=tuple(self.warnings))
+        return HostKeyVerdict("added", where, tuple(self.warnings))
+
+    # -- the steps
+
+    def _exempt(self) -> bool:
+        return self.settings.nohostauthenticationforlocalhost and hostkeystore.is_local(self.address)
+
+    def _read_key(self) -> None:
+        if not publickeys.is_certificate(publickeys.blob_type(self.blob)):
+            return
+        self.certificate = certificates.parse(self.blob)
+        self.plain = self.certificate.plain_blob
+
+    def _check_size(self) -> None:
+        bits = publickeys.rsa_bits(self.plain)
+        if bits is not None and bits < self.settings.requiredrsasize:
+            wanted = self.settings.requiredrsasize
+            raise self._refuse(f"the RSA host key has {bits} bits, RequiredRSASize asks for {wanted}: give the server a longer key")
+
+    def _blobs(self) -> list[bytes]:
+        """The key, and the authority that vouches for it: a revocation may name either."""
+        return [self.plain, *([self.certificate.authority_blob] if self.certificate else [])]
+
+    def _revoked(self, lines: list[knownhosts.Line]) -> knownhosts.Line | None:
+        return next((line for line in lines if line.marker == knownhosts.REVOKED and line.blob in self._blobs()), None)
+
+    def _trusted_authority(self, lines: list[knownhosts.Line]) -> knownhosts.Line | None:
+        assert self.certificate is not None
+        authority = self.certificate.authority_blob
+        line = next((line for line in lines if line.marker == knownhosts.AUTHORITY and line.blob == authority), None)
+        if line is None:
+            self.certificate_problem = f"no @cert-authority line trusts its authority {self._authority()} for {self.name}"
+            return None
+        host = self.settings.hostkeyalias or self.settings.hostname
+        self.certificate_problem = certificates.host_problem(self.certificate, host, self.settings.casignaturealgorithms)
+        return None if self.certificate_problem else line
+
+    def _check_address(self, where: str) -> HostKeyVerdict:
+        """CheckHostIP: the address must not be known with another key, and is written down where it is new."""
+        name = self.store.address_name
+        lines = [line for line in self.store.lines(name, self.plain) if line.marker == knownhosts.PLAIN] if name else []
+        if not name or any(line.blob == self.plain for line in lines):
+            return HostKeyVerdict("known", where)
+        if not lines:
+            return dataclasses.replace(self._record([name]), status="known", where=where)
+        other = f"{self.address} is known with another ({lines[0].where})"
+        text = f"the host key {self.shown()} is known for {self.name} ({where}), but {other}"
+        if self.strict == "yes" or (self.strict == "ask" and not (self.ask and self.ask(text + ". Continue connecting?"))):
+            raise self._refuse(f"{text}: remove the stale line, or write CheckHostIP=no")
+        return HostKeyVerdict("known", where, (f"{self.name}: {text}",))
+
+    def _unsafe(self, line: knownhosts.Line, how: str, remedy: str) -> HostKeyVerdict:
+        text = f"the host key {self.shown()} {how} {line.where}"
+        if self.strict != "no":
+            raise self._refuse(f"{text}: somebody may be listening in, or {remedy}{self._certificate_text()}")
+        warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
+        return HostKeyVerdict("unsafe", line.where, (*self.warnings, warning))
+
+    # -- the words
+
+    def shown(self) -> str:
+        """The plain key, as ssh would print it."""
+        name = publickeys.display(publickeys.blob_type(self.plain))
+        return f"{name} {publickeys.fingerprint(self.plain, self.settings.fingerprinthash)}"
+
+    def _authority(self) -> str:
+        assert self.certificate is not None
+        return certificates.authority_fingerprint(self.certificate, self.settings.fingerprinthash)
+
+    def _refuse(self, text: str) -> ConnectError:
+        host = f"{self.settings.hostname} port {self.settings.port}"
+        if self.settings.hostkeyalias:
+            host += f" (HostKeyAlias {self.settings.hostkeyalias})"
+        return ConnectError(f"{host}: host key: {text}", "hostkey")
+
+    def _certificate_text(self) -> str:
+        if self.certificate is None or self.certificate_problem is None:
+            return ""
+        return f"; its host certificate {self.certificate.describe()} does not help: {self.certificate_problem}"
+
+    def _unknown_text(self) -> str:
+        looked = self.store.looked_at() or "no known_hosts file"
+        if self.certificate is not None:
+            return (
+                f"the host certificate {self.certificate.describe()} was refused: {self.certificate_problem}; "
+                f"and the key within it, {self.shown()}, is not in {looked}."
+            )
+        return f"the host key {self.shown()} of {self.name} is not in {looked}."
+
+    def _how_to_add(self) -> str:
+        port = "" if self.settings.port == 22 else f"-p {self.settings.port} "
+        target = next(iter(self.settings.userknownhostsfile), "~/.ssh/known_hosts")
+        return (
+            f" Check the fingerprint, then add the key ('ssh-keyscan {port}{self.settings.hostname} >> {target}' or"
+            " 'pmitogen trust'), or write StrictHostKeyChecking=accept-new"
+        )
+
+    def _how_to_replace(self, line: knownhosts.Line) -> str:
+        remove = f"ssh-keygen -f {line.path} -R '{self.name}'"
+        return f"the server was reinstalled: if so, remove the line ({remove}) and add the new key"

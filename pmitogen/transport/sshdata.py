@@ -1,0 +1,78 @@
+"""The data types of RFC 4251 section 5, as far as keys, certificates and agents use them.
+
+Paramiko's ``Message`` reads past the end of a message as zero bytes; what comes from a server's certificate or from a file is
+not to be trusted that far, so this reader raises instead.
+"""
+
+from __future__ import annotations
+
+import struct
+
+
+class Malformed(ValueError):
+    """The bytes are not what their type promises."""
+
+
+class Reader:
+    """Consumes one message from its start; every method raises :class:`Malformed` where the message is too short."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.offset = 0
+
+    def take(self, count: int) -> bytes:
+        """The next *count* raw bytes."""
+        end = self.offset + count
+        if end > len(self.data):
+            raise Malformed(f"{count} bytes wanted at offset {self.offset}, {len(self.data) - self.offset} left")
+        piece = self.data[self.offset : end]
+        self.offset = end
+        return piece
+
+    def u32(self) -> int:
+        """A uint32."""
+        return int.from_bytes(self.take(4), "big")
+
+    def u64(self) -> int:
+        """A uint64."""
+        return int.from_bytes(self.take(8), "big")
+
+    def string(self) -> bytes:
+        """A length-prefixed string."""
+        return self.take(self.u32())
+
+    def text(self) -> str:
+        """A string that must be UTF-8."""
+        try:
+            return self.string().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Malformed("a name is not UTF-8") from error
+
+    def rest(self) -> bytes:
+        """All that is left, without consuming it."""
+        return self.data[self.offset :]
+
+    def end(self) -> None:
+        """Raise unless everything has been consumed."""
+        if self.offset != len(self.data):
+            raise Malformed(f"{len(self.data) - self.offset} bytes too many")
+
+
+def string(value: bytes | str) -> bytes:
+    """*value* as an RFC 4251 string."""
+    raw = value.encode("utf-8") if isinstance(value, str) else value
+    return struct.pack(">I", len(raw)) + raw
+
+
+def mpint(value: int) -> bytes:
+    """A non-negative integer as an RFC 4251 mpint."""
+    return string(value.to_bytes(value.bit_length() // 8 + 1, "big") if value else b"")
+
+
+def strings(data: bytes) -> list[bytes]:
+    """A message that is nothing but strings, as a list."""
+    reader = Reader(data)
+    found = []
+    while reader.offset < len(data):
+        found.append(reader.string())
+    return found
