@@ -1,0 +1,239 @@
+"""Fixtures for all tests. The classes are in ``tests/support``, documented there.
+
+===================  ===============  =========================================================================================
+fixture              lasts            what it is
+===================  ===============  =========================================================================================
+``sshd``             the run          a running Sshd on 127.0.0.1 (host, port, key, known_hosts, log(), connections() ...)
+``make_sshd``        the test         makes another: ``make_sshd(config=["MaxSessions 1"], addresses=[...], host_keys=[...])``
+``account``          the run          an Account with a password, bash, sudo and doas without a password
+``make_account``     the test         makes another: ``make_account(password=..., shell=..., sudo="password", doas=...)``
+``make_key``         the test         makes a KeyFile: ``make_key("rsa", passphrase="x")``
+``client_key``       the run          the KeyFile that every account of every Sshd accepts
+``ansible``          the test         an Ansible; the test runs once for each ansible-core (``one_core``: the newest only)
+``home``             the test         the empty folder that HOME names
+``short_path``       the test         an empty folder with a short path that other accounts may enter (tmp_path admits only us)
+``pythons``          the run          version -> interpreter, of the target Pythons that are installed here
+===================  ===============  =========================================================================================
+
+Always on: a clean environment (``home`` is HOME; no ANSIBLE_*, no SSH_AUTH_SOCK, no LC_*; TMPDIR and XDG_RUNTIME_DIR are
+private), and the leak check, which fails a test that leaves a process, thread, socket or file behind (5 s of grace;
+``@pytest.mark.leaks("reason")`` excuses one). Processes are found however they detached themselves.
+
+Fixtures that need root or sshd skip the test where those are missing, and the markers ``needs_root``, ``needs_sshd``,
+``needs_program("strace")`` and ``needs_ansible`` do so for tests that use none of them. What was skipped for such a want
+is counted at the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import init, session
+from tests.support import keys as keys_support
+
+# Before anything else exists: see init. The folder is made first, so that the parent can remove it after us.
+session.make_folder()
+init.become_family(session.remove_folder)
+
+from tests.support import leaks, programs  # noqa: E402
+from tests.support.accounts import Account, Accounts  # noqa: E402
+from tests.support.ansible import Ansible, installed_cores  # noqa: E402
+from tests.support.keys import KeyFile  # noqa: E402
+from tests.support.sshd import Sshd, find_sshd  # noqa: E402
+
+_DEFAULT_CORES = ("2.21", "2.19")  # the others only with --all
+_numbers = itertools.count()
+_allowed: set[int] = set()  # pids of what outlives the test that first asked for it
+_accounts: list[Accounts] = []  # the run's, once there is one
+_wants: Counter[str] = Counter()  # why tests were skipped, and how many
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------------
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="every ansible-core found here, and the slow tests")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "ansible" not in metafunc.fixturenames:
+        return
+    cores = list(installed_cores())
+    if not metafunc.config.getoption("--all"):
+        cores = [core for core in cores if core in _DEFAULT_CORES] or cores[:1]
+    if metafunc.definition.get_closest_marker("one_core"):
+        cores = cores[:1]
+    metafunc.parametrize("ansible", cores or ["none"], indirect=True)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("slow") and not item.config.getoption("--all"):
+        pytest.skip("slow: runs with --all")
+    if item.get_closest_marker("needs_root"):
+        _need_root()
+    if item.get_closest_marker("needs_sshd"):
+        _need_sshd()
+    if item.get_closest_marker("needs_ansible") and not installed_cores():
+        _skip_for("ansible-core")
+    for marker in item.iter_markers("needs_program"):
+        for name in marker.args:
+            if programs.find_program(name) is None:
+                _skip_for(name)
+
+
+def _skip_for(want: str) -> None:
+    _wants[want] += 1
+    pytest.skip(f"needs {want}")
+
+
+def _need_root() -> None:
+    if os.geteuid() != 0:
+        _skip_for("root")
+
+
+def _need_sshd() -> None:
+    if find_sshd() is None:
+        _skip_for("sshd (Debian: openssh-server)")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for want, count in sorted(_wants.items()):
+        terminalreporter.write_line(f"NOT TESTED for want of {want}: {count} tests", yellow=True, bold=True)
+
+
+# -- always on --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = leaks.take(_uids())
+    yield
+    if request.node.get_closest_marker("leaks"):
+        return
+    left = leaks.since(before, _uids(), _allowed)
+    if left:
+        pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+def _uids() -> set[int]:
+    return {uid for made in _accounts for uid in made.uids()}
+
+
+@pytest.fixture(autouse=True)
+def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = session.folder / "h" / str(next(_numbers))
+    folder.mkdir()
+    folder.chmod(0o755)
+    clean = session.clean_environment(folder)
+    for name in set(os.environ) - set(clean):
+        if name != "PYTEST_CURRENT_TEST":
+            monkeypatch.delenv(name)
+    for name, value in clean.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", None)  # so that TMPDIR is read again
+    return folder
+
+
+# -- what tests ask for -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def client_key() -> KeyFile:
+    return keys_support.make_key(session.folder / "k" / "id_ed25519")
+
+
+@pytest.fixture
+def short_path() -> Path:
+    folder = session.folder / str(next(_numbers))
+    folder.mkdir()
+    folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture
+def make_key(short_path: Path) -> Callable[..., KeyFile]:
+    def make(kind: str = "ed25519", **words: str) -> KeyFile:
+        return keys_support.make_key(short_path / f"key{next(_numbers)}", kind, **words)
+
+    return make
+
+
+def _new_sshd(key: KeyFile, **words: object) -> Sshd:
+    folder = session.folder / f"s{next(_numbers)}"
+    folder.mkdir()
+    folder.chmod(0o711)
+    server = Sshd(folder, key, **words)  # type: ignore[arg-type]
+    return server.start()
+
+
+@pytest.fixture(scope="session")
+def sshd(client_key: KeyFile) -> Iterator[Sshd]:
+    _need_sshd()
+    server = _new_sshd(client_key)
+    _allowed.add(server.pid)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def make_sshd(client_key: KeyFile, home: Path) -> Iterator[Callable[..., Sshd]]:
+    _need_sshd()
+    made: list[Sshd] = []
+
+    def make(**words: object) -> Sshd:
+        made.append(_new_sshd(client_key, **words))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def _account_maker() -> Iterator[Accounts]:
+    _need_root()
+    maker = Accounts()
+    _accounts.append(maker)
+    yield maker
+    maker.remove_all()
+    _accounts.remove(maker)
+
+
+@pytest.fixture(scope="session")
+def account(_account_maker: Accounts) -> Account:
+    return _account_maker.make(sudo="nopasswd", doas="nopass")
+
+
+@pytest.fixture
+def make_account(_account_maker: Accounts, home: Path) -> Iterator[Callable[..., Account]]:
+    made: list[Account] = []
+
+    def make(**words: object) -> Account:
+        made.append(_account_maker.make(**words))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for each in made:
+        _account_maker.remove(each)
+
+
+@pytest.fixture
+def ansible(request: pytest.FixtureRequest, home: Path) -> Ansible:
+    core = str(request.param)
+    python = installed_cores().get(core)
+    if python is None:
+        _skip_for("ansible-core")
+    assert python is not None
+    return Ansible(core, python, session.folder / f"a{next(_numbers)}")
+
+
+@pytest.fixture(scope="session")
+def pythons() -> dict[str, str]:
+    return programs.target_pythons()

@@ -1,0 +1,210 @@
+"""Temporary accounts of this machine, with passwords, shells, sudoers rows and doas rows.
+
+They are named ``pmt…`` and carry the run's pid and start time in their comment field, so that accounts which a killed run left
+are known as such and removed by the next. Changes to /etc go through one lock, since several runs may share the machine.
+Everything about an account (home, mail, processes, files in the common temporary folders, rows) goes with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import processes
+
+_PREFIX = "pmt"
+_LOCK = Path("/run/lock/pmitogen-tests")
+_SUDOERS = Path("/etc/sudoers.d")
+_DOAS = Path("/etc/doas.conf")
+_COMMON = ("/tmp", "/var/tmp", "/dev/shm")
+
+SUDO_RULES = {"nopasswd": "ALL=(ALL:ALL) NOPASSWD: ALL", "password": "ALL=(ALL:ALL) ALL"}
+DOAS_RULES = {"nopass": "permit nopass {name}", "password": "permit {name}", "keepenv": "permit nopass keepenv {name}"}
+
+
+@dataclass
+class Account:
+    """One temporary account. *password* is None if none was set (then only keys log in)."""
+
+    name: str
+    uid: int
+    gid: int
+    home: Path
+    shell: str
+    password: str | None = field(repr=False)
+
+    @property
+    def sudo_log(self) -> Path:
+        """Where sudo notes each use by this account, one line each; only if it has a sudoers row."""
+        return Path(f"/run/lock/{self.name}.sudo")
+
+    def sudo_uses(self) -> int:
+        """How many commands this account has started through sudo."""
+        return self.sudo_log.read_text().count("COMMAND=") if self.sudo_log.exists() else 0
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> Path:
+        """Writes a file (and its folders) in the home, owned by the account."""
+        target = self.home / path
+        for folder in reversed([parent for parent in target.parents if self.home in parent.parents and not parent.exists()]):
+            folder.mkdir(mode=0o755)
+            os.chown(folder, self.uid, self.gid)
+        target.write_text(text)
+        os.chown(target, self.uid, self.gid)
+        target.chmod(mode)
+        return target
+
+    def run(self, *command: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
+        """Runs a command as the account, without a login."""
+        words = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--", *command]
+        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "USER": self.name, "LOGNAME": self.name}
+        return subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=env, cwd=self.home
+        )
+
+    def processes(self) -> set[processes.Process]:
+        """Its living processes."""
+        return processes.of_user(self.uid)
+
+
+@contextlib.contextmanager
+def _etc_lock() -> Iterator[None]:
+    with _LOCK.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(*command: str, text: str | None = None) -> None:
+    done = subprocess.run(command, input=text or "", capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
+
+
+class Accounts:
+    """Makes accounts, and removes all it has made."""
+
+    def __init__(self) -> None:
+        self._made: list[Account] = []
+        self._count = 0
+        with _etc_lock():
+            _remove_stale()
+
+    def make(
+        self,
+        *,
+        password: str | bool | None = True,
+        shell: str = "/bin/bash",
+        home: bool = True,
+        sudo: str | Sequence[str] | None = None,
+        sudo_defaults: Sequence[str] = (),
+        doas: str | Sequence[str] | None = None,
+        groups: Sequence[str] = (),
+    ) -> Account:
+        """Makes an account.
+
+        *password*: the text, True for a random one, None for none (locked). *sudo*: "nopasswd", "password", or rules as they
+        stand in sudoers after the name; *sudo_defaults*: ``Defaults`` words that hold for it alone. *doas*: "nopass",
+        "password", "keepenv", or whole rows of doas.conf, in which ``{name}`` is the name. *home*: whether the home exists.
+        """
+        secret = secrets.token_urlsafe(9) if password is True else (password or None)
+        self._count += 1
+        me = processes.read(os.getpid())
+        assert me is not None
+        name = f"{_PREFIX}{secrets.token_hex(3)}{self._count}"
+        with _etc_lock():
+            words = ["useradd", "-m" if home else "-M", "-s", shell, "-c", f"pmitogen test {me.pid} {me.start}"]
+            _run(*words, *(["-G", ",".join(groups)] if groups else []), name)
+            entry = pwd.getpwnam(name)
+            account = Account(name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir), shell, secret)
+            self._made.append(account)
+            if secret is not None:
+                _run("chpasswd", text=f"{name}:{secret}\n")
+            if sudo is not None:
+                _write_sudoers(account, [sudo] if isinstance(sudo, str) else sudo, sudo_defaults)
+            if doas is not None:
+                _write_doas(account, [doas] if isinstance(doas, str) else doas)
+        return account
+
+    def remove(self, account: Account) -> None:
+        """Kills its processes and removes every trace of it."""
+        if account in self._made:
+            self._made.remove(account)
+        with _etc_lock():
+            _remove(account.name, account.uid)
+
+    def remove_all(self) -> None:
+        for account in list(self._made):
+            self.remove(account)
+
+    def uids(self) -> set[int]:
+        return {account.uid for account in self._made}
+
+
+def _write_sudoers(account: Account, rules: Sequence[str], defaults: Sequence[str]) -> None:
+    lines = [f"{account.name} {SUDO_RULES.get(rule, rule)}" for rule in rules]
+    lines += [f"Defaults:{account.name} logfile={account.sudo_log}", f"Defaults:{account.name} loglinelen=0"]
+    lines += [f"Defaults:{account.name} {word}" for word in defaults]
+    path = _SUDOERS / account.name
+    path.touch(mode=0o440)
+    path.write_text("\n".join(lines) + "\n")
+    _run("visudo", "-cqf", str(path))
+
+
+def _write_doas(account: Account, rules: Sequence[str]) -> None:
+    rows = "".join(f"{DOAS_RULES.get(rule, rule).format(name=account.name)} # {account.name}\n" for rule in rules)
+    if not _DOAS.exists():
+        _DOAS.touch(mode=0o600)
+    _DOAS.write_text(_DOAS.read_text() + rows)
+
+
+def _remove(name: str, uid: int) -> None:
+    for _ in range(100):
+        left = processes.of_user(uid)
+        for process in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        if not left:
+            break
+        time.sleep(0.02)
+    (_SUDOERS / name).unlink(missing_ok=True)
+    Path(f"/run/lock/{name}.sudo").unlink(missing_ok=True)
+    if _DOAS.exists():
+        rows = [row for row in _DOAS.read_text().splitlines(keepends=True) if not row.rstrip().endswith("# " + name)]
+        if rows:
+            _DOAS.write_text("".join(rows))
+        else:
+            _DOAS.unlink()
+    for path in owned_files({uid}):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    subprocess.run(["userdel", "-r", "-f", name], stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+
+def _remove_stale() -> None:
+    for entry in pwd.getpwall():
+        words = entry.pw_gecos.split()
+        if not entry.pw_name.startswith(_PREFIX) or words[:2] != ["pmitogen", "test"]:
+            continue
+        owner = processes.read(int(words[2]))
+        if owner is None or owner.start != int(words[3]):
+            _remove(entry.pw_name, entry.pw_uid)
+
+
+def owned_files(uids: set[int]) -> set[Path]:
+    """What lies in the common temporary folders and belongs to one of *uids*."""
+    found = set()
+    for folder in _COMMON:
+        with contextlib.suppress(OSError), os.scandir(folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.stat(follow_symlinks=False).st_uid in uids:
+                        found.add(Path(entry.path))
+    return found

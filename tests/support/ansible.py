@@ -1,0 +1,272 @@
+"""Runs ansible-playbook and ansible, of any ansible-core installed here, and reads every task's result.
+
+An ansible-core is found in this interpreter's own environment, in the project's ``.venv*`` folders, and in those that the
+variable PMITOGEN_VENVS names (separated by colons). A run sees a clean environment, its own empty folder, this checkout's plugin,
+and first on its PATH an ssh, scp, sftp and sshpass that leave a mark and fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import session
+from .accounts import Account
+from .sshd import Sshd
+
+_SSH_PROGRAMS = ("ssh", "scp", "sftp", "sshpass")
+_PLUGINS = session.repository / "pmitogen/ansible/plugins/connection"
+_CALLBACKS = Path(__file__).parent / "callbacks"
+_counter = itertools.count()
+
+
+def installed_cores() -> dict[str, Path]:
+    """ansible-core's version ("2.21") -> a Python that has it. Newest first."""
+    prefixes = [Path(sys.prefix), *sorted(session.repository.glob(".venv*"))]
+    prefixes += [Path(name) for name in os.environ.get("PMITOGEN_VENVS", "").split(":") if name]
+    found: dict[str, Path] = {}
+    for prefix in prefixes:
+        for info in prefix.glob("lib/python3*/site-packages/ansible_core-*.dist-info"):
+            match = re.match(r"ansible_core-(\d+\.\d+)", info.name)
+            if match:
+                found.setdefault(match.group(1), prefix / "bin/python")
+    return dict(sorted(found.items(), key=lambda item: [-int(part) for part in item[0].split(".")]))
+
+
+@dataclass
+class TaskResult:
+    """One task's result on one host. *kind*: ok, failed, skipped, unreachable, item-ok or item-failed."""
+
+    kind: str
+    host: str
+    task: str
+    action: str
+    uuid: str
+    result: dict[str, Any]
+    ignored: bool = False
+
+    def __getitem__(self, name: str) -> Any:
+        return self.result[name]
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.result.get("changed"))
+
+    @property
+    def message(self) -> str:
+        return str(self.result.get("msg", ""))
+
+
+@dataclass
+class Run:
+    """What an ended run printed and did."""
+
+    rc: int
+    stdout: str
+    stderr: str
+    tasks: list[TaskResult]  # in the order of the results; without items
+    items: list[TaskResult]
+    stats: dict[str, dict[str, int]]
+    ssh_programs: list[str] = field(default_factory=list)  # the command lines of ssh programs that it started
+
+    @property
+    def output(self) -> str:
+        return self.stdout + self.stderr
+
+    def task(self, name: str, host: str | None = None) -> TaskResult:
+        """The one result of the task *name*; say *host* if there are several."""
+        found = [task for task in self.tasks if task.task == name and host in (None, task.host)]
+        assert len(found) == 1, f"{len(found)} results of {name!r}:\n{self.output}"
+        return found[0]
+
+    def check(self) -> Run:
+        """Asserts that all went well and that no ssh program was started."""
+        assert self.rc == 0, f"rc {self.rc}\n{self.output}"
+        assert not self.ssh_programs, f"started {self.ssh_programs}"
+        return self
+
+    @property
+    def warnings(self) -> list[str]:
+        """The [WARNING] and [DEPRECATION WARNING] lines."""
+        return re.findall(r"^\[(?:DEPRECATION )?WARNING\].*", self.output, re.M)
+
+
+class Running:
+    """A run under way."""
+
+    def __init__(self, command: list[str], folder: Path, env: dict[str, str], marks: Path) -> None:
+        self._folder, self._marks = folder, marks
+        self._out = (folder / "stdout").open("wb")
+        self._err = (folder / "stderr").open("wb")
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=self._out, stderr=self._err, cwd=folder, env=env, start_new_session=True
+        )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def tasks(self) -> list[TaskResult]:
+        """The results so far."""
+        return [record for record in _read_records(self._folder / "records")[0] if not record.kind.startswith("item-")]
+
+    def signal(self, number: int, *, group: bool = True) -> None:
+        """Sends a signal to the run's whole process group, as a terminal does, or to its main process alone."""
+        (os.killpg if group else os.kill)(self.pid, number)
+
+    def finish(self, timeout: float = 100) -> Run:
+        """Waits for the end. After *timeout* seconds the run is killed and TimeoutError raised, with what it printed."""
+        try:
+            rc = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+            self.process.wait()
+            raise TimeoutError(f"not done after {timeout} s:\n{self._text('stdout')}{self._text('stderr')}") from None
+        finally:
+            self._out.close()
+            self._err.close()
+        records, stats = _read_records(self._folder / "records")
+        tasks = [record for record in records if not record.kind.startswith("item-")]
+        items = [record for record in records if record.kind.startswith("item-")]
+        started = self._marks.read_text().splitlines() if self._marks.exists() else []
+        return Run(rc, self._text("stdout"), self._text("stderr"), tasks, items, stats, started)
+
+    def _text(self, name: str) -> str:
+        return (self._folder / name).read_text(errors="replace")
+
+
+class Ansible:
+    """ansible-core *core* of the interpreter *python*, run in folders below *folder*."""
+
+    def __init__(self, core: str, python: Path, folder: Path) -> None:
+        self.core = core
+        self.python = python
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"ansible-core {self.core}"
+
+    def target(self, sshd: Sshd, account: Account | str, **more: Any) -> dict[str, Any]:
+        """A host's variables: log in to *sshd* as *account*, with the run's key."""
+        name = account if isinstance(account, str) else account.name
+        options = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
+        variables = {
+            "ansible_host": sshd.host,
+            "ansible_port": sshd.port,
+            "ansible_user": name,
+            "ansible_ssh_private_key_file": str(sshd.key.path),
+            "ansible_ssh_common_args": options,
+        }
+        return {**variables, **more}
+
+    def playbook(self, play: Any, hosts: Mapping[str, Mapping[str, Any]], *, timeout: float = 100, **words: Any) -> Run:
+        """Runs a playbook to its end; the parameters are those of ``start``."""
+        return self.start(play, hosts, **words).finish(timeout)
+
+    def tasks(self, tasks: Sequence[Mapping[str, Any]], hosts: Mapping[str, Mapping[str, Any]], **words: Any) -> Run:
+        """Runs one play of these *tasks*, without gathering facts; ``play={...}`` adds keywords of the play."""
+        play = {"hosts": "all", "gather_facts": False, **words.pop("play", {}), "tasks": list(tasks)}
+        return self.playbook([play], hosts, **words)
+
+    def start(
+        self,
+        play: Any,
+        hosts: Mapping[str, Mapping[str, Any]],
+        *,
+        connection: str = "pmitogen",
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | bytes] | None = None,
+        ssh_programs: bool | None = None,
+    ) -> Running:
+        """Starts a playbook.
+
+        *play*: YAML text, or plays as Python lists and dicts. *hosts*: name -> variables. *files*: path -> content, laid beside
+        the playbook. *ssh_programs*: whether real ones are on the PATH; by default only if the *connection* is "ssh".
+        """
+        folder = self._new_folder(hosts, files or {})
+        (folder / "play.yml").write_text(play if isinstance(play, str) else json.dumps(play, indent=1))
+        command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, *args, "play.yml"]
+        return self._start(command, folder, connection, env, ssh_programs)
+
+    def adhoc(
+        self,
+        module: str,
+        words: str,
+        hosts: Mapping[str, Mapping[str, Any]],
+        *,
+        connection: str = "pmitogen",
+        args: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        timeout: float = 100,
+    ) -> Run:
+        """Runs ``ansible all -m module -a words``."""
+        folder = self._new_folder(hosts, {})
+        command = [str(self.python), "-m", "ansible", "adhoc", "-i", "hosts.json", "-c", connection, "all", "-m", module]
+        more = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", **(env or {})}
+        return self._start([*command, "-a", words, *args], folder, connection, more, None).finish(timeout)
+
+    def _new_folder(self, hosts: Mapping[str, Mapping[str, Any]], files: Mapping[str, str | bytes]) -> Path:
+        folder = self.folder / f"run{next(_counter)}"
+        folder.mkdir(parents=True)
+        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {name: dict(vars) for name, vars in hosts.items()}}}))
+        for name, content in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return folder
+
+    def _start(
+        self, command: list[str], folder: Path, connection: str, env: Mapping[str, str] | None, ssh_programs: bool | None
+    ) -> Running:
+        marks = folder / "ssh-programs"
+        full = {**os.environ, **self._environment(folder), **(env or {})}
+        if not (connection == "ssh" if ssh_programs is None else ssh_programs):
+            full["PATH"] = f"{_poisoned(folder, marks)}:{full['PATH']}"
+        return Running(command, folder, full, marks)
+
+    def _environment(self, folder: Path) -> dict[str, str]:
+        return {
+            "PYTHONPATH": str(session.repository),
+            "ANSIBLE_CONNECTION_PLUGINS": str(_PLUGINS),
+            "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
+            "ANSIBLE_CALLBACKS_ENABLED": "records",
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_PYTHON_INTERPRETER": "auto_silent",
+            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=2s",  # by default, ssh stays for a minute
+            "PMITOGEN_TEST_RECORDS": str(folder / "records"),
+        }
+
+
+def _poisoned(folder: Path, marks: Path) -> Path:
+    """A folder with programs that leave a mark and fail, under the names of the ssh programs."""
+    poison = folder / "poison"
+    poison.mkdir()
+    for name in _SSH_PROGRAMS:
+        (poison / name).write_text(f'#!/bin/sh\necho "$0 $*" >> \'{marks}\'\nexit 255\n')
+        (poison / name).chmod(0o755)
+    return poison
+
+
+def _read_records(path: Path) -> tuple[list[TaskResult], dict[str, dict[str, int]]]:
+    stats: dict[str, dict[str, int]] = {}
+    results = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        record = json.loads(line)
+        if record["kind"] == "stats":
+            stats = record["stats"]
+        else:
+            results.append(TaskResult(**record))
+    return results, stats

@@ -1,0 +1,79 @@
+"""What a test left behind: processes, threads, sockets, files.
+
+A snapshot is taken before each test and compared after it, with a short grace, since some things end a moment after
+their owner. Processes count if they descend from this run (see ``init``), sockets and threads if they are pytest's own.
+Files count in the run's temporary and runtime folders, and, in the folders that all share, those that belong to test
+accounts; where nobody else can be at work (CI), also any whose name tells that Ansible or we made it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import accounts, init, processes, session
+
+GRACE = 5.0  # seconds: a hub has that long to notice that its run is over
+_OUR_NAMES = ("pmitogen", "ansible", "mitogen", ".ansible", "_ansible")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    processes: frozenset[processes.Process]
+    threads: frozenset[threading.Thread]
+    sockets: frozenset[str]
+    files: frozenset[Path]
+
+
+def take(uids: set[int]) -> Snapshot:
+    """What there is now; *uids* are the test accounts'."""
+    return Snapshot(
+        frozenset(init.family()),
+        frozenset(threading.enumerate()),
+        frozenset(_sockets()),
+        frozenset(_files(uids)),
+    )
+
+
+def _sockets() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def _files(uids: set[int]) -> set[Path]:
+    found = {path for name in ("t", "r") for path in (session.folder / name).iterdir()}
+    found |= accounts.owned_files(uids)
+    if os.environ.get("CI"):
+        found |= {path for path in Path("/tmp").iterdir() if path.name.startswith(_OUR_NAMES)}
+    return found
+
+
+def since(before: Snapshot, uids: set[int], allowed: set[int], grace: float = GRACE) -> list[str]:
+    """What is there now and was not *before*, one line each; *allowed* are pids of fixtures that outlive the test."""
+    deadline = time.monotonic() + grace
+    while True:
+        left = _compare(before, take(uids), allowed)
+        if not left or time.monotonic() > deadline:
+            return left
+        gc.collect()  # what only a cycle keeps open is not in use
+        time.sleep(0.03)
+
+
+def _compare(before: Snapshot, now: Snapshot, allowed: set[int]) -> list[str]:
+    known = {(process.pid, process.start) for process in before.processes}
+    left = [f"process {p}" for p in now.processes if (p.pid, p.start) not in known and p.pid not in allowed]
+    left += [f"thread {thread.name}" for thread in now.threads - before.threads]
+    left += [f"open {name} in pytest" for name in now.sockets - before.sockets]
+    left += [f"file {path}" for path in now.files - before.files]
+    return sorted(left)

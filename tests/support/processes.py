@@ -1,0 +1,113 @@
+"""Families of processes, read from /proc.
+
+A process is named by (pid, start time), because the kernel uses pids again. Zombies count as gone: they hold nothing but
+their exit status.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Process:
+    """One living process as it was when /proc was read."""
+
+    pid: int
+    start: int  # clock ticks after boot
+    parent: int
+    zombie: bool
+
+    @property
+    def command(self) -> str:
+        """Its command line, or the kernel's short name for it."""
+        try:
+            line = Path(f"/proc/{self.pid}/cmdline").read_bytes().replace(b"\0", b" ").strip()
+            return line.decode("utf-8", "replace") or f"[{Path(f'/proc/{self.pid}/comm').read_text().strip()}]"
+        except OSError:
+            return "(gone)"
+
+    @property
+    def uid(self) -> int | None:
+        try:
+            return os.stat(f"/proc/{self.pid}").st_uid
+        except OSError:
+            return None
+
+    def __str__(self) -> str:
+        return f"{self.pid} {self.command}"
+
+
+def read(pid: int) -> Process | None:
+    """The process *pid*, or None if there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
+    return Process(pid, int(fields[19]), int(fields[1]), fields[0] in "ZX")
+
+
+def all_processes() -> Iterator[Process]:
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            process = read(int(name))
+            if process is not None and not process.zombie:
+                yield process
+
+
+def descendants(root: int) -> set[Process]:
+    """All living children of *root*, theirs, and so on; without *root*."""
+    children: dict[int, list[Process]] = {}
+    for process in all_processes():
+        children.setdefault(process.parent, []).append(process)
+    found: set[Process] = set()
+    waiting = [root]
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in found:
+                found.add(child)
+                waiting.append(child.pid)
+    return found
+
+
+def of_user(uid: int) -> set[Process]:
+    """All living processes whose effective user is *uid*."""
+    return {process for process in all_processes() if process.uid == uid}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether *pid* runs; a zombie does not."""
+    process = read(pid)
+    return process is not None and not process.zombie
+
+
+def wait_gone(*pids: int, timeout: float = 5.0) -> list[int]:
+    """Waits until none of *pids* runs; returns those that still do after *timeout* seconds."""
+    deadline = time.monotonic() + timeout
+    while True:
+        left = [pid for pid in pids if is_alive(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+
+
+def kill_family(root: int, *, also_root: bool = True) -> None:
+    """SIGKILLs *root* and all its descendants, again until none is left: they may fork meanwhile."""
+    for _ in range(50):
+        victims = {process.pid for process in descendants(root)}
+        if also_root and is_alive(root):
+            victims.add(root)
+        if not victims:
+            return
+        for pid in victims:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.02)

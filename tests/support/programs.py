@@ -1,0 +1,54 @@
+"""Where things are on this machine: Pythons of a version, and other programs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+VERSIONS = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+
+_SYSTEM = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+
+def find_program(name: str) -> str | None:
+    """Its absolute path, the system folders included, or None."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + _SYSTEM)
+
+
+def _candidates(version: str) -> Iterator[Path]:
+    for folder in (os.environ.get("PATH", "") + _SYSTEM).split(":"):
+        yield Path(folder) / f"python{version}"
+    # The home of the passwd entry, since tests change HOME.
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path(os.path.expanduser(f"~{_user()}")) / ".pyenv")
+    for root in (pyenv / "versions", Path("/opt/python")):
+        yield from sorted(root.glob(f"*{version}*/bin/python{version}"), reverse=True)
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
+@functools.cache
+def find_python(version: str) -> str | None:
+    """An interpreter of *version* ("2.7", "3.12"), or None."""
+    code = "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '" + version + "')"
+    for path in _candidates(version):
+        # A pyenv shim answers to any name, and fails: so ask each.
+        if path.exists() and subprocess.run([path, "-c", code], capture_output=True).returncode == 0:
+            return str(path)
+    return None
+
+
+def target_pythons() -> dict[str, str]:
+    """version -> interpreter, of those versions promised for targets that are installed here."""
+    found = {version: find_python(version) for version in VERSIONS}
+    return {version: path for version, path in found.items() if path}

@@ -1,0 +1,49 @@
+"""The run's private folder, and the environment that each test sees.
+
+The folder's path is short, since socket paths end at 107 bytes, and may be traversed by anyone, since the test accounts read
+some of what is in it. It lies beside, not inside, pytest's own temporary folders, which only the owner may enter.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+_PREFIX = "pmt-"
+_KEPT = ("PMITOGEN_TEST_INIT", "PMITOGEN_VENVS")  # the tests' own
+_DROPPED_PREFIXES = ("ANSIBLE_", "PMITOGEN_", "SSH_", "XDG_", "LC_", "MITOGEN_", "SUDO_", "PYTHON")
+_DROPPED = ("DISPLAY", "LANGUAGE", "MAIL", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+folder: Path  # set by make_folder
+repository = Path(__file__).resolve().parents[2]
+
+
+def make_folder() -> Path:
+    """Makes the run's folder, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
+    global folder
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
+    folder.chmod(0o711)
+    for name, mode in (("t", 0o700), ("r", 0o700), ("k", 0o700), ("h", 0o711)):
+        (folder / name).mkdir()
+        (folder / name).chmod(mode)
+    return folder
+
+
+def remove_folder() -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """This process's environment without what would change how ssh, Ansible or we behave, and with an empty *home*."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT or not (name in _DROPPED or name.startswith(_DROPPED_PREFIXES))
+    }
+    clean.update(HOME=str(home), LANG="C.UTF-8", TMPDIR=str(folder / "t"), XDG_RUNTIME_DIR=str(folder / "r"))
+    # A pyenv shim answers to every name and then fails, which no interpreter discovery expects.
+    clean["PATH"] = ":".join(part for part in clean["PATH"].split(":") if not part.rstrip("/").endswith("/shims"))
+    clean["PYTHONPATH"] = str(repository)  # for the Pythons that tests start
+    return clean

@@ -1,0 +1,237 @@
+"""A private OpenSSH server on loopback: its own port, host keys, configuration, authorized keys and log.
+
+Every test account (any account, in fact) may log in with the run's client key; passwords work as on a real machine, through
+PAM, when the tests run as root. Not as root, only the key and only the user that runs the tests. What is given as *config* comes
+first in the file, and sshd takes the first value it reads, so a test can override any line below.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from . import processes
+from .keys import KeyFile, make_key
+
+START_TIMEOUT = 10.0  # seconds
+
+
+def find_sshd() -> str | None:
+    """sshd's absolute path (it refuses to run by any other), or None."""
+    return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
+
+
+def free_port(addresses: Iterable[str]) -> int:
+    """A TCP port that is free on all of *addresses* just now."""
+    for _ in range(100):
+        with socket.socket() as first:
+            first.bind(("127.0.0.1", 0))
+            port = int(first.getsockname()[1])
+            if all(_is_free(address, port) for address in addresses if address != "127.0.0.1"):
+                return port
+    raise RuntimeError("no free port on " + ", ".join(addresses))
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
+        try:
+            probe.bind((address, port))
+        except OSError:
+            return False
+        return True
+
+
+class Sshd:
+    """One running sshd. ``host`` and ``port`` say where; ``key`` is a KeyFile that every account accepts."""
+
+    def __init__(
+        self,
+        folder: Path,
+        key: KeyFile,
+        *,
+        config: Sequence[str] = (),
+        addresses: Sequence[str] = ("127.0.0.1",),
+        host_keys: Sequence[str] = ("ed25519",),
+        log_level: str = "VERBOSE",
+        extra_files: dict[str, str] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.key = key
+        self.config = list(config)
+        self.addresses = list(addresses)
+        self.host = self.addresses[0]
+        self.log_path = folder / "log"
+        self.authorized_keys = folder / "authorized_keys"
+        self.host_keys = [make_key(folder / f"host_{kind}", kind) for kind in host_keys]
+        self._log_level = log_level
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.authorized_keys.write_text(key.public + "\n")
+        for name, text in (extra_files or {}).items():
+            (folder / name).write_text(text)
+        self.known_hosts = folder / "known_hosts"
+
+    # -- life ---------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Sshd:
+        """Starts it and waits until it listens; on the port it had, if it ran before."""
+        program = find_sshd()
+        if program is None:
+            raise RuntimeError("sshd is not installed")
+        if os.geteuid() == 0:
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
+        for _ in range(5):
+            self.port = self.port or free_port(self.addresses)
+            self._write_config()
+            offset = self.mark()
+            self._process = subprocess.Popen(
+                [program, "-D", "-f", str(self.folder / "config"), "-E", str(self.log_path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            if self._wait_until_listening(offset):
+                self._write_known_hosts()
+                return self
+            self.stop()
+            if "Address already in use" not in self.log(offset):
+                break
+            self.port = 0
+        raise RuntimeError("sshd did not start:\n" + self.log())
+
+    def _wait_until_listening(self, offset: int) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline and self._process.poll() is None:
+            if self.log(offset).count("Server listening on") >= len(self.addresses):
+                return True
+            time.sleep(0.01)
+        return False
+
+    def stop(self) -> None:
+        """Kills the server and all its sessions, and what runs in those."""
+        if self._process is None:
+            return
+        processes.kill_family(self._process.pid)
+        self._process.wait()
+        self._process = None
+
+    def stop_listening(self) -> None:
+        """Ends the listener only: connections that stand go on, new ones are refused."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait()
+        self._process = None
+
+    def freeze(self) -> None:
+        """Makes the server and all its sessions fall silent, as a host does that loses power."""
+        self._signal_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal_all(signal.SIGCONT)
+
+    def kill_sessions(self) -> None:
+        """Kills every standing connection; the listener stays."""
+        processes.kill_family(self.pid, also_root=False)
+
+    def _signal_all(self, number: int) -> None:
+        for process in [*processes.descendants(self.pid)]:
+            os.kill(process.pid, number)
+        os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "sshd is not running"
+        return self._process.pid
+
+    # -- files --------------------------------------------------------------------------------------------------------------
+
+    def _write_config(self) -> None:
+        as_root = os.geteuid() == 0
+        lines = [
+            *self.config,
+            f"Port {self.port}",
+            *[f"ListenAddress {address}" for address in self.addresses],
+            *[f"HostKey {key.path}" for key in self.host_keys],
+            f"AuthorizedKeysFile .ssh/authorized_keys {self.authorized_keys}",
+            f"LogLevel {self._log_level}",
+            f"UsePAM {'yes' if as_root else 'no'}",
+            "PasswordAuthentication yes",
+            "PermitRootLogin yes",
+            "StrictModes no",
+            "UseDNS no",
+            "PidFile none",
+            "MaxStartups 500",
+            "AcceptEnv LANG LC_*",
+            "Subsystem sftp internal-sftp",
+        ]
+        if _version() >= (9, 8):
+            lines.append("PerSourcePenalties no")
+        (self.folder / "config").write_text("\n".join(lines) + "\n")
+
+    def _write_known_hosts(self) -> None:
+        lines = [f"[{address}]:{self.port} {key.public}" for address in self.addresses for key in self.host_keys]
+        self.known_hosts.write_text("\n".join(lines) + "\n")
+
+    def authorize(self, line: str) -> None:
+        """Adds a line to the authorized_keys file that all accounts share."""
+        with self.authorized_keys.open("a") as file:
+            file.write(line + "\n")
+
+    # -- the log ------------------------------------------------------------------------------------------------------------
+
+    def mark(self) -> int:
+        """A place in the log, for the *since* of the questions below."""
+        return self.log_path.stat().st_size if self.log_path.exists() else 0
+
+    def log(self, since: int = 0) -> str:
+        """The log's text from *since* on."""
+        if not self.log_path.exists():
+            return ""
+        with self.log_path.open("rb") as file:
+            file.seek(since)
+            return file.read().decode("utf-8", "replace")
+
+    def wait_log(self, pattern: str, *, since: int = 0, timeout: float = 5.0) -> str:
+        """Waits for a line that *pattern* (a regular expression) matches, and returns the match."""
+        deadline = time.monotonic() + timeout
+        while True:
+            match = re.search(pattern, self.log(since))
+            if match:
+                return match.group()
+            assert time.monotonic() < deadline, f"no {pattern!r} in sshd's log:\n{self.log(since)}"
+            time.sleep(0.02)
+
+    def connections(self, since: int = 0) -> int:
+        """How many TCP connections came."""
+        return len(re.findall(r"^Connection from ", self.log(since), re.M))
+
+    def sessions(self, since: int = 0) -> int:
+        """How many sessions (a command, a shell, a subsystem) were started."""
+        return len(re.findall(r"^Starting session: ", self.log(since), re.M))
+
+    def accepted(self, since: int = 0) -> list[tuple[str, str]]:
+        """(method, account) of each login, in order."""
+        return re.findall(r"^Accepted (\S+) for (\S+) from ", self.log(since), re.M)
+
+    # -- for ssh programs ---------------------------------------------------------------------------------------------------
+
+    def ssh_args(self) -> list[str]:
+        """What makes OpenSSH's client (or a parser of its command line) reach this server without asking anything."""
+        options = (f"UserKnownHostsFile={self.known_hosts}", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes")
+        words = ["-F", "/dev/null", "-p", str(self.port), "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
+        return words + [word for option in options for word in ("-o", option)]
+
+
+def _version() -> tuple[int, int]:
+    out = subprocess.run([find_sshd() or "sshd", "-V"], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    match = re.search(r"OpenSSH_(\d+)\.(\d+)", out.stderr + out.stdout)
+    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
