@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 _HOMES = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
-_HOMES.update({name: "pmitogen.api" for name in ("Host", "Hub", "connect")})
+_HOMES.update(dict.fromkeys(("Host", "Hub", "connect"), "pmitogen.api"))
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os.path
 
 from ansible import constants
+
 from pmitogen.ansible.option_table import OPTIONS
 
 
