@@ -1,0 +1,181 @@
+"""The ready-made option tables say what the texts they were made from say, for every ansible-core found here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pmitogen.ansible.option_table import OPTIONS
+from tests.support.ansible import Ansible
+from tests.support.session import repository
+
+PLUGINS = repository / "pmitogen" / "ansible" / "plugins" / "connection"
+# Never matched by anything: a "variable" of that whole name, quotes and all.
+DEAD_VARIABLES = {"delegated_vars['ansible_host']", "delegated_vars['ansible_ssh_host']"}
+# What Mitogen's own users may have written; each stands before Ansible's names, so that those win.
+OLD_ALIASES = {"ssh_port", "ssh_args", "ssh_common_args", "ssh_extra_args", "ssh_executable"}
+
+
+def run(ansible: Ansible, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """This ansible-core's Python with *args*."""
+    env = {**os.environ, **environment}
+    return subprocess.run([ansible.python, *args], capture_output=True, text=True, timeout=60, env=env, stdin=subprocess.DEVNULL)
+
+
+def answer_of(ansible: Ansible, code: str, *args: str, **environment: str) -> Any:
+    """What this program prints, as JSON."""
+    done = run(ansible, "-c", code, *args, **environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+LOADED = """
+import json, sys
+from ansible import constants
+from ansible.plugins.loader import connection_loader, init_plugin_loader
+from ansible.playbook.play_context import PlayContext
+from ansible.utils.context_objects import CLIArgs
+from ansible import context
+context.CLIARGS = CLIArgs({"timeout": 10})
+init_plugin_loader([])
+folder, name = sys.argv[1:]
+connection_loader.add_directory(folder)
+import ansible.plugins.loader as loader
+parsed = []
+real = loader.AnsibleLoader
+def spy(stream, *args, **kwargs):
+    parsed.append(str(stream)[:40])
+    return real(stream, *args, **kwargs)
+loader.AnsibleLoader = spy
+plugin = connection_loader.get(name, PlayContext(), None)
+"""
+
+
+def test_the_documentation_is_the_table(ansible: Ansible) -> None:
+    code = (
+        "import json; from pmitogen.ansible import generate_options as g; from pmitogen.ansible.option_table import OPTIONS;"
+        "print(json.dumps([g.documentation()['options'] == OPTIONS, g.main(['--check'])]))"
+    )
+    assert answer_of(ansible, code) == [True, 0]
+
+
+def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
+    code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
+    for name in ("pmitogen", "ansible.legacy.pmitogen"):
+        load_name, options, parsed = answer_of(ansible, code, str(PLUGINS), name)
+        assert load_name == "pmitogen"
+        assert options == sorted(OPTIONS)
+        assert not [text for text in parsed if "name: pmitogen" in text]
+
+
+def test_a_plugin_under_another_name_is_parsed_as_usual(ansible: Ansible, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text((PLUGINS / "pmitogen.py").read_text().replace("__name__, __file__", "'x', 'x.py'"))
+    code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
+    load_name, options, parsed = answer_of(ansible, code, str(tmp_path), "other")
+    assert load_name == "other"
+    assert options == sorted(OPTIONS)
+    assert [text for text in parsed if "name: pmitogen" in text]
+
+
+VALUES = """
+variables = {"inventory_hostname": "a", "ansible_host": "b", "ssh_port": "1", "ansible_port": "2",
+             "ansible_pmitogen_boot_python": "x,y"}
+plugin.set_options(task_keys={"remote_user": "k", "port": None, "timeout": 7}, var_options=variables)
+values = {name: plugin.get_option(name) for name in plugin.option_definitions}
+print(json.dumps(values, default=str))
+"""
+
+
+def test_values_are_those_of_the_parsed_text(ansible: Ansible, tmp_path: Path) -> None:
+    """The same variables, keywords and environment give the same values, types included, either way."""
+    source = (PLUGINS / "pmitogen.py").read_text()
+    (tmp_path / "pmitogen.py").write_text(source.replace("register(__name__", "(lambda *_: 0)(__name__"))
+    environment = {"ANSIBLE_SSH_ARGS": "-o Compression=yes", "ANSIBLE_SSH_RETRIES": "3", "ANSIBLE_SFTP_BATCH_MODE": "no"}
+    ours = answer_of(ansible, LOADED + VALUES, str(PLUGINS), "pmitogen", **environment)
+    parsed = answer_of(ansible, LOADED + VALUES, str(tmp_path), "pmitogen", **environment)
+    assert ours == parsed
+    assert (ours["host"], ours["port"], ours["remote_user"], ours["timeout"]) == ("b", 2, "k", 7)
+    assert (ours["ssh_args"], ours["reconnection_retries"], ours["sftp_batch_mode"]) == ("-o Compression=yes", 3, False)
+    assert ours["boot_python"] == ["x", "y"]
+
+
+def _core_options(ansible: Ansible) -> dict[str, Any]:
+    """The options of that core's own ssh plugin."""
+    return dict(
+        answer_of(
+            ansible,
+            LOADED + "print(json.dumps(constants.config.get_configuration_definitions('connection', 'ssh')))",
+            os.devnull,
+            "ssh",
+        )
+    )
+
+
+def test_every_option_of_the_ssh_plugin_is_taken_from_the_same_places(ansible: Ansible) -> None:
+    for name, theirs in _core_options(ansible).items():
+        ours = OPTIONS[name]
+        # Order is precedence.
+        variables = [entry["name"] for entry in theirs.get("vars", ()) if entry["name"] not in DEAD_VARIABLES]
+        assert [entry["name"] for entry in ours.get("vars", ()) if entry["name"] not in OLD_ALIASES] == variables, name
+        for kind in ("env", "keyword", "cli"):
+            assert [entry["name"] for entry in ours.get(kind, ())] == [entry["name"] for entry in theirs.get(kind, ())], name
+        places = [(entry["section"], entry["key"]) for entry in theirs.get("ini", ())]
+        assert [(entry["section"], entry["key"]) for entry in ours.get("ini", ())] == places, name
+        assert ours.get("type") == theirs.get("type"), name
+        # 2.16 gives this one no default and then takes "smart".
+        assert ours.get("default") == theirs.get("default", "smart" if name == "ssh_transfer_method" else None), name
+        assert list(ours.get("choices", ())) == list(theirs.get("choices", ())), name
+
+
+def test_old_aliases_stand_before_ansibles_names() -> None:
+    for option in OPTIONS.values():
+        names = [entry["name"] for entry in option.get("vars", ())]
+        assert not OLD_ALIASES & set(names[1:])
+
+
+def test_no_default_is_a_template() -> None:
+    """ansible-core 2.19 and later only template what they have marked as trusted; a ready-made table marks nothing."""
+    assert "{{" not in repr(OPTIONS)
+
+
+def test_ansible_doc_and_ansible_config_show_the_options(ansible: Ansible) -> None:
+    environment = {"ANSIBLE_CONNECTION_PLUGINS": str(PLUGINS)}
+    doc = run(ansible, "-m", "ansible", "doc", "-t", "connection", "pmitogen", "--json", **environment)
+    assert doc.returncode == 0, doc.stderr
+    assert set(json.loads(doc.stdout)["pmitogen"]["doc"]["options"]) == set(OPTIONS)
+    text = run(ansible, "-m", "ansible", "doc", "-t", "connection", "pmitogen", **environment)
+    assert "boot_python" in text.stdout and not text.stderr
+    for verb in ("dump", "list", "init"):
+        config = run(ansible, "-m", "ansible", "config", verb, "-t", "connection", **environment)
+        assert config.returncode == 0, config.stderr
+        assert "boot_python" in config.stdout, verb
+
+
+SHELL = """
+from ansible.plugins.loader import shell_loader
+import json, sys
+from ansible import constants
+from ansible.plugins.loader import init_plugin_loader
+init_plugin_loader([])
+for folder in sys.argv[2:]:
+    shell_loader.add_directory(folder)
+from pmitogen.ansible import generate_options, shell_options
+if sys.argv[1] == "ours":
+    shell_options.register_shell()
+    print(json.dumps(constants.config.get_configuration_definitions("shell", "sh")))
+else:
+    print(json.dumps(generate_options.shell_options()))
+"""
+
+
+def test_the_shell_plugins_options_are_those_of_its_text(ansible: Ansible) -> None:
+    ours = answer_of(ansible, SHELL, "ours")
+    assert ours and ours == answer_of(ansible, SHELL, "theirs")
+
+
+def test_a_shell_plugin_of_the_users_is_left_to_ansible(ansible: Ansible, tmp_path: Path) -> None:
+    (tmp_path / "sh.py").write_text("DOCUMENTATION = ''\n")
+    assert answer_of(ansible, SHELL, "ours", str(tmp_path)) == {}
