@@ -111,6 +111,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # -- always on --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _pytest_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Makes pytest's own folder before any test changes TMPDIR."""
+    return tmp_path_factory.getbasetemp()
+
+
 @pytest.fixture(autouse=True)
 def _leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
     before = leaks.take(_uids())

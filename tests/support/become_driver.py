@@ -1,0 +1,125 @@
+"""Runs one Escalation to its end, as the agent's loop would: ``pythonX become_driver.py``, for Python 2.7 and every 3.x.
+
+NOTE: this is a program, not a module; it runs under the Pythons of targets. It reads one JSON object on stdin (keys: ``root``, the
+project's folder; ``uid``, ``gid``, ``name`` of the account to drop to; ``plan``; ``command``; ``token``; ``env``; ``size``, bytes
+of binary data to send through the command and back) and prints one on stdout.
+"""
+
+from __future__ import absolute_import
+
+import json
+import os
+import select
+import sys
+import time
+import types
+
+
+def load(root):
+    package = types.ModuleType("pmitogen")  # the package itself is not Python 2.7
+    package.__path__ = [os.path.join(root, "pmitogen")]
+    sys.modules["pmitogen"] = package
+    sys.dont_write_bytecode = True
+    from pmitogen.become import base
+
+    return base
+
+
+def drop(job):
+    os.initgroups(job["name"], job["gid"])
+    os.setgid(job["gid"])
+    os.setuid(job["uid"])
+
+
+def write(fd, data):
+    """Writes what fits; returns what is left."""
+    try:
+        return data[os.write(fd, data):]
+    except OSError:
+        return data
+
+
+def turn(e, read, seen):
+    """One turn of the loop: returns True if something was read."""
+    fds = [fd for fd in (e.tty_fd, e.out_fd) if fd not in seen]
+    ready = select.select(fds, [], [], 0.05)[0]
+    answers = []
+    rest = None
+    for fd in ready:
+        data = read(fd)
+        if data == b"":
+            seen.add(fd)
+        if data is None:
+            continue
+        if fd == e.tty_fd:
+            answers += e.on_tty(data)
+        else:
+            rest = e.on_output(data)
+    answers += e.poll()
+    for answer in answers:
+        assert not write(e.tty_fd, answer)
+    return rest
+
+
+def exchange(e, read, size, got):
+    """Sends *size* bytes and reads them back; the terminal is drained meanwhile."""
+    block = bytes(bytearray(range(256)))
+    left = block * (size // 256)
+    wanted, view = left, bytearray(got)
+    noise = 0
+    until = time.time() + 60
+    while len(view) < size and time.time() < until:
+        readable, writable, _ = select.select([e.tty_fd, e.out_fd], [e.in_fd] if left else [], [], 1)
+        if writable:
+            left = left[65536 - len(write(e.in_fd, left[:65536])):] if len(left) > 65536 else write(e.in_fd, left)
+        if e.out_fd in readable:
+            view += read(e.out_fd) or b""
+        if e.tty_fd in readable:
+            noise += len(read(e.tty_fd) or b"")
+    return bytes(view) == wanted, noise
+
+
+def main():
+    job = json.loads(sys.stdin.read())
+    base = load(job["root"])
+    from pmitogen.become import terminal
+
+    drop(job)
+    os.chdir(job.get("cwd", "/"))
+    env = dict((str(k), str(v)) for k, v in job["env"].items())
+    os.environ.clear()
+    os.environ.update(env)
+    started = time.time()
+    result = {"up": False, "kind": None, "message": None}
+    e = base.Escalation(job["plan"], job["command"], job["token"])
+    try:
+        e.start()
+        rest, seen = None, set()
+        while rest is None:
+            rest = turn(e, terminal.read_some, seen)
+        result["up"] = True
+        result["seconds"] = time.time() - started
+        line = b""
+        if job.get("size"):
+            result["same"], result["noise"] = exchange(e, terminal.read_some, job["size"], rest)
+        else:
+            line = rest
+            while not line.endswith(b"\n") and time.time() - started < 20:
+                select.select([e.out_fd], [], [], 1)
+                line += terminal.read_some(e.out_fd) or b""
+            result["line"] = line.decode("utf-8").strip()
+    except base.BecomeFailure as failure:
+        result.update(kind=failure.kind, message=failure.message)
+    result.setdefault("seconds", time.time() - started)
+    result["repr"] = repr(e)
+    e.close()
+    until = time.time() + 6
+    while not e.reap() and time.time() < until:
+        time.sleep(0.02)
+    result["reaped"] = e.reap()
+    result["end"] = time.time() - started
+    result["fds"] = sorted(int(n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n))
+    print(json.dumps(result))
+
+
+main()
