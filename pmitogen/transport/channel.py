@@ -1,0 +1,129 @@
+"""One channel of a connection: Paramiko's Channel, with what it leaves out.
+
+* ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that reported nothing.
+* A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent without
+  waiting for its answer.
+* Reading can be split in two: :meth:`Channel.drain` takes what is there and never blocks nor sends; :meth:`Channel.grant` tells the
+  peer that it may send as much again, and may block. An event loop does the first, a writer thread the second.
+* ``pty-req`` carries terminal modes (no echo, no CR before LF).
+
+Never use ``makefile`` or ``exec_command`` of these: a file object's destructor takes the channel's locks on whatever thread
+the garbage collector happens to run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import paramiko
+from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.message import Message
+
+# RFC 4254 section 8: opcode, value; 0 ends the list.
+TTY_OP_END = 0
+ECHO = 53
+ONLCR = 72
+QUIET_MODES = ((ECHO, 0), (ONLCR, 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class ExitSignal:
+    """How a command died: the signal's name without SIG, and the server's remark."""
+
+    name: str
+    core_dumped: bool
+    message: str
+
+
+class Channel(paramiko.Channel):
+    """A channel that we opened. Made by :meth:`ClientTransport.open_channel` only."""
+
+    kind = "session"
+    exit_signal: ExitSignal | None = None
+    refusal: str | None = None  # why the peer closed it or refused a request
+    open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
+
+    def drain(self) -> tuple[bytes, int]:
+        """Whatever has arrived, and the window bytes to :meth:`grant` for it (mostly 0). Any one thread; never blocks.
+
+        ``(b"", 0)`` when nothing is there; see :attr:`ended` for the end.
+        """
+        data = self.in_buffer.empty()
+        return data, self._check_add_window(len(data)) if data else 0
+
+    def drain_stderr(self) -> tuple[bytes, int]:
+        """As :meth:`drain`, for the error stream: they share one window."""
+        data = self.in_stderr_buffer.empty()
+        return data, self._check_add_window(len(data)) if data else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will arrive (what has arrived may still wait in the buffer)."""
+        return bool(self.eof_received or self.closed)
+
+    def grant(self, nbytes: int) -> None:
+        """Let the peer send *nbytes* more. May block, while keys change or the socket is full."""
+        if nbytes <= 0 or self.closed:
+            return
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+        message.add_int(self.remote_chanid)
+        message.add_int(nbytes)
+        self.transport._send_user_message(message)
+
+    def request(self, kind: str, *fields: bytes, want_reply: bool = True) -> None:
+        """Send a channel request without waiting for an answer. *fields* are encoded already (see :func:`text`)."""
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_REQUEST)
+        message.add_int(self.remote_chanid)
+        message.add_string(kind)
+        message.add_boolean(want_reply)
+        for field in fields:
+            message.add_bytes(field)
+        self.transport._send_user_message(message)
+
+    def wait_for_answer(self, timeout: float) -> bool:
+        """Wait for the answer to the only request that is outstanding: True granted, False refused or closed.
+
+        Raises TimeoutError.
+        """
+        if not self.event.wait(max(0.0, timeout)):
+            raise TimeoutError
+        return bool(self.event_ready)
+
+    def prepare_for_answer(self) -> None:
+        """Call before the request whose answer :meth:`wait_for_answer` will wait for."""
+        self._event_pending()
+
+    def request_pty(self, term: str, width: int, height: int, modes: tuple[tuple[int, int], ...] = QUIET_MODES) -> None:
+        """Ask for a terminal; the answer is not waited for."""
+        coded = b"".join(bytes((code,)) + value.to_bytes(4, "big") for code, value in modes) + bytes((TTY_OP_END,))
+        size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes(8)
+        self.request("pty-req", text(term), size, text(coded))
+
+
+def text(value: str | bytes) -> bytes:
+    """An SSH string (RFC 4251 section 5)."""
+    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return len(raw).to_bytes(4, "big") + raw
+
+
+def on_request(channel: paramiko.Channel, message: Message) -> None:
+    """A request from the server on *channel* (transport thread)."""
+    kind = message.get_text()
+    message.rewind()
+    message.get_int()  # the channel's number, which the transport had read
+    if kind != "exit-signal" or not isinstance(channel, Channel):
+        channel._handle_request(message)
+        return
+    message.get_text()
+    message.get_boolean()
+    channel.exit_signal = ExitSignal(message.get_text(), message.get_boolean(), message.get_text())
+    channel.status_event.set()
+
+
+def on_failure(channel: paramiko.Channel, message: Message) -> None:
+    """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
+    if isinstance(channel, Channel) and channel.refusal is None:
+        channel.refusal = "the server refused the request"
+    channel._request_failed(message)

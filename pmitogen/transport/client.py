@@ -1,0 +1,316 @@
+"""The SSH transport: Paramiko's Transport, subclassed where it stalls, hides or polls.
+
+What it changes, and why:
+
+* **Rekeying never stalls.** Upstream's transport thread answers channel requests and closes through the same call that users
+  send by, which waits for the running key exchange to end; only that thread can end it, so the connection dies after 30
+  seconds. Here whatever the transport thread wants to send meanwhile is kept, and sent after NEWKEYS. Global-request replies,
+  which upstream sends even in the middle of a key exchange (RFC 4253 section 7.1 forbids that), are kept as well.
+  A key exchange is started by whichever thread notices that it is due, under a lock, so the reader need not poll for it.
+* **The peer's offer is remembered**, so that "no common algorithm" can print both lists.
+* **Each failed channel keeps its own reason**, in the server's words; upstream has one slot for the whole connection.
+* **The reason for the end is kept**: the peer's disconnect message, its silence, or the socket's error; whoever asked is told once.
+* Our own order of algorithms, host-key algorithms taken literally, ``curve25519-sha256`` under its standard name.
+
+How one would know that a part can go: tests/integration/test_rekey.py and test_keepalive.py pass with upstream's method.
+"""
+
+from __future__ import annotations
+
+import collections
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import paramiko
+from paramiko.common import (
+    CONNECTION_FAILED_CODE,
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_OPEN,
+    cMSG_GLOBAL_REQUEST,
+)
+from paramiko.message import Message
+
+from pmitogen.transport import channel as channels
+from pmitogen.transport.alive import Silence, Verdict
+from pmitogen.transport.channel import Channel
+from pmitogen.transport.hostkeyorder import HostKeyPolicy
+from pmitogen.transport.packets import FIRST_USER_MESSAGE, Packets
+
+WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
+LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
+LOG_NAME = "pmitogen.ssh"
+
+
+def _curve25519(known: dict[str, Any]) -> dict[str, Any]:
+    """RFC 8731 gave the method its standard name; Paramiko knows the older one only."""
+    old = known.get("curve25519-sha256@libssh.org")
+    return {**known, **({"curve25519-sha256": old} if old else {})}
+
+
+def _on_close(channel: paramiko.Channel, message: Message) -> None:
+    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
+    transport = channel.transport
+    channel._handle_close(message)
+    if isinstance(transport, ClientTransport):
+        transport.forget(channel)
+
+
+class ClientTransport(HostKeyPolicy, paramiko.Transport):
+    """One SSH connection, client side, over *sock*. Daemon thread; owned by a Link."""
+
+    packetizer: Packets
+    _kex_info = _curve25519(paramiko.Transport._kex_info)  # type: ignore[attr-defined]
+    _channel_handler_table = {
+        **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        MSG_CHANNEL_REQUEST: channels.on_request,
+        MSG_CHANNEL_FAILURE: channels.on_failure,
+        MSG_CHANNEL_CLOSE: _on_close,
+    }
+
+    def __init__(self, sock: Any, name: str, alive_interval: float = 0, alive_count: int = 3) -> None:
+        super().__init__(
+            sock, default_window_size=WINDOW, default_max_packet_size=LARGEST_PACKET, packetizer_class=Packets
+        )
+        self.name = f"ssh {name}"
+        self.set_log_channel(LOG_NAME)
+        self.packetizer.on_silence = self._on_silence
+        self.packetizer.silence = Silence(alive_interval, alive_count, time.monotonic())
+        self._kex_start = threading.RLock()  # above clear_to_send_lock
+        self._held: collections.deque[Message] = collections.deque()
+        self._end_lock = threading.Lock()
+        self._on_end: list[Callable[[str], None]] = []
+        self._closed_by_us = False
+        self.end_reason: str | None = None  # set once, when the connection is over
+        self._why: str | None = None  # what is known to end it, until it has
+        self.peer_offer: dict[str, list[str]] = {}
+        self.agreed_kex = ""
+        # Upstream keeps channels weakly: one that nobody holds is closed by the garbage collector, on any thread, under locks.
+        self._kept: dict[int, Channel] = {}
+        self.channel_closed = threading.Condition()
+        self.closings = 0  # how often a place became free; guarded by channel_closed
+
+    # Key exchange -------------------------------------------------------------------------------------------------------
+
+    def _send_kex_init(self) -> None:
+        with self._kex_start:
+            if self.local_kex_init is None:
+                super()._send_kex_init()  # type: ignore[misc]
+
+    def _negotiate_keys(self, m: Message) -> None:
+        self.peer_offer = _offer(m.asbytes())
+        with self._kex_start:
+            super()._negotiate_keys(m)  # type: ignore[misc]
+        ours = self.preferred_kex  # type: ignore[attr-defined]
+        self.agreed_kex = next((name for name in ours if name in self.peer_offer["kex"]), "")
+
+    def _parse_newkeys(self, m: Message) -> None:
+        super()._parse_newkeys(m)  # type: ignore[misc]
+        with self.clear_to_send_lock:
+            while self._held and self.clear_to_send.is_set():
+                self.packetizer.send_message(self._held.popleft())
+
+    def _send_message(self, data: Message) -> None:
+        """Upstream's call for "send at once", from the transport thread or before the connection is in use."""
+        if data.asbytes()[0] >= FIRST_USER_MESSAGE and threading.current_thread() is self:
+            self._send_or_hold(data)
+        else:
+            self.packetizer.send_message(data)
+
+    def _send_user_message(self, data: Message) -> None:
+        """Send when no key exchange is running: wait for its end, or on the transport thread, keep the message until then."""
+        if threading.current_thread() is self:
+            self._send_or_hold(data)
+            return
+        super()._send_user_message(data)  # type: ignore[misc]
+        if self.packetizer.need_rekey() and not self.in_kex:
+            self._start_rekey()
+
+    def _send_or_hold(self, data: Message) -> None:
+        with self.clear_to_send_lock:
+            if self.clear_to_send.is_set():
+                self.packetizer.send_message(data)
+            else:
+                self._held.append(data)
+
+    def _start_rekey(self) -> None:
+        with self._kex_start:
+            if self.active and self.initial_kex_done and self.packetizer.need_rekey() and not self.in_kex:
+                self._send_kex_init()
+
+    # Channels -----------------------------------------------------------------------------------------------------------
+
+    def open_channel(  # type: ignore[override]
+        self,
+        kind: str,
+        dest_addr: tuple[str, int] | None = None,
+        src_addr: tuple[str, int] | None = None,
+        window_size: int | None = None,
+        max_packet_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Channel:
+        """As upstream's, but each failure has its own reason.
+
+        Raises ChannelException (with the server's text), TimeoutError, SSHException when the connection is over.
+        """
+        channel, opened = self._ask_for_channel(kind, dest_addr, src_addr, window_size or WINDOW)
+        if not opened.wait(timeout):
+            raise TimeoutError
+        if channel.open_failure is not None:
+            raise paramiko.ChannelException(*channel.open_failure)
+        if not channel.active or not self.active:
+            raise paramiko.SSHException(self.end_reason or "the connection is closed")
+        return channel
+
+    def _ask_for_channel(
+        self, kind: str, to: tuple[str, int] | None, origin: tuple[str, int] | None, window: int
+    ) -> tuple[Channel, threading.Event]:
+        opened = threading.Event()
+        with self.lock:
+            number = self._next_channel()  # type: ignore[attr-defined]
+            channel = Channel(number)
+            channel.kind = kind
+            self._kept[number] = channel
+            self._channels.put(number, channel)  # type: ignore[attr-defined]
+            self.channel_events[number] = opened
+            self.channels_seen[number] = True
+            channel._set_transport(self)
+            channel._set_window(window, LARGEST_PACKET)
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_OPEN)
+        message.add_string(kind)
+        message.add_int(number)
+        message.add_int(window)
+        message.add_int(LARGEST_PACKET)
+        for address in (to, origin):
+            if address is not None:
+                message.add_string(address[0])
+                message.add_int(address[1])
+        self._send_user_message(message)
+        if not self.active:
+            opened.set()
+        return channel, opened
+
+    def _parse_channel_open_failure(self, m: Message) -> None:
+        number, code, words = m.get_int(), m.get_int(), m.get_text()
+        channel = self._channels.get(number)  # type: ignore[attr-defined]
+        if isinstance(channel, Channel):
+            channel.open_failure = (code, words or CONNECTION_FAILED_CODE.get(code, "refused"))
+        with self.lock:
+            self._channels.delete(number)  # type: ignore[attr-defined]
+            opened = self.channel_events.pop(number, None)
+        self._kept.pop(number, None)
+        if opened is not None:
+            opened.set()
+
+    def forget(self, channel: paramiko.Channel) -> None:
+        """*channel* is closed on both sides: its place is free."""
+        self._kept.pop(channel.chanid, None)
+        with self.channel_closed:
+            self.closings += 1
+            self.channel_closed.notify_all()
+
+    @property
+    def sessions(self) -> int:
+        """Session channels that the server counts against MaxSessions."""
+        return sum(1 for channel in list(self._kept.values()) if channel.kind == "session" and channel.active)
+
+    # Life and death -----------------------------------------------------------------------------------------------------
+
+    def _on_silence(self, verdict: Verdict) -> None:
+        if not self.is_authenticated():
+            self.packetizer.silence.heard(time.monotonic())  # a login has its own limit, and may wait for a person
+        elif verdict is Verdict.ASK:
+            self._ask()
+        else:
+            self.end(f"no answer for {self.packetizer.silence.limit:.3g} s")
+
+    def _ask(self) -> None:
+        """Ask the peer for a sign of life. Never waits: during a key exchange its messages are sign enough, or its silence counts."""
+        if self.clear_to_send.is_set():
+            message = Message()
+            message.add_byte(cMSG_GLOBAL_REQUEST)
+            message.add_string("keepalive@openssh.com")
+            message.add_boolean(True)
+            self.packetizer.send_soon(message)
+
+    def _parse_disconnect(self, m: Message) -> None:
+        code, words = m.get_int(), m.get_text()
+        self._why = f"the server says: {words}" if words else f"the server disconnects (code {code})"
+
+    def end(self, reason: str) -> None:
+        """End the connection now, for this *reason*. Any thread; does not wait."""
+        if self._why is None:
+            self._why = reason
+        self.packetizer.close()
+
+    def close(self) -> None:
+        """End the connection on our own wish. Any thread; idempotent; waits for nobody."""
+        self._closed_by_us = True
+        self.end("closed by us")
+        super().close()
+        self._finish()
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        error = self.saved_exception
+        with self._end_lock:
+            if self.end_reason is not None:
+                return
+            self.active = False
+            self.end_reason = self._why or _words(error)
+            waiting, self._on_end = self._on_end, []
+        for opened in list(self.channel_events.values()):
+            opened.set()
+        if self.completion_event is not None:
+            self.completion_event.set()
+        with self.channel_closed:
+            self.closings += 1
+            self.channel_closed.notify_all()
+        self._kept.clear()
+        if not self._closed_by_us:
+            for callback in waiting:
+                callback(self.end_reason)
+
+    def abandon(self) -> None:
+        """In a forked child: drop our copy of the connection without a word on it. It has no thread here; locks may be held."""
+        self.active = False
+        self._closed_by_us = True
+        for channel in list(self._kept.values()):
+            channel.lock = threading.Lock()
+            channel.closed = True
+        if isinstance(self.sock, socket.socket):
+            self.sock.close()  # the descriptor; the parent's stays open
+
+    def on_end(self, callback: Callable[[str], None]) -> None:
+        """Have *callback* called once with the reason when the connection ends otherwise than by :meth:`close`."""
+        with self._end_lock:
+            if self.end_reason is None:
+                self._on_end.append(callback)
+                return
+        if not self._closed_by_us:
+            callback(self.end_reason)
+
+
+def _words(error: BaseException | None) -> str:
+    if error is None or isinstance(error, EOFError):
+        return "the server closed the connection"
+    return str(error) or type(error).__name__
+
+
+def _offer(raw: bytes) -> dict[str, list[str]]:
+    """The lists of a KEXINIT (RFC 4253 section 7.1) that can fail to agree."""
+    message = Message(raw)
+    message.get_bytes(16)
+    kex, host_key, cipher, _, mac, _, compression, _ = [message.get_list() for _ in range(8)]
+    real = [word for word in kex if not word.startswith(("ext-info-", "kex-strict-"))]
+    return {"kex": real, "host key": host_key, "cipher": cipher, "MAC": mac, "compression": compression}

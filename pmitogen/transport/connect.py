@@ -1,0 +1,222 @@
+"""Connecting, as the protocol goes: resolve, dial or pass through bastions, exchange keys, check the host key, log in.
+
+One call makes one connection, on the caller's thread; many run side by side. Every stage shares one deadline, every failure is a
+:class:`~pmitogen.errors.ConnectError` of one line that says where, at which stage, what happened and what would help.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import paramiko
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.settings import JumpHop, Settings
+from pmitogen.transport import algorithms, pacing
+from pmitogen.transport.alive import DEFAULT_INTERVAL
+from pmitogen.transport._standin import authenticate
+from pmitogen.transport.client import ClientTransport
+from pmitogen.transport.credentials import Credentials
+from pmitogen.transport.dial import describe, dial, resolve
+from pmitogen.transport.hops import DEEPEST, HopPool, Resolver, identity
+from pmitogen.transport.hostkeyorder import host_key_algorithms
+from pmitogen.transport.hostkeys import check_host_key
+from pmitogen.transport.link import Link, Stages
+from pmitogen.transport.proxy import ProxyCommand
+
+__all__ = ["HopPool", "Link", "Resolver", "connect"]
+
+
+def connect(
+    settings: Settings,
+    credentials: Credentials,
+    *,
+    hops: HopPool,
+    deadline: float,
+    resolver: Resolver | None = None,
+    ask: Callable[[str], bool] | None = None,
+) -> Link:
+    """Make a connection. Blocks; any thread but a transport's own.
+
+    *resolver* turns a jump host as written into its settings (needed only where there are jumps); *hops* keeps the connections to
+    them. *deadline* is in ``time.monotonic()`` seconds. *ask* asks a person whether to trust a new host key.
+    Raises ConnectError with the stage that failed, AuthenticationError.
+    """
+    return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
+
+
+@dataclasses.dataclass
+class _Carrier:
+    """What the SSH connection runs over."""
+
+    sock: Any  # a socket, or a channel through a bastion
+    address: str = ""  # the peer's IP address, where we know it
+    command: ProxyCommand | None = None
+
+    def close(self) -> None:
+        if self.command is not None:
+            self.command.close()
+        self.sock.close()
+
+
+@dataclasses.dataclass
+class _Connecting:
+    """One connection in the making. *path*: the bastions that we are being made for, outermost target first."""
+
+    settings: Settings
+    credentials: Credentials
+    hops: HopPool
+    deadline: float
+    resolver: Resolver | None
+    ask: Callable[[str], bool] | None
+    path: tuple[Hashable, ...]
+
+    def __post_init__(self) -> None:
+        self.where = describe(self.settings)
+        self.stages = Stages()
+
+    def link(self) -> Link:
+        """Connect, again where the server turned us away at its door."""
+        if self.settings.refuseconnection:
+            raise ConnectError(f"{self.where}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
+        attempt = 1
+        while True:
+            try:
+                with pacing.turn(self._door(), self.where, self.deadline):
+                    return self._attempt()
+            except pacing.TurnedAway as error:
+                if not pacing.pause_before_retry(attempt, error, self.deadline):
+                    raise ConnectError(
+                        f"{self.where}: the server closed the connection before the key exchange, {attempt} times; "
+                        "too many at once (MaxStartups in its sshd_config), a penalty (PerSourcePenalties), or a filter "
+                        "such as hosts.deny",
+                        "kex",
+                    ) from None
+                attempt += 1
+
+    def _door(self) -> Hashable:
+        """Whose unfinished logins count together."""
+        return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
+
+    def _attempt(self) -> Link:
+        # ConnectTimeout covers the way there and the key exchange, not the login (ssh_config(5)).
+        limit = self.deadline
+        if self.settings.connecttimeout:
+            limit = min(limit, time.monotonic() + self.settings.connecttimeout)
+        carrier = self._carry(limit)
+        transport: ClientTransport | None = None
+        try:
+            transport = self._transport(carrier)
+            with self._timed("kex"):
+                self._exchange_keys(transport, carrier, limit)
+            with self._timed("auth"):
+                self._log_in(transport, carrier)
+        except BaseException:
+            if transport is not None:
+                transport.close()
+            carrier.close()
+            raise
+        return Link(self.settings, transport, self.stages, on_close=carrier.close)
+
+    # The way there --------------------------------------------------------------------------------------------------------
+
+    def _carry(self, limit: float) -> _Carrier:
+        if self.settings.proxyjump:
+            with self._timed("proxy"):
+                return self._jump(limit)
+        if self.settings.proxycommand:
+            command = ProxyCommand(self.settings)
+            return _Carrier(command.sock, command=command)
+        with self._timed("resolve"):
+            addresses = resolve(self.settings)
+        with self._timed("tcp"):
+            sock = dial(self.settings, addresses, limit)
+        return _Carrier(sock, address=sock.getpeername()[0])
+
+    def _jump(self, limit: float) -> _Carrier:
+        """Through the last of the hops, which is reached through those before it."""
+        *before, last = self.settings.proxyjump
+        hop = self._hop_settings(last, tuple(before))
+        path = (*self.path, identity(self.settings))
+        if identity(hop) in path or len(path) > DEEPEST:
+            raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
+        # A password is for the target it was given for; bastions are logged in to with keys.
+        theirs = dataclasses.replace(self.credentials, password=None)
+        connecting = _Connecting(hop, theirs, self.hops, limit, self.resolver, self.ask, path)
+        bastion = self.hops.link_to(hop, limit, connecting.link)
+        return _Carrier(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit))
+
+    def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
+        if self.resolver is None:
+            raise ConnectError(f"{self.where}: ProxyJump: {hop.host}: nobody told what its settings are", "proxy")
+        settings = self.resolver(hop)
+        # With "-J a,b" b is reached through a, whatever its own configuration says; the first hop's own ProxyJump stands.
+        return dataclasses.replace(settings, proxyjump=before, proxycommand=None) if before else settings
+
+    # The key exchange -----------------------------------------------------------------------------------------------------
+
+    def _transport(self, carrier: _Carrier) -> ClientTransport:
+        settings = self.settings
+        interval = DEFAULT_INTERVAL if settings.serveraliveinterval is None else settings.serveraliveinterval
+        transport = ClientTransport(carrier.sock, self.where, interval, settings.serveralivecountmax)
+        algorithms.prepare(transport, settings)
+        transport.wanted_host_keys = host_key_algorithms(settings, carrier.address)
+        transport.packetizer.set_rekey_limit(*settings.rekeylimit)
+        if settings.versionaddendum:
+            transport.local_version += f" {settings.versionaddendum}"
+        return transport
+
+    def _exchange_keys(self, transport: ClientTransport, carrier: _Carrier, limit: float) -> None:
+        done = threading.Event()
+        remaining = max(0.1, limit - time.monotonic())
+        transport.banner_timeout = transport.handshake_timeout = remaining
+        transport.start_client(event=done)
+        if not done.wait(remaining) or not (transport.initial_kex_done and transport.active):
+            in_time = done.is_set()
+            error = transport.get_exception()
+            transport.close()
+            raise self._kex_failure(transport, carrier, error, in_time and time.monotonic() < limit)
+
+    def _kex_failure(
+        self, transport: ClientTransport, carrier: _Carrier, error: Exception | None, in_time: bool
+    ) -> ConnectError | pacing.TurnedAway:
+        greeting = " | ".join(line for line in transport.packetizer.greeting if not line.startswith("SSH-"))[:200]
+        words = algorithms.disagreement(transport)
+        stage = "kex"
+        if words is None and not in_time:
+            heard = "the key exchange did not end" if transport.remote_version else "no SSH greeting came"
+            words = f"{heard} within the timeout; is port {self.settings.port} its SSH port, and is the server well?"
+        elif words is None and carrier.command is not None:
+            stage, words = "proxy", carrier.command.last_words()
+        elif words is None and not transport.peer_offer:
+            if "MaxStartups" in greeting or (not greeting and not _is_garbage(error)):
+                return pacing.TurnedAway("MaxStartups" in greeting)
+            words = f"not an SSH greeting: {greeting or error}; is port {self.settings.port} its SSH port?"
+        elif words is None:
+            words = f"the key exchange failed: {transport.end_reason or error}"
+        return ConnectError(f"{self.where}: {words}", stage)
+
+    # Logging in -----------------------------------------------------------------------------------------------------------
+
+    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> None:
+        verdict = check_host_key(self.settings, transport.get_remote_server_key(), carrier.address, ask=self.ask)
+        self.settings = verdict.restrict(self.settings)
+        authenticate(transport, self.settings, self.credentials, deadline=self.deadline)
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            setattr(self.stages, stage, time.monotonic() - began)
+
+
+def _is_garbage(error: Exception | None) -> bool:
+    """Whether the peer spoke, but not SSH."""
+    return isinstance(error, paramiko.SSHException) and "banner" not in str(error)

@@ -1,0 +1,212 @@
+"""From an address to a connected TCP socket.
+
+All addresses of a name are tried, each a little after the one before it (RFC 8305, "happy eyeballs"), under one deadline; the
+first that answers wins. So a dead IPv6 route or a dead member of a round-robin name costs a quarter of a second, not a timeout.
+Whatever goes wrong with an address, the next one is tried; upstream's client stops at any error but "refused" and "no route".
+
+Honoured here: AddressFamily, BindAddress, BindInterface, ConnectionAttempts, TCPKeepAlive, IPQoS. Nagle's algorithm is off: SSH
+writes whole packets, and waiting for an acknowledgement only adds up to 40 ms.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import selectors
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.settings import Settings
+
+STAGGER = 0.25  # seconds between attempts; RFC 8305 section 8
+RETRY_PAUSE = 1.0  # seconds between rounds of ConnectionAttempts; as ssh does
+FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
+
+Address = tuple[socket.AddressFamily, Any]  # family and what connect() takes
+
+
+def resolve(settings: Settings) -> list[Address]:
+    """The addresses of ``settings.hostname``, families alternating, the resolver's first choice first.
+
+    Raises ConnectError (stage ``resolve``). Blocks as long as the system's resolver does.
+    """
+    family = FAMILIES[settings.addressfamily]
+    try:
+        found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
+        raise ConnectError(
+            f"{describe(settings)}: cannot resolve the{kind} name {settings.hostname}: {words}; "
+            "check the spelling, or set ansible_host (HostName) to an address",
+            "resolve",
+        ) from None
+    addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in found))
+    return _alternate(addresses)
+
+
+def _alternate(addresses: list[Address]) -> list[Address]:
+    first = [entry for entry in addresses if entry[0] == addresses[0][0]]
+    others = [entry for entry in addresses if entry[0] != addresses[0][0]]
+    pairs = itertools.zip_longest(first, others)
+    return [entry for pair in pairs for entry in pair if entry is not None]
+
+
+def dial(settings: Settings, addresses: list[Address], deadline: float) -> socket.socket:
+    """A connected, tuned socket. *deadline*: ``time.monotonic()`` seconds. Raises ConnectError (stage ``tcp``)."""
+    failures: dict[str, str] = {}
+    for attempt in range(max(1, settings.connectionattempts)):
+        if attempt and time.monotonic() + RETRY_PAUSE < deadline:
+            time.sleep(RETRY_PAUSE)
+        sock = _race(settings, addresses, deadline, failures)
+        if sock is not None:
+            _tune(sock, settings)
+            return sock
+        if time.monotonic() >= deadline:
+            break
+    raise ConnectError(f"{describe(settings)}: {_explain(settings, failures)}", "tcp")
+
+
+def _race(settings: Settings, addresses: list[Address], deadline: float, failures: dict[str, str]) -> socket.socket | None:
+    """Start an attempt every STAGGER seconds, or as soon as all others have failed; return the first that succeeds."""
+    waiting = iter(addresses)
+    with selectors.DefaultSelector() as selector:
+        try:
+            more = True
+            next_start = 0.0
+            while True:
+                now = time.monotonic()
+                if now >= deadline:
+                    _note_silent(selector, failures, addresses)
+                    return None
+                if more and (now >= next_start or not selector.get_map()):
+                    more = _start_one(settings, waiting, selector, failures)
+                    next_start = now + STAGGER
+                    continue
+                if not more and not selector.get_map():
+                    return None
+                until = min(deadline, next_start) if more else deadline
+                winner = _first_success(selector, max(0.0, until - now), failures)
+                if winner is not None:
+                    return winner
+        finally:
+            for key in list(selector.get_map().values()):
+                key.fileobj.close()  # type: ignore[union-attr]
+
+
+def _start_one(
+    settings: Settings, waiting: Iterator[Address], selector: selectors.BaseSelector, failures: dict[str, str]
+) -> bool:
+    """Begin the next attempt. False: there are no more addresses."""
+    for family, target in waiting:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            _bind(sock, family, settings)
+            code = sock.connect_ex(target)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        if code in (0, errno.EINPROGRESS):
+            selector.register(sock, selectors.EVENT_WRITE, target[0])
+            return True
+        failures[target[0]] = os.strerror(code)
+        sock.close()
+    return False
+
+
+def _first_success(selector: selectors.BaseSelector, timeout: float, failures: dict[str, str]) -> socket.socket | None:
+    for key, _ in selector.select(timeout):
+        sock = key.fileobj
+        assert isinstance(sock, socket.socket)
+        selector.unregister(sock)
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == 0:
+            return sock
+        failures[key.data] = os.strerror(code)
+        sock.close()
+    return None
+
+
+def _note_silent(selector: selectors.BaseSelector, failures: dict[str, str], addresses: list[Address]) -> None:
+    for key in selector.get_map().values():
+        failures[key.data] = "no answer"
+    if not failures:
+        failures[addresses[0][1][0]] = "no time left"
+
+
+def _explain(settings: Settings, failures: dict[str, str]) -> str:
+    texts = set(failures.values())
+    if len(texts) == 1:
+        (what,) = texts
+        where = ", ".join(failures)
+    else:
+        what, where = "cannot connect", "; ".join(f"{address}: {text}" for address, text in failures.items())
+    remedies = {
+        os.strerror(errno.ECONNREFUSED): f"is sshd running there, and is {settings.port} its port?",
+        "no answer": "is the host up, and does a firewall let us through? A longer ansible_timeout (ConnectTimeout) waits longer",
+        "no time left": "raise ansible_timeout (ConnectTimeout)",
+    }
+    remedy = remedies.get(what, "check the address, the route and the firewall")
+    return f"{what} ({where}); {remedy}"
+
+
+def _bind(sock: socket.socket, family: socket.AddressFamily, settings: Settings) -> None:
+    if settings.bindaddress:
+        infos = socket.getaddrinfo(settings.bindaddress, 0, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        sock.bind(infos[0][4])
+    elif settings.bindinterface:
+        _bind_to_interface(sock, family, settings.bindinterface)
+
+
+def _bind_to_interface(sock: socket.socket, family: socket.AddressFamily, name: str) -> None:
+    """SO_BINDTODEVICE where we may; else the interface's own address, which is what ssh does."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
+    except (PermissionError, AttributeError):
+        sock.bind(_interface_address(family, name))
+
+
+def _interface_address(family: socket.AddressFamily, name: str) -> Any:
+    if family == socket.AF_INET:
+        import fcntl
+
+        siocgifaddr = 0x8915  # netdevice(7)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            answer = fcntl.ioctl(probe, siocgifaddr, struct.pack("256s", name.encode()[:15]))
+        return socket.inet_ntoa(answer[20:24]), 0
+    with open("/proc/net/if_inet6", encoding="ascii") as table:
+        for line in table:
+            address, index, _, _, _, interface = line.split()
+            if interface == name:
+                packed = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
+                return packed, 0, 0, int(index, 16)
+    raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+
+def _tune(sock: socket.socket, settings: Settings) -> None:
+    sock.setblocking(True)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if settings.tcpkeepalive:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if settings.ipqos:
+        # Without a terminal ssh marks its traffic with the second value, for bulk.
+        mark = settings.ipqos[-1]
+        level, option = (
+            (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
+            if sock.family == socket.AF_INET6
+            else (socket.IPPROTO_IP, socket.IP_TOS)
+        )
+        try:
+            sock.setsockopt(level, option, mark)
+        except OSError:
+            pass  # a system may reserve marks; ssh goes on as well
+
+
+def describe(settings: Settings) -> str:
+    """Where a message is about: ``user@host port N``."""
+    return f"{settings.user}@{settings.hostname} port {settings.port}"
