@@ -26,6 +26,12 @@ def load(root):
 
 
 def drop(job):
+    """Becomes the account. Its stdlib may be out of reach then (a Python in root's home), so what loads late is loaded now."""
+    import gettext  # noqa: F401
+
+    for name in ("ascii", "utf-8"):
+        b"".decode(name)
+        u"".encode(name)
     os.initgroups(job["name"], job["gid"])
     os.setgid(job["gid"])
     os.setuid(job["uid"])

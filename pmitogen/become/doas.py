@@ -1,0 +1,15 @@
+"""What doas says, as data: OpenBSD's, the portable opendoas, and slicer69's port.
+
+Sources: usr.bin/doas/doas.c of OpenBSD; doas.c, pam.c and shadow.c of opendoas.
+"""
+
+ROWS = (
+    ("account", r"account has expired|[Aa]ccount .{0,64}expired"),
+    ("tty", r"a tty is required|no tty|failed to open: /dev/tty|/dev/tty"),
+    ("password-missing", r"[Aa]uthentication required|[Aa]uthorization required"),
+    ("password-wrong", r"[Aa]uthentication failed|[Aa]uthorization failed"),
+    ("unknown-user", r"unknown user|no passwd entry"),
+    ("not-permitted", r"[Oo]peration not permitted|doas is not enabled|not installed setuid|could not open config file|is not owned by root"),
+)
+
+CATALOGUE = ()

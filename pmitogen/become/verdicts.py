@@ -1,0 +1,130 @@
+"""From what a program said to what it means: prompts while it asks, a kind of failure once it has given up.
+
+Both are tables of rows, tried in order. English is matched directly; other languages by asking the target's own message catalogues for
+the same sentences, after the failure, in the language that the program saw. All text is decoded first, so that case and full-width
+colons are compared as characters.
+
+NOTE: runs on the target.
+"""
+
+from __future__ import absolute_import
+
+import os
+import re
+
+from pmitogen.become import doas, su, sudo
+
+METHODS = {"sudo": sudo, "su": su, "doas": doas}
+LOCALE_FOLDERS = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
+
+PASSWORD, SECOND_FACTOR, NEW_PASSWORD = "password", "second factor", "new password"
+_COLON = u"[:\uff1a]"
+_FLAGS = re.IGNORECASE | re.UNICODE
+
+# An expired password is asked for anew; a one-time password is a password by name only: these come before the general row.
+_NEW_PASSWORD = re.compile(
+    u"(?:^|\\W)(?:new|old|current|retype|re-enter|repeat)\\b.{0,40}password.{0,40}" + _COLON + u"\\s*$", _FLAGS)
+_SECOND_FACTOR = re.compile(
+    u"(?:verification code|one[- ]time|passcode|\\botp\\b|\\b2fa\\b|second factor|authenticator|yubikey|token|\\bpin\\b|\\bcode\\b)"
+    u"[^\\n]{0,80}[:\uff1a?>]\\s*$", _FLAGS)
+_ANY_PASSWORD = u"password|passphrase|passwd"
+_SOME_QUESTION = re.compile(u"\\S.*[:\uff1a?>]\\s*$", _FLAGS)
+
+_NOT_FOUND = (u"not found|no such file or directory|unknown command|could not find command|permission denied"
+              u"|cannot execute|no such file|can't open")
+_NO_SHELL = re.compile(u"account is (?:currently )?not available|not a shell|interactive shell is disabled|login (?:is )?disabled"
+                       u"|unrecognized command|cannot use a shell|refused to execute", _FLAGS)
+_OTHER_SHELL_WORDS = re.compile(u"syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS)
+
+
+def text_of(data):
+    """Bytes to text; what is no UTF-8 shows as replacement characters."""
+    return data.decode("utf-8", "replace")
+
+
+class Prompts(object):
+    """The rows of one escalation: *marker* is the prompt that we gave to sudo, *words* are words for "password" in many languages."""
+
+    def __init__(self, marker, words):
+        # sudo-rs wraps ours: "[sudo: MARKER] Password: ".
+        self._marker = re.compile(re.escape(marker) + u"(?:\\][^\\n]{0,80})?\\s*$", re.UNICODE)
+        known = u"|".join([re.escape(word) for word in words] + [_ANY_PASSWORD])
+        self._password = re.compile(u"(?:" + known + u")[^\\n]{0,80}" + _COLON + u"\\s*$", _FLAGS)
+
+    def kind(self, partial):
+        """What the unfinished line *partial* asks for: PASSWORD, SECOND_FACTOR, NEW_PASSWORD, or None if it is no known prompt."""
+        if self._marker.search(partial):
+            return PASSWORD
+        if _NEW_PASSWORD.search(partial):
+            return NEW_PASSWORD
+        if _SECOND_FACTOR.search(partial):
+            return SECOND_FACTOR
+        return PASSWORD if self._password.search(partial) else None
+
+
+def looks_like_question(partial):
+    """True if the unfinished line *partial* ends as a question does. Means something only while the program has switched echo off."""
+    return bool(_SOME_QUESTION.search(partial))
+
+
+def refusal(method, text):
+    """The kind of failure that *text*, all that *method* has said, amounts to; None if no row knows it."""
+    for kind, pattern in METHODS[method].ROWS:
+        if re.search(pattern, text):
+            return kind
+    return _localised_refusal(method, text)
+
+
+def tried_again(text):
+    """True if *text* says that the password was wrong and will be asked for again: no need to wait for the question."""
+    return bool(re.search(u"[Ss]orry, try again|[Aa]uthentication failed, try again", text))
+
+
+def _localised_refusal(method, text):
+    if not any(ord(char) > 127 for char in text) and not _language():
+        return None
+    for kind, domain, msgid in METHODS[method].CATALOGUE:
+        pattern = _localised(domain, msgid)
+        if pattern is not None and re.search(pattern, text, re.UNICODE):
+            return kind
+    return None
+
+
+def _language():
+    for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        value = os.environ.get(name, "")
+        if value and value.split(".")[0] not in ("C", "POSIX"):
+            return value
+    return None
+
+
+def _localised(domain, msgid):
+    """A pattern for *msgid* in this process's language, or None where there is no catalogue or no translation."""
+    import gettext  # costs a millisecond, and only a failure in another language pays it
+
+    for folder in LOCALE_FOLDERS:
+        catalogue = gettext.translation(domain, folder, fallback=True)
+        lookup = getattr(catalogue, "ugettext", catalogue.gettext)
+        translated = lookup(msgid)
+        if translated != msgid:
+            pieces = re.split(r"%(?:\d+\$)?[sdu]", translated.strip())
+            return u".{0,256}?".join(re.escape(piece) for piece in pieces)
+    return None
+
+
+def shell_failure(text, status, command, shell):
+    """``shell``, ``python`` or None: how the account's login shell or the command itself failed.
+
+    *status* is the exit status or None, *command* the argv that should have run, *shell* the shell that was to run it, or None.
+    """
+    name = text_of(os.path.basename(command[0]).encode("utf-8")) if str is not bytes else command[0].split("/")[-1].decode("utf-8", "replace")
+    if _NO_SHELL.search(text):
+        return "shell"
+    if re.search(re.escape(name) + u".{0,80}(?:" + _NOT_FOUND + u")", text, _FLAGS) or re.search(
+            u"(?:" + _NOT_FOUND + u").{0,80}" + re.escape(name), text, _FLAGS):
+        return "python"
+    if shell is not None and os.path.basename(shell) in ("false", "true", "nologin", "git-shell", "sync"):
+        return "shell"
+    if _OTHER_SHELL_WORDS.search(text):
+        return "shell"
+    return "python" if status in (126, 127) else None
