@@ -1,0 +1,120 @@
+"""From the connection plugin's options to the words that Ansible's ``ssh`` plugin would have put after ``ssh``.
+
+Ansible spreads what ssh shall do over a dozen options, and its ``ssh`` plugin strings them together in an order of its own. ssh
+takes the first value it reads for most keywords, so that order is the precedence: ``-o User=`` in ssh_args beats ansible_user,
+and ansible_port beats ``-p`` in ssh_common_args. The same words in the same order therefore mean the same here.
+
+Left out, on purpose:
+
+- the default ssh_args, word for word. They are there for a program that would otherwise log in anew for each task; nobody chose
+  compression with them, nor that connections outlive the run.
+- ``ControlPath``, the helper for passwords, the terminal (``-tt``) and the program itself: nothing here has them.
+
+Put in, where Ansible's plugin has other means: ``IdentityFile=none`` stands where the file of a *private_key* would (the key
+itself goes another way), *pkcs11_provider* is stated even without a PIN so that it is refused aloud, one password is one
+attempt, and with a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed.
+"""
+
+from __future__ import annotations
+
+import os.path
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+
+from pmitogen.errors import UsageError
+
+DEFAULT_SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s"
+
+_WITHOUT_PASSWORD = ("gssapi-with-mic", "gssapi-keyex", "hostbased", "publickey")
+
+_Options = Mapping[str, object]
+_Group = tuple[str, Sequence[str]]  # the option it comes from, and its words
+
+
+def compose(options: _Options) -> tuple[list[str], list[str]]:
+    """The words after ``ssh``, the host last, and for each the name of the option it comes from.
+
+    *options* are the plugin's resolved options by name; a missing one is an unset one. No secret gets into the words.
+    Raises UsageError where the quotes of an option do not match.
+    """
+    argv: list[str] = []
+    origins: list[str] = []
+    for origin, words in _groups(options):
+        argv.extend(words)
+        origins.extend([origin] * len(words))
+    return argv, origins
+
+
+def _groups(options: _Options) -> Iterator[_Group]:
+    """The groups of words, in the order of Ansible's plugin."""
+    yield "pkcs11_provider", _pkcs11(options)
+    yield "verbosity", _verbosity(options)
+    yield "ssh_args", _chosen_ssh_args(options)
+    if options.get("host_key_checking") is False:
+        yield "host_key_checking", _set("StrictHostKeyChecking=no")
+    if options.get("port") is not None:
+        yield "port", _set(f"Port={options['port']}")
+    yield from _key(options)
+    if not options.get("password"):
+        yield "password", _no_password(options)
+    if options.get("remote_user"):
+        yield "remote_user", _set(f'User="{options["remote_user"]}"')
+    if options.get("timeout") is not None:
+        yield "timeout", _set(f"ConnectTimeout={options['timeout']}")
+    yield "ssh_common_args", _split(options, "ssh_common_args")
+    yield "ssh_extra_args", _split(options, "ssh_extra_args")
+    yield "password", _set("NumberOfPasswordPrompts=1")
+    if options.get("host"):
+        yield "host", [str(options["host"])]
+
+
+def _set(*settings: str) -> list[str]:
+    """``-o`` before each."""
+    return [word for setting in settings for word in ("-o", setting)]
+
+
+def _split(options: _Options, name: str) -> list[str]:
+    """The words of an option that holds arguments, without empty ones."""
+    text = options.get(name)
+    if not text:
+        return []
+    try:
+        return [word.strip() for word in shlex.split(str(text)) if word.strip()]
+    except ValueError as error:
+        raise UsageError(f"{name}: {str(error).lower()}: write a quote in pairs, or a backslash before it") from None
+
+
+def _chosen_ssh_args(options: _Options) -> list[str]:
+    words = _split(options, "ssh_args")
+    return [] if words == DEFAULT_SSH_ARGS.split() else words
+
+
+def _verbosity(options: _Options) -> list[str]:
+    level = int(str(options.get("verbosity") or 0))
+    return ["-" + "v" * level] if level > 0 else []
+
+
+def _pkcs11(options: _Options) -> list[str]:
+    provider = options.get("pkcs11_provider")
+    if not provider:
+        return []
+    pin = options.get("password")
+    others = ("KbdInteractiveAuthentication=no", "PreferredAuthentications=publickey", "PasswordAuthentication=no") if pin else ()
+    return _set(*others, f"PKCS11Provider={provider}")
+
+
+def _key(options: _Options) -> Iterator[_Group]:
+    """A key that is given as such keeps away all others but those of ssh_config, as a file does."""
+    if options.get("private_key"):
+        yield "private_key", _set("IdentitiesOnly=yes", "IdentityFile=none")
+    elif options.get("private_key_file"):
+        path = os.path.expanduser(str(options["private_key_file"]))
+        yield "private_key_file", _set(f'IdentityFile="{path}"')
+
+
+def _no_password(options: _Options) -> list[str]:
+    if options.get("otp"):
+        methods = (*_WITHOUT_PASSWORD, "keyboard-interactive")
+        return _set("PreferredAuthentications=" + ",".join(methods), "PasswordAuthentication=no")
+    preferred = "PreferredAuthentications=" + ",".join(_WITHOUT_PASSWORD)
+    return _set("KbdInteractiveAuthentication=no", preferred, "PasswordAuthentication=no")
