@@ -80,7 +80,8 @@ def parse(blob: bytes) -> Certificate:
     publickeys.verify_signature(authority, signature, signed)
     return Certificate(
         name=name, blob=blob, plain_blob=plain_blob, serial=serial, kind=kind, key_id=key_id, principals=principals,
-        valid_after=valid_after, valid_before=valid_before, critical_options=critical, authority_blob=authority, signature=signature,
+        valid_after=valid_after, valid_before=valid_before, critical_options=critical,
+        authority_blob=authority, signature=signature,
     )  # fmt: skip
 
 

@@ -48,12 +48,10 @@ def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
 def _chosen(settings: Settings) -> tuple[str, ...]:
     usable = tuple(name for name in settings.hostkeyalgorithms if name in SUPPORTED or name in CERTIFIED)
     if not usable:
-        raise ConnectError(
-            f"{settings.hostname} port {settings.port}: HostKeyAlgorithms {','.join(settings.hostkeyalgorithms)}: none is known here;"
-            f" write some of {','.join(SUPPORTED + CERTIFIED)}"
-            + (_OLD if {"ssh-rsa", "ssh-dss"} & set(settings.hostkeyalgorithms) else ""),
-            "kex",
-        )
+        named = ",".join(settings.hostkeyalgorithms)
+        old = _OLD if {"ssh-rsa", "ssh-dss"} & set(settings.hostkeyalgorithms) else ""
+        advice = f"none is known here; write some of {','.join(SUPPORTED + CERTIFIED)}{old}"
+        raise ConnectError(f"{settings.hostname} port {settings.port}: HostKeyAlgorithms {named}: {advice}", "kex")
     return usable
 
 

@@ -153,7 +153,7 @@ class _Check:
         bits = publickeys.rsa_bits(self.plain)
         if bits is not None and bits < self.settings.requiredrsasize:
             wanted = self.settings.requiredrsasize
-            raise self._refuse(f"the RSA host key has {bits} bits, RequiredRSASize asks for {wanted}: give the server a longer key")
+            raise self._refuse(f"the RSA host key has {bits} bits, RequiredRSASize asks for {wanted}: make it a longer key")
 
     def _blobs(self) -> list[bytes]:
         """The key, and the authority that vouches for it: a revocation may name either."""

@@ -1,0 +1,78 @@
+"""Answering keyboard-interactive prompts from what we were given (RFC 4256).
+
+A server asks in words meant for people: "Password:", "Verification code:", in any language, in one round or several. The order
+of trust: the user's own patterns, then words for a one-time code, then anything that is not echoed takes the password; last, a
+person. The same secret is never given twice in one attempt: a repeated prompt means that it was wrong, and a one-time code is
+spent.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pmitogen.transport.credentials import Credentials, Secret
+
+# Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
+_CODE_WORDS = re.compile(
+    r"verification|\bcode\b|one[- ]?time|\botp\b|token|second factor|2fa|totp|authenticator|passcode|yubikey|securid|\bduo\b",
+    re.IGNORECASE,
+)
+_PASSWORD_WORDS = re.compile(
+    r"passwor[dt]|passwd|mot de passe|contrase|senha|kennwort|passord|wachtwoord|haslo|hasło|parola|lösenord|salasana"
+    "|\u30d1\u30b9\u30ef\u30fc\u30c9|\u5bc6\u7801|\u5bc6\u78bc|\u043f\u0430\u0440\u043e\u043b\u044c",  # ja, zh, ru
+    re.IGNORECASE,
+)
+
+
+class Answerer:
+    """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer."""
+
+    def __init__(self, credentials: Credentials, interactive: bool) -> None:
+        self._credentials = credentials
+        self._ask = credentials.ask if interactive else None
+        self._spent: set[int] = set()
+        self.reason = ""
+        self.answered = False
+
+    def answer(self, title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str] | None:
+        """One round: the answers in order, or None to give up. *prompts* are (text, may be echoed)."""
+        answers = []
+        for text, echo in prompts:
+            secret = self._choose(text, echo)
+            reply = secret.reveal() if secret else self._person(title, instructions, text, echo)
+            if reply is None:
+                return None
+            answers.append(reply)
+        self.answered = self.answered or bool(prompts)
+        return answers
+
+    def _choose(self, text: str, echo: bool) -> Secret | None:
+        for pattern, secret in self._credentials.answers:
+            if re.search(pattern, text, re.IGNORECASE):
+                return self._spend(secret)
+        is_code = _CODE_WORDS.search(text) is not None
+        is_password = _PASSWORD_WORDS.search(text) is not None
+        if is_code and not (is_password and self._credentials.otp is None):
+            return self._spend(self._credentials.otp)
+        if is_password or not echo:
+            return self._spend(self._credentials.password) or self._spend(None if is_password else self._credentials.otp)
+        return None
+
+    def _spend(self, secret: Secret | None) -> Secret | None:
+        if secret is None or id(secret) in self._spent:
+            return None
+        self._spent.add(id(secret))
+        return secret
+
+    def _person(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
+        prompt = "\n".join(part for part in (title.strip(), instructions.strip(), text) if part)
+        reply = self._ask(prompt, echo) if self._ask else None
+        if reply is None:
+            again = " again" if self._spent else ""
+            self.reason = f"the server asks{again}: {_printable(text)!r}, and no answer is given"
+        return reply
+
+
+def _printable(text: str) -> str:
+    """A server's prompt, fit for a one-line message."""
+    return "".join(char if char.isprintable() else " " for char in text).strip()[:80]
