@@ -34,7 +34,7 @@ _PLAYBOOK = """\
   tasks:
     - name: Run a command
       ansible.builtin.command: hostname
-      register: name
+      register: said
       changed_when: false
 
     - name: Make a folder
@@ -60,13 +60,14 @@ _PLAYBOOK = """\
         that:
           - greeting.stat.mode == "0640"
           - greeting.stat.size == 6
-          - (report.content | b64decode) == "on " ~ name.stdout ~ " runs " ~ ansible_facts.system ~ "\\n"
+          - (report.content | b64decode) == "on " ~ said.stdout ~ " runs " ~ ansible_facts.system ~ "\\n"
 """
 _TASKS = 8  # of the playbook, facts included
 _FILES = {
+    "ansible.cfg": "",  # instead of the user's
     "play.yml": _PLAYBOOK,
     "greeting.txt": "hello\n",
-    "report.j2": "on {{ name.stdout }} runs {{ ansible_facts.system }}\n",
+    "report.j2": "on {{ said.stdout }} runs {{ ansible_facts.system }}\n",
 }
 
 
@@ -146,7 +147,7 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     env.update(
         PATH=f"{folder / 'bin'}:{env.get('PATH', os.defpath)}",
-        ANSIBLE_CONFIG=os.devnull,
+        ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
         ANSIBLE_HOME=str(folder / "ansible"),
         ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS),
     )
