@@ -36,11 +36,15 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class JumpHop:
-    """One hop of ProxyJump, as written: the rest comes from the hop's own configuration."""
+    """One hop of ProxyJump, as written: the rest comes from the hop's own configuration.
+
+    *argv*: the flags of the ``ssh`` inside a ProxyCommand that this hop stands for; None for a ProxyJump.
+    """
 
     host: str
     user: str | None = None
     port: int | None = None
+    argv: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,5 +119,9 @@ class Settings:
     refuseconnection: str | None = None
     loglevel: str = "INFO"
     logfile: str | None = None  # -E
+
+    # What a hop's own configuration needs to know of the destination's
+    configfile: str | None = None  # -F
+    verbosity: int = 0  # how many -v
 
     report: tuple[Finding, ...] = ()

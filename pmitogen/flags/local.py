@@ -1,0 +1,50 @@
+"""Who and where we are: the facts of this machine that the configuration of ssh refers to.
+
+ssh refuses to run for a uid without a passwd entry; a container may well have given us one. Then ``USER`` or ``LOGNAME`` and
+``HOME`` serve, and where they are unset a made-up name and no home. With a passwd entry its home counts, not ``$HOME``, as in ssh.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pwd
+import socket
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Local:
+    """The local account and host. *home* may be empty: then nothing below ``~`` exists."""
+
+    uid: int
+    user: str
+    home: str
+    host: str  # as gethostname(2) says
+    environ: Mapping[str, str]
+
+    @property
+    def short_host(self) -> str:
+        """The host name up to its first dot."""
+        return self.host.partition(".")[0]
+
+    @staticmethod
+    def home_of(user: str) -> str | None:
+        """The home directory of a named account, or None."""
+        try:
+            return pwd.getpwnam(user).pw_dir
+        except (KeyError, ValueError):
+            return None
+
+    @classmethod
+    def detect(cls, environ: Mapping[str, str] | None = None) -> Local:
+        """The facts for this process; *environ* defaults to its environment."""
+        environ = os.environ if environ is None else environ
+        uid = os.getuid()
+        try:
+            entry = pwd.getpwuid(uid)
+            user, home = entry.pw_name, entry.pw_dir
+        except KeyError:
+            user = environ.get("USER") or environ.get("LOGNAME") or f"uid{uid}"
+            home = environ.get("HOME", "")
+        return cls(uid, user, home, socket.gethostname(), environ)

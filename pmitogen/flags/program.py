@@ -1,0 +1,33 @@
+"""Which ssh program we read like: OpenSSH 10.5, or an older one when a test compares with what is installed.
+
+The differences that a user can see are few: names and defaults of algorithms, a handful of default values, and which keywords have
+their tokens expanded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from pmitogen.flags.algorithms import Catalogue
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """One ssh client. *defaults* overrides what ``ssh -G`` prints for a keyword that nobody has set."""
+
+    release: str = "OpenSSH_10.5p1"  # for "Match version"
+    modern: bool = True  # False for 9.x: User, SetEnv and RevokedHostKeys are not expanded, %C has no jump host
+    catalogue: Catalogue = dataclasses.field(default_factory=Catalogue)
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+OPENSSH_10 = Program()
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a value's parser may ask: the program we read like, and the environment."""
+
+    program: Program
+    environ: Mapping[str, str]

@@ -1,0 +1,166 @@
+"""Reading ssh_config(5) files, and ``-o`` words, which go the same way.
+
+Every line is parsed and checked whether or not its block applies; only the lines of blocks that apply have an effect. The first bad
+line raises UsageError with its file and number. Source: readconf.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+import re
+
+from pmitogen.errors import UsageError
+from pmitogen.flags import match
+from pmitogen.flags.criteria import Context, matches
+from pmitogen.flags.keywords import ALIASES, IGNORED, STRUCTURE, TABLE
+from pmitogen.flags.lexer import BadWord, Words, read_line
+from pmitogen.flags.options import Origin
+from pmitogen.flags.program import Reading
+from pmitogen.flags.tokens import expand
+
+MAX_DEPTH = 16  # of Include
+SYSTEM_DIR = "/etc/ssh"
+SYSTEM_FILE = "/etc/ssh/ssh_config"
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How one file is read."""
+
+    user: bool  # relative Includes are below ~/.ssh, not /etc/ssh
+    explicit: bool  # given with -F
+    check: bool = False  # of owner and permissions
+    never: bool = False  # included from a block that does not apply: check the lines only
+    depth: int = 0
+
+
+class Reader:
+    """Reads lines and files into the options of one context."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._reading = Reading(context.program, context.local.environ)
+
+    def word(self, text: str, origin: Origin) -> None:
+        """Read one ``-o`` word. Raises UsageError."""
+        try:
+            words = read_line(text, self._known)
+            if words is not None:
+                if words.keyword in STRUCTURE:
+                    raise BadWord(f"{words.keyword}: belongs into a file, not on a command line")
+                self._value(words, origin, True)
+        except BadWord as problem:
+            raise origin.error(problem) from None
+
+    def file(self, path: str, mode: Mode, active: bool = True) -> bool:
+        """Read one file; False when it cannot be opened. Raises UsageError."""
+        if mode.depth > MAX_DEPTH:
+            raise UsageError(f"{path}: Include: files include one another more than {MAX_DEPTH} deep")
+        try:
+            with open(path, "rb") as stream:
+                if mode.check:
+                    _check_owner(path, os.fstat(stream.fileno()))
+                lines = stream.read().split(b"\n")
+        except IsADirectoryError:  # fopen(3) opens a directory, and reads nothing
+            return True
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            return False
+        for number, line in enumerate(lines, 1):
+            origin = Origin(f"{path} line {number}", explicit=mode.explicit)
+            try:
+                active = self._line(os.fsdecode(line), origin, mode, active)
+            except BadWord as problem:
+                raise origin.error(problem) from None
+        return True
+
+    def _line(self, text: str, origin: Origin, mode: Mode, active: bool) -> bool:
+        words = read_line(text, self._known)
+        if words is None:
+            return active
+        if words.keyword == "host":
+            active = self._host(words, mode)
+        elif words.keyword == "match":
+            active = matches(words, self.context) and not mode.never
+        elif words.keyword == "include":
+            self._include(words, origin, mode, active)
+        else:
+            self._value(words, origin, active)
+        if words.left:
+            raise BadWord(f"{words.keyword}: extra arguments at end of line: {words.consume()[0]!r}")
+        return active
+
+    def _known(self, keyword: str) -> None:
+        if keyword in TABLE or keyword in ALIASES or keyword in IGNORED or keyword in STRUCTURE:
+            return
+        ignored = self.context.options.get("ignoreunknown")
+        if ignored is None or match.match_list(keyword, ignored, lower=True) != 1:
+            raise BadWord(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
+
+    def _value(self, words: Words, origin: Origin, active: bool) -> None:
+        row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
+        if row is None:
+            words.consume()
+            if active:
+                self.context.options.note(words.keyword, origin)
+            return
+        try:
+            value = row.kind.parse(words, self._reading)
+            if words.left:
+                raise BadWord(f"extra arguments at end of line: {words.consume()[0]!r}")
+            if active or row.always:
+                self.context.options.give(row, value, origin)
+        except BadWord as problem:
+            raise BadWord(f"{row.name}: {problem}") from None
+
+    def _host(self, words: Words, mode: Mode) -> bool:
+        active = False
+        while (pattern := words.next()) is not None:
+            if not pattern:
+                raise BadWord("Host: empty argument")
+            if mode.never:
+                words.consume()
+                return False
+            negated = pattern.startswith("!")
+            if match.match_pattern(self.context.host, pattern[1:] if negated else pattern):
+                if negated:
+                    words.consume()
+                    return False
+                active = True
+        return active
+
+    def _include(self, words: Words, origin: Origin, mode: Mode, active: bool) -> None:
+        while (written := words.next()) is not None:
+            if not written:
+                raise BadWord("Include: empty argument")
+            try:
+                path = expand(written, self.context.tokens(), self.context.local.environ)
+            except BadWord as problem:
+                raise BadWord(f"Include: {problem}") from None
+            if path.startswith("~") and not mode.user:
+                raise BadWord(f"Include: bad path {path!r}: a system file cannot include from a home directory")
+            if not path.startswith(("/", "~")):
+                path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
+            inner = dataclasses.replace(mode, check=True, never=mode.never or not active, depth=mode.depth + 1)
+            for found in _glob(path, self.context.local.environ.get("HOME") or self.context.local.home):
+                if not self.file(found, inner, active) and os.path.exists(found):
+                    raise BadWord(f"Include: cannot read {found}")
+
+
+def _check_owner(path: str, status: os.stat_result) -> None:
+    if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+        raise UsageError(f"{path}: bad owner or permissions: it must belong to you or root, and only its owner may write to it")
+
+
+def _glob(pattern: str, home: str) -> list[str]:
+    """glob(3) with GLOB_TILDE: sorted by bytes, backslash escapes, ``~`` by $HOME."""
+    if pattern.startswith("~/") or pattern == "~":
+        pattern = glob.escape(home) + pattern[1:]
+    elif pattern.startswith("~"):
+        pattern = os.path.expanduser(pattern)
+    pattern = re.sub(r"\\(.)", lambda found: f"[{found[1]}]", pattern)
+    try:
+        return sorted(glob.glob(pattern), key=os.fsencode)
+    except (OSError, ValueError, re.error, RecursionError):
+        return []
