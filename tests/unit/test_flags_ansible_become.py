@@ -1,0 +1,56 @@
+"""The options of become plugins as words for a plan."""
+
+from __future__ import annotations
+
+from pmitogen.flags.ansible_become import become_words
+from pmitogen.flags.become import plan
+
+
+class Tagged(str):
+    """As ansible-core 2.19 and later hand out values."""
+
+
+def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
+    words = become_words(
+        {"become_user": "root", "become_exe": "sudo", "become_flags": "-H -S -n", "become_pass": None, "sudo_chdir": None}
+    )
+    made, _ = plan("sudo", timeout=10, **words)
+    assert (made["user"], made["password"], made["chdir"]) == ("root", None, None)
+    assert made["argv"][0] == "sudo" and "-H" in made["argv"]
+
+
+def test_every_option_arrives() -> None:
+    words = become_words(
+        {
+            "become_user": Tagged("bob"),
+            "become_exe": Tagged("/opt/sudo"),
+            "become_flags": Tagged("-H"),
+            "become_pass": 1234,
+            "sudo_chdir": Tagged("/tmp"),
+            "prompt_l10n": [Tagged("Kennwort"), "Passwort"],
+        }
+    )
+    assert words == {
+        "exe": "/opt/sudo",
+        "flags": "-H",
+        "user": "bob",
+        "password": "1234",
+        "chdir": "/tmp",
+        "prompt_l10n": ("Kennwort", "Passwort"),
+    }
+    assert all(type(value) in (str, tuple) for value in words.values())
+
+
+def test_what_a_plugin_does_not_have_is_unset() -> None:
+    assert become_words({"become_flags": ""}) == {
+        "exe": None,
+        "flags": None,
+        "user": None,
+        "password": None,
+        "chdir": None,
+        "prompt_l10n": (),
+    }
+
+
+def test_one_word_for_password_need_not_be_a_list() -> None:
+    assert become_words({"prompt_l10n": "Kennwort"})["prompt_l10n"] == ("Kennwort",)
