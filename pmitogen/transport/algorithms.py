@@ -57,10 +57,10 @@ def _choose(
 def disagreement(transport: ClientTransport) -> str | None:
     """Both lists, where the server's offer has nothing in common with ours; None: it has."""
     ours = {
-        "kex": transport.preferred_kex,  # type: ignore[attr-defined]
+        "kex": transport.preferred_kex,
         "host key": transport.preferred_keys,
-        "cipher": transport.preferred_ciphers,  # type: ignore[attr-defined]
-        "MAC": transport.preferred_macs,  # type: ignore[attr-defined]
+        "cipher": transport.preferred_ciphers,
+        "MAC": transport.preferred_macs,
     }
     for what, names in ours.items():
         theirs = transport.peer_offer.get(what, [])

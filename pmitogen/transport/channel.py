@@ -1,10 +1,10 @@
 """One channel of a connection: Paramiko's Channel, with what it leaves out.
 
-* ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that reported nothing.
-* A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent without
-  waiting for its answer.
-* Reading can be split in two: :meth:`Channel.drain` takes what is there and never blocks nor sends; :meth:`Channel.grant` tells the
-  peer that it may send as much again, and may block. An event loop does the first, a writer thread the second.
+* ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that said nothing.
+* A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent
+  without waiting for its answer.
+* Reading can be split in two: :meth:`Channel.drain` takes what is there and never blocks nor sends; :meth:`Channel.grant` tells
+  the peer that it may send as much again, and may block. An event loop does the first, a writer thread the second.
 * ``pty-req`` carries terminal modes (no echo, no CR before LF).
 
 Never use ``makefile`` or ``exec_command`` of these: a file object's destructor takes the channel's locks on whatever thread
@@ -14,10 +14,15 @@ the garbage collector happens to run.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
 from paramiko.message import Message
+
+if TYPE_CHECKING:
+    from pmitogen.transport.client import ClientTransport
 
 # RFC 4254 section 8: opcode, value; 0 ends the list.
 TTY_OP_END = 0
@@ -35,13 +40,30 @@ class ExitSignal:
     message: str
 
 
+class _Data:
+    """A CHANNEL_DATA message, as far as sending needs one."""
+
+    def __init__(self, number: int, data: memoryview) -> None:
+        self._bytes = b"".join((cMSG_CHANNEL_DATA, number.to_bytes(4, "big"), len(data).to_bytes(4, "big"), data))
+
+    def asbytes(self) -> bytes:
+        return self._bytes
+
+
 class Channel(paramiko.Channel):
     """A channel that we opened. Made by :meth:`ClientTransport.open_channel` only."""
 
+    transport: ClientTransport
     kind = "session"
     exit_signal: ExitSignal | None = None
     refusal: str | None = None  # why the peer closed it or refused a request
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
+    # Upstream's, in no stub:
+    _check_add_window: Callable[[int], int]
+    _wait_for_send_window: Callable[[int], int]
+    _event_pending: Callable[[], None]
+    _set_transport: Callable[[paramiko.Transport], None]
+    _set_window: Callable[[int, int], None]
 
     def drain(self) -> tuple[bytes, int]:
         """Whatever has arrived, and the window bytes to :meth:`grant` for it (mostly 0). Any one thread; never blocks.
@@ -70,6 +92,25 @@ class Channel(paramiko.Channel):
         message.add_int(self.remote_chanid)
         message.add_int(nbytes)
         self.transport._send_user_message(message)
+
+    def send(self, s: Any) -> int:
+        """As upstream's, of any bytes-like object, with one copy. Blocks while the window is closed; 0: the channel is closed."""
+        with self.lock:
+            if self.closed:
+                raise OSError("the channel is closed")
+            size = self._wait_for_send_window(len(s))
+        if size:
+            self.transport._send_user_message(_Data(self.remote_chanid, memoryview(s)[:size]))  # type: ignore[arg-type]
+        return int(size)
+
+    def sendall(self, s: Any) -> None:
+        """All of *s*; raises OSError if the channel is closed before."""
+        rest = memoryview(s)
+        while rest:
+            sent = self.send(rest)
+            if not sent:
+                raise OSError("the channel is closed")
+            rest = rest[sent:]
 
     def request(self, kind: str, *fields: bytes, want_reply: bool = True) -> None:
         """Send a channel request without waiting for an answer. *fields* are encoded already (see :func:`text`)."""
@@ -114,7 +155,7 @@ def on_request(channel: paramiko.Channel, message: Message) -> None:
     message.rewind()
     message.get_int()  # the channel's number, which the transport had read
     if kind != "exit-signal" or not isinstance(channel, Channel):
-        channel._handle_request(message)
+        channel._handle_request(message)  # type: ignore[attr-defined]
         return
     message.get_text()
     message.get_boolean()
@@ -126,4 +167,4 @@ def on_failure(channel: paramiko.Channel, message: Message) -> None:
     """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
     if isinstance(channel, Channel) and channel.refusal is None:
         channel.refusal = "the server refused the request"
-    channel._request_failed(message)
+    channel._request_failed(message)  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ What it changes, and why:
   A key exchange is started by whichever thread notices that it is due, under a lock, so the reader need not poll for it.
 * **The peer's offer is remembered**, so that "no common algorithm" can print both lists.
 * **Each failed channel keeps its own reason**, in the server's words; upstream has one slot for the whole connection.
-* **The reason for the end is kept**: the peer's disconnect message, its silence, or the socket's error; whoever asked is told once.
+* **The reason for the end is kept**: the peer's disconnect message, its silence, or the socket's error; who asked is told once.
 * Our own order of algorithms, host-key algorithms taken literally, ``curve25519-sha256`` under its standard name.
 
 How one would know that a part can go: tests/integration/test_rekey.py and test_keepalive.py pass with upstream's method.
@@ -55,7 +55,7 @@ def _curve25519(known: dict[str, Any]) -> dict[str, Any]:
 def _on_close(channel: paramiko.Channel, message: Message) -> None:
     """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
     transport = channel.transport
-    channel._handle_close(message)
+    channel._handle_close(message)  # type: ignore[attr-defined]
     if isinstance(transport, ClientTransport):
         transport.forget(channel)
 
@@ -64,6 +64,10 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     """One SSH connection, client side, over *sock*. Daemon thread; owned by a Link."""
 
     packetizer: Packets
+    # Upstream's, in no stub:
+    remote_cipher: str
+    remote_mac: str | None
+    remote_compression: str | None
     _kex_info = _curve25519(paramiko.Transport._kex_info)  # type: ignore[attr-defined]
     _channel_handler_table = {
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
@@ -105,7 +109,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self.peer_offer = _offer(m.asbytes())
         with self._kex_start:
             super()._negotiate_keys(m)  # type: ignore[misc]
-        ours = self.preferred_kex  # type: ignore[attr-defined]
+        ours = self.preferred_kex
         self.agreed_kex = next((name for name in ours if name in self.peer_offer["kex"]), "")
 
     def _parse_newkeys(self, m: Message) -> None:
@@ -144,7 +148,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
 
     # Channels -----------------------------------------------------------------------------------------------------------
 
-    def open_channel(  # type: ignore[override]
+    def open_channel(
         self,
         kind: str,
         dest_addr: tuple[str, int] | None = None,
@@ -230,7 +234,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
             self.end(f"no answer for {self.packetizer.silence.limit:.3g} s")
 
     def _ask(self) -> None:
-        """Ask the peer for a sign of life. Never waits: during a key exchange its messages are sign enough, or its silence counts."""
+        """Ask the peer for a sign of life. Never waits; not during a key exchange, whose messages are sign enough."""
         if self.clear_to_send.is_set():
             message = Message()
             message.add_byte(cMSG_GLOBAL_REQUEST)

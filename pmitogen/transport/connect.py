@@ -17,13 +17,14 @@ import paramiko
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import JumpHop, Settings
+from pmitogen.flags.ssh import MAX_HOPS, resolve_hop
 from pmitogen.transport import algorithms, pacing
 from pmitogen.transport.alive import DEFAULT_INTERVAL
-from pmitogen.transport._standin import authenticate
+from pmitogen.transport.auth import AuthReport, authenticate
 from pmitogen.transport.client import ClientTransport
 from pmitogen.transport.credentials import Credentials
 from pmitogen.transport.dial import describe, dial, resolve
-from pmitogen.transport.hops import DEEPEST, HopPool, Resolver, identity
+from pmitogen.transport.hops import HopPool, Resolver, identity
 from pmitogen.transport.hostkeyorder import host_key_algorithms
 from pmitogen.transport.hostkeys import check_host_key
 from pmitogen.transport.link import Link, Stages
@@ -38,13 +39,13 @@ def connect(
     *,
     hops: HopPool,
     deadline: float,
-    resolver: Resolver | None = None,
+    resolver: Resolver = resolve_hop,
     ask: Callable[[str], bool] | None = None,
 ) -> Link:
     """Make a connection. Blocks; any thread but a transport's own.
 
-    *resolver* turns a jump host as written into its settings (needed only where there are jumps); *hops* keeps the connections to
-    them. *deadline* is in ``time.monotonic()`` seconds. *ask* asks a person whether to trust a new host key.
+    *hops* keeps the connections to jump hosts, whose settings *resolver* finds. *deadline* is in ``time.monotonic()`` seconds.
+    *ask* asks a person whether to trust a new host key.
     Raises ConnectError with the stage that failed, AuthenticationError.
     """
     return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
@@ -72,7 +73,7 @@ class _Connecting:
     credentials: Credentials
     hops: HopPool
     deadline: float
-    resolver: Resolver | None
+    resolver: Resolver
     ask: Callable[[str], bool] | None
     path: tuple[Hashable, ...]
 
@@ -143,7 +144,7 @@ class _Connecting:
         *before, last = self.settings.proxyjump
         hop = self._hop_settings(last, tuple(before))
         path = (*self.path, identity(self.settings))
-        if identity(hop) in path or len(path) > DEEPEST:
+        if identity(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
         # A password is for the target it was given for; bastions are logged in to with keys.
         theirs = dataclasses.replace(self.credentials, password=None)
@@ -152,9 +153,7 @@ class _Connecting:
         return _Carrier(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit))
 
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
-        if self.resolver is None:
-            raise ConnectError(f"{self.where}: ProxyJump: {hop.host}: nobody told what its settings are", "proxy")
-        settings = self.resolver(hop)
+        settings = self.resolver(hop, self.settings)
         # With "-J a,b" b is reached through a, whatever its own configuration says; the first hop's own ProxyJump stands.
         return dataclasses.replace(settings, proxyjump=before, proxycommand=None) if before else settings
 
@@ -203,10 +202,10 @@ class _Connecting:
 
     # Logging in -----------------------------------------------------------------------------------------------------------
 
-    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> None:
+    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> AuthReport:
         verdict = check_host_key(self.settings, transport.get_remote_server_key(), carrier.address, ask=self.ask)
         self.settings = verdict.restrict(self.settings)
-        authenticate(transport, self.settings, self.credentials, deadline=self.deadline)
+        return authenticate(transport, self.settings, self.credentials, self.deadline)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -1,8 +1,8 @@
 """Agent forwarding: the target's programs talk to the agent that runs here.
 
-For every program that opens the forwarded socket the server opens an ``auth-agent@openssh.com`` channel to us. The agent's protocol is
-strictly question and answer, each with its length in front (draft-ietf-sshm-ssh-agent), so one thread per channel carries a question
-to the agent and its answer back, and sleeps in between.
+For every program that opens the forwarded socket the server opens an ``auth-agent@openssh.com`` channel to us. The agent's
+protocol is strictly question and answer, each with its length in front (draft-ietf-sshm-ssh-agent), so one thread per channel
+carries a question to the agent and its answer back, and sleeps in between.
 
 Missing upstream: ``AgentRequestHandler`` reads 512 bytes at a time, waits half a second in ``select`` and then sleeps, takes the
 agent's path from the environment only, and joins its threads from a destructor.

@@ -23,10 +23,8 @@ from pmitogen.transport.dial import describe
 if TYPE_CHECKING:
     from pmitogen.transport.link import Link
 
-Resolver = Callable[[JumpHop], Settings]
-"""What ssh would do for a hop as written, from the same command line's files."""
-
-DEEPEST = 16  # hops; a chain longer than this is a loop in somebody's configuration
+Resolver = Callable[[JumpHop, Settings], Settings]
+"""What ssh would do for a hop as written, on the way to a destination with those settings: ``flags.ssh.resolve_hop``."""
 
 
 class HopPool:
@@ -89,7 +87,7 @@ class HopPool:
 
 def identity(settings: Settings) -> Hashable:
     """What makes two destinations the same connection: everything but how it was written."""
-    return dataclasses.replace(settings, originalhost="", report=())
+    return dataclasses.replace(settings, originalhost="", report=(), loglevel="INFO", logfile=None)
 
 
 def _is_lost(future: concurrent.futures.Future[Link]) -> bool:

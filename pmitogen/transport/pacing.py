@@ -1,7 +1,8 @@
 """Not too many logins at once to one server, and another try when it turned us away at the door.
 
-sshd counts connections that have not logged in yet, and from MaxStartups' first number on (10 by default) drops new ones at random,
-by closing them before it has said anything (sshd_config(5)). A play over one bastion, or many names for one machine, runs into that.
+sshd counts connections that have not logged in yet, and from MaxStartups' first number on (10 by default) drops new ones at
+random, by closing them before it has said anything (sshd_config(5)). A play over one bastion, or many names for one machine,
+runs into that.
 So at most a few logins at a time go to one server from this process, and a connection that is closed before its key exchange is
 tried again after a pause that grows and varies: other controllers may be knocking too.
 """
@@ -49,7 +50,7 @@ def turn(server: Hashable, where: str, deadline: float) -> Iterator[None]:
     try:
         if not door.turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise ConnectError(
-                f"{where}: no turn to log in within the timeout: {door.users} logins to this server at once, {AT_ONCE} at a time; "
+                f"{where}: no turn to log in within the timeout: {door.users} logins to it at once, {AT_ONCE} at a time; "
                 "raise ansible_timeout",
                 "tcp",
             )

@@ -17,6 +17,7 @@ One thread reads (the transport's); any thread writes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -39,6 +40,9 @@ LONGEST_NAP = 60.0  # seconds
 DEFAULT_REKEY_BYTES = 16 << 30
 REKEY_PACKETS = 1 << 30
 TAG = 16  # bytes of GCM tag
+# sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first,
+# which the kernel delays by 40 ms unless told otherwise, again before each read. So while logging in, this many bytes long.
+HASTE = 16 << 10
 LENGTH = struct.Struct(">I")
 FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the connection protocol and may not be sent during a kex
 
@@ -48,6 +52,7 @@ class Packets(Packetizer):
 
     REKEY_PACKETS = REKEY_PACKETS
     REKEY_BYTES = DEFAULT_REKEY_BYTES
+    _trigger_rekey: Callable[[], None]  # upstream's; in no stub
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
@@ -125,7 +130,7 @@ class Packets(Packetizer):
     # Reading (transport thread) -----------------------------------------------------------------------------------------
 
     def readline(self, timeout: float) -> str:
-        """One line of the version exchange, without its end. Raises ``socket.timeout`` after *timeout* seconds."""
+        """One line of the version exchange, without its end. Raises ``TimeoutError`` after *timeout* seconds."""
         until = time.monotonic() + timeout
         while (end := self._inbox.find(b"\n")) < 0:
             if len(self._inbox) > LONGEST_PACKET:
@@ -192,13 +197,13 @@ class Packets(Packetizer):
             if self.closed or self.handshake_timed_out():
                 raise EOFError
             if until is not None and now >= until:
-                raise socket.timeout
+                raise TimeoutError
             if check_rekey and self.need_rekey():
                 raise NeedRekeyException
             self._set_nap(now, until)
             try:
                 count = self._recv()
-            except socket.timeout:
+            except TimeoutError:
                 # Only now: had the peer spoken while this thread was busy, its words would have been there to read.
                 verdict = self.silence.judge(time.monotonic())
                 if verdict is not Verdict.WAIT:
@@ -214,6 +219,8 @@ class Packets(Packetizer):
 
     def _recv(self) -> int:
         if self._scratch is not None:
+            if self.bytes_received < HASTE:
+                self._acknowledge_at_once()
             count = int(self._sock.recv_into(self._scratch))
             self._inbox += self._scratch[:count]
         else:
@@ -223,6 +230,10 @@ class Packets(Packetizer):
         if not count:
             raise EOFError
         return count
+
+    def _acknowledge_at_once(self) -> None:
+        with contextlib.suppress(OSError):  # a socket pair has no such option
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _set_nap(self, now: float, until: float | None) -> None:
         ends = [LONGEST_NAP]
@@ -276,14 +287,14 @@ class Packets(Packetizer):
         if self._fresh_out >= self.REKEY_BYTES and not super().need_rekey():
             self._trigger_rekey()
 
-    def write_all(self, out: bytes) -> None:
+    def write_all(self, out: Any) -> None:
         rest: Any = memoryview(out) if self._scratch is not None else out
         while len(rest):
             if self.closed:
                 raise EOFError
             try:
                 count = self._sock.send(rest)
-            except socket.timeout:
+            except TimeoutError:
                 # The reader may be waiting for us, and then nobody else looks.
                 if self.silence.over(time.monotonic()):
                     self.on_silence(Verdict.DEAD)

@@ -76,8 +76,8 @@ def _start(command: str, theirs: socket.socket) -> subprocess.Popen[bytes]:
     # "exec", as ssh has it: the shell goes away where the command is a single program.
     return subprocess.Popen(
         [_shell(), "-c", f"exec {command}"],
-        stdin=theirs,
-        stdout=theirs,
+        stdin=theirs.fileno(),
+        stdout=theirs.fileno(),
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
