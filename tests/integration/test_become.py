@@ -103,3 +103,309 @@ def test_sudo_with_a_password(version: str, make_account: Callable[..., Account]
     account = make_account(sudo="password")
     got = enter(account, "sudo", driver=pythons[version], flags="-H -S -n", password=account.password)
     assert got["line"] == "root /root /", got
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_su_with_a_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
+    account, other = make_account(), make_account()
+    got = enter(account, "su", driver=pythons[version], user=other.name, password=other.password)
+    assert got["line"] == f"{other.name} {other.home} /", got
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_doas_with_a_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
+    account = make_account(doas="password")
+    got = enter(account, "doas", driver=pythons[version], flags="-n", password=account.password)
+    assert got["line"].split()[0] == "root", got
+
+
+def test_doas_without_a_password(account: Account) -> None:
+    assert enter(account, "doas", flags="-n")["line"].split()[0] == "root"
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        ["requiretty"], ["use_pty"], ["log_output", "iolog_dir=/run/lock"], ["lecture=always"], ["!tty_tickets"], ["!env_reset"],
+        ["passprompt_override"], ["pwfeedback"], ["insults"], ["passprompt=\\[secret\\] "], ["use_pty", "requiretty"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_sudoers_defaults(defaults: list[str], make_account: Callable[..., Account], tmp_path: Path) -> None:
+    defaults = [word.replace("/run/lock", str(tmp_path)) for word in defaults]
+    account, other = make_account(sudo="password", sudo_defaults=defaults), make_account()
+    got = enter(account, "sudo", flags="-H", user=other.name, password=account.password, size=1 << 20)
+    assert got["same"], got
+    if defaults != ["passprompt_override"]:
+        wrong = enter(account, "sudo", flags="-Hk", user=other.name, password="wrong")
+        assert wrong["kind"] == "password-wrong", wrong
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("method", ["sudo", "su", "doas"])
+def test_binary_data_passes_unharmed(
+    method: str, version: str, make_account: Callable[..., Account], pythons: dict[str, str]
+) -> None:
+    account, other = make_account(sudo="password", doas="password"), make_account()
+    password = other.password if method == "su" else account.password
+    got = enter(account, method, driver=pythons[version], user=other.name, password=password, size=4 << 20)
+    assert got["same"] and got["noise"] == 0, got
+
+
+SHELLS = [s for s in ("/bin/sh", "/bin/bash", "/bin/dash", "/usr/bin/fish", "/bin/tcsh", "/bin/csh", "/bin/zsh") if Path(s).exists()]
+STRANGE_WORDS = ["it's", 'say "hi"', "back\\slash\\\\", "bang!", "$HOME `id` $(id)", "a\nb", "", "ü é 語", "*?[x]{a,b}~#", " lead", "%s %%"]
+SHOW_WORDS = "import os, sys\nos.write(1, b'PMITOGEN-%s ready\\n' % sys.argv[1].encode())\nprint(ascii(sys.argv[2:]), flush=True)"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "method, flags", [("su", ""), ("su", "-"), ("sudo", "-i"), ("sudo", "-s"), ("doas", "-s"), ("sudo", "-H")], ids=" ".join
+)
+def test_every_word_survives_every_shell(method: str, flags: str, shell: str, make_account: Callable[..., Account]) -> None:
+    account = make_account(sudo="nopasswd", doas="nopass", shell=shell)
+    other = make_account(shell=shell)
+    other.write(".profile", "echo a profile speaks; echo and complains >&2\n")
+    other.write(".login", "echo a profile speaks\n")
+    got = enter_words(account, method, flags, other, STRANGE_WORDS)
+    assert got["up"], got
+    assert got["line"] == ascii(STRANGE_WORDS), got
+
+
+def enter_words(account: Account, method: str, flags: str, other: Account, words: list[str]) -> dict[str, Any]:
+    password = other.password if method == "su" else None
+    plan, _ = become.plan(method, flags=flags, user=other.name, password=password, timeout=TIMEOUT)
+    token = secrets.token_hex(4)
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(account.home), "SHELL": account.shell, "LC_ALL": "C.UTF-8"}
+    job = {
+        "root": str(ROOT), "uid": account.uid, "gid": account.gid, "name": account.name, "plan": plan, "env": env, "token": token,
+        "command": [SYSTEM_PYTHON, "-c", SHOW_WORDS, token, *words],
+    }  # fmt: skip
+    done = subprocess.run([sys.executable, str(DRIVER)], input=json.dumps(job), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+# -- flags ------------------------------------------------------------------------------------------------------------------
+
+
+def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
+    account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=["runcwd=*"])
+    other = make_account()
+
+    def enter_(flags: str, show: str = "HOME", **words: Any) -> list[str]:
+        return str(enter(account, "sudo", flags=flags, show=show, env={"KEEP_ME": "kept"}, **words)["line"]).split()
+
+    assert enter_("-H", user=other.name)[1] == str(other.home)
+    assert enter_("-E -n", "KEEP_ME")[1] == "kept"
+    assert enter_("--preserve-env=KEEP_ME", "KEEP_ME")[1] == "kept"
+    assert enter_("-n", "KEEP_ME")[1] == "-"
+    assert enter_("SET_ME=now -n", "SET_ME")[1] == "now"
+    assert enter_("-D /usr")[2] == "/usr"
+    assert enter_("-i", user=other.name)[2] == str(other.home)
+    assert enter_("", user=f"#{other.uid}")[0] == other.name
+    assert enter_("-g root -k", user=other.name)[0] == other.name
+
+
+def test_flags_of_su_act(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(), make_account(shell="/usr/sbin/nologin")
+
+    def enter_(flags: str, show: str = "HOME") -> list[str]:
+        got = enter(account, "su", flags=flags, user=other.name, password=other.password, show=show, env={"KEEP_ME": "kept"})
+        return str(got["line"]).split()
+
+    root_ = ["setpriv"]  # a shell that is not the account's needs root for a nologin account: see test_failures
+    assert root_
+    account2 = make_account()
+    got = enter(account, "su", flags="-", user=account2.name, password=account2.password, env={"KEEP_ME": "kept"}, show="KEEP_ME")
+    assert got["line"].split() == [account2.name, "-", str(account2.home)]
+    got = enter(account, "su", flags="-m", user=account2.name, password=account2.password, env={"KEEP_ME": "kept"}, show="KEEP_ME")
+    assert got["line"].split()[1] == "kept"
+    got = enter(account, "su", flags="-s /bin/dash", user=account2.name, password=account2.password)
+    assert got["up"]
+
+
+def test_become_exe_of_several_words(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password"), make_account()
+    secret = account.password
+    sudo = programs.find_program("sudo")
+    assert enter(account, "sudo", exe="env NEW=1 sudo -k", flags="-E", password=secret)["up"]
+    assert enter(account, "sudo", exe=sudo, flags="-k", password=secret)["up"]
+    for method in ("sudo", "su"):
+        got = enter(account, method, exe="sudo su -", user=other.name, password=secret, size=1 << 20)
+        assert got["same"], got
+        got = enter(account, method, exe="sudo -k su -", user=other.name, password=secret)
+        assert got["line"] == f"{other.name} {other.home} {other.home}", got
+    got = enter(account, "sudo", exe="sudo -k su -", user=other.name, password="wrong")
+    assert got["kind"] == "password-wrong", got
+
+
+def test_a_chain_through_sudo_with_a_terminal_of_its_own(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password", sudo_defaults=["use_pty"]), make_account()
+    got = enter(account, "su", exe="sudo su -", user=other.name, password=account.password, size=1 << 20)
+    assert got["same"], got
+
+
+def test_the_folder_to_start_from(account: Account, tmp_path: Path) -> None:
+    assert enter(account, "sudo", chdir="/usr/share")["line"].split()[2] == "/usr/share"
+    got = enter(account, "sudo", chdir=str(tmp_path / "none"))
+    assert got["kind"] == "other" and "cannot chdir" in got["message"], got
+
+
+# -- not getting in ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_wrong_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
+    account, other = make_account(sudo="password", doas="password"), make_account()
+    for method in ("sudo", "su", "doas"):
+        got = enter(account, method, driver=pythons[version], user=other.name, password="not-this-one")
+        assert got["kind"] == "password-wrong", got
+        assert "password is wrong" in got["message"]
+
+
+def test_no_password(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password", doas="password"), make_account()
+    for method, flags in (("sudo", "-H -S -n"), ("sudo", "-H"), ("su", ""), ("doas", ""), ("doas", "-n")):
+        got = enter(account, method, flags=flags, user=other.name)
+        assert got["kind"] == "password-missing", got
+        assert got["seconds"] < 4
+
+
+@pytest.mark.parametrize("method", ["sudo", "su", "doas"])
+def test_an_unknown_account(method: str, account: Account) -> None:
+    got = enter(account, method, user="no.such-account", password="x")
+    assert got["kind"] == "unknown-user", got
+
+
+def test_not_permitted(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(), make_account()
+    got = enter(account, "sudo", user=other.name, password=account.password)
+    assert got["kind"] == "not-permitted" and "sudoers" in got["message"], got
+    got = enter(account, "doas", user=other.name, password=account.password)
+    assert got["kind"] == "not-permitted", got
+    narrow = make_account(sudo=["ALL=(root) NOPASSWD: /bin/true"])
+    got = enter(narrow, "sudo", user=other.name, password=narrow.password)
+    assert got["kind"] == "not-permitted" and "not allowed to execute" in got["message"], got
+    got = enter(narrow, "su", flags="-g root", user=other.name, password=other.password)
+    assert got["kind"] == "not-permitted", got
+
+
+def test_a_program_that_is_not_installed(account: Account) -> None:
+    for exe in ("/opt/none/sudo", "doesnotexist"):
+        got = enter(account, "sudo", exe=exe)
+        assert got["kind"] == "not-installed" and exe in got["message"], got
+
+
+@pytest.mark.parametrize("method, flags", [("su", ""), ("su", "-"), ("sudo", "-i")], ids=" ".join)
+@pytest.mark.parametrize("shell", ["/usr/sbin/nologin", "/bin/false"])
+def test_a_shell_that_takes_no_commands(method: str, flags: str, shell: str, make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="nopasswd"), make_account(shell=shell)
+    got = enter(account, method, flags=flags, user=other.name, password=other.password if method == "su" else None)
+    assert got["kind"] == "shell" and shell in got["message"], got
+
+
+def test_an_expired_account(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password"), make_account()
+    subprocess.run(["chage", "-E", "0", other.name], check=True)
+    got = enter(account, "su", user=other.name, password=other.password)
+    assert got["kind"] == "account", got
+    subprocess.run(["chage", "-E", "0", account.name], check=True)
+    got = enter(account, "sudo", password=account.password)
+    assert got["kind"] == "account", got
+
+
+def test_an_expired_password(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password"), make_account()
+    subprocess.run(["chage", "-d", "0", account.name], check=True)
+    subprocess.run(["chage", "-d", "0", other.name], check=True)
+    got = enter(account, "su", user=other.name, password=other.password)
+    assert got["kind"] == "account", got
+    got = enter(account, "sudo", password=account.password)
+    assert got["kind"] == "account", got
+
+
+def test_no_python_in_that_account(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="nopasswd", doas="nopass"), make_account()
+    for method, flags in (("sudo", "-n"), ("sudo", "-i"), ("doas", ""), ("su", ""), ("su", "-s /bin/sh"), ("su", "-")):
+        for python in ("/nowhere/python3", "python3.99"):
+            password = other.password if method == "su" else None
+            got = enter(account, method, flags=flags, user=other.name, password=password, command=[python, "-c", "pass"])
+            assert got["kind"] == "python" and python in got["message"], got
+
+
+@pytest.mark.parametrize("text", ["", "Loading profile", "Token for pam_strange: "])
+def test_a_prompt_that_never_comes(text: str, account: Account, short_path: Path) -> None:
+    fake = script(short_path, f"printf '%s' '{text}' >/dev/tty\nexec sleep 60\n")
+    got = enter(account, "sudo", exe=fake, password="x", timeout=2)
+    assert got["kind"] == ("password-missing" if "Token" in text else "timeout"), got
+    assert got["seconds"] < 3.5
+    assert text.strip() in got["message"]
+
+
+def test_a_program_that_will_not_die(account: Account, short_path: Path) -> None:
+    fake = script(short_path, "trap '' HUP TERM\nwhile :; do sleep 1; done\n")
+    got = enter(account, "sudo", exe=fake, timeout=1)
+    assert got["kind"] == "timeout" and got["reaped"]
+
+
+def script(folder: Path, text: str) -> str:
+    path = folder / "sudo"
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return str(path)
+
+
+# -- prompts of programs that are not here ----------------------------------------------------------------------------------
+
+ASK = """stty -echo </dev/tty; printf '%s' '{prompt}' >/dev/tty; IFS= read -r answer </dev/tty; stty echo </dev/tty; echo >/dev/tty
+[ "$answer" = '{right}' ] || {{ echo "{wrong}" >&2; exit 1; }}
+"""
+RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "Mot de passe : ", "हमारा: ",
+        "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ", "[sudo: authenticate] Password: ",
+    ],
+)  # fmt: skip
+def test_prompts_that_get_the_password(prompt: str, account: Account, short_path: Path) -> None:
+    fake = script(short_path, ASK.format(prompt=prompt.replace("'", "'\\''"), right="s3cr'et".replace("'", ""), wrong="no") + RUN)
+    got = enter(account, "sudo", exe=fake, password="s3cret")
+    assert got["up"], got
+
+
+@pytest.mark.parametrize("prompt", ["Verification code: ", "One-time password (OATH) for `bob': ", "Passcode or option (1-3): "])
+def test_second_factors(prompt: str, account: Account, short_path: Path) -> None:
+    factors = ASK.format(prompt="Password: ", right="s3cret", wrong="no")
+    factors += ASK.format(prompt=prompt.replace("'", "'\\''"), right="123456", wrong="no")
+    fake = script(short_path, factors + RUN)
+    assert enter(account, "sudo", exe=fake, password="s3cret", otp="123456")["up"]
+    got = enter(account, "sudo", exe=fake, password="s3cret")
+    assert got["kind"] == "password-missing" and "second factor" in got["message"], got
+
+
+def test_a_prompt_that_leaves_echo_on_is_answered_unechoed(account: Account, short_path: Path) -> None:
+    fake = script(short_path, "printf 'Password: ' >/dev/tty; IFS= read -r a </dev/tty; [ \"$a\" = s3cret ] || exit 1\n" + RUN)
+    assert enter(account, "sudo", exe=fake, password="s3cret")["up"]
+
+
+def test_a_password_is_never_shown(account: Account, short_path: Path) -> None:
+    fake = script(short_path, ASK.format(prompt="Password: ", right="other", wrong="refused: $answer") + RUN)
+    got = enter(account, "sudo", exe=fake, password="s3cret")
+    assert got["kind"] == "other" and "refused: ********" in got["message"], got
+
+
+def test_any_character_may_stand_in_a_password(make_account: Callable[..., Account]) -> None:
+    account = make_account(sudo="password", password="p\x03\x04 ü\x15#\x7f'\"$\\x")
+    got = enter(account, "sudo", password=account.password)
+    assert got["up"], got
+
+
+@pytest.mark.parametrize("language", ["de_DE.UTF-8", "ja_JP.UTF-8"])
+def test_failures_in_other_languages(language: str, make_account: Callable[..., Account]) -> None:
+    account = make_account(sudo="password")
+    got = enter(account, "sudo", password="wrong", env={"LANG": language, "LC_ALL": language})
+    assert got["kind"] == "password-wrong", got

@@ -49,7 +49,10 @@ def _is_free(address: str, port: int) -> bool:
 
 
 class Sshd:
-    """One running sshd. ``host`` and ``port`` say where; ``key`` is a KeyFile that every account accepts."""
+    """One running sshd. ``host`` and ``port`` say where; ``key`` is a KeyFile that every account accepts.
+
+    *addresses*: at most 16, sshd's own bound; *port*: 0 for a free one; *extra_files*: name -> text, laid in its folder.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Sshd:
         host_keys: Sequence[str] = ("ed25519",),
         log_level: str = "VERBOSE",
         extra_files: dict[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.folder = folder
         self.key = key
@@ -72,7 +76,7 @@ class Sshd:
         self.host_keys = [make_key(folder / f"host_{kind}", kind) for kind in host_keys]
         self._log_level = log_level
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = port
         self.authorized_keys.write_text(key.public + "\n")
         for name, text in (extra_files or {}).items():
             (folder / name).write_text(text)

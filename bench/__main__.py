@@ -1,0 +1,106 @@
+"""``python -m bench``: plays every case as every column, and says how they compare."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tests.support.ansible import installed_cores
+from tests.support.session import repository
+from tests.support.sshd import find_sshd
+
+from . import chart, report
+from .cases import CASES, Case
+from .columns import NAMES, Column, make_columns
+from .results import Cell, Results
+from .rig import Rig
+
+
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repeats")
+    parser.add_argument("--repeat", type=int, metavar="N", help="runs of each cell, instead of each case's own number")
+    parser.add_argument("--cases", metavar="A,B", help="only these: " + ", ".join(case.name for case in CASES))
+    parser.add_argument("--columns", metavar="A,B", help="only these: " + ", ".join(NAMES))
+    parser.add_argument("--core", metavar="2.21", help="the ansible-core to play with; by default the newest found")
+    parser.add_argument("--docs", action="store_true", help="also write docs/performance.svg and docs/performance-table.md")
+    options = parser.parse_args(words)
+    options.cases = _pick(parser, options.cases, [case.name for case in CASES])
+    options.columns = _pick(parser, options.columns, list(NAMES))
+    return options
+
+
+def _pick(parser: argparse.ArgumentParser, given: str | None, known: list[str]) -> list[str]:
+    chosen = given.split(",") if given else known
+    for name in chosen:
+        if name not in known:
+            parser.error(f"{name}: unknown; write one of: {', '.join(known)}")
+    return chosen
+
+
+def _play_case(rig: Rig, case: Case, columns: list[Column], repeat: int) -> dict[str, Cell]:
+    """All runs of one case, the columns taking turns."""
+    cells = {column.name: Cell() for column in columns}
+    for number in range(repeat):
+        for column in columns:
+            cell = cells[column.name]
+            if not cell.failed:
+                cell.runs.append(rig.play(case, column, through_relay=bool(case.delay)))
+                _say(case, column, f"{number + 1}/{repeat}", cell.runs[-1])
+    if case.traffic and not case.delay:
+        for column in columns:
+            cell = cells[column.name]
+            if not column.floor and not cell.failed:
+                cell.relayed.append(rig.play(case, column, through_relay=True))
+                _say(case, column, "relay", cell.relayed[-1])
+    return cells
+
+
+def _say(case: Case, column: Column, which: str, run: dict[str, object]) -> None:
+    outcome = f"FAILED with {run['code']}" if run["code"] else f"{run['wall']:.2f} s, CPU {run['cpu']:.2f} s"
+    traffic = f", {run['up']:,} up, {run['down']:,} down, {run['turns']} turns" if "turns" in run else ""
+    print(f"bench: {case.name} {column.name} {which}: {outcome}{traffic}", file=sys.stderr, flush=True)
+
+
+def _save(results: Results, docs: bool) -> None:
+    folder = repository / "bench" / "results"
+    results.save(folder / f"core-{results.core}.json")
+    (folder / f"core-{results.core}.svg").write_text(chart.as_svg(results))
+    print(f"\nbench: written: {folder.relative_to(repository)}/core-{results.core}.json and .svg")
+    if docs:
+        tables = (report.as_markdown(report.table(results)), report.as_markdown(report.goal_table(results)))
+        (repository / "docs").mkdir(exist_ok=True)
+        (repository / "docs" / "performance.svg").write_text(chart.as_svg(results))
+        (repository / "docs" / "performance-table.md").write_text("\n\n".join(part for part in tables if part) + "\n")
+        print("bench: written: docs/performance.svg and docs/performance-table.md")
+
+
+def main(words: list[str]) -> int:
+    options = _parse(words)
+    if os.geteuid() != 0 or find_sshd() is None:
+        print("bench: needs root and sshd: it starts a private sshd and makes a temporary account", file=sys.stderr)
+        return 1
+    cores = installed_cores()
+    core = options.core or next(iter(cores), "")
+    if core not in cores:
+        print(f"bench: ansible-core {core}: not found; there are: {', '.join(cores) or 'none'}", file=sys.stderr)
+        return 1
+    python = Path(cores[core])
+    columns = make_columns(python, tuple(options.columns))
+    results = Results(core, columns={column.name: column.title for column in columns})
+    with Rig(python) as rig:
+        for case in CASES:
+            if case.name in options.cases:
+                repeat = options.repeat or (case.quick if options.quick else case.repeat)
+                results.cases[case.name] = case.title
+                results.cells[case.name] = _play_case(rig, case, columns, repeat)
+    print(f"\nansible-core {core}, medians\n\n{report.as_text(report.table(results))}\n")
+    print(report.as_text(report.goal_table(results)))
+    _save(results, options.docs)
+    return 1 if any(cell.failed for row in results.cells.values() for cell in row.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

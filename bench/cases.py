@@ -1,0 +1,93 @@
+"""What is played. A case is a list of steps, hosts to play them on, and latency; the plays are written from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Step = Mapping[str, Any]
+
+BIG_FILE = 256 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    *repeat* and *quick*: how many runs each column has, ordinarily and with --quick. *delay*: seconds added to each
+    direction. *traffic*: whether bytes and turns are worth a run of their own.
+    """
+
+    name: str
+    title: str
+    steps: Sequence[Step]
+    hosts: int = 1
+    forks: int = 5
+    delay: float = 0.0
+    repeat: int = 5
+    quick: int = 1
+    traffic: bool = True
+    big_file: bool = False
+
+    def play(self) -> str:
+        """The playbook, as JSON, which is YAML."""
+        steps = [{"name": f"step {number}", **step} for number, step in enumerate(self.steps)]
+        return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
+
+    def floor(self) -> str:
+        """The same play with debug in the place of each step: what Ansible costs alone."""
+        steps = [{"name": f"step {number}", "ansible.builtin.debug": {"msg": "x"}} for number in range(len(self.steps))]
+        return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
+
+
+def _b(module: str, become: bool = False, **words: Any) -> Step:
+    return {f"ansible.builtin.{module}": words, **({"become": True} if become else {})}
+
+
+_HOSTNAME = _b("command", cmd="hostname")
+
+# Eleven steps of an ordinary playbook: facts, files of the login account, and the same as root.
+_MIX = [
+    _b("setup"),
+    _b("file", path="{{ work }}", state="directory", mode="0755"),
+    _b("copy", content="some text\n", dest="{{ work }}/copied", mode="0644"),
+    _b("template", src="page.j2", dest="{{ work }}/page", mode="0644"),
+    _b("lineinfile", path="{{ work }}/copied", line="another line"),
+    _b("stat", path="{{ work }}/copied"),
+    _b("command", cmd="id -un"),
+    _b("command", become=True, cmd="id -un"),
+    _b("copy", become=True, content="root's text\n", dest="{{ work }}/roots", mode="0600"),
+    _b("lineinfile", become=True, path="{{ work }}/roots", line="another line"),
+    _b("file", become=True, path="{{ work }}/roots", state="absent"),
+]
+
+_TEN = [
+    _b("command", cmd="hostname"),
+    _b("file", path="{{ work }}", state="directory", mode="0755"),
+    _b("copy", content="some text\n", dest="{{ work }}/copied", mode="0644"),
+    _b("stat", path="{{ work }}/copied"),
+    _b("lineinfile", path="{{ work }}/copied", line="another line"),
+    _b("template", src="page.j2", dest="{{ work }}/page", mode="0644"),
+    _b("command", cmd="id -un"),
+    _b("slurp", src="{{ work }}/copied"),
+    _b("command", become=True, cmd="id -un"),
+    _b("file", path="{{ work }}", state="absent"),
+]
+
+CASES = (
+    Case("hostname", "100 x command: hostname", [_HOSTNAME] * 100, repeat=3),
+    Case("mix-far", "mix of 11 steps, 180 ms round trip", _MIX, delay=0.090, repeat=3),
+    Case("mix", "mix of 11 steps, no latency", _MIX, quick=2),
+    Case("hosts", "50 hosts x 10 steps, forks 20", _TEN, hosts=50, forks=20, repeat=3),
+    Case(
+        "copy",
+        "copy of a 256 MiB file",
+        [_b("copy", src="big", dest="{{ work }}.big", mode="0600")],
+        repeat=3,
+        traffic=False,
+        big_file=True,
+    ),
+    Case("cold", "one command, cold", [_HOSTNAME], repeat=9, quick=3),
+)

@@ -1,0 +1,72 @@
+"""The tables: for a terminal, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import goals
+from .results import Results
+
+_HEAD = ("case", "", "wall s", "of ssh", "of Mitogen", "CPU s", "of ssh", "KB up", "KB down", "turns", "peak MB")
+
+
+def _number(value: float | None, form: str = "{:.2f}", scale: float = 1.0) -> str:
+    return "" if value is None else form.format(value * scale)
+
+
+def table(results: Results) -> list[tuple[str, ...]]:
+    """The rows of the main table, its head first."""
+    rows: list[tuple[str, ...]] = [_HEAD]
+    shown = None
+    for case, column in results.rows():
+        cell = results.cells[case][column]
+
+        def value(metric: str, case: str = case, column: str = column) -> float | None:
+            return results.value(case, column, metric)
+
+        compared = column not in ("ssh", "floor")
+        rows.append(
+            (
+                results.cases[case] if case != shown else "",
+                results.columns[column] + (" FAILED" if cell.failed else ""),
+                _number(value("wall")),
+                _number(results.ratio(case, column, "ssh")) if compared else "",
+                _number(results.ratio(case, column, "mitogen")) if column == "pmitogen" else "",
+                _number(value("cpu")),
+                _number(results.ratio(case, column, "ssh", "cpu")) if compared else "",
+                _number(value("up"), "{:.0f}", 0.001) if column != "floor" else "",
+                _number(value("down"), "{:.0f}", 0.001) if column != "floor" else "",
+                _number(value("turns"), "{:.0f}") if column != "floor" else "",
+                _number(value("peak_mb"), "{:.0f}"),
+            )
+        )
+        shown = case
+    return rows
+
+
+def goal_table(results: Results) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]] = [("case", "goal", "reached", "")]
+    for goal, reached, met in goals.judged(results):
+        shown = f"{reached:.2f}" if goal.to else f"{reached:.0f}"
+        rows.append((results.cases[goal.case], str(goal), shown, "met" if met else "MISSED"))
+    return rows if len(rows) > 1 else []
+
+
+def as_text(rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns: words to the left, numbers to the right."""
+    if not rows:
+        return ""
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        padded = enumerate(zip(row, widths, strict=True))
+        cells = [cell.ljust(width) if place < 2 else cell.rjust(width) for place, (cell, width) in padded]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join([lines[0], "-" * max(map(len, lines)), *lines[1:]])
+
+
+def as_markdown(rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    rule = ["---" if place < 2 else "---:" for place in range(len(rows[0]))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])

@@ -1,0 +1,190 @@
+"""Where the bench plays: a private sshd on loopback, one account with sudo, one relay, a folder for each run.
+
+Every host of a case is the same machine under another address (127.0.1.1, 127.0.1.2 ...), so each has its own connection, its
+own interpreter and its own folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.support.accounts import Accounts
+from tests.support.keys import make_key
+from tests.support.session import repository
+from tests.support.sshd import Sshd, free_port
+
+from .cases import BIG_FILE, Case
+from .columns import Column
+
+MAX_HOSTS = 50
+_PER_SSHD = 16  # addresses that one sshd will listen on
+_LIMIT = 400.0  # seconds, for one run
+_PAGE = "{% for n in range(40) %}line {{ n }} of {{ inventory_hostname }}\n{% endfor %}"
+_DROPPED = ("ANSIBLE_", "PMITOGEN_", "SSH_", "PYTHON", "XDG_")
+
+
+class Relay:
+    """The relay's process. ``port`` is where it listens, on every address."""
+
+    def __init__(self, addresses: list[str], to: int, delay: float) -> None:
+        self.port = free_port(addresses)
+        words = json.dumps({"addresses": addresses, "listen": self.port, "to": to, "delay": delay})
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.relay", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=repository, text=True
+        )
+        assert self._process.stdout and self._process.stdout.readline() == "ready\n", "the relay did not start"
+
+    def counts(self) -> dict[str, int]:
+        """What has passed since this was last asked."""
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.write("counts\n")
+        self._process.stdin.flush()
+        counts: dict[str, int] = json.loads(self._process.stdout.readline())
+        return counts
+
+    def close(self) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+class Rig:
+    """``with Rig(python) as rig:``; *python* is the one whose environment has the ansible-core to play with."""
+
+    def __init__(self, python: Path) -> None:
+        self.python = python
+        self._runs = 0
+        self._relays: dict[float, Relay] = {}
+
+    def __enter__(self) -> Rig:
+        with contextlib.ExitStack() as stack:
+            self._set_up(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _set_up(self, stack: contextlib.ExitStack) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pmb-", dir="/tmp"))
+        stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder.chmod(0o711)
+        for name, mode in (("home", 0o711), ("run", 0o700), ("tmp", 0o711)):
+            (self.folder / name).mkdir()
+            (self.folder / name).chmod(mode)
+        accounts = Accounts()
+        stack.callback(accounts.remove_all)
+        self.account = accounts.make(sudo="nopasswd", sudo_defaults=["!logfile"])
+        self.addresses = [f"127.0.1.{number}" for number in range(1, MAX_HOSTS + 1)]
+        self.key = make_key(self.folder / "id_ed25519")
+        self._sshds: list[Sshd] = []
+        port = free_port(self.addresses)
+        for first in range(0, MAX_HOSTS, _PER_SSHD):
+            self._sshds.append(self._start_sshd(self.addresses[first : first + _PER_SSHD], port))
+            stack.callback(self._sshds[-1].stop)
+        stack.callback(self._close_relays)
+        self.port = port
+        self.known_hosts = self.folder / "known_hosts"
+        self._write_known_hosts()
+
+    def _start_sshd(self, addresses: list[str], port: int) -> Sshd:
+        folder = self.folder / f"sshd-{addresses[0]}"
+        folder.mkdir()
+        folder.chmod(0o711)
+        # The log is kept short, and nobody waits in line: it is not sshd that is measured.
+        config = ["MaxSessions 1000", "MaxStartups 1000", "PrintLastLog no"]
+        return Sshd(folder, self.key, config=config, addresses=addresses, log_level="INFO", port=port).start()
+
+    def relay(self, delay: float) -> Relay:
+        """The relay that adds *delay* seconds each way; started when first asked for."""
+        if delay not in self._relays:
+            self._relays[delay] = Relay(self.addresses, self.port, delay)
+            self._write_known_hosts()
+        return self._relays[delay]
+
+    def _close_relays(self) -> None:
+        for relay in self._relays.values():
+            relay.close()
+
+    def _write_known_hosts(self) -> None:
+        ports = [self.port, *[relay.port for relay in self._relays.values()]]
+        keys = [(address, sshd.host_keys[0].public) for sshd in self._sshds for address in sshd.addresses]
+        lines = [f"[{address}]:{port} {key}" for port in ports for address, key in keys]
+        self.known_hosts.write_text("\n".join(lines) + "\n")
+
+    def play(self, case: Case, column: Column, *, through_relay: bool) -> dict[str, Any]:
+        """Plays *case* once as *column*: wall, cpu, peak_mb, code, outlived; through the relay, also what it counted."""
+        self._runs += 1
+        folder = self.folder / f"r{self._runs}"
+        folder.mkdir()
+        relay = self.relay(case.delay) if through_relay else None
+        self._lay_out(folder, case, column, relay.port if relay else self.port)
+        if relay:
+            relay.counts()
+        result = self._measure(folder, case, column)
+        if relay:
+            result.update(relay.counts())
+        if result["code"]:
+            print((folder / "out").read_text()[-3000:], file=sys.stderr, flush=True)
+        shutil.rmtree(folder)
+        for path in self.account.home.glob("work-*"):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        return result
+
+    def _lay_out(self, folder: Path, case: Case, column: Column, port: int) -> None:
+        options = f"-o UserKnownHostsFile={self.known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
+        common = {
+            "ansible_connection": column.connection,
+            "ansible_port": port,
+            "ansible_user": self.account.name,
+            "ansible_ssh_private_key_file": str(self.key.path),
+            "ansible_ssh_common_args": options,
+            "ansible_python_interpreter": "/usr/bin/python3",
+        }
+        hosts = {
+            f"host{number}": {"ansible_host": address, "work": f"{self.account.home}/work-{self._runs}-{number}"}
+            for number, address in enumerate(self.addresses[: case.hosts])
+        }
+        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
+        (folder / "play.yml").write_text(case.floor() if column.floor else case.play())
+        (folder / "ansible.cfg").write_text("")
+        (folder / "page.j2").write_text(_PAGE)
+        if case.big_file:
+            (folder / "big").symlink_to(self._big_file())
+
+    def _big_file(self) -> Path:
+        path = self.folder / "big"
+        if not path.exists():
+            with path.open("wb") as file:
+                for _ in range(BIG_FILE >> 20):
+                    file.write(os.urandom(1 << 20))
+        return path
+
+    def _measure(self, folder: Path, case: Case, column: Column) -> dict[str, Any]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
+        env.update(
+            column.env,
+            HOME=str(self.folder / "home"),
+            TMPDIR=str(self.folder / "tmp"),
+            XDG_RUNTIME_DIR=str(self.folder / "run"),
+            ANSIBLE_FORKS=str(case.forks),
+            ANSIBLE_NOCOLOR="1",
+            ANSIBLE_DEPRECATION_WARNINGS="0",
+            PYTHONPATH=str(repository),
+        )
+        playbook = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
+        # The measuring process runs on our Python: it is not part of what is measured.
+        words = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(_LIMIT), *playbook]
+        with (folder / "out").open("wb") as out:
+            subprocess.run(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+        result = folder / "result"
+        return json.loads(result.read_text()) if result.exists() else {"code": -1, "wall": 0.0, "cpu": 0.0}

@@ -1,0 +1,109 @@
+"""Logging in to a test server through the rooms under test, and the OpenSSH tools that make certificates and agents."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from pmitogen.flags.settings import Settings
+from pmitogen.transport.auth import authenticate
+from pmitogen.transport.authreport import AuthReport
+from pmitogen.transport.credentials import Credentials
+from pmitogen.transport.hostkeyorder import HostKeyPolicy, host_key_algorithms
+from pmitogen.transport.hostkeys import HostKeyVerdict, check_host_key
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd
+
+
+class Transport(HostKeyPolicy, paramiko.Transport):
+    """Paramiko's, with nothing of ours but the host key's part."""
+
+
+def settings_for(server: Sshd, **words: Any) -> Settings:
+    """Settings that reach *server* as root, trust its key and offer nothing yet."""
+    base: dict[str, Any] = {
+        "originalhost": server.host,
+        "hostname": server.host,
+        "port": server.port,
+        "user": "root",
+        "userknownhostsfile": (str(server.known_hosts),),
+        "stricthostkeychecking": "yes",
+    }
+    return Settings(**{**base, **words})
+
+
+def key_settings(server: Sshd, *paths: object, **words: Any) -> Settings:
+    """The same with identity files, as if the user had named them."""
+    return settings_for(server, identityfile=tuple(map(str, paths)), identityfile_explicit=True, **words)
+
+
+@contextlib.contextmanager
+def handshake(settings: Settings, port: int | None = None) -> Iterator[Transport]:
+    """A transport after its key exchange."""
+    transport = Transport(socket.create_connection((settings.hostname, port or settings.port), timeout=10))
+    try:
+        transport.wanted_host_keys = host_key_algorithms(settings, "127.0.0.1")
+        transport.start_client(timeout=10)
+        yield transport
+    finally:
+        transport.close()
+        transport.join(5)
+
+
+def verify(settings: Settings, **words: Any) -> HostKeyVerdict:
+    """Whether the host key does."""
+    with handshake(settings) as transport:
+        return check_host_key(settings, transport.get_remote_server_key(), "127.0.0.1", **words)
+
+
+def log_in(settings: Settings, credentials: Credentials | None = None, *, seconds: float = 15, **words: Any) -> AuthReport:
+    """Log in and run a command, so that it is seen to be a login."""
+    with handshake(settings) as transport:
+        report = authenticate(transport, settings, credentials or Credentials(), time.monotonic() + seconds, **words)
+        channel = transport.open_session(timeout=10)
+        channel.exec_command("echo in")
+        assert channel.recv(100) == b"in\n"
+        return report
+
+
+def keygen(*words: object) -> None:
+    """Run ssh-keygen."""
+    subprocess.run(["ssh-keygen", "-q", *map(str, words)], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+
+def certify(authority: KeyFile, key: KeyFile, *words: object, name: str = "test") -> Path:
+    """A certificate for *key*, beside it; *words* are ssh-keygen's (-n, -V, -h ...)."""
+    keygen("-s", authority.path, "-I", name, *words, key.path.with_name(key.path.name + ".pub"))
+    return key.path.with_name(key.path.name + "-cert.pub")
+
+
+@contextlib.contextmanager
+def ssh_agent(folder: Path, *keys: object, options: tuple[str, ...] = ()) -> Iterator[str]:
+    """A running ssh-agent that holds *keys*; gives its socket's path."""
+    path = str(folder / "agent")
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 5
+        while not os.path.exists(path):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        for key in keys:
+            add(path, key, *options)
+        yield path
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def add(agent: str, *words: object) -> None:
+    """Run ssh-add on an agent."""
+    environment = {**os.environ, "SSH_AUTH_SOCK": agent}
+    subprocess.run(["ssh-add", "-q", *map(str, words)], check=True, env=environment, stdin=subprocess.DEVNULL, timeout=20)

@@ -1,0 +1,321 @@
+"""Host keys of a real sshd: known, unknown, changed, revoked, certified, and what is written down."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from pmitogen.errors import ConnectError
+from pmitogen.transport.auth import Credentials, authenticate
+from pmitogen.transport.hostkeyorder import host_key_algorithms
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd
+
+from ._login import certify, handshake, key_settings, settings_for, verify
+
+pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-keygen")]
+MakeSshd = Callable[..., Sshd]
+MakeKey = Callable[..., KeyFile]
+
+
+def refused(settings: object, **words: object) -> str:
+    with pytest.raises(ConnectError) as caught:
+        verify(settings, **words)  # type: ignore[arg-type]
+    assert caught.value.stage == "hostkey"
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def write(path: Path, *lines: str) -> tuple[str]:
+    path.write_text("".join(line + "\n" for line in lines))
+    return (str(path),)
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "ecdsa384", "ecdsa521", "rsa"])
+def test_every_type_known(make_sshd: MakeSshd, kind: str) -> None:
+    server = make_sshd(host_keys=[kind])
+    verdict = verify(settings_for(server))
+    assert (verdict.status, verdict.where, verdict.unsafe) == ("known", f"{server.known_hosts}:1", False)
+
+
+def test_the_known_type_is_asked_for(make_sshd: MakeSshd, short_path: Path) -> None:
+    server = make_sshd(host_keys=["ed25519", "rsa"])
+    files = write(short_path / "kh", f"[127.0.0.1]:{server.port} {server.host_keys[1].public}")
+    settings = settings_for(server, userknownhostsfile=files)
+    assert host_key_algorithms(settings, "127.0.0.1")[:2] == ("rsa-sha2-512", "rsa-sha2-256")
+    assert verify(settings).status == "known"
+
+
+def test_unknown(sshd: Sshd, short_path: Path) -> None:
+    settings = settings_for(sshd, userknownhostsfile=(str(short_path / "kh"),))
+    text = refused(settings)
+    shown = subprocess.run(
+        ["ssh-keygen", "-lf", f"{sshd.host_keys[0].path}.pub"], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
+    for part in (f"127.0.0.1 port {sshd.port}", shown, str(short_path / "kh"), "ssh-keyscan", "accept-new"):
+        assert part in text
+    assert refused(settings_for(sshd, stricthostkeychecking="ask", userknownhostsfile=(str(short_path / "kh"),)))
+    assert not (short_path / "kh").exists()
+
+
+def test_ask(sshd: Sshd, short_path: Path) -> None:
+    settings = settings_for(sshd, stricthostkeychecking="ask", userknownhostsfile=(str(short_path / "kh"),))
+    asked: list[str] = []
+
+    def no(question: str) -> bool:
+        asked.append(question)
+        return False
+
+    assert "not accepted" in refused(settings, ask=no)
+    assert "SHA256:" in asked[0]
+    assert verify(settings, ask=lambda question: True).status == "added"
+    assert verify(settings, ask=no).status == "known"
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+def test_accept_new(sshd: Sshd, short_path: Path, hashed: bool) -> None:
+    path = short_path / "new" / "kh"
+    words = {"stricthostkeychecking": "accept-new", "userknownhostsfile": (str(path),), "hashknownhosts": hashed}
+    settings = settings_for(sshd, **words)
+    verdict = verify(settings)
+    assert (verdict.status, verdict.where) == ("added", f"{path}:1")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert path.read_text().startswith("|1|" if hashed else f"[127.0.0.1]:{sshd.port} ssh-ed25519 ")
+    found = subprocess.run(["ssh-keygen", "-F", f"[127.0.0.1]:{sshd.port}", "-f", str(path)], capture_output=True, text=True)
+    assert found.returncode == 0 and "found" in found.stdout
+    assert verify(settings).status == "known"
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_appended_once_by_many(sshd: Sshd, short_path: Path) -> None:
+    path = short_path / "kh"
+    path.write_text("# mine\n@cert-authority *.example ssh-ed25519 AAAA\nno newline at the end")
+    settings = settings_for(sshd, stricthostkeychecking="accept-new", userknownhostsfile=(str(path),))
+    threads = [threading.Thread(target=verify, args=(settings,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = path.read_text().splitlines()
+    assert lines[:3] == ["# mine", "@cert-authority *.example ssh-ed25519 AAAA", "no newline at the end"]
+    assert len(lines) == 4
+
+
+def test_cannot_be_written(sshd: Sshd, short_path: Path) -> None:
+    words = {"stricthostkeychecking": "accept-new"}
+    write(short_path / "file", "not a folder")
+    verdict = verify(settings_for(sshd, userknownhostsfile=(f"{short_path}/file/kh",), **words))
+    assert verdict.status == "new" and "not written" in verdict.warnings[0]
+    assert verify(settings_for(sshd, userknownhostsfile=("none",), **words)).status == "new"
+    assert verify(settings_for(sshd, userknownhostsfile=("/dev/null",), **words)).status == "added"
+
+
+def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+    files = write(short_path / "kh", "# a comment", f"[127.0.0.1]:{sshd.port} {make_key('rsa').public}")
+    for strict in ("yes", "ask", "accept-new"):
+        text = refused(settings_for(sshd, stricthostkeychecking=strict, userknownhostsfile=files), ask=lambda question: True)
+        assert f"{files[0]}:2" in text and "ssh-keygen -f" in text and "SHA256:" in text
+    settings = settings_for(sshd, stricthostkeychecking="no", userknownhostsfile=files, forwardagent=True)
+    verdict = verify(settings)
+    assert verdict.unsafe and f"{files[0]}:2" in verdict.warnings[0]
+    limited = verdict.restrict(settings)
+    assert not (limited.passwordauthentication or limited.kbdinteractiveauthentication or limited.forwardagent)
+    assert limited.pubkeyauthentication
+
+
+def test_rotation_knows_either_key(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+    name = f"[127.0.0.1]:{sshd.port}"
+    files = write(short_path / "kh", f"{name} {make_key().public}", f"{name} {sshd.host_keys[0].public}")
+    assert verify(settings_for(sshd, userknownhostsfile=files)).where == f"{files[0]}:2"
+
+
+def test_port_falls_back_to_the_plain_name(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+    files = write(short_path / "kh", f"127.0.0.1 {sshd.host_keys[0].public}")
+    assert verify(settings_for(sshd, userknownhostsfile=files)).status == "known"
+    # Another key for the plain name says nothing about this port: the host is new, not changed.
+    files = write(short_path / "kh", f"127.0.0.1 {make_key().public}")
+    assert "is not in" in refused(settings_for(sshd, userknownhostsfile=files))
+    assert verify(settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="accept-new")).status == "added"
+
+
+def test_alias(sshd: Sshd, short_path: Path) -> None:
+    files = write(short_path / "kh", f"Build-Box {sshd.host_keys[0].public}")
+    assert verify(settings_for(sshd, userknownhostsfile=files, hostkeyalias="build-BOX")).status == "known"
+    assert "HostKeyAlias other" in refused(settings_for(sshd, userknownhostsfile=files, hostkeyalias="other"))
+
+
+def test_revoked_marker(sshd: Sshd, short_path: Path) -> None:
+    name = f"[127.0.0.1]:{sshd.port}"
+    key = sshd.host_keys[0].public
+    files = write(short_path / "kh", f"{name} {key}", f"@revoked * {key}")
+    assert f"@revoked in {files[0]}:2" in refused(settings_for(sshd, userknownhostsfile=files))
+    assert verify(settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="no")).unsafe
+    files = write(short_path / "kh", f"@revoked 127.0.0.1 {key}")  # for any port
+    assert f"@revoked in {files[0]}:1" in refused(settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="accept-new"))
+
+
+def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+    (path,) = write(short_path / "revoked", "# lost", make_key().public, sshd.host_keys[0].public + " a comment")
+    for strict in ("yes", "no"):
+        assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=path, stricthostkeychecking=strict))
+    (other,) = write(short_path / "others", make_key().public)
+    assert verify(settings_for(sshd, revokedhostkeys=other)).status == "known"
+    assert "cannot be read" in refused(settings_for(sshd, revokedhostkeys=str(short_path / "absent")))
+    subprocess.run(["ssh-keygen", "-q", "-k", "-f", str(short_path / "krl"), path], check=True)
+    assert "KRL" in refused(settings_for(sshd, revokedhostkeys=str(short_path / "krl")))
+
+
+def test_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
+    program = short_path / "keys"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {short_path}/calls\necho "$1 {sshd.host_keys[0].public}"\n')
+    program.chmod(0o700)
+    settings = settings_for(sshd, userknownhostsfile=(), knownhostscommand=f"{program} %H %I %t")
+    assert verify(settings).where == "KnownHostsCommand:1"
+    name = f"[127.0.0.1]:{sshd.port}"
+    calls = (short_path / "calls").read_text().splitlines()
+    assert f"{name} ORDER NONE" in calls and f"{name} HOSTNAME ssh-ed25519" in calls
+    assert "exit status 1" in refused(settings_for(sshd, userknownhostsfile=(), knownhostscommand="false"))
+    assert "did not run" in refused(settings_for(sshd, userknownhostsfile=(), knownhostscommand="/nonexistent"))
+
+
+def test_localhost_exempt(sshd: Sshd) -> None:
+    assert verify(settings_for(sshd, userknownhostsfile=(), nohostauthenticationforlocalhost=True)).status == "local"
+
+
+def test_required_size(make_sshd: MakeSshd) -> None:
+    server = make_sshd(host_keys=["rsa"])
+    assert "2048 bits" in refused(settings_for(server, requiredrsasize=3072))
+
+
+def test_unreadable_file_is_told(sshd: Sshd, short_path: Path) -> None:
+    (short_path / "folder").mkdir()
+    assert "folder (not readable: Is a directory)" in refused(settings_for(sshd, userknownhostsfile=(str(short_path / "folder"),)))
+
+
+# -- certificates
+
+
+def certified(make_sshd: MakeSshd, authority: KeyFile, *words: str, kind: str = "ed25519") -> Sshd:
+    server = make_sshd(host_keys=[kind])
+    path = certify(authority, server.host_keys[0], *words)
+    server.stop()
+    server.config.append(f"HostCertificate {path}")
+    return server.start()
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+@pytest.mark.parametrize("authority", ["ed25519", "ecdsa384", "rsa"])
+def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, kind: str, authority: str) -> None:
+    ca = make_key(authority)
+    server = certified(make_sshd, ca, "-h", "-n", "other,127.0.0.*", kind=kind)
+    files = write(short_path / "kh", f"@cert-authority [127.0.0.1]:* {ca.public}")
+    verdict = verify(settings_for(server, userknownhostsfile=files))
+    assert (verdict.status, verdict.where) == ("certificate", f"{files[0]}:1")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("-h", "-n", "127.0.0.1", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
+        (("-h", "-n", "127.0.0.1", "-V", "+1d:+2d"), "it is not valid before"),
+        (("-h", "-n", "elsewhere"), "it is for elsewhere, not for 127.0.0.1"),
+    ],
+)
+def test_host_certificate_refused(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, words: tuple[str, ...], reason: str
+) -> None:
+    ca = make_key()
+    server = certified(make_sshd, ca, *words)
+    files = write(short_path / "kh", f"@cert-authority * {ca.public}")
+    assert reason in refused(settings_for(server, userknownhostsfile=files))
+    # As in ssh, the plain key within still counts where it is known itself.
+    files = write(short_path / "kh2", f"@cert-authority * {ca.public}", f"[127.0.0.1]:{server.port} {server.host_keys[0].public}")
+    assert verify(settings_for(server, userknownhostsfile=files)).where == f"{files[0]}:2"
+
+
+def test_host_certificate_authority(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path) -> None:
+    ca = make_key("rsa")
+    server = certified(make_sshd, ca, "-h")
+    name = f"[127.0.0.1]:{server.port}"
+    files = write(short_path / "kh", f"@cert-authority {name} {make_key().public}")
+    assert "no @cert-authority line trusts" in refused(settings_for(server, userknownhostsfile=files))
+    files = write(short_path / "kh", f"@cert-authority {name} {ca.public}", f"@revoked * {ca.public}")
+    assert "@revoked" in refused(settings_for(server, userknownhostsfile=files))
+    files = write(short_path / "kh", f"@cert-authority {name} {ca.public}")
+    assert verify(settings_for(server, userknownhostsfile=files)).status == "certificate"
+    limited = settings_for(server, userknownhostsfile=files, casignaturealgorithms=("ssh-ed25519",))
+    assert "CASignatureAlgorithms" in refused(limited)
+    (path,) = write(short_path / "revoked", ca.public)
+    assert f"revoked by {path}:1" in refused(settings_for(server, userknownhostsfile=files, revokedhostkeys=path))
+
+
+def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key: MakeKey) -> None:
+    server = certified(make_sshd, make_key(), "-h")
+    assert verify(settings_for(server)).status == "known"
+    words = {"hostkeyalgorithms": ("ssh-ed25519-cert-v01@openssh.com",)}
+    assert verify(settings_for(server, **words)).status == "known"
+
+
+def test_another_key_at_a_rekey_is_refused(sshd: Sshd) -> None:
+    settings = key_settings(sshd, sshd.key)
+    with handshake(settings) as transport:
+        authenticate(transport, settings, Credentials(), time.monotonic() + 10)
+        transport.renegotiate_keys()
+        assert transport.is_active()
+        transport._shown_host_key = b"another"
+        with pytest.raises((paramiko.SSHException, EOFError)):
+            transport.renegotiate_keys()
+
+
+def test_algorithms_as_written(sshd: Sshd) -> None:
+    chosen = ("ecdsa-sha2-nistp256", "ssh-dss", "ssh-ed25519")
+    assert host_key_algorithms(settings_for(sshd, hostkeyalgorithms=chosen), "") == ("ecdsa-sha2-nistp256", "ssh-ed25519")
+    with pytest.raises(ConnectError, match="before OpenSSH 7.2") as caught:
+        host_key_algorithms(settings_for(sshd, hostkeyalgorithms=("ssh-rsa",)), "")
+    assert caught.value.stage == "kex"
+
+
+@pytest.mark.needs_root
+def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, client_key: KeyFile) -> None:
+    """The installed ssh decides the same on the same files."""
+    server = make_sshd(host_keys=["ed25519"])
+    key, other, name = server.host_keys[0].public, make_key().public, f"[127.0.0.1]:{server.port}"
+    cases = [
+        [f"{name} {key}"],
+        [f"{name} {other}"],
+        [f"127.0.0.1 {key}"],
+        [f"127.0.0.1 {other}"],
+        [f"[127.0.0.*]:{server.port} {key}"],
+        [f"*,!{name} {key}"],
+        [f"!*.example,127.* {key}"],
+        [f"{name.upper()},x {key}"],
+        [f"{name} {other}", f"127.0.0.1 {key}"],
+        [f"{name} {key}", f"@revoked * {key}"],
+        [f"@cert-authority {name} {key}"],
+        [f"@unknown {name} {key}", f"  {name}   {key}  comment"],
+        [f"{name} ssh-rsa {key.split()[1]}"],
+        [f"{name} {other}", f"{name} {key}"],
+    ]
+    for number, lines in enumerate(cases):
+        for strict in ("yes", "accept-new", "no"):
+            theirs, ours = (write(short_path / f"{who}{number}{strict}", *lines) for who in ("theirs", "ours"))
+            words = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", f"UserKnownHostsFile={theirs[0]}"]
+            options = ["-o", "GlobalKnownHostsFile=none", "-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes"]
+            options += ["-o", "UpdateHostKeys=no", "-o", "IdentityAgent=none"]
+            done = subprocess.run([*words, *options, "127.0.0.1", "true"], capture_output=True, timeout=20)
+            try:
+                verify(settings_for(server, userknownhostsfile=ours, stricthostkeychecking=strict))
+                accepted = True
+            except ConnectError:
+                accepted = False
+            assert accepted == (done.returncode == 0), (lines, strict, done.stderr.decode())
+            assert os.stat(theirs[0]).st_size == os.stat(ours[0]).st_size, (lines, strict)

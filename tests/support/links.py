@@ -1,0 +1,48 @@
+"""Connections to a test sshd through our own transport: settings for one, and a fixture-like context that closes what it made."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from pmitogen.flags.settings import Settings
+from pmitogen.transport.connect import HopPool, Link, connect
+from pmitogen.transport.credentials import Credentials
+
+from .sshd import Sshd
+
+LIMIT = 20.0  # seconds for a connection
+
+
+def settings_for(server: Sshd, **changes: Any) -> Settings:
+    """What reaches *server* by its key, asking nothing."""
+    plain: dict[str, Any] = {
+        "originalhost": "target",
+        "hostname": server.host,
+        "user": getpass.getuser(),
+        "port": server.port,
+        "identityfile": (str(server.key.path),),
+        "identityfile_explicit": True,
+        "userknownhostsfile": (str(server.known_hosts),),
+        "stricthostkeychecking": "yes",
+    }
+    return Settings(**{**plain, **changes})
+
+
+def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **words: Any) -> Link:
+    """Connect; the caller closes."""
+    hops = words.pop("hops", None) or HopPool()
+    return connect(settings, credentials or Credentials(), hops=hops, deadline=time.monotonic() + limit, **words)
+
+
+@contextlib.contextmanager
+def linked(server: Sshd, **changes: Any) -> Iterator[Link]:
+    """A connection to *server* that is closed at the end."""
+    link = link_to(settings_for(server, **changes))
+    try:
+        yield link
+    finally:
+        link.close()

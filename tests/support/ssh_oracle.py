@@ -1,0 +1,121 @@
+"""The installed ssh as an oracle: what ``ssh -G`` says of a command line, beside what we say, read like that version of ssh.
+
+Defaults and names of algorithms differ between versions, so ours are taken from the installed one (``ssh -Q``, ``ssh -G``);
+everything that a configuration sets is then compared as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+
+from pmitogen.errors import UsageError
+from pmitogen.flags import algorithms
+from pmitogen.flags.dump import dump
+from pmitogen.flags.program import Program
+from pmitogen.flags.resolution import resolve_words
+from tests.support.programs import find_program
+
+Values = dict[str, list[str]]
+
+_QUERIES = {
+    algorithms.CIPHER: ("cipher", "ciphers"),
+    algorithms.MAC: ("mac", "macs"),
+    algorithms.KEX: ("kex", "kexalgorithms"),
+    algorithms.KEY: ("HostKeyAlgorithms", "hostkeyalgorithms"),
+    algorithms.SIGNATURE: ("sig", "casignaturealgorithms"),
+}
+_LINE = re.compile(r"line (\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Keyword values, or an error with the line number that it names (None: none)."""
+
+    values: Values
+    error: str | None = None
+
+    @property
+    def line(self) -> int | None:
+        """The first line number that the error names; 0 is the command line."""
+        found = _LINE.search(self.error or "")
+        return int(found[1]) if found else None
+
+
+def need_ssh() -> str:
+    """The path of ssh; skips the test loudly where there is none."""
+    path = find_program("ssh")
+    if path is None:
+        pytest.skip("needs ssh, the oracle that our reading of configurations is compared with")
+    return path
+
+
+def run_ssh(argv: Sequence[str]) -> Answer:
+    """Ask the installed ssh."""
+    done = subprocess.run(
+        [need_ssh(), "-G", *argv], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
+    )
+    errors = done.stderr.decode(errors="surrogateescape")
+    if done.returncode != 0:
+        return Answer({}, errors)
+    values: Values = {}
+    for line in done.stdout.decode(errors="surrogateescape").splitlines():
+        key, _, value = line.partition(" ")
+        values.setdefault(key.lower(), []).append(value)
+    return Answer(values)
+
+
+@functools.lru_cache(maxsize=1)
+def installed() -> Program:
+    """The installed ssh's defaults and names."""
+    plain = run_ssh(["-F", "none", "x"]).values
+    known, defaults = {}, {}
+    for family, (query, keyword) in _QUERIES.items():
+        listed = subprocess.run([need_ssh(), "-Q", query], capture_output=True, text=True, timeout=20, check=True)
+        known[family] = tuple(listed.stdout.split())
+        defaults[family] = tuple(plain[keyword][0].split(","))
+    version = subprocess.run([need_ssh(), "-V"], capture_output=True, text=True, timeout=20, check=True).stderr
+    release = re.match(r"(OpenSSH_(\d+)\.\S*)", version)
+    assert release, version
+    return Program(
+        release=release[1],
+        modern=int(release[2]) >= 10,
+        catalogue=algorithms.Catalogue(known, defaults),
+        defaults={key: " ".join(value) for key, value in plain.items()},
+    )
+
+
+def run_ours(argv: Sequence[str]) -> Answer:
+    """Ask ourselves."""
+    try:
+        shown = dump(resolve_words(argv, program=installed()))
+    except UsageError as error:
+        return Answer({}, str(error))
+    return Answer({key: [value] if isinstance(value, str) else value for key, value in shown.items()})
+
+
+def difference(argv: Sequence[str], place: str = "") -> str | None:
+    """What differs between ssh's answer and ours, or None. *place*: a file, whose line number in an error must be the same."""
+    theirs, ours = run_ssh(argv), run_ours(argv)
+    if (theirs.error is None) != (ours.error is None):
+        return f"ssh: {theirs.error and theirs.error.strip()}; ours: {ours.error}"
+    if theirs.error is not None:
+        if place and place in theirs.error and theirs.line and theirs.line != ours.line:
+            return f"ssh: {theirs.error.strip()}; ours: {ours.error}"
+        return None
+    wrong = {
+        key: (value, ours.values.get(key))
+        for key, value in theirs.values.items()
+        if value != ours.values.get(key) and not _peculiar(key, theirs.values, ours.values)
+    }
+    return f"ssh, ours: {wrong}" if wrong else None
+
+
+def _peculiar(key: str, theirs: Values, ours: Values) -> bool:
+    """Debian's ssh probes every 300 s in batch mode, where others do not."""
+    return key == "serveraliveinterval" and theirs["batchmode"] == ["yes"] and theirs[key] == ["300"] and ours[key] == ["0"]

@@ -1,0 +1,150 @@
+"""From addresses to a socket: order, deadlines, options, words; over loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.settings import Settings
+from pmitogen.transport import dial
+from pmitogen.transport.dial import Address
+
+PLAIN = Settings("h", "127.0.0.1", "bob")
+
+
+@contextlib.contextmanager
+def listening(address: str = "127.0.0.1") -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as server:
+        server.bind((address, 0))
+        server.listen()
+        yield server
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[int]:
+    """A port of 127.0.0.1 that answers no SYN: its queue is full."""
+    with socket.socket() as server, contextlib.ExitStack() as callers:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            caller = callers.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
+
+
+def closed_port() -> int:
+    with listening() as server:
+        return int(server.getsockname()[1])
+
+
+def at(port: int, host: str = "127.0.0.1") -> Address:
+    return socket.AF_INET, (host, port)
+
+
+def soon(seconds: float = 5.0) -> float:
+    return time.monotonic() + seconds
+
+
+def test_next_address_after_a_refusal_at_once() -> None:
+    with listening() as server:
+        began = time.monotonic()
+        with dial.dial(PLAIN, [at(closed_port()), at(server.getsockname()[1])], soon()) as sock:
+            assert sock.getpeername() == server.getsockname()
+        assert time.monotonic() - began < dial.STAGGER
+
+
+def test_a_silent_address_costs_a_stagger_only() -> None:
+    with silent() as port, listening() as server:
+        began = time.monotonic()
+        with dial.dial(PLAIN, [at(port), at(server.getsockname()[1])], soon()) as sock:
+            assert sock.getpeername() == server.getsockname()
+        assert dial.STAGGER <= time.monotonic() - began < dial.STAGGER + 0.5
+
+
+def test_unroutable_goes_on() -> None:
+    with listening() as server:
+        unreachable: Address = (socket.AF_INET, ("255.255.255.255", 9))
+        with dial.dial(PLAIN, [unreachable, at(server.getsockname()[1])], soon()):
+            pass
+
+
+def refusal(settings: Settings, addresses: list[Address], limit: float = 5.0) -> str:
+    with pytest.raises(ConnectError) as caught:
+        dial.dial(settings, addresses, soon(limit))
+    assert caught.value.stage == "tcp"
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+def test_silence_ends_with_the_deadline() -> None:
+    with silent() as port:
+        began = time.monotonic()
+        said = refusal(PLAIN, [at(port)], 0.6)
+        assert 0.5 < time.monotonic() - began < 1.0
+    assert "bob@127.0.0.1 port 22: no answer (127.0.0.1)" in said and "ansible_timeout" in said
+
+
+def test_refused() -> None:
+    assert "Connection refused (127.0.0.1); is sshd running there" in refusal(PLAIN, [at(closed_port())])
+
+
+def test_each_address_has_its_reason() -> None:
+    said = refusal(PLAIN, [(socket.AF_INET, ("255.255.255.255", 9)), at(closed_port())])
+    assert "255.255.255.255: " in said and "127.0.0.1: Connection refused" in said
+
+
+def test_connection_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dial, "RETRY_PAUSE", 0.2)
+    began = time.monotonic()
+    refusal(dataclasses.replace(PLAIN, connectionattempts=3), [at(closed_port())])
+    assert 0.4 <= time.monotonic() - began < 1.0
+
+
+def test_socket_options() -> None:
+    with listening() as server:
+        settings = dataclasses.replace(PLAIN, ipqos=(0x48, 0x20))
+        with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x20
+        with dial.dial(dataclasses.replace(PLAIN, tcpkeepalive=False), [at(server.getsockname()[1])], soon()) as sock:
+            assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+
+def test_bind_address_and_interface() -> None:
+    with listening() as server:
+        for settings in (dataclasses.replace(PLAIN, bindaddress="127.0.0.9"),):
+            with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
+                assert sock.getsockname()[0] == "127.0.0.9"
+        with dial.dial(dataclasses.replace(PLAIN, bindinterface="lo"), [at(server.getsockname()[1])], soon()):
+            pass
+    assert dial._interface_address(socket.AF_INET, "lo")[0] == "127.0.0.1"
+    assert "No such device" in refusal(dataclasses.replace(PLAIN, bindinterface="nosuch0"), [at(closed_port())])
+
+
+def test_address_family() -> None:
+    def families(name: str) -> set[int]:
+        return {family for family, _ in dial.resolve(dataclasses.replace(PLAIN, hostname="localhost", addressfamily=name))}
+
+    assert families("inet") == {socket.AF_INET}
+    with pytest.raises(ConnectError, match="cannot resolve the IPv6 name 127.0.0.1"):
+        dial.resolve(dataclasses.replace(PLAIN, addressfamily="inet6"))
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ConnectError, match="cannot resolve the name no-such-host.invalid") as caught:
+        dial.resolve(dataclasses.replace(PLAIN, hostname="no-such-host.invalid"))
+    assert caught.value.stage == "resolve"
+
+
+def test_families_alternate() -> None:
+    four = [at(1), at(2), at(3)]
+    six: list[Address] = [(socket.AF_INET6, ("::1", 1))]
+    assert dial._alternate([*four, *six]) == [four[0], six[0], four[1], four[2]]

@@ -1,0 +1,31 @@
+"""SendEnv and SetEnv: which variables go."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pmitogen.flags.settings import Settings
+from pmitogen.transport.environment import variables
+
+OURS = {"LANG": "C", "LC_ALL": "C.UTF-8", "LC_TIME": "de", "lc_x": "no", "FOO": "1"}
+PLAIN = Settings("h", "h", "u")
+
+
+def names(*patterns: str) -> list[str]:
+    return [name for name, _ in variables(dataclasses.replace(PLAIN, sendenv=patterns), OURS)]
+
+
+def test_patterns_with_case() -> None:
+    assert names("LANG", "LC_*") == ["LANG", "LC_ALL", "LC_TIME"]
+    assert names("?OO") == ["FOO"]
+    assert names() == []
+
+
+def test_minus_takes_earlier_patterns_back() -> None:
+    assert names("LANG", "LC_*", "-LC_*") == ["LANG"]
+    assert names("-LC_*", "LC_TIME") == ["LC_TIME"]
+
+
+def test_set_wins() -> None:
+    settings = dataclasses.replace(PLAIN, sendenv=("LANG",), setenv=(("LANG", "set"), ("NEW", "")))
+    assert variables(settings, OURS) == [("LANG", "set"), ("NEW", "")]

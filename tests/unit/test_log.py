@@ -1,0 +1,153 @@
+"""Logging: levels, what a line tells, what no line tells."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pmitogen import log
+from pmitogen.errors import UsageError
+
+NAMES = ("pmitogen", "paramiko", "mitogen")
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """A logger of a room; afterwards logging is as it was."""
+    before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in NAMES}
+    yield logging.getLogger("pmitogen.transport.connect")
+    log.configure("test", environ={})
+    for name, (handlers, propagate) in before.items():
+        found = logging.getLogger(name)
+        found.handlers[:], found.propagate = handlers, propagate
+        found.setLevel(logging.NOTSET)
+
+
+def _configured(path: Path, level: str = "debug") -> None:
+    assert log.configure("hub", environ={"PMITOGEN_LOG": level, "PMITOGEN_LOG_FILE": str(path)})
+
+
+def test_a_line_tells_when_who_where_and_what(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    _configured(path)
+    with log.context(host="web1"), log.context(task="Install nginx"):
+        logger.info("auth: %s", "accepted")
+    logger.warning("alone")
+    first, second = path.read_text().splitlines()
+    prefix = r"\d\d:\d\d:\d\d\.\d{3} hub\[\d+\] \+\d+\.\d{3} "
+    assert re.fullmatch(prefix + r'web1 "Install nginx" transport\.connect: auth: accepted', first)
+    assert re.fullmatch(prefix + r"WARNING transport\.connect: alone", second)
+
+
+def test_threads_do_not_share_a_context(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    _configured(path)
+    with log.context(host="web1"):
+        other = threading.Thread(target=logger.info, args=("from a thread",))
+        other.start()
+        other.join()
+    assert "web1" not in path.read_text()
+
+
+def test_timing(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    _configured(path)
+    with log.timed(logger, "kex"):
+        pass
+    with pytest.raises(KeyError), log.timed(logger, "auth"):
+        raise KeyError("x")
+    text = path.read_text()
+    assert "kex: begins" in text and re.search(r"kex: done in \d+\.\d{3} s", text)
+    assert re.search(r"auth: failed after \d+\.\d{3} s: KeyError$", text, re.M)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, []),
+        ({"PMITOGEN_LOG": "error"}, []),
+        ({"PMITOGEN_LOG": "warning"}, ["warn", "foreign-warn"]),
+        ({"PMITOGEN_LOG": "INFO"}, ["info", "warn", "foreign-warn"]),
+        ({"PMITOGEN_LOG": "debug"}, ["debug", "info", "warn", "foreign-warn"]),
+        ({"PMITOGEN_LOG": "trace"}, ["debug", "info", "warn", "foreign-debug", "foreign-warn"]),
+    ],
+)
+def test_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str], environ: dict[str, str], said: list[str]) -> None:
+    assert log.configure("cli", environ=environ) is bool(environ)
+    logger.debug("debug")
+    logger.info("info")
+    logger.warning("warn")
+    logging.getLogger("paramiko.transport").debug("foreign-debug")
+    logging.getLogger("mitogen").warning("foreign-warn")
+    assert [line.rsplit(" ", 1)[1] for line in capsys.readouterr().err.splitlines()] == said
+
+
+def test_a_file_alone_means_info_and_is_ours_to_read(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("of another process\n")
+    path.unlink()
+    assert log.configure("hub", environ={"PMITOGEN_LOG_FILE": str(path)})
+    logger.debug("no")
+    logger.info("yes")
+    assert path.read_text().endswith(": yes\n") and path.read_text().count("\n") == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_lines_are_appended(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for _ in range(2):
+        _configured(path)
+        logger.info("line")
+    assert path.read_text().count(": line\n") == 2
+
+
+@pytest.mark.parametrize("environ", [{"PMITOGEN_LOG": "loud"}, {"PMITOGEN_LOG_FILE": "/nonexistent/folder/log"}])
+def test_words_that_mean_nothing(logger: logging.Logger, environ: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match=f"^{next(iter(environ))}: "):
+        log.configure("cli", environ=environ)
+
+
+def test_no_line_tells_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    _configured(path)
+    secrets = ["hunter2-plain", 'quo"te\\d-secret', "ünïcode-secret", "hunter2-plain-and-longer"]
+    key = "-----BEGIN KEY-----\nbGluZS1vbmU=\nbGluZS10d28=\n-----END KEY-----\n"
+    for secret in [*secrets, key]:
+        log.register_secret(secret)
+    log.register_secret("bytes-secret".encode())
+    for secret in [*secrets, "bytes-secret"]:
+        logger.info("text %s repr %r json %s", secret, secret, json.dumps({"p": secret}))
+        logger.info("bytes %r", secret.encode())
+    logger.info("key %s", key)
+    logger.info("half of it: bGluZS10d28=")
+    with log.context(host="hunter2-plain"):
+        try:
+            raise ValueError("hunter2-plain")
+        except ValueError:
+            logger.exception("went wrong")
+    text = path.read_text()
+    for word in ("hunter2", "longer", "d-secret", "bytes-secret", "ünï", "bGluZS"):
+        assert word not in text.replace(repr(secrets[2].encode()), ""), word
+    assert log.STRUCK_OUT in text and "Traceback" in text
+
+
+def test_a_very_short_secret_leaves_the_lines_readable(logger: logging.Logger) -> None:
+    log.register_secret("a")
+    log.register_secret("")
+    log.register_secret(None)
+    assert log.redact("a banana") == "a banana"
+
+
+def test_loading_is_cheap() -> None:
+    code = "import sys, pmitogen.log; print([n for n in ('paramiko', 'mitogen', 'ansible', 'asyncio', 'socket') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "[]"
