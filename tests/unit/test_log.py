@@ -25,7 +25,7 @@ def logger() -> Iterator[logging.Logger]:
     """A logger of a room; afterwards logging is as it was."""
     before = {name: (logging.getLogger(name).handlers[:], logging.getLogger(name).propagate) for name in NAMES}
     yield logging.getLogger("pmitogen.transport.connect")
-    log.configure("test", environ={})
+    log.setup("test", environ={})
     for name, (handlers, propagate) in before.items():
         found = logging.getLogger(name)
         found.handlers[:], found.propagate = handlers, propagate
@@ -33,7 +33,7 @@ def logger() -> Iterator[logging.Logger]:
 
 
 def _configured(path: Path, level: str = "debug") -> None:
-    assert log.configure("hub", environ={"PMITOGEN_LOG": level, "PMITOGEN_LOG_FILE": str(path)})
+    assert log.setup("hub", environ={"PMITOGEN_LOG": level, "PMITOGEN_LOG_FILE": str(path)})
 
 
 def test_a_line_tells_when_who_where_and_what(logger: logging.Logger, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_timing(logger: logging.Logger, tmp_path: Path) -> None:
     ],
 )
 def test_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str], environ: dict[str, str], said: list[str]) -> None:
-    assert log.configure("cli", environ=environ) is bool(environ)
+    assert log.setup("cli", environ=environ) is bool(environ)
     logger.debug("debug")
     logger.info("info")
     logger.warning("warn")
@@ -95,7 +95,7 @@ def test_a_file_alone_means_info_and_is_ours_to_read(logger: logging.Logger, tmp
     path = tmp_path / "log"
     path.write_text("of another process\n")
     path.unlink()
-    assert log.configure("hub", environ={"PMITOGEN_LOG_FILE": str(path)})
+    assert log.setup("hub", environ={"PMITOGEN_LOG_FILE": str(path)})
     logger.debug("no")
     logger.info("yes")
     assert path.read_text().endswith(": yes\n") and path.read_text().count("\n") == 1
@@ -113,7 +113,7 @@ def test_lines_are_appended(logger: logging.Logger, tmp_path: Path) -> None:
 @pytest.mark.parametrize("environ", [{"PMITOGEN_LOG": "loud"}, {"PMITOGEN_LOG_FILE": "/nonexistent/folder/log"}])
 def test_words_that_mean_nothing(logger: logging.Logger, environ: dict[str, str]) -> None:
     with pytest.raises(UsageError, match=f"^{next(iter(environ))}: "):
-        log.configure("cli", environ=environ)
+        log.setup("cli", environ=environ)
 
 
 def test_no_line_tells_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_no_line_tells_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
     key = "-----BEGIN KEY-----\nbGluZS1vbmU=\nbGluZS10d28=\n-----END KEY-----\n"
     for secret in [*secrets, key]:
         log.register_secret(secret)
-    log.register_secret("bytes-secret".encode())
+    log.register_secret(b"bytes-secret")
     for secret in [*secrets, "bytes-secret"]:
         logger.info("text %s repr %r json %s", secret, secret, json.dumps({"p": secret}))
         logger.info("bytes %r", secret.encode())
@@ -148,6 +148,7 @@ def test_a_very_short_secret_leaves_the_lines_readable(logger: logging.Logger) -
 
 
 def test_loading_is_cheap() -> None:
-    code = "import sys, pmitogen.log; print([n for n in ('paramiko', 'mitogen', 'ansible', 'asyncio', 'socket') if n in sys.modules])"
+    heavy = ("paramiko", "mitogen", "ansible", "asyncio", "socket")
+    code = f"import sys, pmitogen.log; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,0 +1,197 @@
+"""Logging of hubs and of the command line: ``PMITOGEN_LOG`` says how much, ``PMITOGEN_LOG_FILE`` where to (else stderr).
+
+A line tells when, which process and how far into its life, for which host and task, and then what:
+
+    10:04:11.123 hub[4711] +0.532 web1 "Install nginx" transport.connect: auth: done in 0.083 s
+
+The rooms use plain loggers, ``logging.getLogger(__name__)``. Host and task come from :func:`context`, which the thread that
+works for them enters; timing from :func:`timed`. Levels are Python's own, and ``trace``, which adds the debug lines of Paramiko
+and Mitogen.
+
+Secrets do not get into messages in the first place: types and rules see to that. What :func:`register_secret` was told is
+struck out of every line besides, tracebacks included, should one slip through. Standard library only, since hubs load this
+first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+from pmitogen.errors import UsageError
+
+LEVELS = {
+    "trace": logging.DEBUG,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+STRUCK_OUT = "********"
+SHORTEST_SECRET = 4  # characters; shorter ones would strike out half of every line
+_FOREIGN = ("paramiko", "mitogen")
+
+_where: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("pmitogen_log_where", default=("", ""))
+
+
+# -- what a line tells ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def context(host: str | None = None, task: str | None = None) -> Iterator[None]:
+    """Lines logged within, by this thread, tell this host and task; None leaves what an outer context has set."""
+    outer_host, outer_task = _where.get()
+    token = _where.set((outer_host if host is None else host, outer_task if task is None else task))
+    try:
+        yield
+    finally:
+        _where.reset(token)
+
+
+@contextlib.contextmanager
+def timed(logger: logging.Logger, what: str) -> Iterator[None]:
+    """Logs, at debug, that *what* begins, and how long it took until it was done or failed."""
+    if not logger.isEnabledFor(logging.DEBUG):
+        yield
+        return
+    logger.debug("%s: begins", what)
+    begun = time.monotonic()
+    try:
+        yield
+    except BaseException as error:
+        logger.debug("%s: failed after %.3f s: %s", what, time.monotonic() - begun, type(error).__name__)
+        raise
+    logger.debug("%s: done in %.3f s", what, time.monotonic() - begun)
+
+
+class _Formatter(logging.Formatter):
+    """The line that the head of this file shows, without registered secrets."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self._role = role
+        self._begun = time.time()
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(self._prefix(record) + super().format(record))
+
+    def _prefix(self, record: logging.LogRecord) -> str:
+        host, task = _where.get()
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        parts = [f"{clock}.{int(record.msecs):03d}", f"{self._role}[{record.process}]", f"{record.created - self._begun:+.3f}"]
+        parts += [host] if host else []
+        parts += [json.dumps(task, ensure_ascii=False)] if task else []
+        parts += [record.levelname] if record.levelno >= logging.WARNING else []
+        return " ".join(parts) + f" {record.name.removeprefix('pmitogen.')}: "
+
+
+# -- what no line tells -----------------------------------------------------------------------------------------------------
+
+
+class _Secrets:
+    """Words that no line may hold. Any thread may add one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._words: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        written = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+        # A key is logged line by line, if at all.
+        written.update(line for line in secret.splitlines() if not line.startswith("-----"))
+        with self._lock:
+            self._words.update(word for word in written if len(word) >= SHORTEST_SECRET)
+            # The longest first, for one may be part of another.
+            words = sorted(self._words, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+
+    def strike_out(self, text: str) -> str:
+        pattern = self._pattern
+        return pattern.sub(STRUCK_OUT, text) if pattern else text
+
+
+_secrets = _Secrets()
+
+
+def register_secret(secret: str | bytes | None) -> None:
+    """No line logged from now on tells *secret*, as it is or as Python or JSON would write it.
+
+    One shorter than SHORTEST_SECRET is ignored. Any thread.
+    """
+    if isinstance(secret, bytes):
+        secret = secret.decode("utf-8", "surrogateescape")
+    if secret:
+        _secrets.add(secret)
+
+
+def redact(text: str) -> str:
+    """*text* with asterisks for every registered secret."""
+    return _secrets.strike_out(text)
+
+
+# -- where lines go ---------------------------------------------------------------------------------------------------------
+
+
+def setup(role: str = "hub", level: str | None = None, environ: Mapping[str, str] = os.environ) -> bool:
+    """Set this process up to log; *role* names it in each line ("hub", "cli"). Returns whether anything will be logged.
+
+    *level* is one of LEVELS and overrides PMITOGEN_LOG. With neither, nor PMITOGEN_LOG_FILE (which alone means ``info``),
+    nothing is. Call it once, before threads start; a second call replaces the first. Raises UsageError for an unknown level
+    or an unwritable file.
+    """
+    path = environ.get("PMITOGEN_LOG_FILE", "")
+    word = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")
+    if word and word not in LEVELS:
+        raise UsageError(f"PMITOGEN_LOG: {word}: is no level: write one of {', '.join(LEVELS)}")
+    handler = _Handler(role, _open(path) if path and word else None)
+    limit = LEVELS.get(word, logging.CRITICAL + 1)
+    for name in ("pmitogen", *_FOREIGN):
+        logger = logging.getLogger(name)
+        _detach(logger)
+        logger.addHandler(handler)
+        logger.setLevel(limit if name == "pmitogen" or word == "trace" else max(limit, logging.WARNING))
+        logger.propagate = False
+    return bool(word)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """Writes lines to *stream*, which is closed with it, or else to stderr."""
+
+    def __init__(self, role: str, stream: TextIO | None) -> None:
+        super().__init__(stream or sys.stderr)
+        self._own = stream
+        self.setFormatter(_Formatter(role))
+
+    def close(self) -> None:
+        super().close()
+        if self._own is not None:
+            self._own.close()
+
+
+def _detach(logger: logging.Logger) -> None:
+    for handler in [each for each in logger.handlers if isinstance(each, _Handler)]:
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def _open(path: str) -> TextIO:
+    """Opened to append, so that the lines of several processes do not overwrite one another, and for us alone to read."""
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    try:
+        # A write for each line; what cannot be encoded is shown escaped, never an error.
+        return open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=opener)
+    except OSError as error:
+        raise UsageError(f"PMITOGEN_LOG_FILE: {path}: {(error.strerror or str(error)).lower()}") from None
