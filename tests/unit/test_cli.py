@@ -1,0 +1,135 @@
+"""The command line: what it prints, what it returns, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pmitogen
+from pmitogen import cli
+from pmitogen.cli import explain, hubs, program
+
+COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "hubs", "version"]
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(command in said for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([command, "--help"]) == 0
+    assert f"pmitogen {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["plugin-path"], ["version"], ["explain", "sudo", "--", "-H"]])
+def test_small_things_load_nothing_large(words: list[str]) -> None:
+    code = (
+        "import sys; from pmitogen.cli import main; code = main(sys.argv[1:]);"
+        "sys.exit(code or any(name in sys.modules for name in ('paramiko', 'mitogen', 'ansible', 'cryptography')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_it_runs_as_a_module() -> None:
+    done = subprocess.run([sys.executable, "-m", "pmitogen", "--version"], capture_output=True, text=True, timeout=30)
+    assert done.stdout == f"pmitogen {pmitogen.__version__}\n"
+
+
+def test_plugin_path_is_a_folder_with_the_plugin(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plugin-path"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert (Path(line) / "pmitogen.py").is_file()
+
+
+def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        *("pmitogen", "paramiko", "cryptography", "mitogen", "ansible-core", "python")
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["hubs", "--nonsense"],
+        ["setup", "extra"],
+        ["setup", "--", "extra"],
+        ["explain"],
+        ["explain", "scp", "--", "x"],
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("pmitogen")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["explain", "ssh"],
+        ["explain", "sudo", "-F", "file", "--", "-H"],
+        ["explain", "su", "--", "--nonsense"],
+        ["explain", "doas", "--", "-Z"],
+    ],
+)
+def test_an_error_is_one_line_and_1(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 1
+    said = capsys.readouterr()
+    assert said.err.count("\n") == 1 and said.err.startswith("pmitogen explain: ")
+
+
+def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "sudo", "--json", "--", "-H", "-E"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {entry["option"] for entry in answer["report"]} == {"-H", "-E"}
+    assert all(set(entry) == {"option", "from", "verdict", "why"} for entry in answer["report"])
+
+
+def test_a_refusal_is_1_and_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["explain", "sudo", "--", "-H", "-A"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[-2:]] == [["honoured", "-H"], ["refused", "-A"]]
+
+
+def test_the_table_has_a_line_for_each_value() -> None:
+    answer = {"host": "h", "options": {"identityfile": ["a", "b"], "compression": False}, "report": []}
+    assert list(explain._table(answer)) == ["host h", "identityfile  a", "identityfile  b", "compression   no"]
+
+
+def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = program._parse(["explain", "ssh", "--json", "-F", "f", "--", "-p", "22", "--", "host", "--json"])
+    assert (options.config, options.words) == ("f", ["-p", "22", "--", "host", "--json"])
+
+
+def test_no_hubs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["hubs"]) == 0
+    assert capsys.readouterr().out == "no hub is running\n"
+    assert cli.main(["hubs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert cli.main(["hubs", "--stop"]) == 0
+    assert capsys.readouterr().out == "0 hubs ended\n"
+
+
+def test_a_line_for_a_hub() -> None:
+    hub = {"pid": 7, "run": 5, "age": 12.4, "hosts": ["web1", "web2"]}
+    assert hubs._line(hub) == "hub 7 of run 5, 12 s old: web1, web2"
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "pmitogen", "plugin-path"], stdout=write, stderr=subprocess.PIPE, timeout=30)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,124 @@
+"""``pmitogen setup``: the link, and that Ansible finds the plugin by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pmitogen.cli import setup
+from tests.support.ansible import Ansible
+
+LINK = ".ansible/plugins/connection/pmitogen.py"
+
+
+def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``pmitogen setup`` as a process of its own, in the environment that tests see."""
+    command = [sys.executable, "-m", "pmitogen", "setup", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
+
+
+def path_with(ansible: Ansible) -> str:
+    """A PATH on which this Ansible's ansible-playbook comes first."""
+    return f"{Path(ansible.python).parent}:{os.environ['PATH']}"
+
+
+def test_ansible_finds_the_plugin_by_its_name(ansible: Ansible, home: Path) -> None:
+    done = run(PATH=path_with(ansible))
+    assert done.returncode == 0, done.stderr
+    assert (home / LINK).is_symlink() and f"(ansible-core {ansible.core}" in done.stdout and "finds it" in done.stdout
+    doc = [str(ansible.python), "-m", "ansible", "doc", "-t", "connection", "pmitogen", "--json"]
+    shown = subprocess.run(doc, capture_output=True, text=True, timeout=60)
+    assert "boot_python" in json.loads(shown.stdout)["pmitogen"]["doc"]["options"]
+
+
+@pytest.mark.one_core
+def test_twice_is_once_and_remove_undoes_it(ansible: Ansible, home: Path) -> None:
+    path = path_with(ansible)
+    assert run(PATH=path).returncode == 0
+    again = run(PATH=path)
+    assert again.returncode == 0 and "is there already" in again.stdout
+    removed = run("--remove", PATH=path)
+    assert removed.returncode == 0 and removed.stdout.endswith("removed\n")
+    assert not (home / ".ansible/plugins").exists()
+    nothing = run("--remove", PATH=path)
+    assert nothing.returncode == 0 and "nothing to remove" in nothing.stdout
+
+
+def test_without_ansible_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(setup, "_find_playbook", lambda: None)
+    from pmitogen.cli import main
+
+    assert main(["setup"]) == 0
+    assert (home / LINK).is_symlink() and "not found on the PATH" in capsys.readouterr().out
+
+
+@pytest.mark.one_core
+def test_ansible_home_is_respected(ansible: Ansible, home: Path) -> None:
+    done = run(PATH=path_with(ansible), ANSIBLE_HOME=str(home / "elsewhere"))
+    assert done.returncode == 0, done.stderr
+    assert (home / "elsewhere/plugins/connection/pmitogen.py").is_symlink() and not (home / ".ansible/plugins").exists()
+
+
+@pytest.mark.one_core
+def test_a_search_path_elsewhere_is_told(ansible: Ansible, home: Path) -> None:
+    done = run(PATH=path_with(ansible), ANSIBLE_CONNECTION_PLUGINS=str(home))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "connection_plugins" in done.stderr
+
+
+@pytest.mark.one_core
+def test_a_python_without_pmitogen_is_told(ansible: Ansible, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an Ansible in an environment of its own."""
+    root = str(setup.PLUGINS.parents[3])
+    code = f"import sys; sys.path.insert(0, {root!r}); from pmitogen.cli import main; sys.exit(main(['setup']))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"PATH": path_with(ansible)}
+    if subprocess.run([ansible.python, "-c", "import pmitogen"], env=environment, cwd="/", capture_output=True).returncode == 0:
+        pytest.skip("pmitogen is installed in that environment")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd="/", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and "-m pip install pmitogen" in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--remove"]])
+def test_a_file_of_the_users_is_left_alone(words: list[str], home: Path) -> None:
+    (home / LINK).parent.mkdir(parents=True)
+    (home / LINK).write_text("mine")
+    done = run(*words)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert (home / LINK).read_text() == "mine"
+
+
+def test_a_link_of_an_older_place_is_renewed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "_find_playbook", lambda: None)
+    (home / LINK).parent.mkdir(parents=True)
+    (home / LINK).symlink_to("/gone/lib/pmitogen/ansible/plugins/connection/pmitogen.py")
+    from pmitogen.cli import main
+
+    assert main(["setup"]) == 0
+    assert os.readlink(home / LINK) == str(setup.PLUGIN)
+    assert [path.name for path in (home / LINK).parent.iterdir()] == ["pmitogen.py"]
+
+
+@pytest.mark.one_core
+def test_a_link_that_leads_nowhere_harms_nobody(ansible: Ansible, home: Path) -> None:
+    """What is left when pmitogen is removed without ``setup --remove``."""
+    (home / LINK).parent.mkdir(parents=True)
+    (home / LINK).symlink_to("/gone/lib/pmitogen/ansible/plugins/connection/pmitogen.py")
+    command = [str(ansible.python), "-m", "ansible", "adhoc", "-i", "h,", "all", "-m", "debug"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    done = subprocess.run([*command[:-1], "ping", "-c", "pmitogen"], capture_output=True, text=True, timeout=60)
+    assert "connection plugin 'pmitogen' was not found" in done.stdout
+
+
+def test_a_folder_that_may_not_be_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / ".ansible").write_text("a file, not a folder")
+    from pmitogen.cli import main
+
+    assert main(["setup"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("pmitogen setup: ") and "not a directory" in said
