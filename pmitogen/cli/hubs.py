@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
+
+_WANTED = ("pid", "run", "age", "hosts", "busy", "workers")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -12,12 +15,11 @@ def run(options: argparse.Namespace) -> int:
 
     if options.stop:
         count = client.stop_hub()
-        print(json.dumps({"stopped": count}) if options.json else f"{_counted(count)} ended")
+        print(json.dumps({"stopped": count}) if options.json else f"{_counted(count, 'hub')} ended")
         return 0
     hubs = client.list_hubs()
     if options.json:
-        wanted = ("pid", "run", "hosts", "age")
-        print(json.dumps([{name: hub.get(name) for name in wanted} for hub in hubs], indent=2))
+        print(json.dumps([{name: hub.get(name) for name in _WANTED} for hub in hubs], indent=2))
         return 0
     for hub in hubs:
         print(_line(hub))
@@ -26,13 +28,12 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _counted(count: int) -> str:
-    return "1 hub" if count == 1 else f"{count} hubs"
-
-
-def _line(hub: dict[str, object]) -> str:
-    hosts = hub.get("hosts")
-    held = ", ".join(map(str, hosts)) if isinstance(hosts, (list, tuple)) else str(hosts)
+def _line(hub: Mapping[str, object]) -> str:
+    """``hub 812 of run 790: 3 hosts, 1 of them busy, 12 s old``."""
     age = hub.get("age")
-    since = f"{age:.0f} s old" if isinstance(age, (int, float)) else "of unknown age"
-    return f"hub {hub.get('pid')} of run {hub.get('run')}, {since}: {held or 'no connection'}"
+    seconds = age if isinstance(age, (int, float)) else 0
+    return f"hub {hub['pid']} of run {hub['run']}: {_counted(hub['hosts'], 'host')}, {hub['busy']} busy, {seconds:.0f} s old"
+
+
+def _counted(count: object, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
