@@ -36,8 +36,8 @@ def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
     if settings.hostkeyalgorithms:
         return _chosen(settings)
     store = Store(settings, address)
-    lines = [*store.lines(hostkeystore.host_name(settings), None), *store.fallback_lines(None)]
-    known = {line.key_type for line in lines if line.marker == knownhosts.PLAIN}
+    lines = store.lines(hostkeystore.host_name(settings), None)
+    known = {line.key_type for line in [*lines, *store.fallback_lines(None)] if line.marker == knownhosts.PLAIN}
     first = [name for name in SUPPORTED if publickeys.key_type(name) in known]
     rest = [name for name in SUPPORTED if name not in first]
     if any(line.marker == knownhosts.AUTHORITY for line in lines):

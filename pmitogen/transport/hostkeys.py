@@ -112,10 +112,11 @@ class _Check:
             return self._check_address(same.where)
         if lines:
             return self._unsafe(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
-        fallback = next((line for line in self.store.fallback_lines(self.plain) if line.blob == self.plain), None)
-        if fallback:
-            return HostKeyVerdict("known", fallback.where)
-        return self._unknown()
+        fallback = self.store.fallback_lines(self.plain)
+        if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
+            return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+        same = next((line for line in fallback if line.marker == knownhosts.PLAIN and line.blob == self.plain), None)
+        return HostKeyVerdict("known", same.where) if same else self._unknown()
 
     def _unknown(self) -> HostKeyVerdict:
         if self.strict == "yes" or (self.strict == "ask" and self.ask is None):

@@ -61,20 +61,18 @@ class Store:
         return None if address == settings.hostname else knownhosts.lookup_name(address, settings.port)
 
     def lines(self, name: str, blob: bytes | None) -> list[Line]:
-        """Every line that matches *name*; *blob* is the key in question, None while the key types are being ordered."""
+        """Every line with a readable key that matches *name*; *blob* is the key in question, None while types are being ordered."""
         found = [line for known in self._read() for line in known.lookup(name)]
         if self.settings.knownhostscommand:
             reason = "ORDER" if blob is None else "ADDRESS" if name == self.address_name else "HOSTNAME"
             found += self._command(name, reason, blob).lookup(name)
-        return found
+        return [line for line in found if line.blob is not None]
 
     def fallback_lines(self, blob: bytes | None) -> list[Line]:
         """The lines of the plain host name, which vouch for its other ports too; nothing under an alias or on port 22."""
         if self.settings.hostkeyalias or self.settings.port == 22:
             return []
-        lines = self.lines(self.settings.hostname.lower(), blob)
-        revoked = {line.blob for line in lines if line.marker == knownhosts.REVOKED}
-        return [line for line in lines if line.marker == knownhosts.PLAIN and line.blob not in revoked]
+        return self.lines(self.settings.hostname.lower(), blob)
 
     def looked_at(self) -> str:
         """For messages: the files that were searched, and what could not be read."""

@@ -160,7 +160,8 @@ def test_revoked_marker(sshd: Sshd, short_path: Path) -> None:
     assert f"@revoked in {files[0]}:2" in refused(settings_for(sshd, userknownhostsfile=files))
     assert verify(settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="no")).unsafe
     files = write(short_path / "kh", f"@revoked 127.0.0.1 {key}")  # for any port
-    assert f"@revoked in {files[0]}:1" in refused(settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="accept-new"))
+    settings = settings_for(sshd, userknownhostsfile=files, stricthostkeychecking="accept-new")
+    assert f"@revoked in {files[0]}:1" in refused(settings)
 
 
 def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
@@ -198,7 +199,8 @@ def test_required_size(make_sshd: MakeSshd) -> None:
 
 def test_unreadable_file_is_told(sshd: Sshd, short_path: Path) -> None:
     (short_path / "folder").mkdir()
-    assert "folder (not readable: Is a directory)" in refused(settings_for(sshd, userknownhostsfile=(str(short_path / "folder"),)))
+    settings = settings_for(sshd, userknownhostsfile=(str(short_path / "folder"),))
+    assert "folder (not readable: Is a directory)" in refused(settings)
 
 
 # -- certificates
@@ -306,7 +308,7 @@ def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path,
         [f"{name} {other}", f"{name} {key}"],
     ]
     for number, lines in enumerate(cases):
-        for strict in ("yes", "accept-new", "no"):
+        for strict in ("yes", "accept-new", "no") if number in (1, 9) else ("yes", "accept-new"):
             theirs, ours = (write(short_path / f"{who}{number}{strict}", *lines) for who in ("theirs", "ours"))
             words = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", f"UserKnownHostsFile={theirs[0]}"]
             options = ["-o", "GlobalKnownHostsFile=none", "-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes"]
