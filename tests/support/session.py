@@ -11,6 +11,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from . import processes
+
 _PREFIX = "pmt-"
 _KEPT = ("PMITOGEN_TEST_INIT", "PMITOGEN_VENVS")  # the tests' own
 _DROPPED_PREFIXES = ("ANSIBLE_", "PMITOGEN_", "SSH_", "XDG_", "LC_", "MITOGEN_", "SUDO_", "PYTHON")
@@ -23,12 +25,31 @@ repository = Path(__file__).resolve().parents[2]
 def make_folder() -> Path:
     """Makes the run's folder, with ``t`` (TMPDIR), ``r`` (XDG_RUNTIME_DIR) and ``k`` (keys) in it."""
     global folder
+    _remove_stale()
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir="/tmp"))
     folder.chmod(0o711)
+    me = processes.read(os.getpid())
+    assert me is not None
+    (folder / "owner").write_text(f"{me.pid} {me.start}")
     for name, mode in (("t", 0o700), ("r", 0o700), ("k", 0o700), ("h", 0o711)):
         (folder / name).mkdir()
         (folder / name).chmod(mode)
     return folder
+
+
+def _remove_stale() -> None:
+    """Removes the folders of runs that were killed, with the servers that still run from them."""
+    for old in Path("/tmp").glob(_PREFIX + "*"):
+        try:
+            pid, start = map(int, (old / "owner").read_text().split())
+        except (OSError, ValueError):
+            continue  # not ours, or just being made
+        owner = processes.read(pid)
+        if owner is None or owner.start != start:
+            for process in list(processes.all_processes()):
+                if f"{old}/" in process.command:
+                    processes.kill_family(process.pid)
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def remove_folder() -> None:

@@ -1,0 +1,170 @@
+"""The bench's own instruments: a wrong ruler is worse than none."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as xml
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import chart, goals, report
+from bench.cases import CASES
+from bench.results import Cell, Results
+from bench.rig import Relay
+from tests.support.session import repository
+
+DELAY = 0.05  # seconds, each way
+
+
+@pytest.fixture
+def echo_port(home: Path) -> Iterator[int]:
+    """A server that says back what it hears, to the end of file and beyond."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    link, _ = server.accept()
+                except OSError:
+                    return
+                with link:
+                    while data := link.recv(1 << 16):
+                        link.sendall(data)
+                    link.sendall(b"end")
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@pytest.fixture
+def make_relay(echo_port: int) -> Iterator[Callable[[float], Relay]]:
+    made: list[Relay] = []
+
+    def make(delay: float) -> Relay:
+        made.append(Relay(["127.0.0.1", "127.0.0.2"], echo_port, delay))
+        return made[-1]
+
+    yield make
+    for relay in made:
+        relay.close()
+
+
+def _talk(port: int, turns: int) -> tuple[float, bytes]:
+    """Says a word and waits for its echo, *turns* times; seconds for each, and what came after the end of file."""
+    with socket.create_connection(("127.0.0.1", port)) as link:
+        link.sendall(b"first")
+        link.recv(100)
+        start = time.monotonic()
+        for _ in range(turns):
+            link.sendall(b"word")
+            assert link.recv(100) == b"word"
+        took = (time.monotonic() - start) / turns
+        link.shutdown(socket.SHUT_WR)
+        return took, b"".join(iter(lambda: link.recv(100), b""))
+
+
+@pytest.mark.parametrize("delay", [0.0, DELAY])
+def test_the_relay_counts_bytes_turns_and_connections(make_relay: Callable[[float], Relay], delay: float) -> None:
+    relay = make_relay(delay)
+    took, rest = _talk(relay.port, 4)
+    assert rest == b"end"
+    assert relay.counts() == {"connections": 1, "up": 21, "down": 24, "turns": 10}
+    assert relay.counts() == {"connections": 0, "up": 0, "down": 0, "turns": 0}
+    assert took < 0.02 if not delay else 2 * DELAY <= took < 2 * DELAY + 0.03
+
+
+def test_delay_does_not_limit_throughput(make_relay: Callable[[float], Relay]) -> None:
+    relay = make_relay(DELAY)
+    data = bytes(24 << 20)
+    with socket.create_connection(("127.0.0.1", relay.port)) as link:
+        start = time.monotonic()
+        sender = threading.Thread(target=link.sendall, args=(data,))
+        sender.start()
+        got = 0
+        while got < len(data):
+            got += len(link.recv(1 << 20))
+        took = time.monotonic() - start
+        sender.join()
+    # A window of, say, 2 MiB would need 12 round trips of 100 ms.
+    assert took < 1.0
+
+
+def test_a_refused_connection_is_closed(make_relay: Callable[[float], Relay]) -> None:
+    with socket.create_connection(("127.0.0.2", make_relay(0.0).port)) as link:  # nobody echoes there
+        link.settimeout(5)
+        try:
+            assert link.recv(1) == b""
+        except ConnectionResetError:
+            pass
+
+
+def _measure(folder: Path, *command: str, limit: float = 20) -> dict[str, object]:
+    words = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(limit), *command]
+    subprocess.run(words, cwd=repository, check=True, stdin=subprocess.DEVNULL, timeout=30)
+    result: dict[str, object] = json.loads((folder / "result").read_text())
+    return result
+
+
+_BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
+
+
+def test_cpu_of_what_outlives_a_run_is_counted(tmp_path: Path) -> None:
+    detached = f"import os, sys\nif os.fork(): sys.exit(3)\nos.setsid()\nif os.fork(): os._exit(0)\n{_BURN}"
+    result = _measure(tmp_path, sys.executable, "-c", detached)
+    assert result["code"] == 3 and len(result["outlived"]) == 1  # type: ignore[arg-type]
+    assert 0.3 <= result["cpu"] < 0.9  # type: ignore[operator]
+
+
+def test_a_run_that_hangs_is_ended(tmp_path: Path) -> None:
+    result = _measure(tmp_path, "sleep", "60", limit=0.3)
+    assert result["code"] == -1 and 0.3 <= result["wall"] < 2  # type: ignore[operator]
+
+
+@pytest.fixture
+def results() -> Results:
+    made = Results("2.21", {"hostname": "a <case>"}, {"ssh": "ssh", "mitogen": "Mitogen", "pmitogen": "pmitogen"})
+    walls = {"ssh": (20, 22, 24), "mitogen": (6, 5, 100), "pmitogen": (3, 3, 3)}
+    for column, each in walls.items():
+        runs = [{"code": 0, "wall": float(wall), "cpu": wall / 2} for wall in each]
+        relayed = [{"code": 0, "wall": 99.0, "cpu": 99.0, "up": 151_000, "down": 5, "turns": 9}]
+        made.cells.setdefault("hostname", {})[column] = Cell(runs, relayed)
+    return made
+
+
+def test_medians_ratios_and_goals(results: Results) -> None:
+    assert results.value("hostname", "mitogen", "wall") == 6.0
+    assert results.ratio("hostname", "pmitogen", "ssh") == pytest.approx(3 / 22)
+    verdicts = {str(goal): met for goal, _, met in goals.judged(results)}
+    assert verdicts["wall time at most 0.65 of mitogen's"] and not verdicts["KB up at most 150"]
+    assert verdicts["turns at most 220"]
+
+
+def test_a_failed_run_has_no_figures(results: Results) -> None:
+    results.cells["hostname"]["pmitogen"].runs[1]["code"] = 2
+    assert results.value("hostname", "pmitogen", "wall") is None
+    assert "pmitogen FAILED" in report.as_text(report.table(results)) and not list(goals.judged(results))
+
+
+def test_tables_and_chart_can_be_read(results: Results, tmp_path: Path) -> None:
+    lines = report.as_text(report.table(results)).splitlines()
+    assert len({len(line.split("  ")) > 3 for line in lines[2:]}) == 1 and "0.14" in lines[4]
+    assert report.as_markdown(report.goal_table(results)).count("|") > 20
+    bars = [node for node in xml.fromstring(chart.as_svg(results)).iter() if node.tag.endswith("rect")]
+    assert [bar.get("class") for bar in bars] == ["ssh", "mitogen", "pmitogen"]
+    results.save(tmp_path / "x.json")
+    assert json.loads((tmp_path / "x.json").read_text())["medians"]["hostname"]["ssh"]["wall"] == 22.0
+
+
+def test_every_goal_is_about_a_case() -> None:
+    assert {goal.case for goal in goals.GOALS} <= {case.name for case in CASES}
+    assert len(next(case for case in CASES if case.name == "mix").steps) == 11
