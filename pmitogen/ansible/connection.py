@@ -1,0 +1,347 @@
+"""The connection plugin's class: a thin client of the run's hub.
+
+It runs in the process that Ansible forks for each task, so it does as little as it can: it hands over the option set, turns what Ansible asks into
+requests (see shell.py and payloads.py), and waits for answers. Nothing of Ansible is patched: this is the public plugin interface, the shell object
+that Ansible lets a connection own, and, for sudo, su and doas, an attribute of the become plugin's instance.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shlex
+from typing import Any, NoReturn
+
+from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.plugins.connection import ConnectionBase
+from ansible.utils.display import Display
+
+from pmitogen.ansible import become as become_requests
+from pmitogen.ansible import shell as shells
+from pmitogen.ansible.payloads import recognise
+from pmitogen.errors import HubError
+from pmitogen.hub import client as hub
+from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+
+display = Display()
+Result = tuple[int, bytes, bytes]
+
+HUB_OPTIONS = (
+    "host", "host_key_checking", "password", "otp", "ssh_args", "ssh_common_args", "ssh_extra_args", "port", "remote_user", "private_key_file",
+    "private_key", "private_key_passphrase", "pkcs11_provider", "timeout", "verbosity", "boot_python",
+)  # what the hub needs to know to connect
+SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
+_EARLY_ENV = ("PYTHON", "LD_")  # variables that only count if they are there when the interpreter starts
+
+
+class Connection(ConnectionBase):  # type: ignore[misc]
+    """See the head of this file."""
+
+    transport = "pmitogen"
+    has_pipelining = True
+    has_tty = True
+    if not hasattr(ConnectionBase, "is_pipelining_enabled"):
+        always_pipeline_modules = True  # ansible-core before 2.19 asks this; later ones ask is_pipelining_enabled()
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not getattr(self._shell, "_IS_WINDOWS", False):
+            self._shell = shells.remembering(self._shell)
+        self._client: hub.Client | None = None
+        self._become: dict[str, Any] | None = None
+        self._become_taken = False
+
+    # What Ansible asks of a connection
+
+    def _connect(self) -> Connection:
+        self._connected = True
+        return self
+
+    def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
+        """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there."""
+        return not wrap_async
+
+    def set_become_plugin(self, plugin: Any) -> None:
+        """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account."""
+        super().set_become_plugin(plugin)
+        self._become_taken = plugin is not None and become_requests.take_over(plugin)
+        self._shell.becoming = self._become_taken
+
+    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Result:
+        """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
+        super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        words = _split(cmd)
+        meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if len(words) == 3 and words[1] == "-c" else None
+        if isinstance(meaning, shells.Module):
+            result = self._module(meaning, in_data)
+            if result is not None:
+                return result
+        elif meaning is not None and in_data is None:
+            return self._known(meaning)
+        argv = words if len(words) == 3 and words[1] == "-c" else ["/bin/sh", "-c", 'exec "${SHELL:-/bin/sh}" -c "$0"', cmd]
+        if self.become is not None and sudoable and not self._become_taken:
+            return self._wrapped(argv, in_data)
+        tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
+        return self._run({"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}, in_data or b"")
+
+    def put_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file of the controller's to the target, into the account of the task."""
+        super().put_file(in_path, out_path)
+        display.vvv(f"PUT {in_path} TO {out_path}", host=self._host())
+        try:
+            stream = open(os.fsencode(in_path), "rb")
+        except FileNotFoundError:
+            raise AnsibleFileNotFound(f"file or module does not exist: {in_path}") from None
+        with stream:
+            state = os.fstat(stream.fileno())
+            header = {"op": "put", "path": to_wire(out_path), "mode": state.st_mode & 0o777, "what": f"failed to transfer file to {out_path}"}
+            if state.st_size <= SMALL_FILE:
+                self._request({**header, "early": True}, stream.read())
+            else:
+                self._stream_out(header, stream)
+
+    def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file of the target's here."""
+        super().fetch_file(in_path, out_path)
+        display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host())
+        with open(os.fsencode(out_path), "wb") as stream:
+            self._request({"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}, sink=stream.write)
+
+    def reset(self) -> None:
+        """Close this host's connection, if there is one; never makes one."""
+        self.close()
+        try:
+            client = hub.connect_existing(_run_pid())
+        except HubError:
+            return
+        if client is not None:
+            try:
+                client.queue({"op": "open", "options": self._hub_options()})
+                client.send({"op": "reset", "id": 1})
+                client.receive()
+            except HubError:
+                pass
+            finally:
+                client.close()
+
+    def close(self) -> None:
+        """Let go of the hub; the host's connection stays with it."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        self._connected = False
+
+    # Meanings
+
+    def _module(self, module: shells.Module, in_data: bytes | None) -> Result | None:
+        """Run a recognised payload in the account's warm interpreter; None if it is not one."""
+        if not in_data or module.command or module.arguments:
+            return None
+        payload = recognise(in_data)
+        python = module.interpreter.split()
+        if payload is None or not python:
+            return None
+        early = {name: value for name, value in module.env if name.startswith(_EARLY_ENV) or name == "PATH" and not python[0].startswith("/")}
+        header = {
+            "op": "run", "zip": payload.archive_name, "fqn": payload.fqn, "gen": payload.generation, "profile": payload.profile,
+            "nofile": payload.nofile, "python": [to_wire(word) for word in python], "env": _wire_env(dict(module.env)),
+        }
+        if early:
+            header["bootenv"] = _wire_env(early)
+        return self._run(header, payload.params, payload.archive)
+
+    def _known(self, meaning: Any) -> Result:
+        """Do what a text of the shell object's means. Raises AnsibleError."""
+        if isinstance(meaning, shells.Nothing):
+            return 0, b"", b""
+        if isinstance(meaning, shells.Home):
+            answer = self._request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
+            path = answer.get("path")
+            return 0, (_from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
+        header = self._small(meaning)
+        if "base" in header and header["base"] is None:
+            header["base"] = to_wire(self._temp_base())
+        try:
+            answer = self._request(header)
+        except RemoteFailure as exc:
+            return 1, b"", f"{exc}\n".encode()
+        if isinstance(meaning, shells.Exists):
+            return (0 if answer["exists"] else 1), b"", b""
+        if isinstance(meaning, shells.MakeTemp):
+            return 0, meaning.name.encode() + b"=" + _from_wire(answer["path"]) + b"\n", b""
+        return 0, b"", b""
+
+    def _small(self, meaning: Any) -> dict[str, Any]:
+        if isinstance(meaning, shells.MakeTemp):
+            base = None if meaning.base is None else to_wire(meaning.base)
+            return {"op": "fs", "do": "mkdtemp", "base": base, "name": to_wire(meaning.name), "early": True, "what": "temporary directory"}
+        if isinstance(meaning, shells.AddMode):
+            paths = [to_wire(path) for path in meaning.paths]
+            return {"op": "fs", "do": "chmod", "paths": paths, "add": meaning.bits, "early": True, "what": "permissions"}
+        if isinstance(meaning, shells.Remove):
+            return {"op": "fs", "do": "remove", "path": to_wire(meaning.path), "early": True, "what": f"removing {meaning.path}"}
+        return {"op": "fs", "do": "exists", "path": to_wire(meaning.path)}
+
+    def _temp_base(self) -> str:
+        """Where the account of the task has its temporary directories."""
+        return str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp")
+
+    # Requests
+
+    def _run(self, header: dict[str, Any], body: bytes = b"", archive: bytes = b"") -> Result:
+        """Make a request that ends with a process's exit."""
+        streamed: tuple[list[bytes], list[bytes]] = ([], [])
+        answer = self._request(header, body, archive, streamed=streamed)
+        out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
+        return answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest
+
+    def _request(self, header: dict[str, Any], body: bytes = b"", archive: bytes = b"", *, become: bool = True,
+                 sink: Any = None, streamed: Any = None) -> dict[str, Any]:
+        """Make one request and wait for its final frame, which is returned with its body. Raises AnsibleError."""
+        try:
+            client = self._open()
+            rid = client.next_id()
+            header = {**header, "id": rid}
+            if become and self._become_taken:
+                header["become"] = self._become_request()
+            inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
+            client.send({**header, "more": True} if rest else header, inline)
+            pump = _Pump(client, rid, rest)
+            while True:
+                frame, data = client.receive()
+                if frame.get("id") != rid:
+                    continue
+                op = frame["op"]
+                if op == "out":
+                    (sink or streamed[frame["s"] - 1].append)(data)
+                    client.send({"op": "credit", "id": rid, "n": len(data)})
+                elif op == "credit":
+                    pump.credit(frame["n"])
+                elif op == "need":
+                    client.send({"op": "zip", "zip": frame["zip"]}, archive)
+                elif op == "error":
+                    self._fail(frame)
+                else:
+                    return {**frame, "body": data}
+        except HubError as exc:
+            self.close()
+            raise AnsibleConnectionFailure(str(exc)) from None
+
+    def _stream_out(self, header: dict[str, Any], stream: Any) -> None:
+        """Send a large file in pieces, as fast as the other end takes it."""
+        try:
+            client = self._open()
+            rid = client.next_id()
+            header = {**header, "id": rid, "more": True}
+            if self._become_taken:
+                header["become"] = self._become_request()
+            client.send(header)
+            credit, ended = WINDOW, False
+            while True:
+                while credit > 0 and not ended:
+                    piece = stream.read(CHUNK)
+                    ended = not piece
+                    client.send({"op": "data", "id": rid} if piece else {"op": "eof", "id": rid}, piece)
+                    credit -= len(piece)
+                frame, _ = client.receive()
+                if frame.get("id") != rid:
+                    continue
+                if frame["op"] == "credit":
+                    credit += frame["n"]
+                elif frame["op"] == "error":
+                    self._fail(frame)
+                else:
+                    return
+        except HubError as exc:
+            self.close()
+            raise AnsibleConnectionFailure(str(exc)) from None
+
+    def _open(self) -> hub.Client:
+        if self._client is None:
+            self._client = hub.connect(_run_pid())
+            self._client.queue({"op": "open", "options": self._hub_options()})
+        return self._client
+
+    def _hub_options(self) -> dict[str, Any]:
+        options = {}
+        for name in HUB_OPTIONS:
+            value = self.get_option(name)
+            if value is not None and value != "":
+                options[name] = value if isinstance(value, (bool, int, float, list)) else str(value)
+        options["host"] = self._host()
+        if "password" not in options and self._play_context.password:
+            options["password"] = str(self._play_context.password)
+        return options
+
+    def _host(self) -> str:
+        return str(self.get_option("host") or self._play_context.remote_addr)
+
+    def _become_request(self) -> dict[str, Any]:
+        if self._become is None:
+            self._become = become_requests.request(self.become, float(self.get_option("timeout") or 10))
+        return self._become
+
+    def _fail(self, frame: dict[str, Any]) -> NoReturn:
+        """Raise what Ansible's ssh plugin would have raised for this kind of failure."""
+        message, kind = frame["msg"], frame.get("kind")
+        if kind == "auth":
+            raise AnsibleAuthenticationFailure(message)
+        if kind in ("unreachable", "gone"):
+            raise AnsibleConnectionFailure(message)
+        if kind is None:
+            raise RemoteFailure(message)
+        raise AnsibleError(message)
+
+    # Become plugins that are not ours
+
+    def _wrapped(self, argv: list[str], in_data: bytes | None) -> Result:
+        from pmitogen.ansible import interact
+
+        return interact.run(self, argv, in_data)
+
+
+class RemoteFailure(AnsibleError):  # type: ignore[misc]
+    """Something on the target failed, in the target's own words."""
+
+
+class _Pump:
+    """What is left of a request's body, sent as credit comes."""
+
+    def __init__(self, client: hub.Client, rid: int, rest: bytes) -> None:
+        self._client, self._rid, self._rest = client, rid, memoryview(rest)
+        self._active = bool(rest)
+        self._credit = WINDOW
+        self._push()
+
+    def credit(self, count: int) -> None:
+        self._credit += count
+        self._push()
+
+    def _push(self) -> None:
+        while self._active and self._credit > 0:
+            piece = bytes(self._rest[:CHUNK])
+            self._rest = self._rest[CHUNK:]
+            self._credit -= len(piece)
+            self._active = bool(piece)
+            self._client.send({"op": "data" if piece else "eof", "id": self._rid}, piece)
+
+
+def _run_pid() -> int:
+    """The main process of this run: what the hub watches."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent is not None and parent.pid else os.getpid()
+
+
+def _split(cmd: str) -> list[str]:
+    try:
+        return shlex.split(cmd)
+    except ValueError:
+        return [cmd]
+
+
+def _wire_env(env: dict[str, str]) -> dict[str, str]:
+    return {to_wire(name): to_wire(value) for name, value in env.items()}
+
+
+def _from_wire(text: str) -> bytes:
+    return text.encode("latin-1")

@@ -1,0 +1,92 @@
+"""Recognising AnsiballZ: the text that Ansible pipes into a Python, taken apart into what it would do.
+
+Ansible builds one script per task: a fixed wrapper around a zip archive (base64), the module's name and its parameters. Only a script whose every part
+is understood is recognised; anything else (coverage, debugging hooks, a generation unknown here) runs as the script that it is.
+
+Two generations: ansible-core 2.16 to 2.18 assign constants inside the wrapper and start the module with ``runpy``; 2.19 and later call
+``_ansiballz_main`` with keyword arguments, one a line, and the archive itself holds the starting function.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+import re
+
+_TAIL = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
+_LINE = re.compile(rb"^([a-z_]+)=(.*),$")
+_KNOWN = frozenset((b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data"))
+_OLD_HEAD = b"_ANSIBALLZ_WRAPPER = True"
+_OLD_ZIP = b"\n    ZIPDATA = '"
+_OLD_PARAMS = re.compile(rb"^    ANSIBALLZ_PARAMS = (.*)$", re.M)
+_OLD_START = re.compile(rb"^ +runpy\.run_module\(mod_name='([\w.]+)', init_globals=dict\(_module_fqn='([\w.]+)', _modlib_path=modlib_path\),$", re.M)
+_OLD_EXTRAS = (b"existing_soft", b"coverage", b"ansible_coverage")
+
+
+@dataclasses.dataclass(frozen=True)
+class Payload:
+    """One recognised script."""
+
+    generation: str  # "runpy" or "loader": how the module starts
+    fqn: str
+    params: bytes  # JSON
+    archive: bytes  # base64 of the zip
+    profile: str = ""
+    nofile: int = 0
+
+    @property
+    def archive_name(self) -> str:
+        """The archive's name by content."""
+        return hashlib.sha1(self.archive, usedforsecurity=False).hexdigest()
+
+
+def recognise(script: bytes) -> Payload | None:
+    """Take a script apart, or return None."""
+    start = script.rfind(_TAIL)
+    if start >= 0:
+        return _recognise_call(script, start)
+    if _OLD_HEAD in script[:400]:
+        return _recognise_constants(script)
+    return None
+
+
+def _recognise_call(script: bytes, start: int) -> Payload | None:
+    tail = script[start + len(_TAIL) :]
+    if b"_loader.run_module(" not in script[:start] or not tail.rstrip().endswith(b"\n)"):
+        return None
+    found: dict[bytes, bytes] = {}
+    for line in tail.rstrip()[:-2].split(b"\n"):
+        match = _LINE.match(line)
+        if not match or match[1] in found:
+            return None
+        found[match[1]] = match[2]
+    if set(found) != _KNOWN or found[b"extensions"] != b"{}":
+        return None
+    archive = found[b"zip_data"]
+    try:
+        params, fqn, profile = (ast.literal_eval(found[name].decode()) for name in (b"params", b"module_fqn", b"profile"))
+        nofile = int(found[b"rlimit_nofile"])
+    except (ValueError, SyntaxError):
+        return None
+    if archive[:1] != b"'" or archive[-1:] != b"'" or not isinstance(params, str):
+        return None
+    return Payload("loader", fqn, params.encode("utf-8", "surrogateescape"), archive[1:-1], profile, nofile)
+
+
+def _recognise_constants(script: bytes) -> Payload | None:
+    start = script.find(_OLD_ZIP)
+    end = script.find(b"'\n", start + len(_OLD_ZIP))
+    if start < 0 or end < 0:
+        return None
+    rest = script[:start] + script[end:]
+    params, module = _OLD_PARAMS.search(rest), _OLD_START.search(rest)
+    if not params or not module or module[1] != module[2] or any(extra in rest for extra in _OLD_EXTRAS):
+        return None
+    try:
+        text = ast.literal_eval(params[1].decode())
+    except (ValueError, SyntaxError):
+        return None
+    if not isinstance(text, str):
+        return None
+    return Payload("runpy", module[1].decode(), text.encode("utf-8", "surrogateescape"), script[start + len(_OLD_ZIP) : end])

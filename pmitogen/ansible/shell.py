@@ -1,0 +1,151 @@
+"""The shell object: Ansible's own, remembering what each text means.
+
+Ansible asks its shell plugin for the text of a command (make a temporary directory, change a mode, start a module) and hands that text to
+``exec_command``. Ours is the very plugin that Ansible loaded, in a subclass that writes down, for each text it gives out, what was asked. The
+connection looks the text up: what it finds it does without a shell; what it does not find is a command like any other. So the texts stay valid
+for whoever runs them in a shell after all.
+
+In a become task everything happens in the account that the task becomes, so there is nothing to share between accounts: giving another
+user access (``setfacl``, ``chown``) is done already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+U_RWX = 0o700
+_MODES = {"u+x": 0o100, "u+rwx": U_RWX}
+
+
+@dataclasses.dataclass(frozen=True)
+class MakeTemp:
+    """Make a directory *name* in *base* for this account alone."""
+
+    name: str
+    base: str | None  # None: the account's own temporary directory
+
+
+@dataclasses.dataclass(frozen=True)
+class AddMode:
+    """Add permission bits to paths."""
+
+    paths: tuple[str, ...]
+    bits: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Remove:
+    """Remove a tree."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Home:
+    """Tell where a user's home is."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Exists:
+    """Tell whether a path is there."""
+
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """Nothing is left to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Module:
+    """Start a module: with *command* empty, the payload comes on stdin."""
+
+    interpreter: str
+    env: tuple[tuple[str, str], ...]
+    command: str
+    arguments: str | None
+
+
+class Remembering:
+    """Mixed into the class of the shell plugin that Ansible loaded; see the head of this file."""
+
+    meanings: dict[str, Any]
+    environments: dict[str, tuple[tuple[str, str], ...]]
+    becoming: bool = False
+
+    def env_prefix(self, **kwargs: Any) -> str:
+        text: str = super().env_prefix(**kwargs)  # type: ignore[misc]
+        self.environments[text] = tuple((str(name), str(value)) for name, value in kwargs.items())
+        return text
+
+    def mkdtemp(self, basefile: str | None = None, system: bool = False, mode: int = U_RWX, tmpdir: str | None = None) -> str:
+        if not basefile:
+            basefile = self._generate_temp_dir_name()  # type: ignore[attr-defined]
+        text: str = super().mkdtemp(basefile=basefile, system=system, mode=mode, tmpdir=tmpdir)  # type: ignore[misc]
+        if mode == U_RWX:
+            self.meanings[text] = MakeTemp(basefile, None if self.becoming else tmpdir)
+        return text
+
+    def chmod(self, paths: Iterable[str], mode: str) -> str:
+        paths = list(paths)
+        text: str = super().chmod(paths, mode)  # type: ignore[misc]
+        if mode in _MODES:
+            self.meanings[text] = AddMode(tuple(paths), _MODES[mode])
+        return text
+
+    def set_user_facl(self, paths: Iterable[str], user: str, mode: str) -> str:
+        paths = list(paths)
+        text: str = super().set_user_facl(paths, user, mode)  # type: ignore[misc]
+        if self.becoming:
+            self.meanings[text] = AddMode(tuple(paths), U_RWX) if "x" in mode else Nothing()
+        return text
+
+    def remove(self, path: str, recurse: bool = False) -> str:
+        text: str = super().remove(path, recurse)  # type: ignore[misc]
+        if recurse:
+            self.meanings[text] = Remove(path)
+        return text
+
+    def exists(self, path: str) -> str:
+        text: str = super().exists(path)  # type: ignore[misc]
+        self.meanings[text] = Exists(path)
+        return text
+
+    def expand_user(self, user_home_path: str, username: str = "") -> str:
+        text: str = super().expand_user(user_home_path, username)  # type: ignore[misc]
+        if user_home_path.startswith("~") and "/" not in user_home_path:
+            self.meanings[text] = Home(user_home_path + username if user_home_path == "~" else user_home_path)
+        return text
+
+    def build_module_command(self, env_string: str, shebang: str | None, cmd: str, arg_path: str | None = None) -> str:
+        text: str = super().build_module_command(env_string, shebang, cmd, arg_path)  # type: ignore[misc]
+        env = self.environments.get(env_string, () if not env_string.strip() else None)
+        if env is not None:
+            self.meanings[text.strip()] = Module((shebang or "").removeprefix("#!").strip(), env, cmd.strip(), arg_path)
+        return text
+
+    def append_command(self, cmd: str, cmd_to_append: str) -> str:
+        text: str = super().append_command(cmd, cmd_to_append)  # type: ignore[misc]
+        if cmd_to_append == "sleep 0" and cmd in self.meanings:  # ansible-core up to 2.19 ends each command so, for terminals' sake
+            self.meanings[text] = self.meanings[cmd]
+        return text
+
+
+_classes: dict[type, type] = {}
+
+
+def remembering(shell: Any) -> Any:
+    """Return a shell that is *shell* in every respect, and remembers."""
+    cls = type(shell)
+    ours = _classes.get(cls)
+    if ours is None:
+        ours = _classes[cls] = type(cls.__name__, (Remembering, cls), {"__module__": cls.__module__})
+    new = ours.__new__(ours)
+    new.__dict__.update(shell.__dict__)
+    new.meanings, new.environments = {}, {}
+    return new

@@ -1,0 +1,78 @@
+"""What has been read of AnsiballZ archives: contents by hash, and for each archive the manifest of its members.
+
+An archive is opened once per run, however many hosts and tasks use it. Contents are shared between archives, since most of every
+archive is the same module_utils. What a host lacks is compressed once per set of hashes, not per host: a play over many hosts
+sends them all the same. Used on the hub's I/O thread only.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+
+from pmitogen.errors import UsageError
+
+PACKED_SETS = 64  # compressed sets remembered
+LIMIT = 256 << 20  # bytes that one archive may hold
+
+
+def digest(data: bytes) -> str:
+    """The name of a content."""
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+class Blobs:
+    """See the head of this file."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+        self._archives: dict[str, str] = {}
+        self._members: dict[str, frozenset[str]] = {}
+        self._packed: collections.OrderedDict[tuple[str, ...], bytes] = collections.OrderedDict()
+
+    def manifest_of(self, archive: str) -> str | None:
+        """The manifest's hash for an archive named *archive*, or None if it has not been added."""
+        return self._archives.get(archive)
+
+    def add_archive(self, archive: str, data: bytes) -> str:
+        """Read a zip file; return its manifest's hash. Raises UsageError."""
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as opened:
+                if sum(info.file_size for info in opened.infolist()) > LIMIT:
+                    raise UsageError(f"module archive: larger than {LIMIT >> 20} MiB")
+                files = {info.filename: opened.read(info) for info in opened.infolist()}
+        except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as exc:
+            raise UsageError(f"module archive: cannot be read: {exc}") from None
+        manifest = self._archives[archive] = self.add_files(files)
+        return manifest
+
+    def add_files(self, files: dict[str, bytes]) -> str:
+        """Take contents by path; return the hash of their manifest."""
+        names = {path: digest(content) for path, content in files.items()}
+        self.contents.update((names[path], content) for path, content in files.items())
+        text = json.dumps(names, sort_keys=True, separators=(",", ":")).encode("ascii")
+        manifest = digest(text)
+        self.contents[manifest] = text
+        self._members[manifest] = frozenset(names.values()) | {manifest}
+        return manifest
+
+    def members(self, manifest: str) -> frozenset[str]:
+        """All hashes that a manifest needs, its own included."""
+        return self._members[manifest]
+
+    def pack(self, names: Iterable[str]) -> tuple[list[list[str | int]], bytes]:
+        """Return ([[hash, size], ...], compressed contents) for a ``blobs`` frame."""
+        key = tuple(sorted(names))
+        packed = self._packed.get(key)
+        if packed is None:
+            packed = self._packed[key] = zlib.compress(b"".join(self.contents[name] for name in key), 9)
+            if len(self._packed) > PACKED_SETS:
+                self._packed.popitem(last=False)
+        else:
+            self._packed.move_to_end(key)
+        return [[name, len(self.contents[name])] for name in key], packed

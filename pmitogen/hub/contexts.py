@@ -1,0 +1,207 @@
+"""All hosts of a run: made once however many ask, connected in parallel, closed together.
+
+Every method is for the I/O thread unless it says otherwise; what blocks happens on threads of its own and comes back by ``defer``.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import mitogen.core
+
+from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.hub import login as logins
+from pmitogen.hub.blobs import Blobs
+from pmitogen.hub.host import Account, Host
+from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.router import Router, new_broker
+from pmitogen.target import frames
+from pmitogen.transport import bootstrap
+
+LOG = logging.getLogger("pmitogen.hub")
+
+
+class Contexts:
+    """See the head of this file. Construct it on any thread; it starts the I/O thread."""
+
+    def __init__(self) -> None:
+        from pmitogen.transport.connect import HopPool
+
+        self.broker = new_broker()
+        self.router = Router(self.broker, self._on_message)
+        self.blobs = Blobs()
+        self.hops = HopPool()
+        self._hosts: dict[str, Host] = {}
+        self._by_context: dict[int, Host] = {}
+        self._candidates: tuple[str, ...] = bootstrap.CANDIDATES
+        self.counts: collections.Counter[str] = collections.Counter()
+
+    def defer(self, work: Any, *args: Any) -> None:
+        """Have *work* called on the I/O thread. Any thread."""
+        self.broker.defer(work, *args)
+
+    def host(self, options: Header) -> Host:
+        """The host with exactly these options, made if there is none."""
+        key = json.dumps(options, sort_keys=True)
+        found = self._hosts.get(key)
+        if found is None:
+            found = self._hosts[key] = Host(self, key, options)
+        return found
+
+    def hosts(self) -> list[Host]:
+        """All hosts that are not dead."""
+        return list(self._hosts.values())
+
+    def forget(self, host: Host) -> None:
+        """Its connection has ended."""
+        if self._hosts.get(host.key) is host:
+            del self._hosts[host.key]
+        if self._by_context.get(host.context_id) is host:
+            del self._by_context[host.context_id]
+
+    def replace(self, host: Host) -> Host:
+        """What the next request to a dead host should use."""
+        return self.host(host.options)
+
+    # Connecting
+
+    def connect(self, host: Host, python: list[str] | None) -> None:
+        """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
+        login = logins.Login(host.options, self.router, self.hops)
+        candidates = (tuple(python[:1]) if python and len(python) == 1 else ()) + self._candidates
+
+        def work() -> None:
+            login.connect()
+            LOG.debug("%s: logged in", host.name)
+            login.link.on_lost(lambda reason: self.defer(self._lost, host, login, reason))
+            self._boot(host, login, candidates)
+
+        logins.run_in_thread(host.name, work, lambda exc: self._connect_failed(host, login, exc))
+
+    def _connect_failed(self, host: Host, login: logins.Login, exc: Error) -> None:
+        login.close()
+        self.defer(host.fail, exc)
+
+    def reboot(self, host: Host) -> None:
+        """Try again to start Python on a host that had none."""
+        login = host.login
+        assert login is not None
+        logins.run_in_thread(host.name, lambda: self._boot(host, login, self._candidates), lambda exc: self._connect_failed(host, login, exc))
+
+    def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
+        """On the login's thread."""
+        booting = login.boot(candidates, on_boot=lambda: None, on_end=lambda: self._boot_ended(host, login, booting))
+        self.defer(self._on_channel, host, login, booting)
+
+    def _on_channel(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        self._by_context[booting.context_id] = host
+        self.router.adopt(booting.context_id, booting.stream)
+        booting.stream.start()
+        host.on_channel(booting.stream, booting.context_id, login)
+        self._schedule(login.timeout, lambda: self._boot_overdue(host, login, booting))
+
+    def _schedule(self, seconds: float, work: Any) -> Any:
+        return self.broker.timers.schedule(mitogen.core.now() + seconds, work)
+
+    def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        if host.stream is booting.stream and not booting.stream.booted:
+            host.fail(ConnectError(f"{login.link.peer}: no Python came up within {login.timeout:g} seconds{_said(booting.stream)}", "python"))
+
+    def _boot_ended(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        """The channel has ended: there was no Python, or the host is lost."""
+        stream = booting.stream
+        self._by_context.pop(booting.context_id, None)
+        if host.stream is not stream:
+            return
+        peer = login.link.peer
+        if stream.booted:
+            host.fail(ConnectionLost(f"{peer}: {login.link.lost or 'the connection was lost in mid-task'}{_said(stream)}"))
+        elif login.link.lost:
+            host.fail(ConnectionLost(f"{peer}: {login.link.lost}"))
+        elif bootstrap.no_python_marker(stream.token) in stream.noise:
+            LOG.debug("%s: no usable Python", host.name)
+            host.on_no_python(login, _complaint(stream))
+        else:
+            host.fail(ConnectError(f"{peer}: the login shell did not start Python{_said(stream)}", "python"))
+
+    def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
+        if host.login is login or host.login is None:
+            host.fail(ConnectionLost(reason))
+
+    def on_up(self, host: Host) -> None:
+        """A host's first interpreter has said hello."""
+        self.counts["connected"] += 1
+
+    # What hosts need
+
+    def to_agent(self, stream: Any, context_id: int, data: bytes, packed: bool) -> None:
+        """Send to a host's agent."""
+        self.router.send(stream, context_id, data, packed)
+
+    def _on_message(self, context_id: int, data: bytes, packed: bool) -> None:
+        host = self._by_context.get(context_id)
+        if host is None:
+            return
+        try:
+            host.on_message(data, packed)
+        except (frames.FrameError, ValueError, KeyError, TypeError) as exc:
+            LOG.warning("%s: sent what no agent of ours sends (%s)", host.name, exc)
+            host.fail(ConnectionLost(f"{host.name}: the target broke the protocol; the connection was closed"))
+
+    def plan(self, become: Mapping[str, Any]) -> Header:
+        """The plan for a raw become request. Raises UsageError."""
+        from pmitogen.flags.become import plan
+
+        made, _findings = plan(
+            become["method"], exe=become.get("exe"), flags=become.get("flags"), user=become.get("user"), password=become.get("password"),
+            chdir=become.get("chdir"), otp=become.get("otp"), prompt_l10n=become.get("prompt_l10n") or (),
+            timeout=float(become.get("timeout") or 10),
+        )
+        return dict(made)
+
+    def watch_become(self, host: Host, account: Account, seconds: float) -> None:
+        """See that an escalation does not take for ever, should its own clock fail."""
+        self._schedule(seconds + 5, lambda: host.account_overdue(account))
+
+    # Hosts without Python
+
+    def plain(self, host: Host, request: Request) -> None:
+        """Serve a request over bare SSH."""
+        from pmitogen.hub import bare
+
+        bare.serve(self, host, request)
+
+    def plain_follow(self, host: Host, request: Request, header: Header, body: bytes) -> None:
+        """A frame for a request that is served over bare SSH."""
+        from pmitogen.hub import bare
+
+        bare.follow(request, header, body)
+
+    # The end
+
+    def close(self) -> None:
+        """Close every connection and end the I/O thread. Any thread but that one; waits for it."""
+        with contextlib.suppress(mitogen.core.Error):  # the loop has ended by itself
+            self.defer(self._close_all)
+        self.broker.shutdown()
+        self.broker.join()
+        self.hops.close()
+
+    def _close_all(self) -> None:
+        for host in self.hosts():
+            host.close()
+
+
+def _complaint(stream: Any) -> str:
+    return str((stream.complaints or b"").decode("utf-8", "replace").strip().replace("\n", "; "))
+
+
+def _said(stream: Any) -> str:
+    """What the other side said last, for a message."""
+    text = (stream.complaints or stream.noise)[-300:].decode("utf-8", "replace").strip()
+    return f": {' / '.join(text.split(chr(10)))}" if text else ""

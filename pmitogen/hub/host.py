@@ -1,0 +1,417 @@
+"""One host: its connection, its accounts, and the requests under way. Everything here happens on the hub's I/O thread.
+
+::
+
+    NEW -> CONNECTING -> BOOTING -> UP
+                |           |        |
+                v           v        v
+              DEAD        PLAIN     DEAD         (DEAD hosts are forgotten; the next request makes a new one)
+
+Requests wait while CONNECTING. From BOOTING on they are sent at once, behind the bundle that starts Python, so that the first task costs no
+round trip of its own; if there turns out to be no Python they are taken back and go over plain SSH.
+
+An *account* is an interpreter on the host: who (login, or a become plan), which Python, and the environment that must be there before Python
+starts. Account 0 is the login account with the interpreter that booted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import itertools
+import json
+import logging
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from pmitogen.errors import ConnectError, Error, UsageError
+from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request
+from pmitogen.target import frames
+from pmitogen.transport.bootstrap import new_token
+
+if TYPE_CHECKING:
+    from pmitogen.hub.contexts import Contexts
+    from pmitogen.hub.login import Login
+
+LOG = logging.getLogger("pmitogen.hub")
+PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
+MOST_ACCOUNTS = 20  # kept alive per host
+_rids = itertools.count(1)
+
+
+class State(enum.Enum):
+    """See the head of this file."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    BOOTING = "booting"
+    UP = "up"
+    PLAIN = "plain"
+    DEAD = "dead"
+
+
+@dataclasses.dataclass
+class Account:
+    """An interpreter on the host."""
+
+    number: int
+    become: str | None = None  # the raw become request, as JSON: who, how, with which flags
+    python: tuple[str, ...] = ()  # () is the interpreter that booted
+    env: tuple[tuple[str, str], ...] = ()
+    started: bool = False
+    home: str | None = None  # wire text; known once its runner has said hello
+    user: str | None = None
+    exe: str | None = None
+    busy: int = 0
+    last_used: float = 0.0
+    manifests: set[str] = dataclasses.field(default_factory=set)
+
+
+class Host:
+    """See the head of this file. *options* is the raw option set that a worker sent."""
+
+    def __init__(self, contexts: Contexts, key: str, options: Header) -> None:
+        self.contexts = contexts
+        self.key = key
+        self.options = options
+        self.name = str(options.get("host") or "?")
+        self.state = State.NEW
+        self.login: Login | None = None
+        self.stream: Any = None
+        self.context_id = 0
+        self.born = time.monotonic()
+        self.last_used = self.born
+        self._waiting: list[Request] = []
+        self._open: dict[int, Request] = {}
+        self._numbers = itertools.count(1)
+        self._accounts: dict[Any, Account] = {}
+        self._by_number: dict[int, Account] = {}
+        self._reset_accounts()
+        self._sent_blobs: set[str] = set()
+        self._homes: dict[str, str | None] = {}
+        self._pack = zlib.compressobj(6)
+        self._unpack = zlib.decompressobj()
+        self._boot_timer: Any = None
+
+    def _reset_accounts(self) -> None:
+        first = Account(0, started=True)
+        self._accounts = {(None, (), ()): first}
+        self._by_number = {0: first}
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is under way."""
+        return bool(self._open or self._waiting)
+
+    # Requests from clients
+
+    def submit(self, request: Request) -> None:
+        """Take a request: send it, keep it until there is a connection, or answer it from what is known."""
+        self.last_used = time.monotonic()
+        request.rid = next(_rids)
+        if self.state in (State.BOOTING, State.UP):
+            self._send_request(request)
+        elif self.state is State.PLAIN:
+            self._plain(request)
+        elif self.state is State.DEAD:
+            request.fail("unreachable", f"{self.name}: the connection has ended")
+        else:
+            self._waiting.append(request)
+            if self.state is State.NEW:
+                self.state = State.CONNECTING
+                self.contexts.connect(self, request.header.get("python"))
+
+    def follow(self, request: Request, header: Header, body: bytes) -> None:
+        """Take a frame that belongs to a request: data for it, credit, or its end."""
+        if request.sent:
+            self._frame({**header, "id": request.rid, "acct": request.account.number}, body)
+        elif request.rid in self._open and self.state is State.PLAIN:
+            self.contexts.plain_follow(self, request, header, body)
+        elif header["op"] == "kill":
+            self._waiting = [other for other in self._waiting if other is not request]
+        else:
+            request.tail.append((header, body))
+
+    def abandon(self, request: Request) -> None:
+        """Whoever asked has gone: end what it started."""
+        request.client = None
+        self.follow(request, {"op": "kill"}, b"")
+
+    def _send_request(self, request: Request) -> None:
+        header = request.header
+        if header["op"] == "fs" and self._answer_known(request):
+            return
+        try:
+            account = self._account_for(header)
+            message = {key: value for key, value in header.items() if key not in ("become", "python", "bootenv", "early", "zip")}
+            if header["op"] == "run":
+                message["man"] = self._supply(request, account)
+        except Error as exc:
+            request.fail("usage", exc.message)
+            return
+        message.update(id=request.rid, acct=account.number)
+        if account.number == 0 and header.get("python") and account.exe is None:
+            message["if_python"] = header["python"][0]
+        request.account, request.sent = account, True
+        account.busy += 1
+        account.last_used = time.monotonic()
+        self._open[request.rid] = request
+        self._frame(message, request.body)
+        for follow_header, follow_body in request.tail:
+            self.follow(request, follow_header, follow_body)
+        request.tail.clear()
+        if header.get("early"):
+            self._answer_early(request)
+
+    # What need not be waited for
+
+    def _answer_known(self, request: Request) -> bool:
+        """Answer a question about home directories from memory."""
+        header = request.header
+        if header["do"] == "home" and header["path"] in self._homes:
+            request.answer({"op": "ok", "path": self._homes[header["path"]]})
+            return True
+        if header["do"] == "account":
+            account = self._account_for(header)
+            if account.home is not None:
+                request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
+                return True
+            header.update(op="fs", do="home", path="~")
+        return False
+
+    def _answer_early(self, request: Request) -> None:
+        """Tell the client "done" where a failure would only surface at its next request anyway."""
+        header = request.header
+        answer: Header = {"op": "ok"}
+        if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
+            return
+        if header["op"] == "fs" and header["do"] == "mkdtemp":
+            base = self._known_path(header["base"], request.account)
+            if base is None:
+                return
+            answer["path"] = f"{base.rstrip('/')}/{header['name']}"
+        request.answer(answer)
+        request.client = None
+
+    def _known_path(self, path: str, account: Account) -> str | None:
+        if not path.startswith("~"):
+            return path
+        head, slash, rest = path.partition("/")
+        home = account.home if head == "~" else self._homes.get(head)
+        return None if home is None else home + slash + rest
+
+    # Accounts
+
+    def _account_for(self, header: Header) -> Account:
+        """The account that a request is for, started if need be. Raises UsageError."""
+        become = header.get("become")
+        python = tuple(header.get("python") or ())
+        env = tuple(sorted((header.get("bootenv") or {}).items()))
+        if become is None and not env and self._is_boot_python(python):
+            python = ()
+        key = (json.dumps(become, sort_keys=True) if become else None, python, env)
+        account = self._accounts.get(key)
+        if account is None:
+            account = self._accounts[key] = Account(next(self._numbers), key[0], python, env)
+            self._by_number[account.number] = account
+            try:
+                self._start(account, become)
+            except Error:
+                self._forget(account)
+                raise
+            self._drop_idle_accounts()
+        return account
+
+    def _is_boot_python(self, python: tuple[str, ...]) -> bool:
+        exe = self._by_number[0].exe
+        return not python or len(python) == 1 and (exe is None or python[0] == exe)
+
+    def _start(self, account: Account, become: Header | None) -> None:
+        header: Header = {"op": "account", "acct": account.number, "python": list(account.python), "env": dict(account.env),
+                          "token": new_token()}
+        if become:
+            header["plan"] = self.contexts.plan(become)
+            self.contexts.watch_become(self, account, float(become.get("timeout") or 10))
+        self._frame(header, b"")
+        account.started = True
+
+    def _drop_idle_accounts(self) -> None:
+        idle = sorted((a for a in self._by_number.values() if a.number and not a.busy), key=lambda a: a.last_used)
+        for account in idle[: max(0, len(self._by_number) - 1 - MOST_ACCOUNTS)]:
+            self._frame({"op": "drop", "acct": account.number}, b"")
+            self._forget(account)
+
+    def _forget(self, account: Account) -> None:
+        self._by_number.pop(account.number, None)
+        for key in [key for key, value in self._accounts.items() if value is account]:
+            del self._accounts[key]
+        if account.number == 0:
+            self._accounts[None, (), ()] = self._by_number[0] = account  # the host itself goes with it
+
+    def account_overdue(self, account: Account) -> None:
+        """Its escalation takes longer than it may."""
+        if account.home is None and self._by_number.get(account.number) is account:
+            self._frame({"op": "overdue", "acct": account.number}, b"")
+
+    # Payloads
+
+    def _supply(self, request: Request, account: Account) -> str:
+        """Send what the host lacks of a payload; return its manifest."""
+        blobs = self.contexts.blobs
+        manifest = request.header.get("man") or blobs.manifest_of(request.header["zip"])
+        if manifest is None:
+            raise UsageError("a payload was named that nobody sent")
+        missing = blobs.members(manifest) - self._sent_blobs
+        if missing:
+            names, packed = blobs.pack(missing)
+            self._frame({"op": "blobs", "blobs": names}, packed)
+            self._sent_blobs |= missing
+        return manifest
+
+    # The wire
+
+    def _frame(self, header: Header, body: bytes) -> None:
+        if self.stream is not None:
+            data, packed = frames.pack(header, body), len(body) < PACK_BELOW
+            if packed:
+                data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
+            self.contexts.to_agent(self.stream, self.context_id, data, packed)
+
+    def on_message(self, data: bytes, packed: bool) -> None:
+        """Frames from the agent."""
+        if packed:
+            data = self._unpack.decompress(data, frames.MAX_HEADER + 8)
+            if self._unpack.unconsumed_tail:
+                raise frames.FrameError("packed message is over the limit")
+        for header, body in frames.Reader().feed(data):
+            self._on_frame(header, body)
+
+    def _on_frame(self, header: Header, body: bytes) -> None:
+        op = header.get("op")
+        if op == "hello":
+            self._on_hello(header)
+        elif op == "gone":
+            account = self._by_number.get(header.get("acct", -1))
+            if account is not None and account.number:
+                self._forget(account)
+        elif op in FINAL or op in ("out", "credit"):
+            self._on_answer(header, body)
+
+    def _on_hello(self, header: Header) -> None:
+        account = self._by_number.get(header.get("acct", -1))
+        if account is None:
+            return
+        account.home, account.user, account.exe = str(header["home"]), str(header["user"]), str(header["exe"])
+        LOG.debug("%s: account %d is up: user %s, %s, Python %s", self.name, account.number, account.user, account.exe, header.get("python"))
+        if account.number == 0:
+            self.state = State.UP
+            self.hello = header
+            self._homes["~"] = self._homes[f"~{account.user}"] = account.home
+            self.contexts.on_up(self)
+
+    def _on_answer(self, header: Header, body: bytes) -> None:
+        request = self._open.get(header.get("id", -1))
+        if request is None:
+            return
+        if header["op"] in FINAL:
+            del self._open[request.rid]
+            if request.account is not None:
+                request.account.busy -= 1
+            if header["op"] == "error" and header.get("kind") == "python-mismatch":
+                self._again(request)
+                return
+            if header["op"] == "error" and request.account is not None and header.get("kind") in ("become", "python", "gone"):
+                self._forget_failed(request.account)
+            self._remember(request, header)
+            self.last_used = time.monotonic()
+        request.answer(header, body)
+
+    def _forget_failed(self, account: Account) -> None:
+        if account.number:
+            self._forget(account)
+
+    def _again(self, request: Request) -> None:
+        """The interpreter that booted is not the one that the first request wanted: ask for that one."""
+        request.sent = False
+        if self.state is State.UP:
+            self._send_request(request)
+        else:
+            self._waiting.append(request)
+
+    def _remember(self, request: Request, header: Header) -> None:
+        if request.header["op"] == "fs" and request.header["do"] == "home" and header["op"] == "ok" and not request.header.get("become"):
+            self._homes[request.header["path"]] = header.get("path")
+
+    # The connection's life
+
+    def on_channel(self, stream: Any, context_id: int, login: Login) -> None:
+        """The bundle is on its way; requests may follow it."""
+        if self.state is not State.CONNECTING:
+            login.close()
+            return
+        self.stream, self.context_id, self.login = stream, context_id, login
+        self.state = State.BOOTING
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self._send_request(request)
+
+    def on_no_python(self, login: Login, why: str) -> None:
+        """There is a connection but no interpreter: what was sent is taken back and goes over plain SSH."""
+        self.login, self.stream, self.state = login, None, State.PLAIN
+        self.no_python = why
+        requests = self._waiting + list(self._open.values())
+        self._waiting, self._open = [], {}
+        self._reset_accounts()
+        self._sent_blobs.clear()
+        self._pack = zlib.compressobj(6)
+        for request in requests:
+            request.sent = False
+            self._plain(request)
+
+    def _plain(self, request: Request) -> None:
+        self._open[request.rid] = request
+        self.contexts.plain(self, request)
+
+    def plain_done(self, request: Request, header: Header, body: bytes) -> None:
+        """A frame of a request that went over plain SSH."""
+        if request.rid in self._open:
+            if header["op"] in FINAL:
+                del self._open[request.rid]
+            request.answer(header, body)
+
+    def retry_boot(self, request: Request) -> None:
+        """A module on a host without Python: perhaps there is one by now."""
+        self._open.pop(request.rid, None)
+        self.state = State.CONNECTING
+        self._waiting.append(request)
+        self.contexts.reboot(self)
+
+    def fail(self, exc: Error) -> None:
+        """The connection cannot be had, or is lost: everything under way ends with one line."""
+        if self.state is State.DEAD:
+            return
+        self.state = State.DEAD
+        kind = {"AuthenticationError": "auth", "UsageError": "usage"}.get(type(exc).__name__, "unreachable")
+        if isinstance(exc, ConnectError) and exc.stage == "python":
+            kind = "python"
+        requests = self._waiting + list(self._open.values())
+        self._waiting, self._open = [], {}
+        self.close()
+        for request in requests:
+            request.fail(kind, exc.message)
+
+    def close(self) -> None:
+        """End the connection, and with it every process of ours on the host."""
+        self.state = State.DEAD
+        self.contexts.forget(self)
+        if self.stream is not None:
+            self.stream.on_disconnect(self.contexts.broker)
+        if self.login is not None:
+            self.login.close()
+        requests = self._waiting + list(self._open.values())
+        self._waiting, self._open = [], {}
+        for request in requests:
+            request.fail("unreachable", f"{self.name}: the connection was closed")
+
+

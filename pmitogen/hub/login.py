@@ -1,0 +1,121 @@
+"""From a raw option set to a running Python: everything about a connection that blocks, on a thread of its own.
+
+The thread resolves the options, connects, opens the one session channel, sends the command and the bundle behind it, and hands the stream
+to the I/O thread. It waits for nothing that it need not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pmitogen.errors import ConnectError, Error
+from pmitogen.flags import ansible as ansible_options
+from pmitogen.flags.settings import Settings
+from pmitogen.hub.requests import Header
+
+LOG = logging.getLogger("pmitogen.hub")
+DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
+
+
+@dataclasses.dataclass
+class Booting:
+    """A session channel on which a Python is starting."""
+
+    stream: Any
+    context_id: int
+
+
+class Login:
+    """One SSH connection of a host. *options* are raw; secrets among them stay in memory."""
+
+    def __init__(self, options: Header, router: Any, hops: Any) -> None:
+        self._options = options
+        self._router = router
+        self._hops = hops
+        self.link: Any = None
+        self.settings: Settings | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        self.timeout = float(options.get("timeout") or DEFAULT_TIMEOUT)
+        self.stages: dict[str, float] = {}
+
+    # On the login's thread
+
+    def connect(self) -> None:
+        """Resolve the options and log in. Raises Error."""
+        from pmitogen.flags import ssh
+        from pmitogen.transport.connect import connect
+
+        began = time.monotonic()
+        argv, origins = ansible_options.compose(self._options)
+        settings = self.settings = ssh.resolve(argv, origins=origins)
+        deadline = began + self.timeout
+        link = connect(settings, credentials(self._options), hops=self._hops, deadline=deadline,
+                       resolver=lambda hop: ssh.resolve_hop(hop, settings))
+        with self._lock:
+            self.link = link
+        if self._closed:
+            link.close()
+            raise ConnectError(f"{link.peer}: the run is ending", "exec")
+
+    def boot(self, candidates: Sequence[str], on_boot: Callable[[], None], on_end: Callable[[], None]) -> Booting:
+        """Start Python on a new session channel. Raises Error."""
+        from pmitogen.transport import bootstrap
+        from pmitogen.transport.stream import ChannelStream
+
+        bundle = bootstrap.bundle()
+        token = bootstrap.new_token()
+        context_id = self._router.new_context_id()
+        channel = self.link.open_session(self.timeout)
+        self.link.start_command(channel, bootstrap.command(token, len(bundle), context_id, candidates), wait=False)
+        stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), on_boot, on_end)
+        stream.token = token
+        stream.writer.put(bundle)
+        return Booting(stream, context_id)
+
+    def close(self) -> None:
+        """End the connection. Any thread; idempotent; does not wait."""
+        with self._lock:
+            self._closed = True
+            link = self.link
+        if link is not None:
+            threading.Thread(target=_close_quietly, args=(link,), name="pmitogen close", daemon=True).start()
+
+
+def _close_quietly(link: Any) -> None:
+    with contextlib.suppress(Exception):
+        link.close()
+
+
+def credentials(options: Mapping[str, Any]) -> Any:
+    """The secrets of a raw option set, in their hiding types."""
+    from pmitogen.transport.credentials import Credentials, Secret
+
+    def secret(name: str) -> Any:
+        value = options.get(name)
+        return Secret(str(value)) if value else None
+
+    key = secret("private_key")
+    return Credentials(password=secret("password"), private_keys=(key,) if key else (), passphrase=secret("private_key_passphrase"),
+                       otp=secret("otp"))
+
+
+def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
+    """Run *work* on a new thread; what goes wrong is an Error for *on_error*, on that thread."""
+
+    def run() -> None:
+        try:
+            work()
+        except Error as exc:
+            on_error(exc)
+        except Exception as exc:
+            LOG.exception("%s: unexpected", name)
+            on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))
+
+    threading.Thread(target=run, name=f"pmitogen {name}", daemon=True).start()

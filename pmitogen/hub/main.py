@@ -1,0 +1,98 @@
+"""The hub process: started by a run's first worker, gone when the run is gone, whatever ended it.
+
+It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process of the same number), and
+ends when that ends, or when it is told to. Ctrl-C at the terminal is the run's business: we are a session of our own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+
+from pmitogen.errors import Error
+
+POLL = 0.5  # seconds between looks at the run, where there are no pidfds
+CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
+
+
+def main() -> None:
+    """Serve one run: argv is [socket path, pid of the run, fd to write "ok" or an error to]."""
+    path, run_pid, report_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    stop_read, stop_write = os.pipe()
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        signal.signal(getattr(signal, name), lambda *_: os.write(stop_write, b"x"))
+    try:
+        from pmitogen import log
+
+        log.setup()
+        _raise_file_limit()
+        from pmitogen.hub.contexts import Contexts
+        from pmitogen.hub.server import Listener
+
+        contexts = Contexts()
+        listener = Listener(contexts, path, run_pid, on_stop=lambda: os.write(stop_write, b"x"))
+    except (Error, OSError) as exc:
+        os.write(report_fd, str(exc).encode())
+        sys.exit(1)
+    os.write(report_fd, b"ok")
+    os.close(report_fd)
+    _warm_up()
+    _wait_for_end(run_pid, stop_read)
+    listener.close()
+    threading.Thread(target=_end_regardless, daemon=True).start()
+    contexts.close()
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(path))
+    os._exit(0)
+
+
+def _warm_up() -> None:
+    """Have ready what the first connection needs, while its worker is still writing."""
+
+    def work() -> None:
+        from pmitogen.transport import bootstrap
+
+        bootstrap.bundle()
+
+    threading.Thread(target=work, name="pmitogen warm-up", daemon=True).start()
+
+
+def _raise_file_limit() -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65536 if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _wait_for_end(run_pid: int, stop_fd: int) -> None:
+    """Return when the run has ended or we were told to stop."""
+    try:
+        run_fd = os.pidfd_open(run_pid)
+    except (AttributeError, OSError):
+        while not select.select([stop_fd], [], [], POLL)[0] and _exists(run_pid):
+            pass
+        return
+    select.select([run_fd, stop_fd], [], [])
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _end_regardless() -> None:
+    time.sleep(CLOSE_LIMIT)
+    os._exit(0)

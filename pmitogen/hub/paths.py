@@ -1,0 +1,53 @@
+"""Where hubs listen: a directory that belongs to us alone, one socket per run.
+
+Whoever can write into that directory could take the place of a hub and be handed passwords; so it is used only if it is a real
+directory, ours, and closed to everyone else. Standard library only: workers import this in every task.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pmitogen.errors import HubError
+
+
+def private_dir(create: bool = True) -> str:
+    """Return the directory for this account's hubs. Raises HubError if somebody else has a hand in it."""
+    uid = os.getuid()
+    base = os.environ.get("XDG_RUNTIME_DIR") or ""
+    if not base or not _is_private(base, uid):
+        base = "/tmp"  # noqa: S108 - the directory made below is checked
+    path = os.path.join(base, f"pmitogen-{uid}")
+    if create:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as exc:
+            raise HubError(f"{path}: cannot be made for the hub's socket: {exc.strerror}") from None
+        if not _is_private(path, uid):
+            raise HubError(f"{path}: not a directory of uid {uid} with mode 0700, so no hub may listen there; remove it")
+    return path
+
+
+def _is_private(path: str, uid: int) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not stat.S_IMODE(found.st_mode) & 0o077
+
+
+def run_socket(pid: int) -> str:
+    """The socket of the hub that serves the run whose main process is *pid*."""
+    return os.path.join(private_dir(), f"{pid}-{start_time(pid)}.sock")
+
+
+def start_time(pid: int) -> str:
+    """A word that tells this process from a later one with the same number (its start, from Linux's /proc; elsewhere "0")."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return stream.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return "0"

@@ -1,0 +1,45 @@
+"""A request on its way: who asked, what for, and how it is answered.
+
+Whoever asks (a worker's connection, the library) is a *Client*: it gets every frame that belongs to its requests, with its own number in
+``id``. Exactly one frame of each request is final: ``exit``, ``ok`` or ``error``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol
+
+Header = dict[str, Any]
+FINAL = frozenset(("exit", "ok", "error"))
+FOLLOWING = frozenset(("data", "eof", "credit", "kill"))  # frames that belong to a request already made
+SMALL_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
+
+
+class Client(Protocol):
+    """Who receives answers. Called on the hub's I/O thread; must not block."""
+
+    def answer(self, header: Header, body: bytes) -> None:
+        """Take one frame."""
+
+
+@dataclasses.dataclass
+class Request:
+    """One request, from the moment it is made until its final frame."""
+
+    client: Client | None  # None: nobody waits any more (answered early, or gone)
+    local_id: int
+    header: Header
+    body: bytes
+    rid: int = 0
+    account: Any = None
+    sent: bool = False
+    tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
+
+    def answer(self, header: Header, body: bytes = b"") -> None:
+        """Pass a frame to whoever asked."""
+        if self.client is not None:
+            self.client.answer({**header, "id": self.local_id}, body)
+
+    def fail(self, kind: str, message: str) -> None:
+        """End it with an error."""
+        self.answer({"op": "error", "kind": kind, "msg": message})

@@ -1,0 +1,297 @@
+"""The hub's one correspondent on a host: a switch between its channel and the runners of the host's accounts.
+
+It lives on Mitogen's I/O thread and never blocks it: every runner is a Mitogen stream, every frame is forwarded as it comes. It keeps
+the host's blobs, so that each crosses the network once however many accounts need it, and hands a runner what a request needs
+just before the request.
+
+Frames travel inside Mitogen messages, packed (one zlib stream per direction and connection: repeated requests shrink to
+a few dozen bytes) or plain (for what is compressed already, or large). The hub's requests carry ``acct``, the account's number;
+requests to the agent itself are ``account`` (how to start one), ``drop`` (end one) and ``blobs``.
+
+Only the parent has the authority to address these handles; the agent offers nothing else, asks the hub for nothing, and imports
+nothing over the network.
+"""
+
+import errno
+import json
+import os
+import socket
+import subprocess
+
+import zlib
+
+import mitogen.core
+from pmitogen.target import frames
+
+TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
+PACK_BELOW = 16 << 10    # bytes of body; larger ones are file contents or output that is not worth the processor time
+START_LIMIT = 64 << 10   # bytes of noise before a runner's marker
+
+STAGE0 = (
+    "import sys,os,zlib,json,select\n"
+    "if sys.version_info<(2,7):os.write(2,'%s is Python %d.%d, older than 2.7\\n'%((sys.executable,)+sys.version_info[:2]));sys.exit(126)\n"
+    "os.write(1,('PMITOGEN-%s ready\\n'%sys.argv[1]).encode())\n"
+    "n=int(sys.argv[2]);b=''.encode()\n"
+    "while len(b)<n:\n"
+    " select.select([0],[],[]);d=os.read(0,n-len(b))\n"
+    " if not d:sys.exit(1)\n"
+    " b+=d\n"
+    "B=json.loads(zlib.decompress(b).decode())\n"
+    "G={'__name__':'pmitogen_boot'};exec(compile(B['files']['pmitogen/target/boot.py'],'boot.py','exec',0,1),G);G['main'](B)"
+)
+
+
+class RunnerProtocol(mitogen.core.Protocol):
+    """Frames from one runner."""
+
+    read_size = 1 << 18
+
+    def __init__(self, broker, on_frame, on_gone):
+        self._reader = frames.Reader()
+        self._on_frame, self._on_gone = on_frame, on_gone
+        self._writer = mitogen.core.BufferedWriter(broker, self)
+
+    def write(self, data):
+        self._writer.write(data)
+
+    def on_receive(self, broker, buf):
+        for header, body in self._reader.feed(buf):
+            self._on_frame(header, body)
+
+    def on_transmit(self, broker):
+        self._writer.on_transmit(broker)
+
+    def on_disconnect(self, broker):
+        mitogen.core.Protocol.on_disconnect(self, broker)
+        self._on_gone()
+
+
+class Runner(object):
+    """One runner, from the moment it is wanted: frames wait until it is up."""
+
+    def __init__(self, agent, acct):
+        self._agent = agent
+        self.acct = acct
+        self.pid = None
+        self._queue = []
+        self._stream = None
+        self._have = set()       # hashes that the runner holds
+        self._manifests = set()
+        self.open_ids = set()    # requests not yet answered
+
+    def up(self, stream, first=b''):
+        """The runner answers on *stream*: *first* (its bundle, if it has none yet) and then all that has waited."""
+        protocol = RunnerProtocol(self._agent.broker, self._on_frame, self._on_gone)
+        stream.set_protocol(protocol)
+        self._stream = stream
+        queue, self._queue = self._queue, None
+        for data in [first] + queue:
+            if data:
+                protocol.write(data)
+
+    def write(self, data):
+        if self._queue is not None:
+            self._queue.append(data)
+        elif self._stream is not None:
+            self._stream.protocol.write(data)
+
+    def request(self, header, body):
+        """Forward a request, and ahead of it the blobs that it needs."""
+        if header['op'] not in ('data', 'eof', 'credit', 'kill'):
+            self.open_ids.add(header.get('id'))
+        if 'man' in header:
+            self._supply(header['man'])
+        self.write(frames.pack(header, body))
+
+    def _supply(self, digest):
+        if digest in self._manifests:
+            return
+        blobs = self._agent.blobs
+        wanted = set(json.loads(blobs[digest].decode('utf-8')).values())
+        wanted.add(digest)
+        missing = sorted(wanted - self._have)
+        self.write(frames.pack({'op': 'blobs', 'blobs': [[name, len(blobs[name])] for name in missing]},
+                               b''.join(blobs[name] for name in missing)))
+        self._have.update(missing)
+        self._manifests.add(digest)
+
+    def _on_frame(self, header, body):
+        if header['op'] in ('exit', 'ok', 'error'):
+            self.open_ids.discard(header.get('id'))
+        elif header['op'] == 'hello':
+            header['acct'] = self.acct
+        self._agent.send(header, body)
+
+    def fail(self, kind, message):
+        """Answer everything that waits on this runner, and forget it."""
+        self._agent.forget(self)
+        for rid in sorted(self.open_ids):
+            self._agent.send({'op': 'error', 'id': rid, 'kind': kind, 'msg': message}, b'')
+        self.open_ids.clear()
+        self._queue = []
+
+    def _on_gone(self):
+        self.reap()
+        self.fail('gone', 'the interpreter of this account has ended')
+        self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
+
+    def reap(self):
+        if self.pid is not None:
+            try:
+                os.waitpid(self.pid, os.WNOHANG)
+            except OSError:
+                pass
+
+    def close(self):
+        """End the runner; it ends its children."""
+        if self._stream is not None:
+            self._stream.on_disconnect(self._agent.broker)
+
+
+class Agent(object):
+    """See the head of this file. Constructed on the main thread before anything can arrive; all else happens on the I/O thread."""
+
+    def __init__(self, econtext, bundle, sock):
+        self._router = econtext.router
+        self.broker = econtext.broker
+        self._master = econtext.master
+        self.blobs = {}
+        self._runners = {}
+        self._unpack = zlib.decompressobj()
+        self._pack = zlib.compressobj(6)
+        self._files = bundle['files']
+        self._bundle = None
+        first = self._runners[0] = Runner(self, 0)
+        self.broker.defer(self._first_up, first, sock)
+        mitogen.core.listen(self.broker, 'shutdown', self._on_shutdown)
+
+    def _first_up(self, runner, sock):
+        stream = open_stream(self.broker, StartProtocol(runner, None, None), sock, dup_file(sock), 'runner.0')
+        runner.up(stream)
+
+    def _on_shutdown(self):
+        for runner in list(self._runners.values()):
+            runner.close()
+
+    def send(self, header, body):
+        """One frame to the hub. On the I/O thread only, since the packed stream must keep its order."""
+        data, handle = frames.pack(header, body), TO_HUB_PLAIN
+        if len(body) < PACK_BELOW:
+            data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
+            handle = TO_HUB_PACKED
+        self._router._async_route(mitogen.core.Message(dst_id=0, handle=handle, data=data))
+
+    def on_message(self, data, packed):
+        """Frames from the hub."""
+        if packed:
+            data = self._unpack.decompress(data)
+        for header, body in frames.Reader().feed(data):
+            self._on_frame(header, body)
+
+    def _on_frame(self, header, body):
+        op = header['op']
+        if op == 'blobs':
+            body = zlib.decompress(body)
+            pos = 0
+            for digest, size in header['blobs']:
+                self.blobs[digest] = body[pos:pos + size]
+                pos += size
+        elif op == 'account':
+            if header['acct'] not in self._runners:
+                self._start(header)
+        elif op == 'drop':
+            runner = self._runners.get(header['acct'])
+            if runner is not None:
+                runner.close()
+        else:
+            runner = self._runners.get(header.pop('acct', 0))
+            if runner is not None:
+                runner.request(header, body)
+            elif op not in ('data', 'eof', 'credit', 'kill'):
+                self.send({'op': 'error', 'id': header.get('id'), 'kind': 'gone', 'msg': 'the interpreter of this account has ended'}, b'')
+
+    def forget(self, runner):
+        if self._runners.get(runner.acct) is runner:
+            del self._runners[runner.acct]
+
+    # Starting further runners
+    def bundle(self):
+        """The bytes that make a fresh interpreter a runner."""
+        if self._bundle is None:
+            unwanted = ('pmitogen/target/agent.py', 'pmitogen/become/')
+            wanted = dict((path, text) for path, text in self._files.items() if not path.startswith(unwanted))
+            self._bundle = zlib.compress(json.dumps({'role': 'runner', 'files': wanted}).encode('ascii'))
+        return self._bundle
+
+    def _start(self, header):
+        runner = self._runners[header['acct']] = Runner(self, header['acct'])
+        argv = [frames.from_wire(arg) for arg in header['python']]
+        env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
+        command = argv + [b'-c', STAGE0.encode('ascii'), header['token'].encode('ascii'), str(len(self.bundle())).encode('ascii')]
+        try:
+            if header.get('plan'):
+                from pmitogen.target import escalate
+                escalate.start(self, runner, header, command)
+            else:
+                start_plain(self, runner, command, env, header['token'])
+        except (IOError, OSError) as exc:
+            name = frames.to_wire(argv[0])
+            runner.open_ids.add(header.get('id'))
+            message = '%s: %s' % (name, 'no such interpreter' if exc.errno == errno.ENOENT else exc.strerror)
+            self.broker.defer(runner.fail, 'python', message)
+
+
+def dup_file(sock):
+    """A second file object on a socket, because Mitogen closes the two sides of a stream apart."""
+    return os.fdopen(os.dup(sock.fileno()), 'wb', 0)
+
+
+def open_stream(broker, protocol, in_file, out_file, name):
+    """Read *in_file* and write *out_file* as one Mitogen stream with *protocol*."""
+    stream = mitogen.core.Stream()
+    stream.name = name
+    stream.set_protocol(protocol)
+    for fp in (in_file, out_file):
+        mitogen.core.set_blocking(fp.fileno(), False)
+    stream.accept(in_file, out_file)
+    broker.start_receive(stream)
+    return stream
+
+
+class StartProtocol(mitogen.core.Protocol):
+    """Wait for a new interpreter's marker, and hand it its bundle."""
+
+    def __init__(self, runner, marker, bundle):
+        self._runner, self._marker, self._bundle = runner, marker, bundle
+        self._buf = b''
+
+    def on_receive(self, broker, buf):
+        self._buf += buf
+        if self._marker + b'\n' in self._buf:
+            self._runner.up(self.stream, self._bundle)
+        elif len(self._buf) > START_LIMIT:
+            self.stream.on_disconnect(broker)
+
+    def on_disconnect(self, broker):
+        mitogen.core.Protocol.on_disconnect(self, broker)
+        said = self._buf[-200:].decode('utf-8', 'replace').strip()
+        self._runner.reap()
+        self._runner.fail('python', 'this interpreter did not start' + (': ' + said if said else ''))
+
+
+def start_plain(agent, runner, command, env, token):
+    """Start another interpreter of the login account, over a socket pair. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    environ = dict(os.environ if str is bytes else os.environb)
+    environ.update(env)
+    try:
+        process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environ, close_fds=True)
+    except (IOError, OSError):
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    runner.pid = process.pid
+    runner.process = process  # or its finalizer complains of a child still running
+    marker = ('PMITOGEN-%s ready' % token).encode('ascii')
+    open_stream(agent.broker, StartProtocol(runner, marker, agent.bundle()), ours, dup_file(ours), 'start.%d' % runner.acct)

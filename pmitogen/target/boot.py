@@ -1,0 +1,121 @@
+"""First code of ours in a fresh interpreter on the target.
+
+The command line holds only ``STAGE0`` (and a token, the bundle's size, and for the agent the path that was found for this interpreter
+and the Mitogen context's number): it prints a marker, reads a bundle of known size from stdin and executes this file. The
+bundle is ``{"role", "files": {path: source}, ...}``.
+
+Role ``agent``: the process forks *before* any thread exists. The parent becomes the runner of the login account; the child becomes
+Mitogen, in place, with ``agent.py`` beside it (Mitogen waits for whatever children it finds at its start, so it must be the one
+without). One interpreter start serves both, and both end when the hub goes.
+
+Role ``runner``: an account behind sudo, su or doas, or another interpreter: the process serves its stdin and stdout.
+"""
+
+import os
+import socket
+import sys
+
+
+def open_null():
+    """Point stdin and stdout at nothing, once the channel has moved elsewhere."""
+    fd = os.open(os.devnull, os.O_RDWR)
+    os.dup2(fd, 0)
+    os.dup2(fd, 1)
+    if fd > 1:
+        os.close(fd)
+
+
+def install(bundle):
+    """Make the bundle's files importable."""
+    import types
+    for name in ('pmitogen', 'pmitogen.target'):
+        module = sys.modules[name] = types.ModuleType(name)
+        module.__path__ = ['bundle/' + name.replace('.', '/')]
+    for name in ('frames', 'payload'):
+        path = 'pmitogen/target/%s.py' % name
+        module = types.ModuleType('pmitogen.target.' + name)
+        sys.modules['pmitogen.target.' + name] = module
+        setattr(sys.modules['pmitogen.target'], name, module)
+        exec(compile(bundle['files'][path], path, 'exec', 0, 1), module.__dict__)
+    payload = sys.modules['pmitogen.target.payload']
+    store = payload.Store()
+    manifest = {}
+    for path, source in bundle['files'].items():
+        store.blobs[path] = source if isinstance(source, bytes) else source.encode('utf-8')
+        manifest[path] = path
+    sys.meta_path.insert(0, payload.Importer(store, manifest, 'bundle'))
+
+
+class Inbox(object):
+    """Stands where Mitogen's importer would: imports nothing over the network, and keeps what arrives before the agent is there.
+
+    Mitogen calls ``_install_handler`` before it reads its first message, which is the one moment to add handlers without losing any.
+    """
+
+    _context = _resource_requester = None
+
+    def __init__(self, core):
+        self._core = core
+        self._agent = None
+        self._early = []
+
+    def _install_handler(self, router):
+        for handle, packed in ((2000, False), (2001, True)):
+            router.add_handler(lambda msg, packed=packed: self._take(msg, packed), handle, policy=self._core.has_parent_authority)
+
+    def _take(self, msg, packed):
+        if self._agent is None:
+            self._early.append((msg, packed))
+        elif not msg.is_dead:
+            self._agent.on_message(msg.data, packed)
+
+    def open(self, agent):
+        """Hand over what has arrived, and all that will. On the I/O thread."""
+        self._agent = agent
+        for msg, packed in self._early:
+            self._take(msg, packed)
+
+    def find_spec(self, fullname, path=None, target=None):
+        return None
+
+    def find_module(self, fullname, path=None):
+        return None
+
+
+def run_agent(bundle):
+    """Split in two. Returns in the agent, when the hub has gone."""
+    ours, theirs = socket.socketpair()
+    if os.fork():
+        ours.close()
+        open_null()
+        from pmitogen.target import runner
+        runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3])
+        os._exit(0)
+    theirs.close()
+    in_fd, out_fd = os.dup(0), os.dup(1)
+    open_null()
+
+    main = sys.modules['__main__']
+    inbox = Inbox(main)
+
+    def start(econtext):
+        from pmitogen.target import agent
+        sys.meta_path.remove(inbox)
+        econtext.broker.defer(inbox.open, agent.Agent(econtext, bundle, ours))
+
+    config = dict(bundle['config'], context_id=int(sys.argv[4]), in_fd=in_fd, out_fd=out_fd, setup_stdio=False, send_ec2=False,
+                  importer=inbox, on_start=start)
+    exec(compile(bundle['core'], 'mitogen/core.py', 'exec', 0, 1), main.__dict__)
+    main.ExternalContext(config).main()
+
+
+def run_runner(bundle):
+    in_fd, out_fd = os.dup(0), os.dup(1)
+    open_null()
+    from pmitogen.target import runner
+    runner.main(in_fd, out_fd, sys.executable)
+
+
+def main(bundle):
+    install(bundle)
+    {'agent': run_agent, 'runner': run_runner}[bundle['role']](bundle)

@@ -1,0 +1,225 @@
+"""What happens in a forked child: its descriptors, its session, and a Python payload run as a fresh interpreter would run it.
+
+The parent is single-threaded, so everything may be done between fork and exit. ``enter`` makes the child a session of its own with
+the three standard descriptors it was given and no other; ``execute`` replaces it by a program; ``run_payload`` runs a module from
+memory and exits. Nothing here returns to the runner's loop.
+"""
+
+import atexit
+import io
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+import types
+
+from pmitogen.target import payload
+from pmitogen.target.frames import from_wire
+
+RESPAWN = 'ansible/module_utils/common/respawn.py'
+MAX_FD = 4096
+
+
+def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep_fd=2):
+    """Become a session leader with these standard descriptors; *tty_fd* becomes the controlling terminal.
+
+    Closes all others but *keep_fd*.
+    """
+    os.setsid()
+    if tty_fd is not None:
+        import fcntl
+        import termios
+        fcntl.ioctl(tty_fd, termios.TIOCSCTTY, 0)
+    signal.set_wakeup_fd(-1)
+    for name in ('SIGCHLD', 'SIGTERM', 'SIGINT', 'SIGHUP'):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+    # Out of the way first: one of the three may itself be 0, 1 or 2.
+    fds = [os.dup(fd) for fd in (stdin_fd, stdout_fd, stderr_fd)]
+    while min(fds) < 3:
+        fds = [os.dup(fd) for fd in fds]
+    for wanted, fd in enumerate(fds):
+        os.dup2(fd, wanted)
+        if sys.version_info >= (3, 4):
+            os.set_inheritable(wanted, True)
+    os.closerange(3, keep_fd)
+    os.closerange(max(3, keep_fd + 1), MAX_FD)
+
+
+def change_environment(env):
+    """Apply {name: value} as sent over the wire to this process's environment."""
+    for name, value in env.items():
+        if str is bytes:
+            os.environ[from_wire(name)] = from_wire(value)
+        else:
+            os.environb[from_wire(name)] = from_wire(value)
+
+
+def execute(argv, env, cwd=None):
+    """Replace the child by a program. Exits 127 or 126, as a shell would, if it cannot be run."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    argv = [from_wire(arg) for arg in argv]
+    try:
+        change_environment(env)
+        if cwd:
+            os.chdir(cwd)
+        os.execvp(argv[0], argv)
+    except OSError as exc:
+        name = argv[0] if str is bytes else os.fsdecode(argv[0])
+        os.write(2, ('%s: %s\n' % (name, exc.strerror)).encode('utf-8', 'replace'))
+        os._exit(127 if exc.errno == 2 else 126)
+
+
+_kept = []  # a stream object that loses its last reference may close descriptor 1 under its successor
+
+
+def _open_streams():
+    """Fresh text streams over descriptors 0-2, with the encodings that this interpreter gave its own."""
+    _kept.extend([sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__])
+    if str is bytes:
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, 'r'), os.fdopen(1, 'w'), os.fdopen(2, 'w', 0)
+    else:
+        encoding = getattr(sys.__stdout__, 'encoding', None) or 'utf-8'
+        sys.stdin = io.open(0, 'r', encoding=encoding, errors='surrogateescape', closefd=False)
+        sys.stdout = io.open(1, 'w', encoding=encoding, errors='surrogateescape', closefd=False)
+        sys.stderr = io.open(2, 'w', encoding=encoding, errors='backslashreplace', closefd=False, buffering=1)
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+
+
+def archive(store, manifest):
+    """Return the path of a real archive of *manifest*, held by a descriptor of this process and on no disk."""
+    import zipfile
+    try:
+        fd = os.memfd_create('pmitogen-payload', 0)
+        path = '/proc/%d/fd/%d' % (os.getpid(), fd)
+    except (AttributeError, OSError):  # Python before 3.8, or no Linux: a file, removed when the child exits
+        fd, path = tempfile.mkstemp('_payload.zip', 'ansible_')
+        atexit.register(os.unlink, path)
+    with os.fdopen(os.dup(fd), 'w+b') as stream:
+        with zipfile.ZipFile(stream, 'w') as out:
+            for name, digest in manifest.items():
+                out.writestr(name, store.blobs[digest])
+    return path
+
+
+def _limit_files(wanted):
+    if wanted:
+        import resource
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        if wanted != soft:
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            except ValueError:
+                pass
+
+
+def run_payload(store, warm, header, params, report_fd):
+    """Run the module that *header* names, with *params* (JSON, bytes), as its own program. Does not return."""
+    _open_streams()
+    manifest = store.manifest(header['man'])
+    warm.settle(manifest)
+    root = archive(store, manifest) if RESPAWN in manifest else payload.ROOT
+    importer = payload.Importer(store, manifest, root)
+    sys.meta_path.insert(0, importer)
+    payload.clear_line_cache()
+    before = set(sys.modules)
+    sys.argv = ['']
+    main = types.ModuleType('__main__')
+    main.__dict__['__builtins__'] = __builtins__
+    sys.modules['__main__'] = main
+    status = 1
+    try:
+        change_environment(header.get('env') or {})
+        _limit_files(header.get('nofile'))
+        try:
+            os.getcwd()
+        except OSError:
+            os.chdir('/')
+        START[header['gen']](header, params, root)
+    except SystemExit as exc:
+        status = exit_status(exc)
+    except BaseException:
+        traceback.print_exc()
+    _report(report_fd, importer, before)
+    finish(status)
+
+
+def _run_module(header, params, root):
+    """Payloads of ansible-core 2.16 to 2.18: the wrapper itself starts the module."""
+    import runpy
+    from ansible.module_utils import basic
+    basic._ANSIBLE_ARGS = params
+    runpy.run_module(mod_name=header['fqn'], init_globals={'_module_fqn': header['fqn'], '_modlib_path': root},
+                     run_name='__main__', alter_sys=True)
+    print('{"msg": "New-style module did not handle its own exit", "failed": true}')
+    sys.exit(1)
+
+
+def _run_loader(header, params, root):
+    """Payloads of ansible-core 2.19 and later: the archive brings the function that starts the module."""
+    from ansible.module_utils._internal._ansiballz import _loader
+    _loader.run_module(json_params=params, profile=header['profile'], module_fqn=header['fqn'], modlib_path=root, extensions={})
+
+
+def _call_function(header, params, root):
+    """A function of the embedding program: JSON arguments in, JSON result out on stdout."""
+    __import__(header['fqn'])
+    function = sys.modules[header['fqn']]
+    for part in header['func'].split('.'):
+        function = getattr(function, part)
+    args, kwargs = json.loads(params.decode('utf-8'))
+    out, sys.stdout = sys.stdout, sys.stderr
+    try:
+        answer = {'value': function(*args, **dict((str(key), value) for key, value in kwargs.items()))}
+        text = json.dumps(answer)
+    except Exception as exc:
+        text = json.dumps({'error': '%s: %s' % (type(exc).__name__, exc), 'traceback': traceback.format_exc()})
+    out.write(text)
+
+
+START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
+
+
+def _report(fd, importer, before):
+    """Tell the runner what this child imported, for it to have ready next time. Best effort: the pipe holds what fits."""
+    names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
+    data = json.dumps({'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)})
+    try:
+        os.write(fd, data.encode('ascii'))
+    except OSError:  # a module may have closed it
+        pass
+
+
+def exit_status(exc):
+    """Return the status that the interpreter would give SystemExit."""
+    code = exc.code
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xff
+    sys.stderr.write('%s\n' % (code,))
+    return 1
+
+
+def finish(status):
+    """End the child as an interpreter ends: threads joined, exit functions run, globals dropped, streams flushed."""
+    for step in (getattr(threading, '_shutdown', None), getattr(atexit, '_run_exitfuncs', None)):
+        try:
+            if step:
+                step()
+        except BaseException:
+            traceback.print_exc()
+    try:
+        sys.modules['__main__'].__dict__.clear()
+    except BaseException:
+        pass
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            status = status or 120
+    os._exit(status)

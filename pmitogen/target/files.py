@@ -1,0 +1,177 @@
+"""Files of one account: small operations that answer at once, and transfers in pieces.
+
+A file that is put appears whole or not at all: it is written beside its destination under a temporary name and renamed into place, with
+the sender's mode under the account's umask, or the mode of the file that it replaces. Where the directory does not permit a second name (or the destination is
+not a regular file: a device, a pipe, a link), the destination itself is written, as sftp does.
+"""
+
+import errno
+import os
+import shutil
+import stat
+import sys
+
+from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
+
+
+def expand(path):
+    """Expand a leading ~ or ~user of a bytes path."""
+    return os.path.expanduser(path)
+
+
+def mkdtemp(header):
+    """Make a private directory, and its parents; the last one must be ours alone."""
+    base, name = expand(from_wire(header['base'])), from_wire(header['name'])
+    old = os.umask(0o77)
+    try:
+        if not os.path.isdir(base):
+            os.makedirs(base, 0o700)
+        path = os.path.join(base, name)
+        os.mkdir(path, 0o700)
+    finally:
+        os.umask(old)
+    return {'path': to_wire(path)}
+
+
+def chmod(header):
+    """Add permission bits to each path: what ``chmod u+rwx`` asks."""
+    for path in header['paths']:
+        path = from_wire(path)
+        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | header['add'])
+    return {}
+
+
+def remove(header):
+    """Remove a tree; what is not there is removed already."""
+    path = from_wire(header['path'])
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+    except (IOError, OSError) as exc:
+        if exc.errno != errno.ENOENT:
+            raise
+    return {}
+
+
+def home(header):
+    """Return the home directory of a user as a shell's ``~user`` has it, or null if there is no such user."""
+    text = from_wire(header['path'])
+    answer = expand(text)
+    return {'path': None if answer == text and text.startswith(b'~') else to_wire(answer)}
+
+
+def exists(header):
+    return {'exists': os.path.exists(from_wire(header['path']))}
+
+
+SMALL = {'mkdtemp': mkdtemp, 'chmod': chmod, 'remove': remove, 'home': home, 'exists': exists}
+
+
+def describe(exc, what):
+    """One line for an operating system's error."""
+    return '%s: %s' % (what, getattr(exc, 'strerror', None) or exc)
+
+
+class Put(object):
+    """A file on its way in. Its data arrives by ``on_data``; *send* answers with credit, and at the end with ``ok`` or ``error``."""
+
+    def __init__(self, rid, send, header):
+        self.rid = rid
+        self._send = send
+        self._path = expand(from_wire(header['path']))
+        self._mode = header.get('mode', 0o666)  # as open(2) takes it: the account's umask still applies
+        self._unacked = 0
+        self._temp = None
+        self._fd = -1
+        self._open()
+
+    def _open(self):
+        try:
+            current = os.lstat(self._path)
+        except OSError:
+            current = None
+        if current is None or stat.S_ISREG(current.st_mode) and current.st_nlink == 1 and current.st_uid == os.geteuid():
+            temp = os.path.join(os.path.dirname(self._path), ('.pmitogen-%d-%x' % (os.getpid(), self.rid)).encode('ascii'))
+            try:
+                self._fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
+                self._temp = temp
+                if current is not None:
+                    os.fchmod(self._fd, stat.S_IMODE(current.st_mode))
+                return
+            except OSError as exc:
+                if exc.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG) or current is None and exc.errno != errno.ENAMETOOLONG:
+                    raise
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._mode)
+
+    def on_data(self, body):
+        view = memoryview(body)
+        while len(view):
+            view = view[os.write(self._fd, view):]
+        self._unacked += len(body)
+        if self._unacked >= WINDOW // 4:
+            self._send({'op': 'credit', 'id': self.rid, 'n': self._unacked}, b'')
+            self._unacked = 0
+
+    def on_eof(self):
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+        if self._temp:
+            os.rename(self._temp, self._path)
+            self._temp = None
+        self._send({'op': 'ok', 'id': self.rid}, b'')
+
+    def close(self):
+        """Give up: what was there before stays as it was."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if self._temp:
+            try:
+                os.unlink(self._temp)
+            except OSError:
+                pass
+            self._temp = None
+
+
+class Get(object):
+    """A file on its way out, read as credit allows."""
+
+    def __init__(self, rid, send, header):
+        self.rid = rid
+        self._send = send
+        self._credit = WINDOW
+        path = expand(from_wire(header['path']))
+        self._fd = os.open(path, os.O_RDONLY)
+        if stat.S_ISDIR(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            self._fd = -1
+            raise IOError(errno.EISDIR, os.strerror(errno.EISDIR))
+
+    def on_credit(self, count):
+        self._credit += count
+
+    def wants_turn(self):
+        return self._fd >= 0 and self._credit > 0
+
+    def turn(self):
+        """Send one piece; the loop looks after everybody else in between. Returns True at the end."""
+        data = os.read(self._fd, CHUNK)
+        if data:
+            self._credit -= len(data)
+            self._send({'op': 'out', 'id': self.rid, 's': 1}, data)
+            return False
+        self.close()
+        self._send({'op': 'ok', 'id': self.rid}, b'')
+        return True
+
+    def close(self):
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def text(path):
+    """A bytes path, for a message."""
+    return path.decode('utf-8', 'replace') if sys.version_info[0] > 2 else path

@@ -1,0 +1,93 @@
+"""The one framing that worker, hub, agent and runner speak: a JSON header and a body of bytes.
+
+::
+
+    0        4        8            8+H            8+H+B
+    +--------+--------+------------+---------------+
+    | H      | B      | header     | body          |
+    +--------+--------+------------+---------------+
+
+Both lengths are big-endian 32 bit. The header is one JSON object in ASCII. What is bytes by nature (a path, an argument, a
+variable of the environment) travels in the header as text whose code points are the bytes (Latin-1), so that nothing depends
+on either side's locale: see :func:`to_wire` and :func:`from_wire`. No frame is ever unpickled or evaluated.
+
+A reader bounds what it accepts: a header of at most ``MAX_HEADER`` bytes and a body of at most ``MAX_BODY``, else
+:class:`FrameError`, after which the connection is of no more use.
+"""
+
+import json
+import struct
+
+PREFIX = struct.Struct('>II')
+MAX_HEADER = 4 << 20   # bytes
+MAX_BODY = 64 << 20    # bytes
+CHUNK = 128 << 10      # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between
+WINDOW = 4 << 20       # bytes of one transfer that may be under way, unacknowledged
+
+if str is bytes:  # Python 2
+    def to_wire(value):
+        if isinstance(value, unicode):  # noqa: F821
+            value = value.encode('utf-8')
+        return value.decode('latin-1')
+
+    def from_wire(text):
+        return text.encode('latin-1')
+else:
+    def to_wire(value):
+        if isinstance(value, str):
+            value = value.encode('utf-8', 'surrogateescape')
+        return value.decode('latin-1')
+
+    def from_wire(text):
+        return text.encode('latin-1')
+
+
+class FrameError(Exception):
+    """The peer does not speak our framing, or exceeds its bounds."""
+
+    pass  # the docstring does not travel
+
+
+def pack(header, body=b''):
+    """Return one frame as bytes. *header* is a dict that JSON can hold."""
+    head = json.dumps(header, separators=(',', ':')).encode('ascii')
+    return PREFIX.pack(len(head), len(body)) + head + body
+
+
+class Reader(object):
+    """Cut a byte stream into frames. Not thread-safe; owned by whoever reads the stream."""
+
+    def __init__(self, max_body=MAX_BODY):
+        self._buf = bytearray()
+        self._max_body = max_body
+
+    def feed(self, data):
+        """Take bytes in; return the list of (header, body) that they complete. Raises FrameError."""
+        buf = self._buf
+        buf += data
+        frames = []
+        pos = 0
+        size = len(buf)
+        while size - pos >= 8:
+            head_len, body_len = PREFIX.unpack_from(buf, pos)
+            if head_len > MAX_HEADER or body_len > self._max_body:
+                raise FrameError('frame of %d+%d bytes is over the limit' % (head_len, body_len))
+            end = pos + 8 + head_len + body_len
+            if end > size:
+                break
+            frames.append((parse_header(bytes(buf[pos + 8:pos + 8 + head_len])), bytes(buf[pos + 8 + head_len:end])))
+            pos = end
+        if pos:
+            del buf[:pos]
+        return frames
+
+
+def parse_header(data):
+    """Return the header dict. Raises FrameError."""
+    try:
+        header = json.loads(data.decode('ascii'))
+    except ValueError:
+        raise FrameError('frame header is not JSON')
+    if not isinstance(header, dict):
+        raise FrameError('frame header is not an object')
+    return header

@@ -1,0 +1,169 @@
+"""One child process under way: its pipes, what it has said, and how it ended.
+
+The runner polls the descriptors in ``fds()`` and calls back; a job answers with frames. Output is gathered and rides on the exit
+frame while it is small; beyond ``CHUNK`` it streams in ``out`` frames under a credit window, and a reader that falls behind makes the
+child wait at its pipe, as it would at any terminal. A job is over when its process has ended *and* its output has reached its end:
+over ssh, too, a background process that keeps the pipe open keeps the session open; on a terminal, the hang-up ends it.
+"""
+
+import errno
+import os
+
+from pmitogen.target.frames import CHUNK, WINDOW
+
+
+def set_nonblocking(fd):
+    import fcntl
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
+
+
+def set_cloexec(fd):
+    import fcntl
+    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+
+
+def status_to_rc(status):
+    """Turn a wait(2) status into what a shell would call it."""
+    return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+class Job(object):
+    """A child process and its pipes. *send* is called with (header, body) of each frame for the peer."""
+
+    def __init__(self, rid, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False):
+        self.rid = rid
+        self.pid = pid
+        self.report_fd = report_fd
+        self._send = send
+        self._stdin_fd = stdin_fd
+        self._stdin = bytearray()
+        self._stdin_ends = False
+        self._stdin_taken = 0
+        self._out = {stdout_fd: (1, [])}
+        if stderr_fd is not None:
+            self._out[stderr_fd] = (2, [])
+        self._held = 0           # bytes gathered, not yet sent
+        self._credit = WINDOW    # bytes that may still be streamed
+        self._streaming = False
+        self._status = None
+        self._tty = tty
+        self._last = {}          # what a closed stream had said, by number
+        self.hurry = 0           # when to kill for good, in the runner's clock; 0: nobody asked
+        for fd in self._out:
+            set_nonblocking(fd)
+        if stdin_fd is not None:
+            set_nonblocking(stdin_fd)
+
+    def fds(self):
+        """Return ([to read], [to write])."""
+        write = [self._stdin_fd] if self._stdin_fd is not None and self._stdin else []
+        return (list(self._out) if self._credit > 0 else []), write
+
+    # From the peer
+    def on_data(self, body):
+        self._stdin += body
+        if self._stdin_fd is not None:
+            self.on_writable()
+
+    def on_eof(self):
+        self._stdin_ends = True
+        if not self._stdin:
+            self._close_stdin()
+
+    def on_credit(self, count):
+        self._credit += count
+
+    # From the child
+    def on_writable(self):
+        try:
+            count = os.write(self._stdin_fd, bytes(self._stdin[:65536]))
+        except OSError as exc:
+            if exc.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            count = len(self._stdin)  # the child no longer reads: the rest is nobody's
+            self._stdin_ends = True
+        self._stdin_taken += count
+        del self._stdin[:count]
+        if self._stdin_taken >= CHUNK:
+            self._send({'op': 'credit', 'id': self.rid, 'n': self._stdin_taken}, b'')
+            self._stdin_taken = 0
+        if self._stdin_ends and not self._stdin:
+            self._close_stdin()
+
+    def _close_stdin(self):
+        if self._stdin_fd is not None:
+            if not self._tty:
+                os.close(self._stdin_fd)
+            self._stdin_fd = None
+
+    def on_readable(self, fd):
+        stream, parts = self._out[fd]
+        try:
+            data = os.read(fd, 65536)
+        except OSError as exc:
+            if exc.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            data = b''  # EIO: the last process let go of the terminal
+        if not data:
+            os.close(fd)
+            if self._tty and fd == self._stdin_fd:
+                self._stdin_fd = None
+            self._tail(stream, parts)
+            del self._out[fd]
+            return
+        parts.append(data)
+        self._held += len(data)
+        if self._streaming or self._held > CHUNK:
+            self._streaming = True
+            for stream, parts in self._out.values():
+                self._flush(stream, parts)
+
+    def _flush(self, stream, parts):
+        data = b''.join(parts)
+        del parts[:]
+        if data:
+            self._held -= len(data)
+            self._credit -= len(data)
+            self._send({'op': 'out', 'id': self.rid, 's': stream}, data)
+
+    def _tail(self, stream, parts):
+        """Keep what a closed stream said for the exit frame, or send it if the rest was streamed."""
+        if self._streaming:
+            self._flush(stream, parts)
+        else:
+            self._last[stream] = b''.join(parts)
+
+    def on_status(self, status):
+        self._status = status
+        if self._tty and self._stdin_fd is not None and not self._out:
+            self._stdin_fd = None
+
+    def over(self):
+        return self._status is not None and not self._out
+
+    def report(self):
+        """Read what the child said about itself, if it did. Returns bytes."""
+        if self.report_fd is None:
+            return b''
+        set_nonblocking(self.report_fd)
+        try:
+            return os.read(self.report_fd, 1 << 16)
+        except OSError:
+            return b''
+
+    def finish(self):
+        """Send the exit frame and let go of every descriptor."""
+        out, err = self._last.get(1, b''), self._last.get(2, b'')
+        self._send({'op': 'exit', 'id': self.rid, 'rc': status_to_rc(self._status), 'n': len(out)}, out + err)
+        self.close()
+
+    def close(self):
+        for fd in list(self._out):
+            os.close(fd)
+        self._out.clear()
+        if self._stdin_fd is not None and not self._tty:
+            os.close(self._stdin_fd)
+        self._stdin_fd = None
+        if self.report_fd is not None:
+            os.close(self.report_fd)
+            self.report_fd = None

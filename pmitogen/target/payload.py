@@ -1,0 +1,226 @@
+"""Python modules imported from memory, addressed by content.
+
+A *blob* is the content of one file, named by its hash; a *manifest* is itself a blob, a JSON object that maps the paths inside one
+AnsiballZ archive to the hashes of their contents. ``Store`` keeps both, and the code compiled from them, for the life of the
+process. ``Importer`` makes one manifest importable: a finder and loader for ``sys.meta_path`` in both import protocols
+(PEP 302 for Python 2.7, PEP 451 after it), complete enough for ``runpy``, ``pkgutil.get_data``, ``inspect`` and tracebacks.
+
+``Warm`` is what the runner has imported ahead of its children, so that a fork has nothing left to do. A child may use it only where
+its own manifest holds the very same contents; :func:`settle` drops from ``sys.modules`` whatever differs, so that a child never
+runs code that its task did not bring.
+"""
+
+import json
+import linecache
+import sys
+import types
+
+ROOT = '/pmitogen/payload.zip'  # stands for the archive in __file__; nothing is there
+
+
+class Store(object):
+    """Blobs by hash, manifests by hash, code by (hash, file name)."""
+
+    def __init__(self):
+        self.blobs = {}
+        self._manifests = {}
+        self._code = {}
+
+    def manifest(self, digest):
+        """Return the {path: hash} of a manifest blob. Raises KeyError if it was not sent."""
+        found = self._manifests.get(digest)
+        if found is None:
+            found = self._manifests[digest] = json.loads(self.blobs[digest].decode('utf-8'))
+        return found
+
+    def code(self, digest, filename):
+        """Return the code object of a blob, compiled once."""
+        found = self._code.get((digest, filename))
+        if found is None:
+            found = compile(self.blobs[digest], filename, 'exec', 0, 1)
+            self._code[digest, filename] = found
+        return found
+
+
+def module_path(manifest, fullname):
+    """Return (path, is_package) of a module in a manifest, or None."""
+    base = fullname.replace('.', '/')
+    path = base + '/__init__.py'
+    if path in manifest:
+        return path, True
+    path = base + '.py'
+    if path in manifest:
+        return path, False
+    return None
+
+
+class Importer(object):
+    """Finder and loader of the modules in one manifest.
+
+    *root* is the path that ``__file__`` starts with: a real archive where the task has one, else ROOT.
+    ``used`` collects the names that were asked for, so that the runner can warm itself with them.
+    """
+
+    def __init__(self, store, manifest, root=ROOT):
+        self.store = store
+        self.manifest = manifest
+        self.root = root
+        self.used = set()
+
+    # PEP 451
+    def find_spec(self, fullname, path=None, target=None):
+        found = module_path(self.manifest, fullname)
+        if found is None:
+            return None
+        import importlib.machinery
+        spec = importlib.machinery.ModuleSpec(fullname, self, origin=self.root + '/' + found[0], is_package=found[1])
+        spec.has_location = True
+        if found[1]:
+            spec.submodule_search_locations = [spec.origin.rpartition('/')[0]]
+        return spec
+
+    def create_module(self, spec):
+        return None
+
+    def exec_module(self, module):
+        exec(self.get_code(module.__name__), module.__dict__)
+
+    # PEP 302
+    def find_module(self, fullname, path=None):
+        return self if module_path(self.manifest, fullname) else None
+
+    def load_module(self, fullname):
+        if fullname in sys.modules:
+            return sys.modules[fullname]
+        path, is_package = self._find(fullname)
+        module = sys.modules[fullname] = types.ModuleType(fullname)
+        module.__file__ = self.root + '/' + path
+        module.__loader__ = self
+        if is_package:
+            module.__path__ = [module.__file__.rpartition('/')[0]]
+            module.__package__ = fullname
+        else:
+            module.__package__ = fullname.rpartition('.')[0]
+        try:
+            exec(self.get_code(fullname), module.__dict__)
+        except BaseException:
+            sys.modules.pop(fullname, None)
+            raise
+        return sys.modules[fullname]
+
+    # What runpy, inspect, pkgutil and linecache ask for
+    def _find(self, fullname):
+        found = module_path(self.manifest, fullname)
+        if found is None:
+            raise ImportError('no module named %s in the payload' % fullname)
+        return found
+
+    def is_package(self, fullname):
+        return self._find(fullname)[1]
+
+    def get_filename(self, fullname):
+        return self.root + '/' + self._find(fullname)[0]
+
+    def get_code(self, fullname):
+        path = self._find(fullname)[0]
+        self.used.add(fullname)
+        return self.store.code(self.manifest[path], self.root + '/' + path)
+
+    def get_source(self, fullname):
+        data = self.store.blobs[self.manifest[self._find(fullname)[0]]]
+        return data if str is bytes else data.decode('utf-8', 'replace')
+
+    def get_data(self, path):
+        if path.startswith(self.root + '/'):
+            digest = self.manifest.get(path[len(self.root) + 1:])
+            if digest is not None:
+                return self.store.blobs[digest]
+        raise IOError('no such file in the payload: %s' % path)
+
+
+# What may be executed in the runner itself, ahead of the children: ansible-core's own support code, which has no effect at import
+# but definitions. Everything else is at most compiled there.
+WARM_PREFIXES = (
+    'ansible.module_utils._internal', 'ansible.module_utils.basic', 'ansible.module_utils.common', 'ansible.module_utils.compat',
+    'ansible.module_utils.datatag', 'ansible.module_utils.distro', 'ansible.module_utils.errors', 'ansible.module_utils.facts',
+    'ansible.module_utils.parsing', 'ansible.module_utils.six', 'ansible.module_utils._text', 'ansible.module_utils.pycompat24',
+)
+# Reads the archive's own path at import, so it must be imported under the path of its task.
+NEVER_WARM = ('ansible.module_utils.common.respawn', 'ansible.module_utils._internal._ansiballz')
+
+
+def may_warm(name):
+    """Whether a module may be executed ahead of the children."""
+    if name in ('ansible', 'ansible.module_utils'):
+        return True
+    if any(name == never or name.startswith(never + '.') for never in NEVER_WARM):
+        return False
+    return any(name == prefix or name.startswith(prefix + '.') for prefix in WARM_PREFIXES)
+
+
+class Warm(object):
+    """The modules that the runner has imported for its children: {path: hash} of what is in ``sys.modules``."""
+
+    def __init__(self, store):
+        self.store = store
+        self.files = {}
+
+    def add(self, manifest, names):
+        """Import *names* as *manifest* has them, but for those that conflict with what is warm already."""
+        wanted = {}
+        for name in sorted(names):
+            found = module_path(manifest, name)
+            if found is None:
+                continue
+            digest = manifest[found[0]]
+            if may_warm(name) and self.files.get(found[0], digest) == digest:
+                wanted[name] = found[0]
+            else:
+                self.store.code(digest, ROOT + '/' + found[0])
+        if not wanted or any(self.files.get(path, digest) != digest for path, digest in manifest.items() if path in self.files):
+            return
+        importer = Importer(self.store, manifest)
+        sys.meta_path.insert(0, importer)
+        try:
+            for name in wanted:
+                try:
+                    __import__(name)
+                except Exception:  # its own task will say why, in its own words
+                    forget(name)
+        finally:
+            sys.meta_path.remove(importer)
+        for name in list(sys.modules):
+            if name.split('.')[0] == 'ansible':
+                found = module_path(manifest, name)
+                if found is not None:
+                    self.files[found[0]] = manifest[found[0]]
+
+    def settle(self, manifest):
+        """In a child: leave in ``sys.modules`` only what is the task's own. Returns True if the child starts warm."""
+        differs = any(manifest.get(path, digest) != digest for path, digest in self.files.items())
+        if differs:
+            for name in list(sys.modules):
+                if name == 'ansible' or name.startswith('ansible.'):
+                    forget(name)
+            return False
+        for path in self.files:
+            if path not in manifest:
+                forget((path[:-len('/__init__.py')] if path.endswith('/__init__.py') else path[:-3]).replace('/', '.'))
+        return True
+
+
+def forget(name):
+    """Drop a module from ``sys.modules`` and from its parent package."""
+    sys.modules.pop(name, None)
+    parent, _, leaf = name.rpartition('.')
+    holder = sys.modules.get(parent)
+    if holder is not None:
+        try:
+            delattr(holder, leaf)
+        except AttributeError:
+            pass
+
+
+def clear_line_cache():
+    """Tracebacks of a child must show its own task's lines."""
+    linecache.clearcache()

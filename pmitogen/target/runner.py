@@ -1,0 +1,402 @@
+"""The warm process of one account and interpreter: one thread, a fork for every task.
+
+It reads frames from the agent, answers with frames, and sleeps in poll(2) otherwise. Requests (``op``):
+
+========  =======================================================================================================
+blobs     contents to keep, by hash
+run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the parameters are the body
+exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more`` promises further data
+put, get  a file, in pieces
+fs        a small operation on files, done at once (see files.py)
+data, eof, credit, kill   to a job or transfer under way, by ``id``
+========  =======================================================================================================
+
+Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``. Requests of one ``chain`` run in
+order as far as they complete at once (fs, put): after a failure the later ones of that chain are refused with the same words, so
+that a caller need not wait for each.
+
+When the agent goes away, every child's process group is ended and so is the runner. A child that was asked to end gets SIGTERM, and SIGKILL
+after ``GRACE`` seconds.
+"""
+
+import errno
+import gc
+import json
+import os
+import pwd
+import select
+import signal
+import sys
+import time
+
+from pmitogen.target import child, files, frames, jobs, payload
+
+GRACE = 3.0        # seconds between SIGTERM and SIGKILL
+CHAINS = 256       # failed chains remembered
+STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this', 'tkinter',
+                   'turtle', 'turtledemo')
+clock = getattr(time, 'monotonic', time.time)
+
+
+class Runner(object):
+    """The loop. *in_fd* and *out_fd* lead to the agent."""
+
+    def __init__(self, in_fd, out_fd, executable):
+        self._in_fd, self._out_fd = in_fd, out_fd
+        self._executable = executable
+        self._reader = frames.Reader()
+        self._out = bytearray()
+        self._jobs = {}       # id -> Job
+        self._transfers = {}  # id -> Put or Get
+        self._chains = {}
+        self._store = payload.Store()
+        self._warm = payload.Warm(self._store)
+        self._dead_children = False
+        self._alive = True
+        self._wake_r, self._wake_w = os.pipe()
+        for fd in (in_fd, out_fd, self._wake_r, self._wake_w):
+            jobs.set_nonblocking(fd)
+            jobs.set_cloexec(fd)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake_w)
+
+    def hello(self):
+        """Say who and what we are: first frame of all."""
+        try:
+            user = pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            user = str(os.geteuid())
+        self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable,
+                   'home': frames.to_wire(os.path.expanduser('~')), 'python': list(sys.version_info[:3])})
+
+    def send(self, header, body=b''):
+        self._out += frames.pack(header, body)
+
+    # The loop
+    def run(self):
+        while self._alive:
+            self._once()
+        self._end_all()
+
+    def _once(self):
+        poller = select.poll()
+        owners = {}
+        if len(self._out) < frames.WINDOW:
+            poller.register(self._in_fd, select.POLLIN)
+        poller.register(self._wake_r, select.POLLIN)
+        if self._out:
+            self._flush()
+        if self._out:
+            poller.register(self._out_fd, select.POLLOUT)
+        busy = False
+        if len(self._out) < frames.WINDOW:
+            for job in self._jobs.values():
+                to_read, to_write = job.fds()
+                for fd in set(to_read + to_write):
+                    owners[fd] = job
+                    poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
+            busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
+        deadlines = [job.hurry for job in self._jobs.values() if job.hurry > 0]
+        timeout = 0 if busy else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
+        try:
+            events = poller.poll(timeout)
+        except (OSError, select.error) as exc:
+            if exc.args[0] != errno.EINTR:
+                raise
+            events = []
+        for fd, event in events:
+            if fd == self._in_fd:
+                self._receive()
+            elif fd == self._wake_r:
+                self._woken()
+            elif fd in owners and fd != self._out_fd:
+                self._job_event(owners[fd], fd, event)
+        self._take_turns()
+        self._reap()
+        self._hurry()
+
+    def _flush(self):
+        try:
+            count = os.write(self._out_fd, bytes(self._out[:1 << 18]))
+            del self._out[:count]
+        except OSError as exc:
+            if exc.errno not in (errno.EAGAIN, errno.EINTR):
+                self._alive = False
+                del self._out[:]
+
+    def _receive(self):
+        try:
+            data = os.read(self._in_fd, 1 << 18)
+        except OSError as exc:
+            if exc.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            data = b''
+        if not data:
+            self._alive = False
+            return
+        for header, body in self._reader.feed(data):
+            self._dispatch(header, body)
+
+    def _woken(self):
+        try:
+            os.read(self._wake_r, 4096)
+        except OSError:
+            pass
+        self._dead_children = True
+
+    def _job_event(self, job, fd, event):
+        if event & (select.POLLOUT | select.POLLERR) and fd in job.fds()[1]:
+            job.on_writable()
+        if event & (select.POLLIN | select.POLLHUP | select.POLLERR) and fd in job._out:
+            job.on_readable(fd)
+
+    def _take_turns(self):
+        for rid, item in list(self._transfers.items()):
+            if isinstance(item, files.Get) and item.wants_turn():
+                self._guard(rid, 'reading', lambda item=item, rid=rid: item.turn() and self._transfers.pop(rid, None))
+
+    def _reap(self):
+        if self._dead_children:
+            self._dead_children = False
+            by_pid = dict((job.pid, job) for job in self._jobs.values())
+            for pid in by_pid:
+                try:
+                    found, status = os.waitpid(pid, os.WNOHANG)
+                except OSError:
+                    found, status = pid, 255 << 8
+                if found:
+                    by_pid[pid].on_status(status)
+        for rid, job in list(self._jobs.items()):
+            if job.over():
+                del self._jobs[rid]
+                report = job.report()
+                job.finish()
+                self._learn(job, report)
+
+    def _hurry(self):
+        now = clock()
+        for job in self._jobs.values():
+            if 0 < job.hurry <= now:
+                job.hurry = 0
+                kill_group(job.pid, signal.SIGKILL)
+
+    # Requests
+    def _dispatch(self, header, body):
+        op, rid = header.get('op'), header.get('id')
+        if op in ('data', 'eof', 'credit', 'kill'):
+            self._to_item(op, rid, header, body)
+        elif op == 'blobs':
+            pos = 0
+            for digest, size in header['blobs']:
+                self._store.blobs[digest] = body[pos:pos + size]
+                pos += size
+        elif op == 'warm':
+            self._warm.add(self._store.manifest(header['man']), header['names'])
+            self._import_stdlib(header['stdlib'])
+            self._settle()
+        elif op in REQUESTS:
+            chain = header.get('chain')
+            if chain in self._chains:
+                self._fail(rid, self._chains[chain])
+            else:
+                self._guard(rid, header.get('what') or op, lambda: REQUESTS[op](self, rid, header, body), chain)
+        else:
+            self._fail(rid, 'unknown request %r' % (op,))
+
+    def _fail(self, rid, message, chain=None):
+        if chain is not None:
+            if len(self._chains) >= CHAINS:
+                self._chains.pop(next(iter(self._chains)))
+            self._chains[chain] = message
+        self.send({'op': 'error', 'id': rid, 'msg': message})
+
+    def _guard(self, rid, what, step, chain=None):
+        """Run *step*; what the operating system refuses becomes the answer to the request."""
+        try:
+            step()
+        except (IOError, OSError, KeyError, shutil_error()) as exc:
+            item = self._transfers.pop(rid, None)
+            if item is not None:
+                item.close()
+            self._fail(rid, files.describe(exc, what), chain)
+
+    def _to_item(self, op, rid, header, body):
+        item = self._jobs.get(rid) or self._transfers.get(rid)
+        if item is None:
+            return  # it is over already, and said so
+        if op == 'kill':
+            self._kill(rid, item)
+        elif op == 'credit':
+            item.on_credit(header['n'])
+        elif op == 'data':
+            self._guard(rid, 'writing', lambda: item.on_data(body))
+        else:
+            self._guard(rid, 'writing', lambda: self._end_of(rid, item))
+
+    def _end_of(self, rid, item):
+        item.on_eof()
+        if rid in self._transfers:
+            del self._transfers[rid]
+
+    def _kill(self, rid, item):
+        if rid in self._transfers:
+            item.close()
+            del self._transfers[rid]
+            self._fail(rid, 'cancelled')
+        else:
+            kill_group(item.pid, signal.SIGTERM)
+            item.hurry = clock() + GRACE
+
+    def _fs(self, rid, header, body):
+        answer = files.SMALL[header['do']](header)
+        self.send(dict(answer, op='ok', id=rid))
+
+    def _put(self, rid, header, body):
+        item = self._transfers[rid] = files.Put(rid, self.send, header)
+        if body:
+            item.on_data(body)
+        if not header.get('more'):
+            self._end_of(rid, item)
+
+    def _get(self, rid, header, body):
+        self._transfers[rid] = files.Get(rid, self.send, header)
+
+    def _exec(self, rid, header, body):
+        if header.get('tty'):
+            self._exec_tty(rid, header, body)
+            return
+        wants_stdin = bool(body or header.get('more'))
+        stdin = os.pipe() if wants_stdin else (os.open(os.devnull, os.O_RDONLY), None)
+        stdout, stderr = os.pipe(), os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            child.enter(stdin[0], stdout[1], stderr[1])
+            child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
+        for fd in (stdin[0], stdout[1], stderr[1]):
+            os.close(fd)
+        self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0]), header, body)
+
+    def _exec_tty(self, rid, header, body):
+        master, slave = os.openpty()
+        pid = os.fork()
+        if pid == 0:
+            child.enter(slave, slave, slave, slave)
+            child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
+        os.close(slave)
+        self._start(jobs.Job(rid, self.send, pid, master, master, None, tty=True), dict(header, more=True), body)
+
+    def _start(self, job, header, body):
+        self._jobs[job.rid] = job
+        for fd in list(job._out):
+            jobs.set_cloexec(fd)
+        if body:
+            job.on_data(body)
+        if not header.get('more'):
+            job.on_eof()
+
+    def _run(self, rid, header, params):
+        self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
+        null = os.open(os.devnull, os.O_RDONLY)
+        stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
+        self._flush()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child.enter(null, stdout[1], stderr[1], keep_fd=report[1])
+                jobs.set_cloexec(report[1])
+                child.run_payload(self._store, self._warm, header, params, report[1])
+            finally:
+                os._exit(1)
+        for fd in (null, stdout[1], stderr[1], report[1]):
+            os.close(fd)
+        job = jobs.Job(rid, self.send, pid, None, stdout[0], stderr[0], report[0])
+        job.manifest = header['man']
+        self._start(job, header, b'')
+
+    # Warmth
+    def _learn(self, job, report):
+        if not report:
+            return
+        try:
+            names = json.loads(report.decode('ascii'))
+        except ValueError:  # more than the pipe held
+            return
+        self._flush()  # the answer first
+        self._warm.add(self._store.manifest(job.manifest), names['payload'])
+        self._import_stdlib(names['stdlib'])
+        self._settle()
+
+    def _import_stdlib(self, names):
+        where = os.path.dirname(os.__file__)
+        for name in names:
+            if name in sys.modules or name.split('.')[0] in STDLIB_UNWANTED or name.split('.')[0] in ('ansible', 'ansible_collections'):
+                continue
+            if is_stdlib(name, where):
+                try:
+                    __import__(name)
+                except Exception:
+                    pass
+
+    def _settle(self):
+        """Leave as little as possible for a fork to copy."""
+        if hasattr(gc, 'freeze'):
+            gc.collect()
+            gc.freeze()
+
+    def _end_all(self):
+        for item in self._transfers.values():
+            item.close()
+        for job in self._jobs.values():
+            kill_group(job.pid, signal.SIGTERM)
+        until = clock() + GRACE
+        while self._jobs and clock() < until:
+            for rid, job in list(self._jobs.items()):
+                try:
+                    gone = os.waitpid(job.pid, os.WNOHANG)[0]
+                except OSError:
+                    gone = True
+                if gone:
+                    del self._jobs[rid]
+            if self._jobs:
+                time.sleep(0.02)
+        for job in self._jobs.values():
+            kill_group(job.pid, signal.SIGKILL)
+
+
+REQUESTS = {'run': Runner._run, 'exec': Runner._exec, 'put': Runner._put, 'get': Runner._get, 'fs': Runner._fs}
+
+
+def shutil_error():
+    import shutil
+    return shutil.Error
+
+
+def kill_group(pid, signum):
+    """Signal a child's process group, or the child alone if it has not made its own yet; one that is gone is gone."""
+    for send in (os.killpg, os.kill):
+        try:
+            return send(pid, signum)
+        except OSError:
+            pass
+
+
+def is_stdlib(name, where):
+    """Whether a module belongs to the standard library in *where* (or is built in)."""
+    top = name.split('.')[0]
+    if top in sys.builtin_module_names:
+        return True
+    if hasattr(sys, 'stdlib_module_names'):
+        return top in sys.stdlib_module_names
+    for suffix in ('.py', '/__init__.py'):
+        if os.path.exists(os.path.join(where, top + suffix)):
+            return True
+    return False
+
+
+def main(in_fd, out_fd, executable):
+    """Serve until the agent goes away."""
+    gc.disable()
+    runner = Runner(in_fd, out_fd, executable)
+    runner.hello()
+    gc.enable()
+    runner.run()

@@ -1,0 +1,113 @@
+"""Starting Python on a target over one exec request, with nothing waited for.
+
+The command is one line that any login shell (sh, bash, csh, fish) hands to ``/bin/sh``: it tries the candidate interpreters in
+order and runs the first that works with a small loader, which reads the bundle that we have already sent. So finding a
+Python costs no round trip, and a broken candidate (a version manager's shim, say) costs only its own start.
+
+If none works, the line says so on stdout, and the caller falls back to plain SSH.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.resources
+import inspect
+import json
+import re
+import secrets
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+CANDIDATES = (
+    "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9",
+    "/usr/bin/python3", "python3", "python3.8", "python3.7", "python3.6", "/usr/libexec/platform-python",
+    "python2.7", "/usr/bin/python", "python",
+)  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
+TARGET_FILES = ("boot", "agent", "escalate", "runner", "child", "jobs", "files", "payload", "frames")
+BECOME_FILES = ("base", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
+MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
+
+
+def new_token() -> str:
+    """A word that no other output contains by chance."""
+    return secrets.token_hex(8)
+
+
+def ready_marker(token: str) -> bytes:
+    """The line that our loader prints first."""
+    return f"PMITOGEN-{token} ready".encode()
+
+
+def no_python_marker(token: str) -> bytes:
+    """The line that stands for "no candidate works"."""
+    return f"PMITOGEN-{token} nopython".encode()
+
+
+def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[str] = CANDIDATES) -> str:
+    """The exec request's command line."""
+    candidates = [name for name in candidates if re.fullmatch(r"[\w./+@%:=,-]+", name)]
+    script = (
+        f"for p in {' '.join(candidates)}; do "
+        'q=`command -v "$p" 2>/dev/null` && '
+        f'"$q" -c "$0" {token} {bundle_size} "$q" {context_id} && exit 0; r=$?; '
+        'case $q,$r in ,*|*,126|*,127) ;; *) exit $r;; esac; done; '
+        f"echo PMITOGEN-{token} nopython; exit 127"
+    )
+    return f"exec /bin/sh -c {_quote(script)} {_quote(stage0())}"
+
+
+def _quote(text: str) -> str:
+    """Single quotes that sh, csh and fish read alike: our texts hold neither a quote, a backslash nor an exclamation mark."""
+    if set(text) & set("'\\!"):
+        raise ValueError("the bootstrap line must not hold quotes, backslashes or exclamation marks")
+    return f"'{text}'"
+
+
+@functools.cache
+def stage0() -> str:
+    """The loader's text for a command line: no newline, since csh takes none inside quotes."""
+    lines = _source("pmitogen.target", "agent")
+    namespace: dict[str, Any] = {}
+    start = lines.index("STAGE0 = (")
+    exec(lines[start:lines.index("\n)\n", start) + 3], namespace)  # noqa: S102 - our own file's one literal
+    encoded = zlib.compress(namespace["STAGE0"].encode(), 9)
+    return f'import zlib,base64;exec(zlib.decompress(base64.b64decode("{base64.b64encode(encoded).decode()}")))'
+
+
+def _source(package: str, name: str) -> str:
+    return importlib.resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
+
+
+@functools.cache
+def target_files() -> dict[str, str]:
+    """{path: source} of all that runs on targets."""
+    found = {f"pmitogen/target/{name}.py": _source("pmitogen.target", name) for name in TARGET_FILES}
+    found["pmitogen/become/__init__.py"] = ""
+    found.update({f"pmitogen/become/{name}.py": _source("pmitogen.become", name) for name in BECOME_FILES})
+    from mitogen.minify import minimize_source
+
+    return {path: minimize_source(text) for path, text in found.items()}
+
+
+@functools.cache
+def core_source() -> str:
+    """mitogen.core, without comments and without its last line's call."""
+    import mitogen.core
+    from mitogen.minify import minimize_source
+
+    return str(minimize_source(inspect.getsource(mitogen.core)))
+
+
+@functools.cache
+def bundle() -> bytes:
+    """What the loader reads: the same bytes for every host of a run, so they are compressed once."""
+    import mitogen
+
+    config = {
+        "parent_ids": [0], "debug": False, "profiling": False, "unidirectional": True, "import_blocks": [], "import_overrides": [],
+        "log_levels": [50, 50], "max_message_size": MAX_MESSAGE, "version": mitogen.__version__,
+    }
+    text = json.dumps({"role": "agent", "files": target_files(), "core": core_source(), "config": config}, separators=(",", ":"))
+    return zlib.compress(text.encode("ascii"), 9)
