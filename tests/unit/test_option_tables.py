@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from pmitogen.ansible import generate_options
 from pmitogen.ansible.option_table import OPTIONS
 from tests.support.ansible import Ansible
 from tests.support.session import repository
@@ -60,6 +61,11 @@ def test_the_documentation_is_the_table(ansible: Ansible) -> None:
         "print(json.dumps([g.documentation()['options'] == OPTIONS, g.main(['--check'])]))"
     )
     assert answer_of(ansible, code) == [True, 0]
+
+
+def test_the_users_page_is_up_to_date() -> None:
+    page = (repository / "docs" / "options.md").read_text()
+    assert page == generate_options.render_page(OPTIONS), "write it anew with generate_options --markdown"
 
 
 def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
