@@ -255,8 +255,12 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     def close(self) -> None:
         """End the connection on our own wish. Any thread; idempotent; waits for nobody."""
         self._closed_by_us = True
+        self.active = False
         self.end("closed by us")
-        super().close()
+        for channel in list(self._channels.values()):  # type: ignore[attr-defined]
+            channel._unlink()
+        if not self.is_alive():
+            self.sock.close()
         self._finish()
 
     def run(self) -> None:

@@ -60,9 +60,9 @@ class _Carrier:
     command: ProxyCommand | None = None
 
     def close(self) -> None:
+        """End what carries; the socket itself is the transport's."""
         if self.command is not None:
             self.command.close()
-        self.sock.close()
 
 
 @dataclasses.dataclass
@@ -120,6 +120,8 @@ class _Connecting:
         except BaseException:
             if transport is not None:
                 transport.close()
+            else:
+                carrier.sock.close()
             carrier.close()
             raise
         return Link(self.settings, transport, self.stages, on_close=carrier.close)

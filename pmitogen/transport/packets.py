@@ -58,6 +58,7 @@ class Packets(Packetizer):
         super().__init__(sock)
         self._sock = sock
         self._scratch = memoryview(bytearray(READ_SIZE)) if isinstance(sock, socket.socket) else None
+        self._closed = False
         self._inbox = bytearray()
         self._nap: float | None = -1.0  # the socket's timeout as we last set it
         self._sending = threading.RLock()
@@ -306,16 +307,25 @@ class Packets(Packetizer):
             self.bytes_sent += count
             rest = rest[count:]
 
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed
+
     def close(self) -> None:
-        """End the connection and wake whoever reads or writes. Any thread; idempotent."""
-        if self.closed:
+        """End the connection and wake whoever reads or writes. Any thread; idempotent.
+
+        A socket is shut down, not closed: its number could be another connection's before the reader looks at it again. The
+        transport's thread closes it when it has done reading.
+        """
+        if self._closed:
             return
-        if self._scratch is not None:
-            try:
+        self._closed = True
+        if self._scratch is None:
+            self._sock.close()
+        else:
+            with contextlib.suppress(OSError):  # never connected, or gone already
                 self._sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # never connected, or gone already
-        super().close()
 
 
 def _gcm(engine: Any, iv: bytes | None) -> tuple[Any, int, int]:

@@ -61,8 +61,7 @@ class ProxyCommand:
         return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {said}" if said else " and said nothing")
 
     def close(self) -> None:
-        """End the program and all that it started. Idempotent."""
-        self.sock.close()
+        """End the program and all that it started; our end of the pair is its user's. Idempotent."""
         if not self._ended.is_set():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGTERM)

@@ -173,10 +173,11 @@ class Sshd:
             "StrictModes no",
             "UseDNS no",
             "PidFile none",
-            "MaxStartups 500",
             "AcceptEnv LANG LC_*",
             "Subsystem sftp internal-sftp",
         ]
+        if not any(line.lower().startswith("maxstartups") for line in self.config):
+            lines.append("MaxStartups 500")  # of this word alone sshd takes the last
         if _version() >= (9, 8):
             lines.append("PerSourcePenalties no")
         (self.folder / "config").write_text("\n".join(lines) + "\n")

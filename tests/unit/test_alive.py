@@ -9,7 +9,7 @@ from pmitogen.transport.alive import PATIENCE, Silence, Verdict
 
 def test_asks_once_each_interval_then_gives_up() -> None:
     silence = Silence(10, 3, now=0)
-    said = {at: silence.judge(at) for at in range(0, 40)}
+    said = {at: silence.judge(at) for at in range(40)}
     assert [at for at, verdict in said.items() if verdict is Verdict.ASK] == [10, 20, 30]
     assert [at for at, verdict in said.items() if verdict is Verdict.DEAD] == [38, 39]
 

@@ -1,0 +1,359 @@
+"""Connecting to a real sshd: what works, how each stage fails, and that a connection's end is told."""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
+from pmitogen.flags.settings import Settings
+from pmitogen.transport import plain
+from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.credentials import Credentials, Secret
+from tests.support.accounts import Account
+from tests.support.links import link_to, linked, settings_for
+from tests.support.sshd import Sshd
+
+pytestmark = pytest.mark.needs_sshd
+MakeSshd = Callable[..., Sshd]
+
+
+def refusal(settings: Settings, stage: str, limit: float = 5.0) -> str:
+    """The message of a connection that fails at *stage* within *limit* seconds."""
+    began = time.monotonic()
+    with pytest.raises(ConnectError) as caught:
+        link_to(settings, limit=limit)
+    assert time.monotonic() - began < limit + 0.5
+    assert caught.value.stage == stage
+    assert "\n" not in caught.value.message
+    assert caught.value.message.startswith(f"{settings.user}@{settings.hostname} port {settings.port}: ")
+    return caught.value.message
+
+
+def answer(sock: socket.socket, words: bytes) -> None:
+    """Be a server that says *words* to everyone and hangs up."""
+    while True:
+        try:
+            caller, _ = sock.accept()
+        except OSError:
+            return
+        with caller:
+            caller.sendall(words)
+
+
+# -- what works -------------------------------------------------------------------------------------------------------------
+
+
+def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
+    with linked(sshd) as link:
+        assert link.peer == f"{link.settings.user}@127.0.0.1 port {sshd.port}"
+        assert link.lost is None
+        assert link.describe()["cipher"] == "aes128-gcm@openssh.com"
+        assert link.describe()["server"].startswith("SSH-2.0-OpenSSH")
+        assert link.stages.resolve is not None and link.stages.tcp is not None and link.stages.proxy is None
+        assert link.stages.kex and link.stages.auth
+        assert plain.run(link, "echo hello")[1] == b"hello\n"
+        assert link.bytes_sent > 500 and link.bytes_received > 500
+    assert link.lost == "closed by us"
+
+
+def test_password_login(sshd: Sshd, account: Account) -> None:
+    assert account.password is not None
+    link = link_to(settings_for(sshd, user=account.name, identityfile=()), Credentials(password=Secret(account.password)))
+    assert plain.run(link, "id -un")[1].decode().strip() == account.name
+    link.close()
+
+
+def test_login_takes_no_forty_milliseconds_for_an_acknowledgement(sshd: Sshd) -> None:
+    """sshd's Nagle and our kernel's delayed acknowledgement together cost 40 ms in some logins; never in the fastest of none."""
+    times = []
+    for _ in range(4):
+        with linked(sshd) as link:
+            assert link.stages.auth is not None
+            times.append(link.stages.auth)
+    assert sum(took >= 0.04 for took in times) <= 2, times
+
+
+@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr"])
+@pytest.mark.parametrize("mac", ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512"])
+def test_ciphers_and_macs(sshd: Sshd, cipher: str, mac: str) -> None:
+    with linked(sshd, ciphers=(cipher,), macs=(mac,)) as link:
+        assert link.describe()["cipher"] == cipher
+        blob = os.urandom(300_000)
+        assert plain.run(link, "cat", stdin=blob)[1] == blob
+
+
+def test_kex_and_compression(sshd: Sshd) -> None:
+    with linked(sshd, kexalgorithms=("diffie-hellman-group14-sha256",), compression=True) as link:
+        assert link.describe()["kex"] == "diffie-hellman-group14-sha256"
+        assert link.describe()["compression"] == "zlib@openssh.com"
+        before = link.bytes_received
+        assert plain.run(link, "head -c 1000000 /dev/zero")[1] == bytes(1_000_000)
+        assert link.bytes_received - before < 100_000
+        blob = os.urandom(100_000)
+        assert plain.run(link, "cat", stdin=blob)[1] == blob
+
+
+def test_unavailable_names_in_a_list_are_passed_over(sshd: Sshd) -> None:
+    with linked(sshd, ciphers=("chacha20-poly1305@openssh.com", "aes256-ctr")) as link:
+        assert link.describe()["cipher"] == "aes256-ctr"
+
+
+def test_version_addendum(make_sshd: MakeSshd) -> None:
+    server = make_sshd(log_level="DEBUG1")
+    with linked(server, versionaddendum="from the test"):
+        server.wait_log(r"remote software version paramiko_\S+ from the test")
+
+
+def test_bind_address(make_sshd: MakeSshd) -> None:
+    server = make_sshd()
+    with linked(server, bindaddress="127.0.0.7"):
+        server.wait_log("Connection from 127.0.0.7 ")
+
+
+def test_environment(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_SENT", "sent")
+    monkeypatch.setenv("LC_SET", "ours")
+    with linked(sshd, sendenv=("LC_*",), setenv=(("LC_SET", "set"), ("REFUSED", "x"))) as link:
+        assert plain.run(link, "echo $LC_SENT $LC_SET $REFUSED")[1] == b"sent set\n"
+
+
+# -- how it fails -----------------------------------------------------------------------------------------------------------
+
+
+def test_port_refused(make_sshd: MakeSshd) -> None:
+    server = make_sshd()
+    settings = settings_for(server)
+    server.stop()
+    assert "Connection refused" in refusal(settings, "tcp")
+
+
+def test_unknown_name(sshd: Sshd) -> None:
+    assert "cannot resolve" in refusal(settings_for(sshd, hostname="no-such-host.invalid"), "resolve", 15)
+
+
+@pytest.mark.parametrize("connecttimeout", [None, 1])
+def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
+    """ConnectTimeout, or the caller's own limit, whichever is shorter."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = settings_for(sshd, port=server.getsockname()[1], connecttimeout=connecttimeout)
+        began = time.monotonic()
+        said = refusal(settings, "kex", 1.0 if connecttimeout is None else 30)
+        assert 0.9 < time.monotonic() - began < 1.6
+        assert "no SSH greeting came within the timeout" in said
+
+
+def test_server_silent_after_its_greeting(sshd: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = settings_for(sshd, port=server.getsockname()[1])
+
+        def greet() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.sendall(b"SSH-2.0-Frozen\r\n")
+                caller.settimeout(5)
+                while caller.recv(4096):
+                    pass
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        assert "the key exchange did not end within the timeout" in refusal(settings, "kex", 1.0)
+        thread.join()
+
+
+def test_not_ssh(sshd: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        thread.start()
+        said = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
+        assert "not an SSH greeting: HTTP/1.1 400 Bad Request" in said
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_no_cipher_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["Ciphers aes256-ctr"])
+    said = refusal(settings_for(server, ciphers=("aes128-ctr", "aes128-gcm@openssh.com")), "kex")
+    assert "no cipher algorithm in common: we offer aes128-ctr,aes128-gcm@openssh.com; the server offers aes256-ctr;" in said
+    assert "Ciphers=+aes256-ctr" in said
+
+
+def test_no_kex_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["KexAlgorithms diffie-hellman-group14-sha256"])
+    said = refusal(settings_for(server, kexalgorithms=("ecdh-sha2-nistp256",)), "kex")
+    assert "we offer ecdh-sha2-nistp256; the server offers diffie-hellman-group14-sha256;" in said
+
+
+def test_only_unavailable_algorithms(sshd: Sshd) -> None:
+    said = refusal(settings_for(sshd, macs=("umac-64@openssh.com",)), "kex")
+    assert "MACs umac-64@openssh.com: none of these is available here; write some of hmac-sha" in said
+
+
+def test_refused_key(sshd: Sshd, make_key: Callable[..., object]) -> None:
+    with pytest.raises(AuthenticationError):
+        link_to(settings_for(sshd, identityfile=(str(make_key()),)))
+
+
+def test_refuse_connection(sshd: Sshd) -> None:
+    assert "RefuseConnection: not from here" in refusal(settings_for(sshd, refuseconnection="not from here"), "resolve")
+
+
+# -- a busy server ----------------------------------------------------------------------------------------------------------
+
+
+def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmitogen.transport.pacing.TRIES", 3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server, b""))
+        thread.start()
+        said = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
+        assert "closed the connection before the key exchange, 3 times" in said and "MaxStartups" in said
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join()
+
+
+def test_a_hundred_at_once_within_max_startups(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["MaxStartups 10:30:60"])
+    settings = settings_for(server)
+    hops = HopPool()
+    deadline = time.monotonic() + 60
+    with ThreadPoolExecutor(100) as pool:
+        links = list(pool.map(lambda _: connect(settings, Credentials(), hops=hops, deadline=deadline), range(100)))
+    assert all(link.lost is None for link in links)
+    for link in links:
+        link.close()
+
+
+def test_others_crowd_the_door(make_sshd: MakeSshd) -> None:
+    """Other controllers hold all places for a while: we come in when they have left."""
+    server = make_sshd(config=["MaxStartups 3:100:3"])
+    others = [socket.create_connection((server.host, server.port)) for _ in range(3)]
+    for other in others:
+        other.recv(100)
+    timer = threading.Timer(1.0, lambda: [other.close() for other in others])
+    timer.start()
+    began = time.monotonic()
+    with linked(server) as link:
+        assert link.lost is None
+    assert time.monotonic() - began >= 0.8
+    timer.join()
+
+
+# -- sessions ---------------------------------------------------------------------------------------------------------------
+
+
+def test_data_may_follow_the_request_at_once(sshd: Sshd) -> None:
+    with linked(sshd) as link:
+        channel = link.open_session(5)
+        link.start_command(channel, b"cat", wait=False)
+        channel.sendall(b"abc")
+        channel.shutdown_write()
+        assert channel.recv(10) == b"abc"
+        assert channel.recv(10) == b""
+        channel.close()
+
+
+def test_a_refused_command_is_told(sshd: Sshd) -> None:
+    """A second command on one channel is what sshd refuses."""
+    with linked(sshd) as link:
+        channel = link.open_session(5)
+        link.start_command(channel, "cat", wait=True)
+        with pytest.raises(ConnectError, match="refused the request"):
+            link.start_command(channel, "true", wait=True)
+        other = link.open_session(5)
+        link.start_command(other, "cat", wait=False)
+        link.start_command(other, "true", wait=False)
+        assert other.recv(1) == b""
+        assert other.refusal == "the server refused the request"
+
+
+def test_more_sessions_than_max_sessions_wait_for_each_other(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["MaxSessions 2"])
+    with linked(server) as link, ThreadPoolExecutor(8) as pool:
+        outputs = list(pool.map(lambda n: plain.run(link, f"sleep 0.1; echo {n}")[1], range(8)))
+        assert outputs == [f"{n}\n".encode() for n in range(8)]
+        held = [link.open_session(5), link.open_session(5)]
+        with pytest.raises(ConnectError, match="MaxSessions") as caught:
+            link.open_session(0.5)
+        assert caught.value.stage == "exec"
+        for channel in held:
+            channel.close()
+        link.open_session(5).close()
+
+
+def test_no_sessions_at_all(make_sshd: MakeSshd) -> None:
+    with linked(make_sshd(config=["MaxSessions 0"])) as link:
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match="refuses a session"):
+            link.open_session(10)
+        assert time.monotonic() - began < 1
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------------
+
+
+def test_loss_is_told_once_with_a_reason(make_sshd: MakeSshd) -> None:
+    server = make_sshd()
+    with linked(server) as link:
+        told: list[str] = []
+        happened = threading.Event()
+        link.on_lost(told.append)
+        link.on_lost(lambda _: happened.set())
+        channel = link.open_session(5)
+        link.start_command(channel, "cat", wait=True)
+        server.kill_sessions()
+        assert happened.wait(5)
+        assert told == [f"{link.peer}: the server closed the connection"]
+        assert channel.recv(1) == b""
+        with pytest.raises(ConnectionLost, match="the server closed the connection"):
+            link.open_session(5)
+        late: list[str] = []
+        link.on_lost(late.append)
+        assert late == told
+
+
+def test_close_is_quick_and_quiet(sshd: Sshd) -> None:
+    told: list[str] = []
+    with linked(sshd) as link:
+        link.on_lost(told.append)
+        channel = link.open_session(5)
+        link.start_command(channel, "cat", wait=True)
+        began = time.monotonic()
+        link.close()
+        link.close()
+        assert time.monotonic() - began < 0.2
+        with pytest.raises(ConnectionLost, match="closed by us"):
+            link.open_session(5)
+    assert not told
+
+
+def test_a_forked_child_leaves_the_connection_alone(sshd: Sshd) -> None:
+    with linked(sshd) as link:
+        channel = link.open_session(5)
+        link.start_command(channel, "cat", wait=True)
+        read_end, write_end = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # threads are the point
+            child = os.fork()
+        if not child:
+            try:
+                del channel
+                gc.collect()
+                os.write(write_end, b"lost" if link.lost or not link._transport.active else b"live")
+                link.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(read_end, 4) == b"lost"
+        os.close(read_end)
+        os.close(write_end)
+        channel.sendall(b"still here")
+        assert channel.recv(100) == b"still here"
