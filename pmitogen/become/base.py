@@ -94,7 +94,7 @@ class Escalation(object):
         self._noise = b""  # stdout before the marker
         self._prompt_since = None
         self._tty_ended = self._out_ended = self._closed = False
-        self._exited_at = self._deadline = self._hung_up_at = None
+        self._ended_at = self._deadline = self._hung_up_at = None
 
     def __repr__(self):
         return "<Escalation %s to %s, pid %s>" % (self._method, _native(self.plan["user"]), self.pid)
@@ -172,8 +172,7 @@ class Escalation(object):
         """Time has passed: returns a list of bytes to write to ``tty_fd``. Raises BecomeFailure, kind ``timeout`` among others."""
         if self.up or self._closed:
             return []
-        if self._wait():
-            self._check_ended()
+        self._check_ended()
         if _now() > self._deadline:
             self.on_timeout()
         return self._answer()
@@ -192,7 +191,6 @@ class Escalation(object):
     def on_exit(self, status):
         """The program has exited with *status* (as os.waitpid gives it): for callers that wait for all their children themselves."""
         self.status = status
-        self._exited_at = _now()
         self._check_ended()
 
     # The end
@@ -246,7 +244,7 @@ class Escalation(object):
         if kind == verdicts.NEW_PASSWORD:
             raise self._failure("account", "the password has expired and must be changed first: it asks %s" % self._quote(partial))
         if kind in self._given:
-            raise self._refused("password-wrong")
+            raise self._refused("account" if verdicts.refusal(self._method, self._all_text()) == "account" else "password-wrong")
         if not self._secrets.get(kind):
             raise self._unanswerable(kind, partial)
         if echo:
@@ -276,20 +274,21 @@ class Escalation(object):
             if not pid:
                 return False
             self.status = status
-            self._exited_at = _now()
         return True
 
     def _check_ended(self):
-        """Raise if the program is over: both its outputs ended, or it exited and had the time to be heard."""
+        """Raise if the program is over: it has exited and both its outputs have ended, or one of the two was given time to follow."""
         if self.up or self._closed:
             return
-        self._wait()
-        heard = self._tty_ended and self._out_ended
-        late = self._exited_at is not None and (self._out_ended or _now() - self._exited_at > EXIT_PATIENCE)
-        if not (heard or late):
+        exited, silent = self._wait(), self._out_ended and self._tty_ended
+        if not (exited or silent):
             return
-        self._drain()
-        raise self._ended()
+        if self._ended_at is None:
+            self._ended_at = _now()
+        # What a program leaves behind may hold its outputs open, and one that closed its outputs may take a while to die.
+        if exited and silent or _now() - self._ended_at > EXIT_PATIENCE:
+            self._drain()
+            raise self._ended()
 
     def _drain(self):
         """Take what still stands on the terminal: last words."""
@@ -352,10 +351,8 @@ class Escalation(object):
 
     def _shell(self):
         """The shell that was to take the command, or None if none was. Local accounts only: asking a directory service may block."""
-        if self.plan["form"] == "argv":
-            return None
-        if self.plan.get("shell"):
-            return _native(self.plan["shell"])
+        if self.plan["shell"] != "login":
+            return None if self.plan["shell"] is None else _native(self.plan["shell"])
         try:
             with open("/etc/passwd", "rb") as f:
                 for line in f:
@@ -370,10 +367,10 @@ class Escalation(object):
         return verdicts.text_of(_bytes(value))
 
     def _all_text(self):
-        return self._scrub(verdicts.text_of(self._talk + b"\n" + self._noise))
+        return verdicts.text_of(self._talk + b"\n" + self._noise)
 
     def _scrub(self, text):
-        """*text* without our marker and without secrets, which a broken terminal may have echoed."""
+        """*text* without secrets, which a broken program may have repeated."""
         for secret in (self.plan.get("password"), self.plan.get("otp")):
             if secret:
                 text = text.replace(self._text(secret), u"********")
@@ -384,7 +381,7 @@ class Escalation(object):
 
     def _last_words(self):
         """": it said '...'", the last lines of what it said, on one line; "" if it said nothing."""
-        text = self._all_text().replace(self._text(self._prompt), u"")
+        text = self._scrub(self._all_text().replace(self._text(self._prompt), u""))
         lines = [u" ".join(line.split()) for line in re.split(u"[\r\n]+", text)]
         words = u" / ".join(line for line in lines if line)[-400:]
         return _native(u": it said '%s'" % words) if words else ""

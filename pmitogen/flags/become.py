@@ -93,7 +93,7 @@ def plan(
         "argv": argv,
         "form": last.form,
         "shell": last.shell,
-        "stdin": "tty" if any(step.kind == "su" for step in steps) else "pipe",
+        "stdin": "tty" if _asks_on_stdin(steps, readings) else "pipe",
         "prompts": list(prompt_l10n or su.PROMPTS),
         "password": password,
         "otp": otp or None,
@@ -169,6 +169,12 @@ def _readings(method: str, steps: Sequence[_Step], flags: Sequence[str], user: s
         account = user if number == len(steps) - 1 else None
         readings.append(_METHODS[step.kind].read(words, user=account, password=password, origin=origin))
     return readings
+
+
+def _asks_on_stdin(steps: Sequence[_Step], readings: Sequence[Reading]) -> bool:
+    """Whether a su in the chain may ask for a password: not if root runs it, as ``sudo su -`` does."""
+    callers = [None, *(reading.user or "root" for reading in readings)]
+    return any(step.kind == "su" and caller not in ("root", "#0") for step, caller in zip(steps, callers, strict=False))
 
 
 def _words(step: _Step, reading: Reading, user: str | None, *, with_prompt: bool, noninteractive: bool) -> list[str]:

@@ -73,7 +73,7 @@ def exchange(e, read, size, got):
     left = block * (size // 256)
     wanted, view = left, bytearray(got)
     noise = 0
-    until = time.time() + 10
+    until = time.time() + 30
     while len(view) < size and time.time() < until:
         readable, writable, _ = select.select([e.tty_fd, e.out_fd], [e.in_fd] if left else [], [], 1)
         if writable:
