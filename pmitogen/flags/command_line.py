@@ -34,14 +34,14 @@ _SETS: dict[str, tuple[tuple[str, object], ...]] = {
     "K": (("gssapiauthentication", True), ("gssapidelegatecredentials", True)),
     "k": (("gssapidelegatecredentials", False),),
     "n": (("stdinnull", True),),
-    "q": (("loglevel", "QUIET"),),
-    "T": (("requesttty", "no"),),
+    "q": (("loglevel", "SILENT"),),
+    "T": (("requesttty", "false"),),
     "X": (("forwardx11", True),),
     "x": (("forwardx11", False),),
     "Y": (("forwardx11", True), ("forwardx11trusted", True)),
 }
 _TAKES_WORD = {"B": "bindinterface", "b": "bindaddress", "I": "pkcs11provider", "S": "controlpath"}
-_LEVELS = ("QUIET", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG2", "DEBUG3")
+_LEVELS = ("SILENT", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG2", "DEBUG3")
 _MUX_VERBS = ("check", "conninfo", "channels", "forward", "exit", "stop", "cancel", "proxy")
 
 
@@ -72,7 +72,7 @@ class Parser:
         self._argv = argv
         self._origins = origins
         self._reader = Reader(context)
-        self._reading = Reading(context.program, context.local.environ)
+        self._reading = Reading(context.program, context.local.environ, command_line=True)
 
     def parse(self) -> CommandLine:
         """Read everything. Raises UsageError."""
@@ -225,7 +225,7 @@ class Parser:
         if self.options.get("sessiontype", "none") != "none":
             raise BadWord("cannot be combined with -s or SessionType: remove one of them")
         self._force(letter, "sessiontype", "none", origin)
-        self._force(letter, "requesttty", "no", origin)
+        self._force(letter, "requesttty", "false", origin)
 
     def _flag_P(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
         if not self.options.has("tag"):
@@ -259,12 +259,12 @@ class Parser:
             raise BadWord("given twice")
         read_forward(word, self.context.local.environ, dynamic=True)
         self.line.stdio = word
-        self._force(letter, "requesttty", "no", origin)
+        self._force(letter, "requesttty", "false", origin)
         self._force(letter, "sessiontype", "none", origin)
 
     def _flag_w(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("tunnel"):
-            self._force(letter, "tunnel", "true", origin)
+            self._force(letter, "tunnel", "point-to-point", origin)
         self._force(letter, "tunneldevice", TABLE["tunneldevice"].kind.parse(Words("", word, [word]), self._reading), origin)
 
     def _flag_y(self, letter: str, word: str, origin: Origin) -> None:

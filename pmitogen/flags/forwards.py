@@ -30,7 +30,7 @@ class Forward:
     @property
     def dynamic(self) -> bool:
         """Whether the far end is chosen per connection."""
-        return self.connect_host == "socks"
+        return self.connect_host == "socks" and self.connect_port == 0
 
     def words(self) -> list[str]:
         """The words of the keyword's line, as ``ssh -G`` prints them."""

@@ -55,7 +55,7 @@ def _not_none(value: Any) -> bool:
 
 
 _YES_NO_ASK = k.choice("true=yes false=no ask")
-_LOG_LEVELS = "QUIET FATAL ERROR INFO VERBOSE DEBUG DEBUG1 DEBUG2 DEBUG3"
+_LOG_LEVELS = "SILENT QUIET FATAL ERROR INFO VERBOSE DEBUG DEBUG1 DEBUG2 DEBUG3"
 _FACILITIES = "DAEMON USER AUTH AUTHPRIV LOCAL0 LOCAL1 LOCAL2 LOCAL3 LOCAL4 LOCAL5 LOCAL6 LOCAL7"
 _GSS = "GSSAPI does not exist in Paramiko; the other methods are tried."
 
@@ -121,7 +121,7 @@ ROWS: tuple[Row, ...] = (
     Row("KnownHostsCommand", k.Command(), None, HONOURED, "A command that prints further known_hosts lines."),
     Row("LocalCommand", k.Command(), None, HARMLESS, "Runs only with PermitLocalCommand, which see."),
     Row("LocalForward", c.Forwards("local"), None, REFUSED, "No port is forwarded: run ssh -L for that."),
-    Row("LogLevel", k.Upper(_LOG_LEVELS, {"DEBUG1": "DEBUG"}), "INFO", HONOURED, "How much the connection says in the log."),
+    Row("LogLevel", k.Upper(_LOG_LEVELS, {"QUIET": "SILENT", "DEBUG1": "DEBUG"}), "INFO", HONOURED, "How much the connection says in the log."),
     Row("LogVerbose", c.OnlyFirst(), "none", HARMLESS, "Names lines of OpenSSH's own source."),
     Row("MACs", _algorithms(algorithms.MAC), None, HONOURED, "Message authentication codes, by preference; AES-GCM needs none."),
     Row("NoHostAuthenticationForLocalhost", FLAG, "no", HONOURED, "The host key of a loopback address is not checked."),
@@ -158,7 +158,7 @@ ROWS: tuple[Row, ...] = (
     Row("SyslogFacility", k.Upper(_FACILITIES), "USER", HARMLESS, "Nothing goes to syslog.", always=True),
     Row("Tag", STRING, None, HONOURED, "What Match tagged compares with."),
     Row("TCPKeepAlive", FLAG, "yes", HONOURED, "SO_KEEPALIVE on the socket."),
-    Row("Tunnel", k.choice("ethernet point-to-point true=yes false=no"), "false", REFUSED, "No network device is tunnelled: run ssh -w for that.", refuses=_given),
+    Row("Tunnel", k.choice("ethernet point-to-point=true=yes false=no"), "false", REFUSED, "No network device is tunnelled: run ssh -w for that.", refuses=_given),
     Row("TunnelDevice", c.TunnelDevice(), "any:any", HARMLESS, "Means nothing without Tunnel."),
     Row("UpdateHostKeys", _YES_NO_ASK, "true", HARMLESS, "Further host keys that a server announces are not recorded."),
     Row("User", STRING, None, HONOURED, "The account to log in to."),

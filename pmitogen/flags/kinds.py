@@ -39,6 +39,9 @@ class Kind:
         """The value as ``ssh -G`` prints it."""
         return " ".join(self.words(value))
 
+    def admit(self, value: Any) -> None:
+        """Check what ssh checks only when the value takes effect. Raises BadWord."""
+
     def merge(self, old: Any, new: Any) -> Any:
         """What remains when the keyword comes again: the first value wins."""
         return old

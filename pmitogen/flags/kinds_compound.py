@@ -35,9 +35,11 @@ class Many(Kind):
         value = tuple(self.check(word) for word in taken)
         if not value and not self.empty_ok:
             raise BadWord("missing argument")
+        return value
+
+    def admit(self, value: Any) -> None:
         if self.limit and len(value) > self.limit:
             raise BadWord(f"too many entries: {len(value)}, at most {self.limit}")
-        return value
 
     def check(self, word: str) -> str:
         """Check one word, and give what is stored for it."""
@@ -289,13 +291,16 @@ class Mask(Kind):
 
     def parse(self, words: Words, reading: Reading) -> int:
         word = words.need()
-        found = re.match(r"[ \t\n\v\f\r]*\+?(?:0[oO])?([0-7]+)", word)
+        found = re.match(r"[ \t\n\v\f\r]*\+?([0-7]+)", word)
         if not found or int(found.group(1), 8) > 0o777:
             raise BadWord(f"bad mask {word!r}; write an octal mode, as in 0177")
         return int(found.group(1), 8)
 
     def words(self, value: int) -> list[str]:
         return [f"0{value:o}"]
+
+    def merge(self, old: int, new: int) -> int:
+        return new  # here, of all keywords, the last value wins
 
 
 # 0x100 stands for "none": leave the system's. The last three are RFC 1349's, which OpenSSH 10 ignores and older ones set.
@@ -321,6 +326,8 @@ class Qos(Kind):
     def _class(self, word: str | None) -> int:
         known = _QOS.get(ascii_lower(word or ""))
         try:
+            if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", word or ""):  # taken by OpenSSH 9
+                return int(word or "", 16)
             return scalars.number(word, 0, 255) if known is None else known
         except BadWord:
             raise BadWord(f"bad IPQoS value {word!r}; write a DSCP name, as in cs1, or 0 to 255") from None
@@ -409,7 +416,7 @@ class ProxyJump(Kind):
 
     def parse(self, words: Words, reading: Reading) -> Jump:
         words.consume()
-        return read_jump(words.rest.lstrip(WHITESPACE + "="))
+        return read_jump(words.rest.lstrip(WHITESPACE + "="), strict=reading.command_line)
 
     def words(self, value: Jump) -> list[str]:
         if value.host.lower() == "none" and value.user is None and value.port is None and value.extra is None:
@@ -428,6 +435,8 @@ def read_jump(text: str, strict: bool = False) -> Jump:
     if ascii_lower(text) == "none":
         return Jump("none")
     text = text.partition("#")[0].rstrip(" \t\n\v\f\r")
+    if any(char in WHITESPACE for char in text):
+        raise BadWord(f"{text!r}: hops are separated by commas, without blanks")
     extra, comma, last = text.rpartition(",")
     for hop in text.split(","):
         user, host, _ = read_hop(hop)

@@ -65,6 +65,7 @@ class Options:
         if key in ("proxycommand", "proxyjump") and not self._proxy_is_free(key):
             return
         if key not in self.values:
+            row.kind.admit(value)
             start = row.kind.merge((), value) if row.kind.accumulates else value
         elif (start := row.kind.merge(self.values[key], value)) == self.values[key]:
             return

@@ -27,7 +27,8 @@ OPENSSH_10 = Program()
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a value's parser may ask: the program we read like, and the environment."""
+    """What a value's parser may ask: the program we read like, the environment, and whether this is a file."""
 
     program: Program
     environ: Mapping[str, str]
+    command_line: bool = False  # not a file

@@ -38,13 +38,14 @@ class Finding:
 class JumpHop:
     """One hop of ProxyJump, as written: the rest comes from the hop's own configuration.
 
-    *argv*: the flags of the ``ssh`` inside a ProxyCommand that this hop stands for; None for a ProxyJump.
+    *argv*: the flags that an ssh to this hop would be started with besides: the destination's ``-F`` and ``-v`` for a ProxyJump, those
+    of the inner command line for a ProxyCommand that amounts to a jump.
     """
 
     host: str
     user: str | None = None
     port: int | None = None
-    argv: tuple[str, ...] | None = None
+    argv: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +120,5 @@ class Settings:
     refuseconnection: str | None = None
     loglevel: str = "INFO"
     logfile: str | None = None  # -E
-
-    # What a hop's own configuration needs to know of the destination's
-    configfile: str | None = None  # -F
-    verbosity: int = 0  # how many -v
 
     report: tuple[Finding, ...] = ()

@@ -100,10 +100,8 @@ def settings_from(found: Resolution) -> Settings:
         controlmaster=given("controlmaster", "true") != "false" and found.text("controlpath") != "none",
         controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
         refuseconnection=given("refuseconnection"),
-        loglevel=given("loglevel", "INFO"),
+        loglevel=given("loglevel", "INFO").replace("SILENT", "QUIET"),
         logfile=found.line.logfile,
-        configfile=found.line.config,
-        verbosity=found.line.verbose,
         report=tuple(findings(found, emulated)),
     )
 
@@ -116,7 +114,9 @@ def _proxy(found: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
     """Hops or a command, and whether a command has become a hop."""
     jump = found.jump()
     if jump is not None:
-        return tuple(JumpHop(host, user, port) for user, host, port in jump.hops()), None, False
+        argv = () if found.line.config is None else ("-F", found.line.config)
+        argv += ("-v",) * min(found.line.verbose, 3)
+        return tuple(JumpHop(host, user, port, argv) for user, host, port in jump.hops()), None, False
     command = found.text("proxycommand")
     if command is None:
         return (), None, False

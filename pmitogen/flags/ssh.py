@@ -45,26 +45,20 @@ def resolve(
 
 
 def resolve_hop(
-    hop: JumpHop, parent: Settings, *, environ: Mapping[str, str] | None = None, strict: bool = True
+    hop: JumpHop, parent: Settings | None = None, *, environ: Mapping[str, str] | None = None, strict: bool = True
 ) -> Settings:
     """The hop's own settings, as the ssh that ``ssh -J`` starts would have them.
 
-    Such an ssh is given the hop's user and port, and the parent's ``-F`` and ``-v``; no other word of the parent's command line. A hop that
-    stems from a ProxyCommand has the words of that command line instead.
+    Such an ssh is given the hop's user and port, and the destination's ``-F`` and ``-v``, but no other word of its command line; a hop
+    that stems from a ProxyCommand has the words of that command line instead. *parent* is only named in messages.
     """
-    argv: list[str] = []
-    if hop.argv is not None:
-        argv += hop.argv
+    argv = list(hop.argv)
     if hop.user is not None:
         argv += ["-l", hop.user]
     if hop.port is not None:
         argv += ["-p", str(hop.port)]
-    if hop.argv is None:
-        if parent.configfile is not None:
-            argv += ["-F", parent.configfile]
-        argv += ["-v"] * min(parent.verbosity, 3)
-    origin = f"{'ProxyCommand' if hop.argv is not None else 'ProxyJump'} of {parent.originalhost}"
     words = [*argv, "--", hop.host]
+    origin = f"jump host {hop.host}" + (f" of {parent.originalhost}" if parent else "")
     return resolve(words, origins=[origin] * len(words), environ=environ, strict=strict)
 
 

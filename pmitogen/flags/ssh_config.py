@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import grp
 import os
+import pwd
 import re
 
 from pmitogen.errors import UsageError
@@ -41,7 +43,6 @@ class Reader:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self._reading = Reading(context.program, context.local.environ)
 
     def word(self, text: str, origin: Origin) -> None:
         """Read one ``-o`` word. Raises UsageError."""
@@ -50,7 +51,7 @@ class Reader:
             if words is not None:
                 if words.keyword in STRUCTURE:
                     raise BadWord(f"{words.keyword}: belongs into a file, not on a command line")
-                self._value(words, origin, True)
+                self._value(words, origin, True, command_line=True)
         except BadWord as problem:
             raise origin.error(problem) from None
 
@@ -98,15 +99,16 @@ class Reader:
         if ignored is None or match.match_list(keyword, ignored, lower=True) != 1:
             raise BadWord(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
 
-    def _value(self, words: Words, origin: Origin, active: bool) -> None:
+    def _value(self, words: Words, origin: Origin, active: bool, command_line: bool = False) -> None:
         row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
         if row is None:
             words.consume()
             if active:
                 self.context.options.note(words.keyword, origin)
             return
+        reading = Reading(self.context.program, self.context.local.environ, command_line)
         try:
-            value = row.kind.parse(words, self._reading)
+            value = row.kind.parse(words, reading)
             if words.left:
                 raise BadWord(f"extra arguments at end of line: {words.consume()[0]!r}")
             if active or row.always:
@@ -149,8 +151,21 @@ class Reader:
 
 
 def _check_owner(path: str, status: os.stat_result) -> None:
-    if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
+    ours = status.st_uid in (0, os.getuid()) and not status.st_mode & 0o002
+    if not ours or (status.st_mode & 0o020 and not _private_group(status)):
         raise UsageError(f"{path}: bad owner or permissions: it must belong to you or root, and only its owner may write to it")
+
+
+def _private_group(status: os.stat_result) -> bool:
+    """Whether the file's group holds its owner and nobody else: Debian, with a group for each user, lets it write, and so do we."""
+    try:
+        group = grp.getgrgid(status.st_gid)
+        owner = pwd.getpwuid(status.st_uid)
+        primary = [entry.pw_uid for entry in pwd.getpwall() if entry.pw_gid == group.gr_gid]
+    except (KeyError, OSError):
+        return False
+    others = any(uid != owner.pw_uid for uid in primary) or any(name != owner.pw_name for name in group.gr_mem)
+    return not others and bool(primary or group.gr_mem)
 
 
 def _glob(pattern: str, home: str) -> list[str]:

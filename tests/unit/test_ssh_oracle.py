@@ -1,0 +1,99 @@
+"""Our reading of ssh's options against the installed ``ssh -G``: hand-made cases. No difference in any keyword that both print, an
+error where it errs, on the same line.
+
+The folder's name is part of some values, so a case has one folder for both answers; what ``Match exec`` made is removed in between.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.support import ssh_oracle
+from tests.support.ssh_cases import LINES, WORDS
+from tests.support.ssh_files import CASES, Case
+
+MANY = 400  # cases at least, in all
+
+pytestmark = pytest.mark.usefixtures("ssh")
+
+
+@pytest.fixture
+def ssh() -> str:
+    return ssh_oracle.need_ssh()
+
+
+@pytest.mark.parametrize("keyword", WORDS)
+def test_word(keyword: str, tmp_path: Path) -> None:
+    """Each value with -o, and each bad one and every third also in a file."""
+    wrong = []
+    path = tmp_path / "config"
+    for number, value in enumerate(WORDS[keyword].split("|")):
+        argv = ["-F", "none", "-o", f"{keyword}={value}", "h"]
+        wrong.append((argv, ssh_oracle.difference(argv)))
+        if number % 3 == 0 or ssh_oracle.run_ours(argv).error:
+            path.write_text(f"\n{keyword} {value}\n")
+            wrong.append((["file", keyword, value], ssh_oracle.difference(["-F", str(path), "h"], str(path))))
+    assert not [one for one in wrong if one[1]]
+
+
+@pytest.mark.parametrize("start", range(0, len(LINES), 20))
+def test_command_line(start: int) -> None:
+    wrong = []
+    for line in LINES[start : start + 20]:
+        argv = shlex.split(line) if "-F" in line else ["-F", "none", *shlex.split(line)]
+        wrong.append((line, ssh_oracle.difference(argv)))
+    assert not [one for one in wrong if one[1]]
+
+
+def _write(folder: Path, case: Case) -> None:
+    for name, text in {**case.more, "config": case.text}.items():
+        path = folder / name
+        path.write_bytes(text.replace("@/", f"{folder}/").replace("@\n", f"{folder}\n").encode())
+        path.chmod(case.modes.get(name, 0o600))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: repr(case.text[:40]))
+def test_file(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write(tmp_path, case)
+    theirs = ssh_oracle.run_ssh
+
+    def ask_ssh(argv: list[str]) -> ssh_oracle.Answer:
+        answer = theirs(argv)
+        (tmp_path / "ran").unlink(missing_ok=True)
+        return answer
+
+    monkeypatch.setattr(ssh_oracle, "run_ssh", ask_ssh)
+    for ask in case.asks:
+        assert ssh_oracle.difference(["-F", str(tmp_path / "config"), *shlex.split(ask)], str(tmp_path)) is None
+        (tmp_path / "ran").unlink(missing_ok=True)
+
+
+def test_the_system_file_and_the_user_s_are_read_as_ssh_reads_them() -> None:
+    for line in ("h", "u@h -p 5", "-C -o ControlMaster=auto -o ControlPersist=60s h"):
+        assert ssh_oracle.difference(shlex.split(line)) is None
+
+
+def test_relative_includes_are_looked_for_below_home(home: Path, tmp_path: Path) -> None:
+    (home / ".ssh").mkdir(mode=0o700)
+    (home / ".ssh" / "more").write_text("Port 77\n")
+    (tmp_path / "config").write_text("Include more\nInclude ~/.ssh/mo*\nInclude ~nosuchuser_x/y\n")
+    argv = ["-F", str(tmp_path / "config"), "h"]
+    assert ssh_oracle.difference(argv) is None
+    assert ssh_oracle.run_ours(argv).values["port"] == ["77"]
+
+
+def test_there_are_enough_cases() -> None:
+    words = sum(len(values.split("|")) for values in WORDS.values())
+    assert words + len(LINES) + sum(len(case.asks) for case in CASES) >= MANY
+
+
+def test_the_oracle_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading that differs, or an error that only one side sees, is a difference."""
+    monkeypatch.setattr(ssh_oracle, "run_ours", lambda argv: ssh_oracle.Answer({"port": ["1"]}))
+    assert "port" in (ssh_oracle.difference(["-F", "none", "h"]) or "")
+    assert ssh_oracle.difference(["-F", "none", "-p", "x", "h"])
+    assert os.path.isabs(ssh_oracle.need_ssh())
