@@ -16,6 +16,8 @@ one.
 
 from __future__ import annotations
 
+import dataclasses
+
 import paramiko
 
 from pmitogen.errors import AuthenticationError, ConnectError
@@ -83,7 +85,8 @@ class _Login:
             ask=self._ask_passphrase if self.interactive else None,
         )
         self._candidates = self.identities.candidates()
-        self._probed: list[Candidate] = []
+        self._again: list[Candidate] = []  # to be offered once more: not refused for what they are
+        self._pending: tuple[str, str] | None = None  # what the server has not answered yet
         self._passwords_left = settings.numberofpasswordprompts
         self._password: Secret | None = credentials.password
         self._kbdint_left = settings.numberofpasswordprompts
@@ -92,7 +95,7 @@ class _Login:
             "keyboard-interactive": (settings.kbdinteractiveauthentication, self._keyboard_interactive),
             "password": (settings.passwordauthentication, self._password_once),
         }
-        self._open = [name for name in settings.preferredauthentications if self._methods.get(name, (False,))[0]]
+        self._open = [name for name in _order(settings, credentials) if self._methods.get(name, (False,))[0]]
 
     def run(self) -> AuthReport:
         if not any(name in self._methods for name in self.settings.preferredauthentications):
@@ -111,7 +114,7 @@ class _Login:
         """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""
         if self.allowed is not None:
             raise refusal(self.settings, self.tried, self.allowed)
-        self.wire.request("none")
+        self._send("none", "")
         self._settle("none", "", *self.wire.wait(), counts=False)
 
     # -- publickey
@@ -132,10 +135,16 @@ class _Login:
         except AgentError as error:
             self._note("publickey", candidate.describe(), str(error))
             return True
-        self.wire.request("publickey", fields + string(signature))
+        self._send("publickey", candidate.describe(), fields + string(signature))
         if self._settle("publickey", candidate.describe(), *self.wire.wait(), why=self._certificate_advice(candidate)):
             self.key = candidate.describe()
+        elif self._misjudged(candidate, algorithm):
+            self._again.append(candidate)
         return True
+
+    def _misjudged(self, candidate: Candidate, algorithm: str) -> bool:
+        """Whether it was not the key that was refused: the method is not due yet, or only now are the algorithms known."""
+        return "publickey" not in (self.allowed or ()) or self._algorithm(candidate) != algorithm
 
     def _next_candidate(self) -> Candidate | None:
         if self.refusals >= MAX_AUTH_TRIES - 1 and self._can_answer():
@@ -143,7 +152,7 @@ class _Login:
                 why = "one more refusal would end the connection before the password; set IdentitiesOnly=yes"
                 self._note("publickey", "further keys", why)
             return None
-        return next(self._candidates, None)
+        return self._again.pop(0) if self._again else next(self._candidates, None)
 
     def _can_answer(self) -> bool:
         """Whether a password could still help, so that a try is worth keeping for it."""
@@ -164,11 +173,13 @@ class _Login:
 
     def _likes(self, candidate: Candidate, algorithm: str) -> bool:
         """Ask whether a signature by this key would do (RFC 4252 section 7)."""
-        self.wire.request("publickey", b"\0" + string(algorithm) + string(candidate.blob))
+        self._send("publickey", candidate.describe(), b"\0" + string(algorithm) + string(candidate.blob))
         kind, reader = self.wire.wait()
         if kind == PK_OK:
             return True
         self._settle("publickey", candidate.describe(), kind, reader, why=self._certificate_advice(candidate))
+        if self._misjudged(candidate, algorithm):
+            self._again.append(candidate)
         return False
 
     def _certificate_advice(self, candidate: Candidate) -> str:
@@ -190,22 +201,21 @@ class _Login:
             self._password = None if answer is None else Secret(answer)
         if self._password is None or self._passwords_left <= 0:
             return False
-        self._passwords_left -= 1
-        self.wire.request("password", b"\0" + string(self._password.reveal()))
-        self._password = None
+        self._send("password", "", b"\0" + string(self._password.reveal()))
         kind, reader = self.wire.wait()
         if kind == INFO_REQUEST:  # the same number is PASSWD_CHANGEREQ here
             self._note("password", "", "it has expired: log in by hand and change it")
             return False
-        self._settle("password", "", kind, reader)
-        return True
+        if self._settle("password", "", kind, reader) or "password" in (self.allowed or ()):
+            self._passwords_left -= 1
+            self._password = None
+        return True  # else it was not its turn: it is kept, and given when the server accepts this method
 
     def _keyboard_interactive(self) -> bool:
         if self._kbdint_left <= 0 or not self._has_answers():
             return False
-        self._kbdint_left -= 1
         answerer = Answerer(self.credentials, self.interactive)
-        self.wire.request("keyboard-interactive", string("") + string(",".join(self.settings.kbdinteractivedevices)))
+        self._send("keyboard-interactive", "", string("") + string(",".join(self.settings.kbdinteractivedevices)))
         kind, reader = self.wire.wait()
         while kind == INFO_REQUEST:
             answers = answerer.answer(*_info_request(reader))
@@ -215,8 +225,10 @@ class _Login:
             self.wire.respond(answers)
             kind, reader = self.wire.wait()
         done = self._settle("keyboard-interactive", "", kind, reader, why="" if answerer.answered else "the server asked nothing")
-        # The same words would be refused again; only a person may have others.
-        return done or self.interactive
+        if not done and "keyboard-interactive" not in (self.allowed or ()):
+            return True  # its turn may come after another factor
+        self._kbdint_left -= 1
+        return done or self.interactive  # the same words would be refused again; only a person may have others
 
     def _has_answers(self) -> bool:
         return bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
@@ -225,6 +237,7 @@ class _Login:
 
     def _settle(self, method: str, what: str, kind: int, reader: Reader, *, why: str = "", counts: bool = True) -> bool:
         """Take down the server's answer; True where the attempt was accepted, wholly or as one factor."""
+        self._pending = None
         if kind == SUCCESS:
             self.tried.append(Attempt(method, what, ACCEPTED))
             self.succeeded.append(method)
@@ -238,9 +251,13 @@ class _Login:
             return True
         self.refusals += counts
         if method != "none":
-            why = why if method in self.allowed else "the server does not accept this method"
+            why = why if method in self.allowed else "the server does not accept this method now"
             self.tried.append(Attempt(method, what, REFUSED, why))
         return False
+
+    def _send(self, method: str, what: str, fields: bytes = b"") -> None:
+        self._pending = (method, what)
+        self.wire.request(method, fields)
 
     def _note(self, method: str, what: str, why: str) -> None:
         self.tried.append(Attempt(method, what, SKIPPED, why))
@@ -248,10 +265,25 @@ class _Login:
     def closed(self) -> ConnectError:
         """The server hung up in the middle: too many refusals, or trouble of its own."""
         reason = getattr(self.transport, "end_reason", None) or self.transport.get_exception() or "the server closed it"
+        if self._pending:
+            self.tried.append(Attempt(*self._pending, REFUSED, "the connection ended"))
         if self.refusals >= 2 or "Too many authentication failures" in str(reason):
             remedy = f"the server hung up after {self.refusals + 1} refusals: name the right key and set IdentitiesOnly=yes"
             return refusal(self.settings, self.tried, self.allowed or (), remedy)
         return ConnectError(f"{where(self.settings)}: login: the connection ended: {reason}", "auth")
+
+
+def _order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
+    """PreferredAuthentications; but in its default, a lone password goes by ``password`` first.
+
+    keyboard-interactive with PAM takes three round trips for what ``password`` does in one, and has nothing to ask that we could
+    answer. Whoever writes another order, or gives a second factor, gets what is written.
+    """
+    order = settings.preferredauthentications
+    default = next(field.default for field in dataclasses.fields(Settings) if field.name == "preferredauthentications")
+    if order != default or credentials.otp or credentials.answers or credentials.ask or not credentials.password:
+        return order
+    return tuple(sorted(order, key=("publickey", "password", "keyboard-interactive").index))
 
 
 def _info_request(reader: Reader) -> tuple[str, str, list[tuple[str, bool]]]:

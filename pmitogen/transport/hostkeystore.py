@@ -61,7 +61,7 @@ class Store:
         return None if address == settings.hostname else knownhosts.lookup_name(address, settings.port)
 
     def lines(self, name: str, blob: bytes | None) -> list[Line]:
-        """Every line with a readable key that matches *name*; *blob* is the key in question, None while types are being ordered."""
+        """Every line with a readable key that matches *name*; *blob* is the server's key, None while types are being ordered."""
         found = [line for known in self._read() for line in known.lookup(name)]
         if self.settings.knownhostscommand:
             reason = "ORDER" if blob is None else "ADDRESS" if name == self.address_name else "HOSTNAME"

@@ -1,0 +1,516 @@
+"""Logging in to a real sshd: every kind of key, certificate, agent and password, in the wanted order, and every refusal told."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paramiko
+import pytest
+
+from pmitogen.errors import AuthenticationError, ConnectError
+from pmitogen.flags.settings import Settings
+from pmitogen.transport.auth import authenticate
+from pmitogen.transport.credentials import Credentials, Secret
+from tests.support.accounts import Account
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd
+
+from ._login import add, certify, handshake, key_settings, keygen, log_in, settings_for, ssh_agent
+
+pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_root, pytest.mark.needs_program("ssh-keygen", "ssh-agent", "ssh-add")]
+MakeSshd = Callable[..., Sshd]
+MakeKey = Callable[..., KeyFile]
+
+
+def refused(settings: Settings, credentials: Credentials | None = None, **words: Any) -> str:
+    with pytest.raises(AuthenticationError) as caught:
+        log_in(settings, credentials, **words)
+    assert caught.value.stage == "auth"
+    text = caught.value.message
+    assert "\n" not in text and text.startswith(f"{settings.user}@127.0.0.1 port {settings.port}: ")
+    return text
+
+
+# -- keys
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "ecdsa384", "ecdsa521", "rsa"])
+def test_key_files(sshd: Sshd, make_key: MakeKey, kind: str) -> None:
+    key = make_key(kind)
+    sshd.authorize(key.public)
+    report = log_in(key_settings(sshd, key))
+    assert (report.methods, report.round_trips) == (("publickey",), 1)
+    assert report.key is not None and str(key) in report.key
+
+
+def test_second_key_and_absent_one(sshd: Sshd, make_key: MakeKey) -> None:
+    report = log_in(key_settings(sshd, make_key("ecdsa"), "/nonexistent/key", sshd.key))
+    assert [attempt.outcome for attempt in report.tried] == ["refused", "not tried", "accepted"]
+    assert "no such file" in str(report.tried[1])
+    assert report.round_trips == 2
+
+
+def test_key_as_text(sshd: Sshd, make_key: MakeKey) -> None:
+    text = Secret(sshd.key.path.read_text().strip().replace("\n", "\r\n"))
+    assert log_in(settings_for(sshd), Credentials(private_keys=(text,))).round_trips == 1
+    key = make_key("rsa", passphrase="open sesame")
+    sshd.authorize(key.public)
+    secret = Secret(key.path.read_text())
+    assert log_in(settings_for(sshd), Credentials(private_keys=(secret,), passphrase=Secret("open sesame")))
+    assert "key given" in refused(settings_for(sshd), Credentials(private_keys=(secret,), passphrase=Secret("no")))
+
+
+def test_passphrase(sshd: Sshd, make_key: MakeKey) -> None:
+    key = make_key(passphrase="right")
+    sshd.authorize(key.public)
+    assert log_in(key_settings(sshd, key), Credentials(passphrase=Secret("right")))
+    assert "wrong" in refused(key_settings(sshd, key), Credentials(passphrase=Secret("left")))
+    assert "no passphrase is given" in refused(key_settings(sshd, key))
+    answers = iter(["left", "right"])
+    asked: list[str] = []
+
+    def ask(prompt: str, echo: bool) -> str | None:
+        asked.append(prompt)
+        assert not echo and threading.current_thread() is threading.main_thread()
+        return next(answers)
+
+    assert log_in(key_settings(sshd, key), Credentials(ask=ask))
+    assert len(asked) == 2 and str(key) in asked[0]
+    assert "no passphrase" in refused(key_settings(sshd, key, batchmode=True), Credentials(ask=ask))
+    assert "no passphrase" in refused(key_settings(sshd, key), Credentials(ask=ask), allow_interactive=False)
+
+
+def test_open_modes_are_refused(sshd: Sshd, make_key: MakeKey) -> None:
+    key = make_key()
+    sshd.authorize(key.public)
+    key.path.chmod(0o640)
+    assert "mode 0640" in refused(key_settings(sshd, key))
+
+
+def test_default_files_are_silent(sshd: Sshd) -> None:
+    settings = settings_for(sshd, identityfile=("/nonexistent/id_rsa", str(sshd.key)))
+    assert len(log_in(settings).tried) == 1
+
+
+def test_algorithm_limits(make_sshd: MakeSshd, make_key: MakeKey) -> None:
+    key = make_key("rsa")
+    server = make_sshd(config=["PubkeyAcceptedAlgorithms rsa-sha2-256"])
+    server.authorize(key.public)
+    assert log_in(key_settings(server, key, pubkeyacceptedalgorithms=("rsa-sha2-256",)))
+    text = refused(key_settings(server, key, pubkeyacceptedalgorithms=("ssh-ed25519",)))
+    assert "PubkeyAcceptedAlgorithms leaves no algorithm" in text
+    assert "RequiredRSASize" in refused(key_settings(server, key, requiredrsasize=4096))
+
+
+# -- certificates
+
+
+@pytest.fixture
+def authority(make_key: MakeKey) -> KeyFile:
+    return make_key()
+
+
+@pytest.fixture
+def certified(make_sshd: MakeSshd, authority: KeyFile, short_path: Path) -> Sshd:
+    """An sshd that trusts *authority* for its users; revoked keys are listed in short_path/revoked."""
+    (short_path / "revoked").write_text("")
+    public = authority.path.with_name(authority.path.name + ".pub")
+    return make_sshd(config=[f"TrustedUserCAKeys {public}", f"RevokedKeys {short_path}/revoked"])
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_user_certificate(certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path) -> None:
+    key = make_key(kind)
+    beside = certify(authority, key, "-n", "root")
+    report = log_in(key_settings(certified, key))
+    assert report.round_trips == 1 and report.key is not None and "-CERT" in report.key
+    named = beside.rename(short_path / "elsewhere.pub")
+    assert log_in(key_settings(certified, key, certificatefile=(str(named),)))
+    assert "authorized_keys" in refused(key_settings(certified, key))
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("-n", "root", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
+        (("-n", "root", "-V", "+1d:+2d"), "it is not valid before"),
+        (("-n", "alice,bob"), "its principals are alice, bob, not root"),
+        (("-h", "-n", "root"), "is a host certificate"),
+    ],
+)
+@pytest.mark.parametrize("where", ["file", "agent"])
+def test_user_certificate_refused(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, words: tuple[str, ...], reason: str, where: str, short_path: Path
+) -> None:
+    key = make_key("rsa")
+    certify(authority, key, *words)
+    if where == "file":
+        assert reason in refused(key_settings(certified, key))
+        return
+    with ssh_agent(short_path, key) as agent:
+        text = refused(settings_for(certified, identityagent=agent))
+    assert reason in text or "broken, or not for users" in text
+
+
+@pytest.mark.parametrize("where", ["file", "agent"])
+def test_user_certificate_revoked(certified: Sshd, authority: KeyFile, make_key: MakeKey, where: str, short_path: Path) -> None:
+    key = make_key("rsa")
+    certify(authority, key, "-n", "root")
+    with ssh_agent(short_path, *([key] if where == "agent" else [])) as agent:
+        settings = key_settings(certified, *([key] if where == "file" else []), identityagent=agent)
+        assert log_in(settings)
+        (short_path / "revoked").write_text(key.public + "\n")
+        assert "revoked" in refused(settings)
+
+
+def test_certificate_for_an_agent_key(certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path) -> None:
+    key = make_key("rsa")
+    with ssh_agent(short_path, key) as agent:
+        path = certify(authority, key, "-n", "root")
+        report = log_in(settings_for(certified, identityagent=agent, certificatefile=(str(path),)))
+        assert report.key is not None and report.key.startswith("certificate for agent key")
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa384", "rsa"])
+def test_certificate_in_the_agent(certified: Sshd, authority: KeyFile, make_key: MakeKey, kind: str, short_path: Path) -> None:
+    key = make_key(kind)
+    certify(authority, key, "-n", "root")
+    with ssh_agent(short_path, key) as agent:
+        report = log_in(settings_for(certified, identityagent=agent))
+        assert report.key is not None and "-CERT" in report.key
+
+
+# -- the agent
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
+def test_agent_key(sshd: Sshd, make_key: MakeKey, kind: str, short_path: Path) -> None:
+    key = make_key(kind)
+    sshd.authorize(key.public)
+    with ssh_agent(short_path, key) as agent:
+        report = log_in(settings_for(sshd, identityagent=agent))
+        assert report.round_trips == 1
+        assert report.key is not None and report.key.startswith("agent key")
+
+
+def test_full_agent(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
+    """Several keys: each is probed, and only the liked one signs; IdentitiesOnly takes the named one alone."""
+    keys = [make_key() for _ in range(4)]
+    with ssh_agent(short_path, *keys, sshd.key) as agent:
+        report = log_in(settings_for(sshd, identityagent=agent))
+        assert len(report.tried) == 5 and report.tried[-1].outcome == "accepted"
+        only = key_settings(sshd, f"{sshd.key}.pub", identityagent=agent, identitiesonly=True)
+        assert len(log_in(only).tried) == 1
+        assert log_in(key_settings(sshd, sshd.key, identityagent=agent)).round_trips == 1
+
+
+def test_agent_opens_an_encrypted_file(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
+    key = make_key()
+    sshd.authorize(key.public)
+    with ssh_agent(short_path, key) as agent:
+        keygen("-p", "-P", "", "-N", "secret", "-f", key.path)
+        report = log_in(key_settings(sshd, key, identityagent=agent, identitiesonly=True))
+        assert [attempt.outcome for attempt in report.tried] == ["accepted"]
+
+
+def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key added with ssh-add -c: denied, it is told, and the next method follows."""
+    monkeypatch.setenv("SSH_ASKPASS", "/bin/false")
+    monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+    key = make_key()
+    sshd.authorize(key.public)
+    with ssh_agent(short_path) as agent:
+        add(agent, "-c", key)
+        assert "the agent refused to sign" in refused(settings_for(sshd, identityagent=agent))
+
+
+def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pmitogen.transport.agent.Agent.__init__.__defaults__", (0.3,))
+    settings = settings_for(sshd, identityagent=str(short_path / "none"))
+    assert "cannot connect: No such file" in refused(settings)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_path / "silent"))
+        listener.listen()
+        settings = key_settings(sshd, identityagent=str(short_path / "silent"))
+        begin = time.monotonic()
+        assert "no answer in time" in refused(settings)
+        assert time.monotonic() - begin < 3
+
+
+# -- passwords
+
+
+@pytest.fixture
+def quick(make_sshd: MakeSshd) -> Sshd:
+    """An sshd that refuses a wrong password at once: without PAM, which takes two seconds over it."""
+    return make_sshd(config=["UsePAM no"])
+
+
+def test_password(sshd: Sshd, quick: Sshd, account: Account) -> None:
+    assert account.password is not None
+    right, wrong = Credentials(password=Secret(account.password)), Credentials(password=Secret("wrong " + account.password))
+    report = log_in(settings_for(sshd, user=account.name, preferredauthentications=("password",)), right)
+    assert (report.methods, report.round_trips) == (("password",), 1)
+    assert log_in(settings_for(sshd, user=account.name), right).round_trips == 1
+    settings = settings_for(sshd, user=account.name, preferredauthentications=("keyboard-interactive", "password"))
+    report = log_in(settings, right)
+    assert (report.methods, report.round_trips) == (("keyboard-interactive",), 3)  # PAM's last question is empty
+    text = refused(settings_for(sshd, user=account.name, preferredauthentications=("keyboard-interactive",)), wrong)
+    assert "keyboard-interactive: refused" in text and account.password not in text
+    text = refused(settings_for(quick, user=account.name), wrong)
+    assert "password: refused" in text and "check the user name" in text and account.password not in text
+    off = settings_for(sshd, user=account.name, passwordauthentication=False, kbdinteractiveauthentication=False)
+    assert "there was nothing to try" in refused(off, right)
+
+
+def test_password_from_a_person(quick: Sshd, account: Account) -> None:
+    answers = ["wrong", account.password]
+    settings = settings_for(quick, user=account.name, preferredauthentications=("password",))
+    assert log_in(settings, Credentials(ask=lambda prompt, echo: answers.pop(0))).round_trips == 2
+    once = settings_for(quick, user=account.name, preferredauthentications=("password",), numberofpasswordprompts=1)
+    answers = ["wrong", account.password]
+    refused(once, Credentials(ask=lambda prompt, echo: answers.pop(0)))
+    assert len(answers) == 1
+
+
+def test_order_and_partial_success(make_sshd: MakeSshd, account: Account) -> None:
+    server = make_sshd(config=["AuthenticationMethods publickey,password publickey,keyboard-interactive"])
+    credentials = Credentials(password=Secret(account.password or ""))
+    order = ("password", "publickey")
+    report = log_in(key_settings(server, server.key, user=account.name, preferredauthentications=order), credentials)
+    assert report.methods == ("publickey", "password")
+    order = ("publickey", "keyboard-interactive")
+    report = log_in(key_settings(server, server.key, user=account.name, preferredauthentications=order), credentials)
+    assert report.methods == order
+    text = refused(key_settings(server, server.key, user=account.name))
+    assert "accepted, more is wanted" in text and "further factor" in text
+
+
+def test_key_after_the_password(make_sshd: MakeSshd, account: Account) -> None:
+    """A key that was refused only because its turn comes later is offered again."""
+    server = make_sshd(config=["AuthenticationMethods password,publickey"])
+    credentials = Credentials(password=Secret(account.password or ""))
+    assert log_in(key_settings(server, server.key, user=account.name), credentials).methods == ("password", "publickey")
+
+
+def test_two_keys_wanted(make_sshd: MakeSshd, make_key: MakeKey) -> None:
+    server = make_sshd(config=["AuthenticationMethods publickey,publickey"])
+    second = make_key("rsa")
+    server.authorize(second.public)
+    assert log_in(key_settings(server, server.key, second)).methods == ("publickey", "publickey")
+
+
+def test_exhausted(sshd: Sshd, make_key: MakeKey) -> None:
+    text = refused(key_settings(sshd, make_key("ecdsa"), make_key("rsa")))
+    assert text.count("refused") == 3 and "the server accepts publickey, password, keyboard-interactive" in text
+    assert text.count("SHA256:") == 2 and "authorized_keys" in text
+    assert "PreferredAuthentications hostbased" in refused(settings_for(sshd, preferredauthentications=("hostbased",)))
+
+
+def test_too_many_keys(make_sshd: MakeSshd, sshd: Sshd, make_key: MakeKey, account: Account) -> None:
+    keys = [make_key() for _ in range(7)]
+    text = refused(key_settings(sshd, *keys))
+    assert "IdentitiesOnly" in text and text.count("SHA256:") == 6
+    credentials = Credentials(password=Secret(account.password or ""))
+    report = log_in(key_settings(sshd, *keys, user=account.name, preferredauthentications=("publickey", "password")), credentials)
+    assert report.methods == ("password",)
+    assert "further keys" in str(report.tried[-2])
+    strict = make_sshd(config=["MaxAuthTries 3"])
+    assert "hung up after 3 refusals" in refused(key_settings(strict, *keys))
+
+
+def test_restricted_settings_send_no_password(quick: Sshd, account: Account) -> None:
+    from pmitogen.transport.hostkeys import HostKeyVerdict
+
+    settings = HostKeyVerdict("unsafe").restrict(settings_for(quick, user=account.name))
+    text = refused(settings, Credentials(password=Secret(account.password or "")))
+    assert "password: " not in text
+
+
+def test_banner(make_sshd: MakeSshd, short_path: Path) -> None:
+    (short_path / "banner").write_text("authorised use only\n")
+    server = make_sshd(config=[f"Banner {short_path}/banner"])
+    assert log_in(key_settings(server, server.key)).banner == "authorised use only\n"
+
+
+# -- time
+
+
+def test_deadline(make_sshd: MakeSshd) -> None:
+    server = make_sshd()
+    settings = key_settings(server, server.key)
+    with handshake(settings) as transport:
+        server.freeze()
+        try:
+            begin = time.monotonic()
+            with pytest.raises(ConnectError, match="in time") as caught:
+                authenticate(transport, settings, Credentials(), begin + 0.5)
+            assert 0.4 < time.monotonic() - begin < 3
+            assert caught.value.stage == "auth" and not isinstance(caught.value, AuthenticationError)
+        finally:
+            server.thaw()
+
+
+def test_server_dies(make_sshd: MakeSshd) -> None:
+    server = make_sshd()
+    settings = key_settings(server, server.key)
+    with handshake(settings) as transport:
+        server.kill_sessions()
+        with pytest.raises(ConnectError) as caught:
+            authenticate(transport, settings, Credentials(), time.monotonic() + 5)
+        assert caught.value.stage == "auth" and not isinstance(caught.value, AuthenticationError)
+
+
+class Relay(threading.Thread):
+    """A TCP relay that holds each piece back for *delay* seconds each way; counts nothing, only makes round trips dear."""
+
+    def __init__(self, port: int, delay: float) -> None:
+        super().__init__(daemon=True)
+        self.delay = delay
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.target = port
+
+    def run(self) -> None:
+        near, _ = self.listener.accept()
+        far = socket.create_connection(("127.0.0.1", self.target))
+        with near, far, self.listener, contextlib.suppress(OSError):  # either side may hang up first
+            self._pump(near, far)
+
+    def _pump(self, near: socket.socket, far: socket.socket) -> None:
+        waiting: list[tuple[float, socket.socket, bytes]] = []
+        while True:
+            timeout = max(0.0, waiting[0][0] - time.monotonic()) if waiting else 5
+            for sock in select.select([near, far], [], [], timeout)[0]:
+                data = sock.recv(65536)
+                if not data:
+                    return
+                waiting.append((time.monotonic() + self.delay, far if sock is near else near, data))
+            while waiting and waiting[0][0] <= time.monotonic():
+                _, sock, data = waiting.pop(0)
+                sock.sendall(data)
+
+
+@pytest.fixture
+def relay(sshd: Sshd) -> Iterator[Relay]:
+    relay = Relay(sshd.port, 0.15)
+    relay.start()
+    yield relay
+    relay.join(5)
+
+
+def test_round_trips_on_the_wire(sshd: Sshd, relay: Relay) -> None:
+    """From the end of the key exchange to being in: one round trip, of which Paramiko's own way needs two."""
+    settings = key_settings(sshd, sshd.key)
+    with handshake(settings, relay.port) as transport:
+        time.sleep(0.4)  # the server's own messages after the key exchange
+        begin = time.monotonic()
+        assert authenticate(transport, settings, Credentials(), begin + 10).round_trips == 1
+        assert 0.3 <= time.monotonic() - begin < 0.5
+
+
+# -- a second factor
+
+
+class Asking(paramiko.ServerInterface):
+    """A server that asks for a password and then a code, on its own terms."""
+
+    def __init__(self, rounds: list[list[tuple[str, bool]]], expected: list[str]) -> None:
+        self.rounds = rounds
+        self.expected = expected
+        self.heard: list[str] = []
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "keyboard-interactive"
+
+    def _next(self) -> Any:
+        if not self.rounds:
+            return paramiko.AUTH_SUCCESSFUL if self.heard == self.expected else paramiko.AUTH_FAILED
+        return paramiko.InteractiveQuery("title", "instructions", *self.rounds.pop(0))
+
+    def check_auth_interactive(self, username: str, submethods: str) -> Any:
+        return self._next()
+
+    def check_auth_interactive_response(self, responses: list[str]) -> Any:
+        self.heard += responses
+        return self._next()
+
+
+def second_factor(rounds: list[list[tuple[str, bool]]], expected: list[str], credentials: Credentials) -> Any:
+    return at_paramiko(Asking(rounds, expected), Settings("h", "h", "u"), credentials)
+
+
+def at_paramiko(interface: paramiko.ServerInterface, settings: Settings, credentials: Credentials, **words: Any) -> Any:
+    """Log in at Paramiko's server, made with *words*."""
+    ours, theirs = socket.socketpair()
+    server = paramiko.Transport(theirs, **words)
+    client = paramiko.Transport(ours)
+    try:
+        server.add_server_key(paramiko.RSAKey.generate(2048))
+        server.start_server(server=interface, event=threading.Event())
+        client.start_client(timeout=10)
+        return authenticate(client, settings, credentials, time.monotonic() + 10)
+    finally:
+        for transport in (client, server):
+            transport.close()
+            transport.join(5)
+
+
+def test_second_factor() -> None:
+    both = Credentials(password=Secret("pw"), otp=Secret("123456"))
+    password, code = ("Password: ", False), ("Verification code: ", False)
+    assert second_factor([[password], [code]], ["pw", "123456"], both).round_trips == 3
+    assert second_factor([[code, password], []], ["123456", "pw"], both).methods == ("keyboard-interactive",)
+    assert second_factor([[("Enter PASSCODE:", True)]], ["123456"], both)
+    own = Credentials(answers=((r"favourite colou?r", Secret("blue")),), password=Secret("pw"))
+    assert second_factor([[password, ("Your favourite color?", True)]], ["pw", "blue"], own)
+    asked: list[tuple[str, bool]] = []
+
+    def ask(prompt: str, echo: bool) -> str:
+        asked.append((prompt, echo))
+        assert threading.current_thread() is threading.main_thread()
+        return "123456"
+
+    person = Credentials(password=Secret("pw"), ask=ask)
+    assert second_factor([[password], [code]], ["pw", "123456"], person)
+    assert asked == [("title\ninstructions\nVerification code: ", False)]
+
+
+def test_second_factor_refused() -> None:
+    password, code = ("Password: ", False), ("Verification code: ", False)
+    with pytest.raises(AuthenticationError, match="the server asks again: 'Verification code:', and no answer is given"):
+        second_factor([[password], [code]], ["pw", "1"], Credentials(password=Secret("pw")))
+    with pytest.raises(AuthenticationError, match="keyboard-interactive: refused"):
+        second_factor([[code]], ["1"], Credentials(otp=Secret("2")))
+    with pytest.raises(AuthenticationError, match="asks again: 'Verification code:'"):
+        second_factor([[code], [code]], ["1", "1"], Credentials(otp=Secret("1")))
+
+
+class AnyKey(paramiko.ServerInterface):
+    """A server that takes every key, but only by the algorithms it announces."""
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_SUCCESSFUL
+
+
+def test_algorithms_that_the_server_announces(make_key: MakeKey) -> None:
+    settings = Settings("h", "h", "u", identityfile=(str(make_key("rsa")),), identityfile_explicit=True)
+    report = at_paramiko(AnyKey(), settings, Credentials(), disabled_algorithms={"pubkeys": ["rsa-sha2-512"]})
+    assert report.tried[-1].outcome == "accepted" and len(report.tried) <= 2
+
+
+def test_secrets_stay_hidden(quick: Sshd, account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    credentials = Credentials(password=Secret("very secret"), passphrase=Secret("very secret"), otp=Secret("very secret"))
+    text = refused(settings_for(quick, user=account.name), credentials)
+    assert "very secret" not in text + repr(credentials) + str(credentials) + caplog.text
