@@ -48,7 +48,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell = shells.remembering(self._shell)
         self._client: hub.Client | None = None
-        self._become: dict[str, Any] | None = None
+        self._become_words: dict[str, Any] | None = None
         self._become_taken = False
 
     # What Ansible asks of a connection
@@ -159,8 +159,6 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             path = answer.get("path")
             return 0, (_from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
         header = self._small(meaning)
-        if "base" in header and header["base"] is None:
-            header["base"] = to_wire(self._temp_base())
         try:
             answer = self._request(header)
         except RemoteFailure as exc:
@@ -173,8 +171,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
     def _small(self, meaning: Any) -> dict[str, Any]:
         if isinstance(meaning, shells.MakeTemp):
-            base = None if meaning.base is None else to_wire(meaning.base)
-            return {"op": "fs", "do": "mkdtemp", "base": base, "name": to_wire(meaning.name), "early": True, "what": "temporary directory"}
+            bases = [to_wire(base) for base in ((meaning.base,) if meaning.base is not None else self._temp_bases())]
+            return {"op": "fs", "do": "mkdtemp", "bases": bases, "name": to_wire(meaning.name), "early": True, "what": "temporary directory"}
         if isinstance(meaning, shells.AddMode):
             paths = [to_wire(path) for path in meaning.paths]
             return {"op": "fs", "do": "chmod", "paths": paths, "add": meaning.bits, "early": True, "what": "permissions"}
@@ -182,9 +180,9 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             return {"op": "fs", "do": "remove", "path": to_wire(meaning.path), "early": True, "what": f"removing {meaning.path}"}
         return {"op": "fs", "do": "exists", "path": to_wire(meaning.path)}
 
-    def _temp_base(self) -> str:
-        """Where the account of the task has its temporary directories."""
-        return str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp")
+    def _temp_bases(self) -> list[str]:
+        """Where the account of a become task may have its temporary directories: its own place, else the system's."""
+        return [str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp"), *map(str, self._shell.get_option("system_tmpdirs") or ())]
 
     # Requests
 
@@ -277,9 +275,9 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         return str(self.get_option("host") or self._play_context.remote_addr)
 
     def _become_request(self) -> dict[str, Any]:
-        if self._become is None:
-            self._become = become_requests.request(self.become, float(self.get_option("timeout") or 10))
-        return self._become
+        if self._become_words is None:
+            self._become_words = become_requests.request(self.become, float(self.get_option("timeout") or 10))
+        return self._become_words
 
     def _fail(self, frame: dict[str, Any]) -> NoReturn:
         """Raise what Ansible's ssh plugin would have raised for this kind of failure."""

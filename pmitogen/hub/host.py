@@ -61,11 +61,12 @@ class Account:
     env: tuple[tuple[str, str], ...] = ()
     started: bool = False
     home: str | None = None  # wire text; known once its runner has said hello
+    home_writable: bool = False
+    temp_bases: dict[str, str] = dataclasses.field(default_factory=dict)  # base as asked for -> where a directory was made
     user: str | None = None
     exe: str | None = None
     busy: int = 0
     last_used: float = 0.0
-    manifests: set[str] = dataclasses.field(default_factory=set)
 
 
 class Host:
@@ -187,19 +188,18 @@ class Host:
         if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
             return
         if header["op"] == "fs" and header["do"] == "mkdtemp":
-            base = self._known_path(header["base"], request.account)
+            base = self._sure_base(header["bases"][0], request.account)
             if base is None:
                 return
             answer["path"] = f"{base.rstrip('/')}/{header['name']}"
         request.answer(answer)
         request.client = None
 
-    def _known_path(self, path: str, account: Account) -> str | None:
-        if not path.startswith("~"):
-            return path
-        head, slash, rest = path.partition("/")
-        home = account.home if head == "~" else self._homes.get(head)
-        return None if home is None else home + slash + rest
+    def _sure_base(self, base: str, account: Account) -> str | None:
+        """Where a temporary directory will surely be made: in a home that the account may write to, or where one was made before."""
+        if base.startswith("~/") and account.home is not None and account.home_writable:
+            return account.home + base[1:]
+        return account.temp_bases.get(base)
 
     # Accounts
 
@@ -303,6 +303,7 @@ class Host:
         if account is None:
             return
         account.home, account.user, account.exe = str(header["home"]), str(header["user"]), str(header["exe"])
+        account.home_writable = bool(header.get("home_writable"))
         LOG.debug("%s: account %d is up: user %s, %s, Python %s", self.name, account.number, account.user, account.exe, header.get("python"))
         if account.number == 0:
             self.state = State.UP
@@ -340,8 +341,13 @@ class Host:
             self._waiting.append(request)
 
     def _remember(self, request: Request, header: Header) -> None:
-        if request.header["op"] == "fs" and request.header["do"] == "home" and header["op"] == "ok" and not request.header.get("become"):
-            self._homes[request.header["path"]] = header.get("path")
+        asked = request.header
+        if asked["op"] != "fs" or header["op"] != "ok":
+            return
+        if asked["do"] == "home" and not asked.get("become"):
+            self._homes[asked["path"]] = header.get("path")
+        elif asked["do"] == "mkdtemp" and request.account is not None:
+            request.account.temp_bases[asked["bases"][0]] = str(header["path"]).rpartition("/")[0]
 
     # The connection's life
 

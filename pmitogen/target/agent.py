@@ -17,6 +17,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 
 import zlib
 
@@ -78,6 +79,7 @@ class Runner(object):
         self._have = set()       # hashes that the runner holds
         self._manifests = set()
         self.open_ids = set()    # requests not yet answered
+        self.release = None      # called once the runner is over, to let go of what carried it
 
     def up(self, stream, first=b''):
         """The runner answers on *stream*: *first* (its bundle, if it has none yet) and then all that has waited."""
@@ -132,6 +134,8 @@ class Runner(object):
 
     def _on_gone(self):
         self.reap()
+        if self.release:
+            self.release()
         self.fail('gone', 'the interpreter of this account has ended')
         self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
 
@@ -143,9 +147,12 @@ class Runner(object):
                 pass
 
     def close(self):
-        """End the runner; it ends its children."""
+        """End the runner, or its start; it ends its children."""
         if self._stream is not None:
             self._stream.on_disconnect(self._agent.broker)
+        elif self.release:
+            self.fail('become', 'the account was given up')
+            self.release()
 
 
 class Agent(object):
@@ -161,6 +168,7 @@ class Agent(object):
         self._pack = zlib.compressobj(6)
         self._files = bundle['files']
         self._bundle = None
+        self._boot_python = frames.to_wire(sys.argv[3])
         first = self._runners[0] = Runner(self, 0)
         self.broker.defer(self._first_up, first, sock)
         mitogen.core.listen(self.broker, 'shutdown', self._on_shutdown)
@@ -199,13 +207,15 @@ class Agent(object):
         elif op == 'account':
             if header['acct'] not in self._runners:
                 self._start(header)
-        elif op == 'drop':
+        elif op in ('drop', 'overdue'):
             runner = self._runners.get(header['acct'])
             if runner is not None:
                 runner.close()
         else:
             runner = self._runners.get(header.pop('acct', 0))
-            if runner is not None:
+            if runner is not None and header.pop('if_python', self._boot_python) != self._boot_python:
+                self.send({'op': 'error', 'id': header['id'], 'kind': 'python-mismatch', 'msg': ''}, b'')
+            elif runner is not None:
                 runner.request(header, body)
             elif op not in ('data', 'eof', 'credit', 'kill'):
                 self.send({'op': 'error', 'id': header.get('id'), 'kind': 'gone', 'msg': 'the interpreter of this account has ended'}, b'')
@@ -225,7 +235,7 @@ class Agent(object):
 
     def _start(self, header):
         runner = self._runners[header['acct']] = Runner(self, header['acct'])
-        argv = [frames.from_wire(arg) for arg in header['python']]
+        argv = [frames.from_wire(arg) for arg in header['python']] or [sys.argv[3].encode('utf-8')]
         env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
         command = argv + [b'-c', STAGE0.encode('ascii'), header['token'].encode('ascii'), str(len(self.bundle())).encode('ascii')]
         try:

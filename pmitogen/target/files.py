@@ -20,17 +20,23 @@ def expand(path):
 
 
 def mkdtemp(header):
-    """Make a private directory, and its parents; the last one must be ours alone."""
-    base, name = expand(from_wire(header['base'])), from_wire(header['name'])
-    old = os.umask(0o77)
-    try:
-        if not os.path.isdir(base):
-            os.makedirs(base, 0o700)
-        path = os.path.join(base, name)
-        os.mkdir(path, 0o700)
-    finally:
-        os.umask(old)
-    return {'path': to_wire(path)}
+    """Make a private directory in the first of ``bases`` that permits it (and that base, if it is not there)."""
+    name = from_wire(header['name'])
+    failure = None
+    for base in header['bases']:
+        old = os.umask(0o77)
+        try:
+            base = expand(from_wire(base))
+            if not os.path.isdir(base):
+                os.makedirs(base, 0o700)
+            path = os.path.join(base, name)
+            os.mkdir(path, 0o700)
+            return {'path': to_wire(path)}
+        except OSError as exc:
+            failure = failure or exc
+        finally:
+            os.umask(old)
+    raise failure
 
 
 def chmod(header):

@@ -66,8 +66,9 @@ class Runner(object):
             user = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:
             user = str(os.geteuid())
-        self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable,
-                   'home': frames.to_wire(os.path.expanduser('~')), 'python': list(sys.version_info[:3])})
+        home = os.path.expanduser('~')
+        self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable, 'home': frames.to_wire(home),
+                   'home_writable': os.access(home, os.W_OK | os.X_OK), 'python': list(sys.version_info[:3])})
 
     def send(self, header, body=b''):
         self._out += frames.pack(header, body)

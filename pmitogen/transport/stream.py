@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ import mitogen.core
 
 from pmitogen.transport.channel import Channel
 
+LOG = logging.getLogger("pmitogen.hub")
 NOISE_KEPT = 2048  # bytes
 COALESCE = 256 << 10  # bytes handed to Paramiko at once
 NOISE_LIMIT = 1 << 20  # bytes that may precede the marker
@@ -174,6 +176,8 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         data, grant = self.channel.drain_stderr()
         if grant:
             self.writer.put(grant)
+        if data:
+            LOG.debug("%s: stderr: %s", self.name, data.decode("utf-8", "replace").rstrip())
         self.complaints = (self.complaints + data)[-NOISE_KEPT:]
 
     def _receive(self, data: bytes) -> None:
