@@ -1,14 +1,16 @@
 """One escalation: start sudo, su or doas, answer what it asks, and see the command come up or learn why it does not.
 
-Theory. The state moves one way: STARTED -> ANSWERED (the password is given) -> UP (the command's loader has printed its marker) ->
-CLOSED. Until UP, the terminal carries prompts and complaints, and stdout carries noise (a profile's, a message of the day) before the
-marker; from UP on, stdin and stdout belong to the caller and the terminal only has to be drained.
+Theory. The state moves one way: STARTED -> ANSWERED (the password is given) -> UP (the command's loader has printed its
+marker) -> CLOSED. Until UP, the terminal carries prompts and complaints, and stdout carries noise (a profile's, a message of
+the day) before the marker; from UP on, stdin and stdout belong to the caller and the terminal only has to be drained.
 
-An answer is written when three things agree: the last line on the terminal is unfinished, it is a prompt by a row of ``verdicts`` (or
-looks like a question, if no row knows the language), and the program has switched ECHO off. A known prompt that leaves ECHO on for
-ECHO_PATIENCE gets it switched off by us first. Each secret is written once; to be asked again means that it was wrong.
+An answer is written when three things agree: the last line on the terminal is unfinished, it is a prompt by a row of
+``verdicts`` (or looks like a question, if no row knows the language), and the program has switched ECHO off. A known prompt
+that leaves ECHO on for ECHO_PATIENCE gets it switched off by us first. Each secret is written once; to be asked again means
+that it was wrong.
 
-NOTE: runs on the target, inside the agent's event loop: nothing blocks, and the caller does the reading, the writing and the waiting::
+NOTE: runs on the target, inside the agent's event loop: nothing blocks, and the caller does the reading, the writing and the
+waiting::
 
     e = Escalation(plan, [python, "-c", loader], token)   # the loader prints "PMITOGEN-<token> ready\\n"
     e.start()
@@ -43,7 +45,7 @@ _now = getattr(time, "monotonic", time.time)
 
 
 class BecomeFailure(Exception):
-    """The other account could not be entered. *kind* is a kind of pmitogen.errors.BecomeError, *message* one line without secrets."""
+    """The other account could not be entered. *kind* is one of errors.BecomeError's, *message* a line without secrets."""
 
     def __init__(self, kind, message):
         Exception.__init__(self, message)
@@ -68,8 +70,8 @@ class Escalation(object):
     *plan* is what pmitogen.flags.become.plan() made; *command* the argv to run in the other account; *token* a random word of the
     caller's, the same that its loader prints; *env* the environment for the program (None: this process's).
 
-    Attributes: ``pid`` of the started program; ``tty_fd``, ``out_fd`` and ``in_fd``, non-blocking, owned by this object; ``in_fd`` is
-    None until the command is up if the program asks its questions on stdin. ``up`` is True from the marker on.
+    Attributes: ``pid`` of the started program; ``tty_fd``, ``out_fd`` and ``in_fd``, non-blocking, owned by this object;
+    ``in_fd`` is None until the command is up if the program asks its questions on stdin. ``up`` is True from the marker on.
     """
 
     def __init__(self, plan, command, token, env=None):
@@ -102,7 +104,7 @@ class Escalation(object):
     # Starting
 
     def start(self):
-        """Start the program. Raises BecomeFailure (kinds ``not-installed``, ``tty``) if there is nothing to start or nothing to start it on."""
+        """Start the program. Raises BecomeFailure, kind ``not-installed`` or ``tty``, if there is none or no terminal for it."""
         argv = self._argv()
         program = terminal.find_program(argv[0], self.env.get("PATH", os.defpath))
         if program is None:
@@ -169,7 +171,7 @@ class Escalation(object):
         return rest
 
     def poll(self):
-        """Time has passed: returns a list of bytes to write to ``tty_fd``. Raises BecomeFailure, kind ``timeout`` among others."""
+        """Time has passed: returns a list of bytes to write to ``tty_fd``. Raises BecomeFailure, its timeout included."""
         if self.up or self._closed:
             return []
         self._check_ended()
@@ -189,7 +191,7 @@ class Escalation(object):
         raise self._failure("timeout", "nothing came %s within %g s%s" % (step, self.plan["timeout"], self._last_words()))
 
     def on_exit(self, status):
-        """The program has exited with *status* (as os.waitpid gives it): for callers that wait for all their children themselves."""
+        """The program has exited with *status* (as os.waitpid gives it): for callers that collect all children themselves."""
         self.status = status
         self._check_ended()
 
@@ -208,7 +210,7 @@ class Escalation(object):
             terminal.close_quietly(fd)
 
     def reap(self):
-        """Collect the program after close(): True once it is gone. It is killed if it outlives KILL_PATIENCE and is ours to kill."""
+        """Collect the program after close(): True once it is gone. If it outlives KILL_PATIENCE, it is killed if it can be."""
         if self.pid is None or self.status is not None or self._wait():
             return True
         if self._closed and _now() - self._hung_up_at > KILL_PATIENCE:
@@ -242,7 +244,7 @@ class Escalation(object):
                 return []
             kind = verdicts.PASSWORD
         if kind == verdicts.NEW_PASSWORD:
-            raise self._failure("account", "the password has expired and must be changed first: it asks %s" % self._quote(partial))
+            raise self._failure("account", "the password has expired and must be changed: it asks %s" % self._quote(partial))
         if kind in self._given:
             raise self._refused("account" if verdicts.refusal(self._method, self._all_text()) == "account" else "password-wrong")
         if not self._secrets.get(kind):
@@ -258,7 +260,7 @@ class Escalation(object):
         return [_bytes(self._secrets[kind]) + b"\n"]
 
     def _partial(self):
-        """The unfinished last line of the terminal since our last answer, as text, without what a carriage return has overwritten."""
+        """The unfinished last line of the terminal since our last answer, as text, from its last carriage return on."""
         line = re.split(b"[\r\n]", self._unanswered)[-1]
         return verdicts.text_of(line).strip()
 
@@ -277,7 +279,7 @@ class Escalation(object):
         return True
 
     def _check_ended(self):
-        """Raise if the program is over: it has exited and both its outputs have ended, or one of the two was given time to follow."""
+        """Raise if the program is over: exited and both its outputs ended, or one of the two was given time to follow."""
         if self.up or self._closed:
             return
         exited, silent = self._wait(), self._out_ended and self._tty_ended
@@ -318,7 +320,8 @@ class Escalation(object):
         if kind == "python":
             return self._failure(kind, "%s does not run in that account%s" % (self.command[0], self._last_words()))
         if kind == "shell":
-            return self._failure(kind, "its login shell%s takes no commands%s" % (" " + shell if shell else "", self._last_words()))
+            name = " " + shell if shell else ""
+            return self._failure(kind, "its login shell%s takes no commands%s" % (name, self._last_words()))
         return self._failure("other", "it ended%s without starting the command%s" % (
             "" if status is None else " with status %d" % status, self._last_words()))
 
@@ -350,7 +353,7 @@ class Escalation(object):
         return os.WEXITSTATUS(self.status)
 
     def _shell(self):
-        """The shell that was to take the command, or None if none was. Local accounts only: asking a directory service may block."""
+        """The shell that was to take the command, or None. Local accounts only: to ask a directory service may block."""
         if self.plan["shell"] != "login":
             return None if self.plan["shell"] is None else _native(self.plan["shell"])
         try:

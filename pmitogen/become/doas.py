@@ -9,7 +9,8 @@ ROWS = (
     ("password-missing", r"[Aa]uthentication required|[Aa]uthorization required"),
     ("password-wrong", r"[Aa]uthentication failed|[Aa]uthorization failed"),
     ("unknown-user", r"unknown user|no passwd entry"),
-    ("not-permitted", r"[Oo]peration not permitted|doas is not enabled|not installed setuid|could not open config file|is not owned by root"),
+    ("not-permitted", r"[Oo]peration not permitted|doas is not enabled|not installed setuid|could not open config file"),
+    ("not-permitted", r"is not owned by root"),
 )
 
 CATALOGUE = ()

@@ -1,8 +1,9 @@
 """Handing words through a shell that we do not know.
 
-``su -c``, ``sudo -s`` and ``sudo -i`` hand the command to somebody's login shell, which may be a POSIX one, csh or fish. The text made
-here means the same to all of them. Where they have no common way (csh cannot hold a newline in quotes, sudo -i leaves every ``$`` to the
-shell, and loses newlines and empty words), the words are rewritten so that neither occurs, and /bin/sh undoes that.
+``su -c``, ``sudo -s`` and ``sudo -i`` hand the command to somebody's login shell, which may be a POSIX one, csh or fish. The
+text made here means the same to all of them. Where they have no common way (csh cannot hold a newline in quotes, sudo -i
+leaves every ``$`` to the shell, and loses newlines and empty words), the words are rewritten so that neither occurs, and
+/bin/sh undoes that.
 
 NOTE: runs on the target.
 """
@@ -26,8 +27,9 @@ def posix_quote(word):
 def any_shell_quote(word):
     r"""*word* for any of sh, csh and fish; it must hold no newline.
 
-    Single quotes guard all but three characters: the quote, the backslash (fish reads ``\\`` in quotes as one) and ``!`` (csh reads
-    it as history even in quotes). These stand outside, each behind a backslash, which means the character itself to all three.
+    Single quotes guard all but three characters: the quote, the backslash (fish reads ``\\`` in quotes as one) and ``!`` (csh
+    reads it as history even in quotes). These stand outside, each behind a backslash, which means the character itself to all
+    three.
     """
     if _PLAIN.match(word):
         return word
@@ -36,7 +38,7 @@ def any_shell_quote(word):
 
 
 def sturdy(argv):
-    """*argv* (native strings), or other words that do the same, none of them empty or with ``$``, carriage return or newline in it."""
+    """*argv* (native strings), or words that do the same, none of them empty or with ``$``, CR or NL in it."""
     if not any(word == "" or _FRAGILE.search(word) for word in argv):
         return list(argv)
     text = "exec " + " ".join(posix_quote(word) for word in argv)

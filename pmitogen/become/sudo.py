@@ -1,18 +1,21 @@
 """What sudo says, as data: the texts of Todd Miller's sudo (1.8 to 1.9) and of sudo-rs, and what each means.
 
-Sources: plugins/sudoers/{sudoers,auth/sudo_auth,auth/pam,logging,policy}.c and src/{tgetpass,sudo}.c of sudo; src/{common/error,sudo}
-of sudo-rs. Rows are tried in order, on all that was said before it gave up.
+Sources: plugins/sudoers/{sudoers,auth/sudo_auth,auth/pam,logging,policy}.c and src/{tgetpass,sudo}.c of sudo;
+src/{common/error,sudo} of sudo-rs. Rows are tried in order, on all that was said before it gave up.
 """
 
 ROWS = (
-    ("account", r"account validation failure|[Aa]ccount expired or PAM config|[Aa]ccount or password is expired|account has expired"),
-    ("account", r"unable to change expired password|[Pp]assword expired, contact|PAM account management error"),
+    ("account", r"account validation failure|[Aa]ccount expired or PAM config|[Aa]ccount or password is expired"),
+    ("account", r"account has expired|unable to change expired password|[Pp]assword expired, contact"),
+    ("account", r"PAM account management error"),
     ("tty", r"you must have a (?:tty|terminal) to|a terminal is required to read"),
-    ("password-wrong", r"[Ss]orry, try again|\d+ incorrect (?:password|authentication) attempts?|[Aa]uthentication failed, try again"),
+    ("password-wrong", r"[Ss]orry, try again|[Aa]uthentication failed, try again"),
+    ("password-wrong", r"\d+ incorrect (?:password|authentication) attempts?"),
     ("password-wrong", r"maximum \d+ incorrect authentication attempts|PAM authentication error: Authentication failure"),
     ("password-missing", r"a password is required|interactive authentication is required|no password was provided"),
     ("unknown-user", r"unknown (?:user|group|uid|gid)\b|user '[^']*' not found|group '[^']*' not found"),
-    ("not-permitted", r"not in the sudoers file|is not allowed to (?:execute|run)|may not run sudo|you are not (?:allowed|permitted)"),
+    ("not-permitted", r"not in the sudoers file|is not allowed to (?:execute|run)|may not run sudo"),
+    ("not-permitted", r"you are not (?:allowed|permitted)"),
     ("not-permitted", r"I'm sorry .{1,64}I'm afraid I can't do that|no valid sudoers sources|command not allowed"),
     ("not-permitted", r"effective uid is not|must be owned by uid|no new privileges|must be setuid root"),
 )

@@ -4,10 +4,11 @@ The password of sudo and doas is read from ``/dev/tty`` whatever stdin is, so th
 terminal and as stderr, while stdin and stdout are plain pipes that carry data unharmed. su asks on stdin, so there stdin is the
 terminal itself.
 
-The terminal is raw in all but one thing from its first moment: no line editing (a password may hold any control character), no signals,
-no flow control, no CR/NL translation, so that megabytes of binary data pass it. ECHO alone stays on, on purpose. Nothing is written
-while it is on, and a program that asks for a secret switches it off: that is how we know, in every language, that it listens. su of
-Linux-PAM prints its prompt first and then throws away what was typed before; a password sent on sight of the prompt would be lost.
+The terminal is raw in all but one thing from its first moment: no line editing (a password may hold any control character), no
+signals, no flow control, no CR/NL translation, so that megabytes of binary data pass it. ECHO alone stays on, on purpose.
+Nothing is written while it is on, and a program that asks for a secret switches it off: that is how we know, in every
+language, that it listens. su of Linux-PAM prints its prompt first and then throws away what was typed before; a password sent
+on sight of the prompt would be lost.
 
 NOTE: runs on the target, inside the agent's event loop. Nothing here blocks; every descriptor of ours is non-blocking.
 """
@@ -60,7 +61,7 @@ def echo_is_on(fd):
 
 
 def read_some(fd, size=65536):
-    """What can be read from *fd* now: bytes, b"" at its end (a terminal whose last user has gone says EIO), None if nothing waits."""
+    """What can be read from *fd* now: bytes, b"" at its end (EIO, for a terminal that nobody uses), None if nothing waits."""
     while True:
         try:
             return os.read(fd, size)

@@ -1,8 +1,8 @@
 """From what a program said to what it means: prompts while it asks, a kind of failure once it has given up.
 
-Both are tables of rows, tried in order. English is matched directly; other languages by asking the target's own message catalogues for
-the same sentences, after the failure, in the language that the program saw. All text is decoded first, so that case and full-width
-colons are compared as characters.
+Both are tables of rows, tried in order. English is matched directly; other languages by asking the target's own message
+catalogues for the same sentences, after the failure, in the language that the program saw. All text is decoded first, so that
+case and full-width colons are compared as characters.
 
 NOTE: runs on the target.
 """
@@ -25,7 +25,7 @@ _FLAGS = re.IGNORECASE | re.UNICODE
 _NEW_PASSWORD = re.compile(
     u"(?:^|\\W)(?:new|old|current|retype|re-enter|repeat)\\b.{0,40}password.{0,40}" + _COLON + u"\\s*$", _FLAGS)
 _SECOND_FACTOR = re.compile(
-    u"(?:verification code|one[- ]time|passcode|\\botp\\b|\\b2fa\\b|second factor|authenticator|yubikey|token|\\bpin\\b|\\bcode\\b)"
+    u"(?:verification code|one[- ]time|passcode|second factor|authenticator|yubikey|token|\\b(?:otp|2fa|pin|code)\\b)"
     u"[^\\n]{0,80}[:\uff1a?>]\\s*$", _FLAGS)
 _ANY_PASSWORD = u"password|passphrase|passwd"
 _SOME_QUESTION = re.compile(u"\\S.*[:\uff1a?>]\\s*$", _FLAGS)
@@ -34,7 +34,8 @@ _NOT_FOUND = (u"not found|no such file or directory|unknown command|could not fi
               u"|cannot execute|no such file|can't open")
 _NO_SHELL = re.compile(u"account is (?:currently )?not available|not a shell|interactive shell is disabled|login (?:is )?disabled"
                        u"|unrecognized command|cannot use a shell|refused to execute", _FLAGS)
-_OTHER_SHELL_WORDS = re.compile(u"syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS)
+_OTHER_SHELL_WORDS = re.compile(
+    u"syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS)
 
 
 def text_of(data):
@@ -43,7 +44,7 @@ def text_of(data):
 
 
 class Prompts(object):
-    """The rows of one escalation: *marker* is the prompt that we gave to sudo, *words* are words for "password" in many languages."""
+    """The rows of one escalation: *marker* is the prompt that sudo was given, *words* say "password" in many languages."""
 
     def __init__(self, marker, words):
         # sudo-rs wraps ours: "[sudo: MARKER] Password: ".
@@ -52,7 +53,7 @@ class Prompts(object):
         self._password = re.compile(u"(?:" + known + u")[^\\n]{0,80}" + _COLON + u"\\s*$", _FLAGS)
 
     def kind(self, partial):
-        """What the unfinished line *partial* asks for: PASSWORD, SECOND_FACTOR, NEW_PASSWORD, or None if it is no known prompt."""
+        """What the unfinished line *partial* asks for: PASSWORD, SECOND_FACTOR or NEW_PASSWORD; None if no row knows it."""
         if self._marker.search(partial):
             return PASSWORD
         if _NEW_PASSWORD.search(partial):
@@ -63,7 +64,7 @@ class Prompts(object):
 
 
 def looks_like_question(partial):
-    """True if the unfinished line *partial* ends as a question does. Means something only while the program has switched echo off."""
+    """True if the unfinished line *partial* ends as questions do. Means something only while the program keeps echo off."""
     return bool(_SOME_QUESTION.search(partial))
 
 
@@ -117,11 +118,12 @@ def shell_failure(text, status, command, shell):
 
     *status* is the exit status or None, *command* the argv that should have run, *shell* the shell that was to run it, or None.
     """
-    name = text_of(os.path.basename(command[0]).encode("utf-8")) if str is not bytes else command[0].split("/")[-1].decode("utf-8", "replace")
+    name = os.path.basename(command[0])
+    name = re.escape(name if str is not bytes else text_of(name))
     if _NO_SHELL.search(text):
         return "shell"
-    if re.search(re.escape(name) + u".{0,80}(?:" + _NOT_FOUND + u")", text, _FLAGS) or re.search(
-            u"(?:" + _NOT_FOUND + u").{0,80}" + re.escape(name), text, _FLAGS):
+    missing = u"(?:" + _NOT_FOUND + u")"
+    if re.search(name + u".{0,80}" + missing + u"|" + missing + u".{0,80}" + name, text, _FLAGS):
         return "python"
     if shell is not None and os.path.basename(shell) in ("false", "true", "nologin", "git-shell", "sync"):
         return "shell"

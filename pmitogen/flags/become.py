@@ -1,11 +1,11 @@
 """From become_method, become_exe, become_flags and become_user to a plan: what become/base.py runs on the target.
 
-A plan is a dict that JSON can carry. Its ``argv`` is the whole argument vector up to the command; the word ``{prompt}`` in it stands for
-a prompt that is made up on the target. ``form`` tells how the command is added (see ``become/base.py``), ``stdin`` whether stdin is a
-pipe or, for su, which asks its questions there, the terminal.
+A plan is a dict that JSON can carry. Its ``argv`` is the whole argument vector up to the command; the word ``{prompt}`` in it
+stands for a prompt that is made up on the target. ``form`` tells how the command is added (see ``become/base.py``), ``stdin``
+whether stdin is a pipe or, for su, which asks its questions there, the terminal.
 
-become_exe may be several words: a prefix (``env X=1 sudo``), options (``sudo -k``), and programs in a chain (``sudo su -``), where
-flags belong to the program that become_method names, and the account to the last one.
+become_exe may be several words: a prefix (``env X=1 sudo``), options (``sudo -k``), and programs in a chain (``sudo su -``),
+where flags belong to the program that become_method names, and the account to the last one.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def plan(
 ) -> tuple[Plan, tuple[Finding, ...]]:
     """The plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), and what became of each option.
 
-    *exe* and *flags* are as Ansible has them (None: the method's own program, no flags); an empty *password* is none. *chdir* is a
-    folder to go to before, as the account that we come from. *otp* answers a second factor. *prompt_l10n* are words for "Password"
-    (empty: those that we know). *timeout* is in seconds, until the command has started.
+    *exe* and *flags* are as Ansible has them (None: the method's own program, no flags); an empty *password* is none. *chdir*
+    is a folder to go to before, as the account that we come from. *otp* answers a second factor. *prompt_l10n* are words for
+    "Password" (empty: those that we know). *timeout* is in seconds, until the command has started.
 
     Raises UsageError, one line for the first option that cannot be honoured. The plan holds the secrets: keep it out of logs.
     """

@@ -14,7 +14,7 @@ TABLE = (
     Switch("a", "a", "required", _H, "passed to doas (OpenBSD's authentication style)"),
     Switch("C", "C", "required", _R, "checks a configuration and runs no command: remove it"),
     Switch("L", "L", "no", _R, "clears authentications and runs no command: remove it"),
-    Switch("n", "n", "no", _E, "passed to doas without a password; dropped with one, which it would forbid to ask for"),
+    Switch("n", "n", "no", _E, "passed without a password; dropped with one, which it would forbid to ask for"),
     Switch("s", "s", "no", _E, "doas -s takes no command: $SHELL is run with ours, as -s would run it"),
     Switch("u", "u", "required", _X, ""),
 )

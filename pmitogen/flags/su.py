@@ -31,9 +31,10 @@ TABLE = (
 
 # "Password" in the languages that su is translated to, as Ansible's su plugin lists them.
 PROMPTS = (
-    "Password", "암호", "パスワード", "Adgangskode", "Contraseña", "Contrasenya", "Hasło", "Heslo", "Jelszó", "Lösenord", "Mật khẩu",
-    "Mot de passe", "Parola", "Parool", "Pasahitza", "Passord", "Passwort", "Salasana", "Sandi", "Senha", "Wachtwoord", "ססמה",
-    "Лозинка", "Парола", "Пароль", "गुप्तशब्द", "शब्दकूट", "సంకేతపదము", "හස්පදය", "密码", "密碼", "口令",
+    "Password", "암호", "パスワード", "Adgangskode", "Contraseña", "Contrasenya", "Hasło", "Heslo", "Jelszó", "Lösenord",
+    "Mật khẩu", "Mot de passe", "Parola", "Parool", "Pasahitza", "Passord", "Passwort", "Salasana", "Sandi", "Senha",
+    "Wachtwoord", "ססמה", "Лозинка", "Парола", "Пароль", "गुप्तशब्द", "शब्दकूट", "సంకేతపదము", "හස්පදය", "密码", "密碼",
+    "口令",
 )  # fmt: skip
 
 
@@ -64,7 +65,7 @@ def read(words: Sequence[str], *, user: str | None, password: bool, origin: str)
     if "login" in reading.options and "preserve-environment" in reading.options:
         why = "su ignores it beside a login: remove one of them"
         reading.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, why))
-    check_repeats(reading, scanned, origin)
+    check_repeats(reading, scanned, origin, may="supp-group")
     return reading
 
 

@@ -1,7 +1,7 @@
 """sudo's options (sudo(8) 1.9, the BSD ones included), and what each means for an account that is entered once per run.
 
-The password goes through a terminal with a prompt of our own, so ``-S`` and ``-p`` are ours. ``-n`` with a password at hand is dropped,
-as Ansible's sudo plugin does.
+The password goes through a terminal with a prompt of our own, so ``-S`` and ``-p`` are ours. ``-n`` with a password at hand is
+dropped, as Ansible's sudo plugin does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ TABLE = (
     Switch("e", "edit", "no", _R, _NO_COMMAND),
     Switch("g", "group", "required", _H, "passed to sudo; part of what tells accounts apart"),
     Switch("H", "set-home", "no", _H, "passed to sudo"),
-    # -h alone is --help; with a value it is --host, which the terminal of getopt cannot tell apart either.
+    # -h is --help if it stands alone and --host if a value follows; neither can be.
     Switch("h", "help", "no", _R, "runs no command, or one on another host: remove it, and name the host in the inventory"),
     Switch("", "host", "required", _R, "would run the command on another host: name that host in the inventory instead"),
     Switch("i", "login", "no", _H, "passed to sudo; what the profile prints is skipped"),
@@ -36,14 +36,14 @@ TABLE = (
     Switch("k", "reset-timestamp", "no", _H, "passed to sudo"),
     Switch("l", "list", "no", _R, _NO_COMMAND),
     Switch("N", "no-update", "no", _H, "passed to sudo"),
-    Switch("n", "non-interactive", "no", _E, "passed to sudo without a password; dropped with one, which it would forbid to ask for"),
+    Switch("n", "non-interactive", "no", _E, "passed without a password; dropped with one, which it would forbid to ask for"),
     Switch("P", "preserve-groups", "no", _H, "passed to sudo"),
     Switch("p", "prompt", "required", _E, "the prompt is one of ours, which no other text can be taken for"),
     Switch("R", "chroot", "required", _H, "passed to sudo"),
     Switch("r", "role", "required", _H, "passed to sudo"),
     Switch("S", "stdin", "no", _E, "the password goes through a terminal, so that stdin stays free for data"),
     Switch("s", "shell", "no", _H, "passed to sudo; the command is quoted for that shell"),
-    Switch("T", "command-timeout", "required", _R, "would end the interpreter that all tasks of the account share: use the task's timeout"),
+    Switch("T", "command-timeout", "required", _R, "would end what all tasks of the account share: use the task's timeout"),
     Switch("t", "type", "required", _H, "passed to sudo"),
     Switch("U", "other-user", "required", _R, "belongs to -l: remove it, or write become_user"),
     Switch("u", "user", "required", _X, ""),
@@ -86,7 +86,7 @@ def read(words: Sequence[str], *, user: str | None, password: bool, origin: str)
         if one in reading.options and other in reading.options and reading.options[other] is True:
             why = f"sudo does not allow --{one} and --{other} together: remove one"
             reading.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, why, fatal=True))
-    check_repeats(reading, scanned, origin)
+    check_repeats(reading, scanned, origin, may="preserve-env")
     return reading
 
 
@@ -99,8 +99,9 @@ def _apply(reading: Reading, given: Given, user: str | None, password: bool, ori
     if name == "user":
         check_user(reading, given, user, origin)
         return
-    if name == "close-from" and not (given.value or "").isdigit() or name == "close-from" and int(given.value or 0) < 3:
-        reading.note(given, _R, f"is {given.value}; the command needs its first three descriptors: write 3 or more", origin=origin)
+    if name == "close-from" and not _is_number(given.value, 3):
+        why = f"is {given.value}; the command needs its first three descriptors: write 3 or more"
+        reading.note(given, _R, why, origin=origin)
         return
     if name == "non-interactive":
         reading.noninteractive = True
@@ -112,6 +113,10 @@ def _apply(reading: Reading, given: Given, user: str | None, password: bool, ori
         reading.shell = "login" if name == "login" else None
     if given.switch.verdict is _H:
         reading.argv += render(given)
+
+
+def _is_number(text: str | None, least: int) -> bool:
+    return text is not None and text.isdigit() and int(text) >= least
 
 
 def _preserve_env(reading: Reading, given: Given) -> None:

@@ -1,9 +1,9 @@
 """Option words of a program, read as its own getopt reads them: the grammar that sudo, su and doas share.
 
-A program is a table of ``Switch`` rows, one for every option its manual names, the refused ones included, so that only what is in no
-row is unknown. ``scan`` knows short options alone, in clusters and with attached values (``-HnS``, ``-unobody``), long options with
-``=`` or a word of their own, unambiguous beginnings of long options, and ``--``. What an option does to the plan is the program's
-own affair; see sudo.py, su.py and doas.py.
+A program is a table of ``Switch`` rows, one for every option its manual names, the refused ones included, so that only what is
+in no row is unknown. ``scan`` knows short options alone, in clusters and with attached values (``-HnS``, ``-unobody``), long
+options with ``=`` or a word of their own, unambiguous beginnings of long options, and ``--``. What an option does to the plan
+is the program's own affair; see sudo.py, su.py and doas.py.
 """
 
 from __future__ import annotations
@@ -53,9 +53,9 @@ class Scanned:
 class Reading:
     """What option words mean to one program: the seam between its file and become.py.
 
-    *argv* are the options to pass, without the program, its prompt, its user, ``-n`` and what comes after; *form* is how the command
-    is to be given ("argv", "sudo-shell", "string", "own-shell"; see become/base.py). *shell*: "login" for the account's own, a path,
-    or None where no shell of the account is run.
+    *argv* are the options to pass, without the program, its prompt, its user, ``-n`` and what comes after; *form* is how the
+    command is to be given ("argv", "sudo-shell", "string", "own-shell"; see become/base.py). *shell*: "login" for the
+    account's own, a path, or None where no shell of the account is run.
     """
 
     argv: list[str] = dataclasses.field(default_factory=list)
@@ -75,7 +75,9 @@ class Reading:
 
 
 def split(text: str, origin: str) -> list[str]:
-    """The words of *text*, quoted as for a shell. Raises UsageError for open quotes and for what needs a shell to mean anything."""
+    """The words of *text*, quoted as for a shell. Raises UsageError for open quotes and for what needs a shell to mean
+    anything.
+    """
     try:
         words = shlex.split(text)
     except ValueError as e:
@@ -113,12 +115,14 @@ def scan(words: Sequence[str], table: Sequence[Switch], operand: Callable[[str],
 
 def _long(word: str, left: list[str], table: Sequence[Switch], where: str) -> list[Given]:
     name, equals, value = word[2:].partition("=")
-    fits = [s for s in table if s.long == name and len(s.long) > 1] or [s for s in table if len(s.long) > 1 and s.long.startswith(name)]
+    rows = [s for s in table if len(s.long) > 1]
+    fits = [s for s in rows if s.long == name] or [s for s in rows if s.long.startswith(name)]
+    names = sorted({"--" + s.long for s in fits})
     if not fits:
         raise UsageError(f"{where}: --{name}: no such option")
-    if len({s.long for s in fits}) > 1:
-        raise UsageError(f"{where}: --{name}: may be any of {', '.join(sorted('--' + s.long for s in fits))}: write it in full")
-    # One long name may stand for two short options (sudo: --preserve-env with and without a list); the row that fits the value is meant.
+    if len(names) > 1:
+        raise UsageError(f"{where}: --{name}: may be any of {', '.join(names)}: write it in full")
+    # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is meant.
     switch = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
     if switch.value == "no" and equals:
         raise UsageError(f"{where}: --{switch.long}: takes no value: leave out ={value}")
@@ -159,14 +163,15 @@ def check_user(reading: Reading, given: Given, wanted: str | None, origin: str) 
         reading.note(given, Verdict.HARMLESS, "names the account that become_user names", origin=origin)
         reading.user = given.value
         return
-    reading.note(given, Verdict.REFUSED, f"names {given.value}, but become_user is {wanted}: write become_user: {given.value}", origin=origin)
+    why = f"names {given.value}, but become_user is {wanted}: write become_user: {given.value}"
+    reading.note(given, Verdict.REFUSED, why, origin=origin)
 
 
-def check_repeats(reading: Reading, scanned: Scanned, origin: str) -> None:
-    """Reports options that were given twice with different values."""
+def check_repeats(reading: Reading, scanned: Scanned, origin: str, *, may: str = "") -> None:
+    """Reports options that were given twice with different values; *may* is the long name of one that may be."""
     first: dict[str, Given] = {}
     for given in scanned.given:
         known = first.setdefault(given.switch.long, given)
-        if known.value != given.value and known.switch is given.switch:
+        if known.value != given.value and known.switch is given.switch and given.switch.long != may:
             why = f"given twice, as {known.value} and as {given.value}: keep one"
             reading.findings.append(Finding(given.written, origin, Verdict.CONFLICT, why, fatal=True))

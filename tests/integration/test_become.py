@@ -154,8 +154,13 @@ def test_binary_data_passes_unharmed(
 
 
 SHELLS = [s for s in ("/bin/sh", "/bin/bash", "/bin/dash", "/usr/bin/fish", "/bin/tcsh", "/bin/csh", "/bin/zsh") if Path(s).exists()]
-STRANGE_WORDS = ["it's", 'say "hi"', "back\\slash\\\\", "bang!", "$HOME `id` $(id)", "a\nb", "", "ü é 語", "*?[x]{a,b}~#", " lead", "%s %%"]
-SHOW_WORDS = "import os, sys\nos.write(1, b'PMITOGEN-%s ready\\n' % sys.argv[1].encode())\nprint(ascii(sys.argv[2:]), flush=True)"
+STRANGE_WORDS = [
+    "it's", 'say "hi"', "back\\slash\\\\", "bang!", "$HOME `id` $(id)", "a\nb", "", "ü é 語", "*?[x]{a,b}~#", " lead", "%s %%",
+]  # fmt: skip
+SHOW_WORDS = """import os, sys
+os.write(1, b"PMITOGEN-%s ready\\n" % sys.argv[1].encode())
+print(ascii(sys.argv[2:]), flush=True)
+"""
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -370,11 +375,12 @@ RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
     "prompt",
     [
         "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "Mot de passe : ", "हमारा: ",
-        "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ", "[sudo: authenticate] Password: ",
+        "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ",
+        "[sudo: authenticate] Password: ",
     ],
 )  # fmt: skip
 def test_prompts_that_get_the_password(prompt: str, account: Account, short_path: Path) -> None:
-    fake = script(short_path, ASK.format(prompt=prompt.replace("'", "'\\''"), right="s3cr'et".replace("'", ""), wrong="no") + RUN)
+    fake = script(short_path, ASK.format(prompt=prompt.replace("'", "'\\''"), right="s3cret", wrong="no") + RUN)
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["up"], got
 
