@@ -53,6 +53,7 @@ class CommandLine:
     host_origin: Origin | None = None
     user_given: bool = False  # by -l or user@host
     command: tuple[str, ...] = ()
+    command_origin: Origin = Origin("command line")
     config: str | None = None  # -F
     logfile: str | None = None  # -E
     stdio: str | None = None  # -W, as written
@@ -83,6 +84,8 @@ class Parser:
             if not ended:
                 at, _ = self._flags(at)
             self.line.command = tuple(self._argv[at:])
+            if at < len(self._argv):
+                self.line.command_origin = self._origins[at]
         return self.line
 
     def _flags(self, at: int) -> tuple[int, bool]:
@@ -153,23 +156,24 @@ class Parser:
     def _flag_c(self, letter: str, word: str, origin: Origin) -> None:
         if word.startswith("-"):
             raise BadWord(f"unknown cipher {word!r}")
-        self._algorithms("ciphers", letter, word, origin)
+        self._parsed("ciphers", letter, word, origin)
 
     def _flag_m(self, letter: str, word: str, origin: Origin) -> None:
         if word[:1] in ("+", "-", "^"):
             raise BadWord(f"unknown MAC {word!r}")
-        self._algorithms("macs", letter, word, origin)
+        self._parsed("macs", letter, word, origin)
 
-    def _algorithms(self, key: str, letter: str, word: str, origin: Origin) -> None:
+    def _parsed(self, key: str, letter: str, word: str, origin: Origin) -> None:
+        """Set a keyword whatever it was, checking the word as a configuration line would."""
         self._force(letter, key, TABLE[key].kind.parse(Words(key, word, [word]), self._reading), origin)
 
-    def _flag_D(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802 - named after the flag
+    def _flag_D(self, letter: str, word: str, origin: Origin) -> None:
         self._forward("dynamicforward", letter, word, origin)
 
-    def _flag_L(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_L(self, letter: str, word: str, origin: Origin) -> None:
         self._forward("localforward", letter, word, origin)
 
-    def _flag_R(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_R(self, letter: str, word: str, origin: Origin) -> None:
         self._forward("remoteforward", letter, word, origin)
 
     def _forward(self, key: str, letter: str, word: str, origin: Origin) -> None:
@@ -183,15 +187,15 @@ class Parser:
             forward = read_forward(word, environ, dynamic=True, remote=True)
         self.options.give(TABLE[key], (forward,), origin, f"-{letter}")
 
-    def _flag_E(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_E(self, letter: str, word: str, origin: Origin) -> None:
         self.options.note("-E", origin)
         if origin.chosen:
             self.line.logfile = word
 
     def _flag_e(self, letter: str, word: str, origin: Origin) -> None:
-        self._force(letter, "escapechar", TABLE["escapechar"].kind.parse(Words("escapechar", word, [word]), self._reading), origin)
+        self._parsed("escapechar", letter, word, origin)
 
-    def _flag_F(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_F(self, letter: str, word: str, origin: Origin) -> None:
         self.options.note("-F", origin)
         self.line.config = word
 
@@ -205,7 +209,7 @@ class Parser:
             return
         self.options.give(TABLE["identityfile"], (path,), origin, "-i")
 
-    def _flag_J(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_J(self, letter: str, word: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):
             raise BadWord("only one -J is possible: separate the hops by commas")
         if self.options.has("proxycommand"):
@@ -217,17 +221,17 @@ class Parser:
             self.options.give(TABLE["user"], word, origin, "-l")
             self.line.user_given = True
 
-    def _flag_M(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_M(self, letter: str, word: str, origin: Origin) -> None:
         again = self.options.get("controlmaster") == "true"
         self._force(letter, "controlmaster", "ask" if again else "true", origin)
 
-    def _flag_N(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_N(self, letter: str, word: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "none") != "none":
             raise BadWord("cannot be combined with -s or SessionType: remove one of them")
         self._force(letter, "sessiontype", "none", origin)
         self._force(letter, "requesttty", "false", origin)
 
-    def _flag_P(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_P(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("tag"):
             self.options.give(TABLE["tag"], word, origin, "-P")
 
@@ -254,7 +258,7 @@ class Parser:
             self.line.verbose += 1
             self._force(letter, "loglevel", _LEVELS[_LEVELS.index(level) + 1], origin)
 
-    def _flag_W(self, letter: str, word: str, origin: Origin) -> None:  # noqa: N802
+    def _flag_W(self, letter: str, word: str, origin: Origin) -> None:
         if self.line.stdio is not None:
             raise BadWord("given twice")
         read_forward(word, self.context.local.environ, dynamic=True)
@@ -265,7 +269,7 @@ class Parser:
     def _flag_w(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("tunnel"):
             self._force(letter, "tunnel", "point-to-point", origin)
-        self._force(letter, "tunneldevice", TABLE["tunneldevice"].kind.parse(Words("", word, [word]), self._reading), origin)
+        self._parsed("tunneldevice", letter, word, origin)
 
     def _flag_y(self, letter: str, word: str, origin: Origin) -> None:
         self.line.syslog = True

@@ -54,12 +54,11 @@ def _forwards(found: Resolution, key: str) -> list[str]:
         return []
     lines = []
     for forward in _of_keyword(found, key):
-        paths = {
-            name: found.expanded(key, getattr(forward, name), home=False, dollar=False)
-            for name in ("listen_path", "connect_path")
-            if getattr(forward, name) is not None
-        }
-        words = dataclasses.replace(forward, **paths).words()
+        listen, connect = (
+            None if path is None else found.expanded(key, path, home=False, dollar=False)
+            for path in (forward.listen_path, forward.connect_path)
+        )
+        words = dataclasses.replace(forward, listen_path=listen, connect_path=connect).words()
         if key == "dynamicforward":
             words = words[:1]
         elif key == "remoteforward" and forward.dynamic:
@@ -74,8 +73,8 @@ def _of_keyword(found: Resolution, key: str) -> list[Forward]:
     if key == "remoteforward":
         return list(found.options.get(key, ()))
     both = [given.value[0] for given in found.options.given if given.row and given.row.key in ("localforward", "dynamicforward")]
-    host = {"localforward": lambda name: name != "socks", "dynamicforward": lambda name: name in ("socks", None)}[key]
-    return [forward for forward in dict.fromkeys(both) if host(forward.connect_host)]
+    local = key == "localforward"
+    return [one for one in dict.fromkeys(both) if one.connect_host is None or (one.connect_host != "socks") is local]
 
 
 def _cleared(found: Resolution) -> bool:

@@ -1,7 +1,8 @@
 """Kinds of values: each knows how to read the words of a line and how to write its value back.
 
 ``parse(render(x)) == x`` for every value that ``parse`` can give; ``shown`` is what ``ssh -G`` prints after the keyword.
-Kinds of lists and of compound values are in kinds_compound.py. Everything raises BadWord, without the place, which the caller adds.
+Kinds of lists and of compound values are in kinds_compound.py. Everything raises BadWord, without the place, which the caller
+adds.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def choice(text: str, exact: bool = False) -> Choice:
     table: dict[str, str] = {}
     for group in text.split():
         names = group.split("=")
-        table.update({name: names[0] for name in names})
+        table.update(dict.fromkeys(names, names[0]))
     return Choice(table, exact)
 
 

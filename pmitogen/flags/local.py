@@ -1,7 +1,8 @@
 """Who and where we are: the facts of this machine that the configuration of ssh refers to.
 
 ssh refuses to run for a uid without a passwd entry; a container may well have given us one. Then ``USER`` or ``LOGNAME`` and
-``HOME`` serve, and where they are unset a made-up name and no home. With a passwd entry its home counts, not ``$HOME``, as in ssh.
+``HOME`` serve, and where they are unset a made-up name and no home. With a passwd entry its home counts, not ``$HOME``, as in
+ssh.
 """
 
 from __future__ import annotations

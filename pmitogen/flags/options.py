@@ -48,6 +48,7 @@ class Options:
         self.values: dict[str, Any] = {}
         self.origins: dict[str, Origin] = {}
         self.given: list[Given] = []
+        self.displaced: list[tuple[str, Origin, str]] = []  # a ProxyCommand or ProxyJump that the other one keeps out
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of a keyword, or *default*."""
@@ -63,6 +64,7 @@ class Options:
             return
         key = row.key
         if key in ("proxycommand", "proxyjump") and not self._proxy_is_free(key):
+            self._displace(row, option, value, origin)
             return
         if key not in self.values:
             row.kind.admit(value)
@@ -80,10 +82,19 @@ class Options:
             return jump is None or jump.host == "none"
         return jump is None and "proxycommand" not in self.values
 
+    def _displace(self, row: Row, option: str, value: Any, origin: Origin) -> None:
+        other = "proxyjump" if row.key == "proxycommand" else "proxycommand"
+        first = self.origins.get(other)
+        wanted = str(getattr(value, "host", value)).lower() != "none"
+        if wanted and first is not None and str(self.values[other]).lower() != "none":
+            why = f"Has no effect, for {TABLE[other].name} was set first ({first.place}): remove one of them."
+            self.displaced.append((option or row.name, origin, why))
+
     def force(self, key: str, value: Any, origin: Origin, option: str) -> None:
         """Set a keyword the way most flags do: whatever was set before is replaced."""
         if not origin.chosen:
             return
+        self.given = [one for one in self.given if one.row is None or one.row.key != key]
         self.values[key] = value
         self.origins[key] = origin
         self.given.append(Given(option, value, origin, TABLE[key]))

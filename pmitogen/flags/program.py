@@ -1,7 +1,7 @@
 """Which ssh program we read like: OpenSSH 10.5, or an older one when a test compares with what is installed.
 
-The differences that a user can see are few: names and defaults of algorithms, a handful of default values, and which keywords have
-their tokens expanded.
+The differences that a user can see are few: names and defaults of algorithms, a handful of default values, and which keywords
+have their tokens expanded.
 """
 
 from __future__ import annotations

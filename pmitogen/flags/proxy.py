@@ -1,7 +1,8 @@
 """A ProxyCommand that only runs ssh to pass through another host, turned into a native jump.
 
-``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when the shell would see nothing but plain
-words. Anything else is left to the shell. The flags of that inner command line are kept: they are the hop's own configuration.
+``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when the shell would see nothing
+but plain words. Anything else is left to the shell. The flags of that inner command line are kept: they are the hop's own
+configuration.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From an argument vector to resolved options: command line, files, canonical name, second pass, defaults, tokens.
 
-What ``ssh -G`` does, in its order; the result is still in terms of keywords. settings_from.py makes Settings of it, explain.py prints it.
-Source: main() in ssh.c of OpenSSH 10.5.
+What ``ssh -G`` does, in its order; the result is still in terms of keywords. settings_from.py makes Settings of it, explain.py
+prints it. Source: main() in ssh.c of OpenSSH 10.5.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def _check(context: Context, host: str) -> None:
         user = options.get("user", context.local.user)
         port = options.get("port", 22)
         if jump.host == host and (jump.port or 22) == port and (jump.user or user) == user:
-            raise options.origins["proxyjump"].error(f"ProxyJump: {jump.host} is the destination itself: the jump would never end")
+            problem = f"ProxyJump: {jump.host} is the destination itself: the jump would never end"
+            raise options.origins["proxyjump"].error(problem)
     for key in ("globalknownhostsfile", "userknownhostsfile"):
         if len(files := options.get(key, ())) > 1 and ascii_lower(files[0]) == "none":
             raise options.origins[key].error(f'{key}: "none" must stand alone')

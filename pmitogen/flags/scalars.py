@@ -13,6 +13,7 @@ from pmitogen.flags.lexer import BadWord, ascii_lower
 
 INT_MAX = 2**31 - 1
 _SCALES = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_SCALED = re.compile(r"[ \t\n\v\f\r]*([+-]?)([0-9]{0,20})(?:\.([0-9]*))?([bkmgtpeBKMGTPE]?)(?![0-9A-Za-z]).*", re.DOTALL)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -47,7 +48,7 @@ def seconds(text: str) -> int:
 
 def scaled(text: str) -> int:
     """A size such as ``1G`` or ``512K``, in bytes."""
-    found = re.fullmatch(r"[ \t\n\v\f\r]*([+-]?)([0-9]{0,20})(?:\.([0-9]*))?([bkmgtpeBKMGTPE]?)(?![0-9A-Za-z]).*", text, re.DOTALL)
+    found = _SCALED.fullmatch(text)
     if not found or not text.strip():
         raise BadWord(f"{text!r} is no size; write bytes or units, as in 512M or 1G")
     sign, whole, fraction, unit = found.groups()

@@ -38,8 +38,8 @@ class Finding:
 class JumpHop:
     """One hop of ProxyJump, as written: the rest comes from the hop's own configuration.
 
-    *argv*: the flags that an ssh to this hop would be started with besides: the destination's ``-F`` and ``-v`` for a ProxyJump, those
-    of the inner command line for a ProxyCommand that amounts to a jump.
+    *argv*: the flags that an ssh to this hop would be started with besides: the destination's ``-F`` and ``-v`` for a ProxyJump,
+    those of the inner command line for a ProxyCommand that amounts to a jump.
     """
 
     host: str

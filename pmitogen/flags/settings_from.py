@@ -114,7 +114,7 @@ def _proxy(found: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
     """Hops or a command, and whether a command has become a hop."""
     jump = found.jump()
     if jump is not None:
-        argv = () if found.line.config is None else ("-F", found.line.config)
+        argv: tuple[str, ...] = () if found.line.config is None else ("-F", found.line.config)
         argv += ("-v",) * min(found.line.verbose, 3)
         return tuple(JumpHop(host, user, port, argv) for user, host, port in jump.hops()), None, False
     command = found.text("proxycommand")

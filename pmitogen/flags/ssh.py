@@ -1,8 +1,8 @@
 """The entrance for ssh: an argument vector in, Settings out.
 
-:func:`resolve` for a destination, :func:`resolve_hop` for a hop on the way to it, :func:`route` for all hops at once. All are pure but
-for reading the configuration files (and running what ``Match exec`` says, and asking the resolver where CanonicalizeHostname says so);
-all may be called from any thread; all raise :class:`pmitogen.errors.UsageError` and nothing else.
+:func:`resolve` for a destination, :func:`resolve_hop` for a hop on the way to it, :func:`route` for all hops at once. All are
+pure but for reading the configuration files (and running what ``Match exec`` says, and asking the resolver where
+CanonicalizeHostname says so); all may be called from any thread; all raise :class:`pmitogen.errors.UsageError` and nothing else.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def resolve(
 ) -> Settings:
     """What ssh would do for this command line.
 
-    *argv*: the command line without the program's name, usually ending in the destination; *default_host* stands in for a missing one.
+    *argv*: the command line without the program's name, usually ending in the destination; *default_host* stands in for a
+    missing one.
     *origins*: where each word comes from, for messages ("ssh_args", "ansible_port" ...); default "command line". Words from
     :data:`DEFAULTED` are read, and count for nothing. *environ*: default this process's. *strict*: a word that is refused
     raises; False leaves it to ``Settings.report``, where its finding is ``fatal``.
@@ -49,8 +50,8 @@ def resolve_hop(
 ) -> Settings:
     """The hop's own settings, as the ssh that ``ssh -J`` starts would have them.
 
-    Such an ssh is given the hop's user and port, and the destination's ``-F`` and ``-v``, but no other word of its command line; a hop
-    that stems from a ProxyCommand has the words of that command line instead. *parent* is only named in messages.
+    Such an ssh is given the hop's user and port, and the destination's ``-F`` and ``-v``, but no other word of its command line;
+    a hop that stems from a ProxyCommand has the words of that command line instead. *parent* is only named in messages.
     """
     argv = list(hop.argv)
     if hop.user is not None:
@@ -74,6 +75,6 @@ def route(settings: Settings, *, environ: Mapping[str, str] | None = None, stric
         hops = [resolve_hop(hop, ahead, environ=environ, strict=strict) for hop in ahead.proxyjump]
         chain[:0] = hops
         if len(chain) > MAX_HOPS:
-            raise UsageError(f"{settings.originalhost}: ProxyJump: more than {MAX_HOPS} hops: the configuration of the hops is a loop")
+            raise UsageError(f"{settings.originalhost}: ProxyJump: more than {MAX_HOPS} hops: their configuration is a loop")
         ahead = hops[0]
     return tuple(chain)

@@ -1,7 +1,7 @@
 """Reading ssh_config(5) files, and ``-o`` words, which go the same way.
 
-Every line is parsed and checked whether or not its block applies; only the lines of blocks that apply have an effect. The first bad
-line raises UsageError with its file and number. Source: readconf.c of OpenSSH 10.5.
+Every line is parsed and checked whether or not its block applies; only the lines of blocks that apply have an effect. The first
+bad line raises UsageError with its file and number. Source: readconf.c of OpenSSH 10.5.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ def _check_owner(path: str, status: os.stat_result) -> None:
 
 
 def _private_group(status: os.stat_result) -> bool:
-    """Whether the file's group holds its owner and nobody else: Debian, with a group for each user, lets it write, and so do we."""
+    """Whether the file's group holds its owner and nobody else: Debian, with a group for each user, lets it write, and so do
+    we."""
     try:
         group = grp.getgrgid(status.st_gid)
         owner = pwd.getpwuid(status.st_uid)

@@ -6,12 +6,11 @@ host they are asked for. Nothing here depends on names that a resolver would hav
 
 from __future__ import annotations
 
-_FLAG = "yes no true false YES False 1 maybe"
 _FLAGS = (
     "BatchMode CanonicalizeFallbackLocal CheckHostIP EnableSSHKeysign ClearAllForwardings ExitOnForwardFailure ForwardX11"
     " ForwardX11Trusted GatewayPorts GSSAPIAuthentication GSSAPIDelegateCredentials HashKnownHosts HostbasedAuthentication"
     " IdentitiesOnly KbdInteractiveAuthentication NoHostAuthenticationForLocalhost PasswordAuthentication PermitLocalCommand"
-    " ProxyUseFdpass StdinNull ForkAfterAuthentication StreamLocalBindUnlink TCPKeepAlive VisualHostKey EnableEscapeCommandline"
+    " ProxyUseFdpass StdinNull ForkAfterAuthentication StreamLocalBindUnlink VisualHostKey EnableEscapeCommandline"
 )
 _KEYS = (
     "ssh-rsa|+ssh-rsa|-ssh-rsa*|^ssh-rsa,ssh-ed25519|ssh-*|*|+*|-*|^*-cert*|ssh-ed25519,rsa-sha2-512|nonsense|+nonsense"
@@ -20,7 +19,8 @@ _KEYS = (
 _EMPTY_KEYS = "RSA|ed25519|,|!ssh-rsa|+!ssh-rsa"  # nothing is left; OpenSSH 9 notices for host keys only
 
 WORDS: dict[str, str] = {
-    **{name: _FLAG.replace(" ", "|") for name in _FLAGS.split()},
+    **dict.fromkeys(_FLAGS.split(), "yes|no|maybe"),
+    "TCPKeepAlive": "yes|no|true|false|YES|False|1|maybe|yes no|''",
     "AddKeysToAgent": "yes|no|ask|confirm|confirm 5m|5m|1h30m|yes 5m|ask 5m|maybe|0|confirm x|true|FALSE",
     "AddressFamily": "any|inet|inet6|INET|ipv4|inet inet6",
     "BindAddress": "10.0.0.1|::1|a b|\"a b\"|'x'",
