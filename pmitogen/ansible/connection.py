@@ -59,7 +59,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there."""
-        return not wrap_async
+        return not wrap_async and (self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True)))
 
     def set_become_plugin(self, plugin: Any) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account."""
@@ -82,7 +82,11 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         if self.become is not None and sudoable and not self._become_taken:
             return self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
-        return self._run({"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}, in_data or b"")
+        try:
+            return self._run({"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}, in_data or b"")
+        except NeedsWrapping:
+            wrapped = type(self.become).build_become_command(self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell)
+            return self._wrapped(["/bin/sh", "-c", wrapped], in_data)
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller's to the target, into the account of the task."""
@@ -98,7 +102,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             if state.st_size <= SMALL_FILE:
                 self._request({**header, "early": True}, stream.read())
             else:
-                self._stream_out(header, stream)
+                self._stream_out({**header, "size": state.st_size}, stream)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the target's here."""
@@ -286,6 +290,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             raise AnsibleAuthenticationFailure(message)
         if kind in ("unreachable", "gone"):
             raise AnsibleConnectionFailure(message)
+        if kind == "wrap":
+            raise NeedsWrapping(message)
         if kind is None:
             raise RemoteFailure(message)
         raise AnsibleError(message)
@@ -295,11 +301,59 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _wrapped(self, argv: list[str], in_data: bytes | None) -> Result:
         from pmitogen.ansible import interact
 
-        return interact.run(self, argv, in_data)
+        tty = not in_data and bool(self.get_option("use_tty"))
+        header = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
+        return interact.run(self.become, self._conversation(header), in_data, float(self.get_option("timeout") or 10))
+
+    def _conversation(self, header: dict[str, Any]) -> Conversation:
+        client = self._open()
+        rid = client.next_id()
+        client.send({**header, "id": rid, "more": True, "eager": True})
+        return Conversation(self, client, rid)
+
+
+class Conversation:
+    """A command whose output is seen as it comes, and that can be answered."""
+
+    def __init__(self, connection: Connection, client: hub.Client, rid: int) -> None:
+        self._connection, self._client, self._rid = connection, client, rid
+
+    def read(self, timeout: float | None) -> tuple[int, bytes] | int | None:
+        """(stream number, data), or the exit code at the end; None when *timeout* seconds passed. Raises AnsibleError."""
+        while True:
+            try:
+                frame, data = self._client.receive(timeout)
+            except TimeoutError:
+                return None
+            if frame.get("id") != self._rid:
+                continue
+            if frame["op"] == "out":
+                self._client.send({"op": "credit", "id": self._rid, "n": len(data)})
+                return frame["s"], data
+            if frame["op"] == "exit":
+                return int(frame["rc"])
+            if frame["op"] == "error":
+                self._connection._fail(frame)
+
+    def write(self, data: bytes) -> None:
+        """Send to its stdin, or its terminal."""
+        for start in range(0, len(data), CHUNK):
+            self._client.send({"op": "data", "id": self._rid}, data[start : start + CHUNK])
+
+    def end_input(self) -> None:
+        self._client.send({"op": "eof", "id": self._rid})
+
+    def kill(self) -> None:
+        """End it; what it still says is nobody's."""
+        self._client.send({"op": "kill", "id": self._rid})
 
 
 class RemoteFailure(AnsibleError):  # type: ignore[misc]
     """Something on the target failed, in the target's own words."""
+
+
+class NeedsWrapping(AnsibleError):  # type: ignore[misc]
+    """The host has no Python, so the become plugin must wrap the command after all."""
 
 
 class _Pump:

@@ -87,7 +87,7 @@ class Remembering:
         if not basefile:
             basefile = self._generate_temp_dir_name()  # type: ignore[attr-defined]
         text: str = super().mkdtemp(basefile=basefile, system=system, mode=mode, tmpdir=tmpdir)  # type: ignore[misc]
-        if mode == U_RWX:
+        if mode == U_RWX and (self.becoming or not system):
             self.meanings[text] = MakeTemp(basefile, None if self.becoming else tmpdir)
         return text
 

@@ -50,15 +50,19 @@ class Client:
         self._unsent.append(frames.pack(header, body))
         data, self._unsent = b"".join(self._unsent), []
         try:
+            self._sock.settimeout(None)
             self._sock.sendall(data)
         except OSError as exc:
             raise HubError(f"the hub of this run has gone: {exc.strerror}") from None
 
-    def receive(self) -> tuple[Header, bytes]:
-        """Wait for one frame. Raises HubError."""
+    def receive(self, timeout: float | None = None) -> tuple[Header, bytes]:
+        """Wait for one frame, at most *timeout* seconds between two pieces of it. Raises HubError, TimeoutError."""
         while not self._ready:
             try:
+                self._sock.settimeout(timeout)
                 data = self._sock.recv(1 << 18)
+            except TimeoutError:
+                raise
             except OSError as exc:
                 raise HubError(f"the hub of this run has gone: {exc.strerror}") from None
             if not data:
@@ -159,11 +163,10 @@ def stop_hub(pid: int | None = None, limit: float = 8.0) -> int:
 
 
 def _wait_closed(client: Client, limit: float) -> None:
-    client._sock.settimeout(limit)
-    with contextlib.suppress(HubError):
+    with contextlib.suppress(HubError, TimeoutError):
         until = time.monotonic() + limit
         while time.monotonic() < until:
-            client.receive()
+            client.receive(limit)
 
 
 def _each_hub() -> list[Client]:

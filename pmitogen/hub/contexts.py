@@ -125,7 +125,7 @@ class Contexts:
             host.fail(ConnectionLost(f"{peer}: {login.link.lost}"))
         elif bootstrap.no_python_marker(stream.token) in stream.noise:
             LOG.debug("%s: no usable Python", host.name)
-            host.on_no_python(login, _complaint(stream))
+            host.on_no_python(login, _too_old(stream))
         else:
             host.fail(ConnectError(f"{peer}: the login shell did not start Python{_said(stream)}", "python"))
 
@@ -197,8 +197,10 @@ class Contexts:
             host.close()
 
 
-def _complaint(stream: Any) -> str:
-    return str((stream.complaints or b"").decode("utf-8", "replace").strip().replace("\n", "; "))
+def _too_old(stream: Any) -> str:
+    """Which interpreters were found too old, in our loader's words; what shells said besides does not help."""
+    lines = (stream.complaints or b"").decode("utf-8", "replace").splitlines()
+    return "; ".join(line.strip() for line in lines if "older than 2.7" in line)
 
 
 def _said(stream: Any) -> str:

@@ -93,7 +93,8 @@ class Host:
         self._homes: dict[str, str | None] = {}
         self._pack = zlib.compressobj(6)
         self._unpack = zlib.decompressobj()
-        self._boot_timer: Any = None
+        self.no_python = ""  # why there is none, where there is none
+        self.hello: Header = {}
 
     def _reset_accounts(self) -> None:
         first = Account(0, started=True)

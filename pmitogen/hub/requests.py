@@ -33,6 +33,7 @@ class Request:
     rid: int = 0
     account: Any = None
     sent: bool = False
+    serving: Any = None  # what serves it on a host without Python
     tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
 
     def answer(self, header: Header, body: bytes = b"") -> None:

@@ -30,7 +30,7 @@ def status_to_rc(status):
 class Job(object):
     """A child process and its pipes. *send* is called with (header, body) of each frame for the peer."""
 
-    def __init__(self, rid, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False):
+    def __init__(self, rid, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, eager=False):
         self.rid = rid
         self.pid = pid
         self.report_fd = report_fd
@@ -44,7 +44,7 @@ class Job(object):
             self._out[stderr_fd] = (2, [])
         self._held = 0           # bytes gathered, not yet sent
         self._credit = WINDOW    # bytes that may still be streamed
-        self._streaming = False
+        self._streaming = eager  # every word at once: somebody is in conversation with it
         self._status = None
         self._tty = tty
         self._last = {}          # what a closed stream had said, by number

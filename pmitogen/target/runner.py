@@ -275,7 +275,7 @@ class Runner(object):
             child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
         for fd in (stdin[0], stdout[1], stderr[1]):
             os.close(fd)
-        self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0]), header, body)
+        self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0], eager=header.get('eager')), header, body)
 
     def _exec_tty(self, rid, header, body):
         master, slave = os.openpty()
@@ -284,7 +284,7 @@ class Runner(object):
             child.enter(slave, slave, slave, slave)
             child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
         os.close(slave)
-        self._start(jobs.Job(rid, self.send, pid, master, master, None, tty=True), dict(header, more=True), body)
+        self._start(jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get('eager')), dict(header, more=True), body)
 
     def _start(self, job, header, body):
         self._jobs[job.rid] = job
