@@ -10,18 +10,16 @@ text of a key is kept in no attribute. Source: OpenSSH PROTOCOL.key; RFC 8332 an
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import re
 
-from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
-from pmitogen.transport import publickeys, sshdata
-from pmitogen.transport.sshdata import Malformed, Reader
+from pmitogen.transport import keycipher, publickeys, sshdata
+from pmitogen.transport.sshdata import Malformed
 
-_SSH_MAGIC = b"openssh-key-v1\0"
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.DOTALL)
 _Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
@@ -43,8 +41,9 @@ class Envelope:
 
     text: str = dataclasses.field(repr=False)
     encrypted: bool
-    openssh: bool
     public_blob: bytes | None
+    openssh: bool = False
+    sealed: keycipher.Container | None = dataclasses.field(default=None, repr=False)
 
 
 class PrivateKey:
@@ -86,41 +85,37 @@ def open_envelope(text: str) -> Envelope:
         return _openssh_envelope(normal, body)
     if label not in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
         raise KeyProblem(f"is a {label.removesuffix(' PRIVATE KEY')} key, which is not supported: make an ed25519 key")
-    return Envelope(normal, label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body, False, None)
+    return Envelope(normal, label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body, None)
 
 
 def _openssh_envelope(normal: str, body: str) -> Envelope:
     try:
-        raw = base64.b64decode("".join(body.split()), validate=True)
-        reader = Reader(raw)
-        if reader.take(len(_SSH_MAGIC)) != _SSH_MAGIC:
-            raise Malformed("no magic")
-        cipher = reader.text()
-        reader.string(), reader.string()  # the kdf and its options
-        if reader.u32() != 1:
-            raise KeyProblem("holds several keys: keep one in a file")
-        blob = reader.string()
-        name = publickeys.blob_type(blob)
-    except (Malformed, binascii.Error) as error:
-        raise KeyProblem("is a damaged OpenSSH private key") from error
+        container = keycipher.parse(body)
+        name = publickeys.blob_type(container.public_blob)
+    except Malformed as error:
+        raise KeyProblem(f"is a damaged OpenSSH private key: {error}") from error
     if publickeys.is_hardware(name):
         raise KeyProblem(f"is a security key ({name}), which is usable through an agent only: add it with ssh-add")
-    if cipher.startswith("chacha20"):
-        raise KeyProblem(f"is encrypted with {cipher}: use an agent, or rewrite it: ssh-keygen -p -Z aes256-ctr -f KEY")
-    return Envelope(normal, cipher != "none", True, blob)
+    sealed = None if container.cipher == "none" else container
+    return Envelope(normal, sealed is not None, container.public_blob, True, sealed)
 
 
 def load(envelope: Envelope, passphrase: str | None) -> PrivateKey:
     """Decrypt and parse. A passphrase for a key that has none is ignored, as ssh does. Raises :class:`KeyProblem`."""
     if envelope.encrypted and not passphrase:
         raise KeyProblem("is encrypted and no passphrase is given", "needed")
-    password = passphrase.encode() if envelope.encrypted and passphrase else None
     read = serialization.load_ssh_private_key if envelope.openssh else serialization.load_pem_private_key
+    password = passphrase.encode() if envelope.encrypted and passphrase else None
+    text = envelope.text
     try:
-        key = read(envelope.text.encode(), password)
+        if envelope.sealed is not None and passphrase:
+            text, password = keycipher.unwrap(envelope.sealed, passphrase), None
+        key = read(text.encode(), password)
+    except Malformed as error:
+        raise KeyProblem(f"cannot be opened here: {error}; add it to an agent") from error
     except UnsupportedAlgorithm as error:
         raise KeyProblem(f"cannot be read here ({error}): add it to an agent") from error
-    except (ValueError, TypeError, InvalidTag) as error:
+    except (ValueError, TypeError) as error:
         # Neither library nor format tells a wrong passphrase from damage; after encryption the former is the likely one.
         if envelope.encrypted:
             raise KeyProblem("does not open with the passphrase given: it is the wrong one", "wrong") from None

@@ -1,0 +1,125 @@
+"""Private keys in every format of ssh-keygen, and the words for those that cannot be read."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pmitogen.transport import keycipher, keyfiles, keys, publickeys
+from pmitogen.transport.credentials import Secret
+from pmitogen.transport.keys import KeyProblem, PrivateKey
+from pmitogen.transport.sshdata import Malformed
+
+needs_keygen = pytest.mark.needs_program("ssh-keygen")
+KINDS = (("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048"))
+FORMATS = ("RFC4716", "PEM", "PKCS8")
+
+
+def generate(path: Path, *words: str, passphrase: str = "") -> Path:
+    command = ["ssh-keygen", "-q", "-f", str(path), "-N", passphrase, *words]
+    subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def check(path: Path, passphrase: str | None = None) -> PrivateKey:
+    """Load it, and have its signature verified by its .pub file."""
+    key = keyfiles.read(str(path)).open(Secret(passphrase) if passphrase else None, None, 0)
+    public = keyfiles.read_public(f"{path}.pub")
+    assert key.blob == public
+    for algorithm in publickeys.algorithms_of(key.name):
+        assert publickeys.verify_signature(public, key.sign(b"data", algorithm), b"data") == algorithm
+        with pytest.raises(Malformed):
+            publickeys.verify_signature(public, key.sign(b"data", algorithm), b"other")
+    return key
+
+
+@needs_keygen
+@pytest.mark.parametrize("passphrase", ["", "a pass phrase"])
+@pytest.mark.parametrize(
+    ("kind", "form"), [pair for pair in itertools.product(KINDS, FORMATS) if pair[0][0] != "ed25519" or pair[1] == "RFC4716"]
+)
+def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: str) -> None:
+    path = generate(tmp_path / "key", "-t", kind[0], "-b", kind[1], "-m", form, passphrase=passphrase)
+    check(path, passphrase)
+    if not passphrase:
+        check(path, "ignored, as the key has none")
+        return
+    file = keyfiles.read(str(path))
+    assert file.locked and file.public_blob == keyfiles.read_public(f"{path}.pub")
+    with pytest.raises(KeyProblem, match="wrong") as wrong:
+        file.open(Secret("another"), None, 0)
+    with pytest.raises(KeyProblem, match="no passphrase") as needed:
+        file.open(None, None, 0)
+    assert (wrong.value.passphrase, needed.value.passphrase) == ("wrong", "needed")
+
+
+@needs_keygen
+@pytest.mark.parametrize("cipher", sorted(keycipher._SIZES))
+def test_ciphers(tmp_path: Path, cipher: str) -> None:
+    path = generate(tmp_path / "key", "-t", "ed25519", "-Z", cipher, passphrase="secret")
+    check(path, "secret")
+    with pytest.raises(KeyProblem, match="wrong"):
+        keyfiles.read(str(path)).open(Secret("no"), None, 0)
+
+
+def test_prompts(tmp_path: Path) -> None:
+    from tests.support.keys import make_key
+
+    file = keyfiles.read(str(make_key(tmp_path / "key", passphrase="right").path))
+    answers = ["no", "right"]
+    assert file.open(None, lambda prompt: answers.pop(0), 3)
+    with pytest.raises(KeyProblem, match="wrong"):
+        file.open(Secret("x"), lambda prompt: "no", 2)
+    with pytest.raises(KeyProblem, match="no passphrase"):
+        file.open(None, lambda prompt: None, 2)
+
+
+@needs_keygen
+def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = generate(tmp_path / "key", "-t", "ed25519", passphrase="secret")
+    first = keyfiles.read(str(path)).open(Secret("secret"), None, 0)
+    monkeypatch.setattr(keys, "load", None)
+    assert keyfiles.read(str(path)).open(Secret("secret"), None, 0) is first
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not a private key"),
+        ("PuTTY-User-Key-File-3: ssh-ed25519\n", "puttygen"),
+        ("-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "is a DSA key"),
+        ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "damaged"),
+        ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "damaged"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not supported"),
+    ],
+)
+def test_problems(text: str, words: str) -> None:
+    with pytest.raises(KeyProblem, match=words):
+        keys.load(keys.open_envelope(text), None)
+
+
+def test_truncated(tmp_path: Path) -> None:
+    from tests.support.keys import make_key
+
+    text = make_key(tmp_path / "key").path.read_text()
+    for end in range(40, len(text) - 50, 13):
+        with pytest.raises(KeyProblem):
+            keys.load(keys.open_envelope(text[:end] + "\n-----END OPENSSH PRIVATE KEY-----\n"), None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=100), st.sampled_from(["OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"]))
+def test_anything_else_is_a_problem(text: str, label: str) -> None:
+    with pytest.raises(KeyProblem):
+        keys.load(keys.open_envelope(f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"), "x")
+
+
+def test_secret_hides() -> None:
+    secret = Secret("hidden")
+    assert "hidden" not in f"{secret} {secret!r} {[secret]}"
+    assert secret == Secret("hidden") and secret != Secret("other") and hash(secret) == hash(Secret("hidden"))
