@@ -247,9 +247,8 @@ STRUCTURE = {
 }
 
 
-def names() -> list[str]:
-    """Every word that may start a line, in lower case."""
-    return [*TABLE, *ALIASES, *IGNORED, *STRUCTURE]
+NAMES = frozenset([*TABLE, *ALIASES, *IGNORED, *STRUCTURE])
+"""Every word that may start a line, in lower case."""
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Kind:
 
     wants = "STRING"  # for the documentation
     accumulates = False  # several lines add up, instead of the first one winning
-    splits = True  # arguments are words; False: the rest of the line as written
+    uses_environ = False  # whether the environment decides what can be parsed
 
     def parse(self, words: Words, reading: Reading) -> Any:
         """Read the value from the arguments of one line. Raises BadWord."""
@@ -137,7 +137,6 @@ class Command(Kind):
     """The rest of the line, for a shell."""
 
     wants = "COMMAND"
-    splits = False
 
     def parse(self, words: Words, reading: Reading) -> str:
         words.consume()
@@ -154,7 +153,6 @@ class Version(Kind):
     """VersionAddendum: the rest of the line up to a comment; ``none`` is empty."""
 
     wants = "TEXT"
-    splits = False
 
     def parse(self, words: Words, reading: Reading) -> str:
         words.consume()
@@ -188,6 +186,7 @@ class AgentPath(Kind):
     """IdentityAgent: a socket path, ``none``, ``SSH_AUTH_SOCK`` or ``$VARIABLE``."""
 
     wants = "PATH|none|$VARIABLE"
+    uses_environ = True
 
     def parse(self, words: Words, reading: Reading) -> str:
         return agent_path(words.need(), reading)
@@ -207,6 +206,7 @@ class ForwardAgent(Kind):
     """yes, no, or the path of another agent's socket."""
 
     wants = "yes|no|PATH|$VARIABLE"
+    uses_environ = True
 
     def parse(self, words: Words, reading: Reading) -> bool | str:
         word = words.need()

@@ -199,6 +199,7 @@ class Forwards(Kind):
 
     wants = "[ADDRESS:]PORT HOST:PORT"
     accumulates = True
+    uses_environ = True
 
     def __init__(self, which: str) -> None:
         self.remote = which == "remote"
@@ -412,7 +413,6 @@ class ProxyJump(Kind):
     """ProxyJump: hops, separated by commas."""
 
     wants = "[USER@]HOST[:PORT],...|none"
-    splits = False
 
     def parse(self, words: Words, reading: Reading) -> Jump:
         words.consume()

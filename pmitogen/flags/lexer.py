@@ -8,10 +8,13 @@ double quote is a quote; the arguments by a newer one with both quotes, backslas
 from __future__ import annotations
 
 import dataclasses
+import re
 import string
 from collections.abc import Callable
 
 WHITESPACE = " \t\r\n"
+_SEPARATOR = re.compile(r'[ \t\r\n"=]')
+_PLAIN = re.compile(r"[^ \t#'\"\\]+")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
@@ -26,9 +29,10 @@ def ascii_lower(text: str) -> str:
 
 def cut_first(text: str) -> tuple[str | None, str | None]:
     """Cut the first token off: (token, rest). A token of None means an unmatched quote; a rest of None, the end."""
-    at = next((i for i, char in enumerate(text) if char in WHITESPACE + '"='), None)
-    if at is None:
+    found = _SEPARATOR.search(text)
+    if found is None:
         return text, None
+    at = found.start()
     if text[at] == '"':
         text = text[:at] + text[at + 1 :]
         end = text.find('"', at)
@@ -43,6 +47,8 @@ def cut_first(text: str) -> tuple[str | None, str | None]:
 
 def split_args(text: str, comments: bool = True) -> list[str]:
     """Split arguments at blanks, honouring quotes and backslashes. Raises BadWord when a quote stays open."""
+    if _PLAIN.fullmatch(text):
+        return [text]
     args: list[str] = []
     i, size = 0, len(text)
     while i < size:

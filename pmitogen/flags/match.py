@@ -21,6 +21,8 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 def match_pattern(text: str, pattern: str) -> bool:
     """Whether the whole *text* matches; linear-time for many stars, so that no pattern can hang us."""
+    if "*" not in pattern and "?" not in pattern:
+        return text == pattern
     if pattern.count("*") <= 2:
         return _compiled(pattern).fullmatch(text) is not None
     return _match_slowly(text, pattern)

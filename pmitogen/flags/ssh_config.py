@@ -16,8 +16,9 @@ import re
 from pmitogen.errors import UsageError
 from pmitogen.flags import match
 from pmitogen.flags.criteria import Context, matches
-from pmitogen.flags.keywords import ALIASES, IGNORED, STRUCTURE, TABLE
+from pmitogen.flags.keywords import ALIASES, NAMES, STRUCTURE, TABLE, Row
 from pmitogen.flags.lexer import BadWord, Words, read_line
+from pmitogen.flags.lines import Line, cut, parse_value
 from pmitogen.flags.options import Origin
 from pmitogen.flags.program import Reading
 from pmitogen.flags.tokens import expand
@@ -43,15 +44,24 @@ class Reader:
 
     def __init__(self, context: Context) -> None:
         self.context = context
+        self._reading = Reading(context.program, context.local.environ)
 
     def word(self, text: str, origin: Origin) -> None:
         """Read one ``-o`` word. Raises UsageError."""
         try:
-            words = read_line(text, self._known)
+            words = read_line(text, self._check_known)
             if words is not None:
                 if words.keyword in STRUCTURE:
                     raise BadWord(f"{words.keyword}: belongs into a file, not on a command line")
-                self._value(words, origin, True, command_line=True)
+                row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
+                if row is None:
+                    self.context.options.note(words.keyword, origin)
+                    return
+                reading = Reading(self.context.program, self.context.local.environ, command_line=True)
+                value, problem = parse_value(words, row, reading)
+                if problem is not None:
+                    raise BadWord(problem)
+                self._give(row, value, origin)
         except BadWord as problem:
             raise origin.error(problem) from None
 
@@ -63,56 +73,53 @@ class Reader:
             with open(path, "rb") as stream:
                 if mode.check:
                     _check_owner(path, os.fstat(stream.fileno()))
-                lines = stream.read().split(b"\n")
+                text = stream.read()
         except IsADirectoryError:  # fopen(3) opens a directory, and reads nothing
             return True
         except (OSError, ValueError):  # ValueError: a NUL in the name
             return False
-        for number, line in enumerate(lines, 1):
-            origin = Origin(f"{path} line {number}", explicit=mode.explicit)
+        for line in cut(text):
             try:
-                active = self._line(os.fsdecode(line), origin, mode, active)
+                active = self._line(line, path, mode, active)
             except BadWord as problem:
-                raise origin.error(problem) from None
+                raise _origin(path, line, mode).error(problem) from None
         return True
 
-    def _line(self, text: str, origin: Origin, mode: Mode, active: bool) -> bool:
-        words = read_line(text, self._known)
-        if words is None:
+    def _line(self, line: Line, path: str, mode: Mode, active: bool) -> bool:
+        """Read one line, and say whether the block that it stands in, or opens, applies."""
+        if line.keyword:
+            self._check_known(line.keyword)
+        row = line.row
+        if row is not None:
+            value = line.value(row, self._reading)
+            if active or row.always:
+                self._give(row, value, _origin(path, line, mode))
             return active
-        if words.keyword == "host":
+        words = line.words()
+        if line.keyword == "host":
             active = self._host(words, mode)
-        elif words.keyword == "match":
+        elif line.keyword == "match":
             active = matches(words, self.context) and not mode.never
-        elif words.keyword == "include":
-            self._include(words, origin, mode, active)
+        elif line.keyword == "include":
+            self._include(words, mode, active)
         else:
-            self._value(words, origin, active)
+            words.consume()
+            if active:
+                self.context.options.note(line.keyword, _origin(path, line, mode))
         if words.left:
-            raise BadWord(f"{words.keyword}: extra arguments at end of line: {words.consume()[0]!r}")
+            raise BadWord(f"{line.keyword}: extra arguments at end of line: {words.consume()[0]!r}")
         return active
 
-    def _known(self, keyword: str) -> None:
-        if keyword in TABLE or keyword in ALIASES or keyword in IGNORED or keyword in STRUCTURE:
+    def _check_known(self, keyword: str) -> None:
+        if keyword in NAMES:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or match.match_list(keyword, ignored, lower=True) != 1:
             raise BadWord(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
 
-    def _value(self, words: Words, origin: Origin, active: bool, command_line: bool = False) -> None:
-        row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
-        if row is None:
-            words.consume()
-            if active:
-                self.context.options.note(words.keyword, origin)
-            return
-        reading = Reading(self.context.program, self.context.local.environ, command_line)
+    def _give(self, row: Row, value: object, origin: Origin) -> None:
         try:
-            value = row.kind.parse(words, reading)
-            if words.left:
-                raise BadWord(f"extra arguments at end of line: {words.consume()[0]!r}")
-            if active or row.always:
-                self.context.options.give(row, value, origin)
+            self.context.options.give(row, value, origin)
         except BadWord as problem:
             raise BadWord(f"{row.name}: {problem}") from None
 
@@ -132,7 +139,7 @@ class Reader:
                 active = True
         return active
 
-    def _include(self, words: Words, origin: Origin, mode: Mode, active: bool) -> None:
+    def _include(self, words: Words, mode: Mode, active: bool) -> None:
         while (written := words.next()) is not None:
             if not written:
                 raise BadWord("Include: empty argument")
@@ -148,6 +155,10 @@ class Reader:
             for found in _glob(path, self.context.local.environ.get("HOME") or self.context.local.home):
                 if not self.file(found, inner, active) and os.path.exists(found):
                     raise BadWord(f"Include: cannot read {found}")
+
+
+def _origin(path: str, line: Line, mode: Mode) -> Origin:
+    return Origin(f"{path} line {line.number}", explicit=mode.explicit)
 
 
 def _check_owner(path: str, status: os.stat_result) -> None:
