@@ -83,6 +83,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self.name = f"ssh {name}"
         self.set_log_channel(LOG_NAME)
         self.packetizer.on_silence = self._on_silence
+        self.packetizer.in_kex = lambda: self.in_kex
         self.packetizer.silence = Silence(alive_interval, alive_count, time.monotonic())
         self._kex_start = threading.RLock()  # above clear_to_send_lock
         self._held: collections.deque[Message] = collections.deque()

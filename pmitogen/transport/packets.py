@@ -66,6 +66,7 @@ class Packets(Packetizer):
         self._handshake_by: float | None = None
         self.silence = Silence(0, 1, time.monotonic())
         self.on_silence: Callable[[Verdict], None] = lambda _verdict: None
+        self.in_kex: Callable[[], bool] = lambda: False
         self.rekey_seconds = 0
         self._rekey_at: float | None = None
         self._seal: tuple[Any, int, int] | None = None  # AES-GCM engine, fixed IV part, counter
@@ -199,8 +200,8 @@ class Packets(Packetizer):
                 raise EOFError
             if until is not None and now >= until:
                 raise TimeoutError
-            if check_rekey and self.need_rekey():
-                raise NeedRekeyException
+            if check_rekey and self.need_rekey() and not self.in_kex():
+                raise NeedRekeyException  # the transport begins one and comes back
             self._set_nap(now, until)
             try:
                 count = self._recv()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 import paramiko
 
 from pmitogen.errors import ConnectError, ConnectionLost
-from pmitogen.transport.channel import ExitSignal
+from pmitogen.transport.channel import ExitSignal, text
 from pmitogen.transport.link import Link
 
 OPEN_TIMEOUT = 60.0  # seconds for the session channel
@@ -61,6 +61,7 @@ class Command:
         self._news = threading.Event()
         self._cancelled = False
         self._feeder: threading.Thread | None = None
+        self._failure: Exception | None = None
         self._channel = link.open_session(timeout)
         try:
             if pty is not None:
@@ -99,9 +100,9 @@ class Command:
             self.end_input()
         except (OSError, EOFError, paramiko.SSHException):
             pass  # the command does not want it, or is gone: the reader learns that from its end
-        except Exception:
-            self.cancel()  # the source failed: a command must not take half for the whole
-            raise
+        except Exception as error:
+            self._failure = error  # the source's own: the reader raises it
+            self.cancel()
 
     def send(self, data: bytes) -> None:
         """Send *data* to its standard input. Blocks while the command does not read. Input for an ended command is dropped."""
@@ -118,7 +119,7 @@ class Command:
     def read(self, timeout: float | None = None) -> tuple[bytes, bytes] | None:
         """What has come on (stdout, stderr) since the last call; waits for something. None: there will be no more.
 
-        Raises TimeoutError after *timeout* seconds without output, ConnectionLost.
+        Raises TimeoutError after *timeout* seconds without output, ConnectionLost, and what the source of its input raised.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -146,15 +147,20 @@ class Command:
         return Exit(status if status >= 0 else None, self._channel.exit_signal)
 
     def _raise_if_lost(self) -> None:
+        if self._failure is not None:
+            raise self._failure
         told = self._channel.exit_status >= 0 or self._channel.exit_signal
         if self._link.lost is not None and not told and not self._cancelled:
             raise ConnectionLost(f"{self._link.peer}: {self._link.lost}")
 
     def cancel(self) -> None:
-        """Ask the server to end it (HUP, and closing its terminal and pipes) and read no more."""
+        """Ask the server to end it, close its pipes or terminal, and read no more.
+
+        sshd sends the signal to the command's process group, but not in a root login; a terminal's end is a HUP for everyone.
+        """
         self._cancelled = True
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.request("signal", (4).to_bytes(4, "big") + b"TERM", want_reply=False)
+            self._channel.request("signal", text("TERM"), want_reply=False)
         self.close()
 
     def close(self) -> None:

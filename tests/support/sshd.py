@@ -174,10 +174,11 @@ class Sshd:
             "UseDNS no",
             "PidFile none",
             "AcceptEnv LANG LC_*",
-            "Subsystem sftp internal-sftp",
         ]
-        if not any(line.lower().startswith("maxstartups") for line in self.config):
-            lines.append("MaxStartups 500")  # of this word alone sshd takes the last
+        for line in ("MaxStartups 500", "Subsystem sftp internal-sftp"):
+            word = line.split()[0].lower()
+            if not any(other.lower().startswith(word) for other in self.config):
+                lines.append(line)  # of the one word sshd takes the last, and the other may stand only once
         if _version() >= (9, 8):
             lines.append("PerSourcePenalties no")
         (self.folder / "config").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,57 @@
+"""Agent forwarding: programs on the target use the agent that runs here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pmitogen.transport import plain
+from tests.support.keys import KeyFile
+from tests.support.links import linked
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-agent", "ssh-add")]
+
+
+@pytest.fixture
+def agent(short_path: Path, make_key: Callable[..., KeyFile]) -> Iterator[tuple[str, KeyFile]]:
+    """A running agent's socket, and the key that it holds."""
+    path = str(short_path / "agent")
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
+    while not os.path.exists(path):
+        assert process.poll() is None
+    key = make_key()
+    subprocess.run(["ssh-add", "-q", str(key.path)], env={**os.environ, "SSH_AUTH_SOCK": path}, check=True)
+    yield path, key
+    process.terminate()
+    process.wait()
+
+
+@pytest.mark.parametrize("named_by", ["identityagent", "forwardagent_socket"])
+def test_key_is_listed_there(sshd: Sshd, agent: tuple[str, KeyFile], named_by: str) -> None:
+    path, key = agent
+    with linked(sshd, forwardagent=True, identitiesonly=True, **{named_by: path}) as link:
+        assert plain.run(link, "ssh-add -L")[1].decode().startswith(key.public)
+
+
+def test_it_signs_for_many_at_once(sshd: Sshd, agent: tuple[str, KeyFile], short_path: Path) -> None:
+    path, key = agent
+    public = f"{key.path}.pub"
+    with linked(sshd, forwardagent=True, forwardagent_socket=path) as link, ThreadPoolExecutor(8) as pool:
+        outs = list(pool.map(lambda n: plain.run(link, f"echo {n} | ssh-keygen -q -Y sign -n x -f {public}")[1], range(8)))
+    assert all(b"BEGIN SSH SIGNATURE" in out for out in outs)
+
+
+def test_nothing_is_forwarded_unasked(sshd: Sshd, agent: tuple[str, KeyFile]) -> None:
+    with linked(sshd, identityagent=agent[0]) as link:
+        assert plain.run(link, "echo [$SSH_AUTH_SOCK]")[1] == b"[]\n"
+
+
+def test_no_agent_here_is_an_error_there_not_a_hang(sshd: Sshd) -> None:
+    with linked(sshd, forwardagent=True, forwardagent_socket="/nonexistent") as link:
+        assert plain.run(link, "ssh-add -l", timeout=10)[0].code != 0

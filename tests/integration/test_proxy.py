@@ -1,0 +1,223 @@
+"""Through bastions and programs: jumps with each hop's own settings, one connection per hop, ProxyCommand by the shell."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pmitogen.errors import AuthenticationError, ConnectError
+from pmitogen.flags.settings import JumpHop, Settings
+from pmitogen.flags.ssh import resolve
+from pmitogen.transport import plain
+from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.credentials import Credentials, Secret
+from pmitogen.transport.hops import Resolver
+from tests.support.accounts import Account
+from tests.support.keys import KeyFile
+from tests.support.links import link_to, settings_for
+from tests.support.sshd import Sshd
+
+pytestmark = pytest.mark.needs_sshd
+MakeSshd = Callable[..., Sshd]
+MakeKey = Callable[..., KeyFile]
+
+
+@pytest.fixture
+def hops() -> Iterator[HopPool]:
+    pool = HopPool()
+    yield pool
+    pool.close()
+
+
+def through(settings: Settings, *bastions: Settings) -> tuple[Settings, Resolver]:
+    """*settings* behind *bastions*, and who tells theirs."""
+    known = {f"hop{number}": bastion for number, bastion in enumerate(bastions)}
+    jumps = tuple(JumpHop(name) for name in known)
+    return dataclasses.replace(settings, proxyjump=jumps), lambda hop, _target: known[hop.host]
+
+
+# -- jumps ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["-J", "file", "ProxyCommand"])
+def test_jump_with_own_key_user_and_known_hosts(
+    form: str,
+    make_sshd: MakeSshd,
+    make_account: Callable[..., Account],
+    make_key: MakeKey,
+    home: Path,
+    hops: HopPool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With no ssh program on PATH."""
+    bastion, target = make_sshd(), make_sshd()
+    people = {"hop": (make_account(), make_key(), bastion), "target": (make_account(), make_key("ecdsa"), target)}
+    text = ""
+    for name, (account, key, server) in people.items():
+        account.write(".ssh/authorized_keys", key.public + "\n")
+        text += f"Host {name}\n HostName 127.0.0.1\n Port {server.port}\n User {account.name}\n IdentityFile {key.path}\n"
+        text += f" UserKnownHostsFile {server.known_hosts}\n IdentitiesOnly yes\n"
+        text += " ProxyJump hop\n" if (form, name) == ("file", "target") else ""
+    config = home / "config"
+    config.write_text(text + "Host *\n StrictHostKeyChecking yes\n GlobalKnownHostsFile /dev/null\n")
+    words = {"-J": ["-J", "hop"], "file": [], "ProxyCommand": ["-o", f"ProxyCommand=ssh -F {config} -W %h:%p hop"]}[form]
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(home))
+        link = link_to(resolve(["-F", str(config), *words, "target"]), hops=hops)
+    assert plain.run(link, "id -un; echo $SSH_CONNECTION")[1].split()[0].decode() == people["target"][0].name
+    assert link.stages.proxy is not None and link.stages.tcp is None
+    link.close()
+    assert [user for _, user in bastion.accepted()] == [people["hop"][0].name]
+    assert [user for _, user in target.accepted()] == [people["target"][0].name]
+
+
+def test_chain_of_three(make_sshd: MakeSshd, hops: HopPool) -> None:
+    servers = [make_sshd() for _ in range(3)]
+    first, second, last = (settings_for(server) for server in servers)
+    settings, resolver = through(last, first, second)
+    link = link_to(settings, hops=hops, resolver=resolver)
+    assert plain.run(link, "echo $SSH_CONNECTION")[1].split()[3].decode() == str(last.port)
+    blob = b"x" * 3_000_000
+    assert plain.run(link, "cat", stdin=blob)[1] == blob
+    assert [server.connections() for server in servers] == [1, 1, 1]
+    link.close()
+    assert len(hops.links()) == 2
+
+
+def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: MakeSshd, hops: HopPool) -> None:
+    bastion, target = make_sshd(config=["MaxSessions 1"]), make_sshd()
+    settings, resolver = through(settings_for(target), settings_for(bastion))
+    deadline = time.monotonic() + 30
+    with ThreadPoolExecutor(20) as pool:
+        links = list(
+            pool.map(lambda _: connect(settings, Credentials(), hops=hops, deadline=deadline, resolver=resolver), range(20))
+        )
+    assert all(plain.run(link, "echo ok")[1] == b"ok\n" for link in links)
+    assert bastion.connections() == 1
+    assert target.connections() == 20
+    for link in links:
+        link.close()
+
+
+def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: MakeSshd, hops: HopPool) -> None:
+    bastion, target = make_sshd(), make_sshd()
+    settings, resolver = through(settings_for(target), settings_for(bastion))
+    link = link_to(settings, hops=hops, resolver=resolver)
+    told: list[str] = []
+    link.on_lost(told.append)
+    bastion.kill_sessions()
+    limit = time.monotonic() + 5
+    while not told and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert told and link.lost
+    again = link_to(settings, hops=hops, resolver=resolver)
+    assert plain.run(again, "echo ok")[1] == b"ok\n"
+    again.close()
+    assert bastion.connections() == 2
+
+
+def test_failure_of_a_hop_names_the_hop_and_is_shared(make_sshd: MakeSshd, make_key: MakeKey, hops: HopPool) -> None:
+    bastion, target = make_sshd(), make_sshd()
+    settings, resolver = through(settings_for(target), settings_for(bastion, identityfile=(str(make_key().path),)))
+    with pytest.raises(AuthenticationError, match=f"port {bastion.port}"):
+        link_to(settings, hops=hops, resolver=resolver)
+    assert target.connections() == 0
+
+
+def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, hops: HopPool) -> None:
+    assert account.password is not None
+    bastion, target = make_sshd(), make_sshd()
+    only = {"user": account.name, "identityfile": ()}
+    settings, resolver = through(settings_for(target, **only), settings_for(bastion, **only))
+    credentials = Credentials(password=Secret(account.password))
+    with pytest.raises(AuthenticationError, match=f"port {bastion.port}"):
+        link_to(settings, credentials, hops=hops, resolver=resolver)
+    assert "Failed password" not in bastion.log()
+
+
+def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, hops: HopPool) -> None:
+    bastion, target = make_sshd(), make_sshd()
+    settings, resolver = through(settings_for(target), settings_for(bastion))
+    target.stop()
+    with pytest.raises(ConnectError) as got:
+        link_to(settings, hops=hops, resolver=resolver)
+    assert got.value.stage == "proxy"
+    assert f"port {bastion.port}: the jump host cannot reach 127.0.0.1 port {target.port}: " in got.value.message
+    assert "Connection refused" in got.value.message
+
+
+def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, hops: HopPool) -> None:
+    settings, resolver = through(settings_for(sshd), settings_for(make_sshd(config=["AllowTcpForwarding no"])))
+    with pytest.raises(ConnectError, match="AllowTcpForwarding"):
+        link_to(settings, hops=hops, resolver=resolver)
+
+
+def test_circle(sshd: Sshd, hops: HopPool) -> None:
+    settings = settings_for(sshd, proxyjump=(JumpHop("myself"),))
+    with pytest.raises(ConnectError, match="lead back to themselves"):
+        link_to(settings, hops=hops, resolver=lambda _hop, _target: settings)
+
+
+def test_closed_pool_refuses(sshd: Sshd) -> None:
+    hops = HopPool()
+    hops.close()
+    settings, resolver = through(settings_for(sshd), settings_for(sshd, user=getpass.getuser()))
+    with pytest.raises(ConnectError, match="the run is ending"):
+        link_to(settings, hops=hops, resolver=resolver)
+
+
+# -- ProxyCommand -----------------------------------------------------------------------------------------------------------
+
+RELAY = """exec python3 -c '
+import os, socket, sys, threading
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def up():
+    while d := os.read(0, 65536): s.sendall(d)
+    s.shutdown(1)
+threading.Thread(target=up, daemon=True).start()
+while d := s.recv(65536):
+    os.write(1, d)
+' "$PORT" """
+
+
+@pytest.mark.needs_program("python3")
+def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    monkeypatch.setenv("PORT", str(sshd.port))
+    script = home / "relay.sh"
+    script.write_text(RELAY)
+    link = link_to(settings_for(sshd, hostname="not.resolved.invalid", hostkeyalias=f"[127.0.0.1]:{sshd.port}",
+                                proxycommand=f'sh "{script}" 2>/dev/null'))
+    assert plain.run(link, "echo ok")[1] == b"ok\n"
+    link.close()
+    assert link.lost == "closed by us"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("sh -c 'echo no route to the moon >&2; exit 7'", "exited with status 7 and said: no route to the moon"),
+        ("true", "exited with status 0 and said nothing"),
+        ("no-such-program-at-all", "exited with status 127 and said: "),
+        ("sh -c 'kill -9 $$'", "died of signal 9"),
+    ],
+)
+def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, said: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectError) as caught:
+        link_to(settings_for(sshd, proxycommand=command))
+    assert caught.value.stage == "proxy"
+    assert said in caught.value.message and "\n" not in caught.value.message
+    assert time.monotonic() - began < 3
+
+
+def test_a_silent_program_ends_with_the_deadline_and_all_it_started(sshd: Sshd) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectError, match="no SSH greeting"):
+        link_to(settings_for(sshd, proxycommand="sh -c 'sleep 77 | sleep 78'"), limit=1)
+    assert time.monotonic() - began < 2

@@ -1,0 +1,136 @@
+"""Keys that change under traffic: nothing is lost, nothing waits for long, by volume and by time.
+
+``PMITOGEN_REKEY_SECONDS=300`` makes the first test run for that long; a few seconds otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import paramiko
+import pytest
+
+from pmitogen.transport import plain
+from pmitogen.transport.connect import Link
+from tests.support.links import linked
+from tests.support.sshd import Sshd
+
+pytestmark = pytest.mark.needs_sshd
+MakeSshd = Callable[..., Sshd]
+
+SECONDS = float(os.environ.get("PMITOGEN_REKEY_SECONDS", "4"))
+LONGEST_PAUSE = 2.0  # seconds
+MEBIBYTE = 1 << 20
+BLOCK = 64 << 10
+
+
+class _Pipe:
+    """Random blocks through a remote ``cat`` and back, with a check of every byte and a watch on the pauses."""
+
+    def __init__(self, link: Link, seconds: float) -> None:
+        self.sent = hashlib.sha256()
+        self.got = hashlib.sha256()
+        self.count = 0
+        self.longest_pause = 0.0
+        self._until = time.monotonic() + seconds
+        self._running = plain.Command(link, "cat", stdin=self._blocks())
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _blocks(self):  # type: ignore[no-untyped-def]
+        while time.monotonic() < self._until:
+            block = os.urandom(BLOCK)
+            self.sent.update(block)
+            yield block
+
+    def _read(self) -> None:
+        last = time.monotonic()
+        with self._running:
+            while (piece := self._running.read(30)) is not None:
+                now = time.monotonic()
+                self.longest_pause = max(self.longest_pause, now - last)
+                last = now
+                self.got.update(piece[0])
+                self.count += len(piece[0])
+            assert self._running.wait().status == 0
+
+    def finish(self) -> None:
+        self.thread.join(SECONDS + 30)
+        assert not self.thread.is_alive()
+        assert self.sent.digest() == self.got.digest()
+        assert self.longest_pause < LONGEST_PAUSE
+
+
+@pytest.mark.timeout(int(SECONDS) + 100)
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes128-ctr"])
+def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, cipher: str) -> None:
+    server = make_sshd(config=["ClientAliveInterval 1", "ClientAliveCountMax 2"], log_level="DEBUG1")
+    with linked(server, ciphers=(cipher,), rekeylimit=(MEBIBYTE, 0), serveraliveinterval=1) as link:
+        pipes = [_Pipe(link, SECONDS) for _ in range(2)]
+        until = time.monotonic() + SECONDS
+        runs = 0
+        slowest = 0.0
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert plain.run(link, "echo short")[1] == b"short\n"
+            slowest = max(slowest, time.monotonic() - began)
+            runs += 1
+        for pipe in pipes:
+            pipe.finish()
+        assert runs > 3 and slowest < LONGEST_PAUSE
+        megabytes = sum(pipe.count for pipe in pipes) / MEBIBYTE
+        rekeys = server.log().count("SSH2_MSG_NEWKEYS received") - 1
+        assert rekeys >= min(10, megabytes / 4), (rekeys, megabytes)
+        assert link.lost is None
+
+
+def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
+    """The transport thread's own closes and replies meet a key exchange: upstream's dies of that."""
+    server = make_sshd(config=["ClientAliveInterval 1", "MaxSessions 100"])
+    with linked(server, rekeylimit=(64 << 10, 0)) as link:
+        began = time.monotonic()
+        for _ in range(25):
+            assert len(plain.run(link, "head -c 100000 /dev/zero")[1]) == 100_000
+        assert time.monotonic() - began < 20
+        assert link.lost is None
+
+
+def test_the_server_may_begin(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["RekeyLimit 1M"], log_level="DEBUG1")
+    with linked(server) as link:
+        pipe = _Pipe(link, 2)
+        pipe.finish()
+        assert server.log().count("SSH2_MSG_NEWKEYS received") > 2
+
+
+def test_both_may_begin_at_once(make_sshd: MakeSshd) -> None:
+    with linked(make_sshd(config=["RekeyLimit 1M"]), rekeylimit=(MEBIBYTE, 0)) as link:
+        _Pipe(link, 2).finish()
+        assert link.lost is None
+
+
+def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
+    server = make_sshd(log_level="DEBUG1")
+    with linked(server, rekeylimit=(0, 1)) as link:
+        time.sleep(2.5)
+        assert server.log().count("SSH2_MSG_NEWKEYS received") >= 3
+        assert plain.run(link, "echo alive")[1] == b"alive\n"
+
+
+def test_compressed(make_sshd: MakeSshd) -> None:
+    with linked(make_sshd(), rekeylimit=(MEBIBYTE, 0), compression=True) as link:
+        _Pipe(link, 1).finish()
+
+
+def test_another_host_key_at_a_rekey_ends_it(sshd: Sshd) -> None:
+    with linked(sshd) as link:
+        link._transport._shown_host_key = b"another"
+        link._transport.packetizer._trigger_rekey()
+        with pytest.raises((paramiko.SSHException, OSError, Exception)):
+            plain.run(link, "sleep 1")
+            plain.run(link, "true")
+        assert link.lost is not None and "another host key" in link.lost
