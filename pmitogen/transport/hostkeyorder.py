@@ -1,7 +1,8 @@
 """Which host key algorithms to offer, and holding the server to the key it showed.
 
 Missing upstream (Paramiko 5.1): ``Transport.preferred_keys`` always puts plain keys before certificates, so a certificate is
-never negotiated where both exist; and a key shown at a rekey is not compared with the first. Upstream is mended when
+never negotiated where both exist; a key shown at a rekey is not compared with the first; and its signature may be by another
+algorithm than agreed. Upstream is mended when
 certificate names may stand first in ``SecurityOptions.key_types``.
 """
 
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
-from pmitogen.transport import hostkeystore, knownhosts, publickeys
+from pmitogen.transport import hostkeystore, knownhosts, publickeys, sshdata
 from pmitogen.transport.hostkeystore import Store
 
 if TYPE_CHECKING:
@@ -75,5 +76,8 @@ class HostKeyPolicy(_Base):
 
         if self._shown_host_key is not None and host_key != self._shown_host_key:
             raise paramiko.SSHException("the server showed another host key at a rekey")
+        used = sshdata.Reader(sig).string().decode("ascii", "replace")
+        if used != publickeys.plain_name(str(self.host_key_type)):  # Paramiko takes any that the key has, SHA-1 in 4.x
+            raise paramiko.SSHException(f"the server signed with {used}, {self.host_key_type} was agreed on")
         super()._verify_key(host_key, sig)  # type: ignore[misc]  # in no stub, as it is not public
         self._shown_host_key = host_key

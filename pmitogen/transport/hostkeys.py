@@ -142,7 +142,8 @@ class _Check:
     # -- the steps
 
     def _exempt(self) -> bool:
-        return self.settings.nohostauthenticationforlocalhost and hostkeystore.is_local(self.address)
+        wanted = self.settings.nohostauthenticationforlocalhost and not self.settings.hostkeyalias
+        return wanted and hostkeystore.is_local(self.address)
 
     def _read_key(self) -> None:
         if not publickeys.is_certificate(publickeys.blob_type(self.blob)):

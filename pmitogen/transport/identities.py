@@ -109,18 +109,20 @@ class Identities:
         yield from self._file(file)
 
     def _file(self, file: KeyFile) -> Iterator[Candidate]:
-        held = self._held(file.public_blob)
-        if file.is_public or (held and file.locked):
-            if held:
-                yield from self._from_agent(held, file.source)
-            else:
-                self._note(file.source, "is a public key, and no agent holds its private half")
-            return
+        """The key if it opens with what we have; else by the agent, if that holds it; else with a person's help."""
         try:
-            key = file.open(self._credentials.passphrase, self._ask, self._settings.numberofpasswordprompts)
-        except KeyProblem as error:
-            self._note(file.source, str(error))
-            return
+            key = file.open(self._credentials.passphrase)
+        except KeyProblem as problem:
+            if held := self._held(file.public_blob):
+                yield from self._from_agent(held, file.source)
+                return
+            try:
+                if not (problem.passphrase and self._ask):
+                    raise
+                key = file.open_asking(self._ask, self._settings.numberofpasswordprompts)
+            except KeyProblem as last:
+                self._note(file.source, str(last))
+                return
         yield from self._with_certificates(file.source, key, file.certificate_paths)
 
     def _with_certificates(self, source: str, key: PrivateKey, paths: tuple[str, ...]) -> Iterator[Candidate]:

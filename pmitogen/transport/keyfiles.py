@@ -50,33 +50,27 @@ class KeyFile:
         except KeyProblem:
             return self._sibling()  # a security key's file, say: its .pub still names it in the agent
 
-    @property
-    def locked(self) -> bool:
-        """Whether the private half cannot be read without more."""
-        try:
-            return keys.open_envelope(self.text).encrypted
-        except KeyProblem:
-            return True
-
     def _sibling(self) -> bytes | None:
         try:
             return read_public(self.source + ".pub") if self.identity else None
         except (OSError, KeyProblem):
             return None
 
-    def open(self, passphrase: Secret | None, ask: Callable[[str], str | None] | None, prompts: int) -> PrivateKey:
-        """The private key. *ask* is called up to *prompts* times where the passphrase is lacking or wrong. Raises KeyProblem."""
-        envelope = keys.open_envelope(self.text)
-        try:
-            return self._open_once(envelope, passphrase)
-        except KeyProblem as problem:
-            last = problem
-        for _ in range(prompts if ask and last.passphrase else 0):
-            answer = ask(f"Enter passphrase for key '{self.source}': ") if ask else None
+    def open(self, passphrase: Secret | None = None) -> PrivateKey:
+        """The private key. Raises KeyProblem."""
+        if self.is_public:
+            raise KeyProblem("is a public key, and no agent holds its private half")
+        return self._open_once(keys.open_envelope(self.text), passphrase)
+
+    def open_asking(self, ask: Callable[[str], str | None], prompts: int) -> PrivateKey:
+        """The private key, with a passphrase from a person, who has *prompts* tries. Raises KeyProblem."""
+        last = KeyProblem("is encrypted and no passphrase is given", "needed")
+        for _ in range(prompts):
+            answer = ask(f"Enter passphrase for key '{self.source}': ")
             if not answer:
                 break
             try:
-                return self._open_once(envelope, Secret(answer))
+                return self.open(Secret(answer))
             except KeyProblem as problem:
                 last = problem
         raise last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import select
 import socket
 import threading
@@ -13,11 +14,15 @@ from typing import Any
 
 import paramiko
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.settings import Settings
+from pmitogen.transport import publickeys
 from pmitogen.transport.auth import authenticate
 from pmitogen.transport.credentials import Credentials, Secret
+from pmitogen.transport.sshdata import Reader, string
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
@@ -242,6 +247,58 @@ def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytes
         begin = time.monotonic()
         assert "no answer in time" in refused(settings)
         assert time.monotonic() - begin < 3
+
+
+class Token(threading.Thread):
+    """An agent with one security key, made of software: it counts how often somebody would have had to touch it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.touched = 0
+        self._key = ed25519.Ed25519PrivateKey.generate()
+        raw = self._key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        self.blob = string("sk-ssh-ed25519@openssh.com") + string(raw) + string("ssh:")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+
+    def run(self) -> None:
+        with self._listener, self._listener.accept()[0] as peer:
+            while request := peer.recv(65536):
+                peer.sendall(string(self._answer(Reader(request[4:]))))
+
+    def _answer(self, request: Reader) -> bytes:
+        if request.take(1) == b"\x0b":
+            return b"\x0c\0\0\0\1" + string(self.blob) + string("token")
+        assert request.string() == self.blob
+        self.touched += 1
+        end = b"\1" + self.touched.to_bytes(4, "big")
+        signed = hashlib.sha256(b"ssh:").digest() + end + hashlib.sha256(request.string()).digest()
+        return b"\x0e" + string(string("sk-ssh-ed25519@openssh.com") + string(self._key.sign(signed)) + end)
+
+
+def test_security_key_is_touched_only_when_it_will_do(sshd: Sshd, short_path: Path) -> None:
+    for number, accepted in enumerate((False, True)):
+        path = short_path / f"token{number}"
+        token = Token(path)
+        token.start()
+        settings = settings_for(sshd, identityagent=str(path))
+        if accepted:
+            sshd.authorize(publickeys.public_line(token.blob))
+            assert log_in(settings).round_trips == 2
+        else:
+            assert "ED25519-SK SHA256:" in refused(settings)
+        assert token.touched == accepted
+        token.join(5)
+
+
+def test_agent_is_left_alone_when_a_file_will_do(sshd: Sshd, short_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(short_path / "silent"))
+        silent.listen()
+        begin = time.monotonic()
+        assert log_in(key_settings(sshd, sshd.key, identityagent=str(short_path / "silent")))
+        assert time.monotonic() - begin < 5
 
 
 # -- passwords

@@ -28,7 +28,7 @@ def generate(path: Path, *words: str, passphrase: str = "") -> Path:
 
 def check(path: Path, passphrase: str | None = None) -> PrivateKey:
     """Load it, and have its signature verified by its .pub file."""
-    key = keyfiles.read(str(path)).open(Secret(passphrase) if passphrase else None, None, 0)
+    key = keyfiles.read(str(path)).open(Secret(passphrase) if passphrase else None)
     public = keyfiles.read_public(f"{path}.pub")
     assert key.blob == public
     for algorithm in publickeys.algorithms_of(key.name):
@@ -50,11 +50,11 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
         check(path, "ignored, as the key has none")
         return
     file = keyfiles.read(str(path))
-    assert file.locked and file.public_blob == keyfiles.read_public(f"{path}.pub")
+    assert file.public_blob == keyfiles.read_public(f"{path}.pub")
     with pytest.raises(KeyProblem, match="wrong") as wrong:
-        file.open(Secret("another"), None, 0)
+        file.open(Secret("another"))
     with pytest.raises(KeyProblem, match="no passphrase") as needed:
-        file.open(None, None, 0)
+        file.open()
     assert (wrong.value.passphrase, needed.value.passphrase) == ("wrong", "needed")
 
 
@@ -64,7 +64,7 @@ def test_ciphers(tmp_path: Path, cipher: str) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", "-Z", cipher, passphrase="secret")
     check(path, "secret")
     with pytest.raises(KeyProblem, match="wrong"):
-        keyfiles.read(str(path)).open(Secret("no"), None, 0)
+        keyfiles.read(str(path)).open(Secret("no"))
 
 
 def test_prompts(tmp_path: Path) -> None:
@@ -72,19 +72,19 @@ def test_prompts(tmp_path: Path) -> None:
 
     file = keyfiles.read(str(make_key(tmp_path / "key", passphrase="right").path))
     answers = ["no", "right"]
-    assert file.open(None, lambda prompt: answers.pop(0), 3)
+    assert file.open_asking(lambda prompt: answers.pop(0), 3)
     with pytest.raises(KeyProblem, match="wrong"):
-        file.open(Secret("x"), lambda prompt: "no", 2)
+        file.open_asking(lambda prompt: "no", 2)
     with pytest.raises(KeyProblem, match="no passphrase"):
-        file.open(None, lambda prompt: None, 2)
+        file.open_asking(lambda prompt: None, 2)
 
 
 @needs_keygen
 def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", passphrase="secret")
-    first = keyfiles.read(str(path)).open(Secret("secret"), None, 0)
+    first = keyfiles.read(str(path)).open(Secret("secret"))
     monkeypatch.setattr(keys, "load", None)
-    assert keyfiles.read(str(path)).open(Secret("secret"), None, 0) is first
+    assert keyfiles.read(str(path)).open(Secret("secret")) is first
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""The agent's protocol: what a broken, hostile or unwilling agent can do to us, which is to be named in an error."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pmitogen.transport.agent import Agent, AgentError
+from pmitogen.transport.sshdata import string
+
+BLOB = string("ssh-ed25519") + string(bytes(32))
+RSA = string("ssh-rsa") + string(b"\1\0\1") + string(b"\1" * 257)
+
+
+@contextlib.contextmanager
+def answering(folder: Path, *answers: bytes) -> Iterator[tuple[Agent, list[bytes]]]:
+    """An agent that gives *answers*, one a request, then hangs up; and what it was asked."""
+    asked: list[bytes] = []
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "agent"))
+    listener.listen()
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as peer, contextlib.suppress(OSError):
+            for answer in answers:
+                asked.append(peer.recv(65536))
+                for part in (answer[:3], answer[3:]):
+                    peer.sendall(part)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        with Agent(str(folder / "agent"), timeout=2) as agent:
+            yield agent, asked
+    finally:
+        thread.join()
+
+
+def keys_answer(*blobs: bytes) -> bytes:
+    return string(b"\x0c" + struct.pack(">I", len(blobs)) + b"".join(string(blob) + string("a comment") for blob in blobs))
+
+
+def test_list(short_path: Path) -> None:
+    with answering(short_path, keys_answer(BLOB, b"", b"\0\0\0\x20x", RSA)) as (agent, asked):
+        assert [(key.name, key.comment) for key in agent.keys()] == [("ssh-ed25519", "a comment"), ("ssh-rsa", "a comment")]
+    assert asked == [b"\0\0\0\1\x0b"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (string(b"\x05"), "does not list its keys"),
+        (string(b"\x0c"), "broken"),
+        (string(b"\x0c" + struct.pack(">I", 9)), "broken"),
+        (b"\xff\xff\xff\xff", "does not speak the agent protocol"),
+        (string(b""), "does not speak the agent protocol"),
+        (b"\0\0\0\x09abc", "closed the connection"),
+        (b"", "closed the connection"),
+        (b"HTTP/1.1 400 Bad Request", "does not speak the agent protocol"),
+    ],
+)
+def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
+    with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=words):
+        agent.keys()
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (string(b"\x05"), "refused to sign"),
+        (string(b"\x0e"), "broken"),
+        (string(b"\x0e" + string(string("ssh-rsa") + string(b"x"))), "signed with ssh-rsa, not with rsa-sha2-512"),
+    ],
+)
+def test_bad_signatures(short_path: Path, answer: bytes, words: str) -> None:
+    with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=words):
+        agent.sign(RSA, b"data", "rsa-sha2-512", 2)
+
+
+@pytest.mark.parametrize(("algorithm", "flags"), [("rsa-sha2-256", 2), ("rsa-sha2-512-cert-v01@openssh.com", 4)])
+def test_flags(short_path: Path, algorithm: str, flags: int) -> None:
+    signature = string(algorithm.removesuffix("-cert-v01@openssh.com")) + string(b"signed")
+    with answering(short_path, string(b"\x0e" + string(signature))) as (agent, asked):
+        assert agent.sign(RSA, b"data", algorithm, 2) == signature
+    assert asked == [string(b"\x0d" + string(RSA) + string("data") + struct.pack(">I", flags))]
+
+
+def test_silence(short_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(short_path / "agent"))
+        listener.listen()
+        with Agent(str(short_path / "agent"), timeout=0.2) as agent, pytest.raises(AgentError, match="no answer in time"):
+            agent.keys()
+
+
+def test_absent(short_path: Path) -> None:
+    with pytest.raises(AgentError, match="cannot connect: No such file or directory"):
+        Agent(str(short_path / "none"))
+    with pytest.raises(AgentError, match="cannot connect"):
+        Agent(str(short_path / ("x" * 200)))

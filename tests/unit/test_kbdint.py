@@ -1,0 +1,89 @@
+"""Prompts of real servers, and which secret answers them."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmitogen.transport.credentials import Credentials, Secret
+from pmitogen.transport.kbdint import Answerer
+
+BOTH = Credentials(password=Secret("pw"), otp=Secret("123"))
+PASSWORD = [
+    "Password: ",
+    "(alice@web) Password: ",
+    "Mot de passe : ",
+    "Contraseña: ",
+    "Passwort: ",
+    "密码:",
+    "Пароль: ",
+    "Hasło: ",
+]
+CODE = [
+    "Verification code: ",  # pam_google_authenticator
+    "One-time password (OATH) for `alice': ",  # pam_oath
+    "Passcode or option (1-2): ",  # Duo
+    "Enter PASSCODE:",  # SecurID
+    "Enter Your Microsoft verification code",
+    "Second Factor (optional): ",  # FreeIPA
+    "please enter otp: ",  # privacyIDEA
+    "YubiKey for `alice': ",
+    "Token: ",
+    "OTP:",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize(("prompt", "answer"), [*((text, "pw") for text in PASSWORD), *((text, "123") for text in CODE)])
+def test_prompts(prompt: str, answer: str, echo: bool) -> None:
+    assert Answerer(BOTH, True).answer("", "", [(prompt, echo)]) == [answer]
+
+
+def test_hidden_prompts_take_what_there_is() -> None:
+    assert Answerer(BOTH, False).answer("", "", [("Geheimnis? ", False)]) == ["pw"]
+    assert Answerer(Credentials(otp=Secret("1")), False).answer("", "", [("?", False)]) == ["1"]
+    assert Answerer(Credentials(password=Secret("p")), False).answer("", "", [("One-time password: ", False)]) == ["p"]
+
+
+@pytest.mark.parametrize("prompt", ["User name: ", "Continue? ", ""])
+def test_echoed_words_get_no_secret(prompt: str) -> None:
+    answerer = Answerer(BOTH, False)
+    assert answerer.answer("", "", [(prompt, True)]) is None
+    assert repr(prompt.strip()) in answerer.reason
+
+
+def test_a_code_never_goes_for_a_password() -> None:
+    assert Answerer(Credentials(otp=Secret("1")), False).answer("", "", [("Password: ", False)]) is None
+    assert Answerer(Credentials(password=Secret("p")), False).answer("", "", [("Verification code: ", False)]) is None
+
+
+def test_nothing_is_given_twice() -> None:
+    answerer = Answerer(BOTH, False)
+    assert answerer.answer("", "", [("Password: ", False)]) == ["pw"]
+    assert answerer.answer("", "", [("Password: ", False)]) is None
+    assert "asks again" in answerer.reason
+
+
+def test_empty_round() -> None:
+    answerer = Answerer(Credentials(), False)
+    assert answerer.answer("", "", []) == [] and not answerer.answered
+
+
+def test_a_person() -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def ask(prompt: str, echo: bool) -> str | None:
+        asked.append((prompt, echo))
+        return None if "Never" in prompt else "typed"
+
+    answerer = Answerer(Credentials(ask=ask), True)
+    assert answerer.answer("Title", "Do this", [("Name: ", True)]) == ["typed"]
+    assert asked == [("Title\nDo this\nName: ", True)]
+    assert answerer.answer("", "", [("Never: ", False)]) is None
+    assert Answerer(Credentials(ask=ask), False).answer("", "", [("Name: ", True)]) is None
+    assert len(asked) == 2
+
+
+def test_odd_prompts_fit_on_a_line() -> None:
+    answerer = Answerer(Credentials(), False)
+    answerer.answer("", "", [("\x1b[31mline\nline" + "x" * 200, True)])
+    assert "\n" not in answerer.reason and "\x1b" not in answerer.reason and len(answerer.reason) < 140
