@@ -342,7 +342,7 @@ class Escalation(object):
     def _unanswerable(self, kind, partial):
         if kind == verdicts.SECOND_FACTOR:
             return self._failure("password-missing", "it asks for a second factor, %s, and none was given" % self._quote(partial))
-        return self._failure("password-missing", "it asks for a password and none was given")
+        return self._failure("password-missing", "it asks for a password, %s, and none was given" % self._quote(partial))
 
     def _failure(self, kind, what):
         return BecomeFailure(kind, "%s to %s: %s" % (self._method, _native(self.plan["user"]), what))

@@ -7,7 +7,8 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from pmitogen.flags import become
 from tests.support import programs
-from tests.support.accounts import Account
+from tests.support.accounts import Account, Accounts
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = ROOT / "tests" / "support" / "become_driver.py"
@@ -57,6 +58,7 @@ def enter(
     env: dict[str, str] | None = None,
     show: str = "HOME",
     size: int = 0,
+    code: str | None = None,
     timeout: float = TIMEOUT,
     cwd: str = "/",
     **words: Any,
@@ -71,7 +73,7 @@ def enter(
         "gid": account.gid,
         "name": account.name,
         "plan": plan,
-        "command": command or [SYSTEM_PYTHON, "-c", ECHO if size else LOADER, token, show],
+        "command": command or [SYSTEM_PYTHON, "-c", code or (ECHO if size else LOADER), token, show],
         "token": token,
         "env": {**base, **(env or {})},
         "size": size,
@@ -90,6 +92,30 @@ def enter(
     return result
 
 
+@pytest.fixture(scope="module")
+def pair(_account_maker: Accounts) -> Iterator[tuple[Account, Account]]:
+    """One that may use sudo and doas with its password, and one to become."""
+    made = _account_maker.make(sudo="password", doas="password"), _account_maker.make()
+    yield made
+    for each in made:
+        _account_maker.remove(each)
+
+
+SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if programs.find_program(shell)]
+
+
+@pytest.fixture(scope="module", params=SHELLS)
+def shell_pair(request: pytest.FixtureRequest, _account_maker: Accounts) -> Iterator[tuple[Account, Account]]:
+    """One without passwords to give, and one to become, both with the same login shell."""
+    shell = programs.find_program(request.param) or ""
+    made = _account_maker.make(sudo="nopasswd", doas="nopass", shell=shell), _account_maker.make(shell=shell)
+    for name in (".profile", ".login"):
+        made[1].write(name, "echo a profile speaks\n")
+    yield made
+    for each in made:
+        _account_maker.remove(each)
+
+
 # -- getting in -------------------------------------------------------------------------------------------------------------
 
 
@@ -100,24 +126,12 @@ def test_sudo_without_a_password(version: str, account: Account, pythons: dict[s
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_sudo_with_a_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
-    account = make_account(sudo="password")
-    got = enter(account, "sudo", driver=pythons[version], flags="-H -S -n", password=account.password)
-    assert got["line"] == "root /root /", got
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_su_with_a_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
-    account, other = make_account(), make_account()
-    got = enter(account, "su", driver=pythons[version], user=other.name, password=other.password)
-    assert got["line"] == f"{other.name} {other.home} /", got
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_doas_with_a_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
-    account = make_account(doas="password")
-    got = enter(account, "doas", driver=pythons[version], flags="-n", password=account.password)
-    assert got["line"].split()[0] == "root", got
+def test_with_a_password(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+    account, other = pair
+    for method, secret in (("sudo", account.password), ("su", other.password), ("doas", account.password)):
+        flags = "-" if method == "su" else "-n"
+        got = enter(account, method, driver=pythons[version], flags=flags, user=other.name, password=secret)
+        assert got["line"].split()[0] == other.name, got
 
 
 def test_doas_without_a_password(account: Account) -> None:
@@ -143,17 +157,14 @@ def test_sudoers_defaults(defaults: list[str], make_account: Callable[..., Accou
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("method, flags", [("sudo", ""), ("sudo", "-i"), ("su", ""), ("su", "-"), ("doas", "")], ids=str)
-def test_binary_data_passes_unharmed(
-    method: str, flags: str, version: str, make_account: Callable[..., Account], pythons: dict[str, str]
-) -> None:
-    account, other = make_account(sudo="password", doas="password"), make_account()
-    password = other.password if method == "su" else account.password
-    got = enter(account, method, driver=pythons[version], flags=flags, user=other.name, password=password, size=4 << 20)
-    assert got["same"] and got["noise"] == 0, got
+def test_binary_data_passes_unharmed(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+    account, other = pair
+    for method, flags in (("sudo", ""), ("sudo", "-i"), ("su", ""), ("su", "-"), ("doas", "")):
+        secret = other.password if method == "su" else account.password
+        got = enter(account, method, driver=pythons[version], flags=flags, user=other.name, password=secret, size=4 << 20)
+        assert got["same"] and got["noise"] == 0, got
 
 
-SHELLS = [s for s in ("/bin/sh", "/bin/bash", "/bin/dash", "/usr/bin/fish", "/bin/tcsh", "/bin/csh", "/bin/zsh") if Path(s).exists()]
 STRANGE_WORDS = [
     "it's", 'say "hi"', "back\\slash\\\\", "bang!", "$HOME `id` $(id)", "a\nb", "", "ü é 語", "*?[x]{a,b}~#", " lead", "%s %%",
 ]  # fmt: skip
@@ -163,21 +174,16 @@ print(ascii(sys.argv[2:]), flush=True)
 """
 
 
-@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize(
     "method, flags", [("su", ""), ("su", "-"), ("sudo", "-i"), ("sudo", "-s"), ("doas", "-s"), ("sudo", "-H")], ids=str
 )
-def test_every_word_survives_every_shell(method: str, flags: str, shell: str, make_account: Callable[..., Account]) -> None:
-    account = make_account(sudo="nopasswd", doas="nopass", shell=shell)
-    other = make_account(shell=shell)
-    other.write(".profile", "echo a profile speaks; echo and complains >&2\n")
-    other.write(".login", "echo a profile speaks\n")
-    got = enter_words(account, method, flags, other, STRANGE_WORDS)
+def test_every_word_survives_every_shell(method: str, flags: str, shell_pair: tuple[Account, Account]) -> None:
+    got = enter_words(*shell_pair, method, flags, STRANGE_WORDS)
     assert got["up"], got
     assert got["line"] == ascii(STRANGE_WORDS), got
 
 
-def enter_words(account: Account, method: str, flags: str, other: Account, words: list[str]) -> dict[str, Any]:
+def enter_words(account: Account, other: Account, method: str, flags: str, words: list[str]) -> dict[str, Any]:
     password = other.password if method == "su" else None
     plan, _ = become.plan(method, flags=flags, user=other.name, password=password, timeout=TIMEOUT)
     token = secrets.token_hex(4)
@@ -213,8 +219,8 @@ def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
     assert enter_("-g root -k", user=other.name)[0] == other.name
 
 
-def test_flags_of_su_act(make_account: Callable[..., Account]) -> None:
-    account, other = make_account(), make_account()
+def test_flags_of_su_act(pair: tuple[Account, Account]) -> None:
+    account, other = pair
 
     def enter_(flags: str, show: str) -> list[str]:
         got = enter(account, "su", flags=flags, user=other.name, password=other.password, show=show, env={"KEEP_ME": "kept"})
@@ -228,8 +234,8 @@ def test_flags_of_su_act(make_account: Callable[..., Account]) -> None:
     assert enter_("-s /bin/dash -P", "SHELL")[1] == "/bin/dash"
 
 
-def test_become_exe_of_several_words(make_account: Callable[..., Account]) -> None:
-    account, other = make_account(sudo="password"), make_account()
+def test_become_exe_of_several_words(pair: tuple[Account, Account]) -> None:
+    account, other = pair
     secret = account.password
     sudo = programs.find_program("sudo")
     assert enter(account, "sudo", exe="env NEW=1 sudo -k", flags="-E", password=secret)["up"]
@@ -255,12 +261,39 @@ def test_the_folder_to_start_from(account: Account, tmp_path: Path) -> None:
     assert got["kind"] == "other" and "cannot chdir" in got["message"], got
 
 
+def test_homes_that_are_missing_or_closed(make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="nopasswd"), make_account(home=False)
+    account.home.chmod(0o700)
+    for method, flags in (("sudo", "-H"), ("sudo", "-i"), ("su", ""), ("su", "-")):
+        secret = other.password if method == "su" else None
+        got = enter(account, method, flags=flags, user=other.name, password=secret, cwd=str(account.home))
+        assert got["up"], got
+
+
+SLEEPER = "import os, sys, time\nos.write(1, b'PMITOGEN-%s ready\\n\\n' % sys.argv[1].encode())\ntime.sleep(600)"
+
+
+@pytest.mark.parametrize("defaults", [[], ["use_pty"]], ids=str)
+def test_hanging_up_ends_a_command_that_reads_nothing(defaults: list[str], make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="nopasswd", doas="nopass", sudo_defaults=defaults), make_account()
+    for method in ("sudo", "doas"):
+        assert enter(account, method, user=other.name, code=SLEEPER)["up"]
+        assert not wait_for(lambda: other.processes())
+
+
+def wait_for(left: Callable[[], set[Any]]) -> set[Any]:
+    until = time.monotonic() + 3
+    while left() and time.monotonic() < until:
+        time.sleep(0.02)
+    return left()
+
+
 # -- not getting in ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_wrong_password(version: str, make_account: Callable[..., Account], pythons: dict[str, str]) -> None:
-    account, other = make_account(sudo="password", doas="password"), make_account()
+@pytest.mark.parametrize("version", VERSIONS[:2] + VERSIONS[-1:])
+def test_a_wrong_password(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+    account, other = pair
 
     def try_(method: str) -> dict[str, Any]:
         return enter(account, method, driver=pythons[version], user=other.name, password="not-this-one")
@@ -271,8 +304,8 @@ def test_a_wrong_password(version: str, make_account: Callable[..., Account], py
             assert got["kind"] == "password-wrong" and "password is wrong" in got["message"], got
 
 
-def test_no_password(make_account: Callable[..., Account]) -> None:
-    account, other = make_account(sudo="password", doas="password"), make_account()
+def test_no_password(pair: tuple[Account, Account]) -> None:
+    account, other = pair
     for method, flags in (("sudo", "-H -S -n"), ("sudo", "-H"), ("su", ""), ("doas", ""), ("doas", "-n")):
         got = enter(account, method, flags=flags, user=other.name)
         assert got["kind"] == "password-missing", got
@@ -356,9 +389,9 @@ def test_a_program_that_will_not_die(account: Account, short_path: Path) -> None
     assert got["kind"] == "timeout" and got["reaped"]
 
 
-def script(folder: Path, text: str) -> str:
-    path = folder / "sudo"
-    path.write_text("#!/bin/sh\n" + text)
+def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/bin/sh") -> str:
+    path = folder / name
+    path.write_text(f"#!{interpreter}\n{text}")
     path.chmod(0o755)
     return str(path)
 
@@ -374,7 +407,8 @@ RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
 @pytest.mark.parametrize(
     "prompt",
     [
-        "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "Mot de passe : ", "हमारा: ",
+        "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "हमारा: ",
+        "Mot de passe : ",
         "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ",
         "[sudo: authenticate] Password: ",
     ],
@@ -396,8 +430,33 @@ def test_second_factors(prompt: str, account: Account, short_path: Path) -> None
 
 
 def test_a_prompt_that_leaves_echo_on_is_answered_unechoed(account: Account, short_path: Path) -> None:
-    fake = script(short_path, "printf 'Password: ' >/dev/tty; IFS= read -r a </dev/tty; [ \"$a\" = s3cret ] || exit 1\n" + RUN)
+    ask = "printf 'Password: ' >/dev/tty; IFS= read -r a </dev/tty; "
+    fake = script(short_path, ask + "[ \"$a\" = s3cret ] || exit 1\n" + RUN)
     assert enter(account, "sudo", exe=fake, password="s3cret")["up"]
+    fake = script(short_path, ask + "echo over >/dev/tty; exit 1")
+    got = enter(account, "sudo", exe=fake, password="s3cret")
+    assert got["message"].endswith("'Password: over'"), got
+
+
+LATE_FLUSH = """import os, sys, termios, time
+os.write(2, b"Password: ")
+time.sleep(0.3)
+mode = termios.tcgetattr(0)
+mode[3] &= ~termios.ECHO
+termios.tcsetattr(0, termios.TCSAFLUSH, mode)
+if os.read(0, 100) != b"s3cret\\n":
+    sys.exit("su: Authentication failure")
+mode[3] |= termios.ECHO
+termios.tcsetattr(0, termios.TCSAFLUSH, mode)
+os.execv("/bin/sh", ["sh", "-c", sys.argv[3]])
+"""
+
+
+def test_what_is_typed_before_su_listens_is_not_lost(account: Account, short_path: Path) -> None:
+    """su of Linux-PAM shows its prompt, and then drops what has been typed and switches echo off."""
+    fake = script(short_path, LATE_FLUSH, name="su", interpreter=SYSTEM_PYTHON)
+    got = enter(account, "su", exe=fake, user=account.name, password="s3cret", size=1 << 16)
+    assert got["up"] and got["same"] and got["noise"] == 0, got
 
 
 def test_a_password_is_never_shown(account: Account, short_path: Path) -> None:

@@ -243,7 +243,8 @@ def test_what_makes_two_accounts_the_same() -> None:
     assert key(flags="-HnS") == key(flags="-H") == key(flags="-H -n", password="x") == key(flags="-H", otp="1", timeout=9) == base
     assert "s3cret" not in str(key(password="s3cret"))
     different = [
-        base, key(), key(flags="-H", user="joe"), key(flags="-H -g staff"), key("doas"), key("su"), key(flags="-H", exe="/opt/sudo"),
+        base, key(), key(flags="-H", user="joe"), key(flags="-H -g staff"), key("doas"), key("su"),
+        key(flags="-H", exe="/opt/sudo"),
         key(flags="-H", chdir="/tmp"), key(flags="-H A=1"), key(flags="-i"), key(exe="sudo su -"),
     ]  # fmt: skip
     assert len(set(different)) == len(different)

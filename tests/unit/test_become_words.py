@@ -1,0 +1,268 @@
+"""What sudo, su and doas say, what it means, and words on their way through shells that we do not know."""
+
+from __future__ import annotations
+
+import ast
+import gettext
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pmitogen.become import base, quoting, verdicts
+from pmitogen.flags.su import PROMPTS
+from tests.support import programs
+
+MARKER = "PMITOGEN-0123 password:"
+
+# -- prompts ----------------------------------------------------------------------------------------------------------------
+
+ASKED = [
+    (MARKER, "password"),
+    (MARKER + " ", "password"),
+    (f"[sudo: {MARKER}] Password: ", "password"),  # sudo-rs 0.2.8
+    (f"[sudo: {MARKER}] Mot de passe : ", "password"),
+    ("[sudo: authenticate] Password: ", "password"),  # sudo-rs 0.2.10 when -p is empty
+    ("[sudo] password for bob: ", "password"),  # sudo, passprompt_override off and a PAM prompt of its own
+    ("[sudo] Passwort für bob: ", "password"),
+    ("Password: ", "password"),  # su
+    ("Password:", "password"),
+    ("bob's Password:", "password"),
+    ("Enter passphrase for key: ", "password"),
+    ("doas (bob@host) password: ", "password"),
+    ("\rdoas (bob@host) password: ", "password"),
+    ("密碼：", "password"),
+    ("Mot de passe : ", "password"),
+    ("CONTRASEÑA: ", "password"),
+    ("Password for bob@EXAMPLE.ORG: ", "password"),  # pam_krb5
+    ("Verification code: ", "second factor"),  # pam_google_authenticator
+    ("Password & verification code: ", "second factor"),
+    ("One-time password (OATH) for `bob': ", "second factor"),  # pam_oath
+    ("Passcode or option (1-3): ", "second factor"),  # pam_duo
+    ("YubiKey for `bob': ", "second factor"),
+    ("Enter your OTP: ", "second factor"),
+    ("Enter PIN: ", "second factor"),
+    ("Current password: ", "new password"),  # pam_unix, an expired password
+    ("(current) UNIX password: ", "new password"),
+    ("New password: ", "new password"),
+    ("Retype new password: ", "new password"),
+    ("Sorry, try again.", None),
+    ("sudo: a password is required", None),
+    ("Last login: Mon Jan 1 10:00:00 from 10.0.0.1", None),
+    ("#1) Respect the privacy of others.", None),
+    ("Password", None),
+    ("Place your finger on the reader", None),
+    ("Loading: 30%", None),
+]
+
+
+@pytest.mark.parametrize("text, kind", ASKED, ids=[row[0] for row in ASKED])
+def test_prompts(text: str, kind: str | None) -> None:
+    assert verdicts.Prompts(MARKER, PROMPTS).kind(text) == kind
+
+
+@pytest.mark.parametrize("word", PROMPTS)
+def test_prompts_in_every_language(word: str) -> None:
+    prompts = verdicts.Prompts(MARKER, PROMPTS)
+    for text in (f"{word}: ", f"{word} :", f"{word}：", f"{word.upper()}:"):
+        assert prompts.kind(text) == "password"
+
+
+def test_words_for_password_are_texts_not_patterns() -> None:
+    prompts = verdicts.Prompts(MARKER, ["a.c", "(secret)"])
+    assert prompts.kind("(secret): ") == "password"
+    assert prompts.kind("abc: ") is None
+
+
+def test_questions() -> None:
+    assert verdicts.looks_like_question("कुछ: ")
+    assert verdicts.looks_like_question("yes or no?")
+    assert not verdicts.looks_like_question("working")
+    assert not verdicts.looks_like_question(": ")
+
+
+# -- failures ---------------------------------------------------------------------------------------------------------------
+
+SAID = [
+    ("sudo", "sudo: a password is required", "password-missing"),  # 1.9
+    ("sudo", "sudo: interactive authentication is required", "password-missing"),  # sudo-rs
+    ("sudo", "Sorry, try again.\nsudo: 1 incorrect password attempt", "password-wrong"),
+    ("sudo", "sudo: Authentication failed, try again.", "password-wrong"),  # sudo-rs
+    ("sudo", "sudo: maximum 3 incorrect authentication attempts", "password-wrong"),
+    ("sudo", "bob is not in the sudoers file.  This incident will be reported.", "not-permitted"),
+    ("sudo", "bob is not in the sudoers file.", "not-permitted"),
+    ("sudo", "Sorry, user bob is not allowed to execute '/usr/bin/python3 -c not found' as root on h.", "not-permitted"),
+    ("sudo", "Sorry, user bob may not run sudo on h.", "not-permitted"),
+    ("sudo", "bob is not allowed to run sudo on h.", "not-permitted"),
+    ("sudo", "sudo: I'm sorry bob. I'm afraid I can't do that", "not-permitted"),  # sudo-rs
+    ("sudo", "sudo: you are not permitted to use the -C option", "not-permitted"),
+    ("sudo", "sudo: sorry, you are not allowed to preserve the environment", "not-permitted"),
+    ("sudo", "sudo: sorry, you are not allowed to set the following environment variables: A", "not-permitted"),
+    ("sudo", "sudo: effective uid is not 0, is /usr/bin/sudo on a file system with 'nosuid'?", "not-permitted"),
+    ("sudo", 'sudo: The "no new privileges" flag is set, which prevents sudo from running as root.', "not-permitted"),
+    ("sudo", "sudo: unknown user nobody2", "unknown-user"),
+    ("sudo", "sudo: unknown user: nobody2", "unknown-user"),
+    ("sudo", "sudo: unknown group staff2", "unknown-user"),
+    ("sudo", "sudo: user 'nobody2' not found", "unknown-user"),  # sudo-rs
+    ("sudo", "sudo: sorry, you must have a tty to run sudo", "tty"),
+    ("sudo", "sudo: a terminal is required to read the password; either use the -S option", "tty"),
+    ("sudo", "sudo: account validation failure, is your account locked?", "account"),
+    ("sudo", "sudo: Account or password is expired, reset your password and try again", "account"),
+    ("sudo", 'sudo: Account expired or PAM config lacks an "account" section for sudo', "account"),
+    ("sudo", "sudo: PAM account management error: Permission denied", "account"),
+    ("sudo", "Your account will be warned of expiry in 5 days", None),
+    ("su", "su: Authentication failure", "password-wrong"),
+    ("su", "su: incorrect password", "password-wrong"),  # BusyBox, EL6
+    ("su", "su: Sorry", "password-wrong"),  # FreeBSD
+    ("su", "su: user nobody2 does not exist or the user entry does not contain all the required fields", "unknown-user"),
+    ("su", "su: user nobody2 does not exist", "unknown-user"),
+    ("su", "No passwd entry for user 'nobody2'", "unknown-user"),  # shadow
+    ("su", "su: unknown user nobody2", "unknown-user"),  # BusyBox
+    ("su", "su: unknown login: nobody2", "unknown-user"),  # FreeBSD
+    ("su", "su: must be run from a terminal", "tty"),
+    ("su", "su: Permission denied", "not-permitted"),  # pam_wheel
+    ("su", "su: only root can specify alternative groups", "not-permitted"),
+    ("su", "Your account has expired; please contact your system administrator.\nsu: User account has expired", "account"),
+    ("su", "su: Authentication token is no longer valid; new one required", "account"),
+    ("su", "The account is locked due to 3 failed logins.\nsu: Authentication failure", "account"),  # pam_faillock
+    ("su", "su: failed to execute /bin/none: No such file or directory", "shell"),
+    ("doas", "doas: Operation not permitted", "not-permitted"),
+    ("doas", "doas: doas is not enabled, /etc/doas.conf: No such file or directory", "not-permitted"),
+    ("doas", "doas: Authentication failed", "password-wrong"),
+    ("doas", "doas: Authorization failed", "password-wrong"),  # OpenBSD
+    ("doas", "doas: Authentication required", "password-missing"),
+    ("doas", "doas: Authorization required", "password-missing"),
+    ("doas", "doas: unknown user", "unknown-user"),
+    ("doas", "doas: a tty is required", "tty"),
+    ("doas", "hello", None),
+]
+
+
+@pytest.mark.parametrize("method, text, kind", SAID, ids=[row[1][:60] for row in SAID])
+def test_refusals(method: str, text: str, kind: str | None) -> None:
+    assert verdicts.refusal(method, text) == kind
+
+
+def test_every_kind_is_one_that_errors_knows() -> None:
+    from pmitogen.errors import BecomeError
+
+    kinds = {kind for method in verdicts.METHODS.values() for kind, *_ in (*method.ROWS, *method.CATALOGUE)}
+    assert all(f"``{kind}``" in (BecomeError.__doc__ or "") for kind in kinds)
+
+
+def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_catalogue(tmp_path / "xx", "sudoers", {
+        "a password is required": "Ein Passwort ist notwendig",
+        "%s is not in the sudoers file.\n": "%1$s steht nicht in der sudoers-Datei.\n",
+    })  # fmt: skip
+    monkeypatch.setattr(verdicts, "LOCALE_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(gettext, "_translations", {})
+    assert verdicts.refusal("sudo", "sudo: Ein Passwort ist notwendig") is None
+    monkeypatch.setenv("LANG", "xx.UTF-8")
+    assert verdicts.refusal("sudo", "sudo: Ein Passwort ist notwendig") == "password-missing"
+    assert verdicts.refusal("sudo", "bob steht nicht in der sudoers-Datei.") == "not-permitted"
+    assert verdicts.refusal("sudo", "bob steht in der Datei.") is None
+
+
+def write_catalogue(folder: Path, domain: str, words: dict[str, str]) -> None:
+    """A GNU .mo file (info gettext, "The Format of GNU MO Files")."""
+    words = {"": "Content-Type: text/plain; charset=UTF-8\n", **words}
+    pairs = [(key.encode(), words[key].encode()) for key in sorted(words)]
+    at = 28 + 16 * len(pairs)
+    tables: list[list[int]] = [[], []]
+    text = b""
+    for column in (0, 1):
+        for pair in pairs:
+            tables[column] += [len(pair[column]), at + len(text)]
+            text += pair[column] + b"\0"
+    header = struct.pack("<7I", 0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0)
+    path = folder / "LC_MESSAGES" / f"{domain}.mo"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(header + struct.pack(f"<{4 * len(pairs)}I", *tables[0], *tables[1]) + text)
+
+
+SHELLS_SAID = [
+    ("sh: 1: exec: python9: not found", 127, "/bin/sh", "python"),  # dash
+    ("bash: line 1: exec: python9: not found", 127, "/bin/bash", "python"),
+    ("python9: Command not found.", 1, "/bin/tcsh", "python"),
+    ("fish: Unknown command: python9", 127, "/usr/bin/fish", "python"),
+    ("sudo: python9: command not found", 1, None, "python"),
+    ("env: 'python9': No such file or directory", 127, None, "python"),
+    ("sh: 1: exec: /usr/bin/python9: Permission denied", 126, "/bin/sh", "python"),
+    ("", 127, None, "python"),
+    ("This account is currently not available.", 1, "/usr/sbin/nologin", "shell"),
+    ("", 1, "/bin/false", "shell"),
+    ("fatal: unrecognized command 'exec ...'", 128, "/usr/bin/git-shell", "shell"),
+    ("Unmatched '''.", 1, "/bin/csh", "shell"),
+    ("", 1, "/bin/bash", None),
+    ("Segmentation fault", 139, None, None),
+]
+
+
+@pytest.mark.parametrize("text, status, shell, kind", SHELLS_SAID, ids=[f"{r[0][:30]}-{r[1]}-{r[2]}" for r in SHELLS_SAID])
+def test_shell_failures(text: str, status: int, shell: str | None, kind: str | None) -> None:
+    assert verdicts.shell_failure(text, status, ["/usr/bin/python9", "-c"], shell) == kind
+
+
+# -- words through shells ---------------------------------------------------------------------------------------------------
+
+ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
+SHOW = "import sys; print(ascii(sys.argv[1:]))"
+WORDS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12), max_size=4)
+NASTY = st.lists(st.text(st.sampled_from("a \t\n\r'\"\\!$`(){}[]*?~#;&|<>%^=\x01é"), max_size=12), max_size=4)
+SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if programs.find_program(shell)]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.one_of(WORDS, NASTY))
+def test_a_string_means_the_same_to_every_shell(shell: str, words: list[str]) -> None:
+    path = programs.find_program(shell)
+    assert path
+    text = quoting.shell_string([sys.executable, "-c", SHOW, *words])
+    assert "\n" not in text
+    done = subprocess.run([path, "-c", text], capture_output=True, env=ENVIRONMENT, timeout=20)
+    assert ast.literal_eval(done.stdout.decode()) == words, done.stderr
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(words=st.one_of(WORDS, NASTY))
+def test_sudo_i_keeps_every_word(words: list[str]) -> None:
+    """sudo -i joins the words, a backslash before each character but letters, digits, ``_``, ``-`` and ``$``."""
+    argv = quoting.sturdy([sys.executable, "-c", SHOW, *words])
+    joined = b" ".join(b"".join(bytes([c]) if chr(c) in SAFE else b"\\" + bytes([c]) for c in word.encode()) for word in argv)
+    done = subprocess.run(["/bin/sh", "-c", joined], capture_output=True, env=ENVIRONMENT, timeout=20)
+    assert ast.literal_eval(done.stdout.decode()) == words, done.stderr
+
+
+SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-$"
+
+
+def test_plain_words_stay_as_they_are() -> None:
+    assert quoting.shell_string(["/usr/bin/python3", "-c", "import x"]) == "exec /usr/bin/python3 -c 'import x'"
+    assert quoting.sturdy(["a", "b c'"]) == ["a", "b c'"]
+
+
+# -- the rest ---------------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_shows_a_secret() -> None:
+    plan = {
+        "method": "sudo", "user": "bob", "argv": ["sudo"], "form": "argv", "shell": None, "stdin": "pipe", "prompts": [],
+        "password": "s3cret", "otp": "123456", "chdir": None, "timeout": 1.0,
+    }  # fmt: skip
+    e = base.Escalation(plan, ["true"], "t")
+    assert "s3cret" not in repr(e) and "123456" not in repr(e)
+
+
+@pytest.mark.parametrize("version", [v for v in programs.VERSIONS if programs.find_python(v)])
+def test_the_sources_compile_for_every_target(version: str) -> None:
+    python = programs.find_python(version)
+    assert python
+    code = "import sys\nfor path in sys.argv[1:]:\n    compile(open(path, 'rb').read(), path, 'exec')"
+    files = sorted(str(path) for path in Path(base.__file__).parent.glob("*.py"))
+    subprocess.run([python, "-W", "error", "-c", code, *files], check=True, timeout=20)
