@@ -142,18 +142,24 @@ def redact(text: str) -> str:
 # -- where lines go ---------------------------------------------------------------------------------------------------------
 
 
-def setup(role: str = "hub", level: str | None = None, environ: Mapping[str, str] = os.environ) -> bool:
+def setup(
+    role: str = "hub", level: str | None = None, environ: Mapping[str, str] = os.environ, stderr_of: int | None = None
+) -> bool:
     """Set this process up to log; *role* names it in each line ("hub", "cli"). Returns whether anything will be logged.
 
     *level* is one of LEVELS and overrides PMITOGEN_LOG. With neither, nor PMITOGEN_LOG_FILE (which alone means ``info``),
-    nothing is. Call it once, before threads start; a second call replaces the first. Raises UsageError for an unknown level
-    or an unwritable file.
+    nothing is. *stderr_of* is the number of another process of ours, whose stderr stands in for this process's own: Ansible
+    takes that from its workers, and so from what they start. Call it once, before threads start; a second call replaces the
+    first. Raises UsageError for an unknown level or an unwritable file.
     """
     path = environ.get("PMITOGEN_LOG_FILE", "")
     word = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")
     if word and word not in LEVELS:
         raise UsageError(f"PMITOGEN_LOG: {word}: is no level: write one of {', '.join(LEVELS)}")
-    handler = _Handler(role, _open(path) if path and word else None)
+    stream = None
+    if word:
+        stream = _open(path) if path else None if stderr_of is None else _stderr_of(stderr_of)
+    handler = _Handler(role, stream)
     limit = LEVELS.get(word, logging.CRITICAL + 1)
     for name in ("pmitogen", *_FOREIGN):
         logger = logging.getLogger(name)
@@ -195,3 +201,12 @@ def _open(path: str) -> TextIO:
         return open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=opener)
     except OSError as error:
         raise UsageError(f"PMITOGEN_LOG_FILE: {path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _stderr_of(pid: int) -> TextIO | None:
+    """What that process has for stderr, opened anew; None where the system does not allow it (no /proc, a socket)."""
+    try:
+        fd = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    return os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1)

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pmitogen.errors import UsageError
 
-_REFUSED = ("refused", "conflict")
+_WIDEST = 40  # characters of a column, but for the last; one that is wider only shifts its own line
+
+# Among the flags of a become program a conflict means that the program refuses them; among ssh's that one has no effect.
+_FAILING = {"ssh": {"refused"}, "sudo": {"refused", "conflict"}, "su": {"refused", "conflict"}, "doas": {"refused", "conflict"}}
 
 
 def run(options: argparse.Namespace) -> int:
@@ -23,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         print(json.dumps(answer, indent=2))
     else:
         print("\n".join(_table(answer)))
-    return int(any(entry["verdict"] in _REFUSED for entry in answer["report"]))
+    return int(any(entry["verdict"] in _FAILING[options.program] for entry in answer["report"]))
 
 
 def _explain(program: str, config: str | None, words: Sequence[str]) -> Mapping[str, Any]:
@@ -63,8 +65,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Rows under one another, the last column as wide as it likes."""
     if not rows:
         return
-    limit = max(20, shutil.get_terminal_size().columns // 3)
-    widths = [min(limit, max(len(row[column]) for row in rows)) for column in range(len(rows[0]) - 1)]
+    widths = [min(_WIDEST, max(len(row[column]) for row in rows)) for column in range(len(rows[0]) - 1)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[-1]]).rstrip()

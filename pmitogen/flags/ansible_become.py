@@ -1,7 +1,7 @@
 """From the options of Ansible's sudo, su and doas become plugins to the words of :func:`pmitogen.flags.become.plan`.
 
-The plugins name the same things alike: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo has a folder to
-go to besides, su and doas have words for "Password". An option that a plugin or its release does not have is unset.
+The plugins name the same things alike: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo has a folder
+to go to besides, su and doas have words for "Password". An option that a plugin or its release does not have is unset.
 """
 
 from __future__ import annotations

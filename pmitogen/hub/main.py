@@ -29,7 +29,7 @@ def main() -> None:
     try:
         from pmitogen import log
 
-        log.setup()
+        log.setup(stderr_of=run_pid)
         _raise_file_limit()
         from pmitogen.hub.contexts import Contexts
         from pmitogen.hub.server import Listener

@@ -102,6 +102,25 @@ def test_a_file_alone_means_info_and_is_ours_to_read(logger: logging.Logger, tmp
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_the_stderr_of_another_process(logger: logging.Logger, tmp_path: Path) -> None:
+    """As a hub logs to the terminal of the run that it serves."""
+    with (tmp_path / "err").open("w") as file:
+        other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=file)
+        file.write("before\n")
+    assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_of=other.pid)
+    logger.info("hello")
+    other.communicate(b"\n", timeout=30)
+    assert (tmp_path / "err").read_text().startswith("before\n") and (tmp_path / "err").read_text().endswith(": hello\n")
+
+
+def test_the_stderr_of_a_process_that_has_gone_is_our_own(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait(30)
+    assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_of=gone.pid)
+    logger.info("hello")
+    assert capsys.readouterr().err.endswith(": hello\n")
+
+
 def test_lines_are_appended(logger: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "log"
     for _ in range(2):
