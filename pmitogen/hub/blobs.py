@@ -11,6 +11,7 @@ import collections
 import hashlib
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -33,7 +34,7 @@ class Blobs:
         self.contents: dict[str, bytes] = {}
         self._archives: dict[str, str] = {}
         self._members: dict[str, frozenset[str]] = {}
-        self._packed: collections.OrderedDict[tuple[str, ...], bytes] = collections.OrderedDict()
+        self._packed: collections.OrderedDict[tuple[str, tuple[str, ...]], bytes] = collections.OrderedDict()
 
     def manifest_of(self, archive: str) -> str | None:
         """The manifest's hash for an archive named *archive*, or None if it has not been added."""
@@ -65,14 +66,16 @@ class Blobs:
         """All hashes that a manifest needs, its own included."""
         return self._members[manifest]
 
-    def pack(self, names: Iterable[str]) -> tuple[list[list[str | int]], bytes]:
-        """Return ([[hash, size], ...], compressed contents) for a ``blobs`` frame."""
-        key = tuple(sorted(names))
-        packed = self._packed.get(key)
+    def pack(self, names: Iterable[str], codec: str = "zlib") -> tuple[list[list[str | int]], bytes]:
+        """Return ([[hash, size], ...], compressed contents) for a ``blobs`` frame. *codec* is ``zlib`` or ``xz``."""
+        order = tuple(sorted(names))
+        packed = self._packed.get((codec, order))
         if packed is None:
-            packed = self._packed[key] = zlib.compress(b"".join(self.contents[name] for name in key), 9)
+            data = b"".join(self.contents[name] for name in order)
+            packed = lzma.compress(data, preset=6) if codec == "xz" else zlib.compress(data, 9)
+            self._packed[codec, order] = packed
             if len(self._packed) > PACKED_SETS:
                 self._packed.popitem(last=False)
         else:
-            self._packed.move_to_end(key)
-        return [[name, len(self.contents[name])] for name in key], packed
+            self._packed.move_to_end((codec, order))
+        return [[name, len(self.contents[name])] for name in order], packed

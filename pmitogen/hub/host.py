@@ -23,6 +23,7 @@ import json
 import logging
 import time
 import zlib
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from pmitogen.errors import ConnectError, Error, UsageError
@@ -79,6 +80,7 @@ class Host:
         self.name = str(options.get("host") or "?")
         self.state = State.NEW
         self.login: Login | None = None
+        self._codec = "zlib"
         self.stream: Any = None
         self.context_id = 0
         self.born = time.monotonic()
@@ -86,8 +88,6 @@ class Host:
         self._waiting: list[Request] = []
         self._open: dict[int, Request] = {}
         self._numbers = itertools.count(1)
-        self._accounts: dict[Any, Account] = {}
-        self._by_number: dict[int, Account] = {}
         self._reset_accounts()
         self._sent_blobs: set[str] = set()
         self._homes: dict[str, str | None] = {}
@@ -97,9 +97,7 @@ class Host:
         self.hello: Header = {}
 
     def _reset_accounts(self) -> None:
-        first = Account(0, started=True)
-        self._accounts = {(None, (), ()): first}
-        self._by_number = {0: first}
+        self._by_number: dict[int, Account] = {0: Account(0, started=True)}
 
     @property
     def busy(self) -> bool:
@@ -110,7 +108,7 @@ class Host:
 
     def submit(self, request: Request) -> None:
         """Take a request: send it, keep it until there is a connection, or answer it from what is known."""
-        self.last_used = time.monotonic()
+        self.last_used = request.born = time.monotonic()
         request.rid = next(_rids)
         if self.state in (State.BOOTING, State.UP):
             self._send_request(request)
@@ -152,19 +150,22 @@ class Host:
         except Error as exc:
             request.fail("usage", exc.message)
             return
+        quiet = bool(header.get("early")) and self._answer_early(request, account)
+        if quiet:
+            message["quiet"] = True  # a failure surfaces at the next request of the same chain
         message.update(id=request.rid, acct=account.number)
         if account.number == 0 and header.get("python") and account.exe is None:
             message["if_python"] = header["python"][0]
         request.account, request.sent = account, True
-        account.busy += 1
         account.last_used = time.monotonic()
-        self._open[request.rid] = request
         self._frame(message, request.body)
+        if quiet:
+            return
+        account.busy += 1
+        self._open[request.rid] = request
         for follow_header, follow_body in request.tail:
             self.follow(request, follow_header, follow_body)
         request.tail.clear()
-        if header.get("early"):
-            self._answer_early(request)
 
     # What need not be waited for
 
@@ -182,24 +183,27 @@ class Host:
             header.update(op="fs", do="home", path="~")
         return False
 
-    def _answer_early(self, request: Request) -> None:
-        """Tell the client "done" where a failure would only surface at its next request anyway."""
+    def _answer_early(self, request: Request, account: Account) -> bool:
+        """Tell the client "done" where a failure would only surface at its next request anyway. Returns whether that was done."""
         header = request.header
         answer: Header = {"op": "ok"}
         if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
-            return
+            return False
         if header["op"] == "fs" and header["do"] == "mkdtemp":
-            base = self._sure_base(header["bases"][0], request.account)
+            base = self._sure_base(header["bases"][0], account)
             if base is None:
-                return
+                return False
             answer["path"] = f"{base.rstrip('/')}/{header['name']}"
         request.answer(answer)
-        request.client = None
+        return True
 
     def _sure_base(self, base: str, account: Account) -> str | None:
         """Where a temporary directory will surely be made: in a home that the account may write to, or where one was made before."""
-        if base.startswith("~/") and account.home is not None and account.home_writable:
-            return account.home + base[1:]
+        if account.home is not None and account.home_writable:
+            if base.startswith("~/"):
+                return account.home + base[1:]
+            if base.startswith(account.home + "/"):
+                return base
         return account.temp_bases.get(base)
 
     # Accounts
@@ -209,13 +213,11 @@ class Host:
         become = header.get("become")
         python = tuple(header.get("python") or ())
         env = tuple(sorted((header.get("bootenv") or {}).items()))
-        if become is None and not env and self._is_boot_python(python):
-            python = ()
-        key = (json.dumps(become, sort_keys=True) if become else None, python, env)
-        account = self._accounts.get(key)
+        who = json.dumps(become, sort_keys=True) if become else None
+        account = self._same_account(who, python, env)
         if account is None:
-            account = self._accounts[key] = Account(next(self._numbers), key[0], python, env)
-            self._by_number[account.number] = account
+            number = next(self._numbers)
+            account = self._by_number[number] = Account(number, who, python, env)
             try:
                 self._start(account, become)
             except Error:
@@ -224,9 +226,15 @@ class Host:
             self._drop_idle_accounts()
         return account
 
-    def _is_boot_python(self, python: tuple[str, ...]) -> bool:
-        exe = self._by_number[0].exe
-        return not python or len(python) == 1 and (exe is None or python[0] == exe)
+    def _same_account(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
+        """The account that serves these already. Whoever names no interpreter takes any; one that is up also answers to its path."""
+        boot = self._by_number[0].exe
+        for account in self._by_number.values():
+            if account.become == who and account.env == env:
+                known = account.exe or (boot if not account.python else None)
+                if not python or python == account.python or len(python) == 1 and (known or not account.number and python[0]) == python[0]:
+                    return account
+        return None
 
     def _start(self, account: Account, become: Header | None) -> None:
         header: Header = {"op": "account", "acct": account.number, "python": list(account.python), "env": dict(account.env),
@@ -244,11 +252,8 @@ class Host:
             self._forget(account)
 
     def _forget(self, account: Account) -> None:
-        self._by_number.pop(account.number, None)
-        for key in [key for key, value in self._accounts.items() if value is account]:
-            del self._accounts[key]
-        if account.number == 0:
-            self._accounts[None, (), ()] = self._by_number[0] = account  # the host itself goes with it
+        if account.number:  # the first one ends with the host
+            self._by_number.pop(account.number, None)
 
     def account_overdue(self, account: Account) -> None:
         """Its escalation takes longer than it may."""
@@ -265,10 +270,19 @@ class Host:
             raise UsageError("a payload was named that nobody sent")
         missing = blobs.members(manifest) - self._sent_blobs
         if missing:
-            names, packed = blobs.pack(missing)
-            self._frame({"op": "blobs", "blobs": names}, packed)
+            self._send_blobs(missing)
             self._sent_blobs |= missing
         return manifest
+
+    def _send_blobs(self, names: Collection[str]) -> None:
+        codec = self._codec
+        listed, packed = self.contexts.blobs.pack(names, codec)
+        self._frame({"op": "blobs", "blobs": listed, "codec": codec}, packed)
+
+    def _resend(self, names: Collection[str]) -> None:
+        """The target's Python lacks the better codec."""
+        self._codec = "zlib"
+        self._send_blobs([name for name in names if name in self._sent_blobs])
 
     # The wire
 
@@ -296,6 +310,10 @@ class Host:
             account = self._by_number.get(header.get("acct", -1))
             if account is not None and account.number:
                 self._forget(account)
+        elif op == "late":
+            LOG.warning("%s: %s", self.name, header.get("msg"))
+        elif op == "lack":
+            self._resend(header["blobs"])
         elif op in FINAL or op in ("out", "credit"):
             self._on_answer(header, body)
 
@@ -325,6 +343,8 @@ class Host:
                 return
             if header["op"] == "error" and request.account is not None and header.get("kind") in ("become", "python", "gone"):
                 self._forget_failed(request.account)
+            took = time.monotonic() - request.born
+            LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
             self._remember(request, header)
             self.last_used = time.monotonic()
         request.answer(header, body)
@@ -358,6 +378,7 @@ class Host:
             login.close()
             return
         self.stream, self.context_id, self.login = stream, context_id, login
+        self._codec = "xz" if login.is_far else "zlib"
         self.state = State.BOOTING
         waiting, self._waiting = self._waiting, []
         for request in waiting:

@@ -20,6 +20,7 @@ from pmitogen.flags.settings import Settings
 from pmitogen.hub.requests import Header
 
 LOG = logging.getLogger("pmitogen.hub")
+FAR = 0.01  # seconds to connect
 DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
 
 
@@ -45,6 +46,12 @@ class Login:
         self.timeout = float(options.get("timeout") or DEFAULT_TIMEOUT)
         self.stages: dict[str, float] = {}
 
+    @property
+    def is_far(self) -> bool:
+        """Whether the network is slow enough for smaller payloads to be worth processor time on both sides."""
+        stages = self.link.stages if self.link is not None else None
+        return stages is not None and (stages.tcp is None or stages.tcp > FAR)
+
     # On the login's thread
 
     def connect(self) -> None:
@@ -57,7 +64,7 @@ class Login:
         settings = self.settings = ssh.resolve(argv, origins=origins)
         deadline = began + self.timeout
         link = connect(settings, credentials(self._options), hops=self._hops, deadline=deadline,
-                       resolver=lambda hop: ssh.resolve_hop(hop, settings))
+                       resolver=ssh.resolve_hop)
         with self._lock:
             self.link = link
         if self._closed:

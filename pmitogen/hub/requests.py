@@ -33,6 +33,7 @@ class Request:
     rid: int = 0
     account: Any = None
     sent: bool = False
+    born: float = 0.0  # when it was made, in time.monotonic() seconds
     serving: Any = None  # what serves it on a host without Python
     tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
 
@@ -40,6 +41,13 @@ class Request:
         """Pass a frame to whoever asked."""
         if self.client is not None:
             self.client.answer({**header, "id": self.local_id}, body)
+
+    def describe(self) -> str:
+        """What it asks, for logs: no parameters, which may be secret."""
+        header = self.header
+        what = header.get("fqn") or header.get("do") or ""
+        who = (header.get("become") or {}).get("user", "root") if header.get("become") else "login"
+        return f"#{self.rid} {header['op']} {what} as {who}".replace("  ", " ")
 
     def fail(self, kind: str, message: str) -> None:
         """End it with an error."""

@@ -99,7 +99,7 @@ class Runner(object):
 
     def request(self, header, body):
         """Forward a request, and ahead of it the blobs that it needs."""
-        if header['op'] not in ('data', 'eof', 'credit', 'kill'):
+        if header['op'] not in ('data', 'eof', 'credit', 'kill') and not header.get('quiet'):
             self.open_ids.add(header.get('id'))
         if 'man' in header:
             self._supply(header['man'])
@@ -163,6 +163,8 @@ class Agent(object):
         self.broker = econtext.broker
         self._master = econtext.master
         self.blobs = {}
+        self._complete = set()   # manifests whose contents are all here
+        self._parked = []        # requests whose contents are still to come
         self._runners = {}
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
@@ -199,11 +201,7 @@ class Agent(object):
     def _on_frame(self, header, body):
         op = header['op']
         if op == 'blobs':
-            body = zlib.decompress(body)
-            pos = 0
-            for digest, size in header['blobs']:
-                self.blobs[digest] = body[pos:pos + size]
-                pos += size
+            self._take_blobs(header, body)
         elif op == 'account':
             if header['acct'] not in self._runners:
                 self._start(header)
@@ -215,10 +213,39 @@ class Agent(object):
             runner = self._runners.get(header.pop('acct', 0))
             if runner is not None and header.pop('if_python', self._boot_python) != self._boot_python:
                 self.send({'op': 'error', 'id': header['id'], 'kind': 'python-mismatch', 'msg': ''}, b'')
+            elif runner is not None and 'man' in header and not self._has_all(header['man']):
+                self._parked.append((dict(header, acct=runner.acct), body))
             elif runner is not None:
                 runner.request(header, body)
             elif op not in ('data', 'eof', 'credit', 'kill'):
                 self.send({'op': 'error', 'id': header.get('id'), 'kind': 'gone', 'msg': 'the interpreter of this account has ended'}, b'')
+
+    def _take_blobs(self, header, body):
+        if header.get('codec') == 'xz':
+            try:
+                import lzma
+            except ImportError:  # Python 2, or built without: ask for the other kind
+                self.send({'op': 'lack', 'blobs': [name for name, _ in header['blobs']]}, b'')
+                return
+            body = lzma.decompress(body)
+        else:
+            body = zlib.decompress(body)
+        pos = 0
+        for digest, size in header['blobs']:
+            self.blobs[digest] = body[pos:pos + size]
+            pos += size
+        parked, self._parked = self._parked, []
+        for frame in parked:
+            self._on_frame(*frame)
+
+    def _has_all(self, digest):
+        if digest in self._complete:
+            return True
+        blobs = self.blobs
+        if digest not in blobs or not all(name in blobs for name in json.loads(blobs[digest].decode('utf-8')).values()):
+            return False
+        self._complete.add(digest)
+        return True
 
     def forget(self, runner):
         if self._runners.get(runner.acct) is runner:

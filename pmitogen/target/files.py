@@ -39,6 +39,14 @@ def mkdtemp(header):
     raise failure
 
 
+def can_keep_temp(home):
+    """Whether Ansible's own place for temporary directories can be used, or made, in *home*."""
+    for path in (home + '/.ansible/tmp', home + '/.ansible', home):
+        if os.path.exists(path):
+            return os.access(path, os.W_OK | os.X_OK)
+    return False
+
+
 def chmod(header):
     """Add permission bits to each path: what ``chmod u+rwx`` asks."""
     for path in header['paths']:
@@ -87,6 +95,7 @@ class Put(object):
         self.rid = rid
         self._send = send
         self._path = expand(from_wire(header['path']))
+        self._quiet = header.get('quiet')
         self._mode = header.get('mode', 0o666)  # as open(2) takes it: the account's umask still applies
         self._unacked = 0
         self._temp = None
@@ -126,7 +135,8 @@ class Put(object):
         if self._temp:
             os.rename(self._temp, self._path)
             self._temp = None
-        self._send({'op': 'ok', 'id': self.rid}, b'')
+        if not self._quiet:
+            self._send({'op': 'ok', 'id': self.rid}, b'')
 
     def close(self):
         """Give up: what was there before stays as it was."""

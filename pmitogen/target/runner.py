@@ -11,7 +11,8 @@ fs        a small operation on files, done at once (see files.py)
 data, eof, credit, kill   to a job or transfer under way, by ``id``
 ========  =======================================================================================================
 
-Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``. Requests of one ``chain`` run in
+Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``; one that is ``quiet`` (fs, a whole
+put) is answered only by what its failure does to its chain. Requests of one ``chain`` run in
 order as far as they complete at once (fs, put): after a failure the later ones of that chain are refused with the same words, so
 that a caller need not wait for each.
 
@@ -68,7 +69,7 @@ class Runner(object):
             user = str(os.geteuid())
         home = os.path.expanduser('~')
         self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable, 'home': frames.to_wire(home),
-                   'home_writable': os.access(home, os.W_OK | os.X_OK), 'python': list(sys.version_info[:3])})
+                   'home_writable': files.can_keep_temp(home), 'python': list(sys.version_info[:3])})
 
     def send(self, header, body=b''):
         self._out += frames.pack(header, body)
@@ -198,9 +199,11 @@ class Runner(object):
         elif op in REQUESTS:
             chain = header.get('chain')
             if chain in self._chains:
-                self._fail(rid, self._chains[chain])
+                if not header.get('quiet'):
+                    self._fail(rid, self._chains[chain])
             else:
-                self._guard(rid, header.get('what') or op, lambda: REQUESTS[op](self, rid, header, body), chain)
+                answer_to = None if header.get('quiet') else rid
+                self._guard(rid, header.get('what') or op, lambda: REQUESTS[op](self, rid, header, body), chain, answer_to)
         else:
             self._fail(rid, 'unknown request %r' % (op,))
 
@@ -209,9 +212,12 @@ class Runner(object):
             if len(self._chains) >= CHAINS:
                 self._chains.pop(next(iter(self._chains)))
             self._chains[chain] = message
+        if rid is None:
+            self.send({'op': 'late', 'msg': message})
+            return
         self.send({'op': 'error', 'id': rid, 'msg': message})
 
-    def _guard(self, rid, what, step, chain=None):
+    def _guard(self, rid, what, step, chain=None, answer_to=-1):
         """Run *step*; what the operating system refuses becomes the answer to the request."""
         try:
             step()
@@ -219,7 +225,7 @@ class Runner(object):
             item = self._transfers.pop(rid, None)
             if item is not None:
                 item.close()
-            self._fail(rid, files.describe(exc, what), chain)
+            self._fail(rid if answer_to == -1 else answer_to, files.describe(exc, what), chain)
 
     def _to_item(self, op, rid, header, body):
         item = self._jobs.get(rid) or self._transfers.get(rid)
@@ -250,7 +256,8 @@ class Runner(object):
 
     def _fs(self, rid, header, body):
         answer = files.SMALL[header['do']](header)
-        self.send(dict(answer, op='ok', id=rid))
+        if not header.get('quiet'):
+            self.send(dict(answer, op='ok', id=rid))
 
     def _put(self, rid, header, body):
         item = self._transfers[rid] = files.Put(rid, self.send, header)
