@@ -136,6 +136,10 @@ class Channel(paramiko.Channel):
         """Call before the request whose answer :meth:`wait_for_answer` will wait for."""
         self._event_pending()
 
+    def _unlink(self) -> None:
+        self.transport.settle()
+        super()._unlink()  # type: ignore[misc]
+
     def request_pty(self, term: str, width: int, height: int, modes: tuple[tuple[int, int], ...] = QUIET_MODES) -> None:
         """Ask for a terminal; the answer is not waited for."""
         coded = b"".join(bytes((code,)) + value.to_bytes(4, "big") for code, value in modes) + bytes((TTY_OP_END,))

@@ -89,7 +89,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self._held: collections.deque[Message] = collections.deque()
         self._end_lock = threading.Lock()
         self._on_end: list[Callable[[str], None]] = []
-        self._closed_by_us = False
+        self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
         self._why: str | None = None  # what is known to end it, until it has
         self.peer_offer: dict[str, list[str]] = {}
@@ -270,13 +270,19 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         finally:
             self._finish()
 
+    def settle(self) -> str:
+        """The reason for the end, found if it was not yet: it is known before any channel looks ended."""
+        if self.end_reason is None:
+            self.end_reason = self._why or _words(self.saved_exception)
+        return self.end_reason
+
     def _finish(self) -> None:
-        error = self.saved_exception
         with self._end_lock:
-            if self.end_reason is not None:
+            if self._finished:
                 return
+            self._finished = True
             self.active = False
-            self.end_reason = self._why or _words(error)
+            reason = self.settle()
             waiting, self._on_end = self._on_end, []
         for opened in list(self.channel_events.values()):
             opened.set()
@@ -288,7 +294,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self._kept.clear()
         if not self._closed_by_us:
             for callback in waiting:
-                callback(self.end_reason)
+                callback(reason)
 
     def abandon(self) -> None:
         """In a forked child: drop our copy of the connection without a word on it. It has no thread here; locks may be held."""
@@ -303,11 +309,11 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     def on_end(self, callback: Callable[[str], None]) -> None:
         """Have *callback* called once with the reason when the connection ends otherwise than by :meth:`close`."""
         with self._end_lock:
-            if self.end_reason is None:
+            if not self._finished:
                 self._on_end.append(callback)
                 return
         if not self._closed_by_us:
-            callback(self.end_reason)
+            callback(self.settle())
 
 
 def _words(error: BaseException | None) -> str:
