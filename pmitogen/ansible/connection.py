@@ -40,8 +40,6 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     transport = "pmitogen"
     has_pipelining = True
     has_tty = True
-    if not hasattr(ConnectionBase, "is_pipelining_enabled"):
-        always_pipeline_modules = True  # ansible-core before 2.19 asks this; later ones ask is_pipelining_enabled()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -56,6 +54,12 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _connect(self) -> Connection:
         self._connected = True
         return self
+
+    def set_options(self, *args: Any, **kwargs: Any) -> None:
+        """Take the options. ansible-core before 2.19 asks the option itself whether to pipeline, later ones is_pipelining_enabled()."""
+        super().set_options(*args, **kwargs)
+        if not hasattr(ConnectionBase, "is_pipelining_enabled"):
+            self.set_option("pipelining", True)
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there."""
