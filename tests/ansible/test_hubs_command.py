@@ -1,0 +1,52 @@
+"""``pmitogen hubs`` while a play runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+def hubs(*words: str) -> str:
+    """What ``pmitogen hubs`` prints."""
+    done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *words], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def _wait_for_busy_hub() -> dict[str, Any]:
+    """The one hub, once a host of it is busy."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        found: list[dict[str, Any]] = json.loads(hubs("--json"))
+        if found and found[0]["busy"]:
+            assert len(found) == 1
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError("no hub came up")
+
+
+@pytest.mark.one_core
+def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    sleep = [{"name": "sleep", "ansible.builtin.command": "sleep 60"}]
+    play = [{"hosts": "all", "gather_facts": False, "tasks": sleep}]
+    running = ansible.start(play, {"h": ansible.target(sshd, account)})
+    hub = _wait_for_busy_hub()
+    assert (hub["run"], hub["hosts"], hub["workers"]) == (running.pid, 1, 1)
+    assert hub["pid"] != running.pid and 0 <= hub["age"] < 60
+    assert hubs().startswith(f"hub {hub['pid']} of run {running.pid}: 1 host, 1 busy, ")
+    assert hubs("--stop") == "1 hub ended\n"
+    assert hubs() == "no hub is running\n"
+    run = running.finish()
+    assert run.task("sleep").kind in ("unreachable", "failed") and "Traceback" not in run.output
+    assert not [process for process in account.processes() if "sleep" in str(process)]
