@@ -61,11 +61,12 @@ def enter(
     code: str | None = None,
     timeout: float = TIMEOUT,
     cwd: str = "/",
+    token: str = "",
     **words: Any,
 ) -> dict[str, Any]:
     """Drives one escalation from *account*; returns the driver's result."""
     plan, _ = become.plan(method, timeout=timeout, **words)
-    token = secrets.token_hex(4)
+    token = token or secrets.token_hex(4)
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(account.home), "USER": account.name, "SHELL": account.shell}
     job = {
         "root": str(ROOT),
@@ -85,7 +86,7 @@ def enter(
     result: dict[str, Any] = json.loads(done.stdout)
     assert result["reaped"], result
     assert result["end"] < timeout + 8, result
-    assert result["fds"] == [0, 1, 2], result
+    assert result["fds"] == [0, 1, 2, 3], result
     password = words.get("password")
     if password:
         assert password not in done.stdout
@@ -398,7 +399,8 @@ def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/
 
 # -- prompts of programs that are not here ----------------------------------------------------------------------------------
 
-ASK = """stty -echo </dev/tty; printf '%s' '{prompt}' >/dev/tty; IFS= read -r answer </dev/tty; stty echo </dev/tty; echo >/dev/tty
+ASK = """stty -echo </dev/tty; printf '%s' '{prompt}' >/dev/tty
+IFS= read -r answer </dev/tty; stty echo </dev/tty; echo >/dev/tty
 [ "$answer" = '{right}' ] || {{ echo "{wrong}" >&2; exit 1; }}
 """
 RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
@@ -417,6 +419,24 @@ def test_prompts_that_get_the_password(prompt: str, account: Account, short_path
     fake = script(short_path, ASK.format(prompt=prompt.replace("'", "'\\''"), right="s3cret", wrong="no") + RUN)
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["up"], got
+
+
+def test_the_password_is_written_once(account: Account, short_path: Path) -> None:
+    ask = ASK.format(prompt="Password: ", right="s3cret", wrong="no")
+    got = enter(account, "sudo", exe=script(short_path, ask + ask + RUN), password="s3cret")
+    assert got["kind"] == "password-wrong", got
+
+
+STATE = "echo PMITOGEN-$1 ready; echo $(grep SigIgn /proc/self/status) $(ls /proc/self/fd)"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_programs_start_with_nothing_of_ours(version: str, account: Account, short_path: Path, pythons: dict[str, str]) -> None:
+    """No descriptor above 2 (ls has one of its own on the folder), no signal ignored as Python ignores SIGPIPE."""
+    token = "abc"
+    words = {"command": ["/bin/sh", "-c", STATE, "sh", token], "token": token, "exe": script(short_path, RUN)}
+    got = enter(account, "sudo", driver=pythons[version], **words)
+    assert got["line"] == "SigIgn: 0000000000000000 0 1 2 3", got
 
 
 @pytest.mark.parametrize("prompt", ["Verification code: ", "One-time password (OATH) for `bob': ", "Passcode or option (1-3): "])

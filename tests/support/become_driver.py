@@ -90,6 +90,7 @@ def main():
     base = load(job["root"])
     from pmitogen.become import terminal
 
+    os.dup(2)  # Python 2.7 lets a descriptor like this one through to programs
     drop(job)
     os.chdir(job.get("cwd", "/"))
     env = dict((str(k), str(v)) for k, v in job["env"].items())
