@@ -39,6 +39,7 @@ class Contexts:
         self._hosts: dict[str, Host] = {}
         self._by_context: dict[int, Host] = {}
         self._candidates: tuple[str, ...] = bootstrap.CANDIDATES
+        self._timers: list[Any] = []
         self.counts: collections.Counter[str] = collections.Counter()
 
     def defer(self, work: Any, *args: Any) -> None:
@@ -63,6 +64,12 @@ class Contexts:
             del self._hosts[host.key]
         if self._by_context.get(host.context_id) is host:
             del self._by_context[host.context_id]
+
+    def close_host(self, options: Header) -> None:
+        """Close the connection with exactly these options, if there is one."""
+        host = self._hosts.get(json.dumps(options, sort_keys=True))
+        if host is not None:
+            host.close()
 
     def replace(self, host: Host) -> Host:
         """What the next request to a dead host should use."""
@@ -106,7 +113,10 @@ class Contexts:
         self._schedule(login.timeout, lambda: self._boot_overdue(host, login, booting))
 
     def _schedule(self, seconds: float, work: Any) -> Any:
-        return self.broker.timers.schedule(mitogen.core.now() + seconds, work)
+        """Have *work* called later, unless the run ends first."""
+        timer = self.broker.timers.schedule(mitogen.core.now() + seconds, work)
+        self._timers = [other for other in self._timers if other.active] + [timer]
+        return timer
 
     def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
         if host.stream is booting.stream and not booting.stream.booted:
@@ -195,6 +205,9 @@ class Contexts:
     def _close_all(self) -> None:
         for host in self.hosts():
             host.close()
+        for timer in self._timers:  # the loop would wait for them
+            if timer.active:
+                timer.cancel()
 
 
 def _too_old(stream: Any) -> str:

@@ -95,6 +95,7 @@ class Host:
         self._unpack = zlib.decompressobj()
         self.no_python = ""  # why there is none, where there is none
         self.hello: Header = {}
+        self._booting_since = 0.0
 
     def _reset_accounts(self) -> None:
         self._by_number: dict[int, Account] = {0: Account(0, started=True)}
@@ -103,6 +104,17 @@ class Host:
     def busy(self) -> bool:
         """Whether any request is under way."""
         return bool(self._open or self._waiting)
+
+    def describe(self) -> Header:
+        """What is known of the connection, for people."""
+        found: Header = {"state": self.state.value, "python": self.hello.get("python"), "exe": self._by_number[0].exe,
+                         "user": self.hello.get("user"), "home": self.hello.get("home"), "accounts": len(self._by_number)}
+        if self.login is not None and self.login.link is not None:
+            link = self.login.link
+            stages = {name: value for name, value in vars(link.stages).items() if value is not None}
+            found.update(peer=link.peer, algorithms=link.describe(), sent=link.bytes_sent, received=link.bytes_received,
+                         stages={**stages, **self.login.stages})
+        return found
 
     # Requests from clients
 
@@ -327,6 +339,8 @@ class Host:
         if account.number == 0:
             self.state = State.UP
             self.hello = header
+            if self.login is not None:
+                self.login.stages["python"] = time.monotonic() - self._booting_since
             self._homes["~"] = self._homes[f"~{account.user}"] = account.home
             self.contexts.on_up(self)
 
@@ -380,6 +394,7 @@ class Host:
         self.stream, self.context_id, self.login = stream, context_id, login
         self._codec = "xz" if login.is_far else "zlib"
         self.state = State.BOOTING
+        self._booting_since = time.monotonic()
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._send_request(request)
@@ -427,7 +442,7 @@ class Host:
         self._waiting, self._open = [], {}
         self.close()
         for request in requests:
-            request.fail(kind, exc.message)
+            request.fail(kind, exc.message, **({"stage": exc.stage} if isinstance(exc, ConnectError) else {}))
 
     def close(self) -> None:
         """End the connection, and with it every process of ours on the host."""

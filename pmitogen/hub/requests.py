@@ -49,6 +49,6 @@ class Request:
         who = (header.get("become") or {}).get("user", "root") if header.get("become") else "login"
         return f"#{self.rid} {header['op']} {what} as {who}".replace("  ", " ")
 
-    def fail(self, kind: str, message: str) -> None:
+    def fail(self, kind: str, message: str, **more: str) -> None:
         """End it with an error."""
-        self.answer({"op": "error", "kind": kind, "msg": message})
+        self.answer({"op": "error", "kind": kind, "msg": message, **more})

@@ -124,11 +124,11 @@ class Runner(object):
             header['acct'] = self.acct
         self._agent.send(header, body)
 
-    def fail(self, kind, message):
+    def fail(self, kind, message, why=None):
         """Answer everything that waits on this runner, and forget it."""
         self._agent.forget(self)
         for rid in sorted(self.open_ids):
-            self._agent.send({'op': 'error', 'id': rid, 'kind': kind, 'msg': message}, b'')
+            self._agent.send({'op': 'error', 'id': rid, 'kind': kind, 'msg': message, 'why': why}, b'')
         self.open_ids.clear()
         self._queue = []
 

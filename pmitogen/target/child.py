@@ -140,6 +140,7 @@ def run_payload(store, warm, header, params, report_fd):
         except OSError:
             os.chdir('/')
         START[header['gen']](header, params, root)
+        status = 0
     except SystemExit as exc:
         status = exit_status(exc)
     except BaseException:
@@ -178,7 +179,8 @@ def _call_function(header, params, root):
         text = json.dumps(answer)
     except Exception as exc:
         text = json.dumps({'error': '%s: %s' % (type(exc).__name__, exc), 'traceback': traceback.format_exc()})
-    out.write(text)
+    sys.stdout = out
+    out.write('\n' + text)
 
 
 START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
@@ -203,6 +205,11 @@ def exit_status(exc):
         return code & 0xff
     sys.stderr.write('%s\n' % (code,))
     return 1
+
+
+def complain():
+    """Say what went wrong before the payload could."""
+    os.write(2, traceback.format_exc().encode('utf-8', 'replace'))
 
 
 def finish(status):

@@ -126,7 +126,7 @@ class Start(object):
         self._ticker.later(base.POLL_INTERVAL, self._poll)
 
     def _fail(self, exc):
-        self._runner.fail('become', exc.message)
+        self._runner.fail('become', exc.message, exc.kind)
         self.release()
 
     def release(self):

@@ -313,6 +313,8 @@ class Runner(object):
                 child.enter(null, stdout[1], stderr[1], keep_fd=report[1])
                 jobs.set_cloexec(report[1])
                 child.run_payload(self._store, self._warm, header, params, report[1])
+            except BaseException:
+                child.complain()
             finally:
                 os._exit(1)
         for fd in (null, stdout[1], stderr[1], report[1]):

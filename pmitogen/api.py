@@ -1,0 +1,361 @@
+"""pmitogen as a Python library: hosts to run commands, call functions and move files on.
+
+::
+
+    with pmitogen.connect("admin@web1") as host:
+        print(host.run("uname -r").stdout)
+        root = host.become("root", password=...)
+        root.put(b"hello\\n", "/etc/motd")
+
+A :class:`Hub` owns connections and the one I/O thread behind them; :func:`connect` makes a private one. Every method of :class:`Host` may be called
+from any thread, many at once; each call blocks its own thread only. Errors are those of :mod:`pmitogen.errors`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+import os
+import queue
+import shlex
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, NoReturn, TypeVar
+
+from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
+from pmitogen.hub.contexts import Contexts
+from pmitogen.hub.requests import FINAL, Header, Request
+from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+
+T = TypeVar("T")
+Command = str | Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Completed:
+    """How a command ended: its exit status (128 + n for signal n) and what it said."""
+
+    rc: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.rc == 0
+
+
+class Hub:
+    """The owner of connections to many hosts, in this process. Close it, or use it in ``with``."""
+
+    def __init__(self) -> None:
+        self._contexts = Contexts()
+        self._closed = False
+
+    def connect(
+        self, target: str, *, ssh_args: Sequence[str] = (), password: str | None = None, private_key: str | None = None,
+        passphrase: str | None = None, otp: str | None = None, timeout: float = 10.0, python: str | None = None,
+        host_key_checking: bool = True,
+    ) -> Host:
+        """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
+
+        *ssh_args* are words of ssh's command line, and ssh_config(5) counts as for ssh. *private_key* is a key's text, not a path (for that, ``-i``
+        in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up to a running Python. *python* is tried before the
+        usual interpreters. Options that agree in everything share one connection.
+
+        Raises UsageError, ConnectError (``.stage`` says how far it came), AuthenticationError.
+        """
+        options: Header = {"host": target, "timeout": math.ceil(timeout), "host_key_checking": host_key_checking}
+        for name, value in (("ssh_extra_args", shlex.join(ssh_args)), ("password", password), ("private_key", private_key),
+                            ("private_key_passphrase", passphrase), ("otp", otp)):
+            if value:
+                options[name] = value
+        host = Host(self, options, None, python)
+        host.ping()
+        return host
+
+    def map(self, function: Callable[[Host], T], hosts: Sequence[Host]) -> list[T]:
+        """Call *function* with every host, all at once, a thread each; return the results in the hosts' order.
+
+        Raises what the first failing one raised, after all have ended.
+        """
+        results: list[Any] = [None] * len(hosts)
+        errors: list[BaseException] = []
+
+        def work(position: int, host: Host) -> None:
+            try:
+                results[position] = function(host)
+            except BaseException as exc:
+                errors.append(exc)
+
+        threads = [threading.Thread(target=work, args=item, name=f"pmitogen map {item[1]}") for item in enumerate(hosts)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        return results
+
+    def close(self) -> None:
+        """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
+        if not self._closed:
+            self._closed = True
+            self._contexts.close()
+
+    def __enter__(self) -> Hub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(target: str, **options: Any) -> Host:
+    """Connect to one host, with a hub of its own that closes with it. *options* are those of :meth:`Hub.connect`."""
+    hub = Hub()
+    try:
+        host = hub.connect(target, **options)
+    except BaseException:
+        hub.close()
+        raise
+    host._owned_hub = hub
+    return host
+
+
+class Host:
+    """An account on a host. Made by :func:`connect`, :meth:`Hub.connect` and :meth:`become`."""
+
+    def __init__(self, hub: Hub, options: Header, become: Header | None, python: str | None) -> None:
+        self._hub = hub
+        self._options = options
+        self._become = become
+        self._python = python
+        self._owned_hub: Hub | None = None
+
+    def __repr__(self) -> str:
+        who = f" as {self._become['user']}" if self._become else ""
+        return f"<pmitogen.Host {self._options['host']}{who}>"
+
+    def ping(self) -> None:
+        """See that there is a connection and a running Python (or a plain shell, where the host has none). Raises as :meth:`run`."""
+        self._ask({"op": "fs", "do": "home", "path": "~"})
+
+    def run(
+        self, command: Command, *, stdin: bytes = b"", env: Mapping[str, str] | None = None, cwd: str | None = None, tty: bool = False,
+        timeout: float | None = None, check: bool = False,
+    ) -> Completed:
+        """Run a command: a text for ``/bin/sh``, or the words of a program and its arguments. Blocks until it has ended.
+
+        *env* is added to the account's environment. *tty* gives it a terminal (then stderr is part of stdout). After *timeout* seconds it is killed,
+        with all of its process group, and TimeoutError raised. *check* raises RemoteError for a status other than 0.
+
+        Raises ConnectError, ConnectionLost, BecomeError.
+        """
+        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
+        if not argv:
+            raise UsageError("run: an empty command")
+        header: Header = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
+        if env:
+            header["env"] = {to_wire(name): to_wire(value) for name, value in env.items()}
+        if cwd:
+            header["cwd"] = cwd
+        frame, out, err = self._ask(header, stdin, timeout=timeout)
+        done = Completed(int(frame["rc"]), out, err)
+        if check and done.rc:
+            last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise RemoteError(f"{self!r}: {argv[0]} ended with status {done.rc}{': ' + last if last else ''}")
+        return done
+
+    def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
+        """Call *function* there, in a fresh process, with its module and what that imports (but for the standard library) sent along.
+
+        It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints is lost. An exception there is
+        a RemoteError here, with the remote traceback in its text. Raises UsageError, TimeoutError, and as :meth:`run`.
+        """
+        from pmitogen.hub.functions import source_of
+
+        name, qualname, files = source_of(function)
+        try:
+            body = json.dumps([args, kwargs]).encode("ascii")
+        except (TypeError, ValueError) as exc:
+            raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
+        manifest = self._on_io_thread(lambda: self._hub._contexts.blobs.add_files(files))
+        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}}
+        if self._python:
+            header["python"] = [self._python]
+        frame, out, err = self._ask(header, body, timeout=timeout)
+        last = out.rpartition(b"\n")[2]
+        try:
+            answer = json.loads(last)
+        except ValueError:
+            words = err.decode("utf-8", "replace").strip()[-500:]
+            raise RemoteError(f"{self!r}: {qualname} ended without a result, status {frame['rc']}: {words}") from None
+        if "error" in answer:
+            raise RemoteError(f"{self!r}: {qualname}: {answer['error']}\n{answer['traceback']}")
+        value: T = answer["value"]
+        return value
+
+    def put(self, source: str | os.PathLike[str] | bytes | IO[bytes], path: str, *, mode: int = 0o644) -> None:
+        """Copy to *path* there: bytes, a file's name, or an open file. It appears whole or not at all; memory use is constant.
+
+        *mode* is for a new file, under the account's umask. Raises RemoteError, OSError for the source, and as :meth:`run`.
+        """
+        header: Header = {"op": "put", "path": to_wire(path), "mode": mode, "what": path}
+        if isinstance(source, bytes):
+            self._ask(header, source)
+        elif isinstance(source, (str, os.PathLike)):
+            with open(source, "rb") as stream:
+                self._ask({**header, "size": os.fstat(stream.fileno()).st_size}, stream)
+        else:
+            self._ask(header, source)
+
+    def get(self, path: str, target: str | os.PathLike[str] | IO[bytes] | None = None) -> bytes:
+        """Copy *path* from there: into a file by name, an open file, or (with None) memory: then it is returned.
+
+        Raises RemoteError, OSError for the target, and as :meth:`run`.
+        """
+        header: Header = {"op": "get", "path": to_wire(path), "what": path}
+        if target is None:
+            memory = io.BytesIO()
+            self._ask(header, sink=memory.write)
+            return memory.getvalue()
+        if isinstance(target, (str, os.PathLike)):
+            with open(target, "wb") as stream:
+                self._ask(header, sink=stream.write)
+        else:
+            self._ask(header, sink=target.write)
+        return b""
+
+    def become(
+        self, user: str = "root", *, method: str = "sudo", password: str | None = None, flags: str | None = None, exe: str | None = None,
+        timeout: float = 10.0,
+    ) -> Host:
+        """Return the same host as another account, entered by ``sudo``, ``su`` or ``doas`` when it is first used.
+
+        *flags* are the program's own (default for sudo: ``-H``). *timeout* is in seconds, for entering. Its failure is a BecomeError of the first call.
+        """
+        words: Header = {"method": method, "user": user, "timeout": timeout, "flags": flags if flags is not None else _FLAGS.get(method, "")}
+        if password is not None:
+            words["password"] = password
+        if exe is not None:
+            words["exe"] = exe
+        if self._become is not None:
+            words["via"] = self._become
+        return Host(self._hub, self._options, words, self._python)
+
+    def info(self) -> dict[str, Any]:
+        """What is known of the connection: the target's Python, user and home, times per stage in seconds, bytes, the algorithms agreed on."""
+        self.ping()
+        found: dict[str, Any] = self._on_io_thread(lambda: self._hub._contexts.host(self._options).describe())
+        return found
+
+    def close(self) -> None:
+        """Close the connection to this host (all its accounts), and a hub that belongs to it. Idempotent."""
+        if self._owned_hub is not None:
+            self._owned_hub.close()
+        elif not self._hub._closed:
+            self._on_io_thread(lambda: self._hub._contexts.close_host(self._options))
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Inside
+
+    def _on_io_thread(self, work: Callable[[], Any]) -> Any:
+        return self._hub._contexts.broker.defer_sync(work)
+
+    def _ask(self, header: Header, body: bytes | IO[bytes] = b"", *, sink: Callable[[bytes], Any] | None = None,
+             timeout: float | None = None) -> tuple[Header, bytes, bytes]:
+        """Make a request and wait for its end. Returns the final frame, stdout and stderr."""
+        if self._hub._closed:
+            raise ConnectionLost(f"{self!r}: its hub is closed")
+        if self._become:
+            header["become"] = self._become
+        return _Call(self, header, body, sink).result(timeout)
+
+    def _raise(self, frame: Header) -> NoReturn:
+        kind, message = frame.get("kind"), str(frame["msg"])
+        if kind == "auth":
+            raise AuthenticationError(message)
+        if kind == "usage":
+            raise UsageError(message)
+        if kind == "become":
+            raise BecomeError(message, str(frame.get("why") or "other"))
+        if kind in ("python", "nopython"):
+            raise ConnectError(message, "python")
+        if kind == "connect":
+            raise ConnectError(message, str(frame.get("stage") or "tcp"))
+        if kind in ("unreachable", "gone", "wrap"):
+            stage = frame.get("stage")
+            raise ConnectError(message, str(stage)) if stage else ConnectionLost(message)
+        raise RemoteError(f"{self!r}: {message}")
+
+
+_FLAGS = {"sudo": "-H"}
+
+
+class _Call:
+    """One request of the library's, and the thread that waits for it."""
+
+    def __init__(self, host: Host, header: Header, body: bytes | IO[bytes], sink: Callable[[bytes], Any] | None) -> None:
+        self._host = host
+        self._contexts = host._hub._contexts
+        self._frames: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
+        self._sink = sink
+        self._stream: IO[bytes] | None = None
+        first = body if isinstance(body, bytes) else b""
+        if not isinstance(body, bytes):
+            self._stream = body
+        elif len(body) > CHUNK:
+            first, self._stream = b"", io.BytesIO(body)
+        if self._stream is not None:
+            header["more"] = True
+        self._request = Request(self, 0, header, first)
+        self._context: Any = None
+        self._contexts.defer(self._submit)
+
+    def _submit(self) -> None:
+        self._context = self._contexts.host(self._host._options)
+        self._context.submit(self._request)
+
+    def answer(self, header: Header, body: bytes) -> None:
+        """I/O thread."""
+        self._frames.put((header, body))
+
+    def result(self, timeout: float | None) -> tuple[Header, bytes, bytes]:
+        """Wait for the final frame, feeding and draining meanwhile."""
+        outputs: tuple[list[bytes], list[bytes]] = ([], [])
+        room = WINDOW
+        while True:
+            while self._stream is not None and room > 0:
+                piece = self._stream.read(CHUNK)
+                room -= len(piece)
+                self._follow({"op": "data" if piece else "eof"}, piece)
+                if not piece:
+                    self._stream = None
+            try:
+                header, body = self._frames.get(timeout=timeout)
+            except queue.Empty:
+                self._follow({"op": "kill"}, b"")
+                raise TimeoutError(f"{self._host!r}: not done within {timeout:g} seconds") from None
+            op = header["op"]
+            if op == "out":
+                (self._sink or outputs[header["s"] - 1].append)(body)
+                self._follow({"op": "credit", "n": len(body)}, b"")
+            elif op == "credit":
+                room += header["n"]
+            elif op == "error":
+                self._host._raise(header)
+            elif op in FINAL:
+                size = header.get("n", len(body))
+                return header, b"".join(outputs[0]) + body[:size], b"".join(outputs[1]) + body[size:]
+
+    def _follow(self, header: Header, body: bytes) -> None:
+        self._contexts.defer(lambda: self._context.follow(self._request, header, body))
+
+
