@@ -94,9 +94,9 @@ class _Check:
             return HostKeyVerdict("local")
         try:
             self._read_key()
+            self._check_size()
         except Malformed as error:
             raise self._refuse(f"the server's host key cannot be read: {error}") from error
-        self._check_size()
         if where := hostkeystore.revoked_by(self.settings.revokedhostkeys, self._blobs(), self._refuse):
             raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
         lines = self.store.lines(self.name, self.plain)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import errno
 import fcntl
 import ipaddress
 import os
@@ -15,6 +16,7 @@ import re
 import shlex
 import stat
 import subprocess
+import time
 from collections.abc import Callable
 
 from pmitogen.errors import ConnectError
@@ -24,6 +26,7 @@ from pmitogen.transport.knownhosts import KnownHosts, Line
 from pmitogen.transport.sshdata import Malformed
 
 COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
+LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
 KRL_MAGIC = b"SSHKRL\n\0"
 
 
@@ -138,7 +141,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     with open(descriptor, "r+b", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return path  # /dev/null: written down nowhere, on purpose
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file.fileno())
         text = file.read().decode("utf-8", "surrogateescape")
         known = KnownHosts.parse(text, path)
         new = [name for name in names if not any(line.blob == blob and not line.marker for line in known.lookup(name))]
@@ -149,6 +152,18 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
         begin = "" if not text or text.endswith("\n") else "\n"
         file.write((begin + "\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
         return f"{path}:{text.count(chr(10)) + 1 + len(begin)}"
+
+
+def _lock(descriptor: int) -> None:
+    """An exclusive lock, or OSError after LOCK_TIMEOUT: somebody else's stopped process must not stall a login."""
+    end = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OSError(errno.EAGAIN, "locked by another program") from None
+            time.sleep(0.01)
 
 
 def revoked_by(path: str | None, blobs: list[bytes], refuse: Callable[[str], ConnectError]) -> str | None:

@@ -213,6 +213,8 @@ def test_full_agent(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
         assert len(report.tried) == 5 and report.tried[-1].outcome == "accepted"
         only = key_settings(sshd, f"{sshd.key}.pub", identityagent=agent, identitiesonly=True)
         assert len(log_in(only).tried) == 1
+        other = key_settings(sshd, f"{keys[0]}.pub", identityagent=agent, identitiesonly=True)
+        assert refused(other).count("SHA256:") == 1
         assert log_in(key_settings(sshd, sshd.key, identityagent=agent)).round_trips == 1
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import os
 import re
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmitogen.transport import knownhosts, patterns
+from pmitogen.transport import hostkeystore, knownhosts, patterns
 from pmitogen.transport.hostkeystore import append
 from pmitogen.transport.knownhosts import KnownHosts, hash_name, lookup_name
 from pmitogen.transport.sshdata import string
@@ -98,6 +100,24 @@ def test_append(tmp_path: Path) -> None:
     assert append(str(path), ["[web]:22"], BLOB, hashed=False) == f"{path}:1"
     assert append(str(path), ["one", "two"], BLOB, hashed=True) == f"{path}:2"
     assert len(path.read_text().splitlines()) == 3
+
+
+def test_append_waits_for_the_lock_and_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "kh"
+    done: list[str] = []
+    with path.open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        thread = threading.Thread(target=lambda: done.append(append(str(path), ["web"], BLOB, hashed=False)))
+        thread.start()
+        time.sleep(0.1)
+        assert not done and not path.read_text()
+        other.write(f"# another program\nweb {KEY}\n")
+    thread.join()
+    assert done == [f"{path}:2"] and len(path.read_text().splitlines()) == 2
+    monkeypatch.setattr(hostkeystore, "LOCK_TIMEOUT", 0.05)
+    with path.open("r+") as other, pytest.raises(OSError, match="locked by another"):
+        fcntl.flock(other, fcntl.LOCK_EX)
+        append(str(path), ["db1"], BLOB, hashed=False)
 
 
 def test_names() -> None:
