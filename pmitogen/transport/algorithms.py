@@ -54,6 +54,16 @@ def _choose(
     return chosen
 
 
+def weakness(transport: ClientTransport, settings: Settings) -> tuple[str, ...]:
+    """What WarnWeakCrypto has to say about the agreed algorithms: a line, or none."""
+    if not settings.warnweakcrypto or transport.agreed_kex in POST_QUANTUM:
+        return ()
+    return (
+        f"{describe(settings)}: the key exchange {transport.agreed_kex} is not safe from a future quantum computer "
+        "(WarnWeakCrypto): update the server's OpenSSH to 9.9 or later",
+    )
+
+
 def disagreement(transport: ClientTransport) -> str | None:
     """Both lists, where the server's offer has nothing in common with ours; None: it has."""
     ours = {

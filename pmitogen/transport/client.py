@@ -36,6 +36,7 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from pmitogen.transport import channel as channels
+from pmitogen.transport import logs
 from pmitogen.transport.alive import Silence, Verdict
 from pmitogen.transport.channel import Channel
 from pmitogen.transport.hostkeyorder import HostKeyPolicy
@@ -43,7 +44,6 @@ from pmitogen.transport.packets import FIRST_USER_MESSAGE, Packets
 
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
 LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
-LOG_NAME = "pmitogen.ssh"
 
 
 def _curve25519(known: dict[str, Any]) -> dict[str, Any]:
@@ -76,12 +76,12 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         MSG_CHANNEL_CLOSE: _on_close,
     }
 
-    def __init__(self, sock: Any, name: str, alive_interval: float = 0, alive_count: int = 3) -> None:
+    def __init__(self, sock: Any, name: str, alive_interval: float = 0, alive_count: int = 3, log: str = logs.NAME) -> None:
         super().__init__(
             sock, default_window_size=WINDOW, default_max_packet_size=LARGEST_PACKET, packetizer_class=Packets
         )
         self.name = f"ssh {name}"
-        self.set_log_channel(LOG_NAME)
+        self.set_log_channel(log)
         self.packetizer.on_silence = self._on_silence
         self.packetizer.in_kex = lambda: self.in_kex
         self.packetizer.silence = Silence(alive_interval, alive_count, time.monotonic())

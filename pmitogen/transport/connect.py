@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import paramiko
@@ -18,7 +18,7 @@ import paramiko
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import JumpHop, Settings
 from pmitogen.flags.ssh import MAX_HOPS, resolve_hop
-from pmitogen.transport import algorithms, pacing
+from pmitogen.transport import algorithms, logs, pacing
 from pmitogen.transport.alive import DEFAULT_INTERVAL
 from pmitogen.transport.auth import AuthReport, authenticate
 from pmitogen.transport.client import ClientTransport
@@ -30,7 +30,7 @@ from pmitogen.transport.hostkeys import check_host_key
 from pmitogen.transport.link import Link, Stages
 from pmitogen.transport.proxy import ProxyCommand
 
-__all__ = ["HopPool", "Link", "Resolver", "connect"]
+__all__ = ["HopPool", "Link", "Resolver", "connect", "shown_host_key"]
 
 
 def connect(
@@ -51,6 +51,18 @@ def connect(
     return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
 
 
+def shown_host_key(settings: Settings, names: Sequence[str], *, hops: HopPool, deadline: float) -> paramiko.PKey:
+    """The host key that the server shows when asked for one of the algorithms *names*; nothing is checked, nobody logs in.
+
+    Raises ConnectError: stage ``kex`` where the server has no such key. Blocks.
+    """
+    connecting = _Connecting(settings, Credentials(), hops, deadline, resolve_hop, None, ())
+    try:
+        return connecting.shown_key(names)
+    except pacing.TurnedAway:
+        raise ConnectError(f"{connecting.where}: the server closed the connection before the key exchange", "kex") from None
+
+
 @dataclasses.dataclass
 class _Carrier:
     """What the SSH connection runs over."""
@@ -58,11 +70,13 @@ class _Carrier:
     sock: Any  # a socket, or a channel through a bastion
     address: str = ""  # the peer's IP address, where we know it
     command: ProxyCommand | None = None
+    close_log: Callable[[], None] = lambda: None
 
     def close(self) -> None:
-        """End what carries; the socket itself is the transport's."""
+        """End what carries and what logs; the socket itself is the transport's. Idempotent."""
         if self.command is not None:
             self.command.close()
+        self.close_log()
 
 
 @dataclasses.dataclass
@@ -109,14 +123,32 @@ class _Connecting:
         limit = self.deadline
         if self.settings.connecttimeout:
             limit = min(limit, time.monotonic() + self.settings.connecttimeout)
+        with self._exchanged(limit, self._wanted_host_keys) as (transport, carrier):
+            with self._timed("auth"):
+                report, warnings = self._log_in(transport, carrier)
+            warnings += algorithms.weakness(transport, self.settings)
+            return Link(self.settings, transport, self.stages, report, warnings, carrier.close)
+
+    def shown_key(self, names: Sequence[str]) -> paramiko.PKey:
+        """The key that the server shows when asked for one of these algorithms; no login."""
+        with self._exchanged(self.deadline, lambda _address: tuple(names)) as (transport, carrier):
+            key = transport.get_remote_server_key()
+            transport.close()
+            carrier.close()
+            return key
+
+    @contextlib.contextmanager
+    def _exchanged(
+        self, limit: float, host_keys: Callable[[str], tuple[str, ...]]
+    ) -> Iterator[tuple[ClientTransport, _Carrier]]:
+        """A transport after its key exchange; closed, with what carries it, where the body fails."""
         carrier = self._carry(limit)
         transport: ClientTransport | None = None
         try:
-            transport = self._transport(carrier)
+            transport = self._transport(carrier, host_keys)
             with self._timed("kex"):
                 self._exchange_keys(transport, carrier, limit)
-            with self._timed("auth"):
-                self._log_in(transport, carrier)
+            yield transport, carrier
         except BaseException:
             if transport is not None:
                 transport.close()
@@ -124,7 +156,9 @@ class _Connecting:
                 carrier.sock.close()
             carrier.close()
             raise
-        return Link(self.settings, transport, self.stages, on_close=carrier.close)
+
+    def _wanted_host_keys(self, address: str) -> tuple[str, ...]:
+        return host_key_algorithms(self.settings, address)
 
     # The way there --------------------------------------------------------------------------------------------------------
 
@@ -161,12 +195,13 @@ class _Connecting:
 
     # The key exchange -----------------------------------------------------------------------------------------------------
 
-    def _transport(self, carrier: _Carrier) -> ClientTransport:
+    def _transport(self, carrier: _Carrier, host_keys: Callable[[str], tuple[str, ...]]) -> ClientTransport:
         settings = self.settings
         interval = DEFAULT_INTERVAL if settings.serveraliveinterval is None else settings.serveraliveinterval
-        transport = ClientTransport(carrier.sock, self.where, interval, settings.serveralivecountmax)
+        log, carrier.close_log = logs.open_log(settings)
+        transport = ClientTransport(carrier.sock, self.where, interval, settings.serveralivecountmax, log)
         algorithms.prepare(transport, settings)
-        transport.wanted_host_keys = host_key_algorithms(settings, carrier.address)
+        transport.wanted_host_keys = host_keys(carrier.address)
         transport.packetizer.set_rekey_limit(*settings.rekeylimit)
         if settings.versionaddendum:
             transport.local_version += f" {settings.versionaddendum}"
@@ -192,11 +227,13 @@ class _Connecting:
         if words is None and not in_time:
             heard = "the key exchange did not end" if transport.remote_version else "no SSH greeting came"
             words = f"{heard} within the timeout; is port {self.settings.port} its SSH port, and is the server well?"
+        elif words is None and "MaxStartups" in greeting:
+            return pacing.TurnedAway(sure=True)
         elif words is None and carrier.command is not None:
             stage, words = "proxy", carrier.command.last_words()
         elif words is None and not transport.peer_offer:
-            if "MaxStartups" in greeting or (not greeting and not _is_garbage(error)):
-                return pacing.TurnedAway("MaxStartups" in greeting)
+            if not greeting and not _is_garbage(error):
+                return pacing.TurnedAway(sure=False)
             words = f"not an SSH greeting: {greeting or error}; is port {self.settings.port} its SSH port?"
         elif words is None:
             words = f"the key exchange failed: {transport.end_reason or error}"
@@ -204,10 +241,10 @@ class _Connecting:
 
     # Logging in -----------------------------------------------------------------------------------------------------------
 
-    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> AuthReport:
+    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> tuple[AuthReport, tuple[str, ...]]:
         verdict = check_host_key(self.settings, transport.get_remote_server_key(), carrier.address, ask=self.ask)
         self.settings = verdict.restrict(self.settings)
-        return authenticate(transport, self.settings, self.credentials, self.deadline)
+        return authenticate(transport, self.settings, self.credentials, self.deadline), verdict.warnings
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -19,6 +19,7 @@ import paramiko
 from pmitogen.errors import ConnectError, ConnectionLost
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import forwarding
+from pmitogen.transport.authreport import AuthReport
 from pmitogen.transport.channel import Channel, text
 from pmitogen.transport.client import WINDOW, ClientTransport
 from pmitogen.transport.dial import describe
@@ -40,9 +41,17 @@ class Link:
     """A connection to ``settings``; see the head of this file."""
 
     def __init__(
-        self, settings: Settings, transport: ClientTransport, stages: Stages, *, on_close: Callable[[], None] = lambda: None
+        self,
+        settings: Settings,
+        transport: ClientTransport,
+        stages: Stages,
+        login: AuthReport,
+        warnings: tuple[str, ...],
+        on_close: Callable[[], None],
     ) -> None:
         self.settings = settings
+        self.login = login
+        self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
         self.peer = describe(settings)
         self.stages = stages
         self._transport = transport

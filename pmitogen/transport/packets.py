@@ -33,7 +33,7 @@ from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.alive import Silence, Verdict
 
-READ_SIZE = 256 * 1024  # bytes; eight of OpenSSH's 32 KiB packets
+READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets. Every connection has a buffer of this size
 LONGEST_PACKET = 1 << 20  # bytes; OpenSSH stops at 256 KiB. More is garbage read as a length
 LONGEST_NAP = 60.0  # seconds
 # With a 128-bit block OpenSSH changes keys after 2**32 blocks (64 GiB); RFC 4344 wants it before 2**32 packets.

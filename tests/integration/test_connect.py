@@ -10,13 +10,14 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import plain
-from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.connect import HopPool, connect, shown_host_key
 from pmitogen.transport.credentials import Credentials, Secret
 from tests.support.accounts import Account
 from tests.support.links import link_to, linked, settings_for
@@ -124,6 +125,31 @@ def test_environment(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_SET", "ours")
     with linked(sshd, sendenv=("LC_*",), setenv=(("LC_SET", "set"), ("REFUSED", "x"))) as link:
         assert plain.run(link, "echo $LC_SENT $LC_SET $REFUSED")[1] == b"sent set\n"
+
+
+def test_log_file(sshd: Sshd, home: Path) -> None:
+    path = home / "log"
+    with linked(sshd, logfile=str(path), loglevel="DEBUG") as link:
+        plain.run(link, "true")
+    text = path.read_text()
+    assert "Cipher: aes128-gcm@openssh.com" in text and link.peer in text
+    assert "-E /nonexistent/log" in refusal(settings_for(sshd, logfile="/nonexistent/log"), "resolve")
+
+
+def test_weak_crypto_is_warned_of_if_wanted(sshd: Sshd) -> None:
+    with linked(sshd, kexalgorithms=("ecdh-sha2-nistp256",), warnweakcrypto=True) as link:
+        assert len(link.warnings) == 1 and "ecdh-sha2-nistp256" in link.warnings[0]
+    with linked(sshd, kexalgorithms=("ecdh-sha2-nistp256",)) as link:
+        assert link.warnings == ()
+
+
+def test_shown_host_key(make_sshd: MakeSshd) -> None:
+    server = make_sshd(host_keys=["ed25519", "ecdsa"])
+    for name, key in zip(("ssh-ed25519", "ecdsa-sha2-nistp256"), server.host_keys, strict=True):
+        shown = shown_host_key(settings_for(server), (name,), hops=HopPool(), deadline=time.monotonic() + 5)
+        assert key.public == f"{shown.get_name()} {shown.get_base64()}"
+    with pytest.raises(ConnectError, match="no host key algorithm in common"):
+        shown_host_key(settings_for(server), ("rsa-sha2-512",), hops=HopPool(), deadline=time.monotonic() + 5)
 
 
 # -- how it fails -----------------------------------------------------------------------------------------------------------

@@ -110,7 +110,8 @@ def test_huge_output_in_bounded_memory(link: Link) -> None:
 def test_loss_is_not_an_exit(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server) as link:
-        # Not the command itself, whose death sshd would have the time to report.
+        # Not the command itself, whose death sshd would have the time to report. sshd forks once more after the login.
+        plain.run(link, "true")
         sessions = [each.pid for each in processes.descendants(server.pid)]
         timer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in sessions])
         timer.start()
