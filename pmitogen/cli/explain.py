@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pmitogen.errors import UsageError
+from pmitogen.cli.words import WrongWords
 
 _WIDEST = 40  # characters of a column, but for the last; one that is wider only shifts its own line
 
@@ -33,10 +33,10 @@ def _explain(program: str, config: str | None, words: Sequence[str]) -> Mapping[
         from pmitogen.flags.explain import explain_ssh
 
         if not words:
-            raise UsageError("no host: write pmitogen explain ssh -- [SSH OPTIONS] HOST")
+            raise WrongWords("no host: write pmitogen explain ssh -- [SSH OPTIONS] HOST")
         return explain_ssh([*(["-F", config] if config is not None else []), *words])
     if config is not None:
-        raise UsageError(f"-F {config}: {program} has no configuration file to name: leave -F out")
+        raise WrongWords(f"-F {config}: {program} has no configuration file to name: leave -F out")
     from pmitogen.flags.become import explain_become
 
     return explain_become(program, list(words))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import pmitogen
+from pmitogen.cli.words import WrongWords
 from pmitogen.errors import Error
 
 # What a command's function is: words or parsed options in, exit code out.
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse: 0 after --help, 2 after wrong words
         return end.code if isinstance(end.code, int) else 1
     except Error as error:
-        return _fail(f"{command}: {error.message}")
+        return _fail(f"{command}: {error.message}", 2 if isinstance(error, WrongWords) else 1)
     except BrokenPipeError:
         # Whoever read has seen enough. Python would complain about it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -80,10 +81,10 @@ def _load(command: str, function: str) -> _Run:
     return run
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = 1) -> int:
     sys.stdout.flush()
     sys.stderr.write(message.replace("\n", " ") + "\n")
-    return 1
+    return code
 
 
 class _Parser(argparse.ArgumentParser):

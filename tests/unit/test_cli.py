@@ -12,7 +12,8 @@ import pytest
 
 import pmitogen
 from pmitogen import cli
-from pmitogen.cli import explain, hubs, program
+from pmitogen.cli import explain, hubs, ping, program
+from pmitogen.cli.words import WrongWords
 
 COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "hubs", "version"]
 
@@ -67,6 +68,9 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["setup", "--", "extra"],
         ["explain"],
         ["explain", "scp", "--", "x"],
+        ["explain", "ssh"],
+        ["explain", "sudo", "-F", "file", "--", "-H"],
+        ["ping", "-p", "22"],
     ],
 )
 def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,8 +82,6 @@ def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "words",
     [
-        ["explain", "ssh"],
-        ["explain", "sudo", "-F", "file", "--", "-H"],
         ["explain", "su", "--", "--nonsense"],
         ["explain", "doas", "--", "-Z"],
     ],
@@ -111,6 +113,25 @@ def test_the_table_has_a_line_for_each_value() -> None:
 def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
     options = program._parse(["explain", "ssh", "--json", "-F", "f", "--", "-p", "22", "--", "host", "--json"])
     assert (options.config, options.words) == ("f", ["-p", "22", "--", "host", "--json"])
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["h"], ([], "h")),
+        (["-p", "22", "u@h"], (["-p", "22"], "u@h")),
+        (["-p22", "-vAp", "23", "h", "-4", "-l", "u"], (["-p22", "-vAp", "23", "-4", "-l", "u"], "h")),
+        (["-o", "Port=1", "--", "h"], (["-o", "Port=1"], "h")),
+    ],
+)
+def test_ping_tells_the_host_from_the_options(words: list[str], expected: tuple[list[str], str]) -> None:
+    assert ping.split(words) == expected
+
+
+@pytest.mark.parametrize("words", [["-p", "22"], ["-p"], ["--"], ["h", "uptime"], ["--", "h", "-v"]])
+def test_ping_takes_one_host_and_no_command(words: list[str]) -> None:
+    with pytest.raises(WrongWords):
+        ping.split(words)
 
 
 def test_no_hubs(capsys: pytest.CaptureFixture[str]) -> None:
