@@ -26,6 +26,7 @@ from pmitogen.transport.sshdata import Reader, string
 SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
 SERVICE = "ssh-connection"
+LIVENESS = 0.5  # seconds between looks whether the connection is still ours
 MAX_BANNER = 16 * 1024  # characters kept of what the server says before login
 
 
@@ -45,7 +46,7 @@ class Conversation(AuthHandler):
         self.round_trips = 0
         self.greeting = ""
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        self._real: Any = transport  # Paramiko keeps a weak proxy; this object lives as long as the login
+        self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
         self._asked_for_service = False
         self._transport_handlers = {
             SERVICE_ACCEPT: lambda message: None,
@@ -67,7 +68,7 @@ class Conversation(AuthHandler):
 
     def _on_success(self, message: Message) -> None:
         self.authenticated = True
-        self._real._auth_trigger()
+        self._paramiko._auth_trigger()
         self._put(SUCCESS, message)
 
     def _on_banner(self, message: Message) -> None:
@@ -82,11 +83,11 @@ class Conversation(AuthHandler):
 
     def session_id(self) -> bytes:
         """What every signature is bound to."""
-        return bytes(self._real.session_id)
+        return bytes(self._paramiko.session_id)
 
     def server_algorithms(self) -> tuple[str, ...]:
         """``server-sig-algs`` (RFC 8308) as far as it has come; empty: not told."""
-        value = self._real.server_extensions.get("server-sig-algs", b"")
+        value = self._paramiko.server_extensions.get("server-sig-algs", b"")
         return tuple(value.decode("ascii", "replace").split(",")) if value else ()
 
     def request(self, method: str, rest: bytes = b"") -> None:
@@ -104,25 +105,30 @@ class Conversation(AuthHandler):
         """Answer an INFO_REQUEST (RFC 4256 section 3.4)."""
         self._send(bytes([INFO_RESPONSE]) + len(answers).to_bytes(4, "big") + b"".join(map(string, answers)))
 
-    def wait(self, pipelined: bool = False) -> tuple[int, Reader]:
-        """The next answer.
-
-        *pipelined*: it answers the same flight as the one before. Raises :class:`Closed`, ConnectError at the deadline.
-        """
-        self.round_trips += not pipelined
-        try:
-            answer = self._inbox.get(timeout=max(0.0, self.deadline - time.monotonic()))
-        except queue.Empty:
-            raise ConnectError(f"{self.where}: login: no answer from the server in time: raise ConnectTimeout", "auth") from None
-        if answer is None:
-            raise Closed
-        return answer[0], Reader(answer[1])
+    def wait(self) -> tuple[int, Reader]:
+        """The next answer. Raises :class:`Closed`, and ConnectError at the deadline."""
+        self.round_trips += 1
+        while True:
+            try:
+                answer = self._inbox.get(timeout=min(self.remaining(), LIVENESS))
+            except queue.Empty:
+                if not self._paramiko.is_active():  # closed by another thread of ours, of which abort is not told
+                    raise Closed from None
+                if not self.remaining():
+                    raise ConnectError(f"{self.where}: login: no answer in time: raise ConnectTimeout", "auth") from None
+                continue
+            if answer is None:
+                raise Closed
+            return answer[0], Reader(answer[1])
 
     def remaining(self) -> float:
         """Seconds to the deadline; never negative."""
         return max(0.0, self.deadline - time.monotonic())
 
     def _send(self, message: bytes) -> None:
-        if not self._real.is_active():
+        if not self._paramiko.is_active():
             raise Closed
-        self._real._send_user_message(Message(message))
+        try:
+            self._paramiko._send_user_message(Message(message))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise Closed from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+from pmitogen.errors import UsageError
 from pmitogen.transport.credentials import Credentials, Secret
 
 # Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
@@ -25,10 +26,14 @@ _PASSWORD_WORDS = re.compile(
 
 
 class Answerer:
-    """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer."""
+    """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer.
+
+    Raises :class:`UsageError` for an answer whose pattern is no regular expression.
+    """
 
     def __init__(self, credentials: Credentials, interactive: bool) -> None:
         self._credentials = credentials
+        self._patterns = [(_compile(pattern), secret) for pattern, secret in credentials.answers]
         self._ask = credentials.ask if interactive else None
         self._spent: set[int] = set()
         self.reason = ""
@@ -47,8 +52,8 @@ class Answerer:
         return answers
 
     def _choose(self, text: str, echo: bool) -> Secret | None:
-        for pattern, secret in self._credentials.answers:
-            if re.search(pattern, text, re.IGNORECASE):
+        for pattern, secret in self._patterns:
+            if pattern.search(text):
                 return self._spend(secret)
         is_code = _CODE_WORDS.search(text) is not None
         is_password = _PASSWORD_WORDS.search(text) is not None
@@ -71,6 +76,13 @@ class Answerer:
             again = " again" if self._spent else ""
             self.reason = f"the server asks{again}: {_printable(text)!r}, and no answer is given"
         return reply
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise UsageError(f"keyboard-interactive answers: {pattern!r}: not a regular expression ({error}): escape it") from error
 
 
 def _printable(text: str) -> str:

@@ -427,6 +427,26 @@ def test_server_dies(make_sshd: MakeSshd) -> None:
         assert caught.value.stage == "auth" and not isinstance(caught.value, AuthenticationError)
 
 
+def test_closed_by_ourselves(make_sshd: MakeSshd) -> None:
+    """Another thread of ours closes the transport: the login ends at once, not at its deadline."""
+    server = make_sshd()
+    settings = key_settings(server, server.key)
+    with handshake(settings) as transport:
+        server.freeze()
+        try:
+            timer = threading.Timer(0.3, transport.close)
+            timer.start()
+            begin = time.monotonic()
+            with pytest.raises(ConnectError, match="the connection ended"):
+                authenticate(transport, settings, Credentials(), begin + 20)
+            assert time.monotonic() - begin < 5
+            timer.join()
+            with pytest.raises(ConnectError, match="the connection ended"):
+                authenticate(transport, settings, Credentials(), begin + 20)
+        finally:
+            server.thaw()
+
+
 class Relay(threading.Thread):
     """A TCP relay that holds each piece back for *delay* seconds each way; counts nothing, only makes round trips dear."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pmitogen.errors import UsageError
 from pmitogen.transport.credentials import Credentials, Secret
 from pmitogen.transport.kbdint import Answerer
 
@@ -61,6 +62,13 @@ def test_nothing_is_given_twice() -> None:
     assert answerer.answer("", "", [("Password: ", False)]) == ["pw"]
     assert answerer.answer("", "", [("Password: ", False)]) is None
     assert "asks again" in answerer.reason
+
+
+def test_own_patterns() -> None:
+    credentials = Credentials(password=Secret("pw"), answers=((r"^PIN", Secret("0000")), ("word", Secret("own"))))
+    assert Answerer(credentials, False).answer("", "", [("pin: ", True), ("Password: ", False)]) == ["0000", "own"]
+    with pytest.raises(UsageError, match="not a regular expression"):
+        Answerer(Credentials(answers=(("(", Secret("x")),)), False)
 
 
 def test_empty_round() -> None:
