@@ -105,7 +105,7 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     algorithms = found.get("algorithms")
     if algorithms:
         texts = algorithms.values() if isinstance(algorithms, Mapping) else [algorithms]
-        lines.append("connection: " + ", ".join(str(text) for text in texts if text))
+        lines.append("connection: " + ", ".join(str(text) for text in texts if text not in (None, "", "none")))
     stages = found.get("stages") or {}
     if stages:
         lines.append("stages: " + ", ".join(f"{name} {_time(seconds)}" for name, seconds in stages.items()))

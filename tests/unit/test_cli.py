@@ -99,6 +99,19 @@ def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(set(entry) == {"option", "from", "verdict", "why"} for entry in answer["report"])
 
 
+def test_explain_ssh_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "config").write_text("Host web*\n  User deploy\n  Port 2222\n")
+    words = ["explain", "ssh", "--json", "-F", str(home / "config"), "--", "-p", "22", "-A", "web1"]
+    assert cli.main(words) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"host", "options", "report"}
+    assert (answer["host"], answer["options"]["user"], answer["options"]["port"]) == ("web1", "deploy", "22")
+    assert all(set(entry) == {"option", "from", "verdict", "why"} for entry in answer["report"])
+    assert cli.main([*words[:-1], "-L", "1:h:2", "web1"]) == 1
+    refused = [entry["option"] for entry in json.loads(capsys.readouterr().out)["report"] if entry["verdict"] == "refused"]
+    assert refused == ["-L"]
+
+
 def test_a_refusal_is_1_and_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["explain", "sudo", "--", "-H", "-A"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -132,6 +145,45 @@ def test_ping_tells_the_host_from_the_options(words: list[str], expected: tuple[
 def test_ping_takes_one_host_and_no_command(words: list[str]) -> None:
     with pytest.raises(WrongWords):
         ping.split(words)
+
+
+class _BareHost:
+    """A host that lets us in and has no Python."""
+
+    def __enter__(self) -> _BareHost:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def info(self) -> dict[str, object]:
+        return {"peer": "root@h port 22", "state": "plain", "python": None, "stages": {"tcp": 0.001}}
+
+
+def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(pmitogen, "connect", lambda *_, **__: _BareHost(), raising=False)
+    assert cli.main(["ping", "h"]) == 1
+    said = capsys.readouterr()
+    assert said.out == "stages: tcp 1.0 ms\n"
+    assert said.err == "pmitogen ping: root@h port 22: logged in, but found no usable Python: install one there\n"
+
+
+def test_ping_asks_for_a_password_at_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[object] = []
+
+    def connect(*_: object, **words: object) -> _BareHost:
+        given.append(words.get("password"))
+        if words.get("password") is None:
+            raise pmitogen.AuthenticationError("login refused")
+        return _BareHost()
+
+    monkeypatch.setattr(pmitogen, "connect", connect, raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda prompt: "s3cret")
+    assert cli.main(["ping", "h"]) == 1
+    assert "login refused" in capsys.readouterr().err
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    cli.main(["ping", "h"])
+    assert given == [None, None, "s3cret"]
 
 
 def test_no_hubs(capsys: pytest.CaptureFixture[str]) -> None:
