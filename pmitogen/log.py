@@ -25,7 +25,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pmitogen.errors import UsageError
 
@@ -38,6 +38,11 @@ LEVELS = {
 }
 STRUCK_OUT = "********"
 SHORTEST_SECRET = 4  # characters; shorter ones would strike out half of every line
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:  # Python 3.10 cannot subscript the class
+    _StreamHandler = logging.StreamHandler
+
 _FOREIGN = ("paramiko", "mitogen")
 
 _where: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("pmitogen_log_where", default=("", ""))
@@ -170,7 +175,7 @@ def setup(
     return bool(word)
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class _Handler(_StreamHandler):
     """Writes lines to *stream*, which is closed with it, or else to stderr."""
 
     def __init__(self, role: str, stream: TextIO | None) -> None:
