@@ -1,12 +1,13 @@
 """A Paramiko channel as a Mitogen stream, without a thread to read it and without ever blocking Mitogen's I/O thread.
 
-Reading: Paramiko's transport thread fills the channel's buffer and "sets an event"; the event is ours, and its ``set`` only schedules a
-drain on the I/O thread, once however much arrives before it runs. Writing: the I/O thread appends to a queue; one writer thread per
-connection sends, waits for the SSH window, and returns window credit to the peer. What waits is bounded by those who produce it: transfers have
-a credit window end to end, and a request is as long as what its worker holds.
+Reading: Paramiko's transport thread fills the channel's buffer and "sets an event"; the event is ours, and its ``set`` only
+schedules a drain on the I/O thread, once however much arrives before it runs. Writing: the I/O thread appends to a queue;
+one writer thread per connection sends, waits for the SSH window, and returns window credit to the peer. What waits is
+bounded by those who produce it: transfers have a credit window end to end, and a request is as long as what its worker
+holds.
 
-Until the marker that our bootstrap prints, what arrives is noise (a banner of ~/.bashrc, a motd); the last of it is kept for error
-messages. After it, every byte belongs to Mitogen.
+Until the marker that our bootstrap prints, what arrives is noise (a banner of ~/.bashrc, a motd); the last of it is kept
+for error messages. After it, every byte belongs to Mitogen.
 """
 
 from __future__ import annotations
@@ -34,6 +35,17 @@ class _Scheduler:
     def __init__(self, defer: Callable[..., None], work: Callable[[], None]) -> None:
         self._defer, self._work = defer, work
         self._pending = False
+
+    def watch(self, buffer: Any) -> None:
+        """Begins to be *buffer*'s event. Any thread.
+
+        Paramiko sets the event at once, under the buffer's lock, if there is data already; on the I/O thread
+        that would do the work at once as well, and wait for that very lock. So the first work is scheduled here, after it.
+        """
+        self._pending = True
+        buffer.set_event(self)
+        with contextlib.suppress(mitogen.core.Error):
+            self._defer(self._run)
 
     def set(self) -> None:
         """Called by the transport thread, holding the buffer's lock."""
@@ -135,12 +147,20 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
 class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     """See the head of this file. Lives on the I/O thread, but for its constructor.
 
-    *on_boot* is called with True when the marker was seen. *on_end* is called once, when the channel has ended, with the noise and what stderr said
-    last.
+    *on_boot* is called with True when the marker was seen. *on_end* is called once, when the channel has ended, with the
+    noise and what stderr said last.
     """
 
-    def __init__(self, router: Any, channel: Channel, remote_id: int, name: str, marker: bytes,
-                 on_boot: Callable[[], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        router: Any,
+        channel: Channel,
+        remote_id: int,
+        name: str,
+        marker: bytes,
+        on_boot: Callable[[], None],
+        on_end: Callable[[], None],
+    ) -> None:
         self.name = name
         self.channel = channel
         self.writer = Writer(channel, name)
@@ -155,8 +175,8 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
 
     def start(self) -> None:
         """Begin to read. Any thread."""
-        self.channel.in_stderr_buffer.set_event(_Scheduler(self._broker.defer, self._drain_stderr))
-        self.channel.in_buffer.set_event(_Scheduler(self._broker.defer, self._drain))
+        _Scheduler(self._broker.defer, self._drain_stderr).watch(self.channel.in_stderr_buffer)
+        _Scheduler(self._broker.defer, self._drain).watch(self.channel.in_buffer)
 
     def _drain(self) -> None:
         data, grant = self.channel.drain()
