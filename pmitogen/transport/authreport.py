@@ -42,7 +42,8 @@ def refusal(settings: Settings, tried: list[Attempt], allowed: tuple[str, ...], 
     """The error for a login with nothing left to try."""
     told = "; ".join(map(str, tried)) or "there was nothing to try"
     accepts = f"; the server accepts {', '.join(allowed)}" if allowed else ""
-    advice = remedy or _remedy(tried, allowed)
+    usable = tuple(name for name in allowed if name in settings.preferredauthentications)
+    advice = remedy or _remedy(tried, usable)
     return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}{': ' + advice if advice else ''}")
 
 
@@ -54,7 +55,7 @@ def where(settings: Settings) -> str:
 def _remedy(tried: list[Attempt], allowed: tuple[str, ...]) -> str:
     offered = [attempt for attempt in tried if attempt.outcome == REFUSED]
     if any("passphrase" in attempt.why for attempt in tried):
-        return "give the key's passphrase, or add it to an agent"
+        return "give the key's right passphrase, or add it to an agent"
     if any(attempt.method == "password" for attempt in offered):
         return "check the user name and the password"
     if not offered and not any(attempt.outcome == PARTIAL for attempt in tried):
