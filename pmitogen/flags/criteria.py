@@ -41,7 +41,10 @@ class Context:
         hostname = self.options.get("hostname")
         if self.final and hostname is not None:
             return str(hostname)
-        return self.host if hostname is None else expand(hostname, {"h": self.host})
+        try:
+            return self.host if hostname is None else expand(hostname, {"h": self.host})
+        except BadWord as problem:
+            raise BadWord(f"HostName: {problem}") from None
 
     @property
     def user(self) -> str:
@@ -81,13 +84,20 @@ def matches(words: Words, context: Context) -> bool:
             continue
         name, value = _split(name, words)
         if ascii_lower(name) == "exec":
-            command = expand(value, context.tokens())
+            command = _command(value, context)
             result = result and _succeeds(command, context) != negated
         else:
             result = (_holds(ascii_lower(name), value, context) != negated) and result
     if not seen:
         raise BadWord("Match: at least one condition is wanted")
     return result
+
+
+def _command(text: str, context: Context) -> str:
+    try:
+        return expand(text, context.tokens())
+    except BadWord as problem:
+        raise BadWord(f"Match exec: {problem}") from None
 
 
 def _all(words: Words, seen: int, negated: bool, result: bool) -> bool:

@@ -228,6 +228,7 @@ IGNORED = {
     "globalknownhostsfile2": "Name all files in GlobalKnownHostsFile.",
     "rhostsauthentication": "Was for protocol 1.",
     "userknownhostsfile2": "Name all files in UserKnownHostsFile.",
+    "useblacklistedkeys": "Was Debian's.",
     "useroaming": "Was never supported by servers.",
     "usersh": "There is no rsh.",
     "useprivilegedport": "Ports below 1024 are not used.",

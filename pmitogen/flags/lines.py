@@ -1,4 +1,4 @@
-"""The lines of configuration files, cut and parsed once however many hosts ask: a run of a thousand hosts reads each a thousand times.
+"""The lines of configuration files, cut and parsed once however many hosts ask, for a run of a thousand reads each that often.
 
 Files are read anew each time, as they may have changed; what is kept is the work on a text that is still the same.
 """

@@ -14,6 +14,7 @@ from pmitogen.flags import ssh_config
 from pmitogen.flags.canonical import Canonicalizer
 from pmitogen.flags.command_line import CommandLine, parse
 from pmitogen.flags.criteria import Context
+from pmitogen.flags.keywords import TABLE
 from pmitogen.flags.kinds_compound import Jump
 from pmitogen.flags.lexer import BadWord, ascii_lower
 from pmitogen.flags.local import Local
@@ -63,7 +64,9 @@ class Resolution:
 
     def error(self, key: str, problem: object) -> UsageError:
         """An error in the value of keyword *key*."""
-        return self.options.origins.get(key, Origin("command line")).error(f"{key}: {problem}")
+        row = TABLE.get(key.lower())
+        origin = self.options.origins.get(key.lower(), Origin("command line"))
+        return origin.error(f"{row.name if row else key}: {problem}")
 
 
 def make_origins(argv: Sequence[str], origins: Sequence[str] | None) -> list[Origin]:
@@ -138,7 +141,7 @@ def _check(context: Context, host: str) -> None:
             raise options.origins["proxyjump"].error(problem)
     for key in ("globalknownhostsfile", "userknownhostsfile"):
         if len(files := options.get(key, ())) > 1 and ascii_lower(files[0]) == "none":
-            raise options.origins[key].error(f'{key}: "none" must stand alone')
+            raise options.origins[key].error(f'{TABLE[key].name}: "none" must stand alone')
 
 
 def _tokens(context: Context, line: CommandLine, host: str) -> dict[str, str]:

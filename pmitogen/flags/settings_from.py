@@ -97,7 +97,7 @@ def settings_from(found: Resolution) -> Settings:
         serveraliveinterval=given("serveraliveinterval"),
         serveralivecountmax=given("serveralivecountmax", 3),
         channeltimeout=_channel_timeout(given("channeltimeout", ())),
-        controlmaster=given("controlmaster", "true") != "false" and found.text("controlpath") != "none",
+        controlmaster=given("controlmaster", "true") != "false" and ascii_lower(given("controlpath") or "") != "none",
         controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
         refuseconnection=given("refuseconnection"),
         loglevel=given("loglevel", "INFO").replace("SILENT", "QUIET"),

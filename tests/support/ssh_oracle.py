@@ -32,21 +32,23 @@ _QUERIES = {
 }
 # There always is a command here, when it comes to connecting.
 _WANT_A_COMMAND = ("Cannot fork into background without a command", "You must specify a subsystem")
-_LINE = re.compile(r"line (\d+)")
+_MERELY_OLD = "Unsupported option"  # said, and gone on
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Keyword values, or an error with the line number that it names (None: none)."""
+    """Keyword values, or an error."""
 
     values: Values
     error: str | None = None
 
-    @property
-    def line(self) -> int | None:
-        """The first line number that the error names; 0 is the command line."""
-        found = _LINE.search(self.error or "")
-        return int(found[1]) if found else None
+    def line(self, place: str) -> int | None:
+        """The number of the first bad line of a file whose name starts with *place*."""
+        for text in (self.error or "").splitlines():
+            found = re.match(re.escape(place) + r"[^ :]*:? line (\d+)", text)
+            if found and _MERELY_OLD not in text:
+                return int(found[1])
+        return None
 
 
 def need_ssh() -> str:
@@ -109,7 +111,7 @@ def difference(argv: Sequence[str], place: str = "") -> str | None:
     if (theirs.error is None) != (ours.error is None):
         return f"ssh: {theirs.error and theirs.error.strip()}; ours: {ours.error}"
     if theirs.error is not None:
-        if place and place in theirs.error and theirs.line and theirs.line != ours.line:
+        if place and (number := theirs.line(place)) and number != ours.line(place):
             return f"ssh: {theirs.error.strip()}; ours: {ours.error}"
         return None
     wrong = {

@@ -1,0 +1,107 @@
+"""No input, however mangled, raises anything but UsageError, or takes long. ``PMITOGEN_FUZZ_SECONDS`` makes it try for that long."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pmitogen.errors import UsageError
+from pmitogen.flags import criteria
+from pmitogen.flags.explain import explain_ssh, render_table
+from pmitogen.flags.keywords import NAMES
+from pmitogen.flags.match import match_list, match_pattern
+from pmitogen.flags.ssh import route
+from pmitogen.flags.ssh_flags import FLAGS
+from tests.support.ssh_cases import LINES, WORDS
+from tests.support.ssh_files import CASES
+
+SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "4"))
+SLOW = 5  # seconds for one input
+
+_PIECES = ["'", '"', "\\", "=", "%", "%h", "%%", "${", "${HOME}", "}", "*", "?", "!", ",", ":", "@", "[", "]", "/", "~", "~root", "+", "-", "^",
+           "#", " ", "\t", "\n", "\r", "\0", "\f", "none", "ssh://", "99999999999999999999", "-1", "\udc80", "é", "٣", "0x", "1e9", "é́"]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mangled "Match exec" could run anything."""
+    monkeypatch.setattr(criteria, "_succeeds", lambda command, context: len(command) % 2 == 0)
+
+
+def _try(argv: list[str], environ: dict[str, str]) -> None:
+    start = time.monotonic()
+    try:
+        found = explain_ssh(argv, environ=environ)
+        render_table(found)
+        from pmitogen.flags.ssh import resolve
+
+        route(resolve(argv, environ=environ, strict=False), environ=environ, strict=False)
+    except UsageError as error:
+        assert "\n" not in error.message or any("\n" in word for word in argv), "the message is one line"
+    assert time.monotonic() - start < SLOW
+
+
+def _mangle(text: str, rng: random.Random) -> str:
+    for _ in range(rng.randint(1, 5)):
+        at = rng.randint(0, len(text))
+        end = at + rng.choice((0, 0, 1, 2, rng.randint(0, 40)))
+        piece = rng.choice(_PIECES) * rng.choice((0, 1, 1, 1, 2, 50))
+        text = text[:at] + (piece or text[at:end] * 2) + text[end:]
+    return text
+
+
+def _mangled(rng: random.Random) -> tuple[str, list[str]]:
+    case, other = rng.choice(CASES), rng.choice(CASES)
+    text = case.text[:3000] + other.text[:1000]
+    if rng.random() < 0.5:
+        name = rng.choice(sorted(NAMES))
+        text += f"{name} {rng.choice(rng.choice(list(WORDS.values())).split('|'))}\n"
+    ask = rng.choice([*LINES, *case.asks]).split()
+    return _mangle(text, rng), [_mangle(word, rng) if rng.random() < 0.3 else word for word in ask]
+
+
+@pytest.mark.timeout(SECONDS * 3 + 60)
+def test_mangled_files_and_command_lines(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    config = tmp_path / "config"
+    until = time.monotonic() + SECONDS
+    tries = 0
+    while time.monotonic() < until:
+        text, ask = _mangled(rng)
+        config.write_bytes(text.replace("@/", f"{tmp_path}/").encode("utf-8", "surrogateescape"))
+        try:
+            _try(["-F", str(config), *ask], {"HOME": str(tmp_path), "SSH_AUTH_SOCK": "/x"})
+        except Exception as error:
+            error.add_note(f"seed {seed}: {ask!r}\n{text!r}") if hasattr(error, "add_note") else None
+            raise
+        tries += 1
+    assert tries > 20
+
+
+_WORD = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(_PIECES),
+    st.builds("-{}".format, st.sampled_from(sorted(FLAGS))),
+    st.builds("-o{}={}".format, st.sampled_from(sorted(NAMES)), st.one_of(st.text(max_size=12), st.lists(st.sampled_from(_PIECES)).map("".join))),
+)
+
+
+@settings(max_examples=int(SECONDS * 100), deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(words=st.lists(_WORD, max_size=6))
+def test_arbitrary_words(words: list[str]) -> None:
+    _try(["-F", "none", *words], {})
+
+
+@pytest.mark.parametrize("pattern", ["*" * 3000, "*a" * 500, "a*" * 500 + "b", "?" * 1000 + "*", "*" + "?*" * 400])
+def test_no_pattern_takes_long(pattern: str) -> None:
+    start = time.monotonic()
+    match_pattern("a" * 1000, pattern)
+    match_list("a" * 1000, pattern + ",!" + pattern)
+    assert time.monotonic() - start < SLOW

@@ -1,0 +1,140 @@
+"""What the report says of each word, by where it stands; contradictions; and pmitogen explain's answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pmitogen.errors import UsageError
+from pmitogen.flags import ssh_config
+from pmitogen.flags.explain import explain_ssh, render_table
+from pmitogen.flags.settings import Finding, Verdict
+from pmitogen.flags.ssh import resolve
+from pmitogen.flags.ssh_flags import FLAGS
+
+REFUSED_WORDS = [
+    "-o LocalForward=1\th:2", "-o RemoteForward=1\th:2", "-o DynamicForward=1", "-o ForwardX11=yes", "-o Tunnel=yes", "-o RemoteCommand=ls",
+    "-o PKCS11Provider=/x.so", "-o SessionType=none", "-o VerifyHostKeyDNS=yes", "-L 1:h:2", "-R 1:h:2", "-D 1", "-w 0", "-X", "-Y", "-N", "-s",
+    "-I /x.so", "-K", "-G", "-V", "-Q cipher", "-O check", "-W a:1", "-Z", "-o ProxyCommand=x -o ProxyUseFdpass=yes",
+    "-o PermitLocalCommand=yes -o LocalCommand=kinit",
+]  # fmt: skip
+HARMLESS_WORDS = [
+    "-o ForwardX11=no", "-o Tunnel=no", "-o RemoteCommand=none", "-o PKCS11Provider=none", "-o SessionType=default", "-x", "-T", "-tt", "-n", "-f",
+    "-g", "-k", "-y", "-2", "-e none", "-o PermitLocalCommand=yes", "-o LocalCommand=x", "-o ProxyUseFdpass=yes", "-o GSSAPIAuthentication=yes",
+    "-o VerifyHostKeyDNS=no", "-o UseRoaming=no", "-o LocalForward=1\th:2 -o ClearAllForwardings=yes", "-o UpdateHostKeys=ask",
+]  # fmt: skip
+
+
+def _words(text: str) -> list[str]:
+    return [word.replace("\t", " ") for word in text.split(" ")]
+
+
+def _report(*words: str, **options: object) -> tuple[Finding, ...]:
+    return resolve(["-F", "none", *words, "h"], strict=False, **options).report[1:]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", REFUSED_WORDS)
+def test_refused_where_it_was_given_for_us(text: str) -> None:
+    fatal = [one for one in _report(*_words(text)) if one.fatal]
+    assert fatal and fatal[0].verdict is Verdict.REFUSED and fatal[0].why.endswith(".")
+    with pytest.raises(UsageError, match=r"^ssh_args: [\w-]+: \w"):
+        resolve([*_words(text), "-F", "none", "h"], origins=["ssh_args"] * 9)
+
+
+@pytest.mark.parametrize("text", HARMLESS_WORDS)
+def test_harmless(text: str) -> None:
+    report = [one for one in _report(*_words(text)) if one.option != "ClearAllForwardings"]
+    assert report and all(one.verdict is Verdict.HARMLESS for one in report if one.option != "ProxyCommand")
+    assert resolve([*_words(text), "-F", "none", "h"]).hostname == "h"
+
+
+def test_every_flag_is_judged() -> None:
+    words = {"c": "aes128-ctr", "m": "hmac-sha2-256", "i": "/etc/passwd", "J": "j", "p": "5", "w": "0", "e": "none", "o": "Port=1", "F": "none"}
+    words |= {"D": "1", "L": "1:h:2", "R": "1:h:2", "W": "a:1", "O": "check"}
+    for letter, flag in FLAGS.items():
+        if letter == "1":
+            continue
+        argv = [f"-{letter}", *([words.get(letter, "x")] if flag.takes else [])]
+        report = _report(*argv)
+        assert letter in "oF" or any(one.option == f"-{letter}" and one.verdict is flag.verdict for one in report), (letter, report)
+
+
+def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    system = tmp_path / "system"
+    monkeypatch.setattr(ssh_config, "SYSTEM_FILE", str(system))
+    system.write_text("LocalForward 1 h:2\nForwardX11 yes\nRemoteCommand ls\n")
+    settings = resolve(["h"], environ={})
+    assert [one.verdict for one in settings.report] == [Verdict.REFUSED] * 3 and not any(one.fatal for one in settings.report)
+    assert settings.report[1].origin == f"{system} line 2" and settings.report[1].why.startswith("Ignored")
+    system.write_text("PermitLocalCommand yes\nLocalCommand kinit\n")
+    with pytest.raises(UsageError, match=rf"^{system} line 1: PermitLocalCommand: "):
+        resolve(["h"], environ={})
+    with pytest.raises(UsageError, match=rf"^{system} line 1: RemoteCommand: "):
+        system.write_text("RemoteCommand ls\n")
+        resolve(["-F", str(system), "h"], environ={})
+
+
+@pytest.mark.parametrize(
+    ("words", "option", "fatal"),
+    [
+        ("-J a -o ProxyCommand=x", "ProxyCommand", False),
+        ("-o ProxyCommand=x -o ProxyJump=a", "ProxyJump", False),
+        ("-i /nonexistent", "-i", False),
+        ("-o PreferredAuthentications=publickey -o PubkeyAuthentication=no", "PubkeyAuthentication", True),
+        ("-o PreferredAuthentications=password,keyboard-interactive -o BatchMode=yes", "BatchMode", False),
+        ("-o PubkeyAuthentication=no -o IdentityFile=/k", "IdentityFile", False),
+        ("-o PubkeyAuthentication=no -o CertificateFile=/k", "CertificateFile", False),
+        ("-A", "ForwardAgent", False),
+        ("-A -o IdentityAgent=none", "ForwardAgent", False),
+        ("-o CanonicalizeHostname=always", "CanonicalizeHostname", False),
+        ("-o ControlPersist=5m -o ControlPath=none", "ControlPersist", False),
+        ("-o UserKnownHostsFile=none -o GlobalKnownHostsFile=none", "UserKnownHostsFile", False),
+    ],
+)
+def test_conflicts(words: str, option: str, fatal: bool) -> None:
+    found = [one for one in _report(*_words(words), environ={}) if one.verdict is Verdict.CONFLICT]
+    assert [(one.option, one.fatal) for one in found] == [(option, fatal)]
+
+
+def test_conflicts_of_addresses() -> None:
+    for family, host in (("inet", "::1"), ("inet6", "127.0.0.1")):
+        report = resolve(["-F", "none", "-o", f"AddressFamily={family}", host], environ={}).report
+        assert [one.option for one in report if one.verdict is Verdict.CONFLICT] == ["AddressFamily"]
+
+
+def test_no_method_that_we_have() -> None:
+    (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,hostbased") if one.fatal]
+    assert finding.verdict is Verdict.REFUSED and "publickey" in finding.why
+    assert not [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,publickey") if one.fatal]
+
+
+def test_contradictory_flags_are_errors() -> None:
+    for words in ("-o ProxyCommand=x -J a", "-J a -J b", "-N -s", "-s -N", "-E /x -y", "-W a:1 -W b:2"):
+        with pytest.raises(UsageError):
+            _report(*_words(words))
+
+
+def test_a_word_is_reported_once_and_a_replaced_one_not() -> None:
+    options = [one.option for one in _report("-4", "-6", "-v", "-v", "-o", "User=a", "-l", "b")]
+    assert options == ["-6", "-v", "User"]
+
+
+def test_explain() -> None:
+    said = explain_ssh(["-F", "none", "-p", "2222", "-L", "1:h:2", "-i", "/etc/passwd", "-i", "/etc/group", "u@Host"])
+    assert json.loads(json.dumps(said)) == said
+    assert said["host"] == "Host" and set(said) == {"host", "options", "report"}
+    options = said["options"]
+    assert (options["port"], options["user"], options["hostname"], options["host"]) == ("2222", "u", "host", "Host")
+    assert options["identityfile"] == ["/etc/passwd", "/etc/group"] and options["localforward"] == "1 [h]:2"
+    assert options["canonicalizehostname"] == "false" and options["stricthostkeychecking"] == "ask"
+    refused = [line for line in said["report"] if line["verdict"] == "refused"]
+    assert refused == [{"option": "-L", "from": "command line", "verdict": "refused", "why": refused[0]["why"]}]
+    table = render_table(said)
+    assert "  port  " in table and "refused" in table and table.count("identityfile") == 2
+    assert "No word was given" in render_table({"host": "h", "options": {"port": "22"}, "report": []})
+
+
+def test_a_command_is_refused() -> None:
+    assert [one.option for one in resolve(["-F", "none", "h", "ls", "-l"], strict=False).report if one.fatal] == ["command"]
