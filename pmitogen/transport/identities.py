@@ -197,8 +197,8 @@ class Identities:
 
     def _from_agent(self, key: AgentKey, source: str, *, alone: bool = True) -> Iterator[Candidate]:
         plain = _plain(key.blob)
-        if plain is None:
-            self._note(source, f"its {key.name} certificate in the agent is broken, or not for users")
+        if isinstance(plain, str):
+            self._note(source, plain)
             return
         if self._too_short(source, plain):
             return
@@ -229,12 +229,14 @@ class Identities:
         return short
 
 
-def _plain(blob: bytes) -> bytes | None:
-    """The key itself, taken out of its certificate; None where that is broken or not a user's."""
+def _plain(blob: bytes) -> bytes | str:
+    """The key itself, taken out of its certificate; or, in words, why that is no use to a user."""
     try:
         if not publickeys.is_certificate(publickeys.blob_type(blob)):
             return blob
         certificate = certificates.parse(blob)
-    except Malformed:
-        return None
-    return certificate.plain_blob if certificate.kind == certificates.USER else None
+    except Malformed as error:
+        return f"is a broken certificate ({error})"
+    if certificate.kind != certificates.USER:
+        return f"is a {certificates.KIND.get(certificate.kind, 'strange')} certificate"
+    return certificate.plain_blob
