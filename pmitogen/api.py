@@ -7,8 +7,9 @@
         root = host.become("root", password=...)
         root.put(b"hello\\n", "/etc/motd")
 
-A :class:`Hub` owns connections and the one I/O thread behind them; :func:`connect` makes a private one. Every method of :class:`Host` may be called
-from any thread, many at once; each call blocks its own thread only. Errors are those of :mod:`pmitogen.errors`.
+A :class:`Hub` owns connections and the one I/O thread behind them; :func:`connect` makes a private one. Every method of
+:class:`Host` may be called from any thread, many at once; each call blocks its own thread only. Errors are those of
+:mod:`pmitogen.errors`.
 """
 
 from __future__ import annotations
@@ -55,21 +56,35 @@ class Hub:
         self._closed = False
 
     def connect(
-        self, target: str, *, ssh_args: Sequence[str] = (), password: str | None = None, private_key: str | None = None,
-        passphrase: str | None = None, otp: str | None = None, timeout: float = 10.0, python: str | None = None,
+        self,
+        target: str,
+        *,
+        ssh_args: Sequence[str] = (),
+        password: str | None = None,
+        private_key: str | None = None,
+        passphrase: str | None = None,
+        otp: str | None = None,
+        timeout: float = 10.0,
+        python: str | None = None,
         host_key_checking: bool = True,
     ) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
-        *ssh_args* are words of ssh's command line, and ssh_config(5) counts as for ssh. *private_key* is a key's text, not a path (for that, ``-i``
-        in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up to a running Python. *python* is tried before the
-        usual interpreters. Options that agree in everything share one connection.
+        *ssh_args* are words of ssh's command line, and ssh_config(5) counts as for ssh. *private_key* is a key's text, not
+        a path (for that, ``-i`` in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up
+        to a running Python. *python* is tried before the usual interpreters. Options that agree in everything share one
+        connection.
 
         Raises UsageError, ConnectError (``.stage`` says how far it came), AuthenticationError.
         """
         options: Header = {"host": target, "timeout": math.ceil(timeout), "host_key_checking": host_key_checking}
-        for name, value in (("ssh_extra_args", shlex.join(ssh_args)), ("password", password), ("private_key", private_key),
-                            ("private_key_passphrase", passphrase), ("otp", otp)):
+        for name, value in (
+            ("ssh_extra_args", shlex.join(ssh_args)),
+            ("password", password),
+            ("private_key", private_key),
+            ("private_key_passphrase", passphrase),
+            ("otp", otp),
+        ):
             if value:
                 options[name] = value
         host = Host(self, options, None, python)
@@ -139,17 +154,25 @@ class Host:
         return f"<pmitogen.Host {self._options['host']}{who}>"
 
     def ping(self) -> None:
-        """See that there is a connection and a running Python (or a plain shell, where the host has none). Raises as :meth:`run`."""
+        """See that there is a connection, and a running Python if the host has one. Raises as :meth:`run`."""
         self._ask({"op": "fs", "do": "home", "path": "~"})
 
     def run(
-        self, command: Command, *, stdin: bytes = b"", env: Mapping[str, str] | None = None, cwd: str | None = None, tty: bool = False,
-        timeout: float | None = None, check: bool = False,
+        self,
+        command: Command,
+        *,
+        stdin: bytes = b"",
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        tty: bool = False,
+        timeout: float | None = None,
+        check: bool = False,
     ) -> Completed:
         """Run a command: a text for ``/bin/sh``, or the words of a program and its arguments. Blocks until it has ended.
 
-        *env* is added to the account's environment. *tty* gives it a terminal (then stderr is part of stdout). After *timeout* seconds it is killed,
-        with all of its process group, and TimeoutError raised. *check* raises RemoteError for a status other than 0.
+        *env* is added to the account's environment. *tty* gives it a terminal (then stderr is part of stdout). After
+        *timeout* seconds it is killed, with all of its process group, and TimeoutError raised. *check* raises RemoteError
+        for a status other than 0.
 
         Raises ConnectError, ConnectionLost, BecomeError.
         """
@@ -169,10 +192,12 @@ class Host:
         return done
 
     def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
-        """Call *function* there, in a fresh process, with its module and what that imports (but for the standard library) sent along.
+        """Call *function* there, in a fresh process, with its module and what that imports (but for the standard library)
+        sent along.
 
-        It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints is lost. An exception there is
-        a RemoteError here, with the remote traceback in its text. Raises UsageError, TimeoutError, and as :meth:`run`.
+        It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
+        is lost. An exception there is a RemoteError here, with the remote traceback in its text. Raises UsageError,
+        TimeoutError, and as :meth:`run`.
         """
         from pmitogen.hub.functions import source_of
 
@@ -229,14 +254,26 @@ class Host:
         return b""
 
     def become(
-        self, user: str = "root", *, method: str = "sudo", password: str | None = None, flags: str | None = None, exe: str | None = None,
+        self,
+        user: str = "root",
+        *,
+        method: str = "sudo",
+        password: str | None = None,
+        flags: str | None = None,
+        exe: str | None = None,
         timeout: float = 10.0,
     ) -> Host:
         """Return the same host as another account, entered by ``sudo``, ``su`` or ``doas`` when it is first used.
 
-        *flags* are the program's own (default for sudo: ``-H``). *timeout* is in seconds, for entering. Its failure is a BecomeError of the first call.
+        *flags* are the program's own (default for sudo: ``-H``). *timeout* is in seconds, for entering. Its failure is a
+        BecomeError of the first call.
         """
-        words: Header = {"method": method, "user": user, "timeout": timeout, "flags": flags if flags is not None else _FLAGS.get(method, "")}
+        words: Header = {
+            "method": method,
+            "user": user,
+            "timeout": timeout,
+            "flags": flags if flags is not None else _FLAGS.get(method, ""),
+        }
         if password is not None:
             words["password"] = password
         if exe is not None:
@@ -246,7 +283,7 @@ class Host:
         return Host(self._hub, self._options, words, self._python)
 
     def info(self) -> dict[str, Any]:
-        """What is known of the connection: the target's Python, user and home, times per stage in seconds, bytes, the algorithms agreed on."""
+        """What is known of the connection: Python, user and home there, seconds per stage, bytes, algorithms."""
         self.ping()
         found: dict[str, Any] = self._on_io_thread(lambda: self._hub._contexts.host(self._options).describe())
         return found
@@ -269,8 +306,14 @@ class Host:
     def _on_io_thread(self, work: Callable[[], Any]) -> Any:
         return self._hub._contexts.broker.defer_sync(work)
 
-    def _ask(self, header: Header, body: bytes | IO[bytes] = b"", *, sink: Callable[[bytes], Any] | None = None,
-             timeout: float | None = None) -> tuple[Header, bytes, bytes]:
+    def _ask(
+        self,
+        header: Header,
+        body: bytes | IO[bytes] = b"",
+        *,
+        sink: Callable[[bytes], Any] | None = None,
+        timeout: float | None = None,
+    ) -> tuple[Header, bytes, bytes]:
         """Make a request and wait for its end. Returns the final frame, stdout and stderr."""
         if self._hub._closed:
             raise ConnectionLost(f"{self!r}: its hub is closed")
@@ -357,5 +400,3 @@ class _Call:
 
     def _follow(self, header: Header, body: bytes) -> None:
         self._contexts.defer(lambda: self._context.follow(self._request, header, body))
-
-

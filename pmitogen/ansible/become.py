@@ -25,7 +25,12 @@ def take_over(plugin: Any) -> bool:
 def method(plugin: Any) -> str | None:
     """Which of ours a become plugin is, or None."""
     name = str(getattr(plugin, "name", None) or "").rpartition(".")[2]
-    return name if name in NATIVE and type(plugin).__module__.startswith(("ansible.plugins.become", "ansible_collections.community.general")) else None
+    return (
+        name
+        if name in NATIVE
+        and type(plugin).__module__.startswith(("ansible.plugins.become", "ansible_collections.community.general"))
+        else None
+    )
 
 
 def request(plugin: Any, timeout: float) -> dict[str, Any]:

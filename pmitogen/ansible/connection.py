@@ -1,8 +1,9 @@
 """The connection plugin's class: a thin client of the run's hub.
 
-It runs in the process that Ansible forks for each task, so it does as little as it can: it hands over the option set, turns what Ansible asks into
-requests (see shell.py and payloads.py), and waits for answers. Nothing of Ansible is patched: this is the public plugin interface, the shell object
-that Ansible lets a connection own, and, for sudo, su and doas, an attribute of the become plugin's instance.
+It runs in the process that Ansible forks for each task, so it does as little as it can: it hands over the option set, turns
+what Ansible asks into requests (see shell.py and payloads.py), and waits for answers. Nothing of Ansible is patched: this
+is the public plugin interface, the shell object that Ansible lets a connection own, and, for sudo, su and doas, an
+attribute of the become plugin's instance.
 """
 
 from __future__ import annotations
@@ -27,14 +28,28 @@ display = Display()
 Result = tuple[int, bytes, bytes]
 
 HUB_OPTIONS = (
-    "host", "host_key_checking", "password", "otp", "ssh_args", "ssh_common_args", "ssh_extra_args", "port", "remote_user", "private_key_file",
-    "private_key", "private_key_passphrase", "pkcs11_provider", "timeout", "verbosity", "boot_python",
+    "host",
+    "host_key_checking",
+    "password",
+    "otp",
+    "ssh_args",
+    "ssh_common_args",
+    "ssh_extra_args",
+    "port",
+    "remote_user",
+    "private_key_file",
+    "private_key",
+    "private_key_passphrase",
+    "pkcs11_provider",
+    "timeout",
+    "verbosity",
+    "boot_python",
 )  # what the hub needs to know to connect
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
 _EARLY_ENV = ("PYTHON", "LD_")  # variables that only count if they are there when the interpreter starts
 
 
-class Connection(ConnectionBase):  # type: ignore[misc]
+class Connection(ConnectionBase):
     """See the head of this file."""
 
     transport = "pmitogen"
@@ -44,7 +59,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
-            self._shell = shells.remembering(self._shell)
+            self._shell: Any = shells.remembering(self._shell)
         self._client: hub.Client | None = None
         self._become_words: dict[str, Any] | None = None
         self._become_taken = False
@@ -56,7 +71,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         return self
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
-        """Take the options. ansible-core before 2.19 asks the option itself whether to pipeline, later ones is_pipelining_enabled()."""
+        """Take the options. ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below."""
         super().set_options(*args, **kwargs)
         if not hasattr(ConnectionBase, "is_pipelining_enabled"):
             self.set_option("pipelining", True)
@@ -89,7 +104,9 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         try:
             return self._run({"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}, in_data or b"")
         except NeedsWrapping:
-            wrapped = type(self.become).build_become_command(self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell)
+            wrapped = type(self.become).build_become_command(
+                self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell
+            )
             return self._wrapped(["/bin/sh", "-c", wrapped], in_data)
 
     def put_file(self, in_path: str, out_path: str) -> None:
@@ -102,7 +119,12 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             raise AnsibleFileNotFound(f"file or module does not exist: {in_path}") from None
         with stream:
             state = os.fstat(stream.fileno())
-            header = {"op": "put", "path": to_wire(out_path), "mode": state.st_mode & 0o777, "what": f"failed to transfer file to {out_path}"}
+            header = {
+                "op": "put",
+                "path": to_wire(out_path),
+                "mode": state.st_mode & 0o777,
+                "what": f"failed to transfer file to {out_path}",
+            }
             if state.st_size <= SMALL_FILE:
                 self._request({**header, "early": True}, stream.read())
             else:
@@ -113,7 +135,9 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         super().fetch_file(in_path, out_path)
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host())
         with open(os.fsencode(out_path), "wb") as stream:
-            self._request({"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}, sink=stream.write)
+            self._request(
+                {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}, sink=stream.write
+            )
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
@@ -149,10 +173,20 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         python = module.interpreter.split()
         if payload is None or not python:
             return None
-        early = {name: value for name, value in module.env if name.startswith(_EARLY_ENV) or name == "PATH" and not python[0].startswith("/")}
+        early = {
+            name: value
+            for name, value in module.env
+            if name.startswith(_EARLY_ENV) or name == "PATH" and not python[0].startswith("/")
+        }
         header = {
-            "op": "run", "zip": payload.archive_name, "fqn": payload.fqn, "gen": payload.generation, "profile": payload.profile,
-            "nofile": payload.nofile, "python": [to_wire(word) for word in python], "env": _wire_env(dict(module.env)),
+            "op": "run",
+            "zip": payload.archive_name,
+            "fqn": payload.fqn,
+            "gen": payload.generation,
+            "profile": payload.profile,
+            "nofile": payload.nofile,
+            "python": [to_wire(word) for word in python],
+            "env": _wire_env(dict(module.env)),
         }
         if early:
             header["bootenv"] = _wire_env(early)
@@ -180,7 +214,14 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _small(self, meaning: Any) -> dict[str, Any]:
         if isinstance(meaning, shells.MakeTemp):
             bases = [to_wire(base) for base in ((meaning.base,) if meaning.base is not None else self._temp_bases())]
-            return {"op": "fs", "do": "mkdtemp", "bases": bases, "name": to_wire(meaning.name), "early": True, "what": "temporary directory"}
+            return {
+                "op": "fs",
+                "do": "mkdtemp",
+                "bases": bases,
+                "name": to_wire(meaning.name),
+                "early": True,
+                "what": "temporary directory",
+            }
         if isinstance(meaning, shells.AddMode):
             paths = [to_wire(path) for path in meaning.paths]
             return {"op": "fs", "do": "chmod", "paths": paths, "add": meaning.bits, "early": True, "what": "permissions"}
@@ -190,7 +231,10 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
     def _temp_bases(self) -> list[str]:
         """Where the account of a become task may have its temporary directories: its own place, else the system's."""
-        return [str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp"), *map(str, self._shell.get_option("system_tmpdirs") or ())]
+        return [
+            str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp"),
+            *map(str, self._shell.get_option("system_tmpdirs") or ()),
+        ]
 
     # Requests
 
@@ -201,8 +245,16 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         return answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest
 
-    def _request(self, header: dict[str, Any], body: bytes = b"", archive: bytes = b"", *, become: bool = True,
-                 sink: Any = None, streamed: Any = None) -> dict[str, Any]:
+    def _request(
+        self,
+        header: dict[str, Any],
+        body: bytes = b"",
+        archive: bytes = b"",
+        *,
+        become: bool = True,
+        sink: Any = None,
+        streamed: Any = None,
+    ) -> dict[str, Any]:
         """Make one request and wait for its final frame, which is returned with its body. Raises AnsibleError."""
         try:
             client = self._open()
@@ -352,11 +404,11 @@ class Conversation:
         self._client.send({"op": "kill", "id": self._rid})
 
 
-class RemoteFailure(AnsibleError):  # type: ignore[misc]
+class RemoteFailure(AnsibleError):
     """Something on the target failed, in the target's own words."""
 
 
-class NeedsWrapping(AnsibleError):  # type: ignore[misc]
+class NeedsWrapping(AnsibleError):
     """The host has no Python, so the become plugin must wrap the command after all."""
 
 

@@ -1,7 +1,7 @@
 """Become plugins that are not ours: the command as the plugin wraps it, its prompt answered, its success awaited.
 
-As Ansible's ssh plugin does: while a password is expected, what the command says is looked at line by line for the prompt, the success marker and the
-plugin's failure texts; from the success on, output is output. The password is written once.
+As Ansible's ssh plugin does: while a password is expected, what the command says is looked at line by line for the prompt,
+the success marker and the plugin's failure texts; from the success on, output is output. The password is written once.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ def run(become: Any, talk_to: Any, in_data: bytes | None, timeout: float) -> Res
             said = talk_to.read(None if talk.escalated else max(0.01, until - time.monotonic()))
             if said is None:
                 what = "prompt" if not talk.asked else "success message"
-                raise AnsibleConnectionFailure(f"Timeout ({timeout + 2:g}s) waiting for privilege escalation {what}: "
-                                               f"{(talk.output(1) + talk.output(2))[-300:].decode('utf-8', 'replace').strip()}")
+                raise AnsibleConnectionFailure(
+                    f"Timeout ({timeout + 2:g}s) waiting for privilege escalation {what}: "
+                    f"{(talk.output(1) + talk.output(2))[-300:].decode('utf-8', 'replace').strip()}"
+                )
             if isinstance(said, int):
                 return said, talk.output(1), talk.output(2)
             if talk.take(*said):

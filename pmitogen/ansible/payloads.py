@@ -1,10 +1,11 @@
 """Recognising AnsiballZ: the text that Ansible pipes into a Python, taken apart into what it would do.
 
-Ansible builds one script per task: a fixed wrapper around a zip archive (base64), the module's name and its parameters. Only a script whose every part
-is understood is recognised; anything else (coverage, debugging hooks, a generation unknown here) runs as the script that it is.
+Ansible builds one script per task: a fixed wrapper around a zip archive (base64), the module's name and its parameters.
+Only a script whose every part is understood is recognised; anything else (coverage, debugging hooks, a generation unknown
+here) runs as the script that it is.
 
-Two generations: ansible-core 2.16 to 2.18 assign constants inside the wrapper and start the module with ``runpy``; 2.19 and later call
-``_ansiballz_main`` with keyword arguments, one a line, and the archive itself holds the starting function.
+Two generations: ansible-core 2.16 to 2.18 assign constants inside the wrapper and start the module with ``runpy``; 2.19 and
+later call ``_ansiballz_main`` with keyword arguments, one a line, and the archive itself holds the starting function.
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ import re
 
 _TAIL = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
 _LINE = re.compile(rb"^([a-z_]+)=(.*),$")
-_KNOWN = frozenset((b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data"))
+_KNOWN = frozenset(
+    (b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data")
+)
 _OLD_HEAD = b"_ANSIBALLZ_WRAPPER = True"
 _OLD_ZIP = b"\n    ZIPDATA = '"
 _OLD_PARAMS = re.compile(rb"^    ANSIBALLZ_PARAMS = (.*)$", re.M)
-_OLD_START = re.compile(rb"^ +runpy\.run_module\(mod_name='([\w.]+)', init_globals=dict\(_module_fqn='([\w.]+)', _modlib_path=modlib_path\),$", re.M)
+_OLD_START = re.compile(
+    rb"^ +runpy\.run_module\(mod_name='([\w.]+)', init_globals=dict\(_module_fqn='([\w.]+)', _modlib_path=modlib_path\),$", re.M
+)
 _OLD_EXTRAS = (b"existing_soft", b"coverage", b"ansible_coverage")
 
 

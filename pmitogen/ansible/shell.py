@@ -1,12 +1,12 @@
 """The shell object: Ansible's own, remembering what each text means.
 
-Ansible asks its shell plugin for the text of a command (make a temporary directory, change a mode, start a module) and hands that text to
-``exec_command``. Ours is the very plugin that Ansible loaded, in a subclass that writes down, for each text it gives out, what was asked. The
-connection looks the text up: what it finds it does without a shell; what it does not find is a command like any other. So the texts stay valid
-for whoever runs them in a shell after all.
+Ansible asks its shell plugin for the text of a command (make a temporary directory, change a mode, start a module) and
+hands that text to ``exec_command``. Ours is the very plugin that Ansible loaded, in a subclass that writes down, for each
+text it gives out, what was asked. The connection looks the text up: what it finds it does without a shell; what it does not
+find is a command like any other. So the texts stay valid for whoever runs them in a shell after all.
 
-In a become task everything happens in the account that the task becomes, so there is nothing to share between accounts: giving another
-user access (``setfacl``, ``chown``) is done already.
+In a become task everything happens in the account that the task becomes, so there is nothing to share between accounts:
+giving another user access (``setfacl``, ``chown``) is done already.
 """
 
 from __future__ import annotations
@@ -131,7 +131,9 @@ class Remembering:
 
     def append_command(self, cmd: str, cmd_to_append: str) -> str:
         text: str = super().append_command(cmd, cmd_to_append)  # type: ignore[misc]
-        if cmd_to_append == "sleep 0" and cmd in self.meanings:  # ansible-core up to 2.19 ends each command so, for terminals' sake
+        if (
+            cmd_to_append == "sleep 0" and cmd in self.meanings
+        ):  # ansible-core up to 2.19 ends each command so, for terminals' sake
             self.meanings[text] = self.meanings[cmd]
         return text
 
@@ -145,7 +147,7 @@ def remembering(shell: Any) -> Any:
     ours = _classes.get(cls)
     if ours is None:
         ours = _classes[cls] = type(cls.__name__, (Remembering, cls), {"__module__": cls.__module__})
-    new = ours.__new__(ours)
+    new: Any = object.__new__(ours)
     new.__dict__.update(shell.__dict__)
     new.meanings, new.environments = {}, {}
     return new

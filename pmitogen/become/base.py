@@ -64,6 +64,14 @@ def _bytes(value):
     return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape" if str is not bytes else "strict")
 
 
+def _environment_bytes(value):
+    """A word of os.environ as the bytes that it was."""
+    try:
+        return os.fsencode(value)
+    except (AttributeError, UnicodeError):  # Python 2, or text that the caller's locale has no bytes for
+        return _bytes(value)
+
+
 class Escalation(object):
     """One run of sudo, su or doas. Single-threaded: every method belongs to the loop that calls start().
 
@@ -106,13 +114,15 @@ class Escalation(object):
     def start(self):
         """Start the program. Raises BecomeFailure, kind ``not-installed`` or ``tty``, if there is none or no terminal for it."""
         argv = self._argv()
-        program = terminal.find_program(argv[0], self.env.get("PATH", os.defpath))
+        words = [_bytes(word) for word in argv]
+        env = {_environment_bytes(name): _environment_bytes(value) for name, value in self.env.items()}
+        program = terminal.find_program(words[0], env.get(b"PATH", b""))
         if program is None:
             raise self._failure("not-installed", "%s is not installed on this host, or not in its PATH" % argv[0])
         chdir = self.plan.get("chdir")
         try:
             child = terminal.spawn(
-                program, argv, self.env, None if chdir is None else _native(chdir), self.plan["stdin"] == "tty", self._complaint)
+                program, words, env, None if chdir is None else _bytes(chdir), self.plan["stdin"] == "tty", self._complaint)
         except (OSError, IOError) as e:
             raise self._failure("tty", "no terminal for it: %s" % os.strerror(e.errno))
         self.pid, self.tty_fd, self.in_fd, self.out_fd = child.pid, child.tty, child.stdin, child.stdout
@@ -195,6 +205,13 @@ class Escalation(object):
         self.status = status
         self._check_ended()
 
+    def said(self):
+        """What stands on the terminal since the command came up, on one line: its stderr, for an error message if it dies.
+
+        "" for a command whose data pass the terminal too: another terminal on the way (``sudo -u x su``) may have echoed them.
+        """
+        return "" if self.plan["stdin"] == "tty" or not self.up else self._last_words()
+
     # The end
 
     def close(self):
@@ -225,6 +242,7 @@ class Escalation(object):
 
     def _come_up(self):
         self.up = True
+        self._talk = b""
         self._secrets.clear()
         if self.plan["stdin"] == "tty":
             # su has put the terminal back as it found it: with echo, which would send every byte back.
@@ -239,6 +257,8 @@ class Escalation(object):
             return []
         kind = self._prompts.kind(partial)
         echo, stood = terminal.echo_is_on(self.tty_fd), _now() - self._prompt_since
+        if echo and stood < ECHO_PATIENCE:
+            return []  # nobody listens yet, or it is half a line that only looks like a prompt
         if kind is None:
             if echo or stood < STRANGE_PATIENCE or not verdicts.looks_like_question(partial):
                 return []
@@ -250,8 +270,6 @@ class Escalation(object):
         if not self._secrets.get(kind):
             raise self._unanswerable(kind, partial)
         if echo:
-            if stood < ECHO_PATIENCE:
-                return []
             terminal.set_raw(self.tty_fd, echo=False)
             if terminal.echo_is_on(self.tty_fd):
                 raise self._failure("tty", "it would echo what it asks for: %s" % self._quote(partial))

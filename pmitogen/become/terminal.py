@@ -23,17 +23,17 @@ import struct
 import termios
 
 # Where sudo, su and doas live when the PATH of a non-login session is too short to tell.
-EXTRA_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin", "/opt/local/bin", "/usr/pkg/bin")
+EXTRA_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/opt/local/bin:/usr/pkg/bin"
 
 LFLAG = 3  # index of the local modes in what tcgetattr returns
 ROWS_COLUMNS = (24, 500)  # wide, so that nothing wraps a prompt in two
 
 
 def find_program(name, path):
-    """The file that *name* stands for on *path* (a PATH string), or None. A name with a slash stands for itself."""
-    if "/" in name:
+    """The file that *name* stands for on *path* (a PATH), all bytes, or None. A name with a slash stands for itself."""
+    if b"/" in name:
         return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
-    for folder in path.split(os.pathsep) + list(EXTRA_PATH):
+    for folder in (path + b":" + EXTRA_PATH).split(b":"):
         full = os.path.join(folder, name)
         if folder and os.access(full, os.X_OK) and not os.path.isdir(full):
             return full
@@ -104,6 +104,7 @@ class Spawned(object):
 def spawn(program, argv, env, chdir, stdin_is_tty, complaint):
     """Start *program* (a path) with *argv* and *env* (dict) in the folder *chdir* (None: ours), as leader of a new session.
 
+    All words are bytes: what a locale makes of text would otherwise be found out in the child.
     If the folder or the program fails the child, it writes *complaint* (bytes), the step, the errno and a newline to the terminal
     and exits with 127: a pipe to learn of it would have to be waited for. Raises OSError if the machine is out of terminals,
     descriptors or processes; nothing is left open then.

@@ -1,7 +1,8 @@
 """Requests to a host that has no usable Python, served over plain SSH: a thread each.
 
-Commands run as they are, files go by SFTP or ``cat``, the small operations become shell commands. A Python payload first makes us look
-for a Python again, since the task before it may have installed one; if there is still none, the answer says what to do.
+Commands run as they are, files go by SFTP or ``cat``, the small operations become shell commands. A Python payload first
+makes us look for a Python again, since the task before it may have installed one; if there is still none, the answer says
+what to do.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ def serve(contexts: Contexts, host: Host, request: Request) -> None:
 def no_python(host: Host) -> str:
     """The one line for a module on a host without Python."""
     why = f" ({host.no_python})" if host.no_python else ""
-    return (f"{host.login.link.peer if host.login else host.name}: no usable Python 2.7 or 3 was found{why}; modules need one: install it with "
-            "the raw module (raw: apt-get install -y python3), or name one in ansible_python_interpreter")
+    return (
+        f"{host.login.link.peer if host.login else host.name}: no usable Python 2.7 or 3 was found{why}; modules need one: "
+        "install it with the raw module (raw: apt-get install -y python3), or name one in ansible_python_interpreter"
+    )
 
 
 def follow(request: Request, header: Header, body: bytes) -> None:
@@ -126,8 +129,12 @@ class Serving:
 
         words = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
         interactive = bool(header.get("more"))
-        with plain.Command(self._link, shlex.join(words), stdin=None if interactive else self._request.body,
-                           pty=TERMINAL if header.get("tty") else None) as command:
+        with plain.Command(
+            self._link,
+            shlex.join(words),
+            stdin=None if interactive else self._request.body,
+            pty=TERMINAL if header.get("tty") else None,
+        ) as command:
             self._command = command
             if interactive:
                 threading.Thread(target=self._feed, args=(command, self._request.body), name="pmitogen feed", daemon=True).start()
@@ -207,7 +214,7 @@ def _small_command(header: Header) -> str:
 
 
 def _text(wire: str) -> str:
-    return from_wire(wire).decode("utf-8", "surrogateescape")
+    return str(from_wire(wire).decode("utf-8", "surrogateescape"))
 
 
 def _shell_path(wire: str) -> str:

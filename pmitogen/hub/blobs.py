@@ -1,8 +1,8 @@
 """What has been read of AnsiballZ archives: contents by hash, and for each archive the manifest of its members.
 
-An archive is opened once per run, however many hosts and tasks use it. Contents are shared between archives, since most of every
-archive is the same module_utils. What a host lacks is compressed once per set of hashes, not per host: a play over many hosts
-sends them all the same. Used on the hub's I/O thread only.
+An archive is opened once per run, however many hosts and tasks use it. Contents are shared between archives, since most of
+every archive is the same module_utils. What a host lacks is compressed once per set of hashes, not per host: a play over
+many hosts sends them all the same. Used on the hub's I/O thread only.
 """
 
 from __future__ import annotations

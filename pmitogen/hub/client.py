@@ -1,7 +1,8 @@
 """What a worker needs of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
 
-Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local socket and one frame
-each way. The first worker that finds no hub starts one, under a lock, and the others wait for its socket.
+Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local
+socket and one frame each way. The first worker that finds no hub starts one, under a lock, and the others wait for its
+socket.
 """
 
 from __future__ import annotations
@@ -26,11 +27,15 @@ Header = dict[str, Any]
 
 
 class Client:
-    """One connection to a hub. Not thread-safe. *timeout* bounds nothing: the hub answers every request, and its end closes the socket."""
+    """One connection to a hub. Not thread-safe. The hub answers every request, and its end closes the socket."""
 
     def __init__(self, path: str) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._sock.connect(path)
+        try:
+            self._sock.connect(path)
+        except OSError:
+            self._sock.close()
+            raise
         self._reader = frames.Reader()
         self._ready: list[tuple[Header, bytes]] = []
         self._unsent: list[bytes] = []
@@ -95,9 +100,12 @@ def connect_existing(run_pid: int) -> Client | None:
 
 
 def _start_and_connect(path: str, run_pid: int) -> Client:
-    lock = os.open(path + ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    """Start the hub, unless another worker does so first. Raises HubError."""
     try:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
+        lock = _take_lock(path + ".lock")
+    except OSError as exc:
+        raise HubError(f"{path}.lock: {exc.strerror}") from None
+    try:
         try:
             return Client(path)
         except OSError as exc:
@@ -113,6 +121,21 @@ def _start_and_connect(path: str, run_pid: int) -> Client:
         os.close(lock)
 
 
+def _take_lock(path: str) -> int:
+    """Hold the file *path*, which its last holder removes: so what we hold must still be what has the name. Raises OSError."""
+    while True:
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # a hub that ended has just removed the empty directory
+            paths.private_dir()
+            continue
+        with contextlib.suppress(FileNotFoundError):
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_ino == os.stat(path).st_ino:
+                return lock
+        os.close(lock)
+
+
 def _spawn(path: str, run_pid: int) -> None:
     """Start a hub and wait until it listens: it closes the pipe that it was given."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -121,8 +144,12 @@ def _spawn(path: str, run_pid: int) -> None:
         code = f"import sys;sys.path.insert(0,{root!r});from pmitogen.hub.main import main;main()"
         process = subprocess.Popen(
             [sys.executable, "-c", code, path, str(run_pid), str(write_fd)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=None if os.environ.get("PMITOGEN_LOG") else subprocess.DEVNULL,
-            pass_fds=[write_fd], start_new_session=True, cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if os.environ.get("PMITOGEN_LOG") else subprocess.DEVNULL,
+            pass_fds=[write_fd],
+            start_new_session=True,
+            cwd="/",
         )
     except OSError as exc:
         os.close(read_fd)

@@ -1,6 +1,7 @@
 """All hosts of a run: made once however many ask, connected in parallel, closed together.
 
-Every method is for the I/O thread unless it says otherwise; what blocks happens on threads of its own and comes back by ``defer``.
+Every method is for the I/O thread unless it says otherwise; what blocks happens on threads of its own and comes back by
+``defer``.
 """
 
 from __future__ import annotations
@@ -98,7 +99,9 @@ class Contexts:
         """Try again to start Python on a host that had none."""
         login = host.login
         assert login is not None
-        logins.run_in_thread(host.name, lambda: self._boot(host, login, self._candidates), lambda exc: self._connect_failed(host, login, exc))
+        logins.run_in_thread(
+            host.name, lambda: self._boot(host, login, self._candidates), lambda exc: self._connect_failed(host, login, exc)
+        )
 
     def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
         """On the login's thread."""
@@ -120,7 +123,11 @@ class Contexts:
 
     def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
         if host.stream is booting.stream and not booting.stream.booted:
-            host.fail(ConnectError(f"{login.link.peer}: no Python came up within {login.timeout:g} seconds{_said(booting.stream)}", "python"))
+            host.fail(
+                ConnectError(
+                    f"{login.link.peer}: no Python came up within {login.timeout:g} seconds{_said(booting.stream)}", "python"
+                )
+            )
 
     def _boot_ended(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
         """The channel has ended: there was no Python, or the host is lost."""
@@ -168,8 +175,14 @@ class Contexts:
         from pmitogen.flags.become import plan
 
         made, _findings = plan(
-            become["method"], exe=become.get("exe"), flags=become.get("flags"), user=become.get("user"), password=become.get("password"),
-            chdir=become.get("chdir"), otp=become.get("otp"), prompt_l10n=become.get("prompt_l10n") or (),
+            become["method"],
+            exe=become.get("exe"),
+            flags=become.get("flags"),
+            user=become.get("user"),
+            password=become.get("password"),
+            chdir=become.get("chdir"),
+            otp=become.get("otp"),
+            prompt_l10n=become.get("prompt_l10n") or (),
             timeout=float(become.get("timeout") or 10),
         )
         return dict(made)

@@ -9,11 +9,11 @@ from typing import Any
 
 from pmitogen.errors import UsageError
 
-MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so that its __main__ guard stays shut
+MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
 
 
 def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
-    """Return (module name there, name in the module, {path: source}). Raises UsageError for what has no name to be imported by."""
+    """Return (module name there, name in the module, {path: source}). Raises UsageError where there is none."""
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not qualname or "<" in qualname:
         raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")

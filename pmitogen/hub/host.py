@@ -7,11 +7,11 @@
                 v           v        v
               DEAD        PLAIN     DEAD         (DEAD hosts are forgotten; the next request makes a new one)
 
-Requests wait while CONNECTING. From BOOTING on they are sent at once, behind the bundle that starts Python, so that the first task costs no
-round trip of its own; if there turns out to be no Python they are taken back and go over plain SSH.
+Requests wait while CONNECTING. From BOOTING on they are sent at once, behind the bundle that starts Python, so that the
+first task costs no round trip of its own; if there turns out to be no Python they are taken back and go over plain SSH.
 
-An *account* is an interpreter on the host: who (login, or a become plan), which Python, and the environment that must be there before Python
-starts. Account 0 is the login account with the interpreter that booted.
+An *account* is an interpreter on the host: who (login, or a become plan), which Python, and the environment that must be
+there before Python starts. Account 0 is the login account with the interpreter that booted.
 """
 
 from __future__ import annotations
@@ -107,13 +107,24 @@ class Host:
 
     def describe(self) -> Header:
         """What is known of the connection, for people."""
-        found: Header = {"state": self.state.value, "python": self.hello.get("python"), "exe": self._by_number[0].exe,
-                         "user": self.hello.get("user"), "home": self.hello.get("home"), "accounts": len(self._by_number)}
+        found: Header = {
+            "state": self.state.value,
+            "python": self.hello.get("python"),
+            "exe": self._by_number[0].exe,
+            "user": self.hello.get("user"),
+            "home": self.hello.get("home"),
+            "accounts": len(self._by_number),
+        }
         if self.login is not None and self.login.link is not None:
             link = self.login.link
             stages = {name: value for name, value in vars(link.stages).items() if value is not None}
-            found.update(peer=link.peer, algorithms=link.describe(), sent=link.bytes_sent, received=link.bytes_received,
-                         stages={**stages, **self.login.stages})
+            found.update(
+                peer=link.peer,
+                algorithms=link.describe(),
+                sent=link.bytes_sent,
+                received=link.bytes_received,
+                stages={**stages, **self.login.stages},
+            )
         return found
 
     # Requests from clients
@@ -210,7 +221,7 @@ class Host:
         return True
 
     def _sure_base(self, base: str, account: Account) -> str | None:
-        """Where a temporary directory will surely be made: in a home that the account may write to, or where one was made before."""
+        """Where a temporary directory will surely be made: in a writable home, or where one was made before."""
         if account.home is not None and account.home_writable:
             if base.startswith("~/"):
                 return account.home + base[1:]
@@ -239,18 +250,28 @@ class Host:
         return account
 
     def _same_account(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
-        """The account that serves these already. Whoever names no interpreter takes any; one that is up also answers to its path."""
+        """The account that serves these already. Whoever names no interpreter takes any."""
         boot = self._by_number[0].exe
         for account in self._by_number.values():
             if account.become == who and account.env == env:
                 known = account.exe or (boot if not account.python else None)
-                if not python or python == account.python or len(python) == 1 and (known or not account.number and python[0]) == python[0]:
+                if (
+                    not python
+                    or python == account.python
+                    or len(python) == 1
+                    and (known or not account.number and python[0]) == python[0]
+                ):
                     return account
         return None
 
     def _start(self, account: Account, become: Header | None) -> None:
-        header: Header = {"op": "account", "acct": account.number, "python": list(account.python), "env": dict(account.env),
-                          "token": new_token()}
+        header: Header = {
+            "op": "account",
+            "acct": account.number,
+            "python": list(account.python),
+            "env": dict(account.env),
+            "token": new_token(),
+        }
         if become:
             header["plan"] = self.contexts.plan(become)
             self.contexts.watch_become(self, account, float(become.get("timeout") or 10))
@@ -335,7 +356,14 @@ class Host:
             return
         account.home, account.user, account.exe = str(header["home"]), str(header["user"]), str(header["exe"])
         account.home_writable = bool(header.get("home_writable"))
-        LOG.debug("%s: account %d is up: user %s, %s, Python %s", self.name, account.number, account.user, account.exe, header.get("python"))
+        LOG.debug(
+            "%s: account %d is up: user %s, %s, Python %s",
+            self.name,
+            account.number,
+            account.user,
+            account.exe,
+            header.get("python"),
+        )
         if account.number == 0:
             self.state = State.UP
             self.hello = header
@@ -456,5 +484,3 @@ class Host:
         self._waiting, self._open = [], {}
         for request in requests:
             request.fail("unreachable", f"{self.name}: the connection was closed")
-
-

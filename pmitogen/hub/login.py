@@ -1,7 +1,7 @@
 """From a raw option set to a running Python: everything about a connection that blocks, on a thread of its own.
 
-The thread resolves the options, connects, opens the one session channel, sends the command and the bundle behind it, and hands the stream
-to the I/O thread. It waits for nothing that it need not know.
+The thread resolves the options, connects, opens the one session channel, sends the command and the bundle behind it, and
+hands the stream to the I/O thread. It waits for nothing that it need not know.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class Login:
         argv, origins = ansible_options.compose(self._options)
         settings = self.settings = ssh.resolve(argv, origins=origins)
         deadline = began + self.timeout
-        link = connect(settings, credentials(self._options), hops=self._hops, deadline=deadline,
-                       resolver=ssh.resolve_hop)
+        link = connect(settings, credentials(self._options), hops=self._hops, deadline=deadline, resolver=ssh.resolve_hop)
         with self._lock:
             self.link = link
         if self._closed:
@@ -109,8 +108,12 @@ def credentials(options: Mapping[str, Any]) -> Any:
         return Secret(str(value)) if value else None
 
     key = secret("private_key")
-    return Credentials(password=secret("password"), private_keys=(key,) if key else (), passphrase=secret("private_key_passphrase"),
-                       otp=secret("otp"))
+    return Credentials(
+        password=secret("password"),
+        private_keys=(key,) if key else (),
+        passphrase=secret("private_key_passphrase"),
+        otp=secret("otp"),
+    )
 
 
 def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:

@@ -1,7 +1,8 @@
 """The hub process: started by a run's first worker, gone when the run is gone, whatever ended it.
 
-It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process of the same number), and
-ends when that ends, or when it is told to. Ctrl-C at the terminal is the run's business: we are a session of our own.
+It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process of
+the same number), and ends when that ends, or when it is told to. Ctrl-C at the terminal is the run's business: we are a
+session of our own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 
 from pmitogen.errors import Error
+from pmitogen.hub import paths
 
 POLL = 0.5  # seconds between looks at the run, where there are no pidfds
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
@@ -35,7 +37,7 @@ def main() -> None:
         from pmitogen.hub.server import Listener
 
         contexts = Contexts()
-        listener = Listener(contexts, path, run_pid, on_stop=lambda: os.write(stop_write, b"x"))
+        listener = Listener(contexts, path, run_pid, on_stop=lambda: _poke(stop_write))
     except (Error, OSError) as exc:
         os.write(report_fd, str(exc).encode())
         sys.exit(1)
@@ -44,11 +46,14 @@ def main() -> None:
     _warm_up()
     _wait_for_end(run_pid, stop_read)
     listener.close()
-    threading.Thread(target=_end_regardless, daemon=True).start()
+    threading.Thread(target=_end_regardless, args=(os.path.dirname(path), run_pid), daemon=True).start()
     contexts.close()
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.dirname(path))
+    paths.sweep(os.path.dirname(path), run_pid)
     os._exit(0)
+
+
+def _poke(fd: int) -> None:
+    os.write(fd, b"x")
 
 
 def _warm_up() -> None:
@@ -93,6 +98,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _end_regardless() -> None:
+def _end_regardless(folder: str, run_pid: int) -> None:
     time.sleep(CLOSE_LIMIT)
+    paths.sweep(folder, run_pid)
     os._exit(0)

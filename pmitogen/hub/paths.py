@@ -6,6 +6,7 @@ directory, ours, and closed to everyone else. Standard library only: workers imp
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 
@@ -42,6 +43,20 @@ def _is_private(path: str, uid: int) -> bool:
 def run_socket(pid: int) -> str:
     """The socket of the hub that serves the run whose main process is *pid*."""
     return os.path.join(private_dir(), f"{pid}-{start_time(pid)}.sock")
+
+
+def sweep(folder: str, ended: int) -> None:
+    """Remove what hubs and workers have left in *folder* that can tell so no more: those of the run *ended*, and of runs long gone.
+
+    The folder itself goes when it is empty.
+    """
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            pid, _, start = name.partition(".")[0].partition("-")
+            if name.endswith((".sock", ".sock.lock")) and pid.isdigit() and (int(pid) == ended or start_time(int(pid)) != start):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
 
 
 def start_time(pid: int) -> str:

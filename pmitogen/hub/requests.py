@@ -1,7 +1,7 @@
 """A request on its way: who asked, what for, and how it is answered.
 
-Whoever asks (a worker's connection, the library) is a *Client*: it gets every frame that belongs to its requests, with its own number in
-``id``. Exactly one frame of each request is final: ``exit``, ``ok`` or ``error``.
+Whoever asks (a worker's connection, the library) is a *Client*: it gets every frame that belongs to its requests, with its
+own number in ``id``. Exactly one frame of each request is final: ``exit``, ``ok`` or ``error``.
 """
 
 from __future__ import annotations

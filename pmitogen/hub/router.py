@@ -1,9 +1,10 @@
 """Mitogen, locked down: a router that answers nothing and forwards nothing.
 
-Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here, and a target may be
-hostile; so this is the *core* router with its one handler removed and only two handles added, on which a host's frames arrive. Each
-message is taken only from the stream that belongs to its sender (the core checks source and authority of every message), and no
-message is ever forwarded from one host to another: the routing table is consulted for our own messages alone.
+Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here,
+and a target may be hostile; so this is the *core* router with its one handler removed and only two handles added, on which
+a host's frames arrive. Each message is taken only from the stream that belongs to its sender (the core checks source and
+authority of every message), and no message is ever forwarded from one host to another: the routing table is consulted for
+our own messages alone.
 
 What arrives is parsed as frames (bounded, JSON); nothing is unpickled.
 """

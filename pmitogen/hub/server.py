@@ -1,10 +1,12 @@
 """The hub's private socket: who may speak here, and what.
 
-The socket lies in a directory that belongs to this account alone, is itself closed to others, and every peer's credentials are
-checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see target/frames.py).
+The socket lies in a directory that belongs to this account alone, is itself closed to others, and every peer's credentials
+are checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see
+target/frames.py).
 
-A worker says ``open`` with its option set, once, then makes requests; each is answered by frames with the number it gave. When its
-connection ends, whatever it had under way on a target is ended too. ``status`` and ``stop`` are for ``pmitogen hubs``.
+A worker says ``open`` with its option set, once, then makes requests; each is answered by frames with the number it gave.
+When its connection ends, whatever it had under way on a target is ended too. ``status`` and ``stop`` are for ``pmitogen
+hubs``.
 """
 
 from __future__ import annotations
@@ -200,10 +202,19 @@ class Worker:
 
     def _on_status(self, header: Header, body: bytes) -> None:
         hosts = self._contexts.hosts()
-        self.answer({
-            "op": "ok", "id": header["id"], "pid": os.getpid(), "run": self.listener.run_pid, "age": time.time() - self.listener.born,
-            "hosts": len(hosts), "busy": sum(host.busy for host in hosts), "workers": self.listener.connections - 1,
-        }, b"")
+        self.answer(
+            {
+                "op": "ok",
+                "id": header["id"],
+                "pid": os.getpid(),
+                "run": self.listener.run_pid,
+                "age": time.time() - self.listener.born,
+                "hosts": len(hosts),
+                "busy": sum(host.busy for host in hosts),
+                "workers": self.listener.connections - 1,
+            },
+            b"",
+        )
 
     def _on_stop(self, header: Header, body: bytes) -> None:
         self.listener.on_stop()

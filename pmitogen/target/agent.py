@@ -1,8 +1,8 @@
 """The hub's one correspondent on a host: a switch between its channel and the runners of the host's accounts.
 
-It lives on Mitogen's I/O thread and never blocks it: every runner is a Mitogen stream, every frame is forwarded as it comes. It keeps
-the host's blobs, so that each crosses the network once however many accounts need it, and hands a runner what a request needs
-just before the request.
+It lives on Mitogen's I/O thread and never blocks it: every runner is a Mitogen stream, every frame is forwarded as it
+comes. It keeps the host's blobs, so that each crosses the network once however many accounts need it, and hands a runner
+what a request needs just before the request.
 
 Frames travel inside Mitogen messages, packed (one zlib stream per direction and connection: repeated requests shrink to
 a few dozen bytes) or plain (for what is compressed already, or large). The hub's requests carry ``acct``, the account's number;
@@ -26,20 +26,8 @@ from pmitogen.target import frames
 
 TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
 PACK_BELOW = 16 << 10    # bytes of body; larger ones are file contents or output that is not worth the processor time
+GONE = 'the interpreter of this account has ended'
 START_LIMIT = 64 << 10   # bytes of noise before a runner's marker
-
-STAGE0 = (
-    "import sys,os,zlib,json,select\n"
-    "if sys.version_info<(2,7):os.write(2,'%s is Python %d.%d, older than 2.7\\n'%((sys.executable,)+sys.version_info[:2]));sys.exit(126)\n"
-    "os.write(1,('PMITOGEN-%s ready\\n'%sys.argv[1]).encode())\n"
-    "n=int(sys.argv[2]);b=''.encode()\n"
-    "while len(b)<n:\n"
-    " select.select([0],[],[]);d=os.read(0,n-len(b))\n"
-    " if not d:sys.exit(1)\n"
-    " b+=d\n"
-    "B=json.loads(zlib.decompress(b).decode())\n"
-    "G={'__name__':'pmitogen_boot'};exec(compile(B['files']['pmitogen/target/boot.py'],'boot.py','exec',0,1),G);G['main'](B)"
-)
 
 
 class RunnerProtocol(mitogen.core.Protocol):
@@ -136,7 +124,7 @@ class Runner(object):
         self.reap()
         if self.release:
             self.release()
-        self.fail('gone', 'the interpreter of this account has ended')
+        self.fail('gone', GONE)
         self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
 
     def reap(self):
@@ -156,7 +144,7 @@ class Runner(object):
 
 
 class Agent(object):
-    """See the head of this file. Constructed on the main thread before anything can arrive; all else happens on the I/O thread."""
+    """See the head of this file. Constructed on the main thread; all else happens on the I/O thread."""
 
     def __init__(self, econtext, bundle, sock):
         self._router = econtext.router
@@ -169,6 +157,7 @@ class Agent(object):
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
         self._files = bundle['files']
+        self._stage0 = bundle['stage0'].encode('ascii')
         self._bundle = None
         self._boot_python = frames.to_wire(sys.argv[3])
         first = self._runners[0] = Runner(self, 0)
@@ -218,7 +207,7 @@ class Agent(object):
             elif runner is not None:
                 runner.request(header, body)
             elif op not in ('data', 'eof', 'credit', 'kill'):
-                self.send({'op': 'error', 'id': header.get('id'), 'kind': 'gone', 'msg': 'the interpreter of this account has ended'}, b'')
+                self.send({'op': 'error', 'id': header.get('id'), 'kind': 'gone', 'msg': GONE}, b'')
 
     def _take_blobs(self, header, body):
         if header.get('codec') == 'xz':
@@ -264,7 +253,7 @@ class Agent(object):
         runner = self._runners[header['acct']] = Runner(self, header['acct'])
         argv = [frames.from_wire(arg) for arg in header['python']] or [sys.argv[3].encode('utf-8')]
         env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
-        command = argv + [b'-c', STAGE0.encode('ascii'), header['token'].encode('ascii'), str(len(self.bundle())).encode('ascii')]
+        command = argv + [b'-c', self._stage0, header['token'].encode('ascii'), str(len(self.bundle())).encode('ascii')]
         try:
             if header.get('plan'):
                 from pmitogen.target import escalate

@@ -1,12 +1,12 @@
 """First code of ours in a fresh interpreter on the target.
 
-The command line holds only ``STAGE0`` (and a token, the bundle's size, and for the agent the path that was found for this interpreter
-and the Mitogen context's number): it prints a marker, reads a bundle of known size from stdin and executes this file. The
-bundle is ``{"role", "files": {path: source}, ...}``.
+The command line holds only ``STAGE0`` (and a token, the bundle's size, and for the agent the path that was found for this
+interpreter and the Mitogen context's number): it prints a marker, reads a bundle of known size from stdin and executes this
+file. The bundle is ``{"role", "files": {path: source}, ...}``.
 
-Role ``agent``: the process forks *before* any thread exists. The parent becomes the runner of the login account; the child becomes
-Mitogen, in place, with ``agent.py`` beside it (Mitogen waits for whatever children it finds at its start, so it must be the one
-without). One interpreter start serves both, and both end when the hub goes.
+Role ``agent``: the process forks *before* any thread exists. The parent becomes the runner of the login account; the child
+becomes Mitogen, in place, with ``agent.py`` beside it (Mitogen waits for whatever children it finds at its start, so it
+must be the one without). One interpreter start serves both, and both end when the hub goes.
 
 Role ``runner``: an account behind sudo, su or doas, or another interpreter: the process serves its stdin and stdout.
 """
@@ -47,9 +47,11 @@ def install(bundle):
 
 
 class Inbox(object):
-    """Stands where Mitogen's importer would: imports nothing over the network, and keeps what arrives before the agent is there.
+    """Stands where Mitogen's importer would: imports nothing over the network, and keeps what arrives before the agent is
+    there.
 
-    Mitogen calls ``_install_handler`` before it reads its first message, which is the one moment to add handlers without losing any.
+    Mitogen calls ``_install_handler`` before it reads its first message, which is the one moment to add handlers without
+    losing any.
     """
 
     _context = _resource_requester = None

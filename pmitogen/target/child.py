@@ -1,8 +1,8 @@
 """What happens in a forked child: its descriptors, its session, and a Python payload run as a fresh interpreter would run it.
 
-The parent is single-threaded, so everything may be done between fork and exit. ``enter`` makes the child a session of its own with
-the three standard descriptors it was given and no other; ``execute`` replaces it by a program; ``run_payload`` runs a module from
-memory and exits. Nothing here returns to the runner's loop.
+The parent is single-threaded, so everything may be done between fork and exit. ``enter`` makes the child a session of its
+own with the three standard descriptors it was given and no other; ``execute`` replaces it by a program; ``run_payload``
+runs a module from memory and exits. Nothing here returns to the runner's loop.
 """
 
 import atexit

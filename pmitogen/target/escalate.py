@@ -1,7 +1,8 @@
 """A runner in another account: an escalation (see pmitogen/become/base.py), driven by the agent's I/O loop.
 
-The loop reads the terminal and the program's stdout as two Mitogen streams and looks in every ``POLL_INTERVAL`` until the runner is up; from then on its
-stdout (and stdin) are the runner's stream, and the terminal is drained. The escalation owns the descriptors; the streams only borrow them.
+The loop reads the terminal and the program's stdout as two Mitogen streams and looks in every ``POLL_INTERVAL`` until the
+runner is up; from then on its stdout (and stdin) are the runner's stream, and the terminal is drained. The escalation owns
+the descriptors; the streams only borrow them.
 """
 
 import os

@@ -1,8 +1,9 @@
 """Files of one account: small operations that answer at once, and transfers in pieces.
 
-A file that is put appears whole or not at all: it is written beside its destination under a temporary name and renamed into place, with
-the sender's mode under the account's umask, or the mode of the file that it replaces. Where the directory does not permit a second name (or the destination is
-not a regular file: a device, a pipe, a link), the destination itself is written, as sftp does.
+A file that is put appears whole or not at all: it is written beside its destination under a temporary name and renamed into
+place, with the sender's mode under the account's umask, or the mode of the file that it replaces. Where the directory does
+not permit a second name (or the destination is not a regular file: a device, a pipe, a link), the destination itself is
+written, as sftp does.
 """
 
 import errno
@@ -89,7 +90,7 @@ def describe(exc, what):
 
 
 class Put(object):
-    """A file on its way in. Its data arrives by ``on_data``; *send* answers with credit, and at the end with ``ok`` or ``error``."""
+    """A file on its way in: data arrives by ``on_data``; *send* answers with credit, and ``ok`` or ``error`` at the end."""
 
     def __init__(self, rid, send, header):
         self.rid = rid
@@ -116,7 +117,7 @@ class Put(object):
                     os.fchmod(self._fd, stat.S_IMODE(current.st_mode))
                 return
             except OSError as exc:
-                if exc.errno not in (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG) or current is None and exc.errno != errno.ENAMETOOLONG:
+                if current is None or exc.errno not in (errno.EACCES, errno.EPERM):
                     raise
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._mode)
 

@@ -1,13 +1,14 @@
 """Python modules imported from memory, addressed by content.
 
-A *blob* is the content of one file, named by its hash; a *manifest* is itself a blob, a JSON object that maps the paths inside one
-AnsiballZ archive to the hashes of their contents. ``Store`` keeps both, and the code compiled from them, for the life of the
-process. ``Importer`` makes one manifest importable: a finder and loader for ``sys.meta_path`` in both import protocols
-(PEP 302 for Python 2.7, PEP 451 after it), complete enough for ``runpy``, ``pkgutil.get_data``, ``inspect`` and tracebacks.
+A *blob* is the content of one file, named by its hash; a *manifest* is itself a blob, a JSON object that maps the paths
+inside one AnsiballZ archive to the hashes of their contents. ``Store`` keeps both, and the code compiled from them, for the
+life of the process. ``Importer`` makes one manifest importable: a finder and loader for ``sys.meta_path`` in both import
+protocols (PEP 302 for Python 2.7, PEP 451 after it), complete enough for ``runpy``, ``pkgutil.get_data``, ``inspect`` and
+tracebacks.
 
-``Warm`` is what the runner has imported ahead of its children, so that a fork has nothing left to do. A child may use it only where
-its own manifest holds the very same contents; :func:`settle` drops from ``sys.modules`` whatever differs, so that a child never
-runs code that its task did not bring.
+``Warm`` is what the runner has imported ahead of its children, so that a fork has nothing left to do. A child may use it
+only where its own manifest holds the very same contents; :func:`settle` drops from ``sys.modules`` whatever differs, so
+that a child never runs code that its task did not bring.
 """
 
 import json

@@ -11,13 +11,13 @@ fs        a small operation on files, done at once (see files.py)
 data, eof, credit, kill   to a job or transfer under way, by ``id``
 ========  =======================================================================================================
 
-Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``; one that is ``quiet`` (fs, a whole
-put) is answered only by what its failure does to its chain. Requests of one ``chain`` run in
-order as far as they complete at once (fs, put): after a failure the later ones of that chain are refused with the same words, so
-that a caller need not wait for each.
+Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``; one that is ``quiet``
+(fs, a whole put) is answered only by what its failure does to its chain. Requests of one ``chain`` run in order as far as
+they complete at once (fs, put): after a failure the later ones of that chain are refused with the same words, so that a
+caller need not wait for each.
 
-When the agent goes away, every child's process group is ended and so is the runner. A child that was asked to end gets SIGTERM, and SIGKILL
-after ``GRACE`` seconds.
+When the agent goes away, every child's process group is ended and so is the runner. A child that was asked to end gets
+SIGTERM, and SIGKILL after ``GRACE`` seconds.
 """
 
 import errno
@@ -34,8 +34,8 @@ from pmitogen.target import child, files, frames, jobs, payload
 
 GRACE = 3.0        # seconds between SIGTERM and SIGKILL
 CHAINS = 256       # failed chains remembered
-STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this', 'tkinter',
-                   'turtle', 'turtledemo')
+STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
+                   'tkinter', 'turtle', 'turtledemo')
 clock = getattr(time, 'monotonic', time.time)
 
 
@@ -68,7 +68,8 @@ class Runner(object):
         except KeyError:
             user = str(os.geteuid())
         home = os.path.expanduser('~')
-        self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable, 'home': frames.to_wire(home),
+        self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable,
+                   'home': frames.to_wire(home),
                    'home_writable': files.can_keep_temp(home), 'python': list(sys.version_info[:3])})
 
     def send(self, header, body=b''):
@@ -291,7 +292,8 @@ class Runner(object):
             child.enter(slave, slave, slave, slave)
             child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
         os.close(slave)
-        self._start(jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get('eager')), dict(header, more=True), body)
+        job = jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get('eager'))
+        self._start(job, dict(header, more=True), body)
 
     def _start(self, job, header, body):
         self._jobs[job.rid] = job
@@ -339,9 +341,8 @@ class Runner(object):
     def _import_stdlib(self, names):
         where = os.path.dirname(os.__file__)
         for name in names:
-            if name in sys.modules or name.split('.')[0] in STDLIB_UNWANTED or name.split('.')[0] in ('ansible', 'ansible_collections'):
-                continue
-            if is_stdlib(name, where):
+            top = name.split('.')[0]
+            if name not in sys.modules and top not in STDLIB_UNWANTED and is_stdlib(name, where):
                 try:
                     __import__(name)
                 except Exception:
@@ -385,7 +386,8 @@ def kill_group(pid, signum):
     """Signal a child's process group, or the child alone if it has not made its own yet; one that is gone is gone."""
     for send in (os.killpg, os.kill):
         try:
-            return send(pid, signum)
+            send(pid, signum)
+            break
         except OSError:
             pass
 

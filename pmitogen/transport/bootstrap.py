@@ -18,12 +18,25 @@ import re
 import secrets
 import zlib
 from collections.abc import Sequence
-from typing import Any
+
+from mitogen.minify import minimize_source
 
 CANDIDATES = (
-    "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python3.9",
-    "/usr/bin/python3", "python3", "python3.8", "python3.7", "python3.6", "/usr/libexec/platform-python",
-    "python2.7", "/usr/bin/python", "python",
+    "python3.14",
+    "python3.13",
+    "python3.12",
+    "python3.11",
+    "python3.10",
+    "python3.9",
+    "/usr/bin/python3",
+    "python3",
+    "python3.8",
+    "python3.7",
+    "python3.6",
+    "/usr/libexec/platform-python",
+    "python2.7",
+    "/usr/bin/python",
+    "python",
 )  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
 TARGET_FILES = ("boot", "agent", "escalate", "runner", "child", "jobs", "files", "payload", "frames")
 BECOME_FILES = ("base", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
@@ -52,7 +65,7 @@ def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[
         f"for p in {' '.join(candidates)}; do "
         'q=`command -v "$p" 2>/dev/null` && '
         f'"$q" -c "$0" {token} {bundle_size} "$q" {context_id} && exit 0; r=$?; '
-        'case $q,$r in ,*|*,126|*,127) ;; *) exit $r;; esac; done; '
+        "case $q,$r in ,*|*,126|*,127) ;; *) exit $r;; esac; done; "
         f"echo PMITOGEN-{token} nopython; exit 127"
     )
     return f"exec /bin/sh -c {_quote(script)} {_quote(stage0())}"
@@ -67,13 +80,9 @@ def _quote(text: str) -> str:
 
 @functools.cache
 def stage0() -> str:
-    """The loader's text for a command line: no newline, since csh takes none inside quotes."""
-    lines = _source("pmitogen.target", "agent")
-    namespace: dict[str, Any] = {}
-    start = lines.index("STAGE0 = (")
-    exec(lines[start:lines.index("\n)\n", start) + 3], namespace)  # noqa: S102 - our own file's one literal
-    encoded = zlib.compress(namespace["STAGE0"].encode(), 9)
-    return f'import zlib,base64;exec(zlib.decompress(base64.b64decode("{base64.b64encode(encoded).decode()}")))'
+    """The loader's text for a command line: one line, since csh takes no newline inside quotes."""
+    encoded = base64.b64encode(zlib.compress(minimize_source(_source("pmitogen.target", "stage0")).encode(), 9)).decode()
+    return f'import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
 
 
 def _source(package: str, name: str) -> str:
@@ -86,8 +95,6 @@ def target_files() -> dict[str, str]:
     found = {f"pmitogen/target/{name}.py": _source("pmitogen.target", name) for name in TARGET_FILES}
     found["pmitogen/become/__init__.py"] = ""
     found.update({f"pmitogen/become/{name}.py": _source("pmitogen.become", name) for name in BECOME_FILES})
-    from mitogen.minify import minimize_source
-
     return {path: minimize_source(text) for path, text in found.items()}
 
 
@@ -95,8 +102,6 @@ def target_files() -> dict[str, str]:
 def core_source() -> str:
     """mitogen.core, without comments and without its last line's call."""
     import mitogen.core
-    from mitogen.minify import minimize_source
-
     return str(minimize_source(inspect.getsource(mitogen.core)))
 
 
@@ -106,8 +111,16 @@ def bundle() -> bytes:
     import mitogen
 
     config = {
-        "parent_ids": [0], "debug": False, "profiling": False, "unidirectional": True, "import_blocks": [], "import_overrides": [],
-        "log_levels": [50, 50], "max_message_size": MAX_MESSAGE, "version": mitogen.__version__,
+        "parent_ids": [0],
+        "debug": False,
+        "profiling": False,
+        "unidirectional": True,
+        "import_blocks": [],
+        "import_overrides": [],
+        "log_levels": [50, 50],
+        "max_message_size": MAX_MESSAGE,
+        "version": mitogen.__version__,
     }
-    text = json.dumps({"role": "agent", "files": target_files(), "core": core_source(), "config": config}, separators=(",", ":"))
+    parts = {"role": "agent", "stage0": stage0(), "files": target_files(), "core": core_source(), "config": config}
+    text = json.dumps(parts, separators=(",", ":"))
     return zlib.compress(text.encode("ascii"), 9)

@@ -208,7 +208,7 @@ class _Check:
         return certificates.authority_fingerprint(self.certificate, self.settings.fingerprinthash)
 
     def _refuse(self, text: str) -> ConnectError:
-        host = f"{self.settings.hostname} port {self.settings.port}"
+        host = f"{self.settings.user}@{self.settings.hostname} port {self.settings.port}"
         if self.settings.hostkeyalias:
             host += f" (HostKeyAlias {self.settings.hostkeyalias})"
         return ConnectError(f"{host}: host key: {text}", "hostkey")

@@ -120,7 +120,7 @@ class Writer:
                     self._channel.grant(grant)
                 view = memoryview(data)
                 while view:
-                    sent = self._channel.send(view)  # type: ignore[arg-type]
+                    sent = self._channel.send(view)
                     if not sent:
                         return
                     view = view[sent:]
