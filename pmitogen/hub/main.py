@@ -44,11 +44,11 @@ def main() -> None:
     os.write(report_fd, b"ok")
     os.close(report_fd)
     _warm_up()
-    _wait_for_end(run_pid, stop_read)
+    ended = run_pid if _wait_for_end(run_pid, stop_read) else 0  # told to stop: the run may start another on this very path
     listener.close()
-    threading.Thread(target=_end_regardless, args=(os.path.dirname(path), run_pid), daemon=True).start()
+    threading.Thread(target=_end_regardless, args=(os.path.dirname(path), ended), daemon=True).start()
     contexts.close()
-    paths.sweep(os.path.dirname(path), run_pid)
+    paths.sweep(os.path.dirname(path), ended)
     os._exit(0)
 
 
@@ -77,15 +77,16 @@ def _raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _wait_for_end(run_pid: int, stop_fd: int) -> None:
-    """Return when the run has ended or we were told to stop."""
+def _wait_for_end(run_pid: int, stop_fd: int) -> bool:
+    """Return when the run has ended (True) or we were told to stop (False)."""
     try:
         run_fd = os.pidfd_open(run_pid)
     except (AttributeError, OSError):
-        while not select.select([stop_fd], [], [], POLL)[0] and _exists(run_pid):
-            pass
-        return
-    select.select([run_fd, stop_fd], [], [])
+        while not select.select([stop_fd], [], [], POLL)[0]:
+            if not _exists(run_pid):
+                return True
+        return False
+    return run_fd in select.select([run_fd, stop_fd], [], [])[0]
 
 
 def _exists(pid: int) -> bool:
@@ -98,7 +99,7 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _end_regardless(folder: str, run_pid: int) -> None:
+def _end_regardless(folder: str, ended: int) -> None:
     time.sleep(CLOSE_LIMIT)
-    paths.sweep(folder, run_pid)
+    paths.sweep(folder, ended)
     os._exit(0)
