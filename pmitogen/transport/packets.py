@@ -234,7 +234,7 @@ class Packets(Packetizer):
         return count
 
     def _acknowledge_at_once(self) -> None:
-        with contextlib.suppress(OSError):  # a socket pair has no such option
+        with contextlib.suppress(OSError, AttributeError):  # a socket pair has no such option, nor has macOS
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _set_nap(self, now: float, until: float | None) -> None:
