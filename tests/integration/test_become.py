@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import subprocess
@@ -184,16 +185,34 @@ def test_every_word_survives_every_shell(method: str, flags: str, shell_pair: tu
     assert got["line"] == ascii(STRANGE_WORDS), got
 
 
-def enter_words(account: Account, other: Account, method: str, flags: str, words: list[str]) -> dict[str, Any]:
-    password = other.password if method == "su" else None
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_word_survives_every_python(version: str, pair: tuple[Account, Account], pythons: dict[str, str]) -> None:
+    for method, flags in (("su", "-"), ("sudo", "-i"), ("sudo", "KEY=é")):
+        got = enter_words(*pair, method, flags, STRANGE_WORDS, driver=pythons[version], locale="C")
+        assert got["up"], got
+        assert got["line"] == ascii(STRANGE_WORDS), got
+
+
+def enter_words(
+    account: Account,
+    other: Account,
+    method: str,
+    flags: str,
+    words: list[str],
+    driver: str = sys.executable,
+    locale: str = "C.UTF-8",
+) -> dict[str, Any]:
+    password = other.password if method == "su" else account.password
     plan, _ = become.plan(method, flags=flags, user=other.name, password=password, timeout=TIMEOUT)
     token = secrets.token_hex(4)
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(account.home), "SHELL": account.shell, "LC_ALL": "C.UTF-8"}
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(account.home), "SHELL": account.shell, "LC_ALL": locale}
     job = {
         "root": str(ROOT), "uid": account.uid, "gid": account.gid, "name": account.name, "plan": plan, "env": env, "token": token,
         "command": [SYSTEM_PYTHON, "-c", SHOW_WORDS, token, *words],
     }  # fmt: skip
-    done = subprocess.run([sys.executable, str(DRIVER)], input=json.dumps(job), capture_output=True, text=True, timeout=60)
+    # The locale holds from the start: Python takes its encodings from it once.
+    outer = {**os.environ, "LC_ALL": locale}
+    done = subprocess.run([driver, str(DRIVER)], input=json.dumps(job), capture_output=True, text=True, timeout=60, env=outer)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -395,6 +414,12 @@ def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/
     path.write_text(f"#!{interpreter}\n{text}")
     path.chmod(0o755)
     return str(path)
+
+
+def test_last_words_of_a_command_that_dies(account: Account) -> None:
+    code = "import os, sys\nos.write(1, b'PMITOGEN-%s ready\\nx\\n' % sys.argv[1].encode())\nraise MemoryError('too little')"
+    got = enter(account, "sudo", code=code)
+    assert got["up"] and got["said"].endswith("MemoryError: too little'") and "\n" not in got["said"], got
 
 
 # -- prompts of programs that are not here ----------------------------------------------------------------------------------

@@ -70,14 +70,14 @@ def turn(e, read, seen):
 def exchange(e, read, size, got):
     """Sends *size* bytes and reads them back; the terminal is drained meanwhile."""
     block = bytes(bytearray(range(256)))
-    left = block * (size // 256)
-    wanted, view = left, bytearray(got)
-    noise = 0
+    wanted, view = block * (size // 256), bytearray(got)
+    sent = noise = 0
     until = time.time() + 30
     while len(view) < size and time.time() < until:
-        readable, writable, _ = select.select([e.tty_fd, e.out_fd], [e.in_fd] if left else [], [], 1)
+        readable, writable, _ = select.select([e.tty_fd, e.out_fd], [e.in_fd] if sent < size else [], [], 1)
         if writable:
-            left = left[65536 - len(write(e.in_fd, left[:65536])):] if len(left) > 65536 else write(e.in_fd, left)
+            part = wanted[sent:sent + 65536]
+            sent += len(part) - len(write(e.in_fd, part))
         if e.out_fd in readable:
             view += read(e.out_fd) or b""
         if e.tty_fd in readable:
@@ -93,7 +93,7 @@ def main():
     os.dup(2)  # Python 2.7 lets a descriptor like this one through to programs
     drop(job)
     os.chdir(job.get("cwd", "/"))
-    env = dict((str(k), str(v)) for k, v in job["env"].items())
+    env = dict((base._native(k), base._native(v)) for k, v in job["env"].items())
     os.environ.clear()
     os.environ.update(env)
     started = time.time()
@@ -115,6 +115,9 @@ def main():
                 select.select([e.out_fd], [], [], 1)
                 line += terminal.read_some(e.out_fd) or b""
             result["line"] = line.decode("utf-8").strip()
+            select.select([e.tty_fd], [], [], 0.2)
+            e.on_tty(terminal.read_some(e.tty_fd) or b"")
+            result["said"] = e.said()
     except base.BecomeFailure as failure:
         result.update(kind=failure.kind, message=failure.message)
     result.setdefault("seconds", time.time() - started)
