@@ -346,6 +346,8 @@ class Connection(ConnectionBase):
             raise AnsibleAuthenticationFailure(message)
         if kind in ("unreachable", "gone"):
             raise AnsibleConnectionFailure(message)
+        if kind == "python" or frame.get("why") == "python":
+            raise NoInterpreter(message)
         if kind == "wrap":
             raise NeedsWrapping(message)
         if kind is None:
@@ -406,6 +408,10 @@ class Conversation:
 
 class RemoteFailure(AnsibleError):
     """Something on the target failed, in the target's own words."""
+
+
+class NoInterpreter(AnsibleError):
+    """The interpreter that a request needs is missing in its account, or does not start."""
 
 
 class NeedsWrapping(AnsibleError):

@@ -111,7 +111,8 @@ def _start_and_connect(path: str, run_pid: int) -> Client:
         except OSError as exc:
             if exc.errno not in (errno.ENOENT, errno.ECONNREFUSED):
                 raise HubError(f"{path}: {exc.strerror}") from None
-        _spawn(path, run_pid)
+        if not _adopt_resting(path, run_pid):
+            _spawn(path, run_pid)
         return Client(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
@@ -119,6 +120,21 @@ def _start_and_connect(path: str, run_pid: int) -> Client:
         with contextlib.suppress(OSError):
             os.unlink(path + ".lock")
         os.close(lock)
+
+
+def _adopt_resting(path: str, run_pid: int) -> bool:
+    """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does."""
+    folder = os.path.dirname(path)
+    for name in os.listdir(folder):
+        if name.startswith(paths.RESTING) and name.endswith(".sock"):
+            with contextlib.suppress(OSError, HubError, TimeoutError):
+                client = Client(os.path.join(folder, name))
+                client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path})
+                answer = client.receive(START_LIMIT)[0]
+                client.close()
+                if answer["op"] == "ok":
+                    return True
+    return False
 
 
 def _take_lock(path: str) -> int:

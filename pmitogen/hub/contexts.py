@@ -10,7 +10,7 @@ import collections
 import contextlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mitogen.core
@@ -41,6 +41,8 @@ class Contexts:
         self._by_context: dict[int, Host] = {}
         self._candidates: tuple[str, ...] = bootstrap.CANDIDATES
         self._timers: list[Any] = []
+        self._expiries: list[Any] = []
+        self._when_empty: Callable[[], None] | None = None
         self.counts: collections.Counter[str] = collections.Counter()
 
     def defer(self, work: Any, *args: Any) -> None:
@@ -65,6 +67,8 @@ class Contexts:
             del self._hosts[host.key]
         if self._by_context.get(host.context_id) is host:
             del self._by_context[host.context_id]
+        if self._when_empty is not None and not self._hosts:
+            self._when_empty()
 
     def close_host(self, options: Header) -> None:
         """Close the connection with exactly these options, if there is one."""
@@ -204,6 +208,28 @@ class Contexts:
         from pmitogen.hub import bare
 
         bare.follow(request, header, body)
+
+    # Between runs (see life.py)
+
+    def retire(self, when_empty: Callable[[], None]) -> bool:
+        """The run has ended: close all connections but those that are to outlive it. Returns whether there are any."""
+        for host in self.hosts():
+            seconds = host.persistence
+            if not seconds:
+                host.close()
+                continue
+            host.drop_accounts()
+            if seconds > 0:
+                self._expiries.append(self._schedule(seconds, host.close))
+        self._when_empty = when_empty
+        return bool(self._hosts)
+
+    def resume(self) -> None:
+        """Another run has come."""
+        self._when_empty = None
+        for timer in self._expiries:
+            timer.cancel()
+        self._expiries.clear()
 
     # The end
 

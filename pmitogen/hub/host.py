@@ -288,6 +288,19 @@ class Host:
         if account.number:  # the first one ends with the host
             self._by_number.pop(account.number, None)
 
+    @property
+    def persistence(self) -> int:
+        """Seconds that the connection outlives its run; -1: until somebody ends it."""
+        settings = self.login.settings if self.login is not None else None
+        return settings.controlpersist if settings is not None and self.state in (State.UP, State.PLAIN) and not self.busy else 0
+
+    def drop_accounts(self) -> None:
+        """End every interpreter but the login account's first."""
+        for account in list(self._by_number.values()):
+            if account.number:
+                self._frame({"op": "drop", "acct": account.number}, b"")
+                self._forget(account)
+
     def account_overdue(self, account: Account) -> None:
         """Its escalation takes longer than it may."""
         if account.home is None and self._by_number.get(account.number) is account:
@@ -464,8 +477,6 @@ class Host:
             return
         self.state = State.DEAD
         kind = {"AuthenticationError": "auth", "UsageError": "usage"}.get(type(exc).__name__, "unreachable")
-        if isinstance(exc, ConnectError) and exc.stage == "python":
-            kind = "python"
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         self.close()

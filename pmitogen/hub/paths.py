@@ -12,6 +12,8 @@ import stat
 
 from pmitogen.errors import HubError
 
+RESTING = "resting-"
+
 
 def private_dir(create: bool = True) -> str:
     """Return the directory for this account's hubs. Raises HubError if somebody else has a hand in it."""
@@ -45,14 +47,20 @@ def run_socket(pid: int) -> str:
     return os.path.join(private_dir(), f"{pid}-{start_time(pid)}.sock")
 
 
+def resting_socket() -> str:
+    """The socket of this process as a hub that waits for a run."""
+    pid = os.getpid()
+    return os.path.join(private_dir(), f"{RESTING}{pid}-{start_time(pid)}.sock")
+
+
 def sweep(folder: str, ended: int) -> None:
-    """Remove what hubs and workers have left in *folder* that can tell so no more: those of the run *ended*, and of runs long gone.
+    """Remove what hubs and workers have left in *folder* that can tell so no more: those of run *ended*, and of runs long gone.
 
     The folder itself goes when it is empty.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            pid, _, start = name.partition(".")[0].partition("-")
+            pid, _, start = name.removeprefix(RESTING).partition(".")[0].partition("-")
             if name.endswith((".sock", ".sock.lock")) and pid.isdigit() and (int(pid) == ended or start_time(int(pid)) != start):
                 with contextlib.suppress(OSError):
                     os.unlink(os.path.join(folder, name))

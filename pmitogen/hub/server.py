@@ -19,7 +19,6 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
 from typing import Any
 
 import mitogen.core
@@ -27,6 +26,7 @@ import mitogen.core
 from pmitogen.errors import UsageError
 from pmitogen.hub.contexts import Contexts
 from pmitogen.hub.host import Host, State
+from pmitogen.hub.life import Life
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
 from pmitogen.target import frames
 
@@ -37,11 +37,10 @@ REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 class Listener(mitogen.core.Stream):  # type: ignore[misc]
     """The listening socket, on the I/O loop."""
 
-    def __init__(self, contexts: Contexts, path: str, run_pid: int, on_stop: Callable[[], None]) -> None:
+    def __init__(self, contexts: Contexts, path: str, life: Life) -> None:
         self.name = "listener"
         self.path = path
-        self.run_pid = run_pid
-        self.on_stop = on_stop
+        self.life = life
         self.contexts = contexts
         self.born = time.time()
         self.connections = 0
@@ -71,6 +70,11 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
 
     def on_shutdown(self, broker: Any) -> None:
         self.on_disconnect(broker)
+
+    def rename(self, path: str) -> None:
+        """Be found under another name."""
+        os.rename(self.path, path)
+        self.path = path
 
     def close(self) -> None:
         """Stop listening; the name goes first, so that nobody finds a socket without a listener."""
@@ -207,7 +211,7 @@ class Worker:
                 "op": "ok",
                 "id": header["id"],
                 "pid": os.getpid(),
-                "run": self.listener.run_pid,
+                "run": (None if self.listener.life.resting else self.listener.life.run_pid),
                 "age": time.time() - self.listener.born,
                 "hosts": len(hosts),
                 "busy": sum(host.busy for host in hosts),
@@ -216,8 +220,15 @@ class Worker:
             b"",
         )
 
+    def _on_adopt(self, header: Header, body: bytes) -> None:
+        listener = self.listener
+        if listener.life.adopt(self._contexts, listener, int(header["run"]), str(header["path"])):
+            self.answer({"op": "ok", "id": header["id"]}, b"")
+        else:
+            self.answer({"op": "error", "id": header["id"], "kind": "usage", "msg": "this hub serves a run"}, b"")
+
     def _on_stop(self, header: Header, body: bytes) -> None:
-        self.listener.on_stop()
+        self.listener.life.stop()
 
 
 class _Twin:
