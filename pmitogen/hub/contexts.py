@@ -115,8 +115,8 @@ class Contexts:
     def _on_channel(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
         self._by_context[booting.context_id] = host
         self.router.adopt(booting.context_id, booting.stream)
-        booting.stream.start()
         host.on_channel(booting.stream, booting.context_id, login)
+        booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
         self._schedule(login.timeout, lambda: self._boot_overdue(host, login, booting))
 
     def _schedule(self, seconds: float, work: Any) -> Any:
