@@ -54,7 +54,7 @@ def _sockets() -> set[str]:
 def _files(uids: set[int]) -> set[Path]:
     found = {path for name in ("t", "r") for path in (session.folder / name).iterdir()}
     found |= accounts.owned_files(uids)
-    if os.environ.get("CI"):
+    if os.environ.get("CI") and len(list(Path("/tmp").glob("pmt-*"))) == 1:  # no other run of these tests
         found |= {path for path in Path("/tmp").iterdir() if path.name.startswith(_OUR_NAMES)}
     return found
 
