@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shlex
+import signal
 from typing import Any, NoReturn
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
@@ -89,6 +90,8 @@ class Connection(ConnectionBase):
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Result:
         """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
+        if isinstance(in_data, str):
+            in_data = in_data.encode("utf-8", "surrogateescape")
         words = _split(cmd)
         meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if len(words) == 3 and words[1] == "-c" else None
         if isinstance(meaning, shells.Module):
@@ -190,7 +193,10 @@ class Connection(ConnectionBase):
         }
         if early:
             header["bootenv"] = _wire_env(early)
-        return self._run(header, payload.params, payload.archive)
+        try:
+            return self._run(header, payload.params, payload.archive)
+        except NoInterpreter:
+            return None  # as a command, it fails in the shell's words, which Ansible knows
 
     def _known(self, meaning: Any) -> Result:
         """Do what a text of the shell object's means. Raises AnsibleError."""
@@ -243,7 +249,7 @@ class Connection(ConnectionBase):
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
         answer = self._request(header, body, archive, streamed=streamed)
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
-        return answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest
+        return answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
 
     def _request(
         self,
@@ -438,6 +444,17 @@ class _Pump:
             self._credit -= len(piece)
             self._active = bool(piece)
             self._client.send({"op": "data" if piece else "eof", "id": self._rid}, piece)
+
+
+def _last_words(header: dict[str, Any], answer: dict[str, Any]) -> bytes:
+    """What the shell that starts modules over ssh says of one that a signal ended ("Killed"); a program's own shell says it itself."""
+    number = answer.get("signal")
+    if header["op"] != "run" or number in (None, signal.SIGINT, signal.SIGPIPE):
+        return b""
+    try:
+        return f"{signal.strsignal(number) or number}\n".encode()
+    except ValueError:
+        return b""
 
 
 def _run_pid() -> int:

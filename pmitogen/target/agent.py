@@ -114,9 +114,10 @@ class Runner(object):
 
     def fail(self, kind, message, why=None):
         """Answer everything that waits on this runner, and forget it."""
-        self._agent.forget(self)
+        end = {'op': 'error', 'kind': kind, 'msg': message, 'why': why}
+        self._agent.forget(self, end)
         for rid in sorted(self.open_ids):
-            self._agent.send({'op': 'error', 'id': rid, 'kind': kind, 'msg': message, 'why': why}, b'')
+            self._agent.send(dict(end, id=rid), b'')
         self.open_ids.clear()
         self._queue = []
 
@@ -154,6 +155,7 @@ class Agent(object):
         self._complete = set()   # manifests whose contents are all here
         self._parked = []        # requests whose contents are still to come
         self._runners = {}
+        self._ends = {}  # account -> the error that ended its runner
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
         self._files = bundle['files']
@@ -199,7 +201,8 @@ class Agent(object):
             if runner is not None:
                 runner.close()
         else:
-            runner = self._runners.get(header.pop('acct', 0))
+            acct = header.pop('acct', 0)
+            runner = self._runners.get(acct)
             if runner is not None and header.pop('if_python', self._boot_python) != self._boot_python:
                 self.send({'op': 'error', 'id': header['id'], 'kind': 'python-mismatch', 'msg': ''}, b'')
             elif runner is not None and 'man' in header and not self._has_all(header['man']):
@@ -207,7 +210,8 @@ class Agent(object):
             elif runner is not None:
                 runner.request(header, body)
             elif op not in ('data', 'eof', 'credit', 'kill'):
-                self.send({'op': 'error', 'id': header.get('id'), 'kind': 'gone', 'msg': GONE}, b'')
+                end = self._ends.get(acct) or {'op': 'error', 'kind': 'gone', 'msg': GONE}
+                self.send(dict(end, id=header.get('id')), b'')
 
     def _take_blobs(self, header, body):
         if header.get('codec') == 'xz':
@@ -236,9 +240,11 @@ class Agent(object):
         self._complete.add(digest)
         return True
 
-    def forget(self, runner):
+    def forget(self, runner, end):
+        """A runner is over; requests that were on their way to it are told how it ended."""
         if self._runners.get(runner.acct) is runner:
             del self._runners[runner.acct]
+            self._ends[runner.acct] = end
 
     # Starting further runners
     def bundle(self):
@@ -262,7 +268,6 @@ class Agent(object):
                 start_plain(self, runner, command, env, header['token'])
         except (IOError, OSError) as exc:
             name = frames.to_wire(argv[0])
-            runner.open_ids.add(header.get('id'))
             message = '%s: %s' % (name, 'no such interpreter' if exc.errno == errno.ENOENT else exc.strerror)
             self.broker.defer(runner.fail, 'python', message)
 
