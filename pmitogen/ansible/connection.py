@@ -21,6 +21,7 @@ from ansible.utils.display import Display
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import shell as shells
 from pmitogen.ansible.payloads import recognise
+from pmitogen.ansible.shell_options import register_shell
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
@@ -58,6 +59,7 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
