@@ -384,6 +384,9 @@ class Host:
                 self.login.stages["python"] = time.monotonic() - self._booting_since
             self._homes["~"] = self._homes[f"~{account.user}"] = account.home
             self.contexts.on_up(self)
+            waiting, self._waiting = self._waiting, []  # those that learnt too early that they want another interpreter
+            for request in waiting:
+                self._send_request(request)
 
     def _on_answer(self, header: Header, body: bytes) -> None:
         request = self._open.get(header.get("id", -1))
