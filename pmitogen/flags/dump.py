@@ -38,6 +38,8 @@ def _lines(found: Resolution, row: Row) -> list[str]:
         return [",".join(algorithm_list(found, key))]
     if not found.options.has(key):
         default = found.program.defaults.get(key, row.default)
+        if found.options.get("batchmode"):
+            default = found.program.batch_defaults.get(key, default)
         return [] if default is None else [default]
     value = found.options.get(key)
     if key in _NONE_IS_UNSET and found.text(key) is None:

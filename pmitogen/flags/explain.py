@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from pmitogen.flags.dump import Shown, dump
-from pmitogen.flags.program import OPENSSH_10, Program
+from pmitogen.flags.installed import installed_program
+from pmitogen.flags.program import Program
 from pmitogen.flags.resolution import resolve_words
 from pmitogen.flags.settings_from import settings_from
 
@@ -26,15 +27,15 @@ def explain_ssh(
     *,
     origins: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
-    program: Program = OPENSSH_10,
+    program: Program | None = None,
 ) -> Explanation:
     """The resolved options of an ssh command line (without the program's name), and the report.
 
     ``options`` maps each keyword, in lower case, to its value as ``ssh -G`` prints it: a string, or a list of strings for a
-    keyword that it prints on several lines. Raises UsageError for a word that cannot be read; one that is refused is in the
-    report.
+    keyword that it prints on several lines. *program*: whose defaults are shown; by default those of the installed ssh, or
+    OpenSSH 10's where there is none. Raises UsageError for a word that cannot be read; one that is refused is in the report.
     """
-    found = resolve_words(argv, origins, environ, program=program)
+    found = resolve_words(argv, origins, environ, program=program or installed_program())
     report: list[Line] = [
         {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.why}
         for one in settings_from(found).report

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from typing import Any
 
 from pmitogen.flags.keywords import ALIASES, TABLE, Row
@@ -15,6 +16,7 @@ from pmitogen.flags.program import Reading
 
 _KEPT = 32  # texts
 _texts: dict[bytes, list[Line]] = {}
+_changing = threading.Lock()
 
 
 @dataclasses.dataclass
@@ -62,9 +64,10 @@ def cut(text: bytes) -> list[Line]:
     lines = _texts.get(text)
     if lines is None:
         lines = [line for number, raw in enumerate(text.split(b"\n"), 1) if (line := _cut_one(number, os.fsdecode(raw)))]
-        while len(_texts) >= _KEPT:
-            _texts.pop(next(iter(_texts)), None)
-        _texts[text] = lines
+        with _changing:
+            while len(_texts) >= _KEPT:
+                del _texts[next(iter(_texts))]
+            _texts[text] = lines
     return lines
 
 
@@ -78,4 +81,3 @@ def _cut_one(number: int, text: str) -> Line | None:
         return None
     row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
     return Line(number, words.keyword, words.rest, words.args, None, row)
-

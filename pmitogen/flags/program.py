@@ -20,6 +20,7 @@ class Program:
     modern: bool = True  # False for 9.x: User, SetEnv and RevokedHostKeys are not expanded, %C has no jump host
     catalogue: Catalogue = dataclasses.field(default_factory=Catalogue)
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    batch_defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)  # those that BatchMode changes (Debian's)
 
 
 OPENSSH_10 = Program()

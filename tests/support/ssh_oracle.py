@@ -7,7 +7,6 @@ everything that a configuration sets is then compared as it is.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 import subprocess
 from collections.abc import Sequence
@@ -15,21 +14,13 @@ from collections.abc import Sequence
 import pytest
 
 from pmitogen.errors import UsageError
-from pmitogen.flags import algorithms
 from pmitogen.flags.dump import dump
-from pmitogen.flags.program import Program
+from pmitogen.flags.installed import installed_program
 from pmitogen.flags.resolution import resolve_words
 from tests.support.programs import find_program
 
 Values = dict[str, list[str]]
 
-_QUERIES = {
-    algorithms.CIPHER: ("cipher", "ciphers"),
-    algorithms.MAC: ("mac", "macs"),
-    algorithms.KEX: ("kex", "kexalgorithms"),
-    algorithms.KEY: ("HostKeyAlgorithms", "hostkeyalgorithms"),
-    algorithms.SIGNATURE: ("sig", "casignaturealgorithms"),
-}
 # There always is a command here, when it comes to connecting.
 _WANT_A_COMMAND = ("Cannot fork into background without a command", "You must specify a subsystem")
 _MERELY_OLD = "Unsupported option"  # said, and gone on
@@ -61,9 +52,7 @@ def need_ssh() -> str:
 
 def run_ssh(argv: Sequence[str]) -> Answer:
     """Ask the installed ssh."""
-    done = subprocess.run(
-        [need_ssh(), "-G", *argv], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False
-    )
+    done = subprocess.run([need_ssh(), "-G", *argv], stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=False)
     errors = done.stderr.decode(errors="surrogateescape")
     if done.returncode != 0:
         return Answer({}, errors)
@@ -74,30 +63,10 @@ def run_ssh(argv: Sequence[str]) -> Answer:
     return Answer(values)
 
 
-@functools.lru_cache(maxsize=1)
-def installed() -> Program:
-    """The installed ssh's defaults and names."""
-    plain = run_ssh(["-F", "none", "x"]).values
-    known, defaults = {}, {}
-    for family, (query, keyword) in _QUERIES.items():
-        listed = subprocess.run([need_ssh(), "-Q", query], capture_output=True, text=True, timeout=20, check=True)
-        known[family] = tuple(listed.stdout.split())
-        defaults[family] = tuple(plain[keyword][0].split(","))
-    version = subprocess.run([need_ssh(), "-V"], capture_output=True, text=True, timeout=20, check=True).stderr
-    release = re.match(r"(OpenSSH_(\d+)\.\S*)", version)
-    assert release, version
-    return Program(
-        release=release[1],
-        modern=int(release[2]) >= 10,
-        catalogue=algorithms.Catalogue(known, defaults),
-        defaults={key: " ".join(value) for key, value in plain.items()},
-    )
-
-
 def run_ours(argv: Sequence[str]) -> Answer:
     """Ask ourselves."""
     try:
-        shown = dump(resolve_words(argv, program=installed()))
+        shown = dump(resolve_words(argv, program=installed_program(need_ssh())))
     except UsageError as error:
         return Answer({}, str(error))
     return Answer({key: [value] if isinstance(value, str) else value for key, value in shown.items()})
@@ -114,14 +83,5 @@ def difference(argv: Sequence[str], place: str = "") -> str | None:
         if place and (number := theirs.line(place)) and number != ours.line(place):
             return f"ssh: {theirs.error.strip()}; ours: {ours.error}"
         return None
-    wrong = {
-        key: (value, ours.values.get(key))
-        for key, value in theirs.values.items()
-        if value != ours.values.get(key) and not _peculiar(key, theirs.values, ours.values)
-    }
+    wrong = {key: (value, ours.values.get(key)) for key, value in theirs.values.items() if value != ours.values.get(key)}
     return f"ssh, ours: {wrong}" if wrong else None
-
-
-def _peculiar(key: str, theirs: Values, ours: Values) -> bool:
-    """Debian's ssh probes every 300 s in batch mode, where others do not."""
-    return key == "serveraliveinterval" and theirs["batchmode"] == ["yes"] and theirs[key] == ["300"] and ours[key] == ["0"]

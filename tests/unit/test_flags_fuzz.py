@@ -1,4 +1,7 @@
-"""No input, however mangled, raises anything but UsageError, or takes long. ``PMITOGEN_FUZZ_SECONDS`` makes it try for that long."""
+"""No input, however mangled, raises anything but UsageError, or takes long.
+
+``PMITOGEN_FUZZ_SECONDS`` makes it try for that long, instead of a few seconds.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from pmitogen.flags import criteria
 from pmitogen.flags.explain import explain_ssh, render_table
 from pmitogen.flags.keywords import NAMES
 from pmitogen.flags.match import match_list, match_pattern
-from pmitogen.flags.ssh import route
+from pmitogen.flags.program import OPENSSH_10
+from pmitogen.flags.ssh import resolve, route
 from pmitogen.flags.ssh_flags import FLAGS
 from tests.support.ssh_cases import LINES, WORDS
 from tests.support.ssh_files import CASES
@@ -24,8 +28,49 @@ from tests.support.ssh_files import CASES
 SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "4"))
 SLOW = 5  # seconds for one input
 
-_PIECES = ["'", '"', "\\", "=", "%", "%h", "%%", "${", "${HOME}", "}", "*", "?", "!", ",", ":", "@", "[", "]", "/", "~", "~root", "+", "-", "^",
-           "#", " ", "\t", "\n", "\r", "\0", "\f", "none", "ssh://", "99999999999999999999", "-1", "\udc80", "é", "٣", "0x", "1e9", "é́"]  # fmt: skip
+_PIECES = [
+    "'",
+    '"',
+    "\\",
+    "=",
+    "%",
+    "%h",
+    "%%",
+    "${",
+    "${HOME}",
+    "}",
+    "*",
+    "?",
+    "!",
+    ",",
+    ":",
+    "@",
+    "[",
+    "]",
+    "/",
+    "~",
+    "~root",
+    "+",
+    "-",
+    "^",
+    "#",
+    " ",
+    "\t",
+    "\n",
+    "\r",
+    "\0",
+    "\f",
+    "none",
+    "ssh://",
+    "99999999999999999999",
+    "-1",
+    "\udc80",
+    "é",
+    "٣",
+    "0x",
+    "1e9",
+    "é́",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -37,10 +82,8 @@ def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def _try(argv: list[str], environ: dict[str, str]) -> None:
     start = time.monotonic()
     try:
-        found = explain_ssh(argv, environ=environ)
+        found = explain_ssh(argv, environ=environ, program=OPENSSH_10)
         render_table(found)
-        from pmitogen.flags.ssh import resolve
-
         route(resolve(argv, environ=environ, strict=False), environ=environ, strict=False)
     except UsageError as error:
         assert "\n" not in error.message or any("\n" in word for word in argv), "the message is one line"
@@ -79,8 +122,7 @@ def test_mangled_files_and_command_lines(tmp_path: Path) -> None:
         try:
             _try(["-F", str(config), *ask], {"HOME": str(tmp_path), "SSH_AUTH_SOCK": "/x"})
         except Exception as error:
-            error.add_note(f"seed {seed}: {ask!r}\n{text!r}") if hasattr(error, "add_note") else None
-            raise
+            raise AssertionError(f"seed {seed}: {ask!r}\n{text!r}") from error
         tries += 1
     assert tries > 20
 
@@ -89,7 +131,11 @@ _WORD = st.one_of(
     st.text(max_size=20),
     st.sampled_from(_PIECES),
     st.builds("-{}".format, st.sampled_from(sorted(FLAGS))),
-    st.builds("-o{}={}".format, st.sampled_from(sorted(NAMES)), st.one_of(st.text(max_size=12), st.lists(st.sampled_from(_PIECES)).map("".join))),
+    st.builds(
+        "-o{}={}".format,
+        st.sampled_from(sorted(NAMES)),
+        st.one_of(st.text(max_size=12), st.lists(st.sampled_from(_PIECES)).map("".join)),
+    ),
 )
 
 

@@ -26,15 +26,15 @@ READING = Reading(OPENSSH_10, {"HOME": "/h"})
 NEWER = {
     "ChannelTimeout": "none|session=5m|session=5m global=1h|x|none session=1|=5|session=x",
     "ObscureKeystrokeTiming": "yes|no|interval:80|interval:20|interval:0|interval:x|x|yes no",
-    "RefuseConnection": "gone|\"moved to b\"",
-    "RevokedHostKeys": "none|/a|/a /b|none /a|\"/a b\"",
-    "Tag": "x|\"a b\"",
+    "RefuseConnection": 'gone|"moved to b"',
+    "RevokedHostKeys": 'none|/a|/a /b|none /a|"/a b"',
+    "Tag": 'x|"a b"',
     "VersionAddendum": "none|text # comment|a b|'q'|\"q r\"",
     "WarnWeakCrypto": "yes|no|no-pq-kex|x",
     "ConnectTimeout": "1.5|1.5s|.5|1.|1.5m|5s5s|5s5|5m5m",
     "IPQoS": "va|0xff|0x1ff",
     "Ciphers": "chacha20-poly1305@openssh.com",
-}  # fmt: skip
+}
 
 
 def _parse(keyword: str, text: str) -> object:
@@ -91,7 +91,12 @@ def test_how_values_are_shown(keyword: str, text: str, shown: str) -> None:
 
 
 def test_newer_words_that_are_wrong_are_refused() -> None:
-    for keyword, text in (("ConnectTimeout", "1.5m"), ("ChannelTimeout", "none session=1"), ("WarnWeakCrypto", "x"), ("Tag", "a b")):
+    for keyword, text in (
+        ("ConnectTimeout", "1.5m"),
+        ("ChannelTimeout", "none session=1"),
+        ("WarnWeakCrypto", "x"),
+        ("Tag", "a b"),
+    ):
         with pytest.raises(BadWord):
             _parse(keyword, text)
 

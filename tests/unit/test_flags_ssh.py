@@ -129,7 +129,9 @@ def test_canonical_addresses_and_names() -> None:
     found = _plain("-o", "CanonicalizeHostname=yes", "-o", "CanonicalDomains=nosuch.invalid", "localhost")
     assert found.hostname == "localhost"
     with pytest.raises(UsageError, match="CanonicalDomains"):
-        _plain("-o", "CanonicalizeHostname=yes", "-o", "CanonicalDomains=x.invalid", "-o", "CanonicalizeFallbackLocal=no", "nosuch")
+        _plain(
+            "-o", "CanonicalizeHostname=yes", "-o", "CanonicalDomains=x.invalid", "-o", "CanonicalizeFallbackLocal=no", "nosuch"
+        )
 
 
 def test_the_origin_of_a_word_is_named() -> None:
@@ -170,7 +172,8 @@ def test_a_missing_destination() -> None:
 
 
 def test_a_hop_has_its_own_configuration(write: Write) -> None:
-    text = "Host a\nPort 1\nUser ua\nIdentityFile /ka\nHost b\nUser ub\nHostName 10.0.0.2\nHost t\nProxyJump a,x@b:7\nUser ut\nPort 9\n"
+    text = "Host a\nPort 1\nUser ua\nIdentityFile /ka\nHost b\nUser ub\nHostName 10.0.0.2\n"
+    text += "Host t\nProxyJump a,x@b:7\nUser ut\nPort 9\n"
     flags = write(text)
     settings = resolve([*flags, "-v", "-o", "BindAddress=1.2.3.4", "-i", "/etc/passwd", "t"])
     assert settings.proxyjump == (JumpHop("a", None, None, (*flags, "-v")), JumpHop("b", "x", 7, (*flags, "-v")))
@@ -220,11 +223,21 @@ def test_a_proxy_command_that_is_a_jump(command: str, hop: JumpHop) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        "nc %h %p", "ssh -W other:22 jump", "ssh -W %h:22 jump | tee x", "ssh -W %h:%p $JUMP", "ssh -W %h:%p", "ssh jump nc -e sh %h %p",
-        "ssh jump socat - TCP:%h:%p", "ssh -W %h:%p jump ls", "sshpass -p x ssh -W %h:%p jump", "ssh -L 1:a:2 -W %h:%p jump",
-        "ssh -j -W %h:%p jump", "ssh -W %h:%p `jump`", "ssh -w 0 -W %h:%p jump",
+        "nc %h %p",
+        "ssh -W other:22 jump",
+        "ssh -W %h:22 jump | tee x",
+        "ssh -W %h:%p $JUMP",
+        "ssh -W %h:%p",
+        "ssh jump nc -e sh %h %p",
+        "ssh jump socat - TCP:%h:%p",
+        "ssh -W %h:%p jump ls",
+        "sshpass -p x ssh -W %h:%p jump",
+        "ssh -L 1:a:2 -W %h:%p jump",
+        "ssh -j -W %h:%p jump",
+        "ssh -W %h:%p `jump`",
+        "ssh -w 0 -W %h:%p jump",
     ],
-)  # fmt: skip
+)
 def test_a_proxy_command_that_is_not(command: str) -> None:
     settings = _plain("-o", f"ProxyCommand={command}", "target")
     assert settings.proxyjump == () and settings.proxycommand == command.replace("%h", "target").replace("%p", "22")

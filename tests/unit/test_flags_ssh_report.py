@@ -9,22 +9,71 @@ import pytest
 
 from pmitogen.errors import UsageError
 from pmitogen.flags import ssh_config
+from pmitogen.flags.dump import dump
 from pmitogen.flags.explain import explain_ssh, render_table
+from pmitogen.flags.installed import installed_program
+from pmitogen.flags.program import OPENSSH_10
+from pmitogen.flags.resolution import resolve_words
 from pmitogen.flags.settings import Finding, Verdict
 from pmitogen.flags.ssh import resolve
 from pmitogen.flags.ssh_flags import FLAGS
+from tests.support.programs import find_program
+from tests.support.ssh_oracle import run_ssh
 
 REFUSED_WORDS = [
-    "-o LocalForward=1\th:2", "-o RemoteForward=1\th:2", "-o DynamicForward=1", "-o ForwardX11=yes", "-o Tunnel=yes", "-o RemoteCommand=ls",
-    "-o PKCS11Provider=/x.so", "-o SessionType=none", "-o VerifyHostKeyDNS=yes", "-L 1:h:2", "-R 1:h:2", "-D 1", "-w 0", "-X", "-Y", "-N", "-s",
-    "-I /x.so", "-K", "-G", "-V", "-Q cipher", "-O check", "-W a:1", "-Z", "-o ProxyCommand=x -o ProxyUseFdpass=yes",
+    "-o LocalForward=1\th:2",
+    "-o RemoteForward=1\th:2",
+    "-o DynamicForward=1",
+    "-o ForwardX11=yes",
+    "-o Tunnel=yes",
+    "-o RemoteCommand=ls",
+    "-o PKCS11Provider=/x.so",
+    "-o SessionType=none",
+    "-o VerifyHostKeyDNS=yes",
+    "-L 1:h:2",
+    "-R 1:h:2",
+    "-D 1",
+    "-w 0",
+    "-X",
+    "-Y",
+    "-N",
+    "-s",
+    "-I /x.so",
+    "-K",
+    "-G",
+    "-V",
+    "-Q cipher",
+    "-O check",
+    "-W a:1",
+    "-Z",
+    "-o ProxyCommand=x -o ProxyUseFdpass=yes",
     "-o PermitLocalCommand=yes -o LocalCommand=kinit",
-]  # fmt: skip
+]
 HARMLESS_WORDS = [
-    "-o ForwardX11=no", "-o Tunnel=no", "-o RemoteCommand=none", "-o PKCS11Provider=none", "-o SessionType=default", "-x", "-T", "-tt", "-n", "-f",
-    "-g", "-k", "-y", "-2", "-e none", "-o PermitLocalCommand=yes", "-o LocalCommand=x", "-o ProxyUseFdpass=yes", "-o GSSAPIAuthentication=yes",
-    "-o VerifyHostKeyDNS=no", "-o UseRoaming=no", "-o LocalForward=1\th:2 -o ClearAllForwardings=yes", "-o UpdateHostKeys=ask",
-]  # fmt: skip
+    "-o ForwardX11=no",
+    "-o Tunnel=no",
+    "-o RemoteCommand=none",
+    "-o PKCS11Provider=none",
+    "-o SessionType=default",
+    "-x",
+    "-T",
+    "-tt",
+    "-n",
+    "-f",
+    "-g",
+    "-k",
+    "-y",
+    "-2",
+    "-e none",
+    "-o PermitLocalCommand=yes",
+    "-o LocalCommand=x",
+    "-o ProxyUseFdpass=yes",
+    "-o GSSAPIAuthentication=yes",
+    "-o VerifyHostKeyDNS=no",
+    "-o UseRoaming=no",
+    "-o LocalForward=1\th:2 -o ClearAllForwardings=yes",
+    "-o UpdateHostKeys=ask",
+]
 
 
 def _words(text: str) -> list[str]:
@@ -51,14 +100,27 @@ def test_harmless(text: str) -> None:
 
 
 def test_every_flag_is_judged() -> None:
-    words = {"c": "aes128-ctr", "m": "hmac-sha2-256", "i": "/etc/passwd", "J": "j", "p": "5", "w": "0", "e": "none", "o": "Port=1", "F": "none"}
+    words = {
+        "c": "aes128-ctr",
+        "m": "hmac-sha2-256",
+        "i": "/etc/passwd",
+        "J": "j",
+        "p": "5",
+        "w": "0",
+        "e": "none",
+        "o": "Port=1",
+        "F": "none",
+    }
     words |= {"D": "1", "L": "1:h:2", "R": "1:h:2", "W": "a:1", "O": "check"}
     for letter, flag in FLAGS.items():
         if letter == "1":
             continue
         argv = [f"-{letter}", *([words.get(letter, "x")] if flag.takes else [])]
         report = _report(*argv)
-        assert letter in "oF" or any(one.option == f"-{letter}" and one.verdict is flag.verdict for one in report), (letter, report)
+        assert letter in "oF" or any(one.option == f"-{letter}" and one.verdict is flag.verdict for one in report), (
+            letter,
+            report,
+        )
 
 
 def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -138,3 +200,18 @@ def test_explain() -> None:
 
 def test_a_command_is_refused() -> None:
     assert [one.option for one in resolve(["-F", "none", "h", "ls", "-l"], strict=False).report if one.fatal] == ["command"]
+
+
+def test_explain_shows_the_defaults_of_the_ssh_that_is_installed(tmp_path: Path) -> None:
+    found = explain_ssh(["-F", "none", "-o", "BatchMode=yes", "h"])["options"]
+    if find_program("ssh"):
+        theirs = run_ssh(["-F", "none", "-o", "BatchMode=yes", "h"]).values
+        assert {key: value for key, value in theirs.items() if _listed(found[key]) != value} == {}
+    assert installed_program(str(tmp_path / "none")) is installed_program("/bin/true") is OPENSSH_10
+    assert str(dump(resolve_words(["-F", "none", "h"]))["kexalgorithms"]).startswith("mlkem768x25519-sha256,")
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    return value
