@@ -39,7 +39,6 @@ class Contexts:
         self.hops = HopPool()
         self._hosts: dict[str, Host] = {}
         self._by_context: dict[int, Host] = {}
-        self._candidates: tuple[str, ...] = bootstrap.CANDIDATES
         self._timers: list[Any] = []
         self._expiries: list[Any] = []
         self._when_empty: Callable[[], None] | None = None
@@ -85,7 +84,7 @@ class Contexts:
     def connect(self, host: Host, python: list[str] | None) -> None:
         """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
         login = logins.Login(host.options, self.router, self.hops)
-        candidates = (tuple(python[:1]) if python and len(python) == 1 else ()) + self._candidates
+        candidates = _candidates(host, python)
 
         def work() -> None:
             login.connect()
@@ -104,7 +103,7 @@ class Contexts:
         login = host.login
         assert login is not None
         logins.run_in_thread(
-            host.name, lambda: self._boot(host, login, self._candidates), lambda exc: self._connect_failed(host, login, exc)
+            host.name, lambda: self._boot(host, login, _candidates(host)), lambda exc: self._connect_failed(host, login, exc)
         )
 
     def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
@@ -247,6 +246,12 @@ class Contexts:
         for timer in self._timers:  # the loop would wait for them
             if timer.active:
                 timer.cancel()
+
+
+def _candidates(host: Host, python: list[str] | None = None) -> tuple[str, ...]:
+    """The interpreters to try: those that the user named; else the one that the first request wants, and the usual ones."""
+    named = tuple(str(name) for name in host.options.get("boot_python") or ())
+    return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
 
 
 def _too_old(stream: Any) -> str:
