@@ -13,6 +13,7 @@ the garbage collector happens to run.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -135,6 +136,11 @@ class Channel(paramiko.Channel):
     def prepare_for_answer(self) -> None:
         """Call before the request whose answer :meth:`wait_for_answer` will wait for."""
         self._event_pending()
+
+    def close(self) -> None:
+        """Close it, telling the peer if it can be told. Idempotent; raises nothing; blocks while keys change or the socket is full."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            super().close()
 
     def _unlink(self) -> None:
         self.transport.settle()
