@@ -178,6 +178,7 @@ class Rig:
             XDG_RUNTIME_DIR=str(self.folder / "run"),
             ANSIBLE_FORKS=str(case.forks),
             ANSIBLE_NOCOLOR="1",
+            ANSIBLE_TIMEOUT="60",  # a busy machine is slow to log in, which is not what is measured
             ANSIBLE_DEPRECATION_WARNINGS="0",
             PYTHONPATH=str(repository),
         )
