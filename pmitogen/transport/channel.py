@@ -138,7 +138,7 @@ class Channel(paramiko.Channel):
         self._event_pending()
 
     def close(self) -> None:
-        """Close it, telling the peer if it can be told. Idempotent; raises nothing; blocks while keys change or the socket is full."""
+        """Close it, telling the peer if it can be told. Idempotent; raises nothing; may block as any sending does."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             super().close()
 
