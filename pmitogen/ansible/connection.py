@@ -8,9 +8,11 @@ attribute of the become plugin's instance.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shlex
+import time
 import signal
 from typing import Any, NoReturn
 
@@ -59,6 +61,7 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._spans = Spans() if "PMITOGEN_TRACE" in os.environ else None
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
@@ -78,6 +81,8 @@ class Connection(ConnectionBase):
         super().set_options(*args, **kwargs)
         if not hasattr(ConnectionBase, "is_pipelining_enabled"):
             self.set_option("pipelining", True)
+        if self._spans is not None:
+            self._spans.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there."""
@@ -164,6 +169,8 @@ class Connection(ConnectionBase):
     def close(self) -> None:
         """Let go of the hub; the host's connection stays with it."""
         if self._client is not None:
+            if self._spans is not None:
+                self._spans.tell(self._client)
             self._client.close()
             self._client = None
         self._connected = False
@@ -174,6 +181,8 @@ class Connection(ConnectionBase):
         """Run a recognised payload in the account's warm interpreter; None if it is not one."""
         if not in_data or module.command or module.arguments:
             return None
+        if self._spans is not None:
+            self._spans.mark("prepare")
         payload = recognise(in_data)
         python = module.interpreter.split()
         if payload is None or not python:
@@ -250,6 +259,8 @@ class Connection(ConnectionBase):
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
         answer = self._request(header, body, archive, streamed=streamed)
+        if self._spans is not None:
+            self._spans.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         return answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
 
@@ -272,6 +283,8 @@ class Connection(ConnectionBase):
                 header["become"] = self._become_request()
             inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
             client.send({**header, "more": True} if rest else header, inline)
+            if self._spans is not None and archive:
+                self._spans.mark("payload")
             pump = _Pump(client, rid, rest)
             while True:
                 frame, data = client.receive()
@@ -325,7 +338,7 @@ class Connection(ConnectionBase):
     def _open(self) -> hub.Client:
         if self._client is None:
             self._client = hub.connect(_run_pid())
-            self._client.queue({"op": "open", "options": self._hub_options()})
+            self._client.queue({"op": "open", "options": self._hub_options(), "pid": os.getpid()})
         return self._client
 
     def _hub_options(self) -> dict[str, Any]:
@@ -412,6 +425,27 @@ class Conversation:
     def kill(self) -> None:
         """End it; what it still says is nobody's."""
         self._client.send({"op": "kill", "id": self._rid})
+
+
+class Spans:
+    """What this worker spent its time on, for the timeline (PMITOGEN_TRACE)."""
+
+    def __init__(self) -> None:
+        self._last = time.time()
+        self._spans: list[tuple[str, float, float]] = []
+
+    def mark(self, name: str) -> None:
+        """What has passed since the last mark was *name* (empty: somebody else counts it)."""
+        now = time.time()
+        if name:
+            self._spans.append((name, self._last, now))
+        self._last = now
+
+    def tell(self, client: hub.Client) -> None:
+        """Send it to the hub; this worker is done."""
+        self.mark("result")
+        with contextlib.suppress(HubError):
+            client.send({"op": "trace", "spans": self._spans})
 
 
 class RemoteFailure(AnsibleError):

@@ -28,6 +28,7 @@ _MODULES = {
     "explain": "explain",
     "ping": "ping",
     "hubs": "hubs",
+    "trace": "trace",
     "version": "version",
 }
 # These read their words themselves: everything after them is theirs.
@@ -113,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     hubs = add("hubs", "list the running hubs, which hold the connections of a run")
     hubs.add_argument("--stop", action="store_true", help="end them")
     hubs.add_argument("--json", action="store_true", help="print JSON")
+    trace = add("trace", "sum up the timeline of a run that had PMITOGEN_TRACE=FILE")
+    trace.add_argument("file", metavar="FILE", help="the timeline, in the trace event format of browsers")
     add("version", "print the versions of pmitogen and of what it stands on")
     return parser
 

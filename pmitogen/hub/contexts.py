@@ -21,8 +21,10 @@ from pmitogen.hub.blobs import Blobs
 from pmitogen.hub.host import Account, Host
 from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.router import Router, new_broker
+from pmitogen.hub.trace import from_environment
 from pmitogen.target import frames
 from pmitogen.transport import bootstrap
+from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -39,6 +41,7 @@ class Contexts:
         self.hops = HopPool()
         self._hosts: dict[str, Host] = {}
         self._by_context: dict[int, Host] = {}
+        self.trace = from_environment()
         self._timers: list[Any] = []
         self._expiries: list[Any] = []
         self._when_empty: Callable[[], None] | None = None
@@ -48,12 +51,13 @@ class Contexts:
         """Have *work* called on the I/O thread. Any thread."""
         self.broker.defer(work, *args)
 
-    def host(self, options: Header) -> Host:
-        """The host with exactly these options, made if there is none."""
+    def host(self, options: Header, ask: Ask | None = None) -> Host:
+        """The host with exactly these options, made if there is none; a login then asks a person by *ask*."""
         key = json.dumps(options, sort_keys=True)
         found = self._hosts.get(key)
         if found is None:
             found = self._hosts[key] = Host(self, key, options)
+            found.ask = ask
         return found
 
     def hosts(self) -> list[Host]:
@@ -77,7 +81,7 @@ class Contexts:
 
     def replace(self, host: Host) -> Host:
         """What the next request to a dead host should use."""
-        return self.host(host.options)
+        return self.host(host.options, host.ask)
 
     # Connecting
 
@@ -239,6 +243,9 @@ class Contexts:
         self.broker.shutdown()
         self.broker.join()
         self.hops.close()
+        if self.trace is not None:
+            with contextlib.suppress(OSError):
+                self.trace.write()
 
     def _close_all(self) -> None:
         for host in self.hosts():

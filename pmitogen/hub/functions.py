@@ -1,15 +1,27 @@
-"""What must travel for a function of the embedding program to run elsewhere: its module, and what that imports."""
+"""What must travel for a function of the embedding program to run elsewhere: its module, and what that imports.
+
+The sources are read for their import statements, at the top and inside functions alike; nothing is imported to find out.
+What the standard library has, every Python brings itself; what is no Python source (an extension module) cannot travel, and
+the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see target/child.py), so that
+a program may import it at its top.
+"""
 
 from __future__ import annotations
 
+import ast
 import functools
+import importlib.machinery
+import importlib.util
 import sys
-from collections.abc import Callable
-from typing import Any
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
 
 from pmitogen.errors import UsageError
 
 MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
+_STAYING = sys.stdlib_module_names | {"pmitogen"}
 
 
 def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
@@ -17,35 +29,129 @@ def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not qualname or "<" in qualname:
         raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")
-    if module in sys.builtin_module_names or _is_stdlib(module):
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not isinstance(owner, (type, types.ModuleType)):
+        raise UsageError(f"call: {qualname}: is a method of an object, which stays here: write a function and pass what it needs")
+    if module == "__main__":
+        return _of_main(qualname)
+    if module.partition(".")[0] in sys.stdlib_module_names:
         return module, qualname, {}
-    return (MAIN if module == "__main__" else module), qualname, _files(module)
+    return module, qualname, _files(module)
 
 
-def _is_stdlib(module: str) -> bool:
-    return module.partition(".")[0] in sys.stdlib_module_names and module != "__main__"
+def _of_main(qualname: str) -> tuple[str, str, dict[str, bytes]]:
+    """The script itself. As ``python -m package.module`` it has a name of its own, and relative imports."""
+    main = sys.modules["__main__"]
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return spec.name, qualname, _files(spec.name)
+    try:
+        source = Path(path or "").read_bytes()
+    except OSError:
+        raise UsageError(f"call: {qualname}: was typed in, not read from a file: put it in a module") from None
+    return MAIN, qualname, {f"{MAIN}.py": source, **_related(MAIN, source, False)}
 
 
 @functools.lru_cache(maxsize=256)
 def _files(module: str) -> dict[str, bytes]:
-    from mitogen.master import ModuleFinder
+    found = _find(module)
+    if found is None:
+        raise UsageError(f"call: {module}: the source of this module cannot be found")
+    path, source, is_package = found
+    return {path: source, **_related(module, source, is_package)}
 
-    finder = ModuleFinder()
+
+def _related(module: str, source: bytes, is_package: bool) -> dict[str, bytes]:
+    """The sources of all that *module* imports, directly or not, and of the packages around each."""
     files: dict[str, bytes] = {}
-    for name in [module, *finder.find_related(module)]:
-        _add(finder, name, files)
+    seen = {module}
+    waiting = list(_wanted(module, source, is_package))
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        found = _find(name)
+        if found is not None:
+            files[found[0]] = found[1]
+            waiting.extend(_wanted(name, *found[1:]))
     return files
 
 
-def _add(finder: Any, name: str, files: dict[str, bytes]) -> None:
-    _path, source, is_package = finder.get_module_source(name)
-    if source is None:
-        if name == "__main__" or not files:
-            raise UsageError(f"call: {name}: the source of this module cannot be found")
-        return  # an extension module, or one that only exists here: the target may have its own
-    text = source if isinstance(source, bytes) else source.encode("utf-8")
-    base = (MAIN if name == "__main__" else name).replace(".", "/")
-    files[base + ("/__init__.py" if is_package else ".py")] = text
+def _wanted(module: str, source: bytes, is_package: bool) -> Iterator[str]:
+    """Names of modules that may be imported by this one; some are no modules but what is in them."""
+    yield from _with_parents(module.rpartition(".")[0])
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # for another Python than ours: it is sent as it is
+        return
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, package)
+            if base:
+                yield from _with_parents(base)
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _base(node: ast.ImportFrom, package: str) -> str:
+    """The module that ``from ... import`` names, "" if there is none such."""
+    if not node.level:
+        return node.module or ""
+    try:
+        return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+    except ImportError:
+        return ""
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def _find(name: str) -> tuple[str, bytes, bool] | None:
+    """(path there, source, whether it is a package) of a module that may travel; None if there is none such."""
+    if name.partition(".")[0] in _STAYING:
+        return None
+    spec = _spec(name)
+    if spec is None:
+        return None
+    is_package = spec.submodule_search_locations is not None
+    path = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+    if spec.origin is None or isinstance(spec.loader, importlib.machinery.NamespaceLoader):
+        return (path, b"", True) if is_package else None
+    read = getattr(spec.loader, "get_data", None)
+    if read is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        return path, read(spec.origin), is_package
+    except OSError:
+        return None
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    """A module's spec, without importing anything."""
+    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    if loaded is not None:
+        return loaded
     parent = name.rpartition(".")[0]
-    if parent and parent.replace(".", "/") + "/__init__.py" not in files:
-        _add(finder, parent, files)
+    locations = None
+    if parent:
+        outer = _spec(parent)
+        if outer is None or outer.submodule_search_locations is None:
+            return None
+        locations = outer.submodule_search_locations
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            spec = find(name, locations) if find is not None else None
+        except Exception:  # a finder of somebody else's, asked for what may be no module
+            continue
+        if spec is not None:
+            return cast(importlib.machinery.ModuleSpec, spec)
+    return None

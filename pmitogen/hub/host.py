@@ -34,6 +34,7 @@ from pmitogen.transport.bootstrap import new_token
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
     from pmitogen.hub.login import Login
+    from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
@@ -80,6 +81,7 @@ class Host:
         self.name = str(options.get("host") or "?")
         self.state = State.NEW
         self.login: Login | None = None
+        self.ask: Ask | None = None  # a person, for questions of the login
         self._codec = "zlib"
         self.stream: Any = None
         self.context_id = 0
@@ -177,6 +179,8 @@ class Host:
         if quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
         message.update(id=request.rid, acct=account.number)
+        if self.contexts.trace is not None:
+            message["trace"] = True
         if account.number == 0 and header.get("python") and account.exe is None:
             message["if_python"] = header["python"][0]
         request.account, request.sent = account, True
@@ -382,6 +386,8 @@ class Host:
             self.hello = header
             if self.login is not None:
                 self.login.stages["python"] = time.monotonic() - self._booting_since
+                if self.contexts.trace is not None:
+                    self.contexts.trace.stages(self.name, time.time(), self.describe()["stages"])
             self._homes["~"] = self._homes[f"~{account.user}"] = account.home
             self.contexts.on_up(self)
             waiting, self._waiting = self._waiting, []  # those that learnt too early that they want another interpreter
@@ -403,9 +409,18 @@ class Host:
                 self._forget_failed(request.account)
             took = time.monotonic() - request.born
             LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
+            if self.contexts.trace is not None:
+                self._trace(request, header)
             self._remember(request, header)
             self.last_used = time.monotonic()
         request.answer(header, body)
+
+    def _trace(self, request: Request, header: Header) -> None:
+        trace = self.contexts.trace
+        assert trace is not None
+        row = getattr(request.client, "pid", 0)
+        what = request.describe().partition(" ")[2]
+        trace.request(self.name, row, what, trace.wall(request.born), header.get("t"))
 
     def _forget_failed(self, account: Account) -> None:
         if account.number:

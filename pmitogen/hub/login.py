@@ -18,10 +18,12 @@ from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.settings import Settings
 from pmitogen.hub.requests import Header
+from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
 FAR = 0.01  # seconds to connect
 DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
+PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
 
 
 @dataclasses.dataclass
@@ -35,7 +37,8 @@ class Booting:
 class Login:
     """One SSH connection of a host. *options* are raw; secrets among them stay in memory."""
 
-    def __init__(self, options: Header, router: Any, hops: Any) -> None:
+    def __init__(self, options: Header, router: Any, hops: Any, ask: Ask | None = None) -> None:
+        self._ask = ask
         self._options = options
         self._router = router
         self._hops = hops
@@ -62,8 +65,16 @@ class Login:
         began = time.monotonic()
         argv, origins = ansible_options.compose(self._options)
         settings = self.settings = ssh.resolve(argv, origins=origins)
-        deadline = began + self.timeout
-        link = connect(settings, credentials(self._options), hops=self._hops, deadline=deadline, resolver=ssh.resolve_hop)
+        deadline = began + self.timeout + (PATIENCE if self._ask else 0)
+        ask = self._ask if not settings.batchmode else None
+        link = connect(
+            settings,
+            dataclasses.replace(credentials(self._options), ask=ask),
+            hops=self._hops,
+            deadline=deadline,
+            resolver=ssh.resolve_hop,
+            ask=_yes_or_no(ask) if ask else None,
+        )
         with self._lock:
             self.link = link
         if self._closed:
@@ -114,6 +125,11 @@ def credentials(options: Mapping[str, Any]) -> Any:
         passphrase=secret("private_key_passphrase"),
         otp=secret("otp"),
     )
+
+
+def _yes_or_no(ask: Ask) -> Callable[[str], bool]:
+    """A question that only "yes", written out as for ssh, answers with yes."""
+    return lambda question: (ask(f"{question} (yes/no) ", True) or "").strip().lower() == "yes"
 
 
 def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:

@@ -32,6 +32,7 @@ def main() -> None:
 
         log.setup(stderr_of=run_pid)
         _raise_file_limit()
+        sys.modules["invoke"] = None  # type: ignore[assignment]  # Paramiko's optional import of 50 ms, for what is not used here
         from pmitogen.hub.contexts import Contexts
         from pmitogen.hub.server import Listener
 

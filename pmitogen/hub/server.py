@@ -126,6 +126,7 @@ class Worker:
         self._requests: dict[int, Request] = {}
         self._wanting: dict[str, list[Request]] = {}
         self._gone = False
+        self.pid = 0  # the worker's, where it tells it
         listener.connections += 1
         self._stream = mitogen.core.Stream()
         self._stream.name = "worker"
@@ -187,6 +188,7 @@ class Worker:
 
     def _on_open(self, header: Header, body: bytes) -> None:
         self._host = self._contexts.host(header["options"])
+        self.pid = int(header.get("pid", 0))
 
     def _on_zip(self, header: Header, body: bytes) -> None:
         waiting = self._wanting.pop(header["zip"], [])
@@ -219,6 +221,12 @@ class Worker:
             },
             b"",
         )
+
+    def _on_trace(self, header: Header, body: bytes) -> None:
+        trace = self._contexts.trace
+        if trace is not None and self._host is not None:
+            for name, start, end in header["spans"]:
+                trace.span(self._host.name, self.pid, str(name), float(start), float(end))
 
     def _on_adopt(self, header: Header, body: bytes) -> None:
         listener = self.listener

@@ -9,8 +9,12 @@ terminal, the hang-up ends it.
 
 import errno
 import os
+import time
 
 from pmitogen.target.frames import CHUNK, WINDOW
+
+
+now = getattr(time, 'monotonic', time.time)
 
 
 def set_nonblocking(fd):
@@ -48,6 +52,7 @@ class Job(object):
         self._streaming = eager  # every word at once: somebody is in conversation with it
         self._status = None
         self._tty = tty
+        self.times = None        # [when asked for, when its process began], in the runner's clock, if somebody wants to know
         self._last = {}          # what a closed stream had said, by number
         self.hurry = 0           # when to kill for good, in the runner's clock; 0: nobody asked
         for fd in self._out:
@@ -155,7 +160,13 @@ class Job(object):
     def finish(self):
         """Send the exit frame and let go of every descriptor."""
         out, err = self._last.get(1, b''), self._last.get(2, b'')
-        self._send({'op': 'exit', 'id': self.rid, 'rc': status_to_rc(self._status), 'n': len(out)}, out + err)
+        header = {'op': 'exit', 'id': self.rid, 'rc': status_to_rc(self._status), 'n': len(out)}
+        if os.WIFSIGNALED(self._status):
+            header['signal'] = os.WTERMSIG(self._status)
+        if self.times:
+            asked, began = self.times
+            header['t'] = [round(began - asked, 5), round(now() - began, 5)]
+        self._send(header, out + err)
         self.close()
 
     def close(self):

@@ -305,6 +305,7 @@ class Runner(object):
             job.on_eof()
 
     def _run(self, rid, header, params):
+        asked = clock()
         self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
         null = os.open(os.devnull, os.O_RDONLY)
         stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
@@ -323,6 +324,8 @@ class Runner(object):
             os.close(fd)
         job = jobs.Job(rid, self.send, pid, None, stdout[0], stderr[0], report[0])
         job.manifest = header['man']
+        if header.get('trace'):
+            job.times = (asked, clock())
         self._start(job, header, b'')
 
     # Warmth

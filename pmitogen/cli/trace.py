@@ -1,0 +1,54 @@
+"""``pmitogen trace FILE``: what a run's tasks spent their time on, from the timeline that ``PMITOGEN_TRACE`` had written."""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from pmitogen.errors import UsageError
+
+ROWS = (
+    ("options", "worker: plugin loaded, options taken"),
+    ("prepare", "worker: Ansible builds the task's payload"),
+    ("payload", "worker: payload recognised and handed over"),
+    ("wire", "hub, network and agent, there and back"),
+    ("start", "target: from the frame's arrival to the module's process"),
+    ("module", "target: the module itself"),
+    ("result", "worker: from the answer to the end of the task"),
+)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the table for one trace file."""
+    try:
+        with open(options.file) as stream:
+            events = json.load(stream)["traceEvents"]
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise UsageError(f"{options.file}: no timeline of ours ({exc}); PMITOGEN_TRACE=FILE has a run write one") from None
+    print(table(events))
+    return 0
+
+
+def table(events: Iterable[dict[str, Any]]) -> str:
+    """The table as text: for each kind of span how often, and its median, mean and total in milliseconds."""
+    spans: dict[str, list[float]] = collections.defaultdict(list)
+    for event in events:
+        if event.get("ph") == "X":
+            spans[str(event["name"])].append(event["dur"] / 1000)
+    lines = [f"{'what':58} {'times':>6} {'median ms':>10} {'mean ms':>9} {'total ms':>10}"]
+    for name, title in ROWS:
+        if spans.get(name):
+            lines.append(_line(title, spans[name]))
+    for name in ("resolve", "tcp", "proxy", "kex", "auth", "python"):
+        if spans.get(name):
+            lines.append(_line(f"connecting: {name}", spans[name]))
+    return "\n".join(lines)
+
+
+def _line(title: str, times: list[float]) -> str:
+    ordered = sorted(times)
+    total = sum(ordered)
+    return f"{title:58} {len(ordered):6} {ordered[len(ordered) // 2]:10.2f} {total / len(ordered):9.2f} {total:10.1f}"

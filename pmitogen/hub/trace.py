@@ -1,0 +1,83 @@
+"""Where the time goes: a timeline of a run, for people and for a browser's trace viewer.
+
+``PMITOGEN_TRACE=file.json`` has each worker, the hub and each target say when they did what; the hub writes it when the run
+ends, in the Chrome trace event format (chrome://tracing, https://ui.perfetto.dev): a process per host, in it a row for the
+connection and one per worker. ``pmitogen trace file.json`` sums it up as a table.
+
+Times are wall clock, microseconds. A target has no clock of ours: it tells durations only, which are laid in the middle of
+the request's time on the way; so ``wire`` is what neither side can account for, there and back.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import time
+from typing import Any
+
+CONNECTION = 0  # the row of a host's own doings
+
+
+class Trace:
+    """Events of one run. I/O thread only, but for :meth:`write`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._events: list[dict[str, Any]] = []
+        self._hosts: dict[str, int] = {}
+        self._numbers = itertools.count(1)
+        self._shift = time.time() - time.monotonic()
+
+    def wall(self, monotonic: float) -> float:
+        """The wall clock at a moment of time.monotonic()."""
+        return monotonic + self._shift
+
+    def span(self, host: str, row: int, name: str, start: float, end: float, **details: Any) -> None:
+        """Something took from *start* to *end* (wall clock, seconds)."""
+        pid = self._host(host)
+        dur = max(1, round((end - start) * 1e6))
+        event = {"name": name, "ph": "X", "pid": pid, "tid": row, "ts": round(start * 1e6), "dur": dur}
+        self._events.append({**event, "args": details} if details else event)
+
+    def stages(self, host: str, end: float, stages: dict[str, float]) -> None:
+        """The stages of connecting, one after another, the last of which ended at *end*."""
+        start = end - sum(stages.values())
+        for name, seconds in stages.items():
+            self.span(host, CONNECTION, name, start, start + seconds)
+            start += seconds
+
+    def request(self, host: str, row: int, what: str, born: float, target: list[float] | None) -> None:
+        """A request made at *born* has just been answered; *target*: [seconds before its process, seconds of its process]."""
+        now = time.time()
+        self.span(host, row, what, born, now)
+        if target:
+            queue, ran = target
+            wire = max(0.0, now - born - queue - ran)
+            start = born + wire / 2
+            self.span(host, row, "wire", born, start)
+            self.span(host, row, "start", start, start + queue)
+            self.span(host, row, "module", start + queue, start + queue + ran)
+            self.span(host, row, "wire", start + queue + ran, now)
+
+    def _host(self, host: str) -> int:
+        number = self._hosts.get(host)
+        if number is None:
+            number = self._hosts[host] = next(self._numbers)
+            self._events.append({"name": "process_name", "ph": "M", "pid": number, "args": {"name": host}})
+            named = {"name": "thread_name", "ph": "M", "pid": number, "tid": CONNECTION, "args": {"name": "connection"}}
+            self._events.append(named)
+        return number
+
+    def write(self) -> None:
+        """Write the file, whole or not at all. Any thread, once the I/O thread has ended."""
+        temp = f"{self._path}.{os.getpid()}"
+        with open(temp, "w") as stream:
+            json.dump({"traceEvents": self._events, "displayTimeUnit": "ms"}, stream)
+        os.replace(temp, self._path)
+
+
+def from_environment() -> Trace | None:
+    """The trace that ``PMITOGEN_TRACE`` asks for, or None."""
+    path = os.environ.get("PMITOGEN_TRACE")
+    return Trace(path) if path else None
