@@ -147,6 +147,8 @@ WARM_PREFIXES = (
     'ansible.module_utils.parsing', 'ansible.module_utils.six', 'ansible.module_utils._text', 'ansible.module_utils.pycompat24',
 )
 # Reads the archive's own path at import, so it must be imported under the path of its task.
+FIRST_WARM = ('ansible.module_utils.basic', 'ansible.module_utils.common.json', 'ansible.module_utils._internal._errors',
+              'ansible.module_utils._internal._traceback', 'ansible.module_utils._internal._messages')
 NEVER_WARM = ('ansible.module_utils.common.respawn', 'ansible.module_utils._internal._ansiballz')
 
 
@@ -167,7 +169,11 @@ class Warm(object):
         self.files = {}
 
     def add(self, manifest, names):
-        """Import *names* as *manifest* has them, but for those that conflict with what is warm already."""
+        """Import *names* as *manifest* has them, but for those that conflict with what is warm already.
+
+        Returns how many modules are new.
+        """
+        before = len(self.files)
         wanted = {}
         for name in sorted(names):
             found = module_path(manifest, name)
@@ -179,14 +185,14 @@ class Warm(object):
             else:
                 self.store.code(digest, ROOT + '/' + found[0])
         if not wanted or any(self.files.get(path, digest) != digest for path, digest in manifest.items() if path in self.files):
-            return
+            return 0
         importer = Importer(self.store, manifest)
         sys.meta_path.insert(0, importer)
         try:
             for name in wanted:
                 try:
                     __import__(name)
-                except Exception:  # its own task will say why, in its own words
+                except (Exception, SystemExit):  # its own task will say why, in its own words
                     forget(name)
         finally:
             sys.meta_path.remove(importer)
@@ -195,6 +201,7 @@ class Warm(object):
                 found = module_path(manifest, name)
                 if found is not None:
                     self.files[found[0]] = manifest[found[0]]
+        return len(self.files) - before
 
     def settle(self, manifest):
         """In a child: leave in ``sys.modules`` only what is the task's own. Returns True if the child starts warm."""

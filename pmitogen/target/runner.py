@@ -52,6 +52,7 @@ class Runner(object):
         self._chains = {}
         self._store = payload.Store()
         self._warm = payload.Warm(self._store)
+        self._learnt = set()  # (manifest, report) of children from which there is nothing more to learn
         self._dead_children = False
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
@@ -193,10 +194,6 @@ class Runner(object):
             for digest, size in header['blobs']:
                 self._store.blobs[digest] = body[pos:pos + size]
                 pos += size
-        elif op == 'warm':
-            self._warm.add(self._store.manifest(header['man']), header['names'])
-            self._import_stdlib(header['stdlib'])
-            self._settle()
         elif op in REQUESTS:
             chain = header.get('chain')
             if chain in self._chains:
@@ -306,7 +303,9 @@ class Runner(object):
 
     def _run(self, rid, header, params):
         asked = clock()
-        self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
+        manifest = self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
+        if header['gen'] != 'call' and not self._warm.files and self._warm.add(manifest, payload.FIRST_WARM):
+            self._settle()  # what every module imports is imported once, here, not first by a child and then again
         null = os.open(os.devnull, os.O_RDONLY)
         stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
         self._flush()
@@ -330,19 +329,21 @@ class Runner(object):
 
     # Warmth
     def _learn(self, job, report):
-        if not report:
+        if not report or (job.manifest, report) in self._learnt:
             return
+        self._learnt.add((job.manifest, report))
         try:
             names = json.loads(report.decode('ascii'))
         except ValueError:  # more than the pipe held
             return
         self._flush()  # the answer first
-        self._warm.add(self._store.manifest(job.manifest), names['payload'])
-        self._import_stdlib(names['stdlib'])
-        self._settle()
+        if self._warm.add(self._store.manifest(job.manifest), names['payload']) + self._import_stdlib(names['stdlib']):
+            self._settle()
 
     def _import_stdlib(self, names):
+        """Import what children imported of the standard library; return how many modules were new."""
         where = os.path.dirname(os.__file__)
+        before = len(sys.modules)
         for name in names:
             top = name.split('.')[0]
             if name not in sys.modules and top not in STDLIB_UNWANTED and is_stdlib(name, where):
@@ -350,6 +351,7 @@ class Runner(object):
                     __import__(name)
                 except Exception:
                     pass
+        return len(sys.modules) - before
 
     def _settle(self):
         """Leave as little as possible for a fork to copy."""
