@@ -14,6 +14,7 @@ A :class:`Hub` owns connections and the one I/O thread behind them; :func:`conne
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -21,14 +22,19 @@ import math
 import os
 import queue
 import shlex
+import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO, Any, NoReturn, TypeVar
+
+import mitogen.core
 
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
 from pmitogen.hub.contexts import Contexts
 from pmitogen.hub.requests import FINAL, Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.transport.credentials import Ask
 
 T = TypeVar("T")
 Command = str | Sequence[str]
@@ -67,6 +73,7 @@ class Hub:
         timeout: float = 10.0,
         python: str | None = None,
         host_key_checking: bool = True,
+        ask: Ask | None = None,
     ) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
@@ -74,6 +81,11 @@ class Hub:
         a path (for that, ``-i`` in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up
         to a running Python. *python* is tried before the usual interpreters. Options that agree in everything share one
         connection.
+
+        *ask* is called, on a thread of ours, with a question for a person and whether the answer may be seen as it is typed:
+        whether to trust a new host key ("yes" does; and only where StrictHostKeyChecking is ``ask``, the default), for a
+        passphrase, a password, a second factor. It returns the answer, or None to give up. With it, the login may take two
+        minutes longer. BatchMode keeps it silent.
 
         Raises UsageError, ConnectError (``.stage`` says how far it came), AuthenticationError.
         """
@@ -84,10 +96,12 @@ class Hub:
             ("private_key", private_key),
             ("private_key_passphrase", passphrase),
             ("otp", otp),
+            ("boot_python", python and [python]),
+            ("interactive", ask is not None),
         ):
             if value:
                 options[name] = value
-        host = Host(self, options, None, python)
+        host = Host(self, options, None, ask)
         host.ping()
         return host
 
@@ -142,11 +156,11 @@ def connect(target: str, **options: Any) -> Host:
 class Host:
     """An account on a host. Made by :func:`connect`, :meth:`Hub.connect` and :meth:`become`."""
 
-    def __init__(self, hub: Hub, options: Header, become: Header | None, python: str | None) -> None:
+    def __init__(self, hub: Hub, options: Header, become: Header | None, ask: Ask | None) -> None:
         self._hub = hub
         self._options = options
         self._become = become
-        self._python = python
+        self._asker = ask
         self._owned_hub: Hub | None = None
 
     def __repr__(self) -> str:
@@ -207,9 +221,7 @@ class Host:
         except (TypeError, ValueError) as exc:
             raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
         manifest = self._on_io_thread(lambda: self._hub._contexts.blobs.add_files(files))
-        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}}
-        if self._python:
-            header["python"] = [self._python]
+        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}, "names": _public_names()}
         frame, out, err = self._ask(header, body, timeout=timeout)
         last = out.rpartition(b"\n")[2]
         try:
@@ -239,7 +251,7 @@ class Host:
     def get(self, path: str, target: str | os.PathLike[str] | IO[bytes] | None = None) -> bytes:
         """Copy *path* from there: into a file by name, an open file, or (with None) memory: then it is returned.
 
-        Raises RemoteError, OSError for the target, and as :meth:`run`.
+        The file by name appears whole or not at all, and memory use is constant. Raises RemoteError, OSError for the target, and as :meth:`run`.
         """
         header: Header = {"op": "get", "path": to_wire(path), "what": path}
         if target is None:
@@ -247,7 +259,7 @@ class Host:
             self._ask(header, sink=memory.write)
             return memory.getvalue()
         if isinstance(target, (str, os.PathLike)):
-            with open(target, "wb") as stream:
+            with _whole_file(target) as stream:
                 self._ask(header, sink=stream.write)
         else:
             self._ask(header, sink=target.write)
@@ -280,7 +292,7 @@ class Host:
             words["exe"] = exe
         if self._become is not None:
             words["via"] = self._become
-        return Host(self._hub, self._options, words, self._python)
+        return Host(self._hub, self._options, words, self._asker)
 
     def info(self) -> dict[str, Any]:
         """What is known of the connection: Python, user and home there, seconds per stage, bytes, algorithms."""
@@ -304,6 +316,8 @@ class Host:
     # Inside
 
     def _on_io_thread(self, work: Callable[[], Any]) -> Any:
+        if self._hub._closed:
+            raise ConnectionLost(f"{self!r}: its hub is closed")
         return self._hub._contexts.broker.defer_sync(work)
 
     def _ask(
@@ -342,6 +356,12 @@ class Host:
 _FLAGS = {"sudo": "-H"}
 
 
+def _public_names() -> list[str]:
+    import pmitogen
+
+    return [name for name in pmitogen.__all__ if not name.startswith("_")]
+
+
 class _Call:
     """One request of the library's, and the thread that waits for it."""
 
@@ -350,6 +370,8 @@ class _Call:
         self._contexts = host._hub._contexts
         self._frames: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
         self._sink = sink
+        self._room = WINDOW
+        self._ended = False
         self._stream: IO[bytes] | None = None
         first = body if isinstance(body, bytes) else b""
         if not isinstance(body, bytes):
@@ -360,10 +382,16 @@ class _Call:
             header["more"] = True
         self._request = Request(self, 0, header, first)
         self._context: Any = None
-        self._contexts.defer(self._submit)
+        self._defer(self._submit)
+
+    def _defer(self, work: Callable[[], None]) -> None:
+        try:
+            self._contexts.defer(work)
+        except mitogen.core.Error:  # the loop has ended
+            raise ConnectionLost(f"{self._host!r}: its hub is closed") from None
 
     def _submit(self) -> None:
-        self._context = self._contexts.host(self._host._options)
+        self._context = self._contexts.host(self._host._options, self._host._asker)
         self._context.submit(self._request)
 
     def answer(self, header: Header, body: bytes) -> None:
@@ -371,32 +399,80 @@ class _Call:
         self._frames.put((header, body))
 
     def result(self, timeout: float | None) -> tuple[Header, bytes, bytes]:
-        """Wait for the final frame, feeding and draining meanwhile."""
+        """Wait for the final frame, feeding and draining meanwhile. Whatever ends the wait early ends the request, too."""
+        try:
+            return self._result(timeout, None if timeout is None else time.monotonic() + timeout)
+        except BaseException:
+            if not self._ended:
+                with contextlib.suppress(ConnectionLost):
+                    self._follow({"op": "kill"}, b"")
+            raise
+
+    def _result(self, timeout: float | None, deadline: float | None) -> tuple[Header, bytes, bytes]:
         outputs: tuple[list[bytes], list[bytes]] = ([], [])
-        room = WINDOW
         while True:
-            while self._stream is not None and room > 0:
-                piece = self._stream.read(CHUNK)
-                room -= len(piece)
-                self._follow({"op": "data" if piece else "eof"}, piece)
-                if not piece:
-                    self._stream = None
+            self._feed()
             try:
-                header, body = self._frames.get(timeout=timeout)
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                header, body = self._frames.get(timeout=left)
             except queue.Empty:
-                self._follow({"op": "kill"}, b"")
                 raise TimeoutError(f"{self._host!r}: not done within {timeout:g} seconds") from None
             op = header["op"]
             if op == "out":
                 (self._sink or outputs[header["s"] - 1].append)(body)
                 self._follow({"op": "credit", "n": len(body)}, b"")
             elif op == "credit":
-                room += header["n"]
-            elif op == "error":
-                self._host._raise(header)
+                self._room += header["n"]
             elif op in FINAL:
+                self._ended = True
+                if op == "error":
+                    self._host._raise(header)
                 size = header.get("n", len(body))
                 return header, b"".join(outputs[0]) + body[:size], b"".join(outputs[1]) + body[size:]
 
+    def _feed(self) -> None:
+        """Send of the source what the other end has room for."""
+        while self._stream is not None and self._room > 0:
+            piece = self._stream.read(CHUNK)
+            self._room -= len(piece)
+            self._follow({"op": "data" if piece else "eof"}, piece)
+            if not piece:
+                self._stream = None
+
     def _follow(self, header: Header, body: bytes) -> None:
-        self._contexts.defer(lambda: self._context.follow(self._request, header, body))
+        self._defer(lambda: self._context.follow(self._request, header, body))
+
+
+@contextlib.contextmanager
+def _whole_file(target: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file that takes *target*'s place when all of it is there. What is no regular file is written to as it is."""
+    path = os.path.realpath(target)
+    if os.path.exists(path) and not os.path.isfile(path):
+        with open(path, "wb") as stream:
+            yield stream
+        return
+    folder, name = os.path.split(path)
+    number, fresh = tempfile.mkstemp(prefix=f".{name[:64]}.", dir=folder)
+    try:
+        with os.fdopen(number, "wb") as stream:
+            yield stream
+            os.fchmod(number, _mode_for(path))
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(fresh)
+        raise
+
+
+def _mode_for(path: str) -> int:
+    """The mode of the file that is there, or of one that open() would make. Asking for the umask sets it, so it is read."""
+    try:
+        return os.stat(path).st_mode & 0o7777
+    except OSError:
+        pass
+    try:
+        with open("/proc/self/status") as stream:
+            mask = next(int(line.split()[1], 8) for line in stream if line.startswith("Umask:"))
+    except (OSError, StopIteration):
+        mask = 0o077
+    return 0o666 & ~mask

@@ -12,7 +12,8 @@ Left out, on purpose:
 
 Put in, where Ansible's plugin has other means: ``IdentityFile=none`` stands where the file of a *private_key* would (the key
 itself goes another way), *pkcs11_provider* is stated even without a PIN so that it is refused aloud, one password is one
-attempt, and with a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed.
+attempt, and with a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed. Where a person
+can be asked (*interactive*: the library's, Ansible has no such option), passwords stay as ssh has them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _groups(options: _Options) -> Iterator[_Group]:
     if options.get("port") is not None:
         yield "port", _set(f"Port={options['port']}")
     yield from _key(options)
-    if not options.get("password"):
+    if not options.get("password") and not options.get("interactive"):
         yield "password", _no_password(options)
     if options.get("remote_user"):
         yield "remote_user", _set(f'User="{options["remote_user"]}"')
@@ -63,7 +64,8 @@ def _groups(options: _Options) -> Iterator[_Group]:
         yield "timeout", _set(f"ConnectTimeout={options['timeout']}")
     yield "ssh_common_args", _split(options, "ssh_common_args")
     yield "ssh_extra_args", _split(options, "ssh_extra_args")
-    yield "password", _set("NumberOfPasswordPrompts=1")
+    if not options.get("interactive"):
+        yield "password", _set("NumberOfPasswordPrompts=1")
     if options.get("host"):
         yield "host", [str(options["host"])]
 

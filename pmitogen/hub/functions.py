@@ -136,7 +136,7 @@ def _find(name: str) -> tuple[str, bytes, bool] | None:
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
     """A module's spec, without importing anything."""
-    loaded = getattr(sys.modules.get(name), "__spec__", None)
+    loaded: importlib.machinery.ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
     if loaded is not None:
         return loaded
     parent = name.rpartition(".")[0]

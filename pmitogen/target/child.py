@@ -173,6 +173,7 @@ def _call_function(header, params, root):
     for part in header['func'].split('.'):
         function = getattr(function, part)
     args, kwargs = json.loads(params.decode('utf-8'))
+    _place_names(header['names'])
     out, sys.stdout = sys.stdout, sys.stderr
     try:
         answer = {'value': function(*args, **dict((str(key), value) for key, value in kwargs.items()))}
@@ -188,6 +189,25 @@ START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
 
 def _report(fd, importer, before):
     """Tell the runner what this child imported, for it to have ready next time. Best effort: the pipe holds what fits."""
+class Elsewhere(Exception):
+    """Stands for a public name of pmitogen's: it may be imported and named here, but not used."""
+
+    def __init__(self, *args, **kwargs):
+        raise RuntimeError('pmitogen makes no connections from a host: call it from the program that connected')
+
+
+def _place_names(names):
+    """Let the program's module import pmitogen at its top."""
+    package = sys.modules['pmitogen']
+    for name in ('api', 'errors'):
+        module = sys.modules['pmitogen.' + name] = types.ModuleType('pmitogen.' + name)
+        setattr(package, name, module)
+    for name in names:
+        stand_in = type(str(name), (Elsewhere,), {})
+        for module in (package, package.api, package.errors):
+            setattr(module, str(name), stand_in)
+
+
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
     data = json.dumps({'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)})
     try:

@@ -1,0 +1,288 @@
+"""The library against a real sshd: connections, commands, files, their failures, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen.api import Host, Hub
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **words: Any) -> Host:
+    """A connection with the run's key, by the hub given or one of its own."""
+    name = account if isinstance(account, str) else account.name
+    made = pmitogen.connect if hub is None else hub.connect
+    return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **words})
+
+
+@pytest.fixture
+def host(sshd: Sshd, account: Account) -> Iterator[Host]:
+    with connect(sshd, account) as made:
+        yield made
+
+
+def no_key(sshd: Sshd) -> list[str]:
+    """ssh's words for this server, without a key."""
+    words = sshd.ssh_args()
+    at = words.index("-i")
+    return words[:at] + words[at + 2 :] + ["-o", "IdentityFile=none"]
+
+
+# -- logging in -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_key_by_its_path_and_by_its_text(sshd: Sshd, account: Account) -> None:
+    mark = sshd.mark()
+    with connect(sshd, account) as one, connect(sshd, account, ssh_args=no_key(sshd), private_key=sshd.key.path.read_text()) as two:
+        assert one.run("id -un").stdout == two.run("id -un").stdout == f"{account.name}\n".encode()
+    assert sshd.accepted(mark) == [("publickey", account.name)] * 2
+
+
+def test_a_password(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account, ssh_args=no_key(sshd), password=account.password) as host:
+        assert host.run(["id", "-un"]).stdout.decode().strip() == account.name
+
+
+def test_a_key_with_a_passphrase(sshd: Sshd, account: Account, make_key: Any) -> None:
+    key = make_key("ed25519", passphrase="open sesame")
+    sshd.authorize(key.public)
+    with connect(sshd, account, ssh_args=no_key(sshd), private_key=key.path.read_text(), passphrase="open sesame") as host:
+        assert host.run("true").ok
+
+
+def test_an_address_as_a_url(sshd: Sshd, account: Account) -> None:
+    words = [word for word in sshd.ssh_args() if word not in ("-p", str(sshd.port))]
+    with pmitogen.connect(f"ssh://{account.name}@{sshd.host}:{sshd.port}", ssh_args=words) as host:
+        assert host.run("true").ok
+
+
+def test_a_refused_login_tells_so(sshd: Sshd, account: Account) -> None:
+    with pytest.raises(pmitogen.AuthenticationError, match="login refused") as caught:
+        connect(sshd, account, ssh_args=no_key(sshd), password="not that one")
+    assert caught.value.stage == "auth" and "not that one" not in str(caught.value)
+
+
+def test_a_closed_port_tells_the_stage(sshd: Sshd) -> None:
+    with pytest.raises(pmitogen.ConnectError) as caught:
+        pmitogen.connect("127.0.0.1", ssh_args=["-F", "/dev/null", "-p", "1"])
+    assert caught.value.stage == "tcp"
+
+
+def test_an_unknown_host_key_tells_the_stage(sshd: Sshd, account: Account) -> None:
+    words = [*sshd.ssh_args()[:6], "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
+    with pytest.raises(pmitogen.ConnectError) as caught:
+        connect(sshd, account, ssh_args=words)
+    assert caught.value.stage == "hostkey"
+    with connect(sshd, account, ssh_args=words, host_key_checking=False) as host:
+        assert host.run("true").ok
+
+
+def test_words_that_cannot_be_honoured() -> None:
+    with pytest.raises(pmitogen.UsageError, match="-L"):
+        pmitogen.connect("127.0.0.1", ssh_args=["-L", "1:h:2"])
+
+
+def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: dict[str, str]) -> None:
+    usable = [path for path in pythons.values() if account.run(path, "-c", "0").returncode == 0]
+    for path in usable[:3]:
+        with connect(sshd, account, python=path) as host:
+            assert host.info()["exe"] == path
+    with connect(sshd, account, python="/nowhere/python") as host:
+        assert host.info()["exe"] != "/nowhere/python"
+
+
+# -- commands ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_command_has_its_words_input_environment_and_folder(host: Host) -> None:
+    done = host.run(["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"], stdin=b"in\n", env={"A": "x y"}, cwd="/")
+    assert (done.rc, done.stdout, done.stderr, done.ok) == (3, b"in\na  b x y\n/\n", b"bad\n", False)
+    assert host.run("kill -9 $$").rc == 128 + 9
+    assert host.run(["nowhere-at-all"]).rc == 127
+
+
+def test_a_terminal(host: Host) -> None:
+    done = host.run("test -t 0 && test -t 1 && echo yes; echo err >&2", tty=True)
+    assert done.stdout.split() == [b"yes", b"err"] and done.stderr == b""
+
+
+def test_a_status_may_be_demanded(host: Host) -> None:
+    with pytest.raises(pmitogen.RemoteError, match="ended with status 4: so it is"):
+        host.run("echo so it is >&2; exit 4", check=True)
+
+
+def test_an_empty_command_is_refused(host: Host) -> None:
+    with pytest.raises(pmitogen.UsageError):
+        host.run([])
+
+
+def test_a_timeout_ends_the_whole_process_group(host: Host, account: Account) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"within 0\.5 seconds"):
+        host.run("sleep 4711 & sleep 4711", timeout=0.5)
+    assert time.monotonic() - began < 5
+    wait_until(lambda: not [p for p in account.processes() if "4711" in p.command])
+    with pytest.raises(TimeoutError):  # however much it says
+        host.run("while :; do echo; sleep 0.1; done", timeout=0.5)
+    wait_until(lambda: not [p for p in account.processes() if "while" in p.command])
+
+
+def test_a_command_without_end_ends_when_its_caller_does(host: Host, account: Account) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(28, "no room")
+
+    with pytest.raises(OSError, match="no room"):
+        host.get("/dev/zero", Full())
+    assert host.run("true").ok
+
+
+def test_much_output_and_much_input(host: Host) -> None:
+    data = os.urandom(3 << 20)
+    done = host.run(["cat"], stdin=data)
+    assert done.stdout == data
+
+
+# -- files ------------------------------------------------------------------------------------------------------------------
+
+
+def test_files_go_both_ways(host: Host, account: Account, tmp_path: Path) -> None:
+    host.put(b"text\n", f"{account.home}/a", mode=0o640)
+    state = (account.home / "a").stat()
+    assert (state.st_mode & 0o777, state.st_uid, host.get(f"{account.home}/a")) == (0o640, account.uid, b"text\n")
+    (tmp_path / "here").write_bytes(b"x" * 300_000)
+    host.put(tmp_path / "here", f"{account.home}/b")
+    assert host.get(f"{account.home}/b", tmp_path / "back") == b""
+    assert (tmp_path / "back").read_bytes() == b"x" * 300_000
+    assert (tmp_path / "back").stat().st_mode & 0o777 == (tmp_path / "here").stat().st_mode & 0o777
+    out = io.BytesIO()
+    host.put(io.BytesIO(b"open file"), f"{account.home}/c")
+    host.get(f"{account.home}/c", out)
+    assert out.getvalue() == b"open file"
+    host.run(["rm", *(f"{account.home}/{name}" for name in "abc")], check=True)
+
+
+def test_files_that_cannot_be_had(host: Host, account: Account, tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("kept")
+    with pytest.raises(pmitogen.RemoteError, match="/nowhere/at/all"):
+        host.get("/nowhere/at/all", tmp_path / "old")
+    assert [path.name for path in tmp_path.iterdir()] == ["old"] and (tmp_path / "old").read_text() == "kept"
+    with pytest.raises(pmitogen.RemoteError, match="[Pp]ermission"):
+        host.put(b"", "/etc/pmitogen-cannot")
+    with pytest.raises(FileNotFoundError):
+        host.put(tmp_path / "missing", f"{account.home}/x")
+
+
+def test_a_large_file_takes_constant_memory(host: Host, account: Account, tmp_path: Path) -> None:
+    size = 96 << 20
+    with open(tmp_path / "large", "wb") as stream:
+        stream.truncate(size)
+        stream.write(b"head")
+    host.put(b"warm", f"{account.home}/large")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    host.put(tmp_path / "large", f"{account.home}/large")
+    host.get(f"{account.home}/large", tmp_path / "back")
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert (tmp_path / "back").stat().st_size == size
+    with open(tmp_path / "back", "rb") as stream:
+        assert stream.read(6) == b"head\0\0"
+    host.run(["rm", f"{account.home}/large"], check=True)
+    assert grown < 48 << 10, f"grew by {grown} KiB"
+    assert max(rss(process) for process in account.processes()) < 64 << 20
+
+
+# -- many at once -----------------------------------------------------------------------------------------------------------
+
+
+def test_many_threads_share_one_connection(sshd: Sshd, account: Account) -> None:
+    mark = sshd.mark()
+    with Hub() as hub:
+        hosts = [connect(sshd, account, hub) for _ in range(3)]
+        found = hub.map(lambda item: item[0].run(f"echo {item[1]}").stdout, [(hosts[n % 3], n) for n in range(24)])  # type: ignore
+        assert found == [f"{n}\n".encode() for n in range(24)]
+    assert (sshd.connections(mark), sshd.sessions(mark)) == (1, 1)
+
+
+def test_different_hosts_connect_at_once(sshd: Sshd, account: Account, make_account: Any) -> None:
+    other = make_account()
+    with Hub() as hub:
+        hosts = [connect(sshd, each, hub) for each in (account, other)]
+        assert hub.map(lambda host: host.run("id -un").stdout.decode().strip(), hosts) == [account.name, other.name]
+
+        def fail(host: Host) -> None:
+            raise ValueError("mine")
+
+        with pytest.raises(ValueError, match="mine"):
+            hub.map(fail, hosts)
+        hosts[0].close()
+        assert hosts[1].run("true").ok
+        assert hosts[0].run("true").ok  # a closed host connects anew
+
+
+def test_what_is_closed_says_so(sshd: Sshd, account: Account) -> None:
+    host = connect(sshd, account)
+    host.close()
+    host.close()
+    for use in (lambda: host.run("true"), lambda: host.get("/etc/passwd"), lambda: host.call(os.getuid), host.info, host.ping):
+        with pytest.raises(pmitogen.ConnectionLost, match="closed"):
+            use()
+
+
+def test_closing_ends_what_runs(sshd: Sshd, account: Account) -> None:
+    host = connect(sshd, account)
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        with contextlib.suppress(AssertionError):
+            try:
+                host.run("sleep 4712")
+            except pmitogen.Error as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_until(lambda: [p for p in account.processes() if "sleep 4712" in p.command])
+    host.close()
+    thread.join(10)
+    assert not thread.is_alive() and isinstance(failures[0], (pmitogen.ConnectionLost, pmitogen.ConnectError))
+    wait_until(lambda: not [p for p in account.processes() if "4712" in p.command])
+
+
+def test_a_lost_connection_says_so_and_the_next_call_makes_another(make_sshd: Any, account: Account) -> None:
+    server = make_sshd()
+    with connect(server, account) as host:
+        threading.Timer(0.5, server.kill_sessions).start()
+        with pytest.raises(pmitogen.ConnectionLost):
+            host.run("sleep 4713")
+        assert host.run("echo again").stdout == b"again\n"
+
+
+def wait_until(found: Any, seconds: float = 10) -> None:
+    """Waits until something is found."""
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def rss(process: processes.Process) -> int:
+    """A process's resident memory, in bytes."""
+    try:
+        return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
