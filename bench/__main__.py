@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def main(words: list[str]) -> int:
     if os.geteuid() != 0 or find_sshd() is None:
         print("bench: needs root and sshd: it starts a private sshd and makes a temporary account", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the rig is taken down
     cores = installed_cores()
     core = options.core or next(iter(cores), "")
     if core not in cores:
