@@ -331,10 +331,14 @@ class Escalation(object):
             kind = "not-installed" if own.group(1) == "exec" else "other"
             return self._failure(kind, "cannot %s %s: %s" % (own.group(1), _native(what), os.strerror(int(own.group(2)))))
         kind = verdicts.refusal(self._method, text)
+        if kind == "shell" and verdicts.command_failure(text, self.command):
+            kind = None  # the words are those of a shell that does run
         if kind is not None:
             return self._refused(kind)
         status, shell = self._exit_code(), self._shell()
         kind = verdicts.shell_failure(text, status, self.command, shell)
+        if kind is None and status and not text.strip():
+            kind = "python"  # the program itself would have said why
         if kind == "python":
             return self._failure(kind, "%s does not run in that account%s" % (self.command[0], self._last_words()))
         if kind == "shell":
@@ -348,7 +352,7 @@ class Escalation(object):
             kind = "not-permitted"  # refused unasked
         said = {
             "password-wrong": "the password is wrong",
-            "password-missing": "it wants a password and none was given",
+            "password-missing": "it wants a password and none was given (ansible_become_password, --ask-become-pass)",
             "not-permitted": "not permitted",
             "unknown-user": "no such account",
             "account": "the account is expired or locked",

@@ -113,17 +113,22 @@ def _localised(domain, msgid):
     return None
 
 
+def command_failure(text, command):
+    """True if *text* says that *command* (argv) itself was not found or cannot be executed."""
+    name = os.path.basename(command[0])
+    name = re.escape(name if str is not bytes else text_of(name))
+    missing = u"(?:" + _NOT_FOUND + u")"
+    return bool(re.search(name + u".{0,80}" + missing + u"|" + missing + u".{0,80}" + name, text, _FLAGS))
+
+
 def shell_failure(text, status, command, shell):
     """``shell``, ``python`` or None: how the account's login shell or the command itself failed.
 
     *status* is the exit status or None, *command* the argv that should have run, *shell* the shell that was to run it, or None.
     """
-    name = os.path.basename(command[0])
-    name = re.escape(name if str is not bytes else text_of(name))
     if _NO_SHELL.search(text):
         return "shell"
-    missing = u"(?:" + _NOT_FOUND + u")"
-    if re.search(name + u".{0,80}" + missing + u"|" + missing + u".{0,80}" + name, text, _FLAGS):
+    if command_failure(text, command):
         return "python"
     if shell is not None and os.path.basename(shell) in ("false", "true", "nologin", "git-shell", "sync"):
         return "shell"
