@@ -12,8 +12,8 @@ import contextlib
 import multiprocessing
 import os
 import shlex
-import time
 import signal
+import time
 from typing import Any, NoReturn
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
@@ -94,7 +94,7 @@ class Connection(ConnectionBase):
         self._become_taken = plugin is not None and become_requests.take_over(plugin)
         self._shell.becoming = self._become_taken
 
-    def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> Result:
+    def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> Result:
         """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if isinstance(in_data, str):

@@ -26,8 +26,9 @@ def open_null():
 
 
 def install(bundle):
-    """Make the bundle's files importable."""
+    """Make the bundle's files importable, and nothing of the current directory, which the interpreter's -c put on the path."""
     import types
+    sys.path[:] = [path for path in sys.path if path]
     for name in ('pmitogen', 'pmitogen.target'):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = ['bundle/' + name.replace('.', '/')]

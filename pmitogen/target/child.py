@@ -86,6 +86,8 @@ def _open_streams():
         sys.stdin = io.open(0, 'r', encoding=encoding, errors='surrogateescape', closefd=False)
         sys.stdout = io.open(1, 'w', encoding=encoding, errors='surrogateescape', closefd=False)
         sys.stderr = io.open(2, 'w', encoding=encoding, errors='backslashreplace', closefd=False, buffering=1)
+        for stream, name in ((sys.stdin, '<stdin>'), (sys.stdout, '<stdout>'), (sys.stderr, '<stderr>')):
+            stream.buffer.raw.name = name
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 
@@ -117,16 +119,17 @@ def _limit_files(wanted):
                 pass
 
 
-def run_payload(store, warm, header, params, report_fd):
+def run_payload(store, misfits, header, params, report_fd, learn):
     """Run the module that *header* names, with *params* (JSON, bytes), as its own program. Does not return."""
     _open_streams()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     manifest = store.manifest(header['man'])
-    warm.settle(manifest)
+    payload.drop(misfits)
     root = archive(store, manifest) if RESPAWN in manifest else payload.ROOT
     importer = payload.Importer(store, manifest, root)
     sys.meta_path.insert(0, importer)
     payload.clear_line_cache()
-    before = set(sys.modules)
+    before = set(sys.modules) if learn else None
     sys.argv = ['']
     main = types.ModuleType('__main__')
     main.__dict__['__builtins__'] = __builtins__
@@ -143,9 +146,12 @@ def run_payload(store, warm, header, params, report_fd):
         status = 0
     except SystemExit as exc:
         status = exit_status(exc)
-    except BaseException:
-        traceback.print_exc()
-    _report(report_fd, importer, before)
+    except BaseException as exc:
+        print_exception()
+        if isinstance(exc, KeyboardInterrupt) and sys.version_info >= (3, 8):
+            status = -signal.SIGINT  # so that whoever waits for it knows what ended it
+    if learn:
+        _report(report_fd, importer, before)
     finish(status)
 
 
@@ -168,12 +174,12 @@ def _run_loader(header, params, root):
 
 def _call_function(header, params, root):
     """A function of the embedding program: JSON arguments in, JSON result out on stdout."""
+    _place_names(header['names'])
     __import__(header['fqn'])
     function = sys.modules[header['fqn']]
     for part in header['func'].split('.'):
         function = getattr(function, part)
     args, kwargs = json.loads(params.decode('utf-8'))
-    _place_names(header['names'])
     out, sys.stdout = sys.stdout, sys.stderr
     try:
         answer = {'value': function(*args, **dict((str(key), value) for key, value in kwargs.items()))}
@@ -184,11 +190,6 @@ def _call_function(header, params, root):
     out.write('\n' + text)
 
 
-START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
-
-
-def _report(fd, importer, before):
-    """Tell the runner what this child imported, for it to have ready next time. Best effort: the pipe holds what fits."""
 class Elsewhere(Exception):
     """Stands for a public name of pmitogen's: it may be imported and named here, but not used."""
 
@@ -208,12 +209,25 @@ def _place_names(names):
             setattr(module, str(name), stand_in)
 
 
+START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
+
+
+def _report(fd, importer, before):
+    """Tell the runner what this child imported, for it to have ready next time. Best effort: the pipe holds what fits."""
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
     data = json.dumps({'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)})
     try:
         os.write(fd, data.encode('ascii'))
     except OSError:  # a module may have closed it
         pass
+
+
+def print_exception():
+    """As the interpreter does, without our own frames."""
+    kind, value, trace = sys.exc_info()
+    while trace is not None and trace.tb_frame.f_globals.get('__name__') == __name__:
+        trace = trace.tb_next
+    traceback.print_exception(kind, value, trace)
 
 
 def exit_status(exc):
@@ -233,7 +247,10 @@ def complain():
 
 
 def finish(status):
-    """End the child as an interpreter ends: threads joined, exit functions run, globals dropped, streams flushed."""
+    """End the child as an interpreter ends: threads joined, exit functions run, globals dropped, streams flushed.
+
+    A negative *status* is a signal's number.
+    """
     for step in (getattr(threading, '_shutdown', None), getattr(atexit, '_run_exitfuncs', None)):
         try:
             if step:
@@ -246,7 +263,21 @@ def finish(status):
         pass
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
-        except BaseException:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except BaseException as exc:
+            _lost_words(stream, exc)
             status = status or 120
+    if status < 0:
+        signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
     os._exit(status)
+
+
+def _lost_words(stream, exc):
+    """Say that a stream's last words were lost, as the interpreter does."""
+    try:
+        sys.stderr.write('Exception ignored in: %r\n%s: %s\n' % (stream, type(exc).__name__, exc))
+        sys.stderr.flush()
+    except BaseException:
+        pass
