@@ -7,7 +7,7 @@ protocols (PEP 302 for Python 2.7, PEP 451 after it), complete enough for ``runp
 tracebacks.
 
 ``Warm`` is what the runner has imported ahead of its children, so that a fork has nothing left to do. A child may use it
-only where its own manifest holds the very same contents; :func:`settle` drops from ``sys.modules`` whatever differs, so
+only where its own manifest holds the very same contents; :func:`drop` takes from ``sys.modules`` whatever differs, so
 that a child never runs code that its task did not bring.
 """
 
@@ -167,6 +167,7 @@ class Warm(object):
     def __init__(self, store):
         self.store = store
         self.files = {}
+        self._misfits = {}
 
     def add(self, manifest, names):
         """Import *names* as *manifest* has them, but for those that conflict with what is warm already.
@@ -203,18 +204,32 @@ class Warm(object):
                     self.files[found[0]] = manifest[found[0]]
         return len(self.files) - before
 
-    def settle(self, manifest):
-        """In a child: leave in ``sys.modules`` only what is the task's own. Returns True if the child starts warm."""
-        differs = any(manifest.get(path, digest) != digest for path, digest in self.files.items())
-        if differs:
-            for name in list(sys.modules):
-                if name == 'ansible' or name.startswith('ansible.'):
-                    forget(name)
-            return False
-        for path in self.files:
-            if path not in manifest:
-                forget((path[:-len('/__init__.py')] if path.endswith('/__init__.py') else path[:-3]).replace('/', '.'))
-        return True
+    def misfits(self, digest):
+        """Which warm modules a child with the manifest *digest* must forget: a list of names, or None for all of ansible's.
+
+        Asked in the runner, before the fork: a child that looked itself would have to touch, and so copy, every page they are on.
+        """
+        found = self._misfits.get((digest, len(self.files)))
+        if found is None:
+            manifest = self.store.manifest(digest)
+            found = [module_name(path) for path in self.files if path not in manifest]
+            if any(manifest.get(path, mine) != mine for path, mine in self.files.items()):
+                found = [None]
+            self._misfits[digest, len(self.files)] = found
+        return None if found == [None] else found
+
+
+def drop(names):
+    """In a child: forget these modules; None is all of ansible's, which makes it a cold start."""
+    if names is None:
+        names = [name for name in list(sys.modules) if name == 'ansible' or name.startswith('ansible.')]
+    for name in names:
+        forget(name)
+
+
+def module_name(path):
+    """The module that a path in a manifest is the source of."""
+    return (path[:-len('/__init__.py')] if path.endswith('/__init__.py') else path[:-3]).replace('/', '.')
 
 
 def forget(name):

@@ -52,7 +52,7 @@ class Runner(object):
         self._chains = {}
         self._store = payload.Store()
         self._warm = payload.Warm(self._store)
-        self._learnt = set()  # (manifest, report) of children from which there is nothing more to learn
+        self._learnt = set()  # manifests from whose children there is nothing more to learn
         self._dead_children = False
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
@@ -306,6 +306,8 @@ class Runner(object):
         manifest = self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
         if header['gen'] != 'call' and not self._warm.files and self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()  # what every module imports is imported once, here, not first by a child and then again
+        misfits = self._warm.misfits(header['man'])
+        learn = header['man'] not in self._learnt
         null = os.open(os.devnull, os.O_RDONLY)
         stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
         self._flush()
@@ -314,7 +316,7 @@ class Runner(object):
             try:
                 child.enter(null, stdout[1], stderr[1], keep_fd=report[1])
                 jobs.set_cloexec(report[1])
-                child.run_payload(self._store, self._warm, header, params, report[1])
+                child.run_payload(self._store, misfits, header, params, report[1], learn)
             except BaseException:
                 child.complain()
             finally:
@@ -329,9 +331,9 @@ class Runner(object):
 
     # Warmth
     def _learn(self, job, report):
-        if not report or (job.manifest, report) in self._learnt:
+        if not report:
             return
-        self._learnt.add((job.manifest, report))
+        self._learnt.add(job.manifest)
         try:
             names = json.loads(report.decode('ascii'))
         except ValueError:  # more than the pipe held
