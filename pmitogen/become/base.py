@@ -31,7 +31,7 @@ import re
 import signal
 import time
 
-from pmitogen.become import quoting, terminal, verdicts
+from pmitogen.become import chain, terminal, verdicts
 
 POLL_INTERVAL = 0.05  # seconds between two polls until the command is up
 ECHO_PATIENCE = 0.5  # seconds a prompt may stand before its program has switched echo off
@@ -89,16 +89,10 @@ class Escalation(object):
         self.pid = self.tty_fd = self.out_fd = self.in_fd = None
         self.up = False
         self.status = None  # as os.waitpid gives it
-        self._method = _native(plan["method"])
         self._ready = (MARKER % token + " ready").encode("ascii")
         self._complaint = (MARKER % token + " cannot").encode("ascii")
         self._prompt = MARKER % token + " password:"
-        self._prompts = verdicts.Prompts(verdicts.text_of(self._prompt.encode("ascii")), [self._text(p) for p in plan["prompts"]])
-        self._secrets = {
-            verdicts.PASSWORD: plan.get("password"),
-            verdicts.SECOND_FACTOR: plan.get("otp"),
-        }
-        self._given = set()
+        self._steps = chain.steps(plan, self._prompt, self._text, _native)
         self._talk = b""  # everything on the terminal, the last KEPT bytes of it
         self._unanswered = b""  # what came on the terminal since the last answer
         self._noise = b""  # stdout before the marker
@@ -107,7 +101,7 @@ class Escalation(object):
         self._ended_at = self._deadline = self._hung_up_at = None
 
     def __repr__(self):
-        return "<Escalation %s to %s, pid %s>" % (self._method, _native(self.plan["user"]), self.pid)
+        return "<Escalation %s, pid %s>" % (self._describe(), self.pid)
 
     # Starting
 
@@ -129,15 +123,17 @@ class Escalation(object):
         self._deadline = _now() + self.plan["timeout"]
 
     def _argv(self):
-        argv = [self._prompt if word == u"{prompt}" else _native(word) for word in self.plan["argv"]]
-        form = self.plan["form"]
-        if form == "argv":
-            return argv + self.command
-        if form == "sudo-shell":
-            return argv + quoting.sturdy(self.command)
-        if form == "own-shell":  # doas -s takes no command: it runs $SHELL, and so do we
-            argv += [self.env.get("SHELL") or "/bin/sh", "-c"]
-        return argv + [quoting.shell_string(self.command)]
+        """The words to start: each program's, around those of the next."""
+        words = self.command
+        for step in reversed(self._steps):
+            words = step.wrap(words, self.env.get("SHELL") if step is self._steps[0] else None)
+        return words
+
+    def _any_given(self):
+        return any(step.given for step in self._steps)
+
+    def _describe(self):
+        return ", ".join(step.describe() for step in self._steps)
 
     # Events
 
@@ -153,7 +149,7 @@ class Escalation(object):
         self._talk = (self._talk + data)[-2 * KEPT:]
         self._unanswered = (self._unanswered + data)[-2 * KEPT:]
         self._prompt_since = _now()
-        if self._given and verdicts.tried_again(verdicts.text_of(self._unanswered)):
+        if self._any_given() and verdicts.tried_again(verdicts.text_of(self._unanswered)):
             raise self._refused("password-wrong")
         return self._answer()
 
@@ -197,7 +193,7 @@ class Escalation(object):
         partial = self._partial()
         if partial:
             raise self._failure("timeout", "it waits at %s" % self._quote(partial))
-        step = "after the password was given" if self._given else "without a prompt"
+        step = "after the password was given" if self._any_given() else "without a prompt"
         raise self._failure("timeout", "nothing came %s within %g s%s" % (step, self.plan["timeout"], self._last_words()))
 
     def on_exit(self, status):
@@ -219,7 +215,8 @@ class Escalation(object):
         if self._closed:
             return
         self._closed = True
-        self._secrets.clear()
+        for step in self._steps:
+            step.secrets.clear()
         self._hung_up_at = _now()
         terminals = (self.in_fd, self.out_fd, self.tty_fd)
         self.in_fd = self.out_fd = self.tty_fd = None
@@ -243,7 +240,8 @@ class Escalation(object):
     def _come_up(self):
         self.up = True
         self._talk = b""
-        self._secrets.clear()
+        for step in self._steps:
+            step.secrets.clear()
         if self.plan["stdin"] == "tty":
             # su has put the terminal back as it found it: with echo, which would send every byte back.
             terminal.set_raw(self.tty_fd, echo=False)
@@ -255,7 +253,7 @@ class Escalation(object):
         partial = self._partial()
         if not partial or self.up:
             return []
-        kind = self._prompts.kind(partial)
+        step, kind = chain.asking(self._steps, partial)
         echo, stood = terminal.echo_is_on(self.tty_fd), _now() - self._prompt_since
         if echo and stood < ECHO_PATIENCE:
             return []  # nobody listens yet, or it is half a line that only looks like a prompt
@@ -265,17 +263,17 @@ class Escalation(object):
             kind = verdicts.PASSWORD
         if kind == verdicts.NEW_PASSWORD:
             raise self._failure("account", "the password has expired and must be changed: it asks %s" % self._quote(partial))
-        if kind in self._given:
-            raise self._refused("account" if verdicts.refusal(self._method, self._all_text()) == "account" else "password-wrong")
-        if not self._secrets.get(kind):
+        if kind in step.given:
+            raise self._refused("account" if verdicts.refusal(step.method, self._all_text()) == "account" else "password-wrong")
+        if not step.secrets.get(kind):
             raise self._unanswerable(kind, partial)
         if echo:
             terminal.set_raw(self.tty_fd, echo=False)
             if terminal.echo_is_on(self.tty_fd):
                 raise self._failure("tty", "it would echo what it asks for: %s" % self._quote(partial))
-        self._given.add(kind)
+        step.given.add(kind)
         self._unanswered = b""
-        return [_bytes(self._secrets[kind]) + b"\n"]
+        return [_bytes(step.secrets[kind]) + b"\n"]
 
     def _partial(self):
         """The unfinished last line of the terminal since our last answer, as text, from its last carriage return on."""
@@ -330,7 +328,8 @@ class Escalation(object):
             what = self.plan["argv"][0] if own.group(1) == "exec" else self.plan["chdir"]
             kind = "not-installed" if own.group(1) == "exec" else "other"
             return self._failure(kind, "cannot %s %s: %s" % (own.group(1), _native(what), os.strerror(int(own.group(2)))))
-        kind = verdicts.refusal(self._method, text)
+        kinds = [verdicts.refusal(step.method, text) for step in self._steps]
+        kind = next((found for found in kinds if found is not None), None)
         if kind == "shell" and verdicts.command_failure(text, self.command):
             kind = None  # the words are those of a shell that does run
         if kind is not None:
@@ -348,7 +347,7 @@ class Escalation(object):
             "" if status is None else " with status %d" % status, self._last_words()))
 
     def _refused(self, kind):
-        if kind == "password-wrong" and not self._given:
+        if kind == "password-wrong" and not self._any_given():
             kind = "not-permitted"  # refused unasked
         said = {
             "password-wrong": "the password is wrong",
@@ -367,7 +366,7 @@ class Escalation(object):
         return self._failure("password-missing", "it asks for a password, %s, and none was given" % self._quote(partial))
 
     def _failure(self, kind, what):
-        return BecomeFailure(kind, "%s to %s: %s" % (self._method, _native(self.plan["user"]), what))
+        return BecomeFailure(kind, "%s: %s" % (self._describe(), what))
 
     def _exit_code(self):
         if self.status is None or not os.WIFEXITED(self.status):
@@ -396,17 +395,23 @@ class Escalation(object):
 
     def _scrub(self, text):
         """*text* without secrets, which a broken program may have repeated."""
-        for secret in (self.plan.get("password"), self.plan.get("otp")):
-            if secret:
-                text = text.replace(self._text(secret), u"********")
+        for step in self._steps:
+            for secret in (step.plan.get("password"), step.plan.get("otp")):
+                if secret:
+                    text = text.replace(self._text(secret), u"********")
+        return text
+
+    def _without_prompts(self, text, instead):
+        for step in self._steps:
+            text = text.replace(self._text(step.prompt), instead)
         return text
 
     def _quote(self, text):
-        return "'%s'" % _native(self._scrub(text).replace(self._text(self._prompt), u"password:")).strip()
+        return "'%s'" % _native(self._without_prompts(self._scrub(text), u"password:")).strip()
 
     def _last_words(self):
         """": it said '...'", the last lines of what it said, on one line; "" if it said nothing."""
-        text = self._scrub(self._all_text().replace(self._text(self._prompt), u""))
+        text = self._scrub(self._without_prompts(self._all_text(), u""))
         lines = [u" ".join(line.split()) for line in re.split(u"[\r\n]+", text)]
         words = u" / ".join(line for line in lines if line)[-400:]
         return _native(u": it said '%s'" % words) if words else ""

@@ -277,8 +277,8 @@ class Host:
             "token": new_token(),
         }
         if become:
-            header["plan"] = self.contexts.plan(become)
-            self.contexts.watch_become(self, account, float(become.get("timeout") or 10))
+            plan = header["plan"] = self.contexts.plan(become)
+            self.contexts.watch_become(self, account, float(plan["timeout"]))
         self._frame(header, b"")
         account.started = True
 
@@ -407,6 +407,8 @@ class Host:
                 return
             if header["op"] == "error" and request.account is not None and header.get("kind") in ("become", "python", "gone"):
                 self._forget_failed(request.account)
+                if header["kind"] == "become" and self.login is not None:
+                    header["msg"] = f"{self.login.link.peer}: {header['msg']}"
             took = time.monotonic() - request.born
             LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
             if self.contexts.trace is not None:

@@ -12,7 +12,7 @@ import sys
 import zlib
 
 if sys.version_info < (2, 7):
-    os.write(2, '%s is Python %d.%d, older than 2.7\n' % ((sys.executable,) + sys.version_info[:2]))
+    os.write(2, ('%s is Python %d.%d, older than 2.7\n' % ((sys.executable,) + sys.version_info[:2])).encode())
     sys.exit(126)
 os.write(1, ('PMITOGEN-%s ready\n' % sys.argv[1]).encode())
 wanted = int(sys.argv[2])
