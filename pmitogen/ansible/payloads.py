@@ -11,34 +11,34 @@ later call ``_ansiballz_main`` with keyword arguments, one a line, and the archi
 from __future__ import annotations
 
 import ast
-import dataclasses
 import hashlib
 import re
 
 _TAIL = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
-_LINE = re.compile(rb"^([a-z_]+)=(.*),$")
 _KNOWN = frozenset(
     (b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data")
 )
 _OLD_HEAD = b"_ANSIBALLZ_WRAPPER = True"
 _OLD_ZIP = b"\n    ZIPDATA = '"
-_OLD_PARAMS = re.compile(rb"^    ANSIBALLZ_PARAMS = (.*)$", re.M)
-_OLD_START = re.compile(
-    rb"^ +runpy\.run_module\(mod_name='([\w.]+)', init_globals=dict\(_module_fqn='([\w.]+)', _modlib_path=modlib_path\),$", re.M
+_OLD_PARAMS = rb"^    ANSIBALLZ_PARAMS = (.*)$"
+_OLD_START = (
+    rb"^ +runpy\.run_module\(mod_name='([\w.]+)', init_globals=dict\(_module_fqn='([\w.]+)', _modlib_path=modlib_path\),$"
 )
 _OLD_EXTRAS = (b"existing_soft", b"coverage", b"ansible_coverage")
 
 
-@dataclasses.dataclass(frozen=True)
 class Payload:
-    """One recognised script."""
+    """One recognised script. A plain class, because this file is imported anew for every task."""
 
-    generation: str  # "runpy" or "loader": how the module starts
-    fqn: str
-    params: bytes  # JSON
-    archive: bytes  # base64 of the zip
-    profile: str = ""
-    nofile: int = 0
+    __slots__ = ("archive", "fqn", "generation", "nofile", "params", "profile")
+
+    def __init__(self, generation: str, fqn: str, params: bytes, archive: bytes, profile: str = "", nofile: int = 0) -> None:
+        self.generation = generation  # "runpy" or "loader": how the module starts
+        self.fqn = fqn
+        self.params = params  # JSON
+        self.archive = archive  # base64 of the zip
+        self.profile = profile
+        self.nofile = nofile
 
     @property
     def archive_name(self) -> str:
@@ -62,10 +62,10 @@ def _recognise_call(script: bytes, start: int) -> Payload | None:
         return None
     found: dict[bytes, bytes] = {}
     for line in tail.rstrip()[:-2].split(b"\n"):
-        match = _LINE.match(line)
-        if not match or match[1] in found:
+        name, equals, value = line.partition(b"=")
+        if not equals or value[-1:] != b"," or name in found:
             return None
-        found[match[1]] = match[2]
+        found[name] = value[:-1]
     if set(found) != _KNOWN or found[b"extensions"] != b"{}":
         return None
     archive = found[b"zip_data"]
@@ -85,7 +85,7 @@ def _recognise_constants(script: bytes) -> Payload | None:
     if start < 0 or end < 0:
         return None
     rest = script[:start] + script[end:]
-    params, module = _OLD_PARAMS.search(rest), _OLD_START.search(rest)
+    params, module = re.search(_OLD_PARAMS, rest, re.M), re.search(_OLD_START, rest, re.M)
     if not params or not module or module[1] != module[2] or any(extra in rest for extra in _OLD_EXTRAS):
         return None
     try:

@@ -11,7 +11,6 @@ giving another user access (``setfacl``, ``chown``) is done already.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,56 +18,70 @@ U_RWX = 0o700
 _MODES = {"u+x": 0o100, "u+rwx": U_RWX}
 
 
-@dataclasses.dataclass(frozen=True)
-class MakeTemp:
-    """Make a directory *name* in *base* for this account alone."""
+class Meaning:
+    """What a text stands for: the kinds below. Plain classes, because this file is imported anew for every task."""
 
-    name: str
-    base: str | None  # None: the account's own temporary directory
+    __slots__ = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class AddMode:
+class MakeTemp(Meaning):
+    """Make a directory *name* in *base* for this account alone; no base: the account's own temporary directory."""
+
+    __slots__ = ("base", "name")
+
+    def __init__(self, name: str, base: str | None) -> None:
+        self.name, self.base = name, base
+
+
+class AddMode(Meaning):
     """Add permission bits to paths."""
 
-    paths: tuple[str, ...]
-    bits: int
+    __slots__ = ("bits", "paths")
+
+    def __init__(self, paths: tuple[str, ...], bits: int) -> None:
+        self.paths, self.bits = paths, bits
 
 
-@dataclasses.dataclass(frozen=True)
-class Remove:
+class OnPath(Meaning):
+    """Something about one path."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+class Remove(OnPath):
     """Remove a tree."""
 
-    path: str
+    __slots__ = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Home:
+class Home(OnPath):
     """Tell where a user's home is."""
 
-    path: str
+    __slots__ = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Exists:
+class Exists(OnPath):
     """Tell whether a path is there."""
 
-    path: str
+    __slots__ = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Nothing:
+class Nothing(Meaning):
     """Nothing is left to do."""
 
+    __slots__ = ()
 
-@dataclasses.dataclass(frozen=True)
-class Module:
+
+class Module(Meaning):
     """Start a module: with *command* empty, the payload comes on stdin."""
 
-    interpreter: str
-    env: tuple[tuple[str, str], ...]
-    command: str
-    arguments: str | None
+    __slots__ = ("arguments", "command", "env", "interpreter")
+
+    def __init__(self, interpreter: str, env: tuple[tuple[str, str], ...], command: str, arguments: str | None) -> None:
+        self.interpreter, self.env, self.command, self.arguments = interpreter, env, command, arguments
 
 
 class Remembering:
