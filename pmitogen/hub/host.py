@@ -199,7 +199,7 @@ class Host:
     def _answer_known(self, request: Request) -> bool:
         """Answer a question about home directories from memory."""
         header = request.header
-        if header["do"] == "home" and header["path"] in self._homes:
+        if header["do"] == "home" and not header.get("become") and header["path"] in self._homes:
             request.answer({"op": "ok", "path": self._homes[header["path"]]})
             return True
         if header["do"] == "account":
@@ -250,7 +250,7 @@ class Host:
             except Error:
                 self._forget(account)
                 raise
-            self._drop_idle_accounts()
+            self._drop_idle_accounts(but=account)
         return account
 
     def _same_account(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
@@ -282,8 +282,9 @@ class Host:
         self._frame(header, b"")
         account.started = True
 
-    def _drop_idle_accounts(self) -> None:
-        idle = sorted((a for a in self._by_number.values() if a.number and not a.busy), key=lambda a: a.last_used)
+    def _drop_idle_accounts(self, but: Account) -> None:
+        others = (account for account in self._by_number.values() if account.number and account is not but)
+        idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
         for account in idle[: max(0, len(self._by_number) - 1 - MOST_ACCOUNTS)]:
             self._frame({"op": "drop", "acct": account.number}, b"")
             self._forget(account)
