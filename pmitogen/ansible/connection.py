@@ -50,6 +50,8 @@ HUB_OPTIONS = (
     "boot_python",
 )  # what the hub needs to know to connect
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
+# What Ansible's ssh plugin raises when a become prompt does not come: FAILED at first, UNREACHABLE since 2.19.
+_Overdue = AnsibleConnectionFailure if hasattr(ConnectionBase, "is_pipelining_enabled") else AnsibleError
 _EARLY_ENV = ("PYTHON", "LD_")  # variables that only count if they are there when the interpreter starts
 
 
@@ -67,6 +69,8 @@ class Connection(ConnectionBase):
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
         self._client: hub.Client | None = None
+        self._opened: dict[str, Any] = {}  # the options that the client was opened with
+        self._settled = True  # whether those are still the connection's
         self._become_words: dict[str, Any] | None = None
         self._become_taken = False
 
@@ -77,8 +81,12 @@ class Connection(ConnectionBase):
         return self
 
     def set_options(self, *args: Any, **kwargs: Any) -> None:
-        """Take the options. ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below."""
+        """Take the options, anew for each item of a loop.
+
+        ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below.
+        """
         super().set_options(*args, **kwargs)
+        self._settled = False
         if not hasattr(ConnectionBase, "is_pipelining_enabled"):
             self.set_option("pipelining", True)
         if self._spans is not None:
@@ -89,8 +97,12 @@ class Connection(ConnectionBase):
         return not wrap_async and (self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True)))
 
     def set_become_plugin(self, plugin: Any) -> None:
-        """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account."""
+        """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
+
+        Called for each item of a loop, which may become somebody else.
+        """
         super().set_become_plugin(plugin)
+        self._become_words = None
         self._become_taken = plugin is not None and become_requests.take_over(plugin)
         self._shell.becoming = self._become_taken
 
@@ -113,7 +125,10 @@ class Connection(ConnectionBase):
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
             return self._run({"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}, in_data or b"")
-        except NeedsWrapping:
+        except (NeedsWrapping, NoInterpreter):
+            if not self._become_taken:
+                raise
+            # No Python there for us: the command itself may not need one.
             wrapped = type(self.become).build_become_command(
                 self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell
             )
@@ -340,9 +355,13 @@ class Connection(ConnectionBase):
             raise AnsibleConnectionFailure(str(exc)) from None
 
     def _open(self) -> hub.Client:
+        if self._client is not None and not self._settled and self._hub_options() != self._opened:
+            self.close()
+        self._settled = True
         if self._client is None:
             self._client = hub.connect(_run_pid())
-            self._client.queue({"op": "open", "options": self._hub_options(), "pid": os.getpid()})
+            self._opened = self._hub_options()
+            self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
         return self._client
 
     def _hub_options(self) -> dict[str, Any]:
@@ -369,8 +388,10 @@ class Connection(ConnectionBase):
         message, kind = frame["msg"], frame.get("kind")
         if kind == "auth":
             raise AnsibleAuthenticationFailure(message)
-        if kind in ("unreachable", "gone"):
+        if kind == "unreachable":
             raise AnsibleConnectionFailure(message)
+        if frame.get("why") == "timeout":
+            raise _Overdue(message)
         if kind == "python" or frame.get("why") == "python":
             raise NoInterpreter(message)
         if kind == "wrap":
