@@ -179,8 +179,9 @@ class Get(object):
             self._credit -= len(data)
             self._send({'op': 'out', 'id': self.rid, 's': 1}, data)
             return False
+        mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         self.close()
-        self._send({'op': 'ok', 'id': self.rid}, b'')
+        self._send({'op': 'ok', 'id': self.rid, 'mode': mode}, b'')
         return True
 
     def close(self):
