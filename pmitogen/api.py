@@ -14,6 +14,7 @@ A :class:`Hub` owns connections and the one I/O thread behind them; :func:`conne
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import io
@@ -22,16 +23,16 @@ import math
 import os
 import queue
 import shlex
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn, TypeVar
 
 import mitogen.core
 
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
 from pmitogen.hub.contexts import Contexts
+from pmitogen.hub.localfiles import whole_file
 from pmitogen.hub.requests import FINAL, Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
 from pmitogen.transport.credentials import Ask
@@ -60,6 +61,7 @@ class Hub:
     def __init__(self) -> None:
         self._contexts = Contexts()
         self._closed = False
+        self._calls: set[_Call] = set()  # those that somebody waits for
 
     def connect(
         self,
@@ -133,6 +135,8 @@ class Hub:
         if not self._closed:
             self._closed = True
             self._contexts.close()
+            for call in list(self._calls):  # made in the last moment
+                call.answer({"op": "error", "kind": "gone", "msg": "the hub was closed"}, b"")
 
     def __enter__(self) -> Hub:
         return self
@@ -221,7 +225,8 @@ class Host:
         except (TypeError, ValueError) as exc:
             raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
         manifest = self._on_io_thread(lambda: self._hub._contexts.blobs.add_files(files))
-        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}, "names": _public_names()}
+        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}}
+        header["names"] = _public_names()
         frame, out, err = self._ask(header, body, timeout=timeout)
         last = out.rpartition(b"\n")[2]
         try:
@@ -251,7 +256,8 @@ class Host:
     def get(self, path: str, target: str | os.PathLike[str] | IO[bytes] | None = None) -> bytes:
         """Copy *path* from there: into a file by name, an open file, or (with None) memory: then it is returned.
 
-        The file by name appears whole or not at all, and memory use is constant. Raises RemoteError, OSError for the target, and as :meth:`run`.
+        The file by name appears whole or not at all, and memory use is constant. Raises RemoteError, OSError for the target,
+        and as :meth:`run`.
         """
         header: Header = {"op": "get", "path": to_wire(path), "what": path}
         if target is None:
@@ -259,7 +265,7 @@ class Host:
             self._ask(header, sink=memory.write)
             return memory.getvalue()
         if isinstance(target, (str, os.PathLike)):
-            with _whole_file(target) as stream:
+            with whole_file(target) as stream:
                 self._ask(header, sink=stream.write)
         else:
             self._ask(header, sink=target.write)
@@ -316,9 +322,24 @@ class Host:
     # Inside
 
     def _on_io_thread(self, work: Callable[[], Any]) -> Any:
+        """Have *work* done there and wait. (Mitogen's own way to do so keeps a pair of sockets open for ever.)"""
+        done: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+        def run() -> None:
+            try:
+                done.set_result(work())
+            except BaseException as error:
+                done.set_exception(error)
+
         if self._hub._closed:
             raise ConnectionLost(f"{self!r}: its hub is closed")
-        return self._hub._contexts.broker.defer_sync(work)
+        self._hub._contexts.defer(run)
+        while True:
+            try:
+                return done.result(1.0)
+            except concurrent.futures.TimeoutError:
+                if self._hub._closed:
+                    raise ConnectionLost(f"{self!r}: its hub is closed") from None
 
     def _ask(
         self,
@@ -400,6 +421,7 @@ class _Call:
 
     def result(self, timeout: float | None) -> tuple[Header, bytes, bytes]:
         """Wait for the final frame, feeding and draining meanwhile. Whatever ends the wait early ends the request, too."""
+        self._host._hub._calls.add(self)
         try:
             return self._result(timeout, None if timeout is None else time.monotonic() + timeout)
         except BaseException:
@@ -407,6 +429,8 @@ class _Call:
                 with contextlib.suppress(ConnectionLost):
                     self._follow({"op": "kill"}, b"")
             raise
+        finally:
+            self._host._hub._calls.discard(self)
 
     def _result(self, timeout: float | None, deadline: float | None) -> tuple[Header, bytes, bytes]:
         outputs: tuple[list[bytes], list[bytes]] = ([], [])
@@ -441,38 +465,3 @@ class _Call:
 
     def _follow(self, header: Header, body: bytes) -> None:
         self._defer(lambda: self._context.follow(self._request, header, body))
-
-
-@contextlib.contextmanager
-def _whole_file(target: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A file that takes *target*'s place when all of it is there. What is no regular file is written to as it is."""
-    path = os.path.realpath(target)
-    if os.path.exists(path) and not os.path.isfile(path):
-        with open(path, "wb") as stream:
-            yield stream
-        return
-    folder, name = os.path.split(path)
-    number, fresh = tempfile.mkstemp(prefix=f".{name[:64]}.", dir=folder)
-    try:
-        with os.fdopen(number, "wb") as stream:
-            yield stream
-            os.fchmod(number, _mode_for(path))
-        os.replace(fresh, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
-        raise
-
-
-def _mode_for(path: str) -> int:
-    """The mode of the file that is there, or of one that open() would make. Asking for the umask sets it, so it is read."""
-    try:
-        return os.stat(path).st_mode & 0o7777
-    except OSError:
-        pass
-    try:
-        with open("/proc/self/status") as stream:
-            mask = next(int(line.split()[1], 8) for line in stream if line.startswith("Umask:"))
-    except (OSError, StopIteration):
-        mask = 0o077
-    return 0o666 & ~mask

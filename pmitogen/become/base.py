@@ -336,7 +336,7 @@ class Escalation(object):
             return self._refused(kind)
         status, shell = self._exit_code(), self._shell()
         kind = verdicts.shell_failure(text, status, self.command, shell)
-        if kind is None and status and not text.strip():
+        if kind is None and status and not self._last_words():
             kind = "python"  # the program itself would have said why
         if kind == "python":
             return self._failure(kind, "%s does not run in that account%s" % (self.command[0], self._last_words()))

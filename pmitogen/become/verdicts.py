@@ -52,9 +52,13 @@ class Prompts(object):
         known = u"|".join([re.escape(word) for word in words] + [_ANY_PASSWORD])
         self._password = re.compile(u"(?:" + known + u")[^\\n]{0,80}" + _COLON + u"\\s*$", _FLAGS)
 
+    def is_ours(self, partial):
+        """Whether the unfinished line *partial* is the prompt that sudo was given."""
+        return bool(self._marker.search(partial))
+
     def kind(self, partial):
         """What the unfinished line *partial* asks for: PASSWORD, SECOND_FACTOR or NEW_PASSWORD; None if no row knows it."""
-        if self._marker.search(partial):
+        if self.is_ours(partial):
             return PASSWORD
         if _NEW_PASSWORD.search(partial):
             return NEW_PASSWORD

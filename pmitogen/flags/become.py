@@ -63,12 +63,14 @@ def plan(
     otp: str | None = None,
     prompt_l10n: Sequence[str] = (),
     timeout: float,
+    via: Plan | None = None,
 ) -> tuple[Plan, tuple[Finding, ...]]:
     """The plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), and what became of each option.
 
     *exe* and *flags* are as Ansible has them (None: the method's own program, no flags); an empty *password* is none. *chdir*
     is a folder to go to before, as the account that we come from. *otp* answers a second factor. *prompt_l10n* are words for
-    "Password" (empty: those that we know). *timeout* is in seconds, until the command has started.
+    "Password" (empty: those that we know). *timeout* is in seconds, until the command has started. *via* is the plan of
+    another escalation, in whose account this one starts.
 
     Raises UsageError, one line for the first option that cannot be honoured. The plan holds the secrets: keep it out of logs.
     """
@@ -81,10 +83,15 @@ def plan(
     readings = _readings(method, steps, split(flags or "", "become_flags"), user, password is not None)
     findings = tuple(finding for reading in readings for finding in reading.findings)
     _refuse(method, findings)
+    after_su = via is not None and via["last"] == "su"
+    if after_su and steps[0].kind == "doas" and password:
+        raise UsageError("become: doas asks on the terminal, which su takes from its command: use sudo after su, or doas without")
     argv, key = list(prefix), list(prefix)
     for number, (step, reading) in enumerate(zip(steps, readings, strict=True)):
         target = user if number == len(steps) - 1 else reading.user
         argv += _words(step, reading, target, with_prompt=True, noninteractive=reading.noninteractive and not password)
+        if after_su and not number and step.kind == "sudo":
+            argv.insert(len(prefix) + 1, "-S")  # su's command has no terminal of its own, but stdin is one
         key += _words(step, reading, target, with_prompt=False, noninteractive=False)
     last = readings[-1]
     return {
@@ -93,13 +100,15 @@ def plan(
         "argv": argv,
         "form": last.form,
         "shell": last.shell,
-        "stdin": "tty" if _asks_on_stdin(steps, readings) else "pipe",
+        "last": steps[-1].kind,
+        "stdin": "tty" if after_su or _asks_on_stdin(steps, readings, via) else "pipe",
         "prompts": list(prompt_l10n or su.PROMPTS),
         "password": password,
         "otp": otp or None,
         "chdir": chdir or None,
-        "timeout": float(timeout),
-        "key": [method, user, last.form, chdir or "", *key],
+        "timeout": float(timeout) + (via["timeout"] if via else 0.0),
+        "key": [*(via["key"] if via else []), method, user, last.form, chdir or "", *key],
+        "via": via,
     }, findings
 
 
@@ -171,9 +180,11 @@ def _readings(method: str, steps: Sequence[_Step], flags: Sequence[str], user: s
     return readings
 
 
-def _asks_on_stdin(steps: Sequence[_Step], readings: Sequence[Reading]) -> bool:
+def _asks_on_stdin(steps: Sequence[_Step], readings: Sequence[Reading], via: Plan | None) -> bool:
     """Whether a su in the chain may ask for a password: not if root runs it, as ``sudo su -`` does."""
-    callers = [None, *(reading.user or "root" for reading in readings)]
+    if via is not None and via["stdin"] == "tty":
+        return True
+    callers = [via["user"] if via else None, *(reading.user or "root" for reading in readings)]
     return any(step.kind == "su" and caller not in ("root", "#0") for step, caller in zip(steps, callers, strict=False))
 
 

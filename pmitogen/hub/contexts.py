@@ -87,7 +87,7 @@ class Contexts:
 
     def connect(self, host: Host, python: list[str] | None) -> None:
         """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
-        login = logins.Login(host.options, self.router, self.hops)
+        login = logins.Login(host.options, self.router, self.hops, host.ask)
         candidates = _candidates(host, python)
 
         def work() -> None:
@@ -191,6 +191,7 @@ class Contexts:
             otp=become.get("otp"),
             prompt_l10n=become.get("prompt_l10n") or (),
             timeout=float(become.get("timeout") or 10),
+            via=self.plan(become["via"]) if become.get("via") else None,
         )
         return dict(made)
 

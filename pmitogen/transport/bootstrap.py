@@ -39,7 +39,7 @@ CANDIDATES = (
     "python",
 )  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
 TARGET_FILES = ("boot", "agent", "escalate", "runner", "child", "jobs", "files", "payload", "frames")
-BECOME_FILES = ("base", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
+BECOME_FILES = ("base", "chain", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 
 
@@ -65,7 +65,7 @@ def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[
         f"for p in {' '.join(candidates)}; do "
         'q=`command -v "$p" 2>/dev/null` && '
         f'"$q" -c "$0" {token} {bundle_size} "$q" {context_id} && exit 0; r=$?; '
-        "case $q,$r in ,*|*,126|*,127) ;; *) exit $r;; esac; done; "
+        "case $q,$r in ,*|*,[1-9]|*,126|*,127) ;; *) exit $r;; esac; done; "
         f"echo PMITOGEN-{token} nopython; exit 127"
     )
     return f"exec /bin/sh -c {_quote(script)} {_quote(stage0())}"

@@ -48,7 +48,8 @@ def no_key(sshd: Sshd) -> list[str]:
 
 def test_a_key_by_its_path_and_by_its_text(sshd: Sshd, account: Account) -> None:
     mark = sshd.mark()
-    with connect(sshd, account) as one, connect(sshd, account, ssh_args=no_key(sshd), private_key=sshd.key.path.read_text()) as two:
+    text = sshd.key.path.read_text()
+    with connect(sshd, account) as one, connect(sshd, account, ssh_args=no_key(sshd), private_key=text) as two:
         assert one.run("id -un").stdout == two.run("id -un").stdout == f"{account.name}\n".encode()
     assert sshd.accepted(mark) == [("publickey", account.name)] * 2
 
@@ -110,7 +111,8 @@ def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: di
 
 
 def test_a_command_has_its_words_input_environment_and_folder(host: Host) -> None:
-    done = host.run(["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"], stdin=b"in\n", env={"A": "x y"}, cwd="/")
+    words = ["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"]
+    done = host.run(words, stdin=b"in\n", env={"A": "x y"}, cwd="/")
     assert (done.rc, done.stdout, done.stderr, done.ok) == (3, b"in\na  b x y\n/\n", b"bad\n", False)
     assert host.run("kill -9 $$").rc == 128 + 9
     assert host.run(["nowhere-at-all"]).rc == 127

@@ -1,0 +1,291 @@
+"""Other accounts through the library: one program after another, each with its own password, and functions called there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from tests.integration.test_api import connect, no_key, wait_until
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+def who(host: pmitogen.Host) -> str:
+    return host.run("id -un", check=True).stdout.decode().strip()
+
+
+# -- one account ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["sudo", "su", "doas"])
+def test_every_method(method: str, sshd: Sshd, account: Account, make_account: Any) -> None:
+    other = make_account(password="others own")
+    with connect(sshd, account) as host:
+        entered = host.become(other.name, method=method, password="others own" if method == "su" else None)
+        assert who(entered) == other.name
+        entered.put(b"x", f"{other.home}/f")
+        assert entered.get(f"{other.home}/f") == b"x" and (other.home / "f").stat().st_uid == other.uid
+        assert who(host) == account.name
+
+
+def test_failures_have_their_kind(sshd: Sshd, make_account: Any) -> None:
+    account = make_account(password="right", sudo="password")
+    with connect(sshd, account) as host:
+        for words, kind in (
+            ({"password": "wrong"}, "password-wrong"),
+            ({}, "password-missing"),
+            ({"password": "right", "user": "nobody-of-that-name"}, "unknown-user"),
+            ({"exe": "/nowhere/sudo"}, "not-installed"),
+        ):
+            with pytest.raises(pmitogen.BecomeError) as caught:
+                host.become(**words).run("true")  # type: ignore[arg-type]
+            assert caught.value.kind == kind, caught.value
+            assert "wrong'" not in str(caught.value)
+        with pytest.raises(pmitogen.UsageError, match="become_flags"):
+            host.become(flags="--no-such-flag").run("true")
+        assert who(host.become(password="right")) == "root"
+
+
+# -- one after another ------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_without_passwords(sshd: Sshd, account: Account, make_account: Any) -> None:
+    alice = make_account(sudo="nopasswd", doas="nopass")
+    with connect(sshd, account) as host:
+        assert who(host.become(alice.name).become("root")) == "root"
+        assert alice.sudo_uses() == 1  # it was alice who asked
+        assert who(host.become(alice.name, method="doas").become("root", method="doas")) == "root"
+        assert host.become(alice.name).become("root").call(os.getuid) == 0
+
+
+@pytest.mark.parametrize("first", ["sudo", "su", "doas"])
+@pytest.mark.parametrize("second", ["sudo", "su", "doas"])
+def test_a_chain_gives_each_program_its_own_password(first: str, second: str, sshd: Sshd, make_account: Any) -> None:
+    me = make_account(password="my word", sudo="password", doas="password")
+    alice = make_account(password="alice's $word", sudo="password", doas="password")
+    carol = make_account(password="carols")
+    one = "alice's $word" if first == "su" else "my word"
+    two = "carols" if second == "su" else "alice's $word"
+    with connect(sshd, me) as host:
+        if (first, second) == ("su", "doas"):
+            with pytest.raises(pmitogen.UsageError, match="use sudo after su"):
+                host.become(alice.name, method=first, password=one).become(carol.name, method=second, password=two).ping()
+            return
+        entered = host.become(alice.name, method=first, password=one).become(carol.name, method=second, password=two)
+        assert who(entered) == carol.name
+        assert entered.run(["printf", "%s", "a 'b' $c"]).stdout == b"a 'b' $c"
+
+
+def test_a_chain_tells_which_program_failed(sshd: Sshd, account: Account, make_account: Any) -> None:
+    alice = make_account(password="right", sudo="password")
+    with connect(sshd, account) as host:
+        for password, kind in (("wrong", "password-wrong"), (None, "password-missing")):
+            with pytest.raises(pmitogen.BecomeError, match=f"sudo to {alice.name}, sudo to root: ") as caught:
+                host.become(alice.name).become("root", password=password).run("true")
+            assert caught.value.kind == kind
+        with pytest.raises(pmitogen.BecomeError) as caught:
+            host.become("nobody-of-that-name").become("root").run("true")
+        assert caught.value.kind == "unknown-user"
+        assert who(host.become(alice.name).become("root", password="right")) == "root"
+
+
+def test_three_accounts_deep_and_all_end_together(sshd: Sshd, account: Account, make_account: Any) -> None:
+    names = [make_account(sudo="nopasswd") for _ in range(2)]
+    with connect(sshd, account) as host:
+        entered = host
+        for each in names:
+            entered = entered.become(each.name)
+        entered = entered.become("root").become(account.name)
+        assert who(entered) == account.name
+    wait_until(lambda: not any(each.processes() for each in [*names, account]))
+
+
+# -- functions --------------------------------------------------------------------------------------------------------------
+
+HELPER = """
+from . import values
+from .values import ADD
+def plus(a, b):
+    from .late import times
+    return times(a + b, values.ONE) + ADD
+"""
+PACKAGE = {
+    "farside/__init__.py": "",
+    "farside/work.py": HELPER,
+    "farside/values.py": "ONE, ADD = 1, 0\n",
+    "farside/late.py": "def times(a, b):\n    return a * b\n",
+    "farside/program.py": """
+from __future__ import print_function
+import os, sys
+import pmitogen
+from pmitogen import Host, ConnectError
+from .work import plus
+def far(a, b=2):
+    print("lost")
+    return [plus(a, b), sys.version_info[0], __name__]
+def fail():
+    raise ValueError("as it should")
+def misuse():
+    pmitogen.connect("x")
+if __name__ == "__main__":
+    with pmitogen.connect(sys.argv[1], ssh_args=sys.argv[2:]) as host:
+        print(host.call(far, 1, b=4))
+""",
+    "script.py": """
+import sys
+import pmitogen
+from farside.work import plus
+def far(a):
+    return {"sum": plus(a, 1), "name": __name__}
+if __name__ == "__main__":
+    with pmitogen.connect(sys.argv[1], ssh_args=sys.argv[2:]) as host:
+        print(host.call(far, 1))
+""",
+}
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in PACKAGE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path  # type: ignore[misc]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "farside"]:
+        del sys.modules[name]
+
+
+def run(folder: Path, *words: str) -> str:
+    env = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{folder}"}
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, cwd=folder, env=env)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+def test_functions_of_the_script_itself(program: Path, sshd: Sshd, account: Account) -> None:
+    target = [f"{account.name}@{sshd.host}", *sshd.ssh_args()]
+    assert eval(run(program, "script.py", *target)) == {"sum": 2, "name": "pmitogen_caller_main"}
+    assert eval(run(program, "-m", "farside.program", *target)) == [5, 3, "farside.program"]
+
+
+def test_functions_run_on_every_python(program: Path, sshd: Sshd, account: Account, pythons: dict[str, str]) -> None:
+    from farside import program as module  # type: ignore[import-not-found]
+
+    usable = {v: path for v, path in pythons.items() if account.run(path, "-c", "0").returncode == 0}
+    logins = {version: (account.name, path) for version, path in usable.items()}
+    logins.update({version: ("root", path) for version, path in pythons.items() if version not in usable})
+    assert logins
+    for version, (name, path) in logins.items():
+        with connect(sshd, name, python=path) as host:
+            assert host.call(module.far, 1, b=3) == [4, int(version.split(".")[0]), "farside.program"], version
+            with pytest.raises(pmitogen.RemoteError, match="ValueError: as it should") as caught:
+                host.call(module.fail)
+            assert "program.py" in str(caught.value)  # the remote traceback
+            with pytest.raises(pmitogen.RemoteError, match="makes no connections from a host"):
+                host.call(module.misuse)
+
+
+def test_functions_of_the_standard_library(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host:
+        assert host.call(os.getuid) == account.uid
+        assert host.call(os.path.join, "a", "b") == "a/b"
+        with pytest.raises(pmitogen.RemoteError, match="No such file"):
+            host.call(os.listdir, "/nowhere")
+        with pytest.raises(TimeoutError):
+            host.call(__import__("time").sleep, 30, timeout=0.5)
+
+
+def make_local() -> Callable[[], int]:
+    def local() -> int:
+        return 1
+
+    return local
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "words"),
+    [
+        (lambda: 1, (), "only a function that can be imported"),
+        (make_local(), (), "only a function that can be imported"),
+        (Path("/").exists, (), "a method of an object"),
+        (os.path.join, (object(),), "its arguments are not JSON"),
+    ],
+)
+def test_what_cannot_be_called(function: Any, arguments: Any, words: str, sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host, pytest.raises(pmitogen.UsageError, match=words):
+        host.call(function, *arguments)
+
+
+# -- asking a person --------------------------------------------------------------------------------------------------------
+
+
+class Person:
+    """Answers by what the question holds, and remembers what it was asked."""
+
+    def __init__(self, **answers: str) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, bool]] = []
+
+    def __call__(self, prompt: str, echo: bool) -> str | None:
+        self.asked.append((prompt, echo))
+        return next((answer for word, answer in self.answers.items() if word in prompt), None)
+
+
+def test_a_person_is_asked_for_a_password(sshd: Sshd, account: Account) -> None:
+    person = Person(assword=str(account.password))
+    with connect(sshd, account, ssh_args=no_key(sshd), ask=person) as host:
+        assert host.run("true").ok and person.asked
+        host.become().run("true")
+    assert not any(echo for _, echo in person.asked)
+
+
+def test_a_person_may_give_up(sshd: Sshd, account: Account) -> None:
+    with pytest.raises(pmitogen.AuthenticationError):
+        connect(sshd, account, ssh_args=no_key(sshd), ask=Person())
+    quiet = Person(assword=str(account.password))
+    with pytest.raises(pmitogen.AuthenticationError):
+        connect(sshd, account, ssh_args=[*no_key(sshd), "-o", "BatchMode=yes"], ask=quiet)
+    assert not quiet.asked
+
+
+def test_a_person_trusts_a_host_key_only_by_yes(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    words = ["-F", "/dev/null", "-p", str(sshd.port), "-i", str(sshd.key.path), "-o", "IdentitiesOnly=yes"]
+    words += ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
+    for answer in ("y", "no", ""):
+        person = Person(Continue=answer)
+        with pytest.raises(pmitogen.ConnectError) as caught:
+            connect(sshd, account, ssh_args=words, ask=person)
+        assert caught.value.stage == "hostkey" and len(person.asked) == 1 and not known.exists()
+    person = Person(Continue="yes")
+    for _ in range(2):
+        with connect(sshd, account, ssh_args=words, ask=person) as host:
+            assert host.run("true").ok
+    assert len(person.asked) == 1 and "SHA256:" in person.asked[0][0] and person.asked[0][1]
+
+
+def test_a_person_is_asked_for_a_passphrase(sshd: Sshd, account: Account, make_key: Any) -> None:
+    key = make_key("ed25519", passphrase="open sesame")
+    sshd.authorize(key.public)
+    person = Person(passphrase="open sesame")
+    with connect(sshd, account, ssh_args=[*no_key(sshd)[:-2], "-i", str(key.path)], ask=person) as host:
+        assert host.run("true").ok
+    assert [echo for _, echo in person.asked] == [False]
+
+
+def test_a_failing_person_is_a_failed_login(sshd: Sshd, account: Account) -> None:
+    def ask(prompt: str, echo: bool) -> str | None:
+        raise RuntimeError("no terminal")
+
+    with pytest.raises(pmitogen.Error, match="RuntimeError"):
+        connect(sshd, account, ssh_args=no_key(sshd), ask=ask)
