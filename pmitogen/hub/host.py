@@ -406,6 +406,10 @@ class Host:
             if header["op"] == "error" and header.get("kind") == "python-mismatch":
                 self._again(request)
                 return
+            if self._took_a_bad_interpreter(request, header):
+                self._forget_failed(request.account)
+                self._again(request)
+                return
             if header["op"] == "error" and request.account is not None and header.get("kind") in ("become", "python", "gone"):
                 self._forget_failed(request.account)
                 if header["kind"] == "become" and self.login is not None:
@@ -424,6 +428,12 @@ class Host:
         row = getattr(request.client, "pid", 0)
         what = request.describe().partition(" ")[2]
         trace.request(self.name, row, what, trace.wall(request.born), header.get("t"))
+
+    @staticmethod
+    def _took_a_bad_interpreter(request: Request, header: Header) -> bool:
+        """Whether it names no interpreter, and failed for one that another request has named."""
+        named = request.account is not None and request.account.python and not request.header.get("python")
+        return bool(named and "python" in (header.get("kind"), header.get("why")) and not request.header.get("more"))
 
     def _forget_failed(self, account: Account) -> None:
         if account.number:

@@ -54,7 +54,6 @@ class Job(object):
         self._tty = tty
         self.times = None        # [when asked for, when its process began], in the runner's clock, if somebody wants to know
         self._last = {}          # what a closed stream had said, by number
-        self.hurry = 0           # when to kill for good, in the runner's clock; 0: nobody asked
         for fd in self._out:
             set_nonblocking(fd)
         if stdin_fd is not None:

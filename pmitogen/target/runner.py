@@ -32,7 +32,7 @@ import time
 
 from pmitogen.target import child, files, frames, jobs, payload
 
-GRACE = 3.0        # seconds between SIGTERM and SIGKILL
+GRACE = 2.0        # seconds between SIGTERM and SIGKILL
 CHAINS = 256       # failed chains remembered
 STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
                    'tkinter', 'turtle', 'turtledemo')
@@ -50,6 +50,7 @@ class Runner(object):
         self._jobs = {}       # id -> Job
         self._transfers = {}  # id -> Put or Get
         self._chains = {}
+        self._doomed = {}     # process group that was asked to end -> when it is killed
         self._store = payload.Store()
         self._warm = payload.Warm(self._store)
         self._learnt = set()  # manifests from whose children there is nothing more to learn
@@ -100,7 +101,7 @@ class Runner(object):
                     owners[fd] = job
                     poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
             busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
-        deadlines = [job.hurry for job in self._jobs.values() if job.hurry > 0]
+        deadlines = list(self._doomed.values())
         timeout = 0 if busy else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
         try:
             events = poller.poll(timeout)
@@ -177,12 +178,19 @@ class Runner(object):
                 job.finish()
                 self._learn(job, report)
 
+    def _doom(self, pid):
+        """Ask a child and all its descendants to end; they have GRACE."""
+        kill_group(pid, signal.SIGTERM)
+        self._doomed.setdefault(pid, clock() + GRACE)
+
     def _hurry(self):
+        """Kill what was asked to end and has not: it may be the child of a child that is gone."""
         now = clock()
-        for job in self._jobs.values():
-            if 0 < job.hurry <= now:
-                job.hurry = 0
-                kill_group(job.pid, signal.SIGKILL)
+        for pid, when in list(self._doomed.items()):
+            if when <= now:
+                kill_group(pid, signal.SIGKILL)
+            if when <= now or is_gone(pid):
+                del self._doomed[pid]
 
     # Requests
     def _dispatch(self, header, body):
@@ -249,8 +257,7 @@ class Runner(object):
             del self._transfers[rid]
             self._fail(rid, 'cancelled')
         else:
-            kill_group(item.pid, signal.SIGTERM)
-            item.hurry = clock() + GRACE
+            self._doom(item.pid)
 
     def _fs(self, rid, header, body):
         answer = files.SMALL[header['do']](header)
@@ -365,20 +372,16 @@ class Runner(object):
         for item in self._transfers.values():
             item.close()
         for job in self._jobs.values():
-            kill_group(job.pid, signal.SIGTERM)
-        until = clock() + GRACE
-        while self._jobs and clock() < until:
-            for rid, job in list(self._jobs.items()):
+            self._doom(job.pid)
+        while self._doomed:
+            for job in self._jobs.values():
                 try:
-                    gone = os.waitpid(job.pid, os.WNOHANG)[0]
+                    os.waitpid(job.pid, os.WNOHANG)
                 except OSError:
-                    gone = True
-                if gone:
-                    del self._jobs[rid]
-            if self._jobs:
+                    pass
+            self._hurry()
+            if self._doomed:
                 time.sleep(0.02)
-        for job in self._jobs.values():
-            kill_group(job.pid, signal.SIGKILL)
 
 
 REQUESTS = {'run': Runner._run, 'exec': Runner._exec, 'put': Runner._put, 'get': Runner._get, 'fs': Runner._fs}
@@ -397,6 +400,18 @@ def kill_group(pid, signum):
             break
         except OSError:
             pass
+
+
+def is_gone(pid):
+    """Whether nothing is left of a child and its process group. While the group has members, no other gets its number."""
+    for send in (os.killpg, os.kill):
+        try:
+            send(pid, 0)
+            return False
+        except OSError as exc:
+            if exc.errno != errno.ESRCH:
+                return False
+    return True
 
 
 def is_stdlib(name, where):

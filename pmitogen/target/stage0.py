@@ -2,7 +2,7 @@
 
 Travels compressed, as one line that no shell's quoting can hurt: see transport/bootstrap.py. argv is [-c, token,
 size, ...]. Stdin may be non-blocking (sudo with log_output), hence the select. Parses on any Python, so that one that is too old
-can say so.
+can say so. Exits with 1 to 9 before it has read any of the bundle only: then another interpreter may be tried.
 """
 
 import json
@@ -21,9 +21,14 @@ while len(data) < wanted:
     select.select([0], [], [])
     piece = os.read(0, wanted - len(data))
     if not piece:
-        sys.exit(1)
+        sys.exit(99)
     data += piece
 bundle = json.loads(zlib.decompress(data).decode())
 namespace = {'__name__': 'pmitogen_boot'}
 exec(compile(bundle['files']['pmitogen/target/boot.py'], 'boot.py', 'exec', 0, 1), namespace)
-namespace['main'](bundle)
+try:
+    namespace['main'](bundle)
+except Exception:
+    import traceback
+    traceback.print_exc()
+    sys.exit(99)
