@@ -18,7 +18,8 @@ _TAIL = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
 _KNOWN = frozenset(
     (b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data")
 )
-_OLD_HEAD = b"_ANSIBALLZ_WRAPPER = True"
+_HEAD = b"_ANSIBALLZ_WRAPPER = True"
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _OLD_ZIP = b"\n    ZIPDATA = '"
 _OLD_PARAMS = rb"^    ANSIBALLZ_PARAMS = (.*)$"
 _OLD_START = (
@@ -51,14 +52,14 @@ def recognise(script: bytes) -> Payload | None:
     start = script.rfind(_TAIL)
     if start >= 0:
         return _recognise_call(script, start)
-    if _OLD_HEAD in script[:400]:
+    if _HEAD in script[:400]:
         return _recognise_constants(script)
     return None
 
 
 def _recognise_call(script: bytes, start: int) -> Payload | None:
     tail = script[start + len(_TAIL) :]
-    if b"_loader.run_module(" not in script[:start] or not tail.rstrip().endswith(b"\n)"):
+    if _HEAD not in script[:400] or b"_loader.run_module(" not in script[:start] or not tail.rstrip().endswith(b"\n)"):
         return None
     found: dict[bytes, bytes] = {}
     for line in tail.rstrip()[:-2].split(b"\n"):
@@ -74,7 +75,7 @@ def _recognise_call(script: bytes, start: int) -> Payload | None:
         nofile = int(found[b"rlimit_nofile"])
     except (ValueError, SyntaxError):
         return None
-    if archive[:1] != b"'" or archive[-1:] != b"'" or not isinstance(params, str):
+    if archive[:1] != b"'" or archive[-1:] != b"'" or not _is_base64(archive[1:-1]) or not isinstance(params, str):
         return None
     return Payload("loader", fqn, params.encode("utf-8", "surrogateescape"), archive[1:-1], profile, nofile)
 
@@ -92,6 +93,11 @@ def _recognise_constants(script: bytes) -> Payload | None:
         text = ast.literal_eval(params[1].decode())
     except (ValueError, SyntaxError):
         return None
-    if not isinstance(text, str):
+    archive = script[start + len(_OLD_ZIP) : end]
+    if not isinstance(text, str) or not _is_base64(archive):
         return None
-    return Payload("runpy", module[1].decode(), text.encode("utf-8", "surrogateescape"), script[start + len(_OLD_ZIP) : end])
+    return Payload("runpy", module[1].decode(), text.encode("utf-8", "surrogateescape"), archive)
+
+
+def _is_base64(data: bytes) -> bool:
+    return not data.translate(None, _BASE64)
