@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import resource
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -288,3 +290,38 @@ def rss(process: processes.Process) -> int:
         return int(Path(f"/proc/{process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
     except OSError:
         return 0
+
+
+NAMELESS = """
+import os, sys, pmitogen
+assert os.getuid() == 54321 and not os.access(os.environ["HOME"], os.W_OK)
+with pmitogen.connect(sys.argv[1], ssh_args=sys.argv[2:], private_key=sys.stdin.read(), timeout=30) as host:
+    host.put(b"x", "nameless")
+    print(host.run("id -un").stdout.decode().strip(), host.get("nameless"), host.become().run("id -u").stdout)
+    host.run("rm nameless", check=True)
+"""
+
+
+@pytest.mark.needs_program("setpriv")
+def test_a_local_user_without_a_name_and_a_home_that_cannot_be_written(
+    sshd: Sshd, account: Account, short_path: Path
+) -> None:
+    known = short_path / "known"
+    known.write_text(sshd.known_hosts.read_text())
+    options = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes", "IdentityFile=none")
+    words = ["-p", str(sshd.port), *(word for option in options for word in ("-o", option))]
+    # May read all files, since this interpreter may lie in root's home, but write none.
+    keep = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]
+    command = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *keep, sys.executable, "-B", "-c", NAMELESS]
+    env = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_RUNTIME_DIR", "USER", "LOGNAME")}
+    done = subprocess.run(
+        [*command, f"{account.name}@{sshd.host}", *words],
+        input=sshd.key.path.read_text(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**env, "HOME": str(short_path)},
+        cwd="/",
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{account.name} b'x' b'0\\n'\n"
