@@ -159,6 +159,7 @@ class Agent(object):
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
         self._files = bundle['files']
+        self._spares = bundle.get('spares', True)
         self._stage0 = bundle['stage0'].encode('ascii')
         self._bundle = None
         self._boot_python = frames.to_wire(sys.argv[3])
@@ -252,7 +253,7 @@ class Agent(object):
         if self._bundle is None:
             unwanted = ('pmitogen/target/agent.py', 'pmitogen/become/')
             wanted = dict((path, text) for path, text in self._files.items() if not path.startswith(unwanted))
-            self._bundle = zlib.compress(json.dumps({'role': 'runner', 'files': wanted}).encode('ascii'))
+            self._bundle = zlib.compress(json.dumps({'role': 'runner', 'files': wanted, 'spares': self._spares}).encode('ascii'))
         return self._bundle
 
     def _start(self, header):

@@ -92,7 +92,7 @@ def run_agent(bundle):
         ours.close()
         open_null()
         from pmitogen.target import runner
-        runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3])
+        runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3], bundle.get('spares', True))
         os._exit(0)
     theirs.close()
     in_fd, out_fd = os.dup(0), os.dup(1)
@@ -113,10 +113,14 @@ def run_agent(bundle):
 
 
 def run_runner(bundle):
+    try:
+        os.environ.setdefault('PWD', os.getcwd())  # as the shell would that starts modules over ssh
+    except OSError:
+        pass
     in_fd, out_fd = os.dup(0), os.dup(1)
     open_null()
     from pmitogen.target import runner
-    runner.main(in_fd, out_fd, sys.executable)
+    runner.main(in_fd, out_fd, sys.executable, bundle.get('spares', True))
 
 
 def main(bundle):

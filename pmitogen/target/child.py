@@ -18,15 +18,16 @@ import types
 
 from pmitogen.target import payload
 from pmitogen.target.frames import from_wire
+from pmitogen.target.jobs import set_cloexec
 
 RESPAWN = 'ansible/module_utils/common/respawn.py'
 MAX_FD = 4096
 
 
-def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep_fd=2):
+def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     """Become a session leader with these standard descriptors; *tty_fd* becomes the controlling terminal.
 
-    Closes all others but *keep_fd*.
+    Closes all others but those in *keep*, which no program that is executed will inherit.
     """
     os.setsid()
     if tty_fd is not None:
@@ -44,8 +45,12 @@ def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep_fd=2):
         os.dup2(fd, wanted)
         if sys.version_info >= (3, 4):
             os.set_inheritable(wanted, True)
-    os.closerange(3, keep_fd)
-    os.closerange(max(3, keep_fd + 1), MAX_FD)
+    low = 3
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        set_cloexec(fd)
+        low = fd + 1
+    os.closerange(low, MAX_FD)
 
 
 def change_environment(env):
@@ -58,17 +63,24 @@ def change_environment(env):
 
 
 def execute(argv, env, cwd=None):
-    """Replace the child by a program. Exits 127 or 126, as a shell would, if it cannot be run."""
+    """Replace the child by a program. Exits 127 or 126, as a shell would, if it cannot be run.
+
+    A program without a name is the account's own shell, called by its bare name, as sshd calls it.
+    """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     argv = [from_wire(arg) for arg in argv]
+    program = argv[0]
     try:
         change_environment(env)
         if cwd:
             os.chdir(cwd)
-        os.execvp(argv[0], argv)
+        if not program:
+            program = (os.environ if str is bytes else os.environb).get(b'SHELL') or b'/bin/sh'
+            argv[0] = os.path.basename(program)
+        os.execvp(program, argv)
     except OSError as exc:
-        name = argv[0] if str is bytes else os.fsdecode(argv[0])
+        name = program if str is bytes else os.fsdecode(program)
         os.write(2, ('%s: %s\n' % (name, exc.strerror)).encode('utf-8', 'replace'))
         os._exit(127 if exc.errno == 2 else 126)
 
@@ -119,10 +131,19 @@ def _limit_files(wanted):
                 pass
 
 
-def run_payload(store, misfits, header, params, report_fd, learn):
-    """Run the module that *header* names, with *params* (JSON, bytes), as its own program. Does not return."""
+def prepare():
+    """What can be done before it is known what to run."""
     _open_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def run_payload(store, order, report_fd):
+    """Run a module as its own program. Does not return.
+
+    *order* is (the request's header, which names the module; its parameters, JSON in bytes; the warm modules to forget; whether to
+    report what was imported).
+    """
+    header, params, misfits, learn = order
     manifest = store.manifest(header['man'])
     payload.drop(misfits)
     root = archive(store, manifest) if RESPAWN in manifest else payload.ROOT

@@ -30,7 +30,7 @@ import signal
 import sys
 import time
 
-from pmitogen.target import child, files, frames, jobs, payload
+from pmitogen.target import child, files, frames, jobs, payload, spare
 
 GRACE = 2.0        # seconds between SIGTERM and SIGKILL
 CHAINS = 256       # failed chains remembered
@@ -42,7 +42,8 @@ clock = getattr(time, 'monotonic', time.time)
 class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent."""
 
-    def __init__(self, in_fd, out_fd, executable):
+    def __init__(self, in_fd, out_fd, executable, spares=True):
+        self._want_spares = spares
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
         self._reader = frames.Reader()
@@ -54,6 +55,10 @@ class Runner(object):
         self._store = payload.Store()
         self._warm = payload.Warm(self._store)
         self._learnt = set()  # manifests from whose children there is nothing more to learn
+        self._spare = None    # the child of the next task, if it is forked already
+        self._spare_ends = 0.0
+        self._want_spare = False
+        self._dismissed = []  # pids of spares that ended unused
         self._dead_children = False
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
@@ -101,8 +106,9 @@ class Runner(object):
                     owners[fd] = job
                     poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
             busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
-        deadlines = list(self._doomed.values())
-        timeout = 0 if busy else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
+        deadlines = list(self._doomed.values()) + ([self._spare_ends] if self._spare is not None else [])
+        to_fork = self._want_spare and not self._jobs and not self._transfers
+        timeout = 0 if busy or to_fork else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
         try:
             events = poller.poll(timeout)
         except (OSError, select.error) as exc:
@@ -116,6 +122,8 @@ class Runner(object):
                 self._woken()
             elif fd in owners and fd != self._out_fd:
                 self._job_event(owners[fd], fd, event)
+        if to_fork and not events and not self._out:
+            self._make_spare()
         self._take_turns()
         self._reap()
         self._hurry()
@@ -171,12 +179,14 @@ class Runner(object):
                     found, status = pid, 255 << 8
                 if found:
                     by_pid[pid].on_status(status)
+            self._dismissed = [pid for pid in self._dismissed if not collected(pid)]
         for rid, job in list(self._jobs.items()):
             if job.over():
                 del self._jobs[rid]
                 report = job.report()
                 job.finish()
                 self._learn(job, report)
+                self._want_spare = self._want_spares and self._spare is None and hasattr(job, 'manifest')
 
     def _doom(self, pid):
         """Ask a child and all its descendants to end; they have GRACE."""
@@ -191,6 +201,8 @@ class Runner(object):
                 kill_group(pid, signal.SIGKILL)
             if when <= now or is_gone(pid):
                 del self._doomed[pid]
+        if self._spare is not None and self._spare_ends <= now:
+            self._drop_spare()
 
     # Requests
     def _dispatch(self, header, body):
@@ -198,6 +210,7 @@ class Runner(object):
         if op in ('data', 'eof', 'credit', 'kill'):
             self._to_item(op, rid, header, body)
         elif op == 'blobs':
+            self._drop_spare()
             pos = 0
             for digest, size in header['blobs']:
                 self._store.blobs[digest] = body[pos:pos + size]
@@ -315,26 +328,39 @@ class Runner(object):
             self._settle()  # what every module imports is imported once, here, not first by a child and then again
         misfits = self._warm.misfits(header['man'])
         learn = header['man'] not in self._learnt
-        null = os.open(os.devnull, os.O_RDONLY)
-        stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
         self._flush()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child.enter(null, stdout[1], stderr[1], keep_fd=report[1])
-                jobs.set_cloexec(report[1])
-                child.run_payload(self._store, misfits, header, params, report[1], learn)
-            except BaseException:
-                child.complain()
-            finally:
-                os._exit(1)
-        for fd in (null, stdout[1], stderr[1], report[1]):
-            os.close(fd)
-        job = jobs.Job(rid, self.send, pid, None, stdout[0], stderr[0], report[0])
+        order = (header, params, misfits, learn)
+        offspring = self._take_spare(order) or spare.Offspring(self._store, order)
+        job = jobs.Job(rid, self.send, offspring.pid, None, offspring.stdout_fd, offspring.stderr_fd, offspring.report_fd)
         job.manifest = header['man']
         if header.get('trace'):
             job.times = (asked, clock())
         self._start(job, header, b'')
+
+    # The child of the next task (see spare.py)
+
+    def _take_spare(self, order):
+        """Have the spare child do it; None if there is none, or it cannot."""
+        found, self._spare = self._spare, None
+        if found is not None and not found.give(order):
+            self._dismiss(found)
+            found = None
+        return found
+
+    def _make_spare(self):
+        self._want_spare = False
+        self._spare = spare.Offspring(self._store, None)
+        self._spare_ends = clock() + spare.LIFE
+
+    def _drop_spare(self):
+        """What it was forked with is no longer all there is."""
+        found, self._spare = self._spare, None
+        if found is not None:
+            self._dismiss(found)
+
+    def _dismiss(self, found):
+        found.dismiss()
+        self._dismissed.append(found.pid)
 
     # Warmth
     def _learn(self, job, report):
@@ -364,11 +390,13 @@ class Runner(object):
 
     def _settle(self):
         """Leave as little as possible for a fork to copy."""
+        self._drop_spare()
         if hasattr(gc, 'freeze'):
             gc.collect()
             gc.freeze()
 
     def _end_all(self):
+        self._drop_spare()
         for item in self._transfers.values():
             item.close()
         for job in self._jobs.values():
@@ -390,6 +418,14 @@ REQUESTS = {'run': Runner._run, 'exec': Runner._exec, 'put': Runner._put, 'get':
 def shutil_error():
     import shutil
     return shutil.Error
+
+
+def collected(pid):
+    """Whether a child has ended; if so it is gone for good."""
+    try:
+        return bool(os.waitpid(pid, os.WNOHANG)[0])
+    except OSError:
+        return True
 
 
 def kill_group(pid, signum):
@@ -427,10 +463,10 @@ def is_stdlib(name, where):
     return False
 
 
-def main(in_fd, out_fd, executable):
-    """Serve until the agent goes away."""
+def main(in_fd, out_fd, executable, spares=True):
+    """Serve until the agent goes away. *spares*: whether to fork ahead of tasks."""
     gc.disable()
-    runner = Runner(in_fd, out_fd, executable)
+    runner = Runner(in_fd, out_fd, executable, spares)
     runner.hello()
     gc.enable()
     runner.run()

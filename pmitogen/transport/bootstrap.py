@@ -14,6 +14,7 @@ import functools
 import importlib.resources
 import inspect
 import json
+import os
 import re
 import secrets
 import zlib
@@ -38,7 +39,7 @@ CANDIDATES = (
     "/usr/bin/python",
     "python",
 )  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
-TARGET_FILES = ("boot", "agent", "escalate", "runner", "child", "jobs", "files", "payload", "frames")
+TARGET_FILES = ("boot", "agent", "escalate", "runner", "spare", "child", "jobs", "files", "payload", "frames")
 BECOME_FILES = ("base", "chain", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 
@@ -121,6 +122,13 @@ def bundle() -> bytes:
         "max_message_size": MAX_MESSAGE,
         "version": mitogen.__version__,
     }
-    parts = {"role": "agent", "stage0": stage0(), "files": target_files(), "core": core_source(), "config": config}
+    parts = {
+        "role": "agent",
+        "spares": os.environ.get("PMITOGEN_SPARES") != "0",
+        "stage0": stage0(),
+        "files": target_files(),
+        "core": core_source(),
+        "config": config,
+    }
     text = json.dumps(parts, separators=(",", ":"))
     return zlib.compress(text.encode("ascii"), 9)

@@ -1,0 +1,92 @@
+"""A child forked ahead of its task.
+
+Between two tasks the runner is idle while the controller prepares the next one. That is the time to fork: the *spare* child has left its parent's
+descriptors and session behind and, where the machine is not busy, has made the memory that a module touches its own. Told what to run, it
+starts at once. It is for one task only, like any child, and for the code that was there when it was forked: whatever the runner learns
+after that makes it stale, and it ends unused. It also ends when its time is over or its runner is.
+"""
+
+import gc
+import os
+
+from pmitogen.target import child, frames
+
+LIFE = 10.0            # seconds that a spare waits
+LARGEST = 32 << 10     # bytes of an order: less than a pipe holds, so that giving it never blocks
+
+
+class Offspring(object):
+    """A forked child that runs one payload. *order* is what, or None for a spare, which waits for it on a pipe."""
+
+    def __init__(self, store, order):
+        null = os.open(os.devnull, os.O_RDONLY)
+        stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
+        orders = os.pipe() if order is None else (None, None)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                child.enter(null, stdout[1], stderr[1], keep=[fd for fd in (report[1], orders[0]) if fd is not None])
+                child.prepare()
+                if order is None:
+                    order = wait_for_order(orders[0])
+                child.run_payload(store, order, report[1])
+            except BaseException:
+                child.complain()
+            finally:
+                os._exit(1)
+        for fd in (null, stdout[1], stderr[1], report[1], orders[0]):
+            if fd is not None:
+                os.close(fd)
+        self.stdout_fd, self.stderr_fd, self.report_fd = stdout[0], stderr[0], report[0]
+        self._orders_fd = orders[1]
+
+    def give(self, order):
+        """Tell a spare what to run. Returns False if it cannot be told: the order is too long, or the spare has died."""
+        data = frames.pack({'header': order[0], 'misfits': order[2], 'learn': order[3]}, order[1])
+        if len(data) > LARGEST:
+            return False
+        try:
+            os.write(self._orders_fd, data)
+        except OSError:
+            return False
+        os.close(self._orders_fd)
+        self._orders_fd = None
+        return True
+
+    def dismiss(self):
+        """End a spare that was not needed; its parent still has to collect it."""
+        for fd in (self._orders_fd, self.stdout_fd, self.stderr_fd, self.report_fd):
+            if fd is not None:
+                os.close(fd)
+
+
+def wait_for_order(fd):
+    """In a spare: wait to be told what to run. Returns (header, params, misfits, learn); ends the process if that never comes."""
+    if not is_busy():
+        touch()
+    reader = frames.Reader()
+    while True:
+        data = os.read(fd, 1 << 16)
+        if not data:
+            os._exit(0)
+        for header, params in reader.feed(data):
+            os.close(fd)
+            return header['header'], params, header['misfits'], header['learn']
+
+
+def is_busy():
+    """Whether more processes want to run than there are processors."""
+    try:
+        import multiprocessing
+        return os.getloadavg()[0] >= multiprocessing.cpu_count()
+    except (ImportError, NotImplementedError, OSError):
+        return True
+
+
+def touch():
+    """Make the pages that hold Python objects this process's own, now that nobody waits for it."""
+    if hasattr(gc, 'unfreeze'):
+        gc.unfreeze()
+        for _ in gc.get_objects():
+            pass
+        gc.freeze()
