@@ -49,6 +49,7 @@ HUB_OPTIONS = (
     "verbosity",
     "boot_python",
 )  # what the hub needs to know to connect
+LOGIN_SHELL = ""  # stands for the account's own
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
 # What Ansible's ssh plugin raises when a become prompt does not come: FAILED at first, UNREACHABLE since 2.19.
 _Overdue = AnsibleConnectionFailure if hasattr(ConnectionBase, "is_pipelining_enabled") else AnsibleError
@@ -119,12 +120,12 @@ class Connection(ConnectionBase):
                 return result
         elif meaning is not None and in_data is None:
             return self._known(meaning)
-        argv = words if len(words) == 3 and words[1] == "-c" else ["/bin/sh", "-c", 'exec "${SHELL:-/bin/sh}" -c "$0"', cmd]
+        argv = words if len(words) == 3 and words[1] == "-c" else ["/bin/sh" if self._become_taken else LOGIN_SHELL, "-c", cmd]
         if self.become is not None and sudoable and not self._become_taken:
             return self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
-            return self._run({"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}, in_data or b"")
+            return self._run(_command(argv, tty), in_data or b"")
         except (NeedsWrapping, NoInterpreter):
             if not self._become_taken:
                 raise
@@ -406,8 +407,7 @@ class Connection(ConnectionBase):
         from pmitogen.ansible import interact
 
         tty = not in_data and bool(self.get_option("use_tty"))
-        header = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
-        return interact.run(self.become, self._conversation(header), in_data, float(self.get_option("timeout") or 10))
+        return interact.run(self.become, self._conversation(_command(argv, tty)), in_data, float(self.get_option("timeout") or 10))
 
     def _conversation(self, header: dict[str, Any]) -> Conversation:
         client = self._open()
@@ -528,6 +528,14 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def _command(argv: list[str], tty: bool) -> dict[str, Any]:
+    """The request for a command. Whoever asks for a terminal says what kind it is, as ssh does."""
+    header: dict[str, Any] = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
+    if tty and os.environ.get("TERM"):
+        header["env"] = {"TERM": to_wire(os.environ["TERM"])}
+    return header
 
 
 def _split(cmd: str) -> list[str]:

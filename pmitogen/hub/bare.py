@@ -131,7 +131,7 @@ class Serving:
         interactive = bool(header.get("more"))
         with plain.Command(
             self._link,
-            shlex.join(words),
+            shlex.join(words) if words[0] else words[2],  # sshd itself calls the account's shell
             stdin=None if interactive else self._request.body,
             pty=TERMINAL if header.get("tty") else None,
         ) as command:
