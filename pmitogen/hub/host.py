@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from pmitogen.errors import ConnectError, Error, UsageError
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request
 from pmitogen.target import frames
-from pmitogen.transport.bootstrap import new_token
+from pmitogen.transport.bootstrap import become_sources, new_token
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
@@ -83,6 +83,7 @@ class Host:
         self.login: Login | None = None
         self.ask: Ask | None = None  # a person, for questions of the login
         self._codec = "zlib"
+        self._sent_become = False
         self.stream: Any = None
         self.context_id = 0
         self.born = time.monotonic()
@@ -278,6 +279,9 @@ class Host:
         }
         if become:
             plan = header["plan"] = self.contexts.plan(become)
+            if not self._sent_become:
+                self._sent_become = True
+                self._frame({"op": "sources"}, become_sources())
             self.contexts.watch_become(self, account, float(plan["timeout"]))
         self._frame(header, b"")
         account.started = True
@@ -479,6 +483,7 @@ class Host:
         self._waiting, self._open = [], {}
         self._reset_accounts()
         self._sent_blobs.clear()
+        self._sent_become = False
         self._pack = zlib.compressobj(6)
         for request in requests:
             request.sent = False

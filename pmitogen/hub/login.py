@@ -21,7 +21,7 @@ from pmitogen.hub.requests import Header
 from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
-FAR = 0.01  # seconds to connect
+FAR = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
 DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
 PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
 
@@ -52,8 +52,7 @@ class Login:
     @property
     def is_far(self) -> bool:
         """Whether the network is slow enough for smaller payloads to be worth processor time on both sides."""
-        stages = self.link.stages if self.link is not None else None
-        return stages is not None and (stages.tcp is None or stages.tcp > FAR)
+        return self.link is not None and (self.link.stages.kex or 0) > FAR
 
     # On the login's thread
 

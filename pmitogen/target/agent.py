@@ -159,6 +159,7 @@ class Agent(object):
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
         self._files = bundle['files']
+        self._importer = bundle['importer']
         self._spares = bundle.get('spares', True)
         self._stage0 = bundle['stage0'].encode('ascii')
         self._bundle = None
@@ -194,6 +195,8 @@ class Agent(object):
         op = header['op']
         if op == 'blobs':
             self._take_blobs(header, body)
+        elif op == 'sources':
+            self._take_sources(json.loads(zlib.decompress(body).decode('utf-8')))
         elif op == 'account':
             if header['acct'] not in self._runners:
                 self._start(header)
@@ -213,6 +216,12 @@ class Agent(object):
             elif op not in ('data', 'eof', 'credit', 'kill'):
                 end = self._ends.get(acct) or {'op': 'error', 'kind': 'gone', 'msg': GONE}
                 self.send(dict(end, id=header.get('id')), b'')
+
+    def _take_sources(self, sources):
+        """More of our own files, for what this host has not needed so far."""
+        for path, text in sources.items():
+            self._importer.store.blobs[path] = text.encode('utf-8')
+            self._importer.manifest[path] = path
 
     def _take_blobs(self, header, body):
         if header.get('codec') == 'xz':
@@ -251,8 +260,8 @@ class Agent(object):
     def bundle(self):
         """The bytes that make a fresh interpreter a runner."""
         if self._bundle is None:
-            unwanted = ('pmitogen/target/agent.py', 'pmitogen/become/')
-            wanted = dict((path, text) for path, text in self._files.items() if not path.startswith(unwanted))
+            unwanted = ('pmitogen/target/agent.py', 'pmitogen/target/escalate.py')
+            wanted = dict((path, text) for path, text in self._files.items() if path not in unwanted)
             self._bundle = zlib.compress(json.dumps({'role': 'runner', 'files': wanted, 'spares': self._spares}).encode('ascii'))
         return self._bundle
 

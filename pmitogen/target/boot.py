@@ -44,7 +44,8 @@ def install(bundle):
     for path, source in bundle['files'].items():
         store.blobs[path] = source if isinstance(source, bytes) else source.encode('utf-8')
         manifest[path] = path
-    sys.meta_path.insert(0, payload.Importer(store, manifest, 'bundle'))
+    bundle['importer'] = payload.Importer(store, manifest, 'bundle')
+    sys.meta_path.insert(0, bundle['importer'])
 
 
 class Inbox(object):

@@ -1,9 +1,10 @@
 """A child forked ahead of its task.
 
-Between two tasks the runner is idle while the controller prepares the next one. That is the time to fork: the *spare* child has left its parent's
-descriptors and session behind and, where the machine is not busy, has made the memory that a module touches its own. Told what to run, it
-starts at once. It is for one task only, like any child, and for the code that was there when it was forked: whatever the runner learns
-after that makes it stale, and it ends unused. It also ends when its time is over or its runner is.
+Between two tasks the runner is idle while the controller prepares the next one. That is the time to fork: the *spare* child
+has left its parent's descriptors and session behind and, where the machine is not busy, has made the memory that a module
+touches its own. Told what to run, it starts at once. It is for one task only, like any child, and for the code that was
+there when it was forked: whatever the runner learns after that makes it stale, and it ends unused. It also ends when its
+time is over or its runner is.
 """
 
 import gc

@@ -94,9 +94,15 @@ def _source(package: str, name: str) -> str:
 def target_files() -> dict[str, str]:
     """{path: source} of all that runs on targets."""
     found = {f"pmitogen/target/{name}.py": _source("pmitogen.target", name) for name in TARGET_FILES}
-    found["pmitogen/become/__init__.py"] = ""
-    found.update({f"pmitogen/become/{name}.py": _source("pmitogen.become", name) for name in BECOME_FILES})
     return {path: minimize_source(text) for path, text in found.items()}
+
+
+@functools.cache
+def become_sources() -> bytes:
+    """What the agent needs besides, for the first account behind sudo, su or doas: the body of a ``sources`` frame."""
+    found = {"pmitogen/become/__init__.py": ""}
+    found.update({f"pmitogen/become/{name}.py": minimize_source(_source("pmitogen.become", name)) for name in BECOME_FILES})
+    return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
 
 
 @functools.cache
