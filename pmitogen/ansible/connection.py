@@ -407,7 +407,8 @@ class Connection(ConnectionBase):
         from pmitogen.ansible import interact
 
         tty = not in_data and bool(self.get_option("use_tty"))
-        return interact.run(self.become, self._conversation(_command(argv, tty)), in_data, float(self.get_option("timeout") or 10))
+        timeout = float(self.get_option("timeout") or 10)
+        return interact.run(self.become, self._conversation(_command(argv, tty)), in_data, timeout)
 
     def _conversation(self, header: dict[str, Any]) -> Conversation:
         client = self._open()

@@ -140,8 +140,8 @@ def prepare():
 def run_payload(store, order, report_fd):
     """Run a module as its own program. Does not return.
 
-    *order* is (the request's header, which names the module; its parameters, JSON in bytes; the warm modules to forget; whether to
-    report what was imported).
+    *order* is (the request's header, which names the module; its parameters, JSON in bytes; the warm modules to forget;
+    whether to report what was imported).
     """
     header, params, misfits, learn = order
     manifest = store.manifest(header['man'])
