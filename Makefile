@@ -17,7 +17,7 @@ test:
 
 test-all:
 	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20
-	$(PYTEST) --all $(ARGS)
+	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(PYTEST) --all --timeout 1200 $(ARGS)
 
 bench:
 	@$(PREPARE) system main:test 2.19
