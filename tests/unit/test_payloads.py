@@ -27,7 +27,6 @@ path = module_loader.find_plugin(name)
 built = module_common.modify_module(
     module_name=name, module_path=path, module_args=args, templar=Templar(DataLoader(), variables={}),
     task_vars={"ansible_python_interpreter": "/usr/bin/python3"}, async_timeout=0, environment={}, remote_is_local=False,
-    become_plugin=None, **json.loads(sys.argv[3]),
 )
 data = built.b_module_data if hasattr(built, "b_module_data") else built[0]
 sys.stdout.buffer.write(data)
@@ -41,9 +40,9 @@ ARGUMENTS = {
 
 
 @functools.cache
-def build(core: str, name: str, more: str = "{}") -> bytes:
+def build(core: str, name: str) -> bytes:
     """The script that *core* makes of a module."""
-    words = [str(CORES[core]), "-c", BUILD, name, json.dumps(ARGUMENTS[name]), more]
+    words = [str(CORES[core]), "-c", BUILD, name, json.dumps(ARGUMENTS[name])]
     done = subprocess.run(words, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
