@@ -1,7 +1,7 @@
 """``pmitogen ping``: is this host usable, and how fast is it? The way of a first task, without Ansible.
 
-Logs in as ssh would with the same words, starts Python, and measures round trips. Where keys do not suffice and somebody sits at
-the terminal, it asks for a password once, as ssh would.
+Logs in as ssh would with the same words, starts Python, and measures round trips. Somebody who sits at the terminal is asked for
+passwords, passphrases, codes and whether to trust a new host key, as by ssh.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pmitogen
 from pmitogen import log
 from pmitogen.cli.words import WrongWords
-from pmitogen.errors import AuthenticationError, ConnectError
+from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh_flags import FLAGS
 
 if TYPE_CHECKING:
@@ -84,12 +84,34 @@ def _needs_next(cluster: str) -> bool:
 
 
 def _connect(target: str, ssh_args: Sequence[str]) -> Host:
-    try:
-        return pmitogen.connect(target, ssh_args=ssh_args)
-    except AuthenticationError:
-        if not sys.stdin.isatty():
-            raise
-    return pmitogen.connect(target, ssh_args=ssh_args, password=getpass.getpass(f"Password for {target}: "))
+    return pmitogen.connect(target, ssh_args=ssh_args, ask=Person() if sys.stdin.isatty() else None)
+
+
+class Person:
+    """Whoever sits at the terminal. An empty answer gives up, for good."""
+
+    def __init__(self) -> None:
+        self._gave_up = False
+
+    def __call__(self, prompt: str, echo: bool) -> str | None:
+        if self._gave_up:
+            return None
+        answer = self._visibly(prompt) if echo else self._secretly(prompt)
+        self._gave_up = not answer
+        return answer or None
+
+    @staticmethod
+    def _visibly(prompt: str) -> str:
+        sys.stderr.write(prompt)
+        sys.stderr.flush()
+        return sys.stdin.readline().strip()
+
+    @staticmethod
+    def _secretly(prompt: str) -> str:
+        try:
+            return getpass.getpass(prompt)
+        except EOFError:
+            return ""
 
 
 def _round_trip(host: Host) -> float:

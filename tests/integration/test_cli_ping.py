@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +46,42 @@ def test_a_refused_login_is_one_line(sshd: Sshd) -> None:
     done = ping(*sshd.ssh_args(), f"nobody-of-that-name@{sshd.host}")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert done.stderr.startswith("pmitogen ping: ") and "login refused" in done.stderr
+
+
+def at_a_terminal(typed: list[tuple[bytes, str]], *words: str) -> tuple[int, str]:
+    """The command at a terminal: what is typed at which prompt. Returns its exit code and what stood on the terminal."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *words])
+    seen = b""
+    try:
+        while True:
+            try:
+                seen += os.read(terminal, 4096)
+            except OSError:
+                break
+            if typed and typed[0][0] in seen:
+                os.write(terminal, typed.pop(0)[1].encode() + b"\n")
+    finally:
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_at_a_terminal_it_asks(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    words = (f"UserKnownHostsFile={tmp_path / 'known'}", "GlobalKnownHostsFile=none", "IdentityFile=none")
+    options = ["-F", "/dev/null", "-p", str(sshd.port), *(each for word in words for each in ("-o", word))]
+    target = f"{account.name}@{sshd.host}"
+    code, seen = at_a_terminal([(b"(yes/no)", "yes"), (b"assword:", str(account.password))], *options, target)
+    assert code == 0 and "ok: " in seen and str(account.password) not in seen, seen
+    code, seen = at_a_terminal([(b"assword:", "")], *options, target)
+    assert code == 1 and "login refused" in seen, seen
+
+
+def test_a_host_without_python(make_sshd: Any, account: Account) -> None:
+    server = make_sshd(config=["ForceCommand echo no; exit 1"])
+    done = ping(*server.ssh_args(), f"{account.name}@{server.host}")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "did not start Python" in done.stderr, done
 
 
 def test_a_closed_port_is_one_line() -> None:
