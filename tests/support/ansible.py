@@ -200,6 +200,21 @@ class Ansible:
         command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, *args, "play.yml"]
         return self._start(command, folder, connection, env, ssh_programs)
 
+    def start_beside(
+        self,
+        folder: Path,
+        play: str,
+        hosts: Mapping[str, Mapping[str, Any]],
+        variables: Mapping[str, Any],
+        *,
+        connection: str,
+        env: Mapping[str, str],
+    ) -> Running:
+        """Starts the playbook named *play* in *folder*, with whatever lies beside it; *variables* are the group all's."""
+        (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": variables}}))
+        command = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "-c", connection, play]
+        return self._start(command, folder, connection, env, True)
+
     def adhoc(
         self,
         module: str,
@@ -235,6 +250,11 @@ class Ansible:
         if not (connection == "ssh" if ssh_programs is None else ssh_programs):
             full["PATH"] = f"{_poisoned(folder, marks)}:{full['PATH']}"
         return Running(command, folder, full, marks)
+
+    def environment(self) -> dict[str, str]:
+        """What a run sees, for a script that is to run under the same Python."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return {**os.environ, **self._environment(self.folder)}
 
     def _environment(self, folder: Path) -> dict[str, str]:
         return {

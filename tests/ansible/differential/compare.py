@@ -1,0 +1,269 @@
+"""What must be equal when a play runs over ssh and over pmitogen, and what cannot be.
+
+A result is compared in every field. Left out are only fields that differ from run to run over ssh itself: times, process
+numbers, temporary names, inode numbers. What differs by design is in ``BY_DESIGN``, each with the heading under which
+``docs/differences.md`` gives the reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.ansible import Run, TaskResult
+
+_VARYING = frozenset(
+    """start end delta atime mtime ctime inode elapsed started_at date last_modified
+    pid ansible_date_time ansible_uptime_seconds ansible_memory_mb ansible_memfree_mb ansible_swapfree_mb ansible_loadavg
+    ansible_mounts ansible_processor_count_now attempts SUDO_COMMAND _ size_available block_available block_used
+    inode_available inode_used
+    SSH_CONNECTION SSH_CLIENT SSH_TTY XDG_SESSION_ID XDG_RUNTIME_DIR etag""".split()
+)
+
+_SETS = frozenset(("ansible_interfaces", "ansible_virtualization_tech_guest", "ansible_virtualization_tech_host"))
+
+# Names that are made anew in each run.
+_NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"ansible-tmp-[\d.]+-\d+-\d+"), "ansible-tmp-N"),
+    (re.compile(r"(/var/tmp|/(root|home/[A-Z]+)/\.ansible/tmp)/ansible-tmp-N"), "/TMP/ansible-tmp-N"),
+    (re.compile(r"ansible-moduletmp-[\d.]+-\w{8}"), "ansible-moduletmp-N"),
+    (re.compile(r"ansible-local-\w+(/\.\w{8}\b)?"), "ansible-local-N"),
+    (re.compile(r"j?\d{9,13}\.\d{3,8}"), "JOB"),
+    (re.compile(r"/(?:pmitogen/payload\.zip|tmp/ansible_[\w.]+payload_\w+/ansible_[\w.]+payload\.zip)"), "PAYLOAD"),
+    (re.compile(r"/proc/\d+/fd/\d+"), "PAYLOAD"),
+    (re.compile(r"ansible_[\w.]+payload_\w+/"), "PAYLOAD/"),
+    (re.compile(r"(AnsiballZ_\w+)\.py"), r"\1"),
+    (re.compile(r"\.ansible_tmp\w+"), ".ansible_tmpN"),
+    (re.compile(r"(tmp|ansible\.|prefix_)\w{8}\b"), r"\1N"),
+    (re.compile(r"\.\d+\.20\d\d-\d\d-\d\d@\d\d:\d\d:\d\d~"), ".BACKUP~"),
+    (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
+    (re.compile(r"at 0x[0-9a-f]+"), "at 0xN"),
+    (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "TIME"),
+    (re.compile(r"port \d{4,5}\b"), "port N"),
+    (re.compile(r"Valid booleans include: .*"), "Valid booleans include: all"),
+)
+
+# Of a traceback: the frames of whatever started the module, and the source lines, which Ansible's module loses if it ends late.
+_FRAMES = re.compile(r'^  File "(?:<stdin>|bundle/[^"]*)".*\n|^    .*\n', re.M)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field of one result that is not the same."""
+
+    where: str
+    field: str
+    ssh: Any
+    pmitogen: Any
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.field}\n      ssh:      {_short(self.ssh)}\n      pmitogen: {_short(self.pmitogen)}"
+
+
+@dataclass(frozen=True)
+class Design:
+    """Results that differ on purpose. *heading* is where docs/differences.md explains it."""
+
+    heading: str
+    covers: Callable[[dict[str, Any], dict[str, Any]], bool]  # (result over ssh, result over pmitogen)
+
+
+_CLOSED = re.compile(r"(Shared connection|Connection) to \S+ closed\.\r?\n?")
+_REFUSED = re.compile(r"\b(sudo|su|doas) to \S+: ")
+
+
+def _with_arguments(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
+    return bool(re.search(r"interpreter '\S+ .*' was not found", str(ssh.get("msg")))) and "was not found" not in str(
+        ours.get("msg")
+    )
+
+
+def _not_entered(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
+    return bool(_failed(ssh) and _failed(ours) and _REFUSED.search(str(ours.get("msg"))))
+
+
+def _failed(result: dict[str, Any]) -> bool:
+    return bool(result.get("failed") or result.get("unreachable") or result.get("rc"))
+
+
+def _not_reached(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
+    return "Connection refused" in str(ssh.get("msg")) and "Connection refused" in str(ours.get("msg"))
+
+
+def _ended_by_a_signal(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
+    return "Failed to connect to the host via ssh" in str(ssh.get("msg")) and int(ours.get("rc", 0)) >= 128
+
+
+# The rest of docs/differences.md is in _unify.
+BY_DESIGN = (
+    Design("Interpreters with arguments", _with_arguments),
+    Design("Accounts that cannot be entered", _not_entered),
+    Design("Hosts that cannot be reached", _not_reached),
+    Design("Commands that a signal ends", _ended_by_a_signal),
+)
+UNIFIED = (
+    "No farewell of a terminal",
+    "Modules have no terminal",
+    "No newline of a password prompt",
+    "Temporary folders of become tasks",
+    "What sudo notes",
+)
+
+
+def _unify(ssh: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Take out of two results what differs by design in a part of them."""
+    if _CLOSED.search(str(ssh.get("module_stderr", ""))) and _untied(ssh) == _untied(ours):
+        for result in (ssh, ours):
+            result.pop("module_stdout", None)
+            result.pop("module_stderr", None)
+    for name in ("stderr", "module_stderr"):
+        if isinstance(ssh.get(name), str):
+            ssh[name] = _CLOSED.sub("", ssh[name])
+            ssh.pop(f"{name}_lines", None)
+            ours.pop(f"{name}_lines", None)
+    if isinstance(ssh.get("stdout"), str) and ssh["stdout"] == "\r\n" + str(ours.get("stdout")):
+        for result in (ssh, ours):
+            del result["stdout"], result["stdout_lines"]
+    for result in (ssh, ours):
+        if isinstance(result.get("warnings"), list):
+            result["warnings"] = [text for text in result["warnings"] if not str(text).startswith("Module remote_tmp")]
+            if not result["warnings"]:
+                del result["warnings"]
+
+
+def _untied(result: dict[str, Any]) -> list[str]:
+    """The lines that a module said on either stream: on a terminal, as it has one over ssh, they are one."""
+    text = str(result.get("module_stdout", "")) + "\n" + _CLOSED.sub("", str(result.get("module_stderr", "")))
+    return sorted(line for line in text.replace("\r\n", "\n").split("\n") if line)
+
+
+def _excuse(ssh: Any, ours: Any) -> bool:
+    """Whether two results differ by design as a whole. Those of a loop's items that do are left out of the loop's result."""
+    if not (isinstance(ssh, dict) and isinstance(ours, dict)):
+        return False
+    if any(design.covers(ssh, ours) for design in BY_DESIGN):
+        return True
+    _unify(ssh, ours)
+    pairs = list(zip(ssh.get("results") or (), ours.get("results") or (), strict=False))
+    if not all(isinstance(item, dict) for pair in pairs for item in pair):
+        return False
+    excused = [_excuse(*pair) for pair in pairs]
+    if any(excused):
+        for result in (ssh, ours):
+            result["results"] = [item for item, out in zip(result["results"], excused, strict=True) if not out]
+            for name in ("msg", "changed", "failed", "unreachable", "exception"):
+                result.pop(name, None)
+    return any(excused) and not ssh["results"]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return repr(text) if len(text) < 400 else f"{text[:300]!r}...{text[-60:]!r} ({len(text)} characters)"
+
+
+def simplify(value: Any, places: Sequence[tuple[str, str]]) -> Any:
+    """*value* without what varies from run to run; *places* are further (text, replacement) pairs."""
+    if isinstance(value, dict):
+        varying = _VARYING | {"version"} if "inode" in value else _VARYING
+        named = {str(key): simplify(item, places) for key, item in value.items() if key not in varying}
+        if isinstance(named.get("_ansible_delegated_vars"), dict):
+            for name in ("connection", "host", "port", "user"):
+                named["_ansible_delegated_vars"].pop(f"ansible_{name}", None)
+        for name in _SETS & named.keys():
+            named[name] = sorted(named[name])
+        return named
+    if isinstance(value, list):
+        return [simplify(item, places) for item in value]
+    if isinstance(value, str):
+        for text, name in places:
+            value = value.replace(text, name)
+        for pattern, name in _NAMES:
+            value = pattern.sub(name, value)
+        if "Traceback" in value:
+            value = _FRAMES.sub("", value)
+    return value
+
+
+def _differences(where: str, field: str, ssh: Any, ours: Any) -> Iterator[Difference]:
+    if isinstance(ssh, dict) and isinstance(ours, dict):
+        for key in sorted(ssh.keys() | ours.keys()):
+            name = f"{field}.{key}" if field else key
+            if key not in ssh or key not in ours:
+                yield Difference(where, name, ssh.get(key, "(absent)"), ours.get(key, "(absent)"))
+            else:
+                yield from _differences(where, name, ssh[key], ours[key])
+    elif (
+        isinstance(ssh, list) and isinstance(ours, list) and len(ssh) == len(ours) and any(isinstance(item, dict) for item in ssh)
+    ):
+        for number, (left, right) in enumerate(zip(ssh, ours, strict=True)):
+            yield from _differences(where, f"{field}.{number}", left, right)
+    elif ssh != ours and not (ssh != ssh and ours != ours):  # what is not a number is not even itself
+        yield Difference(where, field, ssh, ours)
+
+
+def _keyed(tasks: Sequence[TaskResult]) -> dict[tuple[str, str, int], TaskResult]:
+    """Results by (host, task's name, which time): the order among hosts is chance."""
+    seen: Counter[tuple[str, str]] = Counter()
+    keyed = {}
+    for task in tasks:
+        key = (task.host, task.task)
+        keyed[(*key, seen[key])] = task
+        seen[key] += 1
+    return keyed
+
+
+def compare(
+    ssh: Run, ours: Run, ssh_places: Sequence[tuple[str, str]], our_places: Sequence[tuple[str, str]]
+) -> list[Difference]:
+    """All that differs between two runs of one playbook."""
+    found: list[Difference] = []
+    excused = False
+    left, right = _keyed([*ssh.tasks, *ssh.items]), _keyed([*ours.tasks, *ours.items])
+    for key in [*left, *(key for key in right if key not in left)]:
+        where = f"{key[1]} [{key[0]}]" + (f" #{key[2]}" if key[2] else "")
+        one, other = left.get(key), right.get(key)
+        if one is None or other is None:
+            found.append(
+                Difference(where, "(result)", "absent" if one is None else one.kind, "absent" if other is None else other.kind)
+            )
+            continue
+        pair = simplify(one.result, ssh_places), simplify(other.result, our_places)
+        items = len(pair[0].get("results") or ())
+        if _excuse(*pair):
+            excused = True
+            continue
+        if items == len(pair[0].get("results") or ()):
+            found += _differences(where, "(kind)", one.kind, other.kind)
+        else:
+            excused = True
+        found += _differences(where, "", *pair)
+    if not excused:
+        found += _differences("the end", "stats", ssh.stats, ours.stats)
+    found += _differences("the end", "exit code", ssh.rc, ours.rc)
+    found += _differences("the end", "warnings", _warnings(ssh, ssh_places), _warnings(ours, our_places))
+    return found
+
+
+def _warnings(run: Run, places: Sequence[tuple[str, str]]) -> list[str]:
+    return sorted({text for text in simplify(run.warnings, places) if "Module remote_tmp" not in text})
+
+
+def compare_trees(ssh: dict[str, Any], ours: dict[str, Any], names: Callable[[str], str]) -> list[Difference]:
+    """All that differs between two snapshots."""
+    left, right = ({names(path): entry for path, entry in tree.items()} for tree in (ssh, ours))
+    return list(_differences("files", "", left, right))
+
+
+def plain_name(path: str) -> str:
+    """A file's name without what varies from run to run."""
+    return str(simplify(path, ()))
+
+
+def documented(text: Path) -> set[str]:
+    """The headings of docs/differences.md."""
+    return set(re.findall(r"^#+ (.+?)\s*$", text.read_text(), re.M))

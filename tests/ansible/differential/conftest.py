@@ -1,0 +1,88 @@
+"""The plays of this folder, each run once over ssh and once over pmitogen for each ansible-core, before the first test looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import leaks, session
+from tests.support.accounts import Accounts
+from tests.support.ansible import installed_cores
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd, find_sshd
+
+from . import driver
+
+DEFAULT_CORES = ("2.21", "2.19")
+_seen: dict[str, str] = {}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "outcome" not in metafunc.fixturenames:
+        return
+    cores = list(installed_cores())
+    if not metafunc.config.getoption("--all"):
+        cores = [core for core in cores if core in DEFAULT_CORES] or cores[:1]
+    plays = sorted(path.stem for path in driver.PLAYS.glob("*.yml"))
+    metafunc.parametrize("outcome", [(play, core) for core in cores or ["none"] for play in plays], indirect=True, ids="-".join)
+
+
+@pytest.fixture(scope="module")
+def _server(client_key: KeyFile) -> Iterator[Sshd]:
+    """An sshd whose sessions do not look like a login to bash, which would read root's own ~/.bashrc for every task over ssh."""
+    if find_sshd() is None:
+        pytest.skip("needs sshd")
+    folder = session.folder / "ds"
+    folder.mkdir()
+    folder.chmod(0o711)
+    server = Sshd(folder, client_key, config=["SetEnv SHLVL=2", "MaxSessions 50"]).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def _outcomes(
+    request: pytest.FixtureRequest, _server: Sshd, _account_maker: Accounts
+) -> Iterator[dict[tuple[str, str], driver.Outcome]]:
+    """Runs all plays that the selected tests of this module ask for."""
+    pythons = installed_cores()
+    wanted = dict.fromkeys(
+        item.callspec.params["outcome"]
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        home = session.folder / "dh"
+        home.mkdir()
+        clean = session.clean_environment(home)
+        for name, value in clean.items():
+            patch.setenv(name, value)
+        with driver.world(_server, _account_maker) as made:
+            before = leaks.take(set())
+            outcomes = driver.run_all(made, [(play, core, pythons[core]) for play, core in wanted if core in pythons])
+            left = leaks.since(before, set(), {_server.pid})
+    if left:
+        import subprocess
+
+        print(
+            subprocess.run(
+                "ls -la %s/r/*; ps aux | grep hub.main" % session.folder, shell=True, capture_output=True, text=True
+            ).stdout
+        )
+        pytest.fail("the plays left behind:\n  " + "\n  ".join(left), pytrace=False)
+    _seen["report"] = driver.report(outcomes)
+    yield outcomes
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest, _outcomes: dict[tuple[str, str], driver.Outcome]) -> driver.Outcome:
+    """Both runs of one play."""
+    if request.param not in _outcomes:
+        pytest.skip("needs ansible-core")
+    return _outcomes[request.param]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if "report" in _seen:
+        terminalreporter.write_line(_seen["report"])

@@ -1,0 +1,273 @@
+"""Runs each play twice, over ssh and over pmitogen, on the same target, and keeps what it said and what it left.
+
+The two runs of a play are made one after the other, since they use the same paths; different plays run at the same time, one per
+processor. Before each run the target's folder and the controller's are empty.
+
+A play finds these variables:
+
+``work``, ``here``             the target's folder and the controller's
+``me``, ``other``, ``third``   accounts
+``server``                     a web server
+``old_python``, ``venv``       further interpreters; empty where there is none
+``compiled``                   whether the module of that name could be built
+
+and these hosts: ``t`` and ``t2`` (root), ``u`` (the account *me*, sudo without a password), ``p`` (*other*, sudo with one), ``s``
+(always over ssh), ``gone`` (nobody listens).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.support import programs, session
+from tests.support.accounts import Account, Accounts
+from tests.support.ansible import Ansible, Run
+from tests.support.sshd import Sshd, free_port
+
+from . import server, snapshot
+
+PLAYS = Path(__file__).parent / "plays"
+CONNECTIONS = ("ssh", "pmitogen")
+WORKERS = 2
+LIMIT = 400  # seconds for one run
+_ENV = {
+    "ANSIBLE_PIPELINING": "1",
+    "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=60s",  # the default; for us, other words would mean more
+    "ANSIBLE_DISPLAY_FAILED_STDERR": "1",
+    "ANSIBLE_VAULT_PASSWORD_FILE": "vault.password",
+    "ANSIBLE_COLLECTIONS_PATH": "collections",
+    "ANSIBLE_INJECT_FACT_VARS": "0",
+    "ANSIBLE_GATHERING": "explicit",
+}
+
+
+@dataclass
+class Side:
+    """One run over one connection, and what it left."""
+
+    run: Run
+    folder: Path
+    target: dict[str, Any]
+    controller: dict[str, Any]
+    leftovers: list[str]
+    seconds: float
+    places: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Outcome:
+    """Both runs of a play, or why there are none."""
+
+    sides: dict[str, Side] = field(default_factory=dict)
+    trouble: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class People:
+    """The accounts of one play: they are its own as long as it runs."""
+
+    me: Account
+    other: Account
+    third: Account
+
+    def all(self) -> tuple[Account, ...]:
+        return (self.me, self.other, self.third)
+
+    def settle(self) -> None:
+        """Make their homes as new, and end their processes."""
+        for account in self.all():
+            for process in account.processes():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+            shutil.rmtree(account.home, ignore_errors=True)
+            shutil.copytree("/etc/skel", account.home)
+            account.home.chmod(0o755)
+            subprocess.run(["chown", "-R", f"{account.uid}:{account.gid}", str(account.home)], check=True)
+
+
+@dataclass
+class World:
+    """What all plays share."""
+
+    sshd: Sshd
+    accounts: queue.SimpleQueue[People]
+    url: str
+    folder: Path
+    compiled: Path | None
+    venv: str
+    old_python: str
+    silent_port: int
+
+    def hosts(self, ansible: Ansible, people: People) -> dict[str, dict[str, Any]]:
+        python = {"ansible_python_interpreter": "/usr/bin/python3"}
+        root = ansible.target(self.sshd, "root", **python)
+        other = ansible.target(self.sshd, people.other, **python, ansible_become_password=people.other.password)
+        return {
+            "t": root,
+            "t2": dict(root),
+            "s": {**root, "ansible_connection": "ssh"},
+            "u": ansible.target(self.sshd, people.me, **python),
+            "p": other,
+            "gone": {**root, "ansible_port": self.silent_port, "ansible_ssh_timeout": 5},
+        }
+
+
+@contextlib.contextmanager
+def world(sshd: Sshd, accounts: Accounts) -> Iterator[World]:
+    """Accounts, a web server, interpreters and a compiled module, for as long as the plays run."""
+    folder = session.folder / "d"
+    folder.mkdir()
+    folder.chmod(0o711)
+    people: queue.SimpleQueue[People] = queue.SimpleQueue()
+    made: list[Account] = []
+    try:
+        for _ in range(WORKERS):
+            three = (accounts.make(sudo="nopasswd", doas="nopass"), accounts.make(sudo="password"), accounts.make())
+            made += three
+            people.put(People(*three))
+        with server.serving() as url:
+            yield World(
+                sshd,
+                people,
+                url,
+                folder,
+                _compile(folder),
+                _venv(folder),
+                programs.find_python("3.9") or "",
+                free_port(["127.0.0.1"]),
+            )
+    finally:
+        for account in made:
+            accounts.remove(account)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _compile(folder: Path) -> Path | None:
+    compiler = programs.find_program("cc")
+    if compiler is None:
+        return None
+    out = folder / "compiled"
+    done = subprocess.run(
+        [compiler, "-O0", "-o", str(out), str(PLAYS / "files/compiled.c")], stdin=subprocess.DEVNULL, capture_output=True
+    )
+    return out if done.returncode == 0 else None
+
+
+def _venv(folder: Path) -> str:
+    """A virtual environment's interpreter, with spaces in its path."""
+    place = folder / "a venv"
+    done = subprocess.run(
+        ["/usr/bin/python3", "-m", "venv", "--without-pip", str(place)], stdin=subprocess.DEVNULL, capture_output=True
+    )
+    return str(place / "bin/python") if done.returncode == 0 else ""
+
+
+def run_all(made: World, wanted: Sequence[tuple[str, str, Path]]) -> dict[tuple[str, str], Outcome]:
+    """(play, core) -> its outcome, for each (play, core, Python) in *wanted*."""
+    outcomes = {(play, core): Outcome() for play, core, _ in wanted}
+    with ThreadPoolExecutor(max_workers=WORKERS) as pool:
+        jobs = [pool.submit(_run_play, made, play, core, python, outcomes[play, core]) for play, core, python in wanted]
+        for job in jobs:
+            job.result()
+    return outcomes
+
+
+def _run_play(made: World, play: str, core: str, python: Path, outcome: Outcome) -> None:
+    people = made.accounts.get()
+    try:
+        for connection in CONNECTIONS:
+            people.settle()
+            outcome.sides[connection] = _run_side(made, people, play, core, python, connection)
+    except Exception as exc:
+        outcome.trouble = exc
+    finally:
+        made.accounts.put(people)
+
+
+def _run_side(made: World, people: People, play: str, core: str, python: Path, connection: str) -> Side:
+    base = made.folder / f"{play}{core}"
+    shutil.rmtree(base, ignore_errors=True)
+    work, here, home, beside = (base / name for name in ("w", "c", "h", "p"))
+    for place in (base, work, here, home):
+        place.mkdir()
+        place.chmod(0o755)
+    shutil.copytree(PLAYS, beside, ignore=shutil.ignore_patterns("__pycache__"))
+    if made.compiled:
+        shutil.copy(made.compiled, beside / "library/compiled")
+    began = time.time()
+    variables = {
+        "work": str(work),
+        "here": str(here),
+        "me": people.me.name,
+        "other": people.other.name,
+        "third": people.third.name,
+        "server": made.url,
+        "third_password": people.third.password,
+        "venv": made.venv,
+        "old_python": made.old_python,
+        "compiled": bool(made.compiled),
+        "controller_python": str(python),
+    }
+    ansible = Ansible(core, python, base / "a")
+    running = ansible.start_beside(
+        beside,
+        f"{play}.yml",
+        made.hosts(ansible, people),
+        variables,
+        connection=connection,
+        env={**session.clean_environment(home), **_ENV, "ANSIBLE_LOCAL_TEMP": str(home / "tmp")},
+    )
+    try:
+        run = running.finish(LIMIT)
+    finally:
+        _end_masters(home)
+    seconds = time.time() - began
+    (base / "stdout").write_text(run.stdout)
+    _keep(made, play, core, connection, run)
+    places: tuple[tuple[str, str], ...] = ((str(base), "BASE"), (str(made.folder), "FOLDER"), (made.url, "SERVER"))
+    places += tuple((account.name, name) for account, name in zip(people.all(), ("ME", "OTHER", "THIRD"), strict=True))
+    return Side(
+        run, beside, snapshot.take(work, began, places), snapshot.take(here, began, places), _leftovers(people), seconds, places
+    )
+
+
+def _keep(made: World, play: str, core: str, connection: str, run: Run) -> None:
+    """Lay the whole output where PMITOGEN_TEST_KEEP says, for whoever looks for the cause of a difference."""
+    place = os.environ.get("PMITOGEN_TEST_KEEP")
+    if place:
+        Path(place, f"{play}-{core}-{connection}.log").write_text(run.output)
+
+
+def _end_masters(home: Path) -> None:
+    """End the connections that ssh keeps for later."""
+    for control in (home / ".ansible/cp").glob("*"):
+        subprocess.run(["ssh", "-O", "exit", "-S", str(control), "x"], stdin=subprocess.DEVNULL, capture_output=True)
+
+
+def _leftovers(people: People) -> list[str]:
+    """Temporary folders that were not removed from the accounts' homes."""
+    found = []
+    for account in people.all():
+        found += map(str, sorted((account.home / ".ansible/tmp").glob("ansible-tmp-*")))
+    return found
+
+
+def report(outcomes: dict[tuple[str, str], Outcome]) -> str:
+    """A line for each play: results compared and seconds taken."""
+    lines = []
+    for (play, core), outcome in sorted(outcomes.items()):
+        count = len(outcome.sides["ssh"].run.tasks) if "ssh" in outcome.sides else 0
+        times = ", ".join(f"{name} {side.seconds:.1f} s" for name, side in outcome.sides.items())
+        lines.append(f"{play} {core}: {count} results; {times}")
+    return "\n".join(lines)

@@ -1,0 +1,4 @@
+#!/bin/sh
+echo before
+echo err >&2
+kill -9 $$

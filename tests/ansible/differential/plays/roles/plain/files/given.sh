@@ -1,0 +1,3 @@
+#!/bin/bash
+echo "$# $1 $2"
+echo noise >&2

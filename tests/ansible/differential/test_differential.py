@@ -1,0 +1,49 @@
+"""Every play of ``plays/`` has the same results over pmitogen as over ssh, and leaves the same files.
+
+The plays run once for all tests (see conftest.py). What differs by design is listed in compare.py and docs/differences.md, and
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import session
+
+from . import compare, driver
+
+pytestmark = [
+    pytest.mark.needs_root,
+    pytest.mark.needs_sshd,
+    pytest.mark.needs_ansible,
+    pytest.mark.needs_program("ssh"),
+    pytest.mark.timeout(1500),
+]
+
+
+def _show(found: list[compare.Difference]) -> str:
+    return f"{len(found)} differences:\n" + "\n".join(f"  {one}" for one in found)
+
+
+def test_same_results(outcome: driver.Outcome) -> None:
+    if outcome.trouble:
+        raise outcome.trouble
+    ssh, ours = outcome.sides["ssh"], outcome.sides["pmitogen"]
+    assert not ours.run.ssh_programs or "[s]" in ssh.run.stdout, "an ssh program was started"
+    found = compare.compare(ssh.run, ours.run, ssh.places, ours.places)
+    assert not found, _show(found)
+
+
+def test_same_files(outcome: driver.Outcome) -> None:
+    if outcome.trouble:
+        pytest.skip("the runs failed")
+    ssh, ours = outcome.sides["ssh"], outcome.sides["pmitogen"]
+    found = compare.compare_trees(ssh.target, ours.target, compare.plain_name)
+    found += compare.compare_trees(ssh.controller, ours.controller, compare.plain_name)
+    assert not found, _show(found)
+    assert ours.leftovers == [], "temporary folders stayed behind"
+
+
+def test_differences_are_documented() -> None:
+    headings = compare.documented(session.repository / "docs/differences.md")
+    assert {*compare.UNIFIED, *(design.heading for design in compare.BY_DESIGN)} <= headings
