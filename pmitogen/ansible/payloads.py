@@ -20,7 +20,7 @@ _KNOWN = frozenset(
 )
 _HEAD = b"_ANSIBALLZ_WRAPPER = True"
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
-_OLD_END = b"\nif __name__ == '__main__':\n    _ansiballz_main()\n"
+_OLD_END = b"\nif __name__ == '__main__':\n    _ansiballz_main()"
 _OLD_ZIP = b"\n    ZIPDATA = '"
 _OLD_PARAMS = rb"^    ANSIBALLZ_PARAMS = (.*)$"
 _OLD_START = (
@@ -84,7 +84,7 @@ def _recognise_call(script: bytes, start: int) -> Payload | None:
 def _recognise_constants(script: bytes) -> Payload | None:
     start = script.find(_OLD_ZIP)
     end = script.find(b"'\n", start + len(_OLD_ZIP))
-    if start < 0 or end < 0 or not script.endswith(_OLD_END):
+    if start < 0 or end < 0 or not script.rstrip().endswith(_OLD_END):
         return None
     rest = script[:start] + script[end:]
     params, module = re.search(_OLD_PARAMS, rest, re.M), re.search(_OLD_START, rest, re.M)
