@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Any
 
 U_RWX = 0o700
+_SHELL_ONLY = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # what only a shell can make of a folder's name
 _MODES = {"u+x": 0o100, "u+rwx": U_RWX}
 
 
@@ -100,7 +101,7 @@ class Remembering:
         if not basefile:
             basefile = self._generate_temp_dir_name()  # type: ignore[attr-defined]
         text: str = super().mkdtemp(basefile=basefile, system=system, mode=mode, tmpdir=tmpdir)  # type: ignore[misc]
-        if mode == U_RWX and (self.becoming or not system):
+        if mode == U_RWX and (self.becoming or not system and not _SHELL_ONLY.intersection(tmpdir or "")):
             self.meanings[text] = MakeTemp(basefile, None if self.becoming else tmpdir)
         return text
 

@@ -8,6 +8,7 @@ written, as sftp does.
 
 import errno
 import os
+import re
 import shutil
 import stat
 import sys
@@ -20,6 +21,12 @@ def expand(path):
     return os.path.expanduser(path)
 
 
+def expand_variables(path):
+    """Put this process's variables in, as the shell would that Ansible counts on: remote_tmp may be /tmp/.ansible-$USER."""
+    environ = os.environ if str is bytes else os.environb
+    return re.sub(br'\$(?:(\w+)|\{(\w+)\})', lambda match: environ.get(match.group(1) or match.group(2), b''), path)
+
+
 def mkdtemp(header):
     """Make a private directory in the first of ``bases`` that permits it (and that base, if it is not there)."""
     name = from_wire(header['name'])
@@ -27,7 +34,7 @@ def mkdtemp(header):
     for base in header['bases']:
         old = os.umask(0o77)
         try:
-            base = expand(from_wire(base))
+            base = expand(expand_variables(from_wire(base)))
             if not os.path.isdir(base):
                 os.makedirs(base, 0o700)
             path = os.path.join(base, name)
