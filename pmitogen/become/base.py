@@ -206,7 +206,11 @@ class Escalation(object):
 
         "" for a command whose data pass the terminal too: another terminal on the way (``sudo -u x su``) may have echoed them.
         """
-        return "" if self.plan["stdin"] == "tty" or not self.up else self._last_words()
+        if self.plan["stdin"] == "tty" or not self.up:
+            return ""
+        if self.tty_fd is not None:
+            self._drain()
+        return self._last_words()
 
     # The end
 

@@ -34,6 +34,7 @@ _NOT_FOUND = (u"not found|no such file or directory|unknown command|could not fi
               u"|cannot execute|no such file|can't open")
 _NO_SHELL = re.compile(u"account is (?:currently )?not available|not a shell|interactive shell is disabled|login (?:is )?disabled"
                        u"|unrecognized command|cannot use a shell|refused to execute", _FLAGS)
+_PYTHON_WORDS = re.compile(u"Fatal Python error|Traceback \\(most recent call last\\)")
 _OTHER_SHELL_WORDS = re.compile(
     u"syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS)
 
@@ -118,7 +119,9 @@ def _localised(domain, msgid):
 
 
 def command_failure(text, command):
-    """True if *text* says that *command* (argv) itself was not found or cannot be executed."""
+    """True if *text* says that *command* (argv, a Python) itself was not found, cannot be executed or broke down at its start."""
+    if _PYTHON_WORDS.search(text):
+        return True
     name = os.path.basename(command[0])
     name = re.escape(name if str is not bytes else text_of(name))
     missing = u"(?:" + _NOT_FOUND + u")"

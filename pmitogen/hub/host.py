@@ -365,6 +365,8 @@ class Host:
             account = self._by_number.get(header.get("acct", -1))
             if account is not None and account.number:
                 self._forget(account)
+            elif account is not None:  # nothing makes another: the next request makes another connection
+                self.fail(ConnectionLost(f"{self.name}: the interpreter of the login account has ended"))
         elif op == "late":
             LOG.warning("%s: %s", self.name, header.get("msg"))
         elif op == "lack":

@@ -27,6 +27,7 @@ from pmitogen.target import frames
 TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
 PACK_BELOW = 16 << 10    # bytes of body; larger ones are file contents or output that is not worth the processor time
 GONE = 'the interpreter of this account has ended'
+NOT_STARTED = 'the interpreter of this account did not start'
 START_LIMIT = 64 << 10   # bytes of noise before a runner's marker
 
 
@@ -68,6 +69,8 @@ class Runner(object):
         self._manifests = set()
         self.open_ids = set()    # requests not yet answered
         self.release = None      # called once the runner is over, to let go of what carried it
+        self.said = None         # called then, too: what it said last on its terminal, if it has one
+        self._greeted = False    # whether it has said hello
 
     def up(self, stream, first=b''):
         """The runner answers on *stream*: *first* (its bundle, if it has none yet) and then all that has waited."""
@@ -109,6 +112,7 @@ class Runner(object):
         if header['op'] in ('exit', 'ok', 'error'):
             self.open_ids.discard(header.get('id'))
         elif header['op'] == 'hello':
+            self._greeted = True
             header['acct'] = self.acct
         self._agent.send(header, body)
 
@@ -123,9 +127,13 @@ class Runner(object):
 
     def _on_gone(self):
         self.reap()
+        words = self.said() if self.said else ''
         if self.release:
             self.release()
-        self.fail('gone', GONE)
+        if self._greeted:
+            self.fail('gone', GONE + words)
+        else:
+            self.fail('become' if self.said else 'python', NOT_STARTED + words, 'python')
         self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
 
     def reap(self):
@@ -317,7 +325,7 @@ class StartProtocol(mitogen.core.Protocol):
         mitogen.core.Protocol.on_disconnect(self, broker)
         said = self._buf[-200:].decode('utf-8', 'replace').strip()
         self._runner.reap()
-        self._runner.fail('python', 'this interpreter did not start' + (': ' + said if said else ''))
+        self._runner.fail('python', NOT_STARTED + (': ' + said if said else ''))
 
 
 def start_plain(agent, runner, command, env, token):

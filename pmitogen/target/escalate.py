@@ -74,6 +74,7 @@ class Start(object):
         self._over = False
         self._escalation = base.Escalation(plan, command, token)
         runner.release = self.release
+        runner.said = self._escalation.said
 
     def begin(self):
         """Start the program. What fails is told to whoever waits for the runner."""

@@ -1,0 +1,163 @@
+"""How long the interpreter of an account lives, what follows when one dies, and what the library says where there is none."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen.hub import host as hub_host
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.becoming import SYSTEM_PYTHON, WHO, People, becoming
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+# A task's shell is the child of the module, and that the child of the account's interpreter.
+_BROKEN = """#!/bin/sh
+[ `id -u` = {uid} ] || exec {python} "$@"
+printf 'PMITOGEN-%s ready\\n' "$3"
+echo 'no module named select' >&2
+exit 3
+"""
+SUICIDE = "kill -9 $(ps -o ppid= -p $PPID)"
+
+
+def _wait_until(true: Callable[[], bool], seconds: float = 5) -> bool:
+    until = time.monotonic() + seconds
+    while not true() and time.monotonic() < until:
+        time.sleep(0.02)
+    return true()
+
+
+@pytest.mark.one_core
+def test_the_next_task_makes_another(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People) -> None:
+    account, other = make_account(sudo="nopasswd"), people.others[0]
+    as_other = {"become": True, "become_user": other.name}
+    tasks: list[dict[str, Any]] = [
+        {"name": "first", **WHO, **as_other},
+        {"name": "kill idle", "ansible.builtin.command": f"pkill -9 -u {other.name}", "become": True},
+        {"name": "second", **WHO, **as_other},
+        {"name": "kill busy", "ansible.builtin.shell": SUICIDE, "ignore_errors": True, **as_other},
+        {"name": "third", **WHO, **as_other},
+        {"name": "me", **WHO},
+    ]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}).check()
+    for name in ("first", "second", "third"):
+        assert run.task(name)["stdout"] == other.name
+    assert run.task("me")["stdout"] == account.name
+    killed = run.task("kill busy")
+    assert killed.kind == "failed" and "interpreter" in killed.message and "\n" not in killed.message
+    assert account.sudo_uses() == 4  # three of the other's, one of root's
+
+
+@pytest.mark.one_core
+def test_a_login_interpreter_that_dies(ansible: Ansible, sshd: Sshd, people: People) -> None:
+    """The connection goes with it, and the next task makes another."""
+    tasks: list[dict[str, Any]] = [
+        {"name": "kill", "ansible.builtin.shell": SUICIDE, "ignore_errors": True, "ignore_unreachable": True},
+        {"name": "next", **WHO},
+    ]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, people.free)})
+    assert run.task("kill").kind in ("failed", "unreachable")
+    assert run.task("next")["stdout"] == people.free.name
+
+
+@pytest.mark.one_core
+def test_an_interpreter_that_ends_at_once(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
+    """It has announced itself, and then complains: its words are told."""
+    broken, other = short_path / "python3", people.others[0]
+    broken.write_text(_BROKEN.format(uid=other.uid, python=SYSTEM_PYTHON))
+    broken.chmod(0o755)
+    variables = becoming("sudo", other.name, ansible_python_interpreter=str(broken))
+    run = ansible.tasks([{"name": "who", **WHO, "become": True}], {"h": ansible.target(sshd, people.free, **variables)})
+    result = run.task("who")
+    assert result.kind == "failed" and "no module named select" in str(result.result)
+
+
+@pytest.mark.one_core
+def test_nothing_of_become_survives_the_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """Where ControlPersist keeps the connection for the next run, it keeps the login only."""
+    account, other = make_account(sudo="nopasswd"), make_account()
+    hosts = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=8s")}
+    tasks = [{"name": "who", **WHO, "become": True, "become_user": other.name}]
+    mark = sshd.mark()
+    for count in (1, 2):
+        ansible.tasks(tasks, hosts).check()
+        assert _wait_until(lambda: not other.processes(), 2), other.processes()
+        assert account.processes()
+        assert (sshd.connections(mark), account.sudo_uses()) == (1, count)
+    for process in account.processes():
+        processes.kill_family(process.pid)
+
+
+# -- the library ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def login(sshd: Sshd) -> Iterator[Callable[[Account], pmitogen.Host]]:
+    made: list[pmitogen.Host] = []
+
+    def connect(account: Account) -> pmitogen.Host:
+        words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-p", str(sshd.port), "-i", str(sshd.key.path)]
+        made.append(pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=words))
+        return made[-1]
+
+    yield connect
+    for host in made:
+        host.close()
+
+
+def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account]) -> None:
+    """The one that was used longest ago goes first."""
+    most = hub_host.MOST_ACCOUNTS
+    account, other = make_account(sudo="ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"), make_account()
+    host = login(account)
+    hosts = [host.become(other.name, flags=f"-H NUMBER={number}") for number in range(most + 3)]
+    for number, each in enumerate(hosts):
+        assert each.run("echo $NUMBER").stdout == b"%d\n" % number
+    assert account.sudo_uses() == most + 3
+    assert _wait_until(lambda: len(_interpreters(other)) <= most), len(_interpreters(other))
+    assert hosts[-1].run("echo $NUMBER").stdout == b"%d\n" % (most + 2)
+    assert hosts[3].run("echo $NUMBER").stdout == b"3\n"
+    assert account.sudo_uses() == most + 3, "both were still there"
+    assert hosts[0].run("echo $NUMBER").stdout == b"0\n"
+    assert account.sudo_uses() == most + 4
+    host.close()
+    assert _wait_until(lambda: not other.processes()), other.processes()
+
+
+def _interpreters(account: Account) -> list[processes.Process]:
+    return [process for process in account.processes() if "python" in process.command]
+
+
+def test_the_library_says_which_kind(
+    login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account], people: People, short_path: Path
+) -> None:
+    asked, free = login(people.asked), login(people.free)
+    closed, stranger = make_account(shell="/usr/sbin/nologin"), make_account()
+    mute = short_path / "sudo"
+    mute.write_text("#!/bin/sh\nexec sleep 600\n")
+    mute.chmod(0o755)
+    cases = {
+        "password-missing": asked.become(),
+        "password-wrong": asked.become(password="n0t-th1s"),
+        "unknown-user": free.become("nobody-of-that-name"),
+        "not-permitted": login(stranger).become(password=stranger.password),
+        "not-installed": free.become(exe="/nonexistent/sudo"),
+        "shell": free.become(closed.name, flags="-i"),
+        "python": free.become(flags="-H PYTHONHOME=/nonexistent"),
+        "timeout": free.become(exe=str(mute), timeout=1),
+    }
+    for kind, host in cases.items():
+        with pytest.raises(pmitogen.BecomeError) as failure:
+            host.run("id")
+        assert failure.value.kind == kind, failure.value.message
+        assert "\n" not in failure.value.message and "n0t-th1s" not in failure.value.message
+    assert free.become().run("id -un").stdout == b"root\n"
