@@ -46,6 +46,7 @@ HUB_OPTIONS = (
     "private_key_passphrase",
     "pkcs11_provider",
     "timeout",
+    "reconnection_retries",
     "verbosity",
     "boot_python",
 )  # what the hub needs to know to connect

@@ -22,11 +22,13 @@ from pmitogen.hub.host import Account, Host
 from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.router import Router, new_broker
 from pmitogen.hub.trace import from_environment
+from pmitogen.log import register_secret
 from pmitogen.target import frames
 from pmitogen.transport import bootstrap
 from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
+SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
 
 
 class Contexts:
@@ -56,6 +58,8 @@ class Contexts:
         key = json.dumps(options, sort_keys=True)
         found = self._hosts.get(key)
         if found is None:
+            for name in SECRETS:
+                register_secret(options.get(name))
             found = self._hosts[key] = Host(self, key, options)
             found.ask = ask
         return found
@@ -181,6 +185,8 @@ class Contexts:
         """The plan for a raw become request. Raises UsageError."""
         from pmitogen.flags.become import plan
 
+        for name in SECRETS:
+            register_secret(become.get(name))
         made, _findings = plan(
             become["method"],
             exe=become.get("exe"),

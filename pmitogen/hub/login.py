@@ -23,6 +23,7 @@ from pmitogen.transport.credentials import Ask
 LOG = logging.getLogger("pmitogen.hub")
 FAR = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
 DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
+LONGEST_PAUSE = 30  # seconds between two attempts
 PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
 
 
@@ -44,7 +45,7 @@ class Login:
         self._hops = hops
         self.link: Any = None
         self.settings: Settings | None = None
-        self._closed = False
+        self._ending = threading.Event()
         self._lock = threading.Lock()
         self.timeout = float(options.get("timeout") or DEFAULT_TIMEOUT)
         self.stages: dict[str, float] = {}
@@ -57,13 +58,32 @@ class Login:
     # On the login's thread
 
     def connect(self) -> None:
-        """Resolve the options and log in. Raises Error."""
+        """Resolve the options and log in, again after a failure as often as *reconnection_retries* says. Raises Error.
+
+        The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
+        """
+        from pmitogen.flags import ssh
+
+        argv, origins = ansible_options.compose(self._options)
+        settings = self.settings = ssh.resolve(argv, origins=origins)
+        retries = int(self._options.get("reconnection_retries") or 0)
+        for attempt in range(retries + 1):
+            try:
+                self._connect_once(settings)
+                return
+            except ConnectError as exc:
+                if attempt == retries or exc.stage in ("auth", "hostkey", "exec"):
+                    raise
+                pause = min(2**attempt - 1, LONGEST_PAUSE)
+                LOG.info("%s; attempt %d of %d, the next in %d s", exc.message, attempt + 1, retries + 1, pause)
+                if self._ending.wait(pause):
+                    raise
+
+    def _connect_once(self, settings: Settings) -> None:
         from pmitogen.flags import ssh
         from pmitogen.transport.connect import connect
 
         began = time.monotonic()
-        argv, origins = ansible_options.compose(self._options)
-        settings = self.settings = ssh.resolve(argv, origins=origins)
         deadline = began + self.timeout + (PATIENCE if self._ask else 0)
         ask = self._ask if not settings.batchmode else None
         link = connect(
@@ -76,7 +96,7 @@ class Login:
         )
         with self._lock:
             self.link = link
-        if self._closed:
+        if self._ending.is_set():
             link.close()
             raise ConnectError(f"{link.peer}: the run is ending", "exec")
 
@@ -98,7 +118,7 @@ class Login:
     def close(self) -> None:
         """End the connection. Any thread; idempotent; does not wait."""
         with self._lock:
-            self._closed = True
+            self._ending.set()
             link = self.link
         if link is not None:
             threading.Thread(target=_close_quietly, args=(link,), name="pmitogen close", daemon=True).start()

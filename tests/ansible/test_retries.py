@@ -1,0 +1,93 @@
+"""reconnection_retries: a connection that failed is tried again, a login that was refused is not."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
+PING = [{"name": "ping", "ansible.builtin.ping": {}}]
+
+
+class Moody:
+    """A port that answers nonsense *failures* times, and then is the way to *sshd*. Counts who came."""
+
+    def __init__(self, sshd: Sshd, failures: int) -> None:
+        self.came = 0
+        self._sshd, self._failures = sshd, failures
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = self._listener.accept()
+                self.came += 1
+                self._sockets.append(sock)
+                if self.came <= self._failures:
+                    sock.sendall(b"HTTP/1.0 400 Busy\r\n\r\n")
+                    sock.shutdown(socket.SHUT_WR)
+                    continue
+                onward = socket.create_connection((self._sshd.host, self._sshd.port))
+                self._sockets.append(onward)
+                for pair in ((sock, onward), (onward, sock)):
+                    self._threads.append(threading.Thread(target=self._copy, args=pair))
+                    self._threads[-1].start()
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def close(self) -> None:
+        for sock in (self._listener, *self._sockets):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        for thread in self._threads:
+            thread.join(5)
+
+
+@contextlib.contextmanager
+def moody(sshd: Sshd, failures: int) -> Iterator[Moody]:
+    port = Moody(sshd, failures)
+    try:
+        yield port
+    finally:
+        port.close()
+
+
+def hosts(ansible: Ansible, sshd: Sshd, account: Account, port: int, **more: Any) -> dict[str, Any]:
+    words = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
+    return {"web": {**ansible.target(sshd, account), "ansible_port": port, "ansible_ssh_common_args": words, **more}}
+
+
+@pytest.mark.parametrize(("failures", "retries", "came", "fine"), [(1, 0, 1, False), (2, 2, 3, True), (9, 1, 2, False)])
+def test_a_failed_connection_is_tried_again(
+    failures: int, retries: int, came: int, fine: bool, ansible: Ansible, sshd: Sshd, account: Account
+) -> None:
+    with moody(sshd, failures) as port:
+        run = ansible.tasks(PING, hosts(ansible, sshd, account, port.port, ansible_ssh_retries=retries))
+        assert (port.came, run.tasks[0].kind) == (came, "ok" if fine else "unreachable"), run.stdout
+
+
+def test_a_refused_login_is_not_tried_again(ansible: Ansible, sshd: Sshd, account: Account, make_key: Any) -> None:
+    with moody(sshd, 0) as port:
+        stranger = str(make_key("ed25519").path)
+        variables = hosts(ansible, sshd, account, port.port, ansible_ssh_private_key_file=stranger)
+        run = ansible.tasks(PING, variables, env={"ANSIBLE_SSH_RETRIES": "5"})
+        assert (port.came, run.tasks[0].kind) == (1, "unreachable") and "login refused" in run.tasks[0].message

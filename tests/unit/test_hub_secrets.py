@@ -1,0 +1,28 @@
+"""The hub strikes every secret that it is handed out of its log."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmitogen import log
+from pmitogen.hub.contexts import SECRETS, Contexts
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
+    contexts = Contexts()
+    try:
+        contexts.host({"host": "web", name: f"handed over as {name}"})
+    finally:
+        contexts.close()
+    assert log.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{log.STRUCK_OUT}' in it"
+
+
+def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
+    contexts = Contexts()
+    try:
+        first = {"method": "sudo", "user": "alice", "password": "the first step's"}
+        contexts.plan({"method": "su", "user": "root", "password": "the second step's", "via": first})
+    finally:
+        contexts.close()
+    assert log.redact("the first step's, the second step's") == f"{log.STRUCK_OUT}, {log.STRUCK_OUT}"
