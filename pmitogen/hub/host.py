@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
-from pmitogen.errors import ConnectError, Error, UsageError
+from pmitogen.errors import ConnectError, ConnectionLost, Error, UsageError
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request
 from pmitogen.target import frames
 from pmitogen.transport.bootstrap import become_sources, new_token
