@@ -54,7 +54,7 @@ LOGIN_SHELL = ""  # stands for the account's own
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
 # What Ansible's ssh plugin raises when a become prompt does not come: FAILED at first, UNREACHABLE since 2.19.
 _Overdue = AnsibleConnectionFailure if hasattr(ConnectionBase, "is_pipelining_enabled") else AnsibleError
-_EARLY_ENV = ("PYTHON", "LD_")  # variables that only count if they are there when the interpreter starts
+_EARLY_ENV = ("PYTHON", "LD_", "LC_", "LANG")  # variables that only count if they are there when the interpreter starts
 
 
 class Connection(ConnectionBase):
@@ -71,6 +71,7 @@ class Connection(ConnectionBase):
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
         self._client: hub.Client | None = None
+        self._asked_for_hub = False
         self._opened: dict[str, Any] = {}  # the options that the client was opened with
         self._settled = True  # whether those are still the connection's
         self._become_words: dict[str, Any] | None = None
@@ -95,7 +96,13 @@ class Connection(ConnectionBase):
             self._spans.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there."""
+        """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there.
+
+        Ansible asks just before it builds a module's payload: the time to start the hub, if there is none.
+        """
+        if self._client is None and not self._asked_for_hub:
+            self._asked_for_hub = True
+            hub.begin(_run_pid())
         return not wrap_async and (self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True)))
 
     def set_become_plugin(self, plugin: Any) -> None:
