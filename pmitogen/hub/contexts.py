@@ -23,7 +23,6 @@ from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.router import Router, new_broker
 from pmitogen.hub.trace import from_environment
 from pmitogen.log import register_secret
-from pmitogen.target import frames
 from pmitogen.transport import bootstrap
 from pmitogen.transport.credentials import Ask
 
@@ -50,8 +49,9 @@ class Contexts:
         self.counts: collections.Counter[str] = collections.Counter()
 
     def defer(self, work: Any, *args: Any) -> None:
-        """Have *work* called on the I/O thread. Any thread."""
-        self.broker.defer(work, *args)
+        """Have *work* called on the I/O thread. Any thread; once that has ended, nothing is left to do."""
+        with contextlib.suppress(mitogen.core.Error):
+            self.broker.defer(work, *args)
 
     def host(self, options: Header, ask: Ask | None = None) -> Host:
         """The host with exactly these options, made if there is none; a login then asks a person by *ask*."""
@@ -177,8 +177,8 @@ class Contexts:
             return
         try:
             host.on_message(data, packed)
-        except (frames.FrameError, ValueError, KeyError, TypeError) as exc:
-            LOG.warning("%s: sent what no agent of ours sends (%s)", host.name, exc)
+        except Exception as exc:  # a hostile peer finds every one of them: zlib's, deep recursion, a missing key
+            LOG.warning("%s: sent what no agent of ours sends (%s: %s)", host.name, type(exc).__name__, str(exc)[:200])
             host.fail(ConnectionLost(f"{host.name}: the target broke the protocol; the connection was closed"))
 
     def plan(self, become: Mapping[str, Any]) -> Header:
@@ -245,8 +245,7 @@ class Contexts:
 
     def close(self) -> None:
         """Close every connection and end the I/O thread. Any thread but that one; waits for it."""
-        with contextlib.suppress(mitogen.core.Error):  # the loop has ended by itself
-            self.defer(self._close_all)
+        self.defer(self._close_all)
         self.broker.shutdown()
         self.broker.join()
         self.hops.close()
