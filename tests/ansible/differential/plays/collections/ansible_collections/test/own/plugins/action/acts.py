@@ -6,8 +6,6 @@ from ansible.plugins.action import ActionBase
 class ActionModule(ActionBase):
     """Uses of its connection all that an action plugin may."""
 
-    TRANSFERS_FILES = True
-
     def run(self, tmp=None, task_vars=None):
         result = super().run(tmp, task_vars)
         self._make_tmp_path()
