@@ -1,4 +1,4 @@
-"""Makes ``option_table.py`` (and the users' page of options) of the plugin's DOCUMENTATION.
+"""Makes ``option_table.py`` (and the users' page of options) of the plugin's DOCUMENTATION, and the collection's plugin.
 
 ``python -m pmitogen.ansible.generate_options`` writes the table, ``--check`` only says whether it is up to date,
 ``--markdown`` prints the page. ``--shell`` adds what the ``sh`` plugin of the ansible-core at hand documents to
@@ -18,6 +18,14 @@ from typing import Any
 HERE = pathlib.Path(__file__).parent
 PLUGIN = HERE / "plugins" / "connection" / "pmitogen.py"
 TABLE = HERE / "option_table.py"
+# Ansible finds collections on sys.path, and reads a plugin's DOCUMENTATION from its own file: so the text stands there again.
+COLLECTION_PLUGIN = HERE.parents[1] / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection" / "ssh.py"
+
+COLLECTION_HEAD = '''"""The connection plugin under its name in a collection, ``pmitogen.core.ssh``: the same options, the same class.
+
+Generated from pmitogen/ansible/plugins/connection/pmitogen.py by ``python -m pmitogen.ansible.generate_options``.
+"""
+'''
 
 TABLE_HEAD = '''"""The options of the connection plugin, ready-made: see :mod:`pmitogen.ansible.options`.
 
@@ -77,6 +85,23 @@ def documentation(path: pathlib.Path = PLUGIN) -> dict[str, Any]:
 def render_table(options: dict[str, Any]) -> str:
     """The text of ``option_table.py``."""
     return TABLE_HEAD + pprint.pformat(options, width=125, sort_dicts=False) + "\n"
+
+
+def render_collection_plugin() -> str:
+    """The text of the collection's plugin: the plugin's own, under the other name, and from a file one folder deeper."""
+    text = PLUGIN.read_text(encoding="utf-8")
+    body = text[text.index("\nfrom __future__") :]
+    for old, new in (
+        ("\nname: pmitogen\n", "\nname: ssh\n"),
+        ("ansible_connection=pmitogen\n", "ansible_connection=pmitogen.core.ssh\n"),
+        ("connection: pmitogen\n", "connection: pmitogen.core.ssh\n"),
+        ("transport = pmitogen\n", "transport = pmitogen.core.ssh\n"),
+        ("*[os.pardir] * 5", "*[os.pardir] * 6"),
+    ):
+        if body.count(old) != 1:
+            raise SystemExit(f"{PLUGIN}: {old.strip()!r}: not there once")
+        body = body.replace(old, new)
+    return COLLECTION_HEAD + body
 
 
 def shell_options() -> dict[str, Any]:
@@ -160,9 +185,17 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(render_page(options))
     elif not args.check:
         TABLE.write_text(render_table(options), encoding="utf-8")
-    elif TABLE.read_text(encoding="utf-8") != render_table(options):
-        sys.stderr.write(f"{TABLE}: out of date: run python -m pmitogen.ansible.generate_options\n")
-        return 1
+        COLLECTION_PLUGIN.write_text(render_collection_plugin(), encoding="utf-8")
+    else:
+        return _check({TABLE: render_table(options), COLLECTION_PLUGIN: render_collection_plugin()})
+    return 0
+
+
+def _check(wanted: dict[pathlib.Path, str]) -> int:
+    for path, text in wanted.items():
+        if path.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"{path}: out of date: run python -m pmitogen.ansible.generate_options\n")
+            return 1
     return 0
 
 

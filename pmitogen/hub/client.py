@@ -8,12 +8,8 @@ socket.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import socket
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -22,7 +18,6 @@ from pmitogen.hub import paths
 from pmitogen.target import frames
 
 VERSION = 1  # of the frames between worker and hub
-START_LIMIT = 20.0  # seconds a hub may take to listen
 Header = dict[str, Any]
 
 
@@ -88,7 +83,23 @@ def connect(run_pid: int) -> Client:
     path = paths.run_socket(run_pid)
     with contextlib.suppress(OSError):
         return Client(path)
-    return _start_and_connect(path, run_pid)
+    from pmitogen.hub import starting
+
+    starting.ensure(path, run_pid)
+    try:
+        return Client(path)
+    except OSError as exc:
+        raise HubError(f"{path}: {exc.strerror}") from None
+
+
+def begin(run_pid: int) -> None:
+    """If the run has no hub, start one, and wait for nothing: :meth:`connect` will. Never raises."""
+    with contextlib.suppress(OSError, HubError):
+        path = paths.run_socket(run_pid)
+        if not os.path.exists(path):
+            from pmitogen.hub import starting
+
+            starting.begin(path, run_pid)
 
 
 def connect_existing(run_pid: int) -> Client | None:
@@ -97,86 +108,6 @@ def connect_existing(run_pid: int) -> Client | None:
         return Client(paths.run_socket(run_pid))
     except OSError:
         return None
-
-
-def _start_and_connect(path: str, run_pid: int) -> Client:
-    """Start the hub, unless another worker does so first. Raises HubError."""
-    try:
-        lock = _take_lock(path + ".lock")
-    except OSError as exc:
-        raise HubError(f"{path}.lock: {exc.strerror}") from None
-    try:
-        try:
-            return Client(path)
-        except OSError as exc:
-            if exc.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-                raise HubError(f"{path}: {exc.strerror}") from None
-        if not _adopt_resting(path, run_pid):
-            _spawn(path, run_pid)
-        return Client(path)
-    except OSError as exc:
-        raise HubError(f"{path}: {exc.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path + ".lock")
-        os.close(lock)
-
-
-def _adopt_resting(path: str, run_pid: int) -> bool:
-    """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does."""
-    folder = os.path.dirname(path)
-    for name in os.listdir(folder):
-        if name.startswith(paths.RESTING) and name.endswith(".sock"):
-            with contextlib.suppress(OSError, HubError, TimeoutError):
-                client = Client(os.path.join(folder, name))
-                client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path})
-                answer = client.receive(START_LIMIT)[0]
-                client.close()
-                if answer["op"] == "ok":
-                    return True
-    return False
-
-
-def _take_lock(path: str) -> int:
-    """Hold the file *path*, which its last holder removes: so what we hold must still be what has the name. Raises OSError."""
-    while True:
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except FileNotFoundError:  # a hub that ended has just removed the empty directory
-            paths.private_dir()
-            continue
-        with contextlib.suppress(FileNotFoundError):
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-            if os.fstat(lock).st_ino == os.stat(path).st_ino:
-                return lock
-        os.close(lock)
-
-
-def _spawn(path: str, run_pid: int) -> None:
-    """Start a hub and wait until it listens: it closes the pipe that it was given."""
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    read_fd, write_fd = os.pipe()
-    try:
-        code = f"import sys;sys.path.insert(0,{root!r});from pmitogen.hub.main import main;main()"
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, path, str(run_pid), str(write_fd)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if os.environ.get("PMITOGEN_LOG") else subprocess.DEVNULL,
-            pass_fds=[write_fd],
-            start_new_session=True,
-            cwd="/",
-        )
-    except OSError as exc:
-        os.close(read_fd)
-        raise HubError(f"{sys.executable}: the hub cannot be started: {exc.strerror}") from None
-    finally:
-        os.close(write_fd)
-    process.returncode = 0  # it outlives us by design; nobody here waits for it
-    with os.fdopen(read_fd, "rb") as stream:
-        said = stream.read()
-    if said != b"ok":
-        raise HubError(said.decode("utf-8", "replace").strip() or "the hub ended while it started")
 
 
 def list_hubs() -> list[Header]:

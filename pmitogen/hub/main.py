@@ -41,7 +41,8 @@ def main() -> None:
     except (Error, OSError) as exc:
         os.write(report_fd, str(exc).encode())
         sys.exit(1)
-    os.write(report_fd, b"ok")
+    with contextlib.suppress(BrokenPipeError):  # the worker that started us has ended; others will come
+        os.write(report_fd, b"ok")
     os.close(report_fd)
     _warm_up()
     ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path

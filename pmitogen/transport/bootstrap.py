@@ -22,6 +22,8 @@ from collections.abc import Sequence
 
 from mitogen.minify import minimize_source
 
+from pmitogen.transport import kept
+
 CANDIDATES = (
     "python3.14",
     "python3.13",
@@ -100,9 +102,13 @@ def target_files() -> dict[str, str]:
 @functools.cache
 def become_sources() -> bytes:
     """What the agent needs besides, for the first account behind sudo, su or doas: the body of a ``sources`` frame."""
-    found = {"pmitogen/become/__init__.py": ""}
-    found.update({f"pmitogen/become/{name}.py": minimize_source(_source("pmitogen.become", name)) for name in BECOME_FILES})
-    return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
+
+    def make() -> bytes:
+        found = {"pmitogen/become/__init__.py": ""}
+        found.update({f"pmitogen/become/{name}.py": minimize_source(_source("pmitogen.become", name)) for name in BECOME_FILES})
+        return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
+
+    return kept.kept("become", (), make)
 
 
 @functools.cache
@@ -117,6 +123,7 @@ def bundle() -> bytes:
     """What the loader reads: the same bytes for every host of a run, so they are compressed once."""
     import mitogen
 
+    spares = os.environ.get("PMITOGEN_SPARES") != "0"  # whether runners fork ahead of tasks; "0" is for diagnosis
     config = {
         "parent_ids": [0],
         "debug": False,
@@ -128,13 +135,10 @@ def bundle() -> bytes:
         "max_message_size": MAX_MESSAGE,
         "version": mitogen.__version__,
     }
-    parts = {
-        "role": "agent",
-        "spares": os.environ.get("PMITOGEN_SPARES") != "0",
-        "stage0": stage0(),
-        "files": target_files(),
-        "core": core_source(),
-        "config": config,
-    }
-    text = json.dumps(parts, separators=(",", ":"))
-    return zlib.compress(text.encode("ascii"), 9)
+
+    def make() -> bytes:
+        parts = {"role": "agent", "spares": spares, "stage0": stage0(), "files": target_files(), "core": core_source()}
+        parts["config"] = config
+        return zlib.compress(json.dumps(parts, separators=(",", ":")).encode("ascii"), 9)
+
+    return kept.kept("bundle", (config, spares), make)

@@ -1,0 +1,61 @@
+"""What takes a tenth of a second to make and depends on nothing but installed files, kept beside Python's own bytecode.
+
+The sources that travel to targets are minified and compressed, which costs as much as a login. The outcome is kept where
+Python keeps the compiled form of this very package (``__pycache__``), under the same conditions: only if that folder can be
+written and ``PYTHONDONTWRITEBYTECODE`` is not set. So it is exactly as trustworthy as the package. Its name holds a digest
+of what it was made from; a changed file is another name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+
+def kept(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
+    """Return what *make* returned when it last was called with these *inputs* and installed files, or call it."""
+    folder = Path(importlib.util.cache_from_source(__file__)).parent
+    path = folder / f"{name}.{_digest(inputs)}.bin"
+    with contextlib.suppress(OSError):
+        found = path.read_bytes()
+        if found[:32] == hashlib.sha256(found[32:]).digest():
+            return found[32:]
+    made = make()
+    if not sys.dont_write_bytecode:
+        with contextlib.suppress(OSError):
+            _write(folder, path, hashlib.sha256(made).digest() + made)
+    return made
+
+
+def _digest(inputs: object) -> str:
+    """Names what it is made from: our files, Mitogen's, and *inputs*."""
+    import mitogen.core
+    import mitogen.minify
+
+    package = Path(__file__).parent.parent
+    files = [*sorted((package / "target").glob("*.py")), *sorted((package / "become").glob("*.py"))]
+    files += [Path(__file__).parent / "bootstrap.py", Path(mitogen.core.__file__), Path(mitogen.minify.__file__)]
+    stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
+    return hashlib.sha256(repr((inputs, stats)).encode()).hexdigest()[:24]
+
+
+def _write(folder: Path, path: Path, data: bytes) -> None:
+    """Whole or not at all; what it replaces goes."""
+    handle, temp = tempfile.mkstemp(dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+        os.chmod(temp, 0o644)
+        for old in folder.glob(path.name.partition(".")[0] + ".*.bin"):
+            old.unlink()
+        os.replace(temp, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temp)
+        raise
