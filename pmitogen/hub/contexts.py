@@ -10,6 +10,7 @@ import collections
 import contextlib
 import json
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ class Contexts:
         self.blobs = Blobs()
         self.hops = HopPool()
         self._hosts: dict[str, Host] = {}
+        self._logins: weakref.WeakSet[logins.Login] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
         self.trace = from_environment()
         self._timers: list[Any] = []
@@ -92,6 +94,7 @@ class Contexts:
     def connect(self, host: Host, python: list[str] | None) -> None:
         """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
         login = logins.Login(host.options, self.router, self.hops, host.ask)
+        self._logins.add(login)
         candidates = _candidates(host, python)
 
         def work() -> None:
@@ -248,6 +251,8 @@ class Contexts:
         self.defer(self._close_all)
         self.broker.shutdown()
         self.broker.join()
+        for login in list(self._logins):  # one that was still connecting has told the loop in vain
+            login.close()
         self.hops.close()
         if self.trace is not None:
             with contextlib.suppress(OSError):
