@@ -51,7 +51,8 @@ def _is_free(address: str, port: int) -> bool:
 class Sshd:
     """One running sshd. ``host`` and ``port`` say where; ``key`` is a KeyFile that every account accepts.
 
-    *addresses*: at most 16, sshd's own bound; *port*: 0 for a free one; *extra_files*: name -> text, laid in its folder.
+    *addresses*: at most 16, sshd's own bound; *port*: 0 for a free one; *extra_files*: name -> text, laid in its folder;
+    *wrapper*: a program that starts it, by exec.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Sshd:
         log_level: str = "VERBOSE",
         extra_files: dict[str, str] | None = None,
         port: int = 0,
+        wrapper: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         self.key = key
@@ -75,6 +77,7 @@ class Sshd:
         self.authorized_keys = folder / "authorized_keys"
         self.host_keys = [make_key(folder / f"host_{kind}", kind) for kind in host_keys]
         self._log_level = log_level
+        self._wrapper = list(wrapper)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = port
         self.authorized_keys.write_text(key.public + "\n")
@@ -96,7 +99,7 @@ class Sshd:
             self._write_config()
             offset = self.mark()
             self._process = subprocess.Popen(
-                [program, "-D", "-f", str(self.folder / "config"), "-E", str(self.log_path)],
+                [*self._wrapper, program, "-D", "-f", str(self.folder / "config"), "-E", str(self.log_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -1,0 +1,141 @@
+"""However a run, a task or a worker ends: within seconds nothing of it is left, here or on the target."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import init, processes
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Running
+from tests.support.processes import Process
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
+
+GRACE = 5.0  # seconds
+STUBBORN = "trap '' TERM INT HUP; sleep 61; sleep 62"  # the shell ignores what would end it, and so does the sleep
+
+
+def _wait_for(what: Callable[[], Any], seconds: float = 20) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "did not happen"
+        time.sleep(0.03)
+
+
+def _running(account: Account, words: str) -> list[Process]:
+    return [process for process in account.processes() if process.command.startswith(words)]
+
+
+def _hubs() -> list[Process]:
+    return [process for process in init.family() if "pmitogen.hub.main" in process.command]
+
+
+def _private_files() -> list[Path]:
+    return list(Path(os.environ["XDG_RUNTIME_DIR"]).iterdir())
+
+
+def _start(ansible: Ansible, server: Sshd, account: Account, tasks: Iterable[dict[str, Any]], forks: int = 3, **more: Any) -> Running:
+    hosts = {f"h{number}": ansible.target(server, account) for number in range(forks)}
+    return ansible.start([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}], hosts, args=["-f", str(forks)], **more)
+
+
+def _assert_gone(before: set[Process], account: Account) -> None:
+    """Within the grace, nothing is left of a run that has just ended."""
+    until = time.monotonic() + GRACE
+
+    def left() -> list[object]:
+        known = {(process.pid, process.start) for process in before}
+        return [*account.processes(), *_private_files(), *(p for p in init.family() if (p.pid, p.start) not in known)]
+
+    while left() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not [str(each) for each in left()]
+
+
+@pytest.fixture
+def there(make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> tuple[Sshd, Account, set[Process]]:
+    """A server, an account there, and what runs already."""
+    server, account = make_sshd(), make_account(sudo="nopasswd")
+    return server, account, init.family()
+
+
+SLEEP = [{"name": "long", "ansible.builtin.command": "sleep 61"}]
+
+
+def test_normal_end(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
+    server, account, before = there
+    tasks = [{"ansible.builtin.ping": {}}, {"ansible.builtin.ping": {}, "become": True}]
+    running = _start(ansible, server, account, tasks)
+    _wait_for(lambda: len(running.tasks()) >= 3)
+    assert len(_hubs()) == 1 and account.processes() and _private_files()
+    running.finish().check()
+    _assert_gone(before, account)
+
+
+@pytest.mark.parametrize("how", ["ctrl-c", "kill -9", "kill -9 all", "term"])
+def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], how: str) -> None:
+    server, account, before = there
+    tasks = [{"name": "long", "ansible.builtin.shell": STUBBORN}]
+    running = _start(ansible, server, account, tasks)
+    _wait_for(lambda: len(_running(account, "sleep 61")) == 3)
+    number, group = {
+        "ctrl-c": (signal.SIGINT, True), "kill -9": (signal.SIGKILL, False), "kill -9 all": (signal.SIGKILL, True), "term": (signal.SIGTERM, False),
+    }[how]
+    running.signal(number, group=group)
+    running.finish(GRACE)
+    _assert_gone(before, account)
+    for folder in Path(os.environ["TMPDIR"]).glob("pymp-*"):
+        folder.rmdir()  # of the Python module that Ansible forks with, which could not remove it
+
+
+def test_ctrl_c_while_connecting(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
+    server, account, before = there
+    server.freeze()
+    try:
+        running = _start(ansible, server, account, SLEEP)
+        _wait_for(_hubs)
+        time.sleep(0.3)
+        running.signal(signal.SIGINT)
+        running.finish(GRACE)
+        _assert_gone(before, account)
+    finally:
+        server.thaw()
+
+
+def test_task_timeout_ends_the_process_group(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
+    server, account, _ = there
+    tasks = [
+        {"name": "long", "ansible.builtin.shell": STUBBORN, "timeout": 2, "ignore_errors": True},
+        {"name": "raw", "ansible.builtin.raw": "sleep 63", "timeout": 2, "ignore_errors": True},
+        {"name": "root", "ansible.builtin.command": "sleep 64", "timeout": 2, "ignore_errors": True, "become": True},
+        {"name": "after", "ansible.builtin.command": "id -un"},
+    ]
+    running = _start(ansible, server, account, tasks, forks=1)
+    _wait_for(lambda: len(running.tasks()) >= 3)
+    _wait_for(lambda: not any(p.command.startswith("sleep 6") for p in processes.descendants(server.pid)), GRACE)
+    run = running.finish()
+    for name in ("long", "raw", "root"):
+        assert run.task(name).kind == "failed" and "2 second" in run.task(name).message, run.output
+    assert run.task("after")["stdout"] == account.name
+    assert server.connections() == 1
+
+
+def test_a_killed_worker_takes_its_command_along(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
+    server, account, before = there
+    running = _start(ansible, server, account, SLEEP, forks=2)
+    _wait_for(lambda: len(_running(account, "sleep 61")) == 2)
+    workers = [p for p in processes.descendants(running.pid) if "ansible" in p.command and "pmitogen.hub.main" not in p.command]
+    assert len(workers) == 2
+    os.kill(workers[0].pid, signal.SIGKILL)
+    _wait_for(lambda: len(_running(account, "sleep 61")) <= 1, GRACE)
+    running.signal(signal.SIGINT)
+    running.finish(10)
+    _assert_gone(before, account)

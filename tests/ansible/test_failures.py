@@ -1,0 +1,244 @@
+"""What cannot work ends as Ansible means it, in time, in one line that names who, where and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import init
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Run
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd, free_port
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+PING = [{"name": "ping", "ansible.builtin.ping": {}}]
+LIMIT = 4  # seconds that a connection may take
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[int]:
+    """A port that accepts and never says a word."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(8)
+        yield sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def _full() -> Iterator[int]:
+    """A port whose handshake is never completed: its queue is full, and packets are dropped, as those to an unroutable host are."""
+    with contextlib.ExitStack() as stack:
+        sock = stack.enter_context(socket.socket())
+        sock.bind(("127.0.0.1", 0))
+        sock.listen(0)
+        for _ in range(3):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(sock.getsockname())
+        yield sock.getsockname()[1]
+
+
+def _options(known_hosts: Path) -> str:
+    return f"-o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
+
+
+def _hosts(ansible: Ansible, sshd: Sshd, account: Account, folder: Path, locked: KeyFile, stranger: KeyFile) -> dict[str, dict[str, Any]]:
+    changed = folder / "changed"
+    changed.write_text(f"[{sshd.host}]:{sshd.port} {stranger.public}\n")
+    empty = folder / "empty"
+    empty.write_text("")
+
+    def target(**more: Any) -> dict[str, Any]:
+        return ansible.target(sshd, account, ansible_timeout=LIMIT, **more)
+
+    return {
+        "refused": target(ansible_port=free_port(["127.0.0.1"])),
+        "unknown-name": target(ansible_host="no-such-host.invalid"),
+        "unknown-key": target(ansible_ssh_common_args=_options(empty)),
+        "changed-key": target(ansible_ssh_common_args=_options(changed)),
+        "no-key-accepted": target(ansible_ssh_private_key_file=str(stranger.path)),
+        "wrong-passphrase": target(ansible_ssh_private_key_file=str(locked.path), ansible_ssh_private_key_passphrase="wrong"),
+    }
+
+
+# host -> words that must be in its one line, besides user, host and port
+WORDS = {
+    "refused": ["refused"],
+    "silent": ["timeout", "SSH port"],
+    "unroutable": ["no answer", "firewall"],
+    "unknown-name": ["no-such-host.invalid"],
+    "unknown-key": ["known_hosts", "host key"],
+    "changed-key": ["changed"],
+    "no-key-accepted": ["key"],
+    "wrong-passphrase": ["passphrase"],
+    "wrong-password": ["password"],
+    "nothing-left": ["password", "publickey"],
+}
+
+
+def _check(run: Run, hosts: dict[str, dict[str, Any]]) -> None:
+    """Every host ended UNREACHABLE, in one line with who, where and its words."""
+    wrong = {}
+    for name, variables in hosts.items():
+        result = run.task("ping", name)
+        line = result.message.removeprefix("Task failed: ")
+        wanted = [f"{variables['ansible_user']}@{variables['ansible_host']} port {variables['ansible_port']}", *WORDS[name]]
+        if result.kind != "unreachable" or "\n" in line or any(word not in line for word in wanted):
+            wrong[name] = (result.kind, result.message)
+    assert not wrong
+    assert "Traceback" not in run.output
+
+
+def test_no_connection(
+    ansible: Ansible, sshd: Sshd, account: Account, short_path: Path, make_key: Callable[..., KeyFile]
+) -> None:
+    locked, stranger = make_key(passphrase="right"), make_key()
+    sshd.authorize(locked.public)
+    hosts = _hosts(ansible, sshd, account, short_path, locked, stranger)
+    with _silent() as silent, _full() as full:
+        hosts["silent"] = {**hosts["refused"], "ansible_port": silent}
+        hosts["unroutable"] = {**hosts["refused"], "ansible_port": full}
+        began = time.monotonic()
+        run = ansible.tasks(PING, hosts, args=["-f", "20"])
+    assert time.monotonic() - began < LIMIT + 20, "a machine under load takes long to start and end a run"
+    _check(run, hosts)
+
+
+def test_a_refused_password_is_told(ansible: Ansible, sshd: Sshd, account: Account, make_key: Callable[..., KeyFile]) -> None:
+    """PAM delays each refusal by about two seconds."""
+    base = ansible.target(sshd, account, ansible_password="wrong", ansible_timeout=20)
+    hosts = {
+        "wrong-password": {**base, "ansible_ssh_private_key_file": "/nonexistent/key"},
+        "nothing-left": {**base, "ansible_ssh_private_key_file": str(make_key().path)},
+    }
+    _check(ansible.tasks(PING, hosts), hosts)
+
+
+def test_escalation_is_refused(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """FAILED, not UNREACHABLE; the connection and the other accounts go on."""
+    account = make_account(sudo="password")
+    base = ansible.target(sshd, account)
+    hosts = {"none": base, "wrong": {**base, "ansible_become_password": "wrong"}, "right": {**base, "ansible_become_password": account.password}}
+    tasks = [
+        {"name": "become", "ansible.builtin.command": "id -un", "become": True, "ignore_errors": True},
+        {"name": "after", "ansible.builtin.command": "id -un"},
+    ]
+    run = ansible.tasks(tasks, hosts)
+    none, wrong = run.task("become", "none"), run.task("become", "wrong")
+    assert (none.kind, wrong.kind) == ("failed", "failed"), run.output
+    for task, words in ((none, "ansible_become_password"), (wrong, "password is wrong")):
+        assert f"{account.name}@{sshd.host} port {sshd.port}: sudo to root: " in task.message
+        assert words in task.message and "\n" not in task.message
+    assert run.task("become", "right")["stdout"] == "root"
+    assert {task["stdout"] for task in run.tasks if task.task == "after"} == {account.name}
+
+
+TOO_OLD = """#!{python}
+import sys
+sys.version_info = (2, 6, 9, "final", 0)
+code = sys.argv[2]
+sys.argv = ["-c"] + sys.argv[3:]
+exec(code)
+"""
+SILENT_PYTHON = "#!/bin/sh\nexec sleep 60\n"
+
+
+@pytest.mark.one_core
+def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account()
+    real = "/usr/bin/python3"
+    old = account.write("old", TOO_OLD.format(python=real), 0o755)
+    silent = account.write("silent", SILENT_PYTHON, 0o755)
+    base = ansible.target(sshd, account, ansible_python_interpreter=real, ansible_timeout=LIMIT)
+    hosts = {
+        "none": {**base, "ansible_pmitogen_boot_python": ["/nonexistent/python3"]},
+        "old": {**base, "ansible_pmitogen_boot_python": [str(old)]},
+        "silent": {**base, "ansible_pmitogen_boot_python": [str(silent)]},
+        "second": {**base, "ansible_pmitogen_boot_python": ["/nonexistent/python3", str(old), real]},
+    }
+    run = ansible.tasks(PING, hosts)
+    peer = f"{account.name}@{sshd.host} port {sshd.port}"
+    none, older, hung = (run.task("ping", name) for name in ("none", "old", "silent"))
+    assert none.kind == older.kind == "failed" and hung.kind == "unreachable", run.output
+    assert all(peer in task.message and "\n" not in task.message for task in (none, older, hung))
+    assert "no usable Python" in none.message and "ansible_python_interpreter" in none.message and "raw" in none.message
+    assert "Python 2.6" in older.message
+    assert f"{LIMIT} seconds" in hung.message
+    assert run.task("ping", "second").kind == "ok"
+
+
+def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """In the very words that Ansible has for it, also where it is the first thing asked of the host, and as another user."""
+    base = ansible.target(sshd, account)
+    hosts = {"missing": {**base, "ansible_python_interpreter": "/nonexistent/python3"}, "broken": {**base, "ansible_python_interpreter": "/bin/false"}}
+    tasks = [{"ansible.builtin.ping": {}, "name": name, "ignore_errors": True, "become": name == "root"} for name in ("login", "root")]
+    tasks.append({"name": "after", "ansible.builtin.ping": {}, "vars": {"ansible_python_interpreter": "/usr/bin/python3"}})
+    run = ansible.tasks(tasks, hosts)
+    words = "The module interpreter '/nonexistent/python3' was not found." if ansible.core >= "2.19" else "set the interpreter"
+    for name in ("login", "root"):
+        missing, broken = run.task(name, "missing"), run.task(name, "broken")
+        assert missing.kind == broken.kind == "failed", run.output
+        assert words in missing.message or "interpreter" in missing.message and ansible.core == "2.19"
+        assert missing["rc"] == 127 and broken["rc"] == 1
+    assert {task.kind for task in run.tasks if task.task == "after"} == {"ok"}
+
+
+def _wait_for(what: Callable[[], Any], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _sleeping(account: Account) -> bool:
+    return any(process.command.startswith("sleep 61") for process in account.processes())
+
+
+def _interrupted(ansible: Ansible, server: Sshd, account: Account, strike: Callable[[], None]) -> Run:
+    """A run in whose first task *strike* happens."""
+    tasks = [
+        {"name": "long", "ansible.builtin.command": "sleep 61", "ignore_unreachable": True},
+        {"name": "next", "ansible.builtin.command": "id -un"},
+    ]
+    running = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": tasks}], {"h": ansible.target(server, account)})
+    _wait_for(lambda: _sleeping(account))
+    strike()
+    _wait_for(lambda: not _sleeping(account), 5)
+    return running.finish()
+
+
+@pytest.mark.one_core
+def test_connection_lost_in_mid_task(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+    server, account = make_sshd(), make_account()
+    run = _interrupted(ansible, server, account, server.kill_sessions)
+    lost = run.task("long")
+    assert lost.kind == "unreachable"
+    assert f"{account.name}@{server.host} port {server.port}" in lost.message and "\n" not in lost.message
+    assert run.task("next")["stdout"] == account.name, "the next task connects anew"
+    assert server.connections() == 2
+
+
+@pytest.mark.one_core
+def test_hub_killed_in_mid_task(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+    server, account = make_sshd(), make_account()
+
+    def kill_hub() -> None:
+        hubs = [process for process in init.family() if "pmitogen.hub.main" in process.command]
+        assert len(hubs) == 1
+        os.kill(hubs[0].pid, signal.SIGKILL)
+
+    run = _interrupted(ansible, server, account, kill_hub)
+    lost = run.task("long")
+    assert lost.kind == "unreachable" and "hub" in lost.message and "\n" not in lost.message
+    assert run.task("next")["stdout"] == account.name
+    assert server.connections() == 2
