@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import find_namespace_packages, find_packages, setup
 
 HERE = Path(__file__).parent
 
@@ -13,8 +13,15 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",
-    packages=find_packages(include=["pmitogen", "pmitogen.*"]),
-    package_data={"pmitogen": ["py.typed"]},
+    packages=[
+        *find_packages(include=["pmitogen", "pmitogen.*"]),
+        # Ansible looks for collections on Python's path, so "pmitogen.core.ssh" works wherever this is installed.
+        *find_namespace_packages(include=["ansible_collections.pmitogen.*"]),
+    ],
+    package_data={
+        "pmitogen": ["py.typed"],
+        "ansible_collections.pmitogen.core": ["galaxy.yml", "README.md", "meta/runtime.yml"],
+    },
     zip_safe=False,  # Ansible loads the connection plugin by its path
     python_requires=">=3.10",
     install_requires=["paramiko>=4,<6", "mitogen>=0.3.50,<0.4"],

@@ -64,9 +64,8 @@ def test_no_secret_is_logged(
 def test_no_secret_stands_in_an_argument_list_or_environment(ansible: Ansible, sshd: Sshd, make_account: Any) -> None:
     account: Account = make_account(password="visible-to-nobody", sudo="password")
     target = {**ansible.target(sshd, account), "ansible_become_password": account.password, "ansible_password": account.password}
-    running = ansible.start(
-        [{"hosts": "all", "gather_facts": False, "become": True, "tasks": [{"ansible.builtin.command": "sleep 1"}]}], {"web": target}
-    )
+    play = {"hosts": "all", "gather_facts": False, "become": True, "tasks": [{"ansible.builtin.command": "sleep 1"}]}
+    running = ansible.start([play], {"web": target})
     seen = 0
     while running.process.poll() is None:
         for process in processes.all_processes():

@@ -1,0 +1,135 @@
+"""``ansible_connection: pmitogen.core.ssh`` works wherever the package is installed, with nothing configured."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.ansible import generate_options
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.session import repository
+from tests.support.sshd import Sshd
+
+TASKS: list[dict[str, Any]] = [
+    {"name": "module", "ansible.builtin.command": "id -un"},
+    {"name": "become", "ansible.builtin.command": "id -un", "become": True},
+]
+NO_PATH = {"ANSIBLE_CONNECTION_PLUGINS": "/nowhere"}
+
+PARSED = """
+import json
+from ansible import constants
+from ansible.plugins.loader import connection_loader, init_plugin_loader
+from ansible.playbook.play_context import PlayContext
+import ansible.plugins.loader as loader
+init_plugin_loader()
+parsed = []
+real = loader.AnsibleLoader
+def spy(stream, *args, **kwargs):
+    parsed.append(str(stream)[:40])
+    return real(stream, *args, **kwargs)
+loader.AnsibleLoader = spy
+plugin = connection_loader.get("pmitogen.core.ssh", PlayContext(), None)
+plugin.set_options(direct={"port": "2222"})
+print(json.dumps([plugin.get_option("port"), [text for text in parsed if "name: ssh" in text], plugin.ansible_name]))
+"""
+
+
+def test_the_collections_plugin_is_the_plugin() -> None:
+    assert generate_options.main(["--check"]) == 0
+    ours, theirs = map(generate_options.documentation, (generate_options.PLUGIN, generate_options.COLLECTION_PLUGIN))
+    assert {**ours, "name": "ssh"} == theirs
+    manifest = (repository / "ansible_collections/pmitogen/core/galaxy.yml").read_text()
+    assert re.findall(r"^version: (.*)$", manifest, re.M) == re.findall(r'version="(.*)"', (repository / "setup.py").read_text())
+
+
+def test_its_options_are_not_parsed(ansible: Ansible) -> None:
+    env = {**ansible.environment(), **NO_PATH}
+    done = subprocess.run([ansible.python, "-c", PARSED], capture_output=True, text=True, timeout=60, env=env, cwd=ansible.folder)
+    assert json.loads(done.stdout) == [2222, [], "pmitogen.core.ssh"], done.stderr
+
+
+def test_ansible_doc_shows_it(ansible: Ansible) -> None:
+    env = {**ansible.environment(), **NO_PATH}
+    command = [ansible.python, "-m", "ansible", "doc", "-t", "connection", "--json", "pmitogen.core.ssh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=ansible.folder)
+    (shown,) = json.loads(done.stdout).values()
+    assert set(shown["doc"]["options"]) == set(generate_options.documentation()["options"])
+    assert "connection: pmitogen.core.ssh" in shown["examples"]
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+@pytest.mark.parametrize("how", ["-c", "variable"])
+def test_a_play_by_its_qualified_name(how: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    variables = ansible.target(sshd, account)
+    connection = "pmitogen.core.ssh"
+    if how == "variable":
+        variables["ansible_connection"], connection = connection, "local"
+    run = ansible.tasks(TASKS, {"web": variables}, env=NO_PATH, connection=connection)
+    assert run.rc == 0, run.stdout
+    assert [task["stdout"] for task in run.tasks[:2]] == [account.name, "root"]
+
+
+# -- installed --------------------------------------------------------------------------------------------------------------
+
+PLAY = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - ansible.builtin.command: id -un
+      become: true
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+@pytest.mark.timeout(600)
+def test_the_installed_wheel(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """In an environment of its own, with what the package index has: by the qualified name, and after ``pmitogen setup``."""
+    place = tmp_path / "venv"
+    venv.create(place, with_pip=True)
+    python, bin_ = str(place / "bin/python"), place / "bin"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["PATH"] = f"{bin_}:{env['PATH']}"
+
+    def run(*command: object, timeout: float = 300) -> str:
+        words = list(map(str, command))
+        null = subprocess.DEVNULL
+        done = subprocess.run(words, stdin=null, capture_output=True, text=True, timeout=timeout, env=env, cwd=tmp_path)
+        assert done.returncode == 0, f"{words}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    # A copy, so that building leaves nothing in the checkout.
+    source = tmp_path / "source"
+    for name in ("setup.py", "pyproject.toml", "README.md", "pmitogen", "ansible_collections"):
+        copy = shutil.copytree if (repository / name).is_dir() else shutil.copy2
+        source.mkdir(exist_ok=True)
+        copy(repository / name, source / name)
+    core = "ansible-core>=2.21,<2.22" if sys.version_info >= (3, 12) else "ansible-core<2.20"
+    run(python, "-m", "pip", "install", "-q", "--disable-pip-version-check", source, core)
+    known, key = sshd.known_hosts, sshd.key.path
+    options = f"-o UserKnownHostsFile={known} -o GlobalKnownHostsFile=/dev/null"
+    variables = f"ansible_port={sshd.port} ansible_user={account.name} ansible_ssh_private_key_file={key}"
+    (tmp_path / "hosts").write_text(f"{sshd.host} {variables} ansible_ssh_common_args='{options}'\n")
+    (tmp_path / "play.yml").write_text(PLAY)
+    assert "pmitogen.core.ssh" in run("ansible-doc", "-t", "connection", "pmitogen.core.ssh")
+    assert "pmitogen.core" in run("ansible-galaxy", "collection", "list")
+    run("ansible-playbook", "-i", "hosts", "-c", "pmitogen.core.ssh", "play.yml")
+    assert "finds it" in run("pmitogen", "setup")
+    run("ansible-playbook", "-i", "hosts", "-c", "pmitogen", "play.yml")
+    run("pmitogen", "setup", "--remove")
+    mark = sshd.mark()
+    run("pmitogen", "ping", *sshd.ssh_args(), f"{account.name}@{sshd.host}")
+    assert sshd.accepted(mark) == [("publickey", account.name)]
