@@ -290,7 +290,10 @@ class Connection(ConnectionBase):
         if self._spans is not None:
             self._spans.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
-        return answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
+        result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
+        if display.verbosity >= 3:
+            display.vvv(telling().end(result, bool(self._play_context.no_log)), host=self._host())
+        return result
 
     def _request(
         self,
@@ -309,6 +312,8 @@ class Connection(ConnectionBase):
             header = {**header, "id": rid}
             if become and self._become_taken:
                 header["become"] = self._become_request()
+            if display.verbosity >= 3 and streamed is not None:
+                display.vvv(telling().begin(header), host=self._host())
             inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
             client.send({**header, "more": True} if rest else header, inline)
             if self._spans is not None and archive:
@@ -368,8 +373,12 @@ class Connection(ConnectionBase):
             self.close()
         self._settled = True
         if self._client is None:
-            self._client = hub.connect(_run_pid())
             self._opened = self._hub_options()
+            if display.verbosity >= 3:
+                display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
+            if display.verbosity >= 4:
+                telling().hear_the_hub()
+            self._client = hub.connect(_run_pid())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
         return self._client
 
@@ -537,6 +546,13 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def telling() -> Any:
+    """What words the lines of -vvv."""
+    from pmitogen.ansible import telling as words
+
+    return words
 
 
 def _command(argv: list[str], tty: bool) -> dict[str, Any]:

@@ -1,0 +1,36 @@
+"""What ``-vvv`` shows of a connection's work: as much as Ansible's ssh plugin shows of its own. Loaded only where it is wanted.
+
+From ``-vvvv`` on, the hub's log joins in on the run's stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
+
+from pmitogen.target.frames import from_wire
+
+
+def begin(header: dict[str, Any]) -> str:
+    """The line for a request that starts a process."""
+    become = header.get("become") or {}
+    account = f" AS {become.get('user') or 'root'} BY {become['method']}" if become.get("method") else ""
+    if header["op"] == "run":
+        return f"RUN {header['fqn']} IN {_words(header['python'])}{account}"
+    return f"EXEC {_words(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}"
+
+
+def end(result: tuple[int, bytes, bytes], no_log: bool) -> str:
+    """The line for its result."""
+    return f"rc={result[0]}, stdout and stderr censored due to no log" if no_log else str(result)
+
+
+def hear_the_hub() -> None:
+    """Have a hub that this process starts log to the run's stderr."""
+    os.environ.setdefault("PMITOGEN_LOG", "debug")
+
+
+def _words(wire: list[str]) -> str:
+    words = [from_wire(word).decode("utf-8", "replace") for word in wire]
+    return shlex.join(words if words[0] else words[2:])
