@@ -144,7 +144,7 @@ def _take_lock(path: str, *, wait: bool) -> int | None:
             paths.private_dir()
             continue
         try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.fstat(lock).st_ino == os.stat(path).st_ino:
                 return lock
         except BlockingIOError:

@@ -216,13 +216,12 @@ class Runner(object):
                 self._store.blobs[digest] = body[pos:pos + size]
                 pos += size
         elif op in REQUESTS:
-            chain = header.get('chain')
-            if chain in self._chains:
-                if not header.get('quiet'):
-                    self._fail(rid, self._chains[chain])
-            else:
-                answer_to = None if header.get('quiet') else rid
-                self._guard(rid, header.get('what') or op, lambda: REQUESTS[op](self, rid, header, body), chain, answer_to)
+            chain, quiet = header.get('chain'), header.get('quiet')
+            if chain not in self._chains:
+                step = lambda: REQUESTS[op](self, rid, header, body)  # noqa: E731
+                self._guard(rid, header.get('what') or op, step, chain if quiet else None, None if quiet else rid)
+            elif not quiet:
+                self._fail(rid, self._chains.pop(chain))  # now somebody knows
         else:
             self._fail(rid, 'unknown request %r' % (op,))
 
