@@ -66,6 +66,8 @@ class Connection(ConnectionBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._spans = Spans() if "PMITOGEN_TRACE" in os.environ else None
+        if display.verbosity >= 4:
+            telling().hear_the_hub()
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
@@ -376,8 +378,6 @@ class Connection(ConnectionBase):
             self._opened = self._hub_options()
             if display.verbosity >= 3:
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
-            if display.verbosity >= 4:
-                telling().hear_the_hub()
             self._client = hub.connect(_run_pid())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
         return self._client
