@@ -1,0 +1,186 @@
+"""What becomes accounts: become_exe of several words, flags, forwarded agents, private plugins, and hosts without Python."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import programs
+from tests.support import sshd as sshd_support
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.becoming import DOAS, FILES, PLUGINS, WHO, People, becoming
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+@pytest.mark.one_core
+def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People) -> None:
+    asked, free, other = people.asked, people.free, people.others[0]
+    show: dict[str, Any] = {"ansible.builtin.command": "sh -c 'echo `id -un` $HOME ${WORD:--} `pwd`'"}
+    sudo, su, doas = programs.find_program("sudo"), programs.find_program("su"), programs.find_program("doas")
+    words: dict[str, tuple[Account, dict[str, Any], str]] = {
+        "path": (free, becoming("sudo", other.name, ansible_become_exe=sudo), f"{other.name} {other.home} - {free.home}"),
+        "options": (free, becoming("sudo", other.name, ansible_become_exe="sudo -k"), f"{other.name} {other.home} - {free.home}"),
+        "env": (
+            free,
+            becoming("sudo", other.name, ansible_become_exe="env WORD=word sudo", ansible_become_flags="-H -E"),
+            f"{other.name} {other.home} word {free.home}",
+        ),
+        "sudo su -": (
+            free,
+            becoming("su", other.name, ansible_become_exe="sudo su -"),
+            f"{other.name} {other.home} - {other.home}",
+        ),
+        "asked sudo su -": (
+            asked,
+            becoming("sudo", other.name, asked.password, ansible_become_exe="sudo su -", ansible_become_flags=""),
+            f"{other.name} {other.home} - {other.home}",
+        ),
+        "login": (free, becoming("sudo", other.name, ansible_become_flags="-i"), f"{other.name} {other.home} - {other.home}"),
+        "assignment": (
+            free,
+            becoming("sudo", other.name, ansible_become_flags="-H -n WORD=said"),
+            f"{other.name} {other.home} said {free.home}",
+        ),
+        "su": (
+            asked,
+            becoming("su", other.name, other.password, ansible_become_exe=su, ansible_become_flags="-l -s /bin/dash"),
+            f"{other.name} {other.home} - {other.home}",
+        ),
+        "doas": (
+            asked,
+            becoming(DOAS, other.name, asked.password, ansible_become_exe=doas, ansible_become_flags="-n"),
+            f"{other.name} {other.home} - {asked.home}",
+        ),
+    }
+    hosts = {name: ansible.target(sshd, login, **variables) for name, (login, variables, _) in words.items()}
+    run = ansible.tasks([{"name": "show", **show}], hosts, play={"become": True}, files=FILES, args=["-f", "5"]).check()
+    assert {name: run.task("show", name)["stdout"] for name in words} == {name: said for name, (_, _, said) in words.items()}
+
+
+@pytest.mark.one_core
+def test_flags_that_cannot_be_honoured(ansible: Ansible, sshd: Sshd, people: People) -> None:
+    """Nothing is attempted, and the one line names the flag."""
+    flags = {"list": "-H -l", "askpass": "-A", "unknown": "--no-such-flag", "quote": "-H 'open"}
+    words = {name: becoming("sudo", "root", ansible_become_flags=text) for name, text in flags.items()}
+    hosts = {name: ansible.target(sshd, people.free, **variables) for name, variables in words.items()}
+    uses = people.free.sudo_uses()
+    run = ansible.tasks([{"name": "who", **WHO, "become": True}], hosts)
+    for name, text in flags.items():
+        result = run.task("who", name)
+        assert result.kind == "failed" and "become_flags" in result.message and "\n" not in result.message, result.message
+        assert name == "quote" or text.split()[-1].lstrip("-") in result.message
+    assert people.free.sudo_uses() == uses
+
+
+# -- agents -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ssh_agent(sshd: Sshd, short_path: Path) -> Iterator[Path]:
+    """The socket of an agent that holds the run's key."""
+    path = short_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    while not path.exists():
+        assert agent.poll() is None
+    subprocess.run(["ssh-add", "-q", str(sshd.key.path)], env={**os.environ, "SSH_AUTH_SOCK": str(path)}, check=True, timeout=20)
+    yield path
+    agent.terminate()
+    agent.wait()
+
+
+@pytest.mark.one_core
+@pytest.mark.needs_program("ssh-agent", "ssh-add")
+def test_a_forwarded_agent(ansible: Ansible, sshd: Sshd, people: People, ssh_agent: Path) -> None:
+    """It can be asked by root across sudo -E and --preserve-env, and not where sudo drops the variable, or nobody forwards."""
+    keep = {"whole": "-H -E", "one": "-H --preserve-env=SSH_AUTH_SOCK", "none": "-H", "unforwarded": "-H -E"}
+    forward = {"whole": "-A", "one": "-o ForwardAgent=yes", "none": "-A", "unforwarded": "-a"}
+    hosts = {
+        name: ansible.target(
+            sshd, people.free, ansible_ssh_extra_args=forward[name], **becoming("sudo", "root", ansible_become_flags=flags)
+        )
+        for name, flags in keep.items()
+    }
+    tasks = [{"name": "keys", "ansible.builtin.command": "ssh-add -L", "become": True, "failed_when": False}]
+    run = ansible.tasks(tasks, hosts, env={"SSH_AUTH_SOCK": str(ssh_agent)}).check()
+    key = sshd.key.public.split()[1]
+    assert {name for name in hosts if key in run.task("keys", name)["stdout"]} == {"whole", "one"}, run.output
+
+
+# -- plugins that are not ours ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_password", [pytest.param(False, id="key"), pytest.param(True, id="password", marks=pytest.mark.slow)])
+def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_password: bool) -> None:
+    asked, free, other = people.asked, people.free, people.others[0]
+    words = {
+        "asking": (asked, becoming("asking", other.name, other.password)),
+        "silent": (free, becoming("silent", other.name)),
+        "wrong": (asked, becoming("asking", other.name, "n0t-th1s")),
+    }
+    login = {"ansible_ssh_private_key_file": "/nonexistent/key"} if by_password else {}
+    hosts = {
+        name: ansible.target(sshd, account, **variables, **login, ansible_password=account.password if by_password else "")
+        for name, (account, variables) in words.items()
+    }
+    tasks: list[dict[str, Any]] = [
+        {"name": "module", **WHO},
+        {"name": "raw", "ansible.builtin.raw": "id -un"},
+        {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/{{ inventory_hostname }}"}},
+        {"name": "gone", "ansible.builtin.file": {"path": "~/{{ inventory_hostname }}", "state": "absent"}},
+    ]
+    run = ansible.tasks(tasks, hosts, play={"become": True}, env={"ANSIBLE_BECOME_PLUGINS": str(PLUGINS)})
+    for name in ("asking", "silent"):
+        assert run.task("module", name)["stdout"] == other.name
+        assert run.task("raw", name)["stdout_lines"][-1] == other.name  # behind the line that answered the prompt
+        assert run.task("gone", name).changed
+    assert run.task("module", "wrong").kind == "failed" and "Incorrect asking password" in run.task("module", "wrong").message
+    assert "n0t-th1s" not in run.output and str(other.password) not in run.output
+
+
+# -- hosts without Python ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bare_sshd(make_sshd: Callable[..., Sshd], short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sshd:
+    """A server in whose sight there is no Python: empty files lie over each, in a mount namespace of its own."""
+    server, wrapper = sshd_support.find_sshd(), short_path / "sshd"
+    patterns = " ".join(f"{folder}/python[23]*" for folder in ("/usr/bin", "/usr/local/bin"))
+    hide = f'for p in {patterns}; do [ -h "$p" ] || [ ! -f "$p" ] || mount --bind /dev/null "$p"; done'
+    wrapper.write_text(f"#!/bin/sh\nexec unshare -m sh -c '{hide}; exec {server} \"$@\"' sh \"$@\"\n")
+    wrapper.chmod(0o755)
+    monkeypatch.setattr(sshd_support, "find_sshd", lambda: str(wrapper))
+    return make_sshd(config=["SetEnv PATH=/usr/bin:/bin:/usr/sbin:/sbin"])
+
+
+@pytest.mark.one_core
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+def test_a_host_without_python(ansible: Ansible, bare_sshd: Sshd, people: People) -> None:
+    """The plugin's own words, over plain SSH: raw works, modules say what is missing."""
+    asked, free, other = people.asked, people.free, people.others[0]
+    hosts = {
+        "asked": ansible.target(bare_sshd, asked, **becoming("sudo", other.name, asked.password)),
+        "free": ansible.target(bare_sshd, free, **becoming("sudo", other.name)),
+        "su": ansible.target(bare_sshd, asked, **becoming("su", other.name, other.password)),
+        "wrong": ansible.target(bare_sshd, asked, **becoming("su", other.name, "n0t-th1s")),
+    }
+    tasks: list[dict[str, Any]] = [
+        {"name": "raw", "ansible.builtin.raw": "id -un"},
+        {"name": "module", **WHO, "vars": {"ansible_python_interpreter": "/usr/bin/python3"}},
+    ]
+    run = ansible.tasks(tasks, hosts, play={"become": True})
+    for name in ("asked", "free", "su"):
+        assert run.task("raw", name)["stdout_lines"][-1] == other.name
+        assert run.task("module", name).kind == "failed"
+        assert re.search("[Pp]ython", run.task("module", name).message)
+    assert run.task("raw", "wrong").kind == "failed" and "Incorrect su password" in run.task("raw", "wrong").message
+    assert "n0t-th1s" not in run.output and str(other.password) not in run.output
