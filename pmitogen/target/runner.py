@@ -13,8 +13,8 @@ data, eof, credit, kill   to a job or transfer under way, by ``id``
 
 Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``; one that is ``quiet``
 (fs, a whole put) is answered only by what its failure does to its chain. Requests of one ``chain`` run in order as far as
-they complete at once (fs, put): after a failure the later ones of that chain are refused with the same words, so that a
-caller need not wait for each.
+they complete at once (fs, put): after a quiet failure the later ones of that chain are refused with the same words, until
+one has told them to somebody who waits.
 
 When the agent goes away, every child's process group is ended and so is the runner. A child that was asked to end gets
 SIGTERM, and SIGKILL after ``GRACE`` seconds.
