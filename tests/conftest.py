@@ -9,7 +9,8 @@ fixture              lasts            what it is
 ``make_account``     the test         makes another: ``make_account(password=..., shell=..., sudo="password", doas=...)``
 ``make_key``         the test         makes a KeyFile: ``make_key("rsa", passphrase="x")``
 ``client_key``       the run          the KeyFile that every account of every Sshd accepts
-``ansible``          the test         an Ansible; the test runs once for each ansible-core (``one_core``: the newest only)
+``ansible``          the test         an Ansible; the test runs once for each ansible-core (``one_core``: the newest only;
+                                      ``newest_core``: the newest only, but with --all each)
 ``home``             the test         the empty folder that HOME names
 ``short_path``       the test         an empty folder with a short path that other accounts may enter (tmp_path admits only us)
 ``pythons``          the run          version -> interpreter, of the target Pythons that are installed here
@@ -68,6 +69,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     cores = list(installed_cores())
     if not metafunc.config.getoption("--all"):
         cores = [core for core in cores if core in _DEFAULT_CORES] or cores[:1]
+        if metafunc.definition.get_closest_marker("newest_core"):
+            cores = cores[:1]
     if metafunc.definition.get_closest_marker("one_core"):
         cores = cores[:1]
     metafunc.parametrize("ansible", cores or ["none"], indirect=True)

@@ -165,6 +165,7 @@ def test_each_ends_as_with_ssh(
         assert run.task("who", name).kind == cases[name].kind, f"{name}:\n{run.output}"
 
 
+@pytest.mark.newest_core
 def test_a_home_that_is_closed_or_missing(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People
 ) -> None:

@@ -81,6 +81,7 @@ class Watch:
             self.open.add(f"{path} {stat.filemode(state.st_mode)} {state.st_uid} {more}")
 
 
+@pytest.mark.newest_core
 def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: People, short_path: Path, tmp_path: Path) -> None:
     import tarfile
 

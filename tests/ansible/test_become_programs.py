@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 import pytest
 
 from tests.support import programs
-from tests.support import sshd as sshd_support
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.becoming import DOAS, FILES, PLUGINS, WHO, People, becoming
@@ -22,7 +20,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
-@pytest.mark.one_core
+@pytest.mark.newest_core
 def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People) -> None:
     asked, free, other = people.asked, people.free, people.others[0]
     show: dict[str, Any] = {"ansible.builtin.command": "sh -c 'echo `id -un` $HOME ${WORD:--} `pwd`'"}
@@ -119,7 +117,8 @@ def test_a_forwarded_agent(ansible: Ansible, sshd: Sshd, people: People, ssh_age
 # -- plugins that are not ours ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("by_password", [pytest.param(False, id="key"), pytest.param(True, id="password", marks=pytest.mark.slow)])
+@pytest.mark.newest_core
+@pytest.mark.parametrize("by_password", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["key", "password"])
 def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_password: bool) -> None:
     asked, free, other = people.asked, people.free, people.others[0]
     words = {
@@ -150,20 +149,20 @@ def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_passwo
 # -- hosts without Python ---------------------------------------------------------------------------------------------------
 
 
+_HIDE = """for p in /usr/bin/python[23]* /usr/local/bin/python[23]*; do
+    [ -h "$p" ] || [ ! -f "$p" ] || mount --bind /dev/null "$p"
+done; exec "$@" """
+
+
 @pytest.fixture
-def bare_sshd(make_sshd: Callable[..., Sshd], short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sshd:
+def bare_sshd(make_sshd: Callable[..., Sshd]) -> Sshd:
     """A server in whose sight there is no Python: empty files lie over each, in a mount namespace of its own."""
-    server, wrapper = sshd_support.find_sshd(), short_path / "sshd"
-    patterns = " ".join(f"{folder}/python[23]*" for folder in ("/usr/bin", "/usr/local/bin"))
-    hide = f'for p in {patterns}; do [ -h "$p" ] || [ ! -f "$p" ] || mount --bind /dev/null "$p"; done'
-    wrapper.write_text(f"#!/bin/sh\nexec unshare -m sh -c '{hide}; exec {server} \"$@\"' sh \"$@\"\n")
-    wrapper.chmod(0o755)
-    monkeypatch.setattr(sshd_support, "find_sshd", lambda: str(wrapper))
-    return make_sshd(config=["SetEnv PATH=/usr/bin:/bin:/usr/sbin:/sbin"])
+    hide = ["unshare", "-m", "sh", "-c", _HIDE, "sh"]
+    return make_sshd(config=["SetEnv PATH=/usr/bin:/bin:/usr/sbin:/sbin"], wrapper=hide)
 
 
-@pytest.mark.one_core
-@pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare")
+@pytest.mark.newest_core
+@pytest.mark.needs_program("unshare")
 def test_a_host_without_python(ansible: Ansible, bare_sshd: Sshd, people: People) -> None:
     """The plugin's own words, over plain SSH: raw works, modules say what is missing."""
     asked, free, other = people.asked, people.free, people.others[0]
