@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def _private_files() -> list[Path]:
     return list(Path(os.environ["XDG_RUNTIME_DIR"]).iterdir())
 
 
-def _start(ansible: Ansible, server: Sshd, account: Account, tasks: Iterable[dict[str, Any]], forks: int = 3, **more: Any) -> Running:
+def _start(
+    ansible: Ansible, server: Sshd, account: Account, tasks: Iterable[dict[str, Any]], forks: int = 3, **more: Any
+) -> Running:
     hosts = {f"h{number}": ansible.target(server, account) for number in range(forks)}
     return ansible.start([{"hosts": "all", "gather_facts": False, "tasks": list(tasks)}], hosts, args=["-f", str(forks)], **more)
 
@@ -61,10 +64,12 @@ def _assert_gone(before: set[Process], account: Account) -> None:
 
 
 @pytest.fixture
-def there(make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> tuple[Sshd, Account, set[Process]]:
+def there(make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> Iterator[tuple[Sshd, Account, set[Process]]]:
     """A server, an account there, and what runs already."""
     server, account = make_sshd(), make_account(sudo="nopasswd")
-    return server, account, init.family()
+    yield server, account, init.family()
+    for folder in Path(os.environ["TMPDIR"]).glob("pymp-*"):
+        shutil.rmtree(folder)  # of the Python module that Ansible forks with, which was killed and could not
 
 
 SLEEP = [{"name": "long", "ansible.builtin.command": "sleep 61"}]
@@ -87,13 +92,14 @@ def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], 
     running = _start(ansible, server, account, tasks)
     _wait_for(lambda: len(_running(account, "sleep 61")) == 3)
     number, group = {
-        "ctrl-c": (signal.SIGINT, True), "kill -9": (signal.SIGKILL, False), "kill -9 all": (signal.SIGKILL, True), "term": (signal.SIGTERM, False),
+        "ctrl-c": (signal.SIGINT, True),
+        "kill -9": (signal.SIGKILL, False),
+        "kill -9 all": (signal.SIGKILL, True),
+        "term": (signal.SIGTERM, False),
     }[how]
     running.signal(number, group=group)
     running.finish(GRACE)
     _assert_gone(before, account)
-    for folder in Path(os.environ["TMPDIR"]).glob("pymp-*"):
-        folder.rmdir()  # of the Python module that Ansible forks with, which could not remove it
 
 
 def test_ctrl_c_while_connecting(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:

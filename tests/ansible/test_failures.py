@@ -52,7 +52,9 @@ def _options(known_hosts: Path) -> str:
     return f"-o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
 
 
-def _hosts(ansible: Ansible, sshd: Sshd, account: Account, folder: Path, locked: KeyFile, stranger: KeyFile) -> dict[str, dict[str, Any]]:
+def _hosts(
+    ansible: Ansible, sshd: Sshd, account: Account, folder: Path, locked: KeyFile, stranger: KeyFile
+) -> dict[str, dict[str, Any]]:
     changed = folder / "changed"
     changed.write_text(f"[{sshd.host}]:{sshd.port} {stranger.public}\n")
     empty = folder / "empty"
@@ -77,7 +79,7 @@ WORDS = {
     "silent": ["timeout", "SSH port"],
     "unroutable": ["no answer", "firewall"],
     "unknown-name": ["no-such-host.invalid"],
-    "unknown-key": ["known_hosts", "host key"],
+    "unknown-key": ["host key", "accept-new"],
     "changed-key": ["changed"],
     "no-key-accepted": ["key"],
     "wrong-passphrase": ["passphrase"],
@@ -128,7 +130,11 @@ def test_escalation_is_refused(ansible: Ansible, sshd: Sshd, make_account: Calla
     """FAILED, not UNREACHABLE; the connection and the other accounts go on."""
     account = make_account(sudo="password")
     base = ansible.target(sshd, account)
-    hosts = {"none": base, "wrong": {**base, "ansible_become_password": "wrong"}, "right": {**base, "ansible_become_password": account.password}}
+    hosts = {
+        "none": base,
+        "wrong": {**base, "ansible_become_password": "wrong"},
+        "right": {**base, "ansible_become_password": account.password},
+    }
     tasks = [
         {"name": "become", "ansible.builtin.command": "id -un", "become": True, "ignore_errors": True},
         {"name": "after", "ansible.builtin.command": "id -un"},
@@ -180,8 +186,13 @@ def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callabl
 def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """In the very words that Ansible has for it, also where it is the first thing asked of the host, and as another user."""
     base = ansible.target(sshd, account)
-    hosts = {"missing": {**base, "ansible_python_interpreter": "/nonexistent/python3"}, "broken": {**base, "ansible_python_interpreter": "/bin/false"}}
-    tasks = [{"ansible.builtin.ping": {}, "name": name, "ignore_errors": True, "become": name == "root"} for name in ("login", "root")]
+    hosts = {
+        "missing": {**base, "ansible_python_interpreter": "/nonexistent/python3"},
+        "broken": {**base, "ansible_python_interpreter": "/bin/false"},
+    }
+    tasks = [
+        {"ansible.builtin.ping": {}, "name": name, "ignore_errors": True, "become": name == "root"} for name in ("login", "root")
+    ]
     tasks.append({"name": "after", "ansible.builtin.ping": {}, "vars": {"ansible_python_interpreter": "/usr/bin/python3"}})
     run = ansible.tasks(tasks, hosts)
     words = "The module interpreter '/nonexistent/python3' was not found." if ansible.core >= "2.19" else "set the interpreter"
@@ -218,7 +229,9 @@ def _interrupted(ansible: Ansible, server: Sshd, account: Account, strike: Calla
 
 
 @pytest.mark.one_core
-def test_connection_lost_in_mid_task(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+def test_connection_lost_in_mid_task(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
     server, account = make_sshd(), make_account()
     run = _interrupted(ansible, server, account, server.kill_sessions)
     lost = run.task("long")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,9 @@ def _with_wrapper(ansible: Ansible, folder: Path, text: str) -> Ansible:
 @pytest.mark.one_core
 def test_no_ssh_program_is_executed(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
     trace = short_path / "trace"
-    traced = _with_wrapper(ansible, short_path, f'exec strace -f --seccomp-bpf -qq -e trace=execve,execveat -o {trace} {ansible.python} "$@"\n')
+    traced = _with_wrapper(
+        ansible, short_path, f'exec strace -f --seccomp-bpf -qq -e trace=execve,execveat -o {trace} {ansible.python} "$@"\n'
+    )
     host = ansible.target(sshd, account, home=str(account.home))
     run = traced.tasks(MIX, {"h": host}, files=FILES).check()
     assert {task.kind for task in run.tasks} == {"ok"}
@@ -60,7 +61,7 @@ def test_no_ssh_program_is_executed(ansible: Ansible, sshd: Sshd, account: Accou
 
 
 # Runs under a core's Python: what every class and function of Ansible's is before and after a whole life of the plugin.
-UNPATCHED = '''
+UNPATCHED = """
 import importlib, json, sys, types
 from ansible.plugins.loader import init_plugin_loader, connection_loader, become_loader, shell_loader, action_loader, strategy_loader
 init_plugin_loader()
@@ -102,16 +103,23 @@ connection.reset()
 connection.close()
 after = seen()
 print(len(before), [key for key in before if after.get(key) is not before[key]])
-'''
+"""
 
 
 def test_nothing_of_ansible_is_patched(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     options = {
-        "host": sshd.host, "port": sshd.port, "remote_user": account.name, "private_key_file": str(sshd.key.path),
+        "host": sshd.host,
+        "port": sshd.port,
+        "remote_user": account.name,
+        "private_key_file": str(sshd.key.path),
         "ssh_common_args": f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
     }
     done = subprocess.run(
-        [ansible.python, "-c", UNPATCHED, json.dumps(options)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL,
+        [ansible.python, "-c", UNPATCHED, json.dumps(options)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
         env=ansible.environment(),
     )
     assert done.returncode == 0, done.stderr
@@ -124,13 +132,15 @@ def test_no_deprecation_is_ours(ansible: Ansible, sshd: Sshd, account: Account) 
     """Ansible's own warnings, and Python's, raised by files of ours."""
     env = {"ANSIBLE_DEPRECATION_WARNINGS": "1", "ANSIBLE_SYSTEM_WARNINGS": "1"}
     hosts = {"h": ansible.target(sshd, account, home=str(account.home))}
-    run = ansible.tasks([*MIX, {"name": "reset", "ansible.builtin.meta": "reset_connection"}, MIX[1]], hosts, files=FILES, env=env)
+    run = ansible.tasks(
+        [*MIX, {"name": "reset", "ansible.builtin.meta": "reset_connection"}, MIX[1]], hosts, files=FILES, env=env
+    )
     assert run.rc == 0 and not run.warnings, run.output
     run = ansible.tasks(MIX[:3], hosts, env={**env, "PYTHONWARNINGS": "always"})
     assert run.rc == 0 and not re.findall(r"^.*pmitogen/.*Warning.*$", run.output, re.M), run.output
 
 
-SPY = '''
+SPY = """
 import sys
 from ansible.plugins.action import ActionBase
 
@@ -141,7 +151,7 @@ class ActionModule(ActionBase):
         unwanted = ("paramiko", "mitogen")
         return {"pong": result.get("ping"), "isdir": found["stat"]["isdir"], "ours": sorted(n for n in sys.modules if n.startswith("pmitogen")),
                 "heavy": sorted(n for n in sys.modules if n.partition(".")[0] in unwanted)}
-'''
+"""
 
 
 def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: Account) -> None:
@@ -155,7 +165,9 @@ def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: A
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_one_connection_one_session_one_sudo(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], strategy: str) -> None:
+def test_one_connection_one_session_one_sudo(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], strategy: str
+) -> None:
     """Twenty workers that ask at the same moment, for one host and its accounts."""
     account = make_account(sudo="nopasswd")
     mark = sshd.mark()
@@ -172,10 +184,14 @@ def test_one_connection_one_session_one_sudo(ansible: Ansible, sshd: Sshd, make_
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_hosts_have_one_each(ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str) -> None:
+def test_hosts_have_one_each(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str
+) -> None:
     account = make_account(sudo="nopasswd")
     server = make_sshd(addresses=[f"127.0.1.{number}" for number in range(1, 9)])
-    hosts = {address: ansible.target(server, account, ansible_host=address, home=str(account.home)) for address in server.addresses}
+    hosts = {
+        address: ansible.target(server, account, ansible_host=address, home=str(account.home)) for address in server.addresses
+    }
     run = ansible.tasks(MIX[:10], hosts, args=["-f", "20"], play={"strategy": strategy}, files=FILES).check()
     assert [task.kind for task in run.tasks] == ["ok"] * 80
     assert (server.connections(), server.sessions()) == (8, 8)

@@ -20,8 +20,14 @@ TASKS: list[dict[str, Any]] = [
     {"name": "command", "ansible.builtin.command": "id -un"},
     {"name": "shell", "ansible.builtin.shell": "echo out; echo err >&2"},
     {"name": "raw", "ansible.builtin.raw": "echo 'one two'"},
-    {"name": "copy", "ansible.builtin.copy": {"content": "text\n", "dest": "/tmp/noise-{{ inventory_hostname }}-{{ ansible_user }}"}},
-    {"name": "gone", "ansible.builtin.file": {"path": "/tmp/noise-{{ inventory_hostname }}-{{ ansible_user }}", "state": "absent"}},
+    {
+        "name": "copy",
+        "ansible.builtin.copy": {"content": "text\n", "dest": "/tmp/noise-{{ inventory_hostname }}-{{ ansible_user }}"},
+    },
+    {
+        "name": "gone",
+        "ansible.builtin.file": {"path": "/tmp/noise-{{ inventory_hostname }}-{{ ansible_user }}", "state": "absent"},
+    },
     {"name": "root", "ansible.builtin.command": "id -un", "become": True},
 ]
 SH_NOISE = """
@@ -90,8 +96,16 @@ def test_noise_behind_an_escalation(ansible: Ansible, sshd: Sshd, make_account: 
     host = ansible.target(sshd, account, ansible_become_user=other.name)
     tasks = [
         {"name": "sudo -i", "ansible.builtin.command": "id -un", "become": True, "vars": {"ansible_become_flags": "-i"}},
-        {"name": "su -", "ansible.builtin.command": "id -un", "become": True,
-         "vars": {"ansible_become_method": "ansible.builtin.su", "ansible_become_flags": "-", "ansible_become_password": other.password}},
+        {
+            "name": "su -",
+            "ansible.builtin.command": "id -un",
+            "become": True,
+            "vars": {
+                "ansible_become_method": "ansible.builtin.su",
+                "ansible_become_flags": "-",
+                "ansible_become_password": other.password,
+            },
+        },
     ]
     run = ansible.tasks(tasks, {"h": host}).check()
     assert [task["stdout"] for task in run.tasks] == [other.name] * 2
@@ -107,4 +121,7 @@ def test_a_target_without_locale(ansible: Ansible, sshd: Sshd, account: Account)
         {"name": "c", "ansible.builtin.shell": "echo gr\u00fcn", "environment": {"LC_ALL": "C", "LANG": "C"}},
     ]
     run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}).check()
-    assert run.task("umlaut")["stdout"] == "gr\u00fcn \u2713" and run.task("raw")["stdout"].strip() == run.task("c")["stdout"] == "gr\u00fcn"
+    assert (
+        run.task("umlaut")["stdout"] == "gr\u00fcn \u2713"
+        and run.task("raw")["stdout"].strip() == run.task("c")["stdout"] == "gr\u00fcn"
+    )

@@ -106,7 +106,11 @@ class Scene:
 def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
     account = make_account()
     base = {
-        "host": sshd.host, "port": sshd.port, "remote_user": account.name, "private_key_file": str(sshd.key.path), "timeout": 15,
+        "host": sshd.host,
+        "port": sshd.port,
+        "remote_user": account.name,
+        "private_key_file": str(sshd.key.path),
+        "timeout": 15,
         "ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
     }
     fake = account.write("bad/python", FAKE, 0o755)
@@ -179,7 +183,9 @@ def test_what_mitogen_would_serve_is_not_served(scene: Scene, names: tuple[str, 
     marker = short_path / "marker"
     short_path.chmod(0o777)
     words = [IGNORED[name].format(marker=marker, victim=victim) for name in names]
-    words.append("m(0, me, me, 2002, 0, f({'op': 'hello', 'acct': 0, 'home': '/', 'user': 'x', 'exe': '/x', 'python': [3, 9, 9]}))")
+    words.append(
+        "m(0, me, me, 2002, 0, f({'op': 'hello', 'acct': 0, 'home': '/', 'user': 'x', 'exe': '/x', 'python': [3, 9, 9]}))"
+    )
     waiting = scene.attack(messages(*words))
     header, body = asker.final()
     assert (header["op"], body) == ("exit", b"mine\n"), "the other host's request got its own answer"
@@ -220,7 +226,9 @@ def test_a_flood_without_end_is_bounded(scene: Scene) -> None:
 
 
 def test_a_silent_host_keeps_only_its_own_waiting(scene: Scene) -> None:
-    waiting = scene.attack(messages("m(0, me, me, 2002, 0, f({'op': 'hello', 'acct': 0, 'home': '/', 'user': 'x', 'exe': '/x'}))"))
+    waiting = scene.attack(
+        messages("m(0, me, me, 2002, 0, f({'op': 'hello', 'acct': 0, 'home': '/', 'user': 'x', 'exe': '/x'}))")
+    )
     scene.check_good()
     scene.check_good()
     assert waiting.frames.empty()

@@ -11,7 +11,14 @@ from pathlib import Path
 from types import TracebackType
 
 _CREATE, _MODIFY, _DELETE, _MOVED_FROM, _MOVED_TO, _ATTRIB, _ISDIR = 0x100, 0x2, 0x200, 0x40, 0x80, 0x4, 0x40000000
-_NAMES = {_CREATE: "create", _MODIFY: "modify", _DELETE: "delete", _MOVED_FROM: "move away", _MOVED_TO: "move here", _ATTRIB: "attributes"}
+_NAMES = {
+    _CREATE: "create",
+    _MODIFY: "modify",
+    _DELETE: "delete",
+    _MOVED_FROM: "move away",
+    _MOVED_TO: "move here",
+    _ATTRIB: "attributes",
+}
 _EVENT = struct.Struct("iIII")
 
 

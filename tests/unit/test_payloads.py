@@ -14,7 +14,7 @@ import pytest
 from pmitogen.ansible.payloads import Payload, recognise
 from tests.support.ansible import installed_cores
 
-BUILD = '''
+BUILD = """
 import json, sys
 from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader()
@@ -30,7 +30,7 @@ built = module_common.modify_module(
 )
 data = built.b_module_data if hasattr(built, "b_module_data") else built[0]
 sys.stdout.buffer.write(data)
-'''
+"""
 CORES = installed_cores()
 ARGUMENTS = {
     "command": {"_raw_params": "echo 'it''s' \\ \"quoted\" {{ x }} \u00fc \u2713 \U0001f600 \n two", "_uses_shell": True},
@@ -84,7 +84,10 @@ def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
         script.replace(b"rlimit_nofile", b"rlimit_other"),
         script.replace(payload.archive, b"%s" % payload.archive[:50] + b"' + '" + payload.archive[50:]),
         script.replace(b"ANSIBLE_MODULE_ARGS", b"ANSIBLE_MODULE_ARGS\\x00", 1)[: len(script) // 2],
-        b"", b"#!/bin/sh\necho hi\n", script[:-10], script[200:],
+        b"",
+        b"#!/bin/sh\necho hi\n",
+        script[:-10],
+        script[200:],
     ]
     if payload.generation == "loader":
         extra += [

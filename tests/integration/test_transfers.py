@@ -1,0 +1,228 @@
+"""Files through a hub: any size with little memory, any name, whole or not at all, and other requests go on meanwhile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.hub import client as hub_client
+from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+MIB = 1 << 20
+SIZES = {"empty": 0, "byte": 1, "chunk": CHUNK, "mib": MIB + 1, "window": WINDOW + 3}
+NAMES = {
+    "blanks": b"a name with  blanks ",
+    "quotes": b'it\'s "quoted" `really` $HOME',
+    "newline": b"two\nlines\n",
+    "bytes": b"\xff\xfe\x80 latin \xe9",
+    "dash": b"-rf",
+    "tilde": b"~root",
+    "long": b"n" * 255,
+    "unicode": "gr\u00fcn\u2713".encode(),
+    "star": b"*",
+    "backslash": b"a\\nb",
+}
+
+
+class Door:
+    """A worker's connection to a hub of this process's own, with the option set of one account."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.client = hub_client.connect(os.getpid())
+        self.client.queue({"op": "open", "options": options})
+
+    def request(self, header: dict[str, Any], body: bytes = b"") -> int:
+        number = self.client.next_id()
+        self.client.send({**header, "id": number}, body)
+        return number
+
+    def final(self, number: int, sink: Callable[[bytes], Any] | None = None) -> tuple[dict[str, Any], bytes]:
+        while True:
+            header, body = self.client.receive(60)
+            assert header["id"] == number
+            if header["op"] == "out":
+                if sink is not None:
+                    sink(body)
+                self.client.send({"op": "credit", "id": number, "n": len(body)})
+            elif header["op"] != "credit":
+                return header, body
+
+    def run(self, *argv: str) -> tuple[int, bytes]:
+        header, body = self.final(self.request({"op": "exec", "argv": [to_wire(word) for word in argv]}))
+        return header.get("rc", -1), body
+
+    def put(self, path: bytes, pieces: Iterator[bytes], mode: int = 0o640) -> dict[str, Any]:
+        """Send a file as a worker does: as much as there is credit for."""
+        number = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True})
+        credit, ended = WINDOW, False
+        while True:
+            while credit > 0 and not ended:
+                piece = next(pieces, b"")
+                ended = not piece
+                self.client.send({"op": "data", "id": number} if piece else {"op": "eof", "id": number}, piece)
+                credit -= len(piece)
+            header, _ = self.client.receive(60)
+            if header["op"] != "credit":
+                return header
+            credit += header["n"]
+
+    def get(self, path: bytes, sink: Callable[[bytes], Any]) -> dict[str, Any]:
+        return self.final(self.request({"op": "get", "path": to_wire(path)}), sink)[0]
+
+    def hub_pid(self) -> int:
+        self.client.send({"op": "status", "id": 0})
+        return int(self.client.receive(10)[0]["pid"])
+
+
+@pytest.fixture
+def options(sshd: Sshd, make_account: Callable[..., Account]) -> dict[str, Any]:
+    """The account's options; it is made anew, so that its files go with it."""
+    account = make_account()
+    return {
+        "host": sshd.host,
+        "port": sshd.port,
+        "remote_user": account.name,
+        "private_key_file": str(sshd.key.path),
+        "timeout": 15,
+        "ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
+    }
+
+
+@pytest.fixture
+def door(options: dict[str, Any]) -> Iterator[Door]:
+    made = Door(options)
+    yield made
+    made.client.close()
+    hub_client.stop_hub()
+
+
+def home(options: dict[str, Any]) -> bytes:
+    return os.fsencode(os.path.expanduser(f"~{options['remote_user']}"))
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
+
+
+def test_sizes(door: Door, options: dict[str, Any]) -> None:
+    for name, size in SIZES.items():
+        data, path = os.urandom(size), os.path.join(home(options), name.encode())
+        assert door.put(path, pieces(data))["op"] == "ok"
+        assert Path(os.fsdecode(path)).read_bytes() == data
+        assert Path(os.fsdecode(path)).stat().st_mode & 0o777 == 0o640
+        taken: list[bytes] = []
+        assert door.get(path, taken.append)["op"] == "ok"
+        assert b"".join(taken) == data
+
+
+def test_names(door: Door, options: dict[str, Any]) -> None:
+    folder = home(options)
+    for name, raw in NAMES.items():
+        data = name.encode()
+        path = os.path.join(folder, raw)
+        assert door.put(path, pieces(data))["op"] == "ok", name
+        taken: list[bytes] = []
+        assert door.get(path, taken.append)["op"] == "ok", name
+        assert b"".join(taken) == data, name
+    assert {name for name in os.listdir(folder) if not name.startswith(b".")} == set(NAMES.values())
+
+
+def test_what_cannot_be_said_so(door: Door, options: dict[str, Any]) -> None:
+    assert door.put(home(options) + b"/no/such/folder", pieces(b"x"))["msg"].endswith("No such file or directory")
+    assert door.put(b"/etc/passwd", pieces(b"x"))["msg"].endswith("Permission denied")
+    assert door.get(b"/nonexistent", bytes)["msg"].endswith("No such file or directory")
+    assert door.get(home(options), bytes)["msg"].endswith("Is a directory")
+    assert door.run("/bin/echo", "still here") == (0, b"still here\n")
+
+
+def peak(pid: int) -> int:
+    """A process's largest resident size so far, in bytes."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+
+
+def test_a_large_file_takes_little_memory_and_others_go_on(door: Door, options: dict[str, Any]) -> None:
+    """300 MiB there and back again. The hub's size stays, and a second worker's commands are answered meanwhile."""
+    size, block = 300 * MIB, os.urandom(MIB)
+    path = home(options) + b"/large"
+    assert door.run("/bin/true")[0] == 0
+    pid = door.hub_pid()
+    before = peak(pid)
+    other, slowest, stop = Door(options), [0.0], threading.Event()
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            began = time.monotonic()
+            assert other.run("/bin/echo", "x") == (0, b"x\n")
+            slowest[0] = max(slowest[0], time.monotonic() - began)
+            time.sleep(0.05)
+
+    asking = threading.Thread(target=keep_asking)
+    asking.start()
+    try:
+        assert door.put(path, (block for _ in range(size // MIB)))["op"] == "ok"
+        assert os.path.getsize(path) == size
+        sums = hashlib.sha256()
+        assert door.get(path, sums.update)["op"] == "ok"
+        assert sums.digest() == hashlib.sha256(block * (size // MIB)).digest()
+    finally:
+        stop.set()
+        asking.join()
+        other.client.close()
+        os.unlink(path)
+    assert peak(pid) - before < 60 * MIB
+    assert slowest[0] < 5, "others waited"
+
+
+def test_a_cut_leaves_the_old_file_whole(door: Door, options: dict[str, Any]) -> None:
+    """Whichever end goes in the middle: the worker, or the connection."""
+    path = Path(os.fsdecode(home(options)), "kept")
+    assert door.put(os.fsencode(path), pieces(b"old"))["op"] == "ok"
+    for cut in ("worker", "connection"):
+        other = Door(options)
+        number = other.request({"op": "put", "path": to_wire(str(path)), "mode": 0o644, "more": True})
+        other.client.send({"op": "data", "id": number}, bytes(2 * MIB))
+        time.sleep(0.3)
+        assert path.read_bytes() == b"old"
+        if cut == "connection":
+            other.client.send({"op": "reset", "id": 99})
+        other.client.close()
+        until = time.monotonic() + 5
+        while [name for name in os.listdir(path.parent) if name.startswith(".pmitogen")]:
+            assert time.monotonic() < until, f"{cut}: a piece is left behind"
+            time.sleep(0.05)
+        assert path.read_bytes() == b"old"
+
+
+def test_twenty_workers_start_one_hub(options: dict[str, Any]) -> None:
+    """All at once, in threads: one hub, whose process all of them reach, and one connection."""
+    found: queue.SimpleQueue[int] = queue.SimpleQueue()
+    barrier = threading.Barrier(20)
+
+    def work() -> None:
+        barrier.wait()
+        door = Door(options)
+        try:
+            found.put(door.hub_pid() if door.run("/bin/true")[0] == 0 else -1)
+        finally:
+            door.client.close()
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pids = {found.get() for _ in range(20)}
+    assert len(pids) == 1 and -1 not in pids
+    assert hub_client.stop_hub() == 1

@@ -1,0 +1,228 @@
+"""The runner by itself, over a socket pair, under every target Python that is installed here."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.hub.blobs import Blobs
+from pmitogen.target import frames
+from tests.support import processes, programs, session
+
+# On a target, the package itself is an empty one.
+START = """
+import sys, types
+package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
+package.__path__ = [sys.argv[2] + "/pmitogen"]
+sys.dont_write_bytecode = True
+from pmitogen.target import runner
+fd = int(sys.argv[1])
+runner.main(fd, fd, sys.executable)
+"""
+MODULE = b"""
+import json, os, sys
+from ansible.module_utils import basic
+args = json.loads(basic._ANSIBLE_ARGS.decode())
+from ansible.module_utils.basic import counter
+counter.append(1)
+print(json.dumps({"args": args, "name": __name__, "count": len(counter), "cwd": os.getcwd(), "env": os.environ.get("GIVEN"), "fds": sorted(
+    int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd))}))
+sys.stderr.write("to stderr")
+sys.exit(args.get("rc", 0))
+"""
+FILES = {
+    "ansible/__init__.py": b"",
+    "ansible/module_utils/__init__.py": b"",
+    "ansible/module_utils/basic.py": b"_ANSIBLE_ARGS = None\ncounter = []\n",
+    "ansible/modules/__init__.py": b"",
+    "ansible/modules/probe.py": MODULE,
+}
+
+
+class Peer:
+    """The agent's part."""
+
+    def __init__(self, python: str) -> None:
+        self.sock, theirs = socket.socketpair()
+        words = [python, "-c", START, str(theirs.fileno()), str(session.repository)]
+        self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        self.sock.settimeout(20)
+        self._reader = frames.Reader()
+        self._ready: list[tuple[dict[str, Any], bytes]] = []
+
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        self.sock.sendall(frames.pack(header, body))
+
+    def receive(self) -> tuple[dict[str, Any], bytes]:
+        while not self._ready:
+            data = self.sock.recv(1 << 18)
+            assert data, "the runner ended"
+            self._ready = self._reader.feed(data)
+        return self._ready.pop(0)
+
+    def ask(self, header: dict[str, Any], body: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        self.send(header, body)
+        return self.receive()
+
+    def module(self, number: int, params: dict[str, Any], **more: Any) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+        manifest, blobs = FILES_SENT
+        self.send({"op": "blobs", "blobs": [[name, len(data)] for name, data in blobs.items()]}, b"".join(blobs.values()))
+        header = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.probe", "gen": "runpy", **more}
+        answer, body = self.ask(header, json.dumps(params).encode())
+        return answer, json.loads(body[: answer["n"]] or b"{}"), body[answer["n"] :]
+
+    def end(self) -> int:
+        self.sock.close()
+        return self.process.wait(10)
+
+
+def _sent() -> tuple[str, dict[str, bytes]]:
+    blobs = Blobs()
+    manifest = blobs.add_files(FILES)
+    return manifest, dict(blobs.contents)
+
+
+FILES_SENT = _sent()
+
+
+@pytest.fixture(params=programs.target_pythons() or {"this": sys.executable})
+def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
+    made = Peer(programs.target_pythons().get(request.param, sys.executable))
+    hello, _ = made.receive()
+    assert hello["op"] == "hello" and hello["uid"] == os.geteuid()
+    assert request.param == "this" or ".".join(map(str, hello["python"][:2])) == request.param
+    yield made
+    assert made.end() == 0
+
+
+def test_a_life(peer: Peer, tmp_path: Path) -> None:
+    """Modules, programs, files and refusals, one after another."""
+    for number in (1, 2, 3):
+        answer, said, err = peer.module(
+            number, {"x": number, "rc": number - 1}, env={"GIVEN": "gr\u00fcn".encode().decode("latin-1")}
+        )
+        assert (answer["op"], answer["id"], answer["rc"], err) == ("exit", number, number - 1, b"to stderr")
+        assert said["args"] == {"x": number, "rc": number - 1} and said["name"] == "__main__"
+        assert said["count"] == 1, "one task's state is not the next one's"
+        assert len(said["fds"]) <= 5, "descriptors of the runner's are open in a task"
+    answer, body = peer.ask({"op": "exec", "id": 4, "argv": ["/bin/sh", "-c", "cat; echo err >&2; exit 3"]}, b"input")
+    assert (answer["rc"], body[: answer["n"]], body[answer["n"] :]) == (3, b"input", b"err\n")
+    answer, body = peer.ask({"op": "exec", "id": 5, "argv": ["/nonexistent/program"]})
+    assert answer["rc"] == 127 and b"No such file" in body
+    answer, body = peer.ask({"op": "exec", "id": 6, "argv": ["/bin/sh", "-c", "kill -9 $$"]})
+    assert answer["rc"] == 137
+    answer, body = peer.ask(
+        {"op": "exec", "id": 7, "tty": True, "argv": ["/bin/sh", "-c", "test -t 0 && test -t 1 && echo terminal"]}
+    )
+    assert answer["rc"] == 0 and b"terminal" in body
+    answer, _ = peer.ask({"op": "nonsense", "id": 8})
+    assert answer == {"op": "error", "id": 8, "msg": answer["msg"]}
+    answer, _ = peer.ask({"op": "run", "id": 9, "man": "unknown", "fqn": "x", "gen": "runpy"}, b"{}")
+    assert answer["op"] == "error" and answer["id"] == 9
+    path = str(tmp_path / "file")
+    assert peer.ask({"op": "put", "id": 10, "path": path, "mode": 0o600}, b"content")[0]["op"] == "ok"
+    assert Path(path).read_bytes() == b"content"
+    assert peer.ask({"op": "get", "id": 11, "path": path})[1] == b"content"
+    assert peer.receive()[0]["op"] == "ok"
+
+
+def test_a_failure_nobody_waits_for_is_told_to_the_next_who_does(peer: Peer) -> None:
+    there = {"op": "fs", "do": "exists", "path": "/", "chain": 1}
+    peer.send(
+        {
+            "op": "fs",
+            "id": 1,
+            "do": "chmod",
+            "paths": ["/nonexistent"],
+            "add": 64,
+            "chain": 1,
+            "quiet": True,
+            "what": "permissions",
+        }
+    )
+    answer, _ = peer.ask({**there, "id": 2})
+    while answer["op"] == "late":
+        answer, _ = peer.receive()
+    assert (answer["op"], answer["id"], answer["msg"]) == ("error", 2, "permissions: No such file or directory")
+    assert peer.ask({**there, "id": 3})[0]["exists"] is True, "once told, it is over"
+    assert peer.ask({"op": "fs", "id": 4, "do": "chmod", "paths": ["/nonexistent"], "add": 64, "chain": 2})[0]["op"] == "error"
+    assert peer.ask({**there, "id": 5, "chain": 2})[0]["op"] == "ok", "one that was told at once holds up nobody"
+
+
+def test_large_output_streams_under_credit(peer: Peer) -> None:
+    size = frames.WINDOW + (1 << 20)
+    peer.send({"op": "exec", "id": 1, "argv": ["/bin/sh", "-c", f"head -c {size} /dev/zero"]})
+    got = 0
+    while got < frames.WINDOW:
+        header, body = peer.receive()
+        assert header["op"] == "out"
+        got += len(body)
+    peer.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        while True:
+            got += len(peer.receive()[1])
+    assert got < frames.WINDOW + 4 * frames.CHUNK, "it waits for credit"
+    peer.sock.settimeout(20)
+    peer.send({"op": "credit", "id": 1, "n": size})
+    while True:
+        header, body = peer.receive()
+        got += len(body)
+        if header["op"] == "exit":
+            break
+    assert got == size and header["rc"] == 0
+
+
+def test_kill_takes_the_whole_group(peer: Peer) -> None:
+    """Also what ignores the request, and what outlives its parent."""
+    script = "(trap '' TERM; echo $$ $(sh -c 'echo $PPID'); exec >/dev/null 2>&1; sleep 61) & wait"
+    peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", script]})
+    header, body = peer.receive()
+    pids = [int(word) for word in body.split()]
+    began = time.monotonic()
+    peer.send({"op": "kill", "id": 1})
+    while header["op"] != "exit":
+        header, _ = peer.receive()
+    assert not processes.wait_gone(*pids, timeout=5)
+    assert time.monotonic() - began < 5
+    assert not [p for p in processes.descendants(peer.process.pid) if "sleep 61" in p.command]
+
+
+def test_everything_ends_with_the_agent(peer: Peer) -> None:
+    peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", "trap '' TERM; echo $$; sleep 61"]})
+    pid = int(peer.receive()[1])
+    peer.sock.shutdown(socket.SHUT_RDWR)
+    assert not processes.wait_gone(pid, peer.process.pid, timeout=5)
+
+
+def test_archives_share_their_contents() -> None:
+    """The hub's side of payloads: by content, packed once for the same set."""
+    blobs, data = Blobs(), io.BytesIO()
+    with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in FILES.items():
+            archive.writestr(name, content)
+    manifest = blobs.add_archive("name", base64.b64decode(base64.b64encode(data.getvalue())))
+    assert blobs.manifest_of("name") == manifest == FILES_SENT[0] and blobs.manifest_of("other") is None
+    assert {name: blobs.contents[name] for name in blobs.members(manifest)} == FILES_SENT[1]
+    first, second = blobs.pack(blobs.members(manifest)), blobs.pack(list(blobs.members(manifest)))
+    assert first[1] is second[1] and sum(int(size) for _, size in first[0]) == sum(map(len, FILES_SENT[1].values()))
+
+
+@pytest.mark.parametrize("broken", [b"", b"no zip", b"PK\x03\x04" + bytes(100)])
+def test_a_broken_archive_is_refused(broken: bytes) -> None:
+    from pmitogen.errors import UsageError
+
+    with pytest.raises(UsageError, match="module archive"):
+        Blobs().add_archive("x", broken)
