@@ -123,6 +123,9 @@ def _unify(ssh: dict[str, Any], ours: dict[str, Any]) -> None:
         for result in (ssh, ours):
             result.pop("module_stdout", None)
             result.pop("module_stderr", None)
+    for name, value in ssh.items():
+        if isinstance(value, dict) and isinstance(ours.get(name), dict):
+            _unify(value, ours[name])
     for name in ("stderr", "module_stderr"):
         if isinstance(ssh.get(name), str):
             ssh[name] = _CLOSED.sub("", ssh[name])

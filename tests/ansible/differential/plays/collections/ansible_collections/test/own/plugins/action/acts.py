@@ -22,7 +22,7 @@ class ActionModule(ActionBase):
         self._remove_tmp_path(there)
         gone = self._remote_file_exists(data)
         result.update(
-            changed=False, seen=seen, loud=loud, piped=piped, size=stat['size'], mode=stat['mode'], home=home, exists=exists, command=command, gone=gone,
+            changed=False, seen=seen, loud=loud, piped=piped, size=stat['size'], home=home, exists=exists, command=command, gone=gone,
             transport=bool(self._connection.transport), fixed=len(fixed or ()), chdir=self._low_level_execute_command('pwd', chdir='/usr')['stdout'],
             python=self._low_level_execute_command('echo $0', executable='/bin/bash')['stdout'],
         )
