@@ -16,7 +16,7 @@ test:
 	$(PYTEST) $(ARGS)
 
 test-all:
-	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20
+	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 others
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(PYTEST) --all --timeout 1200 $(ARGS)
 
 bench:

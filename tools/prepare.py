@@ -10,6 +10,8 @@ Steps:
     ``.venv``: this project with the newest ansible-core that a Python found here supports; ``:test`` adds the test tools.
 ``2.16`` ... ``2.21``
     ``.venv-2.16`` ...: this project with that ansible-core. Where no fitting Python is found this says so and goes on.
+``others``
+    ``.venv-others``: as ``main``, with programs of others that start Ansible, for the slow tests.
 
 Each environment holds a stamp of what it was made from, so a second run only compares stamps.
 Runs on any Python 3.8 or newer, with nothing but the standard library.
@@ -36,6 +38,7 @@ PYTHONS_OF_CORE = {
     "2.17": ("3.10", "3.11", "3.12"),
     "2.16": ("3.10", "3.11", "3.12"),
 }
+OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
 MAIN_CORES = ("2.21", "2.19", "2.17")  # .venv takes the first that a Python found here runs
 
 # A program that tells whether it is there -> Debian's package with it.
@@ -146,8 +149,8 @@ def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str]) -> bool:
     return stamp.read_text() in {stamp_of(core, extra) for core in cores for extra in extras}
 
 
-def make_environment(folder: Path, cores: Sequence[str], extra: str) -> bool:
-    """Makes *folder* a virtual environment with this project and one of *cores*; True unless that is impossible."""
+def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Sequence[str] = ()) -> bool:
+    """Makes *folder* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible."""
     # An environment with the test tools does for a caller that does not ask for them.
     if is_ready(folder, cores, [extra] if extra else ["", "test"]):
         return True
@@ -164,7 +167,7 @@ def make_environment(folder: Path, cores: Sequence[str], extra: str) -> bool:
     say("making %s: ansible-core %s on %s" % (folder.name, core, python))
     ours = str(HERE) + ("[%s]" % extra if extra else "")
     pip = str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
-    if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, ansible)):
+    if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, ansible, *more)):
         say("FAILED: %s could not be made; see above" % folder.name)
         return False
     (folder / ".stamp").write_text(stamp_of(core, extra))
@@ -179,10 +182,12 @@ def main(steps: Sequence[str]) -> int:
         elif name == "main":
             if not make_environment(HERE / ".venv", MAIN_CORES, extra):
                 return 1
+        elif name == "others":
+            make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS)
         elif name in PYTHONS_OF_CORE:
             make_environment(HERE / (".venv-" + name), (name,), extra)
         else:
-            say("unknown step %r; write one of: system main main:test %s" % (step, " ".join(PYTHONS_OF_CORE)))
+            say("unknown step %r; write one of: system main main:test others %s" % (step, " ".join(PYTHONS_OF_CORE)))
             return 2
     return 0
 

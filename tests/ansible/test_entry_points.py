@@ -1,0 +1,201 @@
+"""Every program that starts Ansible finds the plugin, works over it, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.session import repository
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+NOBODY = "nobody-of-that-name"
+
+
+def inventory(folder: Path, target: Mapping[str, Any], connection: str = "pmitogen", host: str = "web") -> Path:
+    """An inventory file of one host."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "hosts.json"
+    path.write_text(json.dumps({"all": {"hosts": {host: {**target, "ansible_connection": connection}}}}))
+    return path
+
+
+def start(ansible: Ansible, program: str, *words: object, typed: str = "") -> subprocess.CompletedProcess[str]:
+    """``ansible-PROGRAM words...`` by its own script, as a user starts it."""
+    command = [str(ansible.python.parent / program), *map(str, words)]
+    env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
+    return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=100, env=env, cwd=ansible.folder)
+
+
+def test_ansible(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    done = start(ansible, "ansible", "-i", hosts, "all", "-m", "command", "-a", "id -un", "-b", "--one-line")
+    assert done.returncode == 0 and "web | CHANGED" in done.stdout and "root" in done.stdout, done.stdout + done.stderr
+    done = start(ansible, "ansible", "-i", hosts, "all", "-m", "ping", "-u", NOBODY, "-e", f"ansible_user={NOBODY}")
+    assert done.returncode == 4 and "UNREACHABLE" in done.stdout, done.stdout + done.stderr
+
+
+def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    ansible.folder.mkdir(parents=True, exist_ok=True)
+    options = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -p {sshd.port}"
+    words = ["-i", f"{sshd.host},", "all", "-c", "pmitogen", "-u", account.name, "--private-key", sshd.key.path]
+    done = start(ansible, "ansible", *words, f"--ssh-common-args={options}", "-T", "20", "-m", "ping", "-o")
+    assert done.returncode == 0 and '"ping": "pong"' in done.stdout, done.stdout + done.stderr
+
+
+def test_ansible_in_the_background(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    done = start(ansible, "ansible", "-i", hosts, "all", "-B", "30", "-P", "1", "-m", "command", "-a", "echo done")
+    assert done.returncode == 0 and "done" in done.stdout, done.stdout + done.stderr
+    account.run("rm", "-rf", f"{account.home}/.ansible_async")
+
+
+def test_ansible_playbook(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    play = [{"hosts": "all", "tasks": [{"ansible.builtin.command": "id -un"}]}]
+    (ansible.folder / "play.yml").write_text(json.dumps(play))
+    stranger = ["-e", f"ansible_user={NOBODY}"]
+    for words, code in (([], 0), (["--check"], 0), (["--list-tasks"], 0), (["--syntax-check"], 0), (stranger, 4)):
+        done = start(ansible, "ansible-playbook", "-i", hosts, "play.yml", *words)
+        assert done.returncode == code, done.stdout + done.stderr
+
+
+def test_ansible_console(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    hosts = inventory(ansible.folder, ansible.target(sshd, account))
+    mark = sshd.mark()
+    typed = "command id -un\nbecome yes\ncommand id -un\nshell echo $((40 + 2))\nexit\n"
+    done = start(ansible, "ansible-console", "-i", hosts, "all", typed=typed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = [line for line in done.stdout.splitlines() if line in (account.name, "root", "42")]
+    assert answers == [account.name, "root", "42"], done.stdout
+    assert sshd.connections(mark) == 1  # for the whole sitting
+
+
+@pytest.mark.needs_program("git")
+def test_ansible_pull(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    # The implicit localhost has a connection and an interpreter of its own.
+    target = ansible.target(sshd, account, ansible_connection="pmitogen", ansible_python_interpreter="auto_silent")
+    say = {"ansible.builtin.debug": {"msg": "as {{ said.stdout }}"}}
+    tasks = [{"ansible.builtin.command": "id -un", "register": "said"}, say]
+    play = [{"hosts": "localhost", "gather_facts": False, "vars": target, "tasks": tasks}]
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "local.yml").write_text(json.dumps(play))
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *words], cwd=source, check=True, timeout=20)
+    done = start(ansible, "ansible-pull", "-U", f"file://{source}", "-d", tmp_path / "checkout", "local.yml")
+    assert done.returncode == 0 and f"as {account.name}" in done.stdout, done.stdout + done.stderr
+
+
+def test_ansible_inventory(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    for connection in ("pmitogen", "pmitogen.core.ssh"):
+        hosts = inventory(ansible.folder, ansible.target(sshd, account), connection)
+        done = start(ansible, "ansible-inventory", "-i", hosts, "--list")
+        assert json.loads(done.stdout)["_meta"]["hostvars"]["web"]["ansible_connection"] == connection, done
+
+
+# -- programs of others -----------------------------------------------------------------------------------------------------
+
+
+class Others:
+    """An environment with programs that start Ansible: ``.venv-others`` (tools/prepare.py others) or one of PMITOGEN_VENVS."""
+
+    def __init__(self, module: str) -> None:
+        prefixes = [repository / ".venv-others", *map(Path, filter(None, os.environ.get("PMITOGEN_VENVS", "").split(":")))]
+        found = [prefix for prefix in prefixes if list(prefix.glob(f"lib/python3*/site-packages/{module}"))]
+        if not found:
+            pytest.skip(f"needs {module} (tools/prepare.py others)")
+        self.bin = found[0] / "bin"
+        (version,) = found[0].glob("lib/python3*/site-packages/ansible_core-*.dist-info")
+        self.ansible = Ansible(version.name, self.bin / "python", Path())
+
+    def run(self, folder: Path, program: str, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
+        """Runs one of its programs in *folder*, at a terminal's end as some demand."""
+        env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHONPATH": str(repository), "ANSIBLE_NOCOLOR": "1"}
+        env.update(ANSIBLE_CONNECTION_PLUGINS=str(repository / "pmitogen/ansible/plugins/connection"), **more)
+        command = [str(self.bin / program), *map(str, words)]
+        terminal, end = pty.openpty()
+        try:
+            return subprocess.run(command, stdin=end, capture_output=True, text=True, timeout=100, env=env, cwd=folder)
+        finally:
+            os.close(terminal)
+            os.close(end)
+
+
+def target_of(sshd: Sshd, account: Account) -> dict[str, Any]:
+    """A host's variables (see Ansible.target, which needs no Ansible)."""
+    return Ansible("", Path(), Path()).target(sshd, account, ansible_python_interpreter="auto_silent")
+
+
+@pytest.mark.slow
+def test_ansible_runner(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    others = Others("ansible_runner")
+    inventory(tmp_path / "inventory", target_of(sshd, account))
+    (tmp_path / "project").mkdir()
+    play = [{"hosts": "all", "tasks": [{"name": "who", "ansible.builtin.command": "id -un", "become": True}]}]
+    (tmp_path / "project/play.yml").write_text(json.dumps(play))
+    done = others.run(tmp_path, "ansible-runner", "run", tmp_path, "-p", "play.yml", "--ident", "one")
+    assert done.returncode == 0, done.stdout + done.stderr
+    events = [json.loads(path.read_text()) for path in (tmp_path / "artifacts/one/job_events").glob("*.json")]
+    done_well = [event["event_data"] for event in events if event["event"] == "runner_on_ok"]
+    assert [data["res"]["stdout"] for data in done_well if data["task"] == "who"] == ["root"]
+    module = ["-m", "command", "-a", "id -un", "--hosts", "all", "--ident", "two"]
+    done = others.run(tmp_path, "ansible-runner", "run", tmp_path, *module)
+    assert done.returncode == 0 and account.name in done.stdout, done.stdout + done.stderr
+
+
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": "-p no:cacheprovider"}  # the two plugins share an option
+
+TESTINFRA = """
+import pytest
+def test_host(host):
+    assert host.check_output("id -un") == "%s"
+    assert host.file("/etc/passwd").exists and host.file("/etc/passwd").user == "root"
+    assert host.ansible("command", "id -un", become=True, check=False)["stdout"] == "root"
+    with host.sudo():
+        assert host.check_output("id -un") == "root"
+    assert not host.file("/nowhere").exists
+"""
+
+
+@pytest.mark.slow
+def test_testinfra(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    others = Others("testinfra")
+    hosts = inventory(tmp_path, target_of(sshd, account))
+    (tmp_path / "test_it.py").write_text(TESTINFRA % account.name)
+    words = ["-p", "testinfra.plugin", "-q", "--hosts=ansible://web", f"--ansible-inventory={hosts}", "test_it.py"]
+    for more in ([], ["--force-ansible"]):
+        done = others.run(tmp_path, "pytest", *words, *more, **ALONE)
+        assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+PYTEST_ANSIBLE = """
+def test_module(ansible_module):
+    for result in ansible_module.command("id -un").contacted.values():
+        assert result["stdout"] == "%s"
+def test_host(ansible_adhoc):
+    hosts = ansible_adhoc(become=True, become_method="sudo", become_user="root")
+    assert hosts.all.command("id -un").contacted["web"]["stdout"] == "root"
+    assert not hosts.all.copy(content="x", dest="/tmp/pytest-ansible-%s").contacted["web"].get("failed")
+    assert hosts.all.file(path="/tmp/pytest-ansible-%s", state="absent").contacted["web"]["changed"]
+"""
+
+
+@pytest.mark.slow
+def test_pytest_ansible(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    others = Others("pytest_ansible")
+    hosts = inventory(tmp_path, target_of(sshd, account))
+    (tmp_path / "test_it.py").write_text(PYTEST_ANSIBLE % ((account.name,) * 3))
+    words = ["-p", "pytest_ansible.plugin", "-q", "--inventory", hosts, "--host-pattern", "all"]
+    done = others.run(tmp_path, "pytest", *words, "--ansible-connection", "pmitogen", "test_it.py", **ALONE)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
