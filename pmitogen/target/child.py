@@ -181,10 +181,25 @@ def _run_module(header, params, root):
     import runpy
     from ansible.module_utils import basic
     basic._ANSIBLE_ARGS = params
-    runpy.run_module(mod_name=header['fqn'], init_globals={'_module_fqn': header['fqn'], '_modlib_path': root},
-                     run_name='__main__', alter_sys=True)
+    names = {'_module_fqn': header['fqn'], '_modlib_path': root}
+    if str is bytes:
+        _run_as_main(header['fqn'], names)
+    else:
+        runpy.run_module(mod_name=header['fqn'], init_globals=names, run_name='__main__', alter_sys=True)
     print('{"msg": "New-style module did not handle its own exit", "failed": true}')
     sys.exit(1)
+
+
+def _run_as_main(name, names):
+    """What runpy does, for Python 2, whose own looks for a submodule in folders and archives only."""
+    name = str(name)
+    parent = name.rpartition('.')[0]
+    __import__(parent)
+    importer = [finder for finder in sys.meta_path if isinstance(finder, payload.Importer)][0]
+    main = sys.modules['__main__']
+    main.__dict__.update(names, __file__=importer.get_filename(name), __loader__=importer, __package__=parent)
+    sys.argv[0] = main.__file__
+    exec(importer.get_code(name), main.__dict__)
 
 
 def _run_loader(header, params, root):
