@@ -270,9 +270,11 @@ def test_closing_ends_what_runs(sshd: Sshd, account: Account) -> None:
 def test_a_lost_connection_says_so_and_the_next_call_makes_another(make_sshd: Any, account: Account) -> None:
     server = make_sshd()
     with connect(server, account) as host:
-        threading.Timer(0.5, server.kill_sessions).start()
+        timer = threading.Timer(0.5, server.kill_sessions)
+        timer.start()
         with pytest.raises(pmitogen.ConnectionLost):
             host.run("sleep 4713")
+        timer.join()
         assert host.run("echo again").stdout == b"again\n"
 
 
