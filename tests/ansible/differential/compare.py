@@ -19,8 +19,8 @@ from tests.support.ansible import Run, TaskResult
 
 _VARYING = frozenset(
     """start end delta atime mtime ctime inode elapsed started_at date last_modified
-    pid ansible_date_time ansible_uptime_seconds ansible_memory_mb ansible_memfree_mb ansible_swapfree_mb ansible_loadavg
-    ansible_mounts ansible_processor_count_now attempts SUDO_COMMAND _ size_available block_available block_used
+    pid child_pid ansible_date_time ansible_uptime_seconds ansible_memory_mb ansible_memfree_mb ansible_swapfree_mb
+    ansible_loadavg     ansible_mounts ansible_processor_count_now attempts SUDO_COMMAND _ size_available block_available block_used
     inode_available inode_used
     SSH_CONNECTION SSH_CLIENT SSH_TTY XDG_SESSION_ID XDG_RUNTIME_DIR etag""".split()
 )
@@ -43,6 +43,8 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\.\d+\.20\d\d-\d\d-\d\d@\d\d:\d\d:\d\d~"), ".BACKUP~"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
     (re.compile(r"at 0x[0-9a-f]+"), "at 0xN"),
+    (re.compile(r"^\.[a-z0-9_]{8}$"), ".N"),
+    (re.compile(r"boundary=\"=+\d+=+\""), "boundary=N"),
     (re.compile(r"Paused for [\d.]+"), "Paused for N"),
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "TIME"),
     (re.compile(r"port \d{4,5}\b"), "port N"),
@@ -79,9 +81,8 @@ _REFUSED = re.compile(r"\b(sudo|su|doas) to \S+: ")
 
 
 def _with_arguments(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
-    return bool(re.search(r"interpreter '\S+ .*' was not found", str(ssh.get("msg")))) and "was not found" not in str(
-        ours.get("msg")
-    )
+    said = str(ssh.get("msg")) + str(ssh.get("async_result"))
+    return bool(re.search(r"interpreter \W*/\S+ .* was not found", said)) and "was not found" not in str(ours.get("msg"))
 
 
 def _not_entered(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:

@@ -264,10 +264,11 @@ def _leftovers(people: People) -> list[str]:
 
 
 def report(outcomes: dict[tuple[str, str], Outcome]) -> str:
-    """A line for each play: results compared and seconds taken."""
+    """A line for each play: results compared (of tasks, and of items in loops) and seconds taken."""
     lines = []
     for (play, core), outcome in sorted(outcomes.items()):
-        count = len(outcome.sides["ssh"].run.tasks) if "ssh" in outcome.sides else 0
         times = ", ".join(f"{name} {side.seconds:.1f} s" for name, side in outcome.sides.items())
-        lines.append(f"{play} {core}: {count} results; {times}")
+        run = outcome.sides["ssh"].run if "ssh" in outcome.sides else None
+        counts = f"{len(run.tasks)} tasks, {len(run.items)} items" if run else "nothing"
+        lines.append(f"{play} {core}: {counts}; {times}")
     return "\n".join(lines)
