@@ -20,8 +20,8 @@ from tests.support.ansible import Run, TaskResult
 _VARYING = frozenset(
     """start end delta atime mtime ctime inode elapsed started_at date last_modified
     pid child_pid ansible_date_time ansible_uptime_seconds ansible_memory_mb ansible_memfree_mb ansible_swapfree_mb
-    ansible_loadavg     ansible_mounts ansible_processor_count_now attempts SUDO_COMMAND _ size_available block_available block_used
-    inode_available inode_used
+    ansible_loadavg ansible_mounts ansible_processor_count_now attempts SUDO_COMMAND _ size_available block_available
+    block_used inode_available inode_used
     SSH_CONNECTION SSH_CLIENT SSH_TTY XDG_SESSION_ID XDG_RUNTIME_DIR etag""".split()
 )
 
