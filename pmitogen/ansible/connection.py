@@ -135,9 +135,9 @@ class Connection(ConnectionBase):
             return self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
-            return self._run(_command(argv, tty), in_data or b"")
+            return self._run(_command(argv, tty), in_data or b"", become=sudoable)
         except (NeedsWrapping, NoInterpreter):
-            if not self._become_taken:
+            if not self._become_taken or not sudoable:
                 raise
             # No Python there for us: the command itself may not need one.
             wrapped = type(self.become).build_become_command(
@@ -285,10 +285,10 @@ class Connection(ConnectionBase):
 
     # Requests
 
-    def _run(self, header: dict[str, Any], body: bytes = b"", archive: bytes = b"") -> Result:
+    def _run(self, header: dict[str, Any], body: bytes = b"", archive: bytes = b"", *, become: bool = True) -> Result:
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
-        answer = self._request(header, body, archive, streamed=streamed)
+        answer = self._request(header, body, archive, become=become, streamed=streamed)
         if self._spans is not None:
             self._spans.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]

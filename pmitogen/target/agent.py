@@ -16,6 +16,7 @@ import errno
 import json
 import os
 import socket
+import stat
 import subprocess
 import sys
 
@@ -28,6 +29,7 @@ TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
 PACK_BELOW = 16 << 10    # bytes of body; larger ones are file contents or output that is not worth the processor time
 GONE = 'the interpreter of this account has ended'
 NOT_STARTED = 'the interpreter of this account did not start'
+SYSTEM_PYTHON = b'/usr/bin/python3'
 START_LIMIT = 64 << 10   # bytes of noise before a runner's marker
 
 
@@ -273,9 +275,16 @@ class Agent(object):
             self._bundle = zlib.compress(json.dumps({'role': 'runner', 'files': wanted, 'spares': self._spares}).encode('ascii'))
         return self._bundle
 
+    def _python_for(self, header):
+        """The interpreter of an account for which none was named: our own, if everybody can run it."""
+        ours = sys.argv[3].encode('utf-8')
+        if header.get('plan') and not is_for_all(ours) and is_for_all(SYSTEM_PYTHON):
+            return SYSTEM_PYTHON
+        return ours
+
     def _start(self, header):
         runner = self._runners[header['acct']] = Runner(self, header['acct'])
-        argv = [frames.from_wire(arg) for arg in header['python']] or [sys.argv[3].encode('utf-8')]
+        argv = [frames.from_wire(arg) for arg in header['python']] or [self._python_for(header)]
         env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
         command = argv + [b'-c', self._stage0, header['token'].encode('ascii'), str(len(self.bundle())).encode('ascii')]
         try:
@@ -288,6 +297,22 @@ class Agent(object):
             name = frames.to_wire(argv[0])
             message = '%s: %s' % (name, 'no such interpreter' if exc.errno == errno.ENOENT else exc.strerror)
             self.broker.defer(runner.fail, 'python', message)
+
+
+def is_for_all(path):
+    """Whether every account can run the program *path*: not one in somebody's closed home."""
+    for path in (path, os.path.realpath(path)):
+        while True:
+            try:
+                if not os.stat(path).st_mode & stat.S_IXOTH:
+                    return False
+            except OSError:
+                return False
+            parent = os.path.dirname(path)
+            if parent == path:
+                break
+            path = parent
+    return True
 
 
 def dup_file(sock):

@@ -48,7 +48,8 @@ def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[
 def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pytest.FixtureRequest) -> None:
     every_way = request.config.getoption("--all") or ansible.core == next(iter(installed_cores()))
     ways = _ways(ansible, sshd, people)
-    tasks = [
+    tasks: list[dict[str, Any]] = [
+        {"name": "first", "ansible.builtin.raw": "id -un"},  # names no interpreter
         {"name": "who", **WHO},
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/way-{{ inventory_hostname }}"}},
         {"name": "me", **WHO, "become": False},
@@ -59,7 +60,7 @@ def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pyt
     run = ansible.tasks(tasks, hosts, play={"become": True}, files=FILES, args=["-f", "6"]).check()
     for name, words in hosts.items():
         user = ways[name][1]
-        assert run.task("who", name)["stdout"] == user
+        assert run.task("first", name)["stdout_lines"] == run.task("who", name)["stdout_lines"] == [user]
         written = Path(os.path.expanduser(f"~{user}")) / f"way-{name}"
         assert written.owner() == user
         written.unlink()
@@ -130,7 +131,7 @@ def test_where_it_may_be_said(ansible: Ansible, sshd: Sshd, make_account: Callab
     for label, task in labelled.items():
         assert task["stdout"] == names[label.rpartition(" ")[2]], label
     assert run.task("looped").message == str([names[key] for key in ("b", "c", "root", "a")])
-    assert account.sudo_uses() == 4
+    assert account.sudo_uses() == 4, account.sudo_log.read_text()
 
 
 # -- where the password may come from ---------------------------------------------------------------------------------------
