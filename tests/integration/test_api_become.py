@@ -86,6 +86,12 @@ def test_a_chain_gives_each_program_its_own_password(first: str, second: str, ss
         assert entered.run(["printf", "%s", "a 'b' $c"]).stdout == b"a 'b' $c"
 
 
+def test_a_password_that_nobody_asks_for_is_given_to_nobody(sshd: Sshd, account: Account, make_account: Any) -> None:
+    alice = make_account(password="alices", sudo="password")
+    with connect(sshd, account) as host:
+        assert who(host.become(alice.name, password="unneeded").become("root", password="alices")) == "root"
+
+
 def test_a_chain_tells_which_program_failed(sshd: Sshd, account: Account, make_account: Any) -> None:
     alice = make_account(password="right", sudo="password")
     with connect(sshd, account) as host:
