@@ -301,18 +301,15 @@ class Agent(object):
 
 def is_for_all(path):
     """Whether every account can run the program *path*: not one in somebody's closed home."""
-    for path in (path, os.path.realpath(path)):
-        while True:
-            try:
-                if not os.stat(path).st_mode & stat.S_IXOTH:
-                    return False
-            except OSError:
-                return False
-            parent = os.path.dirname(path)
-            if parent == path:
-                break
-            path = parent
-    return True
+    steps = set()
+    for step in (path, os.path.realpath(path)):
+        while step not in steps:
+            steps.add(step)
+            step = os.path.dirname(step)
+    try:
+        return all(os.stat(step).st_mode & stat.S_IXOTH for step in steps if step)
+    except OSError:
+        return False
 
 
 def dup_file(sock):
