@@ -21,7 +21,8 @@ TABLE = HERE / "option_table.py"
 # Ansible finds collections on sys.path, and reads a plugin's DOCUMENTATION from its own file: so the text stands there again.
 COLLECTION_PLUGIN = HERE.parents[1] / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection" / "ssh.py"
 
-COLLECTION_HEAD = '''"""The connection plugin under its name in a collection, ``pmitogen.core.ssh``: the same options, the same class.
+COLLECTION_HEAD = '''\
+"""The connection plugin under its name in a collection, ``pmitogen.core.ssh``: the same options, the same class.
 
 Generated from pmitogen/ansible/plugins/connection/pmitogen.py by ``python -m pmitogen.ansible.generate_options``.
 """
