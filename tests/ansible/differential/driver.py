@@ -256,11 +256,13 @@ def _end_masters(home: Path) -> None:
 
 
 def _leftovers(people: People) -> list[str]:
-    """Temporary folders that were not removed from the accounts' homes."""
-    found = []
-    for account in people.all():
-        found += map(str, sorted((account.home / ".ansible/tmp").glob("ansible-tmp-*")))
-    return found
+    """Temporary folders that stayed in the accounts' homes. Ansible's async_wrapper looks every 5 seconds whether to remove its own."""
+    deadline = time.monotonic() + 8
+    while True:
+        found = [str(path) for account in people.all() for path in sorted((account.home / ".ansible/tmp").glob("ansible-tmp-*"))]
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
 
 
 def report(outcomes: dict[tuple[str, str], Outcome]) -> str:
