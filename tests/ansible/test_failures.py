@@ -36,7 +36,7 @@ def _silent() -> Iterator[int]:
 
 @contextlib.contextmanager
 def _full() -> Iterator[int]:
-    """A port whose handshake is never completed: its queue is full, and packets are dropped, as those to an unroutable host are."""
+    """A port whose handshake is never completed: its queue is full, so packets are dropped, as for an unroutable host."""
     with contextlib.ExitStack() as stack:
         sock = stack.enter_context(socket.socket())
         sock.bind(("127.0.0.1", 0))
@@ -116,6 +116,7 @@ def test_no_connection(
     _check(run, hosts)
 
 
+@pytest.mark.one_core
 def test_a_refused_password_is_told(ansible: Ansible, sshd: Sshd, account: Account, make_key: Callable[..., KeyFile]) -> None:
     """PAM delays each refusal by about two seconds."""
     base = ansible.target(sshd, account, ansible_password="wrong", ansible_timeout=20)
@@ -126,6 +127,7 @@ def test_a_refused_password_is_told(ansible: Ansible, sshd: Sshd, account: Accou
     _check(ansible.tasks(PING, hosts), hosts)
 
 
+@pytest.mark.one_core
 def test_escalation_is_refused(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """FAILED, not UNREACHABLE; the connection and the other accounts go on."""
     account = make_account(sudo="password")

@@ -63,11 +63,13 @@ def test_no_ssh_program_is_executed(ansible: Ansible, sshd: Sshd, account: Accou
 # Runs under a core's Python: what every class and function of Ansible's is before and after a whole life of the plugin.
 UNPATCHED = """
 import importlib, json, sys, types
-from ansible.plugins.loader import init_plugin_loader, connection_loader, become_loader, shell_loader, action_loader, strategy_loader
+from ansible.plugins.loader import init_plugin_loader, connection_loader, become_loader
 init_plugin_loader()
 for name in ("executor.task_executor", "executor.task_queue_manager", "executor.module_common", "executor.play_iterator",
-             "executor.process.worker", "plugins.action", "plugins.connection", "plugins.connection.ssh", "plugins.connection.local",
-             "plugins.become", "plugins.become.sudo", "plugins.shell", "plugins.shell.sh", "plugins.strategy", "plugins.strategy.linear",
+             "executor.process.worker", "plugins.action", "plugins.connection", "plugins.connection.ssh",
+             "plugins.connection.local", "plugins.become",
+             "plugins.become.sudo", "plugins.shell", "plugins.shell.sh", "plugins.strategy",
+             "plugins.strategy.linear",
              "playbook.task", "playbook.play_context", "config.manager", "utils.display", "module_utils.basic", "template",
              "vars.manager", "inventory.manager", "cli.playbook"):
     importlib.import_module("ansible." + name)
@@ -149,7 +151,8 @@ class ActionModule(ActionBase):
         result = self._execute_module("ansible.builtin.ping", module_args={}, task_vars=task_vars)
         found = self._execute_module("ansible.builtin.stat", module_args={"path": "/"}, task_vars=task_vars)
         unwanted = ("paramiko", "mitogen")
-        return {"pong": result.get("ping"), "isdir": found["stat"]["isdir"], "ours": sorted(n for n in sys.modules if n.startswith("pmitogen")),
+        return {"pong": result.get("ping"), "isdir": found["stat"]["isdir"],
+                "ours": sorted(n for n in sys.modules if n.startswith("pmitogen")),
                 "heavy": sorted(n for n in sys.modules if n.partition(".")[0] in unwanted)}
 """
 
@@ -183,6 +186,7 @@ def test_one_connection_one_session_one_sudo(
     assert account.sudo_uses() == 2  # root, games
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_hosts_have_one_each(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str

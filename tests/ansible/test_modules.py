@@ -67,6 +67,7 @@ def test_module_styles(ansible: Ansible, sshd: Sshd, make_account: Callable[...,
     assert not list((account.home / ".ansible/tmp").iterdir())
 
 
+@pytest.mark.one_core
 def test_async(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     tasks: list[dict[str, Any]] = [
@@ -168,6 +169,7 @@ exec "$@"
 """
 
 
+@pytest.mark.one_core
 def test_hundred_steps_write_nothing(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
 ) -> None:

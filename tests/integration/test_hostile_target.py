@@ -22,8 +22,8 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-# The fake interpreter: argv is -c LOADER TOKEN SIZE PATH CONTEXT. It reads the bundle, then sends the file "attack" byte for byte (with our
-# context's number and the other host's put in where it says so), and writes down whatever comes.
+# The fake interpreter: argv is -c LOADER TOKEN SIZE PATH CONTEXT. It reads the bundle, then sends the file "attack" byte for byte
+# (with our context's number and the other host's put in where it says so), and writes down whatever comes.
 FAKE = """#!/usr/bin/python3
 import os, sys, time
 token, size, me = sys.argv[3], int(sys.argv[4]), int(sys.argv[6])
@@ -33,8 +33,8 @@ while len(got) < size:
     got += os.read(0, 1 << 16)
 here = os.path.dirname(os.path.abspath(__file__))
 extra = got[size:]
-attack = eval(open(here + "/attack").read(), {"me": me, "struct": __import__("struct"), "zlib": __import__("zlib"), "json": __import__("json"),
-                                              "pickle": __import__("pickle")})
+names = dict((name, __import__(name)) for name in ("struct", "zlib", "json", "pickle"))
+attack = eval(open(here + "/attack").read(), dict(names, me=me))
 fd = os.open(here + "/received", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 os.write(fd, extra)
 for data in attack:
@@ -51,8 +51,11 @@ while True:
     os.write(fd, data)
 """
 # dst, src, auth, handle, reply_to, data -> a Mitogen message
-MESSAGE = "(lambda dst, src, auth, handle, reply, data: struct.pack('>hLLLLLL', 0x4d49, dst, src, auth, handle, reply, len(data)) + data)"
-FRAME = "(lambda head, body=b'', h=None: struct.pack('>II', len(json.dumps(head)), len(body) if h is None else h) + json.dumps(head).encode() + body)"
+MESSAGE = (
+    "(lambda dst, src, auth, handle, reply, data:"
+    " struct.pack('>hLLLLLL', 0x4d49, dst, src, auth, handle, reply, len(data)) + data)"
+)
+FRAME = "(lambda head, body=b'': struct.pack('>II', len(json.dumps(head)), len(body)) + json.dumps(head).encode() + body)"
 
 
 class Asker:
