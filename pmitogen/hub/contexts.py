@@ -46,6 +46,7 @@ class Contexts:
         self._by_context: dict[int, Host] = {}
         self.trace = from_environment()
         self._timers: list[Any] = []
+        self._closing = False
         self._expiries: list[Any] = []
         self._when_empty: Callable[[], None] | None = None
         self.counts: collections.Counter[str] = collections.Counter()
@@ -123,6 +124,10 @@ class Contexts:
         self.defer(self._on_channel, host, login, booting)
 
     def _on_channel(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        if self._closing:  # while it was being made
+            booting.stream.on_disconnect(self.broker)
+            login.close()
+            return
         self._by_context[booting.context_id] = host
         self.router.adopt(booting.context_id, booting.stream)
         host.on_channel(booting.stream, booting.context_id, login)
@@ -259,6 +264,7 @@ class Contexts:
                 self.trace.write()
 
     def _close_all(self) -> None:
+        self._closing = True
         for host in self.hosts():
             host.close()
         for timer in self._timers:  # the loop would wait for them
