@@ -256,10 +256,12 @@ def _end_masters(home: Path) -> None:
 
 
 def _leftovers(people: People) -> list[str]:
-    """Temporary folders that stayed in the accounts' homes. Ansible's async_wrapper looks every 5 seconds whether to remove its own."""
+    """Temporary folders that stayed in the accounts' homes; async_wrapper looks every 5 seconds whether to remove its own."""
     deadline = time.monotonic() + 8
     while True:
-        found = [str(path) for account in people.all() for path in sorted((account.home / ".ansible/tmp").glob("ansible-tmp-*"))]
+        found = []
+        for account in people.all():
+            found += map(str, sorted((account.home / ".ansible/tmp").glob("ansible-tmp-*")))
         if not found or time.monotonic() > deadline:
             return found
         time.sleep(0.2)
