@@ -37,8 +37,8 @@ from ansible.module_utils import basic
 args = json.loads(basic._ANSIBLE_ARGS.decode())
 from ansible.module_utils.basic import counter
 counter.append(1)
-print(json.dumps({"args": args, "name": __name__, "count": len(counter), "cwd": os.getcwd(), "env": os.environ.get("GIVEN"), "fds": sorted(
-    int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd))}))
+fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd))
+print(json.dumps({"args": args, "name": __name__, "count": len(counter), "env": os.environ.get("GIVEN"), "fds": fds}))
 sys.stderr.write("to stderr")
 sys.exit(args.get("rc", 0))
 """
