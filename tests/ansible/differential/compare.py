@@ -45,6 +45,7 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"at 0x[0-9a-f]+"), "at 0xN"),
     (re.compile(r"^\.[a-z0-9_]{8}$"), ".N"),
     (re.compile(r"boundary=\"=+\d+=+\""), "boundary=N"),
+    (re.compile(r"Previous line repeated \d+ more"), "Previous line repeated N more"),
     (re.compile(r"Paused for [\d.]+"), "Paused for N"),
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT"), "TIME"),
     (re.compile(r"port \d{4,5}\b"), "port N"),
