@@ -143,6 +143,10 @@ class Job(object):
         if self._tty and self._stdin_fd is not None and not self._out:
             self._stdin_fd = None
 
+    def ended(self):
+        """Whether its process has been collected."""
+        return self._status is not None
+
     def over(self):
         return self._status is not None and not self._out
 

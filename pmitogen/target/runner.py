@@ -171,7 +171,8 @@ class Runner(object):
     def _reap(self):
         if self._dead_children:
             self._dead_children = False
-            by_pid = dict((job.pid, job) for job in self._jobs.values())
+            # One that has been collected may still wait for the end of its output; it cannot be collected twice.
+            by_pid = dict((job.pid, job) for job in self._jobs.values() if not job.ended())
             for pid in by_pid:
                 try:
                     found, status = os.waitpid(pid, os.WNOHANG)

@@ -200,6 +200,16 @@ def test_kill_takes_the_whole_group(peer: Peer) -> None:
     assert not [p for p in processes.descendants(peer.process.pid) if "sleep 61" in p.command]
 
 
+def test_a_status_is_collected_once(peer: Peer) -> None:
+    """One child has ended while its output is still open; the end of others must not touch its status."""
+    lingering = {"op": "exec", "id": 1, "argv": ["/bin/sh", "-c", "sleep 0.5 & exit 3"]}
+    others = [{"op": "exec", "id": number, "argv": ["/bin/sh", "-c", "sleep 0.1"]} for number in range(2, 8)]
+    for request in (lingering, *others):
+        peer.send(request)
+    answers = {header["id"]: header["rc"] for header, _ in (peer.receive() for _ in range(7))}
+    assert answers == {1: 3, **dict.fromkeys(range(2, 8), 0)}
+
+
 def test_everything_ends_with_the_agent(peer: Peer) -> None:
     peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", "trap '' TERM; echo $$; sleep 61"]})
     pid = int(peer.receive()[1])
