@@ -70,10 +70,6 @@ class Client:
             self._ready = self._reader.feed(data)
         return self._ready.pop(0)
 
-    def has_frame(self) -> bool:
-        """Whether :meth:`receive` would return at once."""
-        return bool(self._ready)
-
     def close(self) -> None:
         self._sock.close()
 

@@ -6,7 +6,6 @@ Every method is for the I/O thread unless it says otherwise; what blocks happens
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import json
 import logging
@@ -49,7 +48,6 @@ class Contexts:
         self._closing = False
         self._expiries: list[Any] = []
         self._when_empty: Callable[[], None] | None = None
-        self.counts: collections.Counter[str] = collections.Counter()
 
     def defer(self, work: Any, *args: Any) -> None:
         """Have *work* called on the I/O thread. Any thread; once that has ended, nothing is left to do."""
@@ -168,10 +166,6 @@ class Contexts:
     def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
         if host.login is login or host.login is None:
             host.fail(ConnectionLost(reason))
-
-    def on_up(self, host: Host) -> None:
-        """A host's first interpreter has said hello."""
-        self.counts["connected"] += 1
 
     # What hosts need
 

@@ -396,7 +396,6 @@ class Host:
                 if self.contexts.trace is not None:
                     self.contexts.trace.stages(self.name, time.time(), self.describe()["stages"])
             self._homes["~"] = self._homes[f"~{account.user}"] = account.home
-            self.contexts.on_up(self)
             waiting, self._waiting = self._waiting, []  # those that learnt too early that they want another interpreter
             for request in waiting:
                 self._send_request(request)
