@@ -1,6 +1,7 @@
 """The connection plugin that Ansible loads: its options, and the class that lives in :mod:`pmitogen.ansible.connection`.
 
-Ansible loads this file anew in the process that it forks for every task, so whatever happens here is paid every time.
+``ansible-playbook`` loads this file once, before it forks workers, if it lies on a search path; as part of a collection, and
+by ``ansible``, it is loaded anew in the process that is forked for every task, so whatever happens here is paid every time.
 Parsing DOCUMENTATION would cost 10 to 20 ms of each task. Ansible only parses it where the plugin's options are not known yet,
 so they are registered here, through its public configuration manager, from a table that was made of this very text
 (``python -m pmitogen.ansible.generate_options``). ``ansible-doc`` reads the text itself.
@@ -409,7 +410,9 @@ except ImportError:  # a checkout that ansible.cfg names, not an installed packa
 
 from pmitogen.ansible.connection import Connection  # noqa: E402
 from pmitogen.ansible.options import register  # noqa: E402
+from pmitogen.ansible.warm import warm  # noqa: E402
 
 __all__ = ["Connection"]
 
 register(__name__, __file__)
+warm()

@@ -406,7 +406,9 @@ except ImportError:  # a checkout that ansible.cfg names, not an installed packa
 
 from pmitogen.ansible.connection import Connection  # noqa: E402
 from pmitogen.ansible.options import register  # noqa: E402
+from pmitogen.ansible.warm import warm  # noqa: E402
 
 __all__ = ["Connection"]
 
 register(__name__, __file__)
+warm()

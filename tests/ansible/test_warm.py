@@ -1,0 +1,52 @@
+"""What is found out once, before workers are forked: see pmitogen/ansible/warm.py."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.support import session
+from tests.support.ansible import Ansible
+
+LOOK = """
+import json, multiprocessing, sys
+from ansible.plugins.loader import init_plugin_loader, connection_loader, module_loader
+init_plugin_loader()
+def look():
+    connection_loader.get("pmitogen", class_only=True)
+    return {
+        "profiles": sum("_profiles._module_legacy" in name for name in sys.modules),
+        "modules": "command" in module_loader._plugin_path_cache[""],
+    }
+if sys.argv[1] == "worker":
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        print(json.dumps(pool.apply(look)))
+else:
+    print(json.dumps(look()))
+"""
+
+
+def _look(ansible: Ansible, where: str, **env: str) -> dict[str, Any]:
+    env = {**os.environ, "ANSIBLE_CONNECTION_PLUGINS": str(session.repository / "pmitogen/ansible/plugins/connection"), **env}
+    words = [str(ansible.python), "-c", LOOK, where]
+    done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.needs_ansible
+def test_once_and_before_the_workers(ansible: Ansible) -> None:
+    profiles = 2 if tuple(map(int, ansible.core.split("."))) >= (2, 19) else 0
+    assert _look(ansible, "main") == {"profiles": profiles, "modules": True}
+    assert _look(ansible, "worker") == {"profiles": 0, "modules": False}, "a worker has no workers"
+    assert _look(ansible, "main", PMITOGEN_WARM="0") == {"profiles": 0, "modules": False}
+
+
+@pytest.mark.needs_ansible
+def test_a_folder_that_a_play_brings_is_seen_where_ansible_does_not_look_again(ansible: Ansible) -> None:
+    assert not _look(ansible, "main", ANSIBLE_OLD_PLUGIN_CACHE_CLEAR="1")["modules"]
