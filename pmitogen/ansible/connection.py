@@ -285,7 +285,9 @@ class Connection(ConnectionBase):
 
     # Requests
 
-    def _run(self, header: dict[str, Any], body: bytes = b"", archive: bytes = b"", *, become: bool = True) -> Result:
+    def _run(
+        self, header: dict[str, Any], body: bytes = b"", archive: bytes | memoryview = b"", *, become: bool = True
+    ) -> Result:
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
         answer = self._request(header, body, archive, become=become, streamed=streamed)
@@ -301,7 +303,7 @@ class Connection(ConnectionBase):
         self,
         header: dict[str, Any],
         body: bytes = b"",
-        archive: bytes = b"",
+        archive: bytes | memoryview = b"",
         *,
         become: bool = True,
         sink: Any = None,
@@ -332,7 +334,7 @@ class Connection(ConnectionBase):
                 elif op == "credit":
                     pump.credit(frame["n"])
                 elif op == "need":
-                    client.send({"op": "zip", "zip": frame["zip"]}, archive)
+                    client.send({"op": "zip", "zip": frame["zip"]}, bytes(archive))
                 elif op == "error":
                     self._fail(frame)
                 else:

@@ -19,7 +19,7 @@ _KNOWN = frozenset(
     (b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data")
 )
 _HEAD = b"_ANSIBALLZ_WRAPPER = True"
-_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_ZIP = b"\nzip_data='"
 _OLD_END = b"\nif __name__ == '__main__':\n    _ansiballz_main()"
 _OLD_ZIP = b"\n    ZIPDATA = '"
 _OLD_PARAMS = rb"^    ANSIBALLZ_PARAMS = (.*)$"
@@ -34,11 +34,11 @@ class Payload:
 
     __slots__ = ("archive", "fqn", "generation", "nofile", "params", "profile")
 
-    def __init__(self, generation: str, fqn: str, params: bytes, archive: bytes, profile: str = "", nofile: int = 0) -> None:
+    def __init__(self, generation: str, fqn: str, params: bytes, archive: memoryview, profile: str = "", nofile: int = 0) -> None:
         self.generation = generation  # "runpy" or "loader": how the module starts
         self.fqn = fqn
         self.params = params  # JSON
-        self.archive = archive  # base64 of the zip
+        self.archive = archive  # base64 of the zip; a part of the script, which is half a megabyte, so it is not copied
         self.profile = profile
         self.nofile = nofile
 
@@ -59,34 +59,40 @@ def recognise(script: bytes) -> Payload | None:
 
 
 def _recognise_call(script: bytes, start: int) -> Payload | None:
-    tail = script[start + len(_TAIL) :]
-    if _HEAD not in script[:400] or b"_loader.run_module(" not in script[:start] or not tail.rstrip().endswith(b"\n)"):
+    archive = _literal(script, _ZIP, start)
+    if archive is None or _HEAD not in script[:400] or script.find(b"_loader.run_module(", 0, start) < 0:
+        return None
+    first, last = archive
+    lines = script[start + len(_TAIL) : first] + script[last:]  # all but the archive
+    if not lines.rstrip().endswith(b"\n)"):
         return None
     found: dict[bytes, bytes] = {}
-    for line in tail.rstrip()[:-2].split(b"\n"):
+    for line in lines.rstrip()[:-2].split(b"\n"):
         name, equals, value = line.partition(b"=")
         if not equals or value[-1:] != b"," or name in found:
             return None
         found[name] = value[:-1]
-    if set(found) != _KNOWN or found[b"extensions"] != b"{}":
+    if set(found) != _KNOWN or found[b"extensions"] != b"{}" or found[b"zip_data"] != b"''":
         return None
-    archive = found[b"zip_data"]
     try:
         params, fqn, profile = (ast.literal_eval(found[name].decode()) for name in (b"params", b"module_fqn", b"profile"))
         nofile = int(found[b"rlimit_nofile"])
     except (ValueError, SyntaxError):
         return None
-    if archive[:1] != b"'" or archive[-1:] != b"'" or not _is_base64(archive[1:-1]) or not isinstance(params, str):
+    if not isinstance(params, str):
         return None
-    return Payload("loader", fqn, params.encode("utf-8", "surrogateescape"), archive[1:-1], profile, nofile)
+    encoded = params.encode("utf-8", "surrogateescape")
+    return Payload("loader", fqn, encoded, memoryview(script)[first:last], profile, nofile)
 
 
 def _recognise_constants(script: bytes) -> Payload | None:
-    start = script.find(_OLD_ZIP)
-    end = script.find(b"'\n", start + len(_OLD_ZIP))
-    if start < 0 or end < 0 or not script.rstrip().endswith(_OLD_END):
+    archive = _literal(script, _OLD_ZIP)
+    if archive is None:
         return None
-    rest = script[:start] + script[end:]
+    first, last = archive
+    rest = script[:first] + script[last:]
+    if _OLD_ZIP + b"'\n" not in rest or not rest.rstrip().endswith(_OLD_END):
+        return None
     params, module = re.search(_OLD_PARAMS, rest, re.M), re.search(_OLD_START, rest, re.M)
     if not params or not module or module[1] != module[2] or any(extra in rest for extra in _OLD_EXTRAS):
         return None
@@ -94,11 +100,18 @@ def _recognise_constants(script: bytes) -> Payload | None:
         text = ast.literal_eval(params[1].decode())
     except (ValueError, SyntaxError):
         return None
-    archive = script[start + len(_OLD_ZIP) : end]
-    if not isinstance(text, str) or not _is_base64(archive):
+    if not isinstance(text, str):
         return None
-    return Payload("runpy", module[1].decode(), text.encode("utf-8", "surrogateescape"), archive)
+    return Payload("runpy", module[1].decode(), text.encode("utf-8", "surrogateescape"), memoryview(script)[first:last])
 
 
-def _is_base64(data: bytes) -> bool:
-    return not data.translate(None, _BASE64)
+def _literal(script: bytes, opening: bytes, start: int = 0) -> tuple[int, int] | None:
+    """Where the string literal after *opening* begins and ends; None if there is none, or its text is not what it stands for."""
+    first = script.find(opening, start)
+    if first < 0:
+        return None
+    first += len(opening)
+    last = script.find(b"'", first)
+    if last < 0 or script.find(b"\\", first, last) >= 0 or script.find(b"\n", first, last) >= 0:
+        return None
+    return first, last

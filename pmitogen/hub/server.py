@@ -12,6 +12,7 @@ hubs``.
 from __future__ import annotations
 
 import base64
+import binascii
 import contextlib
 import itertools
 import logging
@@ -193,10 +194,10 @@ class Worker:
     def _on_zip(self, header: Header, body: bytes) -> None:
         waiting = self._wanting.pop(header["zip"], [])
         try:
-            self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body))
-        except UsageError as exc:
+            self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
+        except (UsageError, binascii.Error) as exc:
             for request in waiting:
-                request.fail("usage", exc.message)
+                request.fail("usage", str(exc) if isinstance(exc, UsageError) else f"module archive: cannot be read: {exc}")
             return
         for request in waiting:
             self._submit(request)

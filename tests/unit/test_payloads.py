@@ -79,10 +79,13 @@ def test_parameters_do_not_change_the_archive_name(core: str) -> None:
 def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
     script = build(core, "command")
     payload = known(core, "command")
+    archive = bytes(payload.archive)
     extra = [
         script + b"\nimport os\n",
         script.replace(b"rlimit_nofile", b"rlimit_other"),
-        script.replace(payload.archive, b"%s" % payload.archive[:50] + b"' + '" + payload.archive[50:]),
+        script.replace(archive, archive[:50] + b"' + '" + archive[50:]),
+        script.replace(archive, archive[:50] + b"\\x41" + archive[50:]),
+        script.replace(archive, archive + b"'.swapcase() + '"),
         script.replace(b"ANSIBLE_MODULE_ARGS", b"ANSIBLE_MODULE_ARGS\\x00", 1)[: len(script) // 2],
         b"",
         b"#!/bin/sh\necho hi\n",
