@@ -137,6 +137,32 @@ def prepare():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+class Report(object):
+    """What the child tells the runner on *fd*: its status, a moment before it ends, and what it imported, if anyone is to learn.
+
+    So its answer need not wait until the kernel has taken the process down. A process that the child forked may come to the
+    same end as the child; only the child speaks. Best effort: a module may have closed the descriptor, or have another there.
+    """
+
+    def __init__(self, fd):
+        self._fd = fd
+        self._pid = os.getpid()
+        self._pipe = os.fstat(fd)
+        self.names = {}
+
+    def tell(self, status):
+        """Say that this process is as good as over, with *status*; nothing may be written to stdout and stderr after that."""
+        try:
+            found = os.fstat(self._fd)
+            if os.getpid() != self._pid or (found.st_dev, found.st_ino) != (self._pipe.st_dev, self._pipe.st_ino):
+                return
+            os.write(self._fd, json.dumps(dict(self.names, status=status)).encode('ascii') + b'\n')
+            os.close(2)
+            os.close(1)
+        except OSError:
+            pass
+
+
 def run_payload(store, order, report_fd):
     """Run a module as its own program. Does not return.
 
@@ -144,6 +170,7 @@ def run_payload(store, order, report_fd):
     whether to report what was imported).
     """
     header, params, misfits, learn = order
+    report = Report(report_fd)
     manifest = store.manifest(header['man'])
     payload.drop(misfits)
     root = archive(store, manifest) if RESPAWN in manifest else payload.ROOT
@@ -172,8 +199,8 @@ def run_payload(store, order, report_fd):
         if isinstance(exc, KeyboardInterrupt) and sys.version_info >= (3, 8):
             status = -signal.SIGINT  # so that whoever waits for it knows what ended it
     if learn:
-        _report(report_fd, importer, before)
-    finish(status)
+        report.names = _imported(importer, before)
+    finish(status, report)
 
 
 def _run_module(header, params, root):
@@ -248,14 +275,10 @@ def _place_names(names):
 START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
 
 
-def _report(fd, importer, before):
-    """Tell the runner what this child imported, for it to have ready next time. Best effort: the pipe holds what fits."""
+def _imported(importer, before):
+    """What this child imported, for the runner to have ready next time."""
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
-    data = json.dumps({'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)})
-    try:
-        os.write(fd, data.encode('ascii'))
-    except OSError:  # a module may have closed it
-        pass
+    return {'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)}
 
 
 def print_exception():
@@ -282,7 +305,7 @@ def complain():
     os.write(2, traceback.format_exc().encode('utf-8', 'replace'))
 
 
-def finish(status):
+def finish(status, report):
     """End the child as an interpreter ends: threads joined, exit functions run, globals dropped, streams flushed.
 
     A negative *status* is a signal's number.
@@ -307,6 +330,7 @@ def finish(status):
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
+    report.tell(status)
     os._exit(status)
 
 

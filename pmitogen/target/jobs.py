@@ -2,12 +2,13 @@
 
 The runner polls the descriptors in ``fds()`` and calls back; a job answers with frames. Output is gathered and rides on the
 exit frame while it is small; beyond ``CHUNK`` it streams in ``out`` frames under a credit window, and a reader that falls
-behind makes the child wait at its pipe, as it would at any terminal. A job is over when its process has ended *and* its
-output has reached its end: over ssh, too, a background process that keeps the pipe open keeps the session open; on a
-terminal, the hang-up ends it.
+behind makes the child wait at its pipe, as it would at any terminal. A job is over when its process has ended, or has said
+that it is about to (see child.py), *and* its output has reached its end: over ssh, too, a background process that keeps the
+pipe open keeps the session open; on a terminal, the hang-up ends it.
 """
 
 import errno
+import json
 import os
 import time
 
@@ -38,7 +39,9 @@ class Job(object):
     def __init__(self, rid, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, eager=False):
         self.rid = rid
         self.pid = pid
-        self.report_fd = report_fd
+        self.said = None         # what the child said about itself in its last moment: a dict, once it has
+        self._report_fd = report_fd
+        self._report = b''
         self._send = send
         self._stdin_fd = stdin_fd
         self._stdin = bytearray()
@@ -54,15 +57,14 @@ class Job(object):
         self._tty = tty
         self.times = None        # [when asked for, when its process began], in the runner's clock, if somebody wants to know
         self._last = {}          # what a closed stream had said, by number
-        for fd in self._out:
+        for fd in list(self._out) + [fd for fd in (stdin_fd, report_fd) if fd is not None]:
             set_nonblocking(fd)
-        if stdin_fd is not None:
-            set_nonblocking(stdin_fd)
 
     def fds(self):
         """Return ([to read], [to write])."""
         write = [self._stdin_fd] if self._stdin_fd is not None and self._stdin else []
-        return (list(self._out) if self._credit > 0 else []), write
+        read = list(self._out) if self._credit > 0 else []
+        return (read if self._report_fd is None else read + [self._report_fd]), write
 
     # From the peer
     def on_data(self, body):
@@ -102,6 +104,11 @@ class Job(object):
             self._stdin_fd = None
 
     def on_readable(self, fd):
+        if fd == self._report_fd:
+            self._on_report()
+            return
+        if fd not in self._out:
+            return
         stream, parts = self._out[fd]
         try:
             data = os.read(fd, 65536)
@@ -143,28 +150,33 @@ class Job(object):
         if self._tty and self._stdin_fd is not None and not self._out:
             self._stdin_fd = None
 
+    def _on_report(self):
+        try:
+            data = os.read(self._report_fd, 1 << 16)
+        except OSError as exc:
+            if exc.errno in (errno.EAGAIN, errno.EINTR):
+                return
+            data = b''
+        self._report += data
+        if self._report.endswith(b'\n'):
+            self.said = json.loads(self._report.decode('ascii'))
+        if self.said or not data:
+            os.close(self._report_fd)
+            self._report_fd = None
+
     def ended(self):
         """Whether its process has been collected."""
         return self._status is not None
 
     def over(self):
-        return self._status is not None and not self._out
-
-    def report(self):
-        """Read what the child said about itself, if it did. Returns bytes."""
-        if self.report_fd is None:
-            return b''
-        set_nonblocking(self.report_fd)
-        try:
-            return os.read(self.report_fd, 1 << 16)
-        except OSError:
-            return b''
+        return not self._out and (self.ended() or self.said is not None)
 
     def finish(self):
         """Send the exit frame and let go of every descriptor."""
         out, err = self._last.get(1, b''), self._last.get(2, b'')
-        header = {'op': 'exit', 'id': self.rid, 'rc': status_to_rc(self._status), 'n': len(out)}
-        if os.WIFSIGNALED(self._status):
+        rc = status_to_rc(self._status) if self.ended() else self.said['status']
+        header = {'op': 'exit', 'id': self.rid, 'rc': rc, 'n': len(out)}
+        if self.ended() and os.WIFSIGNALED(self._status):
             header['signal'] = os.WTERMSIG(self._status)
         if self.times:
             asked, began = self.times
@@ -179,6 +191,6 @@ class Job(object):
         if self._stdin_fd is not None and not self._tty:
             os.close(self._stdin_fd)
         self._stdin_fd = None
-        if self.report_fd is not None:
-            os.close(self.report_fd)
-            self.report_fd = None
+        if self._report_fd is not None:
+            os.close(self._report_fd)
+            self._report_fd = None

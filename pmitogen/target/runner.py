@@ -22,7 +22,6 @@ SIGTERM, and SIGKILL after ``GRACE`` seconds.
 
 import errno
 import gc
-import json
 import os
 import pwd
 import select
@@ -30,7 +29,7 @@ import signal
 import sys
 import time
 
-from pmitogen.target import child, files, frames, jobs, payload, spare
+from pmitogen.target import child, files, frames, jobs, payload, quick, spare
 
 GRACE = 2.0        # seconds between SIGTERM and SIGKILL
 CHAINS = 256       # failed chains remembered
@@ -58,7 +57,7 @@ class Runner(object):
         self._spare = None    # the child of the next task, if it is forked already
         self._spare_ends = 0.0
         self._want_spare = False
-        self._dismissed = []  # pids of spares that ended unused
+        self._leaving = []    # pids of children that are about to end, or will not be needed
         self._dead_children = False
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
@@ -160,7 +159,7 @@ class Runner(object):
     def _job_event(self, job, fd, event):
         if event & (select.POLLOUT | select.POLLERR) and fd in job.fds()[1]:
             job.on_writable()
-        if event & (select.POLLIN | select.POLLHUP | select.POLLERR) and fd in job._out:
+        if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             job.on_readable(fd)
 
     def _take_turns(self):
@@ -180,13 +179,14 @@ class Runner(object):
                     found, status = pid, 255 << 8
                 if found:
                     by_pid[pid].on_status(status)
-            self._dismissed = [pid for pid in self._dismissed if not collected(pid)]
+            self._leaving = [pid for pid in self._leaving if not collected(pid)]
         for rid, job in list(self._jobs.items()):
             if job.over():
                 del self._jobs[rid]
-                report = job.report()
                 job.finish()
-                self._learn(job, report)
+                if not job.ended():
+                    self._leaving.append(job.pid)
+                self._learn(job)
                 self._want_spare = self._want_spares and self._spare is None and hasattr(job, 'manifest')
 
     def _doom(self, pid):
@@ -326,6 +326,8 @@ class Runner(object):
         manifest = self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
         if header['gen'] != 'call' and not self._warm.files and self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()  # what every module imports is imported once, here, not first by a child and then again
+            if self._want_spares and 'subprocess' in sys.modules:
+                quick.install(sys.modules['subprocess'])
         misfits = self._warm.misfits(header['man'])
         learn = header['man'] not in self._learnt
         self._flush()
@@ -360,17 +362,14 @@ class Runner(object):
 
     def _dismiss(self, found):
         found.dismiss()
-        self._dismissed.append(found.pid)
+        self._leaving.append(found.pid)
 
     # Warmth
-    def _learn(self, job, report):
-        if not report:
+    def _learn(self, job):
+        names = job.said or {}
+        if 'payload' not in names:
             return
         self._learnt.add(job.manifest)
-        try:
-            names = json.loads(report.decode('ascii'))
-        except ValueError:  # more than the pipe held
-            return
         self._flush()  # the answer first
         if self._warm.add(self._store.manifest(job.manifest), names['payload']) + self._import_stdlib(names['stdlib']):
             self._settle()

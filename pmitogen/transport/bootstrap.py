@@ -41,7 +41,7 @@ CANDIDATES = (
     "/usr/bin/python",
     "python",
 )  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
-TARGET_FILES = ("boot", "agent", "escalate", "runner", "spare", "child", "jobs", "files", "payload", "frames")
+TARGET_FILES = ("boot", "agent", "escalate", "runner", "spare", "child", "jobs", "files", "payload", "quick", "frames")
 BECOME_FILES = ("base", "chain", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 

@@ -1,0 +1,66 @@
+"""The start of programs by modules, with the run_command that each installed ansible-core really has."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import session
+from tests.support.ansible import installed_cores
+
+CORES = installed_cores()
+# A fork that subprocess makes in full runs what was registered for forks; vfork does not.
+PROGRAM = """
+import json, os, subprocess, sys, types
+sys.path.insert(0, sys.argv[1])
+package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
+package.__path__ = [sys.argv[1] + "/pmitogen"]
+from pmitogen.target import quick
+quick.install(subprocess)
+quick.install(subprocess)  # again is once
+from ansible.module_utils import basic
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
+module = object.__new__(basic.AnsibleModule)
+module.run_command_environ_update, module._name, module._debug, module.no_log_values = {}, "m", False, set()
+module._syslog_facility = "LOG_USER"
+def run(words, **more):
+    del forks[:]
+    out = basic.AnsibleModule.run_command(module, words, **more)
+    return [out[0], out[1].strip(), len(forks)]
+def ours():
+    pass
+shell = ["/bin/sh", "-c", "umask; grep SigIgn /proc/self/status"]
+del forks[:]
+subprocess.run(["true"], preexec_fn=ours)
+print(json.dumps({"plain": run(shell), "umask": run(shell, umask=0o027), "other": len(forks)}))
+"""
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("core", CORES)
+def test_only_what_does_nothing_is_left_out(core: str) -> None:
+    python = CORES[core]
+    words = [str(python), "-I", "-c", PROGRAM, str(session.repository)]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, umask=0o022)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    version = subprocess.run(
+        [str(python), "-c", "import sys; print(sys.version_info >= (3, 11))"], capture_output=True, text=True
+    )
+    quick = version.stdout.strip() == "True"
+    ignored = "SigIgn:\t" + _ignored()
+    assert seen["plain"] == [0, f"0022\n{ignored}", 0 if quick else 1]
+    assert seen["umask"] == [0, f"0027\n{ignored}", 1]
+    assert seen["other"] == 1
+
+
+def _ignored() -> str:
+    """What a program that we start ignores: subprocess restores what Python itself set aside."""
+    text = subprocess.run([sys.executable, "-c", f"print(open({str(Path('/proc/self/status'))!r}).read())"], capture_output=True)
+    found = next(line for line in text.stdout.decode().splitlines() if line.startswith("SigIgn"))
+    return f"{int(found.split()[1], 16) & ~(1 << 12 | 1 << 24):016x}"  # SIGPIPE and SIGXFSZ
