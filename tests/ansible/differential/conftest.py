@@ -77,7 +77,7 @@ def _outcomes(
 
 
 def _without_payload_folders(left: list[str]) -> list[str]:
-    """Remove what modules leave over ssh when they are killed or end with os._exit: nobody is left to remove their archive's folder."""
+    """Remove the archive folder of each module that was killed or ended with os._exit over ssh: nobody else is left to."""
     ours = []
     for line in left:
         kind, _, path = line.partition(" ")
