@@ -87,7 +87,7 @@ class Settings:
     userknownhostsfile: tuple[str, ...] = ()
     globalknownhostsfile: tuple[str, ...] = ()
     knownhostscommand: str | None = None
-    revokedhostkeys: str | None = None
+    revokedhostkeys: tuple[str, ...] = ()
     hashknownhosts: bool = False
     checkhostip: bool = False
     nohostauthenticationforlocalhost: bool = False

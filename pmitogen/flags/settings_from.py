@@ -73,7 +73,7 @@ def settings_from(found: Resolution) -> Settings:
         userknownhostsfile=known_hosts(found, "userknownhostsfile"),
         globalknownhostsfile=known_hosts(found, "globalknownhostsfile"),
         knownhostscommand=found.text("knownhostscommand"),
-        revokedhostkeys=_revoked(found),
+        revokedhostkeys=_paths(found, "revokedhostkeys", given("revokedhostkeys", ())),
         hashknownhosts=given("hashknownhosts", False),
         checkhostip=given("checkhostip", False),
         nohostauthenticationforlocalhost=given("nohostauthenticationforlocalhost", False),
@@ -161,13 +161,6 @@ def known_hosts(found: Resolution, key: str) -> tuple[str, ...]:
     if files is None and not found.local.home:
         return ()
     return tuple(found.expanded(key, path) for path in files or ("~/.ssh/known_hosts", "~/.ssh/known_hosts2"))
-
-
-def _revoked(found: Resolution) -> str | None:
-    paths = [path for path in found.options.get("revokedhostkeys", ()) if ascii_lower(path) != "none"]
-    if len(paths) > 1:
-        raise found.error("RevokedHostKeys", f"only one file is possible here, not {len(paths)}: join them")
-    return found.expanded("RevokedHostKeys", paths[0]) if paths else None
 
 
 def _paths(found: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:

@@ -97,7 +97,7 @@ class _Check:
             self._check_size()
         except Malformed as error:
             raise self._refuse(f"the server's host key cannot be read: {error}") from error
-        if where := hostkeystore.revoked_by(self.settings.revokedhostkeys, self._blobs(), self._refuse):
+        if where := hostkeystore.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
             raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
         lines = self.store.lines(self.name, self.plain)
         if revoked := self._revoked(lines):
