@@ -60,8 +60,9 @@ def test_unknown(sshd: Sshd, short_path: Path) -> None:
     shown = subprocess.run(
         ["ssh-keygen", "-lf", f"{sshd.host_keys[0].path}.pub"], capture_output=True, text=True, check=True
     ).stdout.split()[1]
-    for part in (f"127.0.0.1 port {sshd.port}", shown, str(short_path / "kh"), "ssh-keyscan", "accept-new"):
+    for part in (f"127.0.0.1 port {sshd.port}", shown, str(short_path / "kh"), "accept-new"):
         assert part in text
+    assert f"(pmitogen trust -p {sshd.port} -o UserKnownHostsFile={short_path}/kh 127.0.0.1)" in text
     assert refused(settings_for(sshd, stricthostkeychecking="ask", userknownhostsfile=(str(short_path / "kh"),)))
     assert not (short_path / "kh").exists()
 
