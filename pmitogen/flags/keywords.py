@@ -79,7 +79,8 @@ ROWS: tuple[Row, ...] = (
         "Which signatures of an authority on a host certificate count."),
     Row("CertificateFile", c.Files(), None, HONOURED, "Certificates offered along with their keys, from files or an agent."),
     Row("ChannelTimeout", c.ChannelTimeouts(empty_ok=False), "none", EMULATED,
-        "Of the types of channel, session and global matter: our channel is closed after that silence."),
+        "Of the types of channel, session and global matter: after that silence our channel is closed, and the next task "
+        "connects again."),
     Row("CheckHostIP", FLAG, "no", HONOURED, "The address is looked up in known_hosts too."),
     Row("Ciphers", _algorithms(algorithms.CIPHER), None, HONOURED,
         "Ciphers, by preference. Unset: our own order, AES-GCM first, no CBC."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pmitogen.flags import algorithms
 from pmitogen.flags.kinds_compound import QOS_NONE
 from pmitogen.flags.lexer import BadWord, ascii_lower
+from pmitogen.flags.match import match_pattern
 from pmitogen.flags.proxy import native_hop
 from pmitogen.flags.report import findings
 from pmitogen.flags.resolution import Resolution
@@ -96,7 +97,8 @@ def settings_from(found: Resolution) -> Settings:
         setenv=tuple(environment(found)),
         serveraliveinterval=given("serveraliveinterval"),
         serveralivecountmax=given("serveralivecountmax", 3),
-        channeltimeout=_channel_timeout(given("channeltimeout", ())),
+        channeltimeout=_session_timeout(given("channeltimeout", ())),
+        channeltimeout_global=_global_timeout(given("channeltimeout", ())),
         controlmaster=given("controlmaster", "true") != "false" and ascii_lower(given("controlpath") or "") != "none",
         controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
         refuseconnection=given("refuseconnection"),
@@ -191,11 +193,18 @@ def environment(found: Resolution) -> list[tuple[str, str]]:
     return pairs
 
 
-def _channel_timeout(pairs: tuple[str, ...]) -> int:
-    """The shortest timeout of a type that matches our session channel; 0 for none."""
-    times = []
-    for pair in pairs:
-        kind, equals, interval = pair.partition("=")
-        if equals and (kind in ("global", "*") or kind.startswith("session")):
-            times.append(seconds(interval))
-    return min((time for time in times if time), default=0)
+def _session_timeout(pairs: tuple[str, ...]) -> int:
+    """The timeout of the first pattern that matches a session with a command; 0 for none."""
+    for kind, interval in _timeouts(pairs):
+        if kind != "global" and (match_pattern("session", kind) or match_pattern("session:command", kind)):
+            return interval
+    return 0
+
+
+def _global_timeout(pairs: tuple[str, ...]) -> int:
+    return next((interval for kind, interval in reversed(_timeouts(pairs)) if kind == "global"), 0)
+
+
+def _timeouts(pairs: tuple[str, ...]) -> list[tuple[str, int]]:
+    split = [pair.partition("=") for pair in pairs]
+    return [(kind, seconds(interval)) for kind, equals, interval in split if equals]

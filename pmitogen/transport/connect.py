@@ -230,6 +230,7 @@ class _Connecting:
         algorithms.prepare(transport, settings)
         transport.wanted_host_keys = host_keys(carrier.address)
         transport.packetizer.set_rekey_limit(*settings.rekeylimit)
+        transport.limit_silence(settings.channeltimeout, settings.channeltimeout_global)
         if settings.versionaddendum:
             transport.local_version += f" {settings.versionaddendum}"
         return transport
