@@ -247,6 +247,7 @@ def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Pa
         (("-h", "-n", "127.0.0.1", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
         (("-h", "-n", "127.0.0.1", "-V", "+1d:+2d"), "it is not valid before"),
         (("-h", "-n", "elsewhere"), "it is for elsewhere, not for 127.0.0.1"),
+        (("-n", "127.0.0.1"), "it is a user certificate, not a host certificate"),
     ],
 )
 def test_host_certificate_refused(
