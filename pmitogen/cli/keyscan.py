@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
-from pmitogen.cli.words import Parser, WrongWords
+from pmitogen.cli.words import Parser, WrongWords, printable
 from pmitogen.errors import Error
 from pmitogen.flags import scalars
 from pmitogen.flags.lexer import BadWord
@@ -80,7 +80,7 @@ def run(words: list[str]) -> int:
             _print(sys.stderr, answer.comments)
         _print(sys.stdout, (line for blob in answer.blobs for line in _lines(answer.target.names, blob, options.hashed)))
         if answer.problem:
-            _print(sys.stderr, [f"pmitogen keyscan: {answer.problem}"])
+            _print(sys.stderr, [f"pmitogen keyscan: {printable(answer.problem)}"])
             failed = True
     return int(failed)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pmitogen
-from pmitogen.cli.words import Parser, WrongWords
+from pmitogen.cli.words import Parser, WrongWords, printable
 from pmitogen.errors import Error
 
 # What a command's function is: words or parsed options in, exit code out.
@@ -86,7 +86,7 @@ def _load(command: str, function: str) -> _Run:
 
 def _fail(message: str, code: int = 1) -> int:
     sys.stdout.flush()
-    sys.stderr.write(message.replace("\n", " ") + "\n")
+    sys.stderr.write(printable(message) + "\n")
     return code
 
 

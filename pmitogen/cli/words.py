@@ -1,4 +1,4 @@
-"""Words of a command line, and those that make no command."""
+"""The words of a command line, and the words it answers with."""
 
 from __future__ import annotations
 
@@ -17,3 +17,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}: {self.prog} --help shows what is possible\n")
+
+
+def printable(text: str) -> str:
+    """*text* as one line that does nothing to a terminal: what a server said may be in it."""
+    return "".join(char if char.isprintable() else " " for char in text)

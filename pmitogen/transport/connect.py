@@ -159,7 +159,8 @@ class _Connecting:
     def _look(self, names: Sequence[str]) -> ShownKey:
         with self._exchanged(self._limit(), lambda _address: tuple(names)) as (transport, carrier):
             blob = transport.get_remote_server_key().asbytes()
-            shown = ShownKey(blob, carrier.address, transport.remote_version, tuple(transport.peer_offer["host key"]))
+            server = "".join(char if char.isprintable() else "?" for char in transport.remote_version)
+            shown = ShownKey(blob, carrier.address, server, tuple(transport.peer_offer["host key"]))
             transport.close()
             carrier.close()
             return shown

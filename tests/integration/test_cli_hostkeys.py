@@ -9,6 +9,7 @@ import pty
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -104,6 +105,23 @@ def test_hosts_that_give_nothing(make_sshd: MakeSshd) -> None:
         assert any(words in line for line in errors), errors
     done = run("keyscan", "-t", "rsa", f"127.0.0.1:{server.port}")
     assert done.returncode == 1 and "no host key of the types ssh-rsa, only ssh-ed25519" in done.stderr
+
+
+def test_a_server_cannot_write_to_the_terminal() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            link, _ = server.accept()
+            link.sendall(b"\x1b]0;mine\x07 nonsense\r\n")
+            link.close()
+
+        port = server.getsockname()[1]
+        for words in (["keyscan", "-T", "1", f"127.0.0.1:{port}"], ["trust", "-F", "none", "-p", port, "127.0.0.1"]):
+            thread = threading.Thread(target=answer)
+            thread.start()
+            done = run(*words)
+            thread.join()
+            assert done.returncode == 1 and "nonsense" in done.stderr and done.stderr.rstrip("\n").isprintable()
 
 
 @pytest.mark.parametrize(
