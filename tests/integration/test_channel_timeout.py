@@ -43,6 +43,7 @@ def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
             silent.read(15)
 
 
+@pytest.mark.slow
 def test_all_channels_together(sshd: Sshd) -> None:
     with linked(sshd, channeltimeout_global=2) as link, plain.Command(link, "cat", stdin=None) as silent:
         assert plain.run(link, "for i in 1 2 3 4; do sleep 0.7; echo $i; done")[1] == b"1\n2\n3\n4\n"

@@ -62,6 +62,9 @@ def test_unknown(sshd: Sshd, short_path: Path) -> None:
     ).stdout.split()[1]
     for part in (f"127.0.0.1 port {sshd.port}", shown, str(short_path / "kh"), "accept-new"):
         assert part in text
+    md5 = ["ssh-keygen", "-E", "md5", "-lf", f"{sshd.host_keys[0].path}.pub"]
+    shown = subprocess.run(md5, capture_output=True, text=True, check=True).stdout.split()[1]
+    assert shown in refused(settings_for(sshd, userknownhostsfile=(str(short_path / "kh"),), fingerprinthash="md5"))
     assert f"(pmitogen trust -p {sshd.port} -o UserKnownHostsFile={short_path}/kh 127.0.0.1)" in text
     assert refused(settings_for(sshd, stricthostkeychecking="ask", userknownhostsfile=(str(short_path / "kh"),)))
     assert not (short_path / "kh").exists()
