@@ -52,17 +52,18 @@ def run(words: list[str]) -> int:
     return 0
 
 
-def split(words: Sequence[str]) -> tuple[list[str], str]:
+def split(words: Sequence[str], command: str = "ping") -> tuple[list[str], str]:
     """ssh's options, and the destination among or after them. Raises WrongWords if there is none, or a command as well."""
+    usage = f"write pmitogen {command} [SSH OPTIONS] HOST"
     end = _end_of_options(words)
     before, rest = list(words[:end]), list(words[end:])
     ended = rest[:1] == ["--"]
     rest = rest[1:] if ended else rest
     if not rest:
-        raise WrongWords("no host: write pmitogen ping [SSH OPTIONS] HOST")
+        raise WrongWords(f"no host: {usage}")
     end = 1 if ended else 1 + _end_of_options(rest[1:])
     if rest[end:]:
-        raise WrongWords(f"{rest[end]}: a command has no place here: write pmitogen ping [SSH OPTIONS] HOST")
+        raise WrongWords(f"{rest[end]}: a command has no place here: {usage}")
     return before + rest[1:end], rest[0]
 
 

@@ -11,10 +11,10 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import pmitogen
-from pmitogen.cli.words import WrongWords
+from pmitogen.cli.words import Parser, WrongWords, printable
 from pmitogen.errors import Error
 
 # What a command's function is: words or parsed options in, exit code out.
@@ -27,12 +27,14 @@ _MODULES = {
     "demo": "demo",
     "explain": "explain",
     "ping": "ping",
+    "keyscan": "keyscan",
+    "trust": "trust",
     "hubs": "hubs",
     "trace": "trace",
     "version": "version",
 }
 # These read their words themselves: everything after them is theirs.
-_RAW = {"demo", "ping"}
+_RAW = {"demo", "ping", "keyscan", "trust"}
 
 _EPILOG = "pmitogen COMMAND --help tells more. In Ansible: ansible_connection: pmitogen, after pmitogen setup."
 
@@ -84,19 +86,12 @@ def _load(command: str, function: str) -> _Run:
 
 def _fail(message: str, code: int = 1) -> int:
     sys.stdout.flush()
-    sys.stderr.write(message.replace("\n", " ") + "\n")
+    sys.stderr.write(printable(message) + "\n")
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}: {self.prog} --help shows what is possible\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="pmitogen", description="Ansible, and your own tools, over SSH without an ssh program.", epilog=_EPILOG)
+    parser = Parser(prog="pmitogen", description="Ansible, and your own tools, over SSH without an ssh program.", epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"pmitogen {pmitogen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -111,6 +106,8 @@ def _parser() -> argparse.ArgumentParser:
     add("demo", "run a small playbook against a throw-away SSH server")
     _add_explain(add("explain", "show what becomes of the options of ssh, sudo, su or doas"))
     add("ping", "log in to a host, start Python there, and time it: pmitogen ping [SSH OPTIONS] HOST")
+    add("keyscan", "print the host keys of servers, in the form of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
+    add("trust", "show the host keys of a server, and record them if you say so: pmitogen trust [SSH OPTIONS] HOST")
     hubs = add("hubs", "list the running hubs, which hold the connections of a run")
     hubs.add_argument("--stop", action="store_true", help="end them")
     hubs.add_argument("--json", action="store_true", help="print JSON")

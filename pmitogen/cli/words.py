@@ -1,9 +1,24 @@
-"""Words of a command line that make no command."""
+"""The words of a command line, and the words it answers with."""
 
 from __future__ import annotations
+
+import argparse
+from typing import NoReturn
 
 from pmitogen.errors import UsageError
 
 
 class WrongWords(UsageError):
     """The command line itself is wrong, not what it asks for: exit code 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}: {self.prog} --help shows what is possible\n")
+
+
+def printable(text: str) -> str:
+    """*text* as one line that does nothing to a terminal: what a server said may be in it."""
+    return "".join(char if char.isprintable() else " " for char in text)

@@ -87,7 +87,7 @@ class Settings:
     userknownhostsfile: tuple[str, ...] = ()
     globalknownhostsfile: tuple[str, ...] = ()
     knownhostscommand: str | None = None
-    revokedhostkeys: str | None = None
+    revokedhostkeys: tuple[str, ...] = ()
     hashknownhosts: bool = False
     checkhostip: bool = False
     nohostauthenticationforlocalhost: bool = False
@@ -114,7 +114,8 @@ class Settings:
     setenv: tuple[tuple[str, str], ...] = ()
     serveraliveinterval: int | None = None  # seconds; None: our default
     serveralivecountmax: int = 3
-    channeltimeout: int = 0  # seconds of silence on the session channel; 0: none
+    channeltimeout: int = 0  # seconds of silence on a session channel; 0: none
+    channeltimeout_global: int = 0  # the same on all channels together
     controlmaster: bool = True
     controlpersist: int = 0  # seconds a connection outlives its last use; 0: only while the run lasts; -1: until stopped
     refuseconnection: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pmitogen.flags import algorithms
 from pmitogen.flags.kinds_compound import QOS_NONE
 from pmitogen.flags.lexer import BadWord, ascii_lower
+from pmitogen.flags.match import match_pattern
 from pmitogen.flags.proxy import native_hop
 from pmitogen.flags.report import findings
 from pmitogen.flags.resolution import Resolution
@@ -73,7 +74,7 @@ def settings_from(found: Resolution) -> Settings:
         userknownhostsfile=known_hosts(found, "userknownhostsfile"),
         globalknownhostsfile=known_hosts(found, "globalknownhostsfile"),
         knownhostscommand=found.text("knownhostscommand"),
-        revokedhostkeys=_revoked(found),
+        revokedhostkeys=_paths(found, "revokedhostkeys", given("revokedhostkeys", ())),
         hashknownhosts=given("hashknownhosts", False),
         checkhostip=given("checkhostip", False),
         nohostauthenticationforlocalhost=given("nohostauthenticationforlocalhost", False),
@@ -96,7 +97,8 @@ def settings_from(found: Resolution) -> Settings:
         setenv=tuple(environment(found)),
         serveraliveinterval=given("serveraliveinterval"),
         serveralivecountmax=given("serveralivecountmax", 3),
-        channeltimeout=_channel_timeout(given("channeltimeout", ())),
+        channeltimeout=_session_timeout(given("channeltimeout", ())),
+        channeltimeout_global=_global_timeout(given("channeltimeout", ())),
         controlmaster=given("controlmaster", "true") != "false" and ascii_lower(given("controlpath") or "") != "none",
         controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
         refuseconnection=given("refuseconnection"),
@@ -163,13 +165,6 @@ def known_hosts(found: Resolution, key: str) -> tuple[str, ...]:
     return tuple(found.expanded(key, path) for path in files or ("~/.ssh/known_hosts", "~/.ssh/known_hosts2"))
 
 
-def _revoked(found: Resolution) -> str | None:
-    paths = [path for path in found.options.get("revokedhostkeys", ()) if ascii_lower(path) != "none"]
-    if len(paths) > 1:
-        raise found.error("RevokedHostKeys", f"only one file is possible here, not {len(paths)}: join them")
-    return found.expanded("RevokedHostKeys", paths[0]) if paths else None
-
-
 def _paths(found: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found.expanded(key, path) for path in paths if ascii_lower(path) != "none")
 
@@ -198,11 +193,18 @@ def environment(found: Resolution) -> list[tuple[str, str]]:
     return pairs
 
 
-def _channel_timeout(pairs: tuple[str, ...]) -> int:
-    """The shortest timeout of a type that matches our session channel; 0 for none."""
-    times = []
-    for pair in pairs:
-        kind, equals, interval = pair.partition("=")
-        if equals and (kind in ("global", "*") or kind.startswith("session")):
-            times.append(seconds(interval))
-    return min((time for time in times if time), default=0)
+def _session_timeout(pairs: tuple[str, ...]) -> int:
+    """The timeout of the first pattern that matches a session with a command; 0 for none."""
+    for kind, interval in _timeouts(pairs):
+        if kind != "global" and (match_pattern("session", kind) or match_pattern("session:command", kind)):
+            return interval
+    return 0
+
+
+def _global_timeout(pairs: tuple[str, ...]) -> int:
+    return next((interval for kind, interval in reversed(_timeouts(pairs)) if kind == "global"), 0)
+
+
+def _timeouts(pairs: tuple[str, ...]) -> list[tuple[str, int]]:
+    split = [pair.partition("=") for pair in pairs]
+    return [(kind, seconds(interval)) for kind, equals, interval in split if equals]

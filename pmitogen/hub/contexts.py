@@ -153,10 +153,11 @@ class Contexts:
         if host.stream is not stream:
             return
         peer = login.link.peer
+        lost = login.link.lost or stream.channel.expired
         if stream.booted:
-            host.fail(ConnectionLost(f"{peer}: {login.link.lost or 'the connection was lost in mid-task'}{_said(stream)}"))
-        elif login.link.lost:
-            host.fail(ConnectionLost(f"{peer}: {login.link.lost}"))
+            host.fail(ConnectionLost(f"{peer}: {lost or 'the connection was lost in mid-task'}{_said(stream)}"))
+        elif lost:
+            host.fail(ConnectionLost(f"{peer}: {lost}"))
         elif bootstrap.no_python_marker(stream.token) in stream.noise:
             LOG.debug("%s: no usable Python", host.name)
             host.on_no_python(login, _too_old(stream))

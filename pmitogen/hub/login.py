@@ -92,7 +92,7 @@ class Login:
             hops=self._hops,
             deadline=deadline,
             resolver=ssh.resolve_hop,
-            ask=_yes_or_no(ask) if ask else None,
+            ask=yes_or_no(ask) if ask else None,
         )
         with self._lock:
             self.link = link
@@ -146,7 +146,7 @@ def credentials(options: Mapping[str, Any]) -> Any:
     )
 
 
-def _yes_or_no(ask: Ask) -> Callable[[str], bool]:
+def yes_or_no(ask: Ask) -> Callable[[str], bool]:
     """A question that only "yes", written out as for ssh, answers with yes."""
     return lambda question: (ask(f"{question} (yes/no) ", True) or "").strip().lower() == "yes"
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,8 @@ class Channel(paramiko.Channel):
     kind = "session"
     exit_signal: ExitSignal | None = None
     refusal: str | None = None  # why the peer closed it or refused a request
+    expired: str | None = None  # why we closed it: ChannelTimeout
+    last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
     # Upstream's, in no stub:
     _check_add_window: Callable[[int], int]
@@ -101,6 +104,7 @@ class Channel(paramiko.Channel):
                 raise OSError("the channel is closed")
             size = self._wait_for_send_window(len(s))
         if size:
+            self.last_used = time.monotonic()
             self.transport._send_user_message(_Data(self.remote_chanid, memoryview(s)[:size]))  # type: ignore[arg-type]
         return int(size)
 
@@ -142,6 +146,11 @@ class Channel(paramiko.Channel):
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             super().close()
 
+    def expire(self, why: str) -> None:
+        """Close it for its silence."""
+        self.expired = why
+        self.close()
+
     def _unlink(self) -> None:
         self.transport.settle()
         super()._unlink()  # type: ignore[misc]
@@ -171,6 +180,20 @@ def on_request(channel: paramiko.Channel, message: Message) -> None:
     message.get_boolean()
     channel.exit_signal = ExitSignal(message.get_text(), message.get_boolean(), message.get_text())
     channel.status_event.set()
+
+
+def on_data(channel: paramiko.Channel, message: Message) -> None:
+    """Output of the peer's (transport thread)."""
+    if isinstance(channel, Channel):
+        channel.last_used = time.monotonic()
+    channel._feed(message)  # type: ignore[attr-defined]
+
+
+def on_extended_data(channel: paramiko.Channel, message: Message) -> None:
+    """Output of the peer's on its error stream (transport thread)."""
+    if isinstance(channel, Channel):
+        channel.last_used = time.monotonic()
+    channel._feed_extended(message)  # type: ignore[attr-defined]
 
 
 def on_failure(channel: paramiko.Channel, message: Message) -> None:

@@ -28,6 +28,8 @@ import paramiko
 from paramiko.common import (
     CONNECTION_FAILED_CODE,
     MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     cMSG_CHANNEL_OPEN,
@@ -40,6 +42,7 @@ from pmitogen.transport import logs
 from pmitogen.transport.alive import Silence, Verdict
 from pmitogen.transport.channel import Channel
 from pmitogen.transport.hostkeyorder import HostKeyPolicy
+from pmitogen.transport.idle import IdleClock
 from pmitogen.transport.packets import FIRST_USER_MESSAGE, Packets
 
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
@@ -71,6 +74,8 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     _kex_info = _curve25519(paramiko.Transport._kex_info)  # type: ignore[attr-defined]
     _channel_handler_table = {
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
+        MSG_CHANNEL_DATA: channels.on_data,
+        MSG_CHANNEL_EXTENDED_DATA: channels.on_extended_data,
         MSG_CHANNEL_REQUEST: channels.on_request,
         MSG_CHANNEL_FAILURE: channels.on_failure,
         MSG_CHANNEL_CLOSE: _on_close,
@@ -179,6 +184,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
             number = self._next_channel()  # type: ignore[attr-defined]
             channel = Channel(number)
             channel.kind = kind
+            channel.last_used = time.monotonic()
             self._kept[number] = channel
             self._channels.put(number, channel)  # type: ignore[attr-defined]
             self.channel_events[number] = opened
@@ -223,6 +229,22 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     def sessions(self) -> int:
         """Session channels that the server counts against MaxSessions."""
         return sum(1 for channel in list(self._kept.values()) if channel.kind == "session" and channel.active)
+
+    def limit_silence(self, session: float, all_channels: float) -> None:
+        """ChannelTimeout, in seconds: see idle.py. Call it before the start; 0 and 0 is no limit."""
+        if session or all_channels:
+            clock = IdleClock(session, all_channels)
+            self.packetizer.on_look = lambda now: self._close_idle(clock, now)
+            self.packetizer.look_at = 0.0
+
+    def _close_idle(self, clock: IdleClock, now: float) -> float:
+        """Close what is due (transport thread); when to look again."""
+        used = [channel for channel in list(self._kept.values()) if channel.active and not channel.closed]
+        due, why, again = clock.judge(used, now)
+        for channel in due:
+            assert isinstance(channel, Channel)
+            channel.expire(why)
+        return again
 
     # Life and death -----------------------------------------------------------------------------------------------------
 

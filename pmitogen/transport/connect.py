@@ -11,7 +11,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import paramiko
 
@@ -30,7 +30,9 @@ from pmitogen.transport.hostkeys import check_host_key
 from pmitogen.transport.link import Link, Stages
 from pmitogen.transport.proxy import ProxyCommand
 
-__all__ = ["HopPool", "Link", "Resolver", "connect", "shown_host_key"]
+__all__ = ["HopPool", "Link", "Resolver", "ShownKey", "connect", "shown_host_key"]
+
+_Outcome = TypeVar("_Outcome")
 
 
 def connect(
@@ -51,16 +53,31 @@ def connect(
     return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
 
 
-def shown_host_key(settings: Settings, names: Sequence[str], *, hops: HopPool, deadline: float) -> paramiko.PKey:
+@dataclasses.dataclass(frozen=True)
+class ShownKey:
+    """A host key that a server proved to have, and what it said of itself. *offered*: all its host key algorithms."""
+
+    blob: bytes
+    address: str  # the peer's IP address; "" behind a proxy
+    server: str  # SSH-2.0-...
+    offered: tuple[str, ...]
+
+
+def shown_host_key(
+    settings: Settings,
+    names: Sequence[str],
+    *,
+    hops: HopPool,
+    deadline: float,
+    credentials: Credentials | None = None,
+    ask: Callable[[str], bool] | None = None,
+) -> ShownKey:
     """The host key that the server shows when asked for one of the algorithms *names*; nothing is checked, nobody logs in.
 
+    But for jump hosts: they are connected to as by :func:`connect`, with *credentials* and *ask*.
     Raises ConnectError: stage ``kex`` where the server has no such key. Blocks.
     """
-    connecting = _Connecting(settings, Credentials(), hops, deadline, resolve_hop, None, ())
-    try:
-        return connecting.shown_key(names)
-    except pacing.TurnedAway:
-        raise ConnectError(f"{connecting.where}: the server closed the connection before the key exchange", "kex") from None
+    return _Connecting(settings, credentials or Credentials(), hops, deadline, resolve_hop, ask, ()).shown_key(names)
 
 
 @dataclasses.dataclass
@@ -96,46 +113,57 @@ class _Connecting:
         self.stages = Stages()
 
     def link(self) -> Link:
-        """Connect, again where the server turned us away at its door."""
+        """Connect and log in."""
+        return self._at_the_door(self._attempt)
+
+    def shown_key(self, names: Sequence[str]) -> ShownKey:
+        """Connect, and go when the server has shown a key for one of these algorithms."""
+        return self._at_the_door(lambda: self._look(names))
+
+    def _at_the_door(self, attempt: Callable[[], _Outcome]) -> _Outcome:
+        """Make an attempt, and another where the server turned us away at its door."""
         if self.settings.refuseconnection:
             raise ConnectError(f"{self.where}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
-        attempt = 1
+        count = 1
         while True:
             try:
                 with pacing.turn(self._door(), self.where, self.deadline):
-                    return self._attempt()
+                    return attempt()
             except pacing.TurnedAway as error:
-                if not pacing.pause_before_retry(attempt, error, self.deadline):
+                if not pacing.pause_before_retry(count, error, self.deadline):
                     raise ConnectError(
-                        f"{self.where}: the server closed the connection before the key exchange, {attempt} times; "
+                        f"{self.where}: the server closed the connection before the key exchange, {count} times; "
                         "too many at once (MaxStartups in its sshd_config), a penalty (PerSourcePenalties), or a filter "
                         "such as hosts.deny",
                         "kex",
                     ) from None
-                attempt += 1
+                count += 1
 
     def _door(self) -> Hashable:
         """Whose unfinished logins count together."""
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
-    def _attempt(self) -> Link:
+    def _limit(self) -> float:
         # ConnectTimeout covers the way there and the key exchange, not the login (ssh_config(5)).
-        limit = self.deadline
         if self.settings.connecttimeout:
-            limit = min(limit, time.monotonic() + self.settings.connecttimeout)
-        with self._exchanged(limit, self._wanted_host_keys) as (transport, carrier):
+            return min(self.deadline, time.monotonic() + self.settings.connecttimeout)
+        return self.deadline
+
+    def _attempt(self) -> Link:
+        with self._exchanged(self._limit(), self._wanted_host_keys) as (transport, carrier):
             with self._timed("auth"):
                 report, warnings = self._log_in(transport, carrier)
             warnings += algorithms.weakness(transport, self.settings)
             return Link(self.settings, transport, self.stages, report, warnings, carrier.close)
 
-    def shown_key(self, names: Sequence[str]) -> paramiko.PKey:
-        """The key that the server shows when asked for one of these algorithms; no login."""
-        with self._exchanged(self.deadline, lambda _address: tuple(names)) as (transport, carrier):
-            key = transport.get_remote_server_key()
+    def _look(self, names: Sequence[str]) -> ShownKey:
+        with self._exchanged(self._limit(), lambda _address: tuple(names)) as (transport, carrier):
+            blob = transport.get_remote_server_key().asbytes()
+            server = "".join(char if char.isprintable() else "?" for char in transport.remote_version)
+            shown = ShownKey(blob, carrier.address, server, tuple(transport.peer_offer["host key"]))
             transport.close()
             carrier.close()
-            return key
+            return shown
 
     @contextlib.contextmanager
     def _exchanged(
@@ -203,6 +231,7 @@ class _Connecting:
         algorithms.prepare(transport, settings)
         transport.wanted_host_keys = host_keys(carrier.address)
         transport.packetizer.set_rekey_limit(*settings.rekeylimit)
+        transport.limit_silence(settings.channeltimeout, settings.channeltimeout_global)
         if settings.versionaddendum:
             transport.local_version += f" {settings.versionaddendum}"
         return transport

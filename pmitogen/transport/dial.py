@@ -208,5 +208,5 @@ def _tune(sock: socket.socket, settings: Settings) -> None:
 
 
 def describe(settings: Settings) -> str:
-    """Where a message is about: ``user@host port N``."""
-    return f"{settings.user}@{settings.hostname} port {settings.port}"
+    """Where a message is about: ``user@host port N``; of nobody in particular, ``host port N``."""
+    return (f"{settings.user}@" if settings.user else "") + f"{settings.hostname} port {settings.port}"

@@ -12,6 +12,8 @@ known key that is not the one shown makes the host "changed", whatever its type.
 from __future__ import annotations
 
 import dataclasses
+import os
+import shlex
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -97,7 +99,7 @@ class _Check:
             self._check_size()
         except Malformed as error:
             raise self._refuse(f"the server's host key cannot be read: {error}") from error
-        if where := hostkeystore.revoked_by(self.settings.revokedhostkeys, self._blobs(), self._refuse):
+        if where := hostkeystore.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
             raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
         lines = self.store.lines(self.name, self.plain)
         if revoked := self._revoked(lines):
@@ -228,13 +230,18 @@ class _Check:
         return f"the host key {self.shown()} of {self.name} is not in {looked}."
 
     def _how_to_add(self) -> str:
-        port = "" if self.settings.port == 22 else f"-p {self.settings.port} "
-        target = next(iter(self.settings.userknownhostsfile), "~/.ssh/known_hosts")
-        return (
-            f" Check the fingerprint, then add the key ('ssh-keyscan {port}{self.settings.hostname} >> {target}' or"
-            " 'pmitogen trust'), or write StrictHostKeyChecking=accept-new"
-        )
+        return f" Check the fingerprint and add the key ({self._trust()}), or write StrictHostKeyChecking=accept-new"
 
     def _how_to_replace(self, line: knownhosts.Line) -> str:
         remove = f"ssh-keygen -f {line.path} -R '{self.name}'"
-        return f"the server was reinstalled: if so, remove the line ({remove}) and add the new key"
+        return f"the server was reinstalled: if so, remove that line ({remove}) and add the new key ({self._trust()})"
+
+    def _trust(self) -> str:
+        """The command that adds the key, with what it has to be told to look where we have looked."""
+        settings = self.settings
+        file = next(iter(settings.userknownhostsfile), "none")
+        words = ["pmitogen", "trust"]
+        words += ["-p", str(settings.port)] if settings.port != 22 else []
+        words += ["-o", f"HostKeyAlias={settings.hostkeyalias}"] if settings.hostkeyalias else []
+        words += ["-o", f"UserKnownHostsFile={file}"] if file != os.path.expanduser("~/.ssh/known_hosts") else []
+        return shlex.join([*words, settings.originalhost])

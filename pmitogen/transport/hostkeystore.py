@@ -17,17 +17,17 @@ import shlex
 import stat
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
-from pmitogen.transport import knownhosts, publickeys
+from pmitogen.transport import knownhosts, krl, publickeys
+from pmitogen.transport.certificates import Certificate
 from pmitogen.transport.knownhosts import KnownHosts, Line
 from pmitogen.transport.sshdata import Malformed
 
 COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
 LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
-KRL_MAGIC = b"SSHKRL\n\0"
 
 
 def host_name(settings: Settings) -> str:
@@ -166,17 +166,33 @@ def _lock(descriptor: int) -> None:
             time.sleep(0.01)
 
 
-def revoked_by(path: str | None, blobs: list[bytes], refuse: Callable[[str], ConnectError]) -> str | None:
-    """``file:line`` where RevokedHostKeys lists one of *blobs*, else None. Raises *refuse*'s error where it cannot be known."""
-    if not path or path == "none":
-        return None
-    try:
-        with open(path, "rb") as file:
-            content = file.read()
-    except OSError as error:
-        raise refuse(f"RevokedHostKeys {path} cannot be read ({error.strerror}): no host key is safe without it") from error
-    if content.startswith(KRL_MAGIC):
-        raise refuse(f"RevokedHostKeys {path} is a binary KRL, which is not read here: write it as a text list of public keys")
+def revoked_by(
+    paths: Sequence[str], plain: bytes, certificate: Certificate | None, refuse: Callable[[str], ConnectError]
+) -> str | None:
+    """Where the files of RevokedHostKeys list the key *plain*, its *certificate* or that one's authority; None: nowhere.
+
+    Raises *refuse*'s error where it cannot be known, for no host key is safe then.
+    """
+    found = None
+    for path in paths:
+        try:
+            found = _revoked_in(path, plain, certificate) or found
+        except OSError as error:
+            raise refuse(f"RevokedHostKeys {path} cannot be read ({error.strerror}): no host key is safe without it") from error
+        except Malformed as error:
+            raise refuse(f"RevokedHostKeys {path} is a broken KRL ({error}): no host key is safe without it") from error
+    return found
+
+
+def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str | None:
+    with open(path, "rb") as file:
+        content = file.read(krl.LARGEST + 1)
+        if len(content) > krl.LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if content.startswith(krl.MAGIC):
+            why = krl.read(path, content, os.fstat(file.fileno())).why(plain, certificate)
+            return f"{path} (a KRL, which lists {why})" if why else None
+    blobs = [plain, *([certificate.authority_blob] if certificate else [])]
     for number, raw in enumerate(content.decode("utf-8", "surrogateescape").split("\n"), 1):
         if raw.strip() and not raw.lstrip().startswith("#") and _line_blob(raw) in blobs:
             return f"{path}:{number}"

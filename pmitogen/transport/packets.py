@@ -4,8 +4,8 @@ What it changes, and why:
 
 * **Reading.** Upstream asks the kernel for sixteen bytes, then for the rest of the packet, and wakes ten times a second to see
   whether it was closed. Here one ``recv`` takes whatever is there, packets are cut from that buffer, and the thread sleeps
-  until there is a reason to wake: data, the peer's silence (alive.py), a rekey that is due by time, or ``close``, which shuts
-  the socket down so that the sleeper wakes at once.
+  until there is a reason to wake: data, the peer's silence (alive.py), a channel's (idle.py), a rekey that is due by time, or
+  ``close``, which shuts the socket down so that the sleeper wakes at once.
 * **AES-GCM**, our default (RFC 5647), is opened and sealed here with few copies. Other ciphers go through upstream's code.
 * **Rekeying** follows ``RekeyLimit``: bytes and seconds.
 * **Handshake limit** is a comparison, not one ``threading.Timer`` thread per connection.
@@ -66,6 +66,8 @@ class Packets(Packetizer):
         self._handshake_by: float | None = None
         self.silence = Silence(0, 1, time.monotonic())
         self.on_silence: Callable[[Verdict], None] = lambda _verdict: None
+        self.look_at: float | None = None  # when to call on_look, which returns the next time; time.monotonic() seconds
+        self.on_look: Callable[[float], float | None] = lambda _now: None
         self.in_kex: Callable[[], bool] = lambda: False
         self.rekey_seconds = 0
         self._rekey_at: float | None = None
@@ -200,6 +202,8 @@ class Packets(Packetizer):
                 raise EOFError
             if until is not None and now >= until:
                 raise TimeoutError
+            if self.look_at is not None and now >= self.look_at:
+                self.look_at = self.on_look(now)
             if check_rekey and self.need_rekey() and not self.in_kex():
                 raise NeedRekeyException  # the transport begins one and comes back
             self._set_nap(now, until)
@@ -239,7 +243,7 @@ class Packets(Packetizer):
 
     def _set_nap(self, now: float, until: float | None) -> None:
         ends = [LONGEST_NAP]
-        for moment in (until, self._handshake_by, self._rekey_at):
+        for moment in (until, self._handshake_by, self._rekey_at, self.look_at):
             if moment is not None:
                 ends.append(moment - now)
         look = self.silence.next_look(now)

@@ -150,8 +150,9 @@ class Command:
         if self._failure is not None:
             raise self._failure
         told = self._channel.exit_status >= 0 or self._channel.exit_signal
-        if self._link.lost is not None and not told and not self._cancelled:
-            raise ConnectionLost(f"{self._link.peer}: {self._link.lost}")
+        lost = self._link.lost or self._channel.expired
+        if lost and not told and not self._cancelled:
+            raise ConnectionLost(f"{self._link.peer}: {lost}")
 
     def cancel(self) -> None:
         """Ask the server to end it, close its pipes or terminal, and read no more.

@@ -29,6 +29,10 @@ class Reader:
         self.offset = end
         return piece
 
+    def byte(self) -> int:
+        """A byte, as a number."""
+        return self.take(1)[0]
+
     def u32(self) -> int:
         """A uint32."""
         return int.from_bytes(self.take(4), "big")
@@ -47,6 +51,11 @@ class Reader:
             return self.string().decode("utf-8")
         except UnicodeDecodeError as error:
             raise Malformed("a name is not UTF-8") from error
+
+    @property
+    def left(self) -> int:
+        """How many bytes are not consumed yet."""
+        return len(self.data) - self.offset
 
     def rest(self) -> bytes:
         """All that is left, without consuming it."""

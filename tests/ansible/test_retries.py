@@ -1,4 +1,4 @@
-"""reconnection_retries: a connection that failed is tried again, a login that was refused is not."""
+"""Connecting again: after a connection that failed (reconnection_retries), and after one that ended for its silence."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
 PING = [{"name": "ping", "ansible.builtin.ping": {}}]
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": "{{ ansible_playbook_python }}"}
 
 
 class Moody:
@@ -91,3 +92,13 @@ def test_a_refused_login_is_not_tried_again(ansible: Ansible, sshd: Sshd, accoun
         variables = hosts(ansible, sshd, account, port.port, ansible_ssh_private_key_file=stranger)
         run = ansible.tasks(PING, variables, env={"ANSIBLE_SSH_RETRIES": "5"})
         assert (port.came, run.tasks[0].kind) == (1, "unreachable") and "login refused" in run.tasks[0].message
+
+
+@pytest.mark.slow
+def test_after_channel_timeout_the_next_task_connects_again(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    target = ansible.target(sshd, account)
+    target["ansible_ssh_extra_args"] = "-o ChannelTimeout=session=4"
+    mark = sshd.mark()
+    pause = {"name": "pause", "ansible.builtin.wait_for": {"timeout": 7}, "delegate_to": "localhost", "vars": LOCAL}
+    ansible.tasks([*PING, pause, *PING], {"web": target}).check()
+    assert sshd.accepted(mark) == [("publickey", account.name)] * 2

@@ -329,6 +329,19 @@ def test_password(sshd: Sshd, quick: Sshd, account: Account) -> None:
     assert "there was nothing to try" in refused(off, right)
 
 
+def test_devices_that_the_server_lacks(sshd: Sshd, account: Account) -> None:
+    """KbdInteractiveDevices reaches the server: sshd knows PAM, by its name."""
+    methods = {"user": account.name, "preferredauthentications": ("keyboard-interactive",)}
+    password = Credentials(password=Secret(account.password or ""))
+    assert log_in(settings_for(sshd, **methods, kbdinteractivedevices=("none-such", "pam")), password)
+    refused(settings_for(sshd, **methods, kbdinteractivedevices=("none-such",)), password)
+
+
+def test_keys_that_may_not_be_used(sshd: Sshd) -> None:
+    text = refused(key_settings(sshd, sshd.key, pubkeyauthentication=False))
+    assert str(sshd.key) not in text and "there was nothing to try" in text
+
+
 def test_password_from_a_person(quick: Sshd, account: Account) -> None:
     answers = ["wrong", account.password]
     settings = settings_for(quick, user=account.name, preferredauthentications=("password",))

@@ -16,7 +16,7 @@ import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.settings import Settings
-from pmitogen.transport import plain
+from pmitogen.transport import plain, publickeys
 from pmitogen.transport.connect import HopPool, connect, shown_host_key
 from pmitogen.transport.credentials import Credentials, Secret
 from tests.support.accounts import Account
@@ -137,7 +137,8 @@ def test_shown_host_key(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     for name, key in zip(("ssh-ed25519", "ecdsa-sha2-nistp256"), server.host_keys, strict=True):
         shown = shown_host_key(settings_for(server), (name,), hops=HopPool(), deadline=time.monotonic() + 5)
-        assert key.public == f"{shown.get_name()} {shown.get_base64()}"
+        assert key.public == publickeys.public_line(shown.blob)
+        assert shown.server.startswith("SSH-2.0-OpenSSH") and shown.offered == ("ssh-ed25519", "ecdsa-sha2-nistp256")
     with pytest.raises(ConnectError, match="no host key algorithm in common"):
         shown_host_key(settings_for(server), ("rsa-sha2-512",), hops=HopPool(), deadline=time.monotonic() + 5)
 

@@ -19,7 +19,7 @@ from pmitogen.transport.hostkeyorder import host_key_algorithms
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 
-from ._login import certify, handshake, key_settings, settings_for, verify
+from ._login import certify, handshake, key_settings, keygen, settings_for, verify
 
 pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-keygen")]
 MakeSshd = Callable[..., Sshd]
@@ -60,8 +60,12 @@ def test_unknown(sshd: Sshd, short_path: Path) -> None:
     shown = subprocess.run(
         ["ssh-keygen", "-lf", f"{sshd.host_keys[0].path}.pub"], capture_output=True, text=True, check=True
     ).stdout.split()[1]
-    for part in (f"127.0.0.1 port {sshd.port}", shown, str(short_path / "kh"), "ssh-keyscan", "accept-new"):
+    for part in (f"127.0.0.1 port {sshd.port}", shown, str(short_path / "kh"), "accept-new"):
         assert part in text
+    md5 = ["ssh-keygen", "-E", "md5", "-lf", f"{sshd.host_keys[0].path}.pub"]
+    shown = subprocess.run(md5, capture_output=True, text=True, check=True).stdout.split()[1]
+    assert shown in refused(settings_for(sshd, userknownhostsfile=(str(short_path / "kh"),), fingerprinthash="md5"))
+    assert f"(pmitogen trust -p {sshd.port} -o UserKnownHostsFile={short_path}/kh 127.0.0.1)" in text
     assert refused(settings_for(sshd, stricthostkeychecking="ask", userknownhostsfile=(str(short_path / "kh"),)))
     assert not (short_path / "kh").exists()
 
@@ -167,12 +171,28 @@ def test_revoked_marker(sshd: Sshd, short_path: Path) -> None:
 def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     (path,) = write(short_path / "revoked", "# lost", make_key().public, sshd.host_keys[0].public + " a comment")
     for strict in ("yes", "no"):
-        assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=path, stricthostkeychecking=strict))
+        assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=(path,), stricthostkeychecking=strict))
     (other,) = write(short_path / "others", make_key().public)
-    assert verify(settings_for(sshd, revokedhostkeys=other)).status == "known"
-    assert "cannot be read" in refused(settings_for(sshd, revokedhostkeys=str(short_path / "absent")))
-    subprocess.run(["ssh-keygen", "-q", "-k", "-f", str(short_path / "krl"), path], check=True)
-    assert "KRL" in refused(settings_for(sshd, revokedhostkeys=str(short_path / "krl")))
+    assert verify(settings_for(sshd, revokedhostkeys=(other,))).status == "known"
+    assert "cannot be read" in refused(settings_for(sshd, revokedhostkeys=(str(short_path / "absent"),)))
+    assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=(other, path)))
+
+
+def test_revoked_binary_list(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
+    path = short_path / "krl"
+    for words, reason in (("key: ", "the key"), ("sha1: ", "the SHA1 fingerprint"), ("sha256: ", "the SHA256 fingerprint")):
+        (source,) = write(short_path / "lines", words + sshd.host_keys[0].public)
+        keygen("-k", "-f", path, source)
+        for strict in ("yes", "no"):
+            text = refused(settings_for(sshd, revokedhostkeys=(str(path),), stricthostkeychecking=strict))
+            assert f"revoked by {path} (a KRL, which lists {reason})" in text
+    whole = path.read_bytes()
+    for broken in (whole[:-1], whole + b"\1", whole[:11] + b"\2" + whole[12:]):
+        path.write_bytes(broken)
+        assert f"{path} is a broken KRL" in refused(settings_for(sshd, revokedhostkeys=(str(path),)))
+    (source,) = write(short_path / "lines", make_key().public)
+    keygen("-k", "-f", path, source)
+    assert verify(settings_for(sshd, revokedhostkeys=(str(path),))).status == "known"
 
 
 def test_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
@@ -230,6 +250,7 @@ def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Pa
         (("-h", "-n", "127.0.0.1", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
         (("-h", "-n", "127.0.0.1", "-V", "+1d:+2d"), "it is not valid before"),
         (("-h", "-n", "elsewhere"), "it is for elsewhere, not for 127.0.0.1"),
+        (("-n", "127.0.0.1"), "it is a user certificate, not a host certificate"),
     ],
 )
 def test_host_certificate_refused(
@@ -257,7 +278,26 @@ def test_host_certificate_authority(make_sshd: MakeSshd, make_key: MakeKey, shor
     limited = settings_for(server, userknownhostsfile=files, casignaturealgorithms=("ssh-ed25519",))
     assert "CASignatureAlgorithms" in refused(limited)
     (path,) = write(short_path / "revoked", ca.public)
-    assert f"revoked by {path}:1" in refused(settings_for(server, userknownhostsfile=files, revokedhostkeys=path))
+    assert f"revoked by {path}:1" in refused(settings_for(server, userknownhostsfile=files, revokedhostkeys=(path,)))
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("serial: 41-43", "serial number 42"), ("id: test", "key id 'test'"), ("serial: 43", None), ("id: rest", None)],
+)
+def test_host_certificate_on_a_binary_list(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, line: str, reason: str | None
+) -> None:
+    ca = make_key()
+    server = certified(make_sshd, ca, "-h", "-z", "42")
+    files = write(short_path / "kh", f"@cert-authority * {ca.public}")
+    (source,) = write(short_path / "lines", line)
+    keygen("-k", "-f", short_path / "krl", "-s", f"{ca.path}.pub", source)
+    settings = settings_for(server, userknownhostsfile=files, revokedhostkeys=(str(short_path / "krl"),))
+    if reason:
+        assert reason in refused(settings)
+    else:
+        assert verify(settings).status == "certificate"
 
 
 def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key: MakeKey) -> None:

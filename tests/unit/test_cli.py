@@ -16,7 +16,7 @@ from pmitogen import cli
 from pmitogen.cli import explain, hubs, ping, program
 from pmitogen.cli.words import WrongWords
 
-COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "hubs", "version"]
+COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "keyscan", "trust", "hubs", "version"]
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,6 +72,8 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["explain", "ssh"],
         ["explain", "sudo", "-F", "file", "--", "-H"],
         ["ping", "-p", "22"],
+        ["trust", "-p", "22"],
+        ["keyscan"],
     ],
 )
 def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -123,8 +123,9 @@ def test_bind_address_and_interface() -> None:
         for settings in (dataclasses.replace(PLAIN, bindaddress="127.0.0.9"),):
             with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
                 assert sock.getsockname()[0] == "127.0.0.9"
-        with dial.dial(dataclasses.replace(PLAIN, bindinterface="lo"), [at(server.getsockname()[1])], soon()):
-            pass
+        with dial.dial(dataclasses.replace(PLAIN, bindinterface="lo"), [at(server.getsockname()[1])], soon()) as sock:
+            bound = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
+            assert bound == b"lo" or sock.getsockname()[0] == dial._interface_address(socket.AF_INET, "lo")[0]
     assert dial._interface_address(socket.AF_INET, "lo")[0] == "127.0.0.1"
     assert "No such device" in refusal(dataclasses.replace(PLAIN, bindinterface="nosuch0"), [at(closed_port())])
 

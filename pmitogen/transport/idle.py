@@ -1,0 +1,49 @@
+"""ChannelTimeout: closing channels over which nothing has passed for too long.
+
+As in ssh, only a channel's own data counts, in either direction; questions whether the peer is alive do not. So a command that
+runs on and says nothing is closed as well: whoever sets it wants no silent sessions. Missing upstream: Paramiko has no such
+clock; ``Channel.settimeout`` limits one call. This file reads no time of its own and closes nothing, so it is tested with plain
+numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+
+class Watched(Protocol):
+    """What the clock must know of a channel. *last_used*: ``time.monotonic()`` seconds."""
+
+    kind: str
+    last_used: float
+
+
+class IdleClock:
+    """The two limits, in seconds: of each *session*, and of *all* channels taken together; 0 is none."""
+
+    def __init__(self, session: float, all_channels: float) -> None:
+        self._session = session
+        self._all = all_channels
+
+    def judge(self, channels: Iterable[Watched], now: float) -> tuple[list[Watched], str, float]:
+        """The channels to close *now*, why, and when to look again."""
+        open_ones = list(channels)
+        limits = [limit for limit in (self._session, self._all) if limit]
+        ends = [now + min(limits)]  # of a channel that may be opened meanwhile
+        if self._all and open_ones:
+            end = max(channel.last_used for channel in open_ones) + self._all
+            if end <= now:
+                return open_ones, _why("global", self._all), now + min(limits)
+            ends.append(end)
+        due = []
+        for channel in open_ones:
+            if self._session and channel.kind == "session":
+                end = channel.last_used + self._session
+                due += [channel] if end <= now else []
+                ends += [end] if end > now else []
+        return due, _why("session", self._session), min(ends)
+
+
+def _why(kind: str, seconds: float) -> str:
+    return f"nothing passed for {seconds:g} seconds, after which ChannelTimeout {kind}={seconds:g} has it closed"

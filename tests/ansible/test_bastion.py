@@ -1,0 +1,51 @@
+"""A play over hosts that only a bastion reaches: one connection to it, each form of saying so, and no ssh program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
+WHERE = [{"name": "where", "ansible.builtin.command": "printenv SSH_CONNECTION"}]
+
+
+def _files(server: Sshd, alias: str, folder: Path) -> str:
+    """Words for *server*'s host key under any address."""
+    known = folder / alias
+    known.write_text(f"{alias} {server.host_keys[0].public}\n")
+    return f"-o UserKnownHostsFile={known} -o GlobalKnownHostsFile=none -o HostKeyAlias={alias} -o IdentitiesOnly=yes"
+
+
+@pytest.mark.parametrize("form", ["ProxyCommand", pytest.param("ProxyJump", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_all_hosts_share_one_connection_to_the_bastion(
+    form: str, count: int, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, short_path: Path
+) -> None:
+    bastion, addresses = make_sshd(), [f"127.0.1.{number}" for number in range(1, 11)]
+    servers = [make_sshd(addresses=addresses) for _ in range(0, count, 10)]
+    of_bastion = f"-p {bastion.port} -i {bastion.key} {_files(bastion, 'gate', short_path)} {account.name}@127.0.0.1"
+    if form == "ProxyCommand":
+        words = f"-o ProxyCommand='ssh -F none -W %h:%p {of_bastion}'"
+    else:
+        lines = ["Host gate", "HostName 127.0.0.1", f"Port {bastion.port}", f"User {account.name}", f"IdentityFile {bastion.key}"]
+        lines += [f"UserKnownHostsFile {short_path}/gate", "HostKeyAlias gate"]
+        (short_path / "config").write_text("\n".join(lines) + "\n")
+        words = f"-F {short_path}/config -J gate"
+    hosts: dict[str, dict[str, Any]] = {}
+    for number in range(count):
+        server = servers[number // 10]
+        words_here = f"{words} {_files(server, f'target{number // 10}', short_path)}"
+        more = {"ansible_host": server.addresses[number % 10], "ansible_ssh_common_args": words_here, "ansible_timeout": 60}
+        hosts[f"h{number}"] = ansible.target(server, account, **more)
+    run = ansible.tasks([*WHERE, *WHERE], hosts, args=["-f", str(count)]).check()
+    reached = {(task.host, *task["stdout"].split()[2:]) for task in run.tasks}
+    assert reached == {(name, host["ansible_host"], str(host["ansible_port"])) for name, host in hosts.items()}
+    assert (bastion.connections(), bastion.sessions()) == (1, 0)
+    assert sum(server.connections() for server in servers) == sum(server.sessions() for server in servers) == count

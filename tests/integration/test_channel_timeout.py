@@ -1,0 +1,71 @@
+"""ChannelTimeout: a channel over which nothing passes is closed, one that is used is not, and the next request connects again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+import pmitogen
+from pmitogen.errors import ConnectionLost, Error
+from pmitogen.transport import plain
+from tests.support.accounts import Account
+from tests.support.links import linked
+from tests.support.sshd import Sshd
+
+pytestmark = pytest.mark.needs_sshd
+MakeSshd = Callable[..., Sshd]
+
+
+def test_a_silent_session_is_closed(sshd: Sshd) -> None:
+    with linked(sshd, channeltimeout=1) as link, plain.Command(link, "cat", stdin=None) as silent:
+        began = time.monotonic()
+        with pytest.raises(ConnectionLost, match="nothing passed for 1 seconds, after which ChannelTimeout session=1"):
+            silent.read(15)
+        assert 0.9 < time.monotonic() - began < 5
+        assert link.lost is None
+        assert plain.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
+
+
+def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
+    """Questions whether the server is alive do not; what the command says, on either stream, and what it is sent do."""
+    with linked(sshd, channeltimeout=2, serveraliveinterval=1) as link:
+        said = plain.run(link, "for i in 1 2; do sleep 0.7; echo $i; sleep 0.7; echo x >&2; done")
+        assert said[1] == b"1\n2\n"
+        with plain.Command(link, "cat > /dev/null; echo end", stdin=None) as running:
+            for _ in range(5):
+                time.sleep(0.5)
+                running.send(b"x")
+            running.end_input()
+            assert running.read(5) == (b"end\n", b"")
+        with pytest.raises(ConnectionLost, match="ChannelTimeout"), plain.Command(link, "cat", stdin=None) as silent:
+            silent.read(15)
+
+
+@pytest.mark.slow
+def test_all_channels_together(sshd: Sshd) -> None:
+    with linked(sshd, channeltimeout_global=2) as link, plain.Command(link, "cat", stdin=None) as silent:
+        assert plain.run(link, "for i in 1 2 3 4; do sleep 0.7; echo $i; done")[1] == b"1\n2\n3\n4\n"
+        with pytest.raises(ConnectionLost, match="ChannelTimeout global=2"):
+            silent.read(10)
+
+
+def test_nobody_is_woken_where_it_is_not_set(sshd: Sshd) -> None:
+    with linked(sshd) as link:
+        assert link._transport.packetizer.look_at is None
+
+
+@pytest.mark.needs_root
+def test_the_next_request_connects_again(make_sshd: MakeSshd, account: Account) -> None:
+    server = make_sshd()
+    args = [*server.ssh_args(), "-o", "ChannelTimeout=session=2"]
+    with pmitogen.connect(f"{account.name}@{server.host}", ssh_args=args, timeout=30) as host:
+        assert host.run("echo one").stdout == b"one\n"
+        server.wait_log("Disconnected from user|Connection closed by", timeout=15)
+        assert host.run("echo two").stdout == b"two\n"
+        assert len(server.accepted()) == 2
+        # A request under way is cut off as well, for its channel is as silent as any.
+        with pytest.raises(Error, match="ChannelTimeout session=2"):
+            host.run("sleep 20")
+        assert host.run("echo three").stdout == b"three\n"

@@ -1,0 +1,264 @@
+"""``pmitogen keyscan`` and ``pmitogen trust`` against a real sshd, and beside the installed ssh-keyscan."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pmitogen import cli
+from tests.support.keys import KeyFile
+from tests.support.programs import find_program
+from tests.support.sshd import Sshd
+
+pytestmark = pytest.mark.needs_sshd
+MakeSshd = Callable[..., Sshd]
+MakeKey = Callable[..., KeyFile]
+ALL = ["rsa", "ecdsa", "ed25519"]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    """The command, in this process, which has no terminal."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main(list(map(str, words)))
+    return subprocess.CompletedProcess([], code, out.getvalue(), err.getvalue())
+
+
+def keyscan(*words: object) -> subprocess.CompletedProcess[str]:
+    program = find_program("ssh-keyscan")
+    assert program
+    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def keys(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return sorted(line for line in done.stdout.splitlines() if not line.startswith("#"))
+
+
+# -- keyscan
+
+
+@pytest.mark.needs_program("ssh-keyscan")
+def test_as_ssh_keyscan(make_sshd: MakeSshd, tmp_path: Path) -> None:
+    first, second = make_sshd(host_keys=ALL, addresses=["127.0.0.1", "127.0.0.2"]), make_sshd(host_keys=["ecdsa384"])
+    port = first.port
+    (tmp_path / "hosts").write_text("# two\n127.0.0.2\n\n127.0.0.1,127.0.0.2 One.example,two # both\n")
+    for words in (
+        ["-t", "rsa,ed25519", "-T", "10s", "-4p", port, "LOCALHOST", "127.0.0.2"],
+        ["-p", port, "-f", tmp_path / "hosts"],
+        ["-p", second.port, "127.0.0.1"],
+    ):
+        ours, theirs = run("keyscan", *words), keyscan(*words)
+        assert keys(ours) == keys(theirs) != [], words
+        comments = {line for line in (theirs.stderr + theirs.stdout).splitlines() if line.startswith("#")}
+        assert (ours.returncode, set(ours.stderr.splitlines())) == (0, comments), words
+
+
+def test_every_type_once_and_a_port_in_each_form(make_sshd: MakeSshd) -> None:
+    server = make_sshd(host_keys=[*ALL, "ecdsa521"])
+    mark = server.mark()
+    expected = sorted(f"[127.0.0.1]:{server.port} {key.public}" for key in server.host_keys)
+    for words in ([f"127.0.0.1:{server.port}"], [f"[127.0.0.1]:{server.port}"], ["-q", "-p", server.port, "127.0.0.1"]):
+        done = run("keyscan", *words)
+        assert (done.returncode, keys(done)) == (0, expected)
+        assert done.stderr.count("\n") == ("-q" not in words)
+    assert server.connections(mark) == 3 * len(expected) and "Accepted" not in server.log(mark)
+
+
+@pytest.mark.needs_program("ssh-keygen")
+def test_hashed_names(make_sshd: MakeSshd, tmp_path: Path) -> None:
+    server = make_sshd(host_keys=ALL)
+    done = run("keyscan", "-H", f"127.0.0.1:{server.port}")
+    assert all(line.startswith("|1|") for line in keys(done)) and len({line.split()[0] for line in keys(done)}) == 3
+    (tmp_path / "known").write_text(done.stdout)
+    words = ["ssh-keygen", "-F", f"[127.0.0.1]:{server.port}", "-f", str(tmp_path / "known")]
+    found = subprocess.run(words, capture_output=True, text=True)
+    assert found.returncode == 0 and all(key.public in found.stdout for key in server.host_keys)
+
+
+def test_hosts_that_give_nothing(make_sshd: MakeSshd) -> None:
+    """They are asked at the same time, and hold up nobody."""
+    server = make_sshd()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        mute = f"127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
+        hosts = [mute] * 6 + ["127.0.0.1:1", "no-such-host.invalid", f"127.0.0.1:{server.port}"]
+        done = run("keyscan", "-T", "2", *hosts)
+        assert time.monotonic() - began < 10
+    assert done.returncode == 1 and len(keys(done)) == 1
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("#")]
+    assert len(errors) == 8 and all(line.startswith("pmitogen keyscan: ") for line in errors)
+    for words in ("127.0.0.1 port 1: Connection refused", "cannot resolve the name no-such-host.invalid", "no SSH greeting came"):
+        assert any(words in line for line in errors), errors
+    done = run("keyscan", "-t", "rsa", f"127.0.0.1:{server.port}")
+    assert done.returncode == 1 and "no host key of the types ssh-rsa, only ssh-ed25519" in done.stderr
+
+
+def test_a_server_cannot_write_to_the_terminal() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            link, _ = server.accept()
+            link.sendall(b"\x1b]0;mine\x07 nonsense\r\n")
+            link.close()
+
+        port = server.getsockname()[1]
+        for words in (["keyscan", "-T", "1", f"127.0.0.1:{port}"], ["trust", "-F", "none", "-p", port, "127.0.0.1"]):
+            thread = threading.Thread(target=answer)
+            thread.start()
+            done = run(*words)
+            thread.join()
+            assert done.returncode == 1 and "nonsense" in done.stderr and done.stderr.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["-p", "0", "h"], ["-t", "dsa", "h"], ["-T", "0", "h"], ["-T", "soon", "h"], ["h:x y"], ["[h"], ["-c", "h"]]
+)
+def test_wrong_words_of_keyscan(words: list[str]) -> None:
+    done = run("keyscan", *words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
+# -- trust
+
+
+def options(server: Sshd, known: Path, *words: str) -> list[str]:
+    all_words = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", *words)
+    return ["-F", "none", "-p", str(server.port), *(each for word in all_words for each in ("-o", word))]
+
+
+def fingerprint(key: KeyFile) -> str:
+    words = ["ssh-keygen", "-lf", f"{key.path}.pub"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[1]
+
+
+def at_a_terminal(answer: str, *words: object) -> tuple[int, str]:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "trust", *map(str, words)])
+    seen = b""
+    try:
+        while True:
+            try:
+                seen += os.read(terminal, 4096)
+            except OSError:
+                break
+            if b"(yes/no/[fingerprint])? " in seen and answer:
+                os.write(terminal, answer.encode() + b"\n")
+                answer = ""
+    finally:
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), seen.decode()
+
+
+@pytest.mark.needs_program("ssh-keygen")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_somebody_is_asked(make_sshd: MakeSshd, short_path: Path) -> None:
+    server = make_sshd(host_keys=["ed25519", "rsa"])
+    known, name = short_path / "new" / "known", f"[127.0.0.1]:{server.port}"
+    words = [*options(server, known), "127.0.0.1"]
+    code, seen = at_a_terminal("no", *words)
+    assert code == 1 and "nothing was recorded" in seen and not known.exists()
+    for kind, key in zip(("ED25519", "RSA"), server.host_keys, strict=True):
+        assert f"{kind} key fingerprint is {fingerprint(key)}." in seen
+    code, seen = at_a_terminal(fingerprint(server.host_keys[1]), *words)
+    assert code == 0 and known.read_text() == f"{name} {server.host_keys[1].public}\n", seen
+    code, seen = at_a_terminal("yes", *words)
+    assert code == 0 and known.read_text().splitlines()[1:] == [f"{name} {server.host_keys[0].public}"], seen
+    assert f"known already: {known}:1" in seen and f"{known}:2" in seen
+    done = run("trust", *words)
+    assert done.returncode == 0 and "nothing to do: they are known" in done.stdout
+    assert len(known.read_text().splitlines()) == 2
+
+
+@pytest.mark.needs_program("ssh-keygen", "ssh")
+def test_without_a_terminal(make_sshd: MakeSshd, short_path: Path, client_key: KeyFile) -> None:
+    server = make_sshd(host_keys=["ed25519", "ecdsa"])
+    known = short_path / "known"
+    words = [*options(server, known, "HashKnownHosts=yes"), "127.0.0.1"]
+    done = run("trust", *words)
+    assert done.returncode == 1 and "--fingerprint SHA256:" in done.stderr and done.stderr.count("\n") == 1
+    assert fingerprint(server.host_keys[0]) in done.stdout
+    done = run("trust", "--fingerprint", "SHA256:" + "A" * 43, *words)
+    assert done.returncode == 1 and "somebody may be listening in" in done.stderr and not known.exists()
+    for option in (["--fingerprint", fingerprint(server.host_keys[1])], ["--fingerprint=" + fingerprint(server.host_keys[1])]):
+        done = run("trust", *option, *words)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert known.read_text().startswith("|1|") and known.read_text().count("\n") == 1
+    # ssh itself takes what was written.
+    login = ["ssh", *words[:-1], "-i", str(client_key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "127.0.0.1"]
+    assert subprocess.run([*login, "true"], capture_output=True, timeout=20, stdin=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.needs_program("ssh-keygen")
+def test_changed_and_revoked_keys_are_refused(make_sshd: MakeSshd, short_path: Path, make_key: MakeKey) -> None:
+    server = make_sshd(host_keys=["ed25519", "ecdsa"])
+    known, name = short_path / "known", f"[127.0.0.1]:{server.port}"
+    ours, other = server.host_keys[0].public, make_key().public
+    expect = ["trust", "--fingerprint", fingerprint(server.host_keys[0])]
+    for lines, words in (
+        (["# mine", f"{name} {other}"], f"is not the one known from {known}:2"),
+        ([f"{name} {make_key('rsa').public}"], f"is not the one known from {known}:1"),
+        ([f"{name} {server.host_keys[1].public}", f"[127.*]:{server.port} {other}"], f"is not the one known from {known}:2"),
+        ([f"@revoked * {ours}"], f"is revoked by {known}:1"),
+    ):
+        known.write_text("".join(line + "\n" for line in lines))
+        before = known.read_text()
+        done = run(*expect, *options(server, known), "127.0.0.1")
+        assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1, done
+        assert known.read_text() == before
+    # One of two known keys of a type is enough, as for ssh; so is the plain host's for another port.
+    known.write_text(f"{name} {other}\n{name} {ours}\n127.0.0.1 {server.host_keys[1].public}\n")
+    done = run("trust", *options(server, known), "127.0.0.1")
+    assert done.returncode == 0 and f"known already: {known}:2" in done.stdout and f"known already: {known}:3" in done.stdout
+    (short_path / "revoked").write_text(ours + "\n")
+    done = run(*expect, *options(server, known, f"RevokedHostKeys={short_path}/revoked"), "127.0.0.1")
+    assert done.returncode == 1 and f"revoked by {short_path}/revoked:1" in done.stderr
+
+
+@pytest.mark.needs_program("ssh-keygen")
+def test_as_ssh_would_find_it(make_sshd: MakeSshd, short_path: Path) -> None:
+    """Configuration, alias, algorithms, and a jump host that is logged in to once."""
+    bastion, server = make_sshd(), make_sshd(host_keys=["ed25519", "ecdsa"])
+    (short_path / "config").write_text(
+        f"Host box\n  HostName 127.0.0.1\n  Port {server.port}\n  HostKeyAlias Box.Example\n  ProxyJump gate\n"
+        f"  HostKeyAlgorithms ecdsa-sha2-nistp256\n"
+        f"Host gate\n  HostName 127.0.0.1\n  Port {bastion.port}\n  User root\n  IdentityFile {bastion.key}\n"
+        f"  UserKnownHostsFile {bastion.known_hosts}\n"
+    )
+    config = ["-F", str(short_path / "config")]
+    key, mark, gate = server.host_keys[1], server.mark(), bastion.mark()
+    done = run("trust", "--fingerprint", fingerprint(key), "-o", f"UserKnownHostsFile={short_path}/known", *config, "box")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (short_path / "known").read_text() == f"box.example {key.public}\n"
+    assert server.connections(mark) == 1 and bastion.accepted(gate) == [("publickey", "root")]
+
+
+def test_where_nothing_can_be_written(sshd: Sshd, short_path: Path) -> None:
+    expect = ["trust", "--fingerprint", fingerprint(sshd.host_keys[0])]
+    for known, words in ((Path("none"), "UserKnownHostsFile none"), (short_path, "cannot be written: Is a directory")):
+        done = run(*expect, *options(sshd, known), "127.0.0.1")
+        assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["-p", "22"], ["h", "uptime"], ["--fingerprint", "abc", "h"], ["h", "--fingerprint"], ["--fingerprint=x", "h"]]
+)
+def test_wrong_words_of_trust(words: list[str]) -> None:
+    done = run("trust", *words)
+    assert done.returncode == 2 and done.stdout == "" and "pmitogen trust" in done.stderr
+
+
+def test_a_refused_option_is_one_line() -> None:
+    done = run("trust", "-L", "1:h:2", "127.0.0.1")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and "-L" in done.stderr

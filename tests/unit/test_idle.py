@@ -1,0 +1,43 @@
+"""ChannelTimeout's clock, with plain numbers for the time."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from pmitogen.transport.idle import IdleClock
+
+
+@dataclasses.dataclass(frozen=True)
+class Channel:
+    kind: str
+    last_used: float
+
+
+OLD, NEW, TUNNEL = Channel("session", 10), Channel("session", 14), Channel("direct-tcpip", 5)
+
+
+@pytest.mark.parametrize(
+    ("limits", "now", "due", "again"),
+    [
+        ((5, 0), 14.9, [], 15),
+        ((5, 0), 15, [OLD], 19),
+        ((5, 0), 30, [OLD, NEW], 35),
+        ((0, 5), 18.9, [], 19),  # traffic on any keeps all
+        ((0, 5), 19, [OLD, NEW, TUNNEL], 24),
+        ((5, 30), 15, [OLD], 19),
+        ((30, 5), 19, [OLD, NEW, TUNNEL], 24),
+        ((100, 3), 15, [], 17),
+    ],
+)
+def test_who_is_closed_and_when(limits: tuple[int, int], now: float, due: list[Channel], again: float) -> None:
+    found, why, look = IdleClock(*limits).judge([OLD, NEW, TUNNEL], now)
+    assert (found, look) == (due, again)
+    if found:
+        assert ("global" in why) == (TUNNEL in found)
+
+
+def test_with_no_channel_it_looks_before_one_could_be_due() -> None:
+    assert IdleClock(5, 0).judge([], 100)[2] == 105
+    assert IdleClock(0, 7).judge([], 100)[2] == 107

@@ -1,0 +1,164 @@
+"""Binary revocation lists: the lists of the installed ssh-keygen, read as it reads them itself, and broken ones."""
+
+from __future__ import annotations
+
+import base64
+import random
+import struct
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from pmitogen.transport import certificates, krl
+from pmitogen.transport.sshdata import Malformed, string
+from tests.support.keys import KeyFile, make_key
+
+pytestmark = pytest.mark.needs_program("ssh-keygen")
+MakeKey = Callable[..., KeyFile]
+HEAD = krl.MAGIC + struct.pack(">IQQQ", 1, 7, 0, 0) + string(b"") + string(b"a comment")
+SERIALS = (0, 1, 5, 6, 7, 70, 99, 1000, 1001, 1500, 2000, 2001, 10**9, 2**63, 2**64 - 1)
+
+
+def keygen(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ssh-keygen", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+
+
+def make_list(folder: Path, lines: Sequence[str], *words: object) -> Path:
+    """A KRL of what *lines* say in ssh-keygen's own terms."""
+    (folder / "specification").write_text("".join(line + "\n" for line in lines))
+    done = keygen("-k", "-f", folder / "krl", *words, folder / "specification")
+    assert done.returncode == 0, done.stderr
+    return folder / "krl"
+
+
+def certificate(folder: Path, authority: KeyFile, serial: int, name: str) -> Path:
+    key = make_key(folder / f"{authority.path.name}-{serial}-{name}")
+    assert keygen("-q", "-s", authority.path, "-h", "-I", name, "-z", serial, f"{key.path}.pub").returncode == 0
+    return key.path.with_name(f"{key.path.name}-cert.pub")
+
+
+def ours(path: Path, publics: Sequence[Path]) -> list[bool]:
+    """Which of them the list at *path* revokes."""
+    revoked = krl.RevocationList(path.read_bytes())
+    return [revoked.why(*key(public)) is not None for public in publics]
+
+
+def key(public: Path) -> tuple[bytes, certificates.Certificate | None]:
+    blob = base64.b64decode(public.read_text().split()[1])
+    found = certificates.parse(blob) if public.name.endswith("-cert.pub") else None
+    return (found.plain_blob if found else blob), found
+
+
+def theirs(path: Path, publics: Sequence[Path]) -> list[bool]:
+    done = keygen("-Q", "-f", path, *publics)
+    verdicts = [line.rsplit(": ", 1)[1] for line in done.stdout.splitlines()]
+    assert len(verdicts) == len(publics) and set(verdicts) <= {"REVOKED", "ok"}, done
+    return [verdict == "REVOKED" for verdict in verdicts]
+
+
+def test_certificates_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> None:
+    authority, other = make_key(), make_key("rsa")
+    publics = [certificate(short_path, authority, serial, "host") for serial in SERIALS]
+    publics += [certificate(short_path, each, 3, name) for each in (authority, other) for name in ("lost", "kept")]
+    dense = [f"serial: {serial}" for serial in range(60, 90, 2)]  # these become a bitmap
+    lists = (
+        ["serial: 5", "serial: 7", f"serial: {2**64 - 1}"],
+        ["serial: 1000-2000", f"serial: {2**62}-{2**63}"],
+        dense,
+        ["id: lost"],
+        [*dense, "serial: 1", "serial: 1000-1001", "id: lost"],
+    )
+    kinds, verdicts = set(), set()
+    for lines in lists:
+        for words in (("-s", f"{authority.path}.pub"), ("-s", f"{other.path}.pub")):
+            path = make_list(short_path, lines, *words)
+            kinds |= {kind for kind in krl._READERS if bytes((kind, 0, 0)) in path.read_bytes()}
+            assert ours(path, publics) == theirs(path, publics), (lines, words)
+            verdicts |= set(ours(path, publics))
+    assert kinds >= {krl.SERIALS, krl.SERIAL_RANGE, krl.SERIAL_BITMAP, krl.KEY_IDS}
+    assert verdicts == {True, False}
+
+
+def test_keys_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> None:
+    publics = [key.path.with_name(key.path.name + ".pub") for key in map(make_key, ("ed25519", "rsa", "ecdsa", "ed25519"))]
+    authority = make_key()
+    publics += [certificate(short_path, authority, 1, "x"), authority.path.with_name(authority.path.name + ".pub")]
+    fingerprint = keygen("-lf", publics[3]).stdout.split()[1]
+    whys = []
+    for line in ("key", "sha1", "sha256"):
+        for revoked in (publics[0], publics[1], publics[5]):
+            path = make_list(short_path, [f"{line}: {revoked.read_text().strip()}"])
+            assert ours(path, publics) == theirs(path, publics), (line, revoked)
+            assert ours(path, publics)[publics.index(revoked)]
+        whys.append(krl.RevocationList(path.read_bytes()).why(*key(publics[4])))
+    assert whys == [f"the {what} of the certificate's authority" for what in ("key", "SHA1 fingerprint", "SHA256 fingerprint")]
+    path = make_list(short_path, [f"hash: {fingerprint}"])
+    assert ours(path, publics) == theirs(path, publics) == [False, False, False, True, False, False]
+
+
+def section(kind: int, *parts: bytes) -> bytes:
+    return bytes((kind,)) + string(b"".join(parts))
+
+
+def certified(kind: int, *parts: bytes) -> bytes:
+    return HEAD + section(krl.CERTIFICATES, string(b""), string(b""), section(kind, *parts))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (krl.MAGIC + struct.pack(">IQQQ", 2, 7, 0, 0) + string(b"") + string(b""), "version 2"),
+        (HEAD[:-1], "wanted"),
+        (HEAD + b"\x02", "wanted"),
+        (HEAD + section(77), "unknown kind 77"),
+        (HEAD + section(krl.SIGNATURE, b"key") + string(b"signature"), "signed"),
+        (HEAD + section(krl.SHA1, string(bytes(19))), "20 bytes"),
+        (HEAD + section(krl.SHA256, string(bytes(20))), "32 bytes"),
+        (HEAD + section(krl.KEYS, string(b"key"), b"\0"), "wanted"),
+        (HEAD + section(krl.EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical section 'x@y'"),
+        (HEAD + section(krl.EXTENSION, string(b"x@y"), b"\0", string(b""), b"?"), "too many"),
+        (HEAD + section(krl.CERTIFICATES, string(b"no key"), string(b"")), "wanted"),
+        (certified(0x2F), "unknown kind 47"),
+        (certified(krl.SERIALS, bytes(7)), "cut short"),
+        (certified(krl.SERIALS, bytes(8)), "serial number 0"),
+        (certified(krl.SERIAL_RANGE, struct.pack(">QQ", 9, 8)), "from 9 to 8"),
+        (certified(krl.SERIAL_RANGE, struct.pack(">QQQ", 1, 8, 9)), "too many"),
+        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\x80")), "negative"),
+        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\1" * 2049)), "2049 bytes"),
+        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\2")), "beyond"),
+        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 0), string(b"\1")), "beyond"),
+        (certified(krl.KEY_IDS, string(b"a"), b"\0"), "wanted"),
+        (certified(krl.CERTIFICATE_EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical"),
+    ],
+)
+def test_a_broken_list_is_no_list(data: bytes, words: str) -> None:
+    with pytest.raises(Malformed, match=words):
+        krl.RevocationList(data)
+
+
+def test_what_may_be_ignored_is() -> None:
+    extension = section(krl.EXTENSION, string(b"x@y"), b"\0", string(b"anything"))
+    assert krl.RevocationList(HEAD + extension).why(b"key") is None
+    assert krl.RevocationList(HEAD + extension + section(krl.KEYS, string(b"key"))).why(b"key") == "the key"
+    krl.RevocationList(certified(krl.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\0\1")))
+    krl.RevocationList(certified(krl.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"")))
+
+
+def test_mangled_lists_raise_nothing_else(short_path: Path, make_key: MakeKey) -> None:
+    authority = make_key()
+    lines = ["serial: 1", "serial: 60-70", "id: lost", f"sha256: {authority.public}", f"key: {authority.public}"]
+    whole = make_list(short_path, lines, "-s", f"{authority.path}.pub").read_bytes()
+    chance = random.Random(5)
+    bad = 0
+    for _ in range(3000):
+        data = bytearray(whole[: chance.randrange(len(whole) + 1)] if chance.random() < 0.3 else whole)
+        for _ in range(chance.randrange(3)):
+            if data:
+                data[chance.randrange(len(data))] = chance.randrange(256)
+        try:
+            krl.RevocationList(bytes(data))
+        except Malformed:
+            bad += 1
+    assert bad > 500
