@@ -35,6 +35,11 @@ GRACE = 2.0        # seconds between SIGTERM and SIGKILL
 CHAINS = 256       # failed chains remembered
 STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
                    'tkinter', 'turtle', 'turtledemo')
+# What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
+STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl', 'grp', 'hashlib', 'inspect', 'json', 'locale',
+                 'logging', 'platform', 'runpy', 'select', 'selectors', 'shlex', 'shutil', 'socket', 'string', 'subprocess',
+                 'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
+                 'pkgutil', 'urllib.parse')
 clock = getattr(time, 'monotonic', time.time)
 
 
@@ -83,9 +88,23 @@ class Runner(object):
 
     # The loop
     def run(self):
+        self._flush()
+        self._make_ready()
         while self._alive:
             self._once()
         self._end_all()
+
+    def _make_ready(self):
+        """Until there is something to do (Mitogen starts at the same time), import what every module will."""
+        waiting = select.poll()
+        waiting.register(self._in_fd, select.POLLIN)
+        for name in STDLIB_WANTED:
+            if waiting.poll(0):
+                break
+            try:
+                __import__(name)
+            except Exception:  # this Python has none such
+                pass
 
     def _once(self):
         poller = select.poll()
@@ -330,6 +349,8 @@ class Runner(object):
                 quick.install(sys.modules['subprocess'])
         misfits = self._warm.misfits(header['man'])
         learn = header['man'] not in self._learnt
+        if learn:
+            self._store.compile_all(manifest)  # else the child would, and then this process for the children after it
         self._flush()
         order = (header, params, misfits, learn)
         offspring = self._take_spare(order) or spare.Offspring(self._store, order)

@@ -54,6 +54,8 @@ FILES = {
 class Peer:
     """The agent's part."""
 
+    version: tuple[int, ...] = ()  # of the Python that runs the runner
+
     def __init__(self, python: str) -> None:
         self.sock, theirs = socket.socketpair()
         words = [python, "-c", START, str(theirs.fileno()), str(session.repository)]
@@ -102,6 +104,7 @@ FILES_SENT = _sent()
 def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     made = Peer(programs.target_pythons().get(request.param, sys.executable))
     hello, _ = made.receive()
+    made.version = tuple(hello["python"])
     assert hello["op"] == "hello" and hello["uid"] == os.geteuid()
     assert request.param == "this" or ".".join(map(str, hello["python"][:2])) == request.param
     yield made
@@ -208,6 +211,50 @@ def test_a_status_is_collected_once(peer: Peer) -> None:
         peer.send(request)
     answers = {header["id"]: header["rc"] for header, _ in (peer.receive() for _ in range(7))}
     assert answers == {1: 3, **dict.fromkeys(range(2, 8), 0)}
+
+
+def _send_module(peer: Peer, source: bytes) -> str:
+    blobs = Blobs()
+    manifest = blobs.add_files({**FILES, "ansible/modules/other.py": source})
+    peer.send({"op": "blobs", "blobs": [[n, len(d)] for n, d in blobs.contents.items()]}, b"".join(blobs.contents.values()))
+    return manifest
+
+
+def test_what_the_compiler_warns_of_is_told_each_time(peer: Peer) -> None:
+    manifest = _send_module(peer, b"print('ok' if 1 is 1 else '')\n")
+    for number in (1, 2, 3):
+        answer, body = peer.ask(
+            {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}"
+        )
+        assert body.startswith(b"ok\n")
+        warned = b"SyntaxWarning" in body[answer["n"] :]
+        assert warned == (peer.version >= (3, 8))
+
+
+def test_a_child_of_the_module_does_not_speak_for_it(peer: Peer) -> None:
+    """It comes to the same end as the module, and earlier."""
+    source = (
+        b"import os, sys, time\nif os.fork() == 0:\n    sys.exit(3)\nos.wait()\ntime.sleep(0.1)\nprint('late')\nsys.exit(4)\n"
+    )
+    manifest = _send_module(peer, source)
+    for number in (1, 2):
+        answer, body = peer.ask(
+            {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}"
+        )
+        assert (answer["rc"], body) == (4, b"late\n")
+
+
+def test_a_module_that_uses_our_descriptor_is_not_disturbed(peer: Peer, tmp_path: Path) -> None:
+    source = (
+        b"import os\nos.closerange(3, 100)\nfor n in range(5):\n    os.open(%r, os.O_WRONLY | os.O_CREAT, 0o600)\nprint('done')\n"
+    )
+    manifest = _send_module(peer, source % str(tmp_path / "file"))
+    for number in (1, 2):
+        answer, body = peer.ask(
+            {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}"
+        )
+        assert body.startswith(b"done\n") and answer["op"] == "exit"
+    assert (tmp_path / "file").read_bytes() == b""
 
 
 def test_everything_ends_with_the_agent(peer: Peer) -> None:
