@@ -9,6 +9,7 @@ attribute of the become plugin's instance.
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import shlex
@@ -66,6 +67,8 @@ class Connection(ConnectionBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._spans = Spans() if "PMITOGEN_TRACE" in os.environ else None
+        if multiprocessing.parent_process() is not None and os.environ.get("PMITOGEN_WARM") != "0":
+            gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         if display.verbosity >= 4:
             telling().hear_the_hub()
         register_shell()  # the base class loads the shell plugin

@@ -2,8 +2,9 @@
 
 ``ansible-playbook`` imports every connection plugin before it forks its first worker (to learn their options), so our file is
 loaded there. A worker that finds a module imported, a directory listed or a lookup cached saves that time in each task. Nothing
-is changed by it: these are imports, lookups and a conversion without effect, whose answers Ansible itself keeps. Where an
-ansible-core has no such place, or another one, that step does nothing, and workers do it themselves, as they would without us.
+is changed by it: these are imports, lookups and a conversion without effect, whose answers Ansible itself keeps; and the garbage
+collector is told to leave alone what is there already. Where an ansible-core has no such place, or another one, that step does
+nothing, and workers do it themselves, as they would without us.
 
 ``PMITOGEN_WARM=0`` leaves all of it out, for diagnosis.
 """
@@ -11,6 +12,7 @@ ansible-core has no such place, or another one, that step does nothing, and work
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import multiprocessing
 import os
@@ -26,6 +28,7 @@ def warm() -> None:
     for step in (_profiles, _results, _plugins, _hub):
         with contextlib.suppress(Exception):
             step()
+    gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
 
 
 def _profiles() -> None:
