@@ -437,7 +437,7 @@ RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
         "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "हमारा: ",
         "Mot de passe : ",
         "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ",
-        "[sudo: authenticate] Password: ",
+        "[sudo: authenticate] Password: ", "\x1b[1;31mPassword:\x1b[0m ",
     ],
 )  # fmt: skip
 def test_prompts_that_get_the_password(prompt: str, account: Account, short_path: Path) -> None:
@@ -518,6 +518,14 @@ def test_a_password_is_never_shown(account: Account, short_path: Path) -> None:
     fake = script(short_path, ASK.format(prompt="Password: ", right="other", wrong="refused: $answer") + RUN)
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["kind"] == "other" and "refused: ********" in got["message"], got
+
+
+def test_what_a_terminal_would_not_show_is_not_told(account: Account, short_path: Path) -> None:
+    """Asterisks that were taken back, colours, the title of a window."""
+    text = "**\\b \\b\\b \\b\\033[0K\\033]0;title\\007\\033(B\\033[31mno luck\\033[0m"
+    fake = script(short_path, f"printf '{text}' >/dev/tty\nexit 1\n")
+    got = enter(account, "sudo", exe=fake, password="s3cret")
+    assert got["message"].endswith("it said 'no luck'"), got
 
 
 def test_any_character_may_stand_in_a_password(make_account: Callable[..., Account]) -> None:
