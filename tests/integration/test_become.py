@@ -222,7 +222,8 @@ def enter_words(
 
 
 def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
-    account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=["runcwd=*"])
+    defaults = ["runcwd=*", "runchroot=*", "closefrom_override"]
+    account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=defaults)
     other = make_account()
 
     def enter_(flags: str, show: str = "HOME", **words: Any) -> list[str]:
@@ -237,6 +238,25 @@ def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
     assert enter_("-i", user=other.name)[2] == str(other.home)
     assert enter_("", user=f"#{other.uid}")[0] == other.name
     assert enter_("-g root -k", user=other.name)[0] == other.name
+    assert enter_("-C 5 -P -N", user=other.name)[0] == other.name
+    assert enter_("-R /", user=other.name)[0] == other.name
+
+
+def test_doas_hands_on_what_its_configuration_says(make_account: Callable[..., Account]) -> None:
+    other = make_account()
+    for row, value in {"": "-", "keepenv": "kept", "setenv {{ KEEP_ME=set }}": "set"}.items():
+        account = make_account(doas=[f"permit nopass {row} {{name}}"])
+        got = enter(account, "doas", user=other.name, show="KEEP_ME", env={"KEEP_ME": "kept"})
+        assert got["line"].split()[:2] == [other.name, value], (row, got)
+
+
+@pytest.mark.parametrize("suffix", ["$", ".b-C_d@realm.example"])
+def test_names_with_further_characters(suffix: str, make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password", doas="password"), make_account(suffix=suffix)
+    for method, flags in (("sudo", "-H"), ("sudo", "-i"), ("su", "-"), ("doas", "")):
+        secret = other.password if method == "su" else account.password
+        got = enter(account, method, flags=flags, user=other.name, password=secret)
+        assert got["up"] and got["line"].split()[0] == other.name, got
 
 
 def test_flags_of_su_act(pair: tuple[Account, Account]) -> None:
@@ -407,6 +427,14 @@ def test_a_program_that_will_not_die(account: Account, short_path: Path) -> None
     fake = script(short_path, "trap '' HUP TERM\nwhile :; do sleep 1; done\n")
     got = enter(account, "sudo", exe=fake, timeout=1)
     assert got["kind"] == "timeout" and got["reaped"]
+
+
+def test_a_host_without_terminals(account: Account, short_path: Path) -> None:
+    hide = "mount --bind /dev/null /dev/ptmx && mount -t tmpfs none /dev/pts"
+    driver = script(short_path, f"exec unshare -m sh -c '{hide} && exec {sys.executable} \"$@\"' sh \"$@\"\n", name="python")
+    for method in ("sudo", "su", "doas"):
+        got = enter(account, method, driver=driver)
+        assert got["kind"] == "tty" and "no terminal for it" in got["message"] and got["seconds"] < 2, got
 
 
 def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/bin/sh") -> str:
