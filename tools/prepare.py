@@ -47,6 +47,8 @@ PROGRAMS = {
     "ssh": "openssh-client",
     "sudo": "sudo",
     "doas": "opendoas",
+    "busybox": "busybox-static",  # the other has no su
+    "toybox": "toybox",
     "rsync": "rsync",
     "setfacl": "acl",
     "setfattr": "attr",

@@ -11,15 +11,25 @@ NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")
 
 
-def take_over(plugin: Any) -> bool:
+def take_over(plugin: Any, pipes_by_name: bool) -> bool:
     """If *plugin* is sudo, su or doas, have it leave commands as they are. Returns whether it is.
 
-    The attribute is this instance's alone; Ansible still sets and reads the plugin's options.
+    The attributes are this instance's alone; Ansible still sets and reads the plugin's options. *pipes_by_name*: this is an
+    ansible-core (before 2.19) that pipes no module through a plugin named "su", as ours can; so there it goes by its full name.
     """
-    if method(plugin) is None:
+    found = method(plugin)
+    if found is None:
         return False
     plugin.build_become_command = lambda cmd, shell: cmd
+    if found == "su" and pipes_by_name:
+        plugin.name = "ansible.builtin.su"
     return True
+
+
+def wrap(plugin: Any, command: str, shell: Any) -> str:
+    """*command* as *plugin*, which was taken over, would have built it. From here on it has its own name, for its prompts."""
+    vars(plugin).pop("name", None)
+    return str(type(plugin).build_become_command(plugin, command, shell))
 
 
 def method(plugin: Any) -> str | None:

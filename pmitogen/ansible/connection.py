@@ -53,8 +53,9 @@ HUB_OPTIONS = (
 )  # what the hub needs to know to connect
 LOGIN_SHELL = ""  # stands for the account's own
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
+_OPTION_PIPES = not hasattr(ConnectionBase, "is_pipelining_enabled")  # before 2.19: Ansible asks the option, and who becomes
 # What Ansible's ssh plugin raises when a become prompt does not come: FAILED at first, UNREACHABLE since 2.19.
-_Overdue = AnsibleConnectionFailure if hasattr(ConnectionBase, "is_pipelining_enabled") else AnsibleError
+_Overdue = AnsibleError if _OPTION_PIPES else AnsibleConnectionFailure
 _EARLY_ENV = ("PYTHON", "LD_", "LC_", "LANG")  # variables that only count if they are there when the interpreter starts
 
 
@@ -95,7 +96,7 @@ class Connection(ConnectionBase):
         """
         super().set_options(*args, **kwargs)
         self._settled = False
-        if not hasattr(ConnectionBase, "is_pipelining_enabled"):
+        if _OPTION_PIPES:
             self.set_option("pipelining", True)
         if self._spans is not None:
             self._spans.mark("options")
@@ -117,7 +118,7 @@ class Connection(ConnectionBase):
         """
         super().set_become_plugin(plugin)
         self._become_words = None
-        self._become_taken = plugin is not None and become_requests.take_over(plugin)
+        self._become_taken = plugin is not None and become_requests.take_over(plugin, _OPTION_PIPES)
         self._shell.becoming = self._become_taken
 
     def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> Result:
@@ -143,9 +144,7 @@ class Connection(ConnectionBase):
             if not self._become_taken or not sudoable:
                 raise
             # No Python there for us: the command itself may not need one.
-            wrapped = type(self.become).build_become_command(
-                self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell
-            )
+            wrapped = become_requests.wrap(self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell)
             return self._wrapped(["/bin/sh", "-c", wrapped], in_data)
 
     def put_file(self, in_path: str, out_path: str) -> None:

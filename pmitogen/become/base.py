@@ -7,7 +7,8 @@ the day) before the marker; from UP on, stdin and stdout belong to the caller an
 An answer is written when three things agree: the last line on the terminal is unfinished, it is a prompt by a row of
 ``verdicts`` (or looks like a question, if no row knows the language), and the program has switched ECHO off. A known prompt
 that leaves ECHO on for ECHO_PATIENCE gets it switched off by us first. Each secret is written once; to be asked again means
-that it was wrong.
+that it was wrong. BusyBox's su asks on stdout, so where the terminal is stdin, stdout's last line may ask as well: in words that
+a row knows, and with ECHO off.
 
 NOTE: runs on the target, inside the agent's event loop: nothing blocks, and the caller does the reading, the writing and the
 waiting::
@@ -255,10 +256,16 @@ class Escalation(object):
     def _answer(self):
         """What to write, given all that stands on the terminal now."""
         partial = self._partial()
+        on_stdout = not partial and self.plan["stdin"] == "tty"
+        if on_stdout:
+            partial = self._last_line(self._noise)
         if not partial or self.up:
             return []
         step, kind = chain.asking(self._steps, partial)
-        echo, stood = terminal.echo_is_on(self.tty_fd), _now() - self._prompt_since
+        echo = terminal.echo_is_on(self.tty_fd)
+        if on_stdout and (echo or kind is None):
+            return []  # a profile's words
+        stood = 0 if on_stdout else _now() - self._prompt_since
         if echo and stood < ECHO_PATIENCE:
             return []  # nobody listens yet, or it is half a line that only looks like a prompt
         if kind is None:
@@ -277,12 +284,16 @@ class Escalation(object):
                 raise self._failure("tty", "it would echo what it asks for: %s" % self._quote(partial))
         step.given.add(kind)
         self._unanswered = b""
+        if on_stdout:
+            self._talk, self._noise = (self._talk + self._noise)[-2 * KEPT:], b""
         return [_bytes(step.secrets[kind]) + b"\n"]
 
     def _partial(self):
         """The unfinished last line of the terminal since our last answer, as text, from its last carriage return on."""
-        line = re.split(b"[\r\n]", self._unanswered)[-1]
-        return verdicts.text_of(line).strip()
+        return self._last_line(self._unanswered)
+
+    def _last_line(self, data):
+        return verdicts.text_of(re.split(b"[\r\n]", data)[-1]).strip()
 
     def _wait(self):
         """True if the program has exited; collects it."""
@@ -401,8 +412,9 @@ class Escalation(object):
         """*text* without secrets, which a broken program may have repeated."""
         for step in self._steps:
             for secret in (step.plan.get("password"), step.plan.get("otp")):
-                if secret:
-                    text = text.replace(self._text(secret), u"********")
+                hidden = self._text(secret or u"")
+                if hidden:
+                    text = text.replace(hidden, u"********")
         return text
 
     def _without_prompts(self, text, instead):

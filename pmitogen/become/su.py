@@ -1,16 +1,17 @@
-"""What su says, as data: util-linux, shadow, BusyBox and BSD, and the PAM texts that come through all but BusyBox.
+"""What su says, as data: util-linux, shadow, sudo-rs, BusyBox, Toybox and BSD, and the PAM texts that come through most.
 
-Sources: login-utils/su-common.c of util-linux, src/su.c of shadow, loginutils/su.c of BusyBox, libpam/pam_strerror.c and
-modules/pam_unix of Linux-PAM.
+Sources: login-utils/su-common.c of util-linux, src/su.c of shadow, src/su of sudo-rs, loginutils/su.c of BusyBox, toys/lsb/su.c
+of Toybox, libpam/pam_strerror.c and modules/pam_unix of Linux-PAM.
 """
 
 ROWS = (
     ("account", r"account has expired|[Uu]ser credentials expired|[Aa]uthentication token (?:expired|is no longer valid)"),
     ("account", r"account (?:is )?(?:temporarily )?locked|maximum number of tries"),
     ("unknown-user", r"user .{0,256} does not exist|[Uu]nknown (?:id|login|user)\b|[Nn]o passwd entry|unknown user"),
-    ("unknown-user", r"User not known to the underlying authentication module"),
+    ("unknown-user", r"User not known to the underlying authentication module|user '[^']*' not found|su: no '[^']*'"),
     ("tty", r"must be run from a terminal"),
     ("password-wrong", r"[Aa]uthentication failure|[Ii]ncorrect password|su: [Ss]orry|authentication is denied|BAD SU"),
+    ("password-wrong", r"\d+ incorrect authentication attempt|(?:^|\n)No\.\s*(?:\n|$)"),
     ("not-permitted", r"su: [Pp]ermission denied|only root can specify|may not be used by non-root|not in the correct group"),
     ("not-permitted", r"cannot set (?:group|user) id|cannot set groups|must be (?:suid|setuid)"),
     ("shell", r"(?:failed to execute|cannot execute|cannot run|can't execute|using restricted shell|is restricted shell)"),

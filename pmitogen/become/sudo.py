@@ -5,7 +5,7 @@ src/{common/error,sudo} of sudo-rs. Rows are tried in order, on all that was sai
 """
 
 ROWS = (
-    ("account", r"account validation failure|[Aa]ccount expired or PAM config|[Aa]ccount or password is expired"),
+    ("account", r"[Aa]ccount validation failure|[Aa]ccount expired or PAM config|[Aa]ccount or password is expired"),
     ("account", r"account has expired|unable to change expired password|[Pp]assword expired, contact"),
     ("account", r"PAM account management error"),
     ("tty", r"you must have a (?:tty|terminal) to|a terminal is required to read"),

@@ -28,6 +28,8 @@ _SECOND_FACTOR = re.compile(
     u"(?:verification code|one[- ]time|passcode|second factor|authenticator|yubikey|token|\\b(?:otp|2fa|pin|code)\\b)"
     u"[^\\n]{0,80}[:\uff1a?>]\\s*$", _FLAGS)
 _ANY_PASSWORD = u"password|passphrase|passwd"
+_ESCAPES = re.compile(u"\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
+_CONTROL = re.compile(u"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SOME_QUESTION = re.compile(u"\\S.*[:\uff1a?>]\\s*$", _FLAGS)
 
 _NOT_FOUND = (u"not found|no such file or directory|unknown command|could not find command|permission denied"
@@ -40,8 +42,19 @@ _OTHER_SHELL_WORDS = re.compile(
 
 
 def text_of(data):
-    """Bytes to text; what is no UTF-8 shows as replacement characters."""
-    return data.decode("utf-8", "replace")
+    """Bytes of a terminal to the text that it would show: without colours, and without what was taken back, such as the
+    asterisks of a password. What is no UTF-8 shows as replacement characters.
+    """
+    text = data.decode("utf-8", "replace")
+    if not _CONTROL.search(text):
+        return text
+    shown = []
+    for char in _ESCAPES.sub(u"", text):
+        if char == u"\b":
+            del shown[-1:]
+        elif not _CONTROL.match(char):
+            shown.append(char)
+    return u"".join(shown)
 
 
 class Prompts(object):

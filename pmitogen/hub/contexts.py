@@ -18,7 +18,7 @@ import mitogen.core
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub import login as logins
 from pmitogen.hub.blobs import Blobs
-from pmitogen.hub.host import Account, Host
+from pmitogen.hub.host import LOGIN_ENDED, Account, Host
 from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.router import Router, new_broker
 from pmitogen.hub.trace import from_environment
@@ -155,7 +155,7 @@ class Contexts:
         peer = login.link.peer
         lost = login.link.lost or stream.channel.expired
         if stream.booted:
-            host.fail(ConnectionLost(f"{peer}: {lost or 'the connection was lost in mid-task'}{_said(stream)}"))
+            host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{_said(stream)}"))
         elif lost:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
         elif bootstrap.no_python_marker(stream.token) in stream.noise:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
 MOST_ACCOUNTS = 20  # kept alive per host
+LOGIN_ENDED = "the interpreter of the login account has ended"
 _rids = itertools.count(1)
 
 
@@ -366,7 +367,7 @@ class Host:
             if account is not None and account.number:
                 self._forget(account)
             elif account is not None:  # nothing makes another: the next request makes another connection
-                self.fail(ConnectionLost(f"{self.name}: the interpreter of the login account has ended"))
+                self.fail(ConnectionLost(f"{self.name}: {LOGIN_ENDED}"))
         elif op == "late":
             LOG.warning("%s: %s", self.name, header.get("msg"))
         elif op == "lack":

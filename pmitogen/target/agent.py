@@ -132,11 +132,12 @@ class Runner(object):
         words = self.said() if self.said else ''
         if self.release:
             self.release()
+        # First of all: whoever is told of the end may ask for the account again before the hub reads on.
+        self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
         if self._greeted:
             self.fail('gone', GONE + words)
         else:
             self.fail('become' if self.said else 'python', NOT_STARTED + words, 'python')
-        self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
 
     def reap(self):
         if self.pid is not None:

@@ -65,6 +65,23 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People) -> None:
     assert {name: run.task("show", name)["stdout"] for name in words} == {name: said for name, (_, _, said) in words.items()}
 
 
+def test_su_needs_no_files(ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account]) -> None:
+    """Modules are piped through su, too, also where ansible-core itself would not: nothing is written on the way."""
+    others = [make_account(password="others own") for _ in range(2)]
+    loop = [{"user": other.name} for other in others]
+    tasks: list[dict[str, Any]] = [
+        {"name": "who", **WHO, "loop": loop, "become_user": "{{ item.user }}"},
+        {"name": "wrong", **WHO, "vars": {"ansible_become_password": "n0t-th1s"}, "ignore_errors": True},
+    ]
+    hosts = {"h": ansible.target(sshd, people.asked, **becoming("su", others[0].name, "others own"))}
+    hosts["h"].pop("ansible_become_user")
+    run = ansible.tasks(tasks, hosts, play={"become": True, "become_user": others[0].name}, args=["-vvv"]).check()
+    assert [item["stdout"] for item in run.task("who")["results"]] == [other.name for other in others]
+    assert "password is wrong" in run.task("wrong").message
+    assert len(re.findall(r"RUN ansible\.modules\.command IN \S+ AS \S+ BY su", run.output)) == 3
+    assert not [other.name for other in others if (other.home / ".ansible").exists()]
+
+
 @pytest.mark.one_core
 def test_flags_that_cannot_be_honoured(ansible: Ansible, sshd: Sshd, people: People) -> None:
     """Nothing is attempted, and the one line names the flag."""

@@ -222,7 +222,8 @@ def enter_words(
 
 
 def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
-    account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=["runcwd=*"])
+    defaults = ["runcwd=*", "runchroot=*", "closefrom_override"]
+    account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=defaults)
     other = make_account()
 
     def enter_(flags: str, show: str = "HOME", **words: Any) -> list[str]:
@@ -237,6 +238,25 @@ def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
     assert enter_("-i", user=other.name)[2] == str(other.home)
     assert enter_("", user=f"#{other.uid}")[0] == other.name
     assert enter_("-g root -k", user=other.name)[0] == other.name
+    assert enter_("-C 5 -P -N", user=other.name)[0] == other.name
+    assert enter_("-R /", user=other.name)[0] == other.name
+
+
+def test_doas_hands_on_what_its_configuration_says(make_account: Callable[..., Account]) -> None:
+    other = make_account()
+    for row, value in {"": "-", "keepenv": "kept", "setenv {{ KEEP_ME=set }}": "set"}.items():
+        account = make_account(doas=[f"permit nopass {row} {{name}}"])
+        got = enter(account, "doas", user=other.name, show="KEEP_ME", env={"KEEP_ME": "kept"})
+        assert got["line"].split()[:2] == [other.name, value], (row, got)
+
+
+@pytest.mark.parametrize("suffix", ["$", ".b-C_d@realm.example"])
+def test_names_with_further_characters(suffix: str, make_account: Callable[..., Account]) -> None:
+    account, other = make_account(sudo="password", doas="password"), make_account(suffix=suffix)
+    for method, flags in (("sudo", "-H"), ("sudo", "-i"), ("su", "-"), ("doas", "")):
+        secret = other.password if method == "su" else account.password
+        got = enter(account, method, flags=flags, user=other.name, password=secret)
+        assert got["up"] and got["line"].split()[0] == other.name, got
 
 
 def test_flags_of_su_act(pair: tuple[Account, Account]) -> None:
@@ -409,6 +429,14 @@ def test_a_program_that_will_not_die(account: Account, short_path: Path) -> None
     assert got["kind"] == "timeout" and got["reaped"]
 
 
+def test_a_host_without_terminals(account: Account, short_path: Path) -> None:
+    hide = "mount --bind /dev/null /dev/ptmx && mount -t tmpfs none /dev/pts"
+    driver = script(short_path, f"exec unshare -m sh -c '{hide} && exec {sys.executable} \"$@\"' sh \"$@\"\n", name="python")
+    for method in ("sudo", "su", "doas"):
+        got = enter(account, method, driver=driver)
+        assert got["kind"] == "tty" and "no terminal for it" in got["message"] and got["seconds"] < 2, got
+
+
 def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/bin/sh") -> str:
     path = folder / name
     path.write_text(f"#!{interpreter}\n{text}")
@@ -437,7 +465,7 @@ RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
         "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "हमारा: ",
         "Mot de passe : ",
         "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ",
-        "[sudo: authenticate] Password: ",
+        "[sudo: authenticate] Password: ", "\x1b[1;31mPassword:\x1b[0m ",
     ],
 )  # fmt: skip
 def test_prompts_that_get_the_password(prompt: str, account: Account, short_path: Path) -> None:
@@ -455,13 +483,23 @@ def test_the_password_is_written_once(account: Account, short_path: Path) -> Non
 STATE = "echo PMITOGEN-$1 ready; echo $(grep SigIgn /proc/self/status) $(ls /proc/self/fd)"
 
 
+def ignored_signals(line: str) -> int:
+    """The set of signals in a line of STATE, as the kernel writes it."""
+    return int(line.split()[1], 16)
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_programs_start_with_nothing_of_ours(version: str, account: Account, short_path: Path, pythons: dict[str, str]) -> None:
-    """No descriptor above 2 (ls has one of its own on the folder), no signal ignored as Python ignores SIGPIPE."""
+    """No descriptor above 2 (ls has one of its own on the folder), no signal ignored as Python ignores SIGPIPE.
+
+    What was ignored before there was any Python of ours (signal 32, on some machines) is what every program there starts with.
+    """
     token = "abc"
     words = {"command": ["/bin/sh", "-c", STATE, "sh", token], "token": token, "exe": script(short_path, RUN)}
     got = enter(account, "sudo", driver=pythons[version], **words)
-    assert got["line"] == "SigIgn: 0000000000000000 0 1 2 3", got
+    untouched = account.run("/bin/sh", "-c", STATE, "sh", token).stdout.splitlines()[1]
+    assert not ignored_signals(got["line"]) & ~ignored_signals(untouched), (got, untouched)
+    assert got["line"].split()[2:] == ["0", "1", "2", "3"], got
 
 
 @pytest.mark.parametrize("prompt", ["Verification code: ", "One-time password (OATH) for `bob': ", "Passcode or option (1-3): "])
@@ -508,6 +546,14 @@ def test_a_password_is_never_shown(account: Account, short_path: Path) -> None:
     fake = script(short_path, ASK.format(prompt="Password: ", right="other", wrong="refused: $answer") + RUN)
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["kind"] == "other" and "refused: ********" in got["message"], got
+
+
+def test_what_a_terminal_would_not_show_is_not_told(account: Account, short_path: Path) -> None:
+    """Asterisks that were taken back, colours, the title of a window."""
+    text = "**\\b \\b\\b \\b\\033[0K\\033]0;title\\007\\033(B\\033[31mno luck\\033[0m"
+    fake = script(short_path, f"printf '{text}' >/dev/tty\nexit 1\n")
+    got = enter(account, "sudo", exe=fake, password="s3cret")
+    assert got["message"].endswith("it said 'no luck'"), got
 
 
 def test_any_character_may_stand_in_a_password(make_account: Callable[..., Account]) -> None:

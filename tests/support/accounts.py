@@ -108,8 +108,9 @@ class Accounts:
         sudo_defaults: Sequence[str] = (),
         doas: str | Sequence[str] | None = None,
         groups: Sequence[str] = (),
+        suffix: str = "",
     ) -> Account:
-        """Makes an account.
+        """Makes an account, whose name ends in *suffix*.
 
         *password*: the text, True for a random one, None for none (locked). *sudo*: "nopasswd", "password", or rules as they
         stand in sudoers after the name; *sudo_defaults*: ``Defaults`` words that hold for it alone. *doas*: "nopass",
@@ -119,10 +120,10 @@ class Accounts:
         self._count += 1
         me = processes.read(os.getpid())
         assert me is not None
-        name = f"{_PREFIX}{secrets.token_hex(3)}{self._count}"
+        name = f"{_PREFIX}{secrets.token_hex(3)}{self._count}{suffix}"
         with _etc_lock():
             words = ["useradd", "-m" if home else "-M", "-s", shell, "-c", f"pmitogen test {me.pid} {me.start}"]
-            _run(*words, *(["-G", ",".join(groups)] if groups else []), name)
+            _run(*words, *(["--badname"] if suffix else []), *(["-G", ",".join(groups)] if groups else []), name)
             entry = pwd.getpwnam(name)
             account = Account(name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir), shell, secret)
             self._made.append(account)

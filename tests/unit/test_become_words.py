@@ -122,6 +122,10 @@ SAID = [
     ("su", "su: user nobody2 does not exist", "unknown-user"),
     ("su", "No passwd entry for user 'nobody2'", "unknown-user"),  # shadow
     ("su", "su: unknown user nobody2", "unknown-user"),  # BusyBox
+    ("su", "su: no 'nobody2'", "unknown-user"),  # Toybox
+    ("su", "Password: \nNo.", "password-wrong"),  # Toybox
+    ("su", "su: user 'nobody2' not found", "unknown-user"),  # sudo-rs
+    ("sudo", "sudo: Account validation failure, is your account locked?", "account"),  # sudo-rs
     ("su", "su: unknown login: nobody2", "unknown-user"),  # FreeBSD
     ("su", "su: must be run from a terminal", "tty"),
     ("su", "su: Permission denied", "not-permitted"),  # pam_wheel
