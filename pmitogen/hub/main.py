@@ -32,7 +32,8 @@ def main() -> None:
 
         log.setup(stderr_of=run_pid)
         _raise_file_limit()
-        sys.modules["invoke"] = None  # type: ignore[assignment]  # Paramiko's optional import of 50 ms, for what is not used here
+        for name in ("invoke", "cProfile"):  # optional imports of Paramiko's (50 ms) and Mitogen's, for what is not used here
+            sys.modules[name] = None  # type: ignore[assignment]
         from pmitogen.hub.contexts import Contexts
         from pmitogen.hub.server import Listener
 

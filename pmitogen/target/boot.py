@@ -109,7 +109,9 @@ def run_agent(bundle):
 
     config = dict(bundle['config'], context_id=int(sys.argv[4]), in_fd=in_fd, out_fd=out_fd, setup_stdio=False, send_ec2=False,
                   importer=inbox, on_start=start)
+    sys.modules['cProfile'] = None  # Mitogen does without, and it takes a tenth of our start
     exec(compile(bundle['core'], 'mitogen/core.py', 'exec', 0, 1), main.__dict__)
+    del sys.modules['cProfile']
     main.ExternalContext(config).main()
 
 
