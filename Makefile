@@ -1,8 +1,8 @@
 # Everything starts on a fresh machine: each target makes what it needs, and a second run is quick.
 PYTHON ?= python3
 PREPARE = $(PYTHON) tools/prepare.py
-PYTEST = .venv/bin/python -m pytest
-# Further words for pytest: make test ARGS="-k name"
+TESTS = .venv/bin/python tools/run_tests.py
+# Further words for pytest: make test ARGS="-k name"; --serial: one pytest after the other
 ARGS ?=
 
 .PHONY: demo test test-all bench lint clean
@@ -13,11 +13,11 @@ demo:
 
 test:
 	@$(PREPARE) system main:test 2.19
-	$(PYTEST) $(ARGS)
+	$(TESTS) $(ARGS)
 
 test-all:
 	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 others
-	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(PYTEST) --all --timeout 1200 $(ARGS)
+	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
 
 bench:
 	@$(PREPARE) system main:test 2.19
