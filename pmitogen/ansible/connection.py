@@ -17,6 +17,7 @@ import signal
 import time
 from typing import Any, NoReturn
 
+from ansible import constants
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
@@ -109,7 +110,9 @@ class Connection(ConnectionBase):
         if self._client is None and not self._asked_for_hub:
             self._asked_for_hub = True
             hub.begin(_run_pid())
-        return not wrap_async and (self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True)))
+        if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
+            return False
+        return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
 
     def set_become_plugin(self, plugin: Any) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
