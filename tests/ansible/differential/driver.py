@@ -10,6 +10,7 @@ A play finds these variables:
 ``server``                     a web server
 ``old_python``, ``venv``       further interpreters; empty where there is none
 ``compiled``                   whether the module of that name could be built
+``node``                       that program's path; empty where there is none
 
 and these hosts: ``t`` and ``t2`` (root), ``u`` (the account *me*, sudo without a password), ``p`` (*other*, sudo with one), ``s``
 (always over ssh), ``gone`` (nobody listens).
@@ -218,6 +219,7 @@ def _run_side(made: World, people: People, play: str, core: str, python: Path, c
         "venv": made.venv,
         "old_python": made.old_python,
         "compiled": bool(made.compiled),
+        "node": programs.find_program("node") or "",
         "controller_python": str(python),
     }
     ansible = Ansible(core, python, base / "a")
