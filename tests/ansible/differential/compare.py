@@ -45,6 +45,7 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"Interrupted at <frame.*"), "Interrupted at FRAME"),
     (re.compile(r"at 0x[0-9a-f]+"), "at 0xN"),
     (re.compile(r'"delta": "[\d:.]+"'), '"delta": "TIME"'),
+    (re.compile(r'"(inode|[acm]time)": [\d.]+'), r'"\1": N'),
     (re.compile(r"^\.[a-z0-9_]{8}$"), ".N"),
     (re.compile(r"boundary=\"=+\d+=+\""), "boundary=N"),
     (re.compile(r"Previous line repeated \d+ more"), "Previous line repeated N more"),
