@@ -17,6 +17,7 @@ import signal
 import time
 from typing import Any, NoReturn
 
+from ansible import constants
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
@@ -109,7 +110,9 @@ class Connection(ConnectionBase):
         if self._client is None and not self._asked_for_hub:
             self._asked_for_hub = True
             hub.begin(_run_pid())
-        return not wrap_async and (self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True)))
+        if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
+            return False
+        return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
 
     def set_become_plugin(self, plugin: Any) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
@@ -169,17 +172,15 @@ class Connection(ConnectionBase):
                 self._stream_out({**header, "size": state.st_size}, stream)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
-        """Copy a file of the target's here. A new file gets the mode that the original has, as sftp's ``get`` does it."""
+        """Copy a file here, whole or not at all. A new one gets the original's mode, as sftp's ``get`` gives it."""
         super().fetch_file(in_path, out_path)
+        from pmitogen.hub.localfiles import whole_file
+
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host())
-        name = os.fsencode(out_path)
-        is_new = not os.path.exists(name)
-        with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600 if is_new else 0), "wb") as stream:
-            answer = self._request(
-                {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}, sink=stream.write
-            )
-            if is_new:
-                os.fchmod(stream.fileno(), (answer.get("mode", 0o666) & 0o777 | 0o200) & ~_umask())
+        answer: dict[str, Any] = {}
+        header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
+        with whole_file(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
+            answer.update(self._request(header, sink=stream.write))
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
@@ -544,12 +545,6 @@ def _run_pid() -> int:
     """The main process of this run: what the hub watches."""
     parent = multiprocessing.parent_process()
     return parent.pid if parent is not None and parent.pid else os.getpid()
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def telling() -> Any:

@@ -182,8 +182,8 @@ OPTIONS: dict[str, dict[str, Any]] = \
                       'env': [{'name': 'ANSIBLE_SSH_CONTROL_PATH_DIR'}],
                       'ini': [{'section': 'ssh_connection', 'key': 'control_path_dir'}],
                       'vars': [{'name': 'ansible_control_path_dir'}]},
- 'use_tty': {'description': 'Accepted without effect; a terminal is opened on the target only where privilege escalation '
-                            'needs one.',
+ 'use_tty': {'description': 'Whether commands of C(raw) and C(script), and of become plugins other than C(sudo), C(su) and '
+                            "C(doas), run on a terminal, as they do over Ansible's C(ssh). Modules have none.",
              'default': True,
              'type': 'bool',
              'env': [{'name': 'ANSIBLE_SSH_USETTY'}],

@@ -130,9 +130,9 @@ class Contexts:
         self.router.adopt(booting.context_id, booting.stream)
         host.on_channel(booting.stream, booting.context_id, login)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
-        self._schedule(login.timeout, lambda: self._boot_overdue(host, login, booting))
+        self.later(login.timeout, lambda: self._boot_overdue(host, login, booting))
 
-    def _schedule(self, seconds: float, work: Any) -> Any:
+    def later(self, seconds: float, work: Any) -> Any:
         """Have *work* called later, unless the run ends first."""
         timer = self.broker.timers.schedule(mitogen.core.now() + seconds, work)
         self._timers = [other for other in self._timers if other.active] + [timer]
@@ -206,7 +206,7 @@ class Contexts:
 
     def watch_become(self, host: Host, account: Account, seconds: float) -> None:
         """See that an escalation does not take for ever, should its own clock fail."""
-        self._schedule(seconds + 5, lambda: host.account_overdue(account))
+        self.later(seconds + 5, lambda: host.account_overdue(account))
 
     # Hosts without Python
 
@@ -233,7 +233,7 @@ class Contexts:
                 continue
             host.drop_accounts()
             if seconds > 0:
-                self._expiries.append(self._schedule(seconds, host.close))
+                self._expiries.append(self.later(seconds, host.close))
         self._when_empty = when_empty
         return bool(self._hosts)
 

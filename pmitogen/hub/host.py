@@ -40,6 +40,7 @@ LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
 MOST_ACCOUNTS = 20  # kept alive per host
 LOGIN_ENDED = "the interpreter of the login account has ended"
+GOING_DOWN = 0.5  # seconds between the end of an account's interpreter and that of the connection, if the host goes down
 _rids = itertools.count(1)
 
 
@@ -404,6 +405,11 @@ class Host:
     def _on_answer(self, header: Header, body: bytes) -> None:
         request = self._open.get(header.get("id", -1))
         if request is None:
+            return
+        if header.get("kind") == "gone" and not request.ending:
+            # A host that goes down kills processes one by one: if the connection follows, it is that which is lost.
+            request.ending = True
+            self.contexts.later(GOING_DOWN, lambda: self._on_answer(header, body))
             return
         if header["op"] in FINAL:
             del self._open[request.rid]

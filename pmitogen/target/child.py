@@ -195,7 +195,7 @@ def run_payload(store, order, report_fd):
     except SystemExit as exc:
         status = exit_status(exc)
     except BaseException as exc:
-        print_exception()
+        status = uncaught()
         if isinstance(exc, KeyboardInterrupt) and sys.version_info >= (3, 8):
             status = -signal.SIGINT  # so that whoever waits for it knows what ended it
     if learn:
@@ -281,12 +281,21 @@ def _imported(importer, before):
     return {'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)}
 
 
-def print_exception():
-    """As the interpreter does, without our own frames."""
+def uncaught():
+    """Do with an exception what the interpreter does, without our own frames. Returns the exit status."""
     kind, value, trace = sys.exc_info()
     while trace is not None and trace.tb_frame.f_globals.get('__name__') == __name__:
         trace = trace.tb_next
+    try:
+        if callable(sys.excepthook) and sys.excepthook is not sys.__excepthook__:
+            sys.excepthook(kind, value, trace)  # as the module wants it
+            return 1
+    except SystemExit as exc:
+        return exit_status(exc)
+    except BaseException:
+        sys.stderr.write('Error in sys.excepthook:\n%s\nOriginal exception was:\n' % traceback.format_exc())
     traceback.print_exception(kind, value, trace)
+    return 1
 
 
 def exit_status(exc):

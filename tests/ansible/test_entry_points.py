@@ -126,7 +126,7 @@ class Others:
         command = [str(self.bin / program), *map(str, words)]
         terminal, end = pty.openpty()
         try:
-            return subprocess.run(command, stdin=end, capture_output=True, text=True, timeout=100, env=env, cwd=folder)
+            return subprocess.run(command, stdin=end, capture_output=True, text=True, timeout=400, env=env, cwd=folder)
         finally:
             os.close(terminal)
             os.close(end)
@@ -138,6 +138,7 @@ def target_of(sshd: Sshd, account: Account) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ansible_runner(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     others = Others("ansible_runner")
     inventory(tmp_path / "inventory", target_of(sshd, account))
@@ -169,6 +170,7 @@ def test_host(host):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_testinfra(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     others = Others("testinfra")
     hosts = inventory(tmp_path, target_of(sshd, account))
@@ -192,6 +194,7 @@ def test_host(ansible_adhoc):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_pytest_ansible(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     others = Others("pytest_ansible")
     hosts = inventory(tmp_path, target_of(sshd, account))

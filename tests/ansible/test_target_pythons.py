@@ -38,6 +38,14 @@ def test_every_python(ansible: Ansible, make_sshd: Callable[..., Sshd], pythons:
         {"name": "copy", "ansible.builtin.copy": {"content": "x\n", "dest": f"{short_path}/{{{{ inventory_hostname }}}}"}},
         {"name": "again", "ansible.builtin.command": "echo again"},
         {
+            "name": "later",
+            "ansible.builtin.command": "echo gr\u00fcn",
+            "async": 60,
+            "poll": 1,
+            "vars": {"ansible_async_dir": f"{short_path}/jobs"},
+            "when": "inventory_hostname.startswith('both')",
+        },
+        {
             "name": "other",
             "ansible.builtin.command": "id -un",
             "become": True,
@@ -45,14 +53,15 @@ def test_every_python(ansible: Ansible, make_sshd: Callable[..., Sshd], pythons:
             "vars": {"ansible_python_interpreter": "/usr/bin/python3", "ansible_remote_tmp": "/tmp"},
         },
     ]
-    run = ansible.tasks(tasks, hosts, args=["-f", "6"])
-    failed = {(task.host, task.task): task.message for task in run.tasks if task.kind != "ok"}
+    run = ansible.tasks(tasks, hosts, args=["-f", "6"], timeout=300)
+    failed = {(task.host, task.task): task.message for task in run.tasks if task.kind not in ("ok", "skipped")}
     assert not failed
     for host in hosts:
         python = run.task("facts", host)["ansible_facts"]["ansible_python"]["version"]
         assert f"{python['major']}.{python['minor']}" == host.partition("-")[2]
         assert run.task("command", host)["stdout"] == "gr\u00fcn"
         assert run.task("other", host)["stdout"] == "games"
+        assert host.startswith("module") or run.task("later", host)["stdout"] == "gr\u00fcn"
 
 
 def test_no_python(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:

@@ -42,7 +42,10 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(tmp|ansible\.|prefix_)\w{8}\b"), r"\1N"),
     (re.compile(r"\.\d+\.20\d\d-\d\d-\d\d@\d\d:\d\d:\d\d~"), ".BACKUP~"),
     (re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?"), "TIME"),
+    (re.compile(r"Interrupted at <frame.*"), "Interrupted at FRAME"),
     (re.compile(r"at 0x[0-9a-f]+"), "at 0xN"),
+    (re.compile(r'"delta": "[\d:.]+"'), '"delta": "TIME"'),
+    (re.compile(r'"(inode|[acm]time)": [\d.]+'), r'"\1": N'),
     (re.compile(r"^\.[a-z0-9_]{8}$"), ".N"),
     (re.compile(r"boundary=\"=+\d+=+\""), "boundary=N"),
     (re.compile(r"Previous line repeated \d+ more"), "Previous line repeated N more"),
@@ -78,6 +81,7 @@ class Design:
 
 
 _CLOSED = re.compile(r"(Shared connection|Connection) to \S+ closed\.\r?\n?")
+_NOT_OURS = re.compile(r"Module remote_tmp|(sftp|scp) transfer mechanism failed")
 _REFUSED = re.compile(r"\b(sudo|su|doas) to \S+: ")
 
 
@@ -117,6 +121,7 @@ UNIFIED = (
     "No newline of a password prompt",
     "Temporary folders of become tasks",
     "What sudo notes",
+    "One way to transfer a file",
 )
 
 
@@ -139,7 +144,7 @@ def _unify(ssh: dict[str, Any], ours: dict[str, Any]) -> None:
             del result["stdout"], result["stdout_lines"]
     for result in (ssh, ours):
         if isinstance(result.get("warnings"), list):
-            result["warnings"] = [text for text in result["warnings"] if not str(text).startswith("Module remote_tmp")]
+            result["warnings"] = [text for text in result["warnings"] if not _NOT_OURS.search(str(text))]
             if not result["warnings"]:
                 del result["warnings"]
 
@@ -262,7 +267,7 @@ def compare(
 
 
 def _warnings(run: Run, places: Sequence[tuple[str, str]]) -> list[str]:
-    return sorted({text for text in simplify(run.warnings, places) if "Module remote_tmp" not in text})
+    return sorted({text for text in simplify(run.warnings, places) if not _NOT_OURS.search(text)})
 
 
 def compare_trees(ssh: dict[str, Any], ours: dict[str, Any], names: Callable[[str], str]) -> list[Difference]:

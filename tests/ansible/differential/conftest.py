@@ -43,7 +43,7 @@ def _server(client_key: KeyFile) -> Iterator[Sshd]:
     folder = session.folder / "ds"
     folder.mkdir()
     folder.chmod(0o711)
-    server = Sshd(folder, client_key, config=["SetEnv SHLVL=2", "MaxSessions 50"]).start()
+    server = Sshd(folder, client_key, config=["SetEnv SHLVL=2", "MaxSessions 50"], addresses=["127.0.0.1", "127.0.0.2"]).start()
     yield server
     server.stop()
 

@@ -10,6 +10,7 @@ A play finds these variables:
 ``server``                     a web server
 ``old_python``, ``venv``       further interpreters; empty where there is none
 ``compiled``                   whether the module of that name could be built
+``node``                       that program's path; empty where there is none
 
 and these hosts: ``t`` and ``t2`` (root), ``u`` (the account *me*, sudo without a password), ``p`` (*other*, sudo with one), ``s``
 (always over ssh), ``gone`` (nobody listens).
@@ -40,7 +41,7 @@ from . import server, snapshot
 PLAYS = Path(__file__).parent / "plays"
 CONNECTIONS = ("ssh", "pmitogen")
 WORKERS = 2
-LIMIT = 400  # seconds for one run
+LIMIT = 900  # seconds for one run
 _ENV = {
     "ANSIBLE_PIPELINING": "1",
     "ANSIBLE_SSH_ARGS": "-C -o ControlMaster=auto -o ControlPersist=60s",  # the default; for us, other words would mean more
@@ -49,6 +50,7 @@ _ENV = {
     "ANSIBLE_COLLECTIONS_PATH": "collections",
     "ANSIBLE_INJECT_FACT_VARS": "0",
     "ANSIBLE_GATHERING": "explicit",
+    "LC_MESSAGES": "C.UTF-8",  # sent to the target, if /etc/ssh/ssh_config says so
 }
 
 
@@ -217,6 +219,7 @@ def _run_side(made: World, people: People, play: str, core: str, python: Path, c
         "venv": made.venv,
         "old_python": made.old_python,
         "compiled": bool(made.compiled),
+        "node": programs.find_program("node") or "",
         "controller_python": str(python),
     }
     ansible = Ansible(core, python, base / "a")

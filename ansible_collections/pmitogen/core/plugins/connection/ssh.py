@@ -317,7 +317,8 @@ options:
     vars:
       - name: ansible_control_path_dir
   use_tty:
-    description: Accepted without effect; a terminal is opened on the target only where privilege escalation needs one.
+    description: Whether commands of C(raw) and C(script), and of become plugins other than C(sudo), C(su) and C(doas), run on a
+      terminal, as they do over Ansible's C(ssh). Modules have none.
     default: true
     type: bool
     env:

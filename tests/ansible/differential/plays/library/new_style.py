@@ -32,6 +32,12 @@ def main():
         module.fail_json(msg='failed as asked', extra=[1, 2, {'three': None}])
     if params['text'] == 'raise':
         raise ValueError('raised as asked: \u00e9')
+    if params['text'] == 'hook':
+        sys.excepthook = lambda kind, value, trace: module.fail_json(msg='the hook says: %s' % value)
+        raise ValueError('raised for the hook')
+    if params['text'] == 'broken hook':
+        sys.excepthook = lambda kind, value, trace: 1 // 0
+        raise ValueError('raised for a broken hook')
     if params['text'] == 'bare exit':
         sys.exit(3)
     if params['text'] == 'fall through':

@@ -1,0 +1,54 @@
+"""What people do to look into a task: keep its files, and ask for more words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+def test_keep_remote_files(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """Each module is left as a file of the account that ran it, which runs by itself."""
+    account, other = make_account(sudo="nopasswd"), make_account()
+    tasks = [
+        {"name": "mine", "ansible.builtin.ping": {"data": "kept"}},
+        {"name": "other's", "ansible.builtin.command": "id -un", "become": True, "become_user": other.name},
+    ]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, env={"ANSIBLE_KEEP_REMOTE_FILES": "1"}).check()
+    assert run.task("other's")["stdout"] == other.name
+    (mine,) = (account.home / ".ansible/tmp").glob("ansible-tmp-*/AnsiballZ_ping.py")
+    assert '"ping": "kept"' in account.run("/usr/bin/python3", str(mine)).stdout
+    (others,) = (other.home / ".ansible/tmp").glob("ansible-tmp-*/AnsiballZ_command.py")
+    assert others.stat().st_uid == other.uid
+
+
+@pytest.mark.one_core
+def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """-vvvv tells who connected how, what ran as whom, and what it said."""
+    account = make_account(sudo="nopasswd")
+    tasks = [
+        {"name": "raw", "ansible.builtin.raw": "echo raw words"},
+        {"name": "root", "ansible.builtin.command": "id -un", "become": True},
+        {"name": "copy", "ansible.builtin.copy": {"content": "x" * 400000, "dest": "~/x"}},
+    ]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, args=["-vvvv"]).check()
+    for words in (
+        f"<{sshd.host}> ESTABLISH PMITOGEN CONNECTION FOR USER: {account.name}",
+        f"<{sshd.host}> EXEC 'echo raw words' ON A TERMINAL",
+        f"<{sshd.host}> (0, b'raw words\\r\\n', b'')",
+        "Using module file ",
+        " AS root BY sudo",
+        f" TO {account.home}/.ansible/tmp/ansible-tmp-",
+        f"hub: {sshd.host}: logged in",
+        f"account 0 is up: user {account.name}",
+        "account 1 is up: user root",
+    ):
+        assert words in run.output, (words, run.output)
+    assert re.search(r"<\S+> RUN ansible\.modules\.command IN \S*python\S* AS root BY sudo\n", run.stdout)
