@@ -76,12 +76,13 @@ class Connection(ConnectionBase):
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
+            self._shell.becoming = lambda: self._become_taken
         self._client: hub.Client | None = None
         self._asked_for_hub = False
         self._opened: dict[str, Any] = {}  # the options that the client was opened with
         self._settled = True  # whether those are still the connection's
         self._become_words: dict[str, Any] | None = None
-        self._become_taken = False
+        self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
 
     # What Ansible asks of a connection
 
@@ -118,8 +119,16 @@ class Connection(ConnectionBase):
         """
         super().set_become_plugin(plugin)
         self._become_words = None
-        self._become_taken = plugin is not None and become_requests.take_over(plugin, _OPTION_PIPES)
-        self._shell.becoming = self._become_taken
+        self._become_ours = None
+        if plugin is not None:
+            become_requests.take_over(plugin, _OPTION_PIPES, lambda: self._become_taken)
+
+    @property
+    def _become_taken(self) -> bool:
+        """Whether the hub enters the task's account. Known once the become plugin has its options."""
+        if self._become_ours is None:
+            self._become_ours = self.become is not None and become_requests.takes(self.become)
+        return self._become_ours
 
     def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> Result:
         """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
@@ -297,7 +306,7 @@ class Connection(ConnectionBase):
             self._spans.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
-        if display.verbosity >= 3:
+        if _shown():
             display.vvv(telling().end(result, bool(self._play_context.no_log)), host=self._host())
         return result
 
@@ -318,7 +327,7 @@ class Connection(ConnectionBase):
             header = {**header, "id": rid}
             if become and self._become_taken:
                 header["become"] = self._become_request()
-            if display.verbosity >= 3 and streamed is not None:
+            if _shown() and streamed is not None:
                 display.vvv(telling().begin(header), host=self._host())
             inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
             client.send({**header, "more": True} if rest else header, inline)
@@ -380,7 +389,7 @@ class Connection(ConnectionBase):
         self._settled = True
         if self._client is None:
             self._opened = self._hub_options()
-            if display.verbosity >= 3:
+            if _shown():
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
             self._client = hub.connect(_run_pid())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
@@ -550,6 +559,11 @@ def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def _shown() -> bool:
+    """Whether ``-vvv`` lines go anywhere: to the screen, or to the log, which may have a verbosity of its own."""
+    return max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3
 
 
 def telling() -> Any:

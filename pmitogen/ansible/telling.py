@@ -17,7 +17,7 @@ def begin(header: dict[str, Any]) -> str:
     become = header.get("become") or {}
     account = f" AS {become.get('user') or 'root'} BY {become['method']}" if become.get("method") else ""
     if header["op"] == "run":
-        return f"RUN {header['fqn']} IN {_words(header['python'])}{account}"
+        return f"EXEC {header['fqn']} IN {_words(header['python'])}{account}"
     return f"EXEC {_words(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}"
 
 
