@@ -136,14 +136,14 @@ class Connection(ConnectionBase):
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
         words = _split(cmd)
-        meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if len(words) == 3 and words[1] == "-c" else None
+        meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if words else None
         if isinstance(meaning, shells.Module):
             result = self._module(meaning, in_data)
             if result is not None:
                 return result
         elif meaning is not None and in_data is None:
             return self._known(meaning)
-        argv = words if len(words) == 3 and words[1] == "-c" else ["/bin/sh" if self._become_taken else LOGIN_SHELL, "-c", cmd]
+        argv = words or ["/bin/sh" if self._become_taken else LOGIN_SHELL, "-c", cmd]
         if self.become is not None and sudoable and not self._become_taken:
             return self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
@@ -153,7 +153,7 @@ class Connection(ConnectionBase):
             if not self._become_taken or not sudoable:
                 raise
             # No Python there for us: the command itself may not need one.
-            wrapped = become_requests.wrap(self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell)
+            wrapped = become_requests.wrap(self.become, shlex.join(argv) if words else cmd, self._shell)
             return self._wrapped(["/bin/sh", "-c", wrapped], in_data)
 
     def put_file(self, in_path: str, out_path: str) -> None:
@@ -582,10 +582,12 @@ def _command(argv: list[str], tty: bool) -> dict[str, Any]:
 
 
 def _split(cmd: str) -> list[str]:
+    """The three words of ``/bin/sh -c 'text'``, as Ansible builds it; none of any other text, which a shell has to read first."""
     try:
-        return shlex.split(cmd)
+        words = shlex.split(cmd)
     except ValueError:
-        return [cmd]
+        return []
+    return words if len(words) == 3 and cmd == f"{words[0]} -c {shlex.quote(words[2])}" else []
 
 
 def _wire_env(env: dict[str, str]) -> dict[str, str]:
