@@ -563,7 +563,7 @@ def _umask() -> int:
 
 def _shown() -> bool:
     """Whether ``-vvv`` lines go anywhere: to the screen, or to the log, which may have a verbosity of its own."""
-    return max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3
+    return bool(max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3)
 
 
 def telling() -> Any:
