@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 from pmitogen.flags.ansible_become import become_words
@@ -11,18 +12,38 @@ NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")
 
 
-def take_over(plugin: Any, pipes_by_name: bool) -> bool:
-    """If *plugin* is sudo, su or doas, have it leave commands as they are. Returns whether it is.
+def take_over(plugin: Any, pipes_by_name: bool, taken: Callable[[], bool]) -> None:
+    """If *plugin* is sudo, su or doas, have it leave commands as they are for as long as *taken* says so.
 
     The attributes are this instance's alone; Ansible still sets and reads the plugin's options. *pipes_by_name*: this is an
     ansible-core (before 2.19) that pipes no module through a plugin named "su", as ours can; so there it goes by its full name.
     """
     found = method(plugin)
     if found is None:
-        return False
-    plugin.build_become_command = lambda cmd, shell: cmd
+        return
+    plugin.build_become_command = lambda cmd, shell: cmd if taken() else wrap(plugin, cmd, shell)
     if found == "su" and pipes_by_name:
         plugin.name = "ansible.builtin.su"
+
+
+def takes(plugin: Any) -> bool:
+    """Whether the hub can do what *plugin*, which has its options, asks for: not where a program of the user's own stands in for
+    sudo, su or doas and takes options that those do not have.
+    """
+    kind = method(plugin)
+    if kind is None:
+        return False
+    options = _options(plugin)
+    exe = options.get("become_exe")
+    if not exe or exe == kind:
+        return True
+    from pmitogen.errors import UsageError
+    from pmitogen.flags.become import names_ours, plan
+
+    try:
+        plan(kind, **become_words(options), timeout=1)
+    except UsageError:
+        return names_ours(str(exe))
     return True
 
 
@@ -45,9 +66,13 @@ def method(plugin: Any) -> str | None:
 
 def request(plugin: Any, timeout: float) -> dict[str, Any]:
     """The become request for the hub, from the plugin's options. *timeout* is in seconds."""
+    words = {name: value for name, value in become_words(_options(plugin)).items() if value}
+    return {"method": method(plugin), "timeout": timeout, **words}
+
+
+def _options(plugin: Any) -> dict[str, Any]:
     options = {}
     for name in OPTIONS:
         with contextlib.suppress(KeyError):
             options[name] = plugin.get_option(name)
-    words = {name: value for name, value in become_words(options).items() if value}
-    return {"method": method(plugin), "timeout": timeout, **words}
+    return options

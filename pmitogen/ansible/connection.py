@@ -77,12 +77,13 @@ class Connection(ConnectionBase):
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
+            self._shell.becoming = lambda: self._become_taken
         self._client: hub.Client | None = None
         self._asked_for_hub = False
         self._opened: dict[str, Any] = {}  # the options that the client was opened with
         self._settled = True  # whether those are still the connection's
         self._become_words: dict[str, Any] | None = None
-        self._become_taken = False
+        self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
 
     # What Ansible asks of a connection
 
@@ -121,8 +122,16 @@ class Connection(ConnectionBase):
         """
         super().set_become_plugin(plugin)
         self._become_words = None
-        self._become_taken = plugin is not None and become_requests.take_over(plugin, _OPTION_PIPES)
-        self._shell.becoming = self._become_taken
+        self._become_ours = None
+        if plugin is not None:
+            become_requests.take_over(plugin, _OPTION_PIPES, lambda: self._become_taken)
+
+    @property
+    def _become_taken(self) -> bool:
+        """Whether the hub enters the task's account. Known once the become plugin has its options."""
+        if self._become_ours is None:
+            self._become_ours = self.become is not None and become_requests.takes(self.become)
+        return self._become_ours
 
     def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> Result:
         """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
@@ -130,14 +139,14 @@ class Connection(ConnectionBase):
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
         words = _split(cmd)
-        meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if len(words) == 3 and words[1] == "-c" else None
+        meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if words else None
         if isinstance(meaning, shells.Module):
             result = self._module(meaning, in_data)
             if result is not None:
                 return result
         elif meaning is not None and in_data is None:
             return self._known(meaning)
-        argv = words if len(words) == 3 and words[1] == "-c" else ["/bin/sh" if self._become_taken else LOGIN_SHELL, "-c", cmd]
+        argv = words or ["/bin/sh" if self._become_taken else LOGIN_SHELL, "-c", cmd]
         if self.become is not None and sudoable and not self._become_taken:
             return self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
@@ -147,7 +156,7 @@ class Connection(ConnectionBase):
             if not self._become_taken or not sudoable:
                 raise
             # No Python there for us: the command itself may not need one.
-            wrapped = become_requests.wrap(self.become, shlex.join(argv) if len(words) == 3 else cmd, self._shell)
+            wrapped = become_requests.wrap(self.become, shlex.join(argv) if words else cmd, self._shell)
             return self._wrapped(["/bin/sh", "-c", wrapped], in_data)
 
     def put_file(self, in_path: str, out_path: str) -> None:
@@ -298,7 +307,7 @@ class Connection(ConnectionBase):
             self._spans.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
-        if display.verbosity >= 3:
+        if _shown():
             display.vvv(telling().end(result, bool(self._play_context.no_log)), host=self._host())
         return result
 
@@ -319,7 +328,7 @@ class Connection(ConnectionBase):
             header = {**header, "id": rid}
             if become and self._become_taken:
                 header["become"] = self._become_request()
-            if display.verbosity >= 3 and streamed is not None:
+            if _shown() and streamed is not None:
                 display.vvv(telling().begin(header), host=self._host())
             inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
             client.send({**header, "more": True} if rest else header, inline)
@@ -381,7 +390,7 @@ class Connection(ConnectionBase):
         self._settled = True
         if self._client is None:
             self._opened = self._hub_options()
-            if display.verbosity >= 3:
+            if _shown():
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
             self._client = hub.connect(_run_pid())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
@@ -547,6 +556,11 @@ def _run_pid() -> int:
     return parent.pid if parent is not None and parent.pid else os.getpid()
 
 
+def _shown() -> bool:
+    """Whether ``-vvv`` lines go anywhere: to the screen, or to the log, which may have a verbosity of its own."""
+    return bool(max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3)
+
+
 def telling() -> Any:
     """What words the lines of -vvv."""
     from pmitogen.ansible import telling as words
@@ -563,10 +577,12 @@ def _command(argv: list[str], tty: bool) -> dict[str, Any]:
 
 
 def _split(cmd: str) -> list[str]:
+    """The three words of ``/bin/sh -c 'text'``, as Ansible builds it; none of any other text, which a shell has to read first."""
     try:
-        return shlex.split(cmd)
+        words = shlex.split(cmd)
     except ValueError:
-        return [cmd]
+        return []
+    return words if len(words) == 3 and cmd == f"{words[0]} -c {shlex.quote(words[2])}" else []
 
 
 def _wire_env(env: dict[str, str]) -> dict[str, str]:

@@ -90,7 +90,11 @@ class Remembering:
 
     meanings: dict[str, Any]
     environments: dict[str, tuple[tuple[str, str], ...]]
-    becoming: bool = False
+
+    @staticmethod
+    def becoming() -> bool:
+        """Whether this is a become task whose account the hub enters; the connection lays its own answer over this one."""
+        return False
 
     def env_prefix(self, **kwargs: Any) -> str:
         text: str = super().env_prefix(**kwargs)  # type: ignore[misc]
@@ -101,8 +105,8 @@ class Remembering:
         if not basefile:
             basefile = self._generate_temp_dir_name()  # type: ignore[attr-defined]
         text: str = super().mkdtemp(basefile=basefile, system=system, mode=mode, tmpdir=tmpdir)  # type: ignore[misc]
-        if mode == U_RWX and (self.becoming or not system and not _SHELL_ONLY.intersection(tmpdir or "")):
-            self.meanings[text] = MakeTemp(basefile, None if self.becoming else tmpdir)
+        if mode == U_RWX and (self.becoming() or not system and not _SHELL_ONLY.intersection(tmpdir or "")):
+            self.meanings[text] = MakeTemp(basefile, None if self.becoming() else tmpdir)
         return text
 
     def chmod(self, paths: Iterable[str], mode: str) -> str:
@@ -115,7 +119,7 @@ class Remembering:
     def set_user_facl(self, paths: Iterable[str], user: str, mode: str) -> str:
         paths = list(paths)
         text: str = super().set_user_facl(paths, user, mode)  # type: ignore[misc]
-        if self.becoming:
+        if self.becoming():
             self.meanings[text] = AddMode(tuple(paths), U_RWX) if "x" in mode else Nothing()
         return text
 

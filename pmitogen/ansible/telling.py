@@ -15,9 +15,10 @@ from pmitogen.target.frames import from_wire
 def begin(header: dict[str, Any]) -> str:
     """The line for a request that starts a process."""
     become = header.get("become") or {}
-    account = f" AS {become.get('user') or 'root'} BY {become['method']}" if become.get("method") else ""
+    by = [become.get("exe") or become.get("method"), become.get("flags")]
+    account = f" AS {become.get('user') or 'root'} BY {' '.join(map(str, filter(None, by)))}" if become else ""
     if header["op"] == "run":
-        return f"RUN {header['fqn']} IN {_words(header['python'])}{account}"
+        return f"EXEC {header['fqn']} IN {_words(header['python'])}{account}"
     return f"EXEC {_words(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}"
 
 

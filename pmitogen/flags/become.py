@@ -117,6 +117,14 @@ def account_key(plan: Plan) -> tuple[str, ...]:
     return tuple(plan["key"])
 
 
+def names_ours(exe: str) -> bool:
+    """Whether become_exe names sudo, su or doas, under any of their names, or cannot be read at all."""
+    try:
+        return any(posixpath.basename(word) in _PROGRAMS for word in split(exe, "become_exe"))
+    except UsageError:
+        return True
+
+
 def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
     """``{"options": {name: value}, "report": [{"option", "from", "verdict", "why"}]}`` for *flags* (text, or words).
 

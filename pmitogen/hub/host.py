@@ -27,6 +27,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, UsageError
+from pmitogen.hub import leaving
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request
 from pmitogen.target import frames
 from pmitogen.transport.bootstrap import become_sources, new_token
@@ -91,6 +92,7 @@ class Host:
         self.born = time.monotonic()
         self.last_used = self.born
         self._waiting: list[Request] = []
+        self._leaving: set[int] = set()  # accounts whose end requests wait for
         self._open: dict[int, Request] = {}
         self._numbers = itertools.count(1)
         self._reset_accounts()
@@ -178,6 +180,8 @@ class Host:
         except Error as exc:
             request.fail("usage", exc.message)
             return
+        if self._leave(request, account):
+            return
         quiet = bool(header.get("early")) and self._answer_early(request, account)
         if quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
@@ -196,6 +200,11 @@ class Host:
         for follow_header, follow_body in request.tail:
             self.follow(request, follow_header, follow_body)
         request.tail.clear()
+
+    def _send_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            self._send_request(request)
 
     # What need not be waited for
 
@@ -295,6 +304,21 @@ class Host:
             self._frame({"op": "drop", "acct": account.number}, b"")
             self._forget(account)
 
+    def _leave(self, request: Request, own: Account) -> bool:
+        """End the idle accounts that a request is about to remove or change. Returns whether it has to wait for that."""
+        if len(self._by_number) == 1:
+            return False
+        idle = [it for it in self._by_number.values() if it.become and not it.busy and it.user not in (None, own.user)]
+        users = leaving.users(request, {str(other.user) for other in idle})
+        for account in idle:
+            if account.user in users:
+                self._frame({"op": "drop", "acct": account.number, "tell": True}, b"")
+                self._forget(account)
+                self._leaving.add(account.number)
+        if users:
+            self._waiting.append(request)
+        return bool(users)
+
     def _forget(self, account: Account) -> None:
         if account.number:  # the first one ends with the host
             self._by_number.pop(account.number, None)
@@ -369,6 +393,10 @@ class Host:
                 self._forget(account)
             elif account is not None:  # nothing makes another: the next request makes another connection
                 self.fail(ConnectionLost(f"{self.name}: {LOGIN_ENDED}"))
+        elif op == "left":
+            self._leaving.discard(header.get("acct", -1))
+            if not self._leaving:
+                self._send_waiting()
         elif op == "late":
             LOG.warning("%s: %s", self.name, header.get("msg"))
         elif op == "lack":
@@ -398,9 +426,7 @@ class Host:
                 if self.contexts.trace is not None:
                     self.contexts.trace.stages(self.name, time.time(), self.describe()["stages"])
             self._homes["~"] = self._homes[f"~{account.user}"] = account.home
-            waiting, self._waiting = self._waiting, []  # those that learnt too early that they want another interpreter
-            for request in waiting:
-                self._send_request(request)
+            self._send_waiting()  # those that learnt too early that they want another interpreter
 
     def _on_answer(self, header: Header, body: bytes) -> None:
         request = self._open.get(header.get("id", -1))
@@ -479,9 +505,7 @@ class Host:
         self._codec = "xz" if login.is_far else "zlib"
         self.state = State.BOOTING
         self._booting_since = time.monotonic()
-        waiting, self._waiting = self._waiting, []
-        for request in waiting:
-            self._send_request(request)
+        self._send_waiting()
 
     def on_no_python(self, login: Login, why: str) -> None:
         """There is a connection but no interpreter: what was sent is taken back and goes over plain SSH."""

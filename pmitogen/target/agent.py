@@ -6,7 +6,8 @@ what a request needs just before the request.
 
 Frames travel inside Mitogen messages, packed (one zlib stream per direction and connection: repeated requests shrink to
 a few dozen bytes) or plain (for what is compressed already, or large). The hub's requests carry ``acct``, the account's number;
-requests to the agent itself are ``account`` (how to start one), ``drop`` (end one) and ``blobs``.
+requests to the agent itself are ``account`` (how to start one), ``drop`` (end one, and with ``tell`` say ``left`` once its
+processes are gone) and ``blobs``.
 
 Only the parent has the authority to address these handles; the agent offers nothing else, asks the hub for nothing, and imports
 nothing over the network.
@@ -71,6 +72,7 @@ class Runner(object):
         self._manifests = set()
         self.open_ids = set()    # requests not yet answered
         self.release = None      # called once the runner is over, to let go of what carried it
+        self.left = None         # called once the program that carried it is gone
         self.said = None         # called then, too: what it said last on its terminal, if it has one
         self._greeted = False    # whether it has said hello
 
@@ -213,6 +215,10 @@ class Agent(object):
                 self._start(header)
         elif op in ('drop', 'overdue'):
             runner = self._runners.get(header['acct'])
+            if runner is not None and header.get('tell'):
+                runner.left = lambda: self._tell_left(runner.acct)
+            elif header.get('tell'):
+                self._tell_left(header['acct'])
             if runner is not None:
                 runner.close()
         else:
@@ -227,6 +233,9 @@ class Agent(object):
             elif op not in ('data', 'eof', 'credit', 'kill'):
                 end = self._ends.get(acct) or {'op': 'error', 'kind': 'gone', 'msg': GONE}
                 self.send(dict(end, id=header.get('id')), b'')
+
+    def _tell_left(self, acct):
+        self.send({'op': 'left', 'acct': acct}, b'')
 
     def _take_sources(self, sources):
         """More of our own files, for what this host has not needed so far."""

@@ -145,6 +145,8 @@ class Start(object):
     def _reap(self, looks):
         if looks and not self._escalation.reap():
             self._ticker.later(base.POLL_INTERVAL, lambda: self._reap(looks - 1))
+        elif self._runner.left:
+            self._runner.left()
 
 
 def start(agent, runner, header, command):

@@ -55,6 +55,7 @@ class Job(object):
         self._streaming = eager  # every word at once: somebody is in conversation with it
         self._status = None
         self._tty = tty
+        self._terminal = None    # one that has nothing more to say
         self.times = None        # [when asked for, when its process began], in the runner's clock, if somebody wants to know
         self._last = {}          # what a closed stream had said, by number
         for fd in list(self._out) + [fd for fd in (stdin_fd, report_fd) if fd is not None]:
@@ -117,9 +118,11 @@ class Job(object):
                 return
             data = b''  # EIO: the last process let go of the terminal
         if not data:
-            os.close(fd)
-            if self._tty and fd == self._stdin_fd:
-                self._stdin_fd = None
+            if self._tty:
+                # Its process may have let go of the terminal just before it ends; a hang-up now would be the end of it.
+                self._terminal, self._stdin_fd = fd, None
+            else:
+                os.close(fd)
             self._tail(stream, parts)
             del self._out[fd]
             return
@@ -147,8 +150,6 @@ class Job(object):
 
     def on_status(self, status):
         self._status = status
-        if self._tty and self._stdin_fd is not None and not self._out:
-            self._stdin_fd = None
 
     def _on_report(self):
         try:
@@ -191,6 +192,9 @@ class Job(object):
         if self._stdin_fd is not None and not self._tty:
             os.close(self._stdin_fd)
         self._stdin_fd = None
+        if self._terminal is not None:
+            os.close(self._terminal)
+            self._terminal = None
         if self._report_fd is not None:
             os.close(self._report_fd)
             self._report_fd = None

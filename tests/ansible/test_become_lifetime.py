@@ -85,6 +85,24 @@ def test_an_interpreter_that_ends_at_once(ansible: Ansible, sshd: Sshd, people: 
     assert result.kind == "failed" and "no module named select" in str(result.result)
 
 
+@pytest.mark.newest_core
+def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """userdel and usermod refuse for an account that has a process: ours is gone by then."""
+    account, one, two = make_account(sudo="nopasswd"), make_account(), make_account()
+    who = {"ansible.builtin.command": "id -un", "become": True}
+    tasks: list[dict[str, Any]] = [
+        {"name": "one", **who, "become_user": one.name},
+        {"name": "two", **who, "become_user": two.name},
+        {"name": "changed", "ansible.builtin.user": {"name": one.name, "uid": 64900 + one.uid % 100}, "become": True},
+        {"name": "again", **who, "become_user": one.name},
+        {"name": "removed", "ansible.builtin.user": {"name": one.name, "state": "absent", "remove": True}, "become": True},
+        {"name": "other", "ansible.builtin.shell": f"userdel -r {two.name} 2>&1", "become": True},
+    ]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}).check()
+    assert run.task("again")["stdout"] == one.name
+    assert account.sudo_uses() == 4  # one's twice, two's, root's
+
+
 @pytest.mark.one_core
 def test_nothing_of_become_survives_the_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """Where ControlPersist keeps the connection for the next run, it keeps the login only."""

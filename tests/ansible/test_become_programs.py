@@ -21,7 +21,10 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
 @pytest.mark.newest_core
-def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People) -> None:
+def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
+    shim = short_path / "become"  # a program of the user's own, with an option that sudo does not have
+    shim.write_text('#!/bin/sh\nuser=$2\nshift 2\nexec sudo -n -u "$user" sudo "$@"\n')
+    shim.chmod(0o755)
     asked, free, other = people.asked, people.free, people.others[0]
     show: dict[str, Any] = {"ansible.builtin.command": "sh -c 'echo `id -un` $HOME ${WORD:--} `pwd`'"}
     sudo, su, doas = programs.find_program("sudo"), programs.find_program("su"), programs.find_program("doas")
@@ -58,6 +61,13 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People) -> None:
             asked,
             becoming(DOAS, other.name, asked.password, ansible_become_exe=doas, ansible_become_flags="-n"),
             f"{other.name} {other.home} - {asked.home}",
+        ),
+        "shim": (
+            free,
+            becoming(
+                "sudo", other.name, ansible_become_exe=str(shim), ansible_become_flags=f"--by {free.name} -H -n"
+            ),
+            f"{other.name} {other.home} - {free.home}",
         ),
     }
     hosts = {name: ansible.target(sshd, login, **variables) for name, (login, variables, _) in words.items()}

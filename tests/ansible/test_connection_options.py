@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,3 +165,15 @@ def test_no_secret_is_shown(ansible: Ansible, sshd: Sshd, account: Account) -> N
     run = ansible.tasks(WHOAMI, {"h": host}, args=["-vvvvv"], env={"PMITOGEN_LOG": "trace"})
     assert run.tasks[0].kind == "unreachable"
     assert secret not in run.output
+
+
+@pytest.mark.one_core
+def test_a_log_may_say_more_than_the_screen(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
+) -> None:
+    account, log = make_account(sudo="nopasswd"), tmp_path / "log"
+    env = {"ANSIBLE_LOG_PATH": str(log), "ANSIBLE_LOG_VERBOSITY": "3"}
+    tasks = [{"name": "who", "ansible.builtin.command": "id -un", "become": True}]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, env=env).check()
+    assert "EXEC ansible.modules.command IN" in log.read_text() and "AS root BY sudo -H -S -n" in log.read_text()
+    assert "EXEC" not in run.output

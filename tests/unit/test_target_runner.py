@@ -131,6 +131,8 @@ def test_a_life(peer: Peer, tmp_path: Path) -> None:
         {"op": "exec", "id": 7, "tty": True, "argv": ["/bin/sh", "-c", "test -t 0 && test -t 1 && echo terminal"]}
     )
     assert answer["rc"] == 0 and b"terminal" in body
+    leaving = "exec </dev/null >/dev/null 2>&1; sleep 0.2; exit 3"  # as touch does, for the moment before it ends
+    assert peer.ask({"op": "exec", "id": 12, "tty": True, "argv": ["/bin/sh", "-c", leaving]})[0]["rc"] == 3
     answer, _ = peer.ask({"op": "nonsense", "id": 8})
     assert answer == {"op": "error", "id": 8, "msg": answer["msg"]}
     answer, _ = peer.ask({"op": "run", "id": 9, "man": "unknown", "fqn": "x", "gen": "runpy"}, b"{}")
