@@ -33,6 +33,15 @@ def status_to_rc(status):
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
+def read_report(data):
+    """What a child said about itself, or None if that is not what a child of ours says: a module can write to any descriptor."""
+    try:
+        found = json.loads(data.decode('ascii'))
+        return found if isinstance(found, dict) and isinstance(found.get('status'), int) else None
+    except ValueError:
+        return None
+
+
 class Job(object):
     """A child process and its pipes. *send* is called with (header, body) of each frame for the peer."""
 
@@ -159,9 +168,9 @@ class Job(object):
                 return
             data = b''
         self._report += data
-        if self._report.endswith(b'\n'):
-            self.said = json.loads(self._report.decode('ascii'))
-        if self.said or not data:
+        ended = not data or self._report.endswith(b'\n')
+        if ended:
+            self.said = read_report(self._report)
             os.close(self._report_fd)
             self._report_fd = None
 

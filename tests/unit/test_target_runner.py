@@ -259,6 +259,23 @@ def test_a_module_that_uses_our_descriptor_is_not_disturbed(peer: Peer, tmp_path
     assert (tmp_path / "file").read_bytes() == b""
 
 
+def test_a_module_that_writes_to_every_descriptor_harms_itself_alone(peer: Peer) -> None:
+    source = b"""
+import os
+for fd in range(3, 60):
+    try:
+        os.write(fd, b'{}\\n')
+    except OSError:
+        pass
+print('x')
+"""
+    manifest = _send_module(peer, source)
+    for number in (1, 2):
+        request = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}
+        answer, body = peer.ask(request, b"{}")
+        assert answer["op"] == "exit" and body.startswith(b"x\n")
+
+
 def test_everything_ends_with_the_agent(peer: Peer) -> None:
     peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", "trap '' TERM; echo $$; sleep 61"]})
     pid = int(peer.receive()[1])
