@@ -8,22 +8,30 @@ attribute of the become plugin's instance.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import multiprocessing
 import os
 import shlex
-import signal
-import time
-from typing import Any, NoReturn
+from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import shell as shells
+from pmitogen.ansible.exchange import (
+    OPTION_PIPES,
+    Conversation,
+    NeedsWrapping,
+    NoInterpreter,
+    Pump,
+    RemoteFailure,
+    Spans,
+    fail,
+    last_words,
+)
 from pmitogen.ansible.payloads import recognise
 from pmitogen.ansible.shell_options import register_shell
 from pmitogen.errors import HubError
@@ -54,9 +62,6 @@ HUB_OPTIONS = (
 )  # what the hub needs to know to connect
 LOGIN_SHELL = ""  # stands for the account's own
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
-_OPTION_PIPES = not hasattr(ConnectionBase, "is_pipelining_enabled")  # before 2.19: Ansible asks the option, and who becomes
-# What Ansible's ssh plugin raises when a become prompt does not come: FAILED at first, UNREACHABLE since 2.19.
-_Overdue = AnsibleError if _OPTION_PIPES else AnsibleConnectionFailure
 _EARLY_ENV = ("PYTHON", "LD_", "LC_", "LANG")  # variables that only count if they are there when the interpreter starts
 
 
@@ -98,7 +103,7 @@ class Connection(ConnectionBase):
         """
         super().set_options(*args, **kwargs)
         self._settled = False
-        if _OPTION_PIPES:
+        if OPTION_PIPES:
             self.set_option("pipelining", True)
         if self._spans is not None:
             self._spans.mark("options")
@@ -124,7 +129,7 @@ class Connection(ConnectionBase):
         self._become_words = None
         self._become_ours = None
         if plugin is not None:
-            become_requests.take_over(plugin, _OPTION_PIPES, lambda: self._become_taken)
+            become_requests.take_over(plugin, OPTION_PIPES, lambda: self._become_taken)
 
     @property
     def _become_taken(self) -> bool:
@@ -306,7 +311,7 @@ class Connection(ConnectionBase):
         if self._spans is not None:
             self._spans.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
-        result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + _last_words(header, answer)
+        result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + last_words(header, answer)
         if _shown():
             display.vvv(telling().end(result, bool(self._play_context.no_log)), host=self._host())
         return result
@@ -334,7 +339,7 @@ class Connection(ConnectionBase):
             client.send({**header, "more": True} if rest else header, inline)
             if self._spans is not None and archive:
                 self._spans.mark("payload")
-            pump = _Pump(client, rid, rest)
+            pump = Pump(client, rid, rest)
             while True:
                 frame, data = client.receive()
                 if frame.get("id") != rid:
@@ -348,7 +353,7 @@ class Connection(ConnectionBase):
                 elif op == "need":
                     client.send({"op": "zip", "zip": frame["zip"]}, bytes(archive))
                 elif op == "error":
-                    self._fail(frame)
+                    fail(frame)
                 else:
                     return {**frame, "body": data}
         except HubError as exc:
@@ -377,7 +382,7 @@ class Connection(ConnectionBase):
                 if frame["op"] == "credit":
                     credit += frame["n"]
                 elif frame["op"] == "error":
-                    self._fail(frame)
+                    fail(frame)
                 else:
                     return
         except HubError as exc:
@@ -415,23 +420,6 @@ class Connection(ConnectionBase):
             self._become_words = become_requests.request(self.become, float(self.get_option("timeout") or 10))
         return self._become_words
 
-    def _fail(self, frame: dict[str, Any]) -> NoReturn:
-        """Raise what Ansible's ssh plugin would have raised for this kind of failure."""
-        message, kind = frame["msg"], frame.get("kind")
-        if kind == "auth":
-            raise AnsibleAuthenticationFailure(message)
-        if kind == "unreachable":
-            raise AnsibleConnectionFailure(message)
-        if frame.get("why") == "timeout":
-            raise _Overdue(message)
-        if kind == "python" or frame.get("why") == "python":
-            raise NoInterpreter(message)
-        if kind == "wrap":
-            raise NeedsWrapping(message)
-        if kind is None:
-            raise RemoteFailure(message)
-        raise AnsibleError(message)
-
     # Become plugins that are not ours
 
     def _wrapped(self, argv: list[str], in_data: bytes | None) -> Result:
@@ -445,109 +433,7 @@ class Connection(ConnectionBase):
         client = self._open()
         rid = client.next_id()
         client.send({**header, "id": rid, "more": True, "eager": True})
-        return Conversation(self, client, rid)
-
-
-class Conversation:
-    """A command whose output is seen as it comes, and that can be answered."""
-
-    def __init__(self, connection: Connection, client: hub.Client, rid: int) -> None:
-        self._connection, self._client, self._rid = connection, client, rid
-
-    def read(self, timeout: float | None) -> tuple[int, bytes] | int | None:
-        """(stream number, data), or the exit code at the end; None when *timeout* seconds passed. Raises AnsibleError."""
-        while True:
-            try:
-                frame, data = self._client.receive(timeout)
-            except TimeoutError:
-                return None
-            if frame.get("id") != self._rid:
-                continue
-            if frame["op"] == "out":
-                self._client.send({"op": "credit", "id": self._rid, "n": len(data)})
-                return frame["s"], data
-            if frame["op"] == "exit":
-                return int(frame["rc"])
-            if frame["op"] == "error":
-                self._connection._fail(frame)
-
-    def write(self, data: bytes) -> None:
-        """Send to its stdin, or its terminal."""
-        for start in range(0, len(data), CHUNK):
-            self._client.send({"op": "data", "id": self._rid}, data[start : start + CHUNK])
-
-    def end_input(self) -> None:
-        self._client.send({"op": "eof", "id": self._rid})
-
-    def kill(self) -> None:
-        """End it; what it still says is nobody's."""
-        self._client.send({"op": "kill", "id": self._rid})
-
-
-class Spans:
-    """What this worker spent its time on, for the timeline (PMITOGEN_TRACE)."""
-
-    def __init__(self) -> None:
-        self._last = time.time()
-        self._spans: list[tuple[str, float, float]] = []
-
-    def mark(self, name: str) -> None:
-        """What has passed since the last mark was *name* (empty: somebody else counts it)."""
-        now = time.time()
-        if name:
-            self._spans.append((name, self._last, now))
-        self._last = now
-
-    def tell(self, client: hub.Client) -> None:
-        """Send it to the hub; this worker is done."""
-        self.mark("result")
-        with contextlib.suppress(HubError):
-            client.send({"op": "trace", "spans": self._spans})
-
-
-class RemoteFailure(AnsibleError):
-    """Something on the target failed, in the target's own words."""
-
-
-class NoInterpreter(AnsibleError):
-    """The interpreter that a request needs is missing in its account, or does not start."""
-
-
-class NeedsWrapping(AnsibleError):
-    """The host has no Python, so the become plugin must wrap the command after all."""
-
-
-class _Pump:
-    """What is left of a request's body, sent as credit comes."""
-
-    def __init__(self, client: hub.Client, rid: int, rest: bytes) -> None:
-        self._client, self._rid, self._rest = client, rid, memoryview(rest)
-        self._active = bool(rest)
-        self._credit = WINDOW
-        self._push()
-
-    def credit(self, count: int) -> None:
-        self._credit += count
-        self._push()
-
-    def _push(self) -> None:
-        while self._active and self._credit > 0:
-            piece = bytes(self._rest[:CHUNK])
-            self._rest = self._rest[CHUNK:]
-            self._credit -= len(piece)
-            self._active = bool(piece)
-            self._client.send({"op": "data" if piece else "eof", "id": self._rid}, piece)
-
-
-def _last_words(header: dict[str, Any], answer: dict[str, Any]) -> bytes:
-    """What the shell that starts modules over ssh says of one that a signal ended ("Killed")."""
-    number = answer.get("signal")
-    if header["op"] != "run" or number in (None, signal.SIGINT, signal.SIGPIPE):
-        return b""
-    try:
-        return f"{signal.strsignal(number) or number}\n".encode()
-    except ValueError:
-        return b""
+        return Conversation(client, rid)
 
 
 def _run_pid() -> int:
