@@ -2,8 +2,9 @@
 """Runs the tests: ``run_tests.py [--serial] [PYTEST WORD...]``
 
 Two pytests side by side, each with its own accounts, servers and folders, since most tests wait for something: one plays
-playbooks, the other does the rest. What the second says is shown at once, what the first said when both have ended. With
-``--serial``, or where a word names a test or a folder, there is one pytest, and it has the terminal.
+playbooks, the other does the rest, and some plays, so that both take about as long. What the second says is shown at once,
+what the first said when both have ended. With ``--serial`` one follows the other; where a word names a test or a folder, there
+is but one.
 
 Fails if either fails, or if anything of theirs is left in /tmp when both have ended (looked for where nobody else is at work,
 which CI says of itself). A pytest to which no test was left counts as passed if the other had some.
@@ -15,15 +16,20 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-SHARDS = {"plays": ("tests/ansible",), "rest": ("tests/integration", "tests/unit")}
+LENT = [f"tests/ansible/test_{name}.py" for name in ("entry_points", "failures", "main_path", "modules")]
+SHARDS = {
+    "plays": ["tests/ansible", *(f"--ignore={path}" for path in LENT)],
+    "rest": ["tests/integration", "tests/unit", *LENT],
+}
 NO_TESTS = 5  # pytest's exit code
 _OUR_NAMES = ("pmitogen", "ansible", "mitogen", ".ansible", "_ansible", "pmt-")
 
 
-def command(name: str, words: list[str], places: tuple[str, ...] = ()) -> list[str]:
+def command(name: str, words: list[str], places: Sequence[str] = ()) -> list[str]:
     return [sys.executable, "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *words, *places]
 
 

@@ -88,7 +88,7 @@ def test_su_needs_no_files(ansible: Ansible, sshd: Sshd, people: People, make_ac
     run = ansible.tasks(tasks, hosts, play={"become": True, "become_user": others[0].name}, args=["-vvv"]).check()
     assert [item["stdout"] for item in run.task("who")["results"]] == [other.name for other in others]
     assert "password is wrong" in run.task("wrong").message
-    assert len(re.findall(r"RUN ansible\.modules\.command IN \S+ AS \S+ BY su", run.output)) == 3
+    assert len(re.findall(r"EXEC ansible\.modules\.command IN \S+ AS \S+ BY su", run.output)) == 3
     assert not [other.name for other in others if (other.home / ".ansible").exists()]
 
 

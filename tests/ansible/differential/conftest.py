@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -66,26 +66,20 @@ def _outcomes(
         for name, value in clean.items():
             patch.setenv(name, value)
         with driver.world(_server, _account_maker) as made:
-            before = leaks.take(set())
+            before, folders = leaks.take(set()), _payload_folders()
             outcomes = driver.run_all(made, [(play, core, pythons[core]) for play, core in wanted if core in pythons])
+            for folder in _payload_folders() - folders:
+                shutil.rmtree(folder, ignore_errors=True)
             left = leaks.since(before, set(), {_server.pid})
-    left = _without_payload_folders(left)
     if left:
         pytest.fail("the plays left behind:\n  " + "\n  ".join(left), pytrace=False)
     _seen["report"] = driver.report(outcomes)
     yield outcomes
 
 
-def _without_payload_folders(left: list[str]) -> list[str]:
-    """Remove the archive folder of each module that was killed or ended with os._exit over ssh: nobody else is left to."""
-    ours = []
-    for line in left:
-        kind, _, path = line.partition(" ")
-        if kind == "file" and re.fullmatch(r"/tmp/ansible_.+_payload_\w+", path):
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            ours.append(line)
-    return ours
+def _payload_folders() -> set[Path]:
+    """Of modules that were killed or ended with os._exit over ssh: nobody is left to remove their archive's folder."""
+    return set(Path("/tmp").glob("ansible_*_payload_*"))
 
 
 @pytest.fixture
