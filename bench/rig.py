@@ -58,10 +58,14 @@ class Relay:
 
 
 class Rig:
-    """``with Rig(python) as rig:``; *python* is the one whose environment has the ansible-core to play with."""
+    """``with Rig(python) as rig:``; *python* is the one whose environment has the ansible-core to play with.
 
-    def __init__(self, python: Path) -> None:
+    *hosts*: how many addresses to have.
+    """
+
+    def __init__(self, python: Path, hosts: int = MAX_HOSTS) -> None:
         self.python = python
+        self._most = hosts
         self._runs = 0
         self._relays: dict[float, Relay] = {}
 
@@ -84,11 +88,11 @@ class Rig:
         accounts = Accounts()
         stack.callback(accounts.remove_all)
         self.account = accounts.make(sudo="nopasswd", sudo_defaults=["!logfile"])
-        self.addresses = [f"127.0.1.{number}" for number in range(1, MAX_HOSTS + 1)]
+        self.addresses = [f"127.0.{1 + number // 250}.{1 + number % 250}" for number in range(self._most)]
         self.key = make_key(self.folder / "id_ed25519")
         self._sshds: list[Sshd] = []
         port = free_port(self.addresses)
-        for first in range(0, MAX_HOSTS, _PER_SSHD):
+        for first in range(0, self._most, _PER_SSHD):
             self._sshds.append(self._start_sshd(self.addresses[first : first + _PER_SSHD], port))
             stack.callback(self._sshds[-1].stop)
         stack.callback(self._close_relays)

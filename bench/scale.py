@@ -1,0 +1,83 @@
+"""``python -m bench.scale [HOSTS] [FORKS]``: one play over many hosts, and what the hub takes for it: memory, threads, files.
+
+Four steps on each host (200, if not said), all of them addresses of this machine, which also does the targets' work: so the time
+says little, the sizes much.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+from tests.support import processes
+from tests.support.ansible import installed_cores
+
+from .cases import Case, Step
+from .columns import make_columns
+from .rig import Rig
+
+INTERVAL = 0.5  # seconds between two looks
+STEPS: list[Step] = [
+    {"ansible.builtin.command": {"cmd": "hostname"}},
+    {"ansible.builtin.copy": {"content": "some text\n", "dest": "{{ work }}", "mode": "0644"}},
+    {"ansible.builtin.stat": {"path": "{{ work }}"}},
+    {"ansible.builtin.file": {"path": "{{ work }}", "state": "absent"}},
+]
+
+
+class Watch(threading.Thread):
+    """Looks at the hub from time to time, and keeps the largest of each figure."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.most = {"MB": 0, "threads": 0, "open files": 0, "connections": 0}
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(INTERVAL):
+            for process in processes.descendants(os.getpid()):
+                if "pmitogen.hub.main" in process.command:
+                    self._look(process.pid)
+
+    def _look(self, pid: int) -> None:
+        try:
+            status = Path(f"/proc/{pid}/status").read_text()
+            files = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            return
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        found = {
+            "MB": int(fields["VmRSS"].split()[0]) // 1024,
+            "threads": int(fields["Threads"]),
+            "open files": len(files),
+            "connections": sum(name.startswith("socket:") for name in files),
+        }
+        self.most = {name: max(self.most[name], value) for name, value in found.items()}
+
+    def end(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def main(words: list[str]) -> int:
+    hosts, forks = (int(word) for word in [*words, *("200", "20")[len(words) :]])
+    python = installed_cores()[next(iter(installed_cores()))]
+    case = Case("scale", f"{hosts} hosts x {len(STEPS)} steps", STEPS, hosts=hosts, forks=forks)
+    failed = False
+    with Rig(python, hosts) as rig:
+        for column in make_columns(python, ("pmitogen", "floor")):
+            watch = Watch()
+            watch.start()
+            run = rig.play(case, column, through_relay=False)
+            watch.end()
+            failed = failed or bool(run["code"])
+            sizes = ", ".join(f"{value} {name}" for name, value in watch.most.items() if value)
+            took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s"
+            print(f"{case.title}, {forks} forks, {column.title}: {took}; the hub at most: {sizes or 'none'}", flush=True)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
