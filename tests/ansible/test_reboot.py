@@ -38,8 +38,8 @@ class Machine:
         while not done.wait(0.02):
             if self._mark.exists():
                 self.reboots += 1
+                self.server.stop()  # first, or somebody still connected reads that it is up again
                 self.boot.write_text(f"boot {self.reboots}\n")
-                self.server.stop()
                 self._mark.unlink()
                 time.sleep(DOWN)
                 self.server.start()
