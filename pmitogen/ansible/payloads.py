@@ -38,7 +38,7 @@ class Payload:
         self.generation = generation  # "runpy" or "loader": how the module starts
         self.fqn = fqn
         self.params = params  # JSON
-        self.archive = archive  # base64 of the zip; a part of the script, which is half a megabyte, so it is not copied
+        self.archive = archive  # base64 of the zip; most of the script, so it is not copied
         self.profile = profile
         self.nofile = nofile
 
