@@ -182,7 +182,7 @@ def run_payload(store, order, report_fd):
     main = types.ModuleType('__main__')
     main.__dict__['__builtins__'] = __builtins__
     sys.modules['__main__'] = main
-    status = 1
+    status, failure = 1, None
     try:
         change_environment(header.get('env') or {})
         _limit_files(header.get('nofile'))
@@ -194,9 +194,11 @@ def run_payload(store, order, report_fd):
         status = 0
     except SystemExit as exc:
         status = exit_status(exc)
-    except BaseException as exc:
-        status = uncaught()
-        if isinstance(exc, KeyboardInterrupt) and sys.version_info >= (3, 8):
+    except BaseException:
+        failure = sys.exc_info()
+    if failure is not None:  # only now: an exception hook that fails does so while nothing is being handled
+        status = uncaught(*failure)
+        if failure[0] is KeyboardInterrupt and sys.version_info >= (3, 8):
             status = -signal.SIGINT  # so that whoever waits for it knows what ended it
     if learn:
         report.names = _imported(importer, before)
@@ -281,11 +283,9 @@ def _imported(importer, before):
     return {'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)}
 
 
-def uncaught():
+def uncaught(kind, value, trace):
     """Do with an exception what the interpreter does, without our own frames. Returns the exit status."""
-    kind, value, trace = sys.exc_info()
-    while trace is not None and trace.tb_frame.f_globals.get('__name__') == __name__:
-        trace = trace.tb_next
+    trace = _without_ours(trace)
     try:
         if callable(sys.excepthook) and sys.excepthook is not sys.__excepthook__:
             sys.excepthook(kind, value, trace)  # as the module wants it
@@ -293,9 +293,19 @@ def uncaught():
     except SystemExit as exc:
         return exit_status(exc)
     except BaseException:
-        sys.stderr.write('Error in sys.excepthook:\n%s\nOriginal exception was:\n' % traceback.format_exc())
+        sys.stderr.write('Error in sys.excepthook:\n')
+        failed, why, where = sys.exc_info()
+        traceback.print_exception(failed, why, _without_ours(where))
+        sys.stderr.write('\nOriginal exception was:\n')
     traceback.print_exception(kind, value, trace)
     return 1
+
+
+def _without_ours(trace):
+    """A traceback from the first frame that is not this file's."""
+    while trace is not None and trace.tb_frame.f_globals.get('__name__') == __name__:
+        trace = trace.tb_next
+    return trace
 
 
 def exit_status(exc):
