@@ -2,7 +2,8 @@
 
 It lives on Mitogen's I/O thread and never blocks it: every runner is a Mitogen stream, every frame is forwarded as it
 comes. It keeps the host's blobs, so that each crosses the network once however many accounts need it, and hands a runner
-what a request needs just before the request.
+what a request needs just before the request. When it starts a further runner it asks the login account's for what that has
+compiled, which is most of what the new one would spend its start on. No other account's code goes anywhere.
 
 Frames travel inside Mitogen messages, packed (one zlib stream per direction and connection: repeated requests shrink to
 a few dozen bytes) or plain (for what is compressed already, or large). The hub's requests carry ``acct``, the account's number;
@@ -13,6 +14,7 @@ Only the parent has the authority to address these handles; the agent offers not
 nothing over the network.
 """
 
+import base64
 import errno
 import json
 import os
@@ -81,24 +83,25 @@ class Runner(object):
         protocol = RunnerProtocol(self._agent.broker, self._on_frame, self._on_gone)
         stream.set_protocol(protocol)
         self._stream = stream
+        if first:
+            protocol.write(first)
         queue, self._queue = self._queue, None
-        for data in [first] + queue:
-            if data:
-                protocol.write(data)
-
-    def write(self, data):
-        if self._queue is not None:
-            self._queue.append(data)
-        elif self._stream is not None:
-            self._stream.protocol.write(data)
+        for header, body in queue:
+            self._pass_on(header, body)
 
     def request(self, header, body):
         """Forward a request, and ahead of it the blobs that it needs."""
-        if header['op'] not in ('data', 'eof', 'credit', 'kill') and not header.get('quiet'):
+        if header['op'] not in ('data', 'eof', 'credit', 'kill', 'codes') and not header.get('quiet'):
             self.open_ids.add(header.get('id'))
+        if self._queue is not None:
+            self._queue.append((header, body))
+        elif self._stream is not None:
+            self._pass_on(header, body)
+
+    def _pass_on(self, header, body):
         if 'man' in header:
             self._supply(header['man'])
-        self.write(frames.pack(header, body))
+        self._stream.protocol.write(frames.pack(header, body))
 
     def _supply(self, digest):
         if digest in self._manifests:
@@ -107,12 +110,21 @@ class Runner(object):
         wanted = set(json.loads(blobs[digest].decode('utf-8')).values())
         wanted.add(digest)
         missing = sorted(wanted - self._have)
-        self.write(frames.pack({'op': 'blobs', 'blobs': [[name, len(blobs[name])] for name in missing]},
-                               b''.join(blobs[name] for name in missing)))
+        header = {'op': 'blobs', 'blobs': [[name, len(blobs[name])] for name in missing]}
+        pieces = [blobs[name] for name in missing]
+        codes = [self._agent.codes[name] for name in missing if self.acct and name in self._agent.codes]
+        if codes:
+            header.update(tag=self._agent.tag, codes=[[name, filename, len(code)] for name, filename, code in codes])
+            pieces += [code for _, _, code in codes]
+        self._stream.protocol.write(frames.pack(header, b''.join(pieces)))
         self._have.update(missing)
         self._manifests.add(digest)
 
     def _on_frame(self, header, body):
+        if header['op'] == 'codes':
+            if self.acct == 0:
+                self._agent.take_codes(header, body)
+            return
         if header['op'] in ('exit', 'ok', 'error'):
             self.open_ids.discard(header.get('id'))
         elif header['op'] == 'hello':
@@ -165,6 +177,9 @@ class Agent(object):
         self.broker = econtext.broker
         self._master = econtext.master
         self.blobs = {}
+        self.tag = None          # of the interpreter that has compiled what is in
+        self.codes = {}          # hash -> (hash, file name, marshalled code)
+        self._own_codes = {}     # the same for our own files, by path
         self._complete = set()   # manifests whose contents are all here
         self._parked = []        # requests whose contents are still to come
         self._runners = {}
@@ -277,12 +292,26 @@ class Agent(object):
             self._ends[runner.acct] = end
 
     # Starting further runners
+    def take_codes(self, header, body):
+        """What the login account's runner has compiled."""
+        self.tag, self._bundle = header['tag'], None
+        pos = 0
+        for own, name, filename, size in header['codes']:
+            code = body[pos:pos + size]
+            pos += size
+            if own:
+                self._own_codes[name] = base64.b64encode(code).decode('ascii')
+            elif name in self.blobs:
+                self.codes[name] = (name, filename, code)
+
     def bundle(self):
-        """The bytes that make a fresh interpreter a runner."""
+        """The bytes that make a fresh interpreter a runner, behind their number."""
         if self._bundle is None:
             unwanted = ('pmitogen/target/agent.py', 'pmitogen/target/escalate.py')
             wanted = dict((path, text) for path, text in self._files.items() if path not in unwanted)
-            self._bundle = zlib.compress(json.dumps({'role': 'runner', 'files': wanted, 'spares': self._spares}).encode('ascii'))
+            parts = {'role': 'runner', 'files': wanted, 'spares': self._spares, 'tag': self.tag, 'codes': self._own_codes}
+            data = zlib.compress(json.dumps(parts).encode('ascii'), 0)
+            self._bundle = ('%010d' % len(data)).encode('ascii') + data
         return self._bundle
 
     def _python_for(self, header):
@@ -296,7 +325,9 @@ class Agent(object):
         runner = self._runners[header['acct']] = Runner(self, header['acct'])
         argv = [frames.from_wire(arg) for arg in header['python']] or [self._python_for(header)]
         env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
-        command = argv + [b'-c', self._stage0, header['token'].encode('ascii'), str(len(self.bundle())).encode('ascii')]
+        command = argv + [b'-c', self._stage0, header['token'].encode('ascii'), b'0']
+        if argv == [sys.argv[3].encode('utf-8')] and 0 in self._runners:
+            self._runners[0].request({'op': 'codes'}, b'')
         try:
             if header.get('plan'):
                 from pmitogen.target import escalate

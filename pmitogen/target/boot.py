@@ -8,7 +8,8 @@ Role ``agent``: the process forks *before* any thread exists. The parent becomes
 becomes Mitogen, in place, with ``agent.py`` beside it (Mitogen waits for whatever children it finds at its start, so it
 must be the one without). One interpreter start serves both, and both end when the hub goes.
 
-Role ``runner``: an account behind sudo, su or doas, or another interpreter: the process serves its stdin and stdout.
+Role ``runner``: an account behind sudo, su or doas, or another interpreter: the process serves its stdin and stdout. Its bundle
+has what the login account's runner has compiled already, under ``codes``, for an interpreter with the same ``tag``.
 """
 
 import os
@@ -32,20 +33,34 @@ def install(bundle):
     for name in ('pmitogen', 'pmitogen.target'):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = ['bundle/' + name.replace('.', '/')]
+    codes = compiled(bundle)
     for name in ('frames', 'payload'):
         path = 'pmitogen/target/%s.py' % name
         module = types.ModuleType('pmitogen.target.' + name)
         sys.modules['pmitogen.target.' + name] = module
         setattr(sys.modules['pmitogen.target'], name, module)
-        exec(compile(bundle['files'][path], path, 'exec', 0, 1), module.__dict__)
+        if path not in codes:
+            codes[path] = compile(bundle['files'][path], 'bundle/' + path, 'exec', 0, 1)
+        exec(codes[path], module.__dict__)
     payload = sys.modules['pmitogen.target.payload']
     store = payload.Store()
     manifest = {}
     for path, source in bundle['files'].items():
         store.blobs[path] = source if isinstance(source, bytes) else source.encode('utf-8')
         manifest[path] = path
+    for path, code in codes.items():
+        store.codes[path, 'bundle/' + path] = code
     bundle['importer'] = payload.Importer(store, manifest, 'bundle')
     sys.meta_path.insert(0, bundle['importer'])
+
+
+def compiled(bundle):
+    """The code objects that came with a bundle, by path, if this interpreter is of the kind that made them."""
+    if bundle.get('tag') != '%s %d' % (sys.version, sys.flags.optimize):  # as in payload.py, which is not there yet
+        return {}
+    import base64
+    import marshal
+    return dict((path, marshal.loads(base64.b64decode(text))) for path, text in bundle['codes'].items())
 
 
 class Inbox(object):
@@ -93,7 +108,7 @@ def run_agent(bundle):
         ours.close()
         open_null()
         from pmitogen.target import runner
-        runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3], bundle.get('spares', True))
+        runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3], bundle)
         os._exit(0)
     theirs.close()
     in_fd, out_fd = os.dup(0), os.dup(1)
@@ -123,7 +138,7 @@ def run_runner(bundle):
     in_fd, out_fd = os.dup(0), os.dup(1)
     open_null()
     from pmitogen.target import runner
-    runner.main(in_fd, out_fd, sys.executable, bundle.get('spares', True))
+    runner.main(in_fd, out_fd, sys.executable, bundle)
 
 
 def main(bundle):

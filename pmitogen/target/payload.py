@@ -6,6 +6,9 @@ life of the process. ``Importer`` makes one manifest importable: a finder and lo
 protocols (PEP 302 for Python 2.7, PEP 451 after it), complete enough for ``runpy``, ``pkgutil.get_data``, ``inspect`` and
 tracebacks.
 
+An account's runner need not compile what the login account's has compiled: ``Store.export`` and ``Store.accept`` carry code
+from the one to the other, between interpreters of the same ``TAG``.
+
 ``Warm`` is what the runner has imported ahead of its children, so that a fork has nothing left to do. A child may use it
 only where its own manifest holds the very same contents; :func:`drop` takes from ``sys.modules`` whatever differs, so
 that a child never runs code that its task did not bring.
@@ -13,11 +16,13 @@ that a child never runs code that its task did not bring.
 
 import json
 import linecache
+import marshal
 import sys
 import types
 import warnings
 
 ROOT = '/pmitogen/payload.zip'  # stands for the archive in __file__; nothing is there
+TAG = '%s %d' % (sys.version, sys.flags.optimize)  # interpreters that have the same one understand each other's compiled code
 
 
 class Store(object):
@@ -26,7 +31,7 @@ class Store(object):
     def __init__(self):
         self.blobs = {}
         self._manifests = {}
-        self._code = {}
+        self.codes = {}   # (hash, file name) -> code object, or its marshalled form
 
     def manifest(self, digest):
         """Return the {path: hash} of a manifest blob. Raises KeyError if it was not sent."""
@@ -37,15 +42,28 @@ class Store(object):
 
     def code(self, digest, filename):
         """Return the code object of a blob, compiled once; what the compiler warns of is compiled, and warned of, each time."""
-        found = self._code.get((digest, filename))
+        found = self.codes.get((digest, filename))
+        if isinstance(found, bytes):
+            found = self.codes[digest, filename] = marshal.loads(found)
         if found is None:
             with warnings.catch_warnings():
                 warnings.simplefilter('error')
                 try:
-                    found = self._code[digest, filename] = compile(self.blobs[digest], filename, 'exec', 0, 1)
+                    found = self.codes[digest, filename] = compile(self.blobs[digest], filename, 'exec', 0, 1)
                 except Exception:
                     pass
         return found or compile(self.blobs[digest], filename, 'exec', 0, 1)
+
+    def export(self):
+        """All that is compiled: a list of (hash, file name, marshalled code)."""
+        return [(digest, filename, code if isinstance(code, bytes) else marshal.dumps(code))
+                for (digest, filename), code in self.codes.items()]
+
+    def accept(self, tag, codes):
+        """Take what another interpreter exported, if it was of our kind. Nothing that is here already is replaced."""
+        if tag == TAG:
+            for digest, filename, code in codes:
+                self.codes.setdefault((digest, filename), code)
 
     def compile_all(self, manifest):
         """Compile every module of a manifest that is not yet; one that cannot be fails when it is imported, in its own task."""

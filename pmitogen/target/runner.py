@@ -3,7 +3,8 @@
 It reads frames from the agent, answers with frames, and sleeps in poll(2) otherwise. Requests (``op``):
 
 ========  =======================================================================================================
-blobs     contents to keep, by hash
+blobs     contents to keep, by hash, and perhaps code that was compiled from them elsewhere
+codes     say what is compiled here, for the runners of further accounts
 run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the parameters are the body
 exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more`` promises further data
 put, get  a file, in pieces
@@ -11,7 +12,7 @@ fs        a small operation on files, done at once (see files.py)
 data, eof, credit, kill   to a job or transfer under way, by ``id``
 ========  =======================================================================================================
 
-Each request is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries its ``id``; one that is ``quiet``
+Each request with an ``id`` is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries it; one that is ``quiet``
 (fs, a whole put) is answered only by what its failure does to its chain. Requests of one ``chain`` run in order as far as
 they complete at once (fs, put): after a quiet failure the later ones of that chain are refused with the same words, until
 one has told them to somebody who waits.
@@ -46,8 +47,9 @@ clock = getattr(time, 'monotonic', time.time)
 class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent."""
 
-    def __init__(self, in_fd, out_fd, executable, spares=True):
-        self._want_spares = spares
+    def __init__(self, in_fd, out_fd, executable, bundle):
+        self._want_spares = bundle.get('spares', True)
+        self._own = bundle.get('importer')  # of our own modules
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
         self._reader = frames.Reader()
@@ -235,6 +237,13 @@ class Runner(object):
             for digest, size in header['blobs']:
                 self._store.blobs[digest] = body[pos:pos + size]
                 pos += size
+            codes = []
+            for digest, filename, size in header.get('codes', ()):
+                codes.append((digest, filename, body[pos:pos + size]))
+                pos += size
+            self._store.accept(header.get('tag'), codes)
+        elif op == 'codes':
+            self._tell_codes()
         elif op in REQUESTS:
             chain, quiet = header.get('chain'), header.get('quiet')
             if chain not in self._chains:
@@ -244,6 +253,14 @@ class Runner(object):
                 self._fail(rid, self._chains.pop(chain))  # now somebody knows
         else:
             self._fail(rid, 'unknown request %r' % (op,))
+
+    def _tell_codes(self):
+        listed, bodies = [], []
+        for own, store in ((False, self._store), (True, self._own and self._own.store)):
+            for digest, filename, code in store.export() if store else ():
+                listed.append([own, digest, filename, len(code)])
+                bodies.append(code)
+        self.send({'op': 'codes', 'tag': payload.TAG, 'codes': listed}, b''.join(bodies))
 
     def _fail(self, rid, message, chain=None):
         if chain is not None:
@@ -372,6 +389,8 @@ class Runner(object):
 
     def _make_spare(self):
         self._want_spare = False
+        if spare.is_busy():
+            return
         self._spare = spare.Offspring(self._store, None)
         self._spare_ends = clock() + spare.LIFE
 
@@ -483,10 +502,10 @@ def is_stdlib(name, where):
     return False
 
 
-def main(in_fd, out_fd, executable, spares=True):
-    """Serve until the agent goes away. *spares*: whether to fork ahead of tasks."""
+def main(in_fd, out_fd, executable, bundle):
+    """Serve until the agent goes away. *bundle*: what we were started with; ``spares`` says whether to fork ahead of tasks."""
     gc.disable()
-    runner = Runner(in_fd, out_fd, executable, spares)
+    runner = Runner(in_fd, out_fd, executable, bundle)
     runner.hello()
     gc.enable()
     runner.run()

@@ -1,10 +1,11 @@
 """A child forked ahead of its task.
 
-Between two tasks the runner is idle while the controller prepares the next one. That is the time to fork: the *spare* child
-has left its parent's descriptors and session behind and, where the machine is not busy, has made the memory that a module
-touches its own. Told what to run, it starts at once. It is for one task only, like any child, and for the code that was
-there when it was forked: whatever the runner learns after that makes it stale, and it ends unused. It also ends when its
-time is over or its runner is.
+Between two tasks the runner is idle while the controller prepares the next one. That is the time to fork, if the machine is
+idle as well: the *spare* child has left its parent's descriptors and session behind and has made the memory that a module
+touches its own. Told what to run, it starts at once. On a busy machine none is made, since some are made in vain.
+
+It is for one task only, like any child, and for the code that was there when it was forked: whatever the runner learns after
+that makes it stale, and it ends unused. It also ends when its time is over or its runner is.
 """
 
 import gc
@@ -63,8 +64,7 @@ class Offspring(object):
 
 def wait_for_order(fd):
     """In a spare: wait to be told what to run. Returns (header, params, misfits, learn); ends the process if that never comes."""
-    if not is_busy():
-        touch()
+    touch()
     reader = frames.Reader()
     while True:
         data = os.read(fd, 1 << 16)
@@ -76,12 +76,20 @@ def wait_for_order(fd):
 
 
 def is_busy():
-    """Whether more processes want to run than there are processors."""
+    """Whether so many processes want to run at this moment that a spare would be in their way."""
     try:
-        import multiprocessing
-        return os.getloadavg()[0] >= multiprocessing.cpu_count()
-    except (ImportError, NotImplementedError, OSError):
+        return running() > 2 * os.sysconf('SC_NPROCESSORS_ONLN')
+    except (IOError, OSError, ValueError, AttributeError):
         return True
+
+
+def running():
+    """How many processes want to run: at this moment on Linux (proc(5)), elsewhere in the last minute."""
+    try:
+        with open('/proc/loadavg') as stream:
+            return int(stream.read().split()[3].split('/')[0])
+    except (IOError, OSError):
+        return os.getloadavg()[0]
 
 
 def touch():

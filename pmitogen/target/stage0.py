@@ -1,8 +1,9 @@
 """The loader on an interpreter's command line: announce ourselves, read the bundle of known size, execute ``boot.py`` out of it.
 
 Travels compressed, as one line that no shell's quoting can hurt: see transport/bootstrap.py. argv is [-c, token,
-size, ...]. Stdin may be non-blocking (sudo with log_output), hence the select. Parses on any Python, so that one that is too old
-can say so. Exits with 1 to 9 before it has read any of the bundle only: then another interpreter may be tried.
+size, ...]; size 0 says that the bundle has its size before it, in ten digits. Stdin may be non-blocking (sudo with log_output),
+hence the select. Parses on any Python, so that one that is too old can say so. Exits with 1 to 9 before it has read any of the
+bundle only: then another interpreter may be tried.
 """
 
 import json
@@ -15,15 +16,20 @@ if sys.version_info < (2, 7):
     os.write(2, ('%s is Python %d.%d, older than 2.7\n' % ((sys.executable,) + sys.version_info[:2])).encode())
     sys.exit(126)
 os.write(1, ('PMITOGEN-%s ready\n' % sys.argv[1]).encode())
-wanted = int(sys.argv[2])
-data = ''.encode()
-while len(data) < wanted:
-    select.select([0], [], [])
-    piece = os.read(0, wanted - len(data))
-    if not piece:
-        sys.exit(99)
-    data += piece
-bundle = json.loads(zlib.decompress(data).decode())
+
+
+def take(wanted):
+    data = ''.encode()
+    while len(data) < wanted:
+        select.select([0], [], [])
+        piece = os.read(0, wanted - len(data))
+        if not piece:
+            sys.exit(99)
+        data += piece
+    return data
+
+
+bundle = json.loads(zlib.decompress(take(int(sys.argv[2]) or int(take(10)))).decode())
 namespace = {'__name__': 'pmitogen_boot'}
 exec(compile(bundle['files']['pmitogen/target/boot.py'], 'boot.py', 'exec', 0, 1), namespace)
 try:

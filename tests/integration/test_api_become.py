@@ -56,6 +56,44 @@ def test_failures_have_their_kind(sshd: Sshd, make_account: Any) -> None:
         assert who(host.become(password="right")) == "root"
 
 
+# What a login account's runner has compiled, the next account's does not compile again. The interpreter itself tells, by its audit
+# events (PEP 578), which a file of its environment listens to.
+LISTENING = "import sys; sys.compiled = []; sys.addaudithook(lambda event, args: event == 'compile' and sys.compiled.append(args[1]))"
+
+
+@pytest.fixture
+def listening_python(make_account: Any) -> str:
+    """The system's interpreter, in an environment that keeps the names of the files it compiles in ``sys.compiled``."""
+    version = subprocess.run(
+        ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    root: Path = make_account().home / "env"
+    packages = root / "lib" / f"python{version}" / "site-packages"
+    packages.mkdir(parents=True)
+    (root / "bin").mkdir()
+    (root / "bin" / "python").symlink_to("/usr/bin/python3")
+    (root / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (packages / "listening.pth").write_text(LISTENING)
+    for folder in (root, *root.rglob("*")):
+        if folder.is_dir():
+            folder.chmod(0o755)
+    root.parent.chmod(0o755)
+    return str(root / "bin" / "python")
+
+
+@pytest.mark.skipif(not Path("/usr/bin/python3").exists(), reason="needs the system's python3")
+def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python: str, sshd: Sshd, account: Account) -> None:
+    from farside.facts import compiled  # type: ignore[import-not-found]
+
+    with connect(sshd, account, python=listening_python) as host:
+        first = host.call(compiled)
+        as_root = host.become("root").call(compiled)
+        assert host.become("root").call(os.getuid) == 0
+    ours = {"bundle/pmitogen/target/runner.py", "bundle/pmitogen/target/child.py", "/pmitogen/payload.zip/farside/facts.py"}
+    assert ours <= set(first)
+    assert not ours & set(as_root), as_root
+
+
 # -- one after another ------------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +167,7 @@ PACKAGE = {
     "farside/__init__.py": "",
     "farside/work.py": HELPER,
     "farside/values.py": "ONE, ADD = 1, 0\n",
+    "farside/facts.py": "import sys\ndef compiled():\n    return sys.compiled\n",
     "farside/late.py": "def times(a, b):\n    return a * b\n",
     "farside/program.py": """
 from __future__ import print_function

@@ -29,7 +29,7 @@ package.__path__ = [sys.argv[2] + "/pmitogen"]
 sys.dont_write_bytecode = True
 from pmitogen.target import runner
 fd = int(sys.argv[1])
-runner.main(fd, fd, sys.executable)
+runner.main(fd, fd, sys.executable, {})
 """
 MODULE = b"""
 import json, os, sys
@@ -57,6 +57,7 @@ class Peer:
     version: tuple[int, ...] = ()  # of the Python that runs the runner
 
     def __init__(self, python: str) -> None:
+        self.python = python
         self.sock, theirs = socket.socketpair()
         words = [python, "-c", START, str(theirs.fileno()), str(session.repository)]
         self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
@@ -109,6 +110,25 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     assert request.param == "this" or ".".join(map(str, hello["python"][:2])) == request.param
     yield made
     assert made.end() == 0
+
+
+@pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
+def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Peer) -> None:
+    manifest, blobs = FILES_SENT
+    assert peer.module(1, {})[1]["count"] == 1
+    answer, body = peer.ask({"op": "codes"})
+    codes = [(name, filename, size) for own, name, filename, size in answer["codes"] if not own and name in blobs]
+    assert {filename.rpartition("/")[2] for _, filename, _ in codes} == {"__init__.py", "basic.py", "probe.py"}
+    probe = next(name for name, filename, _ in codes if filename.endswith("/probe.py"))
+    contents = {**blobs, probe: b"raise SystemExit('compiled here')"}
+    for tag, text in ((answer["tag"], b"to stderr"), ("another " + answer["tag"], b"compiled here\n")):
+        other = Peer(peer.python)
+        other.receive()
+        listed = [[name, len(data)] for name, data in contents.items()]
+        other.send({"op": "blobs", "blobs": listed, "tag": tag, "codes": codes}, b"".join(contents.values()) + body)
+        said, out = other.ask({"op": "run", "id": 1, "man": manifest, "fqn": "ansible.modules.probe", "gen": "runpy"}, b"{}")
+        assert out[said["n"] :] == text
+        assert other.end() == 0
 
 
 def test_a_life(peer: Peer, tmp_path: Path) -> None:
