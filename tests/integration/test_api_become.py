@@ -56,17 +56,16 @@ def test_failures_have_their_kind(sshd: Sshd, make_account: Any) -> None:
         assert who(host.become(password="right")) == "root"
 
 
-# What a login account's runner has compiled, the next account's does not compile again. The interpreter itself tells, by its audit
-# events (PEP 578), which a file of its environment listens to.
-LISTENING = "import sys; sys.compiled = []; sys.addaudithook(lambda event, args: event == 'compile' and sys.compiled.append(args[1]))"
+# What a login account's runner has compiled, the next account's does not compile again. The interpreter itself tells, by its
+# audit events (PEP 578), which a file of its environment listens to.
+LISTENING = "import sys; sys.compiled = []; sys.addaudithook(lambda what, a: what == 'compile' and sys.compiled.append(a[1]))"
 
 
 @pytest.fixture
 def listening_python(make_account: Any) -> str:
     """The system's interpreter, in an environment that keeps the names of the files it compiles in ``sys.compiled``."""
-    version = subprocess.run(
-        ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    ask = ["/usr/bin/python3", "-c", "import sys; print(*sys.version_info[:2], sep='.')"]
+    version = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
     root: Path = make_account().home / "env"
     packages = root / "lib" / f"python{version}" / "site-packages"
     packages.mkdir(parents=True)
