@@ -52,3 +52,20 @@ def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Ac
     ):
         assert words in run.output, (words, run.output)
     assert re.search(r"<\S+> EXEC ansible\.modules\.command IN \S*python\S* AS root BY sudo .*\n", run.stdout)
+
+
+@pytest.mark.one_core
+def test_ansibles_own_debugging(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """ANSIBLE_DEBUG changes no result, and what it makes Ansible print holds no secret of ours."""
+    account = make_account(password="login-secret", sudo="password")
+    tasks = [
+        {"name": "mine", "ansible.builtin.command": "id -un"},
+        {"name": "root", "ansible.builtin.command": "id -un", "become": True},
+        {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/x"}},
+    ]
+    target = ansible.target(sshd, account, ansible_password="login-secret", ansible_become_password="login-secret")
+    del target["ansible_ssh_private_key_file"]
+    run = ansible.tasks(tasks, {"h": target}, env={"ANSIBLE_DEBUG": "1"}).check()
+    assert [run.task(name)["stdout"] for name in ("mine", "root")] == [account.name, "root"]
+    assert "RUNNING CLEANUP" in run.output  # it did debug
+    assert "Traceback" not in run.output and "login-secret" not in run.output

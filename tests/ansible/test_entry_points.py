@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import pty
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -102,6 +104,76 @@ def test_ansible_inventory(ansible: Ansible, sshd: Sshd, account: Account) -> No
         hosts = inventory(ansible.folder, ansible.target(sshd, account), connection)
         done = start(ansible, "ansible-inventory", "-i", hosts, "--list")
         assert json.loads(done.stdout)["_meta"]["hostvars"]["web"]["ansible_connection"] == connection, done
+
+
+# What the callbacks of ansible-core print: nothing of it depends on the connection.
+CALLBACKS = {
+    "default": {},
+    "in YAML": {"ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml"},
+    "minimal": {"ANSIBLE_STDOUT_CALLBACK": "minimal"},
+    "oneline": {"ANSIBLE_STDOUT_CALLBACK": "oneline"},
+    "tree and junit": {
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.tree,ansible.builtin.junit",
+        "ANSIBLE_CALLBACK_TREE_DIR": "tree",
+        "JUNIT_OUTPUT_DIR": "junit",
+    },
+}
+VARIES = r"\d+:\d\d:\d\d\.\d+|\d{4}-\d\d-\d\dT?.?\d\d:\d\d:\d\d(\.\d+)?|ansible-tmp-[\d.-]+|(?<=time=)\"[\d.]+\""
+
+
+@pytest.mark.one_core
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    tasks = [
+        {"name": "well", "ansible.builtin.command": "echo one two", "loop": [1, 2]},
+        {"name": "badly", "ansible.builtin.command": "sh -c 'echo out; echo err >&2; exit 3'", "ignore_errors": True},
+        {"name": "changed", "ansible.builtin.copy": {"content": "new\n", "dest": "~/f"}, "diff": True},
+        {"name": "raw", "ansible.builtin.raw": "echo raw", "become": True, "vars": {"ansible_ssh_use_tty": False}},
+        {"name": "removed", "ansible.builtin.file": {"path": "~/f", "state": "absent"}},
+    ]
+    said = []
+    for connection in ("ssh", "pmitogen"):
+        folder = ansible.folder / connection
+        hosts = inventory(folder, ansible.target(sshd, account), connection)
+        (folder / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+        words = ["ansible-playbook", "-i", str(hosts), "play.yml", "-v"]
+        env = {**ansible.environment(), **CALLBACKS[callback], "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
+        env.update(ANSIBLE_PIPELINING="1", ANSIBLE_HOME=str(folder), ANSIBLE_SSH_CONTROL_PATH_DIR=str(ansible.folder / "cp"))
+        done = subprocess.run(
+            [str(ansible.python.parent / words[0]), *words[1:]], capture_output=True, text=True, timeout=100, env=env, cwd=folder
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        written = [path.read_text() for name in ("tree", "junit") for path in sorted((folder / name).glob("*"))]
+        assert bool(written) == ("tree" in callback)
+        texts = (done.stdout, done.stderr, *written)
+        said.append(re.sub(VARIES, "...", "\n".join(texts).replace(str(folder), "FOLDER")).splitlines())
+    assert said[0] == said[1], "\n".join(difflib.unified_diff(*said, "ssh", "pmitogen", n=0))
+
+
+@pytest.mark.one_core
+def test_ansible_test(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """An integration target of somebody's collection, with ours installed beside it, as ansible-test runs it."""
+    collections = tmp_path / "ansible_collections"
+    target = collections / "some/where/tests/integration/targets/over"
+    inventory(target, ansible.target(sshd, account, ansible_python_interpreter="auto_silent"), "pmitogen.core.ssh")
+    galaxy = {"namespace": "some", "name": "where", "version": "1.0.0", "readme": "README.md", "authors": ["a"]}
+    (collections / "some/where/galaxy.yml").write_text(json.dumps(galaxy))
+    (target / "runme.sh").write_text('#!/usr/bin/env bash\nset -eux\nansible-playbook -i hosts.json play.yml "$@"\n')
+    (target / "runme.sh").chmod(0o755)
+    (target / "aliases").write_text("posix\n")
+    command = {"ansible.builtin.command": "id -un", "register": "said"}
+    says = {"ansible.builtin.assert": {"that": [f"said.stdout == '{account.name}'"]}}
+    (target / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": [command, says]}]))
+    (collections / "pmitogen").mkdir()
+    (collections / "pmitogen/core").symlink_to(repository / "ansible_collections/pmitogen/core")
+    env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
+    mark = sshd.mark()
+    done = subprocess.run(
+        [str(ansible.python.parent / "ansible-test"), "integration", "over", "--color", "no"],
+        capture_output=True, text=True, timeout=100, env=env, cwd=collections / "some/where", stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0 and "ok=2" in done.stdout, done.stdout + done.stderr
+    assert sshd.connections(mark) == 1
 
 
 # -- programs of others -----------------------------------------------------------------------------------------------------
