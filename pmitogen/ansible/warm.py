@@ -4,7 +4,7 @@
 loaded there. A worker that finds a module imported, a directory listed or a lookup cached saves that time in each task. Nothing
 is changed by it: these are imports, lookups and a conversion without effect, whose answers Ansible itself keeps; and the garbage
 collector is told to leave alone what is there already. Where an ansible-core has no such place, or another one, that step does
-nothing, and workers do it themselves, as they would without us.
+nothing, and workers do it themselves, as they would without us. If the run is likely to want a hub, that is started as well.
 
 ``PMITOGEN_WARM=0`` leaves all of it out, for diagnosis.
 """
@@ -14,11 +14,16 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import itertools
 import multiprocessing
 import os
+from collections.abc import Iterator
 
-from ansible import constants
+from ansible import constants, context
 from ansible.plugins import loader
+
+NAMES = ("pmitogen", "pmitogen.core.ssh")
+MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are read for a guess
 
 
 def warm() -> None:
@@ -58,5 +63,43 @@ def _plugins() -> None:
 
 
 def _hub() -> None:
-    """Our own modules that most first tasks want."""
-    importlib.import_module("pmitogen.hub.starting")
+    """The hub, if the run is going to want one: it loads its libraries while Ansible reads the playbook."""
+    from pmitogen.hub import paths, starting
+
+    if _will_play():
+        pid = os.getpid()
+        starting.begin_ahead(paths.run_socket(pid), pid)
+
+
+def _will_play() -> bool:
+    """Whether this is a playbook's run on hosts of which some are ours, as far as the command line and the inventory's text tell.
+
+    A guess to save time by: a run that we miss starts its hub with the first task, and a hub that nobody asks ends with the run.
+    """
+    words = context.CLIARGS
+    if "syntax" not in words or any(words[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
+        return False
+    if words.get("connection") in NAMES:
+        return True
+    files = itertools.chain.from_iterable(map(_texts, words.get("inventory") or ()))
+    return any(map(_names_us, itertools.islice(files, MOST)))
+
+
+def _texts(source: str) -> Iterator[str]:
+    """The files of an inventory: itself, or what is in its folder, and the variables of groups beside it."""
+    folder = source
+    if os.path.isfile(source):
+        yield source
+        folder = os.path.dirname(source)
+    elif os.path.isdir(source):
+        yield from (entry.path for entry in os.scandir(folder) if entry.is_file())
+    for found, _, names in os.walk(os.path.join(folder, "group_vars")):
+        yield from (os.path.join(found, name) for name in names)
+
+
+def _names_us(path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return b"pmitogen" in stream.read(LARGE)
+    except OSError:
+        return False

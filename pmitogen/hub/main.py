@@ -17,12 +17,13 @@ import time
 from pmitogen.errors import Error
 from pmitogen.hub import paths
 from pmitogen.hub.life import Life
+from pmitogen.hub.starting import release
 
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
 
 
 def main() -> None:
-    """Serve one run: argv is [socket path, pid of the run, fd to write "ok" or an error to]."""
+    """Serve one run: argv is [socket path, pid of the run, fd to write "ok" or an error to, fd of the lock if it is ours]."""
     path, run_pid, report_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     life = Life(run_pid)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
@@ -45,6 +46,8 @@ def main() -> None:
     with contextlib.suppress(BrokenPipeError):  # the worker that started us has ended; others will come
         os.write(report_fd, b"ok")
     os.close(report_fd)
+    if len(sys.argv) > 4:
+        release(int(sys.argv[4]), path)
     _warm_up()
     ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path
     listener.close()

@@ -2,7 +2,8 @@
 
 A lock beside the socket settles who is the first; the others wait for it and find the socket. A worker may *begin* before
 it needs the hub, so that the hub loads its libraries while Ansible builds the first task's payload; it then holds the lock
-until it has waited for the hub, or ends.
+until it has waited for the hub, or ends. The process that forks the workers may begin earlier still, and wait for nothing ever:
+then it is the hub itself that holds the lock, until it listens or ends.
 """
 
 from __future__ import annotations
@@ -29,18 +30,19 @@ class Start:
         self._lock = lock
         self._read_fd: int | None = None
 
-    def spawn(self, run_pid: int) -> None:
-        """Start the process. Raises HubError."""
+    def spawn(self, run_pid: int, *, hand_over: bool = False) -> None:
+        """Start the process; *hand_over*: and give it the lock, for nobody will wait for it here. Raises HubError."""
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         self._read_fd, write_fd = os.pipe()
         try:
             code = f"import sys;sys.path.insert(0,{root!r});from pmitogen.hub.main import main;main()"
+            lock = [str(self._lock)] if hand_over else []
             process = subprocess.Popen(
-                [sys.executable, "-c", code, self._path, str(run_pid), str(write_fd)],
+                [sys.executable, "-c", code, self._path, str(run_pid), str(write_fd), *lock],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=None if os.environ.get("PMITOGEN_LOG") else subprocess.DEVNULL,
-                pass_fds=[write_fd],
+                pass_fds=[write_fd, self._lock] if hand_over else [write_fd],
                 start_new_session=True,
                 cwd="/",
             )
@@ -49,6 +51,9 @@ class Start:
         finally:
             os.close(write_fd)
         process.returncode = 0  # it outlives us by design; nobody here waits for it
+        if hand_over:
+            os.close(self._read_fd)
+            os.close(self._lock)
 
     def finish(self) -> None:
         """Wait until it listens, and let the others look. Raises HubError."""
@@ -63,9 +68,7 @@ class Start:
 
     def let_go(self) -> None:
         """Release the lock."""
-        with contextlib.suppress(OSError):
-            os.unlink(self._path + ".lock")
-        os.close(self._lock)
+        release(self._lock, self._path)
 
 
 _begun: dict[str, Start] = {}
@@ -86,6 +89,29 @@ def begin(path: str, run_pid: int) -> None:
     finally:
         if path not in _begun:
             start.let_go()
+
+
+def begin_ahead(path: str, run_pid: int) -> None:
+    """Start a hub for *path*, in the process that workers are forked from. Raises HubError, OSError."""
+    lock = _take_lock(path + ".lock", wait=False)
+    if lock is None:
+        return
+    start = Start(path, lock)
+    try:
+        if os.path.exists(path) or _adopt_resting(path, run_pid):
+            start.let_go()
+        else:
+            start.spawn(run_pid, hand_over=True)
+    except BaseException:
+        start.let_go()
+        raise
+
+
+def release(lock: int, path: str) -> None:
+    """In a hub that was handed the lock: it listens."""
+    with contextlib.suppress(OSError):
+        os.unlink(path + ".lock")
+    os.close(lock)
 
 
 def ensure(path: str, run_pid: int) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pmitogen.hub import paths
 from tests.support import session
 from tests.support.ansible import Ansible
 
@@ -50,3 +53,43 @@ def test_once_and_before_the_workers(ansible: Ansible) -> None:
 @pytest.mark.needs_ansible
 def test_a_folder_that_a_play_brings_is_seen_where_ansible_does_not_look_again(ansible: Ansible) -> None:
     assert not _look(ansible, "main", ANSIBLE_OLD_PLUGIN_CACHE_CLEAR="1")["modules"]
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.one_core
+@pytest.mark.parametrize(
+    ("inventory", "args", "env", "starts"),
+    [
+        ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {}, True),
+        ({"hosts.ini": "web", "group_vars/all/main.yml": "ansible_connection: pmitogen.core.ssh"}, [], {}, True),
+        ({"hosts.ini": "web"}, ["-c", "pmitogen"], {}, True),
+        ({"hosts.ini": "web"}, [], {"ANSIBLE_TRANSPORT": "pmitogen"}, True),
+        ({"hosts.ini": "web ansible_connection=ssh"}, [], {}, False),
+        ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {"PMITOGEN_WARM": "0"}, False),
+    ],
+)
+def test_the_hub_of_a_run_that_will_want_one(
+    inventory: dict[str, str], args: list[str], env: dict[str, str], starts: bool, ansible: Ansible
+) -> None:
+    """It is there before any task has asked for it, and gone with the run."""
+    for name, text in inventory.items():
+        (ansible.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (ansible.folder / name).write_text(text + "\n")
+    play = [{"hosts": "all", "gather_facts": False, "tasks": [{"pause": {"seconds": 2}}]}]
+    (ansible.folder / "play.yml").write_text(json.dumps(play))
+    words = [str(ansible.python), "-m", "ansible", "playbook", "-i", "hosts.ini", *args, "play.yml"]
+    run = subprocess.Popen(
+        words, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    socket = Path(paths.private_dir(create=False)) / f"{run.pid}-{paths.start_time(run.pid)}.sock"
+    found = False
+    while run.poll() is None and not found:
+        found = socket.exists()
+        time.sleep(0.02)
+    assert run.wait(60) == 0 and run.stdout and b"ok=1" in run.stdout.read()
+    run.stdout.close()
+    assert found == starts
+    deadline = time.monotonic() + 10
+    while socket.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not socket.exists()
