@@ -32,6 +32,7 @@ class Blobs:
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}
+        self._paths: dict[str, str] = {}  # hash -> where it was first seen: neighbours compress best beside each other
         self._archives: dict[str, str] = {}
         self._members: dict[str, frozenset[str]] = {}
         self._packed: collections.OrderedDict[tuple[str, tuple[str, ...]], bytes] = collections.OrderedDict()
@@ -55,10 +56,13 @@ class Blobs:
     def add_files(self, files: dict[str, bytes]) -> str:
         """Take contents by path; return the hash of their manifest."""
         names = {path: digest(content) for path, content in files.items()}
-        self.contents.update((names[path], content) for path, content in files.items())
+        for path, content in files.items():
+            self.contents[names[path]] = content
+            self._paths.setdefault(names[path], path)
         text = json.dumps(names, sort_keys=True, separators=(",", ":")).encode("ascii")
         manifest = digest(text)
         self.contents[manifest] = text
+        self._paths[manifest] = ""
         self._members[manifest] = frozenset(names.values()) | {manifest}
         return manifest
 
@@ -66,16 +70,20 @@ class Blobs:
         """All hashes that a manifest needs, its own included."""
         return self._members[manifest]
 
-    def pack(self, names: Iterable[str], codec: str = "zlib") -> tuple[list[list[str | int]], bytes]:
-        """Return ([[hash, size], ...], compressed contents) for a ``blobs`` frame. *codec* is ``zlib`` or ``xz``."""
-        order = tuple(sorted(names))
+    def pack(self, names: Iterable[str], codec: str = "zlib") -> bytes:
+        """Return the body of a ``blobs`` frame: [[hash, size], ...] in JSON, a newline, and the contents, all compressed.
+
+        *codec* is ``zlib`` or ``xz``.
+        """
+        order = tuple(sorted(names, key=lambda name: (self._paths[name], name)))
         packed = self._packed.get((codec, order))
         if packed is None:
-            data = b"".join(self.contents[name] for name in order)
+            listed = json.dumps([[name, len(self.contents[name])] for name in order], separators=(",", ":")).encode("ascii")
+            data = b"".join([listed, b"\n", *(self.contents[name] for name in order)])
             packed = lzma.compress(data, preset=6) if codec == "xz" else zlib.compress(data, 9)
             self._packed[codec, order] = packed
             if len(self._packed) > PACKED_SETS:
                 self._packed.popitem(last=False)
         else:
             self._packed.move_to_end((codec, order))
-        return [[name, len(self.contents[name])] for name in order], packed
+        return packed

@@ -357,13 +357,13 @@ class Host:
 
     def _send_blobs(self, names: Collection[str]) -> None:
         codec = self._codec
-        listed, packed = self.contexts.blobs.pack(names, codec)
-        self._frame({"op": "blobs", "blobs": listed, "codec": codec}, packed)
+        self._frame({"op": "blobs", "codec": codec}, self.contexts.blobs.pack(names, codec))
 
-    def _resend(self, names: Collection[str]) -> None:
-        """The target's Python lacks the better codec."""
-        self._codec = "zlib"
-        self._send_blobs([name for name in names if name in self._sent_blobs])
+    def _resend(self) -> None:
+        """The target's Python lacks the better codec, and could read nothing so far."""
+        if self._codec != "zlib":
+            self._codec = "zlib"
+            self._send_blobs(self._sent_blobs)
 
     # The wire
 
@@ -400,7 +400,7 @@ class Host:
         elif op == "late":
             LOG.warning("%s: %s", self.name, header.get("msg"))
         elif op == "lack":
-            self._resend(header["blobs"])
+            self._resend()
         elif op in FINAL or op in ("out", "credit"):
             self._on_answer(header, body)
 

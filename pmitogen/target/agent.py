@@ -263,14 +263,14 @@ class Agent(object):
             try:
                 import lzma
             except ImportError:  # Python 2, or built without: ask for the other kind
-                self.send({'op': 'lack', 'blobs': [name for name, _ in header['blobs']]}, b'')
+                self.send({'op': 'lack'}, b'')
                 return
-            body = lzma.decompress(body)
+            data = lzma.decompress(body)
         else:
-            body = zlib.decompress(body)
-        pos = 0
-        for digest, size in header['blobs']:
-            self.blobs[digest] = body[pos:pos + size]
+            data = zlib.decompress(body)
+        pos = data.index(b'\n') + 1
+        for digest, size in json.loads(data[:pos].decode('ascii')):
+            self.blobs[digest] = data[pos:pos + size]
             pos += size
         parked, self._parked = self._parked, []
         for frame in parked:
@@ -307,8 +307,7 @@ class Agent(object):
     def bundle(self):
         """The bytes that make a fresh interpreter a runner, behind their number."""
         if self._bundle is None:
-            unwanted = ('pmitogen/target/agent.py', 'pmitogen/target/escalate.py')
-            wanted = dict((path, text) for path, text in self._files.items() if path not in unwanted)
+            wanted = dict((path, text) for path, text in self._files.items() if path != 'pmitogen/target/agent.py')
             parts = {'role': 'runner', 'files': wanted, 'spares': self._spares, 'tag': self.tag, 'codes': self._own_codes}
             data = zlib.compress(json.dumps(parts).encode('ascii'), 0)
             self._bundle = ('%010d' % len(data)).encode('ascii') + data

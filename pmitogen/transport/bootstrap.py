@@ -9,6 +9,7 @@ If none works, the line says so on stdout, and the caller falls back to plain SS
 
 from __future__ import annotations
 
+import ast
 import base64
 import functools
 import importlib.resources
@@ -41,8 +42,19 @@ CANDIDATES = (
     "/usr/bin/python",
     "python",
 )  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
-TARGET_FILES = ("boot", "agent", "escalate", "runner", "spare", "child", "jobs", "files", "payload", "quick", "frames")
+TARGET_FILES = ("boot", "agent", "runner", "spare", "child", "jobs", "files", "payload", "quick", "frames")
 BECOME_FILES = ("base", "chain", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
+IDLE_IN_CORE = (
+    "Channel",
+    "ImportPolicy",
+    "Importer",
+    "IoLoggerProtocol",
+    "PidfulStreamHandler",
+    "ResourceReader",
+    "_real_profile_hook",
+    "enable_debug_logging",
+    "enable_profiling",
+)
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 
 
@@ -94,7 +106,7 @@ def _source(package: str, name: str) -> str:
 
 @functools.cache
 def target_files() -> dict[str, str]:
-    """{path: source} of all that runs on targets."""
+    """{path: source} of what runs on every target."""
     found = {f"pmitogen/target/{name}.py": _source("pmitogen.target", name) for name in TARGET_FILES}
     return {path: minimize_source(text) for path, text in found.items()}
 
@@ -105,6 +117,7 @@ def become_sources() -> bytes:
 
     def make() -> bytes:
         found = {"pmitogen/become/__init__.py": ""}
+        found["pmitogen/target/escalate.py"] = minimize_source(_source("pmitogen.target", "escalate"))
         found.update({f"pmitogen/become/{name}.py": minimize_source(_source("pmitogen.become", name)) for name in BECOME_FILES})
         return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
 
@@ -113,9 +126,18 @@ def become_sources() -> bytes:
 
 @functools.cache
 def core_source() -> str:
-    """mitogen.core, without comments and without its last line's call."""
+    """mitogen.core, without comments and without what our configuration of it leaves idle (see boot.py)."""
     import mitogen.core
-    return str(minimize_source(inspect.getsource(mitogen.core)))
+
+    source = str(minimize_source(inspect.getsource(mitogen.core)))
+    lines = source.splitlines()
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in IDLE_IN_CORE:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            lines[first - 1 : node.end_lineno] = [""] * ((node.end_lineno or first) - first + 1)
+    text = "\n".join(lines) + "\n"
+    short = "\n".join(line for line in lines if line.strip()) + "\n"
+    return short if ast.dump(ast.parse(short)) == ast.dump(ast.parse(text)) else text
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import pmitogen
+from pmitogen.hub.blobs import Blobs
 from tests.integration.test_api import connect, no_key, wait_until
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -214,6 +215,24 @@ def run(folder: Path, *words: str) -> str:
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, cwd=folder, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
+
+
+def test_contents_on_a_far_network(
+    program: Path, sshd: Sshd, pythons: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are packed tighter, and again as usual for a Python without the means (lzma came with 3.3)."""
+    from farside.program import far  # type: ignore[import-not-found]
+
+    monkeypatch.setattr("pmitogen.hub.login.FAR", 0.0)
+    codecs: list[str] = []
+    pack = Blobs.pack
+    monkeypatch.setattr(Blobs, "pack", lambda self, names, codec="zlib": codecs.append(codec) or pack(self, names, codec))
+    for version, path in pythons.items():
+        codecs.clear()
+        with connect(sshd, "root", python=path) as host:  # an interpreter may lie in its home
+            assert host.call(far, 1, b=4)[1] == int(version.partition(".")[0])
+            assert codecs == (["xz", "zlib"] if version == "2.7" else ["xz"]), version
+            assert host.call(far, 2)[0] == 4
 
 
 def test_functions_of_the_script_itself(program: Path, sshd: Sshd, account: Account) -> None:
