@@ -202,6 +202,16 @@ class Escalation(object):
         self.status = status
         self._check_ended()
 
+    def settled(self):
+        """Whether the last words of a command that has ended are here. To be asked again and again; EXIT_PATIENCE bounds it.
+
+        They pass through the program, which has a terminal of its own for its command (sudo's use_pty), and so come after the end
+        of the command's stdout.
+        """
+        if self._ended_at is None:
+            self._ended_at = _now()
+        return self._tty_ended or self._wait() or _now() - self._ended_at > EXIT_PATIENCE
+
     def said(self):
         """What stands on the terminal since the command came up, on one line: its stderr, for an error message if it dies.
 

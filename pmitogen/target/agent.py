@@ -76,6 +76,7 @@ class Runner(object):
         self.release = None      # called once the runner is over, to let go of what carried it
         self.left = None         # called once the program that carried it is gone
         self.said = None         # called then, too: what it said last on its terminal, if it has one
+        self.settle = None       # called with what is to be done once that is there
         self._greeted = False    # whether it has said hello
 
     def up(self, stream, first=b''):
@@ -143,11 +144,18 @@ class Runner(object):
 
     def _on_gone(self):
         self.reap()
+        # First of all: whoever is told of the end may ask for the account again before the hub reads on.
+        self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
+        self._queue = []
+        if self.settle:
+            self.settle(self._tell_end)
+        else:
+            self._tell_end()
+
+    def _tell_end(self):
         words = self.said() if self.said else ''
         if self.release:
             self.release()
-        # First of all: whoever is told of the end may ask for the account again before the hub reads on.
-        self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
         if self._greeted:
             self.fail('gone', GONE + words)
         else:

@@ -75,6 +75,7 @@ class Start(object):
         self._escalation = base.Escalation(plan, command, token)
         runner.release = self.release
         runner.said = self._escalation.said
+        runner.settle = self._settle
 
     def begin(self):
         """Start the program. What fails is told to whoever waits for the runner."""
@@ -130,6 +131,13 @@ class Start(object):
     def _fail(self, exc):
         self._runner.fail('become', exc.message, exc.kind)
         self.release()
+
+    def _settle(self, then):
+        """Do *then* once the command's last words are here."""
+        if self._over or self._escalation.settled():
+            then()
+        else:
+            self._ticker.later(base.POLL_INTERVAL / 5, lambda: self._settle(then))
 
     def release(self):
         """End it: forget the descriptors, then close them, then collect the program."""

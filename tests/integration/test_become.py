@@ -445,7 +445,9 @@ def script(folder: Path, text: str, *, name: str = "sudo", interpreter: str = "/
 
 
 def test_last_words_of_a_command_that_dies(account: Account) -> None:
-    code = "import os, sys\nos.write(1, b'PMITOGEN-%s ready\\nx\\n' % sys.argv[1].encode())\nraise MemoryError('too little')"
+    # A moment later, or the words may stand on the terminal before the command is seen to be up.
+    code = "import os, sys, time\nos.write(1, b'PMITOGEN-%s ready\\nx\\n' % sys.argv[1].encode())\ntime.sleep(0.3)\n"
+    code += "raise MemoryError('too little')"
     got = enter(account, "sudo", code=code)
     assert got["up"] and got["said"].endswith("MemoryError: too little'") and "\n" not in got["said"], got
 

@@ -115,8 +115,11 @@ def main():
                 select.select([e.out_fd], [], [], 1)
                 line += terminal.read_some(e.out_fd) or b""
             result["line"] = line.decode("utf-8").strip()
-            select.select([e.tty_fd], [], [], 0.2)
-            e.on_tty(terminal.read_some(e.tty_fd) or b"")
+            while not e.settled():
+                select.select([e.tty_fd], [], [], 0.01)
+                data = terminal.read_some(e.tty_fd)
+                if data is not None:
+                    e.on_tty(data)
             result["said"] = e.said()
     except base.BecomeFailure as failure:
         result.update(kind=failure.kind, message=failure.message)
