@@ -1,7 +1,8 @@
-"""``python -m bench.scale [HOSTS] [FORKS]``: one play over many hosts, and what the hub takes for it: memory, threads, files.
+"""``python -m bench.scale [HOSTS] [FORKS]``: one play over many hosts, and what the hub takes for it: memory, threads, files, time.
 
 Four steps on each host (200, if not said), all of them addresses of this machine, which also does the targets' work: so the time
-says little, the sizes much.
+says little, the sizes much. The hub's processor time stands beside that of ansible-playbook's main process, which is one process
+too and hands out every task: while the hub takes less than that, a second hub would have nothing to do.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .columns import make_columns
 from .rig import Rig
 
 INTERVAL = 0.5  # seconds between two looks
+HUB, MAIN = "pmitogen.hub.main", "ansible playbook"  # what their command lines hold
 STEPS: list[Step] = [
     {"ansible.builtin.command": {"cmd": "hostname"}},
     {"ansible.builtin.copy": {"content": "some text\n", "dest": "{{ work }}", "mode": "0644"}},
@@ -27,19 +29,32 @@ STEPS: list[Step] = [
 ]
 
 
+def _cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Watch(threading.Thread):
     """Looks at the hub from time to time, and keeps the largest of each figure."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.most = {"MB": 0, "threads": 0, "open files": 0, "connections": 0}
+        self.cpu = {HUB: 0.0, MAIN: 0.0}  # seconds
         self._over = threading.Event()
 
     def run(self) -> None:
         while not self._over.wait(INTERVAL):
             for process in processes.descendants(os.getpid()):
-                if "pmitogen.hub.main" in process.command:
+                if HUB in process.command:
                     self._look(process.pid)
+                for name in self.cpu:
+                    if name in process.command:
+                        self.cpu[name] = max(self.cpu[name], _cpu(process.pid))
 
     def _look(self, pid: int) -> None:
         try:
@@ -75,7 +90,8 @@ def main(words: list[str]) -> int:
             failed = failed or bool(run["code"])
             sizes = ", ".join(f"{value} {name}" for name, value in watch.most.items() if value)
             took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s"
-            print(f"{case.title}, {forks} forks, {column.title}: {took}; the hub at most: {sizes or 'none'}", flush=True)
+            cpu = f"the hub {watch.cpu[HUB]:.1f} s, ansible-playbook's main process {watch.cpu[MAIN]:.1f} s"
+            print(f"{case.title}, {forks} forks, {column.title}: {took} ({cpu}); the hub at most: {sizes or 'none'}", flush=True)
     return int(failed)
 
 
