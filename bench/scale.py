@@ -1,4 +1,4 @@
-"""``python -m bench.scale [HOSTS] [FORKS]``: one play over many hosts, and what the hub takes for it: memory, threads, files, time.
+"""``python -m bench.scale [HOSTS] [FORKS]``: one play over many hosts, and what the hub takes for it: memory, threads and time.
 
 Four steps on each host (200, if not said), all of them addresses of this machine, which also does the targets' work: so the time
 says little, the sizes much. The hub's processor time stands beside that of ansible-playbook's main process, which is one process
