@@ -23,6 +23,8 @@ Values = dict[str, list[str]]
 
 # There always is a command here, when it comes to connecting.
 _WANT_A_COMMAND = ("Cannot fork into background without a command", "You must specify a subsystem")
+# Nor does ours go with a RemoteCommand, which we refuse at that time, whatever its value.
+_HAVE_A_COMMAND = "Cannot execute command-line and remote command"
 _MERELY_OLD = "Unsupported option"  # said, and gone on
 
 
@@ -77,6 +79,8 @@ def difference(argv: Sequence[str], place: str = "") -> str | None:
     theirs, ours = run_ssh(argv), run_ours(argv)
     if theirs.error and any(text in theirs.error for text in _WANT_A_COMMAND):
         return difference([*argv, "true"], place)
+    if theirs.error and _HAVE_A_COMMAND in theirs.error:
+        return None if ours.values.get("remotecommand") else "we see no RemoteCommand"
     if (theirs.error is None) != (ours.error is None):
         return f"ssh: {theirs.error and theirs.error.strip()}; ours: {ours.error}"
     if theirs.error is not None:

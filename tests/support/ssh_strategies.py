@@ -15,8 +15,11 @@ HOSTS = ("h", "web-1", "web-12.example.com", "db", "H", "10.0.0.1", "a.b")
 PATTERNS = ("*", "h", "web-*", "!db", "?", "*.example.com", "10.0.*", "a.b", "!web-1", "H", "w*b*1*")
 USERS = ("root", "u", "deploy")
 
-# A quoted word, "=" or "!final" within Match; a blank in ProxyJump (9 takes the first word). No word is a time with a fraction.
-KNOWN_TO_DIFFER = re.compile(r"(?im)^\s*\"?match\b.*['\"\\=]|!final|^\s*\"?proxyjump\b.*\S\s+\S")
+# A quoted word, "=" or "!final" within Match; a blank in ProxyJump (9 takes the first word), or a comment behind its "none" (9 takes
+# that for a host's name). No word is a time with a fraction.
+KNOWN_TO_DIFFER = re.compile(
+    r"(?im)^\s*\"?match\b.*['\"\\=]|!final|^\s*\"?proxyjump\b.*\S\s+\S|^\s*\"?proxyjump\"?[\s=]*none#"
+)
 
 _VALUES = [(keyword, value) for keyword, values in WORDS.items() for value in values.split("|")]
 _STRUCTURE = ("Host", "Match", "Include", "Ho st")
