@@ -247,7 +247,9 @@ class Agent(object):
         else:
             acct = header.pop('acct', 0)
             runner = self._runners.get(acct)
-            if runner is not None and header.pop('if_python', self._boot_python) != self._boot_python:
+            if any(header.get('id') == parked['id'] for parked, _ in self._parked):
+                self._parked.append((dict(header, acct=acct), body))  # what follows a request that waits, waits behind it
+            elif runner is not None and header.pop('if_python', self._boot_python) != self._boot_python:
                 self.send({'op': 'error', 'id': header['id'], 'kind': 'python-mismatch', 'msg': ''}, b'')
             elif runner is not None and 'man' in header and not self._has_all(header['man']):
                 self._parked.append((dict(header, acct=runner.acct), body))

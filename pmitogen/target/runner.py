@@ -5,7 +5,8 @@ It reads frames from the agent, answers with frames, and sleeps in poll(2) other
 ========  =======================================================================================================
 blobs     contents to keep, by hash, and perhaps code that was compiled from them elsewhere
 codes     say what is compiled here, for the runners of further accounts
-run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the parameters are the body
+run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the body is its parameters,
+          ``more`` promises the rest of them
 exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more`` promises further data
 put, get  a file, in pieces
 fs        a small operation on files, done at once (see files.py)
@@ -42,6 +43,24 @@ STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl'
                  'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
                  'pkgutil', 'urllib.parse')
 clock = getattr(time, 'monotonic', time.time)
+
+
+class Parameters(object):
+    """The parameters of a run that are too long for one frame, until they are complete: then *work* is called with them."""
+
+    def __init__(self, rid, send, first, work):
+        self._rid, self._send, self._work = rid, send, work
+        self._parts = [first]
+
+    def on_data(self, data):
+        self._parts.append(data)
+        self._send({'op': 'credit', 'id': self._rid, 'n': len(data)})
+
+    def on_eof(self):
+        self._work(b''.join(self._parts))
+
+    def close(self):
+        self._parts = []
 
 
 class Runner(object):
@@ -359,6 +378,9 @@ class Runner(object):
 
     def _run(self, rid, header, params):
         asked = clock()
+        if header.pop('more', False):
+            self._transfers[rid] = Parameters(rid, self.send, params, lambda whole: self._run(rid, header, whole))
+            return
         manifest = self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
         if header['gen'] != 'call' and not self._warm.files and self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()  # what every module imports is imported once, here, not first by a child and then again

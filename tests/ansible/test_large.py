@@ -100,7 +100,7 @@ def test_files(size: int, ansible: Ansible, sshd: Sshd, make_account: Callable[.
     play = {"hosts": "all", "gather_facts": False, "strategy": "free", "tasks": tasks}
     mark = sshd.mark()
     run, after = measured(ansible, hosts, account, play)
-    assert sshd.connections(mark) == 1
+    assert sshd.connections(mark) <= 1  # none if that of the run before has been kept (ControlPersist)
     done = [(task.host, task.task) for task in run.tasks if task.kind == "ok"]
     assert done.index(("beside", "small 9")) < done.index(("h", "fetch")), done
     assert run.task("copy", "h")["size"] == size * MIB

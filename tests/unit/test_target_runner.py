@@ -132,6 +132,31 @@ def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Pee
         assert other.end() == 0
 
 
+@pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[:1], indirect=True)
+def test_parameters_of_any_length(peer: Peer) -> None:
+    peer.module(1, {})
+    body = json.dumps({"x": "long" * 300000}).encode()
+    for number, kill in ((2, False), (3, True), (4, False)):
+        run = {"op": "run", "id": number, "man": FILES_SENT[0], "fqn": "ansible.modules.probe", "gen": "runpy", "more": True}
+        peer.send(run, body[:9])
+        said, credit = [], 0
+        for start in range(9, len(body), 100000):
+            peer.send({"op": "data", "id": number}, body[start : start + 100000])
+            credit += len(body[start : start + 100000])
+        peer.send({"op": "kill" if kill else "eof", "id": number})
+        while (answer := peer.receive())[0]["op"] in ("credit", "out"):
+            credit -= answer[0].get("n", 0) if answer[0]["op"] == "credit" else 0
+            said += [answer[1]] * (answer[0].get("s") == 1)
+            if answer[0]["op"] == "out":
+                peer.send({"op": "credit", "id": number, "n": len(answer[1])})
+        assert credit == 0
+        if kill:
+            assert answer[0] == {"op": "error", "id": number, "msg": "cancelled"}
+        else:
+            args = json.loads(b"".join([*said, answer[1][: answer[0]["n"]]]))["args"]
+            assert args == json.loads(body)
+
+
 def test_a_life(peer: Peer, tmp_path: Path) -> None:
     """Modules, programs, files and refusals, one after another."""
     for number in (1, 2, 3):
