@@ -1,4 +1,4 @@
-"""The plays of this folder, each run once over ssh and once over pmitogen for each ansible-core, before the first test looks."""
+"""The plays of this folder, each run once over ssh and once over pmitogen, before the first test of its ansible-core looks."""
 
 from __future__ import annotations
 
@@ -48,12 +48,31 @@ def _server(client_key: KeyFile) -> Iterator[Sshd]:
     server.stop()
 
 
+class Outcomes:
+    """Runs, for each ansible-core that is asked for, all plays of which the selected tests look at the outcome."""
+
+    def __init__(self, made: driver.World, wanted: list[tuple[str, str]], keep: int) -> None:
+        self._made, self._wanted, self._keep = made, wanted, keep
+        self._pythons = installed_cores()
+        self._known: dict[tuple[str, str], driver.Outcome] = {}
+
+    def of(self, play: str, core: str) -> driver.Outcome:
+        if core not in self._pythons:
+            pytest.skip("needs ansible-core")
+        if (play, core) not in self._known:
+            before, folders = leaks.take(set()), _payload_folders()
+            wanted = [(name, core, self._pythons[core]) for name, its in self._wanted if its == core]
+            self._known.update(driver.run_all(self._made, wanted))
+            for folder in _payload_folders() - folders:
+                shutil.rmtree(folder, ignore_errors=True)
+            _seen["report"] = driver.report(self._known)
+            if left := leaks.since(before, set(), {self._keep}):
+                pytest.fail("the plays left behind:\n  " + "\n  ".join(left), pytrace=False)
+        return self._known[play, core]
+
+
 @pytest.fixture(scope="module")
-def _outcomes(
-    request: pytest.FixtureRequest, _server: Sshd, _account_maker: Accounts
-) -> Iterator[dict[tuple[str, str], driver.Outcome]]:
-    """Runs all plays that the selected tests of this module ask for."""
-    pythons = installed_cores()
+def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Accounts) -> Iterator[Outcomes]:
     wanted = dict.fromkeys(
         item.callspec.params["outcome"]
         for item in request.session.items
@@ -66,15 +85,7 @@ def _outcomes(
         for name, value in clean.items():
             patch.setenv(name, value)
         with driver.world(_server, _account_maker) as made:
-            before, folders = leaks.take(set()), _payload_folders()
-            outcomes = driver.run_all(made, [(play, core, pythons[core]) for play, core in wanted if core in pythons])
-            for folder in _payload_folders() - folders:
-                shutil.rmtree(folder, ignore_errors=True)
-            left = leaks.since(before, set(), {_server.pid})
-    if left:
-        pytest.fail("the plays left behind:\n  " + "\n  ".join(left), pytrace=False)
-    _seen["report"] = driver.report(outcomes)
-    yield outcomes
+            yield Outcomes(made, list(wanted), _server.pid)
 
 
 def _payload_folders() -> set[Path]:
@@ -83,11 +94,9 @@ def _payload_folders() -> set[Path]:
 
 
 @pytest.fixture
-def outcome(request: pytest.FixtureRequest, _outcomes: dict[tuple[str, str], driver.Outcome]) -> driver.Outcome:
+def outcome(request: pytest.FixtureRequest, _outcomes: Outcomes) -> driver.Outcome:
     """Both runs of one play."""
-    if request.param not in _outcomes:
-        pytest.skip("needs ansible-core")
-    return _outcomes[request.param]
+    return _outcomes.of(*request.param)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
