@@ -63,7 +63,6 @@ def test_a_folder_that_a_play_brings_is_seen_where_ansible_does_not_look_again(a
         ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {}, True),
         ({"hosts.ini": "web", "group_vars/all/main.yml": "ansible_connection: pmitogen.core.ssh"}, [], {}, True),
         ({"hosts.ini": "web"}, ["-c", "pmitogen"], {}, True),
-        ({"hosts.ini": "web"}, [], {"ANSIBLE_TRANSPORT": "pmitogen"}, True),
         ({"hosts.ini": "web ansible_connection=ssh"}, [], {}, False),
         ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {"PMITOGEN_WARM": "0"}, False),
     ],
