@@ -89,8 +89,10 @@ def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Acc
 
 
 def _payload_folders() -> set[Path]:
-    """Of modules that were killed or ended with os._exit over ssh: nobody is left to remove their archive's folder."""
-    return set(Path("/tmp").glob("ansible_*_payload_*"))
+    """What stays behind over ssh: archives of modules that were killed or ended with os._exit, which nobody is left to remove,
+    and folders of root's in which another account ran in the background, which that may not remove.
+    """
+    return {*Path("/tmp").glob("ansible_*_payload_*"), *Path("/var/tmp").glob("ansible-tmp-*")}
 
 
 @pytest.fixture
