@@ -21,6 +21,7 @@ from collections.abc import Iterator
 
 from ansible import constants, context
 from ansible.plugins import loader
+from ansible.utils.display import Display
 
 NAMES = ("pmitogen", "pmitogen.core.ssh")
 MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are read for a guess
@@ -64,11 +65,19 @@ def _plugins() -> None:
 
 def _hub() -> None:
     """The hub, if the run is going to want one: it loads its libraries while Ansible reads the playbook."""
+    from pmitogen.ansible import telling
     from pmitogen.hub import paths, starting
 
     if _will_play():
         pid = os.getpid()
-        starting.begin_ahead(paths.run_socket(pid), pid)
+        before = os.environ.get("PMITOGEN_LOG")
+        if Display().verbosity >= 4:
+            telling.hear_the_hub()
+        try:
+            starting.begin_ahead(paths.run_socket(pid), pid)
+        finally:
+            if before is None:
+                os.environ.pop("PMITOGEN_LOG", None)  # the environment of all that the run starts is not ours
 
 
 def _will_play() -> bool:
