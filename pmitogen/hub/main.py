@@ -1,4 +1,4 @@
-"""The hub process: started by a run's first worker, gone when the run is gone, whatever ended it.
+"""The hub process: started by a run's main process or first worker, gone when the run is gone, whatever ended it.
 
 It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process of
 the same number), and ends when that ends, or when it is told to. Ctrl-C at the terminal is the run's business: we are a
