@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+import threading
 import zlib
 from collections.abc import Sequence
 
@@ -55,6 +56,7 @@ IDLE_IN_CORE = (
     "enable_debug_logging",
     "enable_profiling",
 )
+_making = threading.Lock()
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 
 
@@ -140,9 +142,14 @@ def core_source() -> str:
     return short if ast.dump(ast.parse(short)) == ast.dump(ast.parse(text)) else text
 
 
-@functools.cache
 def bundle() -> bytes:
-    """What the loader reads: the same bytes for every host of a run, so they are compressed once."""
+    """What the loader reads: the same bytes for every host of a run, so they are made once. Any thread."""
+    with _making:  # also because two threads in ``ast`` at once are a SystemError to some Pythons (CPython's issue 106905)
+        return _made_bundle()
+
+
+@functools.cache
+def _made_bundle() -> bytes:
     import mitogen
 
     spares = os.environ.get("PMITOGEN_SPARES") != "0"  # whether runners fork ahead of tasks; "0" is for diagnosis
