@@ -278,10 +278,8 @@ class Agent(object):
             data = lzma.decompress(body)
         else:
             data = zlib.decompress(body)
-        pos = data.index(b'\n') + 1
-        for digest, size in json.loads(data[:pos].decode('ascii')):
-            self.blobs[digest] = data[pos:pos + size]
-            pos += size
+        listed, _, contents = data.partition(b'\n')
+        self.blobs.update(frames.cut(json.loads(listed.decode('ascii')), contents))
         parked, self._parked = self._parked, []
         for frame in parked:
             self._on_frame(*frame)
@@ -305,10 +303,7 @@ class Agent(object):
     def take_codes(self, header, body):
         """What the login account's runner has compiled."""
         self.tag, self._bundle = header['tag'], None
-        pos = 0
-        for own, name, filename, size in header['codes']:
-            code = body[pos:pos + size]
-            pos += size
+        for own, name, filename, code in frames.cut(header['codes'], body):
             if own:
                 self._own_codes[name] = base64.b64encode(code).decode('ascii')
             elif name in self.blobs:

@@ -54,6 +54,15 @@ def pack(header, body=b''):
     return PREFIX.pack(len(head), len(body)) + head + body
 
 
+def cut(listed, body):
+    """The pieces that *body* was joined from: for each list in *listed* a tuple, its last word, a size, replaced by the piece."""
+    pieces, pos = [], 0
+    for item in listed:
+        pieces.append(tuple(item[:-1]) + (body[pos:pos + item[-1]],))
+        pos += item[-1]
+    return pieces
+
+
 class Reader(object):
     """Cut a byte stream into frames. Not thread-safe; owned by whoever reads the stream."""
 

@@ -252,15 +252,10 @@ class Runner(object):
             self._to_item(op, rid, header, body)
         elif op == 'blobs':
             self._drop_spare()
-            pos = 0
-            for digest, size in header['blobs']:
-                self._store.blobs[digest] = body[pos:pos + size]
-                pos += size
-            codes = []
-            for digest, filename, size in header.get('codes', ()):
-                codes.append((digest, filename, body[pos:pos + size]))
-                pos += size
-            self._store.accept(header.get('tag'), codes)
+            blobs = header['blobs']
+            pieces = frames.cut(blobs + header.get('codes', []), body)
+            self._store.blobs.update(pieces[:len(blobs)])
+            self._store.accept(header.get('tag'), pieces[len(blobs):])
         elif op == 'codes':
             self._tell_codes()
         elif op in REQUESTS:
