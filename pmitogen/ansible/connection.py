@@ -8,18 +8,21 @@ attribute of the become plugin's instance.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
+import re
 import shlex
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleConnectionFailure, AnsibleFileNotFound
+from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from pmitogen.ansible import become as become_requests
+from pmitogen.ansible import met
 from pmitogen.ansible import shell as shells
 from pmitogen.ansible.exchange import (
     OPTION_PIPES,
@@ -30,6 +33,7 @@ from pmitogen.ansible.exchange import (
     RemoteFailure,
     Spans,
     fail,
+    hub_log,
     last_words,
 )
 from pmitogen.ansible.payloads import recognise
@@ -62,6 +66,7 @@ HUB_OPTIONS = (
 )  # what the hub needs to know to connect
 LOGIN_SHELL = ""  # stands for the account's own
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
+_NAME = re.compile(r"(?!auto)[\w./+-]+")  # of an interpreter: no template, and not one of Ansible's ways to look for one
 _EARLY_ENV = ("PYTHON", "LD_", "LC_", "LANG")  # variables that only count if they are there when the interpreter starts
 
 
@@ -76,15 +81,14 @@ class Connection(ConnectionBase):
         self._spans = Spans() if "PMITOGEN_TRACE" in os.environ else None
         if multiprocessing.parent_process() is not None and os.environ.get("PMITOGEN_WARM") != "0":
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
-        if display.verbosity >= 4:
-            telling().hear_the_hub()
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
             self._shell.becoming = lambda: self._become_taken
         self._client: hub.Client | None = None
-        self._asked_for_hub = False
+        self._foreseen = False
+        self._interpreter: Any = None  # which the task's host names
         self._opened: dict[str, Any] = {}  # the options that the client was opened with
         self._settled = True  # whether those are still the connection's
         self._become_words: dict[str, Any] | None = None
@@ -111,14 +115,35 @@ class Connection(ConnectionBase):
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there.
 
-        Ansible asks just before it builds a module's payload: the time to start the hub, if there is none.
+        Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
-        if self._client is None and not self._asked_for_hub:
-            self._asked_for_hub = True
-            hub.begin(_run_pid())
+        if self._client is None and not self._foreseen:
+            self._foreseen = True
+            self._foresee()
         if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
             return False
         return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
+
+    def _resolve_option_variables(self, variables: Any, templar: Any) -> Any:
+        """Note which interpreter the task's host names, as it stands there (ansible-core 2.17 and later)."""
+        self._interpreter = variables.get("ansible_python_interpreter")
+        return super()._resolve_option_variables(variables, templar)
+
+    def _foresee(self) -> None:
+        """A module is going to run: have its host connected while Ansible builds the payload.
+
+        Only for a host's first task, as far as we know, and only if we know which interpreter to start there. Whatever goes wrong
+        the task is told, when it asks for something.
+        """
+        named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
+        if met.hosts is None or not isinstance(named, str) or not _NAME.fullmatch(named):
+            hub.begin(_run_pid(), log=hub_log())
+            return
+        if met.hosts.has(self._host()):
+            return
+        with contextlib.suppress(AnsibleError, HubError):
+            client = self._open()
+            client.send({"op": "ahead", "id": client.next_id(), "python": [to_wire(str(named))]})
 
     def set_become_plugin(self, plugin: Any) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
@@ -199,6 +224,8 @@ class Connection(ConnectionBase):
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
         self.close()
+        if met.hosts is not None:
+            met.hosts.drop(self._host())
         try:
             client = hub.connect_existing(_run_pid())
         except HubError:
@@ -355,6 +382,8 @@ class Connection(ConnectionBase):
                 elif op == "error":
                     fail(frame)
                 else:
+                    if met.hosts is not None:
+                        met.hosts.add(self._host())
                     return {**frame, "body": data}
         except HubError as exc:
             self.close()
@@ -397,7 +426,7 @@ class Connection(ConnectionBase):
             self._opened = self._hub_options()
             if _shown():
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
-            self._client = hub.connect(_run_pid())
+            self._client = hub.connect(_run_pid(), log=hub_log())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
         return self._client
 

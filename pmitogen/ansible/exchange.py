@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.connection import ConnectionBase
+from ansible.utils.display import Display
 
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
@@ -48,6 +49,11 @@ def fail(frame: dict[str, Any]) -> NoReturn:
     if kind is None:
         raise RemoteFailure(message)
     raise AnsibleError(message)
+
+
+def hub_log() -> str | None:
+    """How much a new hub is to log to the run's stderr of what it does."""
+    return "debug" if Display().verbosity >= 4 else None
 
 
 class Conversation:

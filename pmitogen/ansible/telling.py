@@ -5,7 +5,6 @@ From ``-vvvv`` on, the hub's log joins in on the run's stderr.
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import Any
 
@@ -25,11 +24,6 @@ def begin(header: dict[str, Any]) -> str:
 def end(result: tuple[int, bytes, bytes], no_log: bool) -> str:
     """The line for its result."""
     return f"rc={result[0]}, stdout and stderr censored due to no log" if no_log else str(result)
-
-
-def hear_the_hub() -> None:
-    """Have a hub that this process starts log to the run's stderr."""
-    os.environ.setdefault("PMITOGEN_LOG", "debug")
 
 
 def _words(wire: list[str]) -> str:

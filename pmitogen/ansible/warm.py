@@ -21,7 +21,10 @@ from collections.abc import Iterator
 
 from ansible import constants, context
 from ansible.plugins import loader
-from ansible.utils.display import Display
+
+from pmitogen.ansible import met
+from pmitogen.ansible.exchange import hub_log
+from pmitogen.hub import client
 
 NAMES = ("pmitogen", "pmitogen.core.ssh")
 MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are read for a guess
@@ -31,10 +34,15 @@ def warm() -> None:
     """Do it, if this is the process that forks the workers. Never raises."""
     if multiprocessing.parent_process() is not None or os.environ.get("PMITOGEN_WARM") == "0":
         return
-    for step in (_profiles, _results, _plugins, _hub):
+    for step in (_memory, _hub, _profiles, _results, _plugins):
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
+
+
+def _memory() -> None:
+    """What workers tell each other."""
+    met.hosts = met.Hosts()
 
 
 def _profiles() -> None:
@@ -65,19 +73,8 @@ def _plugins() -> None:
 
 def _hub() -> None:
     """The hub, if the run is going to want one: it loads its libraries while Ansible reads the playbook."""
-    from pmitogen.ansible import telling
-    from pmitogen.hub import paths, starting
-
     if _will_play():
-        pid = os.getpid()
-        before = os.environ.get("PMITOGEN_LOG")
-        if Display().verbosity >= 4:
-            telling.hear_the_hub()
-        try:
-            starting.begin_ahead(paths.run_socket(pid), pid)
-        finally:
-            if before is None:
-                os.environ.pop("PMITOGEN_LOG", None)  # the environment of all that the run starts is not ours
+        client.begin(os.getpid(), log=hub_log())
 
 
 def _will_play() -> bool:

@@ -1,8 +1,7 @@
 """What a worker needs of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
 
 Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local
-socket and one frame each way. The first worker that finds no hub starts one, under a lock, and the others wait for its
-socket.
+socket and one frame each way. The first worker that finds no hub starts one (see starting.py).
 """
 
 from __future__ import annotations
@@ -53,6 +52,11 @@ class Client:
             self._sock.settimeout(None)
             self._sock.sendall(data)
         except OSError as exc:
+            with contextlib.suppress(OSError):
+                self._sock.settimeout(0)
+                self._ready += self._reader.feed(self._sock.recv(1 << 18))
+            for said, _ in self._ready:
+                _check(said)
             raise HubError(f"the hub of this run has gone: {exc.strerror}") from None
 
     def receive(self, timeout: float | None = None) -> tuple[Header, bytes]:
@@ -68,34 +72,46 @@ class Client:
             if not data:
                 raise HubError("the hub of this run has gone")
             self._ready = self._reader.feed(data)
-        return self._ready.pop(0)
+        frame = self._ready.pop(0)
+        _check(frame[0])
+        return frame
 
     def close(self) -> None:
         self._sock.close()
 
 
-def connect(run_pid: int) -> Client:
-    """Return a connection to the hub of the run whose main process is *run_pid*, started if there is none. Raises HubError."""
+def _check(frame: Header) -> None:
+    """Raise the HubError that a hub says instead of anything else, if it could not start."""
+    if frame["op"] == "refused":
+        raise HubError(frame["msg"])
+
+
+def connect(run_pid: int, *, log: str | None = None) -> Client:
+    """Return a connection to the hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
+
+    A hub that is still starting answers once it is up; if it cannot start, what is asked of it raises a HubError that says why.
+    *log*: the level of detail that a new hub logs to our stderr ("debug"), if PMITOGEN_LOG does not say.
+    """
     path = paths.run_socket(run_pid)
     with contextlib.suppress(OSError):
         return Client(path)
     from pmitogen.hub import starting
 
-    starting.ensure(path, run_pid)
+    starting.ensure(path, run_pid, log=log)
     try:
         return Client(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
 
 
-def begin(run_pid: int) -> None:
-    """If the run has no hub, start one, and wait for nothing: :meth:`connect` will. Never raises."""
+def begin(run_pid: int, *, log: str | None = None) -> None:
+    """If the run has no hub, start one. Never raises: :func:`connect` will."""
     with contextlib.suppress(OSError, HubError):
         path = paths.run_socket(run_pid)
         if not os.path.exists(path):
             from pmitogen.hub import starting
 
-            starting.begin(path, run_pid)
+            starting.ensure(path, run_pid, log=log)
 
 
 def connect_existing(run_pid: int) -> Client | None:

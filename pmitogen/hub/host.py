@@ -170,6 +170,9 @@ class Host:
 
     def _send_request(self, request: Request) -> None:
         header = request.header
+        if header["op"] == "ahead":
+            self._connected_ahead(request)
+            return
         if header["op"] == "fs" and self._answer_known(request):
             return
         try:
@@ -200,6 +203,13 @@ class Host:
         for follow_header, follow_body in request.tail:
             self.follow(request, follow_header, follow_body)
         request.tail.clear()
+
+    def _connected_ahead(self, request: Request) -> None:
+        """All that is wanted is to be connected."""
+        if self.state is State.BOOTING:
+            self._waiting.append(request)
+        else:
+            request.answer({"op": "ok"})
 
     def _send_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -522,6 +532,9 @@ class Host:
             self._plain(request)
 
     def _plain(self, request: Request) -> None:
+        if request.header["op"] == "ahead":
+            self._connected_ahead(request)
+            return
         self._open[request.rid] = request
         self.contexts.plain(self, request)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -17,14 +18,15 @@ import time
 from pmitogen.errors import Error
 from pmitogen.hub import paths
 from pmitogen.hub.life import Life
-from pmitogen.hub.starting import release
+from pmitogen.target import frames
 
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
 
 
 def main() -> None:
-    """Serve one run: argv is [socket path, pid of the run, fd to write "ok" or an error to, fd of the lock if it is ours]."""
-    path, run_pid, report_fd = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    """Serve one run: argv is [socket path, pid of the run, fd that listens there]."""
+    path, run_pid, listening = sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))
+    listening.set_inheritable(False)
     life = Life(run_pid)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         signal.signal(getattr(signal, name), lambda *_: life.stop())
@@ -39,15 +41,10 @@ def main() -> None:
         from pmitogen.hub.server import Listener
 
         contexts = Contexts()
-        listener = Listener(contexts, path, life)
-    except (Error, OSError) as exc:
-        os.write(report_fd, str(exc).encode())
+    except (Error, OSError, ImportError) as exc:
+        _refuse(listening, path, f"the hub cannot start: {exc}")
         sys.exit(1)
-    with contextlib.suppress(BrokenPipeError):  # the worker that started us has ended; others will come
-        os.write(report_fd, b"ok")
-    os.close(report_fd)
-    if len(sys.argv) > 4:
-        release(int(sys.argv[4]), path)
+    listener = Listener(contexts, listening, path, life)
     _warm_up()
     ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path
     listener.close()
@@ -66,6 +63,20 @@ def _warm_up() -> None:
         bootstrap.bundle()
 
     threading.Thread(target=work, name="pmitogen warm-up", daemon=True).start()
+
+
+def _refuse(listening: socket.socket, path: str, why: str) -> None:
+    """Tell those who have connected so far that nobody is going to serve them; nobody can come any more."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+    listening.setblocking(False)
+    with contextlib.suppress(OSError):
+        while True:
+            sock, _ = listening.accept()
+            with sock, contextlib.suppress(OSError):
+                sock.send(frames.pack({"op": "refused", "msg": why}, b""))
+    with contextlib.suppress(OSError):  # not empty: others are there
+        os.rmdir(os.path.dirname(path))
 
 
 def _raise_file_limit() -> None:

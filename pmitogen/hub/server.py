@@ -36,9 +36,9 @@ REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 
 
 class Listener(mitogen.core.Stream):  # type: ignore[misc]
-    """The listening socket, on the I/O loop."""
+    """The listening socket *sock*, which has the name *path*, on the I/O loop."""
 
-    def __init__(self, contexts: Contexts, path: str, life: Life) -> None:
+    def __init__(self, contexts: Contexts, sock: socket.socket, path: str, life: Life) -> None:
         self.name = "listener"
         self.path = path
         self.life = life
@@ -46,12 +46,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         self.born = time.time()
         self.connections = 0
         self._chains = itertools.count(1)
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        self._sock.bind(path)
-        os.chmod(path, 0o600)
-        self._sock.listen(256)
+        self._sock = sock
         self._sock.setblocking(False)
         self.set_protocol(mitogen.core.Protocol())
         self.accept(self._sock, self._sock)
@@ -127,6 +122,8 @@ class Worker:
         self._requests: dict[int, Request] = {}
         self._wanting: dict[str, list[Request]] = {}
         self._gone = False
+        self._ahead: Request | None = None
+        self._ahead_error: Header | None = None  # how that ended, if badly
         self.pid = 0  # the worker's, where it tells it
         listener.connections += 1
         self._stream = mitogen.core.Stream()
@@ -139,7 +136,10 @@ class Worker:
     def answer(self, header: Header, body: bytes) -> None:
         """Send the worker one frame."""
         if header["op"] in FINAL:
-            self._requests.pop(header["id"], None)
+            ended = self._requests.pop(header["id"], None)
+            if ended is not None and ended is self._ahead:
+                self._ahead_error = header if header["op"] == "error" else None
+                return
         if not self._gone:
             self._stream.protocol.write(frames.pack(header, body))
 
@@ -173,6 +173,8 @@ class Worker:
         request = Request(self, header.pop("id"), header, body)
         self._requests[request.local_id] = request
         header["chain"] = self._chain
+        if self._ahead is not None and self._met_ahead(request):
+            return
         if header["op"] == "run" and self._contexts.blobs.manifest_of(header["zip"]) is None:
             waiting = self._wanting.setdefault(header["zip"], [])
             waiting.append(request)
@@ -190,6 +192,22 @@ class Worker:
     def _on_open(self, header: Header, body: bytes) -> None:
         self._host = self._contexts.host(header["options"])
         self.pid = int(header.get("pid", 0))
+
+    def _on_ahead(self, header: Header, body: bytes) -> None:
+        """Connect, for a request that is going to follow: it is that which is told if there is no connection to be had."""
+        self._ahead = ahead = Request(self, header.pop("id"), header, b"")
+        self._requests[ahead.local_id] = ahead
+        self._submit(ahead)
+
+    def _met_ahead(self, request: Request) -> bool:
+        """The request that the connection was made ahead for: whether it is answered by how that ended."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._requests.pop(ahead.local_id, None)
+            ahead.client = None
+        if self._ahead_error is not None:
+            request.answer(self._ahead_error)
+        return self._ahead_error is not None
 
     def _on_zip(self, header: Header, body: bytes) -> None:
         waiting = self._wanting.pop(header["zip"], [])

@@ -1,9 +1,8 @@
-"""Starting a hub, by the first worker of a run that needs one.
+"""Starting a hub, by whoever is the first in a run to need one, or foresees that somebody will.
 
-A lock beside the socket settles who is the first; the others wait for it and find the socket. A worker may *begin* before
-it needs the hub, so that the hub loads its libraries while Ansible builds the first task's payload; it then holds the lock
-until it has waited for the hub, or ends. The process that forks the workers may begin earlier still, and wait for nothing ever:
-then it is the hub itself that holds the lock, until it listens or ends.
+The starter makes the listening socket and hands it to the new process. So nobody waits for a hub to start: whoever comes connects
+at once, and what it says lies in the socket until the hub has loaded its libraries. What keeps a hub from starting, it tells
+those who have come by then (see main.py). A lock beside the socket settles who is the starter.
 """
 
 from __future__ import annotations
@@ -12,125 +11,61 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 
 from pmitogen.errors import HubError
 from pmitogen.hub import paths
 from pmitogen.hub.client import Client
 
 START_LIMIT = 20.0  # seconds that a resting hub may take to answer
+BACKLOG = 256  # workers that may have come before the hub looks
 
 
-class Start:
-    """A hub that we are starting. Holds the lock."""
-
-    def __init__(self, path: str, lock: int) -> None:
-        self._path = path
-        self._lock = lock
-        self._read_fd: int | None = None
-
-    def spawn(self, run_pid: int, *, hand_over: bool = False) -> None:
-        """Start the process; *hand_over*: and give it the lock, for nobody will wait for it here. Raises HubError."""
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        self._read_fd, write_fd = os.pipe()
-        try:
-            code = f"import sys;sys.path.insert(0,{root!r});from pmitogen.hub.main import main;main()"
-            lock = [str(self._lock)] if hand_over else []
-            process = subprocess.Popen(
-                [sys.executable, "-c", code, self._path, str(run_pid), str(write_fd), *lock],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if os.environ.get("PMITOGEN_LOG") else subprocess.DEVNULL,
-                pass_fds=[write_fd, self._lock] if hand_over else [write_fd],
-                start_new_session=True,
-                cwd="/",
-            )
-        except OSError as exc:
-            raise HubError(f"{sys.executable}: the hub cannot be started: {exc.strerror}") from None
-        finally:
-            os.close(write_fd)
-        process.returncode = 0  # it outlives us by design; nobody here waits for it
-        if hand_over:
-            os.close(self._read_fd)
-            os.close(self._lock)
-
-    def finish(self) -> None:
-        """Wait until it listens, and let the others look. Raises HubError."""
-        try:
-            if self._read_fd is not None:
-                with os.fdopen(self._read_fd, "rb") as stream:
-                    said = stream.read()
-                if said != b"ok":
-                    raise HubError(said.decode("utf-8", "replace").strip() or "the hub ended while it started")
-        finally:
-            self.let_go()
-
-    def let_go(self) -> None:
-        """Release the lock."""
-        release(self._lock, self._path)
+def ensure(path: str, run_pid: int, *, log: str | None = None) -> None:
+    """Return when *path* can be connected to; *log*: how much a new hub logs to our stderr. Raises HubError."""
+    with _lock(path + ".lock"):
+        if not _listens(path) and not _adopt_resting(path, run_pid):
+            with _listening(path) as listening:
+                _spawn(listening, path, run_pid, os.environ.get("PMITOGEN_LOG") or log)
 
 
-_begun: dict[str, Start] = {}
-
-
-def begin(path: str, run_pid: int) -> None:
-    """Start a hub for *path* unless somebody is about to; wait for nothing. Raises HubError, OSError."""
-    if path in _begun:
-        return
-    lock = _take_lock(path + ".lock", wait=False)
-    if lock is None:
-        return
-    start = Start(path, lock)
+def _spawn(listening: socket.socket, path: str, run_pid: int, log: str | None) -> None:
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys;sys.path.insert(0,{root!r});from pmitogen.hub.main import main;main()"
     try:
-        if not os.path.exists(path) and not _adopt_resting(path, run_pid):
-            start.spawn(run_pid)
-            _begun[path] = start
-    finally:
-        if path not in _begun:
-            start.let_go()
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, path, str(run_pid), str(listening.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if log else subprocess.DEVNULL,
+            env={**os.environ, "PMITOGEN_LOG": log} if log else None,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise HubError(f"{sys.executable}: the hub cannot be started: {exc.strerror}") from None
+    process.returncode = 0  # it outlives us by design; nobody here waits for it
 
 
-def begin_ahead(path: str, run_pid: int) -> None:
-    """Start a hub for *path*, in the process that workers are forked from. Raises HubError, OSError."""
-    lock = _take_lock(path + ".lock", wait=False)
-    if lock is None:
-        return
-    start = Start(path, lock)
-    try:
-        if os.path.exists(path) or _adopt_resting(path, run_pid):
-            start.let_go()
-        else:
-            start.spawn(run_pid, hand_over=True)
-    except BaseException:
-        start.let_go()
-        raise
-
-
-def release(lock: int, path: str) -> None:
-    """In a hub that was handed the lock: it listens."""
-    with contextlib.suppress(OSError):
-        os.unlink(path + ".lock")
-    os.close(lock)
-
-
-def ensure(path: str, run_pid: int) -> None:
-    """Return when a hub listens on *path*. Raises HubError."""
-    start = _begun.pop(path, None)
-    if start is None:
+@contextlib.contextmanager
+def _listening(path: str) -> Iterator[socket.socket]:
+    """A socket that listens on *path*, in the place of one that a hub has left; ours until the block ends. Raises HubError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
-            lock = _take_lock(path + ".lock", wait=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            sock.bind(path)
+            os.chmod(path, 0o600)
+            sock.listen(BACKLOG)
         except OSError as exc:
-            raise HubError(f"{path}.lock: {exc.strerror}") from None
-        assert lock is not None
-        start = Start(path, lock)
-        try:
-            if not _listens(path) and not _adopt_resting(path, run_pid):
-                start.spawn(run_pid)
-        except BaseException:
-            start.let_go()
-            raise
-    start.finish()
+            raise HubError(f"{path}: {exc.strerror}") from None
+        yield sock
 
 
 def _listens(path: str) -> bool:
@@ -158,11 +93,22 @@ def _adopt_resting(path: str, run_pid: int) -> bool:
     return False
 
 
-def _take_lock(path: str, *, wait: bool) -> int | None:
-    """Hold the file *path*, which its last holder removes: so what we hold must still be what has the name.
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """Hold the file *path*, which its last holder removes: so what we hold must still be what has the name. Raises HubError."""
+    try:
+        lock = _take(path)
+    except OSError as exc:
+        raise HubError(f"{path}: {exc.strerror}") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(lock)
 
-    None: another holds it, and we were not to wait. Raises OSError.
-    """
+
+def _take(path: str) -> int:
     while True:
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -170,12 +116,9 @@ def _take_lock(path: str, *, wait: bool) -> int | None:
             paths.private_dir()
             continue
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if os.fstat(lock).st_ino == os.stat(path).st_ino:
                 return lock
-        except BlockingIOError:
-            os.close(lock)
-            return None
         except FileNotFoundError:
             pass
         os.close(lock)

@@ -1,0 +1,170 @@
+"""The connection is made while Ansible builds the first payload: see ``_foresee`` in pmitogen/ansible/connection.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Run
+from tests.support.session import repository
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+PYTHON = "/usr/bin/python3"
+# Says that a module is coming, as Ansible does before it builds one; waits until sshd's log has a word, or *limit* seconds (it
+# fails then, if it *must* have it); may then change an option; and runs the module.
+ACTION = """
+import time
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        args, self._task.args = self._task.args, {}
+        self._connection.is_pipelining_enabled()
+        until, seen = time.monotonic() + args.get("limit", 10), False
+        while args.get("log") and not seen and time.monotonic() < until:
+            with open(args["log"]) as stream:
+                stream.seek(args["since"])
+                seen = args["word"] in stream.read()
+            time.sleep(0.02)
+        if args.get("must") and not seen:
+            raise AnsibleError("nobody connected")
+        if args.get("options"):
+            known = self._connection._resolve_option_variables(task_vars, self._templar)
+            self._connection.set_options(var_options=known, direct=args["options"])
+        self._task.args = {"_raw_params": "id -un"}
+        return dict(self._execute_module("ansible.builtin.command", task_vars=task_vars), seen=seen)
+"""
+
+
+def _play(ansible: Ansible, hosts: dict[str, dict[str, Any]], tasks: list[dict[str, Any]], **env: str) -> Run:
+    files = {"action_plugins/foreseen.py": ACTION, "library/foreseen.py": "#!/usr/bin/python\n"}
+    return ansible.tasks(tasks, hosts, files=files, env=env)
+
+
+def _foreseen(server: Sshd, word: str = "Accepted publickey", **more: Any) -> dict[str, Any]:
+    return {"name": "who", "foreseen": {"log": str(server.log_path), "since": server.mark(), "word": word, **more}}
+
+
+def _skip_older(ansible: Ansible) -> None:
+    if ansible.core == "2.16":
+        pytest.skip("this ansible-core does not hand connections the variables")
+
+
+@pytest.mark.parametrize("place", ["variable", "environment"])
+def test_connected_before_the_payload_is_there(place: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    _skip_older(ansible)
+    since = sshd.mark()
+    named = {"ansible_python_interpreter": PYTHON} if place == "variable" else {}
+    env = {"ANSIBLE_PYTHON_INTERPRETER": PYTHON} if place == "environment" else {}
+    tasks = [_foreseen(sshd), {"name": "next", "ansible.builtin.command": "id -un"}]
+    run = _play(ansible, {"h": ansible.target(sshd, account, **named)}, tasks, **env).check()
+    assert run.task("who")["seen"], "nobody connected"
+    assert run.task("who")["stdout"] == run.task("next")["stdout"] == account.name
+    assert (sshd.connections(since), sshd.sessions(since)) == (1, 1)
+
+
+@pytest.mark.one_core
+@pytest.mark.parametrize("named", ["auto", "{{ later }}", "env python3"])
+def test_not_connected_before_the_interpreter_is_known(named: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    host = ansible.target(sshd, account, ansible_python_interpreter=named, later=PYTHON)
+    run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)])
+    assert not run.task("who")["seen"]
+    assert named == "env python3" or run.task("who")["stdout"] == account.name
+
+
+@pytest.mark.one_core
+def test_off(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
+    run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)], PMITOGEN_WARM="0").check()
+    assert not run.task("who")["seen"] and run.task("who")["stdout"] == account.name
+
+
+@pytest.mark.one_core
+def test_a_variable_that_is_not_there_yet_harms_nobody(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """What runs without Python does so where the interpreter's name is a template of what comes later."""
+    tasks: list[dict[str, Any]] = [
+        {"name": "raw", "ansible.builtin.raw": f"echo {PYTHON}", "register": "said"},
+        {"name": "who", "ansible.builtin.command": "id -un"},
+    ]
+    host = ansible.target(sshd, account, ansible_python_interpreter="{{ said.stdout | trim }}")
+    assert _play(ansible, {"h": host}, tasks).check().task("who")["stdout"] == account.name
+
+
+def test_a_login_that_fails_is_tried_once(ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account) -> None:
+    """The failure goes to the task that it was made for; the next one makes an attempt of its own."""
+    _skip_older(ansible)
+    server = make_sshd()
+    wrong = {
+        "ansible_host": server.host,
+        "ansible_port": server.port,
+        "ansible_user": account.name,
+        "ansible_password": "wrong",
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={server.known_hosts} -o PubkeyAuthentication=no",
+        "ansible_python_interpreter": PYTHON,
+    }
+    tasks = [
+        {**_foreseen(server, "Failed password", must=True), "ignore_unreachable": True},
+        {"name": "next", "ansible.builtin.command": "id -un", "ignore_unreachable": True},
+    ]
+    run = _play(ansible, {"h": wrong}, tasks)
+    first, second = run.task("who"), run.task("next")
+    assert first.kind == second.kind == "unreachable"
+    assert "wrong" not in run.output and "password" in first.message and "\n" not in first.message
+    assert first.message == second.message
+    assert server.connections() == 2, "an attempt for each task"
+
+
+@pytest.mark.one_core
+def test_options_that_change_meanwhile(
+    ansible: Ansible, sshd: Sshd, account: Account, make_account: Callable[..., Account]
+) -> None:
+    other = make_account()
+    host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
+    run = _play(ansible, {"h": host}, [_foreseen(sshd, options={"remote_user": other.name})]).check()
+    assert run.task("who")["seen"] and run.task("who")["stdout"] == other.name
+
+
+@pytest.mark.one_core
+def test_an_interpreter_that_is_not_there(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Whichever came up instead, the task fails as it does over ssh, and the connection serves the next one."""
+    since = sshd.mark()
+    tasks = [
+        {**_foreseen(sshd), "ignore_errors": True},
+        {"name": "next", "ansible.builtin.command": "id -un", "vars": {"ansible_python_interpreter": PYTHON}},
+    ]
+    host = ansible.target(sshd, account, ansible_python_interpreter="/nonexistent/python3")
+    run = _play(ansible, {"h": host}, tasks)
+    assert run.task("who").kind == "failed" and "/nonexistent/python3" in run.task("who")["module_stderr"]
+    assert run.task("next")["stdout"] == account.name and sshd.connections(since) == 1
+
+
+@pytest.mark.one_core
+def test_a_host_without_python(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON, ansible_pmitogen_boot_python=["/nonexistent/python3"])
+    tasks = [{**_foreseen(sshd, must=True), "ignore_errors": True}, {"name": "raw", "ansible.builtin.raw": "id -un"}]
+    run = _play(ansible, {"h": host}, tasks)
+    assert "no usable Python" in run.task("who").message
+    assert run.task("raw")["stdout"].strip() == account.name
+
+
+def test_a_hub_that_cannot_start_says_why(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
+    tasks = [{"name": "who", "ansible.builtin.command": "id -un"}]
+    run = _play(ansible, {"h": host}, tasks, PMITOGEN_LOG="loud")
+    assert run.task("who").kind == "unreachable"
+    assert "PMITOGEN_LOG: loud: is no level: write one of " in run.task("who").message and "\n" not in run.task("who").message
+
+
+@pytest.mark.one_core
+def test_a_hub_without_paramiko_says_so(ansible: Ansible, tmp_path: Path) -> None:
+    """No such installation can be had here without harm to the others, so one of its modules is made to fail."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['paramiko'] = None\n")
+    run = _play(ansible, {"h": {}}, [{"name": "who", "ansible.builtin.command": "id -un"}], PYTHONPATH=f"{tmp_path}:{repository}")
+    assert run.task("who").kind == "unreachable"
+    assert "the hub cannot start" in run.task("who").message and "paramiko" in run.task("who").message
