@@ -19,6 +19,10 @@ from collections.abc import Iterable
 from pmitogen.errors import UsageError
 
 PACKED_SETS = 64  # compressed sets remembered
+# Somebody waits while it is compressed, and further steps save little: of the contents of `setup`, 774 KB, zlib's level 9 makes
+# 0.5 % less in three times the time (45 ms more), xz's preset 6 makes 10 % less in three times the time (160 ms more).
+LEVEL = 7
+XZ = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 4, "pb": 0}]  # for text
 LIMIT = 256 << 20  # bytes that one archive may hold
 
 
@@ -80,7 +84,7 @@ class Blobs:
         if packed is None:
             listed = json.dumps([[name, len(self.contents[name])] for name in order], separators=(",", ":")).encode("ascii")
             data = b"".join([listed, b"\n", *(self.contents[name] for name in order)])
-            packed = lzma.compress(data, preset=6) if codec == "xz" else zlib.compress(data, 9)
+            packed = lzma.compress(data, filters=XZ) if codec == "xz" else zlib.compress(data, LEVEL)
             self._packed[codec, order] = packed
             if len(self._packed) > PACKED_SETS:
                 self._packed.popitem(last=False)

@@ -50,11 +50,17 @@ IDLE_IN_CORE = (
     "ImportPolicy",
     "Importer",
     "IoLoggerProtocol",
+    "ModuleDeniedByBlocksError",
+    "ModuleDeniedByOverridesError",
+    "ModuleUnsuitableError",
     "PidfulStreamHandler",
     "ResourceReader",
     "_real_profile_hook",
     "enable_debug_logging",
     "enable_profiling",
+    "module_lineage",
+    "takes_router",
+    "unlisten",
 )
 _making = threading.Lock()
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
