@@ -135,11 +135,11 @@ class Connection(ConnectionBase):
         Only for a host's first task, as far as we know, and only if we know which interpreter to start there. Whatever goes wrong
         the task is told, when it asks for something.
         """
+        if met.hosts is not None and met.hosts.has(self._host()):
+            return
         named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
         if met.hosts is None or not isinstance(named, str) or not _NAME.fullmatch(named):
             hub.begin(_run_pid(), log=hub_log())
-            return
-        if met.hosts.has(self._host()):
             return
         with contextlib.suppress(AnsibleError, HubError):
             client = self._open()
