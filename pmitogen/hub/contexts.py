@@ -18,7 +18,7 @@ import mitogen.core
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub import login as logins
 from pmitogen.hub.blobs import Blobs
-from pmitogen.hub.host import LOGIN_ENDED, Account, Host
+from pmitogen.hub.host import LOGIN_ENDED, Host
 from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.router import Router, new_broker
 from pmitogen.hub.trace import from_environment
@@ -203,10 +203,6 @@ class Contexts:
             via=self.plan(become["via"]) if become.get("via") else None,
         )
         return dict(made)
-
-    def watch_become(self, host: Host, account: Account, seconds: float) -> None:
-        """See that an escalation does not take for ever, should its own clock fail."""
-        self.later(seconds + 5, lambda: host.account_overdue(account))
 
     # Hosts without Python
 

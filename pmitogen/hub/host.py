@@ -10,16 +10,13 @@
 Requests wait while CONNECTING. From BOOTING on they are sent at once, behind the bundle that starts Python, so that the
 first task costs no round trip of its own; if there turns out to be no Python they are taken back and go over plain SSH.
 
-An *account* is an interpreter on the host: who (login, or a become plan), which Python, and the environment that must be
-there before Python starts. Account 0 is the login account with the interpreter that booted.
+Its interpreters are in accounts.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import itertools
-import json
 import logging
 import time
 import zlib
@@ -27,10 +24,9 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, UsageError
-from pmitogen.hub import leaving
+from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request
 from pmitogen.target import frames
-from pmitogen.transport.bootstrap import become_sources, new_token
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
-MOST_ACCOUNTS = 20  # kept alive per host
 LOGIN_ENDED = "the interpreter of the login account has ended"
 GOING_DOWN = 0.5  # seconds between the end of an account's interpreter and that of the connection, if the host goes down
 _rids = itertools.count(1)
@@ -56,24 +51,6 @@ class State(enum.Enum):
     DEAD = "dead"
 
 
-@dataclasses.dataclass
-class Account:
-    """An interpreter on the host."""
-
-    number: int
-    become: str | None = None  # the raw become request, as JSON: who, how, with which flags
-    python: tuple[str, ...] = ()  # () is the interpreter that booted
-    env: tuple[tuple[str, str], ...] = ()
-    started: bool = False
-    home: str | None = None  # wire text; known once its runner has said hello
-    home_writable: bool = False
-    temp_bases: dict[str, str] = dataclasses.field(default_factory=dict)  # base as asked for -> where a directory was made
-    user: str | None = None
-    exe: str | None = None
-    busy: int = 0
-    last_used: float = 0.0
-
-
 class Host:
     """See the head of this file. *options* is the raw option set that a worker sent."""
 
@@ -86,16 +63,13 @@ class Host:
         self.login: Login | None = None
         self.ask: Ask | None = None  # a person, for questions of the login
         self._codec = "zlib"
-        self._sent_become = False
         self.stream: Any = None
         self.context_id = 0
         self.born = time.monotonic()
         self.last_used = self.born
         self._waiting: list[Request] = []
-        self._leaving: set[int] = set()  # accounts whose end requests wait for
         self._open: dict[int, Request] = {}
-        self._numbers = itertools.count(1)
-        self._reset_accounts()
+        self._accounts = Accounts(contexts, self._frame)
         self._sent_blobs: set[str] = set()
         self._homes: dict[str, str | None] = {}
         self._pack = zlib.compressobj(6)
@@ -103,9 +77,6 @@ class Host:
         self.no_python = ""  # why there is none, where there is none
         self.hello: Header = {}
         self._booting_since = 0.0
-
-    def _reset_accounts(self) -> None:
-        self._by_number: dict[int, Account] = {0: Account(0, started=True)}
 
     @property
     def busy(self) -> bool:
@@ -117,10 +88,10 @@ class Host:
         found: Header = {
             "state": self.state.value,
             "python": self.hello.get("python"),
-            "exe": self._by_number[0].exe,
+            "exe": self._accounts.login.exe,
             "user": self.hello.get("user"),
             "home": self.hello.get("home"),
-            "accounts": len(self._by_number),
+            "accounts": len(self._accounts),
         }
         if self.login is not None and self.login.link is not None:
             link = self.login.link
@@ -176,14 +147,15 @@ class Host:
         if header["op"] == "fs" and self._answer_known(request):
             return
         try:
-            account = self._account_for(header)
+            account = self._accounts.wanted_by(header)
             message = {key: value for key, value in header.items() if key not in ("become", "python", "bootenv", "early", "zip")}
             if header["op"] == "run":
                 message["man"] = self._supply(request, account)
         except Error as exc:
             request.fail("usage", exc.message)
             return
-        if self._leave(request, account):
+        if self._accounts.leave(request, account):
+            self._waiting.append(request)
             return
         quiet = bool(header.get("early")) and self._answer_early(request, account)
         if quiet:
@@ -225,7 +197,7 @@ class Host:
             request.answer({"op": "ok", "path": self._homes[header["path"]]})
             return True
         if header["do"] == "account":
-            account = self._account_for(header)
+            account = self._accounts.wanted_by(header)
             if account.home is not None:
                 request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
                 return True
@@ -239,99 +211,12 @@ class Host:
         if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
             return False
         if header["op"] == "fs" and header["do"] == "mkdtemp":
-            base = self._sure_base(header["bases"][0], account)
+            base = account.sure_base(header["bases"][0])
             if base is None:
                 return False
             answer["path"] = f"{base.rstrip('/')}/{header['name']}"
         request.answer(answer)
         return True
-
-    def _sure_base(self, base: str, account: Account) -> str | None:
-        """Where a temporary directory will surely be made: in a writable home, or where one was made before."""
-        if account.home is not None and account.home_writable:
-            if base.startswith("~/"):
-                return account.home + base[1:]
-            if base.startswith(account.home + "/"):
-                return base
-        return account.temp_bases.get(base)
-
-    # Accounts
-
-    def _account_for(self, header: Header) -> Account:
-        """The account that a request is for, started if need be. Raises UsageError."""
-        become = header.get("become")
-        python = tuple(header.get("python") or ())
-        env = tuple(sorted((header.get("bootenv") or {}).items()))
-        who = json.dumps(become, sort_keys=True) if become else None
-        account = self._same_account(who, python, env)
-        if account is None:
-            number = next(self._numbers)
-            account = self._by_number[number] = Account(number, who, python, env)
-            try:
-                self._start(account, become)
-            except Error:
-                self._forget(account)
-                raise
-            self._drop_idle_accounts(but=account)
-        return account
-
-    def _same_account(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
-        """The account that serves these already. Whoever names no interpreter takes any."""
-        boot = self._by_number[0].exe
-        for account in self._by_number.values():
-            if account.become == who and account.env == env:
-                known = account.exe or (boot if not account.python else None)
-                if (
-                    not python
-                    or python == account.python
-                    or len(python) == 1
-                    and (known or not account.number and python[0]) == python[0]
-                ):
-                    return account
-        return None
-
-    def _start(self, account: Account, become: Header | None) -> None:
-        header: Header = {
-            "op": "account",
-            "acct": account.number,
-            "python": list(account.python),
-            "env": dict(account.env),
-            "token": new_token(),
-        }
-        if become:
-            plan = header["plan"] = self.contexts.plan(become)
-            if not self._sent_become:
-                self._sent_become = True
-                self._frame({"op": "sources"}, become_sources())
-            self.contexts.watch_become(self, account, float(plan["timeout"]))
-        self._frame(header, b"")
-        account.started = True
-
-    def _drop_idle_accounts(self, but: Account) -> None:
-        others = (account for account in self._by_number.values() if account.number and account is not but)
-        idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
-        for account in idle[: max(0, len(self._by_number) - 1 - MOST_ACCOUNTS)]:
-            self._frame({"op": "drop", "acct": account.number}, b"")
-            self._forget(account)
-
-    def _leave(self, request: Request, own: Account) -> bool:
-        """End the idle accounts that a request is about to remove or change. Returns whether it has to wait for that."""
-        if len(self._by_number) == 1:
-            return False
-        idle = [it for it in self._by_number.values() if it.become and not it.busy and it.user not in (None, own.user)]
-        users = leaving.users(request, {str(other.user) for other in idle})
-        for account in idle:
-            if account.user in users:
-                self._frame({"op": "drop", "acct": account.number, "tell": True}, b"")
-                self._forget(account)
-                self._leaving.add(account.number)
-        if users:
-            self._waiting.append(request)
-        return bool(users)
-
-    def _forget(self, account: Account) -> None:
-        if account.number:  # the first one ends with the host
-            self._by_number.pop(account.number, None)
 
     @property
     def persistence(self) -> int:
@@ -341,15 +226,7 @@ class Host:
 
     def drop_accounts(self) -> None:
         """End every interpreter but the login account's first."""
-        for account in list(self._by_number.values()):
-            if account.number:
-                self._frame({"op": "drop", "acct": account.number}, b"")
-                self._forget(account)
-
-    def account_overdue(self, account: Account) -> None:
-        """Its escalation takes longer than it may."""
-        if account.home is None and self._by_number.get(account.number) is account:
-            self._frame({"op": "overdue", "acct": account.number}, b"")
+        self._accounts.drop_all()
 
     # Payloads
 
@@ -398,14 +275,13 @@ class Host:
         if op == "hello":
             self._on_hello(header)
         elif op == "gone":
-            account = self._by_number.get(header.get("acct", -1))
+            account = self._accounts.get(header.get("acct", -1))
             if account is not None and account.number:
-                self._forget(account)
+                self._accounts.forget(account)
             elif account is not None:  # nothing makes another: the next request makes another connection
                 self.fail(ConnectionLost(f"{self.name}: {LOGIN_ENDED}"))
         elif op == "left":
-            self._leaving.discard(header.get("acct", -1))
-            if not self._leaving:
+            if self._accounts.left(header.get("acct", -1)):
                 self._send_waiting()
         elif op == "late":
             LOG.warning("%s: %s", self.name, header.get("msg"))
@@ -415,11 +291,10 @@ class Host:
             self._on_answer(header, body)
 
     def _on_hello(self, header: Header) -> None:
-        account = self._by_number.get(header.get("acct", -1))
+        account = self._accounts.get(header.get("acct", -1))
         if account is None:
             return
-        account.home, account.user, account.exe = str(header["home"]), str(header["user"]), str(header["exe"])
-        account.home_writable = bool(header.get("home_writable"))
+        account.on_hello(header)
         LOG.debug(
             "%s: account %d is up: user %s, %s, Python %s",
             self.name,
@@ -455,11 +330,11 @@ class Host:
                 self._again(request)
                 return
             if self._took_a_bad_interpreter(request, header):
-                self._forget_failed(request.account)
+                self._accounts.forget(request.account)
                 self._again(request)
                 return
             if header["op"] == "error" and request.account is not None and header.get("kind") in ("become", "python", "gone"):
-                self._forget_failed(request.account)
+                self._accounts.forget(request.account)
                 if header["kind"] == "become" and self.login is not None:
                     header["msg"] = f"{self.login.link.peer}: {header['msg']}"
             took = time.monotonic() - request.born
@@ -482,10 +357,6 @@ class Host:
         """Whether it names no interpreter, and failed for one that another request has named."""
         named = request.account is not None and request.account.python and not request.header.get("python")
         return bool(named and "python" in (header.get("kind"), header.get("why")) and not request.header.get("more"))
-
-    def _forget_failed(self, account: Account) -> None:
-        if account.number:
-            self._forget(account)
 
     def _again(self, request: Request) -> None:
         """The interpreter that booted is not the one that the first request wanted: ask for that one."""
@@ -523,9 +394,8 @@ class Host:
         self.no_python = why
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
-        self._reset_accounts()
+        self._accounts.reset()
         self._sent_blobs.clear()
-        self._sent_become = False
         self._pack = zlib.compressobj(6)
         for request in requests:
             request.sent = False

@@ -1,0 +1,179 @@
+"""The accounts of one host: its interpreters, each for one identity, one Python and one environment.
+
+An account is who (login, or a become plan), which Python, and the environment that must be there before Python starts. It is
+started by the first request that is for it, and ends with the connection, or when it is idle and there are too many, or when a
+request is about to remove the very user. Account 0 is the login account with the interpreter that booted.
+
+Everything here happens on the hub's I/O thread.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pmitogen.errors import Error
+from pmitogen.hub import leaving
+from pmitogen.hub.requests import Header, Request
+from pmitogen.transport.bootstrap import become_sources, new_token
+
+if TYPE_CHECKING:
+    from pmitogen.hub.contexts import Contexts
+
+MOST = 20  # accounts behind the login's, kept alive per host
+GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
+
+
+@dataclasses.dataclass
+class Account:
+    """An interpreter on the host."""
+
+    number: int
+    become: str | None = None  # the raw become request, as JSON: who, how, with which flags
+    python: tuple[str, ...] = ()  # () is the interpreter that booted
+    env: tuple[tuple[str, str], ...] = ()
+    home: str | None = None  # wire text; known once its runner has said hello
+    home_writable: bool = False
+    temp_bases: dict[str, str] = dataclasses.field(default_factory=dict)  # base as asked for -> where a directory was made
+    user: str | None = None
+    exe: str | None = None
+    busy: int = 0
+    last_used: float = 0.0
+
+    def on_hello(self, header: Header) -> None:
+        """Its runner is up, and says who it is."""
+        self.home, self.user, self.exe = str(header["home"]), str(header["user"]), str(header["exe"])
+        self.home_writable = bool(header.get("home_writable"))
+
+    def sure_base(self, base: str) -> str | None:
+        """Where a temporary directory will surely be made: in a writable home, or where one was made before."""
+        if self.home is not None and self.home_writable:
+            if base.startswith("~/"):
+                return self.home + base[1:]
+            if base.startswith(self.home + "/"):
+                return base
+        return self.temp_bases.get(base)
+
+
+class Accounts:
+    """See the head of this file. *frame* sends a frame to the host's agent."""
+
+    def __init__(self, contexts: Contexts, frame: Callable[[Header, bytes], None]) -> None:
+        self._contexts = contexts
+        self._frame = frame
+        self._numbers = itertools.count(1)
+        self._leaving: set[int] = set()  # those whose end requests wait for
+        self.reset()
+
+    def reset(self) -> None:
+        """There is none but the login's, and nothing of ours on the host."""
+        self._by_number: dict[int, Account] = {0: Account(0)}
+        self._sent_become = False
+
+    @property
+    def login(self) -> Account:
+        """Account 0."""
+        return self._by_number[0]
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def get(self, number: int) -> Account | None:
+        """The account with this number, if there is one."""
+        return self._by_number.get(number)
+
+    def wanted_by(self, header: Header) -> Account:
+        """The account that a request is for, started if need be. Raises UsageError."""
+        become = header.get("become")
+        python = tuple(header.get("python") or ())
+        env = tuple(sorted((header.get("bootenv") or {}).items()))
+        who = json.dumps(become, sort_keys=True) if become else None
+        account = self._same(who, python, env)
+        if account is None:
+            number = next(self._numbers)
+            account = self._by_number[number] = Account(number, who, python, env)
+            try:
+                self._start(account, become)
+            except Error:
+                self.forget(account)
+                raise
+            self._drop_idle(but=account)
+        return account
+
+    def _same(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
+        """The account that serves these already. Whoever names no interpreter takes any."""
+        for account in self._by_number.values():
+            if account.become == who and account.env == env:
+                known = account.exe or (self.login.exe if not account.python else None)
+                if (
+                    not python
+                    or python == account.python
+                    or len(python) == 1
+                    and (known or not account.number and python[0]) == python[0]
+                ):
+                    return account
+        return None
+
+    def _start(self, account: Account, become: Header | None) -> None:
+        header: Header = {
+            "op": "account",
+            "acct": account.number,
+            "python": list(account.python),
+            "env": dict(account.env),
+            "token": new_token(),
+        }
+        if become:
+            plan = header["plan"] = self._contexts.plan(become)
+            if not self._sent_become:
+                self._sent_become = True
+                self._frame({"op": "sources"}, become_sources())
+            # Its own clock is the target's; this one is for the case that it fails.
+            self._contexts.later(float(plan["timeout"]) + GRACE, lambda: self._overdue(account))
+        self._frame(header, b"")
+
+    def _overdue(self, account: Account) -> None:
+        if account.home is None and self.get(account.number) is account:
+            self._frame({"op": "overdue", "acct": account.number}, b"")
+
+    # Their end
+
+    def forget(self, account: Account) -> None:
+        """It has ended, or does; the first one ends with the host."""
+        if account.number:
+            self._by_number.pop(account.number, None)
+
+    def _drop(self, account: Account, **more: bool) -> None:
+        self._frame({"op": "drop", "acct": account.number, **more}, b"")
+        self.forget(account)
+
+    def _drop_idle(self, but: Account) -> None:
+        others = (account for account in self._by_number.values() if account.number and account is not but)
+        idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
+        for account in idle[: max(0, len(self) - 1 - MOST)]:
+            self._drop(account)
+
+    def drop_all(self) -> None:
+        """End every interpreter but the login account's first."""
+        for account in list(self._by_number.values()):
+            if account.number:
+                self._drop(account)
+
+    def leave(self, request: Request, own: Account) -> bool:
+        """End the idle accounts that a request is about to remove or change. Returns whether it has to wait for that."""
+        if len(self) == 1:
+            return False
+        idle = [it for it in self._by_number.values() if it.become and not it.busy and it.user not in (None, own.user)]
+        users = leaving.users(request, {str(other.user) for other in idle})
+        for account in idle:
+            if account.user in users:
+                self._drop(account, tell=True)
+                self._leaving.add(account.number)
+        return bool(users)
+
+    def left(self, number: int) -> bool:
+        """One that was to leave has. Returns whether nobody has to wait any longer."""
+        self._leaving.discard(number)
+        return not self._leaving
