@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
         while args.get("log") and not seen and time.monotonic() < until:
             with open(args["log"]) as stream:
                 stream.seek(args["since"])
-                seen = args["word"] in stream.read()
+                seen = stream.read().count(args["word"]) >= args.get("times", 1)
             time.sleep(0.02)
         if args.get("must") and not seen:
             raise AnsibleError("nobody connected")
@@ -76,6 +76,22 @@ def test_not_connected_before_the_interpreter_is_known(named: str, ansible: Ansi
     run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)])
     assert not run.task("who")["seen"]
     assert named == "env python3" or run.task("who")["stdout"] == account.name
+
+
+@pytest.mark.one_core
+def test_not_for_a_host_that_has_answered(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Its connection is there; one that has ended since is made by whoever needs it."""
+    tasks = [
+        {"name": "first", "ansible.builtin.command": "id -un"},
+        {"name": "end", "ansible.builtin.shell": f"pkill -f 'ssh[d]: {account.name}@'; sleep 5", "ignore_unreachable": True},
+        _foreseen(sshd, "Accepted publickey", limit=1.5, times=2),
+        {"name": "reset", "ansible.builtin.meta": "reset_connection"},
+        {**_foreseen(sshd, "Accepted publickey", times=3), "name": "again"},
+    ]
+    run = _play(ansible, {"h": ansible.target(sshd, account, ansible_python_interpreter=PYTHON)}, tasks)
+    assert run.task("end").kind == "unreachable"
+    assert not run.task("who")["seen"] and run.task("who")["stdout"] == account.name
+    assert run.task("again")["seen"]
 
 
 @pytest.mark.one_core
