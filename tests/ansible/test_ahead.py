@@ -112,8 +112,11 @@ def test_a_variable_that_is_not_there_yet_harms_nobody(ansible: Ansible, sshd: S
     assert _play(ansible, {"h": host}, tasks).check().task("who")["stdout"] == account.name
 
 
-def test_a_login_that_fails_is_tried_once(ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account) -> None:
-    """The failure goes to the task that it was made for; the next one makes an attempt of its own."""
+@pytest.mark.parametrize("meanwhile", ["Failed password", "Connection closed by authenticating user"])
+def test_a_login_that_fails_is_tried_once(
+    meanwhile: str, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account
+) -> None:
+    """The failure goes to the task that it was made for, whether it comes before its request or after; the next tries anew."""
     _skip_older(ansible)
     server = make_sshd()
     wrong = {
@@ -125,7 +128,7 @@ def test_a_login_that_fails_is_tried_once(ansible: Ansible, make_sshd: Callable[
         "ansible_python_interpreter": PYTHON,
     }
     tasks = [
-        {**_foreseen(server, "Failed password", must=True), "ignore_unreachable": True},
+        {**_foreseen(server, meanwhile, must=True), "ignore_unreachable": True},
         {"name": "next", "ansible.builtin.command": "id -un", "ignore_unreachable": True},
     ]
     run = _play(ansible, {"h": wrong}, tasks)
