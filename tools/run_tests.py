@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Runs the tests: ``run_tests.py [--serial] [PYTEST WORD...]``
 
-Two pytests side by side, each with its own accounts, servers and folders, since most tests wait for something: one plays
-playbooks, the other does the rest, and some plays, so that both take about as long. What the second says is shown at once,
-what the first said when both have ended. With ``--serial`` one follows the other; where a word names a test or a folder, there
-is but one.
+Several pytests side by side, each with its own accounts, servers and folders, since most tests wait for something; they take
+about as long as each other. What the first says is shown at once, what the others said when all have ended. With ``--serial`` one
+follows the other; where a word names a test or a folder, there is but one.
 
-Fails if either fails, or if anything of theirs is left in /tmp when both have ended (looked for where nobody else is at work,
-which CI says of itself). A pytest to which no test was left counts as passed if the other had some.
+Fails if any fails, or if anything of theirs is left in /tmp when all have ended (looked for where nobody else is at work, which
+CI says of itself). A pytest to which no test was left counts as passed if another had some.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,10 +21,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-LENT = [f"tests/ansible/test_{name}.py" for name in ("entry_points", "failures", "main_path", "modules")]
+DIFFERENTIAL = "tests/ansible/differential"
+LENT = [f"tests/ansible/test_{name}.py" for name in ("entry_points", "failures")]
 SHARDS = {
-    "plays": ["tests/ansible", *(f"--ignore={path}" for path in LENT)],
-    "rest": ["tests/integration", "tests/unit", *LENT],
+    "rest": ["tests/integration", "tests/unit"],
+    "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL, *LENT))],
+    "differential": [DIFFERENTIAL, *LENT],
 }
 NO_TESTS = 5  # pytest's exit code
 _OUR_NAMES = ("pmitogen", "ansible", "mitogen", ".ansible", "_ansible", "pmt-")
@@ -34,15 +37,20 @@ def command(name: str, words: list[str], places: Sequence[str] = ()) -> list[str
 
 
 def side_by_side(words: list[str]) -> list[int]:
-    """The exit codes of both."""
-    with tempfile.TemporaryFile() as said:
-        plays = subprocess.Popen(command("plays", words, SHARDS["plays"]), stdout=said, stderr=said, stdin=subprocess.DEVNULL)
-        rest = subprocess.run(command("rest", words, SHARDS["rest"]), stdin=subprocess.DEVNULL).returncode
-        codes = [plays.wait(), rest]
-        said.seek(0)
-        sys.stdout.flush()
-        for line in said:
-            sys.stdout.buffer.write(line)
+    """The exit codes of all."""
+    first, *others = SHARDS
+    with contextlib.ExitStack() as stack:
+        running = []
+        for name in others:
+            said = stack.enter_context(tempfile.TemporaryFile())
+            words_of = command(name, words, SHARDS[name])
+            running.append((subprocess.Popen(words_of, stdout=said, stderr=said, stdin=subprocess.DEVNULL), said))
+        codes = [subprocess.run(command(first, words, SHARDS[first]), stdin=subprocess.DEVNULL).returncode]
+        for process, said in running:
+            codes.append(process.wait())
+            said.seek(0)
+            sys.stdout.flush()
+            shutil.copyfileobj(said, sys.stdout.buffer)
     return codes
 
 

@@ -112,12 +112,12 @@ def test_a_variable_that_is_not_there_yet_harms_nobody(ansible: Ansible, sshd: S
     assert _play(ansible, {"h": host}, tasks).check().task("who")["stdout"] == account.name
 
 
+@pytest.mark.one_core
 @pytest.mark.parametrize("meanwhile", ["Failed password", "Connection closed by authenticating user"])
 def test_a_login_that_fails_is_tried_once(
     meanwhile: str, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account
 ) -> None:
     """The failure goes to the task that it was made for, whether it comes before its request or after; the next tries anew."""
-    _skip_older(ansible)
     server = make_sshd()
     wrong = {
         "ansible_host": server.host,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pmitogen
-from pmitogen.hub import host as hub_host
+from pmitogen.hub import accounts
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
@@ -138,7 +138,7 @@ def login(sshd: Sshd) -> Iterator[Callable[[Account], pmitogen.Host]]:
 
 def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account]) -> None:
     """The one that was used longest ago goes first."""
-    most = hub_host.MOST_ACCOUNTS
+    most = accounts.MOST
     account, other = make_account(sudo="ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"), make_account()
     host = login(account)
     hosts = [host.become(other.name, flags=f"-H NUMBER={number}") for number in range(most + 3)]

@@ -43,6 +43,7 @@ def test_a_password_logs_in(sshd: Sshd, account: Account) -> None:
         client.load_host_keys(str(sshd.known_hosts))
         words = {"look_for_keys": False, "allow_agent": False}
         client.connect(sshd.host, sshd.port, account.name, account.password, **words)  # type: ignore[arg-type]
+    sshd.wait_log("Accepted password", since=start)
     assert sshd.accepted(start) == [("password", account.name)]
 
 

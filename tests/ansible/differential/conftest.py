@@ -17,9 +17,8 @@ from tests.support.sshd import Sshd, find_sshd
 from . import driver
 
 DEFAULT_CORES = ("2.21", "2.19")
-# What depends on how an ansible-core prepares modules and follows a play; the modules of the others run in the same ways. The
-# newest core runs all plays, and so does each with --all.
-EVERY_CORE = ("become", "flow", "modules", "python")
+# What depends most on how an ansible-core prepares modules. The newest core runs all plays, and so does each with --all.
+EVERY_CORE = ("modules", "python")
 _seen: dict[str, str] = {}
 
 
