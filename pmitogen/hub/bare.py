@@ -51,7 +51,7 @@ def no_python(host: Host) -> str:
     """The one line for a module on a host without Python."""
     why = f" ({host.no_python})" if host.no_python else ""
     return (
-        f"{host.login.link.peer if host.login else host.name}: no usable Python 2.7 or 3 was found{why}; modules need one: "
+        f"{host.peer}: no usable Python 2.7 or 3 was found{why}; modules need one: "
         "install it with the raw module (raw: apt-get install -y python3), or name one in ansible_python_interpreter"
     )
 

@@ -79,6 +79,11 @@ class Host:
         self._booting_since = 0.0
 
     @property
+    def peer(self) -> str:
+        """Who logged in where, for messages; the host's name, while nobody has."""
+        return str(self.login.link.peer) if self.login is not None and self.login.link is not None else self.name
+
+    @property
     def busy(self) -> bool:
         """Whether any request is under way."""
         return bool(self._open or self._waiting)
@@ -279,7 +284,7 @@ class Host:
             if account is not None and account.number:
                 self._accounts.forget(account)
             elif account is not None:  # nothing makes another: the next request makes another connection
-                self.fail(ConnectionLost(f"{self.name}: {LOGIN_ENDED}"))
+                self.fail(ConnectionLost(f"{self.peer}: {LOGIN_ENDED}"))
         elif op == "left":
             if self._accounts.left(header.get("acct", -1)):
                 self._send_waiting()
@@ -335,8 +340,8 @@ class Host:
                 return
             if header["op"] == "error" and request.account is not None and header.get("kind") in ("become", "python", "gone"):
                 self._accounts.forget(request.account)
-                if header["kind"] == "become" and self.login is not None:
-                    header["msg"] = f"{self.login.link.peer}: {header['msg']}"
+                if header["kind"] == "become":
+                    header["msg"] = f"{self.peer}: {header['msg']}"
             took = time.monotonic() - request.born
             LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
             if self.contexts.trace is not None:
@@ -445,4 +450,4 @@ class Host:
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         for request in requests:
-            request.fail("unreachable", f"{self.name}: the connection was closed")
+            request.fail("unreachable", f"{self.peer}: the connection was closed")
