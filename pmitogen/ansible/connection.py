@@ -364,8 +364,8 @@ class Connection(ConnectionBase):
                 display.vvv(telling().begin(header), host=self._host())
             inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
             client.send({**header, "more": True} if rest else header, inline)
-            if self._spans is not None and archive:
-                self._spans.mark("payload")
+            if archive:
+                self._on_payload()
             pump = Pump(client, rid, rest)
             while True:
                 frame, data = client.receive()
@@ -388,6 +388,15 @@ class Connection(ConnectionBase):
         except HubError as exc:
             self.close()
             raise AnsibleConnectionFailure(str(exc)) from None
+
+    def _on_payload(self) -> None:
+        """One has been built and sent: while the first of a run is under way, Ansible may build the others."""
+        if self._spans is not None:
+            self._spans.mark("payload")
+        if met.hosts is not None and met.hosts.is_first():
+            from pmitogen.ansible import prebuild
+
+            prebuild.begin(_run_pid(), met.hosts)
 
     def _stream_out(self, header: dict[str, Any], stream: Any) -> None:
         """Send a large file in pieces, as fast as the other end takes it."""

@@ -11,6 +11,7 @@ nothing, and workers do it themselves, as they would without us. If the run is l
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -43,6 +44,14 @@ def warm() -> None:
 def _memory() -> None:
     """What workers tell each other."""
     met.hosts = met.Hosts()
+    atexit.register(_end_helper, met.hosts)
+
+
+def _end_helper(shared: met.Hosts) -> None:
+    if shared.helper[0]:
+        from pmitogen.ansible import prebuild
+
+        prebuild.end(shared)
 
 
 def _profiles() -> None:

@@ -1,0 +1,107 @@
+"""Payloads that Ansible builds ahead of their tasks, in its own cache: pmitogen/ansible/prebuild.py."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Run
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+FAKE = """#!/usr/bin/python
+from ansible.module_utils.basic import AnsibleModule
+AnsibleModule(argument_spec={"path": {}}).exit_json(whose="the playbook's own")
+"""
+CACHED = "{{ lookup('ansible.builtin.pipe', 'ls ' ~ local ~ '/ansible-local-*/ansiballz_cache').split() }}"
+SLOW = {"name": "slow", "ansible.builtin.command": "sleep 3"}
+
+
+def _skip_older(ansible: Ansible) -> None:
+    if tuple(map(int, ansible.core.split("."))) < (2, 19):
+        pytest.skip("this ansible-core is left alone")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("no processor to spare")
+
+
+def _play(
+    ansible: Ansible,
+    host: dict[str, Any],
+    tasks: list[dict[str, Any]],
+    local: Path,
+    files: dict[str, str] | None = None,
+    **env: str,
+) -> Run:
+    local.mkdir()
+    look = {"name": "look", "ansible.builtin.debug": {"msg": CACHED}}
+    run = ansible.tasks(
+        [tasks[0], look, *tasks[1:]],
+        {"h": {**host, "local": str(local)}},
+        files=files or {},
+        env={"ANSIBLE_LOCAL_TEMP": str(local), **env},
+    )
+    assert not list(local.iterdir()), "left behind"
+    assert not run.warnings, run.warnings
+    return run
+
+
+def _built(run: Run) -> set[str]:
+    return {str(name).split("-")[0].rpartition(".")[2] for name in run.task("look")["msg"] if not str(name).endswith(".lock")}
+
+
+def test_built_while_the_first_task_runs(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    _skip_older(ansible)
+    tasks = [
+        SLOW,
+        {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}},
+        {"name": "copy", "copy": {"content": "x", "dest": f"{account.home}/copied"}},
+        {"name": "tidy", "file": {"path": f"{account.home}/copied", "state": "absent"}},
+    ]
+    run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local").check()
+    assert _built(run) == {"command", "stat", "copy", "file"}
+    assert run.task("stat")["stat"]["exists"] and run.task("copy").changed and run.task("tidy").changed
+
+
+@pytest.mark.one_core
+def test_off(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    tasks = [SLOW, {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}]
+    run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", PMITOGEN_WARM="0").check()
+    assert _built(run) == {"command"}
+
+
+def test_a_module_of_the_playbooks_own(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """It has core's name, and is what the task runs, while core's is to be had under its full name."""
+    _skip_older(ansible)
+    tasks = [
+        SLOW,
+        {"name": "own", "stat": {"path": "/etc/passwd"}},
+        {"name": "core's", "ansible.builtin.stat": {"path": "/etc/passwd"}},
+    ]
+    run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", {"library/stat.py": FAKE}).check()
+    assert "stat" in _built(run)
+    assert run.task("own")["whose"] == "the playbook's own" and run.task("core's")["stat"]["exists"]
+
+
+@pytest.mark.one_core
+def test_module_utils_of_the_playbooks_own(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    _skip_older(ansible)
+    tasks = [SLOW, {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}]
+    run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", {"module_utils/x.py": ""}).check()
+    assert _built(run) == {"command"}
+
+
+def test_a_run_that_ends_meanwhile(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """Nothing is left, and nothing said, whatever was being built."""
+    _skip_older(ansible)
+    names = ("apt", "cron", "get_url", "group", "iptables", "known_hosts", "lineinfile", "pip", "replace", "slurp", "uri", "user")
+    for number, first in enumerate(("false", "sleep 0.2; false", "sleep 0.5; false")):
+        tasks = [{"name": "first", "ansible.builtin.shell": first}, *({"name": name, name: {}} for name in names)]
+        tasks[0]["failed_when"] = False
+        tasks.insert(1, {"name": "end", "ansible.builtin.fail": {"msg": "enough"}})
+        run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / f"local{number}")
+        assert run.task("end").kind == "failed" and run.rc == 2

@@ -1,0 +1,91 @@
+"""Which modules a playbook's text says are coming: pmitogen/ansible/prebuild.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ansible")
+
+from pmitogen.ansible import prebuild
+
+
+def _foreseen(folder: Path, **files: str) -> list[str]:
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_yml", ".yml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return prebuild.foreseen([str(folder / "play.yml")])
+
+
+def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
+    text = """
+- hosts: all
+  pre_tasks:
+    - stat: {path: /x}
+  tasks:
+    - name: file
+      ansible.builtin.lineinfile: {path: /x, line: y}
+      notify: z
+    - block:
+        - shell: "true"
+      rescue:
+        - ansible.legacy.user: {name: x, group: y}
+    - debug: {msg: stat}
+    - community.general.ini_file: {path: /x}
+  handlers:
+    - getent: {database: passwd}
+"""
+    wanted = ["stat", "lineinfile", "command", "user", "getent"]
+    assert [name for name in _foreseen(tmp_path, play_yml=text) if name != "debug"] == wanted
+
+
+def test_what_carries_an_action_out(tmp_path: Path) -> None:
+    text = "- hosts: all\n  tasks:\n    - template: {src: x, dest: y}\n    - fetch: {src: x, dest: y}\n"
+    assert _foreseen(tmp_path, play_yml=text) == ["stat", "file", "copy", "slurp"]
+
+
+def test_roles_and_included_files(tmp_path: Path) -> None:
+    text = """
+- import_playbook: other.yml
+- hosts: all
+  roles: [one, {role: two}, "{{ three }}"]
+  tasks:
+    - include_tasks: more.yml
+    - ansible.builtin.import_tasks: {file: more.yml}
+    - include_role: {name: four}
+    - include_tasks: "{{ which }}.yml"
+"""
+    files = {
+        "other_yml": "- hosts: all\n  tasks: [{hostname: {name: x}}]\n",
+        "more_yml": "- ping:\n",
+        "roles__one__tasks__main_yml": "- group: {name: x}\n",
+        "roles__two__tasks__main_yml": "- mount_facts:\n- slurp: {src: x}\n",
+        "roles__four__tasks__main_yml": "- tempfile:\n",
+    }
+    assert set(_foreseen(tmp_path, play_yml=text, **files)) >= {"hostname", "ping", "group", "slurp", "tempfile"}
+
+
+@pytest.mark.parametrize("place", ["module_utils__x_yml", "roles__any__module_utils__x_yml"])
+def test_nothing_where_module_utils_may_be_replaced(place: str, tmp_path: Path) -> None:
+    assert _foreseen(tmp_path, play_yml="- hosts: all\n  tasks: [{ping: }]\n") == ["ping"]
+    assert _foreseen(tmp_path, **{place: ""}) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "- 1\n- [2]\n", "{", "- hosts: all\n  tasks: 3\n", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "- {? [a]: b}\n"]
+)
+def test_what_is_no_playbook(text: str, tmp_path: Path) -> None:
+    assert _foreseen(tmp_path, play_yml=text) == []
+    assert prebuild.foreseen([str(tmp_path / "missing.yml"), "name.of.collection"]) == []
+
+
+def test_tags_that_only_ansible_knows(tmp_path: Path) -> None:
+    text = "- hosts: all\n  vars: {x: !unsafe y}\n  tasks:\n    - ping: {data: !vault z}\n"
+    assert _foreseen(tmp_path, play_yml=text) == ["ping"]
+
+
+def test_files_that_include_each_other(tmp_path: Path) -> None:
+    text = "- hosts: all\n  tasks: [{include_tasks: a.yml}]\n"
+    assert _foreseen(tmp_path, play_yml=text, a_yml="- include_tasks: a.yml\n- ping:\n") == ["ping"]
