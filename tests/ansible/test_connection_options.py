@@ -13,7 +13,7 @@ from tests.support.ansible import Ansible
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
 
 WHOAMI = [{"name": "who", "ansible.builtin.command": "id -un", "changed_when": False}]
 

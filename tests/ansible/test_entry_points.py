@@ -19,7 +19,7 @@ from tests.support.ansible import Ansible
 from tests.support.session import repository
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
 NOBODY = "nobody-of-that-name"
 
 

@@ -13,7 +13,7 @@ from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.sshd import Sshd
 
-pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
 OTP = "otp-739154-otp"
 PASSPHRASE = "pass phrase of a key"
 
