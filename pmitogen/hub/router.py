@@ -68,6 +68,8 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
 
     def _async_route(self, msg: Any, in_stream: Any = None) -> None:
         """Refuse, quietly for the peer and with one line for us, whatever is not meant for us."""
+        if in_stream is not None and in_stream.over:
+            return  # it was read together with what made us let go of this host
         if in_stream is not None and msg.dst_id != mitogen.context_id:
             LOG.warning("%s: tried to reach context %d through us; refused", in_stream.name, msg.dst_id)
             return

@@ -219,6 +219,11 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         """Whether our code runs at the other end."""
         return self._booted
 
+    @property
+    def over(self) -> bool:
+        """Whether nobody wants what still arrives."""
+        return self._ended
+
     def on_disconnect(self, broker: Any) -> None:
         """End the stream. I/O thread; idempotent."""
         if self._ended:

@@ -1,0 +1,36 @@
+"""What the hub's router lets through: pmitogen/hub/router.py. What a hostile target tries: integration/test_hostile_target.py."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import mitogen.core
+import pytest
+
+from pmitogen.hub.router import TO_HUB_PLAIN, Router, new_broker
+
+
+def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
+    """One read may hold more than the message that makes us let go of a host."""
+    broker = new_broker()
+    try:
+        seen: list[Any] = []
+        router = Router(broker, lambda number, data, packed: seen.append(data))
+        number = router.new_context_id()
+        stream = types.SimpleNamespace(name="host", over=False, protocol=mitogen.core.MitogenProtocol(router, number))
+        router.adopt(number, stream)
+
+        def arrives(data: bytes) -> None:
+            message = mitogen.core.Message(dst_id=0, src_id=number, auth_id=number, handle=TO_HUB_PLAIN, data=data)
+            router._async_route(message, stream)
+
+        arrives(b"first")
+        stream.over = True
+        mitogen.core.fire(stream, "disconnect")
+        arrives(b"second")
+        assert seen == [b"first"]
+        assert not caplog.records, caplog.text
+    finally:
+        broker.shutdown()
+        broker.join()
