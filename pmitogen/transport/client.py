@@ -339,9 +339,10 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
 
 
 def _words(error: BaseException | None) -> str:
-    if error is None or isinstance(error, EOFError):
+    """A reset is an end like another: it is what comes where the server had not read all that was sent."""
+    if error is None or isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return "the server closed the connection"
-    return str(error) or type(error).__name__
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def _offer(raw: bytes) -> dict[str, list[str]]:

@@ -1,0 +1,24 @@
+"""How the end of a connection is worded: pmitogen/transport/client.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from pmitogen.transport.client import _words
+
+
+@pytest.mark.parametrize("error", [None, EOFError(), ConnectionResetError(104, "Connection reset by peer"), BrokenPipeError()])
+def test_the_server_closed_it(error: BaseException | None) -> None:
+    assert _words(error) == "the server closed the connection"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(110, "Connection timed out"), "Connection timed out"),
+        (ValueError("odd"), "odd"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_other_ends(error: BaseException, words: str) -> None:
+    assert _words(error) == words
