@@ -56,21 +56,11 @@ def end(shared: Hosts) -> None:
     """In the process that the workers are forked from, at its end: see that nobody writes where Ansible is about to tidy up."""
     pid, start = shared.helper
     for _ in range(PATIENCE):
-        if not _runs(pid, start):
+        if not paths.runs(pid, str(start)):
             break
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)
-
-
-def _runs(pid: int, start: int) -> bool:
-    """Whether the process that started then under this number is still at work."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            fields = stream.read().rpartition(b")")[2].split()
-    except OSError:
-        return False
-    return fields[0] != b"Z" and int(fields[19]) == start
 
 
 def _is_wanted() -> bool:
@@ -96,7 +86,7 @@ def _build_all(run_pid: int, start: str) -> None:
     cache = os.path.join(folder, "ansiballz_cache")
     templar = Templar(loader=DataLoader(), variables={})
     for name in foreseen(list(context.CLIARGS.get("args") or ())):
-        if paths.start_time(run_pid) != start or not os.path.isdir(folder):
+        if not paths.runs(run_pid, start) or not os.path.isdir(folder):
             return  # the run was killed
         if glob.glob(os.path.join(cache, f"ansible.modules.{name}-*")):
             continue  # built, or being built

@@ -69,8 +69,19 @@ def sweep(folder: str, ended: int) -> None:
 
 def start_time(pid: int) -> str:
     """A word that tells this process from a later one with the same number (its start, from Linux's /proc; elsewhere "0")."""
+    return _state_and_start(pid)[1]
+
+
+def runs(pid: int, start: str) -> bool:
+    """Whether the process that started then (see start_time) under this number is still at work; on Linux."""
+    state, started = _state_and_start(pid)
+    return started == start and state not in ("", "Z")
+
+
+def _state_and_start(pid: int) -> tuple[str, str]:
     try:
         with open(f"/proc/{pid}/stat", "rb") as stream:
-            return stream.read().rpartition(b")")[2].split()[19].decode()
+            fields = stream.read().rpartition(b")")[2].split()
+        return fields[0].decode(), fields[19].decode()
     except (OSError, IndexError):
-        return "0"
+        return "", "0"

@@ -173,7 +173,7 @@ class Worker:
         request = Request(self, header.pop("id"), header, body)
         self._requests[request.local_id] = request
         header["chain"] = self._chain
-        if self._ahead is not None and self._met_ahead(request):
+        if self._ahead is not None and self._met_ahead(self._ahead, request):
             return
         if header["op"] == "run" and self._contexts.blobs.manifest_of(header["zip"]) is None:
             waiting = self._wanting.setdefault(header["zip"], [])
@@ -199,12 +199,10 @@ class Worker:
         self._requests[ahead.local_id] = ahead
         self._submit(ahead)
 
-    def _met_ahead(self, request: Request) -> bool:
+    def _met_ahead(self, ahead: Request, request: Request) -> bool:
         """The request that the connection was made ahead for: whether it is answered by how that ended."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            self._requests.pop(ahead.local_id, None)
-            ahead.client = None
+        self._ahead = ahead.client = None
+        self._requests.pop(ahead.local_id, None)
         if self._ahead_error is not None:
             request.answer(self._ahead_error)
         return self._ahead_error is not None
