@@ -14,6 +14,7 @@ Where a role or a playbook brings ``module_utils``, which may take the place of 
 from __future__ import annotations
 
 import contextlib
+import gc
 import glob
 import inspect
 import os
@@ -84,6 +85,7 @@ def _build_all(run_pid: int, start: str) -> None:
     os.closerange(3, 1 << 12)
     folder = str(constants.DEFAULT_LOCAL_TMP)
     cache = os.path.join(folder, "ansiballz_cache")
+    gc.disable()  # it is for a moment
     templar = Templar(loader=DataLoader(), variables={})
     for name in foreseen(list(context.CLIARGS.get("args") or ())):
         if not paths.runs(run_pid, start) or not os.path.isdir(folder):
@@ -105,6 +107,15 @@ def _path(name: str) -> str:
     return os.path.join(os.path.dirname(str(modules.__file__)), f"{name}.py")
 
 
+def _is_module(name: str) -> bool:
+    """Whether ansible-core's *name* runs on a host: of what the controller does itself it has a description only."""
+    try:
+        with open(_path(name), "rb") as stream:
+            return b"\ndef main(" in stream.read()
+    except OSError:
+        return False
+
+
 def foreseen(playbooks: list[str]) -> list[str]:
     """The modules of ansible-core that the tasks of *playbooks* name, or are carried out by, in their order."""
     found: dict[str, None] = {}
@@ -121,7 +132,7 @@ def foreseen(playbooks: list[str]) -> list[str]:
             if name.startswith(("include_", "import_")) or name == "roles":
                 files += [more for more in _named(name, value, os.path.dirname(path), roles) if more not in files]
             elif name.isidentifier():
-                found.update((module, None) for module in RUN_BY.get(name, (name,)) if os.path.exists(_path(module)))
+                found.update((module, None) for module in RUN_BY.get(name, (name,)) if module not in found and _is_module(module))
     return list(found)[:MOST_MODULES]
 
 

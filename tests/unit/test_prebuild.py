@@ -38,7 +38,17 @@ def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
     - getent: {database: passwd}
 """
     wanted = ["stat", "lineinfile", "command", "user", "getent"]
-    assert [name for name in _foreseen(tmp_path, play_yml=text) if name != "debug"] == wanted
+    assert _foreseen(tmp_path, play_yml=text) == wanted
+
+
+def test_nothing_of_what_the_controller_does_itself(tmp_path: Path) -> None:
+    """Of such the module's file has a description only; and a play's own words are not modules."""
+    text = """
+- hosts: all
+  gather_facts: false
+  tasks: [{debug: {msg: x}}, {set_fact: {x: y}}, {fail: }, {pause: }, {package: {name: x}}, {ping: }]
+"""
+    assert _foreseen(tmp_path, play_yml=text) == ["ping"]
 
 
 def test_what_carries_an_action_out(tmp_path: Path) -> None:
