@@ -10,10 +10,12 @@ that makes it stale, and it ends unused. It also ends when its time is over or i
 
 import gc
 import os
+import select
 
 from pmitogen.target import child, frames
 
 LIFE = 10.0            # seconds that a spare waits
+STEP = 2000            # objects that are touched between two looks at the pipe
 LARGEST = 32 << 10     # bytes of an order: less than a pipe holds, so that giving it never blocks
 
 
@@ -64,7 +66,7 @@ class Offspring(object):
 
 def wait_for_order(fd):
     """In a spare: wait to be told what to run. Returns (header, params, misfits, learn); ends the process if that never comes."""
-    touch()
+    touch(fd)
     reader = frames.Reader()
     while True:
         data = os.read(fd, 1 << 16)
@@ -92,10 +94,14 @@ def running():
         return os.getloadavg()[0]
 
 
-def touch():
-    """Make the pages that hold Python objects this process's own, now that nobody waits for it."""
+def touch(fd):
+    """Make the pages that hold Python objects this process's own, until there is an order on *fd*."""
     if hasattr(gc, 'unfreeze'):
+        waiting = select.poll()
+        waiting.register(fd, select.POLLIN)
         gc.unfreeze()
-        for _ in gc.get_objects():
-            pass
+        objects = gc.get_objects()
+        while objects and not waiting.poll(0):
+            gc.get_referents(*objects[-STEP:])
+            del objects[-STEP:]
         gc.freeze()
