@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from ansible import constants, context
 from ansible.plugins import loader
 
-from pmitogen.ansible import met
+from pmitogen.ansible import lasting, met
 from pmitogen.ansible.exchange import hub_log
 from pmitogen.hub import client
 
@@ -35,7 +35,7 @@ def warm() -> None:
     """Do it, if this is the process that forks the workers. Never raises."""
     if multiprocessing.parent_process() is not None or os.environ.get("PMITOGEN_WARM") == "0":
         return
-    for step in (_memory, _hub, _profiles, _results, _plugins):
+    for step in (_memory, _hub, _profiles, _results, _plugins, lasting.begin):
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process

@@ -92,3 +92,24 @@ def test_the_hub_of_a_run_that_will_want_one(
     while socket.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not socket.exists()
+
+
+REFERENCES = """
+import sys
+from ansible.plugins.loader import PluginLoader
+class FilterModule:
+    def filters(self):
+        return {"marked": lambda _: sys.getrefcount(PluginLoader.get) > 1 << 30}
+"""
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("warm", ["1", "0"])
+def test_what_lasts_is_marked_once_there_are_many_workers(warm: str, ansible: Ansible) -> None:
+    """From Python 3.12 on; and the run ends as it would."""
+    modern = subprocess.run([ansible.python, "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]).returncode == 0
+    tasks = [{"name": f"task {number}", "ansible.builtin.debug": {"msg": "{{ 1 | marked }}"}} for number in range(12)]
+    hosts = {"here": {"ansible_connection": "local"}}
+    run = ansible.tasks(tasks, hosts, files={"filter_plugins/marks.py": REFERENCES}, env={"PMITOGEN_WARM": warm}).check()
+    seen = [run.task(f"task {number}")["msg"] for number in range(12)]
+    assert seen == [False] * 7 + [modern and warm == "1"] * 5 and not run.warnings
