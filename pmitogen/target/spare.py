@@ -78,9 +78,9 @@ def wait_for_order(fd):
 
 
 def is_busy():
-    """Whether so many processes want to run at this moment that a spare would be in their way."""
+    """Whether more processes want to run at this moment, with this one, than there are processors: a spare would be in their way."""
     try:
-        return running() > 2 * os.sysconf('SC_NPROCESSORS_ONLN')
+        return running() > os.sysconf('SC_NPROCESSORS_ONLN')
     except (IOError, OSError, ValueError, AttributeError):
         return True
 
