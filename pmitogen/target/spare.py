@@ -78,7 +78,7 @@ def wait_for_order(fd):
 
 
 def is_busy():
-    """Whether more processes want to run at this moment, with this one, than there are processors: a spare would be in their way."""
+    """Whether more processes want to run at this moment, with this one, than there are processors for a spare to use."""
     try:
         return running() > os.sysconf('SC_NPROCESSORS_ONLN')
     except (IOError, OSError, ValueError, AttributeError):
