@@ -1,14 +1,13 @@
 """The connection plugin's class: a thin client of the run's hub.
 
 It runs in the process that Ansible forks for each task, so it does as little as it can: it hands over the option set, turns
-what Ansible asks into requests (see shell.py and payloads.py), and waits for answers. Nothing of Ansible is patched: this
-is the public plugin interface, the shell object that Ansible lets a connection own, and, for sudo, su and doas, an
-attribute of the become plugin's instance.
+what Ansible asks into requests (see shell.py and payloads.py), and waits for answers (see hublink.py). Nothing of Ansible is
+patched: this is the public plugin interface, the shell object that Ansible lets a connection own, and, for sudo, su and doas,
+an attribute of the become plugin's instance.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import multiprocessing
 import os
@@ -17,30 +16,17 @@ import shlex
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
+from ansible.errors import AnsibleFileNotFound
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from pmitogen.ansible import become as become_requests
-from pmitogen.ansible import met
 from pmitogen.ansible import shell as shells
-from pmitogen.ansible.exchange import (
-    OPTION_PIPES,
-    Conversation,
-    NeedsWrapping,
-    NoInterpreter,
-    Pump,
-    RemoteFailure,
-    Spans,
-    fail,
-    hub_log,
-    last_words,
-)
+from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, last_words
+from pmitogen.ansible.hublink import HubLink, is_shown, telling
 from pmitogen.ansible.payloads import recognise
 from pmitogen.ansible.shell_options import register_shell
-from pmitogen.errors import HubError
-from pmitogen.hub import client as hub
-from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.target.frames import to_wire
 
 display = Display()
 Result = tuple[int, bytes, bytes]
@@ -78,7 +64,7 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._spans = Spans() if "PMITOGEN_TRACE" in os.environ else None
+        self._link = HubLink(self._hub_options, self._host, self._become_request)
         if multiprocessing.parent_process() is not None and os.environ.get("PMITOGEN_WARM") != "0":
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
@@ -86,11 +72,7 @@ class Connection(ConnectionBase):
         if not getattr(self._shell, "_IS_WINDOWS", False):
             self._shell: Any = shells.remembering(self._shell)
             self._shell.becoming = lambda: self._become_taken
-        self._client: hub.Client | None = None
-        self._foreseen = False
         self._interpreter: Any = None  # which the task's host names
-        self._opened: dict[str, Any] = {}  # the options that the client was opened with
-        self._settled = True  # whether those are still the connection's
         self._become_words: dict[str, Any] | None = None
         self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
 
@@ -106,20 +88,17 @@ class Connection(ConnectionBase):
         ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below.
         """
         super().set_options(*args, **kwargs)
-        self._settled = False
+        self._link.options_changed()
         if OPTION_PIPES:
             self.set_option("pipelining", True)
-        if self._spans is not None:
-            self._spans.mark("options")
+        self._link.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there.
 
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
-        if self._client is None and not self._foreseen:
-            self._foreseen = True
-            self._foresee()
+        self._link.foresee(self._named_interpreter)
         if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
             return False
         return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
@@ -129,21 +108,10 @@ class Connection(ConnectionBase):
         self._interpreter = variables.get("ansible_python_interpreter")
         return super()._resolve_option_variables(variables, templar)
 
-    def _foresee(self) -> None:
-        """A module is going to run: have its host connected while Ansible builds the payload.
-
-        Only for a host's first task, as far as we know, and only if we know which interpreter to start there. Whatever goes wrong
-        the task is told, when it asks for something.
-        """
-        if met.hosts is not None and met.hosts.has(self._host()):
-            return
+    def _named_interpreter(self) -> str | None:
+        """The program that is going to be asked for, where that is said and not looked for."""
         named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
-        if met.hosts is None or not isinstance(named, str) or not _NAME.fullmatch(named):
-            hub.begin(_run_pid(), log=hub_log())
-            return
-        with contextlib.suppress(AnsibleError, HubError):
-            client = self._open()
-            client.send({"op": "ahead", "id": client.next_id(), "python": [to_wire(str(named))]})
+        return str(named) if isinstance(named, str) and _NAME.fullmatch(named) else None
 
     def set_become_plugin(self, plugin: Any) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
@@ -206,9 +174,9 @@ class Connection(ConnectionBase):
                 "what": f"failed to transfer file to {out_path}",
             }
             if state.st_size <= SMALL_FILE:
-                self._request({**header, "early": True}, stream.read())
+                self._link.request({**header, "early": True}, stream.read())
             else:
-                self._stream_out({**header, "size": state.st_size}, stream)
+                self._link.stream_out({**header, "size": state.st_size}, stream)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file here, whole or not at all. A new one gets the original's mode, as sftp's ``get`` gives it."""
@@ -219,34 +187,16 @@ class Connection(ConnectionBase):
         answer: dict[str, Any] = {}
         header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
         with whole_file(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
-            answer.update(self._request(header, sink=stream.write))
+            answer.update(self._link.request(header, sink=stream.write))
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
         self.close()
-        if met.hosts is not None:
-            met.hosts.drop(self._host())
-        try:
-            client = hub.connect_existing(_run_pid())
-        except HubError:
-            return
-        if client is not None:
-            try:
-                client.queue({"op": "open", "options": self._hub_options()})
-                client.send({"op": "reset", "id": 1})
-                client.receive()
-            except HubError:
-                pass
-            finally:
-                client.close()
+        self._link.reset()
 
     def close(self) -> None:
         """Let go of the hub; the host's connection stays with it."""
-        if self._client is not None:
-            if self._spans is not None:
-                self._spans.tell(self._client)
-            self._client.close()
-            self._client = None
+        self._link.close()
         self._connected = False
 
     # Meanings
@@ -255,8 +205,7 @@ class Connection(ConnectionBase):
         """Run a recognised payload in the account's warm interpreter; None if it is not one."""
         if not in_data or module.command or module.arguments:
             return None
-        if self._spans is not None:
-            self._spans.mark("prepare")
+        self._link.mark("prepare")
         payload = recognise(in_data)
         python = module.interpreter.split()
         if payload is None or not python:
@@ -288,12 +237,12 @@ class Connection(ConnectionBase):
         if isinstance(meaning, shells.Nothing):
             return 0, b"", b""
         if isinstance(meaning, shells.Home):
-            answer = self._request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
+            answer = self._link.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
             path = answer.get("path")
             return 0, (_from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
         header = self._small(meaning)
         try:
-            answer = self._request(header)
+            answer = self._link.request(header)
         except RemoteFailure as exc:
             return 1, b"", f"{exc}\n".encode()
         if isinstance(meaning, shells.Exists):
@@ -334,110 +283,13 @@ class Connection(ConnectionBase):
     ) -> Result:
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
-        answer = self._request(header, body, archive, become=become, streamed=streamed)
-        if self._spans is not None:
-            self._spans.mark("")
+        answer = self._link.request(header, body, archive, become=become, streamed=streamed)
+        self._link.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + last_words(header, answer)
-        if _shown():
+        if is_shown():
             display.vvv(telling().end(result, bool(self._play_context.no_log)), host=self._host())
         return result
-
-    def _request(
-        self,
-        header: dict[str, Any],
-        body: bytes = b"",
-        archive: bytes | memoryview = b"",
-        *,
-        become: bool = True,
-        sink: Any = None,
-        streamed: Any = None,
-    ) -> dict[str, Any]:
-        """Make one request and wait for its final frame, which is returned with its body. Raises AnsibleError."""
-        try:
-            client = self._open()
-            rid = client.next_id()
-            header = {**header, "id": rid}
-            if become and self._become_taken:
-                header["become"] = self._become_request()
-            if _shown() and streamed is not None:
-                display.vvv(telling().begin(header), host=self._host())
-            inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
-            client.send({**header, "more": True} if rest else header, inline)
-            if archive:
-                self._on_payload()
-            pump = Pump(client, rid, rest)
-            while True:
-                frame, data = client.receive()
-                if frame.get("id") != rid:
-                    continue
-                op = frame["op"]
-                if op == "out":
-                    (sink or streamed[frame["s"] - 1].append)(data)
-                    client.send({"op": "credit", "id": rid, "n": len(data)})
-                elif op == "credit":
-                    pump.credit(frame["n"])
-                elif op == "need":
-                    client.send({"op": "zip", "zip": frame["zip"]}, bytes(archive))
-                elif op == "error":
-                    fail(frame)
-                else:
-                    if met.hosts is not None:
-                        met.hosts.add(self._host())
-                    return {**frame, "body": data}
-        except HubError as exc:
-            self.close()
-            raise AnsibleConnectionFailure(str(exc)) from None
-
-    def _on_payload(self) -> None:
-        """One has been built and sent: while the first of a run is under way, Ansible may build the others."""
-        if self._spans is not None:
-            self._spans.mark("payload")
-        if met.hosts is not None and met.hosts.is_first():
-            from pmitogen.ansible import prebuild
-
-            prebuild.begin(_run_pid(), met.hosts)
-
-    def _stream_out(self, header: dict[str, Any], stream: Any) -> None:
-        """Send a large file in pieces, as fast as the other end takes it."""
-        try:
-            client = self._open()
-            rid = client.next_id()
-            header = {**header, "id": rid, "more": True}
-            if self._become_taken:
-                header["become"] = self._become_request()
-            client.send(header)
-            credit, ended = WINDOW, False
-            while True:
-                while credit > 0 and not ended:
-                    piece = stream.read(CHUNK)
-                    ended = not piece
-                    client.send({"op": "data", "id": rid} if piece else {"op": "eof", "id": rid}, piece)
-                    credit -= len(piece)
-                frame, _ = client.receive()
-                if frame.get("id") != rid:
-                    continue
-                if frame["op"] == "credit":
-                    credit += frame["n"]
-                elif frame["op"] == "error":
-                    fail(frame)
-                else:
-                    return
-        except HubError as exc:
-            self.close()
-            raise AnsibleConnectionFailure(str(exc)) from None
-
-    def _open(self) -> hub.Client:
-        if self._client is not None and not self._settled and self._hub_options() != self._opened:
-            self.close()
-        self._settled = True
-        if self._client is None:
-            self._opened = self._hub_options()
-            if _shown():
-                display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
-            self._client = hub.connect(_run_pid(), log=hub_log())
-            self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
-        return self._client
 
     def _hub_options(self) -> dict[str, Any]:
         options = {}
@@ -453,7 +305,9 @@ class Connection(ConnectionBase):
     def _host(self) -> str:
         return str(self.get_option("host") or self._play_context.remote_addr)
 
-    def _become_request(self) -> dict[str, Any]:
+    def _become_request(self) -> dict[str, Any] | None:
+        if not self._become_taken:
+            return None
         if self._become_words is None:
             self._become_words = become_requests.request(self.become, float(self.get_option("timeout") or 10))
         return self._become_words
@@ -465,31 +319,7 @@ class Connection(ConnectionBase):
 
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
-        return interact.run(self.become, self._conversation(_command(argv, tty)), in_data, timeout)
-
-    def _conversation(self, header: dict[str, Any]) -> Conversation:
-        client = self._open()
-        rid = client.next_id()
-        client.send({**header, "id": rid, "more": True, "eager": True})
-        return Conversation(client, rid)
-
-
-def _run_pid() -> int:
-    """The main process of this run: what the hub watches."""
-    parent = multiprocessing.parent_process()
-    return parent.pid if parent is not None and parent.pid else os.getpid()
-
-
-def _shown() -> bool:
-    """Whether ``-vvv`` lines go anywhere: to the screen, or to the log, which may have a verbosity of its own."""
-    return bool(max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3)
-
-
-def telling() -> Any:
-    """What words the lines of -vvv."""
-    from pmitogen.ansible import telling as words
-
-    return words
+        return interact.run(self.become, self._link.conversation(_command(argv, tty)), in_data, timeout)
 
 
 def _command(argv: list[str], tty: bool) -> dict[str, Any]:

@@ -18,6 +18,8 @@ _HELPER = struct.Struct("QQ")  # its pid, and when it started
 class Hosts:
     """See the head of this file. Every process may read and write it at any time: it is a byte to each place."""
 
+    shared = True
+
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, PLACES + _HELPER.size + 1)
 
@@ -46,8 +48,30 @@ class Hosts:
         _HELPER.pack_into(self._memory, PLACES, *process)
 
 
+class Strangers(Hosts):
+    """Stands for it in a process that shares nothing: nobody has been met, and nobody is the first of anything."""
+
+    shared = False
+    helper = 0, 0
+
+    def __init__(self) -> None:
+        pass
+
+    def has(self, host: str) -> bool:
+        return False
+
+    def add(self, host: str) -> None:
+        pass
+
+    def drop(self, host: str) -> None:
+        pass
+
+    def is_first(self) -> bool:
+        return False
+
+
 def _place(host: str) -> int:
     return zlib.crc32(host.encode("utf-8", "surrogateescape")) % PLACES
 
 
-hosts: Hosts | None = None  # None: this process is not a worker of a process that made one
+hosts: Hosts = Strangers()  # until the process that workers are forked from makes one to share

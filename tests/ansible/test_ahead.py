@@ -1,4 +1,4 @@
-"""The connection is made while Ansible builds the first payload: see ``_foresee`` in pmitogen/ansible/connection.py."""
+"""The connection is made while Ansible builds the first payload: see ``foresee`` in pmitogen/ansible/hublink.py."""
 
 from __future__ import annotations
 

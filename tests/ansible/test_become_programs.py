@@ -173,6 +173,21 @@ def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_passwo
     assert "n0t-th1s" not in run.output and str(other.password) not in run.output
 
 
+@pytest.mark.newest_core
+def test_no_place_for_a_hub(ansible: Ansible, sshd: Sshd, people: People, tmp_path: Path) -> None:
+    """The host is unreachable, in one line that says what is wrong, whoever wraps the command."""
+    (tmp_path / f"pmitogen-{os.getuid()}").mkdir()
+    tmp_path.chmod(0o700)
+    (tmp_path / f"pmitogen-{os.getuid()}").chmod(0o755)
+    other = people.others[0].name
+    hosts = {"h": ansible.target(sshd, people.free, **becoming("silent", other))}
+    tasks = [{"name": "raw", "ansible.builtin.raw": "id -un"}]
+    env = {"ANSIBLE_BECOME_PLUGINS": str(PLUGINS), "XDG_RUNTIME_DIR": str(tmp_path)}
+    for play in ({}, {"become": True}):
+        result = ansible.tasks(tasks, hosts, play=play, env=env).task("raw")
+        assert result.kind == "unreachable" and "no hub may listen there; remove it" in result.message, result
+
+
 # -- hosts without Python ---------------------------------------------------------------------------------------------------
 
 

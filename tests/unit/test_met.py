@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pmitogen.ansible.met import Hosts
+from pmitogen.ansible.met import Hosts, Strangers
 
 
 def test_a_forked_process_tells_its_siblings() -> None:
@@ -22,3 +22,10 @@ def test_any_name_of_a_host() -> None:
     hosts = Hosts()
     hosts.add("\udcff ü")
     assert hosts.has("\udcff ü")
+
+
+def test_a_process_that_shares_nothing() -> None:
+    """Nobody has answered it, and it does nothing on behalf of others."""
+    strangers = Strangers()
+    strangers.add("web1")
+    assert not strangers.has("web1") and not strangers.is_first() and not strangers.shared and strangers.helper == (0, 0)
