@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 KNOWN = ((3, 12), (3, 13))
-# Fewer workers than this take less time than the marking does (about 30 ms).
+# A run of fewer workers would pay more for the marking (20 ms, once) than it gets.
 FORKS = 8
 _Counts = ctypes.c_uint32 * (1 << 45)  # all of the memory, as halves of a word; a count is at the address of its object
 _MARKED = frozenset(
@@ -36,9 +36,12 @@ _OWNED = frozenset((types.CodeType, dict, tuple))
 
 
 def begin() -> None:
-    """Mark what lasts when this process has forked some workers, and so is likely to fork many more."""
+    """Mark what lasts of what there is now, once this process has forked some workers and so is likely to fork many more.
+
+    What is loaded later is left out: it is little of what workers use, and an inventory may be a million objects to look through.
+    """
     if is_known():
-        os.register_at_fork(before=_Countdown(os.getpid()))
+        os.register_at_fork(before=_Countdown(os.getpid(), lasting(gc.get_objects())))
 
 
 def is_known() -> bool:
@@ -56,48 +59,44 @@ def is_known() -> bool:
 class _Countdown:
     """Called before each fork of this process, and of those forked from it, which are none of its business."""
 
-    def __init__(self, pid: int) -> None:
-        self._pid, self._left = pid, FORKS
+    def __init__(self, pid: int, objects: list[Any]) -> None:
+        self._pid, self._objects, self._left = pid, objects, FORKS
 
     def __call__(self) -> None:
         if self._left and os.getpid() == self._pid:
             self._left -= 1
             if not self._left:
                 with contextlib.suppress(Exception):
-                    _mark_all()
+                    mark(self._objects)
+                self._objects = []
 
 
-def _mark_all() -> None:
-    was_on = gc.isenabled()
-    gc.disable()
-    gc.unfreeze()  # what is frozen is not listed
-    mark(gc.get_objects())
-    gc.freeze()
-    if was_on:
-        gc.enable()
+def lasting(objects: Iterable[Any]) -> list[Any]:
+    """Those of *objects* that nobody lets go of."""
+    kinds: dict[type, bool] = {}
+    found = []
+    for one in objects:
+        kind = type(one)
+        if kind not in kinds:
+            kinds[kind] = kind in _MARKED or issubclass(kind, type)
+        if kinds[kind]:
+            found.append(one)
+    return found
 
 
-def mark(objects: Iterable[Any]) -> int:
-    """Mark those of *objects* that last, and what belongs to them. Returns how many those are, 0 if it cannot be done."""
+def mark(objects: Iterable[Any]) -> bool:
+    """Mark *objects*, and what belongs to them. Returns whether that could be done."""
     counts = _Counts.from_address(0)
     eternal = counts[id(None) >> 2]
     if not _means_eternal(counts, eternal):
-        return 0
-    marked = 0
-    classes: dict[type, bool] = {}
+        return False
     for one in objects:
-        kind = type(one)
-        is_class = classes.get(kind)
-        if is_class is None:
-            is_class = classes[kind] = issubclass(kind, type)
-        if is_class or kind in _MARKED:
-            counts[id(one) >> 2] = eternal
-            marked += 1
-            if is_class or kind in _OWNERS:
-                for other in gc.get_referents(one):
-                    if type(other) in _OWNED:
-                        counts[id(other) >> 2] = eternal
-    return marked
+        counts[id(one) >> 2] = eternal
+        if type(one) in _OWNERS or isinstance(one, type):
+            for other in gc.get_referents(one):
+                if type(other) in _OWNED:
+                    counts[id(other) >> 2] = eternal
+    return True
 
 
 def _means_eternal(counts: Any, eternal: int) -> bool:
