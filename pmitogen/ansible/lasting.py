@@ -6,11 +6,11 @@ From Python 3.12 on the count of an *immortal* object is left alone (PEP 683). T
 its own types) and offers no call to make others, so the mark is written to where the count lies.
 
 It is given only to what nobody lets go of in the life of a run: modules, classes, functions, their code, and the dictionaries
-and tuples that belong to them. Nothing with a file, a lock or a finalizer is among these, nor what holds such a thing for somebody
-(closures, bound methods), and an object that would have ended after all merely stays. It is not given at all by an interpreter
-whose objects may lie differently from those that are known here (other versions, builds for debugging or without the global
-lock), nor by one that does not show, on an object of ours, that the count is where we look for it and that the mark means what it
-should.
+and tuples that belong to them. Nothing with a file, a lock or a finalizer is among these, nor what holds such a thing for
+others (closures, bound methods), and an object that would have ended after all merely stays. It is not given at all by an
+interpreter whose objects may lie differently from those that are known here (other versions, builds for debugging or without
+the global lock), nor by one that does not show, on an object of ours, that the count is where we look for it and that the mark
+means what it should.
 """
 
 from __future__ import annotations
