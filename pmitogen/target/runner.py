@@ -34,6 +34,7 @@ import time
 from pmitogen.target import child, files, frames, jobs, payload, quick, spare
 
 GRACE = 2.0        # seconds between SIGTERM and SIGKILL
+QUIET = 2          # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256       # failed chains remembered
 STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
                    'tkinter', 'turtle', 'turtledemo')
@@ -147,7 +148,7 @@ class Runner(object):
             busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
         deadlines = list(self._doomed.values()) + ([self._spare_ends] if self._spare is not None else [])
         to_fork = self._want_spare and not self._jobs and not self._transfers
-        timeout = 0 if busy or to_fork else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
+        timeout = 0 if busy else QUIET if to_fork else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
         try:
             events = poller.poll(timeout)
         except (OSError, select.error) as exc:

@@ -28,7 +28,9 @@ import sys, types
 package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
 package.__path__ = [sys.argv[2] + "/pmitogen"]
 sys.dont_write_bytecode = True
-from pmitogen.target import runner
+from pmitogen.target import runner, spare
+if len(sys.argv) > 3:
+    spare.running = lambda: int(sys.argv[3])  # in place of how many processes want to run
 fd = int(sys.argv[1])
 runner.main(fd, fd, sys.executable, {})
 """
@@ -39,7 +41,8 @@ args = json.loads(basic._ANSIBLE_ARGS.decode())
 from ansible.module_utils.basic import counter
 counter.append(1)
 fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd))
-print(json.dumps({"args": args, "name": __name__, "count": len(counter), "env": os.environ.get("GIVEN"), "fds": fds}))
+print(json.dumps({"args": args, "name": __name__, "count": len(counter), "env": os.environ.get("GIVEN"), "fds": fds,
+                  "pid": os.getpid()}))
 sys.stderr.write("to stderr")
 sys.exit(args.get("rc", 0))
 """
@@ -57,10 +60,10 @@ class Peer:
 
     version: tuple[int, ...] = ()  # of the Python that runs the runner
 
-    def __init__(self, python: str) -> None:
+    def __init__(self, python: str, running: int | None = None) -> None:
         self.python = python
         self.sock, theirs = socket.socketpair()
-        words = [python, "-c", START, str(theirs.fileno()), str(session.repository)]
+        words = [python, "-c", START, str(theirs.fileno()), str(session.repository), *([] if running is None else [str(running)])]
         self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self.sock.settimeout(20)
@@ -81,9 +84,13 @@ class Peer:
         self.send(header, body)
         return self.receive()
 
-    def module(self, number: int, params: dict[str, Any], **more: Any) -> tuple[dict[str, Any], dict[str, Any], bytes]:
-        manifest, blobs = FILES_SENT
-        self.send({"op": "blobs", "blobs": [[name, len(data)] for name, data in blobs.items()]}, b"".join(blobs.values()))
+    def module(
+        self, number: int, params: dict[str, Any], *, blobs: bool = True, **more: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], bytes]:
+        manifest, contents = FILES_SENT
+        if blobs:
+            listed = [[name, len(data)] for name, data in contents.items()]
+            self.send({"op": "blobs", "blobs": listed}, b"".join(contents.values()))
         header = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.probe", "gen": "runpy", **more}
         answer, body = self.ask(header, json.dumps(params).encode())
         return answer, json.loads(body[: answer["n"]] or b"{}"), body[answer["n"] :]
@@ -111,6 +118,27 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     assert request.param == "this" or ".".join(map(str, hello["python"][:2])) == request.param
     yield made
     assert made.end() == 0
+
+
+def _children(pid: int) -> set[int]:
+    return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+@pytest.mark.parametrize("version", list(programs.target_pythons())[:1] + list(programs.target_pythons())[-1:])
+def test_the_next_child_is_there_before_its_task_where_a_processor_is_idle(version: str) -> None:
+    processors = os.sysconf("SC_NPROCESSORS_ONLN")
+    for running, expected in ((processors, 1), (processors + 1, 0)):
+        peer = Peer(programs.target_pythons()[version], running)
+        peer.receive()
+        first = peer.module(1, {})[1]["pid"]
+        waiting: set[int] = set()
+        deadline = time.monotonic() + (5 if expected else 0.5)
+        while time.monotonic() < deadline and not waiting:
+            time.sleep(0.01)
+            waiting = _children(peer.process.pid) - {first}
+        second = peer.module(2, {}, blobs=False)[1]["pid"]
+        assert len(waiting) == expected and (second in waiting) == bool(expected)
+        assert peer.end() == 0
 
 
 @pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
