@@ -1,12 +1,16 @@
-"""``python -m bench.scale [HOSTS] [FORKS]``: one play over many hosts, and what the hub takes for it: memory, threads and time.
+"""``python -m bench.scale [HOSTS] [FORKS] [--copy]``: one play over many hosts, and what the hub takes: memory, threads and time.
 
 Four steps on each host (200, if not said), all of them addresses of this machine, which also does the targets' work: so the time
 says little, the sizes much. The hub's processor time stands beside that of ansible-playbook's main process, which is one process
 too and hands out every task: while the hub takes less than that, a second hub would have nothing to do.
+
+With ``--copy`` the one step is a large file: how much of that one hub can send in a second of its processor's, which is where a
+second hub would pay.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 import threading
@@ -15,7 +19,7 @@ from pathlib import Path
 from tests.support import processes
 from tests.support.ansible import installed_cores
 
-from .cases import Case, Step
+from .cases import BIG_FILE, Case, Step
 from .columns import make_columns
 from .rig import Rig
 
@@ -27,6 +31,7 @@ STEPS: list[Step] = [
     {"ansible.builtin.stat": {"path": "{{ work }}"}},
     {"ansible.builtin.file": {"path": "{{ work }}", "state": "absent"}},
 ]
+COPY: list[Step] = [{"ansible.builtin.copy": {"src": "big", "dest": "{{ work }}.big", "mode": "0600"}}]
 
 
 def _cpu(pid: int) -> float:
@@ -76,10 +81,20 @@ class Watch(threading.Thread):
         self.join()
 
 
+def _parse(words: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
+    parser.add_argument("hosts", type=int, nargs="?", default=200)
+    parser.add_argument("forks", type=int, nargs="?", default=20)
+    parser.add_argument("--copy", action="store_true", help=f"copy a file of {BIG_FILE >> 20} MiB to each, and nothing else")
+    return parser.parse_args(words)
+
+
 def main(words: list[str]) -> int:
-    hosts, forks = (int(word) for word in [*words, *("200", "20")[len(words) :]])
+    options = _parse(words)
+    hosts, forks, steps = options.hosts, options.forks, COPY if options.copy else STEPS
     python = installed_cores()[next(iter(installed_cores()))]
-    case = Case("scale", f"{hosts} hosts x {len(STEPS)} steps", STEPS, hosts=hosts, forks=forks)
+    title = f"{hosts} hosts x {'a large file' if options.copy else f'{len(steps)} steps'}"
+    case = Case("scale", title, steps, hosts=hosts, forks=forks, big_file=options.copy)
     failed = False
     with Rig(python, hosts) as rig:
         for column in make_columns(python, ("pmitogen", "floor")):
@@ -92,6 +107,8 @@ def main(words: list[str]) -> int:
             took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s"
             cpu = f"the hub {watch.cpu[HUB]:.1f} s, ansible-playbook's main process {watch.cpu[MAIN]:.1f} s"
             print(f"{case.title}, {forks} forks, {column.title}: {took} ({cpu}); the hub at most: {sizes or 'none'}", flush=True)
+            if options.copy and watch.cpu[HUB]:
+                print(f"one hub sends {hosts * BIG_FILE / 1e6 / watch.cpu[HUB]:.0f} MB per second of its processor time")
     return int(failed)
 
 
