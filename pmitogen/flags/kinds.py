@@ -47,6 +47,10 @@ class Kind:
         """What remains when the keyword comes again: the first value wins."""
         return old
 
+    def replace(self, old: Any, new: Any) -> Any:
+        """What remains of *old* (None: nothing yet) when a flag that stands for the keyword comes: the flag's value."""
+        return new
+
 
 class Choice(Kind):
     """One of several words, in any case. *table* maps each to the word that is printed for it."""
@@ -202,8 +206,12 @@ def agent_path(word: str, reading: Reading) -> str:
     return word
 
 
+class IdleAgent(str):
+    """The path of an agent's socket that came when forwarding was off already: ``ssh -G`` prints it, and nothing is forwarded."""
+
+
 class ForwardAgent(Kind):
-    """yes, no, or the path of another agent's socket."""
+    """yes, no, or the path of another agent's socket. Whether and where are each set by the first line that says so."""
 
     wants = "yes|no|PATH|$VARIABLE"
     uses_environ = True
@@ -217,6 +225,16 @@ class ForwardAgent(Kind):
 
     def words(self, value: bool | str) -> list[str]:
         return [value if isinstance(value, str) else "yes" if value else "no"]
+
+    def merge(self, old: bool | str, new: bool | str) -> bool | str:
+        if isinstance(old, str) or not isinstance(new, str):
+            return old
+        return new if old else IdleAgent(new)
+
+    def replace(self, old: bool | str | None, new: bool) -> bool | str:
+        if not isinstance(old, str):
+            return new
+        return str(old) if new else IdleAgent(old)
 
 
 class EscapeChar(Kind):

@@ -91,11 +91,11 @@ class Options:
             self.displaced.append((option or row.name, origin, why))
 
     def force(self, key: str, value: Any, origin: Origin, option: str) -> None:
-        """Set a keyword the way most flags do: whatever was set before is replaced."""
+        """Set a keyword the way most flags do: whatever was set before is replaced (but see Kind.replace)."""
         if not origin.chosen:
             return
         self.given = [one for one in self.given if one.row is None or one.row.key != key]
-        self.values[key] = value
+        self.values[key] = TABLE[key].kind.replace(self.values.get(key), value)
         self.origins[key] = origin
         self.given.append(Given(option, value, origin, TABLE[key]))
 

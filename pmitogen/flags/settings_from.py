@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pmitogen.flags import algorithms
+from pmitogen.flags.kinds import IdleAgent
 from pmitogen.flags.kinds_compound import QOS_NONE
 from pmitogen.flags.lexer import BadWord, ascii_lower
 from pmitogen.flags.match import match_pattern
@@ -147,6 +148,8 @@ def _forward_agent(found: Resolution) -> tuple[bool, str | None]:
     value = found.options.get("forwardagent", False)
     if not isinstance(value, str):
         return value, None
+    if isinstance(value, IdleAgent):
+        return False, None
     path = found.expanded("ForwardAgent", value)
     if path.startswith("$"):
         return True, found.local.environ.get(path[1:]) or None

@@ -7,6 +7,7 @@ first in the file, and sshd takes the first value it reads, so a test can overri
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -151,7 +152,8 @@ class Sshd:
 
     def _signal_all(self, number: int) -> None:
         for process in [*processes.descendants(self.pid)]:
-            os.kill(process.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(process.pid, number)
         os.kill(self.pid, number)
 
     @property
