@@ -30,12 +30,14 @@ from paramiko.common import (
     AUTH_SUCCESSFUL,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_SUCCEEDED,
+    cMSG_CHANNEL_SUCCESS,
 )
 
 from pmitogen.cli.demo_sftp import FileServer
 
 _CHUNK = 32768  # bytes
 _HANDSHAKE_TIMEOUT = 20.0  # seconds
+_GRANTED = 1.0  # seconds that the answer to a request may take to be sent, if one is wanted
 _LOG = "pmitogen.demo_server"
 logging.getLogger(_LOG).addHandler(logging.NullHandler())  # a client that goes away in mid-sentence is none of our errors
 
@@ -94,7 +96,7 @@ class DemoServer:
     def _serve(self, link: socket.socket) -> None:
         """One connection, from handshake to end."""
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport = paramiko.Transport(link)
+        transport = _Transport(link)
         transport.set_log_channel(_LOG)
         transport.banner_timeout = transport.auth_timeout = _HANDSHAKE_TIMEOUT
         transport.add_server_key(self.host_key)
@@ -127,7 +129,7 @@ class DemoServer:
 class _Login(paramiko.ServerInterface):
     """Paramiko asks this about one connection, on that connection's thread."""
 
-    def __init__(self, server: DemoServer, transport: paramiko.Transport) -> None:
+    def __init__(self, server: DemoServer, transport: _Transport) -> None:
         self._server = server
         self._transport = transport
         self._requests: dict[int, _Request] = {}
@@ -186,6 +188,7 @@ class _Login(paramiko.ServerInterface):
         self._server.count_session()
         running = _Command(channel, command, self._requests[channel.get_id()])
         self._commands.append(running)
+        self._transport.when_granted(running.granted.set)
         running.start()
         return True
 
@@ -194,6 +197,25 @@ class _Login(paramiko.ServerInterface):
             command.kill()
         for command in self._commands:
             command.join()
+
+
+class _Transport(paramiko.Transport):
+    """Tells when the answer to a request is on its way: Paramiko sends it after the request's handler has returned."""
+
+    def __init__(self, link: socket.socket) -> None:
+        super().__init__(link)
+        self._when_granted: list[Callable[[], None]] = []
+
+    def when_granted(self, work: Callable[[], None]) -> None:
+        """Call *work* once the request that is being handled has been granted. The transport's thread."""
+        self._when_granted.append(work)
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]
+        if self._when_granted and data.asbytes()[:1] == cMSG_CHANNEL_SUCCESS:
+            granted, self._when_granted = self._when_granted, []
+            for work in granted:
+                work()
 
 
 class _Request:
@@ -211,6 +233,7 @@ class _Command:
         self._channel = channel
         shell = ["/bin/sh"] if command is None else ["/bin/sh", "-c", command]
         self._process, self._stdin, self._outputs = _spawn(shell, request)
+        self.granted = threading.Event()  # set when the client has been told that it runs
         self._thread = threading.Thread(target=self._carry, name="demo-command", daemon=True)
 
     def start(self) -> None:
@@ -238,6 +261,7 @@ class _Command:
         code = self._process.wait()
         for thread in pumps:
             thread.join()
+        self.granted.wait(_GRANTED)  # or its end would be told before its beginning
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             _send_exit(self._channel, code)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
+import signal
 import time
 import zlib
 from collections.abc import Collection
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
 LOGIN_ENDED = "the interpreter of the login account has ended"
-GOING_DOWN = 0.5  # seconds between the end of an account's interpreter and that of the connection, if the host goes down
+GOING_DOWN = 0.5  # seconds between the end of a process on a host that goes down and that of the connection
+KILLED = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))  # exit codes of such processes
 _rids = itertools.count(1)
 
 
@@ -130,6 +132,8 @@ class Host:
 
     def follow(self, request: Request, header: Header, body: bytes) -> None:
         """Take a frame that belongs to a request: data for it, credit, or its end."""
+        if header["op"] == "kill":
+            request.ending = True
         if request.sent:
             self._frame({**header, "id": request.rid, "acct": request.account.number}, body)
         elif request.rid in self._open and self.state is State.PLAIN:
@@ -322,7 +326,7 @@ class Host:
         request = self._open.get(header.get("id", -1))
         if request is None:
             return
-        if header.get("kind") == "gone" and not request.ending:
+        if (header.get("kind") == "gone" or header.get("rc") in KILLED) and not request.ending:
             # A host that goes down kills processes one by one: if the connection follows, it is that which is lost.
             request.ending = True
             self.contexts.later(GOING_DOWN, lambda: self._on_answer(header, body))

@@ -34,7 +34,7 @@ class Request:
     account: Any = None
     sent: bool = False
     born: float = 0.0  # when it was made, in time.monotonic() seconds
-    ending: bool = False  # its account's interpreter was killed
+    ending: bool = False  # it was killed, or its account's interpreter was: that is no news
     serving: Any = None  # what serves it on a host without Python
     tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
 

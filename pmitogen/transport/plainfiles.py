@@ -12,7 +12,7 @@ import shlex
 import stat
 import threading
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 import paramiko
 
@@ -160,6 +160,7 @@ def _rename(sftp: paramiko.SFTPClient, part: str, path: str) -> None:
 def _fetch_by_sftp(sftp: paramiko.SFTPClient, path: str, target: IO[bytes]) -> int:
     with sftp.open(path, "rb") as file:
         size = file.stat().st_size or 0
+        _mute_prefetch(file)
         file.prefetch(size, max_concurrent_requests=IN_FLIGHT)
         got = 0
         # A file of /proc tells no size, and one that grows tells too little: read on to the end.
@@ -167,6 +168,20 @@ def _fetch_by_sftp(sftp: paramiko.SFTPClient, path: str, target: IO[bytes]) -> i
             target.write(piece)
             got += len(piece)
         return got
+
+
+def _mute_prefetch(file: paramiko.SFTPFile) -> None:
+    """Let Paramiko's thread that asks ahead end in silence, where the channel is closed before it has asked for everything.
+
+    The reader takes all to have been asked for when nothing is outstanding, so it may be done before that thread.
+    """
+    ask = file._prefetch_thread  # type: ignore[attr-defined]
+
+    def quietly(*args: Any) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            ask(*args)
+
+    file._prefetch_thread = quietly  # type: ignore[attr-defined]
 
 
 def _part_name(path: str) -> str:

@@ -278,6 +278,13 @@ def test_a_lost_connection_says_so_and_the_next_call_makes_another(make_sshd: An
         assert host.run("echo again").stdout == b"again\n"
 
 
+def test_a_command_that_is_killed_while_its_host_goes_down_is_lost(host: Host) -> None:
+    """Processes are killed one by one then, and the connection follows. One that is killed by itself has its status."""
+    with pytest.raises(pmitogen.ConnectionLost):
+        host.run("(sleep 0.1; pkill -KILL -x -u $(id -u) sshd) < /dev/null > /dev/null 2>&1 & kill -KILL $$")
+    assert host.run("kill -KILL $$").rc == 128 + 9
+
+
 def wait_until(found: Any, seconds: float = 10) -> None:
     """Waits until something is found."""
     deadline = time.monotonic() + seconds

@@ -199,3 +199,17 @@ def test_a_file_that_tells_no_size(files: plainfiles.Files) -> None:
 def test_no_sessions_is_told(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
         plainfiles.Files(link).fetch("/etc/hostname", io.BytesIO())
+
+
+def test_what_asks_ahead_for_a_file_ends_in_silence() -> None:
+    """It is a thread of Paramiko's; an exception there would be printed, or here be a failure."""
+
+    class File:
+        def _prefetch_thread(self, chunks: object, most: object) -> None:
+            raise OSError("the channel is closed")
+
+    file = File()
+    plainfiles._mute_prefetch(file)  # type: ignore[arg-type]
+    thread = threading.Thread(target=file._prefetch_thread, args=((), None))
+    thread.start()
+    thread.join()
