@@ -1,4 +1,4 @@
-"""Starting the programs that modules start, without copying the module's own process.
+"""Starting the programs that modules start, without copying the module's own process; and not waiting for one that has ended.
 
 ansible-core's ``run_command`` hands subprocess a function to call between fork and exec. It sets a umask where the module asked
 for one, and otherwise does nothing; but subprocess, which cannot know that, must then fork in full, where it would else use
@@ -8,8 +8,13 @@ every page that either process touches afterwards is copied once more.
 So the one function that is provably idle is left out, and everything else is left as it is. It is known by its code, not by its
 name; SIGPIPE, which older versions of it restore, is restored by subprocess itself (``restore_signals``). Python before 3.11
 has another way into fork, and stays as it is.
+
+When such a program has closed its output and ends between two looks at whether it has, ``run_command`` waits a second for output
+that nothing is left to give: once in some hundreds of programs, where starting them is quick. That one wait, with nothing to
+wait for, is left out too.
 """
 
+import sys
 import types
 
 # Free variables and names of the function, as ansible-core 2.17 and later have it, and as 2.16 has it.
@@ -26,8 +31,13 @@ def is_idle(value):
     return not value.__closure__[code.co_freevars.index('umask')].cell_contents
 
 
-def install(subprocess):
-    """Have the module *subprocess* leave out what is idle. Idempotent."""
+def install(subprocess, selectors):
+    """Have these modules of the standard library (the second may be None) leave out what is idle. Idempotent."""
+    for name in ('PollSelector', 'EpollSelector'):
+        kind = getattr(selectors, name, None)
+        if kind is not None and not hasattr(kind, 'leaves_out_idle'):
+            kind.leaves_out_idle = True
+            kind.select = hasty(kind.select)
     original = getattr(subprocess, '_fork_exec', None)
     if original is None or getattr(original, 'leaves_out_idle', False):
         return
@@ -37,3 +47,15 @@ def install(subprocess):
 
     fork_exec.leaves_out_idle = True
     subprocess._fork_exec = fork_exec
+
+
+def hasty(select):
+    """The method *select* of a selector, without run_command's waits for nothing."""
+    def select_or_not(self, timeout=None):
+        if not self.get_map():
+            caller = sys._getframe(1)
+            if caller.f_code.co_name == 'run_command' and caller.f_globals.get('__name__') == 'ansible.module_utils.basic':
+                return []
+        return select(self, timeout)
+
+    return select_or_not

@@ -381,7 +381,7 @@ class Runner(object):
         if header['gen'] != 'call' and not self._warm.files and self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()  # what every module imports is imported once, here, not first by a child and then again
             if self._want_spares and 'subprocess' in sys.modules:
-                quick.install(sys.modules['subprocess'])
+                quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
         misfits = self._warm.misfits(header['man'])
         learn = header['man'] not in self._learnt
         if learn:

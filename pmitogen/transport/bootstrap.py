@@ -47,6 +47,7 @@ TARGET_FILES = ("boot", "agent", "runner", "spare", "child", "jobs", "files", "p
 BECOME_FILES = ("base", "chain", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
 IDLE_IN_CORE = (
     "Channel",
+    "DelimitedProtocol",
     "ImportPolicy",
     "Importer",
     "IoLoggerProtocol",
@@ -58,6 +59,7 @@ IDLE_IN_CORE = (
     "_real_profile_hook",
     "enable_debug_logging",
     "enable_profiling",
+    "iter_split",
     "module_lineage",
     "takes_router",
     "unlisten",

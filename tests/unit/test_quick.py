@@ -13,21 +13,23 @@ from tests.support import session
 from tests.support.ansible import installed_cores
 
 CORES = installed_cores()
-# A fork that subprocess makes in full runs what was registered for forks; vfork does not.
-PROGRAM = """
-import json, os, subprocess, sys, types
+HEAD = """
+import json, os, selectors, subprocess, sys, types
 sys.path.insert(0, sys.argv[1])
 package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
 package.__path__ = [sys.argv[1] + "/pmitogen"]
 from pmitogen.target import quick
-quick.install(subprocess)
-quick.install(subprocess)  # again is once
 from ansible.module_utils import basic
-forks = []
-os.register_at_fork(before=lambda: forks.append(1))
 module = object.__new__(basic.AnsibleModule)
 module.run_command_environ_update, module._name, module._debug, module.no_log_values = {}, "m", False, set()
 module._syslog_facility = "LOG_USER"
+"""
+# A fork that subprocess makes in full runs what was registered for forks; vfork does not.
+PROGRAM = """
+quick.install(subprocess, None)
+quick.install(subprocess, None)  # again is once
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
 def run(words, **more):
     del forks[:]
     out = basic.AnsibleModule.run_command(module, words, **more)
@@ -40,12 +42,46 @@ subprocess.run(["true"], preexec_fn=ours)
 print(json.dumps({"plain": run(shell), "umask": run(shell, umask=0o027), "other": len(forks)}))
 """
 
+# What a program's end looks like to run_command when it comes between its two looks; and somebody else's wait for nothing.
+ENDS = """
+waited = []
+for kind in (selectors.PollSelector, selectors.EpollSelector):
+    def select(self, timeout=None, original=kind.select):
+        waited.append(len(self.get_map()))
+        return original(self, timeout)
+    kind.select = select
+if sys.argv[2] == "quick":
+    quick.install(subprocess, selectors)
+    quick.install(subprocess, selectors)
+looks = []
+def poll(self):
+    looks.append(1)
+    return None if len(looks) == 1 else self.wait()
+subprocess.Popen.poll = poll
+said = basic.AnsibleModule.run_command(module, ["echo", "said"])[:2]
+by_command = waited.count(0)
+def run_command():
+    return selectors.DefaultSelector().select(0)
+run_command()
+print(json.dumps([said, by_command, waited.count(0) - by_command]))
+"""
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("how", ["plain", "quick"])
+def test_nothing_is_waited_for_where_nothing_can_come(how: str, core: str) -> None:
+    words = [str(CORES[core]), "-I", "-c", HEAD + ENDS, str(session.repository), how]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[0, "said\n"], 1 if how == "plain" else 0, 1]
+
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", CORES)
 def test_only_what_does_nothing_is_left_out(core: str) -> None:
     python = CORES[core]
-    words = [str(python), "-I", "-c", PROGRAM, str(session.repository)]
+    words = [str(python), "-I", "-c", HEAD + PROGRAM, str(session.repository)]
     done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, umask=0o022)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
