@@ -112,7 +112,7 @@ ROWS: tuple[Row, ...] = (
     Row("GSSAPIAuthentication", FLAG, "no", HARMLESS, _GSS),
     Row("GSSAPIClientIdentity", STRING, None, HARMLESS, _GSS),
     Row("GSSAPIDelegateCredentials", FLAG, "no", HARMLESS, _GSS),
-    Row("GSSAPIKexAlgorithms", STRING, None, HARMLESS, _GSS),
+    Row("GSSAPIKexAlgorithms", k.GssKex(), None, HARMLESS, _GSS),
     Row("GSSAPIKeyExchange", FLAG, "no", HARMLESS, _GSS),
     Row("GSSAPIRenewalForcesRekey", FLAG, "no", HARMLESS, _GSS),
     Row("GSSAPIServerIdentity", STRING, None, HARMLESS, _GSS),

@@ -7,6 +7,7 @@ adds.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from pmitogen.flags import scalars
@@ -204,6 +205,28 @@ def agent_path(word: str, reading: Reading) -> str:
         if not name or not all(char == "_" or (char.isascii() and char.isalnum()) for char in name):
             raise BadWord(f"{word!r} is no name of an environment variable")
     return word
+
+
+class GssKex(Kind):
+    """Comma-separated beginnings of names, as the patch of the distributions reads them: up to the first empty one."""
+
+    wants = "NAME,..."
+    known = (
+        "gss-gex-sha1-",
+        "gss-group1-sha1-",
+        "gss-group14-sha1-",
+        "gss-group14-sha256-",
+        "gss-group16-sha512-",
+        "gss-nistp256-sha256-",
+        "gss-curve25519-sha256-",
+    )
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        word = words.need()
+        for name in itertools.takewhile(bool, word.split(",")):
+            if not name.startswith(self.known):
+                raise BadWord(f"unsupported algorithm {name!r}; write some of {','.join(self.known)}")
+        return word
 
 
 class IdleAgent(str):

@@ -45,7 +45,7 @@ WORDS: dict[str, str] = {
     "ForwardAgent": "yes|no|/tmp/agent|$SSH_AUTH_SOCK|${HOME}|${NOPE_XYZ}|$A-B|~/sock|%d/a",
     "ForwardX11Timeout": "10|1h|0|none|x",
     "GlobalKnownHostsFile": "/etc/a|/etc/a /etc/b|none|none /etc/a|\"/a b\"|''",
-    "GSSAPIKexAlgorithms": "gss-gex-sha1-",
+    "GSSAPIKexAlgorithms": "gss-gex-sha1-|gss-gex-sha1-x,gss-nistp256-sha256-|gss-gex-sha1-,,x|gss-x|+gss-gex-sha1-|,x|gss-gex-sha1",
     "HostbasedAcceptedAlgorithms": _KEYS,
     "HostKeyAlgorithms": f"{_KEYS}|{_EMPTY_KEYS}",
     "HostKeyAlias": "Alias|a b|\"A B\"|''",

@@ -15,10 +15,10 @@ HOSTS = ("h", "web-1", "web-12.example.com", "db", "H", "10.0.0.1", "a.b")
 PATTERNS = ("*", "h", "web-*", "!db", "?", "*.example.com", "10.0.*", "a.b", "!web-1", "H", "w*b*1*")
 USERS = ("root", "u", "deploy")
 
-# A quoted word, "=" or "!final" within Match; a blank in ProxyJump (9 takes the first word), or a comment behind its "none" (9 takes
-# that for a host's name). No word is a time with a fraction.
+# A quoted word, "=", a carriage return or "!final" within Match, which 9 cuts as it cuts keywords; a blank in ProxyJump (9 takes the
+# first word), or a comment behind its "none" (9 takes that for a host's name). No word is a time with a fraction.
 KNOWN_TO_DIFFER = re.compile(
-    r"(?im)^\s*\"?match\b.*['\"\\=]|!final|^\s*\"?proxyjump\b.*\S\s+\S|^\s*\"?proxyjump\"?[\s=]*none#"
+    r"(?im)^\s*\"?match\b.*(?:['\"\\=]|\r[^\n])|!final|^\s*\"?proxyjump\b.*\S\s+\S|^\s*\"?proxyjump\"?[\s=]*none#"
 )
 
 _VALUES = [(keyword, value) for keyword, values in WORDS.items() for value in values.split("|")]
