@@ -24,6 +24,8 @@ from pmitogen.flags.scalars import valid_user
 from pmitogen.flags.ssh_config import Mode, Reader
 from pmitogen.flags.tokens import connection_hash, expand, tilde
 
+# What decides on the second reading has its value before that: fill_default_options_for_canonicalization() in readconf.c.
+_SETTLED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1), ("canonicalizefallbacklocal", True))
 DEFAULTED = "default ssh_args"  # an origin: words that Ansible adds by itself; they are read, and count for nothing
 
 
@@ -111,6 +113,8 @@ def _final_host(context: Context, line: CommandLine) -> str:
     """The host to connect to; reads the files a second time where that is due."""
     options = context.options
     host = context.host
+    for key, value in _SETTLED_FIRST:
+        options.values.setdefault(key, value)
     if options.has("hostname"):
         host = expand(options.get("hostname"), {"h": host})
         options.values["hostname"] = host

@@ -110,6 +110,8 @@ CASES: tuple[Case, ...] = (
     Case("Match canonical\nPort 1\n"), Case("Match !canonical\nPort 1\n"), Case("Match final\nPort 1\n"), Case("Match !final\nPort 1\n"),
     Case("Match final host h\nPort 1\n", ("h", "i")), Case("HostName x\nMatch final host x\nPort 1\n"), Case("Match canonical final\nPort 1\n"),
     Case("Match host h final\nPort 1\nMatch all\nPort 2\n"), Case("Match final all\nPort 1\n"), Case("Match canonical all\nPort 1\n"),
+    Case("Match final\nCanonicalizeMaxDots 7\n"), Case("Match final\nCanonicalizeHostname yes\nCanonicalizeFallbackLocal no\nPort 1\n"),
+    Case("CanonicalizeMaxDots 7\nMatch final\nCanonicalizeMaxDots 8\n"),
     Case("Match final\nHostName y\nPort 1\n"), Case("IdentityFile a\nMatch final\nIdentityFile b\n"), Case("SendEnv A\nMatch final\nPort 1\n"),
     Case("LocalForward 1 h:2\nMatch final\nPort 1\n"), Case("Match final\nUser u\n", ("h", "v@h")), Case("Host H\nPort 1\nMatch final\nUser z\n", ("H", "h")),
     Case("CanonicalizeHostname always\nMatch canonical\nPort 1\n", ("127.0.0.1",)), Case("CanonicalizeHostname yes\nMatch host 127.0.0.1\nPort 1\n", ("127.1",)),
