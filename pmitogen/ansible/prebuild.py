@@ -14,6 +14,7 @@ Where a role or a playbook brings ``module_utils``, which may take the place of 
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import glob
 import inspect
@@ -107,6 +108,7 @@ def _path(name: str) -> str:
     return os.path.join(os.path.dirname(str(modules.__file__)), f"{name}.py")
 
 
+@functools.cache
 def _is_module(name: str) -> bool:
     """Whether ansible-core's *name* runs on a host: of what the controller does itself it has a description only."""
     try:
@@ -132,7 +134,7 @@ def foreseen(playbooks: list[str]) -> list[str]:
             if name.startswith(("include_", "import_")) or name == "roles":
                 files += [more for more in _named(name, value, os.path.dirname(path), roles) if more not in files]
             elif name.isidentifier():
-                found.update((module, None) for module in RUN_BY.get(name, (name,)) if module not in found and _is_module(module))
+                found.update((module, None) for module in RUN_BY.get(name, (name,)) if _is_module(module))
     return list(found)[:MOST_MODULES]
 
 

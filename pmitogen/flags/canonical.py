@@ -22,12 +22,12 @@ def looks_numeric(name: str) -> bool:
 
 
 class Canonicalizer:
-    """Canonicalisation under the options of one destination."""
+    """Canonicalisation under the options of one destination, in which what decides on it is settled (see resolution.py)."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
         self._family = _FAMILIES.get(options.get("addressfamily"), socket.AF_UNSPEC)
-        self._mode = options.get("canonicalizehostname", "false")
+        self._mode = options.get("canonicalizehostname")
         jump = options.get("proxyjump")
         command = options.get("proxycommand")
         self.direct = (command is None or ascii_lower(command) == "none") and (jump is None or ascii_lower(jump.host) == "none")
@@ -70,7 +70,7 @@ class Canonicalizer:
             alias = self._lookup(name)
             if alias is not None:
                 return self._follow(name[:-1], alias)
-        elif name.count(".") > self._options.get("canonicalizemaxdots", 1):
+        elif name.count(".") > self._options.get("canonicalizemaxdots"):
             return self.follow_alias(name)
         else:
             for domain in self._options.get("canonicaldomains", ()):
@@ -79,7 +79,7 @@ class Canonicalizer:
                 alias = self._lookup(f"{name}.{domain}.")
                 if alias is not None:
                     return self._follow(f"{name}.{domain}", alias)
-        if not self._options.get("canonicalizefallbacklocal", True):
+        if not self._options.get("canonicalizefallbacklocal"):
             raise UsageError(f"{name}: could not resolve the host name in CanonicalDomains, and CanonicalizeFallbackLocal is no")
         return self.follow_alias(name)
 

@@ -74,7 +74,7 @@ def _keys(found: Resolution) -> Iterator[Finding]:
 
 def _host(found: Resolution) -> Iterator[Finding]:
     options = found.options
-    if options.get("canonicalizehostname", "false") != "false" and not options.get("canonicaldomains"):
+    if options.get("canonicalizehostname") != "false" and not options.get("canonicaldomains"):
         why = "Has nothing to try but the name itself: set CanonicalDomains."
         yield _conflict(found, "canonicalizehostname", "CanonicalizeHostname", why)
     if options.get("addressfamily") == "inet" and ":" in found.host:
