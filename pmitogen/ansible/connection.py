@@ -25,6 +25,7 @@ from pmitogen.ansible import shell as shells
 from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, last_words
 from pmitogen.ansible.hublink import HubLink, is_shown, telling
 from pmitogen.ansible.payloads import recognise
+from pmitogen.ansible.settled import Words, options_of
 from pmitogen.ansible.shell_options import register_shell
 from pmitogen.target.frames import to_wire
 
@@ -82,12 +83,16 @@ class Connection(ConnectionBase):
         self._connected = True
         return self
 
-    def set_options(self, *args: Any, **kwargs: Any) -> None:
+    def set_options(self, task_keys: Words = None, var_options: Words = None, direct: Words = None) -> None:
         """Take the options, anew for each item of a loop.
 
         ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below.
         """
-        super().set_options(*args, **kwargs)
+        found = options_of(self._load_name, task_keys, var_options, direct)
+        if found is None:
+            super().set_options(task_keys, var_options, direct)
+        else:
+            self._options, self._origins = found
         self._link.options_changed()
         if OPTION_PIPES:
             self.set_option("pipelining", True)

@@ -22,8 +22,12 @@ def load_name(module_name: str, path: str) -> str:
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def register(module_name: str, path: str) -> None:
-    """Register the options for the connection plugin with this ``__name__`` and ``__file__``; known ones stay as they are."""
+def register(module_name: str, path: str) -> str:
+    """Register the options for the connection plugin with this ``__name__`` and ``__file__``; known ones stay as they are.
+
+    Returns the plugin's name.
+    """
     name = load_name(module_name, path)
     if not constants.config.has_configuration_definition("connection", name):
         constants.config.initialize_plugin_configuration_definitions("connection", name, OPTIONS)
+    return name

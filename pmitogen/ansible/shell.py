@@ -11,6 +11,7 @@ giving another user access (``setfacl``, ``chown``) is done already.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -156,16 +157,16 @@ class Remembering:
         return text
 
 
-_classes: dict[type, type] = {}
+@functools.cache
+def class_of(shell: type) -> type:
+    """The class of a shell that is one of class *shell* in every respect, and remembers."""
+    return type(shell.__name__, (Remembering, shell), {"__module__": shell.__module__})
 
 
 def remembering(shell: Any) -> Any:
     """Return a shell that is *shell* in every respect, and remembers."""
-    cls = type(shell)
-    ours = _classes.get(cls)
-    if ours is None:
-        ours = _classes[cls] = type(cls.__name__, (Remembering, cls), {"__module__": cls.__module__})
-    new: Any = object.__new__(ours)
+    kind: Any = type(shell)
+    new: Any = object.__new__(class_of(kind))
     new.__dict__.update(shell.__dict__)
     new.meanings, new.environments = {}, {}
     return new

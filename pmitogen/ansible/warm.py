@@ -22,28 +22,30 @@ from collections.abc import Iterator
 
 from ansible import constants, context
 from ansible.plugins import loader
+from ansible.plugins.shell import sh
 
-from pmitogen.ansible import lasting, met
+from pmitogen.ansible import lasting, met, settled, shell
 from pmitogen.ansible.exchange import hub_log
-from pmitogen.hub import client
+from pmitogen.hub import client, paths
 
 NAMES = ("pmitogen", "pmitogen.core.ssh")
 MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are read for a guess
 
 
-def warm() -> None:
-    """Do it, if this is the process that forks the workers. Never raises."""
+def warm(name: str) -> None:
+    """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
     if multiprocessing.parent_process() is not None or os.environ.get("PMITOGEN_WARM") == "0":
         return
-    for step in (_memory, _hub, _profiles, _results, _plugins, lasting.begin):
+    for step in (_memory, _hub, lambda: settled.settle(name), _profiles, _results, _plugins, lasting.begin):
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
 
 
 def _memory() -> None:
-    """What workers tell each other."""
+    """What workers tell each other, and whose workers they are."""
     met.hosts = met.Hosts()
+    paths.remember_start()
     atexit.register(_end_helper, met.hosts)
 
 
@@ -70,9 +72,13 @@ def _results() -> None:
 
 
 def _plugins() -> None:
-    """Where modules and shell plugins lie. Ansible forgets this whenever a play or role brings folders of its own."""
+    """The shell's class, and where modules and shell plugins lie.
+
+    Ansible forgets the latter whenever a play or role brings folders of its own.
+    """
     importlib.import_module("ansible_collections.ansible.builtin.plugins.shell")
     importlib.import_module("ansible_collections.ansible.builtin.plugins.become")
+    shell.class_of(sh.ShellModule)
     if constants.OLD_PLUGIN_CACHE_CLEARING:  # then it does not forget, and would overlook such a folder
         return
     loader.module_loader.find_plugin("command")

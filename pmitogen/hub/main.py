@@ -14,6 +14,7 @@ import socket
 import sys
 import threading
 import time
+import types
 
 from pmitogen.errors import Error
 from pmitogen.hub import paths
@@ -37,6 +38,7 @@ def main() -> None:
         _raise_file_limit()
         for name in ("invoke", "cProfile"):  # optional imports of Paramiko's (50 ms) and Mitogen's, for what is not used here
             sys.modules[name] = None  # type: ignore[assignment]
+        sys.modules["pstats"] = types.ModuleType("pstats")  # one of Mitogen's that it does not do without
         from pmitogen.hub.contexts import Contexts
         from pmitogen.hub.server import Listener
 

@@ -42,9 +42,18 @@ def _is_private(path: str, uid: int) -> bool:
     return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not stat.S_IMODE(found.st_mode) & 0o077
 
 
+_this_process: dict[int, str] = {}  # number -> start, which does not change
+
+
+def remember_start() -> None:
+    """Find out when this process started, so that those forked from it need not."""
+    pid = os.getpid()
+    _this_process[pid] = start_time(pid)
+
+
 def run_socket(pid: int) -> str:
     """The socket of the hub that serves the run whose main process is *pid*."""
-    return os.path.join(private_dir(), f"{pid}-{start_time(pid)}.sock")
+    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or start_time(pid)}.sock")
 
 
 def resting_socket() -> str:

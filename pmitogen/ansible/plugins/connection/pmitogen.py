@@ -415,5 +415,4 @@ from pmitogen.ansible.warm import warm  # noqa: E402
 
 __all__ = ["Connection"]
 
-register(__name__, __file__)
-warm()
+warm(register(__name__, __file__))
