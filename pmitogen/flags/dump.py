@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from pmitogen.flags.forwards import Forward
@@ -60,7 +59,7 @@ def _forwards(found: Resolution, key: str) -> list[str]:
             None if path is None else found.expanded(key, path, home=False, dollar=False)
             for path in (forward.listen_path, forward.connect_path)
         )
-        words = dataclasses.replace(forward, listen_path=listen, connect_path=connect).words()
+        words = forward._replace(listen_path=listen, connect_path=connect).words()
         if key == "dynamicforward":
             words = words[:1]
         elif key == "remoteforward" and forward.dynamic:

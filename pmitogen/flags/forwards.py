@@ -5,8 +5,8 @@ Source: parse_forward() in readconf.c of OpenSSH 10.5.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pmitogen.flags.lexer import BadWord
 from pmitogen.flags.scalars import port
@@ -16,8 +16,7 @@ _SOCKET_PATH_MAX = 108
 _HOST_MAX = 1025
 
 
-@dataclasses.dataclass(frozen=True)
-class Forward:
+class Forward(NamedTuple):
     """One forwarding. A path stands for host and port of its end; a connect host of "socks" means a dynamic one."""
 
     listen_host: str | None

@@ -8,9 +8,8 @@ and a warning in a file that is there for people's own sessions; a *strict* one,
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmitogen.flags import algorithms
 from pmitogen.flags import kinds as k
@@ -20,8 +19,7 @@ from pmitogen.flags.settings import Verdict
 HONOURED, HARMLESS, EMULATED, REFUSED = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """One keyword. *refuses* says which values a REFUSED row refuses; the others are harmless."""
 
     name: str

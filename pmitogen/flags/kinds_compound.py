@@ -5,9 +5,8 @@ A kind that *accumulates* parses one line into a tuple, and ``merge`` joins the 
 
 from __future__ import annotations
 
-import dataclasses
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmitogen.flags import scalars
 from pmitogen.flags.forwards import Forward, read_forward
@@ -389,8 +388,7 @@ class Keystrokes(Kind):
         return {0: "no", 20: "yes"}.get(value, str(value))
 
 
-@dataclasses.dataclass(frozen=True)
-class Jump:
+class Jump(NamedTuple):
     """ProxyJump: the last hop, and what stands before it, as written. A host of "none" switches it off."""
 
     host: str

@@ -7,15 +7,14 @@ ssh.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pwd
 import socket
 from collections.abc import Mapping
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class Local:
+class Local(NamedTuple):
     """The local account and host. *home* may be empty: then nothing below ``~`` exists."""
 
     uid: int

@@ -5,8 +5,7 @@ First value wins, except for those that accumulate. Each value remembers where i
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.keywords import TABLE, Row
@@ -14,8 +13,7 @@ from pmitogen.flags.kinds import UNSET
 from pmitogen.flags.lexer import BadWord
 
 
-@dataclasses.dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a word stands.
 
     *explicit*: given for us, on a command line or in a ``-F`` file, not in a file that is there for everything.
@@ -31,8 +29,7 @@ class Origin:
         return UsageError(f"{self.place}: {problem}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """One word that took effect: a keyword or a flag, as the user knows it."""
 
     option: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from pmitogen.flags.algorithms import Catalogue
 
@@ -26,8 +27,7 @@ class Program:
 OPENSSH_10 = Program()
 
 
-@dataclasses.dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What a value's parser may ask: the program we read like, the environment, and whether this is a file."""
 
     program: Program

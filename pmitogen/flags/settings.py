@@ -9,8 +9,8 @@ need the connection (``%H``, ``%I``, ``%K``, ``%t``, ``%f`` of KnownHostsCommand
 
 from __future__ import annotations
 
-import dataclasses
 import enum
+from typing import NamedTuple
 
 
 class Verdict(enum.Enum):
@@ -23,8 +23,7 @@ class Verdict(enum.Enum):
     CONFLICT = "conflict"
 
 
-@dataclasses.dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One line of a report: an option, where it stands, and what becomes of it."""
 
     option: str
@@ -34,8 +33,7 @@ class Finding:
     fatal: bool = False  # a refused word from a user's own file may be a warning; one given explicitly is an error
 
 
-@dataclasses.dataclass(frozen=True)
-class JumpHop:
+class JumpHop(NamedTuple):
     """One hop of ProxyJump, as written: the rest comes from the hop's own configuration.
 
     *argv*: the flags that an ssh to this hop would be started with besides: the destination's ``-F`` and ``-v`` for a ProxyJump,
@@ -48,8 +46,7 @@ class JumpHop:
     argv: tuple[str, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The resolved options of one destination. Defaults are OpenSSH's, but where docs/ssh-options.md says otherwise."""
 
     originalhost: str  # as the user typed it (%n)

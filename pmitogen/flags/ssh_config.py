@@ -6,12 +6,12 @@ bad line raises UsageError with its file and number. Source: readconf.c of OpenS
 
 from __future__ import annotations
 
-import dataclasses
 import glob
 import grp
 import os
 import pwd
 import re
+from typing import NamedTuple
 
 from pmitogen.errors import UsageError
 from pmitogen.flags import match
@@ -28,8 +28,7 @@ SYSTEM_DIR = "/etc/ssh"
 SYSTEM_FILE = "/etc/ssh/ssh_config"
 
 
-@dataclasses.dataclass(frozen=True)
-class Mode:
+class Mode(NamedTuple):
     """How one file is read."""
 
     user: bool  # relative Includes are below ~/.ssh, not /etc/ssh
@@ -151,7 +150,7 @@ class Reader:
                 raise BadWord(f"Include: bad path {path!r}: a system file cannot include from a home directory")
             if not path.startswith(("/", "~")):
                 path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
-            inner = dataclasses.replace(mode, check=True, never=mode.never or not active, depth=mode.depth + 1)
+            inner = mode._replace(check=True, never=mode.never or not active, depth=mode.depth + 1)
             for found in _glob(path, self.context.local.environ.get("HOME") or self.context.local.home):
                 if not self.file(found, inner, active) and os.path.exists(found):
                     raise BadWord(f"Include: cannot read {found}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 from pmitogen.flags.settings import Verdict
 
 _H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 
 
-@dataclasses.dataclass(frozen=True)
-class FlagRow:
+class FlagRow(NamedTuple):
     """One flag. *keyword* names the row of keywords.py that judges it; then the verdict here is only documentation."""
 
     letter: str

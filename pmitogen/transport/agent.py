@@ -9,10 +9,10 @@ One socket, used from one thread. Source: draft-ietf-sshm-ssh-agent (RFC 4251 da
 
 from __future__ import annotations
 
-import dataclasses
 import socket
 import struct
 import time
+from typing import NamedTuple
 
 from pmitogen.transport import publickeys
 from pmitogen.transport.sshdata import Malformed, Reader, string
@@ -28,8 +28,7 @@ class AgentError(Exception):
     """The agent is absent, silent, or refuses; the message is for the user."""
 
 
-@dataclasses.dataclass(frozen=True)
-class AgentKey:
+class AgentKey(NamedTuple):
     """One key of an agent; *blob* may be a certificate's."""
 
     blob: bytes

@@ -16,8 +16,6 @@ one.
 
 from __future__ import annotations
 
-import dataclasses
-
 import paramiko
 
 from pmitogen.errors import AuthenticationError, ConnectError
@@ -280,7 +278,7 @@ def _order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
     answer. Whoever writes another order, or gives a second factor, gets what is written.
     """
     order = settings.preferredauthentications
-    default = next(field.default for field in dataclasses.fields(Settings) if field.name == "preferredauthentications")
+    default = Settings._field_defaults["preferredauthentications"]
     if order != default or credentials.otp or credentials.answers or credentials.ask or not credentials.password:
         return order
     return tuple(sorted(order, key=("publickey", "password", "keyboard-interactive").index))

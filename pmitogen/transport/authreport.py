@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 from pmitogen.errors import AuthenticationError
 from pmitogen.flags.settings import Settings
@@ -10,8 +10,7 @@ from pmitogen.flags.settings import Settings
 ACCEPTED, PARTIAL, REFUSED, SKIPPED = "accepted", "accepted, more is wanted", "refused", "not tried"
 
 
-@dataclasses.dataclass(frozen=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One thing that was offered to the server, or could not be.
 
     *outcome* is one of this module's words; *why* adds the reason.
@@ -27,8 +26,7 @@ class Attempt:
         return f"{subject}: {self.outcome}{f' ({self.why})' if self.why else ''}"
 
 
-@dataclasses.dataclass(frozen=True)
-class AuthReport:
+class AuthReport(NamedTuple):
     """How a login came about. *round_trips* counts the times it waited for the server; *key* is the key or certificate used."""
 
     methods: tuple[str, ...]

@@ -9,8 +9,8 @@ Source: OpenSSH PROTOCOL.certkeys; the order of the checks is sshkey_cert_check_
 
 from __future__ import annotations
 
-import dataclasses
 import time
+from typing import NamedTuple
 
 from pmitogen.transport import patterns, publickeys
 from pmitogen.transport.publickeys import fingerprint, is_certificate, plain_name
@@ -28,8 +28,7 @@ DEFAULT_CA_ALGORITHMS = (
 _KEY_FIELDS = (("ssh-rsa", 2), ("ssh-dss", 4), ("ecdsa-", 2), ("ssh-ed25519", 1), ("sk-ecdsa-", 3), ("sk-ssh-ed25519", 2))
 
 
-@dataclasses.dataclass(frozen=True)
-class Certificate:
+class Certificate(NamedTuple):
     """The fields of one certificate; *plain_blob* is the certified key without its certificate. Times are Unix seconds."""
 
     name: str

@@ -14,10 +14,9 @@ the garbage collector happens to run.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paramiko
 from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
@@ -33,8 +32,7 @@ ONLCR = 72
 QUIET_MODES = ((ECHO, 0), (ONLCR, 0))
 
 
-@dataclasses.dataclass(frozen=True)
-class ExitSignal:
+class ExitSignal(NamedTuple):
     """How a command died: the signal's name without SIG, and the server's remark."""
 
     name: str

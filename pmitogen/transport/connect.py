@@ -11,7 +11,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import paramiko
 
@@ -53,8 +53,7 @@ def connect(
     return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
 
 
-@dataclasses.dataclass(frozen=True)
-class ShownKey:
+class ShownKey(NamedTuple):
     """A host key that a server proved to have, and what it said of itself. *offered*: all its host key algorithms."""
 
     blob: bytes
@@ -219,7 +218,7 @@ class _Connecting:
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
         settings = self.resolver(hop, self.settings)
         # With "-J a,b" b is reached through a, whatever its own configuration says; the first hop's own ProxyJump stands.
-        return dataclasses.replace(settings, proxyjump=before, proxycommand=None) if before else settings
+        return settings._replace(proxyjump=before, proxycommand=None) if before else settings
 
     # The key exchange -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ Tunnels are ``direct-tcpip`` channels (RFC 4254 section 7.2), which sshd does no
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -87,7 +86,7 @@ class HopPool:
 
 def identity(settings: Settings) -> Hashable:
     """What makes two destinations the same connection: everything but how it was written."""
-    return dataclasses.replace(settings, originalhost="", report=(), loglevel="INFO", logfile=None)
+    return settings._replace(originalhost="", report=(), loglevel="INFO", logfile=None)
 
 
 def _is_lost(future: concurrent.futures.Future[Link]) -> bool:

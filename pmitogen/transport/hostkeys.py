@@ -11,11 +11,10 @@ known key that is not the one shown makes the host "changed", whatever its type.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shlex
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
@@ -29,8 +28,7 @@ if TYPE_CHECKING:
 Ask = Callable[[str], bool]
 
 
-@dataclasses.dataclass(frozen=True)
-class HostKeyVerdict:
+class HostKeyVerdict(NamedTuple):
     """The server may be talked to.
 
     *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
@@ -51,7 +49,7 @@ class HostKeyVerdict:
         """*settings*, without password, keyboard-interactive and agent forwarding where the host key is not to be trusted."""
         if not self.unsafe:
             return settings
-        return dataclasses.replace(settings, passwordauthentication=False, kbdinteractiveauthentication=False, forwardagent=False)
+        return settings._replace(passwordauthentication=False, kbdinteractiveauthentication=False, forwardagent=False)
 
 
 def check_host_key(
@@ -184,7 +182,7 @@ class _Check:
         if not name or any(line.blob == self.plain for line in lines):
             return HostKeyVerdict("known", where)
         if not lines:
-            return dataclasses.replace(self._record([name]), status="known", where=where)
+            return self._record([name])._replace(status="known", where=where)
         other = f"{self.address} is known with another ({lines[0].where})"
         text = f"the host key {self.shown()} is known for {self.name} ({where}), but {other}"
         if self.strict == "yes" or (self.strict == "ask" and not (self.ask and self.ask(text + ". Continue connecting?"))):

@@ -7,8 +7,8 @@ goes before its key. Keys are loaded when their turn comes: opening an encrypted
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import certificates, keyfiles, publickeys
@@ -23,8 +23,7 @@ Sign = Callable[[bytes, str, float], bytes]
 """(data, algorithm, seconds) -> signature blob; may raise AgentError."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One thing to offer: *blob* may be a certificate's. *probe*: signing needs a person or an agent, so ask the server first."""
 
     source: str

@@ -11,8 +11,8 @@ OpenSSH PROTOCOL.key and PROTOCOL.chacha20poly1305; bcrypt_pbkdf is the ``bcrypt
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hmac
+from typing import NamedTuple
 
 import bcrypt
 from cryptography.exceptions import InvalidTag
@@ -36,8 +36,7 @@ class WrongPassphrase(ValueError):
     """The private part did not come out right."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """The outer fields of a key file; *sealed* is the private part, with its tag where the cipher has one."""
 
     cipher: str

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import hashlib
 import hmac
 import os
 import threading
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from pmitogen.transport import patterns
 from pmitogen.transport.sshdata import Malformed, Reader
@@ -26,8 +26,7 @@ from pmitogen.transport.sshdata import Malformed, Reader
 PLAIN, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
 
 
-@dataclasses.dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line that is not a comment: names as written, the key still in base64."""
 
     path: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ def through(settings: Settings, *bastions: Settings) -> tuple[Settings, Resolver
     """*settings* behind *bastions*, and who tells theirs."""
     known = {f"hop{number}": bastion for number, bastion in enumerate(bastions)}
     jumps = tuple(JumpHop(name) for name in known)
-    return dataclasses.replace(settings, proxyjump=jumps), lambda hop, _target: known[hop.host]
+    return settings._replace(proxyjump=jumps), lambda hop, _target: known[hop.host]
 
 
 # -- jumps ------------------------------------------------------------------------------------------------------------------

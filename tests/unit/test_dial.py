@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import socket
 import time
 from collections.abc import Iterator
@@ -103,45 +102,45 @@ def test_each_address_has_its_reason() -> None:
 def test_connection_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dial, "RETRY_PAUSE", 0.2)
     began = time.monotonic()
-    refusal(dataclasses.replace(PLAIN, connectionattempts=3), [at(closed_port())])
+    refusal(PLAIN._replace(connectionattempts=3), [at(closed_port())])
     assert 0.4 <= time.monotonic() - began < 1.0
 
 
 def test_socket_options() -> None:
     with listening() as server:
-        settings = dataclasses.replace(PLAIN, ipqos=(0x48, 0x20))
+        settings = PLAIN._replace(ipqos=(0x48, 0x20))
         with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x20
-        with dial.dial(dataclasses.replace(PLAIN, tcpkeepalive=False), [at(server.getsockname()[1])], soon()) as sock:
+        with dial.dial(PLAIN._replace(tcpkeepalive=False), [at(server.getsockname()[1])], soon()) as sock:
             assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_bind_address_and_interface() -> None:
     with listening() as server:
-        for settings in (dataclasses.replace(PLAIN, bindaddress="127.0.0.9"),):
+        for settings in (PLAIN._replace(bindaddress="127.0.0.9"),):
             with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
                 assert sock.getsockname()[0] == "127.0.0.9"
-        with dial.dial(dataclasses.replace(PLAIN, bindinterface="lo"), [at(server.getsockname()[1])], soon()) as sock:
+        with dial.dial(PLAIN._replace(bindinterface="lo"), [at(server.getsockname()[1])], soon()) as sock:
             bound = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
             assert bound == b"lo" or sock.getsockname()[0] == dial._interface_address(socket.AF_INET, "lo")[0]
     assert dial._interface_address(socket.AF_INET, "lo")[0] == "127.0.0.1"
-    assert "No such device" in refusal(dataclasses.replace(PLAIN, bindinterface="nosuch0"), [at(closed_port())])
+    assert "No such device" in refusal(PLAIN._replace(bindinterface="nosuch0"), [at(closed_port())])
 
 
 def test_address_family() -> None:
     def families(name: str) -> set[int]:
-        return {family for family, _ in dial.resolve(dataclasses.replace(PLAIN, hostname="localhost", addressfamily=name))}
+        return {family for family, _ in dial.resolve(PLAIN._replace(hostname="localhost", addressfamily=name))}
 
     assert families("inet") == {socket.AF_INET}
     with pytest.raises(ConnectError, match="cannot resolve the IPv6 name 127.0.0.1"):
-        dial.resolve(dataclasses.replace(PLAIN, addressfamily="inet6"))
+        dial.resolve(PLAIN._replace(addressfamily="inet6"))
 
 
 def test_unknown_name() -> None:
     with pytest.raises(ConnectError, match="cannot resolve the name no-such-host.invalid") as caught:
-        dial.resolve(dataclasses.replace(PLAIN, hostname="no-such-host.invalid"))
+        dial.resolve(PLAIN._replace(hostname="no-such-host.invalid"))
     assert caught.value.stage == "resolve"
 
 

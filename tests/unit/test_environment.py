@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from pmitogen.flags.settings import Settings
 from pmitogen.transport.environment import variables
 
@@ -12,7 +10,7 @@ PLAIN = Settings("h", "h", "u")
 
 
 def names(*patterns: str) -> list[str]:
-    return [name for name, _ in variables(dataclasses.replace(PLAIN, sendenv=patterns), OURS)]
+    return [name for name, _ in variables(PLAIN._replace(sendenv=patterns), OURS)]
 
 
 def test_patterns_with_case() -> None:
@@ -27,5 +25,5 @@ def test_minus_takes_earlier_patterns_back() -> None:
 
 
 def test_set_wins() -> None:
-    settings = dataclasses.replace(PLAIN, sendenv=("LANG",), setenv=(("LANG", "set"), ("NEW", "")))
+    settings = PLAIN._replace(sendenv=("LANG",), setenv=(("LANG", "set"), ("NEW", "")))
     assert variables(settings, OURS) == [("LANG", "set"), ("NEW", "")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import pwd
 from collections.abc import Callable
@@ -126,7 +125,7 @@ def test_values(words: str, field: str, value: object) -> None:
     settings = resolve([*given, *who, "-F", "none", "h"], environ=environ)
     got = getattr(settings, field)
     if field == "proxyjump":
-        got = tuple(dataclasses.replace(hop, argv=()) for hop in got)
+        got = tuple(hop._replace(argv=()) for hop in got)
     if field == "versionaddendum":
         assert got and got.startswith("on-") and "#" not in got
     elif field == "macs":
