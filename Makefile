@@ -20,7 +20,7 @@ test-all:
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
 
 bench:
-	@$(PREPARE) system main:test 2.19
+	@$(PREPARE) system main:test 2.19 2.19@3.12
 	.venv/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 lint:

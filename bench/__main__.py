@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", metavar="A,B", help="only these: " + ", ".join(case.name for case in CASES))
     parser.add_argument("--columns", metavar="A,B", help="only these: " + ", ".join(NAMES))
     parser.add_argument("--core", metavar="2.21", help="the ansible-core to play with; by default the newest found")
+    parser.add_argument("--python", metavar="3.12", help="its Python: one of the environments CORE@PYTHON of tools/prepare.py")
     parser.add_argument("--docs", action="store_true", help="also write docs/performance.svg and docs/performance-table.md")
     options = parser.parse_args(words)
     options.cases = _pick(parser, options.cases, [case.name for case in CASES])
@@ -78,6 +80,11 @@ def _save(results: Results, docs: bool) -> None:
         print("bench: written: docs/performance.svg and docs/performance-table.md")
 
 
+def _version(python: Path) -> str:
+    words = [str(python), "-c", "import platform; print(platform.python_version())"]
+    return subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
+
+
 def main(words: list[str]) -> int:
     options = _parse(words)
     if os.geteuid() != 0 or find_sshd() is None:
@@ -89,16 +96,19 @@ def main(words: list[str]) -> int:
     if core not in cores:
         print(f"bench: ansible-core {core}: not found; there are: {', '.join(cores) or 'none'}", file=sys.stderr)
         return 1
-    python = Path(cores[core])
+    python = repository / f".venv-{core}-py{options.python}" / "bin" / "python" if options.python else Path(cores[core])
+    if not python.exists():
+        print(f"bench: {python}: not found; make it by: tools/prepare.py {core}@{options.python}", file=sys.stderr)
+        return 1
     columns = make_columns(python, tuple(options.columns))
-    results = Results(core, columns={column.name: column.title for column in columns})
+    results = Results(f"{core}-py{options.python}" if options.python else core, columns={column.name: column.title for column in columns})
     with Rig(python) as rig:
         for case in CASES:
             if case.name in options.cases:
                 repeat = options.repeat or (case.quick if options.quick else case.repeat)
                 results.cases[case.name] = case.title
                 results.cells[case.name] = _play_case(rig, case, columns, repeat)
-    print(f"\nansible-core {core}, medians\n\n{report.as_text(report.table(results))}\n")
+    print(f"\nansible-core {core} on Python {_version(python)}, medians\n\n{report.as_text(report.table(results))}\n")
     print(report.as_text(report.goal_table(results)))
     _save(results, options.docs)
     return 1 if any(cell.failed for row in results.cells.values() for cell in row.values()) else 0

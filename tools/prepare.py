@@ -10,6 +10,8 @@ Steps:
     ``.venv``: this project with the newest ansible-core that a Python found here supports; ``:test`` adds the test tools.
 ``2.16`` ... ``2.21``
     ``.venv-2.16`` ...: this project with that ansible-core. Where no fitting Python is found this says so and goes on.
+``2.19@3.12``
+    ``.venv-2.19-py3.12``: the same with that very Python, for comparisons.
 ``others``
     ``.venv-others``: as ``main``, with programs of others that start Ansible, for the slow tests.
 
@@ -126,10 +128,10 @@ def find_python(version: str) -> str | None:
     return None
 
 
-def choose(cores: Sequence[str]) -> tuple[str, str] | None:
-    """The first of *cores* that a Python found here runs, with that Python."""
+def choose(cores: Sequence[str], only: str) -> tuple[str, str] | None:
+    """The first of *cores* that a Python found here runs, with that Python; *only*: the one version that will do, or empty."""
     for core in cores:
-        for version in PYTHONS_OF_CORE[core]:
+        for version in (only,) if only else PYTHONS_OF_CORE[core]:
             python = find_python(version)
             if python:
                 return core, python
@@ -151,14 +153,17 @@ def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str]) -> bool:
     return stamp.read_text() in {stamp_of(core, extra) for core in cores for extra in extras}
 
 
-def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Sequence[str] = ()) -> bool:
-    """Makes *folder* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible."""
+def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Sequence[str] = (), only: str = "") -> bool:
+    """Makes *folder* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible.
+
+    *only*: the version of Python that it must have.
+    """
     # An environment with the test tools does for a caller that does not ask for them.
     if is_ready(folder, cores, [extra] if extra else ["", "test"]):
         return True
-    chosen = choose(cores)
+    chosen = choose(cores, only)
     if chosen is None:
-        wanted = sorted({version for core in cores for version in PYTHONS_OF_CORE[core]})
+        wanted = [only] if only else sorted({version for core in cores for version in PYTHONS_OF_CORE[core]})
         say("NO PYTHON for ansible-core %s: wanted one of %s, with its venv module" % (" or ".join(cores), ", ".join(wanted)))
         return False
     core, python = chosen
@@ -179,6 +184,7 @@ def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Seque
 def main(steps: Sequence[str]) -> int:
     for step in steps:
         name, _, extra = step.partition(":")
+        core, _, python = name.partition("@")
         if name == "system":
             install_system()
         elif name == "main":
@@ -188,6 +194,8 @@ def main(steps: Sequence[str]) -> int:
             make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS)
         elif name in PYTHONS_OF_CORE:
             make_environment(HERE / (".venv-" + name), (name,), extra)
+        elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
+            make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
             say("unknown step %r; write one of: system main main:test others %s" % (step, " ".join(PYTHONS_OF_CORE)))
             return 2
