@@ -101,7 +101,8 @@ def main(words: list[str]) -> int:
         print(f"bench: {python}: not found; make it by: tools/prepare.py {core}@{options.python}", file=sys.stderr)
         return 1
     columns = make_columns(python, tuple(options.columns))
-    results = Results(f"{core}-py{options.python}" if options.python else core, columns={column.name: column.title for column in columns})
+    name = f"{core}-py{options.python}" if options.python else core
+    results = Results(name, columns={column.name: column.title for column in columns})
     with Rig(python) as rig:
         for case in CASES:
             if case.name in options.cases:
