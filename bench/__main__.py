@@ -28,7 +28,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--columns", metavar="A,B", help="only these: " + ", ".join(NAMES))
     parser.add_argument("--core", metavar="2.21", help="the ansible-core to play with; by default the newest found")
     parser.add_argument("--python", metavar="3.12", help="its Python: one of the environments CORE@PYTHON of tools/prepare.py")
-    parser.add_argument("--docs", action="store_true", help="also write docs/performance.svg and docs/performance-table.md")
+    parser.add_argument("--docs", action="store_true", help="also write the tables of docs/performance.md, and its chart")
     options = parser.parse_args(words)
     options.cases = _pick(parser, options.cases, [case.name for case in CASES])
     options.columns = _pick(parser, options.columns, list(NAMES))
@@ -73,11 +73,10 @@ def _save(results: Results, docs: bool) -> None:
     (folder / f"core-{results.core}.svg").write_text(chart.as_svg(results))
     print(f"\nbench: written: {folder.relative_to(repository)}/core-{results.core}.json and .svg")
     if docs:
-        tables = (report.as_markdown(report.table(results)), report.as_markdown(report.goal_table(results)))
-        (repository / "docs").mkdir(exist_ok=True)
+        page = repository / "docs" / "performance.md"
+        page.write_text(report.in_page(page.read_text(), results))
         (repository / "docs" / "performance.svg").write_text(chart.as_svg(results))
-        (repository / "docs" / "performance-table.md").write_text("\n\n".join(part for part in tables if part) + "\n")
-        print("bench: written: docs/performance.svg and docs/performance-table.md")
+        print("bench: written: docs/performance.md (its tables) and docs/performance.svg")
 
 
 def _version(python: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from . import goals
 from .results import Results
 
+BEGIN, END = "<!-- written by the bench -->", "<!-- to here -->"
 _HEAD = ("case", "", "wall s", "of ssh", "of Mitogen", "CPU s", "of ssh", "KB up", "KB down", "turns", "peak MB")
 
 
@@ -69,4 +70,15 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     rule = ["---" if place < 2 else "---:" for place in range(len(rows[0]))]
+    rows = [["**pmitogen**" if cell == "pmitogen" else cell for cell in row] for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
+
+
+def in_page(page: str, results: Results) -> str:
+    """The text of *page*, with these results between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    if not after:
+        raise ValueError(f"the page lacks its marks: {BEGIN} and {END}")
+    tables = "\n\n".join(filter(None, (as_markdown(table(results)), as_markdown(goal_table(results)))))
+    return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"

@@ -11,6 +11,14 @@ from pathlib import Path
 
 VERSIONS = ("2.7", "3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
 
+# The head of a program for any Python, told the repository's path: our code for targets, without the package around it.
+ON_A_TARGET = """
+import sys, types
+sys.dont_write_bytecode = True
+package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
+package.__path__ = [sys.argv[1] + "/pmitogen"]
+"""
+
 _SYSTEM = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 

@@ -165,6 +165,20 @@ def test_tables_and_chart_can_be_read(results: Results, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.json").read_text())["medians"]["hostname"]["ssh"]["wall"] == 22.0
 
 
+def test_a_page_gets_the_tables_of_the_last_run(results: Results) -> None:
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    once = report.in_page(page, results)
+    assert once.startswith("before\n") and once.endswith("\nafter\n") and "old" not in once
+    assert report.as_markdown(report.table(results)) in once
+    assert report.in_page(once, results) == once
+    with pytest.raises(ValueError, match="marks"):
+        report.in_page("no marks", results)
+
+
+def test_the_page_that_is_published_has_its_marks(results: Results) -> None:
+    assert report.in_page((repository / "docs" / "performance.md").read_text(), results)
+
+
 def test_every_goal_is_about_a_case() -> None:
     assert {goal.case for goal in goals.GOALS} <= {case.name for case in CASES}
     assert len(next(case for case in CASES if case.name == "mix").steps) == 11

@@ -9,19 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import session
+from tests.support import programs, session
 from tests.support.ansible import installed_cores
 
 CORES = installed_cores()
-HEAD = """
-import json, os, selectors, subprocess, sys, types
-sys.path.insert(0, sys.argv[1])
-package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
-package.__path__ = [sys.argv[1] + "/pmitogen"]
+HEAD = f"""
+{programs.ON_A_TARGET}
+import json, os, selectors, subprocess
 from pmitogen.target import quick
 from ansible.module_utils import basic
 module = object.__new__(basic.AnsibleModule)
-module.run_command_environ_update, module._name, module._debug, module.no_log_values = {}, "m", False, set()
+module.run_command_environ_update, module._name, module._debug, module.no_log_values = {{}}, "m", False, set()
 module._syslog_facility = "LOG_USER"
 """
 # A fork that subprocess makes in full runs what was registered for forks; vfork does not.

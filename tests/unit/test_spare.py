@@ -11,11 +11,8 @@ from tests.support import programs, session
 
 # gc.freeze, without which a round of the collector would undo it all, is there since 3.7.
 PYTHONS = {version: path for version, path in programs.target_pythons().items() if version not in ("2.7", "3.6")}
-PROGRAM = """
-import gc, json, os, resource, sys, types
-sys.path.insert(0, sys.argv[1])
-package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
-package.__path__ = [sys.argv[1] + "/pmitogen"]
+PROGRAM = programs.ON_A_TARGET + """
+import gc, json, os, resource
 from pmitogen.target import spare
 import argparse, asyncio, decimal, email.message, http.client, logging.handlers, unittest.mock, xml.dom.minidom
 codes = [one.__code__ for one in gc.get_objects() if type(one).__name__ == "function"]

@@ -22,17 +22,13 @@ from pmitogen.hub.blobs import Blobs
 from pmitogen.target import frames
 from tests.support import processes, programs, session
 
-# On a target, the package itself is an empty one.
-START = """
-import sys, types
-package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
-package.__path__ = [sys.argv[2] + "/pmitogen"]
-sys.dont_write_bytecode = True
+START = f"""
+{programs.ON_A_TARGET}
 from pmitogen.target import runner, spare
 if len(sys.argv) > 3:
     spare.running = lambda: int(sys.argv[3])  # in place of how many processes want to run
-fd = int(sys.argv[1])
-runner.main(fd, fd, sys.executable, {})
+fd = int(sys.argv[2])
+runner.main(fd, fd, sys.executable, {{}})
 """
 MODULE = b"""
 import json, os, sys
@@ -63,7 +59,7 @@ class Peer:
     def __init__(self, python: str, running: int | None = None) -> None:
         self.python = python
         self.sock, theirs = socket.socketpair()
-        words = [python, "-c", START, str(theirs.fileno()), str(session.repository), *([] if running is None else [str(running)])]
+        words = [python, "-c", START, str(session.repository), str(theirs.fileno()), *([] if running is None else [str(running)])]
         self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self.sock.settimeout(20)
