@@ -20,8 +20,8 @@ from pmitogen.errors import UsageError
 
 PACKED_SETS = 64  # compressed sets remembered
 # Somebody waits while it is compressed, and further steps save little: of the contents of `setup`, 774 KB, zlib's level 5 makes
-# 2 % more in half the time (8 ms less), level 9 0.5 % less in three times the time (45 ms more), and xz's preset 6 10 % less in three
-# times the time (160 ms more).
+# 2 % more in half the time (8 ms less), level 9 0.5 % less in three times the time (45 ms more), and xz's preset 6 10 % less in
+# three times the time (160 ms more).
 LEVEL = 7
 XZ = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 4, "pb": 0}]  # for text
 LIMIT = 256 << 20  # bytes that one archive may hold
