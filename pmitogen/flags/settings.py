@@ -12,6 +12,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
+METHODS = ("publickey", "keyboard-interactive", "password")  # the default order
+
 
 class Verdict(enum.Enum):
     """What becomes of an option that was given."""
@@ -91,7 +93,7 @@ class Settings(NamedTuple):
     fingerprinthash: str = "sha256"
 
     # Authentication
-    preferredauthentications: tuple[str, ...] = ("publickey", "keyboard-interactive", "password")
+    preferredauthentications: tuple[str, ...] = METHODS
     pubkeyauthentication: bool = True
     passwordauthentication: bool = True
     kbdinteractiveauthentication: bool = True

@@ -11,7 +11,7 @@ from pmitogen.flags.proxy import native_hop
 from pmitogen.flags.report import findings
 from pmitogen.flags.resolution import Resolution
 from pmitogen.flags.scalars import seconds
-from pmitogen.flags.settings import JumpHop, Settings
+from pmitogen.flags.settings import METHODS, JumpHop, Settings
 from pmitogen.flags.tokens import expand, tilde
 
 DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
@@ -183,7 +183,7 @@ def _identities(found: Resolution) -> tuple[str, ...]:
 def _methods(found: Resolution) -> tuple[str, ...]:
     written = found.options.get("preferredauthentications")
     if written is None:
-        return Settings.preferredauthentications
+        return METHODS
     return tuple(method for method in written.split(",") if method)
 
 

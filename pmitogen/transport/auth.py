@@ -19,7 +19,7 @@ from __future__ import annotations
 import paramiko
 
 from pmitogen.errors import AuthenticationError, ConnectError
-from pmitogen.flags.settings import Settings
+from pmitogen.flags.settings import METHODS, Settings
 from pmitogen.transport import certificates, publickeys
 from pmitogen.transport.agent import AgentError
 from pmitogen.transport.authreport import ACCEPTED, PARTIAL, REFUSED, SKIPPED, Attempt, AuthReport, refusal, where
@@ -278,8 +278,7 @@ def _order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
     answer. Whoever writes another order, or gives a second factor, gets what is written.
     """
     order = settings.preferredauthentications
-    default = Settings._field_defaults["preferredauthentications"]
-    if order != default or credentials.otp or credentials.answers or credentials.ask or not credentials.password:
+    if order != METHODS or credentials.otp or credentials.answers or credentials.ask or not credentials.password:
         return order
     return tuple(sorted(order, key=("publickey", "password", "keyboard-interactive").index))
 
