@@ -94,6 +94,7 @@ class Hub:
         options: Header = {"host": target, "timeout": math.ceil(timeout), "host_key_checking": host_key_checking}
         for name, value in (
             ("ssh_extra_args", shlex.join(ssh_args)),
+            ("ssh_extra_args_from", "ssh_args"),
             ("password", password),
             ("private_key", private_key),
             ("private_key_passphrase", passphrase),

@@ -33,7 +33,7 @@ def _explain(program: str, config: str | None, words: Sequence[str]) -> Mapping[
         from pmitogen.flags.explain import explain_ssh
 
         if not words:
-            raise WrongWords("no host: write pmitogen explain ssh -- [SSH OPTIONS] HOST")
+            raise WrongWords("no host: write pmitogen explain ssh [SSH OPTIONS] HOST")
         return explain_ssh([*(["-F", config] if config is not None else []), *words])
     if config is not None:
         raise WrongWords(f"-F {config}: {program} has no configuration file to name: leave -F out")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pmitogen
 from pmitogen import log
 from pmitogen.cli.words import WrongWords
-from pmitogen.errors import ConnectError
+from pmitogen.errors import ConnectError, UsageError
 from pmitogen.flags.ssh_flags import FLAGS
 
 if TYPE_CHECKING:
@@ -85,7 +85,13 @@ def _needs_next(cluster: str) -> bool:
 
 
 def _connect(target: str, ssh_args: Sequence[str]) -> Host:
-    return pmitogen.connect(target, ssh_args=ssh_args, ask=Person() if sys.stdin.isatty() else None)
+    try:
+        return pmitogen.connect(target, ssh_args=ssh_args, ask=Person() if sys.stdin.isatty() else None)
+    except UsageError as error:
+        ours = error.message.removeprefix("ssh_args: ")
+        if ours == error.message:  # it stands in a file
+            raise
+        raise WrongWords(f"command line: {ours}") from None
 
 
 class Person:

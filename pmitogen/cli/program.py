@@ -69,14 +69,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """What follows ``--`` is nobody's option: argparse would drop further ones, in its own way in each Python."""
-    end = words.index("--") if "--" in words else len(words)
+    end = words.index("--") if "--" in words else _end_of_ours(words)
     options = _parser().parse_args(words[:end])
-    rest = list(words[end + 1 :])
+    rest = list(words[end + 1 :] if words[end : end + 1] == ["--"] else words[end:])
     if rest and options.command != "explain":
         _parser().error(f"unexpected words: {' '.join(rest)}")
     if options.command == "explain":
         options.words += rest
     return options
+
+
+def _end_of_ours(words: Sequence[str]) -> int:
+    """Where ``--`` is left out: how many of *words* are ours. For explain, all up to the first that only the program can know."""
+    if words[:1] != ["explain"]:
+        return len(words)
+    at, program = 1, False
+    while at < len(words):
+        word = words[at]
+        if word == "-F":
+            at += 1
+        elif not word.startswith("-") and not program:
+            program = True
+        elif word not in ("--json", "--help", "-h") and not word.startswith("-F"):
+            break
+        at += 1
+    return min(at, len(words))
 
 
 def _load(command: str, function: str) -> _Run:
@@ -119,11 +136,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.usage = (
-        "pmitogen explain ssh [--json] [-F FILE] -- [SSH OPTIONS] HOST\n"
-        "       pmitogen explain sudo|su|doas [--json] -- FLAGS"
+        "pmitogen explain ssh [--json] [-F FILE] [--] [SSH OPTIONS] HOST\n"
+        "       pmitogen explain sudo|su|doas [--json] [--] FLAGS"
     )
     parser.add_argument("program", choices=("ssh", "sudo", "su", "doas"), help="whose options they are")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-F", dest="config", metavar="FILE", help="ssh: read this configuration file instead of the usual ones")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="the options, and for ssh the host, after --")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="the options, and for ssh the host")
 

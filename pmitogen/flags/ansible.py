@@ -12,8 +12,9 @@ Left out, on purpose:
 
 Put in, where Ansible's plugin has other means: ``IdentityFile=none`` stands where the file of a *private_key* would (the key
 itself goes another way), *pkcs11_provider* is stated even without a PIN so that it is refused aloud, one password is one
-attempt, and with a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed. Where a person
-can be asked (*interactive*: the library's, Ansible has no such option), passwords stay as ssh has them.
+attempt, and with a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed. Two options are the
+library's, Ansible has none such: where a person can be asked (*interactive*), passwords stay as ssh has them; and errors in
+ssh_extra_args name what the program calls them (*ssh_extra_args_from*).
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def _groups(options: _Options) -> Iterator[_Group]:
     if options.get("timeout") is not None:
         yield "timeout", _set(f"ConnectTimeout={options['timeout']}")
     yield "ssh_common_args", _split(options, "ssh_common_args")
-    yield "ssh_extra_args", _split(options, "ssh_extra_args")
+    yield str(options.get("ssh_extra_args_from") or "ssh_extra_args"), _split(options, "ssh_extra_args")
     if not options.get("interactive"):
         yield "password", _set("NumberOfPasswordPrompts=1")
     if options.get("host"):

@@ -72,6 +72,8 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["explain", "ssh"],
         ["explain", "sudo", "-F", "file", "--", "-H"],
         ["ping", "-p", "22"],
+        ["ping", "-o", "ConnectTimeout=abc", "h"],
+        ["ping", "-L", "1:h:2", "h"],
         ["trust", "-p", "22"],
         ["keyscan"],
     ],
@@ -124,6 +126,32 @@ def test_a_refusal_is_1_and_in_the_table(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_table_has_a_line_for_each_value() -> None:
     answer = {"host": "h", "options": {"identityfile": ["a", "b"], "compression": False}, "report": []}
     assert list(explain._table(answer)) == ["host h", "identityfile  a", "identityfile  b", "compression   no"]
+
+
+@pytest.mark.parametrize(
+    ("words", "config", "json", "expected"),
+    [
+        (["ssh", "-J", "a,b", "h"], None, False, ["-J", "a,b", "h"]),
+        (["ssh", "--json", "-F", "f", "-p", "22", "h"], "f", True, ["-p", "22", "h"]),
+        (["--json", "ssh", "-Ff", "h", "-v"], "f", True, ["h", "-v"]),
+        (["sudo", "-H", "-u", "bob", "--json"], None, False, ["-H", "-u", "bob", "--json"]),
+        (["sudo", "-n", "--", "-H"], None, False, None),
+    ],
+)
+def test_dashes_may_be_left_out_before_what_only_the_program_knows(
+    words: list[str], config: str | None, json: bool, expected: list[str] | None
+) -> None:
+    if expected is None:  # before them, all is ours
+        with pytest.raises(SystemExit):
+            program._parse(["explain", *words])
+    else:
+        options = program._parse(["explain", *words])
+        assert (options.config, options.json, options.words) == (config, json, expected)
+
+
+def test_ping_names_the_place_of_a_wrong_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["ping", "-o", "ConnectTimeout=abc", "h"]) == 2
+    assert capsys.readouterr().err.startswith("pmitogen ping: command line: ConnectTimeout: 'abc' is no time")
 
 
 def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,3 +144,8 @@ def test_an_open_quote_is_named(name: str) -> None:
 
 def test_a_tilde_is_this_users_home() -> None:
     assert f'IdentityFile="{os.path.expanduser("~")}/k"' in compose({"private_key_file": "~/k"})[0]
+
+
+def test_a_program_of_ones_own_is_told_its_own_word_for_the_arguments() -> None:
+    argv, origins = compose({"host": "h", "ssh_extra_args": "-p 1", "ssh_extra_args_from": "ssh_args", "interactive": True})
+    assert dict(zip(argv, origins, strict=True))["-p"] == "ssh_args"
