@@ -8,6 +8,7 @@ session of our own.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -28,6 +29,7 @@ def main() -> None:
     """Serve one run: argv is [socket path, pid of the run, fd that listens there]."""
     path, run_pid, listening = sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))
     listening.set_inheritable(False)
+    gc.disable()  # while libraries are loaded: each round would visit all that they have made so far
     life = Life(run_pid)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         signal.signal(getattr(signal, name), lambda *_: life.stop())
@@ -46,6 +48,8 @@ def main() -> None:
     except (Error, OSError, ImportError) as exc:
         _refuse(listening, path, f"the hub cannot start: {exc}")
         sys.exit(1)
+    gc.freeze()
+    gc.enable()
     listener = Listener(contexts, listening, path, life)
     _warm_up()
     ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path

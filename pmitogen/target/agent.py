@@ -20,7 +20,6 @@ import json
 import os
 import socket
 import stat
-import subprocess
 import sys
 
 import zlib
@@ -397,6 +396,7 @@ class StartProtocol(mitogen.core.Protocol):
 
 def start_plain(agent, runner, command, env, token):
     """Start another interpreter of the login account, over a socket pair. Raises OSError."""
+    import subprocess  # not at the top: that is two milliseconds, and most hosts have one interpreter
     ours, theirs = socket.socketpair()
     environ = dict(os.environ if str is bytes else os.environb)
     environ.update(env)

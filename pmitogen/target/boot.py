@@ -12,6 +12,7 @@ Role ``runner``: an account behind sudo, su or doas, or another interpreter: the
 has what the login account's runner has compiled already, under ``codes``, for an interpreter with the same ``tag``.
 """
 
+import gc
 import os
 import socket
 import sys
@@ -119,6 +120,7 @@ def run_agent(bundle):
 
     def start(econtext):
         from pmitogen.target import agent
+        gc.enable()
         sys.meta_path.remove(inbox)
         econtext.broker.defer(inbox.open, agent.Agent(econtext, bundle, ours))
 
@@ -142,5 +144,6 @@ def run_runner(bundle):
 
 
 def main(bundle):
+    gc.disable()  # until there is more than imports, of which the collector would visit all so far in each of its rounds
     install(bundle)
     {'agent': run_agent, 'runner': run_runner}[bundle['role']](bundle)

@@ -31,14 +31,14 @@ fd = int(sys.argv[2])
 runner.main(fd, fd, sys.executable, {{}})
 """
 MODULE = b"""
-import json, os, sys
+import gc, json, os, sys
 from ansible.module_utils import basic
 args = json.loads(basic._ANSIBLE_ARGS.decode())
 from ansible.module_utils.basic import counter
 counter.append(1)
 fds = sorted(int(fd) for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd))
 print(json.dumps({"args": args, "name": __name__, "count": len(counter), "env": os.environ.get("GIVEN"), "fds": fds,
-                  "pid": os.getpid()}))
+                  "pid": os.getpid(), "collector": [gc.isenabled(), getattr(gc, "get_freeze_count", lambda: 0)()]}))
 sys.stderr.write("to stderr")
 sys.exit(args.get("rc", 0))
 """
@@ -135,6 +135,14 @@ def test_the_next_child_is_there_before_its_task_where_a_processor_is_idle(versi
         second = peer.module(2, {}, blobs=False)[1]["pid"]
         assert len(waiting) == expected and (second in waiting) == bool(expected)
         assert peer.end() == 0
+
+
+def test_the_collector_works_in_children_and_leaves_alone_what_the_runner_has(peer: Peer) -> None:
+    for number in (1, 2):
+        works, frozen = peer.module(number, {}, blobs=number == 1)[1]["collector"]
+        assert works
+        assert frozen > 1000 or peer.version < (3, 7)
+    assert peer.end() == 0
 
 
 @pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
