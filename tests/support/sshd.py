@@ -186,6 +186,9 @@ class Sshd:
                 lines.append(line)  # of the one word sshd takes the last, and the other may stand only once
         if _version() >= (9, 8):
             lines.append("PerSourcePenalties no")
+        # root's ~/.bashrc is this machine's own, and may do much at each login (pyenv's waits a minute for a lock that a session
+        # which a test has killed has left). bash reads it for sshd's sessions only where this is not yet 1.
+        lines += ["Match User root", "SetEnv SHLVL=1"]
         (self.folder / "config").write_text("\n".join(lines) + "\n")
 
     def _write_known_hosts(self) -> None:
