@@ -145,8 +145,9 @@ class Channel(paramiko.Channel):
             super().close()
 
     def expire(self, why: str) -> None:
-        """Close it for its silence."""
-        self.expired = why
+        """Close it for its silence (transport thread). One whose command has ended, and others hold its output, is not cut short."""
+        if self.exit_status < 0 and self.exit_signal is None:
+            self.expired = why
         self.close()
 
     def _unlink(self) -> None:

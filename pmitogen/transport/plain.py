@@ -150,8 +150,9 @@ class Command:
         if self._failure is not None:
             raise self._failure
         told = self._channel.exit_status >= 0 or self._channel.exit_signal
-        lost = self._link.lost or self._channel.expired
-        if lost and not told and not self._cancelled:
+        # A command that we have cut short may still tell how it ended: that is not its end.
+        lost = self._channel.expired or (None if told else self._link.lost)
+        if lost and not self._cancelled:
             raise ConnectionLost(f"{self._link.peer}: {lost}")
 
     def cancel(self) -> None:

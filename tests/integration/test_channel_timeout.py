@@ -28,6 +28,18 @@ def test_a_silent_session_is_closed(sshd: Sshd) -> None:
         assert plain.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
 
 
+def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) -> None:
+    """A command whose input ends with the channel may well end in good order: yet it was cut short."""
+    with linked(sshd, channeltimeout=1) as link, plain.Command(link, "cat; exit 0", stdin=None) as silent:
+        assert silent._channel.status_event.wait(10)
+        deadline = time.monotonic() + 5
+        while silent._channel.exit_status < 0 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert silent._channel.exit_status == 0
+        with pytest.raises(ConnectionLost, match="ChannelTimeout"):
+            silent.read(5)
+
+
 def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
     """Questions whether the server is alive do not; what the command says, on either stream, and what it is sent do."""
     with linked(sshd, channeltimeout=2, serveraliveinterval=1) as link:
