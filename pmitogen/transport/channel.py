@@ -145,7 +145,10 @@ class Channel(paramiko.Channel):
             super().close()
 
     def expire(self, why: str) -> None:
-        """Close it for its silence (transport thread). One whose command has ended, and others hold its output, is not cut short."""
+        """Close it for its silence (transport thread).
+
+        A command that has ended, and whose output others hold, is not cut short by that.
+        """
         if self.exit_status < 0 and self.exit_signal is None:
             self.expired = why
         self.close()
