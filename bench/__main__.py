@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from tests.support.sshd import find_sshd
 
 from . import chart, report
 from .cases import CASES, Case
-from .columns import NAMES, Column, make_columns
+from .columns import NAMES, Column, ask, make_columns
 from .results import Cell, Results
 from .rig import Rig
 
@@ -79,11 +78,6 @@ def _save(results: Results, docs: bool) -> None:
         print("bench: written: docs/performance.md (its tables) and docs/performance.svg")
 
 
-def _version(python: Path) -> str:
-    words = [str(python), "-c", "import platform; print(platform.python_version())"]
-    return subprocess.run(words, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL).stdout.strip()
-
-
 def main(words: list[str]) -> int:
     options = _parse(words)
     if os.geteuid() != 0 or find_sshd() is None:
@@ -95,12 +89,14 @@ def main(words: list[str]) -> int:
     if core not in cores:
         print(f"bench: ansible-core {core}: not found; there are: {', '.join(cores) or 'none'}", file=sys.stderr)
         return 1
-    python = repository / f".venv-{core}-py{options.python}" / "bin" / "python" if options.python else Path(cores[core])
-    if not python.exists():
-        print(f"bench: {python}: not found; make it by: tools/prepare.py {core}@{options.python}", file=sys.stderr)
-        return 1
+    name, python = core, Path(cores[core])
+    if options.python:
+        name = f"{core}-py{options.python}"
+        python = repository / f".venv-{name}" / "bin" / "python"
+        if not python.exists():
+            print(f"bench: {python}: not found; make it by: tools/prepare.py {core}@{options.python}", file=sys.stderr)
+            return 1
     columns = make_columns(python, tuple(options.columns))
-    name = f"{core}-py{options.python}" if options.python else core
     results = Results(name, columns={column.name: column.title for column in columns})
     with Rig(python) as rig:
         for case in CASES:
@@ -108,7 +104,8 @@ def main(words: list[str]) -> int:
                 repeat = options.repeat or (case.quick if options.quick else case.repeat)
                 results.cases[case.name] = case.title
                 results.cells[case.name] = _play_case(rig, case, columns, repeat)
-    print(f"\nansible-core {core} on Python {_version(python)}, medians\n\n{report.as_text(report.table(results))}\n")
+    version = ask(str(python), "-c", "import platform; print(platform.python_version())").strip()
+    print(f"\nansible-core {core} on Python {version}, medians\n\n{report.as_text(report.table(results))}\n")
     print(report.as_text(report.goal_table(results)))
     _save(results, options.docs)
     return 1 if any(cell.failed for row in results.cells.values() for cell in row.values()) else 0

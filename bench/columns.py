@@ -39,7 +39,7 @@ def _make(name: str, python: Path) -> Column:
         return Column(name, "ssh, pipelining", "ssh", {"ANSIBLE_PIPELINING": "1"})
     if name == "mitogen":
         code = "import mitogen, ansible_mitogen as m; print(*mitogen.__version__, sep='.'); print(m.__path__[0])"
-        version, path = _ask(str(python), "-c", code).splitlines()
+        version, path = ask(str(python), "-c", code).splitlines()
         plugins = os.path.join(path, "plugins", "strategy")
         return Column(
             name, f"Mitogen {version}", "ssh", {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": plugins}
@@ -51,9 +51,10 @@ def _make(name: str, python: Path) -> Column:
 
 def _plugin_path(python: Path) -> str:
     code = "import sys; from pmitogen.cli import main; sys.exit(main(['plugin-path']))"
-    return _ask(str(python), "-c", code).strip()
+    return ask(str(python), "-c", code).strip()
 
 
-def _ask(*words: str) -> str:
+def ask(*words: str) -> str:
+    """What a program prints that must succeed, with our own packages on its path."""
     env = {**os.environ, "PYTHONPATH": str(repository)}
     return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=env).stdout

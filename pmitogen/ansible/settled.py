@@ -12,7 +12,7 @@ where it belongs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible import constants, context
@@ -91,7 +91,7 @@ def settle(name: str) -> None:
         _settled[name] = found
 
 
-def _complaints() -> list[Iterable[Any]]:
+def _complaints() -> list[list[Any]]:
     """What the configuration manager is going to say to the user."""
     return [list(getattr(constants.config, kind, ())) for kind in ("WARNINGS", "DEPRECATED", "_errors")]
 

@@ -69,9 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """What follows ``--`` is nobody's option: argparse would drop further ones, in its own way in each Python."""
-    end = words.index("--") if "--" in words else _end_of_ours(words)
+    if "--" not in words:
+        end = _end_of_ours(words)
+        words = [*words[:end], "--", *words[end:]]
+    end = words.index("--")
     options = _parser().parse_args(words[:end])
-    rest = list(words[end + 1 :] if words[end : end + 1] == ["--"] else words[end:])
+    rest = list(words[end + 1 :])
     if rest and options.command != "explain":
         _parser().error(f"unexpected words: {' '.join(rest)}")
     if options.command == "explain":

@@ -207,3 +207,33 @@ class Job(object):
         if self._report_fd is not None:
             os.close(self._report_fd)
             self._report_fd = None
+
+
+def collected(pid):
+    """Whether a child has ended; if so it is gone for good."""
+    try:
+        return bool(os.waitpid(pid, os.WNOHANG)[0])
+    except OSError:
+        return True
+
+
+def kill_group(pid, signum):
+    """Signal a child's process group, or the child alone if it has not made its own yet; one that is gone is gone."""
+    for send in (os.killpg, os.kill):
+        try:
+            send(pid, signum)
+            break
+        except OSError:
+            pass
+
+
+def is_gone(pid):
+    """Whether nothing is left of a child and its process group. While the group has members, no other gets its number."""
+    for send in (os.killpg, os.kill):
+        try:
+            send(pid, 0)
+            return False
+        except OSError as exc:
+            if exc.errno != errno.ESRCH:
+                return False
+    return True

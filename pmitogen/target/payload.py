@@ -17,6 +17,7 @@ that a child never runs code that its task did not bring.
 import json
 import linecache
 import marshal
+import os
 import sys
 import types
 import warnings
@@ -193,6 +194,42 @@ def may_warm(name):
     if any(name == never or name.startswith(never + '.') for never in NEVER_WARM):
         return False
     return any(name == prefix or name.startswith(prefix + '.') for prefix in WARM_PREFIXES)
+
+
+STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
+                   'tkinter', 'turtle', 'turtledemo')
+# What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
+STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl', 'grp', 'hashlib', 'inspect', 'json', 'locale',
+                 'logging', 'platform', 'runpy', 'select', 'selectors', 'shlex', 'shutil', 'socket', 'string', 'subprocess',
+                 'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
+                 'pkgutil', 'urllib.parse')
+
+
+def import_stdlib(names):
+    """Import what children imported of the standard library; return how many modules were new."""
+    where = os.path.dirname(os.__file__)
+    before = len(sys.modules)
+    for name in names:
+        top = name.split('.')[0]
+        if name not in sys.modules and top not in STDLIB_UNWANTED and is_stdlib(name, where):
+            try:
+                __import__(name)
+            except Exception:
+                pass
+    return len(sys.modules) - before
+
+
+def is_stdlib(name, where):
+    """Whether a module belongs to the standard library in *where* (or is built in)."""
+    top = name.split('.')[0]
+    if top in sys.builtin_module_names:
+        return True
+    if hasattr(sys, 'stdlib_module_names'):
+        return top in sys.stdlib_module_names
+    for suffix in ('.py', '/__init__.py'):
+        if os.path.exists(os.path.join(where, top + suffix)):
+            return True
+    return False
 
 
 class Warm(object):

@@ -36,13 +36,6 @@ from pmitogen.target import child, files, frames, jobs, payload, quick, spare
 GRACE = 2.0        # seconds between SIGTERM and SIGKILL
 QUIET = 2          # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256       # failed chains remembered
-STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
-                   'tkinter', 'turtle', 'turtledemo')
-# What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
-STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl', 'grp', 'hashlib', 'inspect', 'json', 'locale',
-                 'logging', 'platform', 'runpy', 'select', 'selectors', 'shlex', 'shutil', 'socket', 'string', 'subprocess',
-                 'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
-                 'pkgutil', 'urllib.parse')
 clock = getattr(time, 'monotonic', time.time)
 
 
@@ -120,14 +113,14 @@ class Runner(object):
         """Until there is something to do (Mitogen starts at the same time), import what every module will."""
         waiting = select.poll()
         waiting.register(self._in_fd, select.POLLIN)
-        for name in STDLIB_WANTED:
+        for name in payload.STDLIB_WANTED:
             if waiting.poll(0):
                 break
             try:
                 __import__(name)
             except Exception:  # this Python has none such
                 pass
-        keep()
+        self._settle()
         gc.enable()
 
     def _once(self):
@@ -222,7 +215,7 @@ class Runner(object):
                     found, status = pid, 255 << 8
                 if found:
                     by_pid[pid].on_status(status)
-            self._leaving = [pid for pid in self._leaving if not collected(pid)]
+            self._leaving = [pid for pid in self._leaving if not jobs.collected(pid)]
         for rid, job in list(self._jobs.items()):
             if job.over():
                 del self._jobs[rid]
@@ -234,7 +227,7 @@ class Runner(object):
 
     def _doom(self, pid):
         """Ask a child and all its descendants to end; they have GRACE."""
-        kill_group(pid, signal.SIGTERM)
+        jobs.kill_group(pid, signal.SIGTERM)
         self._doomed.setdefault(pid, clock() + GRACE)
 
     def _hurry(self):
@@ -242,8 +235,8 @@ class Runner(object):
         now = clock()
         for pid, when in list(self._doomed.items()):
             if when <= now:
-                kill_group(pid, signal.SIGKILL)
-            if when <= now or is_gone(pid):
+                jobs.kill_group(pid, signal.SIGKILL)
+            if when <= now or jobs.is_gone(pid):
                 del self._doomed[pid]
         if self._spare is not None and self._spare_ends <= now:
             self._drop_spare()
@@ -427,8 +420,7 @@ class Runner(object):
         """Import what every module imports: once, here, not first in a child and then again."""
         gc.disable()
         if self._warm.add(manifest, payload.FIRST_WARM):
-            self._drop_spare()
-            keep()
+            self._settle()
             if self._want_spares and 'subprocess' in sys.modules:
                 quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
         gc.enable()
@@ -439,27 +431,19 @@ class Runner(object):
             return
         self._learnt.add(job.manifest)
         self._flush()  # the answer first
-        if self._warm.add(self._store.manifest(job.manifest), names['payload']) + self._import_stdlib(names['stdlib']):
+        if self._warm.add(self._store.manifest(job.manifest), names['payload']) + payload.import_stdlib(names['stdlib']):
             self._settle()
 
-    def _import_stdlib(self, names):
-        """Import what children imported of the standard library; return how many modules were new."""
-        where = os.path.dirname(os.__file__)
-        before = len(sys.modules)
-        for name in names:
-            top = name.split('.')[0]
-            if name not in sys.modules and top not in STDLIB_UNWANTED and is_stdlib(name, where):
-                try:
-                    __import__(name)
-                except Exception:
-                    pass
-        return len(sys.modules) - before
-
     def _settle(self):
-        """Leave as little as possible for a fork to copy."""
+        """Leave as little as possible for a fork to copy: the collector lets alone what it has frozen.
+
+        While it is switched off there are but imports, which make next to no garbage: they are spared its rounds, of which each
+        visits all that they have made so far (a tenth of our start).
+        """
         self._drop_spare()
         if hasattr(gc, 'freeze'):
-            gc.collect()
+            if gc.isenabled():
+                gc.collect()
             gc.freeze()
 
     def _end_all(self):
@@ -482,67 +466,13 @@ class Runner(object):
 REQUESTS = {'run': Runner._run, 'exec': Runner._exec, 'put': Runner._put, 'get': Runner._get, 'fs': Runner._fs}
 
 
-def keep():
-    """Have the collector leave alone what there is, so that it is not copied after a fork.
-
-    Imports make next to no garbage: they are spared its rounds, of which each visits all that they have made so far (a tenth of
-    our start), and so is what they have made.
-    """
-    if hasattr(gc, 'freeze'):
-        gc.freeze()
-
-
 def shutil_error():
     import shutil
     return shutil.Error
 
 
-def collected(pid):
-    """Whether a child has ended; if so it is gone for good."""
-    try:
-        return bool(os.waitpid(pid, os.WNOHANG)[0])
-    except OSError:
-        return True
-
-
-def kill_group(pid, signum):
-    """Signal a child's process group, or the child alone if it has not made its own yet; one that is gone is gone."""
-    for send in (os.killpg, os.kill):
-        try:
-            send(pid, signum)
-            break
-        except OSError:
-            pass
-
-
-def is_gone(pid):
-    """Whether nothing is left of a child and its process group. While the group has members, no other gets its number."""
-    for send in (os.killpg, os.kill):
-        try:
-            send(pid, 0)
-            return False
-        except OSError as exc:
-            if exc.errno != errno.ESRCH:
-                return False
-    return True
-
-
-def is_stdlib(name, where):
-    """Whether a module belongs to the standard library in *where* (or is built in)."""
-    top = name.split('.')[0]
-    if top in sys.builtin_module_names:
-        return True
-    if hasattr(sys, 'stdlib_module_names'):
-        return top in sys.stdlib_module_names
-    for suffix in ('.py', '/__init__.py'):
-        if os.path.exists(os.path.join(where, top + suffix)):
-            return True
-    return False
-
-
 def main(in_fd, out_fd, executable, bundle):
     """Serve until the agent goes away. *bundle*: what we were started with; ``spares`` says whether to fork ahead of tasks."""
-    gc.disable()
     runner = Runner(in_fd, out_fd, executable, bundle)
     runner.hello()
     runner.run()

@@ -85,6 +85,11 @@ class Channel(paramiko.Channel):
         """Whether nothing more will arrive (what has arrived may still wait in the buffer)."""
         return bool(self.eof_received or self.closed)
 
+    @property
+    def told_end(self) -> bool:
+        """Whether the peer has said how the command ended."""
+        return self.exit_status >= 0 or self.exit_signal is not None
+
     def grant(self, nbytes: int) -> None:
         """Let the peer send *nbytes* more. May block, while keys change or the socket is full."""
         if nbytes <= 0 or self.closed:
@@ -149,7 +154,7 @@ class Channel(paramiko.Channel):
 
         A command that has ended, and whose output others hold, is not cut short by that.
         """
-        if self.exit_status < 0 and self.exit_signal is None:
+        if not self.told_end:
             self.expired = why
         self.close()
 

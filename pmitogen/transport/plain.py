@@ -149,9 +149,8 @@ class Command:
     def _raise_if_lost(self) -> None:
         if self._failure is not None:
             raise self._failure
-        told = self._channel.exit_status >= 0 or self._channel.exit_signal
         # A command that we have cut short may still tell how it ended: that is not its end.
-        lost = self._channel.expired or (None if told else self._link.lost)
+        lost = self._channel.expired or (None if self._channel.told_end else self._link.lost)
         if lost and not self._cancelled:
             raise ConnectionLost(f"{self._link.peer}: {lost}")
 
