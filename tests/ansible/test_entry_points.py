@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.accounts import Account
-from tests.support.ansible import Ansible
+from tests.support.ansible import PLUGINS, Ansible
 from tests.support.session import repository
 from tests.support.sshd import Sshd
 
@@ -194,7 +194,7 @@ class Others:
     def run(self, folder: Path, program: str, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
         """Runs one of its programs in *folder*, at a terminal's end as some demand."""
         env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHONPATH": str(repository), "ANSIBLE_NOCOLOR": "1"}
-        env.update(ANSIBLE_CONNECTION_PLUGINS=str(repository / "pmitogen/ansible/plugins/connection"), **more)
+        env.update(ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **more)
         command = [str(self.bin / program), *map(str, words)]
         terminal, end = pty.openpty()
         try:

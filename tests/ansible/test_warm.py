@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import time
 from pathlib import Path
@@ -12,8 +11,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub import paths
-from tests.support import session
-from tests.support.ansible import Ansible
+from tests.support.ansible import PLUGINS, Ansible
 
 LOOK = """
 import json, multiprocessing, sys
@@ -35,11 +33,7 @@ else:
 
 
 def _look(ansible: Ansible, where: str, **env: str) -> dict[str, Any]:
-    env = {**os.environ, "ANSIBLE_CONNECTION_PLUGINS": str(session.repository / "pmitogen/ansible/plugins/connection"), **env}
-    words = [str(ansible.python), "-c", LOOK, where]
-    done = subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = ansible.answer(LOOK, where, ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **env)
     return found
 
 

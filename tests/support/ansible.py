@@ -25,7 +25,7 @@ from .accounts import Account
 from .sshd import Sshd
 
 _SSH_PROGRAMS = ("ssh", "scp", "sftp", "sshpass")
-_PLUGINS = session.repository / "pmitogen/ansible/plugins/connection"
+PLUGINS = session.repository / "pmitogen/ansible/plugins/connection"
 _CALLBACKS = Path(__file__).parent / "callbacks"
 _counter = itertools.count()
 
@@ -170,6 +170,18 @@ class Ansible:
         }
         return {**variables, **more}
 
+    def run_python(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Its Python with *args*, to the end."""
+        words = [str(self.python), *args]
+        env = {**os.environ, **environment}
+        return subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+    def answer(self, code: str, *args: str, **environment: str) -> Any:
+        """What this program prints last, as JSON."""
+        done = self.run_python("-c", code, *args, **environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
     def playbook(self, play: Any, hosts: Mapping[str, Mapping[str, Any]], *, timeout: float = 100, **words: Any) -> Run:
         """Runs a playbook to its end; the parameters are those of ``start``."""
         return self.start(play, hosts, **words).finish(timeout)
@@ -259,7 +271,7 @@ class Ansible:
     def _environment(self, folder: Path) -> dict[str, str]:
         return {
             "PYTHONPATH": str(session.repository),
-            "ANSIBLE_CONNECTION_PLUGINS": str(_PLUGINS),
+            "ANSIBLE_CONNECTION_PLUGINS": str(PLUGINS),
             "ANSIBLE_CALLBACK_PLUGINS": str(_CALLBACKS),
             "ANSIBLE_CALLBACKS_ENABLED": "records",
             "ANSIBLE_NOCOLOR": "1",

@@ -4,33 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from pmitogen.ansible import generate_options
 from pmitogen.ansible.option_table import OPTIONS
-from tests.support.ansible import Ansible
+from tests.support.ansible import PLUGINS, Ansible
 from tests.support.session import repository
 
-PLUGINS = repository / "pmitogen" / "ansible" / "plugins" / "connection"
 # Never matched by anything: a "variable" of that whole name, quotes and all.
 DEAD_VARIABLES = {"delegated_vars['ansible_host']", "delegated_vars['ansible_ssh_host']"}
 # What Mitogen's own users may have written; each stands before Ansible's names, so that those win.
 OLD_ALIASES = {"ssh_port", "ssh_args", "ssh_common_args", "ssh_extra_args", "ssh_executable"}
-
-
-def run(ansible: Ansible, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """This ansible-core's Python with *args*."""
-    env = {**os.environ, **environment}
-    return subprocess.run([ansible.python, *args], capture_output=True, text=True, timeout=60, env=env, stdin=subprocess.DEVNULL)
-
-
-def answer_of(ansible: Ansible, code: str, *args: str, **environment: str) -> Any:
-    """What this program prints, as JSON."""
-    done = run(ansible, "-c", code, *args, **environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 LOADED = """
@@ -60,7 +45,7 @@ def test_the_documentation_is_the_table(ansible: Ansible) -> None:
         "import json; from pmitogen.ansible import generate_options as g; from pmitogen.ansible.option_table import OPTIONS;"
         "print(json.dumps([g.documentation()['options'] == OPTIONS, g.main(['--check'])]))"
     )
-    assert answer_of(ansible, code) == [True, 0]
+    assert ansible.answer(code) == [True, 0]
 
 
 def test_the_users_page_is_up_to_date() -> None:
@@ -71,7 +56,7 @@ def test_the_users_page_is_up_to_date() -> None:
 def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
     code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
     for name in ("pmitogen", "ansible.legacy.pmitogen"):
-        load_name, options, parsed = answer_of(ansible, code, str(PLUGINS), name)
+        load_name, options, parsed = ansible.answer(code, str(PLUGINS), name)
         assert load_name == "pmitogen"
         assert options == sorted(OPTIONS)
         assert not [text for text in parsed if "name: pmitogen" in text]
@@ -82,8 +67,8 @@ def test_a_plugin_in_a_collection_is_known_by_its_modules_name(ansible: Ansible,
     folder.mkdir(parents=True)
     (folder / "ssh.py").symlink_to(PLUGINS / "pmitogen.py")
     code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
-    load_name, options, parsed = answer_of(
-        ansible, code, os.devnull, "pmitogen.core.ssh", ANSIBLE_COLLECTIONS_PATH=str(tmp_path)
+    load_name, options, parsed = ansible.answer(
+        code, os.devnull, "pmitogen.core.ssh", ANSIBLE_COLLECTIONS_PATH=str(tmp_path)
     )
     assert load_name == "ansible_collections.pmitogen.core.plugins.connection.ssh"
     assert options == sorted(OPTIONS)
@@ -93,7 +78,7 @@ def test_a_plugin_in_a_collection_is_known_by_its_modules_name(ansible: Ansible,
 def test_a_plugin_under_another_name_is_parsed_as_usual(ansible: Ansible, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text((PLUGINS / "pmitogen.py").read_text().replace("__name__, __file__", "'x', 'x.py'"))
     code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
-    load_name, options, parsed = answer_of(ansible, code, str(tmp_path), "other")
+    load_name, options, parsed = ansible.answer(code, str(tmp_path), "other")
     assert load_name == "other"
     assert options == sorted(OPTIONS)
     assert [text for text in parsed if "name: pmitogen" in text]
@@ -113,8 +98,8 @@ def test_values_are_those_of_the_parsed_text(ansible: Ansible, tmp_path: Path) -
     source = (PLUGINS / "pmitogen.py").read_text()
     (tmp_path / "pmitogen.py").write_text(source.replace("register(__name__", "(lambda *_: 0)(__name__"))
     environment = {"ANSIBLE_SSH_ARGS": "-o Compression=yes", "ANSIBLE_SSH_RETRIES": "3", "ANSIBLE_SFTP_BATCH_MODE": "no"}
-    ours = answer_of(ansible, LOADED + VALUES, str(PLUGINS), "pmitogen", **environment)
-    parsed = answer_of(ansible, LOADED + VALUES, str(tmp_path), "pmitogen", **environment)
+    ours = ansible.answer(LOADED + VALUES, str(PLUGINS), "pmitogen", **environment)
+    parsed = ansible.answer(LOADED + VALUES, str(tmp_path), "pmitogen", **environment)
     assert ours == parsed
     assert (ours["host"], ours["port"], ours["remote_user"], ours["timeout"]) == ("b", 2, "k", 7)
     assert (ours["ssh_args"], ours["reconnection_retries"], ours["sftp_batch_mode"]) == ("-o Compression=yes", 3, False)
@@ -124,8 +109,7 @@ def test_values_are_those_of_the_parsed_text(ansible: Ansible, tmp_path: Path) -
 def _core_options(ansible: Ansible) -> dict[str, Any]:
     """The options of that core's own ssh plugin."""
     return dict(
-        answer_of(
-            ansible,
+        ansible.answer(
             LOADED + "print(json.dumps(constants.config.get_configuration_definitions('connection', 'ssh')))",
             os.devnull,
             "ssh",
@@ -162,11 +146,11 @@ def test_no_default_is_a_template() -> None:
 
 def test_ansible_doc_and_ansible_config_show_the_options(ansible: Ansible) -> None:
     environment = {"ANSIBLE_CONNECTION_PLUGINS": str(PLUGINS)}
-    doc = run(ansible, "-m", "ansible", "doc", "-t", "connection", "pmitogen", "--json", **environment)
+    doc = ansible.run_python("-m", "ansible", "doc", "-t", "connection", "pmitogen", "--json", **environment)
     assert doc.returncode == 0, doc.stderr
     assert set(json.loads(doc.stdout)["pmitogen"]["doc"]["options"]) == set(OPTIONS)
     for verb in ("list", "init"):
-        config = run(ansible, "-m", "ansible", "config", verb, "-t", "connection", **environment)
+        config = ansible.run_python("-m", "ansible", "config", verb, "-t", "connection", **environment)
         assert config.returncode == 0, config.stderr
         assert "boot_python" in config.stdout, verb
 
@@ -189,10 +173,10 @@ else:
 
 
 def test_the_shell_plugins_options_are_those_of_its_text(ansible: Ansible) -> None:
-    ours = answer_of(ansible, SHELL, "ours")
-    assert ours and ours == answer_of(ansible, SHELL, "theirs")
+    ours = ansible.answer(SHELL, "ours")
+    assert ours and ours == ansible.answer(SHELL, "theirs")
 
 
 def test_a_shell_plugin_of_the_users_is_left_to_ansible(ansible: Ansible, tmp_path: Path) -> None:
     (tmp_path / "sh.py").write_text("DOCUMENTATION = ''\n")
-    assert answer_of(ansible, SHELL, "ours", str(tmp_path)) == {}
+    assert ansible.answer(SHELL, "ours", str(tmp_path)) == {}

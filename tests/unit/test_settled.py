@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.ansible import Ansible
-from tests.unit.test_option_tables import PLUGINS, answer_of
+from tests.support.ansible import PLUGINS, Ansible
 
 HEAD = """
 import json, os, random, sys
@@ -71,7 +70,7 @@ ENVIRONMENT = {
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("environment", [{}, ENVIRONMENT], ids=["bare", "set"])
 def test_they_are_what_ansible_says_for_any_task(ansible: Ansible, environment: dict[str, str]) -> None:
-    settling, saved, wrong, complete = answer_of(ansible, HEAD + SAME, str(PLUGINS), "seed", **environment)
+    settling, saved, wrong, complete = ansible.answer(HEAD + SAME, str(PLUGINS), "seed", **environment)
     assert wrong == []
     assert settling == 150  # else this compares Ansible with itself
     assert saved > 10 and complete
@@ -90,7 +89,7 @@ context.CLIARGS = CLIArgs({"ssh_common_args": "-6"})
 after_arguments = ours({}, {}, None)["ssh_common_args"]
 print(json.dumps([holds, after_environment, back, after_arguments]))
 """
-    assert answer_of(ansible, HEAD + code, str(PLUGINS)) == [None, "-4", True, "-6"]
+    assert ansible.answer(HEAD + code, str(PLUGINS)) == [None, "-4", True, "-6"]
 
 
 @pytest.mark.needs_ansible
@@ -105,7 +104,7 @@ except Exception as exc:
     error = type(exc).__name__
 print(json.dumps([found, overridden, error]))
 """
-    found, overridden, error = answer_of(ansible, HEAD + code, str(PLUGINS), ANSIBLE_SSH_RETRIES="many")
+    found, overridden, error = ansible.answer(HEAD + code, str(PLUGINS), ANSIBLE_SSH_RETRIES="many")
     assert found is None
     assert overridden == 4
     assert error in ("AnsibleOptionsError", "AnsibleError")
@@ -114,4 +113,4 @@ print(json.dumps([found, overridden, error]))
 @pytest.mark.needs_ansible
 def test_nothing_is_asked_ahead_where_that_is_switched_off(ansible: Ansible) -> None:
     code = 'print(json.dumps([settled.options_of("pmitogen", {}, {}, None), ours({}, {"ansible_port": 9}, None)["port"]]))'
-    assert answer_of(ansible, HEAD + code, str(PLUGINS), PMITOGEN_WARM="0") == [None, 9]
+    assert ansible.answer(HEAD + code, str(PLUGINS), PMITOGEN_WARM="0") == [None, 9]
