@@ -3,6 +3,8 @@
 * ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that said nothing.
 * A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent
   without waiting for its answer.
+* Nothing follows our ``close`` on the wire, whatever other threads had ready to send on the channel: to the server its number
+  then means nothing, or another channel, and OpenSSH ends the whole connection over it.
 * Reading can be split in two: :meth:`Channel.drain` takes what is there and never blocks nor sends; :meth:`Channel.grant` tells
   the peer that it may send as much again, and may block. An event loop does the first, a writer thread the second.
 * ``pty-req`` carries terminal modes (no echo, no CR before LF).
@@ -19,7 +21,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import paramiko
-from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
+from paramiko.buffered_pipe import PipeTimeout
+from paramiko.common import (
+    cMSG_CHANNEL_CLOSE,
+    cMSG_CHANNEL_DATA,
+    cMSG_CHANNEL_EOF,
+    cMSG_CHANNEL_FAILURE,
+    cMSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_SUCCESS,
+    cMSG_CHANNEL_WINDOW_ADJUST,
+)
 from paramiko.message import Message
 
 if TYPE_CHECKING:
@@ -40,24 +51,27 @@ class ExitSignal(NamedTuple):
     message: str
 
 
-class _Data:
-    """A CHANNEL_DATA message, as far as sending needs one."""
+class ChannelMessage(Message):
+    """A message on *channel*, which says to its sender whether it may still be sent."""
 
-    def __init__(self, number: int, data: memoryview) -> None:
-        self._bytes = b"".join((cMSG_CHANNEL_DATA, number.to_bytes(4, "big"), len(data).to_bytes(4, "big"), data))
+    def __init__(self, channel: Channel, kind: bytes, *rest: bytes | memoryview) -> None:
+        self.channel = channel
+        self.closes = kind == cMSG_CHANNEL_CLOSE
+        self._bytes = b"".join((kind, channel.remote_chanid.to_bytes(4, "big"), *rest))
 
     def asbytes(self) -> bytes:
         return self._bytes
 
 
 class Channel(paramiko.Channel):
-    """A channel that we opened. Made by :meth:`ClientTransport.open_channel` only."""
+    """A channel of a :class:`ClientTransport`, which alone makes them."""
 
     transport: ClientTransport
     kind = "session"
     exit_signal: ExitSignal | None = None
     refusal: str | None = None  # why the peer closed it or refused a request
     expired: str | None = None  # why we closed it: ChannelTimeout
+    close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
     # Upstream's, in no stub:
@@ -66,6 +80,12 @@ class Channel(paramiko.Channel):
     _event_pending: Callable[[], None]
     _set_transport: Callable[[paramiko.Transport], None]
     _set_window: Callable[[int, int], None]
+    _set_remote_channel: Callable[[int, int, int], None]
+    _set_closed: Callable[[], None]
+    _feed: Callable[[Message], None]
+    _feed_extended: Callable[[Message], None]
+    _request_failed: Callable[[Message], None]
+    _handle_close: Callable[[Message], None]
 
     def drain(self) -> tuple[bytes, int]:
         """Whatever has arrived, and the window bytes to :meth:`grant` for it (mostly 0). Any one thread; never blocks.
@@ -94,11 +114,16 @@ class Channel(paramiko.Channel):
         """Let the peer send *nbytes* more. May block, while keys change or the socket is full."""
         if nbytes <= 0 or self.closed:
             return
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
-        message.add_int(self.remote_chanid)
-        message.add_int(nbytes)
-        self.transport._send_user_message(message)
+        self._post(cMSG_CHANNEL_WINDOW_ADJUST, nbytes.to_bytes(4, "big"))
+
+    def recv(self, nbytes: int) -> bytes:
+        """As upstream's: waits for data, at most *nbytes* of it; ``b""`` at the end. Raises TimeoutError."""
+        try:
+            data: bytes = self.in_buffer.read(nbytes, self.timeout)
+        except PipeTimeout:
+            raise TimeoutError from None
+        self.grant(self._check_add_window(len(data)))
+        return data
 
     def send(self, s: Any) -> int:
         """As upstream's, of any bytes-like object, with one copy. Blocks while the window is closed; 0: the channel is closed."""
@@ -108,7 +133,7 @@ class Channel(paramiko.Channel):
             size = self._wait_for_send_window(len(s))
         if size:
             self.last_used = time.monotonic()
-            self.transport._send_user_message(_Data(self.remote_chanid, memoryview(s)[:size]))  # type: ignore[arg-type]
+            self._post(cMSG_CHANNEL_DATA, size.to_bytes(4, "big"), memoryview(s)[:size])
         return int(size)
 
     def sendall(self, s: Any) -> None:
@@ -122,14 +147,29 @@ class Channel(paramiko.Channel):
 
     def request(self, kind: str, *fields: bytes, want_reply: bool = True) -> None:
         """Send a channel request without waiting for an answer. *fields* are encoded already (see :func:`text`)."""
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_REQUEST)
-        message.add_int(self.remote_chanid)
-        message.add_string(kind)
-        message.add_boolean(want_reply)
-        for field in fields:
-            message.add_bytes(field)
-        self.transport._send_user_message(message)
+        self._post(cMSG_CHANNEL_REQUEST, text(kind), bytes((want_reply,)), *fields)
+
+    def answer(self, done: bool) -> None:
+        """Answer a request of the server's."""
+        self._post(cMSG_CHANNEL_SUCCESS if done else cMSG_CHANNEL_FAILURE)
+
+    def _post(self, kind: bytes, *rest: bytes | memoryview) -> None:
+        self.transport._send_user_message(ChannelMessage(self, kind, *rest))
+
+    def _send_eof(self) -> ChannelMessage | None:
+        """Upstream's, called with the channel's lock held: what says so, if it was not said yet."""
+        if self.eof_sent:
+            return None
+        self.eof_sent = True
+        return ChannelMessage(self, cMSG_CHANNEL_EOF)
+
+    def _close_internal(self) -> tuple[ChannelMessage | None, ChannelMessage | None]:
+        """Upstream's, called with the channel's lock held: what to send in order to close it."""
+        if not self.active or self.closed:
+            return None, None
+        eof = self._send_eof()
+        self._set_closed()
+        return eof, ChannelMessage(self, cMSG_CHANNEL_CLOSE)
 
     def wait_for_answer(self, timeout: float) -> bool:
         """Wait for the answer to the only request that is outstanding: True granted, False refused or closed.
@@ -175,36 +215,40 @@ def text(value: str | bytes) -> bytes:
     return len(raw).to_bytes(4, "big") + raw
 
 
-def on_request(channel: paramiko.Channel, message: Message) -> None:
+def on_request(channel: Channel, message: Message) -> None:
     """A request from the server on *channel* (transport thread)."""
-    kind = message.get_text()
-    message.rewind()
-    message.get_int()  # the channel's number, which the transport had read
-    if kind != "exit-signal" or not isinstance(channel, Channel):
-        channel._handle_request(message)  # type: ignore[attr-defined]
-        return
-    message.get_text()
-    message.get_boolean()
-    channel.exit_signal = ExitSignal(message.get_text(), message.get_boolean(), message.get_text())
-    channel.status_event.set()
+    kind, want_reply = message.get_text(), message.get_boolean()
+    known = kind in ("exit-status", "exit-signal", "xon-xoff")  # the last is the terminal's flow control: no matter
+    if kind == "exit-status":
+        channel.exit_status = message.get_int()
+        channel.status_event.set()
+    elif kind == "exit-signal":
+        channel.exit_signal = ExitSignal(message.get_text(), message.get_boolean(), message.get_text())
+        channel.status_event.set()
+    if want_reply:
+        channel.answer(known)
 
 
-def on_data(channel: paramiko.Channel, message: Message) -> None:
+def on_data(channel: Channel, message: Message) -> None:
     """Output of the peer's (transport thread)."""
-    if isinstance(channel, Channel):
-        channel.last_used = time.monotonic()
-    channel._feed(message)  # type: ignore[attr-defined]
+    channel.last_used = time.monotonic()
+    channel._feed(message)
 
 
-def on_extended_data(channel: paramiko.Channel, message: Message) -> None:
+def on_extended_data(channel: Channel, message: Message) -> None:
     """Output of the peer's on its error stream (transport thread)."""
-    if isinstance(channel, Channel):
-        channel.last_used = time.monotonic()
-    channel._feed_extended(message)  # type: ignore[attr-defined]
+    channel.last_used = time.monotonic()
+    channel._feed_extended(message)
 
 
-def on_failure(channel: paramiko.Channel, message: Message) -> None:
+def on_failure(channel: Channel, message: Message) -> None:
     """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
-    if isinstance(channel, Channel) and channel.refusal is None:
+    if channel.refusal is None:
         channel.refusal = "the server refused the request"
-    channel._request_failed(message)  # type: ignore[attr-defined]
+    channel._request_failed(message)
+
+
+def on_close(channel: Channel, message: Message) -> None:
+    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
+    channel._handle_close(message)
+    channel.transport.forget(channel)

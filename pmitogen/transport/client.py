@@ -32,7 +32,10 @@ from paramiko.common import (
     MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     cMSG_CHANNEL_OPEN,
+    cMSG_CHANNEL_OPEN_FAILURE,
+    cMSG_CHANNEL_OPEN_SUCCESS,
     cMSG_GLOBAL_REQUEST,
 )
 from paramiko.message import Message
@@ -40,27 +43,20 @@ from paramiko.message import Message
 from pmitogen.transport import channel as channels
 from pmitogen.transport import logs
 from pmitogen.transport.alive import Silence, Verdict
-from pmitogen.transport.channel import Channel
+from pmitogen.transport.channel import Channel, ChannelMessage
 from pmitogen.transport.hostkeyorder import HostKeyPolicy
 from pmitogen.transport.idle import IdleClock
 from pmitogen.transport.packets import FIRST_USER_MESSAGE, Packets
 
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
 LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
+AGENT_CHANNEL = "auth-agent@openssh.com"
 
 
 def _curve25519(known: dict[str, Any]) -> dict[str, Any]:
     """RFC 8731 gave the method its standard name; Paramiko knows the older one only."""
     old = known.get("curve25519-sha256@libssh.org")
     return {**known, **({"curve25519-sha256": old} if old else {})}
-
-
-def _on_close(channel: paramiko.Channel, message: Message) -> None:
-    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
-    transport = channel.transport
-    channel._handle_close(message)  # type: ignore[attr-defined]
-    if isinstance(transport, ClientTransport):
-        transport.forget(channel)
 
 
 class ClientTransport(HostKeyPolicy, paramiko.Transport):
@@ -78,7 +74,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         MSG_CHANNEL_EXTENDED_DATA: channels.on_extended_data,
         MSG_CHANNEL_REQUEST: channels.on_request,
         MSG_CHANNEL_FAILURE: channels.on_failure,
-        MSG_CHANNEL_CLOSE: _on_close,
+        MSG_CHANNEL_CLOSE: channels.on_close,
     }
 
     def __init__(self, sock: Any, name: str, alive_interval: float = 0, alive_count: int = 3, log: str = logs.NAME) -> None:
@@ -101,6 +97,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self.agreed_kex = ""
         # Upstream keeps channels weakly: one that nobody holds is closed by the garbage collector, on any thread, under locks.
         self._kept: dict[int, Channel] = {}
+        self.on_agent_channel: Callable[[Channel], None] | None = None  # transport thread; None: the agent is not forwarded
         self.channel_closed = threading.Condition()
         self.closings = 0  # how often a place became free; guarded by channel_closed
 
@@ -122,14 +119,14 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         super()._parse_newkeys(m)  # type: ignore[misc]
         with self.clear_to_send_lock:
             while self._held and self.clear_to_send.is_set():
-                self.packetizer.send_message(self._held.popleft())
+                self._put(self._held.popleft())
 
     def _send_message(self, data: Message) -> None:
         """Upstream's call for "send at once", from the transport thread or before the connection is in use."""
         if data.asbytes()[0] >= FIRST_USER_MESSAGE and threading.current_thread() is self:
             self._send_or_hold(data)
         else:
-            self.packetizer.send_message(data)
+            self._put(data)
 
     def _send_user_message(self, data: Message) -> None:
         """Send when no key exchange is running: wait for its end, or on the transport thread, keep the message until then."""
@@ -143,9 +140,17 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     def _send_or_hold(self, data: Message) -> None:
         with self.clear_to_send_lock:
             if self.clear_to_send.is_set():
-                self.packetizer.send_message(data)
+                self._put(data)
             else:
                 self._held.append(data)
+
+    def _put(self, data: Message) -> None:
+        """Send. What belongs to a channel (then clear_to_send_lock is held) goes nowhere after that channel's close."""
+        if isinstance(data, ChannelMessage):
+            if data.channel.close_sent:
+                return
+            data.channel.close_sent = data.closes
+        self.packetizer.send_message(data)
 
     def _start_rekey(self) -> None:
         with self._kex_start:
@@ -181,20 +186,12 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     ) -> tuple[Channel, threading.Event]:
         opened = threading.Event()
         with self.lock:
-            number = self._next_channel()  # type: ignore[attr-defined]
-            channel = Channel(number)
-            channel.kind = kind
-            channel.last_used = time.monotonic()
-            self._kept[number] = channel
-            self._channels.put(number, channel)  # type: ignore[attr-defined]
-            self.channel_events[number] = opened
-            self.channels_seen[number] = True
-            channel._set_transport(self)
-            channel._set_window(window, LARGEST_PACKET)
+            channel = self._new_channel(kind, window)
+            self.channel_events[channel.chanid] = opened
         message = Message()
         message.add_byte(cMSG_CHANNEL_OPEN)
         message.add_string(kind)
-        message.add_int(number)
+        message.add_int(channel.chanid)
         message.add_int(window)
         message.add_int(LARGEST_PACKET)
         for address in (to, origin):
@@ -205,6 +202,42 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         if not self.active:
             opened.set()
         return channel, opened
+
+    def _new_channel(self, kind: str, window: int) -> Channel:
+        """Called with our lock held."""
+        number = self._next_channel()  # type: ignore[attr-defined]
+        channel = Channel(number)
+        channel.kind = kind
+        channel.last_used = time.monotonic()
+        self._kept[number] = channel
+        self._channels.put(number, channel)  # type: ignore[attr-defined]
+        self.channels_seen[number] = True
+        channel._set_transport(self)
+        channel._set_window(window, LARGEST_PACKET)
+        return channel
+
+    def _parse_channel_open(self, m: Message) -> None:
+        """The server asks for a channel. There is one kind that we may have invited: for a program that talks to our agent."""
+        kind, theirs, window, packet = m.get_text(), m.get_int(), m.get_int(), m.get_int()
+        message = Message()
+        if kind != AGENT_CHANNEL or self.on_agent_channel is None:
+            message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+            message.add_int(theirs)
+            message.add_int(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
+            message.add_string("not invited")
+            message.add_string("")
+            self._send_user_message(message)
+            return
+        with self.lock:
+            channel = self._new_channel(kind, WINDOW)
+            channel._set_remote_channel(theirs, window, packet)
+        message.add_byte(cMSG_CHANNEL_OPEN_SUCCESS)
+        message.add_int(theirs)
+        message.add_int(channel.chanid)
+        message.add_int(WINDOW)
+        message.add_int(LARGEST_PACKET)
+        self._send_user_message(message)
+        self.on_agent_channel(channel)
 
     def _parse_channel_open_failure(self, m: Message) -> None:
         number, code, words = m.get_int(), m.get_int(), m.get_text()
@@ -218,7 +251,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         if opened is not None:
             opened.set()
 
-    def forget(self, channel: paramiko.Channel) -> None:
+    def forget(self, channel: Channel) -> None:
         """*channel* is closed on both sides: its place is free."""
         self._kept.pop(channel.chanid, None)
         with self.channel_closed:
@@ -242,7 +275,6 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         used = [channel for channel in list(self._kept.values()) if channel.active and not channel.closed]
         due, why, again = clock.judge(used, now)
         for channel in due:
-            assert isinstance(channel, Channel)
             channel.expire(why)
         return again
 

@@ -20,6 +20,7 @@ import paramiko
 from pmitogen.flags.settings import Settings
 
 if TYPE_CHECKING:
+    from pmitogen.transport.channel import Channel
     from pmitogen.transport.client import ClientTransport
 
 LONGEST_MESSAGE = 256 * 1024  # bytes; ssh-agent's own limit
@@ -37,18 +38,18 @@ class AgentForwarder:
     def __init__(self, transport: ClientTransport, path: str) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._channels: set[paramiko.Channel] = set()
+        self._channels: set[Channel] = set()
         self._closed = False
-        transport._set_forward_agent_handler(self._accept)  # type: ignore[attr-defined]
+        transport.on_agent_channel = self._accept
 
-    def _accept(self, channel: paramiko.Channel) -> None:
+    def _accept(self, channel: Channel) -> None:
         """A program on the target has opened its agent socket (transport thread)."""
         with self._lock:
             if not self._closed:
                 self._channels.add(channel)
         threading.Thread(target=self._serve, args=(channel,), name="agent forwarding", daemon=True).start()
 
-    def _serve(self, channel: paramiko.Channel) -> None:
+    def _serve(self, channel: Channel) -> None:
         try:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException), _dial(self._path) as agent:
                 self._relay(channel, agent)
@@ -58,7 +59,7 @@ class AgentForwarder:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
                 channel.close()
 
-    def _relay(self, channel: paramiko.Channel, agent: socket.socket) -> None:
+    def _relay(self, channel: Channel, agent: socket.socket) -> None:
         while not self._closed:
             question = _read_message(channel)
             agent.sendall(question)
@@ -81,7 +82,7 @@ def _dial(path: str) -> socket.socket:
     return agent
 
 
-def _read_message(source: socket.socket | paramiko.Channel) -> bytes:
+def _read_message(source: socket.socket | Channel) -> bytes:
     head = _read(source, 4)
     length = int.from_bytes(head, "big")
     if length > LONGEST_MESSAGE:
@@ -89,7 +90,7 @@ def _read_message(source: socket.socket | paramiko.Channel) -> bytes:
     return head + _read(source, length)
 
 
-def _read(source: socket.socket | paramiko.Channel, count: int) -> bytes:
+def _read(source: socket.socket | Channel, count: int) -> bytes:
     data = b""
     while len(data) < count:
         chunk = source.recv(count - len(data))

@@ -9,7 +9,7 @@ numbers.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 
 class Watched(Protocol):
@@ -19,6 +19,9 @@ class Watched(Protocol):
     last_used: float
 
 
+AnyWatched = TypeVar("AnyWatched", bound=Watched)
+
+
 class IdleClock:
     """The two limits, in seconds: of each *session*, and of *all* channels taken together; 0 is none."""
 
@@ -26,7 +29,7 @@ class IdleClock:
         self._session = session
         self._all = all_channels
 
-    def judge(self, channels: Iterable[Watched], now: float) -> tuple[list[Watched], str, float]:
+    def judge(self, channels: Iterable[AnyWatched], now: float) -> tuple[list[AnyWatched], str, float]:
         """The channels to close *now*, why, and when to look again."""
         open_ones = list(channels)
         limits = [limit for limit in (self._session, self._all) if limit]

@@ -17,6 +17,7 @@ import pytest
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import plain, publickeys
+from pmitogen.transport.channel import Channel, text
 from pmitogen.transport.connect import HopPool, connect, shown_host_key
 from pmitogen.transport.credentials import Credentials, Secret
 from tests.support.accounts import Account
@@ -290,6 +291,38 @@ def test_a_refused_command_is_told(sshd: Sshd) -> None:
         link.start_command(other, "true", wait=False)
         assert other.recv(1) == b""
         assert other.refusal == "the server refused the request"
+
+
+@pytest.mark.parametrize(
+    "last_word",
+    [
+        lambda channel: channel.sendall(b"late"),
+        lambda channel: channel.shutdown_write(),
+        lambda channel: channel.request("signal", text("TERM"), want_reply=False),
+    ],
+    ids=["data", "end of input", "request"],
+)
+def test_what_a_thread_had_ready_does_not_follow_the_close(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, last_word: Callable[[Channel], None]
+) -> None:
+    """A thread waits for new keys, or is not run for a moment, while the server closes the channel: OpenSSH would hang up."""
+    with linked(sshd) as link:
+        transport = link._transport
+        send, ready = transport._send_user_message, []
+        channel = link.open_session(5)
+        link.start_command(channel, "sleep 0.2", wait=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                transport,
+                "_send_user_message",
+                lambda message: send(message) if threading.current_thread() is transport else ready.append(message),
+            )
+            last_word(channel)
+            with transport.channel_closed:
+                assert transport.channel_closed.wait_for(lambda: transport.closings, 5)
+        (message,) = ready
+        send(message)
+        assert plain.run(link, "echo alive")[1] == b"alive\n"
 
 
 def test_more_sessions_than_max_sessions_wait_for_each_other(make_sshd: MakeSshd) -> None:
