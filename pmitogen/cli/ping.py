@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pmitogen
 from pmitogen import log
-from pmitogen.cli.words import WrongWords
+from pmitogen.cli.words import PLACE, WrongWords
 from pmitogen.errors import ConnectError, UsageError
 from pmitogen.flags.ssh_flags import FLAGS
 
@@ -88,10 +88,8 @@ def _connect(target: str, ssh_args: Sequence[str]) -> Host:
     try:
         return pmitogen.connect(target, ssh_args=ssh_args, ask=Person() if sys.stdin.isatty() else None)
     except UsageError as error:
-        ours = error.message.removeprefix("ssh_args: ")
-        if ours == error.message:  # it stands in a file
-            raise
-        raise WrongWords(f"command line: {ours}") from None
+        place, _, rest = error.message.partition(": ")
+        raise UsageError(f"{PLACE}: {rest}" if place == "ssh_args" else error.message) from None
 
 
 class Person:

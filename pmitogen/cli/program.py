@@ -1,7 +1,7 @@
 """What the command line looks like, and how its errors do.
 
-An error is one line on stderr, ``pmitogen COMMAND: what it is about: what went wrong, and what to do``, and exit code 1; words
-that do not make a command are exit code 2. A traceback is always a defect. Ctrl-C is exit code 130, a closed pipe is none.
+An error is one line on stderr, ``pmitogen COMMAND: what it is about: what went wrong, and what to do``, and exit code 1, or 2 if
+words on the command line are wrong. A traceback is always a defect. Ctrl-C is exit code 130, a closed pipe is none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pmitogen
-from pmitogen.cli.words import Parser, WrongWords, printable
+from pmitogen.cli.words import Parser, exit_code, printable
 from pmitogen.errors import Error
 
 # What a command's function is: words or parsed options in, exit code out.
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse: 0 after --help, 2 after wrong words
         return end.code if isinstance(end.code, int) else 1
     except Error as error:
-        return _fail(f"{command}: {error.message}", 2 if isinstance(error, WrongWords) else 1)
+        return _fail(f"{command}: {error.message}", exit_code(error))
     except BrokenPipeError:
         # Whoever read has seen enough. Python would complain about it once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
-from pmitogen.errors import UsageError
+from pmitogen.errors import Error, UsageError
+
+PLACE = "command line"  # where words stand, in the messages about them
 
 
 class WrongWords(UsageError):
-    """The command line itself is wrong, not what it asks for: exit code 2."""
+    """The command line itself is wrong, not what it asks for."""
+
+
+def exit_code(error: Error) -> int:
+    """2 for wrong words on the command line, 1 for all else."""
+    return 2 if isinstance(error, WrongWords) or error.message.startswith(f"{PLACE}: ") else 1
 
 
 class Parser(argparse.ArgumentParser):

@@ -132,7 +132,7 @@ def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
     """
     if method not in _METHODS:
         raise UsageError(f"explain: {method}: write sudo, su or doas")
-    origin = "command-line"
+    origin = "command line"
     words = split(flags, origin) if isinstance(flags, str) else list(flags)
     reading = _METHODS[method].read(words, user=None, password=False, origin=origin)
     report = [{"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.why} for f in reading.findings]

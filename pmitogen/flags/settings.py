@@ -29,7 +29,7 @@ class Finding(NamedTuple):
     """One line of a report: an option, where it stands, and what becomes of it."""
 
     option: str
-    origin: str  # "ssh_args", "command-line", "/etc/ssh/ssh_config line 12" ...
+    origin: str  # "ssh_args", "command line", "/etc/ssh/ssh_config line 12" ...
     verdict: Verdict
     why: str
     fatal: bool = False  # a refused word from a user's own file may be a warning; one given explicitly is an error

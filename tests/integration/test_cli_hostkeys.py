@@ -261,4 +261,4 @@ def test_wrong_words_of_trust(words: list[str]) -> None:
 
 def test_a_refused_option_is_one_line() -> None:
     done = run("trust", "-L", "1:h:2", "127.0.0.1")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1) and "-L" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "-L" in done.stderr

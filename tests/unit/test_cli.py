@@ -75,6 +75,10 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["ping", "-o", "ConnectTimeout=abc", "h"],
         ["ping", "-L", "1:h:2", "h"],
         ["trust", "-p", "22"],
+        ["trust", "-o", "ConnectTimeout=abc", "h"],
+        ["explain", "ssh", "-o", "ConnectTimeout=abc", "h"],
+        ["explain", "su", "--", "--nonsense"],
+        ["explain", "doas", "--", "-Z"],
         ["keyscan"],
     ],
 )
@@ -87,14 +91,14 @@ def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "words",
     [
-        ["explain", "su", "--", "--nonsense"],
-        ["explain", "doas", "--", "-Z"],
+        ["explain", "ssh", "-F", "/nonexistent", "h"],
+        ["trace", "/nonexistent"],
     ],
 )
 def test_an_error_is_one_line_and_1(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(words) == 1
     said = capsys.readouterr()
-    assert said.err.count("\n") == 1 and said.err.startswith("pmitogen explain: ")
+    assert said.err.count("\n") == 1 and said.err.startswith(f"pmitogen {words[0]}: ")
 
 
 def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:

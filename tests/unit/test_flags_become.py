@@ -268,7 +268,7 @@ def test_explain() -> None:
     }  # fmt: skip
     assert [row["verdict"] for row in told["report"]] == ["honoured", "emulated", "honoured", "harmless", "honoured", "refused"]
     assert set(told["report"][0]) == {"option", "from", "verdict", "why"}
-    assert all(row["why"] and row["from"] == "command-line" for row in told["report"])
+    assert all(row["why"] and row["from"] == "command line" for row in told["report"])
     assert become.explain_become("su", ["-s", "/bin/my sh", "-"])["options"] == {"shell": "/bin/my sh", "login": True}
     assert become.explain_become("doas", ["-n", "-u", "x"])["options"] == {"non-interactive": True, "user": "x"}
     assert json.dumps(told)
