@@ -71,6 +71,7 @@ class Channel(paramiko.Channel):
     exit_signal: ExitSignal | None = None
     refusal: str | None = None  # why the peer closed it or refused a request
     expired: str | None = None  # why we closed it: ChannelTimeout
+    given_up = False  # nobody waits for it to open any longer
     close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text

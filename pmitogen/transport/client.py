@@ -174,6 +174,9 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         """
         channel, opened = self._ask_for_channel(kind, dest_addr, src_addr, window_size or WINDOW)
         if not opened.wait(timeout):
+            channel.given_up = True
+            if channel.active:  # it was opened just now
+                channel.close()
             raise TimeoutError
         if channel.open_failure is not None:
             raise paramiko.ChannelException(*channel.open_failure)
@@ -238,6 +241,14 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         message.add_int(LARGEST_PACKET)
         self._send_user_message(message)
         self.on_agent_channel(channel)
+
+    def _parse_channel_open_success(self, m: Message) -> None:
+        number = m.get_int()
+        m.rewind()
+        super()._parse_channel_open_success(m)  # type: ignore[misc]
+        channel = self._kept.get(number)
+        if channel is not None and channel.given_up:
+            channel.close()
 
     def _parse_channel_open_failure(self, m: Message) -> None:
         number, code, words = m.get_int(), m.get_int(), m.get_text()

@@ -339,6 +339,16 @@ def test_more_sessions_than_max_sessions_wait_for_each_other(make_sshd: MakeSshd
         link.open_session(5).close()
 
 
+def test_a_session_that_comes_too_late_takes_no_place(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["MaxSessions 1"])
+    with linked(server) as link:
+        server.freeze()
+        with pytest.raises(ConnectError, match="no answer within the timeout"):
+            link.open_session(0.3)
+        server.thaw()
+        assert plain.run(link, "echo there is place", timeout=5)[1] == b"there is place\n"
+
+
 def test_no_sessions_at_all(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link:
         began = time.monotonic()
