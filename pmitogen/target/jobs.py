@@ -10,11 +10,13 @@ pipe open keeps the session open; on a terminal, the hang-up ends it.
 import errno
 import json
 import os
+import signal
 import time
 
 from pmitogen.target.frames import CHUNK, WINDOW
 
-
+GRACE = 2.0     # seconds between SIGTERM and SIGKILL
+LOOK = 0.05     # seconds between looks at a group that has lost its leader
 now = getattr(time, 'monotonic', time.time)
 
 
@@ -174,12 +176,16 @@ class Job(object):
             os.close(self._report_fd)
             self._report_fd = None
 
+    def silent(self):
+        """Whether its output has reached its end. Until then its process is not collected: so its number stays its own."""
+        return not self._out
+
     def ended(self):
         """Whether its process has been collected."""
         return self._status is not None
 
     def over(self):
-        return not self._out and (self.ended() or self.said is not None)
+        return self.silent() and (self.ended() or self.said is not None)
 
     def finish(self):
         """Send the exit frame and let go of every descriptor."""
@@ -209,31 +215,58 @@ class Job(object):
             self._report_fd = None
 
 
-def collected(pid):
-    """Whether a child has ended; if so it is gone for good."""
-    try:
-        return bool(os.waitpid(pid, os.WNOHANG)[0])
-    except OSError:
-        return True
+class Doomed(object):
+    """Children that were asked to end, each with its process group: SIGTERM, and SIGKILL after ``GRACE`` seconds.
 
+    All children are collected here. From then on a child's number is its process group's as long as that has members, and after
+    that anybody's: so the child itself is never signalled again, and its group is looked at often.
+    """
 
-def kill_group(pid, signum):
-    """Signal a child's process group, or the child alone if it has not made its own yet; one that is gone is gone."""
-    for send in (os.killpg, os.kill):
+    def __init__(self):
+        self._kill_at = {}      # pid -> when its group is killed
+        self._groups = set()    # those of which the child itself is collected
+
+    def add(self, pid):
+        """Ask a child that is not yet collected, and all its descendants, to end."""
+        self._signal(pid, signal.SIGTERM)
+        self._kill_at.setdefault(pid, now() + GRACE)
+
+    def collect(self, pid):
+        """The wait(2) status of a child that has ended, which is then gone for good; None if it has not."""
         try:
-            send(pid, signum)
-            break
+            found, status = os.waitpid(pid, os.WNOHANG)
         except OSError:
-            pass
+            found, status = pid, 255 << 8
+        if not found:
+            return None
+        if pid in self._kill_at:
+            self._groups.add(pid)
+        return status
 
+    def hurry(self):
+        """Kill what was asked to end and has not: it may be the child of a child that is gone."""
+        moment = now()
+        for pid, when in list(self._kill_at.items()):
+            over = not self._signal(pid, 0)
+            if when <= moment and not over:
+                self._signal(pid, signal.SIGKILL)
+            if when <= moment or over:
+                del self._kill_at[pid]
+                self._groups.discard(pid)
 
-def is_gone(pid):
-    """Whether nothing is left of a child and its process group. While the group has members, no other gets its number."""
-    for send in (os.killpg, os.kill):
-        try:
-            send(pid, 0)
-            return False
-        except OSError as exc:
-            if exc.errno != errno.ESRCH:
-                return False
-    return True
+    def next_look(self):
+        """When to hurry again, or None."""
+        if self._groups:
+            return now() + LOOK
+        return min(self._kill_at.values()) if self._kill_at else None
+
+    def _signal(self, pid, signum):
+        """Signal a child's process group, or the child alone if it has not made its own yet. False if nothing of them is left."""
+        for send in (os.killpg, os.kill)[:1 if pid in self._groups else 2]:
+            try:
+                send(pid, signum)
+                return True
+            except OSError as exc:
+                if exc.errno != errno.ESRCH:
+                    return True
+        return False

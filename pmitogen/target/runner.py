@@ -19,7 +19,7 @@ they complete at once (fs, put): after a quiet failure the later ones of that ch
 one has told them to somebody who waits.
 
 When the agent goes away, every child's process group is ended and so is the runner. A child that was asked to end gets
-SIGTERM, and SIGKILL after ``GRACE`` seconds.
+SIGTERM, and SIGKILL after a while (see jobs.py).
 """
 
 import errno
@@ -33,7 +33,6 @@ import time
 
 from pmitogen.target import child, files, frames, jobs, payload, quick, spare
 
-GRACE = 2.0        # seconds between SIGTERM and SIGKILL
 QUIET = 2          # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256       # failed chains remembered
 clock = getattr(time, 'monotonic', time.time)
@@ -70,7 +69,7 @@ class Runner(object):
         self._jobs = {}       # id -> Job
         self._transfers = {}  # id -> Put or Get
         self._chains = {}
-        self._doomed = {}     # process group that was asked to end -> when it is killed
+        self._doomed = jobs.Doomed()
         self._store = payload.Store()
         self._warm = payload.Warm(self._store)
         self._learnt = set()  # manifests from whose children there is nothing more to learn
@@ -141,7 +140,9 @@ class Runner(object):
                     owners[fd] = job
                     poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
             busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
-        deadlines = list(self._doomed.values()) + ([self._spare_ends] if self._spare is not None else [])
+        deadlines = [self._spare_ends] if self._spare is not None else []
+        if self._doomed.next_look():
+            deadlines.append(self._doomed.next_look())
         to_fork = self._want_spare and not self._jobs and not self._transfers
         timeout = 0 if busy else QUIET if to_fork else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
         try:
@@ -161,7 +162,9 @@ class Runner(object):
             self._make_spare()
         self._take_turns()
         self._reap()
-        self._hurry()
+        self._doomed.hurry()
+        if self._spare is not None and self._spare_ends <= clock():
+            self._drop_spare()
 
     def _flush(self):
         try:
@@ -206,17 +209,10 @@ class Runner(object):
     def _reap(self):
         if self._dead_children:
             self._dead_children = False
-            # One that has been collected may still wait for the end of its output; it cannot be collected twice.
-            by_pid = dict((job.pid, job) for job in self._jobs.values() if not job.ended())
-            for pid in by_pid:
-                try:
-                    found, status = os.waitpid(pid, os.WNOHANG)
-                except OSError:
-                    found, status = pid, 255 << 8
-                if found:
-                    by_pid[pid].on_status(status)
-            self._leaving = [pid for pid in self._leaving if not jobs.collected(pid)]
+            self._leaving = [pid for pid in self._leaving if self._doomed.collect(pid) is None]
         for rid, job in list(self._jobs.items()):
+            if job.silent() and not job.ended():
+                job.on_status(self._doomed.collect(job.pid))
             if job.over():
                 del self._jobs[rid]
                 job.finish()
@@ -224,22 +220,6 @@ class Runner(object):
                     self._leaving.append(job.pid)
                 self._learn(job)
                 self._want_spare = self._want_spares and self._spare is None and hasattr(job, 'manifest')
-
-    def _doom(self, pid):
-        """Ask a child and all its descendants to end; they have GRACE."""
-        jobs.kill_group(pid, signal.SIGTERM)
-        self._doomed.setdefault(pid, clock() + GRACE)
-
-    def _hurry(self):
-        """Kill what was asked to end and has not: it may be the child of a child that is gone."""
-        now = clock()
-        for pid, when in list(self._doomed.items()):
-            if when <= now:
-                jobs.kill_group(pid, signal.SIGKILL)
-            if when <= now or jobs.is_gone(pid):
-                del self._doomed[pid]
-        if self._spare is not None and self._spare_ends <= now:
-            self._drop_spare()
 
     # Requests
     def _dispatch(self, header, body):
@@ -316,7 +296,7 @@ class Runner(object):
             del self._transfers[rid]
             self._fail(rid, 'cancelled')
         else:
-            self._doom(item.pid)
+            self._doomed.add(item.pid)
 
     def _fs(self, rid, header, body):
         answer = files.SMALL[header['do']](header)
@@ -450,17 +430,13 @@ class Runner(object):
         self._drop_spare()
         for item in self._transfers.values():
             item.close()
-        for job in self._jobs.values():
-            self._doom(job.pid)
-        while self._doomed:
-            for job in self._jobs.values():
-                try:
-                    os.waitpid(job.pid, os.WNOHANG)
-                except OSError:
-                    pass
-            self._hurry()
-            if self._doomed:
-                time.sleep(0.02)
+        left = [job.pid for job in self._jobs.values()]
+        for pid in left:
+            self._doomed.add(pid)
+        while self._doomed.next_look():
+            left = [pid for pid in left if self._doomed.collect(pid) is None]
+            self._doomed.hurry()
+            time.sleep(0.02)
 
 
 REQUESTS = {'run': Runner._run, 'exec': Runner._exec, 'put': Runner._put, 'get': Runner._get, 'fs': Runner._fs}

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub.blobs import Blobs
-from pmitogen.target import frames
+from pmitogen.target import frames, jobs
 from tests.support import processes, programs, session
 
 START = f"""
@@ -281,6 +281,34 @@ def test_kill_takes_the_whole_group(peer: Peer) -> None:
     assert not processes.wait_gone(*pids, timeout=5)
     assert time.monotonic() - began < 5
     assert not [p for p in processes.descendants(peer.process.pid) if "sleep 61" in p.command]
+
+
+def test_the_number_of_a_job_is_nobody_elses_while_it_can_be_killed(peer: Peer) -> None:
+    """Its process has ended; what it started outlives it, in a session of its own: that number must not be a stranger's yet."""
+    peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", "setsid sleep 1 & echo $$"]})
+    header, body = peer.receive()
+    while (leader := processes.read(int(body))) and not leader.zombie:
+        time.sleep(0.01)
+    assert leader and leader.parent == peer.process.pid
+    peer.send({"op": "kill", "id": 1})
+    while header["op"] != "exit":
+        header, _ = peer.receive()
+    assert header["rc"] == 0
+    assert processes.read(int(body)) is None, "now it may"
+
+
+def test_who_is_collected_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    doomed = jobs.Doomed()
+    doomed.add(child.pid)
+    while doomed.collect(child.pid) is None:
+        time.sleep(0.01)
+    child.returncode = 0  # it is collected already
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda *signal: sent.append(signal))
+    assert (doomed.next_look() or 0) <= jobs.now() + jobs.LOOK
+    doomed.hurry()
+    assert not sent and doomed.next_look() is None
 
 
 def test_a_status_is_collected_once(peer: Peer) -> None:
