@@ -2,7 +2,7 @@
 
 The sources are read for their import statements, at the top and inside functions alike; nothing is imported to find out.
 What the standard library has, every Python brings itself; what is no Python source (an extension module) cannot travel, and
-the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see target/child.py), so that
+the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see target/calls.py), so that
 a program may import it at its top.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.machinery
+import importlib.resources
 import importlib.util
 import sys
 import types
@@ -21,11 +22,22 @@ from typing import Any, cast
 from pmitogen.errors import UsageError
 
 MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
+CALLER = "pmitogen/target/calls.py"
 _STAYING = sys.stdlib_module_names | {"pmitogen"}
 
 
 def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
-    """Return (module name there, name in the module, {path: source}). Raises UsageError where there is none."""
+    """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
+    module, qualname, files = _source_of(function)
+    return module, qualname, {**files, CALLER: _caller()}
+
+
+@functools.cache
+def _caller() -> bytes:
+    return importlib.resources.files("pmitogen").joinpath(CALLER.partition("/")[2]).read_bytes()
+
+
+def _source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not qualname or "<" in qualname:
         raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")

@@ -182,7 +182,7 @@ def _made_bundle() -> bytes:
     }
 
     def make() -> bytes:
-        parts = {"role": "agent", "spares": spares, "stage0": stage0(), "files": target_files(), "core": core_source()}
+        parts = {"role": "agent", "spares": spares, "core": core_source(), "files": target_files(), "stage0": stage0()}
         parts["config"] = config
         return zlib.compress(json.dumps(parts, separators=(",", ":")).encode("ascii"), 9)
 
