@@ -67,6 +67,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     remote_cipher: str
     remote_mac: str | None
     remote_compression: str | None
+    clear_to_send_timeout: float
     _kex_info = _curve25519(paramiko.Transport._kex_info)  # type: ignore[attr-defined]
     _channel_handler_table = {
         **paramiko.Transport._channel_handler_table,  # type: ignore[attr-defined]
@@ -133,7 +134,11 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         if threading.current_thread() is self:
             self._send_or_hold(data)
             return
-        super()._send_user_message(data)  # type: ignore[misc]
+        try:
+            super()._send_user_message(data)  # type: ignore[misc]
+        except paramiko.SSHException:  # nobody will ever send again
+            self.end(f"no new keys within {self.clear_to_send_timeout:g} s")
+            raise
         if self.packetizer.need_rekey() and not self.in_kex:
             self._start_rekey()
 

@@ -123,6 +123,22 @@ def test_compressed(make_sshd: MakeSshd) -> None:
         _Pipe(link, 1).finish()
 
 
+def test_a_rekey_that_does_not_end_ends_the_connection(make_sshd: MakeSshd) -> None:
+    """Or what waits for an answer would wait forever: upstream tells the one that sends, and goes on."""
+    server = make_sshd()
+    with linked(server) as link:
+        running = plain.Command(link, "cat", stdin=None)
+        link._transport.clear_to_send_timeout = 0.5
+        server.freeze()
+        link._transport.packetizer._trigger_rekey()
+        link._transport._start_rekey()
+        running.send(b"lost")
+        with pytest.raises(ConnectionLost, match="no new keys within 0.5 s"):
+            running.read(20)
+        running.close()
+        server.thaw()
+
+
 def test_another_host_key_at_a_rekey_ends_it(sshd: Sshd) -> None:
     with linked(sshd) as link:
         link._transport._shown_host_key = b"another"
