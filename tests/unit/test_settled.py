@@ -15,7 +15,7 @@ from ansible.utils.context_objects import CLIArgs
 context.CLIARGS = CLIArgs({"timeout": 10, "ssh_common_args": "-o Compression=yes", "private_key_file": None})
 init_plugin_loader()
 connection_loader.add_directory(sys.argv[1])
-from pmitogen.ansible import settled
+from pmitogen.ansible import exchange, settled
 plugin = connection_loader.get("pmitogen", PlayContext(), None)
 config = constants.config
 asked = []
@@ -26,7 +26,7 @@ def counting(*args, **kwargs):
 def theirs(keys, variables, direct):
     kind = type(plugin).__mro__[1]
     kind.set_options(plugin, keys, variables, direct)
-    return dict(plugin._options)
+    return {**plugin._options, **({"pipelining": True} if exchange.OPTION_PIPES else {})}  # which the plugin says by itself
 def ours(keys, variables, direct):
     plugin.set_options(keys, variables, direct)
     return dict(plugin._options)
