@@ -154,17 +154,21 @@ def _write_sudoers(account: Account, rules: Sequence[str], defaults: Sequence[st
     lines = [f"{account.name} {SUDO_RULES.get(rule, rule)}" for rule in rules]
     lines += [f"Defaults:{account.name} logfile={account.sudo_log}", f"Defaults:{account.name} loglinelen=0"]
     lines += [f"Defaults:{account.name} {word}" for word in defaults]
-    path = _SUDOERS / account.name
-    path.touch(mode=0o440)
-    path.write_text("\n".join(lines) + "\n")
-    _run("visudo", "-cqf", str(path))
+    _replace(_SUDOERS / account.name, "\n".join(lines) + "\n", 0o440)
+    _run("visudo", "-cqf", str(_SUDOERS / account.name))
 
 
 def _write_doas(account: Account, rules: Sequence[str]) -> None:
     rows = "".join(f"{DOAS_RULES.get(rule, rule).format(name=account.name)} # {account.name}\n" for rule in rules)
-    if not _DOAS.exists():
-        _DOAS.touch(mode=0o600)
-    _DOAS.write_text(_DOAS.read_text() + rows)
+    _replace(_DOAS, (_DOAS.read_text() if _DOAS.exists() else "") + rows, 0o600)
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
+    """Writes *path* anew in one step: another run's sudo or doas may read it at any moment. sudo reads no name with a dot."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.touch(mode=mode)
+    fresh.write_text(text)
+    fresh.rename(path)
 
 
 def _remove(name: str, uid: int) -> None:
@@ -181,7 +185,7 @@ def _remove(name: str, uid: int) -> None:
     if _DOAS.exists():
         rows = [row for row in _DOAS.read_text().splitlines(keepends=True) if not row.rstrip().endswith("# " + name)]
         if rows:
-            _DOAS.write_text("".join(rows))
+            _replace(_DOAS, "".join(rows), 0o600)
         else:
             _DOAS.unlink()
     for path in owned_files({uid}):
