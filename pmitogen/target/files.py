@@ -6,6 +6,7 @@ not permit a second name (or the destination is not a regular file: a device, a 
 written, as sftp does.
 """
 
+import binascii
 import errno
 import os
 import re
@@ -35,8 +36,7 @@ def mkdtemp(header):
         old = os.umask(0o77)
         try:
             base = expand(expand_variables(from_wire(base)))
-            if not os.path.isdir(base):
-                os.makedirs(base, 0o700)
+            make_folders(base)
             path = os.path.join(base, name)
             os.mkdir(path, 0o700)
             return {'path': to_wire(path)}
@@ -45,6 +45,16 @@ def mkdtemp(header):
         finally:
             os.umask(old)
     raise failure
+
+
+def make_folders(path):
+    """As ``mkdir -p``: another process may make the same folders at this moment."""
+    try:
+        if not os.path.isdir(path):
+            os.makedirs(path, 0o700)
+    except OSError:
+        if not os.path.isdir(path):
+            raise
 
 
 def can_keep_temp(home):
@@ -116,7 +126,7 @@ class Put(object):
         except OSError:
             current = None
         if current is None or stat.S_ISREG(current.st_mode) and current.st_nlink == 1 and current.st_uid == os.geteuid():
-            temp = os.path.join(os.path.dirname(self._path), ('.pmitogen-%d-%x' % (os.getpid(), self.rid)).encode('ascii'))
+            temp = os.path.join(os.path.dirname(self._path), b'.pmitogen-' + binascii.hexlify(os.urandom(8)))
             try:
                 self._fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
                 self._temp = temp
