@@ -128,6 +128,8 @@ def test_a_rekey_that_does_not_end_ends_the_connection(make_sshd: MakeSshd) -> N
     server = make_sshd()
     with linked(server) as link:
         running = plain.Command(link, "cat", stdin=None)
+        running.send(b"up")
+        assert running.read(20) == (b"up", b"")
         link._transport.clear_to_send_timeout = 0.5
         server.freeze()
         link._transport.packetizer._trigger_rekey()
