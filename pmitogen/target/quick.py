@@ -1,4 +1,4 @@
-"""Starting the programs that modules start, without copying the module's own process; and not waiting for one that has ended.
+"""Less of what every module does: copying its own process to start a program, waiting for one that has ended, reading tables.
 
 ansible-core's ``run_command`` hands subprocess a function to call between fork and exec. It sets a umask where the module asked
 for one, and otherwise does nothing; but subprocess, which cannot know that, must then fork in full, where it would else use
@@ -12,10 +12,15 @@ has another way into fork, and stays as it is.
 When such a program has closed its output and ends between two looks at whether it has, ``run_command`` waits a second for output
 that nothing is left to give: once in some hundreds of programs, where starting them is quick. That one wait, with nothing to
 wait for, is left out too.
+
+Every module of ansible-core sets its account's locale, for which the C library reads a dozen small files. It does not where it
+has them in use already; so this process holds them, without changing its own locale.
 """
 
 import sys
 import types
+
+ALL_CATEGORIES = 0x1fbf  # LC_ALL_MASK of glibc
 
 # Free variables and names of the function, as ansible-core 2.17 and later have it, and as 2.16 has it.
 SHAPES = ((('umask',), ('os', 'umask')), (('self', 'umask'), ('_restore_signal_handlers', 'os', 'umask')))
@@ -47,6 +52,15 @@ def install(subprocess, selectors):
 
     fork_exec.leaves_out_idle = True
     subprocess._fork_exec = fork_exec
+
+
+def hold_locale():
+    """Have the C library keep the tables of this process's locale (newlocale(3)), for the children that will ask for them."""
+    try:
+        import ctypes  # as module_utils do
+        ctypes.CDLL(None).newlocale(ALL_CATEGORIES, b'', None)
+    except Exception:  # no ctypes here, or a C library that has none such: they are read each time
+        pass
 
 
 def hasty(select):

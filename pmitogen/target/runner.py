@@ -401,8 +401,10 @@ class Runner(object):
         gc.disable()
         if self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()
-            if self._want_spares and 'subprocess' in sys.modules:
-                quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
+            if self._want_spares:
+                quick.hold_locale()
+                if 'subprocess' in sys.modules:
+                    quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
         gc.enable()
 
     def _learn(self, job):

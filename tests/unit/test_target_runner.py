@@ -116,6 +116,25 @@ def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     assert made.end() == 0
 
 
+def test_the_tables_of_the_locale_are_read_once(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.delenv("LC_ALL", raising=False)
+    source = (
+        b"import json, locale, os, sys\nbefore = locale.setlocale(locale.LC_TIME)\nlocale.setlocale(locale.LC_ALL, '')\n"
+        b"maps = open('/proc/self/maps').read() + open('/proc/%d/maps' % os.getppid()).read()\n"
+        b"print(json.dumps([before, [line.split('-')[0] for line in maps.splitlines() if line.endswith('LC_TIME')]]))\n"
+        b"sys.exit(0)\n"
+    )
+    other = Peer(peer.python)
+    other.receive()
+    manifest = _send_module(other, source)
+    body = other.ask({"op": "run", "id": 1, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}")[1]
+    assert other.end() == 0
+    before, places = json.loads(body)
+    assert before == "C", "this process's own is as it was"
+    assert len(places) == 2 and len(set(places)) == 1, "the child's are the runner's"
+
+
 def _children(pid: int) -> set[int]:
     return {int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
 
