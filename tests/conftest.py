@@ -33,6 +33,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -151,6 +152,18 @@ def home(_leak_check: None, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 # -- what tests ask for -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def another_makes_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever makes folders finds that somebody else has made them a moment earlier."""
+    make = os.makedirs
+
+    def second(*words: Any, **named: Any) -> None:
+        make(*words, **named)
+        make(*words, **named)
+
+    monkeypatch.setattr(os, "makedirs", second)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.machinery
-import importlib.resources
 import importlib.util
 import sys
 import types
@@ -20,21 +19,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from pmitogen.errors import UsageError
+from pmitogen.transport import bootstrap
 
 MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
-CALLER = "pmitogen/target/calls.py"
 _STAYING = sys.stdlib_module_names | {"pmitogen"}
 
 
 def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
     """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
     module, qualname, files = _source_of(function)
-    return module, qualname, {**files, CALLER: _caller()}
-
-
-@functools.cache
-def _caller() -> bytes:
-    return importlib.resources.files("pmitogen").joinpath(CALLER.partition("/")[2]).read_bytes()
+    return module, qualname, {**files, "pmitogen/target/calls.py": bootstrap.text_of("pmitogen.target", "calls").encode()}
 
 
 def _source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:

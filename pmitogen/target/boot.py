@@ -17,9 +17,6 @@ import os
 import socket
 import sys
 
-SHARED = ('fcntl', 'importlib.util', 'logging', 'lzma', 'signal', 'syslog')  # what both halves import: once, before they part
-
-
 def open_null():
     """Point stdin and stdout at nothing, once the channel has moved elsewhere."""
     fd = os.open(os.devnull, os.O_RDWR)
@@ -106,11 +103,8 @@ class Inbox(object):
 
 def run_agent(bundle):
     """Split in two. Returns in the agent, when the hub has gone."""
-    for name in SHARED:
-        try:
-            __import__(name)
-        except ImportError:  # this Python has none such
-            pass
+    from pmitogen.target import payload
+    payload.import_stdlib(payload.STDLIB_SHARED)
     ours, theirs = socket.socketpair()
     if os.fork():
         ours.close()

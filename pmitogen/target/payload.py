@@ -203,10 +203,12 @@ STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl'
                  'logging', 'platform', 'runpy', 'select', 'selectors', 'shlex', 'shutil', 'socket', 'string', 'subprocess',
                  'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
                  'pkgutil', 'urllib.parse')
+# What the login's two processes both import: once, before they part.
+STDLIB_SHARED = ('fcntl', 'importlib.util', 'logging', 'lzma', 'signal', 'syslog')
 
 
 def import_stdlib(names):
-    """Import what children imported of the standard library; return how many modules were new."""
+    """Import what is of the standard library among *names*; return how many modules were new."""
     where = os.path.dirname(os.__file__)
     before = len(sys.modules)
     for name in names:

@@ -35,7 +35,7 @@ from pmitogen.target import child, files, frames, jobs, payload, quick, spare
 
 QUIET = 2          # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256       # failed chains remembered
-clock = getattr(time, 'monotonic', time.time)
+clock = jobs.now
 
 
 class Parameters(object):
@@ -140,9 +140,8 @@ class Runner(object):
                     owners[fd] = job
                     poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
             busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
-        deadlines = [self._spare_ends] if self._spare is not None else []
-        if self._doomed.next_look():
-            deadlines.append(self._doomed.next_look())
+        deadlines = [self._doomed.next_look(), self._spare_ends if self._spare is not None else None]
+        deadlines = [when for when in deadlines if when is not None]
         to_fork = self._want_spare and not self._jobs and not self._transfers
         timeout = 0 if busy else QUIET if to_fork else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
         try:
@@ -435,7 +434,7 @@ class Runner(object):
         left = [job.pid for job in self._jobs.values()]
         for pid in left:
             self._doomed.add(pid)
-        while self._doomed.next_look():
+        while self._doomed.next_look() is not None:
             left = [pid for pid in left if self._doomed.collect(pid) is None]
             self._doomed.hurry()
             time.sleep(0.02)

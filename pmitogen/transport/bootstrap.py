@@ -106,18 +106,19 @@ def _quote(text: str) -> str:
 @functools.cache
 def stage0() -> str:
     """The loader's text for a command line: one line, since csh takes no newline inside quotes."""
-    encoded = base64.b64encode(zlib.compress(minimize_source(_source("pmitogen.target", "stage0")).encode(), 9)).decode()
+    encoded = base64.b64encode(zlib.compress(minimize_source(text_of("pmitogen.target", "stage0")).encode(), 9)).decode()
     return f'import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
 
 
-def _source(package: str, name: str) -> str:
+def text_of(package: str, name: str) -> str:
+    """The text of one of our own modules, as it is."""
     return importlib.resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
 
 
 @functools.cache
 def target_files() -> dict[str, str]:
     """{path: source} of what runs on every target."""
-    found = {f"pmitogen/target/{name}.py": _source("pmitogen.target", name) for name in TARGET_FILES}
+    found = {f"pmitogen/target/{name}.py": text_of("pmitogen.target", name) for name in TARGET_FILES}
     return {path: minimize_source(text) for path, text in found.items()}
 
 
@@ -127,8 +128,8 @@ def become_sources() -> bytes:
 
     def make() -> bytes:
         found = {"pmitogen/become/__init__.py": ""}
-        found["pmitogen/target/escalate.py"] = minimize_source(_source("pmitogen.target", "escalate"))
-        found.update({f"pmitogen/become/{name}.py": minimize_source(_source("pmitogen.become", name)) for name in BECOME_FILES})
+        found["pmitogen/target/escalate.py"] = minimize_source(text_of("pmitogen.target", "escalate"))
+        found.update({f"pmitogen/become/{name}.py": minimize_source(text_of("pmitogen.become", name)) for name in BECOME_FILES})
         return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
 
     return kept.kept("become", (), make)

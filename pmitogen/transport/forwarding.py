@@ -37,16 +37,11 @@ class AgentForwarder:
 
     def __init__(self, transport: ClientTransport, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._channels: set[Channel] = set()
         self._closed = False
         transport.on_agent_channel = self._accept
 
     def _accept(self, channel: Channel) -> None:
         """A program on the target has opened its agent socket (transport thread)."""
-        with self._lock:
-            if not self._closed:
-                self._channels.add(channel)
         threading.Thread(target=self._serve, args=(channel,), name="agent forwarding", daemon=True).start()
 
     def _serve(self, channel: Channel) -> None:
@@ -54,10 +49,7 @@ class AgentForwarder:
             with contextlib.suppress(OSError, EOFError, paramiko.SSHException), _dial(self._path) as agent:
                 self._relay(channel, agent)
         finally:
-            with self._lock:
-                self._channels.discard(channel)
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-                channel.close()
+            channel.close()
 
     def _relay(self, channel: Channel, agent: socket.socket) -> None:
         while not self._closed:
@@ -67,8 +59,7 @@ class AgentForwarder:
 
     def close(self) -> None:
         """Answer no more. Any thread; does not wait."""
-        with self._lock:
-            self._closed = True
+        self._closed = True
 
 
 def _dial(path: str) -> socket.socket:

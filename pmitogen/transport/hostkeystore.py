@@ -135,7 +135,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     """
     key = publickeys.public_line(blob)
     folder = os.path.dirname(path)
-    if folder and not os.path.isdir(folder):
+    if folder:
         os.makedirs(folder, mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with open(descriptor, "r+b", buffering=0) as file:

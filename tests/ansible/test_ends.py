@@ -24,13 +24,6 @@ GRACE = 5.0  # seconds
 STUBBORN = "trap '' TERM INT HUP; sleep 61; sleep 62"  # the shell ignores what would end it, and so does the sleep
 
 
-def _wait_for(what: Callable[[], Any], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "did not happen"
-        time.sleep(0.03)
-
-
 def _running(account: Account, words: str) -> list[Process]:
     return [process for process in account.processes() if process.command.startswith(words)]
 
@@ -79,7 +72,7 @@ def test_normal_end(ansible: Ansible, there: tuple[Sshd, Account, set[Process]])
     server, account, before = there
     tasks = [{"ansible.builtin.ping": {}}, {"ansible.builtin.ping": {}, "become": True}]
     running = _start(ansible, server, account, tasks)
-    _wait_for(lambda: len(running.tasks()) >= 3)
+    processes.wait_until(lambda: len(running.tasks()) >= 3, 20)
     assert len(_hubs()) == 1 and account.processes() and _private_files()
     running.finish().check()
     _assert_gone(before, account)
@@ -90,7 +83,7 @@ def test_cut_short(ansible: Ansible, there: tuple[Sshd, Account, set[Process]], 
     server, account, before = there
     tasks = [{"name": "long", "ansible.builtin.shell": STUBBORN}]
     running = _start(ansible, server, account, tasks)
-    _wait_for(lambda: len(_running(account, "sleep 61")) == 3)
+    processes.wait_until(lambda: len(_running(account, "sleep 61")) == 3, 20)
     number, group = {
         "ctrl-c": (signal.SIGINT, True),
         "kill -9": (signal.SIGKILL, False),
@@ -107,7 +100,7 @@ def test_ctrl_c_while_connecting(ansible: Ansible, there: tuple[Sshd, Account, s
     server.freeze()
     try:
         running = _start(ansible, server, account, SLEEP)
-        _wait_for(_hubs)
+        processes.wait_until(_hubs, 20)
         time.sleep(0.3)
         running.signal(signal.SIGINT)
         running.finish(GRACE)
@@ -125,8 +118,8 @@ def test_task_timeout_ends_the_process_group(ansible: Ansible, there: tuple[Sshd
         {"name": "after", "ansible.builtin.command": "id -un"},
     ]
     running = _start(ansible, server, account, tasks, forks=1)
-    _wait_for(lambda: len(running.tasks()) >= 3)
-    _wait_for(lambda: not any(p.command.startswith("sleep 6") for p in processes.descendants(server.pid)), GRACE)
+    processes.wait_until(lambda: len(running.tasks()) >= 3, 20)
+    processes.wait_until(lambda: not any(p.command.startswith("sleep 6") for p in processes.descendants(server.pid)), GRACE)
     run = running.finish()
     for name in ("long", "raw", "root"):
         assert run.task(name).kind == "failed" and "2 second" in run.task(name).message, run.output
@@ -137,11 +130,11 @@ def test_task_timeout_ends_the_process_group(ansible: Ansible, there: tuple[Sshd
 def test_a_killed_worker_takes_its_command_along(ansible: Ansible, there: tuple[Sshd, Account, set[Process]]) -> None:
     server, account, before = there
     running = _start(ansible, server, account, SLEEP, forks=2)
-    _wait_for(lambda: len(_running(account, "sleep 61")) == 2)
+    processes.wait_until(lambda: len(_running(account, "sleep 61")) == 2, 20)
     workers = [p for p in processes.descendants(running.pid) if "ansible" in p.command and "pmitogen.hub.main" not in p.command]
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
-    _wait_for(lambda: len(_running(account, "sleep 61")) <= 1, GRACE)
+    processes.wait_until(lambda: len(_running(account, "sleep 61")) <= 1, GRACE)
     running.signal(signal.SIGINT)
     running.finish(10)
     _assert_gone(before, account)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import init
+from tests.support import init, processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible, Run
 from tests.support.keys import KeyFile
@@ -206,13 +206,6 @@ def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, a
     assert {task.kind for task in run.tasks if task.task == "after"} == {"ok"}
 
 
-def _wait_for(what: Callable[[], Any], seconds: float = 10) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def _sleeping(account: Account) -> bool:
     return any(process.command.startswith("sleep 61") for process in account.processes())
 
@@ -224,9 +217,9 @@ def _interrupted(ansible: Ansible, server: Sshd, account: Account, strike: Calla
         {"name": "next", "ansible.builtin.command": "id -un"},
     ]
     running = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": tasks}], {"h": ansible.target(server, account)})
-    _wait_for(lambda: _sleeping(account))
+    processes.wait_until(lambda: _sleeping(account))
     strike()
-    _wait_for(lambda: not _sleeping(account), 5)
+    processes.wait_until(lambda: not _sleeping(account), 5)
     return running.finish()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.sshd import Sshd
@@ -41,10 +42,8 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
     sleep = [{"name": "sleep", "ansible.builtin.command": "sleep 60"}]
     play = [{"hosts": "all", "gather_facts": False, "tasks": sleep}]
     running = ansible.start(play, {"h": ansible.target(sshd, account)})
-    until = time.monotonic() + 20  # before that the host may only have been connected ahead, which makes it busy for a moment
-    while not [process for process in account.processes() if "sleep" in str(process)]:
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    # Before that the host may only have been connected ahead, which makes it busy for a moment.
+    processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 20)
     hub = _wait_for_busy_hub()
     assert (hub["run"], hub["hosts"], hub["workers"]) == (running.pid, 1, 1)
     assert hub["pid"] != running.pid and 0 <= hub["age"] < 60

@@ -140,10 +140,10 @@ def test_a_timeout_ends_the_whole_process_group(host: Host, account: Account) ->
     with pytest.raises(TimeoutError, match=r"within 0\.5 seconds"):
         host.run("sleep 4711 & sleep 4711", timeout=0.5)
     assert time.monotonic() - began < 5
-    wait_until(lambda: not [p for p in account.processes() if "4711" in p.command])
+    processes.wait_until(lambda: not [p for p in account.processes() if "4711" in p.command])
     with pytest.raises(TimeoutError):  # however much it says
         host.run("while :; do echo; sleep 0.1; done", timeout=0.5)
-    wait_until(lambda: not [p for p in account.processes() if "while" in p.command])
+    processes.wait_until(lambda: not [p for p in account.processes() if "while" in p.command])
 
 
 def test_a_command_without_end_ends_when_its_caller_does(host: Host, account: Account) -> None:
@@ -260,11 +260,11 @@ def test_closing_ends_what_runs(sshd: Sshd, account: Account) -> None:
 
     thread = threading.Thread(target=run)
     thread.start()
-    wait_until(lambda: [p for p in account.processes() if "sleep 4712" in p.command])
+    processes.wait_until(lambda: [p for p in account.processes() if "sleep 4712" in p.command])
     host.close()
     thread.join(10)
     assert not thread.is_alive() and isinstance(failures[0], (pmitogen.ConnectionLost, pmitogen.ConnectError))
-    wait_until(lambda: not [p for p in account.processes() if "4712" in p.command])
+    processes.wait_until(lambda: not [p for p in account.processes() if "4712" in p.command])
 
 
 def test_a_lost_connection_says_so_and_the_next_call_makes_another(make_sshd: Any, account: Account) -> None:
@@ -283,14 +283,6 @@ def test_a_command_that_is_killed_while_its_host_goes_down_is_lost(host: Host) -
     with pytest.raises(pmitogen.ConnectionLost):
         host.run("(sleep 0.1; pkill -KILL -x -u $(id -u) sshd) < /dev/null > /dev/null 2>&1 & kill -KILL $$")
     assert host.run("kill -KILL $$").rc == 128 + 9
-
-
-def wait_until(found: Any, seconds: float = 10) -> None:
-    """Waits until something is found."""
-    deadline = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def rss(process: processes.Process) -> int:

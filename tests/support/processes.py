@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,6 +95,14 @@ def wait_gone(*pids: int, timeout: float = 5.0) -> list[int]:
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.02)
+
+
+def wait_until(found: Callable[[], object], seconds: float = 10.0) -> None:
+    """Waits until *found* answers something true, and fails if that takes longer."""
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline, "did not happen"
+        time.sleep(0.05)
 
 
 def kill_family(root: int, *, also_root: bool = True) -> None:

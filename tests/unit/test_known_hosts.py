@@ -10,7 +10,6 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -94,15 +93,9 @@ def test_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     assert knownhosts.read(str(path)).lookup("db1")[0].number == 2
 
 
-def test_a_folder_that_another_connection_makes_at_this_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("another_makes_folders")
+def test_a_folder_that_another_connection_makes_at_this_moment(tmp_path: Path) -> None:
     path = tmp_path / ".ssh" / "known_hosts"
-    make = os.makedirs
-
-    def second(*words: Any, **named: Any) -> None:
-        make(*words, **named)
-        make(*words, **named)
-
-    monkeypatch.setattr(os, "makedirs", second)
     assert append(str(path), ["web"], BLOB, hashed=False) == f"{path}:1"
 
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pmitogen.target import files
 
 
-def test_folders_that_another_process_makes_at_this_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("another_makes_folders")
+def test_folders_that_another_process_makes_at_this_moment(tmp_path: Path) -> None:
     """Two hosts of an inventory may be one account, and both want its temporary folder first."""
-    make = os.makedirs
-
-    def second(*words: Any, **named: Any) -> None:
-        make(*words, **named)
-        make(*words, **named)
-
-    monkeypatch.setattr(os, "makedirs", second)
     answer = files.mkdtemp({"name": "mine", "bases": [str(tmp_path / ".ansible" / "tmp")]})
     assert answer == {"path": str(tmp_path / ".ansible" / "tmp" / "mine")}
     assert (tmp_path / ".ansible" / "tmp" / "mine").stat().st_mode & 0o777 == 0o700
