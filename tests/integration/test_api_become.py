@@ -14,7 +14,8 @@ import pytest
 
 import pmitogen
 from pmitogen.hub.blobs import Blobs
-from tests.integration.test_api import connect, no_key, wait_until
+from tests.integration.test_api import connect, no_key
+from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
@@ -151,7 +152,7 @@ def test_three_accounts_deep_and_all_end_together(sshd: Sshd, account: Account, 
             entered = entered.become(each.name)
         entered = entered.become("root").become(account.name)
         assert who(entered) == account.name
-    wait_until(lambda: not any(each.processes() for each in [*names, account]))
+    processes.wait_until(lambda: not any(each.processes() for each in [*names, account]))
 
 
 # -- functions --------------------------------------------------------------------------------------------------------------
