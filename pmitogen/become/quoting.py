@@ -12,7 +12,7 @@ from __future__ import absolute_import
 
 import re
 
-_PLAIN = re.compile(r"^[A-Za-z0-9_@%+=:,./-]+$")
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")  # not $, which a newline may follow
 _FRAGILE = re.compile(r"[$\n\r]")
 _UNENCODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./,:=@%+- ")
 

@@ -249,6 +249,7 @@ SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-$"
 def test_plain_words_stay_as_they_are() -> None:
     assert quoting.shell_string(["/usr/bin/python3", "-c", "import x"]) == "exec /usr/bin/python3 -c 'import x'"
     assert quoting.sturdy(["a", "b c'"]) == ["a", "b c'"]
+    assert quoting.posix_quote("0\n") == "'0\n'", "a newline at the end is a character like others"
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------------
