@@ -1,17 +1,21 @@
 """The hub's one correspondent on a host: a switch between its channel and the runners of the host's accounts.
 
-It lives on Mitogen's I/O thread and never blocks it: every runner is a Mitogen stream, every frame is forwarded as it
-comes. It keeps the host's blobs, so that each crosses the network once however many accounts need it, and hands a runner
-what a request needs just before the request. When it starts a further runner it asks the login account's for what that has
-compiled, which is most of what the new one would spend its start on. No other account's code goes anywhere.
+It speaks Mitogen's protocol to the hub, as the context whose number it was given, and runs on one thread that never blocks
+(loop.py): every runner is a line, every frame is forwarded as it comes. It keeps the host's blobs, so that each crosses the
+network once however many accounts need it, and hands a runner what a request needs just before the request. When it starts a
+further runner it asks the login account's for what that has compiled, which is most of what the new one would spend its start
+on. No other account's code goes anywhere.
 
-Frames travel inside Mitogen messages, packed (one zlib stream per direction and connection: repeated requests shrink to
-a few dozen bytes) or plain (for what is compressed already, or large). The hub's requests carry ``acct``, the account's number;
+Mitogen's own core is not needed for that, and would be half of what a host is sent and a fifth of its start. What passes the
+channel is Mitogen's all the same: messages that its router checks, addresses and takes apart.
+
+Frames travel inside the messages, packed (one zlib stream per direction and connection: repeated requests shrink to a few
+dozen bytes) or plain (for what is compressed already, or large). The hub's requests carry ``acct``, the account's number;
 requests to the agent itself are ``account`` (how to start one), ``drop`` (end one, and with ``tell`` say ``left`` once its
 processes are gone) and ``blobs``.
 
-Only the parent has the authority to address these handles; the agent offers nothing else, asks the hub for nothing, and imports
-nothing over the network.
+It answers on no other handle, asks the hub for nothing, and imports nothing over the network. It has had passwords to give, so
+it is a process of its own: what modules run in is forked from others.
 """
 
 import base64
@@ -20,44 +24,56 @@ import json
 import os
 import socket
 import stat
+import struct
 import sys
 
 import zlib
 
-import mitogen.core
-from pmitogen.target import frames
+from pmitogen.target import frames, loop
 
-TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
+FROM_HUB_PLAIN, FROM_HUB_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002, 2003
+MESSAGE = struct.Struct('>hLLLLLL')  # kind, destination, source, authority, handle, handle for a reply, size of the data
+KIND = 0x4d49
+MAX_MESSAGE = 80 << 20   # bytes: above the largest frame
+HUB = 0                  # its number as a context
 PACK_BELOW = 16 << 10    # bytes of body; larger ones are file contents or output that is not worth the processor time
 GONE = 'the interpreter of this account has ended'
 NOT_STARTED = 'the interpreter of this account did not start'
 SYSTEM_PYTHON = b'/usr/bin/python3'
+OWN_FILES = ('pmitogen/target/agent.py', 'pmitogen/target/loop.py')  # of no use to a runner
 START_LIMIT = 64 << 10   # bytes of noise before a runner's marker
 
 
-class RunnerProtocol(mitogen.core.Protocol):
-    """Frames from one runner."""
+class Hub(object):
+    """Mitogen's protocol on the line to the hub. *on_message* is called with each message's data, and whether that is packed.
 
-    read_size = 1 << 18
+    See ``mitogen.core.Message``. A message for another context, or on a handle that is not ours, has no reader here.
+    """
 
-    def __init__(self, broker, on_frame, on_gone):
-        self._reader = frames.Reader()
-        self._on_frame, self._on_gone = on_frame, on_gone
-        self._writer = mitogen.core.BufferedWriter(broker, self)
+    def __init__(self, on_message):
+        self.number = int(sys.argv[4])
+        self.line = None
+        self._on_message = on_message
+        self._buf = bytearray()
 
-    def write(self, data):
-        self._writer.write(data)
+    def send(self, handle, data):
+        self.line.write(MESSAGE.pack(KIND, HUB, self.number, self.number, handle, 0, len(data)) + data)
 
-    def on_receive(self, broker, buf):
-        for header, body in self._reader.feed(buf):
-            self._on_frame(header, body)
-
-    def on_transmit(self, broker):
-        self._writer.on_transmit(broker)
-
-    def on_disconnect(self, broker):
-        mitogen.core.Protocol.on_disconnect(self, broker)
-        self._on_gone()
+    def on_data(self, data):
+        self._buf += data
+        buf, pos = self._buf, 0
+        while len(buf) - pos >= MESSAGE.size:
+            kind, destination, _, _, handle, _, size = MESSAGE.unpack_from(buf, pos)
+            if kind != KIND or size > MAX_MESSAGE:
+                self.line.close()
+                return
+            end = pos + MESSAGE.size + size
+            if end > len(buf):
+                break
+            if destination == self.number and handle in (FROM_HUB_PLAIN, FROM_HUB_PACKED):
+                self._on_message(bytes(buf[pos + MESSAGE.size:end]), handle == FROM_HUB_PACKED)
+            pos = end
+        del buf[:pos]
 
 
 class Runner(object):
@@ -68,7 +84,8 @@ class Runner(object):
         self.acct = acct
         self.pid = None
         self._queue = []
-        self._stream = None
+        self._line = None
+        self._reader = frames.Reader()
         self._have = set()       # hashes that the runner holds
         self._manifests = set()
         self.open_ids = set()    # requests not yet answered
@@ -78,13 +95,12 @@ class Runner(object):
         self.settle = None       # called with what is to be done once that is there
         self._greeted = False    # whether it has said hello
 
-    def up(self, stream, first=b''):
-        """The runner answers on *stream*: *first* (its bundle, if it has none yet) and then all that has waited."""
-        protocol = RunnerProtocol(self._agent.broker, self._on_frame, self._on_gone)
-        stream.set_protocol(protocol)
-        self._stream = stream
+    def up(self, line, first=b''):
+        """The runner answers on *line*: *first* (its bundle, if it has none yet) and then all that has waited."""
+        line.on_data, line.on_end = self._receive, self._on_gone
+        self._line = line
         if first:
-            protocol.write(first)
+            line.write(first)
         queue, self._queue = self._queue, None
         for header, body in queue:
             self._pass_on(header, body)
@@ -95,13 +111,13 @@ class Runner(object):
             self.open_ids.add(header.get('id'))
         if self._queue is not None:
             self._queue.append((header, body))
-        elif self._stream is not None:
+        elif self._line is not None:
             self._pass_on(header, body)
 
     def _pass_on(self, header, body):
         if 'man' in header:
             self._supply(header['man'])
-        self._stream.protocol.write(frames.pack(header, body))
+        self._line.write(frames.pack(header, body))
 
     def _supply(self, digest):
         if digest in self._manifests:
@@ -116,9 +132,16 @@ class Runner(object):
         if codes:
             header.update(tag=self._agent.tag, codes=[[name, filename, len(code)] for name, filename, code in codes])
             pieces += [code for _, _, code in codes]
-        self._stream.protocol.write(frames.pack(header, b''.join(pieces)))
+        self._line.write(frames.pack(header, b''.join(pieces)))
         self._have.update(missing)
         self._manifests.add(digest)
+
+    def _receive(self, data):
+        try:
+            for header, body in self._reader.feed(data):
+                self._on_frame(header, body)
+        except Exception:  # another account's process may say anything
+            self._line.close()
 
     def _on_frame(self, header, body):
         if header['op'] == 'codes':
@@ -169,20 +192,20 @@ class Runner(object):
 
     def close(self):
         """End the runner, or its start; it ends its children."""
-        if self._stream is not None:
-            self._stream.on_disconnect(self._agent.broker)
+        if self._line is not None:
+            self._line.close()
         elif self.release:
             self.fail('become', 'the account was given up')
             self.release()
 
 
 class Agent(object):
-    """See the head of this file. Constructed on the main thread; all else happens on the I/O thread."""
+    """See the head of this file. *sock* leads to the login account's runner."""
 
-    def __init__(self, econtext, bundle, sock):
-        self._router = econtext.router
-        self.broker = econtext.broker
-        self._master = econtext.master
+    def __init__(self, bundle, in_fd, out_fd, sock):
+        self.loop = loop.Loop()
+        self._hub = Hub(self.on_message)
+        self._hub.line = loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
         self.blobs = {}
         self.tag = None          # of the interpreter that has compiled what is in
         self.codes = {}          # hash -> (hash, file name, marshalled code)
@@ -200,24 +223,24 @@ class Agent(object):
         self._bundle = None
         self._boot_python = frames.to_wire(sys.argv[3])
         first = self._runners[0] = Runner(self, 0)
-        self.broker.defer(self._first_up, first, sock)
-        mitogen.core.listen(self.broker, 'shutdown', self._on_shutdown)
+        first.up(loop.Line(self.loop, sock, sock, None, None))
 
-    def _first_up(self, runner, sock):
-        stream = open_stream(self.broker, StartProtocol(runner, None, None), sock, dup_file(sock), 'runner.0')
-        runner.up(stream)
+    def run(self):
+        """Until the hub has gone."""
+        while not self._hub.line.ended:
+            self.loop.turn()
 
     def _on_shutdown(self):
         for runner in list(self._runners.values()):
             runner.close()
 
     def send(self, header, body):
-        """One frame to the hub. On the I/O thread only, since the packed stream must keep its order."""
+        """One frame to the hub."""
         data, handle = frames.pack(header, body), TO_HUB_PLAIN
         if len(body) < PACK_BELOW:
             data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             handle = TO_HUB_PACKED
-        self._router._async_route(mitogen.core.Message(dst_id=0, handle=handle, data=data))
+        self._hub.send(handle, data)
 
     def on_message(self, data, packed):
         """Frames from the hub."""
@@ -311,7 +334,7 @@ class Agent(object):
     def bundle(self):
         """The bytes that make a fresh interpreter a runner, behind their number."""
         if self._bundle is None:
-            wanted = dict((path, text) for path, text in self._files.items() if path != 'pmitogen/target/agent.py')
+            wanted = dict((path, text) for path, text in self._files.items() if path not in OWN_FILES)
             parts = {'role': 'runner', 'files': wanted, 'spares': self._spares, 'tag': self.tag, 'codes': self._own_codes}
             data = zlib.compress(json.dumps(parts).encode('ascii'), 0)
             self._bundle = ('%010d' % len(data)).encode('ascii') + data
@@ -340,7 +363,7 @@ class Agent(object):
         except (IOError, OSError) as exc:
             name = frames.to_wire(argv[0])
             message = '%s: %s' % (name, 'no such interpreter' if exc.errno == errno.ENOENT else exc.strerror)
-            self.broker.defer(runner.fail, 'python', message)
+            self.loop.defer(lambda: runner.fail('python', message))
 
 
 def is_for_all(path):
@@ -356,39 +379,22 @@ def is_for_all(path):
         return False
 
 
-def dup_file(sock):
-    """A second file object on a socket, because Mitogen closes the two sides of a stream apart."""
-    return os.fdopen(os.dup(sock.fileno()), 'wb', 0)
-
-
-def open_stream(broker, protocol, in_file, out_file, name):
-    """Read *in_file* and write *out_file* as one Mitogen stream with *protocol*."""
-    stream = mitogen.core.Stream()
-    stream.name = name
-    stream.set_protocol(protocol)
-    for fp in (in_file, out_file):
-        mitogen.core.set_blocking(fp.fileno(), False)
-    stream.accept(in_file, out_file)
-    broker.start_receive(stream)
-    return stream
-
-
-class StartProtocol(mitogen.core.Protocol):
+class Starting(object):
     """Wait for a new interpreter's marker, and hand it its bundle."""
 
-    def __init__(self, runner, marker, bundle):
-        self._runner, self._marker, self._bundle = runner, marker, bundle
+    def __init__(self, agent, runner, fd, marker):
+        self._runner, self._marker, self._bundle = runner, marker, agent.bundle()
         self._buf = b''
+        self._line = loop.Line(agent.loop, fd, fd, self._on_data, self._on_end)
 
-    def on_receive(self, broker, buf):
-        self._buf += buf
+    def _on_data(self, data):
+        self._buf += data
         if self._marker + b'\n' in self._buf:
-            self._runner.up(self.stream, self._bundle)
+            self._runner.up(self._line, self._bundle)
         elif len(self._buf) > START_LIMIT:
-            self.stream.on_disconnect(broker)
+            self._line.close()
 
-    def on_disconnect(self, broker):
-        mitogen.core.Protocol.on_disconnect(self, broker)
+    def _on_end(self):
         said = self._buf[-200:].decode('utf-8', 'replace').strip()
         self._runner.reap()
         self._runner.fail('python', NOT_STARTED + (': ' + said if said else ''))
@@ -402,12 +408,16 @@ def start_plain(agent, runner, command, env, token):
     environ.update(env)
     try:
         process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environ, close_fds=True)
-    except (IOError, OSError):
-        ours.close()
-        raise
+        fd = os.dup(ours.fileno())
     finally:
+        ours.close()
         theirs.close()
     runner.pid = process.pid
     runner.process = process  # or its finalizer complains of a child still running
-    marker = ('PMITOGEN-%s ready' % token).encode('ascii')
-    open_stream(agent.broker, StartProtocol(runner, marker, agent.bundle()), ours, dup_file(ours), 'start.%d' % runner.acct)
+    Starting(agent, runner, fd, ('PMITOGEN-%s ready' % token).encode('ascii'))
+
+
+def main(bundle, in_fd, out_fd, sock):
+    """Serve until the hub goes away. Does not return."""
+    Agent(bundle, in_fd, out_fd, sock).run()
+    os._exit(0)

@@ -1,12 +1,12 @@
 """First code of ours in a fresh interpreter on the target.
 
 The command line holds only ``STAGE0`` (and a token, the bundle's size, and for the agent the path that was found for this
-interpreter and the Mitogen context's number): it prints a marker, reads a bundle of known size from stdin and executes this
+interpreter and its number as a Mitogen context): it prints a marker, reads a bundle of known size from stdin and executes this
 file. The bundle is ``{"role", "files": {path: source}, ...}``.
 
-Role ``agent``: the process forks *before* any thread exists. The parent becomes the runner of the login account; the child
-becomes Mitogen, in place, with ``agent.py`` beside it (Mitogen waits for whatever children it finds at its start, so it
-must be the one without). One interpreter start serves both, and both end when the hub goes.
+Role ``agent``: the process forks once what both need is imported. The parent becomes the runner of the login account, so that
+the session lasts until what it started has ended; the child becomes the agent. One interpreter start serves both, and both end
+when the hub goes.
 
 Role ``runner``: an account behind sudo, su or doas, or another interpreter: the process serves its stdin and stdout. Its bundle
 has what the login account's runner has compiled already, under ``codes``, for an interpreter with the same ``tag``.
@@ -16,6 +16,7 @@ import gc
 import os
 import socket
 import sys
+
 
 def open_null():
     """Point stdin and stdout at nothing, once the channel has moved elsewhere."""
@@ -63,46 +64,8 @@ def compiled(bundle):
     return dict((path, marshal.loads(base64.b64decode(text))) for path, text in bundle['codes'].items())
 
 
-class Inbox(object):
-    """Stands where Mitogen's importer would: imports nothing over the network, and keeps what arrives before the agent is
-    there.
-
-    Mitogen calls ``_install_handler`` before it reads its first message, which is the one moment to add handlers without
-    losing any.
-    """
-
-    _context = _resource_requester = None
-
-    def __init__(self, core):
-        self._core = core
-        self._agent = None
-        self._early = []
-
-    def _install_handler(self, router):
-        for handle, packed in ((2000, False), (2001, True)):
-            router.add_handler(lambda msg, packed=packed: self._take(msg, packed), handle, policy=self._core.has_parent_authority)
-
-    def _take(self, msg, packed):
-        if self._agent is None:
-            self._early.append((msg, packed))
-        elif not msg.is_dead:
-            self._agent.on_message(msg.data, packed)
-
-    def open(self, agent):
-        """Hand over what has arrived, and all that will. On the I/O thread."""
-        self._agent = agent
-        for msg, packed in self._early:
-            self._take(msg, packed)
-
-    def find_spec(self, fullname, path=None, target=None):
-        return None
-
-    def find_module(self, fullname, path=None):
-        return None
-
-
 def run_agent(bundle):
-    """Split in two. Returns in the agent, when the hub has gone."""
+    """Split in two. Does not return."""
     from pmitogen.target import payload
     payload.import_stdlib(payload.STDLIB_SHARED)
     ours, theirs = socket.socketpair()
@@ -115,22 +78,11 @@ def run_agent(bundle):
     theirs.close()
     in_fd, out_fd = os.dup(0), os.dup(1)
     open_null()
-
-    main = sys.modules['__main__']
-    inbox = Inbox(main)
-
-    def start(econtext):
-        from pmitogen.target import agent
-        gc.enable()
-        sys.meta_path.remove(inbox)
-        econtext.broker.defer(inbox.open, agent.Agent(econtext, bundle, ours))
-
-    config = dict(bundle['config'], context_id=int(sys.argv[4]), in_fd=in_fd, out_fd=out_fd, setup_stdio=False, send_ec2=False,
-                  importer=inbox, on_start=start)
-    sys.modules['cProfile'] = None  # Mitogen does without, and it takes a tenth of our start
-    exec(compile(bundle['core'], 'mitogen/core.py', 'exec', 0, 1), main.__dict__)
-    del sys.modules['cProfile']
-    main.ExternalContext(config).main()
+    from pmitogen.target import agent
+    gc.enable()
+    sock = os.dup(ours.fileno())
+    ours.close()
+    agent.main(bundle, in_fd, out_fd, sock)
 
 
 def run_runner(bundle):

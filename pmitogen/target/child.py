@@ -17,8 +17,8 @@ import traceback
 import types
 
 from pmitogen.target import payload
+from pmitogen.target.fds import set_cloexec
 from pmitogen.target.frames import from_wire
-from pmitogen.target.jobs import set_cloexec
 
 RESPAWN = 'ansible/module_utils/common/respawn.py'
 MAX_FD = 4096

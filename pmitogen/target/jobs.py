@@ -13,21 +13,12 @@ import os
 import signal
 import time
 
+from pmitogen.target.fds import set_nonblocking
 from pmitogen.target.frames import CHUNK, WINDOW
 
 GRACE = 2.0     # seconds between SIGTERM and SIGKILL
 LOOK = 0.05     # seconds between looks at a group that has lost its leader
 now = getattr(time, 'monotonic', time.time)
-
-
-def set_nonblocking(fd):
-    import fcntl
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
-
-
-def set_cloexec(fd):
-    import fcntl
-    fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
 
 
 def status_to_rc(status):

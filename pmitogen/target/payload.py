@@ -204,7 +204,7 @@ STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl'
                  'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
                  'pkgutil', 'urllib.parse')
 # What the login's two processes both import: once, before they part.
-STDLIB_SHARED = ('fcntl', 'importlib.util', 'logging', 'lzma', 'signal', 'syslog')
+STDLIB_SHARED = ('base64', 'fcntl', 'lzma', 'signal')
 
 
 def import_stdlib(names):

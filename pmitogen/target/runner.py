@@ -31,7 +31,7 @@ import signal
 import sys
 import time
 
-from pmitogen.target import child, files, frames, jobs, payload, quick, spare
+from pmitogen.target import child, fds, files, frames, jobs, payload, quick, spare
 
 QUIET = 2          # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256       # failed chains remembered
@@ -81,8 +81,8 @@ class Runner(object):
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
         for fd in (in_fd, out_fd, self._wake_r, self._wake_w):
-            jobs.set_nonblocking(fd)
-            jobs.set_cloexec(fd)
+            fds.set_nonblocking(fd)
+            fds.set_cloexec(fd)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake_w)
 
@@ -109,7 +109,7 @@ class Runner(object):
         self._end_all()
 
     def _make_ready(self):
-        """Until there is something to do (Mitogen starts at the same time), import what every module will."""
+        """Until there is something to do (the agent starts at the same time), import what every module will."""
         waiting = select.poll()
         waiting.register(self._in_fd, select.POLLIN)
         for name in payload.STDLIB_WANTED:
@@ -340,7 +340,7 @@ class Runner(object):
     def _start(self, job, header, body):
         self._jobs[job.rid] = job
         for fd in list(job._out):
-            jobs.set_cloexec(fd)
+            fds.set_cloexec(fd)
         if body:
             job.on_data(body)
         if not header.get('more'):

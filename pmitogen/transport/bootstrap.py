@@ -9,11 +9,9 @@ If none works, the line says so on stdout, and the caller falls back to plain SS
 
 from __future__ import annotations
 
-import ast
 import base64
 import functools
 import importlib.resources
-import inspect
 import json
 import os
 import re
@@ -43,29 +41,9 @@ CANDIDATES = (
     "/usr/bin/python",
     "python",
 )  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
-TARGET_FILES = ("boot", "agent", "runner", "spare", "child", "jobs", "files", "payload", "quick", "frames")
+TARGET_FILES = ("boot", "agent", "loop", "runner", "spare", "child", "jobs", "files", "payload", "quick", "frames", "fds")
 BECOME_FILES = ("base", "chain", "doas", "quoting", "su", "sudo", "terminal", "verdicts")
-IDLE_IN_CORE = (
-    "Channel",
-    "DelimitedProtocol",
-    "ImportPolicy",
-    "Importer",
-    "IoLoggerProtocol",
-    "ModuleDeniedByBlocksError",
-    "ModuleDeniedByOverridesError",
-    "ModuleUnsuitableError",
-    "PidfulStreamHandler",
-    "ResourceReader",
-    "_real_profile_hook",
-    "enable_debug_logging",
-    "enable_profiling",
-    "iter_split",
-    "module_lineage",
-    "takes_router",
-    "unlisten",
-)
 _making = threading.Lock()
-MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 
 
 def new_token() -> str:
@@ -135,56 +113,18 @@ def become_sources() -> bytes:
     return kept.kept("become", (), make)
 
 
-@functools.cache
-def core_source() -> str:
-    """mitogen.core, without comments and without what our configuration of it leaves idle (see boot.py)."""
-    import mitogen.core
-
-    source = str(minimize_source(inspect.getsource(mitogen.core)))
-    lines = source.splitlines()
-    body = ast.parse(source).body
-    idle = [node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in IDLE_IN_CORE]
-    used = {name.id for node in body if node not in idle for name in ast.walk(node) if isinstance(name, ast.Name)}
-    imports = [node for node in body if isinstance(node, ast.Import) and not used & set(map(_bound, node.names))]
-    for node in (*idle, *imports):  # the imports: pstats alone takes a target 10 ms
-        first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", ()))])
-        lines[first - 1 : node.end_lineno] = [""] * ((node.end_lineno or first) - first + 1)
-    text = "\n".join(lines) + "\n"
-    short = "\n".join(line for line in lines if line.strip()) + "\n"
-    return short if ast.dump(ast.parse(short)) == ast.dump(ast.parse(text)) else text
-
-
-def _bound(name: ast.alias) -> str:
-    """What ``import`` binds for it."""
-    return name.asname or name.name.partition(".")[0]
-
-
 def bundle() -> bytes:
     """What the loader reads: the same bytes for every host of a run, so they are made once. Any thread."""
-    with _making:  # also because two threads in ``ast`` at once are a SystemError to some Pythons (CPython's issue 106905)
+    with _making:  # many logins may want it at the same moment
         return _made_bundle()
 
 
 @functools.cache
 def _made_bundle() -> bytes:
-    import mitogen
-
     spares = os.environ.get("PMITOGEN_SPARES") != "0"  # whether runners fork ahead of tasks; "0" is for diagnosis
-    config = {
-        "parent_ids": [0],
-        "debug": False,
-        "profiling": False,
-        "unidirectional": True,
-        "import_blocks": [],
-        "import_overrides": [],
-        "log_levels": [50, 50],
-        "max_message_size": MAX_MESSAGE,
-        "version": mitogen.__version__,
-    }
 
     def make() -> bytes:
-        parts = {"role": "agent", "spares": spares, "core": core_source(), "files": target_files(), "stage0": stage0()}
-        parts["config"] = config
+        parts = {"role": "agent", "spares": spares, "files": target_files(), "stage0": stage0()}
         return zlib.compress(json.dumps(parts, separators=(",", ":")).encode("ascii"), 9)
 
-    return kept.kept("bundle", (config, spares), make)
+    return kept.kept("bundle", (spares,), make)

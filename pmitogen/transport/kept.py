@@ -35,12 +35,11 @@ def kept(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
 
 def _digest(inputs: object) -> str:
     """Names what it is made from: our files, Mitogen's, and *inputs*."""
-    import mitogen.core
     import mitogen.minify
 
     package = Path(__file__).parent.parent
     files = [*sorted((package / "target").glob("*.py")), *sorted((package / "become").glob("*.py"))]
-    files += [Path(__file__).parent / "bootstrap.py", Path(mitogen.core.__file__), Path(mitogen.minify.__file__)]
+    files += [Path(__file__).parent / "bootstrap.py", Path(mitogen.minify.__file__)]
     stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
     return hashlib.sha256(repr((inputs, stats)).encode()).hexdigest()[:24]
 

@@ -1,0 +1,181 @@
+"""The agent by itself, started as on a target, under every target Python that is installed here; we are the hub.
+
+What passes is packed and taken apart by Mitogen's own code here, and by the agent's own there.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mitogen.core
+import pytest
+
+from pmitogen.target import frames
+from pmitogen.transport import bootstrap
+from tests.support import processes, programs
+
+NUMBER = 7
+PLAIN, PACKED = 2000, 2001  # handles
+Frame = tuple[dict[str, Any], bytes]
+
+
+class Hub:
+    """The other end of the channel."""
+
+    def __init__(self, python: str) -> None:
+        self.sock, theirs = socket.socketpair()
+        self.sock.settimeout(20)
+        bundle, token = bootstrap.bundle(), bootstrap.new_token()
+        words = [python, "-c", bootstrap.stage0(), token, str(len(bundle)), python, str(NUMBER)]
+        self.process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE)
+        theirs.close()
+        self.sock.sendall(bundle)
+        self._unpack = zlib.decompressobj()
+        self._reader = frames.Reader()
+        self._ready: list[Frame] = []
+        self._buf = b""
+        marker = bootstrap.ready_marker(token) + b"\n"
+        while len(self._buf) < len(marker):
+            self._buf += self.sock.recv(len(marker) - len(self._buf))
+        assert self._buf == marker
+        self._buf = b""
+
+    @staticmethod
+    def message(header: dict[str, Any], body: bytes = b"", **words: Any) -> bytes:
+        settings = {"dst_id": NUMBER, "src_id": 0, "auth_id": 0, "handle": PLAIN, "data": frames.pack(header, body), **words}
+        return bytes(mitogen.core.Message(**settings).pack())
+
+    def send(self, header: dict[str, Any], body: bytes = b"", **words: Any) -> None:
+        self.sock.sendall(self.message(header, body, **words))
+
+    def receive(self) -> Frame:
+        while not self._ready:
+            self._take(self.sock.recv(1 << 18))
+        return self._ready.pop(0)
+
+    def _take(self, data: bytes) -> None:
+        assert data, "the agent has ended"
+        self._buf += data
+        size = mitogen.core.Message.HEADER_LEN
+        while len(self._buf) >= size:
+            kind, to, source, authority, handle, reply, length = struct.unpack(mitogen.core.Message.HEADER_FMT, self._buf[:size])
+            if len(self._buf) < size + length:
+                return
+            assert (kind, to, source, authority, reply) == (mitogen.core.Message.HEADER_MAGIC, 0, NUMBER, NUMBER, 0)
+            body, self._buf = self._buf[size : size + length], self._buf[size + length :]
+            assert handle in (2002, 2003)
+            self._ready += self._reader.feed(self._unpack.decompress(body) if handle == 2003 else body)
+
+    def ask(self, header: dict[str, Any], body: bytes = b"", **words: Any) -> Frame:
+        self.send(header, body, **words)
+        return self.receive()
+
+    def exists(self, number: int, path: str, **words: Any) -> Frame:
+        return self.ask({"op": "fs", "do": "exists", "id": number, "path": path}, **words)
+
+    def end(self) -> tuple[int, bytes]:
+        """Hang up; what the first process of the two exits with, and what both have said."""
+        family = [member.pid for member in processes.descendants(self.process.pid)]
+        self.sock.close()
+        _, said = self.process.communicate(timeout=10)
+        assert processes.wait_gone(self.process.pid, *family) == []
+        return self.process.returncode, said
+
+
+PYTHONS = programs.target_pythons() or {"this": sys.executable}
+
+
+@pytest.fixture(params=PYTHONS)
+def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
+    made = Hub(PYTHONS[request.param])
+    hello, _ = made.receive()
+    assert hello["op"] == "hello" and hello["acct"] == 0 and hello["exe"] == PYTHONS[request.param]
+    yield made
+    assert made.end() == (0, b"")
+
+
+only_newest = pytest.mark.parametrize("hub", list(PYTHONS)[-1:], indirect=True)
+
+
+def test_messages_are_mitogens(hub: Hub) -> None:
+    whole = hub.message({"op": "fs", "do": "exists", "id": 1, "path": "/"})
+    for start in range(0, len(whole), 7):  # in pieces that fit nothing
+        hub.sock.sendall(whole[start : start + 7])
+    assert hub.receive()[0] == {"op": "ok", "id": 1, "exists": True}
+    packed = zlib.compressobj()
+    both = [
+        frames.pack({"op": "fs", "do": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))
+    ]
+    for frame in both:  # one stream
+        data = packed.compress(frame) + packed.flush(zlib.Z_SYNC_FLUSH)
+        hub.send({}, handle=PACKED, data=data)
+    assert [hub.receive()[0]["exists"] for _ in both] == [False, True]
+
+
+def test_what_is_for_another_context_or_handle_is_not_for_us(hub: Hub) -> None:
+    for words in ({"dst_id": NUMBER + 1}, {"handle": 105}, {"handle": 2002}):
+        hub.send({"op": "fs", "do": "exists", "id": 1, "path": "/"}, **words)
+    assert hub.exists(2, "/")[0]["id"] == 2
+
+
+def test_a_long_body_goes_there_and_back_while_nobody_reads(hub: Hub, tmp_path: Path) -> None:
+    body = os.urandom(3 << 20)
+    hub.send({"op": "exec", "id": 1, "argv": ["cat"], "tty": False}, body)
+    processes.wait_until(lambda: len(hub.sock.recv(1 << 20, socket.MSG_PEEK)) > 100_000)  # then it has to wait for us
+    assert hub.sock.getblocking()
+    got = b""
+    while True:
+        header, data = hub.receive()
+        if header["op"] == "exit":
+            break
+        if header["op"] == "out":
+            hub.send({"op": "credit", "id": 1, "n": len(data)})
+            got += data
+    assert header["rc"] == 0 and got + data[: header["n"]] == body
+
+
+@only_newest
+@pytest.mark.parametrize(
+    ("sent", "why"),
+    [
+        (b"HTTP/1.1 400 Bad Request and what else belongs to it", "no message"),
+        (struct.pack(">hLLLLLL", 0x4D49, NUMBER, 0, 0, PLAIN, 0, 1 << 30), "larger than any of ours"),
+    ],
+)
+def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:
+    hub.sock.sendall(sent)
+    assert hub.sock.recv(100) == b"", why
+
+
+@pytest.mark.parametrize("words", [b"\xff" * 9, frames.pack({}), frames.pack({"op": "hello", "python": 3}) + b"\xff" * 9])
+def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words: bytes) -> None:
+    """Another account's process may say anything."""
+    program = tmp_path / "python"
+    (tmp_path / "words").write_bytes(words)
+    program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
+    program.chmod(0o755)
+    hub.send({"op": "account", "acct": 1, "python": [str(program)], "token": "abc"})
+    hub.send({"op": "fs", "do": "exists", "id": 5, "acct": 1, "path": "/"})
+    answers = [hub.receive()[0]]
+    while answers[-1]["op"] != "error":
+        answers.append(hub.receive()[0])
+    assert answers[-1]["id"] == 5 and "interpreter of this account" in answers[-1]["msg"]
+    assert hub.exists(6, "/")[0]["id"] == 6
+
+
+@only_newest
+def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "noisy").write_text("#!/bin/sh\necho not today\n")
+    (tmp_path / "noisy").chmod(0o755)
+    for number, name, words in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
+        hub.send({"op": "account", "acct": number, "python": [str(tmp_path / name)], "token": "abc"})
+        answer, _ = hub.ask({"op": "fs", "do": "exists", "id": number, "acct": number, "path": "/"})
+        assert answer["op"] == "error" and answer["kind"] == "python" and words in answer["msg"], answer
