@@ -88,7 +88,7 @@ class Connection(ConnectionBase):
 
         ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below.
         """
-        found = options_of(self._load_name, task_keys, var_options, direct)
+        found = options_of("connection", self._load_name, task_keys, var_options, direct)
         if found is None:
             super().set_options(task_keys, var_options, direct)
         else:

@@ -1,8 +1,8 @@
 """What the options are worth where no variable or keyword of a task says otherwise: asked once, not anew for every task.
 
-Most options of a connection are set by nobody, or for the whole run: by the command line, the environment or ansible.cfg. The
-process that workers are forked from asks Ansible for these; a worker then asks for those only that its task's variables and
-keywords name, which are few. Each value comes from Ansible's own configuration manager, in the one way or the other.
+Most options of a connection, and of its shell, are set by nobody, or for the whole run: by the command line, the environment or
+ansible.cfg. The process that workers are forked from asks Ansible for these; a worker then asks for those only that its task's
+variables and keywords name, which are few. Each value comes from Ansible's own configuration manager, either way.
 
 A worker asks for all of them, as it would without this, if what they were found in has changed since (somebody's plugin may
 set a variable of the environment), and where the manager had something to say of one, an error or a warning, so that it is said
@@ -22,11 +22,14 @@ Options = tuple[dict[str, Any], dict[str, Any]]  # values and origins, by option
 
 
 class Settled:
-    """The options of the connection plugin that Ansible knows as *name*. Raises what the configuration manager raises."""
+    """The options of the plugin that Ansible knows as *name*; *kind* is "connection" or "shell".
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._definitions = constants.config.get_configuration_definitions("connection", name)
+    Raises what the configuration manager raises.
+    """
+
+    def __init__(self, kind: str, name: str) -> None:
+        self.kind, self.name = kind, name
+        self._definitions = constants.config.get_configuration_definitions(kind, name)
         self._environment = [entry["name"] for option in self._definitions.values() for entry in option.get("env", ())]
         self._by_variable = _index(self._definitions, "vars")
         self._by_keyword = _index(self._definitions, "keyword")
@@ -45,7 +48,7 @@ class Settled:
 
     def _ask(self, option: str, **sources: Words) -> tuple[Any, Any]:
         found: tuple[Any, Any] = constants.config.get_config_value_and_origin(
-            option, plugin_type="connection", plugin_name=self.name, **sources
+            option, plugin_type=self.kind, plugin_name=self.name, **sources
         )
         return found
 
@@ -53,7 +56,7 @@ class Settled:
         """Whether everything is as it was found."""
         return (
             constants.config is self._config
-            and constants.config.get_configuration_definitions("connection", self.name) is self._definitions
+            and constants.config.get_configuration_definitions(self.kind, self.name) is self._definitions
             and context.CLIARGS is self._arguments
             and self._read_environment() == self._setting
         )
@@ -80,15 +83,15 @@ def _index(definitions: Mapping[str, Any], source: str) -> dict[str, set[str]]:
     return found
 
 
-_settled: dict[str, Settled] = {}
+_settled: dict[tuple[str, str], Settled] = {}
 
 
-def settle(name: str) -> None:
-    """Ask for the options of the connection plugin *name*, for the workers that are forked from this process."""
+def settle(kind: str, name: str) -> None:
+    """Ask for the options of the plugin *name*, for the workers that are forked from this process."""
     before = _complaints()
-    found = Settled(name)
+    found = Settled(kind, name)
     if _complaints() == before:
-        _settled[name] = found
+        _settled[kind, name] = found
 
 
 def _complaints() -> list[list[Any]]:
@@ -96,7 +99,7 @@ def _complaints() -> list[list[Any]]:
     return [list(getattr(constants.config, kind, ())) for kind in ("WARNINGS", "DEPRECATED", "_errors")]
 
 
-def options_of(name: str, keys: Words, variables: Words, direct: Words) -> Options | None:
-    """The options of the connection plugin *name* for one task, or None where Ansible has to be asked for each."""
-    found = _settled.get(name)
+def options_of(kind: str, name: str, keys: Words, variables: Words, direct: Words) -> Options | None:
+    """The options of the plugin *name* for one task, or None where Ansible has to be asked for each."""
+    found = _settled.get((kind, name))
     return found.options(keys, variables, direct) if found is not None and found.holds() else None

@@ -15,6 +15,10 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
+from ansible.plugins import AnsiblePlugin
+
+from pmitogen.ansible.settled import Words, options_of
+
 U_RWX = 0o700
 _SHELL_ONLY = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # what only a shell can make of a folder's name
 _MODES = {"u+x": 0o100, "u+rwx": U_RWX}
@@ -157,10 +161,21 @@ class Remembering:
         return text
 
 
+class Settling(AnsiblePlugin):
+    """Mixed in behind that class: what it asks its own base for is known already, but for what the task says."""
+
+    def set_options(self, task_keys: Words = None, var_options: Words = None, direct: Words = None) -> None:
+        found = options_of("shell", self._load_name, task_keys, var_options, direct)
+        if found is None:
+            super().set_options(task_keys, var_options, direct)
+        else:
+            self._options, self._origins = found
+
+
 @functools.cache
 def class_of(shell: type) -> type:
     """The class of a shell that is one of class *shell* in every respect, and remembers."""
-    return type(shell.__name__, (Remembering, shell), {"__module__": shell.__module__})
+    return type(shell.__name__, (Remembering, shell, Settling), {"__module__": shell.__module__})
 
 
 def remembering(shell: Any) -> Any:

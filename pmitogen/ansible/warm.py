@@ -26,6 +26,7 @@ from ansible.plugins.shell import sh
 
 from pmitogen.ansible import lasting, met, settled, shell
 from pmitogen.ansible.exchange import hub_log
+from pmitogen.ansible.shell_options import register_shell
 from pmitogen.hub import client, paths
 
 NAMES = ("pmitogen", "pmitogen.core.ssh")
@@ -36,7 +37,7 @@ def warm(name: str) -> None:
     """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
     if multiprocessing.parent_process() is not None or os.environ.get("PMITOGEN_WARM") == "0":
         return
-    for step in (_memory, _hub, lambda: settled.settle(name), _profiles, _results, _plugins, lasting.begin):
+    for step in (_memory, _hub, lambda: settled.settle("connection", name), _shell, _profiles, _results, _plugins, lasting.begin):
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
@@ -54,6 +55,12 @@ def _end_helper(shared: met.Hosts) -> None:
         from pmitogen.ansible import prebuild
 
         prebuild.end(shared)
+
+
+def _shell() -> None:
+    """The options of the shell plugin that all but a few hosts have."""
+    register_shell()
+    settled.settle("shell", "sh")
 
 
 def _profiles() -> None:

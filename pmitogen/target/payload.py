@@ -66,16 +66,20 @@ class Store(object):
             for digest, filename, code in codes:
                 self.codes.setdefault((digest, filename), code)
 
+    def compile_ahead(self, path, digest):
+        """Compile a module, if it is not yet; one that cannot be fails when it is imported, in its own task."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')
+                self.code(digest, ROOT + '/' + path)
+        except Exception:
+            pass
+
     def compile_all(self, manifest):
-        """Compile every module of a manifest that is not yet; one that cannot be fails when it is imported, in its own task."""
+        """Compile every module of a manifest, but what is unlikely to be needed."""
         for path, digest in manifest.items():
-            if path.endswith('.py'):
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter('ignore')
-                        self.code(digest, ROOT + '/' + path)
-                except Exception:
-                    pass
+            if path.endswith('.py') and path not in ALTERNATIVES:
+                self.compile_ahead(path, digest)
 
 
 def module_path(manifest, fullname):
@@ -181,6 +185,8 @@ WARM_PREFIXES = (
     'ansible.module_utils.datatag', 'ansible.module_utils.distro', 'ansible.module_utils.errors', 'ansible.module_utils.facts',
     'ansible.module_utils.parsing', 'ansible.module_utils.six', 'ansible.module_utils._text', 'ansible.module_utils.pycompat24',
 )
+# Imported together with its package, or never: it stands in for a library that the host may have. Slow to compile.
+ALTERNATIVES = ('ansible/module_utils/distro/_distro.py',)
 # Reads the archive's own path at import, so it must be imported under the path of its task.
 FIRST_WARM = ('ansible.module_utils.basic', 'ansible.module_utils.common.json', 'ansible.module_utils._internal._errors',
               'ansible.module_utils._internal._traceback', 'ansible.module_utils._internal._messages')
@@ -257,7 +263,7 @@ class Warm(object):
             if may_warm(name) and self.files.get(found[0], digest) == digest:
                 wanted[name] = found[0]
             else:
-                self.store.code(digest, ROOT + '/' + found[0])
+                self.store.compile_ahead(found[0], digest)
         if not wanted or any(self.files.get(path, digest) != digest for path, digest in manifest.items() if path in self.files):
             return 0
         importer = Importer(self.store, manifest)

@@ -22,7 +22,7 @@ def look():
     return {
         "profiles": sum("_profiles._module_legacy" in name for name in sys.modules),
         "modules": "command" in module_loader._plugin_path_cache[""],
-        "options": "pmitogen" in sys.modules["pmitogen.ansible.settled"]._settled,
+        "options": sorted(sys.modules["pmitogen.ansible.settled"]._settled),
     }
 if sys.argv[1] == "worker":
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -40,9 +40,10 @@ def _look(ansible: Ansible, where: str, **env: str) -> dict[str, Any]:
 @pytest.mark.needs_ansible
 def test_once_and_before_the_workers(ansible: Ansible) -> None:
     profiles = 2 if tuple(map(int, ansible.core.split("."))) >= (2, 19) else 0
-    assert _look(ansible, "main") == {"profiles": profiles, "modules": True, "options": True}
-    assert _look(ansible, "worker") == {"profiles": 0, "modules": False, "options": False}, "a worker has no workers"
-    assert _look(ansible, "main", PMITOGEN_WARM="0") == {"profiles": 0, "modules": False, "options": False}
+    options = [["connection", "pmitogen"], ["shell", "sh"]]
+    assert _look(ansible, "main") == {"profiles": profiles, "modules": True, "options": options}
+    assert _look(ansible, "worker") == {"profiles": 0, "modules": False, "options": []}, "a worker has no workers"
+    assert _look(ansible, "main", PMITOGEN_WARM="0") == {"profiles": 0, "modules": False, "options": []}
 
 
 @pytest.mark.needs_ansible

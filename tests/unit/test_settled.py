@@ -49,7 +49,7 @@ for _ in range(150):
     direct = dice.choice((None, {}, {"host": "direct's"}, {"pipelining": None}))
     given = dice.choice(((keys, variables, direct), (keys, variables, None), (None, variables, None), (None, None, None)))
     expected = theirs(*given)
-    settling += settled.options_of("pmitogen", *given) is not None
+    settling += settled.options_of("connection", "pmitogen", *given) is not None
     del asked[:]
     config.get_config_value_and_origin = counting
     got = ours(*given)
@@ -76,15 +76,59 @@ def test_they_are_what_ansible_says_for_any_task(ansible: Ansible, environment: 
     assert saved > 10 and complete
 
 
+SHELL = """
+from ansible.plugins.loader import shell_loader
+stock, shell = shell_loader.get("sh"), plugin._shell
+assert type(shell) is not type(stock) and isinstance(shell, type(stock)) and "set_options" not in vars(type(stock))
+words = [entry["name"] for option in stock.option_definitions.values() for entry in option.get("vars", ())]
+worth = {"ansible_system_tmpdirs": ["/one/", "/two"], "ansible_admin_users": "root,toor",
+         "ansible_shell_allow_world_readable_temp": "yes"}
+dice = random.Random(sys.argv[2])
+wrong, settling, saved = [], 0, []
+def all_of(kind, given):
+    kind.set_options(*given)
+    found = {name: [value, str(type(value))] for name, value in kind._options.items()}
+    return [found, getattr(kind, "_origins", None) if hasattr(stock, "_origins") else None, kind.__dict__.get("env")]
+for _ in range(100):
+    variables = {name: worth.get(name, "value of " + name) for name in dice.sample(words, dice.randrange(4))}
+    keys = {"timeout": 3, "become": True, "environment": dice.choice(([], [{"NAME": "value"}], [{"A": "1"}, {"B": "2"}]))}
+    keys.update(dice.choice(({}, {"async_dir": "/keyword's"})))
+    given = dice.choice(((keys, variables, None), (keys, variables, {"remote_tmp": "/direct"}), (None, None, None)))
+    expected = all_of(stock, given)
+    settling += settled.options_of("shell", "sh", *given) is not None
+    del asked[:]
+    config.get_config_value_and_origin = counting
+    got = all_of(shell, given)
+    config.get_config_value_and_origin = real
+    saved.append(len(stock.option_definitions) - len(asked))
+    if got != expected:
+        wrong.append([given, got, expected])
+try:
+    shell.set_options({}, {"ansible_system_tmpdirs": ["relative"]}, None)
+except Exception as exc:
+    print(json.dumps([settling, max(saved), wrong[:1], str(exc)], default=str))
+"""
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("environment", [{}, {"ANSIBLE_REMOTE_TMP": "/other", "ANSIBLE_ASYNC_DIR": "/jobs"}], ids=["bare", "set"])
+def test_the_shells_are_what_ansible_says_too(ansible: Ansible, environment: dict[str, str]) -> None:
+    settling, saved, wrong, error = ansible.answer(HEAD + SHELL, str(PLUGINS), "seed", **environment)
+    assert wrong == []
+    assert settling == 100  # else this compares Ansible with itself
+    assert saved > 3
+    assert "relative path" in error, "what the shell does with its options it still does"
+
+
 @pytest.mark.needs_ansible
 def test_what_is_found_elsewhere_by_then_is_asked_for_anew(ansible: Ansible) -> None:
     code = """
 first = plugin.get_option("ssh_args")
 os.environ["ANSIBLE_SSH_ARGS"] = "-4"
-holds = settled.options_of("pmitogen", {}, {}, None)
+holds = settled.options_of("connection", "pmitogen", {}, {}, None)
 after_environment = ours({}, {}, None)["ssh_args"]
 del os.environ["ANSIBLE_SSH_ARGS"]
-back = settled.options_of("pmitogen", {}, {}, None) is not None
+back = settled.options_of("connection", "pmitogen", {}, {}, None) is not None
 context.CLIARGS = CLIArgs({"ssh_common_args": "-6"})
 after_arguments = ours({}, {}, None)["ssh_common_args"]
 print(json.dumps([holds, after_environment, back, after_arguments]))
@@ -95,7 +139,7 @@ print(json.dumps([holds, after_environment, back, after_arguments]))
 @pytest.mark.needs_ansible
 def test_a_bad_value_is_said_by_the_task_that_has_it(ansible: Ansible) -> None:
     code = """
-found = settled.options_of("pmitogen", {}, {}, None)
+found = settled.options_of("connection", "pmitogen", {}, {}, None)
 overridden = ours({}, {"ansible_ssh_retries": 4}, None)["reconnection_retries"]
 try:
     ours({}, {}, None)
@@ -112,5 +156,8 @@ print(json.dumps([found, overridden, error]))
 
 @pytest.mark.needs_ansible
 def test_nothing_is_asked_ahead_where_that_is_switched_off(ansible: Ansible) -> None:
-    code = 'print(json.dumps([settled.options_of("pmitogen", {}, {}, None), ours({}, {"ansible_port": 9}, None)["port"]]))'
+    code = """
+found = settled.options_of("connection", "pmitogen", {}, {}, None)
+print(json.dumps([found, ours({}, {"ansible_port": 9}, None)["port"]]))
+"""
     assert ansible.answer(HEAD + code, str(PLUGINS), PMITOGEN_WARM="0") == [None, 9]

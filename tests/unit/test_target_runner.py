@@ -183,6 +183,22 @@ def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Pee
         assert other.end() == 0
 
 
+@pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
+@pytest.mark.parametrize("wanted", [False, True])
+def test_what_stands_in_for_a_library_of_the_host_is_compiled_where_it_is_needed(peer: Peer, wanted: bool) -> None:
+    package = b"import ansible.module_utils.distro._distro\n" if wanted else b""
+    stand_in = {"ansible/module_utils/distro/__init__.py": package, "ansible/module_utils/distro/_distro.py": b"NAME = 'own'\n"}
+    source = b"import sys\nimport ansible.module_utils.distro\nname = ansible.module_utils.distro.__name__ + '._distro'\n"
+    source += b"print(getattr(sys.modules.get(name), 'NAME', 'the other'))\nsys.exit(0)\n"
+    manifest = _send_module(peer, source, stand_in)
+    for number in (1, 2):
+        run = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}
+        assert peer.ask(run, b"{}")[1] == (b"own\n" if wanted else b"the other\n")
+    answer, _ = peer.ask({"op": "codes"})
+    compiled = {filename.rpartition("/")[2] for _, _, filename, _ in answer["codes"]}
+    assert "other.py" in compiled and ("_distro.py" in compiled) == wanted
+
+
 @pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[:1], indirect=True)
 def test_parameters_of_any_length(peer: Peer) -> None:
     peer.module(1, {})
@@ -340,11 +356,20 @@ def test_a_status_is_collected_once(peer: Peer) -> None:
     assert answers == {1: 3, **dict.fromkeys(range(2, 8), 0)}
 
 
-def _send_module(peer: Peer, source: bytes) -> str:
+def _send_module(peer: Peer, source: bytes, more: dict[str, bytes] | None = None) -> str:
     blobs = Blobs()
-    manifest = blobs.add_files({**FILES, "ansible/modules/other.py": source})
+    manifest = blobs.add_files({**FILES, **(more or {}), "ansible/modules/other.py": source})
     peer.send({"op": "blobs", "blobs": [[n, len(d)] for n, d in blobs.contents.items()]}, b"".join(blobs.contents.values()))
     return manifest
+
+
+def test_a_module_that_this_python_cannot_read_fails_alone(peer: Peer) -> None:
+    manifest = _send_module(peer, b"this is no Python\n")
+    for number in (1, 2):
+        run = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}
+        answer, body = peer.ask(run, b"{}")
+        assert answer["rc"] == 1 and b"SyntaxError" in body[answer["n"] :]
+    assert peer.module(3, {})[1]["name"] == "__main__"  # the runner has outlived what it would have learnt
 
 
 def test_what_the_compiler_warns_of_is_told_each_time(peer: Peer) -> None:
