@@ -247,7 +247,18 @@ class Agent(object):
         if packed:
             data = self._unpack.decompress(data)
         for header, body in frames.Reader().feed(data):
-            self._on_frame(header, body)
+            try:
+                self._on_frame(header, body)
+            except Exception as exc:  # a fault of ours is one request's failure
+                sys.excepthook(*sys.exc_info())
+                self._failed(header, 'internal error: %s' % type(exc).__name__)
+
+    def _failed(self, header, message):
+        runner = self._runners.get(header.get('acct')) if header['op'] == 'account' else None
+        if runner is not None:
+            runner.fail('python', message)
+        elif 'id' in header:
+            self.send({'op': 'error', 'id': header['id'], 'msg': message}, b'')
 
     def _on_frame(self, header, body):
         op = header['op']

@@ -288,9 +288,14 @@ def exit_status(exc):
     return 1
 
 
-def complain():
-    """Say what went wrong before the payload could."""
-    os.write(2, traceback.format_exc().encode('utf-8', 'replace'))
+def complain(stderr_fd):
+    """Say what went wrong before the payload or the program could."""
+    failure = sys.exc_info()[1]
+    if isinstance(failure, OSError):  # the machine has nothing left
+        words = 'the process could not be started: %s\n' % failure.strerror
+    else:
+        words = traceback.format_exc()
+    os.write(stderr_fd, words.encode('utf-8', 'replace'))
 
 
 def finish(status, report):

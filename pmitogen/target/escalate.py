@@ -56,7 +56,10 @@ class Start(object):
 
     def _answer(self, words):
         for word in words or ():
-            os.write(self._escalation.tty_fd, word)
+            try:
+                os.write(self._escalation.tty_fd, word)
+            except OSError:  # it is over, and its end says why
+                pass
 
     def _on_output(self, data):
         rest = self._guarded(self._escalation.on_output, data)

@@ -1,4 +1,4 @@
-"""What is set on a descriptor."""
+"""What is set on a descriptor, and several that belong together."""
 
 import fcntl
 import os
@@ -10,3 +10,34 @@ def set_nonblocking(fd):
 
 def set_cloexec(fd):
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+
+
+class Opened(object):
+    """Descriptors for a child, while it is made: if one cannot be had, or the child cannot, all are closed again."""
+
+    def __init__(self):
+        self._fds = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            for fd in self._fds:
+                os.close(fd)
+
+    def pipe(self):
+        """(to read from, to write to)."""
+        return self._kept(os.pipe())
+
+    def terminal(self):
+        """(ours, the child's)."""
+        return self._kept(os.openpty())
+
+    def null(self):
+        """Nothing to read."""
+        return self._kept((os.open(os.devnull, os.O_RDONLY),))[0]
+
+    def _kept(self, fds):
+        self._fds += fds
+        return fds

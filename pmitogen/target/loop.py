@@ -9,6 +9,7 @@ import collections
 import errno
 import os
 import select
+import sys
 import time
 
 from pmitogen.target.fds import set_cloexec, set_nonblocking
@@ -127,10 +128,14 @@ class Loop(object):
             return
         for fd, events in found:
             line = owners[fd]
-            if fd == line.out_fd and not line.ended and line.writes():
-                line.flush()
-            if fd == line.in_fd and not line.ended and events & ~select.POLLOUT:
-                line.read()
+            try:
+                if fd == line.out_fd and not line.ended and line.writes():
+                    line.flush()
+                if fd == line.in_fd and not line.ended and events & ~select.POLLOUT:
+                    line.read()
+            except Exception:  # whatever it was, the others have no part in it
+                sys.excepthook(*sys.exc_info())
+                line.close()
 
     def _patience(self):
         """Milliseconds until something is due; None: for ever."""

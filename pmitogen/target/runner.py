@@ -316,26 +316,37 @@ class Runner(object):
         if header.get('tty'):
             self._exec_tty(rid, header, body)
             return
-        wants_stdin = bool(body or header.get('more'))
-        stdin = os.pipe() if wants_stdin else (os.open(os.devnull, os.O_RDONLY), None)
-        stdout, stderr = os.pipe(), os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            child.enter(stdin[0], stdout[1], stderr[1])
-            child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
+        with fds.Opened() as opened:
+            stdin = opened.pipe() if body or header.get('more') else (opened.null(), None)
+            stdout, stderr = opened.pipe(), opened.pipe()
+            pid = self._fork(header, stdin[0], stdout[1], stderr[1])
         for fd in (stdin[0], stdout[1], stderr[1]):
             os.close(fd)
         self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0], eager=header.get('eager')), header, body)
 
     def _exec_tty(self, rid, header, body):
-        master, slave = os.openpty()
-        pid = os.fork()
-        if pid == 0:
-            child.enter(slave, slave, slave, slave)
-            child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
+        with fds.Opened() as opened:
+            master, slave = opened.terminal()
+            pid = self._fork(header, slave, slave, slave, slave)
         os.close(slave)
         job = jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get('eager'))
         self._start(job, dict(header, more=True), body)
+
+    @staticmethod
+    def _fork(header, *descriptors):
+        """Start a program; the child never comes back from here. Raises OSError."""
+        pid = os.fork()
+        if pid == 0:
+            stderr = descriptors[2]
+            try:
+                child.enter(*descriptors)
+                stderr = 2
+                child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
+            except BaseException:
+                child.complain(stderr)
+            finally:
+                os._exit(1)
+        return pid
 
     def _start(self, job, header, body):
         self._jobs[job.rid] = job
@@ -381,8 +392,11 @@ class Runner(object):
         self._want_spare = False
         if spare.is_busy():
             return
-        self._spare = spare.Offspring(self._store, None)
-        self._spare_ends = clock() + spare.LIFE
+        try:
+            self._spare = spare.Offspring(self._store, None)
+            self._spare_ends = clock() + spare.LIFE
+        except OSError:  # the next task may find the machine able to fork again, or be told that it is not
+            pass
 
     def _drop_spare(self):
         """What it was forked with is no longer all there is."""

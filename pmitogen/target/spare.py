@@ -13,6 +13,7 @@ import os
 import select
 
 from pmitogen.target import child, frames
+from pmitogen.target.fds import Opened
 
 LIFE = 10.0            # seconds that a spare waits
 STEP = 2000            # objects that are touched between two looks at the pipe
@@ -20,22 +21,27 @@ LARGEST = 32 << 10     # bytes of an order: less than a pipe holds, so that givi
 
 
 class Offspring(object):
-    """A forked child that runs one payload. *order* is what, or None for a spare, which waits for it on a pipe."""
+    """A forked child that runs one payload. *order* is what, or None for a spare, which waits for it on a pipe.
+
+    Raises OSError.
+    """
 
     def __init__(self, store, order):
-        null = os.open(os.devnull, os.O_RDONLY)
-        stdout, stderr, report = os.pipe(), os.pipe(), os.pipe()
-        orders = os.pipe() if order is None else (None, None)
-        self.pid = os.fork()
+        with Opened() as opened:
+            null, stdout, stderr, report = opened.null(), opened.pipe(), opened.pipe(), opened.pipe()
+            orders = opened.pipe() if order is None else (None, None)
+            self.pid = os.fork()
         if self.pid == 0:
+            complaints = stderr[1]
             try:
                 child.enter(null, stdout[1], stderr[1], keep=[fd for fd in (report[1], orders[0]) if fd is not None])
+                complaints = 2
                 child.prepare()
                 if order is None:
                     order = wait_for_order(orders[0])
                 child.run_payload(store, order, report[1])
             except BaseException:
-                child.complain()
+                child.complain(complaints)
             finally:
                 os._exit(1)
         for fd in (null, stdout[1], stderr[1], report[1], orders[0]):

@@ -109,3 +109,16 @@ def test_borrowed_descriptors_stay_open_and_one_may_come_later(loop: Loop) -> No
     assert heard == [b"before", b""]
     for fd in (in_read, in_write, out_read, out_write):
         os.close(fd)  # fails if the line did
+
+
+def test_a_fault_ends_the_line_that_it_is_about(loop: Loop, capsys: pytest.CaptureFixture[str]) -> None:
+    bad, good = Ends(loop), Ends(loop)
+    bad.line.on_data = lambda data: data.nothing
+    for one in (bad, good):
+        one.peer.sendall(b"words")
+    loop.turn()
+    assert (bad.ends, good.ends, good.heard) == (1, 0, [b"words"])
+    assert "AttributeError" in capsys.readouterr().err
+    for one in (bad, good):
+        one.line.close()
+        one.peer.close()

@@ -24,9 +24,18 @@ from tests.support import processes, programs, session
 
 START = f"""
 {programs.ON_A_TARGET}
-from pmitogen.target import runner, spare
+from pmitogen.target import child, runner, spare
 if len(sys.argv) > 3:
     spare.running = lambda: int(sys.argv[3])  # in place of how many processes want to run
+if len(sys.argv) > 4:  # a folder whose files say what fails
+    import os
+    def failing(name, real):
+        def call(*args, **words):
+            if os.path.exists(sys.argv[4] + "/" + name):
+                raise OSError(11, os.strerror(11))
+            return real(*args, **words)
+        return call
+    os.fork, child.enter = failing("fork", os.fork), failing("enter", child.enter)
 fd = int(sys.argv[2])
 runner.main(fd, fd, sys.executable, {{}})
 """
@@ -56,10 +65,11 @@ class Peer:
 
     version: tuple[int, ...] = ()  # of the Python that runs the runner
 
-    def __init__(self, python: str, running: int | None = None) -> None:
+    def __init__(self, python: str, running: int | None = None, *failures: Path) -> None:
         self.python = python
         self.sock, theirs = socket.socketpair()
-        words = [python, "-c", START, str(session.repository), str(theirs.fileno()), *([] if running is None else [str(running)])]
+        words = [python, "-c", START, str(session.repository), str(theirs.fileno())]
+        words += [] if running is None else [str(running), *map(str, failures)]
         self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self.sock.settimeout(20)
@@ -154,6 +164,51 @@ def test_the_next_child_is_there_before_its_task_where_a_processor_is_idle(versi
         second = peer.module(2, {}, blobs=False)[1]["pid"]
         assert len(waiting) == expected and (second in waiting) == bool(expected)
         assert peer.end() == 0
+
+
+def _last(peer: Peer, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    """Its final frame, with all that was said before."""
+    said = b""
+    peer.send(request)
+    while True:
+        answer, body = peer.receive()
+        said += body
+        if answer["op"] != "out":
+            return answer, said
+
+
+OLDEST_AND_NEWEST = list(programs.target_pythons())[:1] + list(programs.target_pythons())[-1:]
+
+
+@pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
+@pytest.mark.parametrize("call", ["fork", "enter"])
+def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str, call: str, tmp_path: Path) -> None:
+    """No further process, or no further descriptor: the child must not come back as a second runner."""
+    peer = Peer(programs.target_pythons()[version], 0, tmp_path)
+    peer.receive()
+    assert peer.module(1, {})[1]["count"] == 1
+    processes.wait_until(lambda: _children(peer.process.pid))  # the next child is there
+    open_before = None
+    (tmp_path / call).touch()
+    for number in range(2, 7):
+        requests: list[dict[str, Any]] = [
+            {"op": "exec", "argv": ["true"], "env": {}, "more": False},
+            {"op": "exec", "argv": ["true"], "env": {}, "tty": True},
+            {"op": "run", "man": FILES_SENT[0], "fqn": "ansible.modules.probe", "gen": "runpy"},
+        ]
+        answers = [_last(peer, {**request, "id": 10 * number + place}) for place, request in enumerate(requests)]
+        if number == 2:
+            answers.pop()  # that one may have had the child that was there
+        for answer, said in answers:
+            assert os.strerror(11) in (answer.get("msg") or said.decode()), (answer, said)
+            assert answer["op"] == ("error" if call == "fork" else "exit") and answer.get("rc", 1) == 1
+        now = len(os.listdir(f"/proc/{peer.process.pid}/fd"))
+        open_before = open_before or now
+    assert now <= open_before, "descriptors are left over"
+    time.sleep(0.1)  # quiet enough for it to try to fork ahead
+    (tmp_path / call).unlink()
+    assert peer.module(7, {}, blobs=False)[1]["count"] == 1
+    assert peer.end() == 0
 
 
 def test_the_collector_works_in_children_and_leaves_alone_what_the_runner_has(peer: Peer) -> None:
