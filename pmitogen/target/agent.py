@@ -144,15 +144,22 @@ class Runner(object):
             self._line.close()
 
     def _on_frame(self, header, body):
-        if header['op'] == 'codes':
+        """Pass on what a runner may say: about itself, or about what it was asked."""
+        op, rid = header['op'], header.get('id')
+        if op == 'codes':
             if self.acct == 0:
                 self._agent.take_codes(header, body)
             return
-        if header['op'] in ('exit', 'ok', 'error'):
-            self.open_ids.discard(header.get('id'))
-        elif header['op'] == 'hello':
+        if op == 'hello':
             self._greeted = True
             header['acct'] = self.acct
+        elif op in ('exit', 'ok', 'error', 'out', 'credit'):
+            if rid not in self.open_ids:
+                return
+            if op not in ('out', 'credit'):
+                self.open_ids.discard(rid)
+        elif op != 'late':
+            return
         self._agent.send(header, body)
 
     def fail(self, kind, message, why=None):

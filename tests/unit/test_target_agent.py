@@ -28,7 +28,9 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 class Hub:
-    """The other end of the channel."""
+    """The other end of the channel. *complains*: the agent is made to say something on its stderr."""
+
+    complains = False
 
     def __init__(self, python: str) -> None:
         self.sock, theirs = socket.socketpair()
@@ -99,7 +101,8 @@ def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
     hello, _ = made.receive()
     assert hello["op"] == "hello" and hello["acct"] == 0 and hello["exe"] == PYTHONS[request.param]
     yield made
-    assert made.end() == (0, b"")
+    code, said = made.end()
+    assert code == 0 and (said != b"") == made.complains
 
 
 only_newest = pytest.mark.parametrize("hub", list(PYTHONS)[-1:], indirect=True)
@@ -171,6 +174,33 @@ def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words
     assert hub.exists(6, "/")[0]["id"] == 6
 
 
+FORGED = (
+    {"op": "gone", "acct": 0},
+    {"op": "left", "acct": 0},
+    {"op": "out", "id": 77, "s": 1},
+    {"op": "credit", "id": 77, "n": 1 << 30},
+    {"op": "exit", "id": 77, "rc": 0, "n": 0},
+    {"op": "hello", "acct": 0, "user": "somebody", "uid": 9},
+    {"op": "codes", "tag": "x", "codes": []},
+)
+
+
+@only_newest
+def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) -> None:
+    """Another account's process could else tell the hub what the login account's, or root's, tasks have come to."""
+    (tmp_path / "words").write_bytes(b"".join(frames.pack(header) for header in FORGED))
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
+    program.chmod(0o755)
+    hub.send({"op": "exec", "id": 77, "argv": ["/bin/sh", "-c", "read word; echo real; exit 3"], "tty": False, "more": True})
+    hub.send({"op": "account", "acct": 1, "python": [str(program)], "token": "abc"})
+    hello, _ = hub.receive()  # so all that was before has been read
+    assert hello == {"op": "hello", "acct": 1, "user": "somebody", "uid": 9}
+    hub.send({"op": "data", "id": 77}, b"go\n")
+    answer, body = hub.receive()
+    assert (answer["op"], answer["id"], answer["rc"], body) == ("exit", 77, 3, b"real\n")
+
+
 @only_newest
 def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "noisy").write_text("#!/bin/sh\necho not today\n")
@@ -179,3 +209,13 @@ def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
         hub.send({"op": "account", "acct": number, "python": [str(tmp_path / name)], "token": "abc"})
         answer, _ = hub.ask({"op": "fs", "do": "exists", "id": number, "acct": number, "path": "/"})
         assert answer["op"] == "error" and answer["kind"] == "python" and words in answer["msg"], answer
+
+
+@only_newest
+def test_a_fault_in_a_request_is_that_requests_failure(hub: Hub) -> None:
+    hub.complains = True
+    hub.send({"op": "account", "acct": 1, "python": 5, "token": "abc"})
+    for number in (1, 2):
+        answer, _ = hub.ask({"op": "fs", "do": "exists", "id": number, "acct": 1, "path": "/"})
+        assert answer["op"] == "error" and answer["id"] == number and "internal error: TypeError" in answer["msg"]
+    assert hub.exists(4, "/")[0]["exists"] is True
