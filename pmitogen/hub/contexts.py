@@ -20,7 +20,7 @@ from pmitogen.hub import login as logins
 from pmitogen.hub.blobs import Blobs
 from pmitogen.hub.host import LOGIN_ENDED, Host
 from pmitogen.hub.requests import Header, Request
-from pmitogen.hub.router import Router, new_broker
+from pmitogen.hub.router import Broker, Router
 from pmitogen.hub.trace import from_environment
 from pmitogen.log import register_secret
 from pmitogen.transport import bootstrap
@@ -36,7 +36,7 @@ class Contexts:
     def __init__(self) -> None:
         from pmitogen.transport.connect import HopPool
 
-        self.broker = new_broker()
+        self.broker = Broker()
         self.router = Router(self.broker, self._on_message)
         self.blobs = Blobs()
         self.hops = HopPool()

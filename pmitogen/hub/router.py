@@ -17,7 +17,6 @@ from collections.abc import Callable
 from typing import Any
 
 import mitogen.core
-import mitogen.master
 import mitogen.parent
 
 from pmitogen.target.frames import MAX_BODY, MAX_HEADER
@@ -81,6 +80,12 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
         stream.protocol._send(mitogen.core.Message(dst_id=context_id, handle=handle, data=data))
 
 
-def new_broker() -> Any:
-    """The I/O loop, in a thread of its own."""
-    return mitogen.master.Broker(install_watcher=False)
+class Broker(mitogen.core.Broker):  # type: ignore[misc]
+    """The I/O loop, in a thread of its own. As a master's, which nothing else here needs, and which takes longest to load."""
+
+    shutdown_timeout = 5.0  # seconds
+    poller_class = mitogen.parent.PREFERRED_POLLER
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers = mitogen.parent.TimerList()

@@ -8,12 +8,12 @@ from typing import Any
 import mitogen.core
 import pytest
 
-from pmitogen.hub.router import TO_HUB_PLAIN, Router, new_broker
+from pmitogen.hub.router import TO_HUB_PLAIN, Broker, Router
 
 
 def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
     """One read may hold more than the message that makes us let go of a host."""
-    broker = new_broker()
+    broker = Broker()
     try:
         seen: list[Any] = []
         router = Router(broker, lambda number, data, packed: seen.append(data))
