@@ -10,11 +10,15 @@ import binascii
 import errno
 import os
 import re
+import select
 import shutil
 import stat
-import sys
 
 from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
+
+NO_FILES = {stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
+            stat.S_IFIFO: (errno.EINVAL, 'a named pipe, which has no end of its own')}
+READER_LIMIT = 2000  # milliseconds that a pipe may be full, while everybody else in this account waits
 
 
 def expand(path):
@@ -136,12 +140,25 @@ class Put(object):
             except OSError as exc:
                 if current is None or exc.errno not in (errno.EACCES, errno.EPERM):
                     raise
-        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._mode)
+        # Not to wait for somebody who reads a pipe: without one, that is an error.
+        self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY, self._mode)
+
+    def _write(self, view):
+        try:
+            return os.write(self._fd, view)
+        except OSError as exc:
+            if exc.errno != errno.EAGAIN:
+                raise
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLOUT)
+        if not waiting.poll(READER_LIMIT):
+            raise IOError(errno.ETIMEDOUT, 'nobody reads from it')
+        return 0
 
     def on_data(self, body):
         view = memoryview(body)
         while len(view):
-            view = view[os.write(self._fd, view):]
+            view = view[self._write(view):]
         self._unacked += len(body)
         if self._unacked >= WINDOW // 4:
             self._send({'op': 'credit', 'id': self.rid, 'n': self._unacked}, b'')
@@ -177,11 +194,11 @@ class Get(object):
         self._send = send
         self._credit = WINDOW
         path = expand(from_wire(header['path']))
-        self._fd = os.open(path, os.O_RDONLY)
-        if stat.S_ISDIR(os.fstat(self._fd).st_mode):
-            os.close(self._fd)
-            self._fd = -1
-            raise IOError(errno.EISDIR, os.strerror(errno.EISDIR))
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for who writes to it
+        kind = stat.S_IFMT(os.fstat(self._fd).st_mode)
+        if kind in NO_FILES:
+            self.close()
+            raise IOError(*NO_FILES[kind])
 
     def on_credit(self, count):
         self._credit += count
@@ -205,8 +222,3 @@ class Get(object):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def text(path):
-    """A bytes path, for a message."""
-    return path.decode('utf-8', 'replace') if sys.version_info[0] > 2 else path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import os
@@ -416,6 +417,26 @@ def _send_module(peer: Peer, source: bytes, more: dict[str, bytes] | None = None
     manifest = blobs.add_files({**FILES, **(more or {}), "ansible/modules/other.py": source})
     peer.send({"op": "blobs", "blobs": [[n, len(d)] for n, d in blobs.contents.items()]}, b"".join(blobs.contents.values()))
     return manifest
+
+
+@pytest.mark.parametrize("peer", OLDEST_AND_NEWEST, indirect=True)
+def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
+    """To open one waits for the other end: for ever, and for everybody, also for who tells the runner to end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    answer, _ = peer.ask({"op": "get", "id": 1, "path": str(pipe), "what": "fetching"})
+    assert answer["op"] == "error" and "named pipe" in answer["msg"]
+    put = {"op": "put", "path": str(pipe), "mode": 0o600, "what": "sending"}
+    answer, _ = peer.ask({**put, "id": 2}, b"content")
+    assert answer["op"] == "error" and os.strerror(errno.ENXIO) in answer["msg"]
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert peer.ask({**put, "id": 3}, b"content")[0]["op"] == "ok"
+    assert os.read(reader, 100) == b"content" and pipe.is_fifo()
+    answer, _ = peer.ask({**put, "id": 4}, b"x" * 300_000)  # more than it holds
+    assert answer["op"] == "error" and "nobody reads from it" in answer["msg"]
+    os.close(reader)
+    assert peer.ask({"op": "get", "id": 5, "path": "/dev/null"})[0]["op"] == "ok"
+    assert peer.ask({"op": "get", "id": 6, "path": str(tmp_path)})[0]["msg"].endswith("Is a directory")
 
 
 def test_a_module_that_this_python_cannot_read_fails_alone(peer: Peer) -> None:
