@@ -254,11 +254,14 @@ class Agent(object):
         if packed:
             data = self._unpack.decompress(data)
         for header, body in frames.Reader().feed(data):
-            try:
-                self._on_frame(header, body)
-            except Exception as exc:  # a fault of ours is one request's failure
-                sys.excepthook(*sys.exc_info())
-                self._failed(header, 'internal error: %s' % type(exc).__name__)
+            self._see_to(header, body)
+
+    def _see_to(self, header, body):
+        try:
+            self._on_frame(header, body)
+        except Exception as exc:  # a fault of ours is one request's failure
+            sys.excepthook(*sys.exc_info())
+            self._failed(header, 'internal error: %s' % type(exc).__name__)
 
     def _failed(self, header, message):
         runner = self._runners.get(header.get('acct')) if header['op'] == 'account' else None
@@ -322,7 +325,7 @@ class Agent(object):
         self.blobs.update(frames.cut(json.loads(listed.decode('ascii')), contents))
         parked, self._parked = self._parked, []
         for frame in parked:
-            self._on_frame(*frame)
+            self._see_to(*frame)
 
     def _has_all(self, digest):
         if digest in self._complete:

@@ -218,4 +218,7 @@ def test_a_fault_in_a_request_is_that_requests_failure(hub: Hub) -> None:
     for number in (1, 2):
         answer, _ = hub.ask({"op": "fs", "do": "exists", "id": number, "acct": 1, "path": "/"})
         assert answer["op"] == "error" and answer["id"] == number and "internal error: TypeError" in answer["msg"]
+    hub.send({"op": "run", "id": 3, "man": "m"})  # waits for what it names
+    answer, _ = hub.ask({"op": "blobs", "codec": "zlib"}, zlib.compress(b'[["m", 8]]\nno JSON!'))
+    assert answer["op"] == "error" and answer["id"] == 3
     assert hub.exists(4, "/")[0]["exists"] is True
