@@ -205,7 +205,7 @@ def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str
             assert answer["op"] == ("error" if call == "fork" else "exit") and answer.get("rc", 1) == 1
         now = len(os.listdir(f"/proc/{peer.process.pid}/fd"))
         open_before = open_before or now
-    assert now <= open_before, "descriptors are left over"
+    assert now - open_before < 8, "more is left over than a child forked ahead has"
     time.sleep(0.1)  # quiet enough for it to try to fork ahead
     (tmp_path / call).unlink()
     assert peer.module(7, {}, blobs=False)[1]["count"] == 1
