@@ -19,10 +19,8 @@ from typing import Any
 import mitogen.core
 import mitogen.parent
 
-from pmitogen.target.frames import MAX_BODY, MAX_HEADER
+from pmitogen.target.frames import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 
-TO_AGENT_PLAIN, TO_AGENT_PACKED = 2000, 2001
-TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
 LOG = logging.getLogger("pmitogen.hub")
 
 OnMessage = Callable[[int, bytes, bool], None]

@@ -30,8 +30,8 @@ import sys
 import zlib
 
 from pmitogen.target import frames, loop
+from pmitogen.target.frames import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 
-FROM_HUB_PLAIN, FROM_HUB_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002, 2003
 MESSAGE = struct.Struct('>hLLLLLL')  # kind, destination, source, authority, handle, handle for a reply, size of the data
 KIND = 0x4d49
 MAX_MESSAGE = 80 << 20   # bytes: above the largest frame
@@ -70,8 +70,8 @@ class Hub(object):
             end = pos + MESSAGE.size + size
             if end > len(buf):
                 break
-            if destination == self.number and handle in (FROM_HUB_PLAIN, FROM_HUB_PACKED):
-                self._on_message(bytes(buf[pos + MESSAGE.size:end]), handle == FROM_HUB_PACKED)
+            if destination == self.number and handle in (TO_AGENT_PLAIN, TO_AGENT_PACKED):
+                self._on_message(bytes(buf[pos + MESSAGE.size:end]), handle == TO_AGENT_PACKED)
             pos = end
         del buf[:pos]
 

@@ -53,6 +53,22 @@ def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     os.closerange(low, MAX_FD)
 
 
+def fork(work, stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
+    """Fork a child that enters its own session and descriptors, does *work* and ends. Returns its pid. Raises OSError."""
+    pid = os.fork()
+    if pid == 0:
+        complaints = stderr_fd
+        try:
+            enter(stdin_fd, stdout_fd, stderr_fd, tty_fd, keep)
+            complaints = 2
+            work()
+        except BaseException:
+            complain(complaints)
+        finally:
+            os._exit(1)
+    return pid
+
+
 def change_environment(env):
     """Apply {name: value} as sent over the wire to this process's environment."""
     for name, value in env.items():

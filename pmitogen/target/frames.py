@@ -19,6 +19,8 @@ import json
 import struct
 
 PREFIX = struct.Struct('>II')
+# The handles of the Mitogen messages that carry frames, plain or as pieces of the packed stream.
+TO_AGENT_PLAIN, TO_AGENT_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002, 2003
 MAX_HEADER = 4 << 20   # bytes
 MAX_BODY = 64 << 20    # bytes
 CHUNK = 128 << 10      # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between

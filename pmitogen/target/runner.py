@@ -319,7 +319,7 @@ class Runner(object):
         with fds.Opened() as opened:
             stdin = opened.pipe() if body or header.get('more') else (opened.null(), None)
             stdout, stderr = opened.pipe(), opened.pipe()
-            pid = self._fork(header, stdin[0], stdout[1], stderr[1])
+            pid = child.fork(lambda: self._execute(header), stdin[0], stdout[1], stderr[1])
         for fd in (stdin[0], stdout[1], stderr[1]):
             os.close(fd)
         self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0], eager=header.get('eager')), header, body)
@@ -327,26 +327,14 @@ class Runner(object):
     def _exec_tty(self, rid, header, body):
         with fds.Opened() as opened:
             master, slave = opened.terminal()
-            pid = self._fork(header, slave, slave, slave, slave)
+            pid = child.fork(lambda: self._execute(header), slave, slave, slave, slave)
         os.close(slave)
         job = jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get('eager'))
         self._start(job, dict(header, more=True), body)
 
     @staticmethod
-    def _fork(header, *descriptors):
-        """Start a program; the child never comes back from here. Raises OSError."""
-        pid = os.fork()
-        if pid == 0:
-            stderr = descriptors[2]
-            try:
-                child.enter(*descriptors)
-                stderr = 2
-                child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
-            except BaseException:
-                child.complain(stderr)
-            finally:
-                os._exit(1)
-        return pid
+    def _execute(header):
+        child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
 
     def _start(self, job, header, body):
         self._jobs[job.rid] = job

@@ -30,20 +30,13 @@ class Offspring(object):
         with Opened() as opened:
             null, stdout, stderr, report = opened.null(), opened.pipe(), opened.pipe(), opened.pipe()
             orders = opened.pipe() if order is None else (None, None)
-            self.pid = os.fork()
-        if self.pid == 0:
-            complaints = stderr[1]
-            try:
-                child.enter(null, stdout[1], stderr[1], keep=[fd for fd in (report[1], orders[0]) if fd is not None])
-                complaints = 2
+
+            def work():
                 child.prepare()
-                if order is None:
-                    order = wait_for_order(orders[0])
-                child.run_payload(store, order, report[1])
-            except BaseException:
-                child.complain(complaints)
-            finally:
-                os._exit(1)
+                child.run_payload(store, wait_for_order(orders[0]) if order is None else order, report[1])
+
+            keep = [fd for fd in (report[1], orders[0]) if fd is not None]
+            self.pid = child.fork(work, null, stdout[1], stderr[1], keep=keep)
         for fd in (null, stdout[1], stderr[1], report[1], orders[0]):
             if fd is not None:
                 os.close(fd)
