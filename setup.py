@@ -13,6 +13,7 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="GPL-3.0-or-later",
+    package_dir={"": "."},  # so that an editable install is a plain path, which costs no interpreter an import hook
     packages=[
         *find_packages(include=["pmitogen", "pmitogen.*"]),
         # Ansible looks for collections on Python's path, so "pmitogen.core.ssh" works wherever this is installed.

@@ -21,6 +21,7 @@ from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
 from pmitogen.ansible import become as become_requests
+from pmitogen.ansible import met
 from pmitogen.ansible import shell as shells
 from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, last_words
 from pmitogen.ansible.hublink import HubLink, is_shown, telling
@@ -104,6 +105,10 @@ class Connection(ConnectionBase):
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
         self._link.foresee(self._named_interpreter)
+        if not met.hosts.lent and os.environ.get("PMITOGEN_WARM") != "0":
+            from pmitogen.ansible import builds
+
+            builds.lend(met.hosts)
         if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
             return False
         return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))

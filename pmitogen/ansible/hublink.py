@@ -184,12 +184,19 @@ class HubLink:
         return self._client
 
     def _on_payload(self) -> None:
-        """One has been built and sent: while the first of a run is under way, Ansible may build the others."""
+        """One has been built and sent: while the first of a run is under way, Ansible may build the others.
+
+        Where nobody is going to do it at the end of the run, keep it for the next.
+        """
         self.mark("payload")
         if met.hosts.is_first():
             from pmitogen.ansible import prebuild
 
             prebuild.begin(_run_pid(), met.hosts)
+        elif not met.hosts.shared and os.environ.get("PMITOGEN_WARM") != "0":
+            from pmitogen.ansible import builds
+
+            builds.keep()
 
     def _lost(self, exc: HubError) -> NoReturn:
         self.close()

@@ -21,7 +21,7 @@ class Hosts:
     shared = True
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, PLACES + _HELPER.size + 1)
+        self._memory = mmap.mmap(-1, PLACES + _HELPER.size + 2)
 
     def has(self, host: str) -> bool:
         return self._memory[_place(host)] != 0
@@ -36,6 +36,15 @@ class Hosts:
         """Whether nobody has asked before."""
         asked, self._memory[-1] = self._memory[-1], 1
         return not asked
+
+    @property
+    def lent(self) -> bool:
+        """Whether somebody has seen to the payloads of earlier runs (builds.py)."""
+        return self._memory[-2] != 0
+
+    @lent.setter
+    def lent(self, done: bool) -> None:
+        self._memory[-2] = done
 
     @property
     def helper(self) -> tuple[int, int]:
@@ -53,6 +62,7 @@ class Strangers(Hosts):
 
     shared = False
     helper = 0, 0
+    lent = False
 
     def __init__(self) -> None:
         pass

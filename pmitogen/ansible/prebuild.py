@@ -121,10 +121,9 @@ def _is_module(name: str) -> bool:
 def foreseen(playbooks: list[str]) -> list[str]:
     """The modules of ansible-core that the tasks of *playbooks* name, or are carried out by, in their order."""
     found: dict[str, None] = {}
-    folders = {os.path.dirname(os.path.abspath(path)) for path in playbooks}
-    roles = [*(os.path.join(folder, "roles") for folder in folders), *(constants.DEFAULT_ROLES_PATH or ())]
-    if any(glob.glob(os.path.join(place, "module_utils")) for place in (*folders, *(os.path.join(role, "*") for role in roles))):
+    if brings_module_utils(playbooks):
         return []
+    roles = _role_folders(playbooks)
     files = [os.path.abspath(path) for path in playbooks]
     for number, path in enumerate(files):
         if number == MOST_FILES or len(found) >= MOST_MODULES:
@@ -136,6 +135,20 @@ def foreseen(playbooks: list[str]) -> list[str]:
             elif name.isidentifier():
                 found.update((module, None) for module in RUN_BY.get(name, (name,)) if _is_module(module))
     return list(found)[:MOST_MODULES]
+
+
+def brings_module_utils(playbooks: list[str]) -> bool:
+    """Whether beside *playbooks*, or in any role at hand, there is a folder of ``module_utils``."""
+    places = [*_folders(playbooks), *(os.path.join(glob.escape(role), "*") for role in _role_folders(playbooks))]
+    return any(glob.glob(os.path.join(place, "module_utils")) for place in places)
+
+
+def _folders(playbooks: list[str]) -> list[str]:
+    return list(dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in playbooks))
+
+
+def _role_folders(playbooks: list[str]) -> list[str]:
+    return [*(os.path.join(folder, "roles") for folder in _folders(playbooks)), *(constants.DEFAULT_ROLES_PATH or ())]
 
 
 def _entries(path: str) -> Iterator[tuple[str, yaml.Node]]:

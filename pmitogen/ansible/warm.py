@@ -47,14 +47,19 @@ def _memory() -> None:
     """What workers tell each other, and whose workers they are."""
     met.hosts = met.Hosts()
     paths.remember_start()
-    atexit.register(_end_helper, met.hosts)
+    atexit.register(_end, met.hosts)
 
 
-def _end_helper(shared: met.Hosts) -> None:
+def _end(shared: met.Hosts) -> None:
+    """The run is over. Ansible's own temporary files are still there: what was registered last comes first."""
     if shared.helper[0]:
         from pmitogen.ansible import prebuild
 
         prebuild.end(shared)
+    if shared.lent:
+        from pmitogen.ansible import builds
+
+        builds.keep()
 
 
 def _shell() -> None:

@@ -51,6 +51,7 @@ def run(options: argparse.Namespace) -> int:
     home = Path(os.environ.get("ANSIBLE_HOME") or "~/.ansible").expanduser()
     link = home / "plugins" / "connection" / "pmitogen.py"
     if options.remove:
+        _remove_payloads(home / "pmitogen")
         return _remove(link)
     _make(link)
     return _verify(link)
@@ -92,6 +93,13 @@ def _remove(link: Path) -> int:
         with contextlib.suppress(OSError):
             folder.rmdir()
     return 0
+
+
+def _remove_payloads(folder: Path) -> None:
+    """What runs have kept of Ansible's payloads (ansible/builds.py)."""
+    if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
+        shutil.rmtree(folder)
+        print(f"{folder}: removed, with the payloads that were kept in it")
 
 
 def _verify(link: Path) -> int:

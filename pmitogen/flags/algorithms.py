@@ -69,7 +69,7 @@ def _split(table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     return {family: tuple(names.split()) for family, names in table.items()}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Catalogue:
     """The algorithm names of one ssh program: all it knows, and what it proposes by default."""
 

@@ -45,7 +45,7 @@ _LEVELS = ("SILENT", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG2", "DE
 _MUX_VERBS = ("check", "conninfo", "channels", "forward", "exit", "stop", "cancel", "proxy")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class CommandLine:
     """What the command line says besides keywords."""
 

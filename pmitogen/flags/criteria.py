@@ -23,7 +23,7 @@ _EQUALS = tuple(name + "=" for name in _WITH_VALUE if name != "sessiontype")
 _MAY_BE_EMPTY = ("tagged", "command")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Context:
     """The destination as far as it is known, and the state of the reading."""
 

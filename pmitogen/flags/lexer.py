@@ -92,7 +92,7 @@ def quote_arg(word: str) -> str:
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Words:
     """The arguments of one keyword: *rest* as written, and a cursor over the split words."""
 

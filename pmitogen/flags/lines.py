@@ -19,7 +19,7 @@ _texts: dict[bytes, list[Line]] = {}
 _changing = threading.Lock()
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Line:
     """One line that says something. *problem*: why it cannot be cut into words."""
 

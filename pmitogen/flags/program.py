@@ -13,7 +13,7 @@ from typing import NamedTuple
 from pmitogen.flags.algorithms import Catalogue
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Program:
     """One ssh client. *defaults* overrides what ``ssh -G`` prints for a keyword that nobody has set."""
 

@@ -29,7 +29,7 @@ _SETTLED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1),
 DEFAULTED = "default ssh_args"  # an origin: words that Ansible adds by itself; they are read, and count for nothing
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Resolution:
     """Everything that is known of one destination, in terms of keywords."""
 

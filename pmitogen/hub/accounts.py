@@ -27,7 +27,7 @@ MOST = 20  # accounts behind the login's, kept alive per host
 GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Account:
     """An interpreter on the host."""
 

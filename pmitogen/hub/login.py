@@ -27,7 +27,7 @@ LONGEST_PAUSE = 30  # seconds between two attempts
 PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Booting:
     """A session channel on which a Python is starting."""
 

@@ -15,10 +15,9 @@ import socket
 import sys
 import threading
 import time
-import types
 
 from pmitogen.errors import Error
-from pmitogen.hub import paths
+from pmitogen.hub import lean, paths
 from pmitogen.hub.life import Life
 from pmitogen.target import frames
 
@@ -38,9 +37,7 @@ def main() -> None:
 
         log.setup(stderr_of=run_pid)
         _raise_file_limit()
-        for name in ("invoke", "cProfile"):  # optional imports of Paramiko's (50 ms) and Mitogen's, for what is not used here
-            sys.modules[name] = None  # type: ignore[assignment]
-        sys.modules["pstats"] = types.ModuleType("pstats")  # one of Mitogen's that it does not do without
+        lean.leave_out()
         from pmitogen.hub.contexts import Contexts
         from pmitogen.hub.server import Listener
 

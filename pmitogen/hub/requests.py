@@ -22,7 +22,7 @@ class Client(Protocol):
         """Take one frame."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Request:
     """One request, from the moment it is made until its final frame."""
 

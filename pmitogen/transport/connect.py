@@ -79,7 +79,7 @@ def shown_host_key(
     return _Connecting(settings, credentials or Credentials(), hops, deadline, resolve_hop, ask, ()).shown_key(names)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class _Carrier:
     """What the SSH connection runs over."""
 
@@ -95,7 +95,7 @@ class _Carrier:
         self.close_log()
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class _Connecting:
     """One connection in the making. *path*: the bastions that we are being made for, outermost target first."""
 

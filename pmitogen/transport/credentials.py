@@ -48,7 +48,7 @@ Ask = Callable[[str, bool], "str | None"]
 """Asks a person: (the prompt, whether the answer may be echoed) -> the answer, or None to give up."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Credentials:
     """Everything that may log us in, besides what the settings name (identity files, the agent).
 
@@ -63,4 +63,4 @@ class Credentials:
     passphrase: Secret | None = None
     otp: Secret | None = None
     answers: tuple[tuple[str, Secret], ...] = ()
-    ask: Ask | None = dataclasses.field(default=None, repr=False, compare=False)
+    ask: Ask | None = None

@@ -23,7 +23,7 @@ _opened: dict[tuple[object, ...], PrivateKey] = {}
 _opening = threading.Lock()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class KeyFile:
     """A key, or the public half that names one in the agent.
 
@@ -31,7 +31,7 @@ class KeyFile:
     """
 
     source: str
-    text: str = dataclasses.field(repr=False)
+    text: str
     identity: tuple[object, ...] | None = None
     certificate_paths: tuple[str, ...] = ()
 

@@ -35,15 +35,15 @@ class KeyProblem(ValueError):
         self.passphrase = passphrase
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Envelope:
     """What a key file shows without its passphrase. *public_blob* is None where only the decrypted key would tell."""
 
-    text: str = dataclasses.field(repr=False)
+    text: str
     encrypted: bool
     public_blob: bytes | None
     openssh: bool = False
-    sealed: keycipher.Container | None = dataclasses.field(default=None, repr=False)
+    sealed: keycipher.Container | None = None
 
 
 class PrivateKey:

@@ -29,7 +29,7 @@ CERTIFICATES, KEYS, SHA1, SIGNATURE, SHA256, EXTENSION = 1, 2, 3, 4, 5, 255
 SERIALS, SERIAL_RANGE, SERIAL_BITMAP, KEY_IDS, CERTIFICATE_EXTENSION = 0x20, 0x21, 0x22, 0x23, 0x39
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class _Revoked:
     """What is revoked of one authority's certificates, or of everybody's."""
 

@@ -26,7 +26,7 @@ from pmitogen.transport.dial import describe
 from pmitogen.transport.environment import variables
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False, repr=False)
 class Stages:
     """How long each stage of connecting took, in seconds; None: it was not needed."""
 

@@ -43,7 +43,7 @@ def _play(
         [tasks[0], look, *tasks[1:]],
         {"h": {**host, "local": str(local)}},
         files=files or {},
-        env={"ANSIBLE_LOCAL_TEMP": str(local), **env},
+        env={"ANSIBLE_LOCAL_TEMP": str(local), "ANSIBLE_HOME": f"{local}-home", **env},  # where no earlier run has left any
     )
     assert not list(local.iterdir()), "left behind"
     assert not run.warnings, run.warnings

@@ -42,9 +42,11 @@ def test_twice_is_once_and_remove_undoes_it(ansible: Ansible, home: Path) -> Non
     assert run(PATH=path).returncode == 0
     again = run(PATH=path)
     assert again.returncode == 0 and "is there already" in again.stdout
+    (home / ".ansible/pmitogen").mkdir()
+    (home / ".ansible/pmitogen/kept").write_text("a payload")
     removed = run("--remove", PATH=path)
     assert removed.returncode == 0 and removed.stdout.endswith("removed\n")
-    assert not (home / ".ansible/plugins").exists()
+    assert not (home / ".ansible/plugins").exists() and not (home / ".ansible/pmitogen").exists()
     nothing = run("--remove", PATH=path)
     assert nothing.returncode == 0 and "nothing to remove" in nothing.stdout
 

@@ -1,0 +1,242 @@
+"""Payloads that earlier runs have built, lent to this one.
+
+Every run has Ansible build the payload of each module anew: a tenth of a second for the first, half as much for each other,
+before anything is sent. Here the main process of a run, at its end, keeps a copy of what was built, in a folder of the account's
+(``~/.ansible/pmitogen``); and the first worker of a later run that is about to build puts the copies where Ansible looks for what
+the run has built already.
+
+A copy is lent only where Ansible would make the same again: the files that it was made from, the folders that they lie in and the
+builder itself are what they were, to the time when anything was last done to them; and there is no ``module_utils`` that may take
+the place of core's. It is kept only if it was made from ansible-core's own files. It holds nothing of a task's: parameters are
+added later.
+
+Ansible unpickles what it finds, so the folder must be ours and closed to everybody else, and a copy must be whole.
+``PMITOGEN_WARM=0`` switches it off, and it is for ansible-core 2.19 and later.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import functools
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import sys
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+import ansible
+from ansible import constants, context, module_utils, release
+from ansible.executor import module_common
+from ansible.plugins.loader import module_utils_loader
+
+from pmitogen.ansible.met import Hosts
+from pmitogen.ansible.prebuild import brings_module_utils
+
+FOLDER = "pmitogen"  # in ANSIBLE_HOME
+LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not empty when that has been done
+MOST_KEPT, MOST_LENT, LARGEST = 64, 32, 4 << 20
+STRAY = 3600.0  # seconds after which an unfinished file is nobody's
+_FORMAT = 1
+_NAME = re.compile(r"ansible\.modules\.\w+-ZIP_\w+-none")  # module, compression, no debugger
+_GENERATED = ("ansible/__init__.py", "ansible/module_utils/__init__.py")  # the builder writes these itself
+_CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
+
+
+def lend(shared: Hosts) -> None:
+    """In a worker that is about to build a payload: find what need not be built, unless another has done so. Never raises."""
+    with contextlib.suppress(Exception):
+        if hasattr(module_common, "_CachedModule"):
+            os.makedirs(_cache(), exist_ok=True)
+            with _locked(os.path.join(_cache(), LOCK)) as lock:  # the others wait, and then need not build
+                if not os.read(lock, 1):
+                    os.write(lock, b"lent\n")
+                    _lend_all()
+        shared.lent = True
+
+
+def keep() -> None:
+    """Keep what is new, for later runs. Never raises.
+
+    In the process that the workers are forked from, at its end; without such a one (``ansible``), in each worker.
+    """
+    with contextlib.suppress(Exception):
+        names = [name for name in os.listdir(_cache()) if _NAME.fullmatch(name)]
+        if not names:
+            return
+        with _folder(create=True) as folder:
+            kept = set(os.listdir(folder))
+            new = [name for name in names if _entry(name) not in kept]
+            for name in new:
+                with contextlib.suppress(Exception):
+                    _keep(folder, name)
+            if new:
+                _drop_oldest(folder)
+
+
+def _cache() -> str:
+    """Where Ansible keeps what the run has built."""
+    return os.path.join(str(constants.DEFAULT_LOCAL_TMP), "ansiballz_cache")
+
+
+@contextlib.contextmanager
+def _locked(path: str) -> Iterator[int]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with contextlib.suppress(OSError):  # a filesystem without locks: the others may build in vain
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def _folder(create: bool) -> Iterator[int]:
+    """The folder of the copies, open. Raises OSError if there is none, or if others could have a hand in it."""
+    home = os.path.expanduser(str(constants.config.get_config_value("ANSIBLE_HOME")))
+    path = os.path.join(home, FOLDER)
+    if create and os.stat(home).st_uid == os.geteuid():
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(fd)
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise PermissionError(path)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@functools.cache
+def _key() -> str:
+    """Tells the copies of this ansible-core, where it lies, from those of any other."""
+    about = json.dumps([_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag])
+    return hashlib.sha256(about.encode()).hexdigest()[:16]
+
+
+def _entry(name: str) -> str:
+    return f"{_key()}-{name}"
+
+
+# Lending
+
+
+def _lend_all() -> None:
+    if not _is_core_alone():
+        return
+    with _folder(create=False) as folder:
+        entries = [entry for entry in os.listdir(folder) if entry.startswith(_key() + "-")]
+        entries.sort(key=lambda entry: os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mtime, reverse=True)
+        for entry in entries[:MOST_LENT]:
+            with contextlib.suppress(OSError):
+                _lend(folder, entry)
+
+
+def _lend(folder: int, entry: str) -> None:
+    payload = _payload(folder, entry)
+    if payload is None:
+        os.unlink(entry, dir_fd=folder)  # it will never be of use again
+        return
+    path = os.path.join(_cache(), entry.removeprefix(_key() + "-"))
+    if not os.path.exists(path):
+        with open(f"{path}-lent", "xb") as stream:
+            stream.write(payload)
+        os.rename(f"{path}-lent", path)
+
+
+def _payload(folder: int, entry: str) -> bytes | None:
+    """What is kept under that name, if it is whole and would be built the same today."""
+    with open(os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as stream:
+        head, _, payload = stream.read(LARGEST).partition(b"\n")
+    try:
+        about = json.loads(head)
+        sound = about["sha256"] == hashlib.sha256(payload).hexdigest()
+        same = all(_state(path) == tuple(state) for path, state in about["sources"].items())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return payload if sound and same else None
+
+
+@functools.cache
+def _state(path: str) -> tuple[int, ...]:
+    """What changes when anybody does anything to a file, or adds one to a folder or takes one from it."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    if stat.S_ISDIR(found.st_mode):
+        return (found.st_mtime_ns,)
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size
+
+
+def _is_core_alone() -> bool:
+    """Whether core's is the only ``module_utils`` with anything in it, now and in what the run may still load."""
+    own = os.path.dirname(str(module_utils.__file__))
+    for path in module_utils_loader._get_paths(subdirs=False):
+        if os.path.isdir(path) and not os.path.samefile(path, own) and os.listdir(path):
+            return False
+    return not ("syntax" in context.CLIARGS and brings_module_utils(list(context.CLIARGS.get("args") or ())))
+
+
+# Keeping
+
+
+def _keep(folder: int, name: str) -> None:
+    path = os.path.join(_cache(), name)
+    with open(path, "rb") as stream:
+        payload = stream.read()
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(module_common._CachedModule.load(path).zip_data))) as archive:
+        checksums = {os.path.join(os.path.dirname(_CORE), info.filename): info.CRC for info in archive.infolist()}
+    sources = [source for source in checksums if not source.endswith(_GENERATED)]
+    states = {source: _state(source) for source in [*sources, *map(os.path.dirname, sources), *_builder()]}
+    for source in sources:
+        with open(source, "rb") as stream:
+            if zlib.crc32(stream.read()) != checksums[source]:
+                return  # not core's, or no longer
+    about = json.dumps({"sha256": hashlib.sha256(payload).hexdigest(), "sources": states}).encode() + b"\n"
+    if len(about) + len(payload) <= LARGEST:
+        _write(folder, _entry(name), about + payload)
+
+
+def _builder() -> list[str]:
+    """The files of Ansible's builder."""
+    return [
+        str(module.__file__)
+        for name, module in list(sys.modules.items())
+        if name.startswith("ansible._internal._ansiballz") or module in (module_common, release)
+        if getattr(module, "__file__", None)
+    ]
+
+
+def _write(folder: int, entry: str, data: bytes) -> None:
+    """Whole or not at all."""
+    part = f".{os.getpid()}-{entry}"
+    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    try:
+        with open(fd, "wb") as stream:
+            stream.write(data)
+        os.rename(part, entry, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        os.unlink(part, dir_fd=folder)
+        raise
+
+
+def _drop_oldest(folder: int) -> None:
+    """Keep the newest; and nothing that a process left that was stopped while it wrote."""
+    ages = {}
+    for entry in os.listdir(folder):
+        with contextlib.suppress(OSError):
+            ages[entry] = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mtime
+    whole = sorted((entry for entry in ages if not entry.startswith(".")), key=ages.__getitem__)
+    strays = [entry for entry in ages if entry.startswith(".") and ages[entry] < time.time() - STRAY]
+    for entry in strays + whole[: max(0, len(whole) - MOST_KEPT)]:
+        with contextlib.suppress(OSError):
+            os.unlink(entry, dir_fd=folder)

@@ -1,0 +1,262 @@
+"""Payloads that earlier runs have built: pmitogen/ansible/builds.py."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Run
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+STAT = {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}
+Tamper = Callable[[Path], object]
+
+AT_ONCE = """
+import json, os, sys, time
+from ansible import constants
+from pmitogen.ansible import builds, met
+constants.DEFAULT_LOCAL_TMP = sys.argv[1]
+out, into = os.pipe()
+builds._lend_all = lambda: (os.write(into, b"begin "), time.sleep(0.5), os.write(into, b"end "))
+for _ in range(2):
+    if os.fork() == 0:
+        builds.lend(met.Hosts())
+        os.write(into, b"back ")
+        os._exit(0)
+for _ in range(2):
+    os.wait()
+print(json.dumps(os.read(out, 100).decode().split()))
+"""
+
+OLDEST = """
+import json, os, sys
+from pmitogen.ansible import builds
+folder = os.open(sys.argv[1], os.O_RDONLY)
+builds._drop_oldest(folder)
+print(json.dumps([builds.MOST_KEPT, sorted(os.listdir(folder))]))
+"""
+
+
+class Home:
+    """An ANSIBLE_HOME of a test's own, and what is kept there."""
+
+    def __init__(self, ansible: Ansible, path: Path) -> None:
+        self._ansible = ansible
+        self.path = path
+        self.kept = path / "pmitogen"
+        path.mkdir()
+
+    def play(
+        self,
+        target: dict[str, Any],
+        tasks: list[dict[str, Any]],
+        *,
+        hosts: int = 1,
+        files: dict[str, str | bytes] | None = None,
+        **env: str,
+    ) -> Run:
+        """Plays *tasks*, with Ansible's own account of what it builds."""
+        run = self._ansible.tasks(
+            tasks,
+            {f"h{number}": target for number in range(hosts)},
+            files=files or {},
+            env={"ANSIBLE_HOME": str(self.path), "ANSIBLE_DEBUG": "1", **env},
+        ).check()
+        assert not run.warnings, run.warnings
+        assert not list((self.path / "tmp").iterdir()), "left behind"
+        return run
+
+    def names(self) -> set[str]:
+        """The modules whose payloads are kept."""
+        return {path.name.split("-")[1].rpartition(".")[2] for path in self.kept.iterdir()} if self.kept.exists() else set()
+
+
+@pytest.fixture
+def home(ansible: Ansible, tmp_path: Path) -> Home:
+    if tuple(map(int, ansible.core.split("."))) < (2, 19):
+        pytest.skip("this ansible-core is left alone")
+    return Home(ansible, tmp_path / "home")
+
+
+def built(run: Run) -> int:
+    """How many payloads the workers of *run* had built."""
+    return run.stdout.count("ANSIBALLZ: Creating module")
+
+
+def test_a_later_run_builds_nothing(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    tasks = [
+        {"name": "first", "ansible.builtin.command": "echo one"},
+        STAT,
+        {"name": "copy", "copy": {"content": "x", "dest": f"{account.home}/copied"}},
+        {"name": "tidy", "file": {"path": f"{account.home}/copied", "state": "absent"}},
+    ]
+    target = ansible.target(sshd, account)
+    assert built(home.play(target, tasks)) > 0
+    assert home.names() >= {"command", "stat", "copy", "file"}
+    assert stat.S_IMODE(home.kept.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in home.kept.iterdir()} == {0o600}
+    before = {path: path.stat() for path in home.kept.iterdir()}
+    run = home.play(target, tasks)
+    assert built(run) == 0
+    assert run.task("first")["stdout"] == "one" and run.task("stat")["stat"]["exists"]
+    assert run.task("copy").changed and run.task("tidy").changed
+    assert {path: path.stat().st_ctime_ns for path in before} == {path: found.st_ctime_ns for path, found in before.items()}
+
+
+def test_many_hosts_at_once(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Those that come while one is lending wait for it, and build nothing either."""
+    target = ansible.target(sshd, account)
+    home.play(target, [STAT])
+    assert built(home.play(target, [STAT], hosts=5)) == 0
+
+
+def test_those_that_come_meanwhile_wait(home: Home, ansible: Ansible, tmp_path: Path) -> None:
+    assert ansible.answer(AT_ONCE, str(tmp_path)) == ["begin", "end", "back", "back"]
+
+
+@pytest.mark.one_core
+def test_the_oldest_give_way(home: Home, ansible: Ansible, tmp_path: Path) -> None:
+    for number in range(70):
+        (tmp_path / f"{number:02}").write_text("")
+        os.utime(tmp_path / f"{number:02}", (number, number))
+    for name, age in ((".of-one-that-writes", None), (".of-one-that-was-stopped", (1, 1))):
+        (tmp_path / name).write_text("")
+        os.utime(tmp_path / name, age)
+    home.path.rmdir()
+    most, left = ansible.answer(OLDEST, str(tmp_path))
+    assert left == [".of-one-that-writes", *(f"{number:02}" for number in range(70 - most, 70))]
+
+
+def test_adhoc(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    env = {"ANSIBLE_HOME": str(home.path), "ANSIBLE_DEBUG": "1"}
+    runs = [ansible.adhoc("stat", "path=/", {"h": ansible.target(sshd, account)}, env=env).check() for _ in range(2)]
+    assert [built(run) for run in runs] == [1, 0]
+
+
+def _flip(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    data = bytearray(path.read_bytes())
+    data[-1000] ^= 1
+    path.write_bytes(data)
+
+
+def _cut(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def _empty(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    os.truncate(path, 0)
+
+
+def _odd(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    path.write_bytes(b'{"sha256": 1, "sources": [2]}\n')
+
+
+@pytest.mark.parametrize("tamper", [_flip, _cut, _empty, _odd])
+def test_what_is_not_whole_is_built_anew(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
+    target = ansible.target(sshd, account)
+    home.play(target, [STAT])
+    tamper(home.kept)
+    assert [built(home.play(target, [STAT])) for _ in range(2)] == [1, 0]
+
+
+def _open_to_others(kept: Path) -> None:
+    kept.chmod(0o750)
+
+
+def _of_another(kept: Path) -> None:
+    os.chown(kept, 12345, 0)
+
+
+def _link(kept: Path) -> None:
+    kept.rename(kept.with_name("elsewhere"))
+    kept.symlink_to("elsewhere")
+
+
+def _linked_entry(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    path.rename(kept.with_name("elsewhere"))
+    path.symlink_to("../elsewhere")
+
+
+@pytest.mark.one_core
+@pytest.mark.parametrize("tamper", [_open_to_others, _of_another, _link, _linked_entry])
+def test_others_have_no_hand_in_it(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
+    target = ansible.target(sshd, account)
+    home.play(target, [STAT])
+    tamper(home.kept)
+    assert built(home.play(target, [STAT])) == 1
+
+
+@pytest.mark.one_core
+def test_nothing_is_made_in_the_home_of_another(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    os.chown(home.path, account.uid, account.uid)
+    assert built(home.play(ansible.target(sshd, account), [STAT])) == 1
+    assert not home.kept.exists()
+
+
+@pytest.mark.one_core
+def test_off(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    target = ansible.target(sshd, account)
+    home.play(target, [STAT], PMITOGEN_WARM="0")
+    assert not home.kept.exists()
+    home.play(target, [STAT])
+    assert built(home.play(target, [STAT], PMITOGEN_WARM="0")) == 1
+
+
+@pytest.mark.one_core
+def test_module_utils_that_may_take_the_place_of_cores(
+    home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
+    """Neither lent where there are some, nor kept if made from them."""
+    target = ansible.target(sshd, account)
+    home.play(target, [STAT])
+    (tmp_path / "utils").mkdir()
+    assert built(home.play(target, [STAT], ANSIBLE_MODULE_UTILS=str(tmp_path / "utils"))) == 0, "it is empty"
+    (tmp_path / "utils/x.py").write_text("")
+    assert built(home.play(target, [STAT], ANSIBLE_MODULE_UTILS=str(tmp_path / "utils"))) == 1
+    assert built(home.play(target, [STAT], files={"module_utils/x.py": ""})) == 1
+    assert built(home.play(target, [STAT], files={"roles/r/module_utils/x.py": ""})) == 1
+    shutil.rmtree(home.kept)
+    own = {"module_utils/common/file.py": "raise SystemError('not core')"}
+    assert ansible.tasks([STAT], {"h": target}, files=own, env={"ANSIBLE_HOME": str(home.path)}).task("stat").kind == "failed"
+    assert home.names() == set()
+
+
+@pytest.mark.one_core
+def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    core = Path(ansible.run_python("-c", "import ansible; print(ansible.__path__[0])").stdout.strip())
+    copy = tmp_path / "lib" / "ansible"
+    shutil.copytree(core, copy, ignore=shutil.ignore_patterns("__pycache__", "galaxy"))
+    shutil.copytree(core / "galaxy", copy / "galaxy")
+    path = {"PYTHONPATH": f"{tmp_path / 'lib'}:{os.environ['PYTHONPATH']}"}
+    target = ansible.target(sshd, account)
+    ping = {"name": "ping", "ansible.builtin.ping": {}}
+    home.play(target, [ping])
+    assert built(home.play(target, [ping], **path)) == 1, "it lies elsewhere"
+    home.play(target, [ping], **path)  # by now Python has made its own folders there
+    assert built(home.play(target, [ping], **path)) == 0
+
+    module = copy / "modules/ping.py"
+    state = module.stat()
+    module.write_text(module.read_text().replace("default='pong'", "default='pang'"))
+    os.utime(module, ns=(state.st_atime_ns, state.st_mtime_ns))
+    run = home.play(target, [ping], **path)
+    assert built(run) == 1 and run.task("ping")["ping"] == "pang"
+    assert built(home.play(target, [ping], **path)) == 0
+
+    (copy / "module_utils/newcomer.py").write_text("")
+    assert built(home.play(target, [ping], **path)) == 1
+    assert home.play(target, [ping]).task("ping")["ping"] == "pong"
