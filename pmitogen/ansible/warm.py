@@ -19,10 +19,13 @@ import itertools
 import multiprocessing
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from ansible import constants, context
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins import loader
 from ansible.plugins.shell import sh
+from ansible.template import Templar
 
 from pmitogen.ansible import lasting, met, settled, shell
 from pmitogen.ansible.exchange import hub_log
@@ -37,7 +40,8 @@ def warm(name: str) -> None:
     """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
     if multiprocessing.parent_process() is not None or os.environ.get("PMITOGEN_WARM") == "0":
         return
-    for step in (_memory, _hub, lambda: settled.settle("connection", name), _shell, _profiles, _results, _plugins, lasting.begin):
+    steps = _memory, _hub, lambda: settled.settle("connection", name), _shell, _profiles, _results, _plugins, _templates
+    for step in (*steps, lasting.begin):
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
@@ -94,8 +98,17 @@ def _plugins() -> None:
     if constants.OLD_PLUGIN_CACHE_CLEARING:  # then it does not forget, and would overlook such a folder
         return
     loader.module_loader.find_plugin("command")
+    loader.action_loader.find_plugin("command")
     loader.shell_loader.find_plugin("sh")
     loader.connection_loader.find_plugin("pmitogen")
+
+
+def _templates() -> None:
+    """The patterns by which templates are cut into words: else made in each worker that sees a template."""
+    text: Any = "{{ 1 }}"
+    with contextlib.suppress(AttributeError):  # before ansible-core 2.19 every text is one
+        text = importlib.import_module("ansible.template").trust_as_template(text)
+    Templar(loader=DataLoader(), variables={}).template(text)
 
 
 def _hub() -> None:

@@ -15,11 +15,20 @@ from tests.support.ansible import PLUGINS, Ansible
 
 LOOK = """
 import json, multiprocessing, sys
-from ansible.plugins.loader import init_plugin_loader, connection_loader, module_loader
+from ansible.plugins.loader import action_loader, init_plugin_loader, connection_loader, module_loader
 init_plugin_loader()
+def lexers():
+    try:
+        from ansible._internal._templating._jinja_bits import AnsibleEnvironment
+        return len(AnsibleEnvironment._lexer_cache) > 0
+    except ImportError:
+        import jinja2.lexer
+        return len(jinja2.lexer._lexer_cache) > 1  # one is made at its import
 def look():
     connection_loader.get("pmitogen", class_only=True)
     return {
+        "lexers": lexers(),
+        "actions": "copy" in action_loader._plugin_path_cache[""],
         "profiles": sum("_profiles._module_legacy" in name for name in sys.modules),
         "modules": "command" in module_loader._plugin_path_cache[""],
         "options": sorted(sys.modules["pmitogen.ansible.settled"]._settled),
@@ -41,9 +50,11 @@ def _look(ansible: Ansible, where: str, **env: str) -> dict[str, Any]:
 def test_once_and_before_the_workers(ansible: Ansible) -> None:
     profiles = 2 if tuple(map(int, ansible.core.split("."))) >= (2, 19) else 0
     options = [["connection", "pmitogen"], ["shell", "sh"]]
-    assert _look(ansible, "main") == {"profiles": profiles, "modules": True, "options": options}
-    assert _look(ansible, "worker") == {"profiles": 0, "modules": False, "options": []}, "a worker has no workers"
-    assert _look(ansible, "main", PMITOGEN_WARM="0") == {"profiles": 0, "modules": False, "options": []}
+    nothing = {"lexers": False, "actions": False, "profiles": 0, "modules": False, "options": []}
+    everything = {"lexers": True, "actions": True, "profiles": profiles, "modules": True, "options": options}
+    assert _look(ansible, "main") == everything
+    assert _look(ansible, "worker") == nothing, "a worker has no workers"
+    assert _look(ansible, "main", PMITOGEN_WARM="0") == nothing
 
 
 @pytest.mark.needs_ansible
