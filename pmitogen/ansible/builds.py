@@ -117,8 +117,8 @@ def _folder(create: bool) -> Iterator[int]:
 
 @functools.cache
 def _key() -> str:
-    """Tells the copies of this ansible-core, where it lies, from those of any other."""
-    about = json.dumps([_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag])
+    """Tells the copies of this ansible-core, as it was installed here, from those of any other: machines may share a home."""
+    about = json.dumps([_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag, _state(str(release.__file__))])
     return hashlib.sha256(about.encode()).hexdigest()[:16]
 
 

@@ -260,3 +260,8 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
     (copy / "module_utils/newcomer.py").write_text("")
     assert built(home.play(target, [ping], **path)) == 1
     assert home.play(target, [ping]).task("ping")["ping"] == "pong"
+
+    before = set(home.kept.iterdir())
+    (copy / "release.py").touch()  # as another machine's would be, that shares this home
+    assert [built(home.play(target, [ping], **path)) for _ in range(2)] == [1, 0]
+    assert set(home.kept.iterdir()) > before
