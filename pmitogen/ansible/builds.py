@@ -7,8 +7,8 @@ the run has built already.
 
 A copy is lent only where Ansible would make the same again: the files that it was made from, the folders that they lie in and the
 builder itself are what they were, to the time when anything was last done to them; and there is no ``module_utils`` that may take
-the place of core's. It is kept only if it was made from ansible-core's own files. It holds nothing of a task's: parameters are
-added later.
+the place of core's. It is kept only if it was made from files of ansible-core and of the collection that the module is from. It
+holds nothing of a task's: parameters are added later.
 
 Ansible unpickles what it finds, so the folder must be ours and closed to everybody else, and a copy must be whole.
 ``PMITOGEN_WARM=0`` switches it off, and it is for ansible-core 2.19 and later.
@@ -45,7 +45,8 @@ LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not
 MOST_KEPT, MOST_LENT, LARGEST = 64, 32, 4 << 20
 STRAY = 3600.0  # seconds after which an unfinished file is nobody's
 _FORMAT = 1
-_NAME = re.compile(r"ansible\.modules\.\w+-ZIP_\w+-none")  # module, compression, no debugger
+_COLLECTION = re.compile(r"ansible_collections[./]\w+[./]\w+(?=[./]plugins[./])")
+_NAME = re.compile(rf"(?:ansible\.modules|{_COLLECTION.pattern}\.plugins\.modules)\.[\w.]+-ZIP_\w+-none")  # no debugger
 _GENERATED = ("ansible/__init__.py", "ansible/module_utils/__init__.py")  # the builder writes these itself
 _CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
 
@@ -68,15 +69,14 @@ def keep() -> None:
     In the process that the workers are forked from, at its end; without such a one (``ansible``), in each worker.
     """
     with contextlib.suppress(Exception):
-        names = [name for name in os.listdir(_cache()) if _NAME.fullmatch(name)]
-        if not names:
+        entries = {entry: name for name in os.listdir(_cache()) if (entry := _entry(name))}
+        if not entries:
             return
         with _folder(create=True) as folder:
-            kept = set(os.listdir(folder))
-            new = [name for name in names if _entry(name) not in kept]
-            for name in new:
+            new = entries.keys() - set(os.listdir(folder))
+            for entry in new:
                 with contextlib.suppress(Exception):
-                    _keep(folder, name)
+                    _keep(folder, entry, entries[entry])
             if new:
                 _drop_oldest(folder)
 
@@ -116,14 +116,28 @@ def _folder(create: bool) -> Iterator[int]:
 
 
 @functools.cache
-def _key() -> str:
-    """Tells the copies of this ansible-core, as it was installed here, from those of any other: machines may share a home."""
-    about = json.dumps([_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag, _state(str(release.__file__))])
-    return hashlib.sha256(about.encode()).hexdigest()[:16]
+def _key(root: str | None) -> str:
+    """Tells the copies of this ansible-core, as it was installed here, from those of any other: machines may share a home.
+
+    *root*: where the collection lies that the module is from.
+    """
+    core = [_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag, _state(str(release.__file__))]
+    return hashlib.sha256(json.dumps([core, root]).encode()).hexdigest()[:16]
 
 
-def _entry(name: str) -> str:
-    return f"{_key()}-{name}"
+def _entry(name: str) -> str | None:
+    """How a copy of what Ansible's cache calls *name* is called; None: it is not for us."""
+    if not _NAME.fullmatch(name):
+        return None
+    collection = _COLLECTION.match(name)
+    root = _root(collection.group()) if collection else None
+    return f"{_key(root)}-{name}" if root or not collection else None
+
+
+def _root(collection: str) -> str | None:
+    """Where this process has loaded a collection from, if it has."""
+    paths = list(getattr(sys.modules.get(collection.replace("/", ".")), "__path__", ()))
+    return str(paths[0]) if len(paths) == 1 else None
 
 
 # Lending
@@ -133,7 +147,7 @@ def _lend_all() -> None:
     if not _is_core_alone():
         return
     with _folder(create=False) as folder:
-        entries = [entry for entry in os.listdir(folder) if entry.startswith(_key() + "-")]
+        entries = [entry for entry in os.listdir(folder) if entry == _entry(entry.partition("-")[2])]
         entries.sort(key=lambda entry: os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mtime, reverse=True)
         for entry in entries[:MOST_LENT]:
             with contextlib.suppress(OSError):
@@ -145,7 +159,7 @@ def _lend(folder: int, entry: str) -> None:
     if payload is None:
         os.unlink(entry, dir_fd=folder)  # it will never be of use again
         return
-    path = os.path.join(_cache(), entry.removeprefix(_key() + "-"))
+    path = os.path.join(_cache(), entry.partition("-")[2])
     if not os.path.exists(path):
         with open(f"{path}-lent", "xb") as stream:
             stream.write(payload)
@@ -189,21 +203,40 @@ def _is_core_alone() -> bool:
 # Keeping
 
 
-def _keep(folder: int, name: str) -> None:
+def _keep(folder: int, entry: str, name: str) -> None:
     path = os.path.join(_cache(), name)
     with open(path, "rb") as stream:
         payload = stream.read()
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(module_common._CachedModule.load(path).zip_data))) as archive:
-        checksums = {os.path.join(os.path.dirname(_CORE), info.filename): info.CRC for info in archive.infolist()}
-    sources = [source for source in checksums if not source.endswith(_GENERATED)]
-    states = {source: _state(source) for source in [*sources, *map(os.path.dirname, sources), *_builder()]}
-    for source in sources:
+        files = {_source(info.filename, name): info for info in archive.infolist() if info.filename not in _GENERATED}
+    found = _COLLECTION.match(name)
+    more = [*_builder(), *([os.path.join(_root(found.group()) or "", "meta", "runtime.yml")] if found else [])]
+    states = {source: _state(source) for source in [*files, *map(os.path.dirname, files), *more]}
+    for source, info in files.items():
+        if not states[source] and not info.file_size and source.endswith("/__init__.py"):
+            continue  # a package without such a file: the builder makes it one
         with open(source, "rb") as stream:
-            if zlib.crc32(stream.read()) != checksums[source]:
-                return  # not core's, or no longer
+            if zlib.crc32(stream.read()) != info.CRC:
+                return  # not what Ansible would take, or no longer
     about = json.dumps({"sha256": hashlib.sha256(payload).hexdigest(), "sources": states}).encode() + b"\n"
     if len(about) + len(payload) <= LARGEST:
-        _write(folder, _entry(name), about + payload)
+        _write(folder, entry, about + payload)
+
+
+def _source(member: str, name: str) -> str:
+    """The file that a member of a payload's archive should be a copy of. Raises ValueError if it is of another collection."""
+    if member.startswith("ansible/"):
+        return os.path.join(os.path.dirname(_CORE), member)
+    found = _COLLECTION.match(name)
+    root = _root(found.group()) if found else None
+    if found is None or root is None:
+        raise ValueError(member)
+    own = found.group().replace(".", "/") + "/"
+    if member.startswith(own):
+        return os.path.join(root, member.removeprefix(own))
+    if own.startswith(member.removesuffix("__init__.py")):  # of the packages above it
+        return os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(root))), member)
+    raise ValueError(member)
 
 
 def _builder() -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -19,6 +20,13 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 STAT = {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}
 Tamper = Callable[[Path], object]
+
+GREET = """#!/usr/bin/python
+DOCUMENTATION = "module: greet"
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.%s.plugins.module_utils.words import WORD
+AnsibleModule(argument_spec={}).exit_json(word=WORD)
+"""
 
 AT_ONCE = """
 import json, os, sys, time
@@ -265,3 +273,51 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
     (copy / "release.py").touch()  # as another machine's would be, that shares this home
     assert [built(home.play(target, [ping], **path)) for _ in range(2)] == [1, 0]
     assert set(home.kept.iterdir()) > before
+
+
+def _collection(path: Path, name: str, word: str, imports: str) -> None:
+    plugins = path / "ansible_collections" / name / "plugins"
+    for folder in ("modules", "module_utils"):
+        (plugins / folder).mkdir(parents=True)
+    (plugins / "modules/greet.py").write_text(GREET % imports)
+    (plugins / "module_utils/words.py").write_text(f"WORD = {word!r}\n")
+    (plugins.parent / "meta").mkdir()
+    (plugins.parent / "meta/runtime.yml").write_text("{}\n")
+
+
+def test_modules_of_a_collection(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """Kept as long as the collection is the same, and apart from one of that name that lies elsewhere."""
+
+    def play(where: str, module: str = "acme.tools.greet") -> tuple[int, str]:
+        run = home.play(target, [{"name": "greet", module: {}}], ANSIBLE_COLLECTIONS_PATH=str(tmp_path / where))
+        return built(run), str(run.task("greet")["word"])
+
+    target = ansible.target(sshd, account)
+    _collection(tmp_path / "one", "acme/tools", "hello", "acme.tools")
+    _collection(tmp_path / "one", "acme/other", "salut", "acme.other")
+    _collection(tmp_path / "two", "acme/tools", "hullo", "acme.tools")
+    assert [play("one") for _ in range(2)] == [(1, "hello"), (0, "hello")]
+    assert [play("two") for _ in range(2)] == [(1, "hullo"), (0, "hullo")]
+    assert play("one") == (0, "hello")
+
+    plugins = tmp_path / "one/ansible_collections/acme/tools/plugins"
+    (plugins / "module_utils/words.py").write_text("WORD = 'hallo'\n")
+    assert [play("one") for _ in range(2)] == [(1, "hallo"), (0, "hallo")]
+    (plugins / "module_utils/__init__.py").write_text("")
+    assert [play("one") for _ in range(2)] == [(1, "hallo"), (0, "hallo")]
+    redirect = {"plugin_routing": {"module_utils": {"words": {"redirect": "acme.other.words"}}}}
+    (plugins.parent / "meta/runtime.yml").write_text(json.dumps(redirect))
+    assert [play("one") for _ in range(2)] == [(1, "salut"), (1, "salut")], "two collections had a part in it"
+
+
+@pytest.mark.one_core
+def test_a_module_that_takes_from_another_collection(
+    home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
+    _collection(tmp_path, "acme/tools", "hello", "acme.other")
+    _collection(tmp_path, "acme/other", "hullo", "acme.other")
+    for _ in range(2):
+        tasks: list[dict[str, Any]] = [{"name": "greet", "acme.tools.greet": {}}]
+        run = home.play(ansible.target(sshd, account), tasks, ANSIBLE_COLLECTIONS_PATH=str(tmp_path))
+        assert built(run) == 1 and run.task("greet")["word"] == "hullo"
+    assert home.names() == set()
