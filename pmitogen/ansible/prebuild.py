@@ -80,10 +80,7 @@ def _build_all(run_pid: int, start: str) -> None:
     """In the process of its own: it holds nothing that anybody waits for, and ends soon after the run, if not before."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)
-    os.closerange(3, 1 << 12)
+    _let_go()
     folder = str(constants.DEFAULT_LOCAL_TMP)
     cache = os.path.join(folder, "ansiballz_cache")
     gc.disable()  # it is for a moment
@@ -102,6 +99,13 @@ def _build_all(run_pid: int, start: str) -> None:
                 task_vars={"ansible_python_interpreter": "/usr/bin/python3", "ansible_facts": {}},
                 module_compression=constants.config.get_config_value("DEFAULT_MODULE_COMPRESSION"),
             )
+
+
+def _let_go() -> None:
+    """Let go of all that is open, but keep its numbers taken: what a worker would tell the run must not end up in a file."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in os.listdir("/proc/self/fd"):
+        os.dup2(null, int(number))
 
 
 def _path(name: str) -> str:

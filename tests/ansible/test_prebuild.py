@@ -18,6 +18,17 @@ FAKE = """#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
 AnsibleModule(argument_spec={"path": {}}).exit_json(whose="the playbook's own")
 """
+LET_GO = """
+import json, os
+from pmitogen.ansible import prebuild
+told, tell = os.pipe()
+if os.fork() == 0:
+    prebuild._let_go()
+    os._exit(os.write(tell, b"a message") != 9 or os.open(os.devnull, os.O_RDONLY) <= tell)
+code = os.waitstatus_to_exitcode(os.wait()[1])
+os.close(tell)
+print(json.dumps([code, os.read(told, 10).decode()]))
+"""
 CACHED = "{{ lookup('ansible.builtin.pipe', 'ls ' ~ local ~ '/ansible-local-*/ansiballz_cache').split() }}"
 SLOW = {"name": "slow", "ansible.builtin.command": "sleep 3"}
 
@@ -105,3 +116,9 @@ def test_a_run_that_ends_meanwhile(ansible: Ansible, sshd: Sshd, account: Accoun
         tasks.insert(1, {"name": "end", "ansible.builtin.fail": {"msg": "enough"}})
         run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / f"local{number}")
         assert run.task("end").kind == "failed" and run.rc == 2
+
+
+@pytest.mark.one_core
+def test_the_helper_tells_nobody_anything(ansible: Ansible) -> None:
+    """And what it opens is not where a worker's messages would go."""
+    assert ansible.answer(LET_GO) == [0, ""]
