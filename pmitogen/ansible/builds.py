@@ -33,19 +33,20 @@ import zlib
 from collections.abc import Iterator
 
 import ansible
-from ansible import constants, context, module_utils, release
+from ansible import constants, module_utils, release
 from ansible.executor import module_common
 from ansible.plugins.loader import module_utils_loader
 
 from pmitogen.ansible.met import Hosts
-from pmitogen.ansible.prebuild import brings_module_utils
+from pmitogen.ansible.prebuild import brings_module_utils, cache, played
+from pmitogen.hub import paths
 
 FOLDER = "pmitogen"  # in ANSIBLE_HOME
 LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not empty when that has been done
 MOST_KEPT, MOST_LENT, LARGEST = 64, 32, 4 << 20
 STRAY = 3600.0  # seconds after which an unfinished file is nobody's
 _FORMAT = 1
-_COLLECTION = re.compile(r"ansible_collections[./]\w+[./]\w+(?=[./]plugins[./])")
+_COLLECTION = re.compile(r"ansible_collections\.\w+\.\w+(?=\.plugins\.)")
 _NAME = re.compile(rf"(?:ansible\.modules|{_COLLECTION.pattern}\.plugins\.modules)\.[\w.]+-ZIP_\w+-none")  # no debugger
 _GENERATED = ("ansible/__init__.py", "ansible/module_utils/__init__.py")  # the builder writes these itself
 _CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
@@ -55,12 +56,12 @@ def lend(shared: Hosts) -> None:
     """In a worker that is about to build a payload: find what need not be built, unless another has done so. Never raises."""
     with contextlib.suppress(Exception):
         if hasattr(module_common, "_CachedModule"):
-            os.makedirs(_cache(), exist_ok=True)
-            with _locked(os.path.join(_cache(), LOCK)) as lock:  # the others wait, and then need not build
+            os.makedirs(cache(), exist_ok=True)
+            with _locked(os.path.join(cache(), LOCK)) as lock:  # the others wait, and then need not build
                 if not os.read(lock, 1):
                     os.write(lock, b"lent\n")
                     _lend_all()
-        shared.lent = True
+    shared.lent = True  # also if there was nothing to lend: nobody need look again
 
 
 def keep() -> None:
@@ -69,7 +70,7 @@ def keep() -> None:
     In the process that the workers are forked from, at its end; without such a one (``ansible``), in each worker.
     """
     with contextlib.suppress(Exception):
-        entries = {entry: name for name in os.listdir(_cache()) if (entry := _entry(name))}
+        entries = {entry: name for name in os.listdir(cache()) if (entry := _entry(name))}
         if not entries:
             return
         with _folder(create=True) as folder:
@@ -79,11 +80,6 @@ def keep() -> None:
                     _keep(folder, entry, entries[entry])
             if new:
                 _drop_oldest(folder)
-
-
-def _cache() -> str:
-    """Where Ansible keeps what the run has built."""
-    return os.path.join(str(constants.DEFAULT_LOCAL_TMP), "ansiballz_cache")
 
 
 @contextlib.contextmanager
@@ -107,8 +103,7 @@ def _folder(create: bool) -> Iterator[int]:
             os.mkdir(path, 0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(fd)
-        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        if not paths.is_closed(os.fstat(fd), os.geteuid()):
             raise PermissionError(path)
         yield fd
     finally:
@@ -129,15 +124,21 @@ def _entry(name: str) -> str | None:
     """How a copy of what Ansible's cache calls *name* is called; None: it is not for us."""
     if not _NAME.fullmatch(name):
         return None
-    collection = _COLLECTION.match(name)
-    root = _root(collection.group()) if collection else None
+    collection = _collection(name)
+    root = _root(collection) if collection else None
     return f"{_key(root)}-{name}" if root or not collection else None
+
+
+def _collection(name: str) -> str:
+    """The collection that the module is from, as Python calls it; empty: it is core's."""
+    found = _COLLECTION.match(name)
+    return found.group() if found else ""
 
 
 def _root(collection: str) -> str | None:
     """Where this process has loaded a collection from, if it has."""
-    paths = list(getattr(sys.modules.get(collection.replace("/", ".")), "__path__", ()))
-    return str(paths[0]) if len(paths) == 1 else None
+    places = list(getattr(sys.modules.get(collection), "__path__", ()))
+    return str(places[0]) if len(places) == 1 else None
 
 
 # Lending
@@ -159,7 +160,7 @@ def _lend(folder: int, entry: str) -> None:
     if payload is None:
         os.unlink(entry, dir_fd=folder)  # it will never be of use again
         return
-    path = os.path.join(_cache(), entry.partition("-")[2])
+    path = os.path.join(cache(), entry.partition("-")[2])
     if not os.path.exists(path):
         with open(f"{path}-lent", "xb") as stream:
             stream.write(payload)
@@ -197,20 +198,22 @@ def _is_core_alone() -> bool:
     for path in module_utils_loader._get_paths(subdirs=False):
         if os.path.isdir(path) and not os.path.samefile(path, own) and os.listdir(path):
             return False
-    return not ("syntax" in context.CLIARGS and brings_module_utils(list(context.CLIARGS.get("args") or ())))
+    return not (played() and brings_module_utils(played()))
 
 
 # Keeping
 
 
 def _keep(folder: int, entry: str, name: str) -> None:
-    path = os.path.join(_cache(), name)
+    path = os.path.join(cache(), name)
     with open(path, "rb") as stream:
         payload = stream.read()
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(module_common._CachedModule.load(path).zip_data))) as archive:
-        files = {_source(info.filename, name): info for info in archive.infolist() if info.filename not in _GENERATED}
-    found = _COLLECTION.match(name)
-    more = [*_builder(), *([os.path.join(_root(found.group()) or "", "meta", "runtime.yml")] if found else [])]
+        members = [info for info in archive.infolist() if info.filename not in _GENERATED]
+    collection = _collection(name)
+    root = _root(collection) or ""
+    files = {_source(info.filename, collection, root): info for info in members}
+    more = [*_builder(), *([os.path.join(root, "meta", "runtime.yml")] if collection else [])]
     states = {source: _state(source) for source in [*files, *map(os.path.dirname, files), *more]}
     for source, info in files.items():
         if not states[source] and not info.file_size and source.endswith("/__init__.py"):
@@ -223,20 +226,14 @@ def _keep(folder: int, entry: str, name: str) -> None:
         _write(folder, entry, about + payload)
 
 
-def _source(member: str, name: str) -> str:
+def _source(member: str, collection: str, root: str) -> str:
     """The file that a member of a payload's archive should be a copy of. Raises ValueError if it is of another collection."""
     if member.startswith("ansible/"):
         return os.path.join(os.path.dirname(_CORE), member)
-    found = _COLLECTION.match(name)
-    root = _root(found.group()) if found else None
-    if found is None or root is None:
+    own = collection.replace(".", "/") + "/"
+    if not root or not (member.startswith(own) or own.startswith(member.removesuffix("__init__.py"))):  # or of the packages above
         raise ValueError(member)
-    own = found.group().replace(".", "/") + "/"
-    if member.startswith(own):
-        return os.path.join(root, member.removeprefix(own))
-    if own.startswith(member.removesuffix("__init__.py")):  # of the packages above it
-        return os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(root))), member)
-    raise ValueError(member)
+    return os.path.join(root.removesuffix("/" + own[:-1]), member)
 
 
 def _builder() -> list[str]:
@@ -270,6 +267,6 @@ def _drop_oldest(folder: int) -> None:
             ages[entry] = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mtime
     whole = sorted((entry for entry in ages if not entry.startswith(".")), key=ages.__getitem__)
     strays = [entry for entry in ages if entry.startswith(".") and ages[entry] < time.time() - STRAY]
-    for entry in strays + whole[: max(0, len(whole) - MOST_KEPT)]:
+    for entry in strays + whole[:-MOST_KEPT]:
         with contextlib.suppress(OSError):
             os.unlink(entry, dir_fd=folder)

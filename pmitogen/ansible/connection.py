@@ -67,7 +67,7 @@ class Connection(ConnectionBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._link = HubLink(self._hub_options, self._host, self._become_request)
-        if multiprocessing.parent_process() is not None and os.environ.get("PMITOGEN_WARM") != "0":
+        if multiprocessing.parent_process() is not None and not met.is_off():
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
@@ -105,7 +105,7 @@ class Connection(ConnectionBase):
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
         self._link.foresee(self._named_interpreter)
-        if not met.hosts.lent and os.environ.get("PMITOGEN_WARM") != "0":
+        if not met.hosts.lent and not met.is_off():
             from pmitogen.ansible import builds
 
             builds.lend(met.hosts)

@@ -193,7 +193,7 @@ class HubLink:
             from pmitogen.ansible import prebuild
 
             prebuild.begin(_run_pid(), met.hosts)
-        elif not met.hosts.shared and os.environ.get("PMITOGEN_WARM") != "0":
+        elif not met.hosts.shared and not met.is_off():
             from pmitogen.ansible import builds
 
             builds.keep()

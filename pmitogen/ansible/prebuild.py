@@ -69,7 +69,7 @@ def _is_wanted() -> bool:
     """Whether this is a playbook's run, on a machine with a processor to spare, of an ansible-core that builds as we know it."""
     known = {"module_name", "module_path", "module_args", "templar", "task_vars", "module_compression"}
     return (
-        "syntax" in context.CLIARGS
+        bool(played())
         and len(os.sched_getaffinity(0)) > 1
         and hasattr(module_common, "_CachedModule")
         and known <= set(inspect.signature(module_common.modify_module).parameters)
@@ -81,14 +81,12 @@ def _build_all(run_pid: int, start: str) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     _let_go()
-    folder = str(constants.DEFAULT_LOCAL_TMP)
-    cache = os.path.join(folder, "ansiballz_cache")
     gc.disable()  # it is for a moment
     templar = Templar(loader=DataLoader(), variables={})
-    for name in foreseen(list(context.CLIARGS.get("args") or ())):
-        if not paths.runs(run_pid, start) or not os.path.isdir(folder):
+    for name in foreseen(played()):
+        if not paths.runs(run_pid, start) or not os.path.isdir(str(constants.DEFAULT_LOCAL_TMP)):
             return  # the run was killed
-        if glob.glob(os.path.join(cache, f"ansible.modules.{name}-*")):
+        if glob.glob(os.path.join(cache(), f"ansible.modules.{name}-*")):
             continue  # built, or being built
         with contextlib.suppress(Exception):
             module_common.modify_module(
@@ -99,6 +97,16 @@ def _build_all(run_pid: int, start: str) -> None:
                 task_vars={"ansible_python_interpreter": "/usr/bin/python3", "ansible_facts": {}},
                 module_compression=constants.config.get_config_value("DEFAULT_MODULE_COMPRESSION"),
             )
+
+
+def cache() -> str:
+    """The folder in which Ansible keeps the payloads that this run has built."""
+    return os.path.join(str(constants.DEFAULT_LOCAL_TMP), "ansiballz_cache")
+
+
+def played() -> list[str]:
+    """The playbooks that this process was told to play; none if it is another program than ``ansible-playbook``."""
+    return list(context.CLIARGS.get("args") or ()) if "syntax" in context.CLIARGS else []
 
 
 def _let_go() -> None:
@@ -143,8 +151,8 @@ def foreseen(playbooks: list[str]) -> list[str]:
 
 def brings_module_utils(playbooks: list[str]) -> bool:
     """Whether beside *playbooks*, or in any role at hand, there is a folder of ``module_utils``."""
-    places = [*_folders(playbooks), *(os.path.join(glob.escape(role), "*") for role in _role_folders(playbooks))]
-    return any(glob.glob(os.path.join(place, "module_utils")) for place in places)
+    roles = (os.path.join(glob.escape(folder), "*") for folder in _role_folders(playbooks))
+    return any(glob.glob(os.path.join(place, "module_utils")) for place in (*map(glob.escape, _folders(playbooks)), *roles))
 
 
 def _folders(playbooks: list[str]) -> list[str]:

@@ -38,7 +38,7 @@ MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are 
 
 def warm(name: str) -> None:
     """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
-    if multiprocessing.parent_process() is not None or os.environ.get("PMITOGEN_WARM") == "0":
+    if multiprocessing.parent_process() is not None or met.is_off():
         return
     steps = _memory, _hub, lambda: settled.settle("connection", name), _shell, _profiles, _results, _plugins, _templates
     for step in (*steps, lasting.begin):

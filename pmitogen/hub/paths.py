@@ -36,9 +36,13 @@ def private_dir(create: bool = True) -> str:
 
 def _is_private(path: str, uid: int) -> bool:
     try:
-        found = os.lstat(path)
+        return is_closed(os.lstat(path), uid)
     except OSError:
         return False
+
+
+def is_closed(found: os.stat_result, uid: int) -> bool:
+    """Whether what was found is a directory of *uid*'s, and closed to everybody else."""
     return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not stat.S_IMODE(found.st_mode) & 0o077
 
 

@@ -45,6 +45,16 @@ for _ in range(2):
 print(json.dumps(os.read(out, 100).decode().split()))
 """
 
+FIRST_RUN = """
+import json, sys
+from ansible import constants
+from pmitogen.ansible import builds, met
+constants.DEFAULT_LOCAL_TMP = sys.argv[1]
+hosts = met.Hosts()
+builds.lend(hosts)
+print(json.dumps(hosts.lent))
+"""
+
 OLDEST = """
 import json, os, sys
 from pmitogen.ansible import builds
@@ -129,6 +139,11 @@ def test_many_hosts_at_once(home: Home, ansible: Ansible, sshd: Sshd, account: A
 
 def test_those_that_come_meanwhile_wait(home: Home, ansible: Ansible, tmp_path: Path) -> None:
     assert ansible.answer(AT_ONCE, str(tmp_path)) == ["begin", "end", "back", "back"]
+
+
+@pytest.mark.one_core
+def test_where_nothing_is_kept_nobody_looks_twice(home: Home, ansible: Ansible, tmp_path: Path) -> None:
+    assert ansible.answer(FIRST_RUN, str(tmp_path), ANSIBLE_HOME=str(home.path)) is True
 
 
 @pytest.mark.one_core

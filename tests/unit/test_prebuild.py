@@ -83,6 +83,12 @@ def test_nothing_where_module_utils_may_be_replaced(place: str, tmp_path: Path) 
     assert _foreseen(tmp_path, **{place: ""}) == []
 
 
+def test_nor_in_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
+    folder = tmp_path / "[x]"
+    assert _foreseen(folder, play_yml="- hosts: all\n  tasks: [{stat: {path: /x}}]") == ["stat"]
+    assert _foreseen(folder, module_utils__x_yml="") == []
+
+
 @pytest.mark.parametrize(
     "text", ["", "x", "- 1\n- [2]\n", "{", "- hosts: all\n  tasks: 3\n", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "- {? [a]: b}\n"]
 )
