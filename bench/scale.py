@@ -1,11 +1,11 @@
-"""``python -m bench.scale [HOSTS] [FORKS] [--copy]``: one play over many hosts, and what the hub takes: memory, threads and time.
+"""``python -m bench.scale [HOSTS] [FORKS] [--copy] [--hubs N]``: one play over many hosts, and what a hub takes for it.
 
 Four steps on each host (200, if not said), all of them addresses of this machine, which also does the targets' work: so the time
 says little, the sizes much. The hub's processor time stands beside that of ansible-playbook's main process, which is one process
 too and hands out every task: while the hub takes less than that, a second hub would have nothing to do.
 
-With ``--copy`` the one step is a large file: how much of that one hub can send in a second of its processor's, which is where a
-second hub would pay.
+With ``--copy`` the one step is a large file: how much of that a hub can send in a second of its processor's, which is where a
+second hub pays. ``--hubs`` shares the hosts out among several; sizes are then those of the largest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import os
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support import processes
@@ -44,12 +45,13 @@ def _cpu(pid: int) -> float:
 
 
 class Watch(threading.Thread):
-    """Looks at the hub from time to time, and keeps the largest of each figure."""
+    """Looks at the hubs from time to time, and keeps the largest of each figure."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.most = {"MB": 0, "threads": 0, "open files": 0, "connections": 0}
-        self.cpu = {HUB: 0.0, MAIN: 0.0}  # seconds
+        self.hubs: dict[int, float] = {}  # seconds, by pid
+        self.main = 0.0  # seconds
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -57,9 +59,9 @@ class Watch(threading.Thread):
             for process in processes.descendants(os.getpid()):
                 if HUB in process.command:
                     self._look(process.pid)
-                for name in self.cpu:
-                    if name in process.command:
-                        self.cpu[name] = max(self.cpu[name], _cpu(process.pid))
+                    self.hubs[process.pid] = max(self.hubs.get(process.pid, 0.0), _cpu(process.pid))
+                elif MAIN in process.command:
+                    self.main = max(self.main, _cpu(process.pid))
 
     def _look(self, pid: int) -> None:
         try:
@@ -85,6 +87,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("hosts", type=int, nargs="?", default=200)
     parser.add_argument("forks", type=int, nargs="?", default=20)
+    parser.add_argument("--hubs", type=int, default=1, help="how many hubs share the hosts out")
     parser.add_argument("--copy", action="store_true", help=f"copy a file of {BIG_FILE >> 20} MiB to each, and nothing else")
     return parser.parse_args(words)
 
@@ -97,7 +100,8 @@ def main(words: list[str]) -> int:
     case = Case("scale", title, steps, hosts=hosts, forks=forks, big_file=options.copy)
     failed = False
     with Rig(python, hosts) as rig:
-        for column in make_columns(python, ("pmitogen", "floor")):
+        for plain in make_columns(python, ("pmitogen", "floor")):
+            column = replace(plain, env={**plain.env, "PMITOGEN_HUBS": str(options.hubs)})
             watch = Watch()
             watch.start()
             run = rig.play(case, column, through_relay=False)
@@ -105,10 +109,13 @@ def main(words: list[str]) -> int:
             failed = failed or bool(run["code"])
             sizes = ", ".join(f"{value} {name}" for name, value in watch.most.items() if value)
             took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s"
-            cpu = f"the hub {watch.cpu[HUB]:.1f} s, ansible-playbook's main process {watch.cpu[MAIN]:.1f} s"
-            print(f"{case.title}, {forks} forks, {column.title}: {took} ({cpu}); the hub at most: {sizes or 'none'}", flush=True)
-            if options.copy and watch.cpu[HUB]:
-                print(f"one hub sends {hosts * BIG_FILE / 1e6 / watch.cpu[HUB]:.0f} MB per second of its processor time")
+            each = " + ".join(f"{seconds:.1f} s" for seconds in watch.hubs.values() if seconds) or "none"
+            cpu = f"hubs {each}, ansible-playbook's main process {watch.main:.1f} s"
+            print(f"{case.title}, {forks} forks, {column.title}: {took} ({cpu}); a hub at most: {sizes or 'none'}", flush=True)
+            if options.copy and any(watch.hubs.values()):
+                sent = hosts * BIG_FILE / 1e6
+                rate = sent / sum(watch.hubs.values())
+                print(f"a hub sends {rate:.0f} MB per second of its processor time; {sent / run['wall']:.0f} MB/s in all")
     return int(failed)
 
 

@@ -16,10 +16,11 @@ import shlex
 from typing import Any
 
 from ansible import constants
-from ansible.errors import AnsibleFileNotFound
+from ansible.errors import AnsibleFileNotFound, AnsibleOptionsError
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
+from pmitogen import diagnosis
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import met
 from pmitogen.ansible import shell as shells
@@ -66,8 +67,8 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._link = HubLink(self._hub_options, self._host, self._become_request)
-        if multiprocessing.parent_process() is not None and not met.is_off():
+        self._link = HubLink(self._hub_options, self._host, self._become_request, self._hubs)
+        if multiprocessing.parent_process() is not None and diagnosis.works_ahead():
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
@@ -105,7 +106,7 @@ class Connection(ConnectionBase):
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
         self._link.foresee(self._named_interpreter)
-        if not met.hosts.lent and not met.is_off():
+        if not met.hosts.lent and diagnosis.works_ahead():
             from pmitogen.ansible import builds
 
             builds.lend(met.hosts)
@@ -314,6 +315,13 @@ class Connection(ConnectionBase):
 
     def _host(self) -> str:
         return str(self.get_option("host") or self._play_context.remote_addr)
+
+    def _hubs(self) -> int:
+        """How many the run has. Raises AnsibleError."""
+        hubs = int(self.get_option("hubs"))
+        if hubs < 1:
+            raise AnsibleOptionsError(f"hubs: {hubs}: a run needs one hub at least; write 1, or leave the setting out")
+        return hubs
 
     def _become_request(self) -> dict[str, Any] | None:
         if not self._become_taken:

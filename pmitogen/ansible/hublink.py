@@ -15,10 +15,12 @@ from typing import Any, NoReturn
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
+from pmitogen import diagnosis
 from pmitogen.ansible import met
 from pmitogen.ansible.exchange import Conversation, Pump, Spans, fail, hub_log
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
+from pmitogen.hub import paths as hub_paths
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
 
 display = Display()
@@ -28,12 +30,18 @@ Header = dict[str, Any]
 class HubLink:
     """See the head of this file. Not thread-safe.
 
-    *options*, *host* and *become* are asked when needed: what the hub is to connect with, the host's name, and the words for the
-    account that the task becomes, or None where that is not ours.
+    *options*, *host*, *become* and *hubs* are asked when needed: what the hub is to connect with, the host's name, the words for
+    the account that the task becomes, or None where that is not ours, and how many hubs the run has.
     """
 
-    def __init__(self, options: Callable[[], Header], host: Callable[[], str], become: Callable[[], Header | None]) -> None:
-        self._options, self._host, self._become = options, host, become
+    def __init__(
+        self,
+        options: Callable[[], Header],
+        host: Callable[[], str],
+        become: Callable[[], Header | None],
+        hubs: Callable[[], int],
+    ) -> None:
+        self._options, self._host, self._become, self._hubs = options, host, become, hubs
         self._client: hub.Client | None = None
         self._opened: Header = {}  # the options that it was opened with
         self._settled = True  # whether those are still the connection's
@@ -61,12 +69,12 @@ class HubLink:
         if met.hosts.has(self._host()):
             return
         name = python() if met.hosts.shared else None
-        if name is None:
-            hub.begin(_run_pid(), log=hub_log())
-            return
         with contextlib.suppress(AnsibleError, HubError):
-            client = self._open()
-            client.send({"op": "ahead", "id": client.next_id(), "python": [to_wire(name)]})
+            if name is None:
+                hub.begin(_run_pid(), self._number(), log=hub_log())
+            else:
+                client = self._open()
+                client.send({"op": "ahead", "id": client.next_id(), "python": [to_wire(name)]})
 
     def request(
         self,
@@ -148,7 +156,7 @@ class HubLink:
         self.close()
         met.hosts.drop(self._host())
         with contextlib.suppress(HubError):
-            client = hub.connect_existing(_run_pid())
+            client = hub.connect_existing(_run_pid(), self._number())
             if client is not None:
                 with contextlib.closing(client):
                     client.queue({"op": "open", "options": self._options()})
@@ -179,9 +187,13 @@ class HubLink:
             self._opened = self._options()
             if is_shown():
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
-            self._client = hub.connect(_run_pid(), log=hub_log())
+            self._client = hub.connect(_run_pid(), self._number(), log=hub_log())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
         return self._client
+
+    def _number(self) -> int:
+        """Which of the run's hubs holds this host. Raises AnsibleError."""
+        return hub_paths.number_of(self._host(), self._hubs())
 
     def _on_payload(self) -> None:
         """One has been built and sent: while the first of a run is under way, Ansible may build the others.
@@ -193,7 +205,7 @@ class HubLink:
             from pmitogen.ansible import prebuild
 
             prebuild.begin(_run_pid(), met.hosts)
-        elif not met.hosts.shared and not met.is_off():
+        elif not met.hosts.shared and diagnosis.works_ahead():
             from pmitogen.ansible import builds
 
             builds.keep()

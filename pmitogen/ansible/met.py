@@ -8,7 +8,6 @@ goes without what is only done ahead to save time; and two workers that ask at o
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 import zlib
 
@@ -79,11 +78,6 @@ class Strangers(Hosts):
 
     def is_first(self) -> bool:
         return False
-
-
-def is_off() -> bool:
-    """Whether nothing is to be done ahead, for diagnosis."""
-    return os.environ.get("PMITOGEN_WARM") == "0"
 
 
 def _place(host: str) -> int:

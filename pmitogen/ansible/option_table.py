@@ -219,4 +219,12 @@ OPTIONS: dict[str, dict[str, Any]] = \
                  'elements': 'string',
                  'env': [{'name': 'PMITOGEN_BOOT_PYTHON'}],
                  'ini': [{'section': 'pmitogen', 'key': 'boot_python'}],
-                 'vars': [{'name': 'ansible_pmitogen_boot_python'}]}}
+                 'vars': [{'name': 'ansible_pmitogen_boot_python'}]},
+ 'hubs': {'description': ['How many processes of the controller share the hosts of a run, each with connections of its own.',
+                          'One serves what C(ansible-playbook) can ask of it, but for large files on a fast network - where '
+                          'several gigabits a second are to leave the controller, and it has processors to spare, use two '
+                          'or more.'],
+          'type': 'int',
+          'default': 1,
+          'env': [{'name': 'PMITOGEN_HUBS'}],
+          'ini': [{'section': 'pmitogen', 'key': 'hubs'}]}}

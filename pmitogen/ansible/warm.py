@@ -27,6 +27,7 @@ from ansible.plugins import loader
 from ansible.plugins.shell import sh
 from ansible.template import Templar
 
+from pmitogen import diagnosis
 from pmitogen.ansible import lasting, met, settled, shell
 from pmitogen.ansible.exchange import hub_log
 from pmitogen.ansible.shell_options import register_shell
@@ -38,7 +39,7 @@ MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are 
 
 def warm(name: str) -> None:
     """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
-    if multiprocessing.parent_process() is not None or met.is_off():
+    if multiprocessing.parent_process() is not None or not diagnosis.works_ahead():
         return
     steps = _memory, _hub, lambda: settled.settle("connection", name), _shell, _profiles, _results, _plugins, _templates
     for step in (*steps, lasting.begin):

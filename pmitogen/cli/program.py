@@ -132,7 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     hubs.add_argument("--stop", action="store_true", help="end them")
     hubs.add_argument("--json", action="store_true", help="print JSON")
     trace = add("trace", "sum up the timeline of a run that had PMITOGEN_TRACE=FILE")
-    trace.add_argument("file", metavar="FILE", help="the timeline, in the trace event format of browsers")
+    trace.add_argument("files", metavar="FILE", nargs="+", help="the timeline, in the trace event format of browsers")
     add("version", "print the versions of pmitogen and of what it stands on")
     return parser
 

@@ -1,4 +1,4 @@
-"""``pmitogen trace FILE``: what a run's tasks spent their time on, from the timeline that ``PMITOGEN_TRACE`` had written."""
+"""``pmitogen trace FILE...``: what a run's tasks spent their time on, from the timeline that ``PMITOGEN_TRACE`` had written."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ ROWS = (
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the table for one trace file."""
-    try:
-        with open(options.file) as stream:
-            events = json.load(stream)["traceEvents"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise UsageError(f"{options.file}: no timeline of ours ({exc}); PMITOGEN_TRACE=FILE has a run write one") from None
+    """Print one table for the trace files: a run writes one for each hub that it has."""
+    events: list[dict[str, Any]] = []
+    for file in options.files:
+        try:
+            with open(file) as stream:
+                events += json.load(stream)["traceEvents"]
+        except (OSError, ValueError, KeyError, TypeError) as exc:
+            raise UsageError(f"{file}: no timeline of ours ({exc}); PMITOGEN_TRACE=FILE has a run write one") from None
     print(table(events))
     return 0
 

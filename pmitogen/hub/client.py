@@ -86,13 +86,14 @@ def _check(frame: Header) -> None:
         raise HubError(frame["msg"])
 
 
-def connect(run_pid: int, *, log: str | None = None) -> Client:
-    """Return a connection to the hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
+def connect(run_pid: int, number: int = 0, *, log: str | None = None) -> Client:
+    """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
     A hub that is still starting answers once it is up; if it cannot start, what is asked of it raises a HubError that says why.
-    *log*: the level of detail that a new hub logs to our stderr ("debug"), if PMITOGEN_LOG does not say.
+    *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
+    if PMITOGEN_LOG does not say.
     """
-    path = paths.run_socket(run_pid)
+    path = paths.run_socket(run_pid, number)
     with contextlib.suppress(OSError):
         return Client(path)
     from pmitogen.hub import starting
@@ -104,20 +105,20 @@ def connect(run_pid: int, *, log: str | None = None) -> Client:
         raise HubError(f"{path}: {exc.strerror}") from None
 
 
-def begin(run_pid: int, *, log: str | None = None) -> None:
-    """If the run has no hub, start one. Never raises: :func:`connect` will."""
+def begin(run_pid: int, number: int = 0, *, log: str | None = None) -> None:
+    """If the run has no hub of this number, start it. Never raises: :func:`connect` will."""
     with contextlib.suppress(OSError, HubError):
-        path = paths.run_socket(run_pid)
+        path = paths.run_socket(run_pid, number)
         if not os.path.exists(path):
             from pmitogen.hub import starting
 
             starting.ensure(path, run_pid, log=log)
 
 
-def connect_existing(run_pid: int) -> Client | None:
-    """Return a connection to the hub of a run, or None if it has none. Raises HubError."""
+def connect_existing(run_pid: int, number: int = 0) -> Client | None:
+    """Return a connection to a hub of a run, or None if it has none of this number. Raises HubError."""
     try:
-        return Client(paths.run_socket(run_pid))
+        return Client(paths.run_socket(run_pid, number))
     except OSError:
         return None
 

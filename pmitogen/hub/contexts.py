@@ -31,9 +31,9 @@ SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of opt
 
 
 class Contexts:
-    """See the head of this file. Construct it on any thread; it starts the I/O thread."""
+    """See the head of this file. Construct it on any thread; it starts the I/O thread. *number*: which hub of its run this is."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int = 0) -> None:
         from pmitogen.transport.connect import HopPool
 
         self.broker = Broker()
@@ -43,7 +43,7 @@ class Contexts:
         self._hosts: dict[str, Host] = {}
         self._logins: weakref.WeakSet[logins.Login] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
-        self.trace = from_environment()
+        self.trace = from_environment(number)
         self._timers: list[Any] = []
         self._closing = False
         self._expiries: list[Any] = []

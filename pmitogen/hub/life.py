@@ -76,7 +76,7 @@ class Life:
         if not contexts.retire(self.nothing_left):
             return False
         self.resting = True
-        listener.rename(paths.resting_socket())
+        listener.rename(paths.resting_socket(paths.number_in(listener.path)))
         return True
 
     def adopt(self, contexts: Contexts, listener: Listener, run_pid: int, path: str) -> bool:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pmitogen import diagnosis
 from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.settings import Settings
@@ -109,7 +110,8 @@ class Login:
         token = bootstrap.new_token()
         context_id = self._router.new_context_id()
         channel = self.link.open_session(self.timeout)
-        self.link.start_command(channel, bootstrap.command(token, len(bundle), context_id, candidates), wait=False)
+        command = bootstrap.command(token, len(bundle), context_id, candidates)
+        self.link.start_command(channel, command, wait=not diagnosis.saves_trips())
         stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), on_boot, on_end)
         stream.token = token
         stream.writer.put(bundle)

@@ -41,7 +41,7 @@ def main() -> None:
         from pmitogen.hub.contexts import Contexts
         from pmitogen.hub.server import Listener
 
-        contexts = Contexts()
+        contexts = Contexts(paths.number_in(path))
     except (Error, OSError, ImportError) as exc:
         _refuse(listening, path, f"the hub cannot start: {exc}")
         sys.exit(1)

@@ -1,4 +1,4 @@
-"""Where hubs listen: a directory that belongs to us alone, one socket per run.
+"""Where hubs listen: a directory that belongs to us alone, one socket per hub, named after its run and its number in it.
 
 Whoever can write into that directory could take the place of a hub and be handed passwords; so it is used only if it is a real
 directory, ours, and closed to everyone else. Standard library only: workers import this in every task.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import stat
+import zlib
 
 from pmitogen.errors import HubError
 
@@ -55,29 +57,56 @@ def remember_start() -> None:
     _this_process[pid] = start_time(pid)
 
 
-def run_socket(pid: int) -> str:
-    """The socket of the hub that serves the run whose main process is *pid*."""
-    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or start_time(pid)}.sock")
+def number_of(host: str, hubs: int) -> int:
+    """Which of the *hubs* of a run, from 0, holds the connections to the address *host*."""
+    return zlib.crc32(host.encode("utf-8", "surrogateescape")) % hubs if hubs > 1 else 0
 
 
-def resting_socket() -> str:
-    """The socket of this process as a hub that waits for a run."""
+def run_socket(pid: int, number: int = 0) -> str:
+    """The socket of a hub that serves the run whose main process is *pid*; *number*: which of them, if it has several."""
+    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or start_time(pid)}{_suffix(number)}")
+
+
+def resting_socket(number: int) -> str:
+    """The socket of this process as a hub that waits for a run, to have that *number* in it."""
     pid = os.getpid()
-    return os.path.join(private_dir(), f"{RESTING}{pid}-{start_time(pid)}.sock")
+    return os.path.join(private_dir(), f"{RESTING}{pid}-{start_time(pid)}{_suffix(number)}")
+
+
+def number_in(path: str) -> int:
+    """The number of the hub whose socket is *path*."""
+    number = os.path.basename(path).split(".")[1]
+    return int(number) if number.isdigit() else 0
+
+
+def _suffix(number: int) -> str:
+    return f".{number}.sock" if number else ".sock"
 
 
 def sweep(folder: str, ended: int) -> None:
     """Remove what hubs and workers have left in *folder* that can tell so no more: those of run *ended*, and of runs long gone.
 
-    The folder itself goes when it is empty.
+    Not where somebody listens: another hub of that run removes its own. The folder itself goes when it is empty.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             pid, _, start = name.removeprefix(RESTING).partition(".")[0].partition("-")
-            if name.endswith((".sock", ".sock.lock")) and pid.isdigit() and (int(pid) == ended or start_time(int(pid)) != start):
+            if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
+                continue
+            path = os.path.join(folder, name)
+            if (int(pid) == ended or start_time(int(pid)) != start) and not _listens(path.removesuffix(".lock")):
                 with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
+                    os.unlink(path)
         os.rmdir(folder)
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            sock.connect(path)
+        except OSError:
+            return False
+        return True
 
 
 def start_time(pid: int) -> str:

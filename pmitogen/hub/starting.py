@@ -79,10 +79,13 @@ def _listens(path: str) -> bool:
 
 
 def _adopt_resting(path: str, run_pid: int) -> bool:
-    """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does."""
-    folder = os.path.dirname(path)
+    """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does.
+
+    Of several hubs of a run each has its own hosts, so it takes the place of one with the same number.
+    """
+    folder, number = os.path.dirname(path), paths.number_in(path)
     for name in os.listdir(folder):
-        if name.startswith(paths.RESTING) and name.endswith(".sock"):
+        if name.startswith(paths.RESTING) and name.endswith(".sock") and paths.number_in(name) == number:
             with contextlib.suppress(OSError, HubError, TimeoutError):
                 client = Client(os.path.join(folder, name))
                 client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path})

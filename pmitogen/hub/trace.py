@@ -77,7 +77,7 @@ class Trace:
         os.replace(temp, self._path)
 
 
-def from_environment() -> Trace | None:
-    """The trace that ``PMITOGEN_TRACE`` asks for, or None."""
+def from_environment(number: int) -> Trace | None:
+    """The trace that ``PMITOGEN_TRACE`` asks for, or None. Where a run has several hubs each but the first adds its *number*."""
     path = os.environ.get("PMITOGEN_TRACE")
-    return Trace(path) if path else None
+    return Trace(f"{path}.{number}" if number else path) if path else None

@@ -373,7 +373,7 @@ class Agent(object):
         argv = [frames.from_wire(arg) for arg in header['python']] or [self._python_for(header)]
         env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
         command = argv + [b'-c', self._stage0, header['token'].encode('ascii'), b'0']
-        if argv == [sys.argv[3].encode('utf-8')] and 0 in self._runners:
+        if self._spares and argv == [sys.argv[3].encode('utf-8')] and 0 in self._runners:
             self._runners[0].request({'op': 'codes'}, b'')
         try:
             if header.get('plan'):

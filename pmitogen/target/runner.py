@@ -60,7 +60,7 @@ class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent."""
 
     def __init__(self, in_fd, out_fd, executable, bundle):
-        self._want_spares = bundle.get('spares', True)
+        self._keeps_ready = bundle.get('spares', True)  # modules, and the child of the next task: False is for diagnosis
         self._own = bundle.get('importer')  # of our own modules
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
@@ -112,7 +112,7 @@ class Runner(object):
         """Until there is something to do (the agent starts at the same time), import what every module will."""
         waiting = select.poll()
         waiting.register(self._in_fd, select.POLLIN)
-        for name in payload.STDLIB_WANTED:
+        for name in payload.STDLIB_WANTED if self._keeps_ready else ():
             if waiting.poll(0):
                 break
             try:
@@ -218,7 +218,7 @@ class Runner(object):
                 if not job.ended():
                     self._leaving.append(job.pid)
                 self._learn(job)
-                self._want_spare = self._want_spares and self._spare is None and hasattr(job, 'manifest')
+                self._want_spare = self._keeps_ready and self._spare is None and hasattr(job, 'manifest')
 
     # Requests
     def _dispatch(self, header, body):
@@ -351,10 +351,10 @@ class Runner(object):
             self._transfers[rid] = Parameters(rid, self.send, params, lambda whole: self._run(rid, header, whole))
             return
         manifest = self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
-        if header['gen'] != 'call' and not self._warm.files:
+        if header['gen'] != 'call' and self._keeps_ready and not self._warm.files:
             self._warm_up(manifest)
         misfits = self._warm.misfits(header['man'])
-        learn = header['man'] not in self._learnt
+        learn = self._keeps_ready and header['man'] not in self._learnt
         if learn:
             self._store.compile_all(manifest)  # else the child would, and then this process for the children after it
         self._flush()
@@ -402,10 +402,9 @@ class Runner(object):
         gc.disable()
         if self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()
-            if self._want_spares:
-                quick.hold_locale()
-                if 'subprocess' in sys.modules:
-                    quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
+            quick.hold_locale()
+            if 'subprocess' in sys.modules:
+                quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
         gc.enable()
 
     def _learn(self, job):
@@ -451,7 +450,7 @@ def shutil_error():
 
 
 def main(in_fd, out_fd, executable, bundle):
-    """Serve until the agent goes away. *bundle*: what we were started with; ``spares`` says whether to fork ahead of tasks."""
+    """Serve until the agent goes away. *bundle*: what we were started with; ``spares``: whether to do anything ahead of tasks."""
     runner = Runner(in_fd, out_fd, executable, bundle)
     runner.hello()
     runner.run()

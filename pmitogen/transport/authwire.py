@@ -20,6 +20,7 @@ import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.message import Message
 
+from pmitogen import diagnosis
 from pmitogen.errors import ConnectError
 from pmitogen.transport.sshdata import Reader, string
 
@@ -48,8 +49,9 @@ class Conversation(AuthHandler):
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
         self._asked_for_service = False
+        self._takes_turns = not diagnosis.saves_trips()
         self._transport_handlers = {
-            SERVICE_ACCEPT: lambda message: None,
+            SERVICE_ACCEPT: lambda message: self._put(SERVICE_ACCEPT, message) if self._takes_turns else None,
             SUCCESS: self._on_success,
             FAILURE: lambda message: self._put(FAILURE, message),
             BANNER: self._on_banner,
@@ -91,10 +93,12 @@ class Conversation(AuthHandler):
         return tuple(value.decode("ascii", "replace").split(",")) if value else ()
 
     def request(self, method: str, rest: bytes = b"") -> None:
-        """Send a userauth request without waiting; the service request goes before the first."""
+        """Send a userauth request without waiting; the service request goes before the first. Raises what :meth:`wait` does."""
         if not self._asked_for_service:
             self._asked_for_service = True
             self._send(bytes([SERVICE_REQUEST]) + string("ssh-userauth"))
+            if self._takes_turns:
+                self.wait()
         self._send(bytes([REQUEST]) + self.body(method, rest))
 
     def body(self, method: str, rest: bytes) -> bytes:

@@ -13,7 +13,6 @@ import base64
 import functools
 import importlib.resources
 import json
-import os
 import re
 import secrets
 import threading
@@ -22,6 +21,7 @@ from collections.abc import Sequence
 
 from mitogen.minify import minimize_source
 
+from pmitogen import diagnosis
 from pmitogen.transport import kept
 
 CANDIDATES = (
@@ -121,7 +121,7 @@ def bundle() -> bytes:
 
 @functools.cache
 def _made_bundle() -> bytes:
-    spares = os.environ.get("PMITOGEN_SPARES") != "0"  # whether runners fork ahead of tasks; "0" is for diagnosis
+    spares = diagnosis.warms_targets()
 
     def make() -> bytes:
         parts = {"role": "agent", "spares": spares, "files": target_files(), "stage0": stage0()}

@@ -55,6 +55,11 @@ def test_key_files(sshd: Sshd, make_key: MakeKey, kind: str) -> None:
     assert report.key is not None and str(key) in report.key
 
 
+def test_the_service_is_waited_for_where_nothing_is_sent_ahead(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PMITOGEN_WIRE", "0")
+    assert log_in(key_settings(sshd, sshd.key)).round_trips == 2
+
+
 def test_second_key_and_absent_one(sshd: Sshd, make_key: MakeKey) -> None:
     report = log_in(key_settings(sshd, make_key("ecdsa"), "/nonexistent/key", sshd.key))
     assert [attempt.outcome for attempt in report.tried] == ["refused", "not tried", "accepted"]

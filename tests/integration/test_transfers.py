@@ -116,6 +116,23 @@ def pieces(data: bytes) -> Iterator[bytes]:
     return (data[at : at + CHUNK] for at in range(0, len(data), CHUNK))
 
 
+def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "early": True}
+    said: dict[str, list[str]] = {}
+    for setting in ("1", "0"):
+        monkeypatch.setenv("PMITOGEN_WIRE", setting)
+        door = Door(options)
+        try:
+            answers = [door.final(door.request(put, b"x"))[0], door.final(door.request({"op": "exec", "argv": ["true"]}))[0]]
+            said[setting] = [answer["op"] for answer in answers]
+        finally:
+            door.client.close()
+            hub_client.stop_hub()
+    assert said == {"1": ["ok", "error"], "0": ["error", "exit"]}
+
+
 def test_sizes(door: Door, options: dict[str, Any]) -> None:
     for name, size in SIZES.items():
         data, path = os.urandom(size), os.path.join(home(options), name.encode())

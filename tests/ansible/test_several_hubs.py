@@ -1,0 +1,109 @@
+"""A run whose hosts are shared out among several hubs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.hub import paths
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+from .test_hubs_command import hubs
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+ADDRESSES = [f"127.0.0.{number}" for number in range(2, 10)]
+ID = {"ansible.builtin.command": "id -un"}
+
+
+@pytest.fixture
+def servers(make_sshd: Callable[..., Sshd]) -> Sshd:
+    """One that listens on all the addresses."""
+    return make_sshd(addresses=ADDRESSES)
+
+
+def _hosts(ansible: Ansible, sshd: Sshd, account: Account, **more: Any) -> dict[str, dict[str, Any]]:
+    """One by address, and the first of them under a second name."""
+    names = {**{address: address for address in ADDRESSES}, "again": ADDRESSES[0]}
+    return {name: {**ansible.target(sshd, account, **more), "ansible_host": address} for name, address in names.items()}
+
+
+def _shares(count: int) -> list[int]:
+    """How many of the addresses each of so many hubs has."""
+    numbers = [paths.number_of(address, count) for address in ADDRESSES]
+    return [numbers.count(number) for number in range(count)]
+
+
+def _named(timeline: Path) -> set[str]:
+    """The hosts in a timeline, which is the last that a hub writes: here after ControlPersist's two seconds."""
+    processes.wait_until(timeline.exists, 15)
+    events = json.loads(timeline.read_text())["traceEvents"]
+    return {event["args"]["name"] for event in events if event["name"] == "process_name"}
+
+
+def test_each_host_has_its_hub(ansible: Ansible, servers: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
+    """One login to each, whatever is asked of it and under which name; two hubs while it runs, none after it."""
+    assert min(_shares(2)) > 0  # or there would be nothing to see
+    account = make_account(sudo="nopasswd")
+    (tmp_path / "large").write_bytes(b"0123456789abcdef" * 100_000)
+    tasks = [
+        {"name": "who", **ID},
+        {"name": "root", **ID, "become": True},
+        {"name": "copy", "ansible.builtin.copy": {"src": str(tmp_path / "large"), "dest": "~/{{ inventory_hostname }}"}},
+        {"name": "other", **ID, "delegate_to": ADDRESSES[-1]},
+        {"name": "stay", "ansible.builtin.command": "sleep 4"},
+    ]
+    mark = servers.mark()
+    env = {"PMITOGEN_HUBS": "2", "PMITOGEN_TRACE": str(tmp_path / "run.json"), "ANSIBLE_FORKS": "9"}
+    play = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    running = ansible.start(play, _hosts(ansible, servers, account), env=env)
+    processes.wait_until(lambda: sum("sleep" in process.command for process in account.processes()) >= len(ADDRESSES), 60)
+    found = [hub for hub in json.loads(hubs("--json")) if hub["run"] == running.pid]
+    run = running.finish().check()
+    assert sorted(hub["hosts"] for hub in found) == sorted(_shares(2))
+    assert servers.connections(mark) == len(ADDRESSES)
+    assert {task["stdout"] for task in run.tasks if task.task == "root"} == {"root"}
+    assert not run.warnings
+    first, second = [_named(tmp_path / name) for name in ("run.json", "run.json.1")]
+    assert first and second and not first & second and len(first | second) == len(ADDRESSES)
+
+
+def test_a_host_is_reset_where_it_is(ansible: Ansible, servers: Sshd, account: Account) -> None:
+    tasks = [{"name": "who", **ID}, {"ansible.builtin.meta": "reset_connection"}, {"name": "back", **ID}]
+    hosts = _hosts(ansible, servers, account)
+    del hosts["again"]
+    mark = servers.mark()
+    ansible.tasks(tasks, hosts, env={"PMITOGEN_HUBS": "3"}).check()
+    assert servers.connections(mark) == 2 * len(ADDRESSES)
+
+
+@pytest.mark.one_core
+def test_each_takes_the_place_of_its_own_kind(ansible: Ansible, servers: Sshd, account: Account) -> None:
+    """Connections that outlive their run (ControlPersist) are found by the hub of the same number in the next."""
+    assert min(_shares(4)) > 0  # four, since two would be found in the right order by chance every other time
+    hosts = _hosts(ansible, servers, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=20s")
+    mark = servers.mark()
+    for _ in range(2):
+        ansible.tasks([{"name": "who", **ID}], hosts, env={"PMITOGEN_HUBS": "4"}).check()
+        assert servers.connections(mark) == len(ADDRESSES)
+        processes.wait_until(lambda: {hub["run"] for hub in json.loads(hubs("--json"))} == {None}, 5)
+    assert hubs("--stop") == "4 hubs ended\n"
+    until = time.monotonic() + 5
+    while account.processes() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not account.processes()
+
+
+def test_there_is_one_at_least(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    hosts = {"h": ansible.target(sshd, account)}
+    run = ansible.tasks([{"name": "who", **ID}], hosts, files={"ansible.cfg": "[pmitogen]\nhubs = 0\n"})
+    assert run.rc == 2 and "hubs: 0: a run needs one hub at least" in run.task("who").message
+    assert "Traceback" not in run.output

@@ -1,0 +1,58 @@
+"""How often a connection changes its direction until Python answers, counted by a relay that is far from both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import pmitogen
+from bench.rig import Relay
+from pmitogen.transport.link import Link
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+DELAY = 0.03  # seconds each way: more than either end takes for an answer
+
+
+def _turns(relay: Relay, sshd: Sshd, account: Account) -> int:
+    relay.counts()
+    alias = f"[{sshd.host}]:{sshd.port}"
+    words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias={alias}", "-i", str(sshd.key.path)]
+    with pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=["-F", "none", "-p", str(relay.port), *words]) as host:
+        assert host.run("echo in").stdout == b"in\n"
+        return relay.counts()["turns"]
+
+
+@pytest.fixture
+def relay(sshd: Sshd) -> Iterator[Relay]:
+    made = Relay([sshd.host], sshd.port, DELAY)
+    yield made
+    made.close()
+
+
+def test_nothing_is_waited_for_that_can_follow(
+    relay: Relay, sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two turns less than one thing after the other: the login follows the request for its service.
+
+    OpenSSH lets nothing follow a command before it has answered, for its window is closed until then; other servers do, so it is
+    looked at whether the answer is waited for.
+    """
+    waited: list[bool] = []
+    original = Link.start_command
+
+    def start_command(link: Link, *args: Any, wait: bool, **words: Any) -> None:
+        waited.append(wait)
+        original(link, *args, wait=wait, **words)
+
+    monkeypatch.setattr(Link, "start_command", start_command)
+    monkeypatch.delenv("PMITOGEN_WIRE", raising=False)
+    fewest = _turns(relay, sshd, account)
+    assert fewest <= 14
+    monkeypatch.setenv("PMITOGEN_WIRE", "0")
+    assert _turns(relay, sshd, account) == fewest + 2
+    assert waited == [False, True]
