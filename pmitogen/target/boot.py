@@ -94,6 +94,7 @@ def run_runner(bundle):
     open_null()
     from pmitogen.target import runner
     runner.main(in_fd, out_fd, sys.executable, bundle)
+    os._exit(0)  # nothing is left that a finalization of the interpreter would do
 
 
 def main(bundle):
