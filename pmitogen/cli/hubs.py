@@ -29,10 +29,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _line(hub: Mapping[str, object]) -> str:
-    """``hub 812 of run 790: 3 hosts, 1 of them busy, 12 s old``."""
+    """``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``; of one whose run has ended, that it waits for another."""
     age = hub.get("age")
     seconds = age if isinstance(age, (int, float)) else 0
-    return f"hub {hub['pid']} of run {hub['run']}: {_counted(hub['hosts'], 'host')}, {hub['busy']} busy, {seconds:.0f} s old"
+    whose = f"of run {hub['run']}" if hub["run"] else "kept for a later run"
+    return f"hub {hub['pid']} {whose}: {_counted(hub['hosts'], 'host')}, {hub['busy']} busy, {seconds:.0f} s old"
 
 
 def _counted(count: object, noun: str) -> str:

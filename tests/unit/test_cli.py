@@ -233,6 +233,7 @@ def test_no_hubs(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_line_for_a_hub() -> None:
     hub = {"pid": 7, "run": 5, "age": 12.4, "hosts": 2, "busy": 1, "workers": 3}
     assert hubs._line(hub) == "hub 7 of run 5: 2 hosts, 1 busy, 12 s old"
+    assert hubs._line({**hub, "run": None, "hosts": 1, "busy": 0}) == "hub 7 kept for a later run: 1 host, 0 busy, 12 s old"
 
 
 def test_a_closed_pipe_is_no_error() -> None:
