@@ -320,7 +320,8 @@ class Connection(ConnectionBase):
         """How many the run has. Raises AnsibleError."""
         hubs = int(self.get_option("hubs"))
         if hubs < 1:
-            raise AnsibleOptionsError(f"hubs: {hubs}: a run needs one hub at least; write 1, or leave the setting out")
+            where = "PMITOGEN_HUBS, or hubs in ansible.cfg's section pmitogen"
+            raise AnsibleOptionsError(f"{where}: {hubs}: a run needs one hub at least; write 1, or leave the setting out")
         return hubs
 
     def _become_request(self) -> dict[str, Any] | None:
