@@ -23,7 +23,6 @@ import math
 import os
 import queue
 import shlex
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn, TypeVar
@@ -35,6 +34,7 @@ from pmitogen.hub.contexts import Contexts
 from pmitogen.hub.localfiles import whole_file
 from pmitogen.hub.requests import FINAL, Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.transport import threads
 from pmitogen.transport.credentials import Ask
 
 T = TypeVar("T")
@@ -60,7 +60,9 @@ class Hub:
 
     def __init__(self) -> None:
         self._contexts = Contexts()
+        self._contexts.when_ended = self._on_end
         self._closed = False
+        self._over = False  # closed, or its I/O thread has ended, which only a fault of ours would do
         self._calls: set[_Call] = set()  # those that somebody waits for
 
     def connect(
@@ -111,7 +113,7 @@ class Hub:
     def map(self, function: Callable[[Host], T], hosts: Sequence[Host]) -> list[T]:
         """Call *function* with every host, all at once, a thread each; return the results in the hosts' order.
 
-        Raises what the first failing one raised, after all have ended.
+        Raises what the first failing one raised, after all have ended, and ConnectError where there are no threads for all.
         """
         results: list[Any] = [None] * len(hosts)
         errors: list[BaseException] = []
@@ -122,11 +124,13 @@ class Hub:
             except BaseException as exc:
                 errors.append(exc)
 
-        threads = [threading.Thread(target=work, args=item, name=f"pmitogen map {item[1]}") for item in enumerate(hosts)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        begun = []
+        try:
+            for position, host in enumerate(hosts):
+                begun.append(threads.start(work, f"pmitogen map {host}", position, host))
+        finally:
+            for thread in begun:
+                thread.join()
         if errors:
             raise errors[0]
         return results
@@ -134,10 +138,15 @@ class Hub:
     def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
         if not self._closed:
-            self._closed = True
+            self._closed = self._over = True
             self._contexts.close()
-            for call in list(self._calls):  # made in the last moment
-                call.answer({"op": "error", "kind": "gone", "msg": "the hub was closed"}, b"")
+            self._on_end()  # for calls that were made in the last moment
+
+    def _on_end(self) -> None:
+        """Nobody answers any more: tell those who wait."""
+        self._over = True
+        for call in list(self._calls):
+            call.answer({"op": "error", "kind": "gone", "msg": "the hub was closed"}, b"")
 
     def __enter__(self) -> Hub:
         return self
@@ -311,7 +320,7 @@ class Host:
         """Close the connection to this host (all its accounts), and a hub that belongs to it. Idempotent."""
         if self._owned_hub is not None:
             self._owned_hub.close()
-        elif not self._hub._closed:
+        elif not self._hub._over:
             self._on_io_thread(lambda: self._hub._contexts.close_host(self._options))
 
     def __enter__(self) -> Host:
@@ -332,14 +341,14 @@ class Host:
             except BaseException as error:
                 done.set_exception(error)
 
-        if self._hub._closed:
+        if self._hub._over:
             raise ConnectionLost(f"{self!r}: its hub is closed")
         self._hub._contexts.defer(run)
         while True:
             try:
                 return done.result(1.0)
             except concurrent.futures.TimeoutError:
-                if self._hub._closed:
+                if self._hub._over:
                     raise ConnectionLost(f"{self!r}: its hub is closed") from None
 
     def _ask(
@@ -351,7 +360,7 @@ class Host:
         timeout: float | None = None,
     ) -> tuple[Header, bytes, bytes]:
         """Make a request and wait for its end. Returns the final frame, stdout and stderr."""
-        if self._hub._closed:
+        if self._hub._over:
             raise ConnectionLost(f"{self!r}: its hub is closed")
         if self._become:
             header["become"] = self._become
@@ -408,7 +417,7 @@ class _Call:
 
     def _defer(self, work: Callable[[], None]) -> None:
         try:
-            self._contexts.defer(work)
+            self._contexts.broker.defer(work)
         except mitogen.core.Error:  # the loop has ended
             raise ConnectionLost(f"{self._host!r}: its hub is closed") from None
 
@@ -424,6 +433,8 @@ class _Call:
         """Wait for the final frame, feeding and draining meanwhile. Whatever ends the wait early ends the request, too."""
         self._host._hub._calls.add(self)
         try:
+            if self._host._hub._over:
+                raise ConnectionLost(f"{self._host!r}: its hub is closed")
             return self._result(timeout, None if timeout is None else time.monotonic() + timeout)
         except BaseException:
             if not self._ended:

@@ -11,7 +11,6 @@ import dataclasses
 import queue
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
@@ -21,6 +20,7 @@ from pmitogen.errors import Error
 from pmitogen.flags import scalars
 from pmitogen.flags.lexer import BadWord
 from pmitogen.flags.settings import Settings
+from pmitogen.transport import threads
 
 AT_ONCE = 30  # servers
 TYPES = {
@@ -154,8 +154,13 @@ def _all_answers(targets: Sequence[Target], ask: Callable[[Target], Answer]) -> 
             while True:
                 done.put(ask(waiting.get_nowait()))
 
-    for _ in range(min(AT_ONCE, len(targets))):
-        threading.Thread(target=work, name="keyscan", daemon=True).start()
+    for number in range(min(AT_ONCE, len(targets))):
+        try:
+            threads.start(work, "keyscan")
+        except Error:
+            if not number:
+                raise
+            break  # those that there are ask everybody
     for _ in targets:
         yield done.get()
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pmitogen.errors import ConnectionLost, Error, RemoteError
 from pmitogen.hub.requests import Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
+from pmitogen.transport import threads
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
@@ -44,7 +45,10 @@ def serve(contexts: Contexts, host: Host, request: Request) -> None:
         for follow_header, body in request.tail:
             serving.follow(follow_header, body)
         request.tail.clear()
-        threading.Thread(target=serving.run, name=f"pmitogen plain {host.name}", daemon=True).start()
+        try:
+            threads.start(serving.run, f"pmitogen plain {host.name}")
+        except Error as exc:
+            host.plain_done(request, {"op": "error", "kind": "unreachable", "msg": f"{host.name}: {exc.message}"}, b"")
 
 
 def no_python(host: Host) -> str:
@@ -88,7 +92,10 @@ class Serving:
             self._inbox.put(None)
             self._credit.release()
             if self._command is not None:
-                threading.Thread(target=self._command.cancel, name="pmitogen cancel", daemon=True).start()
+                try:
+                    threads.start(self._command.cancel, "pmitogen cancel")
+                except Error:  # no thread for it: the few bytes that it sends are sent on this one
+                    self._command.cancel()
 
     def run(self) -> None:
         """Serve; every way out sends the final frame."""
@@ -137,7 +144,7 @@ class Serving:
         ) as command:
             self._command = command
             if interactive:
-                threading.Thread(target=self._feed, args=(command, self._request.body), name="pmitogen feed", daemon=True).start()
+                threads.start(self._feed, "pmitogen feed", command, self._request.body)
             held: tuple[list[bytes], list[bytes]] = ([], [])
             size, streaming = 0, bool(header.get("eager"))
             while (read := command.read()) is not None:

@@ -48,6 +48,9 @@ class Contexts:
         self._closing = False
         self._expiries: list[Any] = []
         self._when_empty: Callable[[], None] | None = None
+        self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
+        mitogen.core.listen(self.broker, "shutdown", self._close_all)
+        mitogen.core.listen(self.broker, "exit", lambda: self.when_ended())
 
     def defer(self, work: Any, *args: Any) -> None:
         """Have *work* called on the I/O thread. Any thread; once that has ended, nothing is left to do."""
@@ -244,7 +247,7 @@ class Contexts:
 
     def close(self) -> None:
         """Close every connection and end the I/O thread. Any thread but that one; waits for it."""
-        self.defer(self._close_all)
+        self._closing = True
         self.broker.shutdown()
         self.broker.join()
         for login in list(self._logins):  # one that was still connecting has told the loop in vain
@@ -255,9 +258,13 @@ class Contexts:
                 self.trace.write()
 
     def _close_all(self) -> None:
-        self._closing = True
+        """The I/O thread is going to end: because it was told to, or by a fault of ours."""
+        told, self._closing = self._closing, True
         for host in self.hosts():
-            host.close()
+            if told:
+                host.close()
+            else:
+                host.fail(ConnectionLost(f"{host.name}: internal error; PMITOGEN_LOG=debug shows more"))
         for timer in self._timers:  # the loop would wait for them
             if timer.active:
                 timer.cancel()

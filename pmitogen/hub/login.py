@@ -19,6 +19,7 @@ from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.settings import Settings
 from pmitogen.hub.requests import Header
+from pmitogen.transport import threads
 from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -123,7 +124,10 @@ class Login:
             self._ending.set()
             link = self.link
         if link is not None:
-            threading.Thread(target=_close_quietly, args=(link,), name="pmitogen close", daemon=True).start()
+            try:
+                threads.start(_close_quietly, "pmitogen close", link)
+            except ConnectError:  # no thread for it
+                link.hang_up()
 
 
 def _close_quietly(link: Any) -> None:
@@ -154,7 +158,7 @@ def yes_or_no(ask: Ask) -> Callable[[str], bool]:
 
 
 def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
-    """Run *work* on a new thread; what goes wrong is an Error for *on_error*, on that thread."""
+    """Run *work* on a new thread; what goes wrong is an Error for *on_error*, on that thread, or on this one if there is none."""
 
     def run() -> None:
         try:
@@ -165,4 +169,7 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
             LOG.exception("%s: unexpected", name)
             on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))
 
-    threading.Thread(target=run, name=f"pmitogen {name}", daemon=True).start()
+    try:
+        threads.start(run, f"pmitogen {name}")
+    except Error as exc:
+        on_error(exc)

@@ -13,8 +13,6 @@ import os
 import signal
 import socket
 import sys
-import threading
-import time
 
 from pmitogen.errors import Error
 from pmitogen.hub import lean, paths
@@ -42,6 +40,7 @@ def main() -> None:
         from pmitogen.hub.server import Listener
 
         contexts = Contexts(paths.number_in(path))
+        contexts.when_ended = life.stop
     except (Error, OSError, ImportError) as exc:
         _refuse(listening, path, f"the hub cannot start: {exc}")
         sys.exit(1)
@@ -51,21 +50,31 @@ def main() -> None:
     _warm_up()
     ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path
     listener.close()
-    threading.Thread(target=_end_regardless, args=(os.path.dirname(path), ended), daemon=True).start()
-    contexts.close()
-    paths.sweep(os.path.dirname(path), ended)
+    signal.signal(signal.SIGALRM, lambda *_: _end(os.path.dirname(path), ended))
+    signal.setitimer(signal.ITIMER_REAL, CLOSE_LIMIT)
+    with contextlib.suppress(Exception):
+        contexts.close()
+    _end(os.path.dirname(path), ended)
+
+
+def _end(folder: str, ended: int) -> None:
+    """Be gone."""
+    paths.sweep(folder, ended)
     os._exit(0)
 
 
 def _warm_up() -> None:
     """Have ready what the first connection needs, while its worker is still writing."""
 
+    from pmitogen.transport import threads
+
     def work() -> None:
         from pmitogen.transport import bootstrap
 
         bootstrap.bundle()
 
-    threading.Thread(target=work, name="pmitogen warm-up", daemon=True).start()
+    with contextlib.suppress(Error):  # no thread to spare: the first connection has it made
+        threads.start(work, "pmitogen warm-up")
 
 
 def _refuse(listening: socket.socket, path: str, why: str) -> None:
@@ -90,9 +99,3 @@ def _raise_file_limit() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _end_regardless(folder: str, ended: int) -> None:
-    time.sleep(CLOSE_LIMIT)
-    paths.sweep(folder, ended)
-    os._exit(0)

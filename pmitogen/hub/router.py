@@ -19,7 +19,9 @@ from typing import Any
 import mitogen.core
 import mitogen.parent
 
+from pmitogen.errors import Error
 from pmitogen.target.frames import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.transport import threads
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -79,11 +81,20 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
 
 
 class Broker(mitogen.core.Broker):  # type: ignore[misc]
-    """The I/O loop, in a thread of its own. As a master's, which nothing else here needs, and which takes longest to load."""
+    """The I/O loop, in a thread of its own. As a master's, which nothing else here needs, and which takes longest to load.
+
+    Raises ConnectError where no thread is to be had.
+    """
 
     shutdown_timeout = 5.0  # seconds
     poller_class = mitogen.parent.PREFERRED_POLLER
 
     def __init__(self) -> None:
-        super().__init__()
+        try:
+            with threads.starting():
+                super().__init__()
+        except Error:
+            self._waker.receive_side.close()
+            self._waker.transmit_side.close()
+            raise
         self.timers = mitogen.parent.TimerList()

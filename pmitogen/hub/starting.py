@@ -20,6 +20,7 @@ from pmitogen.errors import HubError
 from pmitogen.hub import paths
 from pmitogen.hub.client import Client
 
+MAIN = "from pmitogen.hub.main import main;main()"  # what the new process executes
 START_LIMIT = 20.0  # seconds that a resting hub may take to answer
 BACKLOG = 256  # workers that may have come before the hub looks
 
@@ -34,7 +35,7 @@ def ensure(path: str, run_pid: int, *, log: str | None = None) -> None:
 
 def _spawn(listening: socket.socket, path: str, run_pid: int, log: str | None) -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    code = f"import sys;sys.path.insert(0,{root!r});from pmitogen.hub.main import main;main()"
+    code = f"import sys;sys.path.insert(0,{root!r});{MAIN}"
     try:
         process = subprocess.Popen(
             [sys.executable, "-c", code, path, str(run_pid), str(listening.fileno())],

@@ -323,11 +323,15 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
             self._why = reason
         self.packetizer.close()
 
+    def hang_up(self) -> None:
+        """Begin to close, and leave the rest to the transport's thread. Any thread; idempotent; takes no lock of a channel's."""
+        self._closed_by_us = True
+        self.end("closed by us")
+
     def close(self) -> None:
         """End the connection on our own wish. Any thread; idempotent; waits for nobody."""
-        self._closed_by_us = True
+        self.hang_up()
         self.active = False
-        self.end("closed by us")
         for channel in list(self._channels.values()):  # type: ignore[attr-defined]
             channel._unlink()
         if not self.is_alive():

@@ -18,7 +18,7 @@ import paramiko
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import JumpHop, Settings
 from pmitogen.flags.ssh import MAX_HOPS, resolve_hop
-from pmitogen.transport import algorithms, logs, pacing
+from pmitogen.transport import algorithms, logs, pacing, threads
 from pmitogen.transport.alive import DEFAULT_INTERVAL
 from pmitogen.transport.auth import AuthReport, authenticate
 from pmitogen.transport.client import ClientTransport
@@ -239,7 +239,8 @@ class _Connecting:
         done = threading.Event()
         remaining = max(0.1, limit - time.monotonic())
         transport.banner_timeout = transport.handshake_timeout = remaining
-        transport.start_client(event=done)
+        with threads.starting():
+            transport.start_client(event=done)
         if not done.wait(remaining) or not (transport.initial_kex_done and transport.active):
             in_time = done.is_set()
             error = transport.get_exception()

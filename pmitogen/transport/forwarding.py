@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from typing import TYPE_CHECKING
 
 import paramiko
 
+from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
+from pmitogen.transport import threads
 
 if TYPE_CHECKING:
     from pmitogen.transport.channel import Channel
@@ -42,7 +43,10 @@ class AgentForwarder:
 
     def _accept(self, channel: Channel) -> None:
         """A program on the target has opened its agent socket (transport thread)."""
-        threading.Thread(target=self._serve, args=(channel,), name="agent forwarding", daemon=True).start()
+        try:
+            threads.start(self._serve, "agent forwarding", channel)
+        except ConnectError:  # this channel's loss; on the transport thread an error would end the connection
+            channel.close()
 
     def _serve(self, channel: Channel) -> None:
         try:

@@ -102,6 +102,10 @@ class Link:
             if self._agent is not None:
                 self._agent.close()
 
+    def hang_up(self) -> None:
+        """Begin to close; what is left to do the connection's own thread does, a moment later. For the I/O thread of a hub."""
+        self._transport.hang_up()
+
     # Channels -------------------------------------------------------------------------------------------------------------
 
     def open_session(self, timeout: float, window: int = WINDOW) -> Channel:

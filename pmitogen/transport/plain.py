@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 import paramiko
 
 from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.transport import threads
 from pmitogen.transport.channel import ExitSignal, text
 from pmitogen.transport.link import Link
 
@@ -73,8 +74,12 @@ class Command:
         # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
         for buffer in (self._channel.in_buffer, self._channel.in_stderr_buffer):
             buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
-        if stdin is not None:
-            self._feed(stdin)
+        try:
+            if stdin is not None:
+                self._feed(stdin)
+        except ConnectError:
+            self._channel.close()
+            raise
 
     def __enter__(self) -> Command:
         return self
@@ -90,8 +95,7 @@ class Command:
             self.end_input()
             return
         pieces = [stdin] if isinstance(stdin, bytes) else stdin
-        self._feeder = threading.Thread(target=self._feed_all, args=(pieces,), name="plain stdin", daemon=True)
-        self._feeder.start()
+        self._feeder = threads.start(self._feed_all, "plain stdin", pieces)
 
     def _feed_all(self, pieces: Iterable[bytes]) -> None:
         try:

@@ -19,6 +19,7 @@ import threading
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
+from pmitogen.transport import threads
 from pmitogen.transport.dial import describe
 
 KEPT = 4096  # bytes of the program's last words
@@ -41,7 +42,12 @@ class ProxyCommand:
             except OSError as error:
                 self.sock.close()
                 raise ConnectError(f"{self._where}: ProxyCommand: cannot start {_shell()}: {error.strerror}", "proxy") from None
-        threading.Thread(target=self._attend, name=f"proxy {self._where}", daemon=True).start()
+        try:
+            threads.start(self._attend, f"proxy {self._where}")
+        except ConnectError:
+            self.sock.close()
+            self._give_up()
+            raise
 
     def _attend(self) -> None:
         """Keep the program's last words, and collect it (its own thread)."""
@@ -51,6 +57,14 @@ class ProxyCommand:
                 self._said = (self._said + chunk)[-KEPT:]
         self._process.wait()
         self._ended.set()
+
+    def _give_up(self) -> None:
+        """End the program and collect it here, for there is nobody else to do so."""
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def last_words(self) -> str:
         """How it ended and what it said, in one line; waits briefly for it to end."""

@@ -21,6 +21,8 @@ from typing import Any
 
 import mitogen.core
 
+from pmitogen.errors import ConnectError
+from pmitogen.transport import threads
 from pmitogen.transport.channel import Channel
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -75,8 +77,7 @@ class Writer:
         self._wake = threading.Condition()
         self._closed = False
         self.queued = 0  # bytes not yet handed to the channel
-        self._thread = threading.Thread(target=self._run, name=f"pmitogen write {name}", daemon=True)
-        self._thread.start()
+        threads.start(self._run, f"pmitogen write {name}")
 
     def put(self, item: bytes | int) -> None:
         """Queue without blocking."""
@@ -232,7 +233,8 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._drain_stderr()
         mitogen.core.fire(self, "disconnect")
         self.writer.close()
-        threading.Thread(target=self._close_channel, name="pmitogen close", daemon=True).start()
+        with contextlib.suppress(ConnectError):  # no thread for it: it ends with its connection
+            threads.start(self._close_channel, "pmitogen close")
         self._on_end()
 
     def _close_channel(self) -> None:

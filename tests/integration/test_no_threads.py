@@ -1,0 +1,197 @@
+"""A controller that can start no further thread, and a hub whose I/O thread ends: nobody waits for ever, and nothing stays."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen.cli import main as cli
+from pmitogen.errors import ConnectError, ConnectionLost, HubError
+from pmitogen.hub import client as hub_client
+from pmitogen.hub import starting
+from pmitogen.transport import threads
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+from .test_transfers import Door, options
+
+__all__ = ["options"]  # the fixture
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+# What Thread.start does where clone(2) says EAGAIN; a limit of the kernel's would be root's own, or the whole container's.
+LIMITED = """
+import threading
+started, real = [], threading.Thread.start
+def start(thread):
+    if len(started) >= {limit}:
+        raise RuntimeError("can't start new thread")
+    started.append(thread)
+    real(thread)
+threading.Thread.start = start
+"""
+FAULTY = """
+from pmitogen.hub.host import Host
+Host.on_channel = lambda *args: 1 / 0
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_hub() -> Iterator[None]:
+    yield
+    hub_client.stop_hub()
+
+
+def _hub_pids() -> list[int]:
+    return [process.pid for process in processes.descendants(os.getpid()) if "pmitogen.hub.main" in process.command]
+
+
+def _ask(options: dict[str, Any]) -> str:
+    """What becomes of a command: "in", or why not."""
+    door = Door(options)
+    try:
+        header, body = door.final(door.request({"op": "exec", "argv": ["echo", "in"]}))
+        return body.decode().strip() if header["op"] == "exit" else f"{header.get('kind')}: {header['msg']}"
+    except HubError as error:
+        return error.message
+    finally:
+        door.client.close()
+
+
+def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after the other is the one that cannot be had."""
+    main, answers = starting.MAIN, []
+    for limit in range(12):
+        monkeypatch.setattr(starting, "MAIN", LIMITED.format(limit=limit) + main)
+        began = time.monotonic()
+        answers.append(_ask(options))
+        assert time.monotonic() - began < 8, answers
+        hub_client.stop_hub()
+        processes.wait_until(lambda: not _hub_pids(), 8)
+        if answers[-1] == "in":
+            break
+    assert answers[0] == f"the hub cannot start: {threads.NONE_LEFT}"
+    assert 3 <= len(answers) < 10 and answers[-1] == "in"
+    assert all(answer.endswith(threads.NONE_LEFT) for answer in answers[:-1]), answers
+
+
+def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(starting, "MAIN", FAULTY + starting.MAIN)
+        began = time.monotonic()
+        assert _ask(options) == "unreachable: 127.0.0.1: internal error; PMITOGEN_LOG=debug shows more"
+        assert time.monotonic() - began < 15
+        processes.wait_until(lambda: not _hub_pids(), 8)
+    assert _ask(options) == "in"  # the next one starts another
+
+
+def _few(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let threads start whose name holds none of *names*."""
+    real = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if any(name in thread.name for name in names):
+            raise RuntimeError("can't start new thread")
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+Connect = Callable[..., pmitogen.Host]
+
+
+@pytest.fixture
+def connect(sshd: Sshd, account: Account) -> Connect:
+    def made(*words: str) -> pmitogen.Host:
+        known = ["-F", "none", "-o", f"UserKnownHostsFile={sshd.known_hosts}", "-p", str(sshd.port), "-i", str(sshd.key.path)]
+        return pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=[*known, *words])
+
+    return made
+
+
+@pytest.mark.parametrize("name", ["mitogen.broker", "pmitogen pmt", "ssh ", "pmitogen write", "proxy "])
+def test_the_library_says_so(connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    words = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
+    _few(monkeypatch, name, "pmitogen close")
+    with pytest.raises(ConnectError) as caught:
+        connect(*words)
+    assert caught.value.message == threads.NONE_LEFT
+
+
+def test_what_is_there_ends_without_a_thread_to_end_it(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    with connect() as host:
+        _few(monkeypatch, "pmitogen ")
+        assert host.run("echo in").stdout == b"in\n"
+        with pytest.raises(ConnectError, match="no further thread"):
+            host._hub.map(lambda each: each.run("true"), [host])
+
+
+def _end_of_a_call(host: pmitogen.Host, cause: Callable[[], object]) -> BaseException:
+    """How a call ends during which *cause* is done."""
+    seen: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            host.run("sleep 60")
+        except BaseException as error:
+            seen.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    processes.wait_until(lambda: host._hub._calls, 5)
+    cause()
+    waiting.join(15)
+    return seen[0]
+
+
+def test_a_lost_connection_is_cleared_away_without_a_thread(
+    connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect() as host:
+        _few(monkeypatch, "pmitogen close")
+        error = _end_of_a_call(host, sshd.kill_sessions)
+        assert isinstance(error, ConnectionLost) and "internal" not in error.message
+        assert host.run("echo in").stdout == b"in\n"
+
+
+def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
+    with connect() as host:
+        error = _end_of_a_call(host, lambda: host._hub._contexts.defer(lambda: 1 / 0))
+        assert isinstance(error, ConnectionLost) and "internal error" in error.message
+        with pytest.raises(ConnectionLost):
+            host.run("true")
+
+
+def test_a_call_that_the_io_thread_never_saw_ends(connect: Connect) -> None:
+    with connect() as host:
+        contexts = host._hub._contexts
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(contexts.broker, "defer", lambda *args: None)
+            error = _end_of_a_call(host, lambda: contexts.when_ended())
+        assert isinstance(error, ConnectionLost)
+
+
+def test_keyscan_asks_with_as_many_as_there_are(
+    sshd: Sshd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, started, most = threading.Thread.start, [], 0
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "keyscan" and len(started) >= most:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        real(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for code in (0, 1):
+        started.clear()
+        most = 1 - code
+        assert cli(["keyscan", "-p", str(sshd.port), "127.0.0.1", "localhost"]) == code
+    shown = capsys.readouterr()
+    assert "[localhost]" in shown.out and threads.NONE_LEFT in shown.err
