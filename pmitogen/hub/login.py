@@ -19,7 +19,7 @@ from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.settings import Settings
 from pmitogen.hub.requests import Header
-from pmitogen.transport import threads
+from pmitogen.transport import openfiles, threads
 from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -166,6 +166,9 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
         except Error as exc:
             on_error(exc)
         except Exception as exc:
+            if openfiles.are_used_up(exc):
+                on_error(ConnectError(openfiles.NONE_LEFT, "exec"))
+                return
             LOG.exception("%s: unexpected", name)
             on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))
 

@@ -30,8 +30,10 @@ from pmitogen.hub.host import Host, State
 from pmitogen.hub.life import Life
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
 from pmitogen.target import frames
+from pmitogen.transport import openfiles
 
 LOG = logging.getLogger("pmitogen.hub")
+ACCEPT_PAUSE = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
 REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 
 
@@ -56,7 +58,10 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         while True:
             try:
                 sock, _ = self._sock.accept()
-            except (BlockingIOError, OSError):
+            except OSError as exc:
+                if openfiles.are_used_up(exc):  # it would be told again at once, and ever again
+                    broker.stop_receive(self)
+                    self.contexts.later(ACCEPT_PAUSE, lambda: broker.start_receive(self))
                 return
             if not _is_ours(sock):
                 LOG.warning("refused a connection of another account")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -13,6 +15,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import dial
 from pmitogen.transport.dial import Address
+from tests.support.session import repository
 
 PLAIN = Settings("h", "127.0.0.1", "bob")
 
@@ -136,6 +139,34 @@ def test_address_family() -> None:
     assert families("inet") == {socket.AF_INET}
     with pytest.raises(ConnectError, match="cannot resolve the IPv6 name 127.0.0.1"):
         dial.resolve(PLAIN._replace(addressfamily="inet6"))
+
+
+USED_UP = """
+import os, resource
+from pmitogen.errors import ConnectError
+from pmitogen.flags.settings import Settings
+from pmitogen.transport import dial, openfiles
+dial.resolve(Settings("h", "localhost", "bob"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    pass
+try:
+    dial.resolve(Settings("h", "localhost", "bob"))
+except ConnectError as error:
+    assert error.message == openfiles.NONE_LEFT, error.message
+else:
+    raise AssertionError("it could be resolved")
+"""
+
+
+def test_no_file_is_left_to_ask_the_resolver() -> None:
+    """That is no fault of the name's."""
+    done = subprocess.run([sys.executable, "-c", USED_UP], cwd=repository, capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_unknown_name() -> None:

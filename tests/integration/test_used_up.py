@@ -1,4 +1,6 @@
-"""A controller that can start no further thread, and a hub whose I/O thread ends: nobody waits for ever, and nothing stays."""
+"""A controller that can start no further thread or open no further file, and a hub whose I/O thread ends: nobody waits for ever,
+and nothing stays.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +19,7 @@ from pmitogen.cli import main as cli
 from pmitogen.errors import ConnectError, ConnectionLost, HubError
 from pmitogen.hub import client as hub_client
 from pmitogen.hub import starting
-from pmitogen.transport import threads
+from pmitogen.transport import openfiles, threads
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -79,6 +83,46 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
     assert answers[0] == f"the hub cannot start: {threads.NONE_LEFT}"
     assert 3 <= len(answers) < 10 and answers[-1] == "in"
     assert all(answer.endswith(threads.NONE_LEFT) for answer in answers[:-1]), answers
+
+
+def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are connected stay so, and the others are told; one after the other, and all at once."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
+    monkeypatch.setattr(starting, "MAIN", limit + starting.MAIN)
+    answers = [_ask({**options, "timeout": 20 + number}) for number in range(24)]
+    most = answers.count("in")
+    assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {openfiles.NONE_LEFT}"}
+    assert _ask({**options, "timeout": 20}) == "in"
+    with ThreadPoolExecutor(30) as pool:
+        answers = list(pool.map(lambda number: _ask({**options, "timeout": 20 + number}), range(30)))
+    assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {openfiles.NONE_LEFT}"}
+
+
+def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
+    monkeypatch.setattr(starting, "MAIN", limit + starting.MAIN)
+    assert _ask(options) == "in"
+    (pid,) = _hub_pids()
+    doors = [Door(options) for _ in range(40)]
+    try:
+        for door in doors:
+            door.client.send({"op": "status", "id": 1})
+        time.sleep(0.5)
+        before = _seconds(pid)
+        time.sleep(1)
+        assert _seconds(pid) - before < 0.3
+        for door in doors:
+            assert door.client.receive(10)[0]["op"] == "ok"
+            door.client.close()
+    finally:
+        for door in doors:
+            door.client.close()
+
+
+def _seconds(pid: int) -> float:
+    """Of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

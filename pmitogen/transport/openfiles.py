@@ -1,0 +1,18 @@
+"""Sockets and files of our own: a process may have so many open, and a run on many hosts needs one for each."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+NONE_LEFT = (
+    "the controller can open no further file or socket: the run's hub has as many as it may (ulimit -n); "
+    "raise that, or have fewer hosts in one run"
+)
+_NUMBERS = (errno.EMFILE, errno.ENFILE)
+_WORDS = tuple(map(os.strerror, _NUMBERS))
+
+
+def are_used_up(error: BaseException) -> bool:
+    """Whether *error* says that there is none left; the resolver says so in words only (EAI_SYSTEM)."""
+    return isinstance(error, OSError) and (error.errno in _NUMBERS or error.strerror in _WORDS)
