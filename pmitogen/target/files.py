@@ -117,6 +117,7 @@ class Put(object):
         self.rid = rid
         self._send = send
         self._path = expand(from_wire(header['path']))
+        self.what = header.get('what') or 'writing'  # for messages
         self._quiet = header.get('quiet')
         self._mode = header.get('mode', 0o666)  # as open(2) takes it: the account's umask still applies
         self._unacked = 0
@@ -193,6 +194,7 @@ class Get(object):
         self.rid = rid
         self._send = send
         self._credit = WINDOW
+        self.what = header.get('what') or 'reading'
         path = expand(from_wire(header['path']))
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for who writes to it
         kind = stat.S_IFMT(os.fstat(self._fd).st_mode)

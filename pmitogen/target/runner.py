@@ -203,7 +203,7 @@ class Runner(object):
     def _take_turns(self):
         for rid, item in list(self._transfers.items()):
             if isinstance(item, files.Get) and item.wants_turn():
-                self._guard(rid, 'reading', lambda item=item, rid=rid: item.turn() and self._transfers.pop(rid, None))
+                self._guard(rid, item.what, lambda item=item, rid=rid: item.turn() and self._transfers.pop(rid, None))
 
     def _reap(self):
         if self._dead_children:
@@ -280,9 +280,9 @@ class Runner(object):
         elif op == 'credit':
             item.on_credit(header['n'])
         elif op == 'data':
-            self._guard(rid, 'writing', lambda: item.on_data(body))
+            self._guard(rid, getattr(item, 'what', 'writing'), lambda: item.on_data(body))
         else:
-            self._guard(rid, 'writing', lambda: self._end_of(rid, item))
+            self._guard(rid, getattr(item, 'what', 'writing'), lambda: self._end_of(rid, item))
 
     def _end_of(self, rid, item):
         item.on_eof()

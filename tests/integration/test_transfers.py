@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,9 +64,9 @@ class Door:
         header, body = self.final(self.request({"op": "exec", "argv": [to_wire(word) for word in argv]}))
         return header.get("rc", -1), body
 
-    def put(self, path: bytes, pieces: Iterator[bytes], mode: int = 0o640) -> dict[str, Any]:
+    def put(self, path: bytes, pieces: Iterator[bytes], mode: int = 0o640, **more: Any) -> dict[str, Any]:
         """Send a file as a worker does: as much as there is credit for."""
-        number = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True})
+        number = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True, **more})
         credit, ended = WINDOW, False
         while True:
             while credit > 0 and not ended:
@@ -131,6 +132,30 @@ def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
             door.client.close()
             hub_client.stop_hub()
     assert said == {"1": ["ok", "error"], "0": ["error", "exit"]}
+
+
+@pytest.fixture
+def small_disk(options: dict[str, Any]) -> Iterator[Path]:
+    """A folder of the account's in which there is room for 64 KiB."""
+    folder = Path(os.fsdecode(home(options))) / "small"
+    folder.mkdir()
+    owner = folder.parent.stat().st_uid
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=64k,uid={owner},mode=755", "none", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("size", [200_000, 3 * WINDOW], ids=["small", "streamed"])
+def test_a_full_disk_is_told_with_the_file_that_it_was_for(door: Door, small_disk: Path, size: int) -> None:
+    header = {"op": "put", "path": str(small_disk / "x"), "mode": 0o600, "what": "failed to transfer file to x"}
+    if size < WINDOW:
+        assert door.final(door.request({**header, "early": True}, bytes(size)))[0]["op"] == "ok"
+        answer = door.final(door.request({"op": "exec", "argv": ["true"]}))[0]
+    else:
+        answer = door.put(os.fsencode(small_disk / "x"), pieces(bytes(size)), what=header["what"])
+    assert answer["msg"] == "failed to transfer file to x: No space left on device"
+    assert not list(small_disk.iterdir())
+    assert door.run("echo", "in") == (0, b"in\n")
 
 
 def test_sizes(door: Door, options: dict[str, Any]) -> None:
