@@ -72,6 +72,8 @@ class Host:
         self.last_used = self.born
         self._waiting: list[Request] = []
         self._open: dict[int, Request] = {}
+        self._unsure: set[int] = set()  # chains in which something was answered early and may not have been done yet
+        self.end = ""  # how the connection ended
         self._accounts = Accounts(contexts, self._frame)
         self._sent_blobs: set[str] = set()
         self._homes: dict[str, str | None] = {}
@@ -179,6 +181,8 @@ class Host:
         account.last_used = time.monotonic()
         self._frame(message, request.body)
         if quiet:
+            if header.get("do") != "remove":  # of which nothing depends
+                self._unsure.add(header["chain"])
             return
         account.busy += 1
         self._open[request.rid] = request
@@ -199,6 +203,10 @@ class Host:
             self._send_request(request)
 
     # What need not be waited for
+
+    def may_lack(self, chain: int) -> bool:
+        """Whether this connection may have ended before something was done that was answered early, in *chain*."""
+        return chain in self._unsure
 
     def _answer_known(self, request: Request) -> bool:
         """Answer a question about home directories from memory."""
@@ -349,6 +357,7 @@ class Host:
                 self._accounts.forget(request.account)
                 if header["kind"] == "become":
                     header["msg"] = f"{self.peer}: {header['msg']}"
+            self._unsure.discard(request.header.get("chain", 0))
             took = time.monotonic() - request.born
             LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
             if self.contexts.trace is not None:
@@ -439,6 +448,7 @@ class Host:
         if self.state is State.DEAD:
             return
         self.state = State.DEAD
+        self.end = exc.message
         kind = {"AuthenticationError": "auth", "UsageError": "usage"}.get(type(exc).__name__, "unreachable")
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
@@ -449,6 +459,7 @@ class Host:
     def close(self) -> None:
         """End the connection, and with it every process of ours on the host."""
         self.state = State.DEAD
+        self.end = self.end or f"{self.peer}: the connection was closed"
         self.contexts.forget(self)
         if self.stream is not None:
             self.stream.on_disconnect(self.contexts.broker)
@@ -457,4 +468,4 @@ class Host:
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         for request in requests:
-            request.fail("unreachable", f"{self.peer}: the connection was closed")
+            request.fail("unreachable", self.end)

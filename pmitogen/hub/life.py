@@ -41,7 +41,8 @@ class Life:
         os.write(self._write_fd, STOP)
 
     def nothing_left(self) -> None:
-        """The last connection that outlived its run has ended."""
+        """The last connection that outlived its run has ended. I/O thread."""
+        self.resting = False  # too late for another run to find us
         os.write(self._write_fd, EMPTY)
 
     def until_end(self, contexts: Contexts, listener: Listener) -> int:

@@ -191,7 +191,10 @@ class Worker:
     def _submit(self, request: Request) -> None:
         assert self._host is not None
         if self._host.state is State.DEAD:
-            self._host = self._contexts.replace(self._host)
+            ended, self._host = self._host, self._contexts.replace(self._host)
+            if ended.may_lack(self._chain):  # what this request builds on may not be there, and whoever asked was told that it is
+                request.fail("unreachable", ended.end)
+                return
         self._host.submit(request)
 
     def _on_open(self, header: Header, body: bytes) -> None:

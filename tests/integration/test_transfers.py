@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pwd
 import queue
+import signal
 import subprocess
 import threading
 import time
@@ -16,6 +18,7 @@ import pytest
 
 from pmitogen.hub import client as hub_client
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
@@ -99,6 +102,13 @@ def options(sshd: Sshd, make_account: Callable[..., Account]) -> dict[str, Any]:
         "timeout": 15,
         "ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
     }
+
+
+@pytest.fixture
+def account_processes(options: dict[str, Any]) -> Callable[[], set[processes.Process]]:
+    """What runs as the account."""
+    uid = pwd.getpwnam(options["remote_user"]).pw_uid
+    return lambda: processes.of_user(uid)
 
 
 @pytest.fixture
@@ -268,3 +278,41 @@ def test_twenty_workers_start_one_hub(options: dict[str, Any]) -> None:
     pids = {found.get() for _ in range(20)}
     assert len(pids) == 1 and -1 not in pids
     assert hub_client.stop_hub() == 1
+
+
+@pytest.mark.parametrize("early", ["put", "remove"])
+def test_what_was_answered_early_and_is_lost_with_the_connection(
+    door: Door, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]], early: str
+) -> None:
+    """What builds on it fails, and does not run over a new connection without it; what nothing builds on is nobody's loss."""
+    place = home(options).decode()
+    assert door.run("echo", "in") == (0, b"in\n")
+    for process in account_processes():
+        os.kill(process.pid, signal.SIGSTOP)  # so that it is never read
+    header = {
+        "put": {"op": "put", "path": f"{place}/lost", "mode": 0o600, "what": "putting"},
+        "remove": {"op": "fs", "do": "remove", "path": f"{place}/none", "what": "removing"},
+    }[early]
+    assert door.final(door.request({**header, "early": True}, b"x" if early == "put" else b""))[0]["op"] == "ok"
+    for process in account_processes():
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)
+    answer = door.final(door.request({"op": "exec", "argv": ["echo", "in"]}))[0]
+    if early == "put":
+        assert (answer["op"], answer["kind"]) == ("error", "unreachable") and "127.0.0.1" in answer["msg"]
+    else:
+        assert answer["op"] == "exit"
+    assert door.run("echo", "in") == (0, b"in\n")
+
+
+def test_what_was_answered_early_and_is_known_to_be_done(
+    door: Door, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]]
+) -> None:
+    """A connection that ends between two tasks of a loop, say, is made anew."""
+    put = {"op": "put", "path": f"{home(options).decode()}/done", "mode": 0o600, "what": "putting", "early": True}
+    assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
+    assert door.run("echo", "in") == (0, b"in\n")
+    for process in account_processes():
+        os.kill(process.pid, signal.SIGKILL)
+    time.sleep(1)
+    assert door.run("cat", put["path"]) == (0, b"x")

@@ -7,10 +7,12 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from pmitogen.hub import paths
+from pmitogen.hub.life import Life
 
 
 def test_hosts_are_shared_out_evenly_and_for_good() -> None:
@@ -30,6 +32,18 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
         assert paths.number_in(path) == number
         assert path.startswith(f"{short_path}/pmitogen-{os.getuid()}/") and path.endswith(".sock")
     assert paths.run_socket(os.getpid(), number) != paths.run_socket(os.getpid(), number + 1)
+
+
+def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
+    """Its last connection has had its time just before the next run found it."""
+    life = Life(os.getpid())
+    contexts, listener = Mock(), Mock()
+    life.resting = True
+    life.nothing_left()
+    assert not life.adopt(contexts, listener, 1, "path")
+    assert not contexts.mock_calls and not listener.mock_calls
+    for fd in (life._read_fd, life._write_fd):
+        os.close(fd)
 
 
 def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
