@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
 LOGIN_ENDED = "the interpreter of the login account has ended"
+INTERPRETER_ENDED = "the interpreter of this account has ended"  # the agent's words
 GOING_DOWN = 0.5  # seconds between the end of a process on a host that goes down and that of the connection
 KILLED = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))  # exit codes of such processes
 _rids = itertools.count(1)
@@ -72,7 +73,8 @@ class Host:
         self.last_used = self.born
         self._waiting: list[Request] = []
         self._open: dict[int, Request] = {}
-        self._unsure: set[int] = set()  # chains in which something was answered early and may not have been done yet
+        self._unsure: dict[int, Account] = {}  # chains in which something answered early may not have been done, and where
+        self._broken: set[int] = set()  # those whose interpreter ended before it was
         self.end = ""  # how the connection ended
         self._accounts = Accounts(contexts, self._frame)
         self._sent_blobs: set[str] = set()
@@ -156,6 +158,11 @@ class Host:
         if header["op"] == "ahead":
             self._connected_ahead(request)
             return
+        if header.get("chain") in self._broken:  # as if it had been on its way itself
+            self._broken.discard(header["chain"])
+            self._unsure.pop(header["chain"], None)
+            request.fail("gone", INTERPRETER_ENDED)
+            return
         if header["op"] == "fs" and self._answer_known(request):
             return
         try:
@@ -182,7 +189,7 @@ class Host:
         self._frame(message, request.body)
         if quiet:
             if header.get("do") != "remove":  # of which nothing depends
-                self._unsure.add(header["chain"])
+                self._unsure[header["chain"]] = account
             return
         account.busy += 1
         self._open[request.rid] = request
@@ -298,6 +305,7 @@ class Host:
             account = self._accounts.get(header.get("acct", -1))
             if account is not None and account.number:
                 self._accounts.forget(account)
+                self._broken |= {chain for chain, where in self._unsure.items() if where is account}
             elif account is not None:  # nothing makes another: the next request makes another connection
                 self.fail(ConnectionLost(f"{self.peer}: {LOGIN_ENDED}"))
         elif op == "left":
@@ -357,7 +365,7 @@ class Host:
                 self._accounts.forget(request.account)
                 if header["kind"] == "become":
                     header["msg"] = f"{self.peer}: {header['msg']}"
-            self._unsure.discard(request.header.get("chain", 0))
+            self._unsure.pop(request.header.get("chain", 0), None)
             took = time.monotonic() - request.born
             LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
             if self.contexts.trace is not None:

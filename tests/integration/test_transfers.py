@@ -316,3 +316,31 @@ def test_what_was_answered_early_and_is_known_to_be_done(
         os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
     assert door.run("cat", put["path"]) == (0, b"x")
+
+
+def test_what_was_answered_early_and_is_lost_with_the_account(
+    sshd: Sshd, options: dict[str, Any], make_account: Callable[..., Account]
+) -> None:
+    """The same where an interpreter behind sudo has ended, and the connection has not."""
+    account, other = make_account(sudo="nopasswd"), make_account()
+    door = Door({**options, "remote_user": account.name})
+    try:
+        become = {"become": {"method": "sudo", "user": other.name, "timeout": 10}}
+        say = {"op": "exec", "argv": ["echo", "in"], **become}
+        put = {"op": "put", "path": f"{other.home}/lost", "mode": 0o600, "what": "putting", "early": True, **become}
+        assert door.final(door.request(say))[0]["op"] == "exit"
+        for process in other.processes():
+            os.kill(process.pid, signal.SIGSTOP)
+        assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
+        for process in other.processes():
+            os.kill(process.pid, signal.SIGKILL)
+        for process in processes.descendants(sshd.pid):
+            if process.command.startswith("sudo"):
+                os.kill(process.pid, signal.SIGCONT)  # it stops with its program
+        time.sleep(1)
+        answer = door.final(door.request(say))[0]
+        assert (answer["op"], answer["kind"]) == ("error", "gone")
+        assert door.final(door.request(say))[0]["op"] == "exit"
+    finally:
+        door.client.close()
+        hub_client.stop_hub()
