@@ -9,7 +9,14 @@ from pmitogen.flags.keywords import ROWS, Row
 from pmitogen.flags.kinds import Algorithms
 from pmitogen.flags.lexer import ascii_lower
 from pmitogen.flags.resolution import Resolution
-from pmitogen.flags.settings_from import DEFAULT_IDENTITIES, algorithm_list, environment, known_hosts
+from pmitogen.flags.settings_from import (
+    DEFAULT_IDENTITIES,
+    agent_socket,
+    algorithm_list,
+    environment,
+    exits_on_failure,
+    known_hosts,
+)
 
 Shown = str | list[str]
 _NONE_IS_UNSET = ("localcommand", "remotecommand", "controlpath", "pkcs11provider", "securitykeyprovider", "knownhostscommand")
@@ -130,7 +137,7 @@ def _revoked(found: Resolution) -> list[str]:
 
 def _forward_agent(found: Resolution) -> list[str]:
     value = found.options.get("forwardagent", False)
-    return [found.expanded("ForwardAgent", value)] if isinstance(value, str) else _yes(value)
+    return [agent_socket(found, value)] if isinstance(value, str) else _yes(value)
 
 
 def _remote_command(found: Resolution) -> list[str]:
@@ -155,7 +162,7 @@ _ROW = {row.key: row for row in ROWS}
 _SPECIAL: dict[str, Any] = {
     **{key: (lambda found, key=key: _forwards(found, key)) for key in _FORWARDS},
     "clearallforwardings": lambda found: _yes(_cleared(found)),
-    "exitonforwardfailure": lambda found: _yes(found.options.get("exitonforwardfailure", found.line.stdio is not None)),
+    "exitonforwardfailure": lambda found: _yes(exits_on_failure(found)),
     "forwardagent": _forward_agent,
     "globalknownhostsfile": lambda found: _files(found, "globalknownhostsfile"),
     "hostname": lambda found: [found.host],

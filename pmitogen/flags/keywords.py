@@ -95,7 +95,7 @@ ROWS: tuple[Row, ...] = (
     Row("EnableEscapeCommandline", FLAG, "no", HARMLESS, "There is no terminal."),
     Row("EnableSSHKeysign", FLAG, "no", HARMLESS, "Only for host-based authentication."),
     Row("EscapeChar", k.EscapeChar(), "~", HARMLESS, "There is no terminal."),
-    Row("ExitOnForwardFailure", FLAG, "no", HARMLESS, "Nothing is forwarded but the agent."),
+    Row("ExitOnForwardFailure", FLAG, "no", HONOURED, "No connection where ForwardAgent names a socket that is not there."),
     Row("FingerprintHash", k.Upper("MD5 SHA1 SHA256 SHA384 SHA512"), "SHA256", HONOURED,
         "How fingerprints are shown in messages."),
     Row("ForkAfterAuthentication", FLAG, "no", HARMLESS, "There is no foreground program."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pmitogen.flags import algorithms
 from pmitogen.flags.kinds import IdleAgent
 from pmitogen.flags.kinds_compound import QOS_NONE
@@ -148,12 +150,25 @@ def _forward_agent(found: Resolution) -> tuple[bool, str | None]:
     value = found.options.get("forwardagent", False)
     if not isinstance(value, str):
         return value, None
+    path = agent_socket(found, value)
     if isinstance(value, IdleAgent):
         return False, None
-    path = found.expanded("ForwardAgent", value)
     if path.startswith("$"):
         return True, found.local.environ.get(path[1:]) or None
     return True, path
+
+
+def agent_socket(found: Resolution, value: str) -> str:
+    """The path that ForwardAgent means by *value*. Raises UsageError, also where ssh would make no connection without it."""
+    path = found.expanded("ForwardAgent", value)
+    if exits_on_failure(found) and not os.path.exists(path):  # a variable's name is looked for as it stands, as ssh does
+        raise found.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
+    return path
+
+
+def exits_on_failure(found: Resolution) -> bool:
+    """Whether there is to be no connection where something cannot be forwarded."""
+    return bool(found.options.get("exitonforwardfailure", found.line.stdio is not None))
 
 
 def known_hosts(found: Resolution, key: str) -> tuple[str, ...]:

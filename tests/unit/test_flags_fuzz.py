@@ -80,14 +80,14 @@ def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _try(argv: list[str], environ: dict[str, str]) -> None:
-    start = time.monotonic()
+    start = time.thread_time()  # this thread's processor time: the machine may be busy
     try:
         found = explain_ssh(argv, environ=environ, program=OPENSSH_10)
         render_table(found)
         route(resolve(argv, environ=environ, strict=False), environ=environ, strict=False)
     except UsageError as error:
         assert "\n" not in error.message or any("\n" in word for word in argv), "the message is one line"
-    assert time.monotonic() - start < SLOW
+    assert time.thread_time() - start < SLOW
 
 
 def _mangle(text: str, rng: random.Random) -> str:
@@ -147,7 +147,7 @@ def test_arbitrary_words(words: list[str]) -> None:
 
 @pytest.mark.parametrize("pattern", ["*" * 3000, "*a" * 500, "a*" * 500 + "b", "?" * 1000 + "*", "*" + "?*" * 400])
 def test_no_pattern_takes_long(pattern: str) -> None:
-    start = time.monotonic()
+    start = time.thread_time()
     match_pattern("a" * 1000, pattern)
     match_list("a" * 1000, pattern + ",!" + pattern)
-    assert time.monotonic() - start < SLOW
+    assert time.thread_time() - start < SLOW
