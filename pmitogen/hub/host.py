@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from pmitogen import diagnosis
 from pmitogen.errors import ConnectError, ConnectionLost, Error, UsageError
 from pmitogen.hub.accounts import Account, Accounts
-from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request
+from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request, Then
 from pmitogen.target import frames
 
 if TYPE_CHECKING:
@@ -167,6 +167,10 @@ class Host:
             return
         try:
             account = self._accounts.wanted_by(header)
+            before = self._unsure.get(header.get("chain", 0), account)
+            if before is not account:
+                self._send_after(before, request)
+                return
             message = {key: value for key, value in header.items() if key not in ("become", "python", "bootenv", "early", "zip")}
             if header["op"] == "run":
                 message["man"] = self._supply(request, account)
@@ -196,6 +200,21 @@ class Host:
         for follow_header, follow_body in request.tail:
             self.follow(request, follow_header, follow_body)
         request.tail.clear()
+
+    def _send_after(self, account: Account, request: Request) -> None:
+        """Send a request once another interpreter has done what was answered early in its chain: nothing else orders the two."""
+
+        def go_on(answer: Header) -> None:
+            if answer["op"] == "error":
+                request.answer(answer)
+            elif not request.ending:
+                self._send_request(request)
+
+        question: Header = {"op": "fs", "do": "exists", "path": "/", "chain": request.header["chain"]}
+        asking = Request(Then(go_on), 0, question, b"", rid=next(_rids), account=account, sent=True, born=time.monotonic())
+        account.busy += 1
+        self._open[asking.rid] = asking
+        self._frame({**question, "id": asking.rid, "acct": account.number}, b"")
 
     def _connected_ahead(self, request: Request) -> None:
         """All that is wanted is to be connected."""
@@ -365,7 +384,8 @@ class Host:
                 self._accounts.forget(request.account)
                 if header["kind"] == "become":
                     header["msg"] = f"{self.peer}: {header['msg']}"
-            self._unsure.pop(request.header.get("chain", 0), None)
+            if self._unsure.get(request.header.get("chain", 0)) is request.account:
+                del self._unsure[request.header["chain"]]
             took = time.monotonic() - request.born
             LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
             if self.contexts.trace is not None:

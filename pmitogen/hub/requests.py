@@ -7,6 +7,7 @@ own number in ``id``. Exactly one frame of each request is final: ``exit``, ``ok
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Protocol
 
 Header = dict[str, Any]
@@ -20,6 +21,17 @@ class Client(Protocol):
 
     def answer(self, header: Header, body: bytes) -> None:
         """Take one frame."""
+
+
+class Then:
+    """A client that goes on with something else: *work* is called with the final frame's header, without its number."""
+
+    def __init__(self, work: Callable[[Header], None]) -> None:
+        self._work = work
+
+    def answer(self, header: Header, body: bytes) -> None:
+        if header["op"] in FINAL:
+            self._work({key: value for key, value in header.items() if key != "id"})
 
 
 @dataclasses.dataclass(eq=False, repr=False)

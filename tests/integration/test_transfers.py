@@ -344,3 +344,43 @@ def test_what_was_answered_early_and_is_lost_with_the_account(
     finally:
         door.client.close()
         hub_client.stop_hub()
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> str:
+    """The same interpreter under another name, which has a runner of its own."""
+    path = tmp_path / "python"
+    path.symlink_to("/usr/bin/python3")
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(folder.stat().st_mode | 0o111)
+    return str(path)
+
+
+def test_what_was_answered_early_comes_first_in_another_interpreter_too(
+    door: Door, options: dict[str, Any], other_python: str
+) -> None:
+    """A file for a module: the one runner writes it, the other runs the module."""
+    (pid,) = map(int, door.run("/bin/sh", "-c", "echo $PPID")[1].split())
+    put = {"op": "put", "path": f"{home(options).decode()}/first", "mode": 0o600, "what": "putting", "early": True}
+    read = {"op": "exec", "argv": ["cat", put["path"]], "python": [other_python]}
+    assert door.final(door.request({**read, "argv": ["true"]}))[0]["rc"] == 0
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
+        number = door.request(read)
+        with pytest.raises(TimeoutError):
+            door.client.receive(1)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    header, body = door.final(number)
+    assert (header["rc"], body) == (0, b"x")
+
+
+def test_what_was_answered_early_and_fails_is_told_by_another_interpreter_too(door: Door, other_python: str) -> None:
+    put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "what": "putting", "early": True}
+    run = {"op": "exec", "argv": ["true"], "python": [other_python]}
+    assert door.run("echo", "in") == (0, b"in\n")
+    assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
+    answer = door.final(door.request(run))[0]
+    assert answer["op"] == "error" and answer["msg"].startswith("putting: No such file")
+    assert door.final(door.request(run))[0]["rc"] == 0
