@@ -67,7 +67,7 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._link = HubLink(self._hub_options, self._host, self._become_request, self._hubs)
+        self._link = HubLink(self._hub_options, self._host, self._become_request, self._hubs, self._named_interpreter)
         if multiprocessing.parent_process() is not None and diagnosis.works_ahead():
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
@@ -105,7 +105,7 @@ class Connection(ConnectionBase):
 
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
-        self._link.foresee(self._named_interpreter)
+        self._link.foresee()
         if not met.hosts.lent and diagnosis.works_ahead():
             from pmitogen.ansible import builds
 

@@ -30,8 +30,9 @@ Header = dict[str, Any]
 class HubLink:
     """See the head of this file. Not thread-safe.
 
-    *options*, *host*, *become* and *hubs* are asked when needed: what the hub is to connect with, the host's name, the words for
-    the account that the task becomes, or None where that is not ours, and how many hubs the run has.
+    *options*, *host*, *become*, *hubs* and *python* are asked when needed: what the hub is to connect with, the host's name, the
+    words for the account that the task becomes, or None where that is not ours, how many hubs the run has, and the interpreter
+    that modules are going to ask for, where that is known.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class HubLink:
         host: Callable[[], str],
         become: Callable[[], Header | None],
         hubs: Callable[[], int],
+        python: Callable[[], str | None],
     ) -> None:
-        self._options, self._host, self._become, self._hubs = options, host, become, hubs
+        self._options, self._host, self._become, self._hubs, self._python = options, host, become, hubs, python
         self._client: hub.Client | None = None
         self._opened: Header = {}  # the options that it was opened with
         self._settled = True  # whether those are still the connection's
@@ -57,24 +59,24 @@ class HubLink:
         """Compare them before the next request."""
         self._settled = False
 
-    def foresee(self, python: Callable[[], str | None]) -> None:
-        """A module is going to run: start the hub, if there is none, and have the host connected, to start *python* there.
+    def foresee(self) -> None:
+        """A module is going to run: start the hub, if there is none, and have the host connected, to start its interpreter there.
 
-        Only for a host's first task, as far as we know, and only where it is known what *python* is. Whatever goes wrong the task
-        is told, when it asks for something.
+        Only for a host's first task, as far as we know, and only where it is known which. Whatever goes wrong the task is told,
+        when it asks for something.
         """
-        if self._client is not None or self._foreseen:
+        if self._client is not None or self._foreseen or met.hosts.has(self._host()):
             return
-        self._foreseen = True
-        if met.hosts.has(self._host()):
-            return
-        name = python() if met.hosts.shared else None
         with contextlib.suppress(AnsibleError, HubError):
-            if name is None:
+            if self._first_python() is None:
+                self._foreseen = True
                 hub.begin(_run_pid(), self._number(), log=hub_log())
             else:
-                client = self._open()
-                client.send({"op": "ahead", "id": client.next_id(), "python": [to_wire(name)]})
+                self._open().flush()
+
+    def _first_python(self) -> str | None:
+        """The interpreter to connect with, if that is for us to say: a host's first task does, as far as we know."""
+        return self._python() if met.hosts.shared and not self._foreseen and not met.hosts.has(self._host()) else None
 
     def request(
         self,
@@ -189,6 +191,10 @@ class HubLink:
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
             self._client = hub.connect(_run_pid(), self._number(), log=hub_log())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
+            name = self._first_python()
+            self._foreseen = True
+            if name is not None:  # else the first step of a task, which may need none, would have another than modules ask for
+                self._client.queue({"op": "ahead", "id": self._client.next_id(), "python": [to_wire(name)]})
         return self._client
 
     def _number(self) -> int:

@@ -46,7 +46,11 @@ class Client:
 
     def send(self, header: Header, body: bytes = b"") -> None:
         """Send one frame now. Raises HubError."""
-        self._unsent.append(frames.pack(header, body))
+        self.queue(header, body)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what is queued. Raises HubError."""
         data, self._unsent = b"".join(self._unsent), []
         try:
             self._sock.settimeout(None)

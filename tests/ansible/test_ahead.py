@@ -94,6 +94,22 @@ def test_not_for_a_host_that_has_answered(ansible: Ansible, sshd: Sshd, account:
     assert run.task("again")["seen"]
 
 
+def test_a_first_step_without_a_module_starts_the_interpreter_that_modules_want(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """And not another, beside which that would be started later: a further interpreter ends its command line with a size of 0."""
+    if ansible.core == "2.16":
+        pytest.skip("ansible-core does not say so early which is named")
+    account = make_account()
+    tasks = [
+        {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/x"}},
+        {"name": "look", "ansible.builtin.shell": "ps -ww -u $(id -un) -o args= | grep '[z]lib,base64'"},
+    ]
+    run = _play(ansible, {"h": ansible.target(sshd, account, ansible_python_interpreter=PYTHON)}, tasks).check()
+    lines = run.task("look")["stdout_lines"]
+    assert lines and not [line for line in lines if line.endswith(" 0")], lines
+
+
 @pytest.mark.one_core
 def test_off(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
