@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 DIFFERENTIAL = "tests/ansible/differential"
-LENT = [f"tests/ansible/test_{name}.py" for name in ("entry_points", "failures")]
+LENT = [f"tests/ansible/test_{name}.py" for name in ("ahead", "entry_points", "failures", "several_hubs", "switches")]
 SHARDS = {
     "rest": ["tests/integration", "tests/unit"],
     "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL, *LENT))],

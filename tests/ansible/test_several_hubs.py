@@ -49,6 +49,7 @@ def _named(timeline: Path) -> set[str]:
     return {event["args"]["name"] for event in events if event["name"] == "process_name"}
 
 
+@pytest.mark.one_core
 def test_each_host_has_its_hub(ansible: Ansible, servers: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
     """One login to each, whatever is asked of it and under which name; two hubs while it runs, none after it."""
     assert min(_shares(2)) > 0  # or there would be nothing to see
@@ -76,6 +77,7 @@ def test_each_host_has_its_hub(ansible: Ansible, servers: Sshd, make_account: Ca
     assert first and second and not first & second and len(first | second) == len(ADDRESSES)
 
 
+@pytest.mark.one_core
 def test_a_host_is_reset_where_it_is(ansible: Ansible, servers: Sshd, account: Account) -> None:
     tasks = [{"name": "who", **ID}, {"ansible.builtin.meta": "reset_connection"}, {"name": "back", **ID}]
     hosts = _hosts(ansible, servers, account)
