@@ -35,15 +35,6 @@ STEPS: list[Step] = [
 COPY: list[Step] = [{"ansible.builtin.copy": {"src": "big", "dest": "{{ work }}.big", "mode": "0600"}}]
 
 
-def _cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used; 0 if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Watch(threading.Thread):
     """Looks at the hubs from time to time, and keeps the largest of each figure."""
 
@@ -59,9 +50,9 @@ class Watch(threading.Thread):
             for process in processes.descendants(os.getpid()):
                 if HUB in process.command:
                     self._look(process.pid)
-                    self.hubs[process.pid] = max(self.hubs.get(process.pid, 0.0), _cpu(process.pid))
+                    self.hubs[process.pid] = max(self.hubs.get(process.pid, 0.0), processes.cpu(process.pid))
                 elif MAIN in process.command:
-                    self.main = max(self.main, _cpu(process.pid))
+                    self.main = max(self.main, processes.cpu(process.pid))
 
     def _look(self, pid: int) -> None:
         try:

@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.hub")
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
 LOGIN_ENDED = "the interpreter of the login account has ended"
-INTERPRETER_ENDED = "the interpreter of this account has ended"  # the agent's words
 GOING_DOWN = 0.5  # seconds between the end of a process on a host that goes down and that of the connection
 KILLED = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))  # exit codes of such processes
 _rids = itertools.count(1)
@@ -74,7 +73,6 @@ class Host:
         self._waiting: list[Request] = []
         self._open: dict[int, Request] = {}
         self._unsure: dict[int, Account] = {}  # chains in which something answered early may not have been done, and where
-        self._broken: set[int] = set()  # those whose interpreter ended before it was
         self.end = ""  # how the connection ended
         self._accounts = Accounts(contexts, self._frame)
         self._sent_blobs: set[str] = set()
@@ -158,11 +156,6 @@ class Host:
         if header["op"] == "ahead":
             self._connected_ahead(request)
             return
-        if header.get("chain") in self._broken:  # as if it had been on its way itself
-            self._broken.discard(header["chain"])
-            self._unsure.pop(header["chain"], None)
-            request.fail("gone", INTERPRETER_ENDED)
-            return
         if header["op"] == "fs" and self._answer_known(request):
             return
         try:
@@ -202,7 +195,10 @@ class Host:
         request.tail.clear()
 
     def _send_after(self, account: Account, request: Request) -> None:
-        """Send a request once another interpreter has done what was answered early in its chain: nothing else orders the two."""
+        """Send a request once another interpreter has done what was answered early in its chain: nothing else orders the two.
+
+        If that has ended meanwhile, the agent says so, and the request fails with it.
+        """
 
         def go_on(answer: Header) -> None:
             if answer["op"] == "error":
@@ -324,7 +320,6 @@ class Host:
             account = self._accounts.get(header.get("acct", -1))
             if account is not None and account.number:
                 self._accounts.forget(account)
-                self._broken |= {chain for chain, where in self._unsure.items() if where is account}
             elif account is not None:  # nothing makes another: the next request makes another connection
                 self.fail(ConnectionLost(f"{self.peer}: {LOGIN_ENDED}"))
         elif op == "left":

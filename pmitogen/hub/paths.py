@@ -94,17 +94,19 @@ def sweep(folder: str, ended: int) -> None:
             if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
                 continue
             path = os.path.join(folder, name)
-            if (int(pid) == ended or start_time(int(pid)) != start) and not _listens(path.removesuffix(".lock")):
+            if int(pid) == ended or start_time(int(pid)) != start:
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    if not listens(path.removesuffix(".lock")):
+                        os.unlink(path)
         os.rmdir(folder)
 
 
-def _listens(path: str) -> bool:
+def listens(path: str) -> bool:
+    """Whether somebody listens at *path*. Raises OSError where that cannot be seen."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             sock.connect(path)
-        except OSError:
+        except (FileNotFoundError, ConnectionRefusedError):
             return False
         return True
 

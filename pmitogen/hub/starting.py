@@ -8,7 +8,6 @@ those who have come by then (see main.py). A lock beside the socket settles who 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import socket
@@ -71,12 +70,9 @@ def _listening(path: str) -> Iterator[socket.socket]:
 
 def _listens(path: str) -> bool:
     try:
-        Client(path).close()
+        return paths.listens(path)
     except OSError as exc:
-        if exc.errno not in (errno.ENOENT, errno.ECONNREFUSED):
-            raise HubError(f"{path}: {exc.strerror}") from None
-        return False
-    return True
+        raise HubError(f"{path}: {exc.strerror}") from None
 
 
 def _adopt_resting(path: str, run_pid: int) -> bool:

@@ -279,10 +279,9 @@ class Runner(object):
             self._kill(rid, item)
         elif op == 'credit':
             item.on_credit(header['n'])
-        elif op == 'data':
-            self._guard(rid, getattr(item, 'what', 'writing'), lambda: item.on_data(body))
         else:
-            self._guard(rid, getattr(item, 'what', 'writing'), lambda: self._end_of(rid, item))
+            step = (lambda: item.on_data(body)) if op == 'data' else (lambda: self._end_of(rid, item))
+            self._guard(rid, getattr(item, 'what', 'writing'), step)
 
     def _end_of(self, rid, item):
         item.on_eof()

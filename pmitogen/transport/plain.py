@@ -68,16 +68,12 @@ class Command:
             if pty is not None:
                 self._channel.request_pty(*pty)
             link.start_command(self._channel, command, wait=False)
-        except BaseException:
-            self._channel.close()
-            raise
-        # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
-        for buffer in (self._channel.in_buffer, self._channel.in_stderr_buffer):
-            buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
-        try:
+            # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
+            for buffer in (self._channel.in_buffer, self._channel.in_stderr_buffer):
+                buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
             if stdin is not None:
                 self._feed(stdin)
-        except ConnectError:
+        except BaseException:
             self._channel.close()
             raise
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -98,10 +97,7 @@ def test_each_takes_the_place_of_its_own_kind(ansible: Ansible, servers: Sshd, a
         assert servers.connections(mark) == len(ADDRESSES)
         processes.wait_until(lambda: {hub["run"] for hub in json.loads(hubs("--json"))} == {None}, 5)
     assert hubs("--stop") == "4 hubs ended\n"
-    until = time.monotonic() + 5
-    while account.processes() and time.monotonic() < until:
-        time.sleep(0.05)
-    assert not account.processes()
+    processes.wait_until(lambda: not account.processes(), 5)
 
 
 def test_there_is_one_at_least(ansible: Ansible, sshd: Sshd, account: Account) -> None:

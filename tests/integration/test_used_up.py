@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +39,7 @@ def start(thread):
     real(thread)
 threading.Thread.start = start
 """
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
 FAULTY = """
 from pmitogen.hub.host import Host
 Host.on_channel = lambda *args: 1 / 0
@@ -87,8 +87,7 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
 
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are connected stay so, and the others are told; one after the other, and all at once."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
-    monkeypatch.setattr(starting, "MAIN", limit + starting.MAIN)
+    monkeypatch.setattr(starting, "MAIN", FEW_FILES + starting.MAIN)
     answers = [_ask({**options, "timeout": 20 + number}) for number in range(24)]
     most = answers.count("in")
     assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {openfiles.NONE_LEFT}"}
@@ -99,8 +98,7 @@ def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatc
 
 
 def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
-    monkeypatch.setattr(starting, "MAIN", limit + starting.MAIN)
+    monkeypatch.setattr(starting, "MAIN", FEW_FILES + starting.MAIN)
     assert _ask(options) == "in"
     (pid,) = _hub_pids()
     doors = [Door(options) for _ in range(40)]
@@ -108,21 +106,15 @@ def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str
         for door in doors:
             door.client.send({"op": "status", "id": 1})
         time.sleep(0.5)
-        before = _seconds(pid)
+        before = processes.cpu(pid)
         time.sleep(1)
-        assert _seconds(pid) - before < 0.3
+        assert processes.cpu(pid) - before < 0.3
         for door in doors:
             assert door.client.receive(10)[0]["op"] == "ok"
             door.client.close()
     finally:
         for door in doors:
             door.client.close()
-
-
-def _seconds(pid: int) -> float:
-    """Of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

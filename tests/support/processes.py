@@ -87,6 +87,15 @@ def is_alive(pid: int) -> bool:
     return process is not None and not process.zombie
 
 
+def cpu(pid: int) -> float:
+    """Seconds of processor time that a process has used; 0 if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def wait_gone(*pids: int, timeout: float = 5.0) -> list[int]:
     """Waits until none of *pids* runs; returns those that still do after *timeout* seconds."""
     deadline = time.monotonic() + timeout
