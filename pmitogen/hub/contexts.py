@@ -76,8 +76,8 @@ class Contexts:
         """Its connection has ended."""
         if self._hosts.get(host.key) is host:
             del self._hosts[host.key]
-        if self._by_context.get(host.context_id) is host:
-            del self._by_context[host.context_id]
+        if host.wire.booting is not None:
+            self._by_context.pop(host.wire.booting.context_id, None)
         if self._when_empty is not None and not self._hosts:
             self._when_empty()
 
@@ -131,7 +131,7 @@ class Contexts:
             return
         self._by_context[booting.context_id] = host
         self.router.adopt(booting.context_id, booting.stream)
-        host.on_channel(booting.stream, booting.context_id, login)
+        host.on_channel(booting, login)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
         self.later(login.timeout, lambda: self._boot_overdue(host, login, booting))
 
@@ -142,7 +142,7 @@ class Contexts:
         return timer
 
     def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
-        if host.stream is booting.stream and not booting.stream.booted:
+        if host.wire.booting is booting and not booting.stream.booted:
             host.fail(
                 ConnectError(
                     f"{login.link.peer}: no Python came up within {login.timeout:g} seconds{_said(booting.stream)}", "python"
@@ -153,7 +153,7 @@ class Contexts:
         """The channel has ended: there was no Python, or the host is lost."""
         stream = booting.stream
         self._by_context.pop(booting.context_id, None)
-        if host.stream is not stream:
+        if host.wire.booting is not booting:
             return
         peer = login.link.peer
         lost = login.link.lost or stream.channel.expired
@@ -172,10 +172,6 @@ class Contexts:
             host.fail(ConnectionLost(reason))
 
     # What hosts need
-
-    def to_agent(self, stream: Any, context_id: int, data: bytes, packed: bool) -> None:
-        """Send to a host's agent."""
-        self.router.send(stream, context_id, data, packed)
 
     def _on_message(self, context_id: int, data: bytes, packed: bool) -> None:
         host = self._by_context.get(context_id)

@@ -10,7 +10,7 @@
 Requests wait while CONNECTING. From BOOTING on they are sent at once, behind the bundle that starts Python, so that the
 first task costs no round trip of its own; if there turns out to be no Python they are taken back and go over plain SSH.
 
-Its interpreters are in accounts.py.
+Its interpreters are in accounts.py, and how they are spoken to in wire.py.
 """
 
 from __future__ import annotations
@@ -20,23 +20,20 @@ import itertools
 import logging
 import signal
 import time
-import zlib
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pmitogen import diagnosis
-from pmitogen.errors import ConnectError, ConnectionLost, Error, UsageError
+from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request, Then
-from pmitogen.target import frames
+from pmitogen.hub.wire import Wire
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
-    from pmitogen.hub.login import Login
+    from pmitogen.hub.login import Booting, Login
     from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
-PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
 LOGIN_ENDED = "the interpreter of the login account has ended"
 GOING_DOWN = 0.5  # seconds between the end of a process on a host that goes down and that of the connection
 KILLED = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))  # exit codes of such processes
@@ -65,20 +62,15 @@ class Host:
         self.state = State.NEW
         self.login: Login | None = None
         self.ask: Ask | None = None  # a person, for questions of the login
-        self._codec = "zlib"
-        self.stream: Any = None
-        self.context_id = 0
         self.born = time.monotonic()
         self.last_used = self.born
         self._waiting: list[Request] = []
         self._open: dict[int, Request] = {}
         self._unsure: dict[int, Account] = {}  # chains in which something answered early may not have been done, and where
         self.end = ""  # how the connection ended
-        self._accounts = Accounts(contexts, self._frame)
-        self._sent_blobs: set[str] = set()
+        self.wire = Wire(contexts.router, contexts.blobs)
+        self._accounts = Accounts(contexts, self.wire.send)
         self._homes: dict[str, str | None] = {}
-        self._pack = zlib.compressobj(6)
-        self._unpack = zlib.decompressobj()
         self.no_python = ""  # why there is none, where there is none
         self.hello: Header = {}
         self._booting_since = 0.0
@@ -138,7 +130,7 @@ class Host:
         if header["op"] == "kill":
             request.ending = True
         if request.sent:
-            self._frame({**header, "id": request.rid, "acct": request.account.number}, body)
+            self.wire.send({**header, "id": request.rid, "acct": request.account.number}, body)
         elif request.rid in self._open and self.state is State.PLAIN:
             self.contexts.plain_follow(self, request, header, body)
         elif header["op"] == "kill":
@@ -166,7 +158,7 @@ class Host:
                 return
             message = {key: value for key, value in header.items() if key not in ("become", "python", "bootenv", "early", "zip")}
             if header["op"] == "run":
-                message["man"] = self._supply(request, account)
+                message["man"] = self.wire.supply(header)
         except Error as exc:
             request.fail("usage", exc.message)
             return
@@ -183,7 +175,7 @@ class Host:
             message["if_python"] = header["python"][0]
         request.account, request.sent = account, True
         account.last_used = time.monotonic()
-        self._frame(message, request.body)
+        self.wire.send(message, request.body)
         if quiet:
             if header.get("do") != "remove":  # of which nothing depends
                 self._unsure[header["chain"]] = account
@@ -210,7 +202,7 @@ class Host:
         asking = Request(Then(go_on), 0, question, b"", rid=next(_rids), account=account, sent=True, born=time.monotonic())
         account.busy += 1
         self._open[asking.rid] = asking
-        self._frame({**question, "id": asking.rid, "acct": account.number}, b"")
+        self.wire.send({**question, "id": asking.rid, "acct": account.number}, b"")
 
     def _connected_ahead(self, request: Request) -> None:
         """All that is wanted is to be connected."""
@@ -270,46 +262,11 @@ class Host:
         """End every interpreter but the login account's first."""
         self._accounts.drop_all()
 
-    # Payloads
-
-    def _supply(self, request: Request, account: Account) -> str:
-        """Send what the host lacks of a payload; return its manifest."""
-        blobs = self.contexts.blobs
-        manifest = request.header.get("man") or blobs.manifest_of(request.header["zip"])
-        if manifest is None:
-            raise UsageError("a payload was named that nobody sent")
-        missing = blobs.members(manifest) - self._sent_blobs
-        if missing:
-            self._send_blobs(missing)
-            self._sent_blobs |= missing
-        return manifest
-
-    def _send_blobs(self, names: Collection[str]) -> None:
-        codec = self._codec
-        self._frame({"op": "blobs", "codec": codec}, self.contexts.blobs.pack(names, codec))
-
-    def _resend(self) -> None:
-        """The target's Python lacks the better codec, and could read nothing so far."""
-        if self._codec != "zlib":
-            self._codec = "zlib"
-            self._send_blobs(self._sent_blobs)
-
-    # The wire
-
-    def _frame(self, header: Header, body: bytes) -> None:
-        if self.stream is not None:
-            data, packed = frames.pack(header, body), len(body) < PACK_BELOW
-            if packed:
-                data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
-            self.contexts.to_agent(self.stream, self.context_id, data, packed)
+    # What the agent says
 
     def on_message(self, data: bytes, packed: bool) -> None:
         """Frames from the agent."""
-        if packed:
-            data = self._unpack.decompress(data, frames.MAX_HEADER + 8)
-            if self._unpack.unconsumed_tail:
-                raise frames.FrameError("packed message is over the limit")
-        for header, body in frames.Reader().feed(data):
+        for header, body in self.wire.read(data, packed):
             self._on_frame(header, body)
 
     def _on_frame(self, header: Header, body: bytes) -> None:
@@ -328,7 +285,7 @@ class Host:
         elif op == "late":
             LOG.warning("%s: %s", self.name, header.get("msg"))
         elif op == "lack":
-            self._resend()
+            self.wire.resend()
         elif op in FINAL or op in ("out", "credit"):
             self._on_answer(header, body)
 
@@ -421,26 +378,25 @@ class Host:
 
     # The connection's life
 
-    def on_channel(self, stream: Any, context_id: int, login: Login) -> None:
+    def on_channel(self, booting: Booting, login: Login) -> None:
         """The bundle is on its way; requests may follow it."""
         if self.state is not State.CONNECTING:
             login.close()
             return
-        self.stream, self.context_id, self.login = stream, context_id, login
-        self._codec = "xz" if login.is_far and diagnosis.saves_trips() else "zlib"
+        self.login = login
+        self.wire.open(booting, "xz" if login.is_far and diagnosis.saves_trips() else "zlib")
         self.state = State.BOOTING
         self._booting_since = time.monotonic()
         self._send_waiting()
 
     def on_no_python(self, login: Login, why: str) -> None:
         """There is a connection but no interpreter: what was sent is taken back and goes over plain SSH."""
-        self.login, self.stream, self.state = login, None, State.PLAIN
+        self.login, self.state = login, State.PLAIN
+        self.wire.shut()
         self.no_python = why
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         self._accounts.reset()
-        self._sent_blobs.clear()
-        self._pack = zlib.compressobj(6)
         for request in requests:
             request.sent = False
             self._plain(request)
@@ -484,8 +440,8 @@ class Host:
         self.state = State.DEAD
         self.end = self.end or f"{self.peer}: the connection was closed"
         self.contexts.forget(self)
-        if self.stream is not None:
-            self.stream.on_disconnect(self.contexts.broker)
+        if self.wire.booting is not None:
+            self.wire.booting.stream.on_disconnect(self.contexts.broker)
         if self.login is not None:
             self.login.close()
         requests = self._waiting + list(self._open.values())
