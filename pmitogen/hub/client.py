@@ -17,6 +17,7 @@ from pmitogen.hub import paths
 from pmitogen.target import frames
 
 VERSION = 1  # of the frames between worker and hub
+GONE = "the hub of this run has gone: something ended it (pmitogen hubs --stop, a lack of memory); see PMITOGEN_LOG_FILE"
 Header = dict[str, Any]
 
 
@@ -55,13 +56,13 @@ class Client:
         try:
             self._sock.settimeout(None)
             self._sock.sendall(data)
-        except OSError as exc:
+        except OSError:
             with contextlib.suppress(OSError):
                 self._sock.settimeout(0)
                 self._ready += self._reader.feed(self._sock.recv(1 << 18))
             for said, _ in self._ready:
                 _check(said)
-            raise HubError(f"the hub of this run has gone: {exc.strerror}") from None
+            raise HubError(GONE) from None
 
     def receive(self, timeout: float | None = None) -> tuple[Header, bytes]:
         """Wait for one frame, at most *timeout* seconds between two pieces of it. Raises HubError, TimeoutError."""
@@ -71,10 +72,10 @@ class Client:
                 data = self._sock.recv(1 << 18)
             except TimeoutError:
                 raise
-            except OSError as exc:
-                raise HubError(f"the hub of this run has gone: {exc.strerror}") from None
+            except OSError:
+                raise HubError(GONE) from None
             if not data:
-                raise HubError("the hub of this run has gone")
+                raise HubError(GONE)
             self._ready = self._reader.feed(data)
         frame = self._ready.pop(0)
         _check(frame[0])
