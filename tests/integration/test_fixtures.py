@@ -104,6 +104,15 @@ def test_the_leak_check_sees_detached_processes_files_threads_and_sockets() -> N
         assert not processes.wait_gone(process.pid)
 
 
+def test_none_of_a_family_is_left_that_forks_while_it_is_killed(tmp_path: Path) -> None:
+    forking = "import os, time\nfor _ in range(300):\n if not os.fork():\n  time.sleep(30)\n  os._exit(0)\ntime.sleep(30)"
+    family = subprocess.Popen([sys.executable, "-c", forking])
+    processes.wait_until(lambda: len(list(processes.descendants(family.pid))) > 3, 5)
+    processes.kill_family(family.pid)
+    family.wait()
+    assert not [each for each in init.family() if forking in each.command]
+
+
 def test_ansible_runs_and_its_results_are_read(ansible: Ansible) -> None:
     tasks = [
         {"name": "one", "ansible.builtin.command": "echo hello"},

@@ -6,6 +6,7 @@ their exit status.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -115,16 +116,27 @@ def wait_until(found: Callable[[], object], seconds: float = 10.0) -> None:
 
 
 def kill_family(root: int, *, also_root: bool = True) -> None:
-    """SIGKILLs *root* and all its descendants, again until none is left: they may fork meanwhile."""
+    """SIGKILLs *root* and all its descendants, again until none is left.
+
+    They are stopped first: the child of one that forks between being seen and being killed would be nobody's descendant.
+    """
     for _ in range(50):
-        victims = {process.pid for process in descendants(root)}
-        if also_root and is_alive(root):
-            victims.add(root)
+        victims: set[int] = set()
+        while found := _family(root, also_root) - victims:
+            victims |= found
+            _signal(found, signal.SIGSTOP)
         if not victims:
             return
-        for pid in victims:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        _signal(victims, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def _family(root: int, also_root: bool) -> set[int]:
+    found = {process.pid for process in descendants(root)}
+    return found | {root} if also_root and is_alive(root) else found
+
+
+def _signal(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -23,6 +23,7 @@ Values = dict[str, list[str]]
 
 # There always is a command here, when it comes to connecting.
 _WANT_A_COMMAND = ("Cannot fork into background without a command", "You must specify a subsystem")
+COMMAND = "true"
 # Nor does ours go with a RemoteCommand, which we refuse at that time, whatever its value.
 _HAVE_A_COMMAND = "Cannot execute command-line and remote command"
 _MERELY_OLD = "Unsupported option"  # said, and gone on
@@ -77,8 +78,11 @@ def run_ours(argv: Sequence[str]) -> Answer:
 def difference(argv: Sequence[str], place: str = "") -> str | None:
     """What differs between ssh's answer and ours, or None. *place*: a file, whose line number in an error must be the same."""
     theirs, ours = run_ssh(argv), run_ours(argv)
-    if theirs.error and any(text in theirs.error for text in _WANT_A_COMMAND):
-        return difference([*argv, "true"], place)
+    hidden = theirs.error is not None and not theirs.error.strip()  # -q, or LogLevel
+    if argv[-1] != COMMAND and (hidden or any(text in (theirs.error or "") for text in _WANT_A_COMMAND)):
+        return difference([*argv, COMMAND], place)
+    if hidden and ours.values.get("remotecommand"):
+        return None  # the next, in silence
     if theirs.error and _HAVE_A_COMMAND in theirs.error:
         return None if ours.values.get("remotecommand") else "we see no RemoteCommand"
     if (theirs.error is None) != (ours.error is None):

@@ -103,9 +103,17 @@ def test_there_are_enough_cases() -> None:
     assert words + len(LINES) + sum(len(case.asks) for case in CASES) >= MANY
 
 
+def test_what_wants_a_command_is_no_difference_though_ssh_is_quiet() -> None:
+    lines = ["-f -q h", "-q -o ForkAfterAuthentication=yes h", "-q -s h", "-f -o LogLevel=quiet h", "-q -o RemoteCommand=x h w"]
+    for line in lines:
+        assert ssh_oracle.run_ssh(["-F", "none", *shlex.split(line)]).error is not None, line
+        assert ssh_oracle.difference(["-F", "none", *shlex.split(line)]) is None, line
+
+
 def test_the_oracle_would_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reading that differs, or an error that only one side sees, is a difference."""
     monkeypatch.setattr(ssh_oracle, "run_ours", lambda argv: ssh_oracle.Answer({"port": ["1"]}))
     assert "port" in (ssh_oracle.difference(["-F", "none", "h"]) or "")
     assert ssh_oracle.difference(["-F", "none", "-p", "x", "h"])
+    assert ssh_oracle.difference(["-F", "none", "-q", "-p", "x", "h"])
     assert os.path.isabs(ssh_oracle.need_ssh())
