@@ -23,9 +23,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 DIFFERENTIAL = "tests/ansible/differential"
 LENT = [f"tests/ansible/test_{name}.py" for name in ("ahead", "entry_points", "failures", "several_hubs", "switches")]
+LENT += ["tests/integration/test_channel_timeout.py", "tests/integration/test_keepalive.py"]
+WITHOUT = [f"--ignore={path}" for path in (DIFFERENTIAL, *LENT)]
 SHARDS = {
-    "rest": ["tests/integration", "tests/unit"],
-    "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL, *LENT))],
+    "rest": ["tests/integration", "tests/unit", *WITHOUT],
+    "plays": ["tests/ansible", *WITHOUT],
     "differential": [DIFFERENTIAL, *LENT],
 }
 NO_TESTS = 5  # pytest's exit code

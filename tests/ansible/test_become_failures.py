@@ -113,6 +113,7 @@ def _left_on_target(accounts: list[Account]) -> list[str]:
     return left
 
 
+@pytest.mark.newest_core
 def test_each_ends_in_one_line(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:

@@ -300,6 +300,7 @@ def _collection(path: Path, name: str, word: str, imports: str) -> None:
     (plugins.parent / "meta/runtime.yml").write_text("{}\n")
 
 
+@pytest.mark.newest_core
 def test_modules_of_a_collection(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     """Kept as long as the collection is the same, and apart from one of that name that lies elsewhere."""
 

@@ -18,7 +18,7 @@ from . import driver
 
 DEFAULT_CORES = ("2.21", "2.19")
 # What depends most on how an ansible-core prepares modules. The newest core runs all plays, and so does each with --all.
-EVERY_CORE = ("modules", "python")
+EVERY_CORE = ("modules",)
 _seen: dict[str, str] = {}
 
 
