@@ -119,7 +119,7 @@ _BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time()
 
 
 def test_cpu_of_what_outlives_a_run_is_counted(tmp_path: Path) -> None:
-    detached = f"import os, sys\nif os.fork(): sys.exit(3)\nos.setsid()\nif os.fork(): os._exit(0)\n{_BURN}"
+    detached = f"import os, sys\nif os.fork():\n os.wait()\n sys.exit(3)\nos.setsid()\nif os.fork(): os._exit(0)\n{_BURN}"
     result = _measure(tmp_path, sys.executable, "-c", detached)
     assert result["code"] == 3 and len(result["outlived"]) == 1  # type: ignore[arg-type]
     assert 0.3 <= result["cpu"] < 0.9  # type: ignore[operator]
