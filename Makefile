@@ -26,6 +26,7 @@ bench:
 lint:
 	@$(PREPARE) main:test
 	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
 clean:

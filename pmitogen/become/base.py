@@ -117,7 +117,8 @@ class Escalation(object):
         chdir = self.plan.get("chdir")
         try:
             child = terminal.spawn(
-                program, words, env, None if chdir is None else _bytes(chdir), self.plan["stdin"] == "tty", self._complaint)
+                program, words, env, None if chdir is None else _bytes(chdir), self.plan["stdin"] == "tty", self._complaint
+            )
         except (OSError, IOError) as e:
             raise self._failure("tty", "no terminal for it: %s" % os.strerror(e.errno))
         self.pid, self.tty_fd, self.in_fd, self.out_fd = child.pid, child.tty, child.stdin, child.stdout
@@ -147,8 +148,8 @@ class Escalation(object):
         if self.up:
             self._talk = (self._talk + data)[-KEPT:]
             return []
-        self._talk = (self._talk + data)[-2 * KEPT:]
-        self._unanswered = (self._unanswered + data)[-2 * KEPT:]
+        self._talk = (self._talk + data)[-2 * KEPT :]
+        self._unanswered = (self._unanswered + data)[-2 * KEPT :]
         self._prompt_since = _now()
         if self._any_given() and verdicts.tried_again(verdicts.text_of(self._unanswered)):
             raise self._refused("password-wrong")
@@ -171,9 +172,9 @@ class Escalation(object):
         end = self._noise.find(b"\n", at) if at >= 0 else -1
         if end < 0:
             if at < 0:
-                self._noise = self._noise[-2 * KEPT:]
+                self._noise = self._noise[-2 * KEPT :]
             return None
-        rest, self._noise = self._noise[end + 1:], b""
+        rest, self._noise = self._noise[end + 1 :], b""
         self._come_up()
         return rest
 
@@ -295,7 +296,7 @@ class Escalation(object):
         step.given.add(kind)
         self._unanswered = b""
         if on_stdout:
-            self._talk, self._noise = (self._talk + self._noise)[-2 * KEPT:], b""
+            self._talk, self._noise = (self._talk + self._noise)[-2 * KEPT :], b""
         return [_bytes(step.secrets[kind]) + b"\n"]
 
     def _partial(self):
@@ -340,8 +341,8 @@ class Escalation(object):
             if data is None:
                 break
             self._tty_ended = not data
-            self._talk = (self._talk + data)[-2 * KEPT:]
-            self._unanswered = (self._unanswered + data)[-2 * KEPT:]
+            self._talk = (self._talk + data)[-2 * KEPT :]
+            self._unanswered = (self._unanswered + data)[-2 * KEPT :]
 
     # Why it failed
 
@@ -368,8 +369,11 @@ class Escalation(object):
         if kind == "shell":
             name = " " + shell if shell else ""
             return self._failure(kind, "its login shell%s takes no commands%s" % (name, self._last_words()))
-        return self._failure("other", "it ended%s without starting the command%s" % (
-            "" if status is None else " with status %d" % status, self._last_words()))
+        return self._failure(
+            "other",
+            "it ended%s without starting the command%s"
+            % ("" if status is None else " with status %d" % status, self._last_words()),
+        )
 
     def _refused(self, kind):
         if kind == "password-wrong" and not self._any_given():
@@ -422,9 +426,9 @@ class Escalation(object):
         """*text* without secrets, which a broken program may have repeated."""
         for step in self._steps:
             for secret in (step.plan.get("password"), step.plan.get("otp")):
-                hidden = self._text(secret or u"")
+                hidden = self._text(secret or "")
                 if hidden:
-                    text = text.replace(hidden, u"********")
+                    text = text.replace(hidden, "********")
         return text
 
     def _without_prompts(self, text, instead):
@@ -433,11 +437,11 @@ class Escalation(object):
         return text
 
     def _quote(self, text):
-        return "'%s'" % _native(self._without_prompts(self._scrub(text), u"password:")).strip()
+        return "'%s'" % _native(self._without_prompts(self._scrub(text), "password:")).strip()
 
     def _last_words(self):
-        """": it said '...'", the last lines of what it said, on one line; "" if it said nothing."""
-        text = self._scrub(self._without_prompts(self._all_text(), u""))
-        lines = [u" ".join(line.split()) for line in re.split(u"[\r\n]+", text)]
-        words = u" / ".join(line for line in lines if line)[-400:]
-        return _native(u": it said '%s'" % words) if words else ""
+        """ ": it said '...'", the last lines of what it said, on one line; "" if it said nothing."""
+        text = self._scrub(self._without_prompts(self._all_text(), ""))
+        lines = [" ".join(line.split()) for line in re.split("[\r\n]+", text)]
+        words = " / ".join(line for line in lines if line)[-400:]
+        return _native(": it said '%s'" % words) if words else ""

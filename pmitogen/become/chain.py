@@ -33,7 +33,7 @@ class Step(object):
 
     def wrap(self, command, shell):
         """The argument vector that runs *command* in this step's account; *shell* is the caller's."""
-        argv = [self.prompt if word == u"{prompt}" else self._native(word) for word in self.plan["argv"]]
+        argv = [self.prompt if word == "{prompt}" else self._native(word) for word in self.plan["argv"]]
         form = self.plan["form"]
         if form == "argv":
             return argv + command
@@ -60,7 +60,7 @@ def asking(all_steps, partial):
             return step, verdicts.PASSWORD
     kind = all_steps[-1].prompts.kind(partial)
     wanted = kind or verdicts.PASSWORD
-    likely = [step for step in all_steps if (step.method == "doas") == (u"doas (" in partial)] or all_steps
+    likely = [step for step in all_steps if (step.method == "doas") == ("doas (" in partial)] or all_steps
     if wanted == verdicts.PASSWORD:
         likely = [step for step in likely if step.method != "sudo"] or likely
     fresh = [step for step in likely if wanted not in step.given]

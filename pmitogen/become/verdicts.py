@@ -18,27 +18,36 @@ METHODS = {"sudo": sudo, "su": su, "doas": doas}
 LOCALE_FOLDERS = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
 
 PASSWORD, SECOND_FACTOR, NEW_PASSWORD = "password", "second factor", "new password"
-_COLON = u"[:\uff1a]"
+_COLON = "[:\uff1a]"
 _FLAGS = re.IGNORECASE | re.UNICODE
 
 # An expired password is asked for anew; a one-time password is a password by name only: these come before the general row.
 _NEW_PASSWORD = re.compile(
-    u"(?:^|\\W)(?:new|old|current|retype|re-enter|repeat)\\b.{0,40}password.{0,40}" + _COLON + u"\\s*$", _FLAGS)
+    "(?:^|\\W)(?:new|old|current|retype|re-enter|repeat)\\b.{0,40}password.{0,40}" + _COLON + "\\s*$", _FLAGS
+)
 _SECOND_FACTOR = re.compile(
-    u"(?:verification code|one[- ]time|passcode|second factor|authenticator|yubikey|token|\\b(?:otp|2fa|pin|code)\\b)"
-    u"[^\\n]{0,80}[:\uff1a?>]\\s*$", _FLAGS)
-_ANY_PASSWORD = u"password|passphrase|passwd"
-_ESCAPES = re.compile(u"\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
-_CONTROL = re.compile(u"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_SOME_QUESTION = re.compile(u"\\S.*[:\uff1a?>]\\s*$", _FLAGS)
+    "(?:verification code|one[- ]time|passcode|second factor|authenticator|yubikey|token|\\b(?:otp|2fa|pin|code)\\b)"
+    "[^\\n]{0,80}[:\uff1a?>]\\s*$",
+    _FLAGS,
+)
+_ANY_PASSWORD = "password|passphrase|passwd"
+_ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SOME_QUESTION = re.compile("\\S.*[:\uff1a?>]\\s*$", _FLAGS)
 
-_NOT_FOUND = (u"not found|no such file or directory|unknown command|could not find command|permission denied"
-              u"|cannot execute|no such file|can't open")
-_NO_SHELL = re.compile(u"account is (?:currently )?not available|not a shell|interactive shell is disabled|login (?:is )?disabled"
-                       u"|unrecognized command|cannot use a shell|refused to execute", _FLAGS)
-_PYTHON_WORDS = re.compile(u"Fatal Python error|Traceback \\(most recent call last\\)")
+_NOT_FOUND = (
+    "not found|no such file or directory|unknown command|could not find command|permission denied"
+    "|cannot execute|no such file|can't open"
+)
+_NO_SHELL = re.compile(
+    "account is (?:currently )?not available|not a shell|interactive shell is disabled|login (?:is )?disabled"
+    "|unrecognized command|cannot use a shell|refused to execute",
+    _FLAGS,
+)
+_PYTHON_WORDS = re.compile("Fatal Python error|Traceback \\(most recent call last\\)")
 _OTHER_SHELL_WORDS = re.compile(
-    u"syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS)
+    "syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS
+)
 
 
 def text_of(data):
@@ -49,12 +58,12 @@ def text_of(data):
     if not _CONTROL.search(text):
         return text
     shown = []
-    for char in _ESCAPES.sub(u"", text):
-        if char == u"\b":
+    for char in _ESCAPES.sub("", text):
+        if char == "\b":
             del shown[-1:]
         elif not _CONTROL.match(char):
             shown.append(char)
-    return u"".join(shown)
+    return "".join(shown)
 
 
 class Prompts(object):
@@ -62,9 +71,9 @@ class Prompts(object):
 
     def __init__(self, marker, words):
         # sudo-rs wraps ours: "[sudo: MARKER] Password: ".
-        self._marker = re.compile(re.escape(marker) + u"(?:\\][^\\n]{0,80})?\\s*$", re.UNICODE)
-        known = u"|".join([re.escape(word) for word in words] + [_ANY_PASSWORD])
-        self._password = re.compile(u"(?:" + known + u")[^\\n]{0,80}" + _COLON + u"\\s*$", _FLAGS)
+        self._marker = re.compile(re.escape(marker) + "(?:\\][^\\n]{0,80})?\\s*$", re.UNICODE)
+        known = "|".join([re.escape(word) for word in words] + [_ANY_PASSWORD])
+        self._password = re.compile("(?:" + known + ")[^\\n]{0,80}" + _COLON + "\\s*$", _FLAGS)
 
     def is_ours(self, partial):
         """Whether the unfinished line *partial* is the prompt that sudo was given."""
@@ -96,7 +105,7 @@ def refusal(method, text):
 
 def tried_again(text):
     """True if *text* says that the password was wrong and will be asked for again: no need to wait for the question."""
-    return bool(re.search(u"[Ss]orry, try again|[Aa]uthentication failed, try again", text))
+    return bool(re.search("[Ss]orry, try again|[Aa]uthentication failed, try again", text))
 
 
 def _localised_refusal(method, text):
@@ -127,7 +136,7 @@ def _localised(domain, msgid):
         translated = lookup(msgid)
         if translated != msgid:
             pieces = re.split(r"%(?:\d+\$)?[sdu]", translated.strip())
-            return u".{0,256}?".join(re.escape(piece) for piece in pieces)
+            return ".{0,256}?".join(re.escape(piece) for piece in pieces)
     return None
 
 
@@ -137,8 +146,8 @@ def command_failure(text, command):
         return True
     name = os.path.basename(command[0])
     name = re.escape(name if str is not bytes else text_of(name))
-    missing = u"(?:" + _NOT_FOUND + u")"
-    return bool(re.search(name + u".{0,80}" + missing + u"|" + missing + u".{0,80}" + name, text, _FLAGS))
+    missing = "(?:" + _NOT_FOUND + ")"
+    return bool(re.search(name + ".{0,80}" + missing + "|" + missing + ".{0,80}" + name, text, _FLAGS))
 
 
 def shell_failure(text, status, command, shell):

@@ -117,7 +117,7 @@ def _poison(folder: Path) -> Path:
     (folder / "bin").mkdir()
     for name in _SSH_PROGRAMS:
         program = folder / "bin" / name
-        program.write_text(f"#!/bin/sh\necho \"$0 $*\" >> {shlex.quote(str(marks))}\nexit 255\n")
+        program.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(marks))}\nexit 255\n')
         program.chmod(0o755)
     return marks
 

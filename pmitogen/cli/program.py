@@ -146,4 +146,3 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-F", dest="config", metavar="FILE", help="ssh: read this configuration file instead of the usual ones")
     parser.add_argument("words", nargs="*", metavar="WORD", help="the options, and for ssh the host")
-

@@ -93,9 +93,7 @@ def _look(settings: Settings, person: Person | None) -> list[ShownKey]:
 
     def look(names: Sequence[str]) -> ShownKey:
         deadline = time.monotonic() + timeout
-        return connect.shown_host_key(
-            settings, names, hops=hops, deadline=deadline, credentials=Credentials(ask=person), ask=ask
-        )
+        return connect.shown_host_key(settings, names, hops=hops, deadline=deadline, credentials=Credentials(ask=person), ask=ask)
 
     try:
         return list(scan.host_keys(look, describe(settings), tuple(dict.fromkeys(wanted))))

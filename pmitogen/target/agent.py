@@ -32,16 +32,16 @@ import zlib
 from pmitogen.target import frames, loop
 from pmitogen.target.frames import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 
-MESSAGE = struct.Struct('>hLLLLLL')  # kind, destination, source, authority, handle, handle for a reply, size of the data
-KIND = 0x4d49
-MAX_MESSAGE = 80 << 20   # bytes: above the largest frame
-HUB = 0                  # its number as a context
-PACK_BELOW = 16 << 10    # bytes of body; larger ones are file contents or output that is not worth the processor time
-GONE = 'the interpreter of this account has ended'
-NOT_STARTED = 'the interpreter of this account did not start'
-SYSTEM_PYTHON = b'/usr/bin/python3'
-OWN_FILES = ('pmitogen/target/agent.py', 'pmitogen/target/loop.py')  # of no use to a runner
-START_LIMIT = 64 << 10   # bytes of noise before a runner's marker
+MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
+KIND = 0x4D49
+MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
+HUB = 0  # its number as a context
+PACK_BELOW = 16 << 10  # bytes of body; larger ones are file contents or output that is not worth the processor time
+GONE = "the interpreter of this account has ended"
+NOT_STARTED = "the interpreter of this account did not start"
+SYSTEM_PYTHON = b"/usr/bin/python3"
+OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/loop.py")  # of no use to a runner
+START_LIMIT = 64 << 10  # bytes of noise before a runner's marker
 
 
 class Hub(object):
@@ -71,7 +71,7 @@ class Hub(object):
             if end > len(buf):
                 break
             if destination == self.number and handle in (TO_AGENT_PLAIN, TO_AGENT_PACKED):
-                self._on_message(bytes(buf[pos + MESSAGE.size:end]), handle == TO_AGENT_PACKED)
+                self._on_message(bytes(buf[pos + MESSAGE.size : end]), handle == TO_AGENT_PACKED)
             pos = end
         del buf[:pos]
 
@@ -86,16 +86,16 @@ class Runner(object):
         self._queue = []
         self._line = None
         self._reader = frames.Reader()
-        self._have = set()       # hashes that the runner holds
+        self._have = set()  # hashes that the runner holds
         self._manifests = set()
-        self.open_ids = set()    # requests not yet answered
-        self.release = None      # called once the runner is over, to let go of what carried it
-        self.left = None         # called once the program that carried it is gone
-        self.said = None         # called then, too: what it said last on its terminal, if it has one
-        self.settle = None       # called with what is to be done once that is there
-        self._greeted = False    # whether it has said hello
+        self.open_ids = set()  # requests not yet answered
+        self.release = None  # called once the runner is over, to let go of what carried it
+        self.left = None  # called once the program that carried it is gone
+        self.said = None  # called then, too: what it said last on its terminal, if it has one
+        self.settle = None  # called with what is to be done once that is there
+        self._greeted = False  # whether it has said hello
 
-    def up(self, line, first=b''):
+    def up(self, line, first=b""):
         """The runner answers on *line*: *first* (its bundle, if it has none yet) and then all that has waited."""
         line.on_data, line.on_end = self._receive, self._on_gone
         self._line = line
@@ -107,32 +107,32 @@ class Runner(object):
 
     def request(self, header, body):
         """Forward a request, and ahead of it the blobs that it needs."""
-        if header['op'] not in ('data', 'eof', 'credit', 'kill', 'codes') and not header.get('quiet'):
-            self.open_ids.add(header.get('id'))
+        if header["op"] not in ("data", "eof", "credit", "kill", "codes") and not header.get("quiet"):
+            self.open_ids.add(header.get("id"))
         if self._queue is not None:
             self._queue.append((header, body))
         elif self._line is not None:
             self._pass_on(header, body)
 
     def _pass_on(self, header, body):
-        if 'man' in header:
-            self._supply(header['man'])
+        if "man" in header:
+            self._supply(header["man"])
         self._line.write(frames.pack(header, body))
 
     def _supply(self, digest):
         if digest in self._manifests:
             return
         blobs = self._agent.blobs
-        wanted = set(json.loads(blobs[digest].decode('utf-8')).values())
+        wanted = set(json.loads(blobs[digest].decode("utf-8")).values())
         wanted.add(digest)
         missing = sorted(wanted - self._have)
-        header = {'op': 'blobs', 'blobs': [[name, len(blobs[name])] for name in missing]}
+        header = {"op": "blobs", "blobs": [[name, len(blobs[name])] for name in missing]}
         pieces = [blobs[name] for name in missing]
         codes = [self._agent.codes[name] for name in missing if self.acct and name in self._agent.codes]
         if codes:
             header.update(tag=self._agent.tag, codes=[[name, filename, len(code)] for name, filename, code in codes])
             pieces += [code for _, _, code in codes]
-        self._line.write(frames.pack(header, b''.join(pieces)))
+        self._line.write(frames.pack(header, b"".join(pieces)))
         self._have.update(missing)
         self._manifests.add(digest)
 
@@ -145,36 +145,36 @@ class Runner(object):
 
     def _on_frame(self, header, body):
         """Pass on what a runner may say: about itself, or about what it was asked."""
-        op, rid = header['op'], header.get('id')
-        if op == 'codes':
+        op, rid = header["op"], header.get("id")
+        if op == "codes":
             if self.acct == 0:
                 self._agent.take_codes(header, body)
             return
-        if op == 'hello':
+        if op == "hello":
             self._greeted = True
-            header['acct'] = self.acct
-        elif op in ('exit', 'ok', 'error', 'out', 'credit'):
+            header["acct"] = self.acct
+        elif op in ("exit", "ok", "error", "out", "credit"):
             if rid not in self.open_ids:
                 return
-            if op not in ('out', 'credit'):
+            if op not in ("out", "credit"):
                 self.open_ids.discard(rid)
-        elif op != 'late':
+        elif op != "late":
             return
         self._agent.send(header, body)
 
     def fail(self, kind, message, why=None):
         """Answer everything that waits on this runner, and forget it."""
-        end = {'op': 'error', 'kind': kind, 'msg': message, 'why': why}
+        end = {"op": "error", "kind": kind, "msg": message, "why": why}
         self._agent.forget(self, end)
         for rid in sorted(self.open_ids):
-            self._agent.send(dict(end, id=rid), b'')
+            self._agent.send(dict(end, id=rid), b"")
         self.open_ids.clear()
         self._queue = []
 
     def _on_gone(self):
         self.reap()
         # First of all: whoever is told of the end may ask for the account again before the hub reads on.
-        self._agent.send({'op': 'gone', 'acct': self.acct}, b'')
+        self._agent.send({"op": "gone", "acct": self.acct}, b"")
         self._queue = []
         if self.settle:
             self.settle(self._tell_end)
@@ -182,13 +182,13 @@ class Runner(object):
             self._tell_end()
 
     def _tell_end(self):
-        words = self.said() if self.said else ''
+        words = self.said() if self.said else ""
         if self.release:
             self.release()
         if self._greeted:
-            self.fail('gone', GONE + words)
+            self.fail("gone", GONE + words)
         else:
-            self.fail('become' if self.said else 'python', NOT_STARTED + words, 'python')
+            self.fail("become" if self.said else "python", NOT_STARTED + words, "python")
 
     def reap(self):
         if self.pid is not None:
@@ -202,7 +202,7 @@ class Runner(object):
         if self._line is not None:
             self._line.close()
         elif self.release:
-            self.fail('become', 'the account was given up')
+            self.fail("become", "the account was given up")
             self.release()
 
 
@@ -214,19 +214,19 @@ class Agent(object):
         self._hub = Hub(self.on_message)
         self._hub.line = loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
         self.blobs = {}
-        self.tag = None          # of the interpreter that has compiled what is in
-        self.codes = {}          # hash -> (hash, file name, marshalled code)
-        self._own_codes = {}     # the same for our own files, by path
-        self._complete = set()   # manifests whose contents are all here
-        self._parked = []        # requests whose contents are still to come
+        self.tag = None  # of the interpreter that has compiled what is in
+        self.codes = {}  # hash -> (hash, file name, marshalled code)
+        self._own_codes = {}  # the same for our own files, by path
+        self._complete = set()  # manifests whose contents are all here
+        self._parked = []  # requests whose contents are still to come
         self._runners = {}
         self._ends = {}  # account -> the error that ended its runner
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
-        self._files = bundle['files']
-        self._importer = bundle['importer']
-        self._spares = bundle.get('spares', True)
-        self._stage0 = bundle['stage0'].encode('ascii')
+        self._files = bundle["files"]
+        self._importer = bundle["importer"]
+        self._spares = bundle.get("spares", True)
+        self._stage0 = bundle["stage0"].encode("ascii")
         self._bundle = None
         self._boot_python = frames.to_wire(sys.argv[3])
         first = self._runners[0] = Runner(self, 0)
@@ -261,68 +261,68 @@ class Agent(object):
             self._on_frame(header, body)
         except Exception as exc:  # a fault of ours is one request's failure
             sys.excepthook(*sys.exc_info())
-            self._failed(header, 'internal error: %s' % type(exc).__name__)
+            self._failed(header, "internal error: %s" % type(exc).__name__)
 
     def _failed(self, header, message):
-        runner = self._runners.get(header.get('acct')) if header['op'] == 'account' else None
+        runner = self._runners.get(header.get("acct")) if header["op"] == "account" else None
         if runner is not None:
-            runner.fail('python', message)
-        elif 'id' in header:
-            self.send({'op': 'error', 'id': header['id'], 'msg': message}, b'')
+            runner.fail("python", message)
+        elif "id" in header:
+            self.send({"op": "error", "id": header["id"], "msg": message}, b"")
 
     def _on_frame(self, header, body):
-        op = header['op']
-        if op == 'blobs':
+        op = header["op"]
+        if op == "blobs":
             self._take_blobs(header, body)
-        elif op == 'sources':
-            self._take_sources(json.loads(zlib.decompress(body).decode('utf-8')))
-        elif op == 'account':
-            if header['acct'] not in self._runners:
+        elif op == "sources":
+            self._take_sources(json.loads(zlib.decompress(body).decode("utf-8")))
+        elif op == "account":
+            if header["acct"] not in self._runners:
                 self._start(header)
-        elif op in ('drop', 'overdue'):
-            runner = self._runners.get(header['acct'])
-            if runner is not None and header.get('tell'):
+        elif op in ("drop", "overdue"):
+            runner = self._runners.get(header["acct"])
+            if runner is not None and header.get("tell"):
                 runner.left = lambda: self._tell_left(runner.acct)
-            elif header.get('tell'):
-                self._tell_left(header['acct'])
+            elif header.get("tell"):
+                self._tell_left(header["acct"])
             if runner is not None:
                 runner.close()
         else:
-            acct = header.pop('acct', 0)
+            acct = header.pop("acct", 0)
             runner = self._runners.get(acct)
-            if any(header.get('id') == parked['id'] for parked, _ in self._parked):
+            if any(header.get("id") == parked["id"] for parked, _ in self._parked):
                 self._parked.append((dict(header, acct=acct), body))  # what follows a request that waits, waits behind it
-            elif runner is not None and header.pop('if_python', self._boot_python) != self._boot_python:
-                self.send({'op': 'error', 'id': header['id'], 'kind': 'python-mismatch', 'msg': ''}, b'')
-            elif runner is not None and 'man' in header and not self._has_all(header['man']):
+            elif runner is not None and header.pop("if_python", self._boot_python) != self._boot_python:
+                self.send({"op": "error", "id": header["id"], "kind": "python-mismatch", "msg": ""}, b"")
+            elif runner is not None and "man" in header and not self._has_all(header["man"]):
                 self._parked.append((dict(header, acct=runner.acct), body))
             elif runner is not None:
                 runner.request(header, body)
-            elif op not in ('data', 'eof', 'credit', 'kill'):
-                end = self._ends.get(acct) or {'op': 'error', 'kind': 'gone', 'msg': GONE}
-                self.send(dict(end, id=header.get('id')), b'')
+            elif op not in ("data", "eof", "credit", "kill"):
+                end = self._ends.get(acct) or {"op": "error", "kind": "gone", "msg": GONE}
+                self.send(dict(end, id=header.get("id")), b"")
 
     def _tell_left(self, acct):
-        self.send({'op': 'left', 'acct': acct}, b'')
+        self.send({"op": "left", "acct": acct}, b"")
 
     def _take_sources(self, sources):
         """More of our own files, for what this host has not needed so far."""
         for path, text in sources.items():
-            self._importer.store.blobs[path] = text.encode('utf-8')
+            self._importer.store.blobs[path] = text.encode("utf-8")
             self._importer.manifest[path] = path
 
     def _take_blobs(self, header, body):
-        if header.get('codec') == 'xz':
+        if header.get("codec") == "xz":
             try:
                 import lzma
             except ImportError:  # Python 2, or built without: ask for the other kind
-                self.send({'op': 'lack'}, b'')
+                self.send({"op": "lack"}, b"")
                 return
             data = lzma.decompress(body)
         else:
             data = zlib.decompress(body)
-        listed, _, contents = data.partition(b'\n')
-        self.blobs.update(frames.cut(json.loads(listed.decode('ascii')), contents))
+        listed, _, contents = data.partition(b"\n")
+        self.blobs.update(frames.cut(json.loads(listed.decode("ascii")), contents))
         parked, self._parked = self._parked, []
         for frame in parked:
             self._see_to(*frame)
@@ -331,7 +331,7 @@ class Agent(object):
         if digest in self._complete:
             return True
         blobs = self.blobs
-        if digest not in blobs or not all(name in blobs for name in json.loads(blobs[digest].decode('utf-8')).values()):
+        if digest not in blobs or not all(name in blobs for name in json.loads(blobs[digest].decode("utf-8")).values()):
             return False
         self._complete.add(digest)
         return True
@@ -345,10 +345,10 @@ class Agent(object):
     # Starting further runners
     def take_codes(self, header, body):
         """What the login account's runner has compiled."""
-        self.tag, self._bundle = header['tag'], None
-        for own, name, filename, code in frames.cut(header['codes'], body):
+        self.tag, self._bundle = header["tag"], None
+        for own, name, filename, code in frames.cut(header["codes"], body):
             if own:
-                self._own_codes[name] = base64.b64encode(code).decode('ascii')
+                self._own_codes[name] = base64.b64encode(code).decode("ascii")
             elif name in self.blobs:
                 self.codes[name] = (name, filename, code)
 
@@ -356,35 +356,36 @@ class Agent(object):
         """The bytes that make a fresh interpreter a runner, behind their number."""
         if self._bundle is None:
             wanted = dict((path, text) for path, text in self._files.items() if path not in OWN_FILES)
-            parts = {'role': 'runner', 'files': wanted, 'spares': self._spares, 'tag': self.tag, 'codes': self._own_codes}
-            data = zlib.compress(json.dumps(parts).encode('ascii'), 0)
-            self._bundle = ('%010d' % len(data)).encode('ascii') + data
+            parts = {"role": "runner", "files": wanted, "spares": self._spares, "tag": self.tag, "codes": self._own_codes}
+            data = zlib.compress(json.dumps(parts).encode("ascii"), 0)
+            self._bundle = ("%010d" % len(data)).encode("ascii") + data
         return self._bundle
 
     def _python_for(self, header):
         """The interpreter of an account for which none was named: our own, if everybody can run it."""
-        ours = sys.argv[3].encode('utf-8')
-        if header.get('plan') and not is_for_all(ours) and is_for_all(SYSTEM_PYTHON):
+        ours = sys.argv[3].encode("utf-8")
+        if header.get("plan") and not is_for_all(ours) and is_for_all(SYSTEM_PYTHON):
             return SYSTEM_PYTHON
         return ours
 
     def _start(self, header):
-        runner = self._runners[header['acct']] = Runner(self, header['acct'])
-        argv = [frames.from_wire(arg) for arg in header['python']] or [self._python_for(header)]
-        env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get('env', {}).items())
-        command = argv + [b'-c', self._stage0, header['token'].encode('ascii'), b'0']
-        if self._spares and argv == [sys.argv[3].encode('utf-8')] and 0 in self._runners:
-            self._runners[0].request({'op': 'codes'}, b'')
+        runner = self._runners[header["acct"]] = Runner(self, header["acct"])
+        argv = [frames.from_wire(arg) for arg in header["python"]] or [self._python_for(header)]
+        env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get("env", {}).items())
+        command = argv + [b"-c", self._stage0, header["token"].encode("ascii"), b"0"]
+        if self._spares and argv == [sys.argv[3].encode("utf-8")] and 0 in self._runners:
+            self._runners[0].request({"op": "codes"}, b"")
         try:
-            if header.get('plan'):
+            if header.get("plan"):
                 from pmitogen.target import escalate
+
                 escalate.start(self, runner, header, command)
             else:
-                start_plain(self, runner, command, env, header['token'])
+                start_plain(self, runner, command, env, header["token"])
         except (IOError, OSError) as exc:
             name = frames.to_wire(argv[0])
-            message = '%s: %s' % (name, 'no such interpreter' if exc.errno == errno.ENOENT else exc.strerror)
-            self.loop.defer(lambda: runner.fail('python', message))
+            message = "%s: %s" % (name, "no such interpreter" if exc.errno == errno.ENOENT else exc.strerror)
+            self.loop.defer(lambda: runner.fail("python", message))
 
 
 def is_for_all(path):
@@ -405,25 +406,26 @@ class Starting(object):
 
     def __init__(self, agent, runner, fd, marker):
         self._runner, self._marker, self._bundle = runner, marker, agent.bundle()
-        self._buf = b''
+        self._buf = b""
         self._line = loop.Line(agent.loop, fd, fd, self._on_data, self._on_end)
 
     def _on_data(self, data):
         self._buf += data
-        if self._marker + b'\n' in self._buf:
+        if self._marker + b"\n" in self._buf:
             self._runner.up(self._line, self._bundle)
         elif len(self._buf) > START_LIMIT:
             self._line.close()
 
     def _on_end(self):
-        said = self._buf[-200:].decode('utf-8', 'replace').strip()
+        said = self._buf[-200:].decode("utf-8", "replace").strip()
         self._runner.reap()
-        self._runner.fail('python', NOT_STARTED + (': ' + said if said else ''))
+        self._runner.fail("python", NOT_STARTED + (": " + said if said else ""))
 
 
 def start_plain(agent, runner, command, env, token):
     """Start another interpreter of the login account, over a socket pair. Raises OSError."""
     import subprocess  # not at the top: that is two milliseconds, and most hosts have one interpreter
+
     ours, theirs = socket.socketpair()
     environ = dict(os.environ if str is bytes else os.environb)
     environ.update(env)
@@ -435,7 +437,7 @@ def start_plain(agent, runner, command, env, token):
         theirs.close()
     runner.pid = process.pid
     runner.process = process  # or its finalizer complains of a child still running
-    Starting(agent, runner, fd, ('PMITOGEN-%s ready' % token).encode('ascii'))
+    Starting(agent, runner, fd, ("PMITOGEN-%s ready" % token).encode("ascii"))
 
 
 def main(bundle, in_fd, out_fd, sock):

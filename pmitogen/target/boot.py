@@ -30,55 +30,60 @@ def open_null():
 def install(bundle):
     """Make the bundle's files importable, and nothing of the current directory, which the interpreter's -c put on the path."""
     import types
+
     sys.path[:] = [path for path in sys.path if path]
-    for name in ('pmitogen', 'pmitogen.target'):
+    for name in ("pmitogen", "pmitogen.target"):
         module = sys.modules[name] = types.ModuleType(name)
-        module.__path__ = ['bundle/' + name.replace('.', '/')]
+        module.__path__ = ["bundle/" + name.replace(".", "/")]
     codes = compiled(bundle)
-    for name in ('frames', 'payload'):
-        path = 'pmitogen/target/%s.py' % name
-        module = types.ModuleType('pmitogen.target.' + name)
-        sys.modules['pmitogen.target.' + name] = module
-        setattr(sys.modules['pmitogen.target'], name, module)
+    for name in ("frames", "payload"):
+        path = "pmitogen/target/%s.py" % name
+        module = types.ModuleType("pmitogen.target." + name)
+        sys.modules["pmitogen.target." + name] = module
+        setattr(sys.modules["pmitogen.target"], name, module)
         if path not in codes:
-            codes[path] = compile(bundle['files'][path], 'bundle/' + path, 'exec', 0, 1)
+            codes[path] = compile(bundle["files"][path], "bundle/" + path, "exec", 0, 1)
         exec(codes[path], module.__dict__)
-    payload = sys.modules['pmitogen.target.payload']
+    payload = sys.modules["pmitogen.target.payload"]
     store = payload.Store()
     manifest = {}
-    for path, source in bundle['files'].items():
-        store.blobs[path] = source if isinstance(source, bytes) else source.encode('utf-8')
+    for path, source in bundle["files"].items():
+        store.blobs[path] = source if isinstance(source, bytes) else source.encode("utf-8")
         manifest[path] = path
     for path, code in codes.items():
-        store.codes[path, 'bundle/' + path] = code
-    bundle['importer'] = payload.Importer(store, manifest, 'bundle')
-    sys.meta_path.insert(0, bundle['importer'])
+        store.codes[path, "bundle/" + path] = code
+    bundle["importer"] = payload.Importer(store, manifest, "bundle")
+    sys.meta_path.insert(0, bundle["importer"])
 
 
 def compiled(bundle):
     """The code objects that came with a bundle, by path, if this interpreter is of the kind that made them."""
-    if bundle.get('tag') != '%s %d' % (sys.version, sys.flags.optimize):  # as in payload.py, which is not there yet
+    if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in payload.py, which is not there yet
         return {}
     import base64
     import marshal
-    return dict((path, marshal.loads(base64.b64decode(text))) for path, text in bundle['codes'].items())
+
+    return dict((path, marshal.loads(base64.b64decode(text))) for path, text in bundle["codes"].items())
 
 
 def run_agent(bundle):
     """Split in two. Does not return."""
     from pmitogen.target import payload
+
     payload.import_stdlib(payload.STDLIB_SHARED)
     ours, theirs = socket.socketpair()
     if os.fork():
         ours.close()
         open_null()
         from pmitogen.target import runner
+
         runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3], bundle)
         os._exit(0)
     theirs.close()
     in_fd, out_fd = os.dup(0), os.dup(1)
     open_null()
     from pmitogen.target import agent
+
     gc.enable()
     sock = os.dup(ours.fileno())
     ours.close()
@@ -87,12 +92,13 @@ def run_agent(bundle):
 
 def run_runner(bundle):
     try:
-        os.environ.setdefault('PWD', os.getcwd())  # as the shell would that starts modules over ssh
+        os.environ.setdefault("PWD", os.getcwd())  # as the shell would that starts modules over ssh
     except OSError:
         pass
     in_fd, out_fd = os.dup(0), os.dup(1)
     open_null()
     from pmitogen.target import runner
+
     runner.main(in_fd, out_fd, sys.executable, bundle)
     os._exit(0)  # nothing is left that a finalization of the interpreter would do
 
@@ -100,4 +106,4 @@ def run_runner(bundle):
 def main(bundle):
     gc.disable()  # until there is more than imports, of which the collector would visit all so far in each of its rounds
     install(bundle)
-    {'agent': run_agent, 'runner': run_runner}[bundle['role']](bundle)
+    {"agent": run_agent, "runner": run_runner}[bundle["role"]](bundle)

@@ -20,7 +20,7 @@ from pmitogen.target import payload
 from pmitogen.target.fds import set_cloexec
 from pmitogen.target.frames import from_wire
 
-RESPAWN = 'ansible/module_utils/common/respawn.py'
+RESPAWN = "ansible/module_utils/common/respawn.py"
 MAX_FD = 4096
 
 
@@ -33,9 +33,10 @@ def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     if tty_fd is not None:
         import fcntl
         import termios
+
         fcntl.ioctl(tty_fd, termios.TIOCSCTTY, 0)
     signal.set_wakeup_fd(-1)
-    for name in ('SIGCHLD', 'SIGTERM', 'SIGINT', 'SIGHUP'):
+    for name in ("SIGCHLD", "SIGTERM", "SIGINT", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     # Out of the way first: one of the three may itself be 0, 1 or 2.
     fds = [os.dup(fd) for fd in (stdin_fd, stdout_fd, stderr_fd)]
@@ -92,12 +93,12 @@ def execute(argv, env, cwd=None):
         if cwd:
             os.chdir(cwd)
         if not program:
-            program = (os.environ if str is bytes else os.environb).get(b'SHELL') or b'/bin/sh'
+            program = (os.environ if str is bytes else os.environb).get(b"SHELL") or b"/bin/sh"
             argv[0] = os.path.basename(program)
         os.execvp(program, argv)
     except OSError as exc:
         name = program if str is bytes else os.fsdecode(program)
-        os.write(2, ('%s: %s\n' % (name, exc.strerror)).encode('utf-8', 'replace'))
+        os.write(2, ("%s: %s\n" % (name, exc.strerror)).encode("utf-8", "replace"))
         os._exit(127 if exc.errno == 2 else 126)
 
 
@@ -108,13 +109,13 @@ def _open_streams():
     """Fresh text streams over descriptors 0-2, with the encodings that this interpreter gave its own."""
     _kept.extend([sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__])
     if str is bytes:
-        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, 'r'), os.fdopen(1, 'w'), os.fdopen(2, 'w', 0)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, "r"), os.fdopen(1, "w"), os.fdopen(2, "w", 0)
     else:
-        encoding = getattr(sys.__stdout__, 'encoding', None) or 'utf-8'
-        sys.stdin = io.open(0, 'r', encoding=encoding, errors='surrogateescape', closefd=False)
-        sys.stdout = io.open(1, 'w', encoding=encoding, errors='surrogateescape', closefd=False)
-        sys.stderr = io.open(2, 'w', encoding=encoding, errors='backslashreplace', closefd=False, buffering=1)
-        for stream, name in ((sys.stdin, '<stdin>'), (sys.stdout, '<stdout>'), (sys.stderr, '<stderr>')):
+        encoding = getattr(sys.__stdout__, "encoding", None) or "utf-8"
+        sys.stdin = io.open(0, "r", encoding=encoding, errors="surrogateescape", closefd=False)
+        sys.stdout = io.open(1, "w", encoding=encoding, errors="surrogateescape", closefd=False)
+        sys.stderr = io.open(2, "w", encoding=encoding, errors="backslashreplace", closefd=False, buffering=1)
+        for stream, name in ((sys.stdin, "<stdin>"), (sys.stdout, "<stdout>"), (sys.stderr, "<stderr>")):
             stream.buffer.raw.name = name
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
@@ -122,14 +123,15 @@ def _open_streams():
 def archive(store, manifest):
     """Return the path of a real archive of *manifest*, held by a descriptor of this process and on no disk."""
     import zipfile
+
     try:
-        fd = os.memfd_create('pmitogen-payload', 0)
-        path = '/proc/%d/fd/%d' % (os.getpid(), fd)
+        fd = os.memfd_create("pmitogen-payload", 0)
+        path = "/proc/%d/fd/%d" % (os.getpid(), fd)
     except (AttributeError, OSError):  # Python before 3.8, or no Linux: a file, removed when the child exits
-        fd, path = tempfile.mkstemp('_payload.zip', 'ansible_')
+        fd, path = tempfile.mkstemp("_payload.zip", "ansible_")
         atexit.register(os.unlink, path)
-    with os.fdopen(os.dup(fd), 'w+b') as stream:
-        with zipfile.ZipFile(stream, 'w') as out:
+    with os.fdopen(os.dup(fd), "w+b") as stream:
+        with zipfile.ZipFile(stream, "w") as out:
             for name, digest in manifest.items():
                 out.writestr(name, store.blobs[digest])
     return path
@@ -138,6 +140,7 @@ def archive(store, manifest):
 def _limit_files(wanted):
     if wanted:
         import resource
+
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
         if wanted != soft:
@@ -172,7 +175,7 @@ class Report(object):
             found = os.fstat(self._fd)
             if os.getpid() != self._pid or (found.st_dev, found.st_ino) != (self._pipe.st_dev, self._pipe.st_ino):
                 return
-            os.write(self._fd, json.dumps(dict(self.names, status=status)).encode('ascii') + b'\n')
+            os.write(self._fd, json.dumps(dict(self.names, status=status)).encode("ascii") + b"\n")
             os.close(2)
             os.close(1)
         except OSError:
@@ -187,26 +190,26 @@ def run_payload(store, order, report_fd):
     """
     header, params, misfits, learn = order
     report = Report(report_fd)
-    manifest = store.manifest(header['man'])
+    manifest = store.manifest(header["man"])
     payload.drop(misfits)
     root = archive(store, manifest) if RESPAWN in manifest else payload.ROOT
     importer = payload.Importer(store, manifest, root)
     sys.meta_path.insert(0, importer)
     payload.clear_line_cache()
     before = set(sys.modules) if learn else None
-    sys.argv = ['']
-    main = types.ModuleType('__main__')
-    main.__dict__['__builtins__'] = __builtins__
-    sys.modules['__main__'] = main
+    sys.argv = [""]
+    main = types.ModuleType("__main__")
+    main.__dict__["__builtins__"] = __builtins__
+    sys.modules["__main__"] = main
     status, failure = 1, None
     try:
-        change_environment(header.get('env') or {})
-        _limit_files(header.get('nofile'))
+        change_environment(header.get("env") or {})
+        _limit_files(header.get("nofile"))
         try:
             os.getcwd()
         except OSError:
-            os.chdir('/')
-        START[header['gen']](header, params, root)
+            os.chdir("/")
+        START[header["gen"]](header, params, root)
         status = 0
     except SystemExit as exc:
         status = exit_status(exc)
@@ -225,12 +228,13 @@ def _run_module(header, params, root):
     """Payloads of ansible-core 2.16 to 2.18: the wrapper itself starts the module."""
     import runpy
     from ansible.module_utils import basic
+
     basic._ANSIBLE_ARGS = params
-    names = {'_module_fqn': header['fqn'], '_modlib_path': root}
+    names = {"_module_fqn": header["fqn"], "_modlib_path": root}
     if str is bytes:
-        _run_as_main(header['fqn'], names)
+        _run_as_main(header["fqn"], names)
     else:
-        runpy.run_module(mod_name=header['fqn'], init_globals=names, run_name='__main__', alter_sys=True)
+        runpy.run_module(mod_name=header["fqn"], init_globals=names, run_name="__main__", alter_sys=True)
     print('{"msg": "New-style module did not handle its own exit", "failed": true}')
     sys.exit(1)
 
@@ -238,10 +242,10 @@ def _run_module(header, params, root):
 def _run_as_main(name, names):
     """What runpy does, for Python 2, whose own looks for a submodule in folders and archives only."""
     name = str(name)
-    parent = name.rpartition('.')[0]
+    parent = name.rpartition(".")[0]
     __import__(parent)
     importer = [finder for finder in sys.meta_path if isinstance(finder, payload.Importer)][0]
-    main = sys.modules['__main__']
+    main = sys.modules["__main__"]
     main.__dict__.update(names, __file__=importer.get_filename(name), __loader__=importer, __package__=parent)
     sys.argv[0] = main.__file__
     exec(importer.get_code(name), main.__dict__)
@@ -250,22 +254,24 @@ def _run_as_main(name, names):
 def _run_loader(header, params, root):
     """Payloads of ansible-core 2.19 and later: the archive brings the function that starts the module."""
     from ansible.module_utils._internal._ansiballz import _loader
-    _loader.run_module(json_params=params, profile=header['profile'], module_fqn=header['fqn'], modlib_path=root, extensions={})
+
+    _loader.run_module(json_params=params, profile=header["profile"], module_fqn=header["fqn"], modlib_path=root, extensions={})
 
 
 def _call_function(header, params, root):
     """A function of the embedding program. What calls it came with it: hosts of playbooks have no use for that."""
     from pmitogen.target import calls
+
     calls.run(header, params)
 
 
-START = {'runpy': _run_module, 'loader': _run_loader, 'call': _call_function}
+START = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}
 
 
 def _imported(importer, before):
     """What this child imported, for the runner to have ready next time."""
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
-    return {'payload': sorted(importer.used), 'stdlib': sorted(name for name in names if name not in importer.used)}
+    return {"payload": sorted(importer.used), "stdlib": sorted(name for name in names if name not in importer.used)}
 
 
 def uncaught(kind, value, trace):
@@ -278,17 +284,17 @@ def uncaught(kind, value, trace):
     except SystemExit as exc:
         return exit_status(exc)
     except BaseException:
-        sys.stderr.write('Error in sys.excepthook:\n')
+        sys.stderr.write("Error in sys.excepthook:\n")
         failed, why, where = sys.exc_info()
         traceback.print_exception(failed, why, _without_ours(where))
-        sys.stderr.write('\nOriginal exception was:\n')
+        sys.stderr.write("\nOriginal exception was:\n")
     traceback.print_exception(kind, value, trace)
     return 1
 
 
 def _without_ours(trace):
     """A traceback from the first frame that is not this file's."""
-    while trace is not None and trace.tb_frame.f_globals.get('__name__') == __name__:
+    while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
     return trace
 
@@ -299,8 +305,8 @@ def exit_status(exc):
     if code is None:
         return 0
     if isinstance(code, int):
-        return code & 0xff
-    sys.stderr.write('%s\n' % (code,))
+        return code & 0xFF
+    sys.stderr.write("%s\n" % (code,))
     return 1
 
 
@@ -308,10 +314,10 @@ def complain(stderr_fd):
     """Say what went wrong before the payload or the program could."""
     failure = sys.exc_info()[1]
     if isinstance(failure, OSError):  # the machine has nothing left
-        words = 'the process could not be started: %s\n' % failure.strerror
+        words = "the process could not be started: %s\n" % failure.strerror
     else:
         words = traceback.format_exc()
-    os.write(stderr_fd, words.encode('utf-8', 'replace'))
+    os.write(stderr_fd, words.encode("utf-8", "replace"))
 
 
 def finish(status, report):
@@ -319,14 +325,14 @@ def finish(status, report):
 
     A negative *status* is a signal's number.
     """
-    for step in (getattr(threading, '_shutdown', None), getattr(atexit, '_run_exitfuncs', None)):
+    for step in (getattr(threading, "_shutdown", None), getattr(atexit, "_run_exitfuncs", None)):
         try:
             if step:
                 step()
         except BaseException:
             traceback.print_exc()
     try:
-        sys.modules['__main__'].__dict__.clear()
+        sys.modules["__main__"].__dict__.clear()
     except BaseException:
         pass
     for stream in (sys.stdout, sys.stderr):
@@ -346,7 +352,7 @@ def finish(status, report):
 def _lost_words(stream, exc):
     """Say that a stream's last words were lost, as the interpreter does."""
     try:
-        sys.stderr.write('Exception ignored in: %r\n%s: %s\n' % (stream, type(exc).__name__, exc))
+        sys.stderr.write("Exception ignored in: %r\n%s: %s\n" % (stream, type(exc).__name__, exc))
         sys.stderr.flush()
     except BaseException:
         pass

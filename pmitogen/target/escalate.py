@@ -40,7 +40,7 @@ class Start(object):
         self._loop.later(base.POLL_INTERVAL, self._poll)
 
     def _listen(self, fd, on_data):
-        return Line(self._loop, fd, None, on_data, lambda: on_data(b''), borrowed=True)
+        return Line(self._loop, fd, None, on_data, lambda: on_data(b""), borrowed=True)
 
     def _guarded(self, step, *args):
         if self._over:
@@ -76,7 +76,7 @@ class Start(object):
         self._loop.later(base.POLL_INTERVAL, self._poll)
 
     def _fail(self, exc):
-        self._runner.fail('become', exc.message, exc.kind)
+        self._runner.fail("become", exc.message, exc.kind)
         self.release()
 
     def _settle(self, then):
@@ -106,5 +106,5 @@ class Start(object):
 
 def start(agent, runner, header, command):
     """Begin to start *runner* in the account that ``header['plan']`` leads to; does not wait."""
-    native = [word if isinstance(word, str) else word.decode('utf-8') for word in command]
-    Start(agent, runner, header['plan'], native, header['token']).begin()
+    native = [word if isinstance(word, str) else word.decode("utf-8") for word in command]
+    Start(agent, runner, header["plan"], native, header["token"]).begin()

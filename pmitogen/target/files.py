@@ -16,8 +16,10 @@ import stat
 
 from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
 
-NO_FILES = {stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
-            stat.S_IFIFO: (errno.EINVAL, 'a named pipe, which has no end of its own')}
+NO_FILES = {
+    stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
+    stat.S_IFIFO: (errno.EINVAL, "a named pipe, which has no end of its own"),
+}
 READER_LIMIT = 2000  # milliseconds that a pipe may be full, while everybody else in this account waits
 
 
@@ -29,21 +31,21 @@ def expand(path):
 def expand_variables(path):
     """Put this process's variables in, as the shell would that Ansible counts on: remote_tmp may be /tmp/.ansible-$USER."""
     environ = os.environ if str is bytes else os.environb
-    return re.sub(br'\$(?:(\w+)|\{(\w+)\})', lambda match: environ.get(match.group(1) or match.group(2), b''), path)
+    return re.sub(b"\\$(?:(\\w+)|\\{(\\w+)\\})", lambda match: environ.get(match.group(1) or match.group(2), b""), path)
 
 
 def mkdtemp(header):
     """Make a private directory in the first of ``bases`` that permits it (and that base, if it is not there)."""
-    name = from_wire(header['name'])
+    name = from_wire(header["name"])
     failure = None
-    for base in header['bases']:
+    for base in header["bases"]:
         old = os.umask(0o77)
         try:
             base = expand(expand_variables(from_wire(base)))
             make_folders(base)
             path = os.path.join(base, name)
             os.mkdir(path, 0o700)
-            return {'path': to_wire(path)}
+            return {"path": to_wire(path)}
         except OSError as exc:
             failure = failure or exc
         finally:
@@ -63,7 +65,7 @@ def make_folders(path):
 
 def can_keep_temp(home):
     """Whether Ansible's own place for temporary directories can be used, or made, in *home*."""
-    for path in (home + '/.ansible/tmp', home + '/.ansible', home):
+    for path in (home + "/.ansible/tmp", home + "/.ansible", home):
         if os.path.exists(path):
             return os.access(path, os.W_OK | os.X_OK)
     return False
@@ -71,15 +73,15 @@ def can_keep_temp(home):
 
 def chmod(header):
     """Add permission bits to each path: what ``chmod u+rwx`` asks."""
-    for path in header['paths']:
+    for path in header["paths"]:
         path = from_wire(path)
-        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | header['add'])
+        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | header["add"])
     return {}
 
 
 def remove(header):
     """Remove a tree; what is not there is removed already."""
-    path = from_wire(header['path'])
+    path = from_wire(header["path"])
     try:
         if os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path)
@@ -93,21 +95,21 @@ def remove(header):
 
 def home(header):
     """Return the home directory of a user as a shell's ``~user`` has it, or null if there is no such user."""
-    text = from_wire(header['path'])
+    text = from_wire(header["path"])
     answer = expand(text)
-    return {'path': None if answer == text and text.startswith(b'~') else to_wire(answer)}
+    return {"path": None if answer == text and text.startswith(b"~") else to_wire(answer)}
 
 
 def exists(header):
-    return {'exists': os.path.exists(from_wire(header['path']))}
+    return {"exists": os.path.exists(from_wire(header["path"]))}
 
 
-SMALL = {'mkdtemp': mkdtemp, 'chmod': chmod, 'remove': remove, 'home': home, 'exists': exists}
+SMALL = {"mkdtemp": mkdtemp, "chmod": chmod, "remove": remove, "home": home, "exists": exists}
 
 
 def describe(exc, what):
     """One line for an operating system's error."""
-    return '%s: %s' % (what, getattr(exc, 'strerror', None) or exc)
+    return "%s: %s" % (what, getattr(exc, "strerror", None) or exc)
 
 
 class Put(object):
@@ -116,10 +118,10 @@ class Put(object):
     def __init__(self, rid, send, header):
         self.rid = rid
         self._send = send
-        self._path = expand(from_wire(header['path']))
-        self.what = header.get('what') or 'writing'  # for messages
-        self._quiet = header.get('quiet')
-        self._mode = header.get('mode', 0o666)  # as open(2) takes it: the account's umask still applies
+        self._path = expand(from_wire(header["path"]))
+        self.what = header.get("what") or "writing"  # for messages
+        self._quiet = header.get("quiet")
+        self._mode = header.get("mode", 0o666)  # as open(2) takes it: the account's umask still applies
         self._unacked = 0
         self._temp = None
         self._fd = -1
@@ -131,7 +133,7 @@ class Put(object):
         except OSError:
             current = None
         if current is None or stat.S_ISREG(current.st_mode) and current.st_nlink == 1 and current.st_uid == os.geteuid():
-            temp = os.path.join(os.path.dirname(self._path), b'.pmitogen-' + binascii.hexlify(os.urandom(8)))
+            temp = os.path.join(os.path.dirname(self._path), b".pmitogen-" + binascii.hexlify(os.urandom(8)))
             try:
                 self._fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, self._mode)
                 self._temp = temp
@@ -153,16 +155,16 @@ class Put(object):
         waiting = select.poll()
         waiting.register(self._fd, select.POLLOUT)
         if not waiting.poll(READER_LIMIT):
-            raise IOError(errno.ETIMEDOUT, 'nobody reads from it')
+            raise IOError(errno.ETIMEDOUT, "nobody reads from it")
         return 0
 
     def on_data(self, body):
         view = memoryview(body)
         while len(view):
-            view = view[self._write(view):]
+            view = view[self._write(view) :]
         self._unacked += len(body)
         if self._unacked >= WINDOW // 4:
-            self._send({'op': 'credit', 'id': self.rid, 'n': self._unacked}, b'')
+            self._send({"op": "credit", "id": self.rid, "n": self._unacked}, b"")
             self._unacked = 0
 
     def on_eof(self):
@@ -172,7 +174,7 @@ class Put(object):
             os.rename(self._temp, self._path)
             self._temp = None
         if not self._quiet:
-            self._send({'op': 'ok', 'id': self.rid}, b'')
+            self._send({"op": "ok", "id": self.rid}, b"")
 
     def close(self):
         """Give up: what was there before stays as it was."""
@@ -194,8 +196,8 @@ class Get(object):
         self.rid = rid
         self._send = send
         self._credit = WINDOW
-        self.what = header.get('what') or 'reading'
-        path = expand(from_wire(header['path']))
+        self.what = header.get("what") or "reading"
+        path = expand(from_wire(header["path"]))
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for who writes to it
         kind = stat.S_IFMT(os.fstat(self._fd).st_mode)
         if kind in NO_FILES:
@@ -213,11 +215,11 @@ class Get(object):
         data = os.read(self._fd, CHUNK)
         if data:
             self._credit -= len(data)
-            self._send({'op': 'out', 'id': self.rid, 's': 1}, data)
+            self._send({"op": "out", "id": self.rid, "s": 1}, data)
             return False
         mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         self.close()
-        self._send({'op': 'ok', 'id': self.rid, 'mode': mode}, b'')
+        self._send({"op": "ok", "id": self.rid, "mode": mode}, b"")
         return True
 
     def close(self):

@@ -18,30 +18,32 @@ A reader bounds what it accepts: a header of at most ``MAX_HEADER`` bytes and a 
 import json
 import struct
 
-PREFIX = struct.Struct('>II')
+PREFIX = struct.Struct(">II")
 # The handles of the Mitogen messages that carry frames, plain or as pieces of the packed stream.
 TO_AGENT_PLAIN, TO_AGENT_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002, 2003
-MAX_HEADER = 4 << 20   # bytes
-MAX_BODY = 64 << 20    # bytes
-CHUNK = 128 << 10      # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between
-WINDOW = 4 << 20       # bytes of one transfer that may be under way, unacknowledged
+MAX_HEADER = 4 << 20  # bytes
+MAX_BODY = 64 << 20  # bytes
+CHUNK = 128 << 10  # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between
+WINDOW = 4 << 20  # bytes of one transfer that may be under way, unacknowledged
 
 if str is bytes:  # Python 2
+
     def to_wire(value):
         if isinstance(value, unicode):  # noqa: F821
-            value = value.encode('utf-8')
-        return value.decode('latin-1')
+            value = value.encode("utf-8")
+        return value.decode("latin-1")
 
     def from_wire(text):
-        return text.encode('latin-1')
+        return text.encode("latin-1")
 else:
+
     def to_wire(value):
         if isinstance(value, str):
-            value = value.encode('utf-8', 'surrogateescape')
-        return value.decode('latin-1')
+            value = value.encode("utf-8", "surrogateescape")
+        return value.decode("latin-1")
 
     def from_wire(text):
-        return text.encode('latin-1')
+        return text.encode("latin-1")
 
 
 class FrameError(Exception):
@@ -50,9 +52,9 @@ class FrameError(Exception):
     pass  # the docstring does not travel
 
 
-def pack(header, body=b''):
+def pack(header, body=b""):
     """Return one frame as bytes. *header* is a dict that JSON can hold."""
-    head = json.dumps(header, separators=(',', ':')).encode('ascii')
+    head = json.dumps(header, separators=(",", ":")).encode("ascii")
     return PREFIX.pack(len(head), len(body)) + head + body
 
 
@@ -60,7 +62,7 @@ def cut(listed, body):
     """The pieces that *body* was joined from: for each list in *listed* a tuple, its last word, a size, replaced by the piece."""
     pieces, pos = [], 0
     for item in listed:
-        pieces.append(tuple(item[:-1]) + (body[pos:pos + item[-1]],))
+        pieces.append(tuple(item[:-1]) + (body[pos : pos + item[-1]],))
         pos += item[-1]
     return pieces
 
@@ -82,11 +84,11 @@ class Reader(object):
         while size - pos >= 8:
             head_len, body_len = PREFIX.unpack_from(buf, pos)
             if head_len > MAX_HEADER or body_len > self._max_body:
-                raise FrameError('frame of %d+%d bytes is over the limit' % (head_len, body_len))
+                raise FrameError("frame of %d+%d bytes is over the limit" % (head_len, body_len))
             end = pos + 8 + head_len + body_len
             if end > size:
                 break
-            frames.append((parse_header(bytes(buf[pos + 8:pos + 8 + head_len])), bytes(buf[pos + 8 + head_len:end])))
+            frames.append((parse_header(bytes(buf[pos + 8 : pos + 8 + head_len])), bytes(buf[pos + 8 + head_len : end])))
             pos = end
         if pos:
             del buf[:pos]
@@ -96,9 +98,9 @@ class Reader(object):
 def parse_header(data):
     """Return the header dict. Raises FrameError."""
     try:
-        header = json.loads(data.decode('ascii'))
+        header = json.loads(data.decode("ascii"))
     except ValueError:
-        raise FrameError('frame header is not JSON')
+        raise FrameError("frame header is not JSON")
     if not isinstance(header, dict):
-        raise FrameError('frame header is not an object')
+        raise FrameError("frame header is not an object")
     return header

@@ -16,9 +16,9 @@ import time
 from pmitogen.target.fds import set_nonblocking
 from pmitogen.target.frames import CHUNK, WINDOW
 
-GRACE = 2.0     # seconds between SIGTERM and SIGKILL
-LOOK = 0.05     # seconds between looks at a group that has lost its leader
-now = getattr(time, 'monotonic', time.time)
+GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+LOOK = 0.05  # seconds between looks at a group that has lost its leader
+now = getattr(time, "monotonic", time.time)
 
 
 def status_to_rc(status):
@@ -29,8 +29,8 @@ def status_to_rc(status):
 def read_report(data):
     """What a child said about itself, or None if that is not what a child of ours says: a module can write to any descriptor."""
     try:
-        found = json.loads(data.decode('ascii'))
-        return found if isinstance(found, dict) and isinstance(found.get('status'), int) else None
+        found = json.loads(data.decode("ascii"))
+        return found if isinstance(found, dict) and isinstance(found.get("status"), int) else None
     except ValueError:
         return None
 
@@ -41,9 +41,9 @@ class Job(object):
     def __init__(self, rid, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, eager=False):
         self.rid = rid
         self.pid = pid
-        self.said = None         # what the child said about itself in its last moment: a dict, once it has
+        self.said = None  # what the child said about itself in its last moment: a dict, once it has
         self._report_fd = report_fd
-        self._report = b''
+        self._report = b""
         self._send = send
         self._stdin_fd = stdin_fd
         self._stdin = bytearray()
@@ -52,14 +52,14 @@ class Job(object):
         self._out = {stdout_fd: (1, [])}
         if stderr_fd is not None:
             self._out[stderr_fd] = (2, [])
-        self._held = 0           # bytes gathered, not yet sent
-        self._credit = WINDOW    # bytes that may still be streamed
+        self._held = 0  # bytes gathered, not yet sent
+        self._credit = WINDOW  # bytes that may still be streamed
         self._streaming = eager  # every word at once: somebody is in conversation with it
         self._status = None
         self._tty = tty
-        self._terminal = None    # one that has nothing more to say
-        self.times = None        # [when asked for, when its process began], in the runner's clock, if somebody wants to know
-        self._last = {}          # what a closed stream had said, by number
+        self._terminal = None  # one that has nothing more to say
+        self.times = None  # [when asked for, when its process began], in the runner's clock, if somebody wants to know
+        self._last = {}  # what a closed stream had said, by number
         for fd in list(self._out) + [fd for fd in (stdin_fd, report_fd) if fd is not None]:
             set_nonblocking(fd)
 
@@ -95,7 +95,7 @@ class Job(object):
         self._stdin_taken += count
         del self._stdin[:count]
         if self._stdin_taken >= CHUNK:
-            self._send({'op': 'credit', 'id': self.rid, 'n': self._stdin_taken}, b'')
+            self._send({"op": "credit", "id": self.rid, "n": self._stdin_taken}, b"")
             self._stdin_taken = 0
         if self._stdin_ends and not self._stdin:
             self._close_stdin()
@@ -118,7 +118,7 @@ class Job(object):
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            data = b''  # EIO: the last process let go of the terminal
+            data = b""  # EIO: the last process let go of the terminal
         if not data:
             if self._tty:
                 # Its process may have let go of the terminal just before it ends; a hang-up now would be the end of it.
@@ -136,19 +136,19 @@ class Job(object):
                 self._flush(stream, parts)
 
     def _flush(self, stream, parts):
-        data = b''.join(parts)
+        data = b"".join(parts)
         del parts[:]
         if data:
             self._held -= len(data)
             self._credit -= len(data)
-            self._send({'op': 'out', 'id': self.rid, 's': stream}, data)
+            self._send({"op": "out", "id": self.rid, "s": stream}, data)
 
     def _tail(self, stream, parts):
         """Keep what a closed stream said for the exit frame, or send it if the rest was streamed."""
         if self._streaming:
             self._flush(stream, parts)
         else:
-            self._last[stream] = b''.join(parts)
+            self._last[stream] = b"".join(parts)
 
     def on_status(self, status):
         self._status = status
@@ -159,9 +159,9 @@ class Job(object):
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            data = b''
+            data = b""
         self._report += data
-        ended = not data or self._report.endswith(b'\n')
+        ended = not data or self._report.endswith(b"\n")
         if ended:
             self.said = read_report(self._report)
             os.close(self._report_fd)
@@ -180,14 +180,14 @@ class Job(object):
 
     def finish(self):
         """Send the exit frame and let go of every descriptor."""
-        out, err = self._last.get(1, b''), self._last.get(2, b'')
-        rc = status_to_rc(self._status) if self.ended() else self.said['status']
-        header = {'op': 'exit', 'id': self.rid, 'rc': rc, 'n': len(out)}
+        out, err = self._last.get(1, b""), self._last.get(2, b"")
+        rc = status_to_rc(self._status) if self.ended() else self.said["status"]
+        header = {"op": "exit", "id": self.rid, "rc": rc, "n": len(out)}
         if self.ended() and os.WIFSIGNALED(self._status):
-            header['signal'] = os.WTERMSIG(self._status)
+            header["signal"] = os.WTERMSIG(self._status)
         if self.times:
             asked, began = self.times
-            header['t'] = [round(began - asked, 5), round(now() - began, 5)]
+            header["t"] = [round(began - asked, 5), round(now() - began, 5)]
         self._send(header, out + err)
         self.close()
 
@@ -214,8 +214,8 @@ class Doomed(object):
     """
 
     def __init__(self):
-        self._kill_at = {}      # pid -> when its group is killed
-        self._groups = set()    # those of which the child itself is collected
+        self._kill_at = {}  # pid -> when its group is killed
+        self._groups = set()  # those of which the child itself is collected
 
     def add(self, pid):
         """Ask a child that is not yet collected, and all its descendants, to end."""
@@ -253,7 +253,7 @@ class Doomed(object):
 
     def _signal(self, pid, signum):
         """Signal a child's process group, or the child alone if it has not made its own yet. False if nothing of them is left."""
-        for send in (os.killpg, os.kill)[:1 if pid in self._groups else 2]:
+        for send in (os.killpg, os.kill)[: 1 if pid in self._groups else 2]:
             try:
                 send(pid, signum)
                 return True

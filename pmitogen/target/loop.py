@@ -15,7 +15,7 @@ import time
 from pmitogen.target.fds import set_cloexec, set_nonblocking
 
 READ = 1 << 18  # bytes taken at once
-now = getattr(time, 'monotonic', time.time)
+now = getattr(time, "monotonic", time.time)
 
 
 class Line(object):
@@ -70,7 +70,7 @@ class Line(object):
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            data = b''  # EIO: the last process let go of the terminal
+            data = b""  # EIO: the last process let go of the terminal
         if data:
             self.on_data(data)
         else:

@@ -22,8 +22,8 @@ import sys
 import types
 import warnings
 
-ROOT = '/pmitogen/payload.zip'  # stands for the archive in __file__; nothing is there
-TAG = '%s %d' % (sys.version, sys.flags.optimize)  # interpreters that have the same one understand each other's compiled code
+ROOT = "/pmitogen/payload.zip"  # stands for the archive in __file__; nothing is there
+TAG = "%s %d" % (sys.version, sys.flags.optimize)  # interpreters that have the same one understand each other's compiled code
 
 
 class Store(object):
@@ -32,13 +32,13 @@ class Store(object):
     def __init__(self):
         self.blobs = {}
         self._manifests = {}
-        self.codes = {}   # (hash, file name) -> code object, or its marshalled form
+        self.codes = {}  # (hash, file name) -> code object, or its marshalled form
 
     def manifest(self, digest):
         """Return the {path: hash} of a manifest blob. Raises KeyError if it was not sent."""
         found = self._manifests.get(digest)
         if found is None:
-            found = self._manifests[digest] = json.loads(self.blobs[digest].decode('utf-8'))
+            found = self._manifests[digest] = json.loads(self.blobs[digest].decode("utf-8"))
         return found
 
     def code(self, digest, filename):
@@ -48,17 +48,19 @@ class Store(object):
             found = self.codes[digest, filename] = marshal.loads(found)
         if found is None:
             with warnings.catch_warnings():
-                warnings.simplefilter('error')
+                warnings.simplefilter("error")
                 try:
-                    found = self.codes[digest, filename] = compile(self.blobs[digest], filename, 'exec', 0, 1)
+                    found = self.codes[digest, filename] = compile(self.blobs[digest], filename, "exec", 0, 1)
                 except Exception:
                     pass
-        return found or compile(self.blobs[digest], filename, 'exec', 0, 1)
+        return found or compile(self.blobs[digest], filename, "exec", 0, 1)
 
     def export(self):
         """All that is compiled: a list of (hash, file name, marshalled code)."""
-        return [(digest, filename, code if isinstance(code, bytes) else marshal.dumps(code))
-                for (digest, filename), code in self.codes.items()]
+        return [
+            (digest, filename, code if isinstance(code, bytes) else marshal.dumps(code))
+            for (digest, filename), code in self.codes.items()
+        ]
 
     def accept(self, tag, codes):
         """Take what another interpreter exported, if it was of our kind. Nothing that is here already is replaced."""
@@ -70,25 +72,25 @@ class Store(object):
         """Compile a module, if it is not yet; one that cannot be fails when it is imported, in its own task."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter('ignore')
-                self.code(digest, ROOT + '/' + path)
+                warnings.simplefilter("ignore")
+                self.code(digest, ROOT + "/" + path)
         except Exception:
             pass
 
     def compile_all(self, manifest):
         """Compile every module of a manifest, but what is unlikely to be needed."""
         for path, digest in manifest.items():
-            if path.endswith('.py') and path not in ALTERNATIVES:
+            if path.endswith(".py") and path not in ALTERNATIVES:
                 self.compile_ahead(path, digest)
 
 
 def module_path(manifest, fullname):
     """Return (path, is_package) of a module in a manifest, or None."""
-    base = fullname.replace('.', '/')
-    path = base + '/__init__.py'
+    base = fullname.replace(".", "/")
+    path = base + "/__init__.py"
     if path in manifest:
         return path, True
-    path = base + '.py'
+    path = base + ".py"
     if path in manifest:
         return path, False
     return None
@@ -113,10 +115,11 @@ class Importer(object):
         if found is None:
             return None
         import importlib.machinery
-        spec = importlib.machinery.ModuleSpec(fullname, self, origin=self.root + '/' + found[0], is_package=found[1])
+
+        spec = importlib.machinery.ModuleSpec(fullname, self, origin=self.root + "/" + found[0], is_package=found[1])
         spec.has_location = True
         if found[1]:
-            spec.submodule_search_locations = [spec.origin.rpartition('/')[0]]
+            spec.submodule_search_locations = [spec.origin.rpartition("/")[0]]
         return spec
 
     def create_module(self, spec):
@@ -134,13 +137,13 @@ class Importer(object):
             return sys.modules[fullname]
         path, is_package = self._find(fullname)
         module = sys.modules[fullname] = types.ModuleType(fullname)
-        module.__file__ = self.root + '/' + path
+        module.__file__ = self.root + "/" + path
         module.__loader__ = self
         if is_package:
-            module.__path__ = [module.__file__.rpartition('/')[0]]
+            module.__path__ = [module.__file__.rpartition("/")[0]]
             module.__package__ = fullname
         else:
-            module.__package__ = fullname.rpartition('.')[0]
+            module.__package__ = fullname.rpartition(".")[0]
         try:
             exec(self.get_code(fullname), module.__dict__)
         except BaseException:
@@ -152,65 +155,121 @@ class Importer(object):
     def _find(self, fullname):
         found = module_path(self.manifest, fullname)
         if found is None:
-            raise ImportError('no module named %s in the payload' % fullname)
+            raise ImportError("no module named %s in the payload" % fullname)
         return found
 
     def is_package(self, fullname):
         return self._find(fullname)[1]
 
     def get_filename(self, fullname):
-        return self.root + '/' + self._find(fullname)[0]
+        return self.root + "/" + self._find(fullname)[0]
 
     def get_code(self, fullname):
         path = self._find(fullname)[0]
         self.used.add(fullname)
-        return self.store.code(self.manifest[path], self.root + '/' + path)
+        return self.store.code(self.manifest[path], self.root + "/" + path)
 
     def get_source(self, fullname):
         data = self.store.blobs[self.manifest[self._find(fullname)[0]]]
-        return data if str is bytes else data.decode('utf-8', 'replace')
+        return data if str is bytes else data.decode("utf-8", "replace")
 
     def get_data(self, path):
-        if path.startswith(self.root + '/'):
-            digest = self.manifest.get(path[len(self.root) + 1:])
+        if path.startswith(self.root + "/"):
+            digest = self.manifest.get(path[len(self.root) + 1 :])
             if digest is not None:
                 return self.store.blobs[digest]
-        raise IOError('no such file in the payload: %s' % path)
+        raise IOError("no such file in the payload: %s" % path)
 
 
 # What may be executed in the runner itself, ahead of the children: ansible-core's own support code, which has no effect at import
 # but definitions. Everything else is at most compiled there.
 WARM_PREFIXES = (
-    'ansible.module_utils._internal', 'ansible.module_utils.basic', 'ansible.module_utils.common', 'ansible.module_utils.compat',
-    'ansible.module_utils.datatag', 'ansible.module_utils.distro', 'ansible.module_utils.errors', 'ansible.module_utils.facts',
-    'ansible.module_utils.parsing', 'ansible.module_utils.six', 'ansible.module_utils._text', 'ansible.module_utils.pycompat24',
+    "ansible.module_utils._internal",
+    "ansible.module_utils.basic",
+    "ansible.module_utils.common",
+    "ansible.module_utils.compat",
+    "ansible.module_utils.datatag",
+    "ansible.module_utils.distro",
+    "ansible.module_utils.errors",
+    "ansible.module_utils.facts",
+    "ansible.module_utils.parsing",
+    "ansible.module_utils.six",
+    "ansible.module_utils._text",
+    "ansible.module_utils.pycompat24",
 )
 # Imported together with its package, or never: it stands in for a library that the host may have. Slow to compile.
-ALTERNATIVES = ('ansible/module_utils/distro/_distro.py',)
+ALTERNATIVES = ("ansible/module_utils/distro/_distro.py",)
 # Reads the archive's own path at import, so it must be imported under the path of its task.
-FIRST_WARM = ('ansible.module_utils.basic', 'ansible.module_utils.common.json', 'ansible.module_utils._internal._errors',
-              'ansible.module_utils._internal._traceback', 'ansible.module_utils._internal._messages')
-NEVER_WARM = ('ansible.module_utils.common.respawn', 'ansible.module_utils._internal._ansiballz')
+FIRST_WARM = (
+    "ansible.module_utils.basic",
+    "ansible.module_utils.common.json",
+    "ansible.module_utils._internal._errors",
+    "ansible.module_utils._internal._traceback",
+    "ansible.module_utils._internal._messages",
+)
+NEVER_WARM = ("ansible.module_utils.common.respawn", "ansible.module_utils._internal._ansiballz")
 
 
 def may_warm(name):
     """Whether a module may be executed ahead of the children."""
-    if name in ('ansible', 'ansible.module_utils'):
+    if name in ("ansible", "ansible.module_utils"):
         return True
-    if any(name == never or name.startswith(never + '.') for never in NEVER_WARM):
+    if any(name == never or name.startswith(never + ".") for never in NEVER_WARM):
         return False
-    return any(name == prefix or name.startswith(prefix + '.') for prefix in WARM_PREFIXES)
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in WARM_PREFIXES)
 
 
-STDLIB_UNWANTED = ('antigravity', 'idlelib', 'lib2to3', 'multiprocessing', 'pty', 'readline', 'rlcompleter', 'test', 'this',
-                   'tkinter', 'turtle', 'turtledemo')
+STDLIB_UNWANTED = (
+    "antigravity",
+    "idlelib",
+    "lib2to3",
+    "multiprocessing",
+    "pty",
+    "readline",
+    "rlcompleter",
+    "test",
+    "this",
+    "tkinter",
+    "turtle",
+    "turtledemo",
+)
 # What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
-STDLIB_WANTED = ('__future__', 'ast', 'copy', 'datetime', 'dataclasses', 'fcntl', 'grp', 'hashlib', 'inspect', 'json', 'locale',
-                 'logging', 'platform', 'runpy', 'select', 'selectors', 'shlex', 'shutil', 'socket', 'string', 'subprocess',
-                 'syslog', 'tempfile', 'textwrap', 'argparse', 'ctypes', 'decimal', 'importlib.machinery', 'ipaddress', 'pathlib',
-                 'pkgutil', 'urllib.parse')
+STDLIB_WANTED = (
+    "__future__",
+    "ast",
+    "copy",
+    "datetime",
+    "dataclasses",
+    "fcntl",
+    "grp",
+    "hashlib",
+    "inspect",
+    "json",
+    "locale",
+    "logging",
+    "platform",
+    "runpy",
+    "select",
+    "selectors",
+    "shlex",
+    "shutil",
+    "socket",
+    "string",
+    "subprocess",
+    "syslog",
+    "tempfile",
+    "textwrap",
+    "argparse",
+    "ctypes",
+    "decimal",
+    "importlib.machinery",
+    "ipaddress",
+    "pathlib",
+    "pkgutil",
+    "urllib.parse",
+)
 # What the login's two processes both import: once, before they part.
-STDLIB_SHARED = ('base64', 'fcntl', 'lzma', 'signal')
+STDLIB_SHARED = ("base64", "fcntl", "lzma", "signal")
 
 
 def import_stdlib(names):
@@ -218,7 +277,7 @@ def import_stdlib(names):
     where = os.path.dirname(os.__file__)
     before = len(sys.modules)
     for name in names:
-        top = name.split('.')[0]
+        top = name.split(".")[0]
         if name not in sys.modules and top not in STDLIB_UNWANTED and is_stdlib(name, where):
             try:
                 __import__(name)
@@ -229,12 +288,12 @@ def import_stdlib(names):
 
 def is_stdlib(name, where):
     """Whether a module belongs to the standard library in *where* (or is built in)."""
-    top = name.split('.')[0]
+    top = name.split(".")[0]
     if top in sys.builtin_module_names:
         return True
-    if hasattr(sys, 'stdlib_module_names'):
+    if hasattr(sys, "stdlib_module_names"):
         return top in sys.stdlib_module_names
-    for suffix in ('.py', '/__init__.py'):
+    for suffix in (".py", "/__init__.py"):
         if os.path.exists(os.path.join(where, top + suffix)):
             return True
     return False
@@ -277,7 +336,7 @@ class Warm(object):
         finally:
             sys.meta_path.remove(importer)
         for name in list(sys.modules):
-            if name.split('.')[0] == 'ansible':
+            if name.split(".")[0] == "ansible":
                 found = module_path(manifest, name)
                 if found is not None:
                     self.files[found[0]] = manifest[found[0]]
@@ -301,20 +360,20 @@ class Warm(object):
 def drop(names):
     """In a child: forget these modules; None is all of ansible's, which makes it a cold start."""
     if names is None:
-        names = [name for name in list(sys.modules) if name == 'ansible' or name.startswith('ansible.')]
+        names = [name for name in list(sys.modules) if name == "ansible" or name.startswith("ansible.")]
     for name in names:
         forget(name)
 
 
 def module_name(path):
     """The module that a path in a manifest is the source of."""
-    return (path[:-len('/__init__.py')] if path.endswith('/__init__.py') else path[:-3]).replace('/', '.')
+    return (path[: -len("/__init__.py")] if path.endswith("/__init__.py") else path[:-3]).replace("/", ".")
 
 
 def forget(name):
     """Drop a module from ``sys.modules`` and from its parent package."""
     sys.modules.pop(name, None)
-    parent, _, leaf = name.rpartition('.')
+    parent, _, leaf = name.rpartition(".")
     holder = sys.modules.get(parent)
     if holder is not None:
         try:

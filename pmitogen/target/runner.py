@@ -33,8 +33,8 @@ import time
 
 from pmitogen.target import child, fds, files, frames, jobs, payload, quick, spare
 
-QUIET = 2          # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
-CHAINS = 256       # failed chains remembered
+QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
+CHAINS = 256  # failed chains remembered
 clock = jobs.now
 
 
@@ -47,10 +47,10 @@ class Parameters(object):
 
     def on_data(self, data):
         self._parts.append(data)
-        self._send({'op': 'credit', 'id': self._rid, 'n': len(data)})
+        self._send({"op": "credit", "id": self._rid, "n": len(data)})
 
     def on_eof(self):
-        self._work(b''.join(self._parts))
+        self._work(b"".join(self._parts))
 
     def close(self):
         self._parts = []
@@ -60,23 +60,23 @@ class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent."""
 
     def __init__(self, in_fd, out_fd, executable, bundle):
-        self._keeps_ready = bundle.get('spares', True)  # modules, and the child of the next task: False is for diagnosis
-        self._own = bundle.get('importer')  # of our own modules
+        self._keeps_ready = bundle.get("spares", True)  # modules, and the child of the next task: False is for diagnosis
+        self._own = bundle.get("importer")  # of our own modules
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
         self._reader = frames.Reader()
         self._out = bytearray()
-        self._jobs = {}       # id -> Job
+        self._jobs = {}  # id -> Job
         self._transfers = {}  # id -> Put or Get
         self._chains = {}
         self._doomed = jobs.Doomed()
         self._store = payload.Store()
         self._warm = payload.Warm(self._store)
         self._learnt = set()  # manifests from whose children there is nothing more to learn
-        self._spare = None    # the child of the next task, if it is forked already
+        self._spare = None  # the child of the next task, if it is forked already
         self._spare_ends = 0.0
         self._want_spare = False
-        self._leaving = []    # pids of children that are about to end, or will not be needed
+        self._leaving = []  # pids of children that are about to end, or will not be needed
         self._dead_children = False
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
@@ -92,12 +92,21 @@ class Runner(object):
             user = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:
             user = str(os.geteuid())
-        home = os.path.expanduser('~')
-        self.send({'op': 'hello', 'pid': os.getpid(), 'uid': os.geteuid(), 'user': user, 'exe': self._executable,
-                   'home': frames.to_wire(home),
-                   'home_writable': files.can_keep_temp(home), 'python': list(sys.version_info[:3])})
+        home = os.path.expanduser("~")
+        self.send(
+            {
+                "op": "hello",
+                "pid": os.getpid(),
+                "uid": os.geteuid(),
+                "user": user,
+                "exe": self._executable,
+                "home": frames.to_wire(home),
+                "home_writable": files.can_keep_temp(home),
+                "python": list(sys.version_info[:3]),
+            }
+        )
 
-    def send(self, header, body=b''):
+    def send(self, header, body=b""):
         self._out += frames.pack(header, body)
 
     # The loop
@@ -167,7 +176,7 @@ class Runner(object):
 
     def _flush(self):
         try:
-            count = os.write(self._out_fd, bytes(self._out[:1 << 18]))
+            count = os.write(self._out_fd, bytes(self._out[: 1 << 18]))
             del self._out[:count]
         except OSError as exc:
             if exc.errno not in (errno.EAGAIN, errno.EINTR):
@@ -180,7 +189,7 @@ class Runner(object):
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            data = b''
+            data = b""
         if not data:
             self._alive = False
             return
@@ -218,30 +227,30 @@ class Runner(object):
                 if not job.ended():
                     self._leaving.append(job.pid)
                 self._learn(job)
-                self._want_spare = self._keeps_ready and self._spare is None and hasattr(job, 'manifest')
+                self._want_spare = self._keeps_ready and self._spare is None and hasattr(job, "manifest")
 
     # Requests
     def _dispatch(self, header, body):
-        op, rid = header.get('op'), header.get('id')
-        if op in ('data', 'eof', 'credit', 'kill'):
+        op, rid = header.get("op"), header.get("id")
+        if op in ("data", "eof", "credit", "kill"):
             self._to_item(op, rid, header, body)
-        elif op == 'blobs':
+        elif op == "blobs":
             self._drop_spare()
-            blobs = header['blobs']
-            pieces = frames.cut(blobs + header.get('codes', []), body)
-            self._store.blobs.update(pieces[:len(blobs)])
-            self._store.accept(header.get('tag'), pieces[len(blobs):])
-        elif op == 'codes':
+            blobs = header["blobs"]
+            pieces = frames.cut(blobs + header.get("codes", []), body)
+            self._store.blobs.update(pieces[: len(blobs)])
+            self._store.accept(header.get("tag"), pieces[len(blobs) :])
+        elif op == "codes":
             self._tell_codes()
         elif op in REQUESTS:
-            chain, quiet = header.get('chain'), header.get('quiet')
+            chain, quiet = header.get("chain"), header.get("quiet")
             if chain not in self._chains:
                 step = lambda: REQUESTS[op](self, rid, header, body)  # noqa: E731
-                self._guard(rid, header.get('what') or op, step, chain if quiet else None, None if quiet else rid)
+                self._guard(rid, header.get("what") or op, step, chain if quiet else None, None if quiet else rid)
             elif not quiet:
                 self._fail(rid, self._chains.pop(chain))  # now somebody knows
         else:
-            self._fail(rid, 'unknown request %r' % (op,))
+            self._fail(rid, "unknown request %r" % (op,))
 
     def _tell_codes(self):
         listed, bodies = [], []
@@ -249,7 +258,7 @@ class Runner(object):
             for digest, filename, code in store.export() if store else ():
                 listed.append([own, digest, filename, len(code)])
                 bodies.append(code)
-        self.send({'op': 'codes', 'tag': payload.TAG, 'codes': listed}, b''.join(bodies))
+        self.send({"op": "codes", "tag": payload.TAG, "codes": listed}, b"".join(bodies))
 
     def _fail(self, rid, message, chain=None):
         if chain is not None:
@@ -257,9 +266,9 @@ class Runner(object):
                 self._chains.pop(next(iter(self._chains)))
             self._chains[chain] = message
         if rid is None:
-            self.send({'op': 'late', 'msg': message})
+            self.send({"op": "late", "msg": message})
             return
-        self.send({'op': 'error', 'id': rid, 'msg': message})
+        self.send({"op": "error", "id": rid, "msg": message})
 
     def _guard(self, rid, what, step, chain=None, answer_to=-1):
         """Run *step*; what the operating system refuses becomes the answer to the request."""
@@ -275,13 +284,13 @@ class Runner(object):
         item = self._jobs.get(rid) or self._transfers.get(rid)
         if item is None:
             return  # it is over already, and said so
-        if op == 'kill':
+        if op == "kill":
             self._kill(rid, item)
-        elif op == 'credit':
-            item.on_credit(header['n'])
+        elif op == "credit":
+            item.on_credit(header["n"])
         else:
-            step = (lambda: item.on_data(body)) if op == 'data' else (lambda: self._end_of(rid, item))
-            self._guard(rid, getattr(item, 'what', 'writing'), step)
+            step = (lambda: item.on_data(body)) if op == "data" else (lambda: self._end_of(rid, item))
+            self._guard(rid, getattr(item, "what", "writing"), step)
 
     def _end_of(self, rid, item):
         item.on_eof()
@@ -292,48 +301,48 @@ class Runner(object):
         if rid in self._transfers:
             item.close()
             del self._transfers[rid]
-            self._fail(rid, 'cancelled')
+            self._fail(rid, "cancelled")
         else:
             self._doomed.add(item.pid)
 
     def _fs(self, rid, header, body):
-        answer = files.SMALL[header['do']](header)
-        if not header.get('quiet'):
-            self.send(dict(answer, op='ok', id=rid))
+        answer = files.SMALL[header["do"]](header)
+        if not header.get("quiet"):
+            self.send(dict(answer, op="ok", id=rid))
 
     def _put(self, rid, header, body):
         item = self._transfers[rid] = files.Put(rid, self.send, header)
         if body:
             item.on_data(body)
-        if not header.get('more'):
+        if not header.get("more"):
             self._end_of(rid, item)
 
     def _get(self, rid, header, body):
         self._transfers[rid] = files.Get(rid, self.send, header)
 
     def _exec(self, rid, header, body):
-        if header.get('tty'):
+        if header.get("tty"):
             self._exec_tty(rid, header, body)
             return
         with fds.Opened() as opened:
-            stdin = opened.pipe() if body or header.get('more') else (opened.null(), None)
+            stdin = opened.pipe() if body or header.get("more") else (opened.null(), None)
             stdout, stderr = opened.pipe(), opened.pipe()
             pid = child.fork(lambda: self._execute(header), stdin[0], stdout[1], stderr[1])
         for fd in (stdin[0], stdout[1], stderr[1]):
             os.close(fd)
-        self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0], eager=header.get('eager')), header, body)
+        self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0], eager=header.get("eager")), header, body)
 
     def _exec_tty(self, rid, header, body):
         with fds.Opened() as opened:
             master, slave = opened.terminal()
             pid = child.fork(lambda: self._execute(header), slave, slave, slave, slave)
         os.close(slave)
-        job = jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get('eager'))
+        job = jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get("eager"))
         self._start(job, dict(header, more=True), body)
 
     @staticmethod
     def _execute(header):
-        child.execute(header['argv'], header.get('env') or {}, header.get('cwd'))
+        child.execute(header["argv"], header.get("env") or {}, header.get("cwd"))
 
     def _start(self, job, header, body):
         self._jobs[job.rid] = job
@@ -341,29 +350,29 @@ class Runner(object):
             fds.set_cloexec(fd)
         if body:
             job.on_data(body)
-        if not header.get('more'):
+        if not header.get("more"):
             job.on_eof()
 
     def _run(self, rid, header, params):
         asked = clock()
-        if header.pop('more', False):
+        if header.pop("more", False):
             self._transfers[rid] = Parameters(rid, self.send, params, lambda whole: self._run(rid, header, whole))
             return
-        manifest = self._store.manifest(header['man'])  # a KeyError here is the request's failure, not the child's
-        if header['gen'] != 'call' and self._keeps_ready and not self._warm.files:
+        manifest = self._store.manifest(header["man"])  # a KeyError here is the request's failure, not the child's
+        if header["gen"] != "call" and self._keeps_ready and not self._warm.files:
             self._warm_up(manifest)
-        misfits = self._warm.misfits(header['man'])
-        learn = self._keeps_ready and header['man'] not in self._learnt
+        misfits = self._warm.misfits(header["man"])
+        learn = self._keeps_ready and header["man"] not in self._learnt
         if learn:
             self._store.compile_all(manifest)  # else the child would, and then this process for the children after it
         self._flush()
         order = (header, params, misfits, learn)
         offspring = self._take_spare(order) or spare.Offspring(self._store, order)
         job = jobs.Job(rid, self.send, offspring.pid, None, offspring.stdout_fd, offspring.stderr_fd, offspring.report_fd)
-        job.manifest = header['man']
-        if header.get('trace'):
+        job.manifest = header["man"]
+        if header.get("trace"):
             job.times = (asked, clock())
-        self._start(job, header, b'')
+        self._start(job, header, b"")
 
     # The child of the next task (see spare.py)
 
@@ -402,17 +411,17 @@ class Runner(object):
         if self._warm.add(manifest, payload.FIRST_WARM):
             self._settle()
             quick.hold_locale()
-            if 'subprocess' in sys.modules:
-                quick.install(sys.modules['subprocess'], sys.modules.get('selectors'))
+            if "subprocess" in sys.modules:
+                quick.install(sys.modules["subprocess"], sys.modules.get("selectors"))
         gc.enable()
 
     def _learn(self, job):
         names = job.said or {}
-        if 'payload' not in names:
+        if "payload" not in names:
             return
         self._learnt.add(job.manifest)
         self._flush()  # the answer first
-        if self._warm.add(self._store.manifest(job.manifest), names['payload']) + payload.import_stdlib(names['stdlib']):
+        if self._warm.add(self._store.manifest(job.manifest), names["payload"]) + payload.import_stdlib(names["stdlib"]):
             self._settle()
 
     def _settle(self):
@@ -422,7 +431,7 @@ class Runner(object):
         visits all that they have made so far (a tenth of our start).
         """
         self._drop_spare()
-        if hasattr(gc, 'freeze'):
+        if hasattr(gc, "freeze"):
             if gc.isenabled():
                 gc.collect()
             gc.freeze()
@@ -440,11 +449,12 @@ class Runner(object):
             time.sleep(0.02)
 
 
-REQUESTS = {'run': Runner._run, 'exec': Runner._exec, 'put': Runner._put, 'get': Runner._get, 'fs': Runner._fs}
+REQUESTS = {"run": Runner._run, "exec": Runner._exec, "put": Runner._put, "get": Runner._get, "fs": Runner._fs}
 
 
 def shutil_error():
     import shutil
+
     return shutil.Error
 
 

@@ -15,9 +15,9 @@ import select
 from pmitogen.target import child, frames
 from pmitogen.target.fds import Opened
 
-LIFE = 10.0            # seconds that a spare waits
-STEP = 2000            # objects that are touched between two looks at the pipe
-LARGEST = 32 << 10     # bytes of an order: less than a pipe holds, so that giving it never blocks
+LIFE = 10.0  # seconds that a spare waits
+STEP = 2000  # objects that are touched between two looks at the pipe
+LARGEST = 32 << 10  # bytes of an order: less than a pipe holds, so that giving it never blocks
 
 
 class Offspring(object):
@@ -45,7 +45,7 @@ class Offspring(object):
 
     def give(self, order):
         """Tell a spare what to run. Returns False if it cannot be told: the order is too long, or the spare has died."""
-        data = frames.pack({'header': order[0], 'misfits': order[2], 'learn': order[3]}, order[1])
+        data = frames.pack({"header": order[0], "misfits": order[2], "learn": order[3]}, order[1])
         if len(data) > LARGEST:
             return False
         try:
@@ -73,13 +73,13 @@ def wait_for_order(fd):
             os._exit(0)
         for header, params in reader.feed(data):
             os.close(fd)
-            return header['header'], params, header['misfits'], header['learn']
+            return header["header"], params, header["misfits"], header["learn"]
 
 
 def is_busy():
     """Whether more processes want to run at this moment, with this one, than there are processors for a spare to use."""
     try:
-        return running() > os.sysconf('SC_NPROCESSORS_ONLN')
+        return running() > os.sysconf("SC_NPROCESSORS_ONLN")
     except (IOError, OSError, ValueError, AttributeError):
         return True
 
@@ -87,15 +87,15 @@ def is_busy():
 def running():
     """How many processes want to run: at this moment on Linux (proc(5)), elsewhere in the last minute."""
     try:
-        with open('/proc/loadavg') as stream:
-            return int(stream.read().split()[3].split('/')[0])
+        with open("/proc/loadavg") as stream:
+            return int(stream.read().split()[3].split("/")[0])
     except (IOError, OSError):
         return os.getloadavg()[0]
 
 
 def touch(fd):
     """Make the pages that hold Python objects this process's own, until there is an order on *fd*."""
-    if hasattr(gc, 'unfreeze'):
+    if hasattr(gc, "unfreeze"):
         waiting = select.poll()
         waiting.register(fd, select.POLLIN)
         gc.unfreeze()

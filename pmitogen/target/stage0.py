@@ -13,13 +13,13 @@ import sys
 import zlib
 
 if sys.version_info < (2, 7):
-    os.write(2, ('%s is Python %d.%d, older than 2.7\n' % ((sys.executable,) + sys.version_info[:2])).encode())
+    os.write(2, ("%s is Python %d.%d, older than 2.7\n" % ((sys.executable,) + sys.version_info[:2])).encode())
     sys.exit(126)
-os.write(1, ('PMITOGEN-%s ready\n' % sys.argv[1]).encode())
+os.write(1, ("PMITOGEN-%s ready\n" % sys.argv[1]).encode())
 
 
 def take(wanted):
-    data = ''.encode()
+    data = "".encode()
     while len(data) < wanted:
         select.select([0], [], [])
         piece = os.read(0, wanted - len(data))
@@ -30,11 +30,12 @@ def take(wanted):
 
 
 bundle = json.loads(zlib.decompress(take(int(sys.argv[2]) or int(take(10)))).decode())
-namespace = {'__name__': 'pmitogen_boot'}
-exec(compile(bundle['files']['pmitogen/target/boot.py'], 'boot.py', 'exec', 0, 1), namespace)
+namespace = {"__name__": "pmitogen_boot"}
+exec(compile(bundle["files"]["pmitogen/target/boot.py"], "boot.py", "exec", 0, 1), namespace)
 try:
-    namespace['main'](bundle)
+    namespace["main"](bundle)
 except Exception:
     import traceback
+
     traceback.print_exc()
     sys.exit(99)

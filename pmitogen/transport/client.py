@@ -79,9 +79,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     }
 
     def __init__(self, sock: Any, name: str, alive_interval: float = 0, alive_count: int = 3, log: str = logs.NAME) -> None:
-        super().__init__(
-            sock, default_window_size=WINDOW, default_max_packet_size=LARGEST_PACKET, packetizer_class=Packets
-        )
+        super().__init__(sock, default_window_size=WINDOW, default_max_packet_size=LARGEST_PACKET, packetizer_class=Packets)
         self.name = f"ssh {name}"
         self.set_log_channel(log)
         self.packetizer.on_silence = self._on_silence

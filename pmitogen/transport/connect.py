@@ -165,9 +165,7 @@ class _Connecting:
             return shown
 
     @contextlib.contextmanager
-    def _exchanged(
-        self, limit: float, host_keys: Callable[[str], tuple[str, ...]]
-    ) -> Iterator[tuple[ClientTransport, _Carrier]]:
+    def _exchanged(self, limit: float, host_keys: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[ClientTransport, _Carrier]]:
         """A transport after its key exchange; closed, with what carries it, where the body fails."""
         carrier = self._carry(limit)
         transport: ClientTransport | None = None

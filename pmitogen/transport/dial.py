@@ -200,9 +200,7 @@ def _tune(sock: socket.socket, settings: Settings) -> None:
         # Without a terminal ssh marks its traffic with the second value, for bulk.
         mark = settings.ipqos[-1]
         level, option = (
-            (socket.IPPROTO_IPV6, socket.IPV6_TCLASS)
-            if sock.family == socket.AF_INET6
-            else (socket.IPPROTO_IP, socket.IP_TOS)
+            (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if sock.family == socket.AF_INET6 else (socket.IPPROTO_IP, socket.IP_TOS)
         )
         try:
             sock.setsockopt(level, option, mark)

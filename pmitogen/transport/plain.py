@@ -23,8 +23,21 @@ from pmitogen.transport.link import Link
 OPEN_TIMEOUT = 60.0  # seconds for the session channel
 STATUS_PATIENCE = 5.0  # seconds between the end of the output and the exit status
 # signal(7) on Linux; only for the shell's way of telling a signal as a status.
-SIGNAL_NUMBERS = {"HUP": 1, "INT": 2, "QUIT": 3, "ILL": 4, "ABRT": 6, "FPE": 8, "KILL": 9, "USR1": 10, "SEGV": 11, "USR2": 12,
-                  "PIPE": 13, "ALRM": 14, "TERM": 15}
+SIGNAL_NUMBERS = {
+    "HUP": 1,
+    "INT": 2,
+    "QUIT": 3,
+    "ILL": 4,
+    "ABRT": 6,
+    "FPE": 8,
+    "KILL": 9,
+    "USR1": 10,
+    "SEGV": 11,
+    "USR2": 12,
+    "PIPE": 13,
+    "ALRM": 14,
+    "TERM": 15,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +154,10 @@ class Command:
         self._channel.status_event.wait(STATUS_PATIENCE)
         self._raise_if_lost()
         if self._channel.refusal is not None:
-            raise ConnectError(f"{self._link.peer}: {self._channel.refusal} to run a command; see ForceCommand and the "
-                               "account's shell there", "exec")
+            raise ConnectError(
+                f"{self._link.peer}: {self._channel.refusal} to run a command; see ForceCommand and the account's shell there",
+                "exec",
+            )
         status = self._channel.exit_status
         return Exit(status if status >= 0 else None, self._channel.exit_signal)
 

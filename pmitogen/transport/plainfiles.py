@@ -196,5 +196,3 @@ def _pieces(source: IO[bytes], size: int) -> Iterator[bytes]:
             raise RemoteError(f"{getattr(source, 'name', 'the source')}: ends {left} bytes early: did it change meanwhile?")
         left -= len(piece)
         yield piece
-
-

@@ -18,6 +18,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
+
 def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[str, Any], str]]:
     """name -> (a host's variables, whom it becomes): both logins, each method, with and without password, root and others."""
     asked, free, other = people.asked, people.free, people.others[0]
@@ -209,7 +210,7 @@ def _typing(ansible: Ansible, password: str, folder: Path) -> Ansible:
     """The same core, run on a terminal where somebody types *password*."""
     typist, wrapper = folder / "typist.py", folder / "python"
     typist.write_text(_TYPIST)
-    wrapper.write_text(f'#!/bin/sh\nexec {ansible.python} {typist} \'{password}\' {ansible.python} "$@"\n')
+    wrapper.write_text(f"#!/bin/sh\nexec {ansible.python} {typist} '{password}' {ansible.python} \"$@\"\n")
     wrapper.chmod(0o700)
     return Ansible(ansible.core, wrapper, ansible.folder)
 

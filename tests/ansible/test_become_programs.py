@@ -64,9 +64,7 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_pat
         ),
         "shim": (
             free,
-            becoming(
-                "sudo", other.name, ansible_become_exe=str(shim), ansible_become_flags=f"--by {free.name} -H -n"
-            ),
+            becoming("sudo", other.name, ansible_become_exe=str(shim), ansible_become_flags=f"--by {free.name} -H -n"),
             f"{other.name} {other.home} - {free.home}",
         ),
     }

@@ -304,9 +304,7 @@ with pmitogen.connect(sys.argv[1], ssh_args=sys.argv[2:], private_key=sys.stdin.
 
 
 @pytest.mark.needs_program("setpriv")
-def test_a_local_user_without_a_name_and_a_home_that_cannot_be_written(
-    sshd: Sshd, account: Account, short_path: Path
-) -> None:
+def test_a_local_user_without_a_name_and_a_home_that_cannot_be_written(sshd: Sshd, account: Account, short_path: Path) -> None:
     known = short_path / "known"
     known.write_text(sshd.known_hosts.read_text())
     options = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes", "IdentityFile=none")

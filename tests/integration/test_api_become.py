@@ -218,9 +218,7 @@ def run(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def test_contents_on_a_far_network(
-    program: Path, sshd: Sshd, pythons: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """They are packed tighter, and again as usual for a Python without the means (lzma came with 3.3)."""
     from farside.program import far  # type: ignore[import-not-found]
 

@@ -431,7 +431,7 @@ def test_a_program_that_will_not_die(account: Account, short_path: Path) -> None
 
 def test_a_host_without_terminals(account: Account, short_path: Path) -> None:
     hide = "mount --bind /dev/null /dev/ptmx && mount -t tmpfs none /dev/pts"
-    driver = script(short_path, f"exec unshare -m sh -c '{hide} && exec {sys.executable} \"$@\"' sh \"$@\"\n", name="python")
+    driver = script(short_path, f'exec unshare -m sh -c \'{hide} && exec {sys.executable} "$@"\' sh "$@"\n', name="python")
     for method in ("sudo", "su", "doas"):
         got = enter(account, method, driver=driver)
         assert got["kind"] == "tty" and "no terminal for it" in got["message"] and got["seconds"] < 2, got
@@ -516,7 +516,7 @@ def test_second_factors(prompt: str, account: Account, short_path: Path) -> None
 
 def test_a_prompt_that_leaves_echo_on_is_answered_unechoed(account: Account, short_path: Path) -> None:
     ask = "printf 'Password: ' >/dev/tty; IFS= read -r a </dev/tty; "
-    fake = script(short_path, ask + "[ \"$a\" = s3cret ] || exit 1\n" + RUN)
+    fake = script(short_path, ask + '[ "$a" = s3cret ] || exit 1\n' + RUN)
     assert enter(account, "sudo", exe=fake, password="s3cret")["up"]
     fake = script(short_path, ask + "echo over >/dev/tty; exit 1")
     got = enter(account, "sudo", exe=fake, password="s3cret")

@@ -157,7 +157,7 @@ def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[plain
 @pytest.mark.parametrize("size", [0, 1, 32 << 10, 5_000_001])
 def test_there_and_back(files: plainfiles.Files, short_path: Path, size: int) -> None:
     blob = os.urandom(size)
-    path = short_path / "it's a \"name\" with $(echo) 語"
+    path = short_path / 'it\'s a "name" with $(echo) 語'
     files.put(io.BytesIO(blob), size, str(path), 0o640)
     assert path.read_bytes() == blob
     assert path.stat().st_mode & 0o7777 == 0o640

@@ -190,8 +190,14 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
     monkeypatch.setenv("PORT", str(sshd.port))
     script = home / "relay.sh"
     script.write_text(RELAY)
-    link = link_to(settings_for(sshd, hostname="not.resolved.invalid", hostkeyalias=f"[127.0.0.1]:{sshd.port}",
-                                proxycommand=f'sh "{script}" 2>/dev/null'))
+    link = link_to(
+        settings_for(
+            sshd,
+            hostname="not.resolved.invalid",
+            hostkeyalias=f"[127.0.0.1]:{sshd.port}",
+            proxycommand=f'sh "{script}" 2>/dev/null',
+        )
+    )
     assert plain.run(link, "echo ok")[1] == b"ok\n"
     link.close()
     assert link.lost == "closed by us"

@@ -287,7 +287,7 @@ def _poisoned(folder: Path, marks: Path) -> Path:
     poison = folder / "poison"
     poison.mkdir()
     for name in _SSH_PROGRAMS:
-        (poison / name).write_text(f'#!/bin/sh\necho "$0 $*" >> \'{marks}\'\nexit 255\n')
+        (poison / name).write_text(f"#!/bin/sh\necho \"$0 $*\" >> '{marks}'\nexit 255\n")
         (poison / name).chmod(0o755)
     return poison
 

@@ -31,7 +31,7 @@ def drop(job):
 
     for name in ("ascii", "utf-8"):
         b"".decode(name)
-        u"".encode(name)
+        "".encode(name)
     os.initgroups(job["name"], job["gid"])
     os.setgid(job["gid"])
     os.setuid(job["uid"])
@@ -40,7 +40,7 @@ def drop(job):
 def write(fd, data):
     """Writes what fits; returns what is left."""
     try:
-        return data[os.write(fd, data):]
+        return data[os.write(fd, data) :]
     except OSError:
         return data
 
@@ -76,7 +76,7 @@ def exchange(e, read, size, got):
     while len(view) < size and time.time() < until:
         readable, writable, _ = select.select([e.tty_fd, e.out_fd], [e.in_fd] if sent < size else [], [], 1)
         if writable:
-            part = wanted[sent:sent + 65536]
+            part = wanted[sent : sent + 65536]
             sent += len(part) - len(write(e.in_fd, part))
         if e.out_fd in readable:
             view += read(e.out_fd) or b""

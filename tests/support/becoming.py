@@ -41,5 +41,3 @@ def counted(folder: Path, program: str) -> tuple[Path, Callable[[], int]]:
     wrapper.write_text(f'#!/bin/sh\necho start >> {notes}\nexec {programs.find_program(program)} "$@"\n')
     wrapper.chmod(0o755)
     return wrapper, lambda: notes.read_text().count("start")
-
-

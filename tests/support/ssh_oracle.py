@@ -60,7 +60,9 @@ def run_ssh(argv: Sequence[str]) -> Answer:
     if done.returncode != 0:
         return Answer({}, errors)
     values: Values = {}
-    for line in done.stdout.decode(errors="surrogateescape").removesuffix("\n").split("\n"):  # not at what else Python sees as lines
+    for line in (
+        done.stdout.decode(errors="surrogateescape").removesuffix("\n").split("\n")
+    ):  # not at what else Python sees as lines
         key, _, value = line.partition(" ")
         values.setdefault(key.lower(), []).append(value)
     return Answer(values)

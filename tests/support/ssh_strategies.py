@@ -48,12 +48,21 @@ _GOOD = st.sampled_from(
 _HOST = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=4).map(lambda patterns: "Host " + " ".join(patterns))
 _CRITERION = st.one_of(
     st.builds("{}host {}".format, st.sampled_from(["", "!", "original"]), st.sampled_from([*PATTERNS, "h,db", "*,!h"])),
-    st.builds("{}{}user {}".format, st.sampled_from(["", "!"]), st.sampled_from(["", "local"]), st.sampled_from([*USERS, "r*", "u,root"])),
+    st.builds(
+        "{}{}user {}".format,
+        st.sampled_from(["", "!"]),
+        st.sampled_from(["", "local"]),
+        st.sampled_from([*USERS, "r*", "u,root"]),
+    ),
     st.sampled_from(["final", "canonical", "exec true", "exec false", "!exec false"]),
 )
-_MATCH = st.one_of(st.just("Match all"), st.lists(_CRITERION, min_size=1, max_size=3).map(lambda words: "Match " + " ".join(words)))
+_MATCH = st.one_of(
+    st.just("Match all"), st.lists(_CRITERION, min_size=1, max_size=3).map(lambda words: "Match " + " ".join(words))
+)
 
-CONFIGS = st.lists(st.one_of(_OPTIONS, _GOOD, _GOOD, _GOOD, _HOST, _MATCH), max_size=25).map(lambda lines: "\n".join(lines) + "\n")
+CONFIGS = st.lists(st.one_of(_OPTIONS, _GOOD, _GOOD, _GOOD, _HOST, _MATCH), max_size=25).map(
+    lambda lines: "\n".join(lines) + "\n"
+)
 
 _ASKS = [line for line in LINES if "-F" not in line and "'" not in line and "ssh://" not in line]
 ASKS = st.one_of(

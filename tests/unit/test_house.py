@@ -33,6 +33,7 @@ def _run(*words: str, timeout: float = 110) -> None:
 def test_ruff_finds_nothing() -> None:
     pytest.importorskip("ruff")
     _run(sys.executable, "-m", "ruff", "check", "-q", ".")
+    _run(sys.executable, "-m", "ruff", "format", "-q", "--check", ".")
 
 
 @pytest.mark.timeout(300)

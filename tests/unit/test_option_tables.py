@@ -67,9 +67,7 @@ def test_a_plugin_in_a_collection_is_known_by_its_modules_name(ansible: Ansible,
     folder.mkdir(parents=True)
     (folder / "ssh.py").symlink_to(PLUGINS / "pmitogen.py")
     code = LOADED + "print(json.dumps([plugin._load_name, sorted(plugin.option_definitions), parsed]))"
-    load_name, options, parsed = ansible.answer(
-        code, os.devnull, "pmitogen.core.ssh", ANSIBLE_COLLECTIONS_PATH=str(tmp_path)
-    )
+    load_name, options, parsed = ansible.answer(code, os.devnull, "pmitogen.core.ssh", ANSIBLE_COLLECTIONS_PATH=str(tmp_path))
     assert load_name == "ansible_collections.pmitogen.core.plugins.connection.ssh"
     assert options == sorted(OPTIONS)
     assert not [text for text in parsed if "name: pmitogen" in text]

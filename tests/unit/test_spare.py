@@ -11,7 +11,9 @@ from tests.support import programs, session
 
 # gc.freeze, without which a round of the collector would undo it all, is there since 3.7.
 PYTHONS = {version: path for version, path in programs.target_pythons().items() if version not in ("2.7", "3.6")}
-PROGRAM = programs.ON_A_TARGET + """
+PROGRAM = (
+    programs.ON_A_TARGET
+    + """
 import gc, json, os, resource
 from pmitogen.target import spare
 import argparse, asyncio, decimal, email.message, http.client, logging.handlers, unittest.mock, xml.dom.minidom
@@ -33,6 +35,7 @@ idle, told = os.pipe(), os.pipe()
 os.write(told[1], b"an order")
 print(json.dumps([faults(lambda: None), faults(lambda: spare.touch(idle[0])), faults(lambda: spare.touch(told[0]))]))
 """
+)
 
 
 @pytest.mark.parametrize("python", PYTHONS)

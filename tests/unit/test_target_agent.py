@@ -114,9 +114,7 @@ def test_messages_are_mitogens(hub: Hub) -> None:
         hub.sock.sendall(whole[start : start + 7])
     assert hub.receive()[0] == {"op": "ok", "id": 1, "exists": True}
     packed = zlib.compressobj()
-    both = [
-        frames.pack({"op": "fs", "do": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))
-    ]
+    both = [frames.pack({"op": "fs", "do": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))]
     for frame in both:  # one stream
         data = packed.compress(frame) + packed.flush(zlib.Z_SYNC_FLUSH)
         hub.send({}, handle=PACKED, data=data)
