@@ -17,11 +17,12 @@ PACKAGE = repository / "pmitogen"
 
 # Which rooms a room may import from; what travels to targets (target and become) imports nothing else of ours.
 MAY_IMPORT = {
-    "flags": {"flags"},
+    "util": {"util"},
+    "flags": {"flags", "util"},
     "target": {"target", "become"},
     "become": {"become"},
-    "transport": {"transport", "flags", "target"},
-    "hub": {"hub", "transport", "flags", "target", "become"},
+    "transport": {"transport", "flags", "target", "util"},
+    "hub": {"hub", "transport", "flags", "target", "become", "util"},
 }
 
 
