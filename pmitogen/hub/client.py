@@ -14,9 +14,9 @@ from typing import Any
 
 from pmitogen.errors import HubError
 from pmitogen.hub import paths
+from pmitogen.protocol import hello
 from pmitogen.target import frames
 
-VERSION = 1  # of the frames between worker and hub
 GONE = "the hub of this run has gone: something ended it (pmitogen hubs --stop, a lack of memory); see PMITOGEN_LOG_FILE"
 Header = dict[str, Any]
 
@@ -33,7 +33,7 @@ class Client:
             raise
         self._reader = frames.Reader()
         self._ready: list[tuple[Header, bytes]] = []
-        self._unsent: list[bytes] = []
+        self._unsent = [frames.pack({"op": "hello", **hello.identity()})]
         self._last_id = 0
 
     def next_id(self) -> int:

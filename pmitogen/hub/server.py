@@ -4,7 +4,8 @@ The socket lies in a directory that belongs to this account alone, is itself clo
 are checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see
 target/frames.py).
 
-A worker says ``open`` with its option set, once, then makes requests; each is answered by frames with the number it gave.
+A worker says ``hello`` first (see protocol/hello.py), then ``open`` with its option set, once, then makes requests; each is
+answered by frames with the number it gave.
 When its connection ends, whatever it had under way on a target is ended too. ``status`` and ``stop`` are for ``pmitogen
 hubs``.
 """
@@ -29,6 +30,7 @@ from pmitogen.hub.contexts import Contexts
 from pmitogen.hub.host import Host, State
 from pmitogen.hub.life import Life
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
+from pmitogen.protocol import hello
 from pmitogen.target import frames
 from pmitogen.transport import openfiles
 
@@ -129,6 +131,7 @@ class Worker:
         self._gone = False
         self._ahead: Request | None = None
         self._ahead_error: Header | None = None  # how that ended, if badly
+        self._refusal = hello.difference({})  # why it is not served: it has not said who it is, or is of another version
         self.pid = 0  # the worker's, where it tells it
         listener.connections += 1
         self._stream = mitogen.core.Stream()
@@ -161,7 +164,11 @@ class Worker:
     def on_frame(self, header: Header, body: bytes) -> None:
         """Take one frame of the worker's."""
         op = header.get("op")
-        if op in FOLLOWING:
+        if self._gone:
+            return
+        if self._refusal is not None and op not in hello.STABLE:
+            self._refuse(self._refusal)
+        elif op in FOLLOWING:
             request = self._requests.get(header.get("id", -1))
             if request is not None and self._host is not None:
                 self._host.follow(request, {key: value for key, value in header.items() if key != "id"}, body)
@@ -173,6 +180,15 @@ class Worker:
                 self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": f"unknown request {op!r}"}, b"")
             else:
                 handler(header, body)
+
+    def _refuse(self, why: str) -> None:
+        """End the connection, and say why."""
+        LOG.warning("refused a client: %s", why)
+        self.answer({"op": "refused", "msg": why}, b"")
+        self._stream.on_disconnect(self._contexts.broker)
+
+    def _on_hello(self, header: Header, body: bytes) -> None:
+        self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
 
     def _request(self, header: Header, body: bytes) -> None:
         request = Request(self, header.pop("id"), header, body)

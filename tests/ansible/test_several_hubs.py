@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub import paths
-from tests.support import processes
+from tests.support import processes, session
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.sshd import Sshd
@@ -105,3 +106,21 @@ def test_there_is_one_at_least(ansible: Ansible, sshd: Sshd, account: Account) -
     run = ansible.tasks([{"name": "who", **ID}], hosts, files={"ansible.cfg": "[pmitogen]\nhubs = 0\n"})
     assert run.rc == 2 and "section pmitogen: 0: a run needs one hub at least" in run.task("who").message
     assert "Traceback" not in run.output
+
+
+@pytest.mark.one_core
+def test_a_hub_of_another_installation_is_not_adopted(ansible: Ansible, sshd: Sshd, account: Account, short_path: Path) -> None:
+    """A kept hub serves later runs of the same pmitogen only: another one may send other messages."""
+    shutil.copytree(session.repository / "pmitogen", short_path / "pmitogen", ignore=shutil.ignore_patterns("__pycache__"))
+    copy = {
+        "PYTHONPATH": str(short_path),
+        "ANSIBLE_CONNECTION_PLUGINS": str(short_path / "pmitogen/ansible/plugins/connection"),
+    }
+    hosts = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=20s")}
+    mark = sshd.mark()
+    for env, logins in (({}, 1), (copy, 2), ({}, 2), (copy, 2)):
+        ansible.tasks([{"name": "who", **ID}], hosts, env=env).check()
+        assert sshd.connections(mark) == logins
+        processes.wait_until(lambda: {hub["run"] for hub in json.loads(hubs("--json"))} == {None}, 5)
+    assert hubs("--stop") == "2 hubs ended\n"
+    processes.wait_until(lambda: not account.processes(), 5)

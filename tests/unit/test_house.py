@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "flags": {"flags", "util"},
     "target": {"target", "become"},
     "become": {"become"},
-    "transport": {"transport", "flags", "target", "util"},
-    "hub": {"hub", "transport", "flags", "target", "become", "util"},
+    "protocol": {"protocol", "util"},
+    "transport": {"transport", "flags", "protocol", "target", "util"},
+    "hub": {"hub", "transport", "flags", "protocol", "target", "become", "util"},
 }
 
 

@@ -1,0 +1,1 @@
+"""The protocol between client, hub, agent and runner."""

@@ -1,0 +1,59 @@
+"""The first frame on the hub's socket: which pmitogen speaks.
+
+Every client begins with ``hello``. The hub compares it with its own; if they differ, it answers the client's requests with one
+``refused`` frame that says so, and closes the connection. The framing and the operations in ``STABLE`` stay the same in every
+version, so that ``pmitogen hubs`` can list and stop the hubs of other versions. Standard library only: workers import this in
+every task.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Mapping
+from typing import TypedDict
+
+from pmitogen import __file__ as package_file
+from pmitogen import __version__
+
+VERSION = 2  # of the messages between client, hub and agent: increase it with every change of protocol/messages.py
+STABLE = frozenset(("hello", "status", "stop", "refused"))  # operations that every version understands
+
+
+class Identity(TypedDict):
+    """Which pmitogen a process runs. Two processes speak with each other only if all of it is equal."""
+
+    version: int
+    pmitogen: str  # its release
+    root: str  # directory of the package
+    python: str  # version of the interpreter
+
+
+@functools.cache
+def identity() -> Identity:
+    """The identity of this process."""
+    root = os.path.dirname(os.path.abspath(package_file))
+    return {
+        "version": VERSION,
+        "pmitogen": __version__,
+        "root": root,
+        "python": "%d.%d.%d" % sys.version_info[:3],
+    }
+
+
+def difference(theirs: Mapping[str, object]) -> str | None:
+    """Compare the ``hello`` of a client with our identity: None if they are equal, else why the client is refused."""
+    mine = identity()
+    if all(theirs.get(name) == value for name, value in mine.items()):
+        return None
+    return f"the hub with pid {os.getpid()} is {_text(mine)}, this is {_text(theirs)}: end that hub with 'pmitogen hubs --stop'"
+
+
+def _text(who: Mapping[str, object]) -> str:
+    from pmitogen.util.peer_text import escape  # not at the top: a hub needs it, a worker does not
+
+    if not who:
+        return "a program that does not say its version"
+    fields = (escape(str(who.get(name)), 200) for name in ("pmitogen", "version", "python", "root"))
+    return "pmitogen {} (protocol {}, Python {}, {})".format(*fields)

@@ -1,0 +1,91 @@
+"""The first frame of a client: a hub serves its own version only, and can be listed and stopped by any."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pmitogen.errors import HubError
+from pmitogen.hub import client as hub_client
+from pmitogen.hub import paths
+from pmitogen.protocol import hello
+from pmitogen.target import frames
+
+SAME = {"op": "hello", **hello.identity()}
+OPEN = {"op": "open", "options": {"host": "127.0.0.1"}}
+
+
+def exchange(*headers: dict[str, Any]) -> list[dict[str, Any]]:
+    """Send frames to the hub; return all that it answers until it closes the connection or has answered ``status``."""
+    reader, answers = frames.Reader(), []
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(paths.run_socket(os.getpid()))
+        sock.sendall(b"".join(frames.pack(header) for header in headers))
+        while data := sock.recv(1 << 16):
+            answers += [header for header, _ in reader.feed(data)]
+            if answers and "pid" in answers[-1]:
+                return answers
+    return [*answers, {"op": "closed"}]
+
+
+@pytest.fixture
+def hub() -> Iterator[hub_client.Client]:
+    client = hub_client.connect(os.getpid())
+    client.send({"op": "status", "id": 1})
+    assert client.receive(20)[0]["op"] == "ok"
+    yield client
+    client.close()
+    hub_client.stop_hub()
+
+
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        ({**SAME, "version": 99}, "(protocol 99, "),
+        ({**SAME, "pmitogen": "0.0.1"}, "this is pmitogen 0.0.1 "),
+        ({**SAME, "root": "/elsewhere"}, ", /elsewhere)"),
+        ({**SAME, "python": "3.99.0"}, "Python 3.99.0"),
+        ({**SAME, "pmitogen": "\x1b[2J\n" + "x" * 9999}, "pmitogen \\033[2J xxx"),
+        ({**SAME, "pmitogen": {"a": []}}, "pmitogen {'a': []}"),
+        ({"op": "hello"}, "a program that does not say its version"),
+        (None, "a program that does not say its version"),
+    ],
+)
+def test_another_version_is_refused(hub: hub_client.Client, first: dict[str, Any] | None, said: str) -> None:
+    first_frames = [first] if first else []
+    answers = exchange(*first_frames, OPEN, {"op": "adopt", "id": 1, "run": 1, "path": "/nonexistent"})
+    assert [answer["op"] for answer in answers] == ["refused", "closed"]
+    message = answers[0]["msg"]
+    assert said in message and message.endswith("end that hub with 'pmitogen hubs --stop'")
+    assert message.isprintable() and len(message) < 1000
+    assert exchange(SAME, OPEN, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"
+
+
+@pytest.mark.parametrize("first", [[], [{**SAME, "version": 99}]])
+def test_any_version_may_list_and_stop(hub: hub_client.Client, first: list[dict[str, Any]]) -> None:
+    (answer,) = exchange(*first, {"op": "status", "id": 1})
+    assert (answer["op"], answer["id"]) == ("ok", 1)
+    assert exchange(*first, {"op": "stop", "id": 2})[-1] == {"op": "closed"}
+    with pytest.raises(HubError):
+        hub.receive(20)
+
+
+def test_the_client_raises_what_the_hub_says(hub: hub_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hello, "identity", lambda: {**SAME, "version": 3})
+    client = hub_client.connect(os.getpid())
+    client.send(OPEN)
+    with pytest.raises(HubError, match=r"^the hub with pid \d+ is pmitogen .* this is pmitogen .*protocol 3"):
+        client.receive(20)
+    client.close()
+
+
+def test_every_field_counts() -> None:
+    assert hello.difference(json.loads(json.dumps(hello.identity()))) is None
+    for name in hello.identity():
+        assert hello.difference({key: value for key, value in hello.identity().items() if key != name})
