@@ -74,6 +74,7 @@ class Hub:
         private_key: str | None = None,
         passphrase: str | None = None,
         otp: str | None = None,
+        jump_credentials: Mapping[str, Mapping[str, str]] | None = None,
         timeout: float = 10.0,
         python: str | None = None,
         host_key_checking: bool = True,
@@ -85,6 +86,10 @@ class Hub:
         a path (for that, ``-i`` in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up
         to a running Python. *python* is tried before the usual interpreters. Options that agree in everything share one
         connection.
+
+        *jump_credentials*: what jump hosts (``-J``, ProxyJump, ``ProxyCommand="ssh -W ..."``) are logged in to with, by
+        ``[user@]host[:port]``: a mapping with any of ``password``, ``private_key``, ``passphrase`` and ``otp``. A jump host with
+        an entry is given that and nothing else; without one, keys only. None: no entries.
 
         *ask* is called, on a thread of ours, with a question for a person and whether the answer may be seen as it is typed:
         whether to trust a new host key ("yes" does; and only where StrictHostKeyChecking is ``ask``, the default), for a
@@ -101,6 +106,7 @@ class Hub:
             ("private_key", private_key),
             ("private_key_passphrase", passphrase),
             ("otp", otp),
+            ("jump_credentials", jump_credentials),
             ("boot_python", python and [python]),
             ("interactive", ask is not None),
         ):

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from ansible import constants
@@ -47,6 +48,7 @@ HUB_OPTIONS = (
     "private_key_file",
     "private_key",
     "private_key_passphrase",
+    "jump_credentials",
     "pkcs11_provider",
     "timeout",
     "reconnection_retries",
@@ -307,7 +309,7 @@ class Connection(ConnectionBase):
         for name in HUB_OPTIONS:
             value = self.get_option(name)
             if value is not None and value != "":
-                options[name] = value if isinstance(value, (bool, int, float, list)) else str(value)
+                options[name] = _plain(value)
         options["host"] = self._host()
         if "password" not in options and self._play_context.password:
             options["password"] = str(self._play_context.password)
@@ -339,6 +341,13 @@ class Connection(ConnectionBase):
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
         return interact.run(self.become, self._link.conversation(_command(argv, tty)), in_data, timeout)
+
+
+def _plain(value: Any) -> Any:
+    """*value* in types that go to the hub: Ansible's own may be decrypted, or remember where they are from."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, (bool, int, float, list)) else str(value)
 
 
 def _command(argv: list[str], tty: bool) -> dict[str, Any]:

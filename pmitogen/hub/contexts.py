@@ -27,7 +27,6 @@ from pmitogen.transport import bootstrap
 from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
-SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
 
 
 class Contexts:
@@ -62,8 +61,8 @@ class Contexts:
         key = json.dumps(options, sort_keys=True)
         found = self._hosts.get(key)
         if found is None:
-            for name in SECRETS:
-                register_secret(options.get(name))
+            for secret in logins.secrets_of(options):
+                register_secret(secret)
             found = self._hosts[key] = Host(self, key, options)
             found.ask = ask
         return found
@@ -187,8 +186,8 @@ class Contexts:
         """The plan for a raw become request. Raises UsageError."""
         from pmitogen.flags.become import plan
 
-        for name in SECRETS:
-            register_secret(become.get(name))
+        for secret in logins.secrets_of(become):
+            register_secret(secret)
         made, _findings = plan(
             become["method"],
             exe=become.get("exe"),

@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pmitogen import diagnosis
@@ -23,6 +23,7 @@ from pmitogen.transport import openfiles, threads
 from pmitogen.transport.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
+SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
 FAR = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
 DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
 LONGEST_PAUSE = 30  # seconds between two attempts
@@ -136,7 +137,8 @@ def _close_quietly(link: Any) -> None:
 
 
 def credentials(options: Mapping[str, Any]) -> Any:
-    """The secrets of a raw option set, in their hiding types."""
+    """The secrets of a raw option set, in their hiding types. Raises UsageError."""
+    from pmitogen.transport import jump_credentials
     from pmitogen.transport.credentials import Credentials, Secret
 
     def secret(name: str) -> Any:
@@ -149,7 +151,18 @@ def credentials(options: Mapping[str, Any]) -> Any:
         private_keys=(key,) if key else (),
         passphrase=secret("private_key_passphrase"),
         otp=secret("otp"),
+        jump_entries=jump_credentials.parse(options.get(jump_credentials.OPTION)),
     )
+
+
+def secrets_of(options: Mapping[str, Any]) -> Iterator[str]:
+    """Every text of a raw option set (or become request) that no log may show."""
+    for name in SECRETS:
+        if value := options.get(name):
+            yield str(value)
+    entries = options.get("jump_credentials")
+    for fields in entries.values() if isinstance(entries, Mapping) else ():
+        yield from (str(value) for value in (fields.values() if isinstance(fields, Mapping) else [fields]) if value)
 
 
 def yes_or_no(ask: Ask) -> Callable[[str], bool]:

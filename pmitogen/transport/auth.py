@@ -111,7 +111,7 @@ class _Login:
     def _nothing_left(self) -> None:
         """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""
         if self.allowed is not None:
-            raise refusal(self.settings, self.tried, self.allowed)
+            raise refusal(self.settings, self.tried, self.allowed, withheld_from=self.credentials.withheld_from)
         self._send("none", "")
         self._settle("none", "", *self.wire.wait(), counts=False)
 
@@ -267,7 +267,7 @@ class _Login:
             self.tried.append(Attempt(*self._pending, REFUSED, "the connection ended"))
         if self.refusals >= 2 or "Too many authentication failures" in str(reason):
             remedy = f"the server hung up after {self.refusals + 1} refusals: name the right key and set IdentitiesOnly=yes"
-            return refusal(self.settings, self.tried, self.allowed or (), remedy)
+            return refusal(self.settings, self.tried, self.allowed or (), remedy, self.credentials.withheld_from)
         return ConnectError(f"{where(self.settings)}: login: the connection ended: {reason}", "auth")
 
 

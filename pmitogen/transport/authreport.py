@@ -7,6 +7,10 @@ from typing import NamedTuple
 from pmitogen.errors import AuthenticationError
 from pmitogen.flags.settings import Settings
 
+_WITHHELD = (
+    "a jump host is given no password, code or passphrase of the target: give {} its own in ansible_pmitogen_jump_credentials "
+    "(in the library: jump_credentials)"
+)
 ACCEPTED, PARTIAL, REFUSED, SKIPPED = "accepted", "accepted, more is wanted", "refused", "not tried"
 
 
@@ -36,13 +40,17 @@ class AuthReport(NamedTuple):
     banner: str = ""
 
 
-def refusal(settings: Settings, tried: list[Attempt], allowed: tuple[str, ...], remedy: str = "") -> AuthenticationError:
-    """The error for a login with nothing left to try."""
+def refusal(
+    settings: Settings, tried: list[Attempt], allowed: tuple[str, ...], remedy: str = "", withheld_from: str | None = None
+) -> AuthenticationError:
+    """The error for a login with nothing left to try. *withheld_from*: see Credentials."""
     told = "; ".join(map(str, tried)) or "there was nothing to try"
     accepts = f"; the server accepts {', '.join(allowed)}" if allowed else ""
     usable = tuple(name for name in allowed if name in settings.preferredauthentications)
-    advice = remedy or _remedy(tried, usable)
-    return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}{': ' + advice if advice else ''}")
+    advice = [remedy or _remedy(tried, usable)]
+    if withheld_from is not None:
+        advice.append(_WITHHELD.format(withheld_from))
+    return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}: {'; '.join(advice)}")
 
 
 def where(settings: Settings) -> str:

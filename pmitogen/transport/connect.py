@@ -18,7 +18,7 @@ import paramiko
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import JumpHop, Settings
 from pmitogen.flags.ssh import MAX_HOPS, resolve_hop
-from pmitogen.transport import algorithms, logs, pacing, threads
+from pmitogen.transport import algorithms, jump_credentials, logs, pacing, threads
 from pmitogen.transport.alive import DEFAULT_INTERVAL
 from pmitogen.transport.auth import AuthReport, authenticate
 from pmitogen.transport.client import ClientTransport
@@ -207,10 +207,9 @@ class _Connecting:
         path = (*self.path, identity(self.settings))
         if identity(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
-        # A password is for the target it was given for; bastions are logged in to with keys.
-        theirs = dataclasses.replace(self.credentials, password=None)
+        theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(hop, theirs, self.hops, limit, self.resolver, self.ask, path)
-        bastion = self.hops.link_to(hop, limit, connecting.link)
+        bastion = self.hops.link_to(hop, theirs, limit, connecting.link)
         return _Carrier(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit))
 
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:

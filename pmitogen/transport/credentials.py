@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pmitogen.transport.jump_credentials import JumpEntry
 
 
 class Secret:
@@ -52,15 +56,28 @@ Ask = Callable[[str, bool], "str | None"]
 class Credentials:
     """Everything that may log us in, besides what the settings name (identity files, the agent).
 
-    *private_keys* are whole key files as text (any format of ``ssh-keygen``). *passphrase* opens these and the identity files.
-    *otp* is the one-time second factor: it answers a prompt that asks for a code, once. *answers* are (prompt pattern, answer):
-    a regular expression, searched without case in the server's prompt; the first that matches wins over password and otp.
-    *ask* is called on the thread that called :func:`~pmitogen.transport.auth.authenticate`, never on Paramiko's.
+    *private_keys*: whole key files as text, in any format of ``ssh-keygen``.
+    *passphrase*: opens these and the identity files.
+    *passphrase_files*: the identity files that the passphrase may open; None: all.
+    *otp*: the one-time second factor. It answers a prompt that asks for a code, once.
+    *answers*: (prompt pattern, answer). The pattern is a regular expression, searched without case in the server's prompt; the
+    first that matches wins over password and otp.
+    *ask*: called on the thread that called :func:`~pmitogen.transport.auth.authenticate`, never on Paramiko's.
+    *jump_entries*: what jump hosts on the way are given (see jump_credentials.py).
+    *withheld_from*: the name of a jump host without an entry, from which the target's secrets were withheld; for messages.
     """
 
     password: Secret | None = None
     private_keys: tuple[Secret, ...] = ()
     passphrase: Secret | None = None
+    passphrase_files: frozenset[str] | None = None
     otp: Secret | None = None
     answers: tuple[tuple[str, Secret], ...] = ()
     ask: Ask | None = None
+    jump_entries: tuple[JumpEntry, ...] = ()
+    withheld_from: str | None = None
+
+    def identity(self) -> Hashable:
+        """Equal for credentials with which a server would see the same login."""
+        files = self.passphrase_files if self.passphrase else None
+        return self.password, self.private_keys, self.passphrase, files, self.otp, self.answers

@@ -1,8 +1,9 @@
 """The bastions of a run: one connection to each, shared by every target behind it.
 
-A hop is told from another by its settings: host, port, user, keys and whatever else would make ssh log in differently. The first
-that needs one connects; the others wait for that, each as long as its own time allows, and share its failure too, for knocking
-at a bastion with a wrong key once is enough. A hop that was lost is made anew for the next that asks.
+A hop is told from another by its settings (host, port, user, keys and whatever else would make ssh log in differently) and by the
+credentials that it is given. The first that needs one connects; the others wait for that, each as long as its own time allows,
+and share its failure too: one attempt at a bastion with a wrong key is enough. A hop that was lost is made anew for the next that
+asks.
 
 Tunnels are ``direct-tcpip`` channels (RFC 4254 section 7.2), which sshd does not count against MaxSessions.
 """
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import JumpHop, Settings
+from pmitogen.transport.credentials import Credentials
 from pmitogen.transport.dial import describe
 
 if TYPE_CHECKING:
@@ -34,9 +36,9 @@ class HopPool:
         self._links: dict[Hashable, concurrent.futures.Future[Link]] = {}
         self._closed = False
 
-    def link_to(self, settings: Settings, deadline: float, make: Callable[[], Link]) -> Link:
+    def link_to(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
         """The live connection to this hop; *make* makes it if there is none. Raises what *make* raised, or ConnectError."""
-        key = identity(settings)
+        key = identity(settings), credentials.identity()
         with self._lock:
             if self._closed:
                 raise ConnectError(f"{describe(settings)}: the run is ending", "proxy")

@@ -14,7 +14,7 @@ from pmitogen.flags.settings import Settings
 from pmitogen.transport import certificates, keyfiles, publickeys
 from pmitogen.transport.agent import Agent, AgentError, AgentKey
 from pmitogen.transport.certificates import Certificate
-from pmitogen.transport.credentials import Credentials
+from pmitogen.transport.credentials import Credentials, Secret
 from pmitogen.transport.keyfiles import KeyFile
 from pmitogen.transport.keys import KeyProblem, PrivateKey
 from pmitogen.transport.sshdata import Malformed
@@ -110,7 +110,7 @@ class Identities:
     def _file(self, file: KeyFile) -> Iterator[Candidate]:
         """The key if it opens with what we have; else by the agent, if that holds it; else with a person's help."""
         try:
-            key = file.open(self._credentials.passphrase)
+            key = file.open(self._passphrase_for(file))
         except KeyProblem as problem:
             if held := self._held(file.public_blob):
                 yield from self._from_agent(held, file.source)
@@ -123,6 +123,11 @@ class Identities:
                 self._note(file.source, str(last))
                 return
         yield from self._with_certificates(file.source, key, file.certificate_paths)
+
+    def _passphrase_for(self, file: KeyFile) -> Secret | None:
+        """The passphrase, unless it belongs to other files. A key that was given as text has no path."""
+        files = self._credentials.passphrase_files
+        return self._credentials.passphrase if files is None or file.identity is None or file.source in files else None
 
     def _with_certificates(self, source: str, key: PrivateKey, paths: tuple[str, ...]) -> Iterator[Candidate]:
         if self._too_short(source, key.blob):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from pmitogen.ansible.option_table import OPTIONS
 from tests.support.accounts import Account
-from tests.support.ansible import Ansible
+from tests.support.ansible import PLUGINS, Ansible
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
@@ -49,3 +50,41 @@ def test_all_hosts_share_one_connection_to_the_bastion(
     assert reached == {(name, host["ansible_host"], str(host["ansible_port"])) for name, host in hosts.items()}
     assert (bastion.connections(), bastion.sessions()) == (1, 0)
     assert sum(server.connections() for server in servers) == sum(server.sessions() for server in servers) == count
+
+
+@pytest.mark.parametrize("form", ["ProxyCommand", "ProxyJump"])
+def test_a_bastion_that_takes_passwords_only(
+    form: str, ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], short_path: Path
+) -> None:
+    """Withheld by default, and the message names the variable, which no target can set and no log shows."""
+    gatekeeper, someone = make_account(password="gate keeper's"), make_account()
+    bastion, target = make_sshd(config=["AuthenticationMethods password"]), make_sshd(config=["AuthenticationMethods password"])
+    where = f"-p {bastion.port} {_files(bastion, 'gate', short_path)}"
+    if form == "ProxyCommand":
+        words = f"-o ProxyCommand='ssh -F none {where} -W %h:%p {gatekeeper.name}@127.0.0.1'"
+        name = "127.0.0.1"
+    else:
+        options = [word for word in where.split() if "=" in word]
+        config = ["Host gate", "HostName 127.0.0.1", *[word.replace("=", " ") for word in options]]
+        (short_path / "config").write_text("\n".join(config) + "\n")
+        words = f"-F {short_path}/config -J {gatekeeper.name}@gate:{bastion.port}"
+        name = f"{gatekeeper.name}@gate:{bastion.port}"
+    host = ansible.target(target, someone, ansible_password=someone.password)
+    host["ansible_ssh_common_args"] = f"{words} {_files(target, 'target', short_path)}"
+    del host["ansible_ssh_private_key_file"]
+    run = ansible.tasks(WHERE, {"h": host})
+    assert run.rc != 0 and "ansible_pmitogen_jump_credentials" in run.output
+    assert str(bastion.port) in run.tasks[0].message and "Failed password" not in bastion.log()
+    host["ansible_pmitogen_jump_credentials"] = {name: {"password": "{{ ('gate keeper', 's') | join(\"'\") }}"}}
+    run = ansible.tasks(WHERE, {"h": host}, args=["-vvvv"], env={"PMITOGEN_LOG": "trace"}).check()
+    assert [user for _, user in bastion.accepted()] == [gatekeeper.name]
+    assert "gate keeper" not in run.output and str(someone.password) not in run.output
+
+
+def test_no_target_can_set_what_its_bastion_is_given(ansible: Ansible) -> None:
+    names = [entry["name"] for entry in OPTIONS["jump_credentials"]["vars"]]
+    code = (
+        "import json; from ansible.vars.clean import clean_facts; from ansible.plugins.loader import connection_loader as c;"
+        f"c.add_directory({str(PLUGINS)!r}); print(json.dumps(sorted(clean_facts(dict.fromkeys({names!r}, 1)))))"
+    )
+    assert ansible.answer(code) == []

@@ -87,6 +87,18 @@ options:
     vars:
       - name: ansible_pmitogen_otp
       - name: ansible_ssh_otp
+  jump_credentials:
+    description:
+      - What the jump hosts on the way to the target (C(ProxyJump), C(-J), C(ProxyCommand="ssh -W ...")) are logged in to with.
+        A mapping of C([user@]host[:port]), the jump host as it is written in the ssh arguments or its C(HostName), to a mapping
+        with any of C(password), C(private_key) (the key's text), C(private_key_passphrase) (or C(passphrase)) and C(otp).
+      - A jump host with an entry is given what the entry says, and nothing of the target's or of another jump host's. Without
+        an entry it is logged in to with keys only; the target's password, passphrase and one-time code are kept from it.
+      - Key files, users and ports of jump hosts can be set in C(Host) blocks of an ssh configuration file as well.
+    type: dict
+    vars:
+      - name: ansible_pmitogen_hops
+      - name: ansible_pmitogen_jump_credentials
   ssh_args:
     description:
       - Arguments as on the command line of C(ssh), translated to the built-in client; read before all the others, so they

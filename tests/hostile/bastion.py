@@ -1,0 +1,157 @@
+"""A bastion that asks for everything, notes what it hears, and, if what it heard will do, carries on to the target."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import paramiko
+
+from pmitogen.flags.settings import Settings
+
+PROMPTS = (
+    "Password: ",
+    "Verification code: ",
+    "Enter passphrase for key '/root/.ssh/id_ed25519': ",
+    "[sudo] password for root: ",
+    "root@target's password: ",
+    "One-time password (OATH) for `root': ",
+    "favourite colour?",
+)
+
+
+class Bastion:
+    """Listens on 127.0.0.1 from :meth:`start` on.
+
+    *methods*: what it offers; *prompts*: what it asks, one round each; *wants*: what it has to hear to let somebody in, None:
+    nobody is let in; *keys*: whether any key will do. :attr:`heard` is every secret that was sent, :attr:`offered` every key.
+    """
+
+    def __init__(
+        self,
+        methods: str = "password,keyboard-interactive",
+        prompts: Sequence[str] = PROMPTS,
+        wants: Sequence[str] | None = None,
+        *,
+        keys: bool = False,
+    ) -> None:
+        self.methods, self.prompts, self.wants, self.keys = methods, list(prompts), wants, keys
+        self.heard: list[str] = []
+        self.offered: list[str] = []
+        self.logins = 0
+        self._key = paramiko.ECDSAKey.generate()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._open: list[Any] = []
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> Bastion:
+        self.spawn(self._accept)
+        return self
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._open:
+            each.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def known_hosts(self, path: Path) -> Path:
+        """*path*, with our key in it."""
+        path.write_text(f"[127.0.0.1]:{self.port} {self._key.get_name()} {self._key.get_base64()}\n")
+        return path
+
+    def settings(self, path: Path, **changes: Any) -> Settings:
+        """What reaches us, as a jump host; *path* is for the known_hosts file."""
+        plain: dict[str, Any] = {
+            "originalhost": "127.0.0.1",
+            "hostname": "127.0.0.1",
+            "user": "guest",
+            "port": self.port,
+            "userknownhostsfile": (str(self.known_hosts(path)),),
+            "stricthostkeychecking": "yes",
+        }
+        return Settings(**{**plain, **changes})
+
+    def spawn(self, work: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(sock)
+            self._open.append(transport)
+            transport.add_server_key(self._key)
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+                transport.start_server(server=_Session(self, transport), event=threading.Event())
+
+    def judge(self) -> int:
+        """Whether what was heard will do."""
+        if self.wants is None or self.heard != list(self.wants):
+            return paramiko.AUTH_FAILED
+        self.logins += 1
+        return paramiko.AUTH_SUCCESSFUL
+
+    def relay(self, transport: paramiko.Transport, destination: tuple[str, int]) -> None:
+        """Carry bytes between the next channel and *destination*."""
+        channel = transport.accept(5)
+        if channel is None:
+            return
+        with socket.create_connection(destination) as sock:
+            self._open += [channel, sock]
+            ends = {channel: sock, sock: channel}
+            with contextlib.suppress(OSError, EOFError):
+                while True:
+                    for end in select.select(list(ends), [], [])[0]:
+                        data = end.recv(65536)
+                        if not data:
+                            return
+                        ends[end].sendall(data)
+
+
+class _Session(paramiko.ServerInterface):
+    """One connection to a bastion."""
+
+    def __init__(self, bastion: Bastion, transport: paramiko.Transport) -> None:
+        self.bastion = bastion
+        self._transport = transport
+        self._rounds: list[str] = []
+
+    def get_allowed_auths(self, username: str) -> str:
+        return self.bastion.methods
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.bastion.offered.append(f"{key.get_name()} {key.get_base64()}")
+        self.bastion.logins += self.bastion.keys
+        return paramiko.AUTH_SUCCESSFUL if self.bastion.keys else paramiko.AUTH_FAILED
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        self.bastion.heard.append(password)
+        return self.bastion.judge()
+
+    def check_auth_interactive(self, username: str, submethods: str) -> Any:
+        self._rounds = list(self.bastion.prompts)
+        return self._next()
+
+    def check_auth_interactive_response(self, responses: list[str]) -> Any:
+        self.bastion.heard += responses
+        return self._next()
+
+    def _next(self) -> Any:
+        return paramiko.InteractiveQuery("", "", (self._rounds.pop(0), False)) if self._rounds else self.bastion.judge()
+
+    def check_channel_direct_tcpip_request(self, chanid: int, origin: Any, destination: Any) -> int:
+        self.bastion.spawn(self.bastion.relay, self._transport, destination)
+        return paramiko.OPEN_SUCCEEDED

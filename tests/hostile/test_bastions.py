@@ -1,0 +1,209 @@
+"""What is for the target stays away from bastions, and what is for one bastion from all others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.errors import AuthenticationError, UsageError
+from pmitogen.flags.settings import JumpHop, Settings
+from pmitogen.transport import plain
+from pmitogen.transport.connect import HopPool
+from pmitogen.transport.credentials import Credentials, Secret
+from pmitogen.transport.hops import Resolver
+from pmitogen.transport.jump_credentials import parse
+from tests.support.accounts import Account
+from tests.support.keys import KeyFile
+from tests.support.links import link_to, settings_for
+from tests.support.sshd import Sshd
+
+from .bastion import PROMPTS, Bastion
+
+pytestmark = [pytest.mark.needs_sshd]
+MakeBastion = Callable[..., Bastion]
+SECRETS = {"password": "target-pw", "otp": "424242", "passphrase": "target-phrase"}
+
+
+@pytest.fixture
+def hops() -> Iterator[HopPool]:
+    pool = HopPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def bastion() -> Iterator[MakeBastion]:
+    made: list[Bastion] = []
+
+    def make(*args: Any, **words: Any) -> Bastion:
+        made.append(Bastion(*args, **words).start())
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def everything(key: KeyFile | None = None, entries: Mapping[str, Any] | None = None) -> Credentials:
+    """All that a target may be logged in to with."""
+    return Credentials(
+        password=Secret(SECRETS["password"]),
+        private_keys=(Secret(key.path.read_text()),) if key else (),
+        passphrase=Secret(SECRETS["passphrase"]),
+        otp=Secret(SECRETS["otp"]),
+        answers=((".", Secret("prepared")),),
+        jump_entries=parse(entries or {}),
+    )
+
+
+def through(target: Settings, *ways: tuple[str, Settings]) -> tuple[Settings, Resolver]:
+    """*target* behind jump hosts, by the names that somebody wrote."""
+    known = dict(ways)
+    return target._replace(proxyjump=tuple(JumpHop(name) for name in known)), lambda hop, _target: known[hop.host]
+
+
+@pytest.mark.parametrize("methods", ["password,keyboard-interactive", "keyboard-interactive", "password,publickey"])
+def test_a_bastion_that_asks_for_everything_hears_nothing(
+    sshd: Sshd, hops: HopPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, methods: str
+) -> None:
+    first = bastion(methods)
+    settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
+    key = make_key(passphrase=SECRETS["passphrase"])
+    with pytest.raises(AuthenticationError) as caught:
+        link_to(settings, everything(key), hops=hops, resolver=resolver)
+    assert first.heard == []
+    assert "\n" not in caught.value.message and f"guest@127.0.0.1 port {first.port}: " in caught.value.message
+    assert "give gate its own in ansible_pmitogen_jump_credentials" in caught.value.message
+    assert not any(secret in caught.value.message for secret in SECRETS.values())
+
+
+@pytest.mark.needs_root
+def test_each_hop_is_given_its_own(
+    make_sshd: Callable[..., Sshd], account: Account, hops: HopPool, bastion: MakeBastion, short_path: Path
+) -> None:
+    """Two bastions with two factors each; the target takes a password only."""
+    first = bastion("keyboard-interactive", PROMPTS[:2], ["first-pw", "111111"])
+    second = bastion("password,keyboard-interactive", PROMPTS[1:2], ["222222"])
+    target = make_sshd(config=["AuthenticationMethods password"])
+    names = ("gate", first.settings(short_path / "a")), ("inner.example", second.settings(short_path / "b"))
+    settings, resolver = through(settings_for(target, user=account.name, identityfile=()), *names)
+    entries = {"gate": {"password": "first-pw", "otp": 111111}, "guest@inner.example": {"otp": "222222"}}
+    credentials = Credentials(password=Secret(str(account.password)), otp=Secret("424242"), jump_entries=parse(entries))
+    link = link_to(settings, credentials, hops=hops, resolver=resolver)
+    assert plain.run(link, "echo in")[1] == b"in\n"
+    link.close()
+    assert (first.heard, second.heard) == (["first-pw", "111111"], ["222222"])
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("gate", True),
+        ("GATE", True),
+        ("127.0.0.1", True),
+        ("guest@gate", True),
+        ("gate:PORT", True),
+        ("guest@127.0.0.1:PORT", True),
+        ("other@gate", False),
+        ("gate:1", False),
+        ("*", False),
+        ("gat", False),
+        ("target", False),
+    ],
+)
+def test_which_entry_is_whose(sshd: Sshd, hops: HopPool, bastion: MakeBastion, short_path: Path, name: str, found: bool) -> None:
+    first = bastion("password", wants=["its own"])
+    settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
+    entries = {name.replace("PORT", str(first.port)): {"password": "its own"}}
+    if found:
+        link_to(settings, everything(entries=entries), hops=hops, resolver=resolver).close()
+        assert first.heard == ["its own"]
+    else:
+        with pytest.raises(AuthenticationError):
+            link_to(settings, everything(entries=entries), hops=hops, resolver=resolver)
+        assert first.heard == []
+
+
+def test_the_most_precise_entry_counts(sshd: Sshd, hops: HopPool, bastion: MakeBastion, short_path: Path) -> None:
+    first = bastion("password", wants=["right"])
+    settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
+    entries = {"gate": {"password": "a"}, f"guest@gate:{first.port}": {"password": "right"}, "guest@gate": {"password": "b"}}
+    link_to(settings, everything(entries=entries), hops=hops, resolver=resolver).close()
+    assert first.heard == ["right"]
+
+
+def test_hops_with_other_credentials_are_other_connections(
+    sshd: Sshd, hops: HopPool, bastion: MakeBastion, short_path: Path
+) -> None:
+    """A wrong password of one target's is no failure of another's, and a right one lets nobody else in."""
+    first = bastion("password")
+    first.wants = ["wrong", "right"]
+    settings, resolver = through(settings_for(sshd), ("gate", first.settings(short_path / "known")))
+    for password in ("wrong", "right"):
+        try:
+            credentials = everything(entries={"gate": {"password": password}})
+            link_to(settings, credentials, hops=hops, resolver=resolver).close()
+        except AuthenticationError:
+            assert password == "wrong"
+    with pytest.raises(AuthenticationError):
+        link_to(settings, everything(), hops=hops, resolver=resolver)
+    link_to(settings, everything(entries={"gate": {"password": "right"}}), hops=hops, resolver=resolver).close()
+    assert first.logins == 1
+
+
+@pytest.mark.parametrize("named", ["by both", "by the bastion alone"])
+def test_the_targets_passphrase_opens_no_key_file_of_the_bastions_alone(
+    sshd: Sshd, hops: HopPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, named: str
+) -> None:
+    first = bastion("publickey", keys=True)
+    key = make_key(passphrase=SECRETS["passphrase"])
+    files = {"identityfile": (str(key),), "identityfile_explicit": True}
+    target = settings_for(sshd)
+    if named == "by both":
+        target = target._replace(identityfile=(*target.identityfile, str(key)))
+    settings, resolver = through(target, ("gate", first.settings(short_path / "known", **files)))
+    credentials = Credentials(passphrase=Secret(SECRETS["passphrase"]))
+    if named == "by both":
+        link_to(settings, credentials, hops=hops, resolver=resolver).close()
+    else:
+        with pytest.raises(AuthenticationError, match="encrypted and no passphrase is given"):
+            link_to(settings, credentials, hops=hops, resolver=resolver)
+        entries = {"gate": {"passphrase": SECRETS["passphrase"]}}
+        link_to(settings, everything(entries=entries), hops=hops, resolver=resolver).close()
+    assert first.offered == [key.public] and first.heard == []
+
+
+def test_a_key_of_one_hop_is_offered_to_no_other(
+    sshd: Sshd, hops: HopPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path
+) -> None:
+    first, second = bastion("publickey", keys=True), bastion("publickey", keys=True)
+    mine, theirs = make_key(), make_key(passphrase="theirs")
+    names = ("a", first.settings(short_path / "a")), ("b", second.settings(short_path / "b"))
+    settings, resolver = through(settings_for(sshd), *names)
+    entries = {
+        "a": {"private_key": mine.path.read_text()},
+        "b": {"private_key": theirs.path.read_text(), "private_key_passphrase": "theirs"},
+    }
+    link_to(settings, everything(entries=entries), hops=hops, resolver=resolver).close()
+    assert (first.offered, second.offered) == ([mine.public], [theirs.public])
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ("gate: x", "not a mapping of jump hosts"),
+        (["gate"], "not a mapping of jump hosts"),
+        ({"gate": "hunter2"}, "gate: not a mapping; use some of password"),
+        ({"gate": {"pasword": "hunter2"}}, "gate: unknown key 'pasword'; use some of password"),
+        ({"gate": {"password": ["hunter2"]}}, "gate: password: not a text"),
+        ({"@gate": {"password": "hunter2"}}, "@gate: "),
+        ({"gate:0x": {"password": "hunter2"}}, "gate:0x: "),
+    ],
+)
+def test_wrong_entries_are_told_without_their_secrets(value: object, complaint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(value)
+    assert complaint in caught.value.message and "hunter2" not in caught.value.message and "\n" not in caught.value.message
