@@ -31,11 +31,11 @@ import mitogen.core
 
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
 from pmitogen.hub.contexts import Contexts
-from pmitogen.hub.localfiles import whole_file
 from pmitogen.hub.requests import FINAL, Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
 from pmitogen.transport import threads
 from pmitogen.transport.credentials import Ask
+from pmitogen.util.atomic_file import atomic_write
 
 T = TypeVar("T")
 Command = str | Sequence[str]
@@ -281,7 +281,7 @@ class Host:
             self._ask(header, sink=memory.write)
             return memory.getvalue()
         if isinstance(target, (str, os.PathLike)):
-            with whole_file(target) as stream:
+            with atomic_write(target) as stream:
                 self._ask(header, sink=stream.write)
         else:
             self._ask(header, sink=target.write)

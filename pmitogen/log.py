@@ -28,6 +28,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, TextIO
 
 from pmitogen.errors import UsageError
+from pmitogen.util.trusted_path import open_for_append
 
 LEVELS = {
     "trace": logging.DEBUG,
@@ -196,14 +197,13 @@ def _detach(logger: logging.Logger) -> None:
 
 
 def _open(path: str) -> TextIO:
-    """Opened to append, so that the lines of several processes do not overwrite one another, and for us alone to read."""
+    """Opened to append, so that the lines of several processes do not overwrite one another, and for us alone to read.
 
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
+    Links and files that another user may have planted are refused.
+    """
     try:
         # A write for each line; what cannot be encoded is shown escaped, never an error.
-        return open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1, opener=opener)
+        return os.fdopen(open_for_append(path), "a", encoding="utf-8", errors="backslashreplace", buffering=1)
     except OSError as error:
         raise UsageError(f"PMITOGEN_LOG_FILE: {path}: {(error.strerror or str(error)).lower()}") from None
 

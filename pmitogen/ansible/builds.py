@@ -10,14 +10,16 @@ builder itself are what they were, to the time when anything was last done to th
 the place of core's. It is kept only if it was made from files of ansible-core and of the collection that the module is from. It
 holds nothing of a task's: parameters are added later.
 
-Ansible unpickles what it finds, so the folder must be ours and closed to everybody else, and a copy must be whole.
-``PMITOGEN_WARM=0`` switches it off, and it is for ansible-core 2.19 and later.
+A copy is code that runs on targets, so the folder must be ours and closed to everybody else, and each copy whole, and a regular
+file with one name that nobody else can write to. Ansible keeps its own in Python's pickle; ours are JSON and an archive, of which
+a new pickle is made for Ansible. ``PMITOGEN_WARM=0`` switches it off, and it is for ansible-core 2.19 and later.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -31,6 +33,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import ansible
 from ansible import constants, module_utils, release
@@ -39,15 +42,17 @@ from ansible.plugins.loader import module_utils_loader
 
 from pmitogen.ansible.met import Hosts
 from pmitogen.ansible.prebuild import brings_module_utils, cache, played
-from pmitogen.hub import paths
+from pmitogen.util import atomic_file, private_directory, trusted_path
 
 FOLDER = "pmitogen"  # in ANSIBLE_HOME
 LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not empty when that has been done
 MOST_KEPT, MOST_LENT, LARGEST = 64, 32, 4 << 20
 STRAY = 3600.0  # seconds after which an unfinished file is nobody's
-_FORMAT = 1
+_FORMAT = 2
 _COLLECTION = re.compile(r"ansible_collections\.\w+\.\w+(?=\.plugins\.)")
 _NAME = re.compile(rf"(?:ansible\.modules|{_COLLECTION.pattern}\.plugins\.modules)\.[\w.]+-ZIP_\w+-none")  # no debugger
+_BUILDER = (module_common, release)
+_FIELDS, _METADATA = ["zip_data", "metadata", "source_mapping"], ["serialization_profile"]  # of _CachedModule, as we know it
 _GENERATED = ("ansible/__init__.py", "ansible/module_utils/__init__.py")  # the builder writes these itself
 _CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
 
@@ -103,8 +108,7 @@ def _folder(create: bool) -> Iterator[int]:
             os.mkdir(path, 0o700)
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if not paths.is_closed(os.fstat(fd), os.geteuid()):
-            raise PermissionError(path)
+        private_directory.check(path, os.fstat(fd))
         yield fd
     finally:
         os.close(fd)
@@ -162,22 +166,44 @@ def _lend(folder: int, entry: str) -> None:
         return
     path = os.path.join(cache(), entry.partition("-")[2])
     if not os.path.exists(path):
-        with open(f"{path}-lent", "xb") as stream:
-            stream.write(payload)
-        os.rename(f"{path}-lent", path)
+        payload.dump(path)
 
 
-def _payload(folder: int, entry: str) -> bytes | None:
-    """What is kept under that name, if it is whole and would be built the same today."""
-    with open(os.open(entry, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as stream:
-        head, _, payload = stream.read(LARGEST).partition(b"\n")
+def _payload(folder: int, entry: str) -> Any:
+    """What is kept under that name, as Ansible has it, if it is whole and would be built the same today; else None."""
     try:
+        with open(trusted_path.open_own(entry, dir_fd=folder), "rb") as stream:
+            head, _, data = stream.read(LARGEST).partition(b"\n")
         about = json.loads(head)
-        sound = about["sha256"] == hashlib.sha256(payload).hexdigest()
-        same = all(_state(path) == tuple(state) for path, state in about["sources"].items())
-    except (ValueError, KeyError, TypeError, AttributeError):
+        sound = about["sha256"] == _digest(about, data)
+        sources = about["sources"]
+        complete = all(str(module.__file__) in sources for module in _BUILDER)
+        same = all(_state(path) == tuple(state) for path, state in sources.items())
+        return _from_text(about, data) if sound and complete and same else None
+    except (trusted_path.UntrustedPath, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return payload if sound and same else None
+
+
+def _digest(about: dict[str, Any], data: bytes) -> str:
+    text = json.dumps([about["profile"], about["mapping"], about["sources"]], sort_keys=True).encode()
+    return hashlib.sha256(text + data).hexdigest()
+
+
+def _from_text(about: dict[str, Any], data: bytes) -> Any:
+    """Make what Ansible's cache holds of plain values. Raises ValueError, TypeError."""
+    mapping = about["mapping"]
+    if not isinstance(about["profile"], str) or not all(isinstance(word, str) for item in mapping.items() for word in item):
+        raise ValueError
+    metadata = module_common.ModuleMetadataV1(serialization_profile=about["profile"])
+    return module_common._CachedModule(zip_data=data, metadata=metadata, source_mapping=mapping)
+
+
+def _to_text(payload: Any) -> dict[str, Any]:
+    """The plain values that such an object holds besides its archive. Raises TypeError where there are others."""
+    fields = [field.name for field in dataclasses.fields(payload)], [field.name for field in dataclasses.fields(payload.metadata)]
+    if fields != (_FIELDS, _METADATA) or type(payload.metadata) is not module_common.ModuleMetadataV1:
+        raise TypeError
+    return {"profile": payload.metadata.serialization_profile, "mapping": payload.source_mapping}
 
 
 @functools.cache
@@ -205,10 +231,8 @@ def _is_core_alone() -> bool:
 
 
 def _keep(folder: int, entry: str, name: str) -> None:
-    path = os.path.join(cache(), name)
-    with open(path, "rb") as stream:
-        payload = stream.read()
-    with zipfile.ZipFile(io.BytesIO(base64.b64decode(module_common._CachedModule.load(path).zip_data))) as archive:
+    payload = module_common._CachedModule.load(os.path.join(cache(), name))
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.zip_data))) as archive:
         members = [info for info in archive.infolist() if info.filename not in _GENERATED]
     collection = _collection(name)
     root = _root(collection) or ""
@@ -221,9 +245,11 @@ def _keep(folder: int, entry: str, name: str) -> None:
         with open(source, "rb") as stream:
             if zlib.crc32(stream.read()) != info.CRC:
                 return  # not what Ansible would take, or no longer
-    about = json.dumps({"sha256": hashlib.sha256(payload).hexdigest(), "sources": states}).encode() + b"\n"
-    if len(about) + len(payload) <= LARGEST:
-        _write(folder, entry, about + payload)
+    about = {**_to_text(payload), "sources": states}
+    head = json.dumps({**about, "sha256": _digest(about, payload.zip_data)}).encode() + b"\n"
+    if len(head) + len(payload.zip_data) <= LARGEST:
+        with atomic_file.create(entry, dir_fd=folder) as stream:
+            stream.write(head + payload.zip_data)
 
 
 def _source(member: str, collection: str, root: str) -> str:
@@ -241,22 +267,9 @@ def _builder() -> list[str]:
     return [
         str(module.__file__)
         for name, module in list(sys.modules.items())
-        if name.startswith("ansible._internal._ansiballz") or module in (module_common, release)
+        if name.startswith("ansible._internal._ansiballz") or module in _BUILDER
         if getattr(module, "__file__", None)
     ]
-
-
-def _write(folder: int, entry: str, data: bytes) -> None:
-    """Whole or not at all."""
-    part = f".{os.getpid()}-{entry}"
-    fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
-    try:
-        with open(fd, "wb") as stream:
-            stream.write(data)
-        os.rename(part, entry, src_dir_fd=folder, dst_dir_fd=folder)
-    except OSError:
-        os.unlink(part, dir_fd=folder)
-        raise
 
 
 def _drop_oldest(folder: int) -> None:

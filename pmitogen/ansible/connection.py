@@ -194,12 +194,12 @@ class Connection(ConnectionBase):
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file here, whole or not at all. A new one gets the original's mode, as sftp's ``get`` gives it."""
         super().fetch_file(in_path, out_path)
-        from pmitogen.hub.localfiles import whole_file
+        from pmitogen.util.atomic_file import atomic_write
 
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host())
         answer: dict[str, Any] = {}
         header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
-        with whole_file(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
+        with atomic_write(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
             answer.update(self._link.request(header, sink=stream.write))
 
     def reset(self) -> None:

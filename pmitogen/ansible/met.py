@@ -48,7 +48,7 @@ class Hosts:
 
     @property
     def helper(self) -> tuple[int, int]:
-        """The process that a worker has started for all of them, if any: its pid, or 0, and its start (paths.start_time)."""
+        """The process that a worker has started for all of them, if any: its pid, or 0, and its start (processes.start_time)."""
         pid, start = _HELPER.unpack_from(self._memory, PLACES)
         return pid, start
 

@@ -30,7 +30,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
 from pmitogen.ansible.met import Hosts
-from pmitogen.hub import paths
+from pmitogen.util import processes
 
 MOST_MODULES, MOST_FILES, LARGEST_FILE = 24, 60, 1 << 18
 RUN_BY = {"shell": ("command",), "template": ("stat", "file", "copy"), "copy": ("stat", "file", "copy"), "fetch": ("slurp",)}
@@ -44,21 +44,21 @@ def begin(run_pid: int, shared: Hosts) -> None:
     with contextlib.suppress(Exception):
         if not _is_wanted():
             return
-        start = paths.start_time(run_pid)
+        start = processes.start_time(run_pid)
         pid = os.fork()
         if pid == 0:
             try:
                 _build_all(run_pid, start)
             finally:
                 os._exit(0)
-        shared.helper = pid, int(paths.start_time(pid))
+        shared.helper = pid, int(processes.start_time(pid))
 
 
 def end(shared: Hosts) -> None:
     """In the process that the workers are forked from, at its end: see that nobody writes where Ansible is about to tidy up."""
     pid, start = shared.helper
     for _ in range(PATIENCE):
-        if not paths.runs(pid, str(start)):
+        if not processes.is_running(pid, str(start)):
             break
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
@@ -84,7 +84,7 @@ def _build_all(run_pid: int, start: str) -> None:
     gc.disable()  # it is for a moment
     templar = Templar(loader=DataLoader(), variables={})
     for name in foreseen(played()):
-        if not paths.runs(run_pid, start) or not os.path.isdir(str(constants.DEFAULT_LOCAL_TMP)):
+        if not processes.is_running(run_pid, start) or not os.path.isdir(str(constants.DEFAULT_LOCAL_TMP)):
             return  # the run was killed
         if glob.glob(os.path.join(cache(), f"ansible.modules.{name}-*")):
             continue  # built, or being built

@@ -19,6 +19,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from pmitogen.hub import paths
+from pmitogen.util import processes
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
@@ -62,7 +63,7 @@ class Life:
             run_fd = os.pidfd_open(self.run_pid)
         except (AttributeError, OSError):
             while not select.select([self._read_fd], [], [], POLL)[0]:
-                if not _exists(self.run_pid):
+                if not processes.exists(self.run_pid):
                     return True
             return os.read(self._read_fd, 1) != STOP
         try:
@@ -108,13 +109,3 @@ def _on_io_thread(contexts: Contexts, work: Any) -> bool:
         return False
     done.wait(5)
     return bool(answers and answers[0])
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -13,6 +13,7 @@ import stat
 import zlib
 
 from pmitogen.errors import HubError
+from pmitogen.util import processes
 
 RESTING = "resting-"
 
@@ -54,7 +55,7 @@ _this_process: dict[int, str] = {}  # number -> start, which does not change
 def remember_start() -> None:
     """Find out when this process started, so that those forked from it need not."""
     pid = os.getpid()
-    _this_process[pid] = start_time(pid)
+    _this_process[pid] = processes.start_time(pid)
 
 
 def number_of(host: str, hubs: int) -> int:
@@ -64,13 +65,13 @@ def number_of(host: str, hubs: int) -> int:
 
 def run_socket(pid: int, number: int = 0) -> str:
     """The socket of a hub that serves the run whose main process is *pid*; *number*: which of them, if it has several."""
-    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or start_time(pid)}{_suffix(number)}")
+    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(number)}")
 
 
 def resting_socket(number: int) -> str:
     """The socket of this process as a hub that waits for a run, to have that *number* in it."""
     pid = os.getpid()
-    return os.path.join(private_dir(), f"{RESTING}{pid}-{start_time(pid)}{_suffix(number)}")
+    return os.path.join(private_dir(), f"{RESTING}{pid}-{processes.start_time(pid)}{_suffix(number)}")
 
 
 def number_in(path: str) -> int:
@@ -94,7 +95,7 @@ def sweep(folder: str, ended: int) -> None:
             if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
                 continue
             path = os.path.join(folder, name)
-            if int(pid) == ended or start_time(int(pid)) != start:
+            if int(pid) == ended or processes.start_time(int(pid)) != start:
                 with contextlib.suppress(OSError):
                     if not listens(path.removesuffix(".lock")):
                         os.unlink(path)
@@ -109,23 +110,3 @@ def listens(path: str) -> bool:
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         return True
-
-
-def start_time(pid: int) -> str:
-    """A word that tells this process from a later one with the same number (its start, from Linux's /proc; elsewhere "0")."""
-    return _state_and_start(pid)[1]
-
-
-def runs(pid: int, start: str) -> bool:
-    """Whether the process that started then (see start_time) under this number is still at work; on Linux."""
-    state, started = _state_and_start(pid)
-    return started == start and state not in ("", "Z")
-
-
-def _state_and_start(pid: int) -> tuple[str, str]:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as stream:
-            fields = stream.read().rpartition(b")")[2].split()
-        return fields[0].decode(), fields[19].decode()
-    except (OSError, IndexError):
-        return "", "0"

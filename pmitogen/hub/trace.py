@@ -16,6 +16,8 @@ import os
 import time
 from typing import Any
 
+from pmitogen.util.atomic_file import atomic_write
+
 CONNECTION = 0  # the row of a host's own doings
 
 
@@ -70,11 +72,10 @@ class Trace:
         return number
 
     def write(self) -> None:
-        """Write the file, whole or not at all. Any thread, once the I/O thread has ended."""
-        temp = f"{self._path}.{os.getpid()}"
-        with open(temp, "w") as stream:
-            json.dump({"traceEvents": self._events, "displayTimeUnit": "ms"}, stream)
-        os.replace(temp, self._path)
+        """Write the file, for us alone to read. Any thread, once the I/O thread has ended. Raises OSError."""
+        text = json.dumps({"traceEvents": self._events, "displayTimeUnit": "ms"})
+        with atomic_write(self._path, lambda: 0o600) as stream:
+            stream.write(text.encode())
 
 
 def from_environment(number: int) -> Trace | None:

@@ -25,6 +25,7 @@ from pmitogen.transport import knownhosts, krl, publickeys
 from pmitogen.transport.certificates import Certificate
 from pmitogen.transport.knownhosts import KnownHosts, Line
 from pmitogen.transport.sshdata import Malformed
+from pmitogen.util import trusted_path
 
 COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
 LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
@@ -131,13 +132,14 @@ class Store:
 def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     """Add *blob* under *names* to the file, made with ssh's modes if need be; returns ``file:line``. Raises OSError.
 
+    A link is followed, as ssh does, unless another user may have planted it.
     Two connections that learn the same key at once write it once: whoever holds the lock looks again first.
     """
     key = publickeys.public_line(blob)
     folder = os.path.dirname(path)
     if folder:
         os.makedirs(folder, mode=0o700, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = trusted_path.open_for_append(path, readable=True)
     with open(descriptor, "r+b", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return path  # /dev/null: written down nowhere, on purpose

@@ -2,8 +2,9 @@
 
 The sources that travel to targets are minified and compressed, which costs as much as a login. The outcome is kept where
 Python keeps the compiled form of this very package (``__pycache__``), under the same conditions: only if that folder can be
-written and ``PYTHONDONTWRITEBYTECODE`` is not set. So it is exactly as trustworthy as the package. Its name holds a digest
-of what it was made from; a changed file is another name.
+written and ``PYTHONDONTWRITEBYTECODE`` is not set. Its name holds a digest of what it was made from; a changed file is another
+name. It runs on every target, so it is read back only if it belongs to us, to root or to the owner of the package, and nobody
+else can write to it; its own digest tells when it is not whole.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import hashlib
 import importlib.util
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+
+from pmitogen.util import atomic_file, trusted_path
 
 
 def kept(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
@@ -23,7 +25,9 @@ def kept(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
     folder = Path(importlib.util.cache_from_source(__file__)).parent
     path = folder / f"{name}.{_digest(inputs)}.bin"
     with contextlib.suppress(OSError):
-        found = path.read_bytes()
+        owners = (0, os.stat(__file__).st_uid)
+        with open(trusted_path.open_own(path, owners=owners), "rb") as stream:
+            found = stream.read()
         if found[:32] == hashlib.sha256(found[32:]).digest():
             return found[32:]
     made = make()
@@ -45,16 +49,8 @@ def _digest(inputs: object) -> str:
 
 
 def _write(folder: Path, path: Path, data: bytes) -> None:
-    """Whole or not at all; what it replaces goes."""
-    handle, temp = tempfile.mkstemp(dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temp, 0o644)
+    """Write it, and remove what it replaces."""
+    with atomic_file.create(path, 0o644) as stream:
+        stream.write(data)
         for old in folder.glob(path.name.partition(".")[0] + ".*.bin"):
             old.unlink()
-        os.replace(temp, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temp)
-        raise

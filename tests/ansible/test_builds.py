@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -214,8 +215,36 @@ def _linked_entry(kept: Path) -> None:
     path.symlink_to("../elsewhere")
 
 
+def _entry_of_another(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    os.chown(path, 12345, 0)
+
+
+def _writable_entry(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    path.chmod(0o602)
+
+
+def _second_name(kept: Path) -> None:
+    (path,) = kept.iterdir()
+    os.link(path, kept.with_name("elsewhere"))
+
+
+def _no_sources(kept: Path) -> None:
+    """Whole by its checksum, and made from nothing that could have changed."""
+    (path,) = kept.iterdir()
+    head, _, data = path.read_bytes().partition(b"\n")
+    about = {**json.loads(head), "sources": {}}
+    text = json.dumps([about["profile"], about["mapping"], about["sources"]], sort_keys=True).encode()
+    about["sha256"] = hashlib.sha256(text + data).hexdigest()
+    path.write_bytes(json.dumps(about).encode() + b"\n" + data)
+
+
+_TAMPERED = [_open_to_others, _of_another, _link, _linked_entry, _entry_of_another, _writable_entry, _second_name, _no_sources]
+
+
 @pytest.mark.one_core
-@pytest.mark.parametrize("tamper", [_open_to_others, _of_another, _link, _linked_entry])
+@pytest.mark.parametrize("tamper", _TAMPERED)
 def test_others_have_no_hand_in_it(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT])

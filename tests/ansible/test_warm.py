@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub import paths
+from pmitogen.util import processes
 from tests.support.ansible import PLUGINS, Ansible
 
 LOOK = """
@@ -87,7 +88,7 @@ def test_the_hub_of_a_run_that_will_want_one(
     run = subprocess.Popen(
         words, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    socket = Path(paths.private_dir(create=False)) / f"{run.pid}-{paths.start_time(run.pid)}.sock"
+    socket = Path(paths.private_dir(create=False)) / f"{run.pid}-{processes.start_time(run.pid)}.sock"
     found = False
     while run.poll() is None and not found:
         found = socket.exists()

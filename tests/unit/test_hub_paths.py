@@ -13,6 +13,7 @@ import pytest
 
 from pmitogen.hub import paths
 from pmitogen.hub.life import Life
+from pmitogen.util import processes
 
 
 def test_hosts_are_shared_out_evenly_and_for_good() -> None:
@@ -50,7 +51,7 @@ def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
     """A run's hubs end one after another: the first must not take the others' sockets with it."""
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         pass
-    mine = paths.start_time(os.getpid())
+    mine = processes.start_time(os.getpid())
     names = {
         "ended": f"{gone.pid}-123.sock",
         "lock": f"{gone.pid}-123.sock.lock",

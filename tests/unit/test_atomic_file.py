@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.hub.localfiles import whole_file
+from pmitogen.util.atomic_file import atomic_write
 
 
 def test_the_old_file_stays_until_all_is_there(tmp_path: Path) -> None:
     path = tmp_path / "kept"
     path.write_text("old")
     path.chmod(0o4751)
-    with pytest.raises(KeyboardInterrupt), whole_file(path) as stream:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as stream:
         stream.write(b"half")
         stream.flush()
         assert path.read_text() == "old"
         raise KeyboardInterrupt
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["kept"]
-    with whole_file(path, lambda: 0o600) as stream:
+    with atomic_write(path, lambda: 0o600) as stream:
         stream.write(b"new")
     assert path.read_text() == "new" and path.stat().st_mode & 0o7777 == 0o4751
 
@@ -29,7 +29,7 @@ def test_a_new_file_has_the_mode_that_is_said_at_the_end(tmp_path: Path) -> None
     modes: list[int] = []
     old = os.umask(0o027)
     try:
-        with whole_file(tmp_path / "new", lambda: modes[0]) as stream:
+        with atomic_write(tmp_path / "new", lambda: modes[0]) as stream:
             assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600], "shut until it is whole"
             stream.write(b"x")
             modes.append(0o777)
@@ -42,18 +42,18 @@ def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
     real, hard, soft, pipe = (tmp_path / name for name in ("real", "hard", "soft", "pipe"))
     real.write_text("old")
     hard.hardlink_to(real)
-    with whole_file(hard) as stream:
+    with atomic_write(hard) as stream:
         stream.write(b"both")
     assert real.read_text() == "both" and real.stat().st_nlink == 2
     hard.unlink()
     soft.symlink_to("real")
-    with whole_file(soft) as stream:
+    with atomic_write(soft) as stream:
         stream.write(b"through")
     assert soft.is_symlink() and real.read_text() == "through"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        with whole_file(pipe) as stream:
+        with atomic_write(pipe) as stream:
             stream.write(b"x")
         assert os.read(reader, 9) == b"x" and pipe.is_fifo()
     finally:
@@ -65,6 +65,6 @@ def test_the_owner_stays(tmp_path: Path) -> None:
     path = tmp_path / "another's"
     path.write_text("old")
     os.chown(path, 65534, 65533)
-    with whole_file(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(b"new")
     assert (path.stat().st_uid, path.stat().st_gid) == (65534, 65533)

@@ -1,0 +1,112 @@
+"""Files that appear whole or not at all: written under another name in the same directory, then renamed.
+
+The other name is made with O_EXCL, so that nobody can have planted anything under it. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from pmitogen.util import trusted_path
+
+MAX_NAME = 64  # characters of the file's name that the other name repeats
+
+
+@contextlib.contextmanager
+def create(path: str | os.PathLike[str], mode: int = 0o600, *, dir_fd: int | None = None) -> Iterator[IO[bytes]]:
+    """Write a new file in the place of whatever has its name (a link is replaced, not followed), when the block ends.
+
+    :param mode: the file's, less the umask.
+    :param dir_fd: a directory to which *path* is relative.
+
+    Raises OSError. If the block raises, nothing has changed.
+    """
+    directory, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(directory, f".{name[:MAX_NAME]}.{os.urandom(6).hex()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, mode, dir_fd=dir_fd)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+        os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary, dir_fd=dir_fd)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_write(target: str | os.PathLike[str], mode: Callable[[], int] = lambda: 0o666) -> Iterator[IO[bytes]]:
+    """Write a file that a user named, through the links that lead to it; it takes its place when the block ends.
+
+    What exists keeps its owner and mode. What cannot be replaced as it is (a device, one of several hard links, another's file,
+    one in a directory in which nothing can be made) is written in place.
+
+    :param mode: asked at the end of the block for a new file's mode, from which the umask is taken.
+
+    Raises OSError; :class:`pmitogen.util.trusted_path.UntrustedPath` where another user may have planted what is there.
+    """
+    path = trusted_path.resolve(target)
+    if _is_replaceable(path):
+        attempt = contextlib.ExitStack()
+        try:
+            stream = attempt.enter_context(create(path))
+        except PermissionError:
+            pass
+        else:
+            with attempt:
+                yield stream
+                stream.flush()
+                _copy_metadata(stream.fileno(), path, mode)
+            return
+    with _open_in_place(path) as stream:
+        yield stream
+
+
+def _is_replaceable(path: str) -> bool:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return True
+    trusted_path.check_file(path, found, os.stat(os.path.dirname(path)))
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and os.geteuid() in (0, found.st_uid)
+
+
+def _open_in_place(path: str) -> IO[bytes]:
+    """Open what exists to write over it; it is emptied only once it is known to be safe."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags | (0 if trusted_path.is_open_file(path) else os.O_NOFOLLOW), 0o666)
+    try:
+        found = os.fstat(descriptor)
+        trusted_path.check_file(path, found, os.stat(os.path.dirname(path)))
+        if stat.S_ISREG(found.st_mode):
+            os.ftruncate(descriptor, 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "wb")
+
+
+def _copy_metadata(descriptor: int, path: str, mode: Callable[[], int]) -> None:
+    """Give an open file the owner and mode of the one that is there, or the mode of a new one."""
+    try:
+        old = os.lstat(path)
+    except OSError:
+        os.fchmod(descriptor, mode() & ~current_umask())
+        return
+    with contextlib.suppress(PermissionError):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+
+
+def current_umask() -> int:
+    """Return this process's umask; 0o077 where it cannot be read (to ask for it is to set it, for all threads)."""
+    try:
+        with open("/proc/self/status", "rb") as status:
+            return int(status.read(4096).partition(b"\nUmask:")[2].split(None, 1)[0], 8)
+    except (OSError, IndexError, ValueError):
+        return 0o077

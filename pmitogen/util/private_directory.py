@@ -1,0 +1,59 @@
+"""Directories that belong to this account alone, in which nobody else can put, take or read anything.
+
+Standard library only: workers import this in every task.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pmitogen.util.trusted_path import UntrustedPath, trusted_owners
+
+
+def check(path: str, found: os.stat_result) -> None:
+    """Check what was found at *path* without following a link: a directory, ours, mode 0700. Raises UntrustedPath."""
+    if not stat.S_ISDIR(found.st_mode):
+        raise UntrustedPath(path, "is a link" if stat.S_ISLNK(found.st_mode) else "is not a directory")
+    if found.st_uid != os.geteuid():
+        raise UntrustedPath(path, f"belongs to uid {found.st_uid}")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise UntrustedPath(path, f"is open to others (mode {stat.S_IMODE(found.st_mode):04o})")
+
+
+def is_private(path: str) -> bool:
+    """Return whether there is such a directory at *path*."""
+    try:
+        check(path, os.lstat(path))
+    except OSError:
+        return False
+    return True
+
+
+def make(path: str) -> None:
+    """Make such a directory, unless it is there; those above it are made only if that is one. Raises OSError, UntrustedPath."""
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    check(path, os.lstat(path))
+
+
+def check_above(path: str) -> None:
+    """Check that nobody else can rename *path*, or anything that it lies in. Raises OSError, UntrustedPath.
+
+    Each directory above must belong to us or root, and only its owner may write to it, except where it is sticky. What lies below
+    a directory that is closed to everybody else is out of reach.
+    """
+    path = os.path.realpath(os.path.dirname(path))
+    while True:
+        found = os.lstat(path)
+        if found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077:
+            return
+        if found.st_uid not in trusted_owners():
+            raise UntrustedPath(path, f"belongs to uid {found.st_uid}")
+        if found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX:
+            raise UntrustedPath(path, f"can be written by others (mode {stat.S_IMODE(found.st_mode):04o})")
+        if path == "/":
+            return
+        path = os.path.dirname(path)

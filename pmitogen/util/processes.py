@@ -1,0 +1,42 @@
+"""Other processes of this machine: telling them apart, and seeing whether they still run.
+
+Standard library only: workers import this in every task. On systems without Linux's ``/proc`` only :func:`exists` is exact.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def start_time(pid: int) -> str:
+    """Return when the process started, in clock ticks since boot: with the pid, it names a process for good.
+
+    "0" where there is no such process, or no ``/proc`` to ask.
+    """
+    return _state_and_start(pid)[1]
+
+
+def is_running(pid: int, start: str) -> bool:
+    """Return whether the process that had this pid at that start time (see :func:`start_time`) still runs. Linux only."""
+    state, started = _state_and_start(pid)
+    return started == start and state not in ("", "Z")
+
+
+def exists(pid: int) -> bool:
+    """Return whether any process has this pid now."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _state_and_start(pid: int) -> tuple[str, str]:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+        return fields[0].decode(), fields[19].decode()
+    except (OSError, IndexError):
+        return "", "0"

@@ -1,0 +1,133 @@
+"""Paths that another user of this machine cannot have prepared.
+
+Where several users may write to a directory (``/tmp``), or where it belongs to somebody else, whoever comes first can plant a
+link, a hard link or a file under a name that we are about to use. The rules here are the kernel's own (``fs.protected_symlinks``,
+``protected_regular`` and ``protected_hardlinks`` in proc(5)), which are off on some systems:
+
+- a link is followed only if it belongs to us or root, or lies in a directory that nobody else can write to;
+- a file that exists is used only if it belongs to us or root, or to the owner of a directory that nobody else can write to, and
+  in a directory that others can write to only if it has no other name.
+
+In our own directories links work as everywhere: a known_hosts that is a link stays one. Standard library only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+
+MAX_LINKS = 40  # as the kernel
+
+
+class UntrustedPath(PermissionError):
+    """Another user may have prepared this path. ``strerror`` says what is wrong with it."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(errno.EPERM, reason, path)
+
+
+def trusted_owners() -> tuple[int, ...]:
+    """Return the uids whose doings we need not suspect: our own and root's, which in a user namespace may have another number."""
+    return os.geteuid(), 0, os.stat("/").st_uid
+
+
+def is_shared(directory: os.stat_result) -> bool:
+    """Return whether anybody but its owner can make entries in a directory; a group may, where it is not sticky."""
+    mode = directory.st_mode
+    return bool(mode & stat.S_IWOTH or (mode & stat.S_IWGRP and mode & stat.S_ISVTX))
+
+
+def may_hold_plants(directory: os.stat_result) -> bool:
+    """Return whether somebody other than us and root can make entries in a directory."""
+    return is_shared(directory) or directory.st_uid not in trusted_owners()
+
+
+def resolve(path: str | os.PathLike[str]) -> str:
+    """Return *path* without links, absolute. Raises UntrustedPath for a link that another user may have planted.
+
+    What does not exist stays as it is written, as with os.path.realpath. An open file of a process (``/proc/PID/fd/N``, which
+    ``/dev/stderr`` leads to) is not a path to follow, and stays too.
+    """
+    pending = os.path.join(os.getcwd(), path).split("/")[::-1]  # the next component last
+    found = "/"
+    links = 0
+    while pending:
+        name = pending.pop()
+        if name in ("", "."):
+            continue
+        if name == "..":
+            found = os.path.dirname(found)
+            continue
+        here = os.path.join(found, name)
+        try:
+            target = os.readlink(here)
+        except OSError:  # no link, or nothing there
+            target = ""
+        if not target or is_open_file(here):
+            found = here
+            continue
+        links += 1
+        if links > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
+        owner = os.lstat(here).st_uid
+        if owner not in trusted_owners() and may_hold_plants(os.stat(found)):
+            raise UntrustedPath(here, "is a link of another user's")
+        if target.startswith("/"):
+            found = "/"
+        pending += target.split("/")[::-1]
+    return found
+
+
+def is_open_file(path: str) -> bool:
+    return re.fullmatch(r"/proc/\d+(/task/\d+)?/fd/\d+", path) is not None
+
+
+def check_file(path: str, found: os.stat_result, directory: os.stat_result) -> None:
+    """Check an open file, *found*, that is about to be written, in its *directory*. Raises UntrustedPath."""
+    if not may_hold_plants(directory):
+        return
+    if found.st_uid not in trusted_owners() and (found.st_uid != directory.st_uid or is_shared(directory)):
+        raise UntrustedPath(path, "belongs to another user, in a directory that others can write to")
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        raise UntrustedPath(path, "has several names (hard links), in a directory that others can write to")
+
+
+def open_for_append(path: str | os.PathLike[str], mode: int = 0o600, *, readable: bool = False) -> int:
+    """Open a file to append to it, made with *mode* less the umask if there is none; returns the descriptor.
+
+    *readable*: open it to be read as well. Raises OSError, UntrustedPath.
+    """
+    real = resolve(path)
+    flags = (os.O_RDWR if readable else os.O_WRONLY) | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(real, flags | (0 if is_open_file(real) else os.O_NOFOLLOW), mode)
+    try:
+        check_file(real, os.fstat(descriptor), os.stat(os.path.dirname(real)))
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def open_own(path: str | os.PathLike[str], *, dir_fd: int | None = None, owners: tuple[int, ...] = ()) -> int:
+    """Open a file that we have written earlier, to read it back; returns the descriptor.
+
+    It must be a regular file, no link, with one name, ours (or of one of *owners*), and nobody else may write to it; all of this
+    is checked on the open descriptor. Raises OSError, UntrustedPath.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=dir_fd)
+    found = os.fstat(descriptor)
+    reason = None
+    if not stat.S_ISREG(found.st_mode):
+        reason = "is not a regular file"
+    elif found.st_uid not in (os.geteuid(), *owners):
+        reason = "belongs to another user"
+    elif found.st_mode & 0o022:
+        reason = "can be written by others"
+    elif found.st_nlink != 1:
+        reason = "has several names (hard links)"
+    if reason is not None:
+        os.close(descriptor)
+        raise UntrustedPath(os.fspath(path), reason)
+    return descriptor

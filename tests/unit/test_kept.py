@@ -1,0 +1,50 @@
+"""What is kept beside Python's bytecode is used again only where nobody else can have written it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pmitogen.transport import kept
+
+pytestmark = pytest.mark.needs_root
+MADE = iter(bytes([number]) for number in range(100))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(kept.importlib.util, "cache_from_source", lambda _path: str(tmp_path / "x.pyc"))
+    monkeypatch.setattr(kept.sys, "dont_write_bytecode", False)
+    return tmp_path
+
+
+def _artifact() -> bytes:
+    return kept.kept("name", (), lambda: next(MADE))
+
+
+def test_it_is_made_once(folder: Path) -> None:
+    first = _artifact()
+    assert _artifact() == first
+    (path,) = folder.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.chmod(0o666),
+        lambda path: os.chown(path, 12345, 0),
+        lambda path: os.link(path, path.with_name("second")),
+        lambda path: path.write_bytes(path.read_bytes() + b"x"),
+    ],
+    ids=["mode", "owner", "names", "content"],
+)
+def test_what_others_may_have_written_is_made_anew(folder: Path, spoil: Callable[[Path], object]) -> None:
+    first = _artifact()
+    (path,) = folder.iterdir()
+    spoil(path)
+    second = _artifact()
+    assert second != first and _artifact() == second

@@ -1,0 +1,207 @@
+"""What another user may have prepared in a shared directory is neither followed nor written to nor read back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pmitogen.util import private_directory, trusted_path
+from pmitogen.util.atomic_file import atomic_write
+from pmitogen.util.trusted_path import UntrustedPath
+
+OTHER = 65533  # a uid that is not ours
+
+pytestmark = pytest.mark.needs_root
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A directory as /tmp is."""
+    path = tmp_path / "shared"
+    path.mkdir()
+    path.chmod(0o1777)
+    return path
+
+
+def _append(path: Path) -> None:
+    os.write(descriptor := trusted_path.open_for_append(path), b"new")
+    os.close(descriptor)
+
+
+def _replace(path: Path) -> None:
+    with atomic_write(path) as stream:
+        stream.write(b"new")
+
+
+WRITERS = pytest.mark.parametrize("write", [_append, _replace])
+
+
+@WRITERS
+def test_a_planted_link_is_not_followed(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("old")
+    for target in (mine, tmp_path / "none", shared / "second"):
+        link = shared / "link"
+        link.symlink_to(target)
+        os.chown(link, OTHER, OTHER, follow_symlinks=False)
+        with pytest.raises(UntrustedPath, match="is a link of another user's"):
+            write(link)
+        link.unlink()
+    directory = shared / "directory"
+    directory.symlink_to(tmp_path)
+    os.chown(directory, OTHER, OTHER, follow_symlinks=False)
+    with pytest.raises(UntrustedPath, match="is a link of another user's"):
+        write(directory / "new")
+    assert mine.read_text() == "old" and sorted(os.listdir(tmp_path)) == ["mine", "shared"]
+
+
+@WRITERS
+def test_a_planted_file_is_not_written(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
+    theirs = shared / "theirs"
+    theirs.write_text("old")
+    theirs.chmod(0o666)
+    os.chown(theirs, OTHER, OTHER)
+    with pytest.raises(UntrustedPath, match="belongs to another user"):
+        write(theirs)
+    assert theirs.read_text() == "old"
+    mine = tmp_path / "mine"
+    mine.write_text("old")
+    os.link(mine, shared / "name")
+    with pytest.raises(UntrustedPath, match="has several names"):
+        write(shared / "name")
+    os.mkfifo(shared / "pipe")
+    os.chown(shared / "pipe", OTHER, OTHER)
+    reader = os.open(shared / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with pytest.raises(UntrustedPath, match="belongs to another user"):
+            write(shared / "pipe")
+        assert os.read(reader, 9) == b""
+    finally:
+        os.close(reader)
+    assert mine.read_text() == "old"
+
+
+@WRITERS
+def test_links_of_our_own_work_everywhere(shared: Path, tmp_path: Path, write: Callable[[Path], None]) -> None:
+    (shared / "link").symlink_to("../mine")
+    write(shared / "link")
+    (tmp_path / "known_hosts").symlink_to(shared / "link")
+    write(tmp_path / "known_hosts")
+    assert (tmp_path / "mine").read_text() == ("newnew" if write is _append else "new")
+    assert (shared / "link").is_symlink() and (tmp_path / "known_hosts").is_symlink()
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == (0o600 if write is _append else 0o644)
+
+
+@WRITERS
+def test_in_our_own_directory_all_is_as_always(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    """Whoever could put it there could as well change what we write."""
+    (tmp_path / "target").write_text("")
+    (tmp_path / "link").symlink_to("target")
+    os.chown(tmp_path / "link", OTHER, OTHER, follow_symlinks=False)
+    write(tmp_path / "link")
+    os.link(tmp_path / "target", tmp_path / "name")
+    write(tmp_path / "name")
+    assert (tmp_path / "target").read_text() == ("newnew" if write is _append else "new")
+    write(Path("/dev/null"))
+
+
+def test_an_open_file_can_be_named(tmp_path: Path) -> None:
+    """As /dev/stderr names one."""
+    reading, writing = os.pipe()
+    try:
+        _append(Path(f"/dev/fd/{writing}"))
+        _replace(Path(f"/proc/self/fd/{writing}"))
+        assert os.read(reading, 9) == b"newnew"
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_links_lead_where_the_system_says(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "up").symlink_to("a/b/")
+    (tmp_path / "loop").symlink_to("loop")
+    for path in ("up/../x", "up/./y//z", "a/b/../../none/more", "../" * 40 + "etc", "none/../a"):
+        assert trusted_path.resolve(tmp_path / path) == os.path.realpath(tmp_path / path)
+    with pytest.raises(OSError, match="symbolic links"):
+        trusted_path.resolve(tmp_path / "loop/x")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    path = tmp_path / "file"
+    path.write_text("ours")
+    path.chmod(0o600)
+    yield path
+
+
+def _no_file(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _link(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        _no_file,
+        _link,
+        lambda path: os.chown(path, OTHER, OTHER),
+        lambda path: path.chmod(0o620),
+        lambda path: path.chmod(0o602),
+        lambda path: os.link(path, path.with_name("more")),
+    ],
+    ids=["pipe", "link", "owner", "group", "others", "names"],
+)
+def test_what_is_read_back_is_ours(own: Path, spoil: Callable[[Path], None]) -> None:
+    os.close(trusted_path.open_own(own))
+    spoil(own)
+    with pytest.raises(OSError):
+        trusted_path.open_own(own)
+
+
+def test_what_is_read_back_may_be_the_owner_of_the_packages(own: Path) -> None:
+    os.chown(own, OTHER, OTHER)
+    os.close(trusted_path.open_own(own, owners=(OTHER,)))
+
+
+def test_a_private_directory(tmp_path: Path) -> None:
+    path = tmp_path / "private"
+    private_directory.make(str(path))
+    private_directory.make(str(path))
+    assert private_directory.is_private(str(path)) and path.stat().st_mode & 0o7777 == 0o700
+    (tmp_path / "link").symlink_to("private")
+    for spoilt, reason in ((tmp_path / "link", "is a link"), (tmp_path / "none", None)):
+        assert not private_directory.is_private(str(spoilt))
+        if reason:
+            with pytest.raises(UntrustedPath, match=reason):
+                private_directory.make(str(spoilt))
+    path.chmod(0o710)
+    with pytest.raises(UntrustedPath, match=r"is open to others \(mode 0710\)"):
+        private_directory.make(str(path))
+    path.chmod(0o700)
+    os.chown(path, OTHER, OTHER)
+    with pytest.raises(UntrustedPath, match=f"belongs to uid {OTHER}"):
+        private_directory.make(str(path))
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "safe"), [(0o1777, 0, True), (0o777, 0, False), (0o755, OTHER, False), (0o700, 0, True)]
+)
+def test_what_lies_above_a_private_directory(short_path: Path, mode: int, owner: int, safe: bool) -> None:
+    above = short_path / "above"
+    (above / "path").mkdir(parents=True)
+    above.chmod(mode)
+    os.chown(above, owner, owner)
+    if safe:
+        private_directory.check_above(str(above / "path"))
+    else:
+        with pytest.raises(UntrustedPath, match="belongs to uid|can be written by others"):
+            private_directory.check_above(str(above / "path"))
