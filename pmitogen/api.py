@@ -36,6 +36,7 @@ from pmitogen.target.frames import CHUNK, WINDOW, to_wire
 from pmitogen.transport import threads
 from pmitogen.transport.credentials import Ask
 from pmitogen.util.atomic_file import atomic_write
+from pmitogen.util.peer_text import escape
 
 T = TypeVar("T")
 Command = str | Sequence[str]
@@ -206,7 +207,7 @@ class Host:
 
         *env* is added to the account's environment. *tty* gives it a terminal (then stderr is part of stdout). After
         *timeout* seconds it is killed, with all of its process group, and TimeoutError raised. *check* raises RemoteError
-        for a status other than 0.
+        for a status other than 0, whose ``text`` is stderr.
 
         Raises ConnectError, ConnectionLost, BecomeError.
         """
@@ -221,8 +222,9 @@ class Host:
         frame, out, err = self._ask(header, stdin, timeout=timeout)
         done = Completed(int(frame["rc"]), out, err)
         if check and done.rc:
-            last = err.decode("utf-8", "replace").strip().rpartition("\n")[2]
-            raise RemoteError(f"{self!r}: {argv[0]} ended with status {done.rc}{': ' + last if last else ''}")
+            last = escape(err.rstrip().rpartition(b"\n")[2])
+            message = f"{self!r}: {argv[0]} ended with status {done.rc}{': ' + last if last else ''}"
+            raise RemoteError(message, err.decode("utf-8", "replace"))
         return done
 
     def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:
@@ -230,7 +232,7 @@ class Host:
         sent along.
 
         It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
-        is lost. An exception there is a RemoteError here, with the remote traceback in its text. Raises UsageError,
+        is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. Raises UsageError,
         TimeoutError, and as :meth:`run`.
         """
         from pmitogen.hub.functions import source_of
@@ -248,10 +250,10 @@ class Host:
         try:
             answer = json.loads(last)
         except ValueError:
-            words = err.decode("utf-8", "replace").strip()[-500:]
-            raise RemoteError(f"{self!r}: {qualname} ended without a result, status {frame['rc']}: {words}") from None
+            message = f"{self!r}: {qualname} ended without a result, status {frame['rc']}: {escape(err, keep_end=True)}"
+            raise RemoteError(message, err.decode("utf-8", "replace")) from None
         if "error" in answer:
-            raise RemoteError(f"{self!r}: {qualname}: {answer['error']}\n{answer['traceback']}")
+            raise RemoteError(f"{self!r}: {qualname}: {escape(str(answer['error']))}", str(answer.get("traceback", "")))
         value: T = answer["value"]
         return value
 

@@ -11,20 +11,26 @@
     ├── RemoteError           something on the target failed: a file operation, an interpreter
     └── HubError              the hub process is gone or speaks another version
 
-A message is one line, ``where: what: the word, and what to do``; it never holds a secret. Foreign exceptions (Paramiko's, the
-operating system's) stop at the room that called for them.
+A message is one line, ``where: what: the word, and what to do``; it never holds a secret. Where a peer's text stands in it,
+control and invisible characters are escaped. Foreign exceptions (Paramiko's, the operating system's) stop at the module that
+called for them.
 """
 
 from __future__ import annotations
+
+from pmitogen.util.peer_text import one_line
 
 
 class Error(Exception):
     """Base of all; catch this to catch everything that pmitogen means to raise."""
 
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
+
     @property
     def message(self) -> str:
         """The one line for the user."""
-        return str(self.args[0]) if self.args else type(self).__name__
+        return str(self.args[0]) or type(self).__name__
 
 
 class UsageError(Error):
@@ -66,7 +72,15 @@ class BecomeError(Error):
 
 
 class RemoteError(Error):
-    """Something on the target failed."""
+    """Something on the target failed.
+
+    *text* is the target's own text: a remote traceback, for example, or what a command wrote to stderr. It may hold control
+    characters; do not print it to a terminal as it is.
+    """
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text
 
 
 class HubError(Error):

@@ -1,16 +1,16 @@
 """Logging of hubs and of the command line: ``PMITOGEN_LOG`` says how much, ``PMITOGEN_LOG_FILE`` where to (else stderr).
 
-A line tells when, which process and how far into its life, for which host and task, and then what:
+A line has the time, the process and its age in seconds, the host and the task if it is about one, the logger and the message:
 
-    10:04:11.123 hub[4711] +0.532 web1 "Install nginx" transport.connect: auth: done in 0.083 s
+    10:04:11.123 hub[4711] +0.532 web1 "Install nginx" hub: #7 run ansible.modules.apt as root -> exit in 812.4 ms
 
-The rooms use plain loggers, ``logging.getLogger(__name__)``. Host and task come from :func:`context`, which the thread that
-works for them enters; timing from :func:`timed`. Levels are Python's own, and ``trace``, which adds the debug lines of Paramiko
-and Mitogen.
+Host and task come from the record (``extra={"host": ..., "task": ...}``, as :func:`for_host` adds them), else from
+:func:`context`, which a thread that works for one host enters. Levels are Python's own, and ``trace``, which adds the debug lines
+of Paramiko and Mitogen.
 
-Secrets do not get into messages in the first place: types and rules see to that. What :func:`register_secret` was told is
-struck out of every line besides, tracebacks included, should one slip through. Standard library only, since hubs load this
-first.
+Secrets do not get into messages in the first place: types and rules see to that. :func:`register_secret` removes one from every
+line besides, tracebacks included. What a peer wrote cannot start a line or reach the terminal that shows it: control characters
+are escaped, and the lines of a traceback are indented. Standard library only, since hubs load this first.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pmitogen.errors import UsageError
+from pmitogen.util.peer_text import one_line
 from pmitogen.util.trusted_path import open_for_append
 
 LEVELS = {
@@ -41,8 +42,10 @@ STRUCK_OUT = "********"
 SHORTEST_SECRET = 4  # characters; shorter ones would strike out half of every line
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[TextIO]
-else:  # Python 3.10 cannot subscript the class
+    _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
+else:  # Python 3.10 cannot subscript the classes
     _StreamHandler = logging.StreamHandler
+    _LoggerAdapter = logging.LoggerAdapter
 
 _FOREIGN = ("paramiko", "mitogen")
 
@@ -54,7 +57,7 @@ _where: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("pmitog
 
 @contextlib.contextmanager
 def context(host: str | None = None, task: str | None = None) -> Iterator[None]:
-    """Lines logged within, by this thread, tell this host and task; None leaves what an outer context has set."""
+    """Lines that this thread logs within name this host and task; None leaves what an outer context has set."""
     outer_host, outer_task = _where.get()
     token = _where.set((outer_host if host is None else host, outer_task if task is None else task))
     try:
@@ -63,24 +66,20 @@ def context(host: str | None = None, task: str | None = None) -> Iterator[None]:
         _where.reset(token)
 
 
-@contextlib.contextmanager
-def timed(logger: logging.Logger, what: str) -> Iterator[None]:
-    """Logs, at debug, that *what* begins, and how long it took until it was done or failed."""
-    if not logger.isEnabledFor(logging.DEBUG):
-        yield
-        return
-    logger.debug("%s: begins", what)
-    begun = time.monotonic()
-    try:
-        yield
-    except BaseException as error:
-        logger.debug("%s: failed after %.3f s: %s", what, time.monotonic() - begun, type(error).__name__)
-        raise
-    logger.debug("%s: done in %.3f s", what, time.monotonic() - begun)
+def for_host(logger: logging.Logger, host: str) -> _HostLogger:
+    """Return *logger* for lines about *host*, from any thread."""
+    return _HostLogger(logger, {"host": host})
+
+
+class _HostLogger(_LoggerAdapter):
+    """Adds its host to each record, and leaves the task that a call names."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(self.extra or {}), **kwargs.get("extra", {})}}
 
 
 class _Formatter(logging.Formatter):
-    """The line that the head of this file shows, without registered secrets."""
+    """The line that the head of this file shows, without registered secrets or control characters."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
@@ -88,10 +87,14 @@ class _Formatter(logging.Formatter):
         self._begun = time.time()
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(self._prefix(record) + super().format(record))
+        lines = [one_line(self._prefix(record) + redact(record.getMessage()))]
+        if record.exc_info:
+            lines += ["    " + one_line(line) for line in redact(self.formatException(record.exc_info)).splitlines()]
+        return redact("\n".join(lines))
 
     def _prefix(self, record: logging.LogRecord) -> str:
         host, task = _where.get()
+        host, task = getattr(record, "host", host), getattr(record, "task", task)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         parts = [f"{clock}.{int(record.msecs):03d}", f"{self._role}[{record.process}]", f"{record.created - self._begun:+.3f}"]
         parts += [host] if host else []

@@ -25,7 +25,7 @@ from pmitogen import diagnosis
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import met
 from pmitogen.ansible import shell as shells
-from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, last_words
+from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, hub_log, last_words
 from pmitogen.ansible.hublink import HubLink, is_shown, telling
 from pmitogen.ansible.payloads import recognise
 from pmitogen.ansible.settled import Words, options_of
@@ -78,6 +78,7 @@ class Connection(ConnectionBase):
             self._shell: Any = shells.remembering(self._shell)
             self._shell.becoming = lambda: self._become_taken
         self._interpreter: Any = None  # which the task's host names
+        self._task = ""  # the task's name, where the hub logs it
         self._become_words: dict[str, Any] | None = None
         self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
 
@@ -100,6 +101,7 @@ class Connection(ConnectionBase):
         self._link.options_changed()
         if OPTION_PIPES:
             self.set_option("pipelining", True)
+        self._task = str((task_keys or {}).get("name") or "") if _is_logged() else ""
         self._link.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
@@ -296,6 +298,8 @@ class Connection(ConnectionBase):
     ) -> Result:
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
+        if self._task:
+            header = {**header, "task": self._task}
         answer = self._link.request(header, body, archive, become=become, streamed=streamed)
         self._link.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
@@ -348,6 +352,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return value if value is None or isinstance(value, (bool, int, float, list)) else str(value)
+
+
+def _is_logged() -> bool:
+    """Whether the hub logs requests."""
+    return "PMITOGEN_LOG" in os.environ or hub_log() is not None
 
 
 def _command(argv: list[str], tty: bool) -> dict[str, Any]:

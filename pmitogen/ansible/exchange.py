@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
 from pmitogen.target.frames import CHUNK, WINDOW
+from pmitogen.util.peer_text import one_line
 
 # Before 2.19 Ansible asks an option, and who becomes, whether to pipe; since then a method of the connection.
 OPTION_PIPES = not hasattr(ConnectionBase, "is_pipelining_enabled")
@@ -35,7 +36,7 @@ class NeedsWrapping(AnsibleError):
 
 def fail(frame: dict[str, Any]) -> NoReturn:
     """Raise what Ansible's ssh plugin would have raised for this kind of failure."""
-    message, kind = frame["msg"], frame.get("kind")
+    message, kind = one_line(str(frame["msg"])), frame.get("kind")
     if kind == "auth":
         raise AnsibleAuthenticationFailure(message)
     if kind == "unreachable":

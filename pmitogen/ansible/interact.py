@@ -11,6 +11,8 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
+from pmitogen.util.peer_text import escape
+
 Result = tuple[int, bytes, bytes]
 
 
@@ -73,7 +75,7 @@ def run(become: Any, talk_to: Any, in_data: bytes | None, timeout: float) -> Res
                 what = "prompt" if not talk.asked else "success message"
                 raise AnsibleConnectionFailure(
                     f"Timeout ({timeout + 2:g}s) waiting for privilege escalation {what}: "
-                    f"{(talk.output(1) + talk.output(2))[-300:].decode('utf-8', 'replace').strip()}"
+                    f"{escape(talk.output(1) + talk.output(2), keep_end=True)}"
                 )
             if isinstance(said, int):
                 return said, talk.output(1), talk.output(2)

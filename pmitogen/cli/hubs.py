@@ -30,11 +30,16 @@ def run(options: argparse.Namespace) -> int:
 
 def _line(hub: Mapping[str, object]) -> str:
     """``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``; of one whose run has ended, that it waits for another."""
-    age = hub.get("age")
-    seconds = age if isinstance(age, (int, float)) else 0
-    whose = f"of run {hub['run']}" if hub["run"] else "kept for a later run"
-    return f"hub {hub['pid']} {whose}: {_counted(hub['hosts'], 'host')}, {hub['busy']} busy, {seconds:.0f} s old"
+    numbers = {name: _number(hub.get(name)) for name in _WANTED}
+    whose = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
+    hosts = _counted(numbers["hosts"], "host")
+    return f"hub {numbers['pid']} {whose}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
 
 
-def _counted(count: object, noun: str) -> str:
+def _number(value: object) -> int:
+    """A number of a hub's answer; 0 for anything else that it sends."""
+    return int(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else 0
+
+
+def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
-from pmitogen.cli.words import Parser, WrongWords, printable
+from pmitogen.cli.words import Parser, WrongWords
 from pmitogen.errors import Error
 from pmitogen.flags import scalars
 from pmitogen.flags.lexer import BadWord
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import threads
+from pmitogen.util.peer_text import escape, one_line
 
 AT_ONCE = 30  # servers
 TYPES = {
@@ -80,7 +81,7 @@ def run(words: list[str]) -> int:
             _print(sys.stderr, answer.comments)
         _print(sys.stdout, (line for blob in answer.blobs for line in _lines(answer.target.names, blob, options.hashed)))
         if answer.problem:
-            _print(sys.stderr, [f"pmitogen keyscan: {printable(answer.problem)}"])
+            _print(sys.stderr, [f"pmitogen keyscan: {one_line(answer.problem)}"])
             failed = True
     return int(failed)
 
@@ -175,7 +176,7 @@ def _ask(asked: Target, types: Sequence[str], timeout: int, family: str) -> Answ
         except Error as error:
             answer.problem = error.message
         except Exception as error:  # a server can say anything, and there are others to ask
-            answer.problem = f"{host} port {port}: unexpected: {type(error).__name__}: {error}".partition("\n")[0]
+            answer.problem = f"{host} port {port}: unexpected: {type(error).__name__}: {escape(str(error))}"
         if answer.blobs:
             break
     return answer

@@ -18,6 +18,7 @@ from pmitogen import log
 from pmitogen.cli.words import PLACE, WrongWords
 from pmitogen.errors import ConnectError, UsageError
 from pmitogen.flags.ssh_flags import FLAGS
+from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.api import Host
@@ -127,17 +128,18 @@ def _round_trip(host: Host) -> float:
 
 
 def describe(found: Mapping[str, Any]) -> list[str]:
-    """What is known of a connection (see ``Host.info``), a line for each kind of thing."""
+    """What is known of a connection (see ``Host.info``), a line for each kind of thing. Much of it is the server's own text."""
     lines = []
     algorithms = found.get("algorithms")
     if algorithms:
         texts = algorithms.values() if isinstance(algorithms, Mapping) else [algorithms]
-        lines.append("connection: " + ", ".join(str(text) for text in texts if text not in (None, "", "none")))
+        lines.append("connection: " + ", ".join(escape(str(text)) for text in texts if text not in (None, "", "none")))
     stages = found.get("stages") or {}
     if stages:
         lines.append("stages: " + ", ".join(f"{name} {_time(seconds)}" for name, seconds in stages.items()))
     if found.get("python"):
-        lines.append(f"python: {_version(found)}, {found.get('exe')}, as {found.get('user')} in {found.get('home')}")
+        exe, user, home = (escape(str(found.get(name))) for name in ("exe", "user", "home"))
+        lines.append(f"python: {_version(found)}, {exe}, as {user} in {home}")
     if found.get("sent") is not None:
         lines.append(f"bytes: {found['sent']} sent, {found['received']} received")
     return lines
@@ -145,7 +147,7 @@ def describe(found: Mapping[str, Any]) -> list[str]:
 
 def _version(found: Mapping[str, Any]) -> str:
     version = found.get("python")
-    return ".".join(map(str, version)) if isinstance(version, (list, tuple)) else str(version)
+    return escape(".".join(map(str, version)) if isinstance(version, (list, tuple)) else str(version), 40)
 
 
 def _time(seconds: float) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pmitogen
-from pmitogen.cli.words import Parser, exit_code, printable
+from pmitogen.cli.words import Parser, exit_code
 from pmitogen.errors import Error
+from pmitogen.util.peer_text import one_line
 
 # What a command's function is: words or parsed options in, exit code out.
 _Run = Callable[[Any], int]
@@ -41,6 +43,9 @@ _EPILOG = "pmitogen COMMAND --help tells more. In Ansible: ansible_connection: p
 
 def main(argv: Sequence[str] | None = None) -> int:
     """See :func:`pmitogen.cli.main`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a server's text may hold what the terminal's encoding cannot show
+            stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     command = "pmitogen"
     try:
@@ -106,7 +111,7 @@ def _load(command: str, function: str) -> _Run:
 
 def _fail(message: str, code: int = 1) -> int:
     sys.stdout.flush()
-    sys.stderr.write(printable(message) + "\n")
+    sys.stderr.write(one_line(message) + "\n")
     return code
 
 

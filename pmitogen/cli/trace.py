@@ -28,8 +28,10 @@ def run(options: argparse.Namespace) -> int:
         try:
             with open(file) as stream:
                 events += json.load(stream)["traceEvents"]
-        except (OSError, ValueError, KeyError, TypeError) as exc:
-            raise UsageError(f"{file}: no timeline of ours ({exc}); PMITOGEN_TRACE=FILE has a run write one") from None
+        except OSError as exc:
+            raise UsageError(f"{file}: {(exc.strerror or str(exc)).lower()}") from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UsageError(f"{file}: not a pmitogen trace file; a run with PMITOGEN_TRACE=FILE writes one") from None
     print(table(events))
     return 0
 
@@ -38,8 +40,8 @@ def table(events: Iterable[dict[str, Any]]) -> str:
     """The table as text: for each kind of span how often, and its median, mean and total in milliseconds."""
     spans: dict[str, list[float]] = collections.defaultdict(list)
     for event in events:
-        if event.get("ph") == "X":
-            spans[str(event["name"])].append(event["dur"] / 1000)
+        if isinstance(event, dict) and event.get("ph") == "X" and isinstance(event.get("dur"), (int, float)):
+            spans[str(event.get("name"))].append(event["dur"] / 1000)
     lines = [f"{'what':58} {'times':>6} {'median ms':>10} {'mean ms':>9} {'total ms':>10}"]
     for name, title in ROWS:
         if spans.get(name):

@@ -24,8 +24,3 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}: {self.prog} --help shows what is possible\n")
-
-
-def printable(text: str) -> str:
-    """*text* as one line that does nothing to a terminal: what a server said may be in it."""
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -18,6 +18,7 @@ from pmitogen.errors import ConnectionLost, Error, RemoteError
 from pmitogen.hub.requests import Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
 from pmitogen.transport import threads
+from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
@@ -109,7 +110,7 @@ class Serving:
         except Error as exc:
             self._send({"op": "error", "kind": "unreachable", "msg": exc.message})
         except Exception as exc:
-            LOG.exception("%s: unexpected", self._host.name)
+            self._host.log.exception("internal error")
             self._send({"op": "error", "kind": "unreachable", "msg": f"{self._host.name}: internal error: {type(exc).__name__}"})
 
     def _send(self, header: Header, body: bytes = b"") -> None:
@@ -168,7 +169,7 @@ class Serving:
                 self._send({"op": "credit", "n": len(data)})
             command.end_input()
         except Error:
-            LOG.debug("%s: a command no longer reads", self._host.name)
+            self._host.log.debug("a command no longer reads")
 
     def _put(self, header: Header) -> None:
         from pmitogen.transport.plainfiles import Files
@@ -199,7 +200,7 @@ class Serving:
         if header["do"] == "exists":
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:
-            raise RemoteError(f"{header.get('what', header['do'])}: {err.decode('utf-8', 'replace').strip()}")
+            raise RemoteError(f"{header.get('what', header['do'])}: {escape(err, keep_end=True)}")
         else:
             last = out.rstrip(b"\n").rpartition(b"\n")[2]
             self._send({"op": "ok", "path": to_wire(last)})

@@ -25,6 +25,7 @@ from pmitogen.hub.trace import from_environment
 from pmitogen.log import register_secret
 from pmitogen.transport import bootstrap
 from pmitogen.transport.credentials import Ask
+from pmitogen.util.peer_text import LIMIT, escape, escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -100,7 +101,7 @@ class Contexts:
 
         def work() -> None:
             login.connect()
-            LOG.debug("%s: logged in", host.name)
+            host.log.debug("logged in")
             login.link.on_lost(lambda reason: self.defer(self._lost, host, login, reason))
             self._boot(host, login, candidates)
 
@@ -161,7 +162,7 @@ class Contexts:
         elif lost:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
         elif bootstrap.no_python_marker(stream.token) in stream.noise:
-            LOG.debug("%s: no usable Python", host.name)
+            host.log.debug("no usable Python")
             host.on_no_python(login, _too_old(stream))
         else:
             host.fail(ConnectError(f"{peer}: the login shell did not start Python{_said(stream)}", "python"))
@@ -179,7 +180,7 @@ class Contexts:
         try:
             host.on_message(data, packed)
         except Exception as exc:  # a hostile peer finds every one of them: zlib's, deep recursion, a missing key
-            LOG.warning("%s: sent what no agent of ours sends (%s: %s)", host.name, type(exc).__name__, str(exc)[:200])
+            host.log.warning("the target broke the protocol (%s: %s)", type(exc).__name__, escape(str(exc)))
             host.fail(ConnectionLost(f"{host.name}: the target broke the protocol; the connection was closed"))
 
     def plan(self, become: Mapping[str, Any]) -> Header:
@@ -273,11 +274,10 @@ def _candidates(host: Host, python: list[str] | None = None) -> tuple[str, ...]:
 
 def _too_old(stream: Any) -> str:
     """Which interpreters were found too old, in our loader's words; what shells said besides does not help."""
-    lines = (stream.complaints or b"").decode("utf-8", "replace").splitlines()
-    return "; ".join(line.strip() for line in lines if "older than 2.7" in line)
+    return "; ".join(line for line in escape_lines(stream.complaints or b"") if "older than 2.7" in line)
 
 
 def _said(stream: Any) -> str:
     """What the other side said last, for a message."""
-    text = (stream.complaints or stream.noise)[-300:].decode("utf-8", "replace").strip()
-    return f": {' / '.join(text.split(chr(10)))}" if text else ""
+    lines = escape_lines((stream.complaints or stream.noise)[-LIMIT:])
+    return f": {' / '.join(lines)}" if lines else ""

@@ -27,6 +27,8 @@ from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request, Then
 from pmitogen.hub.wire import Wire
+from pmitogen.log import for_host
+from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.contexts import Contexts
@@ -59,6 +61,7 @@ class Host:
         self.key = key
         self.options = options
         self.name = str(options.get("host") or "?")
+        self.log = for_host(LOG, self.name)
         self.state = State.NEW
         self.login: Login | None = None
         self.ask: Ask | None = None  # a person, for questions of the login
@@ -283,7 +286,7 @@ class Host:
             if self._accounts.left(header.get("acct", -1)):
                 self._send_waiting()
         elif op == "late":
-            LOG.warning("%s: %s", self.name, header.get("msg"))
+            self.log.warning("%s", escape(str(header.get("msg"))))
         elif op == "lack":
             self.wire.resend()
         elif op in FINAL or op in ("out", "credit"):
@@ -294,9 +297,8 @@ class Host:
         if account is None:
             return
         account.on_hello(header)
-        LOG.debug(
-            "%s: account %d is up: user %s, %s, Python %s",
-            self.name,
+        self.log.debug(
+            "account %d is up: user %s, %s, Python %s",
             account.number,
             account.user,
             account.exe,
@@ -339,7 +341,8 @@ class Host:
             if self._unsure.get(request.header.get("chain", 0)) is request.account:
                 del self._unsure[request.header["chain"]]
             took = time.monotonic() - request.born
-            LOG.debug("%s: %s -> %s in %.1f ms", self.name, request.describe(), header["op"], took * 1000)
+            task = {"task": request.task} if request.task else {}
+            self.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
             if self.contexts.trace is not None:
                 self._trace(request, header)
             self._remember(request, header)

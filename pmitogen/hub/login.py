@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pmitogen import diagnosis
+from pmitogen import diagnosis, log
 from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.settings import Settings
@@ -174,6 +174,10 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
     """Run *work* on a new thread; what goes wrong is an Error for *on_error*, on that thread, or on this one if there is none."""
 
     def run() -> None:
+        with log.context(host=name):
+            work_safely()
+
+    def work_safely() -> None:
         try:
             work()
         except Error as exc:
@@ -182,7 +186,7 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
             if openfiles.are_used_up(exc):
                 on_error(ConnectError(openfiles.NONE_LEFT, "exec"))
                 return
-            LOG.exception("%s: unexpected", name)
+            LOG.exception("internal error")
             on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))
 
     try:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pmitogen.util.peer_text import one_line
+
 Header = dict[str, Any]
 FINAL = frozenset(("exit", "ok", "error"))
 FOLLOWING = frozenset(("data", "eof", "credit", "kill"))  # frames that belong to a request already made
@@ -48,10 +50,13 @@ class Request:
     born: float = 0.0  # when it was made, in time.monotonic() seconds
     ending: bool = False  # it was killed, or its account's interpreter was: that is no news
     serving: Any = None  # what serves it on a host without Python
+    task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
     tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
 
     def answer(self, header: Header, body: bytes = b"") -> None:
-        """Pass a frame to whoever asked."""
+        """Pass a frame to whoever asked. The text of an error may come from the target."""
+        if header["op"] == "error":
+            header = {**header, "msg": one_line(str(header.get("msg")))}
         if self.client is not None:
             self.client.answer({**header, "id": self.local_id}, body)
 

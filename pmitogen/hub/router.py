@@ -70,7 +70,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
         if in_stream is not None and in_stream.over:
             return  # it was read together with what made us let go of this host
         if in_stream is not None and msg.dst_id != mitogen.context_id:
-            LOG.warning("%s: tried to reach context %d through us; refused", in_stream.name, msg.dst_id)
+            LOG.warning("refused a message for context %d", msg.dst_id, extra={"host": in_stream.name})
             return
         super()._async_route(msg, in_stream)
 

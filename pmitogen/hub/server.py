@@ -191,7 +191,8 @@ class Worker:
         self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
 
     def _request(self, header: Header, body: bytes) -> None:
-        request = Request(self, header.pop("id"), header, body)
+        task = str(header.pop("task", ""))
+        request = Request(self, header.pop("id"), header, body, task=task)
         self._requests[request.local_id] = request
         header["chain"] = self._chain
         if self._ahead is not None and self._met_ahead(self._ahead, request):

@@ -14,6 +14,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
 from pmitogen.transport.client import ClientTransport
 from pmitogen.transport.dial import describe
+from pmitogen.util.peer_text import escape
 
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
 MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512", "hmac-sha1")
@@ -76,7 +77,7 @@ def disagreement(transport: ClientTransport) -> str | None:
         theirs = transport.peer_offer.get(what, [])
         if theirs and not set(names) & set(theirs):
             return (
-                f"no {what} algorithm in common: we offer {','.join(names)}; the server offers {','.join(theirs)}; "
+                f"no {what} algorithm in common: we offer {','.join(names)}; the server offers {escape(','.join(theirs))}; "
                 f"{_remedy(what, theirs)}"
             )
     return None

@@ -212,7 +212,9 @@ class _Login:
     def _keyboard_interactive(self) -> bool:
         if self._kbdint_left <= 0 or not self._has_answers():
             return False
-        answerer = Answerer(self.credentials, self.interactive)
+        answerer = Answerer(
+            self.credentials, self.interactive, f"{self.settings.user}@{self.settings.hostkeyalias or self.settings.hostname}"
+        )
         self._send("keyboard-interactive", "", string("") + string(",".join(self.settings.kbdinteractivedevices)))
         kind, reader = self.wire.wait()
         while kind == INFO_REQUEST:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from pmitogen.errors import AuthenticationError
 from pmitogen.flags.settings import Settings
+from pmitogen.util.peer_text import escape
 
 _WITHHELD = (
     "a jump host is given no password, code or passphrase of the target: give {} its own in ansible_pmitogen_jump_credentials "
@@ -45,7 +46,7 @@ def refusal(
 ) -> AuthenticationError:
     """The error for a login with nothing left to try. *withheld_from*: see Credentials."""
     told = "; ".join(map(str, tried)) or "there was nothing to try"
-    accepts = f"; the server accepts {', '.join(allowed)}" if allowed else ""
+    accepts = f"; the server accepts {escape(', '.join(allowed))}" if allowed else ""
     usable = tuple(name for name in allowed if name in settings.preferredauthentications)
     advice = [remedy or _remedy(tried, usable)]
     if withheld_from is not None:

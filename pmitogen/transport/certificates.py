@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pmitogen.transport import patterns, publickeys
 from pmitogen.transport.publickeys import fingerprint, is_certificate, plain_name
 from pmitogen.transport.sshdata import Malformed, Reader, string, strings
+from pmitogen.util.peer_text import escape
 
 USER, HOST = 1, 2
 KIND = {USER: "user", HOST: "host"}
@@ -46,7 +47,7 @@ class Certificate(NamedTuple):
 
     def describe(self) -> str:
         """Short, for messages: the key id is the authority's own name for it."""
-        return f"{publickeys.display(self.name)} {self.key_id!r} serial {self.serial}"
+        return f"{publickeys.display(self.name)} {escape(self.key_id, 80)!r} serial {self.serial}"
 
 
 def parse(blob: bytes) -> Certificate:
@@ -115,9 +116,9 @@ def host_problem(certificate: Certificate, host: str, ca_algorithms: tuple[str, 
     if problem := validity_problem(certificate, now):
         return problem
     if certificate.principals and not any(patterns.matches(host, name) for name in certificate.principals):
-        return f"it is for {', '.join(certificate.principals)}, not for {host}"
+        return f"it is for {escape(', '.join(certificate.principals))}, not for {host}"
     if certificate.critical_options:
-        return f"it has critical options that are not known for hosts: {', '.join(certificate.critical_options)}"
+        return f"it has critical options that are not known for hosts: {escape(', '.join(certificate.critical_options))}"
     return None
 
 
@@ -131,7 +132,7 @@ def user_problem(certificate: Certificate, user: str, now: float | None = None) 
     if problem := validity_problem(certificate, now):
         return problem
     if certificate.principals and user not in certificate.principals:
-        return f"its principals are {', '.join(certificate.principals)}, not {user}"
+        return f"its principals are {escape(', '.join(certificate.principals))}, not {user}"
     return None
 
 

@@ -76,6 +76,7 @@ class Channel(paramiko.Channel):
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
     # Upstream's, in no stub:
+    logger: Any
     _check_add_window: Callable[[int], int]
     _wait_for_send_window: Callable[[int], int]
     _event_pending: Callable[[], None]

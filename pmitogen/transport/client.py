@@ -47,6 +47,7 @@ from pmitogen.transport.channel import Channel, ChannelMessage
 from pmitogen.transport.hostkeyorder import HostKeyPolicy
 from pmitogen.transport.idle import IdleClock
 from pmitogen.transport.packets import FIRST_USER_MESSAGE, Packets
+from pmitogen.util.peer_text import escape
 
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
 LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
@@ -82,6 +83,9 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         super().__init__(sock, default_window_size=WINDOW, default_max_packet_size=LARGEST_PACKET, packetizer_class=Packets)
         self.name = f"ssh {name}"
         self.set_log_channel(log)
+        logger: Any = logs.PeerLogger(log, name)
+        self.logger = logger
+        self.packetizer.set_log(logger)
         self.packetizer.on_silence = self._on_silence
         self.packetizer.in_kex = lambda: self.in_kex
         self.packetizer.silence = Silence(alive_interval, alive_count, time.monotonic())
@@ -219,6 +223,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self._channels.put(number, channel)  # type: ignore[attr-defined]
         self.channels_seen[number] = True
         channel._set_transport(self)
+        channel.logger = self.logger
         channel._set_window(window, LARGEST_PACKET)
         return channel
 
@@ -254,7 +259,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
             channel.close()
 
     def _parse_channel_open_failure(self, m: Message) -> None:
-        number, code, words = m.get_int(), m.get_int(), m.get_text()
+        number, code, words = m.get_int(), m.get_int(), escape(m.get_string())
         channel = self._channels.get(number)  # type: ignore[attr-defined]
         if isinstance(channel, Channel):
             channel.open_failure = (code, words or CONNECTION_FAILED_CODE.get(code, "refused"))
@@ -312,7 +317,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
             self.packetizer.send_soon(message)
 
     def _parse_disconnect(self, m: Message) -> None:
-        code, words = m.get_int(), m.get_text()
+        code, words = m.get_int(), escape(m.get_string())
         self._why = f"the server says: {words}" if words else f"the server disconnects (code {code})"
 
     def end(self, reason: str) -> None:
@@ -392,7 +397,7 @@ def _words(error: BaseException | None) -> str:
     """A reset is an end like another: it is what comes where the server had not read all that was sent."""
     if error is None or isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return "the server closed the connection"
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
+    return escape(str(getattr(error, "strerror", None) or error)) or type(error).__name__
 
 
 def _offer(raw: bytes) -> dict[str, list[str]]:

@@ -29,6 +29,7 @@ from pmitogen.transport.hostkeyorder import host_key_algorithms
 from pmitogen.transport.hostkeys import check_host_key
 from pmitogen.transport.link import Link, Stages
 from pmitogen.transport.proxy import ProxyCommand
+from pmitogen.util.peer_text import escape
 
 __all__ = ["HopPool", "Link", "Resolver", "ShownKey", "connect", "shown_host_key"]
 
@@ -158,7 +159,7 @@ class _Connecting:
     def _look(self, names: Sequence[str]) -> ShownKey:
         with self._exchanged(self._limit(), lambda _address: tuple(names)) as (transport, carrier):
             blob = transport.get_remote_server_key().asbytes()
-            server = "".join(char if char.isprintable() else "?" for char in transport.remote_version)
+            server = escape(transport.remote_version)
             shown = ShownKey(blob, carrier.address, server, tuple(transport.peer_offer["host key"]))
             transport.close()
             carrier.close()
@@ -247,7 +248,7 @@ class _Connecting:
     def _kex_failure(
         self, transport: ClientTransport, carrier: _Carrier, error: Exception | None, in_time: bool
     ) -> ConnectError | pacing.TurnedAway:
-        greeting = " | ".join(line for line in transport.packetizer.greeting if not line.startswith("SSH-"))[:200]
+        greeting = escape(" | ".join(line for line in transport.packetizer.greeting if not line.startswith("SSH-")))
         words = algorithms.disagreement(transport)
         stage = "kex"
         if words is None and not in_time:
@@ -260,9 +261,9 @@ class _Connecting:
         elif words is None and not transport.peer_offer:
             if not greeting and not _is_garbage(error):
                 return pacing.TurnedAway(sure=False)
-            words = f"not an SSH greeting: {greeting or error}; is port {self.settings.port} its SSH port?"
+            words = f"not an SSH greeting: {greeting or escape(str(error))}; is port {self.settings.port} its SSH port?"
         elif words is None:
-            words = f"the key exchange failed: {transport.end_reason or error}"
+            words = f"the key exchange failed: {transport.end_reason or escape(str(error))}"
         return ConnectError(f"{self.where}: {words}", stage)
 
     # Logging in -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import hostkeystore, knownhosts, publickeys, sshdata
 from pmitogen.transport.hostkeystore import Store
+from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     import paramiko
@@ -76,7 +77,7 @@ class HostKeyPolicy(_Base):
 
         if self._shown_host_key is not None and host_key != self._shown_host_key:
             raise paramiko.SSHException("the server showed another host key at a rekey")
-        used = sshdata.Reader(sig).string().decode("ascii", "replace")
+        used = escape(sshdata.Reader(sig).string(), 80)
         if used != publickeys.plain_name(str(self.host_key_type)):  # Paramiko takes any that the key has, SHA-1 in 4.x
             raise paramiko.SSHException(f"the server signed with {used}, {self.host_key_type} was agreed on")
         super()._verify_key(host_key, sig)  # type: ignore[misc]  # in no stub, as it is not public

@@ -12,6 +12,7 @@ import re
 
 from pmitogen.errors import UsageError
 from pmitogen.transport.credentials import Credentials, Secret
+from pmitogen.util.peer_text import escape, escape_lines, prompt
 
 # Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
 _CODE_WORDS = re.compile(
@@ -28,11 +29,14 @@ _PASSWORD_WORDS = re.compile(
 class Answerer:
     """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer.
 
+    *where* is the account and host that ask, for the prompts that a person sees.
+
     Raises :class:`UsageError` for an answer whose pattern is no regular expression.
     """
 
-    def __init__(self, credentials: Credentials, interactive: bool) -> None:
+    def __init__(self, credentials: Credentials, interactive: bool, where: str = "server") -> None:
         self._credentials = credentials
+        self._where = where
         self._patterns = [(_compile(pattern), secret) for pattern, secret in credentials.answers]
         self._ask = credentials.ask if interactive else None
         self._spent: set[int] = set()
@@ -70,12 +74,16 @@ class Answerer:
         return secret
 
     def _person(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
-        prompt = "\n".join(part for part in (title.strip(), instructions.strip(), text) if part)
-        reply = self._ask(prompt, echo) if self._ask else None
+        reply = self._ask(self._shown(title, instructions, text), echo) if self._ask else None
         if reply is None:
             again = " again" if self._spent else ""
-            self.reason = f"the server asks{again}: {_printable(text)!r}, and no answer is given"
+            self.reason = f"the server asks{again}: {escape(text, 80)!r}, and no answer is given"
         return reply
+
+    def _shown(self, title: str, instructions: str, text: str) -> str:
+        """Return the prompt as a person sees it: each line of the server's begins with who asks, as in OpenSSH."""
+        lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
+        return "".join(f"({escape(self._where)}) {line}\n" for line in lines) + prompt(self._where, text)
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
@@ -83,8 +91,3 @@ def _compile(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"keyboard-interactive answers: {pattern!r}: not a regular expression ({error}): escape it") from error
-
-
-def _printable(text: str) -> str:
-    """A server's prompt, fit for a one-line message."""
-    return "".join(char if char.isprintable() else " " for char in text).strip()[:80]

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pmitogen.transport import publickeys
 from pmitogen.transport.certificates import Certificate
 from pmitogen.transport.sshdata import Malformed, Reader, strings
+from pmitogen.util.peer_text import escape
 
 MAGIC = b"SSHKRL\n\0"
 VERSION = 1
@@ -40,7 +41,7 @@ class _Revoked:
 
     def why(self, certificate: Certificate) -> str | None:
         if certificate.key_id.encode() in self.key_ids:
-            return f"its key id {certificate.key_id!r}"
+            return f"its key id {escape(certificate.key_id, 80)!r}"
         serial = certificate.serial
         if serial and self._has(serial):  # 0 stands for none
             return f"its serial number {serial}"

@@ -24,6 +24,7 @@ from pmitogen.transport.channel import Channel, text
 from pmitogen.transport.client import WINDOW, ClientTransport
 from pmitogen.transport.dial import describe
 from pmitogen.transport.environment import variables
+from pmitogen.util.peer_text import escape
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -82,7 +83,7 @@ class Link:
         """What was agreed on, for people: the server's version and the algorithms."""
         transport = self._transport
         return {
-            "server": transport.remote_version,
+            "server": escape(transport.remote_version),
             "kex": transport.agreed_kex,
             "host key": transport.host_key_type or "",
             "cipher": transport.remote_cipher,

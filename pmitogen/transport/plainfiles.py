@@ -20,6 +20,7 @@ from pmitogen.errors import ConnectionLost, RemoteError
 from pmitogen.transport import plain
 from pmitogen.transport.channel import Channel
 from pmitogen.transport.link import Link
+from pmitogen.util.peer_text import escape
 
 CHUNK = 32 << 10  # bytes of one SFTP write; what every server takes
 IN_FLIGHT = 64  # SFTP reads that wait for their answer: 2 MiB
@@ -77,6 +78,7 @@ class Files:
             if self._link.start_subsystem(channel, "sftp", timeout=self._timeout):
                 channel.settimeout(self._timeout)
                 client = paramiko.SFTPClient(channel)
+                client.logger = channel.logger
                 channel.settimeout(None)
                 return client
         except (paramiko.SSHException, EOFError, OSError):
@@ -125,7 +127,7 @@ class Files:
     def _check(self, result: tuple[plain.Exit, bytes, bytes], verb: str, path: str) -> None:
         ended, _, err = result
         if ended.code:
-            words = " ".join(err.decode("utf-8", "replace").split()) or f"status {ended.code}"
+            words = escape(err, keep_end=True) or f"status {ended.code}"
             raise RemoteError(f"{self._link.peer}: cannot {verb} {path}: {words}")
 
 

@@ -21,6 +21,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.settings import Settings
 from pmitogen.transport import threads
 from pmitogen.transport.dial import describe
+from pmitogen.util.peer_text import escape_lines
 
 KEPT = 4096  # bytes of the program's last words
 LAST_WORDS = 0.5  # seconds that a program which closed the connection gets to say why
@@ -69,7 +70,7 @@ class ProxyCommand:
     def last_words(self) -> str:
         """How it ended and what it said, in one line; waits briefly for it to end."""
         self._ended.wait(LAST_WORDS)
-        said = " | ".join(self._said.decode("utf-8", "replace").split("\n")).strip(" |")
+        said = " | ".join(escape_lines(self._said))
         code = self._process.returncode
         ended = "is still running" if code is None else f"died of signal {-code}" if code < 0 else f"exited with status {code}"
         return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {said}" if said else " and said nothing")

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from pmitogen.transport.sshdata import Malformed, Reader
+from pmitogen.util.peer_text import escape
 
 CERT = "-cert-v01@openssh.com"
 RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
@@ -78,7 +79,7 @@ def fingerprint(blob: bytes, algorithm: str = "sha256") -> str:
 def display(name: str) -> str:
     """The short name in ssh's messages: ``ED25519``, ``RSA-CERT`` ..."""
     plain = plain_name(name)
-    return DISPLAY.get(plain, plain) + ("-CERT" if is_certificate(name) else "")
+    return (DISPLAY.get(plain) or escape(plain, 80)) + ("-CERT" if is_certificate(name) else "")
 
 
 def rsa_bits(blob: bytes) -> int | None:

@@ -24,6 +24,7 @@ import mitogen.core
 from pmitogen.errors import ConnectError
 from pmitogen.transport import threads
 from pmitogen.transport.channel import Channel
+from pmitogen.util.peer_text import escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
 NOISE_KEPT = 2048  # bytes
@@ -198,7 +199,8 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         if grant:
             self.writer.put(grant)
         if data:
-            LOG.debug("%s: stderr: %s", self.name, data.decode("utf-8", "replace").rstrip())
+            for line in escape_lines(data):
+                LOG.debug("stderr: %s", line, extra={"host": self.name})
         self.complaints = (self.complaints + data)[-NOISE_KEPT:]
 
     def _receive(self, data: bytes) -> None:

@@ -19,10 +19,13 @@ import unicodedata
 
 LIMIT = 300  # characters of one text in a message
 PROMPT_LIMIT = 200  # characters of a prompt
+LINE_LIMIT = 4000  # characters of a whole message or line of a log
 ELLIPSIS = "..."
 
 _MAX_MARKS = 3  # combining marks on one character
 _LOOK_AT = 8  # times the limit; characters of the input that are read at all
+
+_LINE_ENDS = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
 
 # Characters that str.isprintable() takes for printable, and that show nothing.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
@@ -63,6 +66,16 @@ def escape_lines(text: str | bytes, limit: int = LIMIT, max_lines: int = 20) -> 
     if len(lines) > max_lines or len(cut) < len(text):
         return [*lines[:max_lines], ELLIPSIS]
     return lines
+
+
+def one_line(text: str, limit: int = LINE_LIMIT) -> str:
+    """Return a message of ours, in which a peer's text may stand, as one line without control characters.
+
+    The last defence before a terminal or a log. Unlike :func:`escape` it keeps spaces, because names of files have them.
+    """
+    if len(text) > limit:
+        text = text[: limit - len(ELLIPSIS)] + ELLIPSIS
+    return _make_visible(_LINE_ENDS.sub(" ", text))
 
 
 def prompt(where: str, text: str | bytes) -> str:

@@ -46,7 +46,7 @@ def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Ac
         "Using module file ",
         " AS root BY sudo",
         f" TO {account.home}/.ansible/tmp/ansible-tmp-",
-        f"hub: {sshd.host}: logged in",
+        f" {sshd.host} hub: logged in",
         f"account 0 is up: user {account.name}",
         "account 1 is up: user root",
     ):

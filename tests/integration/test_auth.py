@@ -577,7 +577,7 @@ def test_second_factor() -> None:
 
     person = Credentials(password=Secret("pw"), ask=ask)
     assert second_factor([[password], [code]], ["pw", "123456"], person)
-    assert asked == [("title\ninstructions\nVerification code: ", False)]
+    assert asked == [("(u@h) title\n(u@h) instructions\n(u@h) Verification code: ", False)]
 
 
 def test_second_factor_refused() -> None:

@@ -83,9 +83,9 @@ def test_a_person() -> None:
         asked.append((prompt, echo))
         return None if "Never" in prompt else "typed"
 
-    answerer = Answerer(Credentials(ask=ask), True)
+    answerer = Answerer(Credentials(ask=ask), True, "me@host")
     assert answerer.answer("Title", "Do this", [("Name: ", True)]) == ["typed"]
-    assert asked == [("Title\nDo this\nName: ", True)]
+    assert asked == [("(me@host) Title\n(me@host) Do this\n(me@host) Name: ", True)]
     assert answerer.answer("", "", [("Never: ", False)]) is None
     assert Answerer(Credentials(ask=ask), False).answer("", "", [("Name: ", True)]) is None
     assert len(asked) == 2

@@ -58,16 +58,32 @@ def test_threads_do_not_share_a_context(logger: logging.Logger, tmp_path: Path) 
     assert "web1" not in path.read_text()
 
 
-def test_timing(logger: logging.Logger, tmp_path: Path) -> None:
+def test_records_name_their_host_and_task(logger: logging.Logger, tmp_path: Path) -> None:
     path = tmp_path / "log"
     _configured(path)
-    with log.timed(logger, "kex"):
-        pass
-    with pytest.raises(KeyError), log.timed(logger, "auth"):
-        raise KeyError("x")
-    text = path.read_text()
-    assert "kex: begins" in text and re.search(r"kex: done in \d+\.\d{3} s", text)
-    assert re.search(r"auth: failed after \d+\.\d{3} s: KeyError$", text, re.M)
+    of_host = log.for_host(logger, "web1")
+    with log.context(host="other"):
+        of_host.info("one")
+        of_host.info("two", extra={"task": "Install nginx"})
+    first, second = path.read_text().splitlines()
+    assert first.endswith(" web1 transport.connect: one")
+    assert second.endswith(' web1 "Install nginx" transport.connect: two')
+
+
+def test_a_peer_cannot_start_a_line(logger: logging.Logger, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    _configured(path)
+    forged = "x\n10:04:11.123 hub[1] +0.1 hub: all is well\r\x1b[2J\u202e"
+    logger.info("server: %s", forged)
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        logger.exception("failed")
+    lines = path.read_text().splitlines()
+    own = re.compile(r"\d\d:\d\d:\d\d\.\d{3} hub\[\d+\] ")
+    assert len([line for line in lines if own.match(line)]) == 2
+    assert all(own.match(line) or line.startswith("    ") for line in lines)
+    assert all(line.isprintable() for line in lines)
 
 
 @pytest.mark.parametrize(
