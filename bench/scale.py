@@ -25,7 +25,7 @@ from .columns import make_columns
 from .rig import Rig
 
 INTERVAL = 0.5  # seconds between two looks
-HUB, MAIN = "pmitogen.hub.main", "ansible playbook"  # what their command lines hold
+HUB, MAIN = "pmitogen.hub.daemon.main", "ansible playbook"  # what their command lines hold
 STEPS: list[Step] = [
     {"ansible.builtin.command": {"cmd": "hostname"}},
     {"ansible.builtin.copy": {"content": "some text\n", "dest": "{{ work }}", "mode": "0644"}},

@@ -30,11 +30,11 @@ from typing import IO, Any, NoReturn, TypeVar
 import mitogen.core
 
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
-from pmitogen.hub.contexts import Contexts
+from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, Header, Request
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
-from pmitogen.transport import threads
-from pmitogen.transport.credentials import Ask
+from pmitogen.transport.auth.credentials import Ask
+from pmitogen.util import threads
 from pmitogen.util.atomic_file import atomic_write
 from pmitogen.util.peer_text import escape
 
@@ -235,7 +235,7 @@ class Host:
         is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. Raises UsageError,
         TimeoutError, and as :meth:`run`.
         """
-        from pmitogen.hub.functions import source_of
+        from pmitogen.hub.function_sources import source_of
 
         name, qualname, files = source_of(function)
         try:

@@ -38,7 +38,7 @@ def takes(plugin: Any) -> bool:
     if not exe or exe == kind:
         return True
     from pmitogen.errors import UsageError
-    from pmitogen.flags.become import names_ours, plan
+    from pmitogen.flags.become.plan import names_ours, plan
 
     try:
         plan(kind, **become_words(options), timeout=1)

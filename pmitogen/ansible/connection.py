@@ -21,15 +21,15 @@ from ansible.errors import AnsibleFileNotFound, AnsibleOptionsError
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 
-from pmitogen import diagnosis
+from pmitogen import toggles
 from pmitogen.ansible import become as become_requests
-from pmitogen.ansible import met
 from pmitogen.ansible import shell as shells
+from pmitogen.ansible.ansiballz import recognise
 from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, hub_log, last_words
-from pmitogen.ansible.hublink import HubLink, is_shown, telling
-from pmitogen.ansible.payloads import recognise
-from pmitogen.ansible.settled import Words, options_of
-from pmitogen.ansible.shell_options import register_shell
+from pmitogen.ansible.hub_session import HubLink, is_shown, telling
+from pmitogen.ansible.options.option_cache import Words, options_of
+from pmitogen.ansible.options.register_shell import register_shell
+from pmitogen.ansible.preload import shared_state
 from pmitogen.target.frames import to_wire
 
 display = Display()
@@ -70,7 +70,7 @@ class Connection(ConnectionBase):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._link = HubLink(self._hub_options, self._host, self._become_request, self._hubs, self._named_interpreter)
-        if multiprocessing.parent_process() is not None and diagnosis.works_ahead():
+        if multiprocessing.parent_process() is not None and toggles.works_ahead():
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
@@ -110,10 +110,10 @@ class Connection(ConnectionBase):
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
         self._link.foresee()
-        if not met.hosts.lent and diagnosis.works_ahead():
-            from pmitogen.ansible import builds
+        if not shared_state.hosts.lent and toggles.works_ahead():
+            from pmitogen.ansible.preload import payload_cache
 
-            builds.lend(met.hosts)
+            payload_cache.lend(shared_state.hosts)
         if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
             return False
         return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
@@ -340,11 +340,11 @@ class Connection(ConnectionBase):
     # Become plugins that are not ours
 
     def _wrapped(self, argv: list[str], in_data: bytes | None) -> Result:
-        from pmitogen.ansible import interact
+        from pmitogen.ansible import become_dialogue
 
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
-        return interact.run(self.become, self._link.conversation(_command(argv, tty)), in_data, timeout)
+        return become_dialogue.run(self.become, self._link.conversation(_command(argv, tty)), in_data, timeout)
 
 
 def _plain(value: Any) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.plugins import AnsiblePlugin
 
-from pmitogen.ansible.settled import Words, options_of
+from pmitogen.ansible.options.option_cache import Words, options_of
 
 U_RWX = 0o700
 _SHELL_ONLY = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # what only a shell can make of a folder's name

@@ -9,7 +9,7 @@ NOTE: runs on the target.
 
 from __future__ import absolute_import
 
-from pmitogen.become import quoting, verdicts
+from pmitogen.become import quoting, diagnosis
 
 
 class Step(object):
@@ -19,10 +19,10 @@ class Step(object):
         self.plan = plan
         self.prompt = prompt
         self.method = native(plan["method"])
-        self.prompts = verdicts.Prompts(text(prompt), [text(word) for word in plan["prompts"]])
+        self.prompts = diagnosis.Prompts(text(prompt), [text(word) for word in plan["prompts"]])
         self.secrets = {
-            verdicts.PASSWORD: plan.get("password"),
-            verdicts.SECOND_FACTOR: plan.get("otp"),
+            diagnosis.PASSWORD: plan.get("password"),
+            diagnosis.SECOND_FACTOR: plan.get("otp"),
         }
         self.given = set()
         self._native = native
@@ -57,11 +57,11 @@ def asking(all_steps, partial):
     """(step, kind) of the question *partial*; kind as of Prompts.kind, None if no row knows it."""
     for step in all_steps:
         if step.prompts.is_ours(partial):
-            return step, verdicts.PASSWORD
+            return step, diagnosis.PASSWORD
     kind = all_steps[-1].prompts.kind(partial)
-    wanted = kind or verdicts.PASSWORD
+    wanted = kind or diagnosis.PASSWORD
     likely = [step for step in all_steps if (step.method == "doas") == ("doas (" in partial)] or all_steps
-    if wanted == verdicts.PASSWORD:
+    if wanted == diagnosis.PASSWORD:
         likely = [step for step in likely if step.method != "sudo"] or likely
     fresh = [step for step in likely if wanted not in step.given]
     able = [step for step in fresh if step.secrets.get(wanted)]

@@ -10,6 +10,6 @@ from collections.abc import Sequence
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line *argv* (default: this process's own). Returns the exit code: 0, 1 for an error, 2 for wrong usage."""
-    from pmitogen.cli import program
+    from pmitogen.cli import dispatch
 
-    return program.main(argv)
+    return dispatch.main(argv)

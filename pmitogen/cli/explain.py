@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pmitogen.cli.words import WrongWords
+from pmitogen.cli.errors import WrongWords
 
 _WIDEST = 40  # characters of a column, but for the last; one that is wider only shifts its own line
 
@@ -30,14 +30,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _explain(program: str, config: str | None, words: Sequence[str]) -> Mapping[str, Any]:
     if program == "ssh":
-        from pmitogen.flags.explain import explain_ssh
+        from pmitogen.flags.ssh.report.explain import explain_ssh
 
         if not words:
             raise WrongWords("no host: write pmitogen explain ssh [SSH OPTIONS] HOST")
         return explain_ssh([*(["-F", config] if config is not None else []), *words])
     if config is not None:
         raise WrongWords(f"-F {config}: {program} has no configuration file to name: leave -F out")
-    from pmitogen.flags.become import explain_become
+    from pmitogen.flags.become.plan import explain_become
 
     return explain_become(program, list(words))
 

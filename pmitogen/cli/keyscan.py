@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
-from pmitogen.cli.words import Parser, WrongWords
+from pmitogen.cli.errors import Parser, WrongWords
 from pmitogen.errors import Error
-from pmitogen.flags import scalars
-from pmitogen.flags.lexer import BadWord
-from pmitogen.flags.settings import Settings
-from pmitogen.transport import threads
+from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.flags.ssh.values import numbers
+from pmitogen.util import threads
 from pmitogen.util.peer_text import escape, one_line
 
 AT_ONCE = 30  # servers
@@ -67,8 +67,8 @@ def _parser() -> Parser:
 def run(words: list[str]) -> int:
     """Print the keys. 1 if some host gave none, 2 for wrong usage."""
     options = _parser().parse_args(words)
-    port = _checked("-p", options.port, scalars.port)
-    timeout = _checked("-T", options.timeout, scalars.seconds)
+    port = _checked("-p", options.port, numbers.port)
+    timeout = _checked("-T", options.timeout, numbers.seconds)
     if not timeout:
         raise WrongWords(f"-T {options.timeout}: give it some time")
     types = _types(options.types)
@@ -136,7 +136,7 @@ def _place(word: str, port: int) -> tuple[str, int]:
     host, number = (found[1] or found[3], found[2] or found[4]) if found else (word, None)
     if not host or set(host) & set("[]/ ") or host.startswith("-"):
         raise WrongWords(f"{word!r} is no host: write HOST, HOST:PORT or [ADDRESS]:PORT")
-    return host, _checked(word, number, scalars.port) if number else port
+    return host, _checked(word, number, numbers.port) if number else port
 
 
 # Asking
@@ -144,7 +144,7 @@ def _place(word: str, port: int) -> tuple[str, int]:
 
 def _all_answers(targets: Sequence[Target], ask: Callable[[Target], Answer]) -> Iterator[Answer]:
     """The answer of each target as it comes, from AT_ONCE threads at most, which end with this process."""
-    from pmitogen.transport import scan  # noqa: F401  # Paramiko: loaded once, not by all threads at a time
+    from pmitogen.transport.hostkeys import scan  # noqa: F401  # Paramiko: loaded once, not by all threads at a time
 
     waiting, done = queue.SimpleQueue[Target](), queue.SimpleQueue[Answer]()
     for each in targets:
@@ -183,8 +183,9 @@ def _ask(asked: Target, types: Sequence[str], timeout: int, family: str) -> Answ
 
 
 def _look_at(settings: Settings, types: Sequence[str], timeout: int, answer: Answer) -> None:
-    from pmitogen.transport import connect, scan
+    from pmitogen.transport import connect
     from pmitogen.transport.dial import describe
+    from pmitogen.transport.hostkeys import scan
 
     hops = connect.HopPool()  # stays empty: nothing here has jump hosts
 
@@ -201,12 +202,13 @@ def _look_at(settings: Settings, types: Sequence[str], timeout: int, answer: Ans
 
 def _lines(names: Sequence[tuple[str, int]], blob: bytes, hashed: bool) -> list[str]:
     """As known_hosts has them: names share a line where they are plain, as for ssh-keyscan."""
-    from pmitogen.transport import knownhosts, publickeys
+    from pmitogen.transport.hostkeys import known_hosts
+    from pmitogen.transport.keys import public_key
 
-    key = publickeys.public_line(blob)
-    shown = [knownhosts.lookup_name(host, port) for host, port in names]
+    key = public_key.public_line(blob)
+    shown = [known_hosts.lookup_name(host, port) for host, port in names]
     if hashed:
-        return [f"{knownhosts.hash_name(name)} {key}" for name in shown]
+        return [f"{known_hosts.hash_name(name)} {key}" for name in shown]
     if any("]:" in name for name in shown):
         return [f"{name} {key}" for name in shown]
     return [f"{','.join(shown)} {key}"]

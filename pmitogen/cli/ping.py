@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pmitogen
-from pmitogen import log
-from pmitogen.cli.words import PLACE, WrongWords
+from pmitogen import logging
+from pmitogen.cli.errors import PLACE, WrongWords
 from pmitogen.errors import ConnectError, UsageError
-from pmitogen.flags.ssh_flags import FLAGS
+from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         (sys.stdout if words else sys.stderr).write(USAGE)
         return 0 if words else 2
-    log.setup("ping")
+    logging.setup("ping")
     ssh_args, target = split(words)
     began = time.monotonic()
     with _connect(target, ssh_args) as host:

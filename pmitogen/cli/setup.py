@@ -96,7 +96,7 @@ def _remove(link: Path) -> int:
 
 
 def _remove_payloads(folder: Path) -> None:
-    """What runs have kept of Ansible's payloads (ansible/builds.py)."""
+    """What runs have kept of Ansible's payloads (ansible/preload/payload_cache.py)."""
     if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
         shutil.rmtree(folder)
         print(f"{folder}: removed, with the payloads that were kept in it")

@@ -11,14 +11,14 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pmitogen.cli.errors import WrongWords
 from pmitogen.cli.ping import Person, split
-from pmitogen.cli.words import WrongWords
 from pmitogen.errors import ConnectError
 
 if TYPE_CHECKING:
-    from pmitogen.flags.settings import Settings
+    from pmitogen.flags.ssh.settings import Settings
     from pmitogen.transport.connect import ShownKey
-    from pmitogen.transport.trusting import Judged, Trust
+    from pmitogen.transport.hostkeys.trust import Judged, Trust
 
 TIMEOUT = 10  # seconds for each connection, where ConnectTimeout says nothing
 PATIENCE = 120  # seconds more where somebody may be asked on the way, by a jump host
@@ -43,10 +43,10 @@ def run(words: list[str]) -> int:
     expected, words = _expected(words)
     ssh_args, host = split(words, "trust")
 
-    from pmitogen.flags import ssh
-    from pmitogen.transport.trusting import Trust
+    from pmitogen.flags.ssh import resolve
+    from pmitogen.transport.hostkeys.trust import Trust
 
-    settings = ssh.resolve([*ssh_args, "--", host])
+    settings = resolve.resolve([*ssh_args, "--", host])
     person = Person() if sys.stdin.isatty() and not settings.batchmode and not expected else None
     keys = _look(settings, person)
     trust = Trust(settings, keys)
@@ -80,14 +80,16 @@ def _expected(words: Sequence[str]) -> tuple[str, list[str]]:
 
 def _look(settings: Settings, person: Person | None) -> list[ShownKey]:
     """All the keys of the server, the one that ssh would be shown first."""
-    from pmitogen.hub.login import yes_or_no
-    from pmitogen.transport import connect, publickeys, scan
-    from pmitogen.transport.credentials import Credentials
+    from pmitogen.hub.session import yes_or_no
+    from pmitogen.transport import connect
+    from pmitogen.transport.auth.credentials import Credentials
     from pmitogen.transport.dial import describe
-    from pmitogen.transport.hostkeyorder import host_key_algorithms
+    from pmitogen.transport.hostkeys import scan
+    from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
+    from pmitogen.transport.keys import public_key
 
     hops = connect.HopPool()
-    wanted = [publickeys.key_type(publickeys.plain_name(name)) for name in host_key_algorithms(settings, "")]
+    wanted = [public_key.key_type(public_key.plain_name(name)) for name in host_key_algorithms(settings, "")]
     timeout = (settings.connecttimeout or TIMEOUT) + (PATIENCE if person and settings.proxyjump else 0)
     ask = yes_or_no(person) if person else None
 
@@ -120,10 +122,10 @@ def _chosen(judged: Sequence[Judged], trust: Trust, expected: str, person: Perso
 
 
 def _with_fingerprint(judged: Sequence[Judged], trust: Trust, expected: str) -> list[Judged]:
-    from pmitogen.transport import publickeys
+    from pmitogen.transport.keys import public_key
 
     algorithm = expected.partition(":")[0]
-    found = [one for one in judged if publickeys.fingerprint(one.blob, algorithm) == expected]
+    found = [one for one in judged if public_key.fingerprint(one.blob, algorithm) == expected]
     if not found:
         shown = ", ".join(one.shown for one in judged)
         raise ConnectError(

@@ -16,12 +16,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pmitogen.errors import Error
-from pmitogen.hub import leaving
+from pmitogen.hub import user_commands
+from pmitogen.hub.bootstrap import become_sources, new_token
 from pmitogen.hub.requests import Header, Request
-from pmitogen.transport.bootstrap import become_sources, new_token
 
 if TYPE_CHECKING:
-    from pmitogen.hub.contexts import Contexts
+    from pmitogen.hub.registry import Contexts
 
 MOST = 20  # accounts behind the login's, kept alive per host
 GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
@@ -166,7 +166,7 @@ class Accounts:
         if len(self) == 1:
             return False
         idle = [it for it in self._by_number.values() if it.become and not it.busy and it.user not in (None, own.user)]
-        users = leaving.users(request, {str(other.user) for other in idle})
+        users = user_commands.users(request, {str(other.user) for other in idle})
         for account in idle:
             if account.user in users:
                 self._drop(account, tell=True)

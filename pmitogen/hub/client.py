@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 from pmitogen.errors import HubError
-from pmitogen.hub import paths
+from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import hello
 from pmitogen.target import frames
 
@@ -98,12 +98,12 @@ def connect(run_pid: int, number: int = 0, *, log: str | None = None) -> Client:
     *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
     if PMITOGEN_LOG does not say.
     """
-    path = paths.run_socket(run_pid, number)
+    path = socket_paths.run_socket(run_pid, number)
     with contextlib.suppress(OSError):
         return Client(path)
-    from pmitogen.hub import starting
+    from pmitogen.hub.daemon import spawn
 
-    starting.ensure(path, run_pid, log=log)
+    spawn.ensure(path, run_pid, log=log)
     try:
         return Client(path)
     except OSError as exc:
@@ -113,17 +113,17 @@ def connect(run_pid: int, number: int = 0, *, log: str | None = None) -> Client:
 def begin(run_pid: int, number: int = 0, *, log: str | None = None) -> None:
     """If the run has no hub of this number, start it. Never raises: :func:`connect` will."""
     with contextlib.suppress(OSError, HubError):
-        path = paths.run_socket(run_pid, number)
+        path = socket_paths.run_socket(run_pid, number)
         if not os.path.exists(path):
-            from pmitogen.hub import starting
+            from pmitogen.hub.daemon import spawn
 
-            starting.ensure(path, run_pid, log=log)
+            spawn.ensure(path, run_pid, log=log)
 
 
 def connect_existing(run_pid: int, number: int = 0) -> Client | None:
     """Return a connection to a hub of a run, or None if it has none of this number. Raises HubError."""
     try:
-        return Client(paths.run_socket(run_pid, number))
+        return Client(socket_paths.run_socket(run_pid, number))
     except OSError:
         return None
 
@@ -162,7 +162,7 @@ def _wait_closed(client: Client, limit: float) -> None:
 
 
 def _each_hub() -> list[Client]:
-    folder = paths.private_dir(create=False)
+    folder = socket_paths.private_dir(create=False)
     clients = []
     with contextlib.suppress(OSError):
         for name in sorted(os.listdir(folder)):

@@ -22,18 +22,18 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from pmitogen import diagnosis
+from pmitogen import toggles
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub.accounts import Account, Accounts
+from pmitogen.hub.agent_channel import Wire
 from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request, Then
-from pmitogen.hub.wire import Wire
-from pmitogen.log import for_host
+from pmitogen.logging import for_host
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.hub.contexts import Contexts
-    from pmitogen.hub.login import Booting, Login
-    from pmitogen.transport.credentials import Ask
+    from pmitogen.hub.registry import Contexts
+    from pmitogen.hub.session import Booting, Login
+    from pmitogen.transport.auth.credentials import Ask
 
 LOG = logging.getLogger("pmitogen.hub")
 LOGIN_ENDED = "the interpreter of the login account has ended"
@@ -242,7 +242,7 @@ class Host:
     def _answer_early(self, request: Request, account: Account) -> bool:
         """Tell the client "done" where a failure would only surface at its next request anyway. Returns whether that was done."""
         header = request.header
-        if not diagnosis.saves_trips():
+        if not toggles.saves_trips():
             return False
         answer: Header = {"op": "ok"}
         if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
@@ -387,7 +387,7 @@ class Host:
             login.close()
             return
         self.login = login
-        self.wire.open(booting, "xz" if login.is_far and diagnosis.saves_trips() else "zlib")
+        self.wire.open(booting, "xz" if login.is_far and toggles.saves_trips() else "zlib")
         self.state = State.BOOTING
         self._booting_since = time.monotonic()
         self._send_waiting()

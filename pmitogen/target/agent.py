@@ -29,7 +29,7 @@ import sys
 
 import zlib
 
-from pmitogen.target import frames, loop
+from pmitogen.target import frames, event_loop
 from pmitogen.target.frames import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 
 MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
@@ -40,7 +40,7 @@ PACK_BELOW = 16 << 10  # bytes of body; larger ones are file contents or output 
 GONE = "the interpreter of this account has ended"
 NOT_STARTED = "the interpreter of this account did not start"
 SYSTEM_PYTHON = b"/usr/bin/python3"
-OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/loop.py")  # of no use to a runner
+OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/event_loop.py")  # of no use to a runner
 START_LIMIT = 64 << 10  # bytes of noise before a runner's marker
 
 
@@ -210,9 +210,9 @@ class Agent(object):
     """See the head of this file. *sock* leads to the login account's runner."""
 
     def __init__(self, bundle, in_fd, out_fd, sock):
-        self.loop = loop.Loop()
+        self.loop = event_loop.Loop()
         self._hub = Hub(self.on_message)
-        self._hub.line = loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
+        self._hub.line = event_loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
         self.blobs = {}
         self.tag = None  # of the interpreter that has compiled what is in
         self.codes = {}  # hash -> (hash, file name, marshalled code)
@@ -230,7 +230,7 @@ class Agent(object):
         self._bundle = None
         self._boot_python = frames.to_wire(sys.argv[3])
         first = self._runners[0] = Runner(self, 0)
-        first.up(loop.Line(self.loop, sock, sock, None, None))
+        first.up(event_loop.Line(self.loop, sock, sock, None, None))
 
     def run(self):
         """Until the hub has gone."""
@@ -377,9 +377,9 @@ class Agent(object):
             self._runners[0].request({"op": "codes"}, b"")
         try:
             if header.get("plan"):
-                from pmitogen.target import escalate
+                from pmitogen.target import escalated_start
 
-                escalate.start(self, runner, header, command)
+                escalated_start.start(self, runner, header, command)
             else:
                 start_plain(self, runner, command, env, header["token"])
         except (IOError, OSError) as exc:
@@ -407,7 +407,7 @@ class Starting(object):
     def __init__(self, agent, runner, fd, marker):
         self._runner, self._marker, self._bundle = runner, marker, agent.bundle()
         self._buf = b""
-        self._line = loop.Line(agent.loop, fd, fd, self._on_data, self._on_end)
+        self._line = event_loop.Line(agent.loop, fd, fd, self._on_data, self._on_end)
 
     def _on_data(self, data):
         self._buf += data

@@ -36,7 +36,7 @@ def install(bundle):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = ["bundle/" + name.replace(".", "/")]
     codes = compiled(bundle)
-    for name in ("frames", "payload"):
+    for name in ("frames", "module_cache"):
         path = "pmitogen/target/%s.py" % name
         module = types.ModuleType("pmitogen.target." + name)
         sys.modules["pmitogen.target." + name] = module
@@ -44,7 +44,7 @@ def install(bundle):
         if path not in codes:
             codes[path] = compile(bundle["files"][path], "bundle/" + path, "exec", 0, 1)
         exec(codes[path], module.__dict__)
-    payload = sys.modules["pmitogen.target.payload"]
+    payload = sys.modules["pmitogen.target.module_cache"]
     store = payload.Store()
     manifest = {}
     for path, source in bundle["files"].items():
@@ -68,7 +68,7 @@ def compiled(bundle):
 
 def run_agent(bundle):
     """Split in two. Does not return."""
-    from pmitogen.target import payload
+    from pmitogen.target import module_cache as payload
 
     payload.import_stdlib(payload.STDLIB_SHARED)
     ours, theirs = socket.socketpair()

@@ -16,7 +16,7 @@ import threading
 import traceback
 import types
 
-from pmitogen.target import payload
+from pmitogen.target import module_cache
 from pmitogen.target.fds import set_cloexec
 from pmitogen.target.frames import from_wire
 
@@ -191,11 +191,11 @@ def run_payload(store, order, report_fd):
     header, params, misfits, learn = order
     report = Report(report_fd)
     manifest = store.manifest(header["man"])
-    payload.drop(misfits)
-    root = archive(store, manifest) if RESPAWN in manifest else payload.ROOT
-    importer = payload.Importer(store, manifest, root)
+    module_cache.drop(misfits)
+    root = archive(store, manifest) if RESPAWN in manifest else module_cache.ROOT
+    importer = module_cache.Importer(store, manifest, root)
     sys.meta_path.insert(0, importer)
-    payload.clear_line_cache()
+    module_cache.clear_line_cache()
     before = set(sys.modules) if learn else None
     sys.argv = [""]
     main = types.ModuleType("__main__")
@@ -244,7 +244,7 @@ def _run_as_main(name, names):
     name = str(name)
     parent = name.rpartition(".")[0]
     __import__(parent)
-    importer = [finder for finder in sys.meta_path if isinstance(finder, payload.Importer)][0]
+    importer = [finder for finder in sys.meta_path if isinstance(finder, module_cache.Importer)][0]
     main = sys.modules["__main__"]
     main.__dict__.update(names, __file__=importer.get_filename(name), __loader__=importer, __package__=parent)
     sys.argv[0] = main.__file__
@@ -260,9 +260,9 @@ def _run_loader(header, params, root):
 
 def _call_function(header, params, root):
     """A function of the embedding program. What calls it came with it: hosts of playbooks have no use for that."""
-    from pmitogen.target import calls
+    from pmitogen.target import remote_call
 
-    calls.run(header, params)
+    remote_call.run(header, params)
 
 
 START = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}

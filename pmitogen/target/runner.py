@@ -31,7 +31,7 @@ import signal
 import sys
 import time
 
-from pmitogen.target import child, fds, files, frames, jobs, payload, quick, spare
+from pmitogen.target import child, fds, files, frames, jobs, module_cache, fast_subprocess, prefork
 
 QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256  # failed chains remembered
@@ -70,8 +70,8 @@ class Runner(object):
         self._transfers = {}  # id -> Put or Get
         self._chains = {}
         self._doomed = jobs.Doomed()
-        self._store = payload.Store()
-        self._warm = payload.Warm(self._store)
+        self._store = module_cache.Store()
+        self._warm = module_cache.Warm(self._store)
         self._learnt = set()  # manifests from whose children there is nothing more to learn
         self._spare = None  # the child of the next task, if it is forked already
         self._spare_ends = 0.0
@@ -121,7 +121,7 @@ class Runner(object):
         """Until there is something to do (the agent starts at the same time), import what every module will."""
         waiting = select.poll()
         waiting.register(self._in_fd, select.POLLIN)
-        for name in payload.STDLIB_WANTED if self._keeps_ready else ():
+        for name in module_cache.STDLIB_WANTED if self._keeps_ready else ():
             if waiting.poll(0):
                 break
             try:
@@ -258,7 +258,7 @@ class Runner(object):
             for digest, filename, code in store.export() if store else ():
                 listed.append([own, digest, filename, len(code)])
                 bodies.append(code)
-        self.send({"op": "codes", "tag": payload.TAG, "codes": listed}, b"".join(bodies))
+        self.send({"op": "codes", "tag": module_cache.TAG, "codes": listed}, b"".join(bodies))
 
     def _fail(self, rid, message, chain=None):
         if chain is not None:
@@ -367,7 +367,7 @@ class Runner(object):
             self._store.compile_all(manifest)  # else the child would, and then this process for the children after it
         self._flush()
         order = (header, params, misfits, learn)
-        offspring = self._take_spare(order) or spare.Offspring(self._store, order)
+        offspring = self._take_spare(order) or prefork.Offspring(self._store, order)
         job = jobs.Job(rid, self.send, offspring.pid, None, offspring.stdout_fd, offspring.stderr_fd, offspring.report_fd)
         job.manifest = header["man"]
         if header.get("trace"):
@@ -386,11 +386,11 @@ class Runner(object):
 
     def _make_spare(self):
         self._want_spare = False
-        if spare.is_busy():
+        if prefork.is_busy():
             return
         try:
-            self._spare = spare.Offspring(self._store, None)
-            self._spare_ends = clock() + spare.LIFE
+            self._spare = prefork.Offspring(self._store, None)
+            self._spare_ends = clock() + prefork.LIFE
         except OSError:  # the next task may find the machine able to fork again, or be told that it is not
             pass
 
@@ -408,11 +408,11 @@ class Runner(object):
     def _warm_up(self, manifest):
         """Import what every module imports: once, here, not first in a child and then again."""
         gc.disable()
-        if self._warm.add(manifest, payload.FIRST_WARM):
+        if self._warm.add(manifest, module_cache.FIRST_WARM):
             self._settle()
-            quick.hold_locale()
+            fast_subprocess.hold_locale()
             if "subprocess" in sys.modules:
-                quick.install(sys.modules["subprocess"], sys.modules.get("selectors"))
+                fast_subprocess.install(sys.modules["subprocess"], sys.modules.get("selectors"))
         gc.enable()
 
     def _learn(self, job):
@@ -421,7 +421,7 @@ class Runner(object):
             return
         self._learnt.add(job.manifest)
         self._flush()  # the answer first
-        if self._warm.add(self._store.manifest(job.manifest), names["payload"]) + payload.import_stdlib(names["stdlib"]):
+        if self._warm.add(self._store.manifest(job.manifest), names["payload"]) + module_cache.import_stdlib(names["stdlib"]):
             self._settle()
 
     def _settle(self):

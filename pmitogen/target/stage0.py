@@ -1,6 +1,6 @@
 """The loader on an interpreter's command line: announce ourselves, read the bundle of known size, execute ``boot.py`` out of it.
 
-Travels compressed, as one line that no shell's quoting can hurt: see transport/bootstrap.py. argv is [-c, token,
+Travels compressed, as one line that no shell's quoting can hurt: see hub/bootstrap.py. argv is [-c, token,
 size, ...]; size 0 says that the bundle has its size before it, in ten digits. Stdin may be non-blocking (sudo with log_output),
 hence the select. Parses on any Python, so that one that is too old can say so. Exits with 1 to 9 before it has read any of the
 bundle only: then another interpreter may be tried.

@@ -16,19 +16,22 @@ from typing import Any, NamedTuple, TypeVar
 import paramiko
 
 from pmitogen.errors import ConnectError
-from pmitogen.flags.settings import JumpHop, Settings
-from pmitogen.flags.ssh import MAX_HOPS, resolve_hop
-from pmitogen.transport import algorithms, jump_credentials, logs, pacing, threads
-from pmitogen.transport.alive import DEFAULT_INTERVAL
-from pmitogen.transport.auth import AuthReport, authenticate
-from pmitogen.transport.client import ClientTransport
-from pmitogen.transport.credentials import Credentials
+from pmitogen.flags.ssh.resolve import MAX_HOPS, resolve_hop
+from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.transport import connect_limits, log_file
+from pmitogen.transport.auth import jump_credentials
+from pmitogen.transport.auth.authenticate import AuthReport, authenticate
+from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.connection import Link, Stages
 from pmitogen.transport.dial import describe, dial, resolve
-from pmitogen.transport.hops import HopPool, Resolver, identity
-from pmitogen.transport.hostkeyorder import host_key_algorithms
-from pmitogen.transport.hostkeys import check_host_key
-from pmitogen.transport.link import Link, Stages
-from pmitogen.transport.proxy import ProxyCommand
+from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
+from pmitogen.transport.hostkeys.verify import check_host_key
+from pmitogen.transport.jump_hosts import HopPool, Resolver, identity
+from pmitogen.transport.paramiko_ext import algorithms
+from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL
+from pmitogen.transport.paramiko_ext.transport import ClientTransport
+from pmitogen.transport.proxy_command import ProxyCommand
+from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 __all__ = ["HopPool", "Link", "Resolver", "ShownKey", "connect", "shown_host_key"]
@@ -127,10 +130,10 @@ class _Connecting:
         count = 1
         while True:
             try:
-                with pacing.turn(self._door(), self.where, self.deadline):
+                with connect_limits.turn(self._door(), self.where, self.deadline):
                     return attempt()
-            except pacing.TurnedAway as error:
-                if not pacing.pause_before_retry(count, error, self.deadline):
+            except connect_limits.TurnedAway as error:
+                if not connect_limits.pause_before_retry(count, error, self.deadline):
                     raise ConnectError(
                         f"{self.where}: the server closed the connection before the key exchange, {count} times; "
                         "too many at once (MaxStartups in its sshd_config), a penalty (PerSourcePenalties), or a filter "
@@ -223,7 +226,7 @@ class _Connecting:
     def _transport(self, carrier: _Carrier, host_keys: Callable[[str], tuple[str, ...]]) -> ClientTransport:
         settings = self.settings
         interval = DEFAULT_INTERVAL if settings.serveraliveinterval is None else settings.serveraliveinterval
-        log, carrier.close_log = logs.open_log(settings)
+        log, carrier.close_log = log_file.open_log(settings)
         transport = ClientTransport(carrier.sock, self.where, interval, settings.serveralivecountmax, log)
         algorithms.prepare(transport, settings)
         transport.wanted_host_keys = host_keys(carrier.address)
@@ -247,7 +250,7 @@ class _Connecting:
 
     def _kex_failure(
         self, transport: ClientTransport, carrier: _Carrier, error: Exception | None, in_time: bool
-    ) -> ConnectError | pacing.TurnedAway:
+    ) -> ConnectError | connect_limits.TurnedAway:
         greeting = escape(" | ".join(line for line in transport.packetizer.greeting if not line.startswith("SSH-")))
         words = algorithms.disagreement(transport)
         stage = "kex"
@@ -255,12 +258,12 @@ class _Connecting:
             heard = "the key exchange did not end" if transport.remote_version else "no SSH greeting came"
             words = f"{heard} within the timeout; is port {self.settings.port} its SSH port, and is the server well?"
         elif words is None and "MaxStartups" in greeting:
-            return pacing.TurnedAway(sure=True)
+            return connect_limits.TurnedAway(sure=True)
         elif words is None and carrier.command is not None:
             stage, words = "proxy", carrier.command.last_words()
         elif words is None and not transport.peer_offer:
             if not greeting and not _is_garbage(error):
-                return pacing.TurnedAway(sure=False)
+                return connect_limits.TurnedAway(sure=False)
             words = f"not an SSH greeting: {greeting or escape(str(error))}; is port {self.settings.port} its SSH port?"
         elif words is None:
             words = f"the key exchange failed: {transport.end_reason or escape(str(error))}"

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pmitogen.errors import ConnectError
-from pmitogen.flags.settings import Settings
-from pmitogen.transport import openfiles
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.util import limits
 
 STAGGER = 0.25  # seconds between attempts; RFC 8305 section 8
 RETRY_PAUSE = 1.0  # seconds between rounds of ConnectionAttempts; as ssh does
@@ -40,8 +40,8 @@ def resolve(settings: Settings) -> list[Address]:
     try:
         found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        if openfiles.are_used_up(error):
-            raise ConnectError(openfiles.NONE_LEFT, "resolve") from None
+        if limits.are_used_up(error):
+            raise ConnectError(limits.NONE_LEFT, "resolve") from None
         words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(

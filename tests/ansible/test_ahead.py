@@ -1,4 +1,4 @@
-"""The connection is made while Ansible builds the first payload: see ``foresee`` in pmitogen/ansible/hublink.py."""
+"""The connection is made while Ansible builds the first payload: see ``foresee`` in pmitogen/ansible/hub_session.py."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.ansible.option_table import OPTIONS
+from pmitogen.ansible.options.table import OPTIONS
 from tests.support.accounts import Account
 from tests.support.ansible import PLUGINS, Ansible
 from tests.support.sshd import Sshd

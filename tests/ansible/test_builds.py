@@ -1,4 +1,4 @@
-"""Payloads that earlier runs have built: pmitogen/ansible/builds.py."""
+"""Payloads that earlier runs have built: pmitogen/ansible/preload/payload_cache.py."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AnsibleModule(argument_spec={}).exit_json(word=WORD)
 AT_ONCE = """
 import json, os, sys, time
 from ansible import constants
-from pmitogen.ansible import builds, met
+from pmitogen.ansible.preload import payload_cache as builds, shared_state as met
 constants.DEFAULT_LOCAL_TMP = sys.argv[1]
 out, into = os.pipe()
 builds._lend_all = lambda: (os.write(into, b"begin "), time.sleep(0.5), os.write(into, b"end "))
@@ -49,7 +49,7 @@ print(json.dumps(os.read(out, 100).decode().split()))
 FIRST_RUN = """
 import json, sys
 from ansible import constants
-from pmitogen.ansible import builds, met
+from pmitogen.ansible.preload import payload_cache as builds, shared_state as met
 constants.DEFAULT_LOCAL_TMP = sys.argv[1]
 hosts = met.Hosts()
 builds.lend(hosts)
@@ -58,7 +58,7 @@ print(json.dumps(hosts.lent))
 
 OLDEST = """
 import json, os, sys
-from pmitogen.ansible import builds
+from pmitogen.ansible.preload import payload_cache as builds
 folder = os.open(sys.argv[1], os.O_RDONLY)
 builds._drop_oldest(folder)
 print(json.dumps([builds.MOST_KEPT, sorted(os.listdir(folder))]))

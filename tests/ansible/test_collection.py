@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.ansible import generate_options
+from pmitogen.ansible.options import generate
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.session import repository
@@ -46,8 +46,8 @@ print(json.dumps([plugin.get_option("port"), [text for text in parsed if "name: 
 
 
 def test_the_collections_plugin_is_the_plugin() -> None:
-    assert generate_options.main(["--check"]) == 0
-    ours, theirs = map(generate_options.documentation, (generate_options.PLUGIN, generate_options.COLLECTION_PLUGIN))
+    assert generate.main(["--check"]) == 0
+    ours, theirs = map(generate.documentation, (generate.PLUGIN, generate.COLLECTION_PLUGIN))
     assert {**ours, "name": "ssh"} == theirs
     manifest = (repository / "ansible_collections/pmitogen/core/galaxy.yml").read_text()
     assert re.findall(r"^version: (.*)$", manifest, re.M) == re.findall(r'version="(.*)"', (repository / "setup.py").read_text())
@@ -64,7 +64,7 @@ def test_ansible_doc_shows_it(ansible: Ansible) -> None:
     command = [ansible.python, "-m", "ansible", "doc", "-t", "connection", "--json", "pmitogen.core.ssh"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=ansible.folder)
     (shown,) = json.loads(done.stdout).values()
-    assert set(shown["doc"]["options"]) == set(generate_options.documentation()["options"])
+    assert set(shown["doc"]["options"]) == set(generate.documentation()["options"])
     assert "connection: pmitogen.core.ssh" in shown["examples"]
 
 

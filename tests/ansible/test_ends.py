@@ -29,7 +29,7 @@ def _running(account: Account, words: str) -> list[Process]:
 
 
 def _hubs() -> list[Process]:
-    return [process for process in init.family() if "pmitogen.hub.main" in process.command]
+    return [process for process in init.family() if "pmitogen.hub.daemon.main" in process.command]
 
 
 def _private_files() -> list[Path]:
@@ -131,7 +131,9 @@ def test_a_killed_worker_takes_its_command_along(ansible: Ansible, there: tuple[
     server, account, before = there
     running = _start(ansible, server, account, SLEEP, forks=2)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) == 2, 20)
-    workers = [p for p in processes.descendants(running.pid) if "ansible" in p.command and "pmitogen.hub.main" not in p.command]
+    workers = [
+        p for p in processes.descendants(running.pid) if "ansible" in p.command and "pmitogen.hub.daemon.main" not in p.command
+    ]
     assert len(workers) == 2
     os.kill(workers[0].pid, signal.SIGKILL)
     processes.wait_until(lambda: len(_running(account, "sleep 61")) <= 1, GRACE)

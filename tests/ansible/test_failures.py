@@ -241,7 +241,7 @@ def test_hub_killed_in_mid_task(ansible: Ansible, make_sshd: Callable[..., Sshd]
     server, account = make_sshd(), make_account()
 
     def kill_hub() -> None:
-        hubs = [process for process in init.family() if "pmitogen.hub.main" in process.command]
+        hubs = [process for process in init.family() if "pmitogen.hub.daemon.main" in process.command]
         assert len(hubs) == 1
         os.kill(hubs[0].pid, signal.SIGKILL)
 

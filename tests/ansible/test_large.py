@@ -35,7 +35,7 @@ class Sizes:
     def _look(self) -> None:
         while not self._done.wait(0.05):
             for process in init.family():
-                if "pmitogen.hub.main" in process.command:
+                if "pmitogen.hub.daemon.main" in process.command:
                     self._note("hub", process.pid)
             for process in self._account.processes():
                 self._note("target", process.pid)

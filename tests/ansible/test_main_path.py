@@ -164,7 +164,7 @@ def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: A
     ours, local = run.task("spy"), run.task("local")
     assert ours["pong"] == "pong" and ours["isdir"]
     assert not set(ours["heavy"]) - set(local["heavy"])
-    assert "pmitogen.hub.client" in ours["ours"] and "pmitogen.hub.contexts" not in ours["ours"]
+    assert "pmitogen.hub.client" in ours["ours"] and "pmitogen.hub.registry" not in ours["ours"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -1,4 +1,4 @@
-"""Payloads that Ansible builds ahead of their tasks, in its own cache: pmitogen/ansible/prebuild.py."""
+"""Payloads that Ansible builds ahead of their tasks, in its own cache: pmitogen/ansible/preload/prebuild.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AnsibleModule(argument_spec={"path": {}}).exit_json(whose="the playbook's own")
 """
 LET_GO = """
 import json, os
-from pmitogen.ansible import prebuild
+from pmitogen.ansible.preload import prebuild
 told, tell = os.pipe()
 if os.fork() == 0:
     prebuild._let_go()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub import paths
+from pmitogen.hub.daemon import socket_paths
 from tests.support import processes, session
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
@@ -38,7 +38,7 @@ def _hosts(ansible: Ansible, sshd: Sshd, account: Account, **more: Any) -> dict[
 
 def _shares(count: int) -> list[int]:
     """How many of the addresses each of so many hubs has."""
-    numbers = [paths.number_of(address, count) for address in ADDRESSES]
+    numbers = [socket_paths.number_of(address, count) for address in ADDRESSES]
     return [numbers.count(number) for number in range(count)]
 
 

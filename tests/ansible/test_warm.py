@@ -1,4 +1,4 @@
-"""What is found out once, before workers are forked: see pmitogen/ansible/warm.py."""
+"""What is found out once, before workers are forked: see pmitogen/ansible/preload/before_fork.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub import paths
+from pmitogen.hub.daemon import socket_paths
 from pmitogen.util import processes
 from tests.support.ansible import PLUGINS, Ansible
 
@@ -32,7 +32,7 @@ def look():
         "actions": "copy" in action_loader._plugin_path_cache[""],
         "profiles": sum("_profiles._module_legacy" in name for name in sys.modules),
         "modules": "command" in module_loader._plugin_path_cache[""],
-        "options": sorted(sys.modules["pmitogen.ansible.settled"]._settled),
+        "options": sorted(sys.modules["pmitogen.ansible.options.option_cache"]._settled),
     }
 if sys.argv[1] == "worker":
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -88,7 +88,7 @@ def test_the_hub_of_a_run_that_will_want_one(
     run = subprocess.Popen(
         words, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    socket = Path(paths.private_dir(create=False)) / f"{run.pid}-{processes.start_time(run.pid)}.sock"
+    socket = Path(socket_paths.private_dir(create=False)) / f"{run.pid}-{processes.start_time(run.pid)}.sock"
     found = False
     while run.poll() is None and not found:
         found = socket.exists()

@@ -12,7 +12,7 @@ from typing import Any
 
 import paramiko
 
-from pmitogen.flags.settings import Settings
+from pmitogen.flags.ssh.settings import Settings
 
 PROMPTS = (
     "Password: ",

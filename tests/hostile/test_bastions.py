@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from pmitogen.errors import AuthenticationError, UsageError
-from pmitogen.flags.settings import JumpHop, Settings
-from pmitogen.transport import plain
+from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.auth.jump_credentials import parse
 from pmitogen.transport.connect import HopPool
-from pmitogen.transport.credentials import Credentials, Secret
-from pmitogen.transport.hops import Resolver
-from pmitogen.transport.jump_credentials import parse
+from pmitogen.transport.jump_hosts import Resolver
+from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for
@@ -93,7 +93,7 @@ def test_each_hop_is_given_its_own(
     entries = {"gate": {"password": "first-pw", "otp": 111111}, "guest@inner.example": {"otp": "222222"}}
     credentials = Credentials(password=Secret(str(account.password)), otp=Secret("424242"), jump_entries=parse(entries))
     link = link_to(settings, credentials, hops=hops, resolver=resolver)
-    assert plain.run(link, "echo in")[1] == b"in\n"
+    assert exec_command.run(link, "echo in")[1] == b"in\n"
     link.close()
     assert (first.heard, second.heard) == (["first-pw", "111111"], ["222222"])
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import paramiko
 
-from pmitogen.flags.settings import Settings
-from pmitogen.transport.auth import authenticate
-from pmitogen.transport.authreport import AuthReport
-from pmitogen.transport.credentials import Credentials
-from pmitogen.transport.hostkeyorder import HostKeyPolicy, host_key_algorithms
-from pmitogen.transport.hostkeys import HostKeyVerdict, check_host_key
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.auth.authenticate import authenticate
+from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.auth.report import AuthReport
+from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy, host_key_algorithms
+from pmitogen.transport.hostkeys.verify import HostKeyVerdict, check_host_key
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import pmitogen
-from pmitogen.hub.blobs import Blobs
+from pmitogen.hub.blob_store import Blobs
 from tests.integration.test_api import connect, no_key
 from tests.support import processes
 from tests.support.accounts import Account
@@ -222,7 +222,7 @@ def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str,
     """They are packed tighter, and again as usual for a Python without the means (lzma came with 3.3)."""
     from farside.program import far  # type: ignore[import-not-found]
 
-    monkeypatch.setattr("pmitogen.hub.login.FAR", 0.0)
+    monkeypatch.setattr("pmitogen.hub.session.FAR", 0.0)
     codecs: list[str] = []
     pack = Blobs.pack
     monkeypatch.setattr(Blobs, "pack", lambda self, names, codec="zlib": codecs.append(codec) or pack(self, names, codec))

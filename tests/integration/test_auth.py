@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pmitogen.errors import AuthenticationError, ConnectError
-from pmitogen.flags.settings import Settings
-from pmitogen.transport import publickeys
-from pmitogen.transport.auth import authenticate
-from pmitogen.transport.credentials import Credentials, Secret
-from pmitogen.transport.sshdata import Reader, string
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.auth.authenticate import authenticate
+from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.keys import public_key
+from pmitogen.transport.keys.wire import Reader, string
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
@@ -244,7 +244,7 @@ def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path
 
 
 def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmitogen.transport.agent.Agent.__init__.__defaults__", (0.3,))
+    monkeypatch.setattr("pmitogen.transport.keys.agent_client.Agent.__init__.__defaults__", (0.3,))
     settings = settings_for(sshd, identityagent=str(short_path / "none"))
     assert "cannot connect: No such file" in refused(settings)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -291,7 +291,7 @@ def test_security_key_is_touched_only_when_it_will_do(sshd: Sshd, short_path: Pa
         token.start()
         settings = settings_for(sshd, identityagent=str(path))
         if accepted:
-            sshd.authorize(publickeys.public_line(token.blob))
+            sshd.authorize(public_key.public_line(token.blob))
             assert log_in(settings).round_trips == 2
         else:
             assert "ED25519-SK SHA256:" in refused(settings)
@@ -404,7 +404,7 @@ def test_too_many_keys(make_sshd: MakeSshd, sshd: Sshd, make_key: MakeKey, accou
 
 
 def test_restricted_settings_send_no_password(quick: Sshd, account: Account) -> None:
-    from pmitogen.transport.hostkeys import HostKeyVerdict
+    from pmitogen.transport.hostkeys.verify import HostKeyVerdict
 
     settings = HostKeyVerdict("unsafe").restrict(settings_for(quick, user=account.name))
     text = refused(settings, Credentials(password=Secret(account.password or "")))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.flags import become
+from pmitogen.flags.become import plan as become
 from tests.support import programs
 from tests.support.accounts import Account, Accounts
 

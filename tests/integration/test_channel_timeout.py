@@ -9,7 +9,7 @@ import pytest
 
 import pmitogen
 from pmitogen.errors import ConnectionLost, Error
-from pmitogen.transport import plain
+from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.links import linked
 from tests.support.sshd import Sshd
@@ -19,18 +19,18 @@ MakeSshd = Callable[..., Sshd]
 
 
 def test_a_silent_session_is_closed(sshd: Sshd) -> None:
-    with linked(sshd, channeltimeout=1) as link, plain.Command(link, "cat", stdin=None) as silent:
+    with linked(sshd, channeltimeout=1) as link, exec_command.Command(link, "cat", stdin=None) as silent:
         began = time.monotonic()
         with pytest.raises(ConnectionLost, match="nothing passed for 1 seconds, after which ChannelTimeout session=1"):
             silent.read(15)
         assert 0.9 < time.monotonic() - began < 5
         assert link.lost is None
-        assert plain.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
+        assert exec_command.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
 
 
 def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) -> None:
     """A command whose input ends with the channel may well end in good order: yet it was cut short."""
-    with linked(sshd, channeltimeout=1) as link, plain.Command(link, "cat; exit 0", stdin=None) as silent:
+    with linked(sshd, channeltimeout=1) as link, exec_command.Command(link, "cat; exit 0", stdin=None) as silent:
         assert silent._channel.status_event.wait(10)
         deadline = time.monotonic() + 5
         while silent._channel.exit_status < 0 and time.monotonic() < deadline:
@@ -43,22 +43,22 @@ def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) 
 def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
     """Questions whether the server is alive do not; what the command says, on either stream, and what it is sent do."""
     with linked(sshd, channeltimeout=2, serveraliveinterval=1) as link:
-        said = plain.run(link, "for i in 1 2; do sleep 0.7; echo $i; sleep 0.7; echo x >&2; done")
+        said = exec_command.run(link, "for i in 1 2; do sleep 0.7; echo $i; sleep 0.7; echo x >&2; done")
         assert said[1] == b"1\n2\n"
-        with plain.Command(link, "cat > /dev/null; echo end", stdin=None) as running:
+        with exec_command.Command(link, "cat > /dev/null; echo end", stdin=None) as running:
             for _ in range(5):
                 time.sleep(0.5)
                 running.send(b"x")
             running.end_input()
             assert running.read(5) == (b"end\n", b"")
-        with pytest.raises(ConnectionLost, match="ChannelTimeout"), plain.Command(link, "cat", stdin=None) as silent:
+        with pytest.raises(ConnectionLost, match="ChannelTimeout"), exec_command.Command(link, "cat", stdin=None) as silent:
             silent.read(15)
 
 
 @pytest.mark.slow
 def test_all_channels_together(sshd: Sshd) -> None:
-    with linked(sshd, channeltimeout_global=2) as link, plain.Command(link, "cat", stdin=None) as silent:
-        assert plain.run(link, "for i in 1 2 3 4; do sleep 0.7; echo $i; done")[1] == b"1\n2\n3\n4\n"
+    with linked(sshd, channeltimeout_global=2) as link, exec_command.Command(link, "cat", stdin=None) as silent:
+        assert exec_command.run(link, "for i in 1 2 3 4; do sleep 0.7; echo $i; done")[1] == b"1\n2\n3\n4\n"
         with pytest.raises(ConnectionLost, match="ChannelTimeout global=2"):
             silent.read(10)
 

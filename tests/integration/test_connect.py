@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
-from pmitogen.flags.settings import Settings
-from pmitogen.transport import plain, publickeys
-from pmitogen.transport.channel import Channel, text
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import HopPool, connect, shown_host_key
-from pmitogen.transport.credentials import Credentials, Secret
+from pmitogen.transport.keys import public_key
+from pmitogen.transport.paramiko_ext.channel import Channel, text
+from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.links import link_to, linked, settings_for
 from tests.support.sshd import Sshd
@@ -62,7 +63,7 @@ def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
         assert link.describe()["server"].startswith("SSH-2.0-OpenSSH")
         assert link.stages.resolve is not None and link.stages.tcp is not None and link.stages.proxy is None
         assert link.stages.kex and link.stages.auth
-        assert plain.run(link, "echo hello")[1] == b"hello\n"
+        assert exec_command.run(link, "echo hello")[1] == b"hello\n"
         assert link.bytes_sent > 500 and link.bytes_received > 500
     assert link.lost == "closed by us"
 
@@ -70,7 +71,7 @@ def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
 def test_password_login(sshd: Sshd, account: Account) -> None:
     assert account.password is not None
     link = link_to(settings_for(sshd, user=account.name, identityfile=()), Credentials(password=Secret(account.password)))
-    assert plain.run(link, "id -un")[1].decode().strip() == account.name
+    assert exec_command.run(link, "id -un")[1].decode().strip() == account.name
     link.close()
 
 
@@ -80,7 +81,7 @@ def test_ciphers_and_macs(sshd: Sshd, cipher: str, mac: str) -> None:
     with linked(sshd, ciphers=(cipher,), macs=(mac,)) as link:
         assert link.describe()["cipher"] == cipher
         blob = os.urandom(300_000)
-        assert plain.run(link, "cat", stdin=blob)[1] == blob
+        assert exec_command.run(link, "cat", stdin=blob)[1] == blob
 
 
 def test_kex_and_compression(sshd: Sshd) -> None:
@@ -88,10 +89,10 @@ def test_kex_and_compression(sshd: Sshd) -> None:
         assert link.describe()["kex"] == "diffie-hellman-group14-sha256"
         assert link.describe()["compression"] == "zlib@openssh.com"
         before = link.bytes_received
-        assert plain.run(link, "head -c 1000000 /dev/zero")[1] == bytes(1_000_000)
+        assert exec_command.run(link, "head -c 1000000 /dev/zero")[1] == bytes(1_000_000)
         assert link.bytes_received - before < 100_000
         blob = os.urandom(100_000)
-        assert plain.run(link, "cat", stdin=blob)[1] == blob
+        assert exec_command.run(link, "cat", stdin=blob)[1] == blob
 
 
 def test_unavailable_names_in_a_list_are_passed_over(sshd: Sshd) -> None:
@@ -115,13 +116,13 @@ def test_environment(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_SENT", "sent")
     monkeypatch.setenv("LC_SET", "ours")
     with linked(sshd, sendenv=("LC_*",), setenv=(("LC_SET", "set"), ("REFUSED", "x"))) as link:
-        assert plain.run(link, "echo $LC_SENT $LC_SET $REFUSED")[1] == b"sent set\n"
+        assert exec_command.run(link, "echo $LC_SENT $LC_SET $REFUSED")[1] == b"sent set\n"
 
 
 def test_log_file(sshd: Sshd, home: Path) -> None:
     path = home / "log"
     with linked(sshd, logfile=str(path), loglevel="DEBUG") as link:
-        plain.run(link, "true")
+        exec_command.run(link, "true")
     text = path.read_text()
     assert "Cipher: aes128-gcm@openssh.com" in text and link.peer in text
     assert "-E /nonexistent/log" in refusal(settings_for(sshd, logfile="/nonexistent/log"), "resolve")
@@ -138,7 +139,7 @@ def test_shown_host_key(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     for name, key in zip(("ssh-ed25519", "ecdsa-sha2-nistp256"), server.host_keys, strict=True):
         shown = shown_host_key(settings_for(server), (name,), hops=HopPool(), deadline=time.monotonic() + 5)
-        assert key.public == publickeys.public_line(shown.blob)
+        assert key.public == public_key.public_line(shown.blob)
         assert shown.server.startswith("SSH-2.0-OpenSSH") and shown.offered == ("ssh-ed25519", "ecdsa-sha2-nistp256")
     with pytest.raises(ConnectError, match="no host key algorithm in common"):
         shown_host_key(settings_for(server), ("rsa-sha2-512",), hops=HopPool(), deadline=time.monotonic() + 5)
@@ -228,7 +229,7 @@ def test_refuse_connection(sshd: Sshd) -> None:
 
 
 def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmitogen.transport.pacing.TRIES", 3)
+    monkeypatch.setattr("pmitogen.transport.connect_limits.TRIES", 3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, args=(server, b""))
         thread.start()
@@ -322,13 +323,13 @@ def test_what_a_thread_had_ready_does_not_follow_the_close(
                 assert transport.channel_closed.wait_for(lambda: transport.closings, 5)
         (message,) = ready
         send(message)
-        assert plain.run(link, "echo alive")[1] == b"alive\n"
+        assert exec_command.run(link, "echo alive")[1] == b"alive\n"
 
 
 def test_more_sessions_than_max_sessions_wait_for_each_other(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["MaxSessions 2"])
     with linked(server) as link, ThreadPoolExecutor(8) as pool:
-        outputs = list(pool.map(lambda n: plain.run(link, f"sleep 0.1; echo {n}")[1], range(8)))
+        outputs = list(pool.map(lambda n: exec_command.run(link, f"sleep 0.1; echo {n}")[1], range(8)))
         assert outputs == [f"{n}\n".encode() for n in range(8)]
         held = [link.open_session(5), link.open_session(5)]
         with pytest.raises(ConnectError, match="MaxSessions") as caught:
@@ -346,7 +347,7 @@ def test_a_session_that_comes_too_late_takes_no_place(make_sshd: MakeSshd) -> No
         with pytest.raises(ConnectError, match="no answer within the timeout"):
             link.open_session(0.3)
         server.thaw()
-        assert plain.run(link, "echo there is place", timeout=5)[1] == b"there is place\n"
+        assert exec_command.run(link, "echo there is place", timeout=5)[1] == b"there is place\n"
 
 
 def test_no_sessions_at_all(make_sshd: MakeSshd) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from pmitogen.cli.demo_server import DemoServer
+from pmitogen.cli.demo.server import DemoServer
 from tests.support import processes
 from tests.support.keys import KeyFile
 

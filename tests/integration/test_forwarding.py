@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport import plain
+from pmitogen.transport.plain import exec_command
 from tests.support.keys import KeyFile
 from tests.support.links import linked
 from tests.support.sshd import Sshd
@@ -36,23 +36,23 @@ def agent(short_path: Path, make_key: Callable[..., KeyFile]) -> Iterator[tuple[
 def test_key_is_listed_there(sshd: Sshd, agent: tuple[str, KeyFile], named_by: str) -> None:
     path, key = agent
     with linked(sshd, forwardagent=True, identitiesonly=True, **{named_by: path}) as link:
-        assert plain.run(link, "ssh-add -L")[1].decode().startswith(key.public)
+        assert exec_command.run(link, "ssh-add -L")[1].decode().startswith(key.public)
 
 
 def test_it_signs_for_many_at_once(sshd: Sshd, agent: tuple[str, KeyFile], short_path: Path) -> None:
     path, key = agent
     public = f"{key.path}.pub"
     with linked(sshd, forwardagent=True, forwardagent_socket=path) as link, ThreadPoolExecutor(8) as pool:
-        outs = list(pool.map(lambda n: plain.run(link, f"echo {n} | ssh-keygen -q -Y sign -n x -f {public}")[1], range(8)))
+        outs = list(pool.map(lambda n: exec_command.run(link, f"echo {n} | ssh-keygen -q -Y sign -n x -f {public}")[1], range(8)))
     assert all(b"BEGIN SSH SIGNATURE" in out for out in outs)
 
 
 def test_nothing_is_forwarded_unasked_or_without_an_agent(sshd: Sshd, agent: tuple[str, KeyFile]) -> None:
     for settings in ({"identityagent": agent[0]}, {"forwardagent": True}):
         with linked(sshd, **settings) as link:
-            assert plain.run(link, "echo [$SSH_AUTH_SOCK]")[1] == b"[]\n"
+            assert exec_command.run(link, "echo [$SSH_AUTH_SOCK]")[1] == b"[]\n"
 
 
 def test_no_agent_here_is_an_error_there_not_a_hang(sshd: Sshd) -> None:
     with linked(sshd, forwardagent=True, forwardagent_socket="/nonexistent") as link:
-        assert plain.run(link, "ssh-add -l", timeout=10)[0].code != 0
+        assert exec_command.run(link, "ssh-add -l", timeout=10)[0].code != 0

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub.contexts import Contexts
 from pmitogen.hub.host import State
+from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import Request
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd

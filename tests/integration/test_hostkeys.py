@@ -14,8 +14,8 @@ import paramiko
 import pytest
 
 from pmitogen.errors import ConnectError
-from pmitogen.transport.auth import Credentials, authenticate
-from pmitogen.transport.hostkeyorder import host_key_algorithms
+from pmitogen.transport.auth.authenticate import Credentials, authenticate
+from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 

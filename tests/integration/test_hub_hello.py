@@ -12,7 +12,7 @@ import pytest
 
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub_client
-from pmitogen.hub import paths
+from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import hello
 from pmitogen.target import frames
 
@@ -25,7 +25,7 @@ def exchange(*headers: dict[str, Any]) -> list[dict[str, Any]]:
     reader, answers = frames.Reader(), []
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
-        sock.connect(paths.run_socket(os.getpid()))
+        sock.connect(socket_paths.run_socket(os.getpid()))
         sock.sendall(b"".join(frames.pack(header) for header in headers))
         while data := sock.recv(1 << 16):
             answers += [header for header, _ in reader.feed(data)]

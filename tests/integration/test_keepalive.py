@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport import plain
 from pmitogen.transport.connect import Link
+from pmitogen.transport.plain import exec_command
 from tests.support.links import linked
 from tests.support.sshd import Sshd
 
@@ -51,7 +51,7 @@ def test_peer_that_stops_while_we_send(make_sshd: MakeSshd) -> None:
     """The writer is stuck in a full socket and holds every lock there is."""
     server = make_sshd()
     with linked(server, serveraliveinterval=INTERVAL, serveralivecountmax=COUNT) as link:
-        running = plain.Command(link, "cat > /dev/null", stdin=(bytes(1 << 20) for _ in range(1 << 20)))
+        running = exec_command.Command(link, "cat > /dev/null", stdin=(bytes(1 << 20) for _ in range(1 << 20)))
         time.sleep(0.5)
         took, _ = _time_of_loss(link, server)
         _assert_in_time(took)
@@ -70,7 +70,7 @@ def test_peer_that_stops_in_a_key_exchange(make_sshd: MakeSshd) -> None:
         link._transport.packetizer._trigger_rekey()
         began = time.monotonic()
         with pytest.raises(ConnectionLost):
-            plain.run(link, "true", timeout=10)
+            exec_command.run(link, "true", timeout=10)
         took = time.monotonic() - began
         server.thaw()
         _assert_in_time(took)
@@ -78,7 +78,7 @@ def test_peer_that_stops_in_a_key_exchange(make_sshd: MakeSshd) -> None:
 
 def test_slow_command_is_not_a_dead_peer(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(), serveraliveinterval=INTERVAL, serveralivecountmax=1) as link:
-        assert plain.run(link, "sleep 4; echo done")[1] == b"done\n"
+        assert exec_command.run(link, "sleep 4; echo done")[1] == b"done\n"
 
 
 def test_questions_keep_an_idle_connection_alive_without_polling(make_sshd: MakeSshd) -> None:

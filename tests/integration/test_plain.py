@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
-from pmitogen.transport import plain, plainfiles
 from pmitogen.transport.connect import Link
+from pmitogen.transport.plain import exec_command, file_transfer
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.links import linked
@@ -34,25 +34,25 @@ def link(sshd: Sshd) -> Iterator[Link]:
 
 
 def test_streams_apart_and_status(link: Link) -> None:
-    ended, out, err = plain.run(link, "echo out; echo err >&2; exit 3")
+    ended, out, err = exec_command.run(link, "echo out; echo err >&2; exit 3")
     assert (ended.status, ended.signal, ended.code, out, err) == (3, None, 3, b"out\n", b"err\n")
 
 
 def test_signal(link: Link) -> None:
-    ended, _, _ = plain.run(link, "kill -9 $$")
+    ended, _, _ = exec_command.run(link, "kill -9 $$")
     assert ended.status is None and ended.signal is not None and ended.signal.name == "KILL"
     assert ended.code == 137
 
 
 def test_input_bytes_pieces_and_none(link: Link) -> None:
     blob = os.urandom(3_000_000)
-    assert plain.run(link, "cat", stdin=blob)[1] == blob
-    assert plain.run(link, "cat", stdin=(blob[at : at + 777_777] for at in range(0, len(blob), 777_777)))[1] == blob
-    assert plain.run(link, "cat")[1] == b""
+    assert exec_command.run(link, "cat", stdin=blob)[1] == blob
+    assert exec_command.run(link, "cat", stdin=(blob[at : at + 777_777] for at in range(0, len(blob), 777_777)))[1] == blob
+    assert exec_command.run(link, "cat")[1] == b""
 
 
 def test_input_that_nobody_reads(link: Link) -> None:
-    assert plain.run(link, "exec <&-; echo done", stdin=(bytes(1 << 20) for _ in range(50)))[1] == b"done\n"
+    assert exec_command.run(link, "exec <&-; echo done", stdin=(bytes(1 << 20) for _ in range(50)))[1] == b"done\n"
 
 
 def test_a_source_that_fails_is_not_a_success(link: Link) -> None:
@@ -61,17 +61,17 @@ def test_a_source_that_fails_is_not_a_success(link: Link) -> None:
         raise RemoteError("gone")
 
     with pytest.raises(RemoteError, match="gone"):
-        plain.run(link, "cat", stdin=pieces())
+        exec_command.run(link, "cat", stdin=pieces())
 
 
 def test_output_comes_as_it_is_made(link: Link) -> None:
     times: list[float] = []
-    plain.run(link, "echo 1; sleep 0.5; echo 2", on_output=lambda _out, _err: times.append(time.monotonic()))
+    exec_command.run(link, "echo 1; sleep 0.5; echo 2", on_output=lambda _out, _err: times.append(time.monotonic()))
     assert times[-1] - times[0] > 0.4
 
 
 def test_conversation(link: Link) -> None:
-    with plain.Command(link, "read name; echo hello $name", stdin=None) as running:
+    with exec_command.Command(link, "read name; echo hello $name", stdin=None) as running:
         with pytest.raises(TimeoutError):
             running.read(0.1)
         running.send(b"you\n")
@@ -81,7 +81,7 @@ def test_conversation(link: Link) -> None:
 
 
 def test_terminal(link: Link) -> None:
-    ended, out, err = plain.run(link, "tty; stty size; echo $TERM; echo err >&2", pty=("xterm", 132, 43))
+    ended, out, err = exec_command.run(link, "tty; stty size; echo $TERM; echo err >&2", pty=("xterm", 132, 43))
     assert out.splitlines()[1:] == [b"43 132", b"xterm", b"err"]
     assert out.startswith(b"/dev/pts/") and not err and b"\r" not in out and ended.status == 0
 
@@ -92,13 +92,13 @@ def test_timeout_ends_the_command(sshd: Sshd, account: Account, pty: tuple[str, 
     with linked(sshd, user=account.name) as link:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            plain.run(link, "sleep 60; sleep 61", timeout=0.5, pty=pty)
+            exec_command.run(link, "sleep 60; sleep 61", timeout=0.5, pty=pty)
         assert time.monotonic() - began < 2
 
 
 def test_huge_output_in_bounded_memory(link: Link) -> None:
     """A reader that does not read stops the writer there, and holds no more than a window here."""
-    with plain.Command(link, "head -c 60000000 /dev/zero") as running:
+    with exec_command.Command(link, "head -c 60000000 /dev/zero") as running:
         time.sleep(0.5)
         assert len(running._channel.in_buffer) <= 16 << 20
         total = 0
@@ -111,26 +111,26 @@ def test_loss_is_not_an_exit(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server) as link:
         # Not the command itself, whose death sshd would have the time to report. sshd forks once more after the login.
-        plain.run(link, "true")
+        exec_command.run(link, "true")
         sessions = [each.pid for each in processes.descendants(server.pid)]
         timer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in sessions])
         timer.start()
         with pytest.raises(ConnectionLost, match="the server closed the connection"):
-            plain.run(link, "cat", stdin=(time.sleep(0.1) or b"x" for _ in range(50)))
+            exec_command.run(link, "cat", stdin=(time.sleep(0.1) or b"x" for _ in range(50)))
         timer.join()
 
 
 def test_forced_subsystem_or_refusal(make_sshd: MakeSshd) -> None:
     """An account that may not run what it is asked: its status is told as it came."""
     with linked(make_sshd(config=["ForceCommand echo no commands here; exit 9"])) as link:
-        ended, out, _ = plain.run(link, "id")
+        ended, out, _ = exec_command.run(link, "id")
         assert (ended.status, out) == (9, b"no commands here\n")
 
 
 def test_many_at_once(link: Link) -> None:
     results: dict[int, bytes] = {}
     threads = [
-        threading.Thread(target=lambda n=n: results.update({n: plain.run(link, f"sleep 0.1; echo {n}")[1]}))  # type: ignore[misc]
+        threading.Thread(target=lambda n=n: results.update({n: exec_command.run(link, f"sleep 0.1; echo {n}")[1]}))  # type: ignore[misc]
         for n in range(20)
     ]
     for thread in threads:
@@ -144,18 +144,18 @@ def test_many_at_once(link: Link) -> None:
 
 
 @pytest.fixture(params=["sftp", "cat"])
-def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[plainfiles.Files]:
+def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[file_transfer.Files]:
     # Of a word that is given twice sshd takes the first: this one names a program that is not there.
     server = make_sshd(config=[] if request.param == "sftp" else ["Subsystem sftp /nonexistent"])
     with linked(server) as link:
-        made = plainfiles.Files(link)
+        made = file_transfer.Files(link)
         yield made
         assert made._has_sftp == (request.param == "sftp")
         made.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 << 10, 5_000_001])
-def test_there_and_back(files: plainfiles.Files, short_path: Path, size: int) -> None:
+def test_there_and_back(files: file_transfer.Files, short_path: Path, size: int) -> None:
     blob = os.urandom(size)
     path = short_path / 'it\'s a "name" with $(echo) 語'
     files.put(io.BytesIO(blob), size, str(path), 0o640)
@@ -167,14 +167,14 @@ def test_there_and_back(files: plainfiles.Files, short_path: Path, size: int) ->
     assert [each.name for each in short_path.iterdir()] == [path.name]
 
 
-def test_replaces(files: plainfiles.Files, short_path: Path) -> None:
+def test_replaces(files: file_transfer.Files, short_path: Path) -> None:
     path = short_path / "f"
     path.write_bytes(b"old and longer")
     files.put(io.BytesIO(b"new"), 3, str(path))
     assert path.read_bytes() == b"new"
 
 
-def test_a_source_cut_short_leaves_the_old_file(files: plainfiles.Files, short_path: Path) -> None:
+def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.Files, short_path: Path) -> None:
     path = short_path / "f"
     path.write_bytes(b"old")
     with pytest.raises(RemoteError):
@@ -183,7 +183,7 @@ def test_a_source_cut_short_leaves_the_old_file(files: plainfiles.Files, short_p
     assert path.read_bytes() == b"old"
 
 
-def test_missing_folder_and_file(files: plainfiles.Files, short_path: Path) -> None:
+def test_missing_folder_and_file(files: file_transfer.Files, short_path: Path) -> None:
     with pytest.raises(RemoteError, match="cannot write .*/no/f: .*[Nn]o such file") as caught:
         files.put(io.BytesIO(b"x"), 1, str(short_path / "no" / "f"))
     assert "\n" not in caught.value.message
@@ -191,14 +191,14 @@ def test_missing_folder_and_file(files: plainfiles.Files, short_path: Path) -> N
         files.fetch(str(short_path / "no"), io.BytesIO())
 
 
-def test_a_file_that_tells_no_size(files: plainfiles.Files) -> None:
+def test_a_file_that_tells_no_size(files: file_transfer.Files) -> None:
     got = io.BytesIO()
     assert files.fetch("/proc/self/status", got) == len(got.getvalue()) > 100
 
 
 def test_no_sessions_is_told(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
-        plainfiles.Files(link).fetch("/etc/hostname", io.BytesIO())
+        file_transfer.Files(link).fetch("/etc/hostname", io.BytesIO())
 
 
 def test_what_asks_ahead_for_a_file_ends_in_silence() -> None:
@@ -209,7 +209,7 @@ def test_what_asks_ahead_for_a_file_ends_in_silence() -> None:
             raise OSError("the channel is closed")
 
     file = File()
-    plainfiles._mute_prefetch(file)  # type: ignore[arg-type]
+    file_transfer._mute_prefetch(file)  # type: ignore[arg-type]
     thread = threading.Thread(target=file._prefetch_thread, args=((), None))
     thread.start()
     thread.join()

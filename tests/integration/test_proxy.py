@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectError
-from pmitogen.flags.settings import JumpHop, Settings
-from pmitogen.flags.ssh import resolve
-from pmitogen.transport import plain
+from pmitogen.flags.ssh.resolve import resolve
+from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import HopPool, connect
-from pmitogen.transport.credentials import Credentials, Secret
-from pmitogen.transport.hops import Resolver
+from pmitogen.transport.jump_hosts import Resolver
+from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for
@@ -69,7 +69,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(home))
         link = link_to(resolve(["-F", str(config), *words, "target"]), hops=hops)
-    assert plain.run(link, "id -un; echo $SSH_CONNECTION")[1].split()[0].decode() == people["target"][0].name
+    assert exec_command.run(link, "id -un; echo $SSH_CONNECTION")[1].split()[0].decode() == people["target"][0].name
     assert link.stages.proxy is not None and link.stages.tcp is None
     link.close()
     assert [user for _, user in bastion.accepted()] == [people["hop"][0].name]
@@ -81,9 +81,9 @@ def test_chain_of_three(make_sshd: MakeSshd, hops: HopPool) -> None:
     first, second, last = (settings_for(server) for server in servers)
     settings, resolver = through(last, first, second)
     link = link_to(settings, hops=hops, resolver=resolver)
-    assert plain.run(link, "echo $SSH_CONNECTION")[1].split()[3].decode() == str(last.port)
+    assert exec_command.run(link, "echo $SSH_CONNECTION")[1].split()[3].decode() == str(last.port)
     blob = b"x" * 3_000_000
-    assert plain.run(link, "cat", stdin=blob)[1] == blob
+    assert exec_command.run(link, "cat", stdin=blob)[1] == blob
     assert [server.connections() for server in servers] == [1, 1, 1]
     link.close()
     assert len(hops.links()) == 2
@@ -97,7 +97,7 @@ def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: M
         links = list(
             pool.map(lambda _: connect(settings, Credentials(), hops=hops, deadline=deadline, resolver=resolver), range(20))
         )
-    assert all(plain.run(link, "echo ok")[1] == b"ok\n" for link in links)
+    assert all(exec_command.run(link, "echo ok")[1] == b"ok\n" for link in links)
     assert bastion.connections() == 1
     assert target.connections() == 20
     for link in links:
@@ -116,7 +116,7 @@ def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: Make
         time.sleep(0.01)
     assert told and link.lost
     again = link_to(settings, hops=hops, resolver=resolver)
-    assert plain.run(again, "echo ok")[1] == b"ok\n"
+    assert exec_command.run(again, "echo ok")[1] == b"ok\n"
     again.close()
     assert bastion.connections() == 2
 
@@ -198,7 +198,7 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
             proxycommand=f'sh "{script}" 2>/dev/null',
         )
     )
-    assert plain.run(link, "echo ok")[1] == b"ok\n"
+    assert exec_command.run(link, "echo ok")[1] == b"ok\n"
     link.close()
     assert link.lost == "closed by us"
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport import plain
 from pmitogen.transport.connect import Link
+from pmitogen.transport.plain import exec_command
 from tests.support.links import linked
 from tests.support.sshd import Sshd
 
@@ -37,7 +37,7 @@ class _Pipe:
         self.count = 0
         self.longest_pause = 0.0
         self._until = time.monotonic() + seconds
-        self._running = plain.Command(link, "cat", stdin=self._blocks())
+        self._running = exec_command.Command(link, "cat", stdin=self._blocks())
         self.thread = threading.Thread(target=self._read)
         self.thread.start()
 
@@ -74,7 +74,7 @@ def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, c
         until = time.monotonic() + SECONDS
         runs = 0
         while time.monotonic() < until:
-            assert plain.run(link, "echo short", timeout=20)[1] == b"short\n"
+            assert exec_command.run(link, "echo short", timeout=20)[1] == b"short\n"
             runs += 1
         for pipe in pipes:
             pipe.finish()
@@ -91,7 +91,7 @@ def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
     with linked(server, rekeylimit=(64 << 10, 0)) as link:
         began = time.monotonic()
         for _ in range(25):
-            assert len(plain.run(link, "head -c 100000 /dev/zero")[1]) == 100_000
+            assert len(exec_command.run(link, "head -c 100000 /dev/zero")[1]) == 100_000
         assert time.monotonic() - began < 20
         assert link.lost is None
 
@@ -115,7 +115,7 @@ def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
     with linked(server, rekeylimit=(0, 1)) as link:
         time.sleep(2.5)
         assert server.log().count("SSH2_MSG_NEWKEYS received") >= 3
-        assert plain.run(link, "echo alive")[1] == b"alive\n"
+        assert exec_command.run(link, "echo alive")[1] == b"alive\n"
 
 
 def test_compressed(make_sshd: MakeSshd) -> None:
@@ -127,7 +127,7 @@ def test_a_rekey_that_does_not_end_ends_the_connection(make_sshd: MakeSshd) -> N
     """Or what waits for an answer would wait forever: upstream tells the one that sends, and goes on."""
     server = make_sshd()
     with linked(server) as link:
-        running = plain.Command(link, "cat", stdin=None)
+        running = exec_command.Command(link, "cat", stdin=None)
         running.send(b"up")
         assert running.read(20) == (b"up", b"")
         link._transport.clear_to_send_timeout = 0.5
@@ -146,5 +146,5 @@ def test_another_host_key_at_a_rekey_ends_it(sshd: Sshd) -> None:
         link._transport._shown_host_key = b"another"
         link._transport.packetizer._trigger_rekey()
         with pytest.raises(ConnectionLost, match="another host key"):
-            plain.run(link, "sleep 1")
-            plain.run(link, "true")
+            exec_command.run(link, "sleep 1")
+            exec_command.run(link, "true")

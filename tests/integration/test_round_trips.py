@@ -9,7 +9,7 @@ import pytest
 
 import pmitogen
 from bench.rig import Relay
-from pmitogen.transport.link import Link
+from pmitogen.transport.connection import Link
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 

@@ -17,8 +17,8 @@ import pmitogen
 from pmitogen.cli import main as cli
 from pmitogen.errors import ConnectError, ConnectionLost, HubError
 from pmitogen.hub import client as hub_client
-from pmitogen.hub import starting
-from pmitogen.transport import openfiles, threads
+from pmitogen.hub.daemon import spawn
+from pmitogen.util import limits, threads
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -53,7 +53,7 @@ def _no_hub() -> Iterator[None]:
 
 
 def _hub_pids() -> list[int]:
-    return [process.pid for process in processes.descendants(os.getpid()) if "pmitogen.hub.main" in process.command]
+    return [process.pid for process in processes.descendants(os.getpid()) if "pmitogen.hub.daemon.main" in process.command]
 
 
 def _ask(options: dict[str, Any]) -> str:
@@ -70,9 +70,9 @@ def _ask(options: dict[str, Any]) -> str:
 
 def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other is the one that cannot be had."""
-    main, answers = starting.MAIN, []
+    main, answers = spawn.MAIN, []
     for limit in range(12):
-        monkeypatch.setattr(starting, "MAIN", LIMITED.format(limit=limit) + main)
+        monkeypatch.setattr(spawn, "MAIN", LIMITED.format(limit=limit) + main)
         began = time.monotonic()
         answers.append(_ask(options))
         assert time.monotonic() - began < 8, answers
@@ -87,18 +87,18 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
 
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are connected stay so, and the others are told; one after the other, and all at once."""
-    monkeypatch.setattr(starting, "MAIN", FEW_FILES + starting.MAIN)
+    monkeypatch.setattr(spawn, "MAIN", FEW_FILES + spawn.MAIN)
     answers = [_ask({**options, "timeout": 20 + number}) for number in range(24)]
     most = answers.count("in")
-    assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {openfiles.NONE_LEFT}"}
+    assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {limits.NONE_LEFT}"}
     assert _ask({**options, "timeout": 20}) == "in"
     with ThreadPoolExecutor(30) as pool:
         answers = list(pool.map(lambda number: _ask({**options, "timeout": 20 + number}), range(30)))
-    assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {openfiles.NONE_LEFT}"}
+    assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {limits.NONE_LEFT}"}
 
 
 def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "MAIN", FEW_FILES + starting.MAIN)
+    monkeypatch.setattr(spawn, "MAIN", FEW_FILES + spawn.MAIN)
     assert _ask(options) == "in"
     (pid,) = _hub_pids()
     doors = [Door(options) for _ in range(40)]
@@ -119,7 +119,7 @@ def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str
 
 def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(starting, "MAIN", FAULTY + starting.MAIN)
+        patch.setattr(spawn, "MAIN", FAULTY + spawn.MAIN)
         began = time.monotonic()
         assert _ask(options) == "unreachable: 127.0.0.1: internal error; PMITOGEN_LOG=debug shows more"
         assert time.monotonic() - began < 15

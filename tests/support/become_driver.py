@@ -20,7 +20,7 @@ def load(root):
     package.__path__ = [os.path.join(root, "pmitogen")]
     sys.modules["pmitogen"] = package
     sys.dont_write_bytecode = True
-    from pmitogen.become import base
+    from pmitogen.become import escalation as base
 
     return base
 

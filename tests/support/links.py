@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pmitogen.flags.settings import Settings
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connect import HopPool, Link, connect
-from pmitogen.transport.credentials import Credentials
 
 from .sshd import Sshd
 

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import pytest
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.dump import dump
-from pmitogen.flags.installed import installed_program
-from pmitogen.flags.resolution import resolve_words
+from pmitogen.flags.ssh.report.dump import dump
+from pmitogen.flags.ssh.report.openssh_defaults import installed_program
+from pmitogen.flags.ssh.resolver import resolve_words
 from tests.support.programs import find_program
 
 Values = dict[str, list[str]]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport.agent import Agent, AgentError
-from pmitogen.transport.sshdata import string
+from pmitogen.transport.keys.agent_client import Agent, AgentError
+from pmitogen.transport.keys.wire import string
 
 BLOB = string("ssh-ed25519") + string(bytes(32))
 RSA = string("ssh-rsa") + string(b"\1\0\1") + string(b"\1" * 257)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pmitogen.transport.alive import PATIENCE, Silence, Verdict
+from pmitogen.transport.paramiko_ext.keepalive import PATIENCE, Silence, Verdict
 
 
 def test_asks_once_each_interval_then_gives_up() -> None:

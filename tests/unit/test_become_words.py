@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmitogen.become import base, quoting, verdicts
-from pmitogen.flags.su import PROMPTS
+from pmitogen.become import diagnosis, escalation, quoting
+from pmitogen.flags.become.su import PROMPTS
 from tests.support import programs
 
 MARKER = "PMITOGEN-0123 password:"
@@ -62,27 +62,27 @@ ASKED = [
 
 @pytest.mark.parametrize("text, kind", ASKED, ids=[row[0] for row in ASKED])
 def test_prompts(text: str, kind: str | None) -> None:
-    assert verdicts.Prompts(MARKER, PROMPTS).kind(text) == kind
+    assert diagnosis.Prompts(MARKER, PROMPTS).kind(text) == kind
 
 
 @pytest.mark.parametrize("word", PROMPTS)
 def test_prompts_in_every_language(word: str) -> None:
-    prompts = verdicts.Prompts(MARKER, PROMPTS)
+    prompts = diagnosis.Prompts(MARKER, PROMPTS)
     for text in (f"{word}: ", f"{word} :", f"{word}：", f"{word.upper()}:"):
         assert prompts.kind(text) == "password"
 
 
 def test_words_for_password_are_texts_not_patterns() -> None:
-    prompts = verdicts.Prompts(MARKER, ["a.c", "(secret)"])
+    prompts = diagnosis.Prompts(MARKER, ["a.c", "(secret)"])
     assert prompts.kind("(secret): ") == "password"
     assert prompts.kind("abc: ") is None
 
 
 def test_questions() -> None:
-    assert verdicts.looks_like_question("कुछ: ")
-    assert verdicts.looks_like_question("yes or no?")
-    assert not verdicts.looks_like_question("working")
-    assert not verdicts.looks_like_question(": ")
+    assert diagnosis.looks_like_question("कुछ: ")
+    assert diagnosis.looks_like_question("yes or no?")
+    assert not diagnosis.looks_like_question("working")
+    assert not diagnosis.looks_like_question(": ")
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------------
@@ -148,13 +148,13 @@ SAID = [
 
 @pytest.mark.parametrize("method, text, kind", SAID, ids=[row[1][:60] for row in SAID])
 def test_refusals(method: str, text: str, kind: str | None) -> None:
-    assert verdicts.refusal(method, text) == kind
+    assert diagnosis.refusal(method, text) == kind
 
 
 def test_every_kind_is_one_that_errors_knows() -> None:
     from pmitogen.errors import BecomeError
 
-    kinds = {kind for method in verdicts.METHODS.values() for kind, *_ in (*method.ROWS, *method.CATALOGUE)}
+    kinds = {kind for method in diagnosis.METHODS.values() for kind, *_ in (*method.ROWS, *method.CATALOGUE)}
     assert all(f"``{kind}``" in (BecomeError.__doc__ or "") for kind in kinds)
 
 
@@ -163,13 +163,13 @@ def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.Mon
         "a password is required": "Ein Passwort ist notwendig",
         "%s is not in the sudoers file.\n": "%1$s steht nicht in der sudoers-Datei.\n",
     })  # fmt: skip
-    monkeypatch.setattr(verdicts, "LOCALE_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(diagnosis, "LOCALE_FOLDERS", (str(tmp_path),))
     monkeypatch.setattr(gettext, "_translations", {})
-    assert verdicts.refusal("sudo", "sudo: Ein Passwort ist notwendig") is None
+    assert diagnosis.refusal("sudo", "sudo: Ein Passwort ist notwendig") is None
     monkeypatch.setenv("LANG", "xx.UTF-8")
-    assert verdicts.refusal("sudo", "sudo: Ein Passwort ist notwendig") == "password-missing"
-    assert verdicts.refusal("sudo", "bob steht nicht in der sudoers-Datei.") == "not-permitted"
-    assert verdicts.refusal("sudo", "bob steht in der Datei.") is None
+    assert diagnosis.refusal("sudo", "sudo: Ein Passwort ist notwendig") == "password-missing"
+    assert diagnosis.refusal("sudo", "bob steht nicht in der sudoers-Datei.") == "not-permitted"
+    assert diagnosis.refusal("sudo", "bob steht in der Datei.") is None
 
 
 def write_catalogue(folder: Path, domain: str, words: dict[str, str]) -> None:
@@ -209,7 +209,7 @@ SHELLS_SAID = [
 
 @pytest.mark.parametrize("text, status, shell, kind", SHELLS_SAID, ids=[f"{r[0][:30]}-{r[1]}-{r[2]}" for r in SHELLS_SAID])
 def test_shell_failures(text: str, status: int, shell: str | None, kind: str | None) -> None:
-    assert verdicts.shell_failure(text, status, ["/usr/bin/python9", "-c"], shell) == kind
+    assert diagnosis.shell_failure(text, status, ["/usr/bin/python9", "-c"], shell) == kind
 
 
 # -- words through shells ---------------------------------------------------------------------------------------------------
@@ -260,7 +260,7 @@ def test_nothing_shows_a_secret() -> None:
         "method": "sudo", "user": "bob", "argv": ["sudo"], "form": "argv", "shell": None, "stdin": "pipe", "prompts": [],
         "password": "s3cret", "otp": "123456", "chdir": None, "timeout": 1.0,
     }  # fmt: skip
-    e = base.Escalation(plan, ["true"], "t")
+    e = escalation.Escalation(plan, ["true"], "t")
     assert "s3cret" not in repr(e) and "123456" not in repr(e)
 
 
@@ -269,5 +269,5 @@ def test_the_sources_compile_for_every_target(version: str) -> None:
     python = programs.find_python(version)
     assert python
     code = "import sys\nfor path in sys.argv[1:]:\n    compile(open(path, 'rb').read(), path, 'exec')"
-    files = sorted(str(path) for path in Path(base.__file__).parent.glob("*.py"))
+    files = sorted(str(path) for path in Path(escalation.__file__).parent.glob("*.py"))
     subprocess.run([python, "-W", "error", "-c", code, *files], check=True, timeout=20)

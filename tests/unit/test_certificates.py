@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmitogen.transport import certificates, keyfiles, publickeys
-from pmitogen.transport.certificates import Certificate, host_problem, parse, user_problem
-from pmitogen.transport.sshdata import Malformed
+from pmitogen.transport.keys import certificate as certificates
+from pmitogen.transport.keys import key_file, public_key
+from pmitogen.transport.keys.certificate import Certificate, host_problem, parse, user_problem
+from pmitogen.transport.keys.wire import Malformed
 from tests.support.keys import make_key
 
 pytestmark = pytest.mark.needs_program("ssh-keygen")
@@ -21,9 +22,9 @@ def certificate(folder: Path, *words: str, kind: str = "ed25519", authority: str
     ca, key = make_key(folder / "ca", authority), make_key(folder / "key", kind)
     command = ["ssh-keygen", "-q", "-s", str(ca.path), "-I", "an id", "-z", "7", *words, str(key.path) + ".pub"]
     subprocess.run(command, check=True, capture_output=True)
-    found = parse(keyfiles.read_public(str(folder / "key-cert.pub")))
-    assert publickeys.public_line(found.plain_blob) == key.public
-    assert publickeys.public_line(found.authority_blob) == ca.public
+    found = parse(key_file.read_public(str(folder / "key-cert.pub")))
+    assert public_key.public_line(found.plain_blob) == key.public
+    assert public_key.public_line(found.authority_blob) == ca.public
     return found
 
 
@@ -92,11 +93,11 @@ def test_anything_is_malformed(data: bytes) -> None:
 
 def test_names() -> None:
     for plain in ("ssh-ed25519", "rsa-sha2-512", "ecdsa-sha2-nistp256", "sk-ssh-ed25519@openssh.com"):
-        assert publickeys.plain_name(publickeys.certificate_name(plain)) == plain
-    assert publickeys.certificate_name("sk-ssh-ed25519@openssh.com") == "sk-ssh-ed25519-cert-v01@openssh.com"
-    assert publickeys.algorithms_of("ssh-rsa-cert-v01@openssh.com")[0] == "rsa-sha2-512-cert-v01@openssh.com"
-    assert publickeys.key_type("rsa-sha2-256-cert-v01@openssh.com") == "ssh-rsa-cert-v01@openssh.com"
-    assert publickeys.display("ssh-ed25519-cert-v01@openssh.com") == "ED25519-CERT"
+        assert public_key.plain_name(public_key.certificate_name(plain)) == plain
+    assert public_key.certificate_name("sk-ssh-ed25519@openssh.com") == "sk-ssh-ed25519-cert-v01@openssh.com"
+    assert public_key.algorithms_of("ssh-rsa-cert-v01@openssh.com")[0] == "rsa-sha2-512-cert-v01@openssh.com"
+    assert public_key.key_type("rsa-sha2-256-cert-v01@openssh.com") == "ssh-rsa-cert-v01@openssh.com"
+    assert public_key.display("ssh-ed25519-cert-v01@openssh.com") == "ED25519-CERT"
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "md5"])
@@ -105,4 +106,4 @@ def test_fingerprints_are_ssh_keygens(tmp_path: Path, algorithm: str) -> None:
     shown = subprocess.run(
         ["ssh-keygen", "-l", "-E", algorithm, "-f", f"{key.path}.pub"], capture_output=True, text=True, check=True
     )
-    assert publickeys.fingerprint(keyfiles.read_public(f"{key.path}.pub"), algorithm) == shown.stdout.split()[1]
+    assert public_key.fingerprint(key_file.read_public(f"{key.path}.pub"), algorithm) == shown.stdout.split()[1]

@@ -13,8 +13,8 @@ import pytest
 
 import pmitogen
 from pmitogen import cli
-from pmitogen.cli import explain, hubs, ping, program
-from pmitogen.cli.words import WrongWords
+from pmitogen.cli import dispatch, explain, hubs, ping
+from pmitogen.cli.errors import WrongWords
 
 COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "keyscan", "trust", "hubs", "version"]
 
@@ -147,9 +147,9 @@ def test_dashes_may_be_left_out_before_what_only_the_program_knows(
 ) -> None:
     if expected is None:  # before them, all is ours
         with pytest.raises(SystemExit):
-            program._parse(["explain", *words])
+            dispatch._parse(["explain", *words])
     else:
-        options = program._parse(["explain", *words])
+        options = dispatch._parse(["explain", *words])
         assert (options.config, options.json, options.words) == (config, json, expected)
 
 
@@ -159,7 +159,7 @@ def test_ping_names_the_place_of_a_wrong_word(capsys: pytest.CaptureFixture[str]
 
 
 def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    options = program._parse(["explain", "ssh", "--json", "-F", "f", "--", "-p", "22", "--", "host", "--json"])
+    options = dispatch._parse(["explain", "ssh", "--json", "-F", "f", "--", "-p", "22", "--", "host", "--json"])
     assert (options.config, options.words) == ("f", ["-p", "22", "--", "host", "--json"])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from pmitogen.errors import ConnectError
-from pmitogen.flags.settings import Settings
+from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport import dial
 from pmitogen.transport.dial import Address
 from tests.support.session import repository
@@ -144,8 +144,8 @@ def test_address_family() -> None:
 USED_UP = """
 import os, resource
 from pmitogen.errors import ConnectError
-from pmitogen.flags.settings import Settings
-from pmitogen.transport import dial, openfiles
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport import dial; from pmitogen.util import limits as openfiles
 dial.resolve(Settings("h", "localhost", "bob"))
 resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
 held = []

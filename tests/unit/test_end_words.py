@@ -1,10 +1,10 @@
-"""How the end of a connection is worded: pmitogen/transport/client.py."""
+"""How the end of a connection is worded: pmitogen/transport/paramiko_ext/transport.py."""
 
 from __future__ import annotations
 
 import pytest
 
-from pmitogen.transport.client import _words
+from pmitogen.transport.paramiko_ext.transport import _words
 
 
 @pytest.mark.parametrize("error", [None, EOFError(), ConnectionResetError(104, "Connection reset by peer"), BrokenPipeError()])

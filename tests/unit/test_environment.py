@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pmitogen.flags.settings import Settings
-from pmitogen.transport.environment import variables
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.session_env import variables
 
 OURS = {"LANG": "C", "LC_ALL": "C.UTF-8", "LC_TIME": "de", "lc_x": "no", "FOO": "1"}
 PLAIN = Settings("h", "h", "u")

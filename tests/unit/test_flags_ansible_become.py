@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pmitogen.flags.ansible_become import become_words
-from pmitogen.flags.become import plan
+from pmitogen.flags.become.plan import plan
 
 
 class Tagged(str):

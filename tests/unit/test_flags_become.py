@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmitogen.errors import UsageError
-from pmitogen.flags import become, doas, su, sudo, switches
-from pmitogen.flags.settings import Verdict
+from pmitogen.flags.become import doas, getopt, su, sudo
+from pmitogen.flags.become import plan as become
+from pmitogen.flags.ssh.settings import Verdict
 
 P = ["-p", "{prompt}"]
 
@@ -278,7 +279,7 @@ def test_explain() -> None:
 
 
 @pytest.mark.parametrize("table", [sudo.TABLE, su.TABLE, doas.TABLE], ids=["sudo", "su", "doas"])
-def test_tables_are_sound(table: tuple[switches.Switch, ...]) -> None:
+def test_tables_are_sound(table: tuple[getopt.Switch, ...]) -> None:
     shorts = [row.short for row in table if row.short]
     assert len(set(shorts)) == len(shorts)
     assert all(len(row.short) <= 1 and row.value in ("no", "required", "optional") for row in table)
@@ -289,10 +290,10 @@ VALUES = st.text(st.characters(codec="ascii", min_codepoint=48, max_codepoint=12
 
 
 @given(st.lists(st.tuples(st.sampled_from([row for row in sudo.TABLE if row.short]), VALUES), max_size=6))
-def test_what_is_rendered_reads_the_same(choices: list[tuple[switches.Switch, str]]) -> None:
-    options = [switches.Given(row, value if row.value == "required" else None, "-" + row.short) for row, value in choices]
-    apart = [word for option in options for word in switches.render(option)]
-    joined = ["".join(switches.render(option)) for option in options]
+def test_what_is_rendered_reads_the_same(choices: list[tuple[getopt.Switch, str]]) -> None:
+    options = [getopt.Given(row, value if row.value == "required" else None, "-" + row.short) for row, value in choices]
+    apart = [word for option in options for word in getopt.render(option)]
+    joined = ["".join(getopt.render(option)) for option in options]
     for words in (apart, joined):
         scanned, assignments = sudo.scan_words(words, "test")
         assert scanned.given == tuple(options)

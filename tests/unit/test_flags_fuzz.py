@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pmitogen.errors import UsageError
-from pmitogen.flags import criteria
-from pmitogen.flags.explain import explain_ssh, render_table
-from pmitogen.flags.keywords import NAMES
-from pmitogen.flags.match import match_list, match_pattern
-from pmitogen.flags.program import OPENSSH_10
-from pmitogen.flags.ssh import resolve, route
-from pmitogen.flags.ssh_flags import FLAGS
+from pmitogen.flags.ssh import match_criteria
+from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.keywords import NAMES
+from pmitogen.flags.ssh.openssh_version import OPENSSH_10
+from pmitogen.flags.ssh.report.explain import explain_ssh, render_table
+from pmitogen.flags.ssh.resolve import resolve, route
+from pmitogen.util.patterns import match_list, match_pattern
 from tests.support.ssh_cases import LINES, WORDS
 from tests.support.ssh_files import CASES
 
@@ -76,7 +76,7 @@ _PIECES = [
 @pytest.fixture(autouse=True)
 def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mangled "Match exec" could run anything."""
-    monkeypatch.setattr(criteria, "_succeeds", lambda command, context: len(command) % 2 == 0)
+    monkeypatch.setattr(match_criteria, "_succeeds", lambda command, context: len(command) % 2 == 0)
 
 
 def _try(argv: list[str], environ: dict[str, str]) -> None:

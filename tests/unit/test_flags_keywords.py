@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.flags.document import document
-from pmitogen.flags.keywords import ALIASES, IGNORED, NAMES, ROWS, STRUCTURE, TABLE
-from pmitogen.flags.kinds import UNSET
-from pmitogen.flags.lexer import BadWord, read_line
-from pmitogen.flags.lines import parse_value
-from pmitogen.flags.program import OPENSSH_10, Reading
-from pmitogen.flags.settings import Verdict
-from pmitogen.flags.ssh_flags import FLAGS
+from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.file_lines import parse_value
+from pmitogen.flags.ssh.keywords import ALIASES, IGNORED, NAMES, ROWS, STRUCTURE, TABLE
+from pmitogen.flags.ssh.lexer import BadWord, read_line
+from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Reading
+from pmitogen.flags.ssh.report.docs_page import document
+from pmitogen.flags.ssh.settings import Verdict
+from pmitogen.flags.ssh.values.base import UNSET
 from tests.support.programs import find_program
 from tests.support.session import repository
 from tests.support.ssh_cases import WORDS
@@ -129,5 +129,5 @@ def test_every_word_and_flag_of_the_installed_ssh_is_known(tmp_path: Path) -> No
 
 def test_the_page_of_options_is_current() -> None:
     page = (repository / "docs" / "ssh-options.md").read_text()
-    assert page == document(), "run: python -m pmitogen.flags.keywords > docs/ssh-options.md"
+    assert page == document(), "run: python -m pmitogen.flags.ssh.keywords > docs/ssh-options.md"
     assert all(f"| {row.name} |" in page for row in ROWS)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pmitogen.errors import UsageError
-from pmitogen.flags import lines, ssh_config
-from pmitogen.flags.settings import JumpHop, Settings
-from pmitogen.flags.ssh import DEFAULTED, resolve, resolve_hop, route
+from pmitogen.flags.ssh import config_file, file_lines
+from pmitogen.flags.ssh.resolve import DEFAULTED, resolve, resolve_hop, route
+from pmitogen.flags.ssh.settings import JumpHop, Settings
 
 Write = Callable[[str], list[str]]
 
@@ -321,13 +321,13 @@ def test_includes_know_tokens(write: Write, tmp_path: Path) -> None:
 
 def test_a_changed_file_is_read_anew(write: Write) -> None:
     assert [resolve([*write(f"Port {port}\n"), "h"]).port for port in (11, 12, 11, 13)] == [11, 12, 11, 13]
-    for number in range(lines._KEPT + 5):
+    for number in range(file_lines._KEPT + 5):
         resolve([*write(f"Port {number + 1}\n"), "h"])
-    assert len(lines._texts) <= lines._KEPT
+    assert len(file_lines._texts) <= file_lines._KEPT
 
 
 def test_the_system_s_file_comes_after_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "system").write_text("Port 5\nUser s\n")
-    monkeypatch.setattr(ssh_config, "SYSTEM_FILE", str(tmp_path / "system"))
+    monkeypatch.setattr(config_file, "SYSTEM_FILE", str(tmp_path / "system"))
     settings = resolve(["-p", "6", "h"], environ={})
     assert (settings.port, settings.user) == (6, "s")

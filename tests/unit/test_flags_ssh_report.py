@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from pmitogen.errors import UsageError
-from pmitogen.flags import ssh_config
-from pmitogen.flags.dump import dump
-from pmitogen.flags.explain import explain_ssh, render_table
-from pmitogen.flags.installed import installed_program
-from pmitogen.flags.program import OPENSSH_10
-from pmitogen.flags.resolution import resolve_words
-from pmitogen.flags.settings import Finding, Verdict
-from pmitogen.flags.ssh import resolve
-from pmitogen.flags.ssh_flags import FLAGS
+from pmitogen.flags.ssh import config_file
+from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.openssh_version import OPENSSH_10
+from pmitogen.flags.ssh.report.dump import dump
+from pmitogen.flags.ssh.report.explain import explain_ssh, render_table
+from pmitogen.flags.ssh.report.openssh_defaults import installed_program
+from pmitogen.flags.ssh.resolve import resolve
+from pmitogen.flags.ssh.resolver import resolve_words
+from pmitogen.flags.ssh.settings import Finding, Verdict
 from tests.support.programs import find_program
 from tests.support.ssh_oracle import run_ssh
 
@@ -125,7 +125,7 @@ def test_every_flag_is_judged() -> None:
 
 def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     system = tmp_path / "system"
-    monkeypatch.setattr(ssh_config, "SYSTEM_FILE", str(system))
+    monkeypatch.setattr(config_file, "SYSTEM_FILE", str(system))
     system.write_text("LocalForward 1 h:2\nForwardX11 yes\nRemoteCommand ls\n")
     settings = resolve(["h"], environ={})
     assert [one.verdict for one in settings.report] == [Verdict.REFUSED] * 3 and not any(one.fatal for one in settings.report)

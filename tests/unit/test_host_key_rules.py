@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from pmitogen.errors import ConnectError
-from pmitogen.flags.settings import JumpHop, Settings
-from pmitogen.transport.hostkeyorder import SUPPORTED, host_key_algorithms
-from pmitogen.transport.hostkeys import check_host_key
-from pmitogen.transport.sshdata import string
+from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.transport.hostkeys.algorithm_order import SUPPORTED, host_key_algorithms
+from pmitogen.transport.hostkeys.verify import check_host_key
+from pmitogen.transport.keys.wire import string
 
 KEY = string("ssh-ed25519") + string(bytes(32))
 OTHER = string("ssh-ed25519") + string(bytes(31) + b"\1")

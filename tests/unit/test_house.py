@@ -1,4 +1,4 @@
-"""Rules that hold for the whole project: linters, types, what the wheel holds, which room may import which."""
+"""Rules that hold for the whole project: linters, types, what the wheel holds, which package may import which."""
 
 from __future__ import annotations
 
@@ -15,15 +15,31 @@ from tests.support.session import repository
 
 PACKAGE = repository / "pmitogen"
 
-# Which rooms a room may import from; what travels to targets (target and become) imports nothing else of ours.
+# Which packages a package may import from: imports run downhill only. What travels to targets (target and become) imports
+# nothing else of ours, except the part of the protocol that travels with it.
 MAY_IMPORT = {
     "util": {"util"},
-    "flags": {"flags", "util"},
-    "target": {"target", "become"},
-    "become": {"become"},
     "protocol": {"protocol", "util"},
-    "transport": {"transport", "flags", "protocol", "target", "util"},
-    "hub": {"hub", "transport", "flags", "protocol", "target", "become", "util"},
+    "flags": {"flags", "util"},
+    "target": {"target", "become", "protocol"},
+    "become": {"become"},
+    "transport": {"transport", "flags", "util"},
+    "hub": {"hub", "transport", "flags", "target", "become", "protocol", "util"},
+    "ansible": {"ansible", "hub", "flags", "target", "become", "protocol", "util"},
+    "cli": {"cli", "hub", "transport", "flags", "ansible", "protocol", "util"},
+}
+MAX_FILES = 22  # in one package
+MAX_LINES = 400  # in one file
+# Files that are over the limit today; no further one may be, and these only shrink.
+LONGER = {
+    "pmitogen/ansible/plugins/connection/pmitogen.py": 440,  # the options' documentation, which Ansible reads from this file
+    "pmitogen/api.py": 520,
+    "pmitogen/become/escalation.py": 450,
+    "pmitogen/flags/ssh/values/lists.py": 444,
+    "pmitogen/hub/host.py": 450,
+    "pmitogen/target/agent.py": 450,
+    "pmitogen/target/runner.py": 465,
+    "pmitogen/transport/paramiko_ext/transport.py": 410,
 }
 
 
@@ -53,15 +69,42 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("room", sorted(MAY_IMPORT))
-def test_imports_run_downhill(room: str) -> None:
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_imports_run_downhill(package: str) -> None:
     wrong = []
-    for path in sorted((PACKAGE / room).rglob("*.py")):
+    for path in sorted((PACKAGE / package).rglob("*.py")):
         for name in _imported(path):
-            other = name.split(".")[1]
-            if (PACKAGE / other).is_dir() and other not in MAY_IMPORT[room]:
+            other = name.partition(".")[2].partition(".")[0]
+            if other and (PACKAGE / other).is_dir() and other not in MAY_IMPORT[package]:
                 wrong.append(f"{path.relative_to(repository)} imports {name}")
     assert not wrong
+
+
+def test_the_transport_is_a_library_of_its_own() -> None:
+    """It knows SSH alone: neither Mitogen nor Ansible."""
+    wrong = [
+        f"{path.relative_to(repository)} imports {name}"
+        for path in sorted((PACKAGE / "transport").rglob("*.py"))
+        for name in _foreign_imports(path)
+        if name in ("mitogen", "ansible")
+    ]
+    assert not wrong
+
+
+def _foreign_imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").split(".")[0]
+
+
+def test_packages_and_files_stay_small() -> None:
+    for folder in [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]:
+        assert len(list(folder.glob("*.py"))) <= MAX_FILES, folder
+    for path in PACKAGE.rglob("*.py"):
+        name, lines = str(path.relative_to(repository)), len(path.read_text().splitlines())
+        assert lines <= LONGER.get(name, MAX_LINES), f"{name} has {lines} lines"
 
 
 def test_every_code_file_says_what_it_is_for() -> None:

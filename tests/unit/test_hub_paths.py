@@ -11,28 +11,28 @@ from unittest.mock import Mock
 
 import pytest
 
-from pmitogen.hub import paths
-from pmitogen.hub.life import Life
+from pmitogen.hub.daemon import socket_paths
+from pmitogen.hub.daemon.lifecycle import Life
 from pmitogen.util import processes
 
 
 def test_hosts_are_shared_out_evenly_and_for_good() -> None:
     hosts = [f"10.1.{number // 250}.{number % 250}" for number in range(1000)]
-    numbers = [paths.number_of(host, 4) for host in hosts]
+    numbers = [socket_paths.number_of(host, 4) for host in hosts]
     assert all(200 < numbers.count(number) < 300 for number in range(4))
-    assert numbers == [paths.number_of(host, 4) for host in hosts]
-    assert {paths.number_of(host, 1) for host in hosts} == {0}
-    assert paths.number_of("h\udcff\u00f6st", 2) in (0, 1)
+    assert numbers == [socket_paths.number_of(host, 4) for host in hosts]
+    assert {socket_paths.number_of(host, 1) for host in hosts} == {0}
+    assert socket_paths.number_of("h\udcff\u00f6st", 2) in (0, 1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 12])
 def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     short_path.chmod(0o700)
-    for path in (paths.run_socket(os.getpid(), number), paths.resting_socket(number)):
-        assert paths.number_in(path) == number
+    for path in (socket_paths.run_socket(os.getpid(), number), socket_paths.resting_socket(number)):
+        assert socket_paths.number_in(path) == number
         assert path.startswith(f"{short_path}/pmitogen-{os.getuid()}/") and path.endswith(".sock")
-    assert paths.run_socket(os.getpid(), number) != paths.run_socket(os.getpid(), number + 1)
+    assert socket_paths.run_socket(os.getpid(), number) != socket_paths.run_socket(os.getpid(), number + 1)
 
 
 def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
@@ -68,10 +68,10 @@ def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(short_path / names["serves"]))
         sock.listen()
-        paths.sweep(str(short_path), gone.pid)
+        socket_paths.sweep(str(short_path), gone.pid)
         assert sorted(os.listdir(short_path)) == sorted(names[name] for name in ("serves", "locked", "alive", "foreign"))
     (short_path / names["alive"]).unlink()
     (short_path / names["foreign"]).unlink()
-    paths.sweep(str(short_path), gone.pid)
+    socket_paths.sweep(str(short_path), gone.pid)
     assert not short_path.exists()
     short_path.mkdir()  # the fixture removes it

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pmitogen import log
-from pmitogen.hub.contexts import SECRETS, Contexts
+from pmitogen import logging
+from pmitogen.hub.registry import Contexts
+from pmitogen.hub.session import SECRETS
 
 
 @pytest.mark.parametrize("name", SECRETS)
@@ -15,7 +16,7 @@ def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
         contexts.host({"host": "web", name: f"handed over as {name}"})
     finally:
         contexts.close()
-    assert log.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{log.STRUCK_OUT}' in it"
+    assert logging.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{logging.STRUCK_OUT}' in it"
 
 
 def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
@@ -25,4 +26,4 @@ def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
         contexts.plan({"method": "su", "user": "root", "password": "the second step's", "via": first})
     finally:
         contexts.close()
-    assert log.redact("the first step's, the second step's") == f"{log.STRUCK_OUT}, {log.STRUCK_OUT}"
+    assert logging.redact("the first step's, the second step's") == f"{logging.STRUCK_OUT}, {logging.STRUCK_OUT}"

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from pmitogen.transport.idle import IdleClock
+from pmitogen.transport.paramiko_ext.idle_timeout import IdleClock
 
 
 @dataclasses.dataclass(frozen=True)

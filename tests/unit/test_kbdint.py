@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pmitogen.errors import UsageError
-from pmitogen.transport.credentials import Credentials, Secret
-from pmitogen.transport.kbdint import Answerer
+from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.auth.keyboard_interactive import Answerer
 
 BOTH = Credentials(password=Secret("pw"), otp=Secret("123"))
 PASSWORD = [

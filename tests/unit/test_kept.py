@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport import kept
+from pmitogen.hub import artifact_cache
 
 pytestmark = pytest.mark.needs_root
 MADE = iter(bytes([number]) for number in range(100))
@@ -16,13 +16,13 @@ MADE = iter(bytes([number]) for number in range(100))
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(kept.importlib.util, "cache_from_source", lambda _path: str(tmp_path / "x.pyc"))
-    monkeypatch.setattr(kept.sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(artifact_cache.importlib.util, "cache_from_source", lambda _path: str(tmp_path / "x.pyc"))
+    monkeypatch.setattr(artifact_cache.sys, "dont_write_bytecode", False)
     return tmp_path
 
 
 def _artifact() -> bytes:
-    return kept.kept("name", (), lambda: next(MADE))
+    return artifact_cache.kept("name", (), lambda: next(MADE))
 
 
 def test_it_is_made_once(folder: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmitogen.transport import keycipher, keyfiles, keys, publickeys
-from pmitogen.transport.credentials import Secret
-from pmitogen.transport.keys import KeyProblem, PrivateKey
-from pmitogen.transport.sshdata import Malformed
+from pmitogen.transport.auth.credentials import Secret
+from pmitogen.transport.keys import key_decryption, key_file, private_key, public_key
+from pmitogen.transport.keys.private_key import KeyProblem, PrivateKey
+from pmitogen.transport.keys.wire import Malformed
 
 needs_keygen = pytest.mark.needs_program("ssh-keygen")
 KINDS = (("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048"))
@@ -28,13 +28,13 @@ def generate(path: Path, *words: str, passphrase: str = "") -> Path:
 
 def check(path: Path, passphrase: str | None = None) -> PrivateKey:
     """Load it, and have its signature verified by its .pub file."""
-    key = keyfiles.read(str(path)).open(Secret(passphrase) if passphrase else None)
-    public = keyfiles.read_public(f"{path}.pub")
+    key = key_file.read(str(path)).open(Secret(passphrase) if passphrase else None)
+    public = key_file.read_public(f"{path}.pub")
     assert key.blob == public
-    for algorithm in publickeys.algorithms_of(key.name):
-        assert publickeys.verify_signature(public, key.sign(b"data", algorithm), b"data") == algorithm
+    for algorithm in public_key.algorithms_of(key.name):
+        assert public_key.verify_signature(public, key.sign(b"data", algorithm), b"data") == algorithm
         with pytest.raises(Malformed):
-            publickeys.verify_signature(public, key.sign(b"data", algorithm), b"other")
+            public_key.verify_signature(public, key.sign(b"data", algorithm), b"other")
     return key
 
 
@@ -49,8 +49,8 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
     if not passphrase:
         check(path, "ignored, as the key has none")
         return
-    file = keyfiles.read(str(path))
-    assert file.public_blob == keyfiles.read_public(f"{path}.pub")
+    file = key_file.read(str(path))
+    assert file.public_blob == key_file.read_public(f"{path}.pub")
     with pytest.raises(KeyProblem, match="wrong") as wrong:
         file.open(Secret("another"))
     with pytest.raises(KeyProblem, match="no passphrase") as needed:
@@ -59,18 +59,18 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
 
 
 @needs_keygen
-@pytest.mark.parametrize("cipher", sorted(keycipher._SIZES))
+@pytest.mark.parametrize("cipher", sorted(key_decryption._SIZES))
 def test_ciphers(tmp_path: Path, cipher: str) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", "-Z", cipher, passphrase="secret")
     check(path, "secret")
     with pytest.raises(KeyProblem, match="wrong"):
-        keyfiles.read(str(path)).open(Secret("no"))
+        key_file.read(str(path)).open(Secret("no"))
 
 
 def test_prompts(tmp_path: Path) -> None:
     from tests.support.keys import make_key
 
-    file = keyfiles.read(str(make_key(tmp_path / "key", passphrase="right").path))
+    file = key_file.read(str(make_key(tmp_path / "key", passphrase="right").path))
     answers = ["no", "right"]
     assert file.open_asking(lambda prompt: answers.pop(0), 3)
     with pytest.raises(KeyProblem, match="wrong"):
@@ -82,9 +82,9 @@ def test_prompts(tmp_path: Path) -> None:
 @needs_keygen
 def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", passphrase="secret")
-    first = keyfiles.read(str(path)).open(Secret("secret"))
-    monkeypatch.setattr(keys, "load", None)
-    assert keyfiles.read(str(path)).open(Secret("secret")) is first
+    first = key_file.read(str(path)).open(Secret("secret"))
+    monkeypatch.setattr(private_key, "load", None)
+    assert key_file.read(str(path)).open(Secret("secret")) is first
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_problems(text: str, words: str) -> None:
     with pytest.raises(KeyProblem, match=words):
-        keys.load(keys.open_envelope(text), None)
+        private_key.load(private_key.open_envelope(text), None)
 
 
 def test_truncated(tmp_path: Path) -> None:
@@ -109,14 +109,14 @@ def test_truncated(tmp_path: Path) -> None:
     text = make_key(tmp_path / "key").path.read_text()
     for end in range(40, len(text) - 50, 13):
         with pytest.raises(KeyProblem):
-            keys.load(keys.open_envelope(text[:end] + "\n-----END OPENSSH PRIVATE KEY-----\n"), None)
+            private_key.load(private_key.open_envelope(text[:end] + "\n-----END OPENSSH PRIVATE KEY-----\n"), None)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=100), st.sampled_from(["OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"]))
 def test_anything_else_is_a_problem(text: str, label: str) -> None:
     with pytest.raises(KeyProblem):
-        keys.load(keys.open_envelope(f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"), "x")
+        private_key.load(private_key.open_envelope(f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"), "x")
 
 
 def test_secret_hides() -> None:

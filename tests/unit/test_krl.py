@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport import certificates, krl
-from pmitogen.transport.sshdata import Malformed, string
+from pmitogen.transport.hostkeys import revocation
+from pmitogen.transport.keys import certificate as certificates
+from pmitogen.transport.keys.wire import Malformed, string
 from tests.support.keys import KeyFile, make_key
 
 pytestmark = pytest.mark.needs_program("ssh-keygen")
 MakeKey = Callable[..., KeyFile]
-HEAD = krl.MAGIC + struct.pack(">IQQQ", 1, 7, 0, 0) + string(b"") + string(b"a comment")
+HEAD = revocation.MAGIC + struct.pack(">IQQQ", 1, 7, 0, 0) + string(b"") + string(b"a comment")
 SERIALS = (0, 1, 5, 6, 7, 70, 99, 1000, 1001, 1500, 2000, 2001, 10**9, 2**63, 2**64 - 1)
 
 
@@ -41,7 +42,7 @@ def certificate(folder: Path, authority: KeyFile, serial: int, name: str) -> Pat
 
 def ours(path: Path, publics: Sequence[Path]) -> list[bool]:
     """Which of them the list at *path* revokes."""
-    revoked = krl.RevocationList(path.read_bytes())
+    revoked = revocation.RevocationList(path.read_bytes())
     return [revoked.why(*key(public)) is not None for public in publics]
 
 
@@ -74,10 +75,10 @@ def test_certificates_as_ssh_keygen_judges_them(short_path: Path, make_key: Make
     for lines in lists:
         for words in (("-s", f"{authority.path}.pub"), ("-s", f"{other.path}.pub")):
             path = make_list(short_path, lines, *words)
-            kinds |= {kind for kind in krl._READERS if bytes((kind, 0, 0)) in path.read_bytes()}
+            kinds |= {kind for kind in revocation._READERS if bytes((kind, 0, 0)) in path.read_bytes()}
             assert ours(path, publics) == theirs(path, publics), (lines, words)
             verdicts |= set(ours(path, publics))
-    assert kinds >= {krl.SERIALS, krl.SERIAL_RANGE, krl.SERIAL_BITMAP, krl.KEY_IDS}
+    assert kinds >= {revocation.SERIALS, revocation.SERIAL_RANGE, revocation.SERIAL_BITMAP, revocation.KEY_IDS}
     assert verdicts == {True, False}
 
 
@@ -92,7 +93,7 @@ def test_keys_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> 
             path = make_list(short_path, [f"{line}: {revoked.read_text().strip()}"])
             assert ours(path, publics) == theirs(path, publics), (line, revoked)
             assert ours(path, publics)[publics.index(revoked)]
-        whys.append(krl.RevocationList(path.read_bytes()).why(*key(publics[4])))
+        whys.append(revocation.RevocationList(path.read_bytes()).why(*key(publics[4])))
     assert whys == [f"the {what} of the certificate's authority" for what in ("key", "SHA1 fingerprint", "SHA256 fingerprint")]
     path = make_list(short_path, [f"hash: {fingerprint}"])
     assert ours(path, publics) == theirs(path, publics) == [False, False, False, True, False, False]
@@ -103,47 +104,47 @@ def section(kind: int, *parts: bytes) -> bytes:
 
 
 def certified(kind: int, *parts: bytes) -> bytes:
-    return HEAD + section(krl.CERTIFICATES, string(b""), string(b""), section(kind, *parts))
+    return HEAD + section(revocation.CERTIFICATES, string(b""), string(b""), section(kind, *parts))
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (krl.MAGIC + struct.pack(">IQQQ", 2, 7, 0, 0) + string(b"") + string(b""), "version 2"),
+        (revocation.MAGIC + struct.pack(">IQQQ", 2, 7, 0, 0) + string(b"") + string(b""), "version 2"),
         (HEAD[:-1], "wanted"),
         (HEAD + b"\x02", "wanted"),
         (HEAD + section(77), "unknown kind 77"),
-        (HEAD + section(krl.SIGNATURE, b"key") + string(b"signature"), "signed"),
-        (HEAD + section(krl.SHA1, string(bytes(19))), "20 bytes"),
-        (HEAD + section(krl.SHA256, string(bytes(20))), "32 bytes"),
-        (HEAD + section(krl.KEYS, string(b"key"), b"\0"), "wanted"),
-        (HEAD + section(krl.EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical section 'x@y'"),
-        (HEAD + section(krl.EXTENSION, string(b"x@y"), b"\0", string(b""), b"?"), "too many"),
-        (HEAD + section(krl.CERTIFICATES, string(b"no key"), string(b"")), "wanted"),
+        (HEAD + section(revocation.SIGNATURE, b"key") + string(b"signature"), "signed"),
+        (HEAD + section(revocation.SHA1, string(bytes(19))), "20 bytes"),
+        (HEAD + section(revocation.SHA256, string(bytes(20))), "32 bytes"),
+        (HEAD + section(revocation.KEYS, string(b"key"), b"\0"), "wanted"),
+        (HEAD + section(revocation.EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical section 'x@y'"),
+        (HEAD + section(revocation.EXTENSION, string(b"x@y"), b"\0", string(b""), b"?"), "too many"),
+        (HEAD + section(revocation.CERTIFICATES, string(b"no key"), string(b"")), "wanted"),
         (certified(0x2F), "unknown kind 47"),
-        (certified(krl.SERIALS, bytes(7)), "cut short"),
-        (certified(krl.SERIALS, bytes(8)), "serial number 0"),
-        (certified(krl.SERIAL_RANGE, struct.pack(">QQ", 9, 8)), "from 9 to 8"),
-        (certified(krl.SERIAL_RANGE, struct.pack(">QQQ", 1, 8, 9)), "too many"),
-        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\x80")), "negative"),
-        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\1" * 2049)), "2049 bytes"),
-        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\2")), "beyond"),
-        (certified(krl.SERIAL_BITMAP, struct.pack(">Q", 0), string(b"\1")), "beyond"),
-        (certified(krl.KEY_IDS, string(b"a"), b"\0"), "wanted"),
-        (certified(krl.CERTIFICATE_EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical"),
+        (certified(revocation.SERIALS, bytes(7)), "cut short"),
+        (certified(revocation.SERIALS, bytes(8)), "serial number 0"),
+        (certified(revocation.SERIAL_RANGE, struct.pack(">QQ", 9, 8)), "from 9 to 8"),
+        (certified(revocation.SERIAL_RANGE, struct.pack(">QQQ", 1, 8, 9)), "too many"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\x80")), "negative"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\1" * 2049)), "2049 bytes"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\2")), "beyond"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 0), string(b"\1")), "beyond"),
+        (certified(revocation.KEY_IDS, string(b"a"), b"\0"), "wanted"),
+        (certified(revocation.CERTIFICATE_EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical"),
     ],
 )
 def test_a_broken_list_is_no_list(data: bytes, words: str) -> None:
     with pytest.raises(Malformed, match=words):
-        krl.RevocationList(data)
+        revocation.RevocationList(data)
 
 
 def test_what_may_be_ignored_is() -> None:
-    extension = section(krl.EXTENSION, string(b"x@y"), b"\0", string(b"anything"))
-    assert krl.RevocationList(HEAD + extension).why(b"key") is None
-    assert krl.RevocationList(HEAD + extension + section(krl.KEYS, string(b"key"))).why(b"key") == "the key"
-    krl.RevocationList(certified(krl.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\0\1")))
-    krl.RevocationList(certified(krl.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"")))
+    extension = section(revocation.EXTENSION, string(b"x@y"), b"\0", string(b"anything"))
+    assert revocation.RevocationList(HEAD + extension).why(b"key") is None
+    assert revocation.RevocationList(HEAD + extension + section(revocation.KEYS, string(b"key"))).why(b"key") == "the key"
+    revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\0\1")))
+    revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"")))
 
 
 def test_mangled_lists_raise_nothing_else(short_path: Path, make_key: MakeKey) -> None:
@@ -158,7 +159,7 @@ def test_mangled_lists_raise_nothing_else(short_path: Path, make_key: MakeKey) -
             if data:
                 data[chance.randrange(len(data))] = chance.randrange(256)
         try:
-            krl.RevocationList(bytes(data))
+            revocation.RevocationList(bytes(data))
         except Malformed:
             bad += 1
     assert bad > 500

@@ -1,4 +1,4 @@
-"""What is marked to last, and what that means to the interpreter: pmitogen/ansible/lasting.py."""
+"""What is marked to last, and what that means to the interpreter: pmitogen/ansible/preload/lasting.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MODERN = {version: path for version, path in PYTHONS.items() if version in ("3.1
 # The module by itself: what it needs of Ansible is nothing, and nothing of ours has to be installed.
 HEAD = """
 import gc, importlib.util, json, os, sys
-spec = importlib.util.spec_from_file_location("lasting", sys.argv[1] + "/pmitogen/ansible/lasting.py")
+spec = importlib.util.spec_from_file_location("lasting", sys.argv[1] + "/pmitogen/ansible/preload/lasting.py")
 lasting = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(lasting)
 def is_marked(one):

@@ -1,4 +1,4 @@
-"""What the hub leaves out of its libraries: pmitogen/hub/lean.py."""
+"""What the hub leaves out of its libraries: pmitogen/hub/daemon/slim_imports.py."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 LEFT_OUT = ("email", "invoke", "cProfile", "importlib.metadata._meta")
 LOAD = f"""
 import json, sys
-from pmitogen.hub import lean
+from pmitogen.hub.daemon import slim_imports as lean
 lean.leave_out()
 import mitogen.parent, paramiko
 print(json.dumps([paramiko.__version__, [name for name in {LEFT_OUT} if sys.modules.get(name)]]))
 """
 ASK = """
 import json, sys
-from pmitogen.hub import lean
+from pmitogen.hub.daemon import slim_imports as lean
 lean.leave_out()
 from importlib import metadata
 def ask(name):

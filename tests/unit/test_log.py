@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen import log
+from pmitogen import logging as log
 from pmitogen.errors import UsageError
 
 NAMES = ("pmitogen", "paramiko", "mitogen")
@@ -184,6 +184,6 @@ def test_a_very_short_secret_leaves_the_lines_readable(logger: logging.Logger) -
 
 def test_loading_is_cheap() -> None:
     heavy = ("paramiko", "mitogen", "ansible", "asyncio", "socket")
-    code = f"import sys, pmitogen.log; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, pmitogen.logging; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,10 +1,10 @@
-"""What the workers of a run tell each other: pmitogen/ansible/met.py."""
+"""What the workers of a run tell each other: pmitogen/ansible/preload/shared_state.py."""
 
 from __future__ import annotations
 
 import os
 
-from pmitogen.ansible.met import Hosts, Strangers
+from pmitogen.ansible.preload.shared_state import Hosts, Strangers
 
 
 def test_a_forked_process_tells_its_siblings() -> None:

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pmitogen.ansible import generate_options
-from pmitogen.ansible.option_table import OPTIONS
+from pmitogen.ansible.options import generate
+from pmitogen.ansible.options.table import OPTIONS
 from tests.support.ansible import PLUGINS, Ansible
 from tests.support.session import repository
 
@@ -42,7 +42,7 @@ plugin = connection_loader.get(name, PlayContext(), None)
 
 def test_the_documentation_is_the_table(ansible: Ansible) -> None:
     code = (
-        "import json; from pmitogen.ansible import generate_options as g; from pmitogen.ansible.option_table import OPTIONS;"
+        "import json; from pmitogen.ansible.options import generate as g; from pmitogen.ansible.options.table import OPTIONS;"
         "print(json.dumps([g.documentation()['options'] == OPTIONS, g.main(['--check'])]))"
     )
     assert ansible.answer(code) == [True, 0]
@@ -50,7 +50,7 @@ def test_the_documentation_is_the_table(ansible: Ansible) -> None:
 
 def test_the_users_page_is_up_to_date() -> None:
     page = (repository / "docs" / "options.md").read_text()
-    assert page == generate_options.render_page(OPTIONS), "write it anew with generate_options --markdown"
+    assert page == generate.render_page(OPTIONS), "write it anew with generate_options --markdown"
 
 
 def test_loading_the_plugin_parses_nothing(ansible: Ansible) -> None:
@@ -161,7 +161,7 @@ from ansible.plugins.loader import init_plugin_loader
 init_plugin_loader([])
 for folder in sys.argv[2:]:
     shell_loader.add_directory(folder)
-from pmitogen.ansible import generate_options, shell_options
+from pmitogen.ansible.options import generate as generate_options, register_shell as shell_options
 if sys.argv[1] == "ours":
     shell_options.register_shell()
     print(json.dumps(constants.config.get_configuration_definitions("shell", "sh")))

@@ -15,7 +15,7 @@ from paramiko import SSHException
 from paramiko.compress import ZlibCompressor, ZlibDecompressor
 from paramiko.message import Message
 
-from pmitogen.transport.packets import LONGEST_PACKET, Packets
+from pmitogen.transport.paramiko_ext.packetizer import LONGEST_PACKET, Packets
 
 KEY, IV = os.urandom(16), os.urandom(12)
 IGNORE = 2

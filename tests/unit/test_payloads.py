@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmitogen.ansible import payloads
-from pmitogen.ansible.payloads import Payload, recognise
+from pmitogen.ansible import ansiballz
+from pmitogen.ansible.ansiballz import Payload, recognise
 from tests.support.ansible import installed_cores
 
 BUILD = """
@@ -118,9 +118,9 @@ def test_a_limit_of_files_is_carried(core: str) -> None:
 
 @given(st.one_of(st.text(), st.text("ab'\"\\{}:, \u00fc"), st.integers(), st.lists(st.text("'a"))))
 def test_a_literal_is_worth_what_python_says(value: object) -> None:
-    assert payloads._value(repr(value)) == value
+    assert ansiballz._value(repr(value)) == value
 
 
 def test_a_string_that_python_would_not_read_is_not_read() -> None:
     with pytest.raises(SyntaxError):
-        payloads._value("'a\rb'")
+        ansiballz._value("'a\rb'")

@@ -1,4 +1,4 @@
-"""Which modules a playbook's text says are coming: pmitogen/ansible/prebuild.py."""
+"""Which modules a playbook's text says are coming: pmitogen/ansible/preload/prebuild.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ansible")
 
-from pmitogen.ansible import prebuild
+from pmitogen.ansible.preload import prebuild
 
 
 def _foreseen(folder: Path, **files: str) -> list[str]:

@@ -1,4 +1,6 @@
-"""What the hub's router lets through: pmitogen/hub/router.py. What a hostile target tries: integration/test_hostile_target.py."""
+"""What the hub's router lets through: pmitogen/hub/mitogen_router.py.
+
+What a hostile target tries: integration/test_hostile_target.py."""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import Any
 import mitogen.core
 import pytest
 
-from pmitogen.hub.router import TO_HUB_PLAIN, Broker, Router
+from pmitogen.hub.mitogen_router import TO_HUB_PLAIN, Broker, Router
 
 
 def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,5 @@
-"""Options asked once for a run are what Ansible says of each task, with every ansible-core: pmitogen/ansible/settled.py."""
+"""Options asked once for a run are what Ansible says of each task, with every ansible-core (pmitogen/ansible/options/
+option_cache.py)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from ansible.utils.context_objects import CLIArgs
 context.CLIARGS = CLIArgs({"timeout": 10, "ssh_common_args": "-o Compression=yes", "private_key_file": None})
 init_plugin_loader()
 connection_loader.add_directory(sys.argv[1])
-from pmitogen.ansible import exchange, settled
+from pmitogen.ansible import exchange; from pmitogen.ansible.options import option_cache as settled
 plugin = connection_loader.get("pmitogen", PlayContext(), None)
 config = constants.config
 asked = []

@@ -18,8 +18,8 @@ from typing import Any
 import mitogen.core
 import pytest
 
+from pmitogen.hub import bootstrap
 from pmitogen.target import frames
-from pmitogen.transport import bootstrap
 from tests.support import processes, programs
 
 NUMBER = 7

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub.blobs import Blobs
+from pmitogen.hub.blob_store import Blobs
 from pmitogen.target import frames, jobs
 from tests.support import processes, programs, session
 
 START = f"""
 {programs.ON_A_TARGET}
-from pmitogen.target import child, runner, spare
+from pmitogen.target import child, prefork as spare, runner
 if len(sys.argv) > 3:
     spare.running = lambda: int(sys.argv[3])  # in place of how many processes want to run
 if len(sys.argv) > 4:  # a folder whose files say what fails

@@ -4,7 +4,7 @@
 by ``ansible``, it is loaded anew in the process that is forked for every task, so whatever happens here is paid every time.
 Parsing DOCUMENTATION would cost 10 to 20 ms of each task. Ansible only parses it where the plugin's options are not known yet,
 so they are registered here, through its public configuration manager, from a table that was made of this very text
-(``python -m pmitogen.ansible.generate_options``). ``ansible-doc`` reads the text itself.
+(``python -m pmitogen.ansible.options.generate``). ``ansible-doc`` reads the text itself.
 """
 
 from __future__ import annotations
@@ -433,8 +433,8 @@ except ImportError:  # a checkout that ansible.cfg names, not an installed packa
     sys.path.append(os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 5)))
 
 from pmitogen.ansible.connection import Connection  # noqa: E402
-from pmitogen.ansible.options import register  # noqa: E402
-from pmitogen.ansible.warm import warm  # noqa: E402
+from pmitogen.ansible.options.register import register  # noqa: E402
+from pmitogen.ansible.preload.before_fork import warm  # noqa: E402
 
 __all__ = ["Connection"]
 

@@ -1,6 +1,6 @@
 """The connection plugin under its name in a collection, ``pmitogen.core.ssh``: the same options, the same class.
 
-Generated from pmitogen/ansible/plugins/connection/pmitogen.py by ``python -m pmitogen.ansible.generate_options``.
+Generated from pmitogen/ansible/plugins/connection/pmitogen.py by ``python -m pmitogen.ansible.options.generate``.
 """
 
 from __future__ import annotations
@@ -429,8 +429,8 @@ except ImportError:  # a checkout that ansible.cfg names, not an installed packa
     sys.path.append(os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 6)))
 
 from pmitogen.ansible.connection import Connection  # noqa: E402
-from pmitogen.ansible.options import register  # noqa: E402
-from pmitogen.ansible.warm import warm  # noqa: E402
+from pmitogen.ansible.options.register import register  # noqa: E402
+from pmitogen.ansible.preload.before_fork import warm  # noqa: E402
 
 __all__ = ["Connection"]
 

@@ -1,0 +1,243 @@
+"""A connection's line to the run's hub: made when something is asked, and kept until Ansible lets go of the connection.
+
+It is opened with the connection's options, and anew where a loop's next item has others. Each request ends with one final frame;
+what comes before that is output, credit, or the hub's wish for a payload that it has not seen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.utils.display import Display
+
+from pmitogen import toggles
+from pmitogen.ansible.exchange import Conversation, Pump, Spans, fail, hub_log
+from pmitogen.ansible.preload import shared_state
+from pmitogen.errors import HubError
+from pmitogen.hub import client as hub
+from pmitogen.hub.daemon import socket_paths as hub_paths
+from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+
+display = Display()
+Header = dict[str, Any]
+
+
+class HubLink:
+    """See the head of this file. Not thread-safe.
+
+    *options*, *host*, *become*, *hubs* and *python* are asked when needed: what the hub is to connect with, the host's name, the
+    words for the account that the task becomes, or None where that is not ours, how many hubs the run has, and the interpreter
+    that modules are going to ask for, where that is known.
+    """
+
+    def __init__(
+        self,
+        options: Callable[[], Header],
+        host: Callable[[], str],
+        become: Callable[[], Header | None],
+        hubs: Callable[[], int],
+        python: Callable[[], str | None],
+    ) -> None:
+        self._options, self._host, self._become, self._hubs, self._python = options, host, become, hubs, python
+        self._client: hub.Client | None = None
+        self._opened: Header = {}  # the options that it was opened with
+        self._settled = True  # whether those are still the connection's
+        self._foreseen = False
+        self._spans = Spans() if "PMITOGEN_TRACE" in os.environ else None
+
+    def mark(self, name: str) -> None:
+        """For the timeline: what has passed since the last mark was *name* (empty: somebody else counts it)."""
+        if self._spans is not None:
+            self._spans.mark(name)
+
+    def options_changed(self) -> None:
+        """Compare them before the next request."""
+        self._settled = False
+
+    def foresee(self) -> None:
+        """A module is going to run: start the hub, if there is none, and have the host connected, to start its interpreter there.
+
+        Only for a host's first task, as far as we know, and only where it is known which. Whatever goes wrong the task is told,
+        when it asks for something.
+        """
+        if self._client is not None or self._foreseen or shared_state.hosts.has(self._host()):
+            return
+        with contextlib.suppress(AnsibleError, HubError):
+            if self._first_python() is None:
+                self._foreseen = True
+                hub.begin(_run_pid(), self._number(), log=hub_log())
+            else:
+                self._open().flush()
+
+    def _first_python(self) -> str | None:
+        """The interpreter to connect with, if that is for us to say: a host's first task does, as far as we know."""
+        return (
+            self._python()
+            if shared_state.hosts.shared and not self._foreseen and not shared_state.hosts.has(self._host())
+            else None
+        )
+
+    def request(
+        self,
+        header: Header,
+        body: bytes = b"",
+        archive: bytes | memoryview = b"",
+        *,
+        become: bool = True,
+        sink: Any = None,
+        streamed: Any = None,
+    ) -> Header:
+        """Make one request and wait for its final frame, which is returned with its body. Raises AnsibleError."""
+        try:
+            client, header = self._begin(header, become)
+            rid = header["id"]
+            if streamed is not None and is_shown():
+                display.vvv(telling().begin(header), host=self._host())
+            inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
+            client.send({**header, "more": True} if rest else header, inline)
+            if archive:
+                self._on_payload()
+            pump = Pump(client, rid, rest)
+            while True:
+                frame, data = client.receive()
+                if frame.get("id") != rid:
+                    continue
+                op = frame["op"]
+                if op == "out":
+                    (sink or streamed[frame["s"] - 1].append)(data)
+                    client.send({"op": "credit", "id": rid, "n": len(data)})
+                elif op == "credit":
+                    pump.credit(frame["n"])
+                elif op == "need":
+                    client.send({"op": "zip", "zip": frame["zip"]}, bytes(archive))
+                elif op == "error":
+                    fail(frame)
+                else:
+                    shared_state.hosts.add(self._host())
+                    return {**frame, "body": data}
+        except HubError as exc:
+            self._lost(exc)
+
+    def stream_out(self, header: Header, stream: Any) -> None:
+        """Send a large file in pieces, as fast as the other end takes it. Raises AnsibleError."""
+        try:
+            client, header = self._begin({**header, "more": True}, True)
+            rid = header["id"]
+            client.send(header)
+            credit, ended = WINDOW, False
+            while True:
+                while credit > 0 and not ended:
+                    piece = stream.read(CHUNK)
+                    ended = not piece
+                    client.send({"op": "data", "id": rid} if piece else {"op": "eof", "id": rid}, piece)
+                    credit -= len(piece)
+                frame, _ = client.receive()
+                if frame.get("id") != rid:
+                    continue
+                if frame["op"] == "credit":
+                    credit += frame["n"]
+                elif frame["op"] == "error":
+                    fail(frame)
+                else:
+                    return
+        except HubError as exc:
+            self._lost(exc)
+
+    def conversation(self, header: Header) -> Conversation:
+        """Begin a command of the login account whose output is seen as it comes. Raises AnsibleError."""
+        try:
+            client, header = self._begin({**header, "more": True, "eager": True}, False)
+            client.send(header)
+        except HubError as exc:
+            self._lost(exc)
+        return Conversation(client, header["id"])
+
+    def reset(self) -> None:
+        """Close this host's connection, if there is one; never makes one."""
+        self.close()
+        shared_state.hosts.drop(self._host())
+        with contextlib.suppress(HubError):
+            client = hub.connect_existing(_run_pid(), self._number())
+            if client is not None:
+                with contextlib.closing(client):
+                    client.queue({"op": "open", "options": self._options()})
+                    client.send({"op": "reset", "id": 1})
+                    client.receive()
+
+    def close(self) -> None:
+        """Let go of the hub; the host's connection stays with it."""
+        if self._client is not None:
+            if self._spans is not None:
+                self._spans.tell(self._client)
+            self._client.close()
+            self._client = None
+
+    def _begin(self, header: Header, become: bool) -> tuple[hub.Client, Header]:
+        client = self._open()
+        header = {**header, "id": client.next_id()}
+        account = self._become() if become else None
+        if account is not None:
+            header["become"] = account
+        return client, header
+
+    def _open(self) -> hub.Client:
+        if self._client is not None and not self._settled and self._options() != self._opened:
+            self.close()
+        self._settled = True
+        if self._client is None:
+            self._opened = self._options()
+            if is_shown():
+                display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
+            self._client = hub.connect(_run_pid(), self._number(), log=hub_log())
+            self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
+            name = self._first_python()
+            self._foreseen = True
+            if name is not None:  # else the first step of a task, which may need none, would have another than modules ask for
+                self._client.queue({"op": "ahead", "id": self._client.next_id(), "python": [to_wire(name)]})
+        return self._client
+
+    def _number(self) -> int:
+        """Which of the run's hubs holds this host. Raises AnsibleError."""
+        return hub_paths.number_of(self._host(), self._hubs())
+
+    def _on_payload(self) -> None:
+        """One has been built and sent: while the first of a run is under way, Ansible may build the others.
+
+        Where nobody is going to do it at the end of the run, keep it for the next.
+        """
+        self.mark("payload")
+        if shared_state.hosts.is_first():
+            from pmitogen.ansible.preload import prebuild
+
+            prebuild.begin(_run_pid(), shared_state.hosts)
+        elif not shared_state.hosts.shared and toggles.works_ahead():
+            from pmitogen.ansible.preload import payload_cache
+
+            payload_cache.keep()
+
+    def _lost(self, exc: HubError) -> NoReturn:
+        self.close()
+        raise AnsibleConnectionFailure(str(exc)) from None
+
+
+def _run_pid() -> int:
+    """The main process of this run: what the hub watches."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent is not None and parent.pid else os.getpid()
+
+
+def is_shown() -> bool:
+    """Whether ``-vvv`` lines go anywhere: to the screen, or to the log, which may have a verbosity of its own."""
+    return bool(max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3)
+
+
+def telling() -> Any:
+    """What words the lines of -vvv."""
+    from pmitogen.ansible import verbose as words
+
+    return words

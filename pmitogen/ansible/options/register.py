@@ -1,0 +1,33 @@
+"""Tells Ansible's configuration manager the plugin's options, without parsing DOCUMENTATION.
+
+Ansible's plugin loader parses the DOCUMENTATION of a plugin only where the manager does not know a plugin of that type and
+name yet. The name is the one the plugin is loaded under: the file's for a plugin found on a search path (whether it was asked
+for as ``pmitogen`` or ``ansible.legacy.pmitogen``), the module's for one in a collection. Where this guess is wrong, or the
+plugin is loaded under a name of the user's, the loader finds nothing registered and parses the text: slower, never different.
+"""
+
+from __future__ import annotations
+
+import os.path
+
+from ansible import constants
+
+from pmitogen.ansible.options.table import OPTIONS
+
+
+def load_name(module_name: str, path: str) -> str:
+    """The name under which Ansible's loader knows the plugin whose module has this ``__name__`` and ``__file__``."""
+    if module_name.startswith("ansible_collections."):
+        return module_name
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def register(module_name: str, path: str) -> str:
+    """Register the options for the connection plugin with this ``__name__`` and ``__file__``; known ones stay as they are.
+
+    Returns the plugin's name.
+    """
+    name = load_name(module_name, path)
+    if not constants.config.has_configuration_definition("connection", name):
+        constants.config.initialize_plugin_configuration_definitions("connection", name, OPTIONS)
+    return name

@@ -1,0 +1,155 @@
+"""What every worker would find out anew, found out once in the process that they are forked from.
+
+``ansible-playbook`` imports every connection plugin before it forks its first worker (to learn their options), so our file is
+loaded there. A worker that finds a module imported, a directory listed or a lookup cached saves that time in each task. Nothing
+is changed by it: these are imports, lookups and a conversion without effect, whose answers Ansible itself keeps; and the garbage
+collector is told to leave alone what is there already. Where an ansible-core has no such place, or another one, that step does
+nothing, and workers do it themselves, as they would without us. If the run is likely to want a hub, that is started as well.
+
+``PMITOGEN_WARM=0`` leaves all of it out, for diagnosis.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import gc
+import importlib
+import itertools
+import multiprocessing
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from ansible import constants, context
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins import loader
+from ansible.plugins.shell import sh
+from ansible.template import Templar
+
+from pmitogen import toggles
+from pmitogen.ansible import shell
+from pmitogen.ansible.exchange import hub_log
+from pmitogen.ansible.options import option_cache
+from pmitogen.ansible.options.register_shell import register_shell
+from pmitogen.ansible.preload import lasting, shared_state
+from pmitogen.hub import client
+from pmitogen.hub.daemon import socket_paths
+
+NAMES = ("pmitogen", "pmitogen.core.ssh")
+MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are read for a guess
+
+
+def warm(name: str) -> None:
+    """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
+    if multiprocessing.parent_process() is not None or not toggles.works_ahead():
+        return
+    steps = _memory, _hub, lambda: option_cache.settle("connection", name), _shell, _profiles, _results, _plugins, _templates
+    for step in (*steps, lasting.begin):
+        with contextlib.suppress(Exception):
+            step()
+    gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
+
+
+def _memory() -> None:
+    """What workers tell each other, and whose workers they are."""
+    shared_state.hosts = shared_state.Hosts()
+    socket_paths.remember_start()
+    atexit.register(_end, shared_state.hosts)
+
+
+def _end(shared: shared_state.Hosts) -> None:
+    """The run is over. Ansible's own temporary files are still there: what was registered last comes first."""
+    if shared.helper[0]:
+        from pmitogen.ansible.preload import prebuild
+
+        prebuild.end(shared)
+    if shared.lent:
+        from pmitogen.ansible.preload import payload_cache
+
+        payload_cache.keep()
+
+
+def _shell() -> None:
+    """The options of the shell plugin that all but a few hosts have."""
+    register_shell()
+    option_cache.settle("shell", "sh")
+
+
+def _profiles() -> None:
+    """How parameters and results of modules are written as JSON (ansible-core 2.19 and later)."""
+    from ansible.module_utils.common import json
+
+    json.get_module_encoder("legacy", json.Direction.CONTROLLER_TO_MODULE)
+    json.get_module_decoder("legacy", json.Direction.MODULE_TO_CONTROLLER)
+
+
+def _results() -> None:
+    """Which fields the result of a task has, by their annotations (ansible-core 2.21)."""
+    task = importlib.import_module("ansible._internal._task")
+    task.UnifiedTaskResult.from_action_result_dict({})
+    task.UnifiedTaskResult.from_module_result_dict({})
+
+
+def _plugins() -> None:
+    """The shell's class, and where modules and shell plugins lie.
+
+    Ansible forgets the latter whenever a play or role brings folders of its own.
+    """
+    importlib.import_module("ansible_collections.ansible.builtin.plugins.shell")
+    importlib.import_module("ansible_collections.ansible.builtin.plugins.become")
+    shell.class_of(sh.ShellModule)
+    if constants.OLD_PLUGIN_CACHE_CLEARING:  # then it does not forget, and would overlook such a folder
+        return
+    loader.module_loader.find_plugin("command")
+    loader.action_loader.find_plugin("command")
+    loader.shell_loader.find_plugin("sh")
+    loader.connection_loader.find_plugin("pmitogen")
+
+
+def _templates() -> None:
+    """The patterns by which templates are cut into words: else made in each worker that sees a template."""
+    text: Any = "{{ 1 }}"
+    with contextlib.suppress(AttributeError):  # before ansible-core 2.19 every text is one
+        text = importlib.import_module("ansible.template").trust_as_template(text)
+    Templar(loader=DataLoader(), variables={}).template(text)
+
+
+def _hub() -> None:
+    """The hub, if the run is going to want one: it loads its libraries while Ansible reads the playbook."""
+    if _will_play():
+        client.begin(os.getpid(), log=hub_log())
+
+
+def _will_play() -> bool:
+    """Whether this is a playbook's run on hosts of which some are ours, as far as the command line and the inventory's text tell.
+
+    A guess to save time by: a run that we miss starts its hub with the first task, and a hub that nobody asks ends with the run.
+    """
+    words = context.CLIARGS
+    if "syntax" not in words or any(words[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
+        return False
+    if words.get("connection") in NAMES:
+        return True
+    files = itertools.chain.from_iterable(map(_texts, words.get("inventory") or ()))
+    return any(map(_names_us, itertools.islice(files, MOST)))
+
+
+def _texts(source: str) -> Iterator[str]:
+    """The files of an inventory: itself, or what is in its folder, and the variables of groups beside it."""
+    folder = source
+    if os.path.isfile(source):
+        yield source
+        folder = os.path.dirname(source)
+    elif os.path.isdir(source):
+        yield from (entry.path for entry in os.scandir(folder) if entry.is_file())
+    for found, _, names in os.walk(os.path.join(folder, "group_vars")):
+        yield from (os.path.join(found, name) for name in names)
+
+
+def _names_us(path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            return b"pmitogen" in stream.read(LARGE)
+    except OSError:
+        return False

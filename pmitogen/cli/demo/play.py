@@ -1,0 +1,187 @@
+"""``pmitogen demo``: a real playbook over pmitogen, against a throw-away SSH server on loopback.
+
+Needs ansible-core in the same environment, and neither sshd nor root. Everything is made in a temporary folder and gone
+afterwards. The playbook runs with an ssh, scp, sftp and sshpass first on its PATH that leave a mark and fail: the demo
+passes only if every task did and none of them was started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import pwd
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pmitogen.cli.demo.server import DemoServer
+
+PLUGINS = Path(__file__).resolve().parents[2] / "ansible" / "plugins" / "connection"
+_SSH_PROGRAMS = ("ssh", "scp", "sftp", "sshpass")
+
+_PLAYBOOK = """\
+- name: A small but real playbook, with connection pmitogen
+  hosts: all
+  gather_subset: [min]
+  tasks:
+    - name: Run a command
+      ansible.builtin.command: hostname
+      register: said
+      changed_when: false
+
+    - name: Make a folder
+      ansible.builtin.file: {path: "{{ work }}/made", state: directory, mode: "0750"}
+
+    - name: Copy a file
+      ansible.builtin.copy: {src: greeting.txt, dest: "{{ work }}/made/greeting.txt", mode: "0640"}
+
+    - name: Fill in a template
+      ansible.builtin.template: {src: report.j2, dest: "{{ work }}/made/report.txt", mode: "0600"}
+
+    - name: Look at a file
+      ansible.builtin.stat: {path: "{{ work }}/made/greeting.txt"}
+      register: greeting
+
+    - name: Read the report back
+      ansible.builtin.slurp: {src: "{{ work }}/made/report.txt"}
+      register: report
+
+    - name: All of it is as it should be
+      ansible.builtin.assert:
+        quiet: true
+        that:
+          - greeting.stat.mode == "0640"
+          - greeting.stat.size == 6
+          - (report.content | b64decode) == "on " ~ said.stdout ~ " runs " ~ ansible_facts.system ~ "\\n"
+"""
+_TASKS = 8  # of the playbook, facts included
+_FILES = {
+    "ansible.cfg": "",  # instead of the user's
+    "play.yml": _PLAYBOOK,
+    "greeting.txt": "hello\n",
+    "report.j2": "on {{ said.stdout }} runs {{ ansible_facts.system }}\n",
+}
+
+
+def run(args: list[str]) -> int:
+    """The command. Returns 0 only if every task passed and no ssh program was started."""
+    parser = argparse.ArgumentParser(prog="pmitogen demo", description="Run a small playbook against a throw-away SSH server.")
+    parser.add_argument("-v", action="count", default=0, help="as for ansible-playbook")
+    options = parser.parse_args(args)
+    if importlib.util.find_spec("ansible") is None:
+        print(f"demo: ansible-core: not installed for {sys.executable}; write: pip install ansible-core", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="pmitogen-demo-") as name:
+        return _demonstrate(Path(name), options.v)
+
+
+def _demonstrate(folder: Path, verbosity: int) -> int:
+    # Imported here so that asking for help costs no Paramiko.
+    import paramiko
+
+    from pmitogen.cli.demo.server import DemoServer
+
+    keys = [_make_key(folder / name) for name in ("host_key", "user_key")]
+    host_key, user_key = (paramiko.Ed25519Key.from_private_key_file(str(path)) for path in keys)
+    marks = _poison(folder)
+    with DemoServer(host_key, user_key) as server:
+        print(f"demo: a throw-away SSH server listens on {server.address}:{server.port}", flush=True)
+        _write_files(folder, server)
+        code = _run_playbook(folder, verbosity)
+        return _judge(code, folder, marks, server)
+
+
+def _make_key(path: Path) -> Path:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
+    text = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    path.touch(mode=0o600)
+    path.write_bytes(text)
+    return path
+
+
+def _poison(folder: Path) -> Path:
+    """Programs that leave a mark in the file returned, and fail, under the names of the ssh programs."""
+    marks = folder / "started"
+    (folder / "bin").mkdir()
+    for name in _SSH_PROGRAMS:
+        program = folder / "bin" / name
+        program.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(marks))}\nexit 255\n')
+        program.chmod(0o755)
+    return marks
+
+
+def _write_files(folder: Path, server: DemoServer) -> None:
+    for name, text in _FILES.items():
+        (folder / name).write_text(text)
+    host_key = server.host_key
+    known_hosts = folder / "known_hosts"
+    known_hosts.write_text(f"[{server.address}]:{server.port} {host_key.get_name()} {host_key.get_base64()}\n")
+    variables = {
+        "ansible_connection": "pmitogen",
+        "ansible_host": server.address,
+        "ansible_port": server.port,
+        "ansible_user": pwd.getpwuid(os.getuid()).pw_name,
+        "ansible_ssh_private_key_file": str(folder / "user_key"),
+        # The user's own ssh configuration is for the user's own hosts.
+        "ansible_ssh_common_args": f"-F none -o IdentitiesOnly=yes -o UserKnownHostsFile={shlex.quote(str(known_hosts))}",
+        "ansible_python_interpreter": sys.executable,
+        "work": str(folder),
+    }
+    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {"demo": variables}}}))
+
+
+def _run_playbook(folder: Path, verbosity: int) -> int:
+    """Runs ansible-playbook with the terminal's output; returns its exit code, 130 if the user interrupted it."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    env.update(
+        PATH=f"{folder / 'bin'}:{env.get('PATH', os.defpath)}",
+        ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
+        ANSIBLE_HOME=str(folder / "ansible"),
+        ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS),
+    )
+    words = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
+    if verbosity:
+        words.append("-" + "v" * verbosity)
+    with subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the terminal has sent it to ansible-playbook as well
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.send_signal(signal.SIGKILL)
+            return 130
+
+
+def _judge(code: int, folder: Path, marks: Path, server: DemoServer) -> int:
+    """Says how it went; the exit code."""
+    if code:
+        print(f"demo: FAILED: ansible-playbook exited {code}", flush=True)
+        return code
+    if marks.exists():
+        print("demo: FAILED: ssh programs were started:\n" + marks.read_text(), flush=True)
+        return 1
+    if not (folder / "made" / "report.txt").exists() or not server.sessions:
+        print("demo: FAILED: the playbook did not reach the server", flush=True)
+        return 1
+    print(
+        f"demo: passed: {_TASKS} tasks over {_count(server.connections, 'connection')} and"
+        f" {_count(server.sessions, 'session channel')}; no ssh program was started",
+        flush=True,
+    )
+    return 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

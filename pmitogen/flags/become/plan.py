@@ -1,0 +1,212 @@
+"""From become_method, become_exe, become_flags and become_user to a plan: what become/escalation.py runs on the target.
+
+A plan is a dict that JSON can carry. Its ``argv`` is the whole argument vector up to the command; the word ``{prompt}`` in it
+stands for a prompt that is made up on the target. ``form`` tells how the command is added (see ``become/escalation.py``),
+``stdin`` whether stdin is a pipe or, for su, which asks its questions there, the terminal.
+
+become_exe may be several words: a prefix (``env X=1 sudo``), options (``sudo -k``), and programs in a chain (``sudo su -``),
+where flags belong to the program that become_method names, and the account to the last one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from pmitogen.errors import UsageError
+from pmitogen.flags.become import doas, su, sudo
+from pmitogen.flags.become.getopt import Reading, Scanned, split
+from pmitogen.flags.ssh.settings import Finding, Verdict
+
+Plan = dict[str, Any]
+
+# Programs that take a method's options; any other name is taken for the method's own program.
+_PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo", "su": "su", "su-rs": "su", "doas": "doas"}
+
+
+class _Read(Protocol):
+    def __call__(self, words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Reading: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class _Method:
+    read: _Read
+    scan_words: Callable[[Sequence[str], str], tuple[Scanned, list[str]]]
+
+
+_METHODS = {
+    "sudo": _Method(sudo.read, sudo.scan_words),
+    "su": _Method(su.read, su.scan_words),
+    "doas": _Method(doas.read, doas.scan_words),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """One program of become_exe: its kind, the word that names it, and the options that stand beside it."""
+
+    kind: str
+    program: str
+    words: tuple[str, ...]
+
+
+def plan(
+    method: str,
+    *,
+    exe: str | None = None,
+    flags: str | None = None,
+    user: str | None = None,
+    password: str | None = None,
+    chdir: str | None = None,
+    otp: str | None = None,
+    prompt_l10n: Sequence[str] = (),
+    timeout: float,
+    via: Plan | None = None,
+) -> tuple[Plan, tuple[Finding, ...]]:
+    """The plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), and what became of each option.
+
+    *exe* and *flags* are as Ansible has them (None: the method's own program, no flags); an empty *password* is none. *chdir*
+    is a folder to go to before, as the account that we come from. *otp* answers a second factor. *prompt_l10n* are words for
+    "Password" (empty: those that we know). *timeout* is in seconds, until the command has started. *via* is the plan of
+    another escalation, in whose account this one starts.
+
+    Raises UsageError, one line for the first option that cannot be honoured. The plan holds the secrets: keep it out of logs.
+    """
+    if method not in _METHODS:
+        raise UsageError(f"become_method: {method}: write sudo, su or doas")
+    user = user or "root"
+    _check_user(user)
+    password = password or None
+    prefix, steps = _steps(method, exe or method)
+    readings = _readings(method, steps, split(flags or "", "become_flags"), user, password is not None)
+    findings = tuple(finding for reading in readings for finding in reading.findings)
+    _refuse(method, findings)
+    after_su = via is not None and via["last"] == "su"
+    if after_su and steps[0].kind == "doas" and password:
+        raise UsageError("become: doas asks on the terminal, which su takes from its command: use sudo after su, or doas without")
+    argv, key = list(prefix), list(prefix)
+    for number, (step, reading) in enumerate(zip(steps, readings, strict=True)):
+        target = user if number == len(steps) - 1 else reading.user
+        argv += _words(step, reading, target, with_prompt=True, noninteractive=reading.noninteractive and not password)
+        if after_su and not number and step.kind == "sudo":
+            argv.insert(len(prefix) + 1, "-S")  # su's command has no terminal of its own, but stdin is one
+        key += _words(step, reading, target, with_prompt=False, noninteractive=False)
+    last = readings[-1]
+    return {
+        "method": method,
+        "user": user,
+        "argv": argv,
+        "form": last.form,
+        "shell": last.shell,
+        "last": steps[-1].kind,
+        "stdin": "tty" if after_su or _asks_on_stdin(steps, readings, via) else "pipe",
+        "prompts": list(prompt_l10n or su.PROMPTS),
+        "password": password,
+        "otp": otp or None,
+        "chdir": chdir or None,
+        "timeout": float(timeout) + (via["timeout"] if via else 0.0),
+        "key": [*(via["key"] if via else []), method, user, last.form, chdir or "", *key],
+        "via": via,
+    }, findings
+
+
+def account_key(plan: Plan) -> tuple[str, ...]:
+    """What makes two plans enter the same account in the same way: all but secrets, prompts and patience."""
+    return tuple(plan["key"])
+
+
+def names_ours(exe: str) -> bool:
+    """Whether become_exe names sudo, su or doas, under any of their names, or cannot be read at all."""
+    try:
+        return any(posixpath.basename(word) in _PROGRAMS for word in split(exe, "become_exe"))
+    except UsageError:
+        return True
+
+
+def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
+    """``{"options": {name: value}, "report": [{"option", "from", "verdict", "why"}]}`` for *flags* (text, or words).
+
+    Raises UsageError for words that are no options of *method* at all.
+    """
+    if method not in _METHODS:
+        raise UsageError(f"explain: {method}: write sudo, su or doas")
+    origin = "command line"
+    words = split(flags, origin) if isinstance(flags, str) else list(flags)
+    reading = _METHODS[method].read(words, user=None, password=False, origin=origin)
+    report = [{"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.why} for f in reading.findings]
+    return {"options": reading.options, "report": report}
+
+
+def _check_user(user: str) -> None:
+    if user.startswith("-") or any(ord(char) < 32 or ord(char) == 127 for char in user):
+        raise UsageError(f"become_user: {user!r}: is no name of an account: write the name, or for sudo '#' and its number")
+
+
+def _steps(method: str, exe: str) -> tuple[list[str], list[_Step]]:
+    """The words before the first program of become_exe, and its programs."""
+    words = split(exe, "become_exe")
+    start = next((n for n, word in enumerate(words) if posixpath.basename(word) in _PROGRAMS), None)
+    if start is None:
+        start = _after_env(words)
+    prefix, left = words[:start], words[start:]
+    if not left:
+        raise UsageError(f"become_exe: {exe}: names no program: write {method}")
+    steps: list[_Step] = []
+    while left:
+        kind = _PROGRAMS.get(posixpath.basename(left[0]), method)
+        scanned, _ = _METHODS[kind].scan_words(left[1:], "become_exe")
+        rest = list(scanned.rest)
+        if rest and posixpath.basename(rest[0]) not in _PROGRAMS:
+            raise UsageError(f"become_exe: {exe}: {rest[0]}: is none of sudo, su and doas: remove it")
+        steps.append(_Step(kind, left[0], tuple(left[1 : len(left) - len(rest)])))
+        left = rest
+    if all(step.kind != method for step in steps):
+        raise UsageError(f"become_exe: {exe}: is not {method}: write become_method: {steps[-1].kind}")
+    return prefix, steps
+
+
+def _after_env(words: Sequence[str]) -> int:
+    """Where the program stands behind ``env VAR=value``; 0 if env does not stand before it."""
+    if not words or posixpath.basename(words[0]) != "env":
+        return 0
+    return next((n for n, word in enumerate(words) if n and "=" not in word and not word.startswith("-")), len(words))
+
+
+def _readings(method: str, steps: Sequence[_Step], flags: Sequence[str], user: str, password: bool) -> list[Reading]:
+    """Each program's options; the flags go to the last program of the method's kind."""
+    owner = max(number for number, step in enumerate(steps) if step.kind == method)
+    readings = []
+    for number, step in enumerate(steps):
+        words = [word for word in step.words if word != "--"] if number == owner else list(step.words)
+        origin = "become_exe"
+        if number == owner:
+            words, origin = [*words, *flags], "become_flags" if not words else "become_exe and become_flags"
+        account = user if number == len(steps) - 1 else None
+        readings.append(_METHODS[step.kind].read(words, user=account, password=password, origin=origin))
+    return readings
+
+
+def _asks_on_stdin(steps: Sequence[_Step], readings: Sequence[Reading], via: Plan | None) -> bool:
+    """Whether a su in the chain may ask for a password: not if root runs it, as ``sudo su -`` does."""
+    if via is not None and via["stdin"] == "tty":
+        return True
+    callers = [via["user"] if via else None, *(reading.user or "root" for reading in readings)]
+    return any(step.kind == "su" and caller not in ("root", "#0") for step, caller in zip(steps, callers, strict=False))
+
+
+def _words(step: _Step, reading: Reading, user: str | None, *, with_prompt: bool, noninteractive: bool) -> list[str]:
+    words = [step.program, *reading.argv]
+    if step.kind == "su":
+        return [*words, user or "root", "-c"]
+    words += ["-n"] if noninteractive else []
+    words += ["-p", "{prompt}"] if with_prompt and step.kind == "sudo" else []
+    words += ["-u", user] if user else []
+    return [*words, *reading.operands, "--"]
+
+
+def _refuse(method: str, findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        if finding.fatal or finding.verdict is Verdict.REFUSED:
+            raise UsageError(f"{finding.origin}: {method} {finding.option}: {finding.why}")

@@ -1,0 +1,228 @@
+"""Resolved keywords -> Settings: the values that the transport acts on, typed and expanded."""
+
+from __future__ import annotations
+
+import os
+
+from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.proxy_command import native_hop
+from pmitogen.flags.ssh.report.verdicts import findings
+from pmitogen.flags.ssh.resolver import Resolution
+from pmitogen.flags.ssh.settings import METHODS, JumpHop, Settings
+from pmitogen.flags.ssh.tokens import expand, tilde
+from pmitogen.flags.ssh.values import algorithms
+from pmitogen.flags.ssh.values.base import IdleAgent
+from pmitogen.flags.ssh.values.lists import QOS_NONE
+from pmitogen.flags.ssh.values.numbers import seconds
+from pmitogen.util.patterns import ascii_lower, match_pattern
+
+DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
+_STRICT = {"true": "yes", "false": "no"}
+_LISTS = {
+    "ciphers": algorithms.CIPHER,
+    "macs": algorithms.MAC,
+    "kexalgorithms": algorithms.KEX,
+    "hostkeyalgorithms": algorithms.KEY,
+    "pubkeyacceptedalgorithms": algorithms.KEY,
+    "hostbasedacceptedalgorithms": algorithms.KEY,
+    "casignaturealgorithms": algorithms.SIGNATURE,
+}
+
+
+def algorithm_list(found: Resolution, key: str) -> tuple[str, ...]:
+    """The list that a keyword's value means. Raises UsageError."""
+    try:
+        return found.program.catalogue.resolve(_LISTS[key], found.options.get(key))
+    except BadWord as problem:
+        raise found.error(key, problem) from None
+
+
+def settings_from(found: Resolution) -> Settings:
+    """Make the Settings of a resolution. Raises UsageError."""
+    given = found.options.get
+    lists = {key: algorithm_list(found, key) if found.options.has(key) else () for key in _LISTS}
+    hops, command, emulated = _proxy(found)
+    agent = _agent(found)
+    forward, forward_socket = _forward_agent(found)
+    rekey = given("rekeylimit", (0, None))
+    return Settings(
+        originalhost=found.original,
+        hostname=found.host,
+        user=found.user,
+        port=given("port", 22),
+        addressfamily=given("addressfamily", "any"),
+        bindaddress=given("bindaddress"),
+        bindinterface=given("bindinterface"),
+        connecttimeout=given("connecttimeout") or None,
+        connectionattempts=given("connectionattempts", 1),
+        tcpkeepalive=given("tcpkeepalive", True),
+        ipqos=_qos(given("ipqos")),
+        proxyjump=hops,
+        proxycommand=command,
+        versionaddendum=found.expanded("versionaddendum", given("versionaddendum"), home=False)
+        if given("versionaddendum")
+        else None,
+        ciphers=lists["ciphers"],
+        macs=lists["macs"],
+        kexalgorithms=lists["kexalgorithms"],
+        hostkeyalgorithms=lists["hostkeyalgorithms"],
+        pubkeyacceptedalgorithms=lists["pubkeyacceptedalgorithms"],
+        casignaturealgorithms=lists["casignaturealgorithms"],
+        compression=given("compression") == "yes",
+        rekeylimit=(rekey[0], rekey[1] or 0),
+        requiredrsasize=given("requiredrsasize", 1024),
+        warnweakcrypto=given("warnweakcrypto") == "yes",
+        hostkeyalias=given("hostkeyalias"),
+        stricthostkeychecking=_STRICT.get(given("stricthostkeychecking", "ask"), given("stricthostkeychecking", "ask")),
+        userknownhostsfile=known_hosts(found, "userknownhostsfile"),
+        globalknownhostsfile=known_hosts(found, "globalknownhostsfile"),
+        knownhostscommand=found.text("knownhostscommand"),
+        revokedhostkeys=_paths(found, "revokedhostkeys", given("revokedhostkeys", ())),
+        hashknownhosts=given("hashknownhosts", False),
+        checkhostip=given("checkhostip", False),
+        nohostauthenticationforlocalhost=given("nohostauthenticationforlocalhost", False),
+        fingerprinthash=given("fingerprinthash", "SHA256").lower(),
+        preferredauthentications=_methods(found),
+        pubkeyauthentication=given("pubkeyauthentication", "true") != "false",
+        passwordauthentication=given("passwordauthentication", True),
+        kbdinteractiveauthentication=given("kbdinteractiveauthentication", True),
+        kbdinteractivedevices=tuple(part for part in (given("kbdinteractivedevices") or "").split(",") if part),
+        identityfile=_identities(found),
+        identityfile_explicit=found.options.has("identityfile"),
+        certificatefile=_paths(found, "certificatefile", given("certificatefile", ())),
+        identitiesonly=given("identitiesonly", False),
+        identityagent=agent,
+        numberofpasswordprompts=given("numberofpasswordprompts", 3),
+        batchmode=given("batchmode", False),
+        forwardagent=forward,
+        forwardagent_socket=forward_socket,
+        sendenv=given("sendenv", ()),
+        setenv=tuple(environment(found)),
+        serveraliveinterval=given("serveraliveinterval"),
+        serveralivecountmax=given("serveralivecountmax", 3),
+        channeltimeout=_session_timeout(given("channeltimeout", ())),
+        channeltimeout_global=_global_timeout(given("channeltimeout", ())),
+        controlmaster=given("controlmaster", "true") != "false" and ascii_lower(given("controlpath") or "") != "none",
+        controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
+        refuseconnection=given("refuseconnection"),
+        loglevel=given("loglevel", "INFO").replace("SILENT", "QUIET"),
+        logfile=found.line.logfile,
+        report=tuple(findings(found, emulated)),
+    )
+
+
+def _qos(value: tuple[int, int] | None) -> tuple[int, ...]:
+    return () if value is None or QOS_NONE in value else value
+
+
+def _proxy(found: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
+    """Hops or a command, and whether a command has become a hop."""
+    jump = found.jump()
+    if jump is not None:
+        argv: tuple[str, ...] = () if found.line.config is None else ("-F", found.line.config)
+        argv += ("-v",) * min(found.line.verbose, 3)
+        return tuple(JumpHop(host, user, port, argv) for user, host, port in jump.hops()), None, False
+    command = found.text("proxycommand")
+    if command is None:
+        return (), None, False
+    keys = {letter: found.tokens[letter] for letter in "hknpr"}
+    try:
+        hop = native_hop(command, keys, found.local)
+        return ((hop,), None, True) if hop else ((), expand(command, keys), False)
+    except BadWord as problem:
+        raise found.error("ProxyCommand", problem) from None
+
+
+def _agent(found: Resolution) -> str | None:
+    environ = found.local.environ
+    value = found.options.get("identityagent")
+    path = "SSH_AUTH_SOCK" if value is None else found.expanded("IdentityAgent", value)
+    if path == "none":
+        return None
+    if path == "SSH_AUTH_SOCK":
+        return environ.get("SSH_AUTH_SOCK") or None
+    if path.startswith("$") and not path.startswith("${"):
+        return environ.get(path[1:]) or None
+    return path
+
+
+def _forward_agent(found: Resolution) -> tuple[bool, str | None]:
+    value = found.options.get("forwardagent", False)
+    if not isinstance(value, str):
+        return value, None
+    path = agent_socket(found, value)
+    if isinstance(value, IdleAgent):
+        return False, None
+    if path.startswith("$"):
+        return True, found.local.environ.get(path[1:]) or None
+    return True, path
+
+
+def agent_socket(found: Resolution, value: str) -> str:
+    """The path that ForwardAgent means by *value*. Raises UsageError, also where ssh would make no connection without it."""
+    path = found.expanded("ForwardAgent", value)
+    if exits_on_failure(found) and not os.path.exists(path):  # a variable's name is looked for as it stands, as ssh does
+        raise found.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
+    return path
+
+
+def exits_on_failure(found: Resolution) -> bool:
+    """Whether there is to be no connection where something cannot be forwarded."""
+    return bool(found.options.get("exitonforwardfailure", found.line.stdio is not None))
+
+
+def known_hosts(found: Resolution, key: str) -> tuple[str, ...]:
+    """The files of one of the two known_hosts keywords, expanded. Raises UsageError."""
+    files: tuple[str, ...] | None = found.options.get(key) or None
+    if files is not None and ascii_lower(files[0]) == "none":
+        return ()
+    if key == "globalknownhostsfile":
+        return files or ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
+    if files is None and not found.local.home:
+        return ()
+    return tuple(found.expanded(key, path) for path in files or ("~/.ssh/known_hosts", "~/.ssh/known_hosts2"))
+
+
+def _paths(found: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(found.expanded(key, path) for path in paths if ascii_lower(path) != "none")
+
+
+def _identities(found: Resolution) -> tuple[str, ...]:
+    if found.options.has("identityfile"):
+        return _paths(found, "identityfile", found.options.get("identityfile"))
+    if not found.local.home:
+        return ()
+    return tuple(tilde(f"~/.ssh/{name}", found.local) for name in DEFAULT_IDENTITIES)
+
+
+def _methods(found: Resolution) -> tuple[str, ...]:
+    written = found.options.get("preferredauthentications")
+    if written is None:
+        return METHODS
+    return tuple(method for method in written.split(",") if method)
+
+
+def environment(found: Resolution) -> list[tuple[str, str]]:
+    """SetEnv's names and expanded values. Raises UsageError."""
+    pairs = []
+    for word in found.options.get("setenv", ()):
+        name, _, value = word.partition("=")
+        pairs.append((name, found.expanded("SetEnv", value, home=False) if found.program.modern else value))
+    return pairs
+
+
+def _session_timeout(pairs: tuple[str, ...]) -> int:
+    """The timeout of the first pattern that matches a session with a command; 0 for none."""
+    for kind, interval in _timeouts(pairs):
+        if kind != "global" and (match_pattern("session", kind) or match_pattern("session:command", kind)):
+            return interval
+    return 0
+
+
+def _global_timeout(pairs: tuple[str, ...]) -> int:
+    return next((interval for kind, interval in reversed(_timeouts(pairs)) if kind == "global"), 0)
+
+
+def _timeouts(pairs: tuple[str, ...]) -> list[tuple[str, int]]:
+    split = [pair.partition("=") for pair in pairs]
+    return [(kind, seconds(interval)) for kind, equals, interval in split if equals]

@@ -1,0 +1,317 @@
+"""The command line of ssh(1): flags in clusters, with attached or separate words, ``--``, and the destination.
+
+Flags act in order, and mostly replace what was set before; ``-o`` words go the way of configuration lines, where the first wins.
+After the destination, flags go on; then follows a command. Source: main() in ssh.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.config_file import Reader
+from pmitogen.flags.ssh.keywords import TABLE
+from pmitogen.flags.ssh.lexer import BadWord, Words
+from pmitogen.flags.ssh.match_criteria import Context
+from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.options import Origin
+from pmitogen.flags.ssh.tokens import tilde
+from pmitogen.flags.ssh.values import lists, numbers
+from pmitogen.flags.ssh.values.forwards import read_forward
+
+# Flags that set a keyword, replacing what was there.
+_SETS: dict[str, tuple[tuple[str, object], ...]] = {
+    "4": (("addressfamily", "inet"),),
+    "6": (("addressfamily", "inet6"),),
+    "A": (("forwardagent", True),),
+    "a": (("forwardagent", False),),
+    "C": (("compression", "yes"),),
+    "f": (("forkafterauthentication", True), ("stdinnull", True)),
+    "g": (("gatewayports", True),),
+    "K": (("gssapiauthentication", True), ("gssapidelegatecredentials", True)),
+    "k": (("gssapidelegatecredentials", False),),
+    "n": (("stdinnull", True),),
+    "q": (("loglevel", "SILENT"),),
+    "T": (("requesttty", "false"),),
+    "X": (("forwardx11", True),),
+    "x": (("forwardx11", False),),
+    "Y": (("forwardx11", True), ("forwardx11trusted", True)),
+}
+_TAKES_WORD = {"B": "bindinterface", "b": "bindaddress", "I": "pkcs11provider", "S": "controlpath"}
+_LEVELS = ("SILENT", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG2", "DEBUG3")
+_MUX_VERBS = ("check", "conninfo", "channels", "forward", "exit", "stop", "cancel", "proxy")
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class CommandLine:
+    """What the command line says besides keywords."""
+
+    host: str | None = None
+    host_origin: Origin | None = None
+    user_given: bool = False  # by -l or user@host
+    command: tuple[str, ...] = ()
+    command_origin: Origin = Origin("command line")
+    config: str | None = None  # -F
+    logfile: str | None = None  # -E
+    stdio: str | None = None  # -W, as written
+    verbose: int = 0
+    syslog: bool = False
+    words: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  # every flag, with its word
+    warnings: list[tuple[str, Origin, str]] = dataclasses.field(default_factory=list)
+
+
+class Parser:
+    """Reads one argument vector into the options of a context."""
+
+    def __init__(self, context: Context, argv: Sequence[str], origins: Sequence[Origin]) -> None:
+        self.context = context
+        self.options = context.options
+        self.line = CommandLine()
+        self._argv = argv
+        self._origins = origins
+        self._reader = Reader(context)
+        self._reading = Reading(context.program, context.local.environ, command_line=True)
+
+    def parse(self) -> CommandLine:
+        """Read everything. Raises UsageError."""
+        at, ended = self._flags(0)
+        if at < len(self._argv):
+            self._destination(self._argv[at], self._origins[at])
+            at += 1
+            if not ended:
+                at, _ = self._flags(at)
+            self.line.command = tuple(self._argv[at:])
+            if at < len(self._argv):
+                self.line.command_origin = self._origins[at]
+        return self.line
+
+    def _flags(self, at: int) -> tuple[int, bool]:
+        """Read flags from *at*; the index after them, and whether ``--`` ended them."""
+        while at < len(self._argv):
+            word = self._argv[at]
+            if word == "--":
+                return at + 1, True
+            if len(word) < 2 or not word.startswith("-"):
+                break
+            at = self._cluster(at) + 1
+        return at, False
+
+    def _cluster(self, at: int) -> int:
+        """Read one word of flags; the index of the last word used."""
+        word = self._argv[at]
+        origin = self._origins[at]
+        for i, letter in enumerate(word[1:], 1):
+            flag = FLAGS.get(letter)
+            if flag is None:
+                raise origin.error(f"-{letter}: unknown flag{f' in {word!r}' if len(word) > 2 else ''}")
+            if not flag.takes:
+                self._act(letter, "", origin)
+                continue
+            if i + 1 < len(word):
+                self._act(letter, word[i + 1 :], origin)
+            elif at + 1 < len(self._argv):
+                at += 1
+                self._act(letter, self._argv[at], origin)
+            else:
+                raise origin.error(f"-{letter}: its word ({flag.takes}) is missing")
+            break
+        return at
+
+    def _act(self, letter: str, word: str, origin: Origin) -> None:
+        self.line.words.append((letter, word if FLAGS[letter].takes else None))
+        if letter == "o":
+            self._reader.word(word, origin)
+            return
+        try:
+            if letter in _SETS:
+                for key, value in _SETS[letter]:
+                    self.options.force(key, value, origin, f"-{letter}")
+            elif letter in _TAKES_WORD:
+                self.options.force(_TAKES_WORD[letter], word, origin, f"-{letter}")
+            else:
+                getattr(self, f"_flag_{letter}", self._other)(letter, word, origin)
+        except BadWord as problem:
+            raise origin.error(f"-{letter}: {problem}") from None
+
+    def _other(self, letter: str, word: str, origin: Origin) -> None:
+        if letter == "1":
+            raise BadWord("protocol 1 is gone: remove it")
+        if letter == "O" and word not in _MUX_VERBS:
+            raise BadWord(f"unknown command {word!r}")
+        self.options.note(f"-{letter}", origin)
+
+    def _force(self, letter: str, key: str, value: object, origin: Origin) -> None:
+        self.options.force(key, value, origin, f"-{letter}")
+
+    def _give(self, letter: str, key: str, word: str, origin: Origin) -> None:
+        """Set a keyword if it is unset yet, checking the word as a configuration line would."""
+        if self.options.has(key):
+            return
+        row = TABLE[key]
+        self.options.give(row, row.kind.parse(Words(key, word, [word]), self._reading), origin, f"-{letter}")
+
+    def _flag_c(self, letter: str, word: str, origin: Origin) -> None:
+        if word.startswith("-"):
+            raise BadWord(f"unknown cipher {word!r}")
+        self._parsed("ciphers", letter, word, origin)
+
+    def _flag_m(self, letter: str, word: str, origin: Origin) -> None:
+        if word[:1] in ("+", "-", "^"):
+            raise BadWord(f"unknown MAC {word!r}")
+        self._parsed("macs", letter, word, origin)
+
+    def _parsed(self, key: str, letter: str, word: str, origin: Origin) -> None:
+        """Set a keyword whatever it was, checking the word as a configuration line would."""
+        self._force(letter, key, TABLE[key].kind.parse(Words(key, word, [word]), self._reading), origin)
+
+    def _flag_D(self, letter: str, word: str, origin: Origin) -> None:
+        self._forward("dynamicforward", letter, word, origin)
+
+    def _flag_L(self, letter: str, word: str, origin: Origin) -> None:
+        self._forward("localforward", letter, word, origin)
+
+    def _flag_R(self, letter: str, word: str, origin: Origin) -> None:
+        self._forward("remoteforward", letter, word, origin)
+
+    def _forward(self, key: str, letter: str, word: str, origin: Origin) -> None:
+        environ = self.context.local.environ
+        remote = letter == "R"
+        try:
+            forward = read_forward(word, environ, dynamic=letter == "D", remote=remote)
+        except BadWord:
+            if not remote:
+                raise
+            forward = read_forward(word, environ, dynamic=True, remote=True)
+        self.options.give(TABLE[key], (forward,), origin, f"-{letter}")
+
+    def _flag_E(self, letter: str, word: str, origin: Origin) -> None:
+        self.options.note("-E", origin)
+        if origin.chosen:
+            self.line.logfile = word
+
+    def _flag_e(self, letter: str, word: str, origin: Origin) -> None:
+        self._parsed("escapechar", letter, word, origin)
+
+    def _flag_F(self, letter: str, word: str, origin: Origin) -> None:
+        self.options.note("-F", origin)
+        self.line.config = word
+
+    def _flag_i(self, letter: str, word: str, origin: Origin) -> None:
+        path = tilde(word, self.context.local)
+        try:
+            os.stat(path)
+        except (OSError, ValueError) as problem:
+            reason = getattr(problem, "strerror", None) or problem
+            self.line.warnings.append(("-i", origin, f"identity file {path} is not accessible: {reason}; it is skipped"))
+            return
+        self.options.give(TABLE["identityfile"], (path,), origin, "-i")
+
+    def _flag_J(self, letter: str, word: str, origin: Origin) -> None:
+        if self.options.has("proxyjump"):
+            raise BadWord("only one -J is possible: separate the hops by commas")
+        if self.options.has("proxycommand"):
+            raise BadWord("cannot be combined with ProxyCommand: remove one of them")
+        self.options.give(TABLE["proxyjump"], lists.read_jump(word, strict=True), origin, "-J")
+
+    def _flag_l(self, letter: str, word: str, origin: Origin) -> None:
+        if not self.options.has("user"):
+            self.options.give(TABLE["user"], word, origin, "-l")
+            self.line.user_given = True
+
+    def _flag_M(self, letter: str, word: str, origin: Origin) -> None:
+        again = self.options.get("controlmaster") == "true"
+        self._force(letter, "controlmaster", "ask" if again else "true", origin)
+
+    def _flag_N(self, letter: str, word: str, origin: Origin) -> None:
+        if self.options.get("sessiontype", "none") != "none":
+            raise BadWord("cannot be combined with -s or SessionType: remove one of them")
+        self._force(letter, "sessiontype", "none", origin)
+        self._force(letter, "requesttty", "false", origin)
+
+    def _flag_P(self, letter: str, word: str, origin: Origin) -> None:
+        if not self.options.has("tag"):
+            self.options.give(TABLE["tag"], word, origin, "-P")
+
+    def _flag_p(self, letter: str, word: str, origin: Origin) -> None:
+        self._give(letter, "port", word, origin)
+
+    def _flag_s(self, letter: str, word: str, origin: Origin) -> None:
+        if self.options.get("sessiontype", "subsystem") != "subsystem":
+            raise BadWord("cannot be combined with -N or SessionType: remove one of them")
+        self._force(letter, "sessiontype", "subsystem", origin)
+
+    def _flag_t(self, letter: str, word: str, origin: Origin) -> None:
+        again = self.options.get("requesttty") == "true"
+        self._force(letter, "requesttty", "force" if again else "true", origin)
+
+    def _flag_v(self, letter: str, word: str, origin: Origin) -> None:
+        if not origin.chosen:
+            return
+        level = self.options.get("loglevel", "INFO")
+        if not self.line.verbose:
+            self.line.verbose = 1
+            self._force(letter, "loglevel", "DEBUG", origin)
+        elif level != "DEBUG3":
+            self.line.verbose += 1
+            self._force(letter, "loglevel", _LEVELS[_LEVELS.index(level) + 1], origin)
+
+    def _flag_W(self, letter: str, word: str, origin: Origin) -> None:
+        if self.line.stdio is not None:
+            raise BadWord("given twice")
+        read_forward(word, self.context.local.environ, dynamic=True)
+        self.line.stdio = word
+        self._force(letter, "requesttty", "false", origin)
+        self._force(letter, "sessiontype", "none", origin)
+
+    def _flag_w(self, letter: str, word: str, origin: Origin) -> None:
+        if not self.options.has("tunnel"):
+            self._force(letter, "tunnel", "point-to-point", origin)
+        self._parsed("tunneldevice", letter, word, origin)
+
+    def _flag_y(self, letter: str, word: str, origin: Origin) -> None:
+        self.line.syslog = True
+        self.options.note("-y", origin)
+
+    def _destination(self, word: str, origin: Origin) -> None:
+        try:
+            uri = numbers.ssh_uri(word)
+        except BadWord as problem:
+            raise origin.error(f"destination: {problem}") from None
+        port: int | None = None
+        user: str | None = None
+        if uri is not None:
+            user, host, port = uri
+        elif "@" in word:
+            user, _, host = word.rpartition("@")
+        else:
+            host = word
+        if user == "" or not host:
+            raise origin.error(f"destination: {word!r} lacks a {'host' if user else 'user'} name; write [USER@]HOST")
+        if user is not None and not self.options.has("user"):
+            self.options.give(TABLE["user"], user, origin, "destination")
+            self.line.user_given = True
+        if port is not None and not self.options.has("port"):
+            self.options.give(TABLE["port"], port, origin, "destination")
+        self.line.host, self.line.host_origin = host, origin
+
+
+def parse(context: Context, argv: Sequence[str], origins: Sequence[Origin], default_host: str | None) -> CommandLine:
+    """Read a command line into the options of *context*, and check its names. Raises UsageError."""
+    line = Parser(context, argv, origins).parse()
+    if line.host is None:
+        if not default_host:
+            raise UsageError("command line: destination: the host name is missing; write [USER@]HOST at the end")
+        line.host = default_host
+    place = line.host_origin or Origin("command line")
+    user = context.options.get("user")
+    if user is not None and not numbers.valid_user(user):
+        raise context.options.origins.get("user", place).error(f"User: {user!r} contains invalid characters")
+    if not numbers.valid_host(line.host):
+        raise place.error(f"destination: {line.host!r} contains invalid characters")
+    if line.syslog and line.logfile is not None:
+        raise place.error("-y: cannot be combined with -E: remove one of them")
+    context.original = context.host = line.host
+    return line

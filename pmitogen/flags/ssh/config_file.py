@@ -1,0 +1,192 @@
+"""Reading ssh_config(5) files, and ``-o`` words, which go the same way.
+
+Every line is parsed and checked whether or not its block applies; only the lines of blocks that apply have an effect. The first
+bad line raises UsageError with its file and number. Source: readconf.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import glob
+import grp
+import os
+import pwd
+import re
+from typing import NamedTuple
+
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.file_lines import Line, cut, parse_value
+from pmitogen.flags.ssh.keywords import ALIASES, NAMES, STRUCTURE, TABLE, Row
+from pmitogen.flags.ssh.lexer import BadWord, Words, read_line
+from pmitogen.flags.ssh.match_criteria import Context, matches
+from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.options import Origin
+from pmitogen.flags.ssh.tokens import expand
+from pmitogen.util import patterns
+
+MAX_DEPTH = 16  # of Include
+SYSTEM_DIR = "/etc/ssh"
+SYSTEM_FILE = "/etc/ssh/ssh_config"
+
+
+class Mode(NamedTuple):
+    """How one file is read."""
+
+    user: bool  # relative Includes are below ~/.ssh, not /etc/ssh
+    explicit: bool  # given with -F
+    check: bool = False  # of owner and permissions
+    never: bool = False  # included from a block that does not apply: check the lines only
+    depth: int = 0
+
+
+class Reader:
+    """Reads lines and files into the options of one context."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self._reading = Reading(context.program, context.local.environ)
+
+    def word(self, text: str, origin: Origin) -> None:
+        """Read one ``-o`` word. Raises UsageError."""
+        try:
+            words = read_line(text, self._check_known)
+            if words is not None:
+                if words.keyword in STRUCTURE:
+                    raise BadWord(f"{words.keyword}: belongs into a file, not on a command line")
+                row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
+                if row is None:
+                    self.context.options.note(words.keyword, origin)
+                    return
+                reading = Reading(self.context.program, self.context.local.environ, command_line=True)
+                value, problem = parse_value(words, row, reading)
+                if problem is not None:
+                    raise BadWord(problem)
+                self._give(row, value, origin)
+        except BadWord as problem:
+            raise origin.error(problem) from None
+
+    def file(self, path: str, mode: Mode, active: bool = True) -> bool:
+        """Read one file; False when it cannot be opened. Raises UsageError."""
+        if mode.depth > MAX_DEPTH:
+            raise UsageError(f"{path}: Include: files include one another more than {MAX_DEPTH} deep")
+        try:
+            with open(path, "rb") as stream:
+                if mode.check:
+                    _check_owner(path, os.fstat(stream.fileno()))
+                text = stream.read()
+        except IsADirectoryError:  # fopen(3) opens a directory, and reads nothing
+            return True
+        except (OSError, ValueError):  # ValueError: a NUL in the name
+            return False
+        for line in cut(text):
+            try:
+                active = self._line(line, path, mode, active)
+            except BadWord as problem:
+                raise _origin(path, line, mode).error(problem) from None
+        return True
+
+    def _line(self, line: Line, path: str, mode: Mode, active: bool) -> bool:
+        """Read one line, and say whether the block that it stands in, or opens, applies."""
+        if line.keyword:
+            self._check_known(line.keyword)
+        row = line.row
+        if row is not None:
+            value = line.value(row, self._reading)
+            if active or row.always:
+                self._give(row, value, _origin(path, line, mode))
+            return active
+        words = line.words()
+        if line.keyword == "host":
+            active = self._host(words, mode)
+        elif line.keyword == "match":
+            active = matches(words, self.context) and not mode.never
+        elif line.keyword == "include":
+            self._include(words, mode, active)
+        else:
+            words.consume()
+            if active:
+                self.context.options.note(line.keyword, _origin(path, line, mode))
+        if words.left:
+            raise BadWord(f"{line.keyword}: extra arguments at end of line: {words.consume()[0]!r}")
+        return active
+
+    def _check_known(self, keyword: str) -> None:
+        if keyword in NAMES:
+            return
+        ignored = self.context.options.get("ignoreunknown")
+        if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
+            raise BadWord(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
+
+    def _give(self, row: Row, value: object, origin: Origin) -> None:
+        try:
+            self.context.options.give(row, value, origin)
+        except BadWord as problem:
+            raise BadWord(f"{row.name}: {problem}") from None
+
+    def _host(self, words: Words, mode: Mode) -> bool:
+        active = False
+        while (pattern := words.next()) is not None:
+            if not pattern:
+                raise BadWord("Host: empty argument")
+            if mode.never:
+                words.consume()
+                return False
+            negated = pattern.startswith("!")
+            if patterns.match_pattern(self.context.host, pattern[1:] if negated else pattern):
+                if negated:
+                    words.consume()
+                    return False
+                active = True
+        return active
+
+    def _include(self, words: Words, mode: Mode, active: bool) -> None:
+        while (written := words.next()) is not None:
+            if not written:
+                raise BadWord("Include: empty argument")
+            try:
+                path = expand(written, self.context.tokens(), self.context.local.environ)
+            except BadWord as problem:
+                raise BadWord(f"Include: {problem}") from None
+            if path.startswith("~") and not mode.user:
+                raise BadWord(f"Include: bad path {path!r}: a system file cannot include from a home directory")
+            if not path.startswith(("/", "~")):
+                path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
+            inner = mode._replace(check=True, never=mode.never or not active, depth=mode.depth + 1)
+            for found in _glob(path, self.context.local.environ.get("HOME") or self.context.local.home):
+                if not self.file(found, inner, active) and os.path.exists(found):
+                    raise BadWord(f"Include: cannot read {found}")
+
+
+def _origin(path: str, line: Line, mode: Mode) -> Origin:
+    return Origin(f"{path} line {line.number}", explicit=mode.explicit)
+
+
+def _check_owner(path: str, status: os.stat_result) -> None:
+    ours = status.st_uid in (0, os.getuid()) and not status.st_mode & 0o002
+    if not ours or (status.st_mode & 0o020 and not _private_group(status)):
+        raise UsageError(f"{path}: bad owner or permissions: it must belong to you or root, and only its owner may write to it")
+
+
+def _private_group(status: os.stat_result) -> bool:
+    """Whether the file's group holds its owner and nobody else: Debian, with a group for each user, lets it write, and so do
+    we."""
+    try:
+        group = grp.getgrgid(status.st_gid)
+        owner = pwd.getpwuid(status.st_uid)
+        primary = [entry.pw_uid for entry in pwd.getpwall() if entry.pw_gid == group.gr_gid]
+    except (KeyError, OSError):
+        return False
+    others = any(uid != owner.pw_uid for uid in primary) or any(name != owner.pw_name for name in group.gr_mem)
+    return not others and bool(primary or group.gr_mem)
+
+
+def _glob(pattern: str, home: str) -> list[str]:
+    """glob(3) with GLOB_TILDE: sorted by bytes, backslash escapes, ``~`` by $HOME."""
+    if pattern.startswith("~/") or pattern == "~":
+        pattern = glob.escape(home) + pattern[1:]
+    elif pattern.startswith("~"):
+        pattern = os.path.expanduser(pattern)
+    pattern = re.sub(r"\\(.)", lambda found: f"[{found[1]}]", pattern)
+    try:
+        return sorted(glob.glob(pattern), key=os.fsencode)
+    except (OSError, ValueError, re.error, RecursionError):
+        return []

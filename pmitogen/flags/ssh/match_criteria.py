@@ -1,0 +1,173 @@
+"""The conditions of a ``Match`` line, evaluated while the files are being read, as in ssh: against what is known so far.
+
+A command of ``exec`` runs exactly when ssh would run it: when no condition before it on its line has failed.
+Source: match_cfg_line() in readconf.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+
+from pmitogen.flags.ssh import interfaces
+from pmitogen.flags.ssh.lexer import BadWord, Words
+from pmitogen.flags.ssh.local_host import Local
+from pmitogen.flags.ssh.openssh_version import Program
+from pmitogen.flags.ssh.options import Options
+from pmitogen.flags.ssh.tokens import connection_hash, expand
+from pmitogen.util import patterns
+from pmitogen.util.patterns import ascii_lower
+
+_WITH_VALUE = ("host", "originalhost", "user", "localuser", "localnetwork", "version", "tagged", "command", "exec", "sessiontype")
+_EQUALS = tuple(name + "=" for name in _WITH_VALUE if name != "sessiontype")
+_MAY_BE_EMPTY = ("tagged", "command")
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Context:
+    """The destination as far as it is known, and the state of the reading."""
+
+    options: Options
+    local: Local
+    program: Program
+    original: str  # the host as typed
+    host: str  # the same, or the canonical name in the final pass
+    final: bool = False
+    wants_final: bool = False  # set when a "Match final" was seen
+
+    @property
+    def target(self) -> str:
+        """The host name that conditions and %h refer to."""
+        hostname = self.options.get("hostname")
+        if self.final and hostname is not None:
+            return str(hostname)
+        try:
+            return self.host if hostname is None else expand(hostname, {"h": self.host})
+        except BadWord as problem:
+            raise BadWord(f"HostName: {problem}") from None
+
+    @property
+    def user(self) -> str:
+        """The remote user, or the local one."""
+        return str(self.options.get("user", self.local.user))
+
+    def tokens(self) -> dict[str, str]:
+        """Tokens of ``Match exec`` and ``Include``."""
+        host, port = self.target, str(self.options.get("port", 22))
+        jump = self.options.get("proxyjump")
+        jump_host = "" if jump is None or ascii_lower(jump.host) == "none" else jump.host
+        hashed = connection_hash(self.local.host, host, port, self.user, jump_host if self.program.modern else "")
+        return {
+            "C": hashed, "L": self.local.short_host, "d": self.local.home, "h": host, "l": self.local.host,
+            "k": self.options.get("hostkeyalias", host), "n": self.original, "p": port, "r": self.user,
+            "u": self.local.user, "i": str(self.local.uid), "j": jump_host,
+        }  # fmt: skip
+
+
+def matches(words: Words, context: Context) -> bool:
+    """Evaluate the conditions of one line. Raises BadWord."""
+    result = True
+    seen = 0
+    while (word := words.next()) is not None:
+        if word.startswith("#"):
+            words.consume()
+            break
+        negated = word.startswith("!")
+        name = word[1:] if negated else word
+        if ascii_lower(name) == "all":
+            return _all(words, seen, negated, result)
+        seen += 1
+        if ascii_lower(name) in ("canonical", "final"):
+            if ascii_lower(name) == "final" and not negated:
+                context.wants_final = True
+            result = result and context.final != negated
+            continue
+        name, value = _split(name, words)
+        if ascii_lower(name) == "exec":
+            command = _command(value, context)
+            result = result and _succeeds(command, context) != negated
+        else:
+            result = (_holds(ascii_lower(name), value, context) != negated) and result
+    if not seen:
+        raise BadWord("Match: at least one condition is wanted")
+    return result
+
+
+def _command(text: str, context: Context) -> str:
+    try:
+        return expand(text, context.tokens())
+    except BadWord as problem:
+        raise BadWord(f"Match exec: {problem}") from None
+
+
+def _all(words: Words, seen: int, negated: bool, result: bool) -> bool:
+    following = words.next()
+    if seen > 1 or (following and not following.startswith("#")):
+        raise BadWord('Match: "all" cannot be combined with other conditions')
+    if following is not None and following.startswith("#"):
+        words.consume()
+    return result and not negated
+
+
+def _split(name: str, words: Words) -> tuple[str, str]:
+    """A condition and its value, which stands after "=" or in the next word."""
+    if ascii_lower(name).startswith(_EQUALS):
+        name, _, value = name.partition("=")
+    else:
+        following = words.next()
+        if following is None:
+            raise BadWord(f"Match: the condition {name!r} lacks its value")
+        value = following
+    if value.startswith("#") or (not value and ascii_lower(name) not in _MAY_BE_EMPTY):
+        raise BadWord(f"Match: the condition {name!r} lacks its value")
+    if ascii_lower(name) not in _WITH_VALUE:
+        raise BadWord(f"Match: unsupported condition {name!r}; known: all canonical final {' '.join(_WITH_VALUE)}")
+    return name, value
+
+
+def _holds(name: str, value: str, context: Context) -> bool:
+    if name == "host":
+        return patterns.match_hostname(context.target, value) == 1
+    if name == "originalhost":
+        return patterns.match_hostname(context.original, value) == 1
+    if name == "localnetwork":
+        networks = interfaces.read_networks(value)
+        return any(interfaces.in_networks(address, networks) for address in interfaces.local_addresses())
+    text = {
+        "user": context.user,
+        "localuser": context.local.user,
+        "version": context.program.release,
+        "tagged": context.options.get("tag", ""),
+        "command": "",  # there is no command on our command line
+        "sessiontype": _session_type(context.options),
+    }[name]
+    if name in _MAY_BE_EMPTY and not text:
+        return not value
+    return patterns.match_list(text, value) == 1
+
+
+def _session_type(options: Options) -> str:
+    kind = options.get("sessiontype")
+    return kind if kind in ("none", "subsystem") else "shell"
+
+
+def _succeeds(command: str, context: Context) -> bool:
+    """Run a shell command, as ssh does: with the user's shell, and nothing to read."""
+    shell = context.local.environ.get("SHELL", "/bin/sh")
+    if not os.access(shell, os.X_OK):
+        raise BadWord(f"Match exec: the shell {shell!r} is not executable")
+    try:
+        done = subprocess.run(
+            [shell, "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=dict(context.local.environ),
+            check=False,
+        )
+    except (OSError, ValueError) as problem:
+        raise BadWord(f"Match exec: {command!r} cannot be run: {problem}") from None
+    if done.returncode < 0:
+        raise BadWord(f"Match exec: {command!r} was killed by signal {-done.returncode}")
+    return done.returncode == 0

@@ -1,0 +1,35 @@
+"""Which ssh program we read like: OpenSSH 10.5, or an older one when a test compares with what is installed.
+
+The differences that a user can see are few: names and defaults of algorithms, a handful of default values, and which keywords
+have their tokens expanded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pmitogen.flags.ssh.values.algorithms import Catalogue
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Program:
+    """One ssh client. *defaults* overrides what ``ssh -G`` prints for a keyword that nobody has set."""
+
+    release: str = "OpenSSH_10.5p1"  # for "Match version"
+    modern: bool = True  # False for 9.x: User, SetEnv and RevokedHostKeys are not expanded, %C has no jump host
+    catalogue: Catalogue = dataclasses.field(default_factory=Catalogue)
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    batch_defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)  # those that BatchMode changes (Debian's)
+
+
+OPENSSH_10 = Program()
+
+
+class Reading(NamedTuple):
+    """What a value's parser may ask: the program we read like, the environment, and whether this is a file."""
+
+    program: Program
+    environ: Mapping[str, str]
+    command_line: bool = False  # not a file

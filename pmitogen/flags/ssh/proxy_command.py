@@ -1,0 +1,69 @@
+"""A ProxyCommand that only runs ssh to pass through another host, turned into a native jump.
+
+``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when the shell would see nothing
+but plain words. Anything else is left to the shell. The flags of that inner command line are kept: they are the hop's own
+configuration.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.local_host import Local
+from pmitogen.flags.ssh.proxy_ssh import inner_line
+from pmitogen.flags.ssh.settings import JumpHop
+from pmitogen.flags.ssh.tokens import expand
+
+_SHELL = set("$`|;&<>()*?[]{}!\n")
+_QUIET = re.compile(r"\s+2>\s*/dev/null\s*$")
+_SSH = re.compile(r"(.*/)?ssh(\.exe)?")
+_NETCAT = re.compile(r"(.*/)?(nc|ncat|netcat)")
+_DROPPED = "WNTnxaqtfG"  # flags of the inner command that say nothing about the hop
+
+
+def native_hop(command: str, tokens: Mapping[str, str], local: Local) -> JumpHop | None:
+    """The hop that *command* amounts to, or None. Raises BadWord for a bad token."""
+    words = _plain_words(command)
+    if not words or not _SSH.fullmatch(words[0]):
+        return None
+    try:
+        line, user, port = inner_line([_expanded(word, tokens) for word in words[1:]], local)
+    except (UsageError, BadWord):
+        return None  # the shell and ssh shall say what is wrong with it
+    target = expand("%h:%p", tokens), expand("[%h]:%p", tokens)
+    through = (line.stdio in target and not line.command) if line.stdio is not None else _is_netcat(line.command, tokens)
+    if line.host is None or not through or any(letter in "LRDwXYsOQV" for letter, _ in line.words):
+        return None
+    argv: list[str] = []
+    for letter, word in line.words:
+        if letter not in _DROPPED:
+            argv += [f"-{letter}"] if word is None else [f"-{letter}", word]
+    return JumpHop(line.host, user, port, tuple(argv))
+
+
+def _expanded(word: str, tokens: Mapping[str, str]) -> str:
+    return expand(word, tokens)
+
+
+def _plain_words(command: str) -> list[str]:
+    """The words of a simple command; none if a shell would do more than split it."""
+    command = _QUIET.sub("", command.strip())
+    command = command.removeprefix("exec ")
+    bare = command.replace("[%h]", "%h")
+    if _SHELL & set(bare):
+        return []
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
+
+
+def _is_netcat(command: tuple[str, ...], tokens: Mapping[str, str]) -> bool:
+    words = " ".join(command).split()
+    if len(words) < 3 or not _NETCAT.fullmatch(words[0]) or words[-2:] != [tokens["h"], tokens["p"]]:
+        return False
+    return re.fullmatch(r"(-[qw] ?\d+[sm]? ?)*", " ".join(words[1:-2])) is not None

@@ -1,0 +1,185 @@
+"""From an argument vector to resolved options: command line, files, canonical name, second pass, defaults, tokens.
+
+What ``ssh -G`` does, in its order; the result is still in terms of keywords. settings_from.py makes Settings of it, explain.py
+prints it. Source: main() in ssh.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh import config_file
+from pmitogen.flags.ssh.canonicalize import Canonicalizer
+from pmitogen.flags.ssh.command_line import CommandLine, parse
+from pmitogen.flags.ssh.config_file import Mode, Reader
+from pmitogen.flags.ssh.keywords import TABLE
+from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.local_host import Local
+from pmitogen.flags.ssh.match_criteria import Context
+from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
+from pmitogen.flags.ssh.options import Options, Origin
+from pmitogen.flags.ssh.tokens import connection_hash, expand, tilde
+from pmitogen.flags.ssh.values.lists import Jump
+from pmitogen.flags.ssh.values.numbers import valid_user
+from pmitogen.util.patterns import ascii_lower
+
+# What decides on the second reading has its value before that: fill_default_options_for_canonicalization() in readconf.c.
+_SETTLED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1), ("canonicalizefallbacklocal", True))
+DEFAULTED = "default ssh_args"  # an origin: words that Ansible adds by itself; they are read, and count for nothing
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Resolution:
+    """Everything that is known of one destination, in terms of keywords."""
+
+    options: Options
+    line: CommandLine
+    local: Local
+    program: Program
+    original: str  # as typed
+    host: str  # to connect to
+    tokens: dict[str, str]
+
+    @property
+    def user(self) -> str:
+        """The remote account."""
+        return str(self.options.get("user", self.local.user))
+
+    def jump(self) -> Jump | None:
+        """ProxyJump, unless it is "none"."""
+        jump = self.options.get("proxyjump")
+        return None if jump is None or jump.host == "none" else jump
+
+    def text(self, key: str) -> str | None:
+        """A string value for which "none" means unset."""
+        value = self.options.get(key)
+        return None if value is None or ascii_lower(value) == "none" else str(value)
+
+    def expanded(self, key: str, value: str, home: bool = True, dollar: bool = True) -> str:
+        """Expand a path or text of keyword *key*. Raises UsageError."""
+        try:
+            text = tilde(value, self.local) if home else value
+            return expand(text, self.tokens, self.local.environ if dollar else None)
+        except BadWord as problem:
+            raise self.error(key, problem) from None
+
+    def error(self, key: str, problem: object) -> UsageError:
+        """An error in the value of keyword *key*."""
+        row = TABLE.get(key.lower())
+        origin = self.options.origins.get(key.lower(), Origin("command line"))
+        return origin.error(f"{row.name if row else key}: {problem}")
+
+
+def make_origins(argv: Sequence[str], origins: Sequence[str] | None) -> list[Origin]:
+    """Origins of the words of *argv*; a missing one is the command line."""
+    named = [*(origins or ()), *["command line"] * len(argv)][: len(argv)]
+    return [Origin(place, explicit=True, chosen=place != DEFAULTED) for place in named]
+
+
+def resolve_words(
+    argv: Sequence[str],
+    origins: Sequence[str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    default_host: str | None = None,
+    program: Program = OPENSSH_10,
+) -> Resolution:
+    """Resolve an ssh command line (without the program's name) as ssh does. Raises UsageError."""
+    local = Local.detect(environ)
+    context = Context(Options(), local, program, "", "")
+    line = parse(context, [word.partition("\0")[0] for word in argv], make_origins(argv, origins), default_host)
+    _read_files(context, line)
+    try:
+        host = _final_host(context, line)
+    except BadWord as problem:
+        raise context.options.origins.get("hostname", Origin("command line")).error(f"HostName: {problem}") from None
+    _check(context, host)
+    tokens = _tokens(context, line, host)
+    return Resolution(context.options, line, local, program, context.original, host, tokens)
+
+
+def _read_files(context: Context, line: CommandLine) -> None:
+    reader = Reader(context)
+    if line.config is not None:
+        if ascii_lower(line.config) != "none" and not reader.file(line.config, Mode(user=True, explicit=True)):
+            raise UsageError(f"-F: cannot open the configuration file {line.config}")
+        return
+    if context.local.home:
+        reader.file(f"{context.local.home}/.ssh/config", Mode(user=True, explicit=False, check=True))
+    reader.file(config_file.SYSTEM_FILE, Mode(user=False, explicit=False))
+
+
+def _final_host(context: Context, line: CommandLine) -> str:
+    """The host to connect to; reads the files a second time where that is due."""
+    options = context.options
+    host = context.host
+    for key, value in _SETTLED_FIRST:
+        options.values.setdefault(key, value)
+    if options.has("hostname"):
+        host = expand(options.get("hostname"), {"h": host})
+        options.values["hostname"] = host
+    canonicalizer = Canonicalizer(options)
+    numeric = canonicalizer.is_address(host)
+    host = host if numeric else ascii_lower(host)
+    if canonicalizer.enabled or numeric:
+        host = canonicalizer.canonical(host)
+    else:
+        host = canonicalizer.follow_alias(host)
+    if context.wants_final or canonicalizer.enabled:
+        options.values["hostname"] = host
+        context.host, context.final = host, True
+        _read_files(context, line)
+    return host
+
+
+def _check(context: Context, host: str) -> None:
+    options = context.options
+    if options.get("connectionattempts") == 0:
+        raise options.origins["connectionattempts"].error("ConnectionAttempts: 0 attempts would never connect")
+    jump = options.get("proxyjump")
+    if jump is not None and jump.host != "none":
+        user = options.get("user", context.local.user)
+        port = options.get("port", 22)
+        if jump.host == host and (jump.port or 22) == port and (jump.user or user) == user:
+            problem = f"ProxyJump: {jump.host} is the destination itself: the jump would never end"
+            raise options.origins["proxyjump"].error(problem)
+    for key in ("globalknownhostsfile", "userknownhostsfile"):
+        if len(files := options.get(key, ())) > 1 and ascii_lower(files[0]) == "none":
+            raise options.origins[key].error(f'{TABLE[key].name}: "none" must stand alone')
+
+
+def _tokens(context: Context, line: CommandLine, host: str) -> dict[str, str]:
+    """The tokens that most keywords know; settles the user on the way, whose own expansion needs all but two of them."""
+    options, local = context.options, context.local
+    alias = options.get("hostkeyalias")
+    if alias is not None:
+        options.values["hostkeyalias"] = alias = ascii_lower(alias)
+    jump = options.get("proxyjump")
+    jump_host = "" if jump is None or jump.host == "none" else jump.host
+    port = str(options.get("port", 22))
+    tokens = {
+        "L": local.short_host, "i": str(local.uid), "k": alias if alias is not None else context.original, "l": local.host,
+        "n": context.original, "p": port, "d": local.home, "h": host, "u": local.user, "j": jump_host,
+    }  # fmt: skip
+    if not context.program.modern:
+        del tokens["j"]
+    user = options.get("user", local.user)
+    if options.has("user") and not line.user_given and context.program.modern:
+        user = _expand_user(options, tokens, local)
+    tokens["r"] = user
+    tokens["C"] = connection_hash(local.host, host, port, user, jump_host if context.program.modern else "")
+    return tokens
+
+
+def _expand_user(options: Options, tokens: dict[str, str], local: Local) -> str:
+    written = options.get("user")
+    origin = options.origins["user"]
+    try:
+        user = expand(written, tokens, local.environ)
+    except BadWord as problem:
+        raise origin.error(f"User: {problem}") from None
+    if user != written and not valid_user(user):
+        raise origin.error(f"User: {user!r} contains invalid characters")
+    options.values["user"] = user
+    return user

@@ -1,0 +1,299 @@
+"""Kinds of values: each knows how to read the words of a line and how to write its value back.
+
+``parse(render(x)) == x`` for every value that ``parse`` can give; ``shown`` is what ``ssh -G`` prints after the keyword.
+Kinds of lists and of compound values are in kinds_compound.py. Everything raises BadWord, without the place, which the caller
+adds.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from pmitogen.flags.ssh.lexer import WHITESPACE, BadWord, Words, quote_arg
+from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.tokens import expand
+from pmitogen.flags.ssh.values import numbers
+from pmitogen.util.patterns import ascii_lower
+
+UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()  # a word that leaves the keyword as it was
+
+
+class Kind:
+    """Base of all kinds: one word, taken as it is."""
+
+    wants = "STRING"  # for the documentation
+    accumulates = False  # several lines add up, instead of the first one winning
+    uses_environ = False  # whether the environment decides what can be parsed
+
+    def parse(self, words: Words, reading: Reading) -> Any:
+        """Read the value from the arguments of one line. Raises BadWord."""
+        return words.need()
+
+    def words(self, value: Any) -> list[str]:
+        """The value as the words of a line, not yet quoted."""
+        return [str(value)]
+
+    def render(self, value: Any) -> str:
+        """The value as the arguments of one line of a configuration file."""
+        return " ".join(quote_arg(word) for word in self.words(value))
+
+    def shown(self, value: Any) -> str:
+        """The value as ``ssh -G`` prints it."""
+        return " ".join(self.words(value))
+
+    def admit(self, value: Any) -> None:
+        """Check what ssh checks only when the value takes effect. Raises BadWord."""
+
+    def merge(self, old: Any, new: Any) -> Any:
+        """What remains when the keyword comes again: the first value wins."""
+        return old
+
+    def replace(self, old: Any, new: Any) -> Any:
+        """What remains of *old* (None: nothing yet) when a flag that stands for the keyword comes: the flag's value."""
+        return new
+
+
+class Choice(Kind):
+    """One of several words, in any case. *table* maps each to the word that is printed for it."""
+
+    def __init__(self, table: dict[str, str], exact: bool = False) -> None:
+        self.table = table
+        self.exact = exact
+        self.wants = "|".join(dict.fromkeys(table))
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        word = words.need()
+        value = self.table.get(word if self.exact else ascii_lower(word))
+        if value is None:
+            raise BadWord(f"unsupported value {word!r}; write one of {', '.join(self.table)}")
+        return value
+
+
+def choice(text: str, exact: bool = False) -> Choice:
+    """``"true=yes"`` reads true and yes and prints true; ``"inet"`` stands for itself."""
+    table: dict[str, str] = {}
+    for group in text.split():
+        names = group.split("=")
+        table.update(dict.fromkeys(names, names[0]))
+    return Choice(table, exact)
+
+
+class Flag(Kind):
+    """yes or no."""
+
+    wants = "yes|no"
+
+    def parse(self, words: Words, reading: Reading) -> bool:
+        word = words.need()
+        low = ascii_lower(word)
+        if low not in ("yes", "true", "no", "false"):
+            raise BadWord(f"unsupported value {word!r}; write yes or no")
+        return low in ("yes", "true")
+
+    def words(self, value: bool) -> list[str]:
+        return ["yes" if value else "no"]
+
+
+class Upper(Kind):
+    """One of several words, in any case, printed in capitals; *same* maps a word to the one printed for it."""
+
+    def __init__(self, names: str, same: dict[str, str] | None = None) -> None:
+        self.names = names.split()
+        self.same = same or {}
+        self.wants = "|".join(self.names)
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        word = words.need()
+        upper = word.upper()
+        if upper not in self.names:
+            raise BadWord(f"unsupported value {word!r}; write one of {', '.join(self.names)}")
+        return self.same.get(upper, upper)
+
+
+class Int(Kind):
+    """An integer from 0."""
+
+    wants = "NUMBER"
+
+    def parse(self, words: Words, reading: Reading) -> int:
+        return numbers.number(words.next())
+
+
+class Time(Kind):
+    """Seconds, in any unit of time; ``none`` leaves the keyword unset, for a later line to set it, as in ssh."""
+
+    wants = "TIME"
+
+    def parse(self, words: Words, reading: Reading) -> Any:
+        word = words.need()
+        return UNSET if word == "none" else numbers.seconds(word)
+
+
+class Port(Kind):
+    """A TCP port."""
+
+    wants = "PORT"
+
+    def parse(self, words: Words, reading: Reading) -> int:
+        return numbers.port(words.need())
+
+
+class Command(Kind):
+    """The rest of the line, for a shell."""
+
+    wants = "COMMAND"
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        words.consume()
+        return words.rest.lstrip(WHITESPACE + "=")
+
+    def render(self, value: str) -> str:
+        return value or "=="
+
+    def shown(self, value: str) -> str:
+        return value
+
+
+class Version(Kind):
+    """VersionAddendum: the rest of the line up to a comment; ``none`` is empty."""
+
+    wants = "TEXT"
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        words.consume()
+        text = words.rest.lstrip(WHITESPACE).partition("#")[0].rstrip(WHITESPACE + "\v\f")
+        if "\r" in text:
+            raise BadWord("a carriage return is not allowed")
+        return "" if ascii_lower(text) == "none" else text
+
+    def render(self, value: str) -> str:
+        return value or "none"
+
+    def shown(self, value: str) -> str:
+        return value
+
+
+class Algorithms(Kind):
+    """An algorithm list, with the operators ``+``, ``-`` and ``^`` and, for keys, wildcards."""
+
+    wants = "[+-^]NAME,..."
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        spec = words.need()
+        reading.program.catalogue.check(self.family, spec)
+        return spec
+
+
+class AgentPath(Kind):
+    """IdentityAgent: a socket path, ``none``, ``SSH_AUTH_SOCK`` or ``$VARIABLE``."""
+
+    wants = "PATH|none|$VARIABLE"
+    uses_environ = True
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        return agent_path(words.need(), reading)
+
+
+def agent_path(word: str, reading: Reading) -> str:
+    """Check the forms of an agent's path that name a variable."""
+    expand(word, environ=reading.environ)
+    if word.startswith("$") and not word.startswith("${"):
+        name = word[1:]
+        if not name or not all(char == "_" or (char.isascii() and char.isalnum()) for char in name):
+            raise BadWord(f"{word!r} is no name of an environment variable")
+    return word
+
+
+class GssKex(Kind):
+    """Comma-separated beginnings of names, as the patch of the distributions reads them: up to the first empty one."""
+
+    wants = "NAME,..."
+    known = (
+        "gss-gex-sha1-",
+        "gss-group1-sha1-",
+        "gss-group14-sha1-",
+        "gss-group14-sha256-",
+        "gss-group16-sha512-",
+        "gss-nistp256-sha256-",
+        "gss-curve25519-sha256-",
+    )
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        word = words.need()
+        for name in itertools.takewhile(bool, word.split(",")):
+            if not name.startswith(self.known):
+                raise BadWord(f"unsupported algorithm {name!r}; write some of {','.join(self.known)}")
+        return word
+
+
+class IdleAgent(str):
+    """The path of an agent's socket that came when forwarding was off already: ``ssh -G`` prints it, and nothing is forwarded."""
+
+
+class ForwardAgent(Kind):
+    """yes, no, or the path of another agent's socket. Whether and where are each set by the first line that says so."""
+
+    wants = "yes|no|PATH|$VARIABLE"
+    uses_environ = True
+
+    def parse(self, words: Words, reading: Reading) -> bool | str:
+        word = words.need()
+        low = ascii_lower(word)
+        if low in ("yes", "true", "no", "false"):
+            return low in ("yes", "true")
+        return agent_path(word, reading)
+
+    def words(self, value: bool | str) -> list[str]:
+        return [value if isinstance(value, str) else "yes" if value else "no"]
+
+    def merge(self, old: bool | str, new: bool | str) -> bool | str:
+        if isinstance(old, str) or not isinstance(new, str):
+            return old
+        return new if old else IdleAgent(new)
+
+    def replace(self, old: bool | str | None, new: bool) -> bool | str:
+        if not isinstance(old, str):
+            return new
+        return str(old) if new else IdleAgent(old)
+
+
+class EscapeChar(Kind):
+    """A character, ``^X`` or ``none``; the value is the character, or an empty string for none."""
+
+    wants = "CHARACTER|none"
+
+    def parse(self, words: Words, reading: Reading) -> str:
+        word = words.need()
+        if word == "none":
+            return ""
+        raw = word.encode("utf-8", "surrogateescape")
+        if len(raw) == 1:
+            return raw.decode("latin-1")
+        if len(raw) == 3 or len(raw) != 2 or raw[0:1] != b"^" or not 64 <= raw[1] < 128:
+            raise BadWord(f"bad escape character {word!r}; write one character, ^X or none")
+        return chr(raw[1] & 31)
+
+    def words(self, value: str) -> list[str]:
+        if value == "":
+            return ["none"]
+        return ["^" + chr(ord(value) | 64) if ord(value) < 32 else value.encode("latin-1").decode("utf-8", "surrogateescape")]
+
+    def shown(self, value: str) -> str:
+        return "none" if value == "" else visible(ord(value))
+
+
+def visible(code: int) -> str:
+    """A byte as vis(3) writes it with VIS_WHITE."""
+    if code == 0x5C:
+        return "\\\\"
+    if 33 <= code < 127:
+        return chr(code)
+    meta = "M" if code & 128 else ""
+    low = code & 127
+    if low < 32 or low == 127:
+        return f"\\{meta}^{chr(low ^ 64) if low != 127 else '?'}"
+    return f"\\{meta}-{chr(low)}" if meta and low != 32 else f"\\{code:03o}"

@@ -1,0 +1,164 @@
+"""Numbers, times, sizes, ports and addresses in the notations of ssh_config(5). Every function raises BadWord.
+
+Source: misc.c of OpenSSH 10.5 and strtonum(3), scan_scaled(3) of OpenBSD.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.parse
+
+from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.util.patterns import ascii_lower
+
+INT_MAX = 2**31 - 1
+_SCALES = {"b": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
+_SCALED = re.compile(r"[ \t\n\v\f\r]*([+-]?)([0-9]{0,20})(?:\.([0-9]*))?([bkmgtpeBKMGTPE]?)(?![0-9A-Za-z]).*", re.DOTALL)
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def number(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
+    """A decimal integer within bounds."""
+    if not text:
+        raise BadWord("missing argument: an integer is wanted")
+    if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]{1,30}", text):
+        raise BadWord(f"{text!r} is no integer")
+    value = int(text)
+    if not low <= value <= high:
+        raise BadWord(f"integer {text} is out of range: {low} to {high}")
+    return value
+
+
+def seconds(text: str) -> int:
+    """A time such as ``90``, ``10m`` or ``1h30m``, in seconds (fractions of a second are dropped)."""
+    total = 0.0
+    plain = 0
+    parts = re.findall(r"([0-9]+|[0-9]*\.[0-9]+)([smhdwSMHDW]?)", text)
+    if not text or len(text) > 200 or "".join(value + unit for value, unit in parts) != text:
+        raise BadWord(f"{text!r} is no time; write seconds or units, as in 1h30m")
+    for value, unit in parts:
+        plain += unit in ("", "s", "S")
+        if "." in value and unit not in ("", "s", "S"):
+            raise BadWord(f"{text!r}: only seconds may have a fraction")
+        total += float(value) * _SECONDS[unit.lower() or "s"]
+    if total > INT_MAX or plain > 1:
+        raise BadWord(f"{text!r} is no time; write seconds or units, as in 1h30m")
+    return int(total)
+
+
+def scaled(text: str) -> int:
+    """A size such as ``1G`` or ``512K``, in bytes."""
+    found = _SCALED.fullmatch(text)
+    if not found or not text.strip():
+        raise BadWord(f"{text!r} is no size; write bytes or units, as in 512M or 1G")
+    sign, whole, fraction, unit = found.groups()
+    if not unit and found.end(2) != len(text) and found.end(3) != len(text):
+        raise BadWord(f"{text!r} is no size; write bytes or units, as in 512M or 1G")
+    scale = 1024 ** _SCALES[unit.lower()] if unit else 1
+    value = int(whole or "0") * scale
+    if unit and fraction:
+        value += int(int(fraction) * scale // 10 ** len(fraction))
+    if value >= 2**63:
+        raise BadWord(f"{text!r} is out of range")
+    return -value if sign == "-" else value
+
+
+def port(text: str, low: int = 1) -> int:
+    """A TCP port, by number or by service name."""
+    try:
+        return number(text, low, 65535)
+    except BadWord:
+        if re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]+", text) or not text:
+            raise BadWord(f"bad port {text!r}: 1 to 65535 is wanted") from None
+    try:
+        return socket.getservbyname(text, "tcp")
+    except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate
+        raise BadWord(f"bad port {text!r}: 1 to 65535 or a service name is wanted") from None
+
+
+def host_port(text: str) -> tuple[str, str, str]:
+    """Split ``host``, ``host:port`` or ``[addr]:port`` into host, delimiter (``:``, ``/`` or nothing) and the unread rest."""
+    if text.startswith("["):
+        end = text.find("]") + 1
+        if not end or text[end : end + 1] not in ("", ":", "/"):
+            raise BadWord(f"{text!r}: the bracket of the address is not closed")
+    else:
+        end = next((i for i, char in enumerate(text) if char in ":/"), len(text))
+    host = text[:end]
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    return host, text[end : end + 1], text[end + 1 :]
+
+
+def user_host_port(text: str) -> tuple[str | None, str, int | None]:
+    """Read ``[user@]host[:port]`` as in ProxyJump."""
+    user: str | None = None
+    where = text
+    if "@" in text:
+        user, _, where = text.rpartition("@")
+        if not user:
+            raise BadWord(f"{text!r}: the user name is empty")
+    host, _, port_text = host_port(where)
+    if not host:
+        raise BadWord(f"{text!r}: the host name is missing")
+    return user, host, port(port_text) if port_text else None
+
+
+def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
+    """Read ``ssh://[user@]host[:port]``; None if it is no such URI."""
+    if not text.startswith("ssh://"):
+        return None
+    where = text[6:]
+    user: str | None = None
+    if "@" in where:
+        info, _, where = where.partition("@")
+        user = _urldecode(info.partition(";")[0])
+        if not user:
+            raise BadWord(f"{text!r}: the user name is empty")
+    host, delimiter, rest = host_port(where)
+    host = valid_domain(host)
+    path = rest
+    port_number: int | None = None
+    if delimiter == ":":
+        port_text, _, path = rest.partition("/")
+        port_number = port(port_text)
+    if path:
+        raise BadWord(f"{text!r}: a path is not allowed in an ssh URI")
+    return user, host, port_number
+
+
+def _urldecode(text: str) -> str:
+    if re.search(r"%(?![0-9A-Fa-f]{2})|%00", text):
+        raise BadWord(f"{text!r}: bad percent escape")
+    return urllib.parse.unquote_plus(text, errors="surrogateescape")
+
+
+def valid_domain(name: str, lower: bool = False) -> str:
+    """A DNS name as CanonicalDomains and ssh:// want it, without its trailing dot."""
+    if not name:
+        raise BadWord("empty domain name")
+    if not re.match(r"[A-Za-z0-9_]", name):
+        raise BadWord(f"domain name {name!r} starts with an invalid character")
+    if ".." in name:
+        raise BadWord(f"domain name {name!r} has consecutive separators")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]*", name):
+        raise BadWord(f"domain name {name!r} has invalid characters")
+    name = ascii_lower(name) if lower else name
+    return name[:-1] if name.endswith(".") else name
+
+
+def _control(char: str) -> bool:
+    return ord(char) < 32 or ord(char) == 127
+
+
+def valid_host(name: str) -> bool:
+    """Whether ssh takes this as a destination: nothing that a shell would read in ``%h``."""
+    return not name.startswith("-") and not any(char in "'`\"$\\;&<>|(){}, " or _control(char) for char in name)
+
+
+def valid_user(name: str) -> bool:
+    """Whether ssh takes this as a remote user name: nothing that a shell would read in ``%r``."""
+    if name.startswith("-") or name.endswith("\\"):
+        return False
+    return not any(_control(char) or char in "'`\";&<>|(){}" for char in name) and " -" not in name

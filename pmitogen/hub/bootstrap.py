@@ -1,0 +1,143 @@
+"""Starting Python on a target over one exec request, with nothing waited for.
+
+The command is one line that any login shell (sh, bash, csh, fish) hands to ``/bin/sh``: it tries the candidate interpreters in
+order and runs the first that works with a small loader, which reads the bundle that we have already sent. So finding a
+Python costs no round trip, and a broken candidate (a version manager's shim, say) costs only its own start.
+
+If none works, the line says so on stdout, and the caller falls back to plain SSH.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import importlib.resources
+import json
+import re
+import secrets
+import threading
+import zlib
+from collections.abc import Sequence
+
+from mitogen.minify import minimize_source
+
+from pmitogen import toggles
+from pmitogen.hub import artifact_cache
+
+CANDIDATES = (
+    "python3.14",
+    "python3.13",
+    "python3.12",
+    "python3.11",
+    "python3.10",
+    "python3.9",
+    "/usr/bin/python3",
+    "python3",
+    "python3.8",
+    "python3.7",
+    "python3.6",
+    "/usr/libexec/platform-python",
+    "python2.7",
+    "/usr/bin/python",
+    "python",
+)  # ansible-core's own order (INTERPRETER_PYTHON_FALLBACK), then what older ones tried
+TARGET_FILES = (
+    "boot",
+    "agent",
+    "event_loop",
+    "runner",
+    "prefork",
+    "child",
+    "jobs",
+    "files",
+    "module_cache",
+    "fast_subprocess",
+    "frames",
+    "fds",
+)
+BECOME_FILES = ("escalation", "chain", "doas", "quoting", "su", "sudo", "terminal", "diagnosis")
+_making = threading.Lock()
+
+
+def new_token() -> str:
+    """A word that no other output contains by chance."""
+    return secrets.token_hex(8)
+
+
+def ready_marker(token: str) -> bytes:
+    """The line that our loader prints first."""
+    return f"PMITOGEN-{token} ready".encode()
+
+
+def no_python_marker(token: str) -> bytes:
+    """The line that stands for "no candidate works"."""
+    return f"PMITOGEN-{token} nopython".encode()
+
+
+def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[str] = CANDIDATES) -> str:
+    """The exec request's command line."""
+    candidates = [name for name in candidates if re.fullmatch(r"[\w./+@%:=,-]+", name)]
+    script = (
+        f"for p in {' '.join(candidates)}; do "
+        'q=`command -v "$p" 2>/dev/null` && '
+        f'"$q" -c "$0" {token} {bundle_size} "$q" {context_id} && exit 0; r=$?; '
+        "case $q,$r in ,*|*,[1-9]|*,126|*,127) ;; *) exit $r;; esac; done; "
+        f"echo PMITOGEN-{token} nopython; exit 127"
+    )
+    return f"exec /bin/sh -c {_quote(script)} {_quote(stage0())}"
+
+
+def _quote(text: str) -> str:
+    """Single quotes that sh, csh and fish read alike: our texts hold neither a quote, a backslash nor an exclamation mark."""
+    if set(text) & set("'\\!"):
+        raise ValueError("the bootstrap line must not hold quotes, backslashes or exclamation marks")
+    return f"'{text}'"
+
+
+@functools.cache
+def stage0() -> str:
+    """The loader's text for a command line: one line, since csh takes no newline inside quotes."""
+    encoded = base64.b64encode(zlib.compress(minimize_source(text_of("pmitogen.target", "stage0")).encode(), 9)).decode()
+    return f'import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
+
+
+def text_of(package: str, name: str) -> str:
+    """The text of one of our own modules, as it is."""
+    return importlib.resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
+
+
+@functools.cache
+def target_files() -> dict[str, str]:
+    """{path: source} of what runs on every target."""
+    found = {f"pmitogen/target/{name}.py": text_of("pmitogen.target", name) for name in TARGET_FILES}
+    return {path: minimize_source(text) for path, text in found.items()}
+
+
+@functools.cache
+def become_sources() -> bytes:
+    """What the agent needs besides, for the first account behind sudo, su or doas: the body of a ``sources`` frame."""
+
+    def make() -> bytes:
+        found = {"pmitogen/become/__init__.py": ""}
+        found["pmitogen/target/escalated_start.py"] = minimize_source(text_of("pmitogen.target", "escalated_start"))
+        found.update({f"pmitogen/become/{name}.py": minimize_source(text_of("pmitogen.become", name)) for name in BECOME_FILES})
+        return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
+
+    return artifact_cache.kept("become", (), make)
+
+
+def bundle() -> bytes:
+    """What the loader reads: the same bytes for every host of a run, so they are made once. Any thread."""
+    with _making:  # many logins may want it at the same moment
+        return _made_bundle()
+
+
+@functools.cache
+def _made_bundle() -> bytes:
+    spares = toggles.warms_targets()
+
+    def make() -> bytes:
+        parts = {"role": "agent", "spares": spares, "files": target_files(), "stage0": stage0()}
+        return zlib.compress(json.dumps(parts, separators=(",", ":")).encode("ascii"), 9)
+
+    return artifact_cache.kept("bundle", (spares,), make)

@@ -1,0 +1,294 @@
+"""The hub's private socket: who may speak here, and what.
+
+The socket lies in a directory that belongs to this account alone, is itself closed to others, and every peer's credentials
+are checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see
+target/frames.py).
+
+A worker says ``hello`` first (see protocol/hello.py), then ``open`` with its option set, once, then makes requests; each is
+answered by frames with the number it gave.
+When its connection ends, whatever it had under way on a target is ended too. ``status`` and ``stop`` are for ``pmitogen
+hubs``.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import struct
+import time
+from typing import Any
+
+import mitogen.core
+
+from pmitogen.errors import UsageError
+from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.host import Host, State
+from pmitogen.hub.registry import Contexts
+from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
+from pmitogen.protocol import hello
+from pmitogen.target import frames
+from pmitogen.util import limits
+
+LOG = logging.getLogger("pmitogen.hub")
+ACCEPT_PAUSE = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
+REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
+
+
+class Listener(mitogen.core.Stream):  # type: ignore[misc]
+    """The listening socket *sock*, which has the name *path*, on the I/O loop."""
+
+    def __init__(self, contexts: Contexts, sock: socket.socket, path: str, life: Life) -> None:
+        self.name = "listener"
+        self.path = path
+        self.life = life
+        self.contexts = contexts
+        self.born = time.time()
+        self.connections = 0
+        self._chains = itertools.count(1)
+        self._sock = sock
+        self._sock.setblocking(False)
+        self.set_protocol(mitogen.core.Protocol())
+        self.accept(self._sock, self._sock)
+        contexts.broker.start_receive(self)
+
+    def on_receive(self, broker: Any) -> None:
+        while True:
+            try:
+                sock, _ = self._sock.accept()
+            except OSError as exc:
+                if limits.are_used_up(exc):  # it would be told again at once, and ever again
+                    broker.stop_receive(self)
+                    self.contexts.later(ACCEPT_PAUSE, lambda: broker.start_receive(self))
+                return
+            if not _is_ours(sock):
+                LOG.warning("refused a connection of another account")
+                sock.close()
+                continue
+            Worker(self, sock, next(self._chains))
+
+    def on_shutdown(self, broker: Any) -> None:
+        self.on_disconnect(broker)
+
+    def rename(self, path: str) -> None:
+        """Be found under another name."""
+        os.rename(self.path, path)
+        self.path = path
+
+    def close(self) -> None:
+        """Stop listening; the name goes first, so that nobody finds a socket without a listener."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+def _is_ours(sock: socket.socket) -> bool:
+    """Whether the peer is this account's (or root's)."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True  # the directory's mode must do
+    _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return uid in (os.getuid(), 0)
+
+
+class WorkerProtocol(mitogen.core.Protocol):  # type: ignore[misc]
+    """Frames of one worker."""
+
+    read_size = 1 << 18
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._reader = frames.Reader()
+        self._writer = mitogen.core.BufferedWriter(worker.listener.contexts.broker, self)
+
+    def on_receive(self, broker: Any, buf: bytes) -> None:
+        for header, body in self._reader.feed(buf):
+            self._worker.on_frame(header, body)
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    def on_transmit(self, broker: Any) -> None:
+        self._writer.on_transmit(broker)
+
+    def on_disconnect(self, broker: Any) -> None:
+        super().on_disconnect(broker)
+        self._worker.on_gone()
+
+
+class Worker:
+    """One connection from a worker."""
+
+    def __init__(self, listener: Listener, sock: socket.socket, chain: int) -> None:
+        self.listener = listener
+        self._contexts = listener.contexts
+        self._chain = chain
+        self._host: Host | None = None
+        self._requests: dict[int, Request] = {}
+        self._wanting: dict[str, list[Request]] = {}
+        self._gone = False
+        self._ahead: Request | None = None
+        self._ahead_error: Header | None = None  # how that ended, if badly
+        self._refusal = hello.difference({})  # why it is not served: it has not said who it is, or is of another version
+        self.pid = 0  # the worker's, where it tells it
+        listener.connections += 1
+        self._stream = mitogen.core.Stream()
+        self._stream.name = "worker"
+        self._stream.set_protocol(WorkerProtocol(self))
+        sock.setblocking(False)
+        self._stream.accept(sock, _Twin(sock))
+        self._contexts.broker.start_receive(self._stream)
+
+    def answer(self, header: Header, body: bytes) -> None:
+        """Send the worker one frame."""
+        if header["op"] in FINAL:
+            ended = self._requests.pop(header["id"], None)
+            if ended is not None and ended is self._ahead:
+                self._ahead_error = header if header["op"] == "error" else None
+                return
+        if not self._gone:
+            self._stream.protocol.write(frames.pack(header, body))
+
+    def on_gone(self) -> None:
+        """The worker has ended: so does what it had under way."""
+        if self._gone:
+            return
+        self._gone = True
+        self.listener.connections -= 1
+        for request in list(self._requests.values()):
+            if request.client is not None and self._host is not None:
+                self._host.abandon(request)
+
+    def on_frame(self, header: Header, body: bytes) -> None:
+        """Take one frame of the worker's."""
+        op = header.get("op")
+        if self._gone:
+            return
+        if self._refusal is not None and op not in hello.STABLE:
+            self._refuse(self._refusal)
+        elif op in FOLLOWING:
+            request = self._requests.get(header.get("id", -1))
+            if request is not None and self._host is not None:
+                self._host.follow(request, {key: value for key, value in header.items() if key != "id"}, body)
+        elif op in REQUESTS:
+            self._request(header, body)
+        else:
+            handler = getattr(self, f"_on_{op}", None)
+            if handler is None:
+                self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": f"unknown request {op!r}"}, b"")
+            else:
+                handler(header, body)
+
+    def _refuse(self, why: str) -> None:
+        """End the connection, and say why."""
+        LOG.warning("refused a client: %s", why)
+        self.answer({"op": "refused", "msg": why}, b"")
+        self._stream.on_disconnect(self._contexts.broker)
+
+    def _on_hello(self, header: Header, body: bytes) -> None:
+        self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
+
+    def _request(self, header: Header, body: bytes) -> None:
+        task = str(header.pop("task", ""))
+        request = Request(self, header.pop("id"), header, body, task=task)
+        self._requests[request.local_id] = request
+        header["chain"] = self._chain
+        if self._ahead is not None and self._met_ahead(self._ahead, request):
+            return
+        if header["op"] == "run" and self._contexts.blobs.manifest_of(header["zip"]) is None:
+            waiting = self._wanting.setdefault(header["zip"], [])
+            waiting.append(request)
+            if len(waiting) == 1:
+                self.answer({"op": "need", "id": request.local_id, "zip": header["zip"]}, b"")
+            return
+        self._submit(request)
+
+    def _submit(self, request: Request) -> None:
+        assert self._host is not None
+        if self._host.state is State.DEAD:
+            ended, self._host = self._host, self._contexts.replace(self._host)
+            if ended.may_lack(self._chain):  # what this request builds on may not be there, and whoever asked was told that it is
+                request.fail("unreachable", ended.end)
+                return
+        self._host.submit(request)
+
+    def _on_open(self, header: Header, body: bytes) -> None:
+        self._host = self._contexts.host(header["options"])
+        self.pid = int(header.get("pid", 0))
+
+    def _on_ahead(self, header: Header, body: bytes) -> None:
+        """Connect, for a request that is going to follow: it is that which is told if there is no connection to be had."""
+        self._ahead = ahead = Request(self, header.pop("id"), header, b"")
+        self._requests[ahead.local_id] = ahead
+        self._submit(ahead)
+
+    def _met_ahead(self, ahead: Request, request: Request) -> bool:
+        """The request that the connection was made ahead for: whether it is answered by how that ended."""
+        self._ahead = ahead.client = None
+        self._requests.pop(ahead.local_id, None)
+        if self._ahead_error is not None:
+            request.answer(self._ahead_error)
+        return self._ahead_error is not None
+
+    def _on_zip(self, header: Header, body: bytes) -> None:
+        waiting = self._wanting.pop(header["zip"], [])
+        try:
+            self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
+        except (UsageError, binascii.Error) as exc:
+            for request in waiting:
+                request.fail("usage", str(exc) if isinstance(exc, UsageError) else f"module archive: cannot be read: {exc}")
+            return
+        for request in waiting:
+            self._submit(request)
+
+    def _on_reset(self, header: Header, body: bytes) -> None:
+        if self._host is not None and self._host.state is not State.NEW:
+            self._host.close()
+        self.answer({"op": "ok", "id": header["id"]}, b"")
+
+    def _on_status(self, header: Header, body: bytes) -> None:
+        hosts = self._contexts.hosts()
+        self.answer(
+            {
+                "op": "ok",
+                "id": header["id"],
+                "pid": os.getpid(),
+                "run": (None if self.listener.life.resting else self.listener.life.run_pid),
+                "age": time.time() - self.listener.born,
+                "hosts": len(hosts),
+                "busy": sum(host.busy for host in hosts),
+                "workers": self.listener.connections - 1,
+            },
+            b"",
+        )
+
+    def _on_trace(self, header: Header, body: bytes) -> None:
+        trace = self._contexts.trace
+        if trace is not None and self._host is not None:
+            for name, start, end in header["spans"]:
+                trace.span(self._host.name, self.pid, str(name), float(start), float(end))
+
+    def _on_adopt(self, header: Header, body: bytes) -> None:
+        listener = self.listener
+        if listener.life.adopt(self._contexts, listener, int(header["run"]), str(header["path"])):
+            self.answer({"op": "ok", "id": header["id"]}, b"")
+        else:
+            self.answer({"op": "error", "id": header["id"], "kind": "usage", "msg": "this hub serves a run"}, b"")
+
+    def _on_stop(self, header: Header, body: bytes) -> None:
+        self.listener.life.stop()
+
+
+class _Twin:
+    """The write side of a socket whose read side owns it: closing this one closes nothing."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """The read side does."""

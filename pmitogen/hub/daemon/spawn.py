@@ -1,0 +1,124 @@
+"""Starting a hub, by whoever is the first in a run to need one, or foresees that somebody will.
+
+The starter makes the listening socket and hands it to the new process. So nobody waits for a hub to start: whoever comes connects
+at once, and what it says lies in the socket until the hub has loaded its libraries. What keeps a hub from starting, it tells
+those who have come by then (see main.py). A lock beside the socket settles who is the starter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from pmitogen.errors import HubError
+from pmitogen.hub.client import Client
+from pmitogen.hub.daemon import socket_paths
+
+MAIN = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
+START_LIMIT = 20.0  # seconds that a resting hub may take to answer
+BACKLOG = 256  # workers that may have come before the hub looks
+
+
+def ensure(path: str, run_pid: int, *, log: str | None = None) -> None:
+    """Return when *path* can be connected to; *log*: how much a new hub logs to our stderr. Raises HubError."""
+    with _lock(path + ".lock"):
+        if not _listens(path) and not _adopt_resting(path, run_pid):
+            with _listening(path) as listening:
+                _spawn(listening, path, run_pid, os.environ.get("PMITOGEN_LOG") or log)
+
+
+def _spawn(listening: socket.socket, path: str, run_pid: int, log: str | None) -> None:
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    code = f"import sys;sys.path.insert(0,{root!r});{MAIN}"
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, path, str(run_pid), str(listening.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None if log else subprocess.DEVNULL,
+            env={**os.environ, "PMITOGEN_LOG": log} if log else None,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+            cwd="/",
+        )
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise HubError(f"{sys.executable}: the hub cannot be started: {exc.strerror}") from None
+    process.returncode = 0  # it outlives us by design; nobody here waits for it
+
+
+@contextlib.contextmanager
+def _listening(path: str) -> Iterator[socket.socket]:
+    """A socket that listens on *path*, in the place of one that a hub has left; ours until the block ends. Raises HubError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            sock.bind(path)
+            os.chmod(path, 0o600)
+            sock.listen(BACKLOG)
+        except OSError as exc:
+            raise HubError(f"{path}: {exc.strerror}") from None
+        yield sock
+
+
+def _listens(path: str) -> bool:
+    try:
+        return socket_paths.listens(path)
+    except OSError as exc:
+        raise HubError(f"{path}: {exc.strerror}") from None
+
+
+def _adopt_resting(path: str, run_pid: int) -> bool:
+    """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does.
+
+    Of several hubs of a run each has its own hosts, so it takes the place of one with the same number.
+    """
+    folder, number = os.path.dirname(path), socket_paths.number_in(path)
+    for name in os.listdir(folder):
+        if name.startswith(socket_paths.RESTING) and name.endswith(".sock") and socket_paths.number_in(name) == number:
+            with contextlib.suppress(OSError, HubError, TimeoutError):
+                client = Client(os.path.join(folder, name))
+                client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path})
+                answer = client.receive(START_LIMIT)[0]
+                client.close()
+                if answer["op"] == "ok":
+                    return True
+    return False
+
+
+@contextlib.contextmanager
+def _lock(path: str) -> Iterator[None]:
+    """Hold the file *path*, which its last holder removes: so what we hold must still be what has the name. Raises HubError."""
+    try:
+        lock = _take(path)
+    except OSError as exc:
+        raise HubError(f"{path}: {exc.strerror}") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        os.close(lock)
+
+
+def _take(path: str) -> int:
+    while True:
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:  # a hub that ended has just removed the empty directory
+            socket_paths.private_dir()
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_ino == os.stat(path).st_ino:
+                return lock
+        except FileNotFoundError:
+            pass
+        os.close(lock)

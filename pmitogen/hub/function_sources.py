@@ -1,0 +1,167 @@
+"""What must travel for a function of the embedding program to run elsewhere: its module, and what that imports.
+
+The sources are read for their import statements, at the top and inside functions alike; nothing is imported to find out.
+What the standard library has, every Python brings itself; what is no Python source (an extension module) cannot travel, and
+the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see target/remote_call.py), so
+that a program may import it at its top.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from pmitogen.errors import UsageError
+from pmitogen.hub import bootstrap
+
+MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
+_STAYING = sys.stdlib_module_names | {"pmitogen"}
+
+
+def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
+    """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
+    module, qualname, files = _source_of(function)
+    return (
+        module,
+        qualname,
+        {**files, "pmitogen/target/remote_call.py": bootstrap.text_of("pmitogen.target", "remote_call").encode()},
+    )
+
+
+def _source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
+    module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
+    if not module or not qualname or "<" in qualname:
+        raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not isinstance(owner, (type, types.ModuleType)):
+        raise UsageError(f"call: {qualname}: is a method of an object, which stays here: write a function and pass what it needs")
+    if module == "__main__":
+        return _of_main(qualname)
+    if module.partition(".")[0] in sys.stdlib_module_names:
+        return module, qualname, {}
+    return module, qualname, _files(module)
+
+
+def _of_main(qualname: str) -> tuple[str, str, dict[str, bytes]]:
+    """The script itself. As ``python -m package.module`` it has a name of its own, and relative imports."""
+    main = sys.modules["__main__"]
+    spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return spec.name, qualname, _files(spec.name)
+    try:
+        source = Path(path or "").read_bytes()
+    except OSError:
+        raise UsageError(f"call: {qualname}: was typed in, not read from a file: put it in a module") from None
+    return MAIN, qualname, {f"{MAIN}.py": source, **_related(MAIN, source, False)}
+
+
+@functools.lru_cache(maxsize=256)
+def _files(module: str) -> dict[str, bytes]:
+    found = _find(module)
+    if found is None:
+        raise UsageError(f"call: {module}: the source of this module cannot be found")
+    path, source, is_package = found
+    return {path: source, **_related(module, source, is_package)}
+
+
+def _related(module: str, source: bytes, is_package: bool) -> dict[str, bytes]:
+    """The sources of all that *module* imports, directly or not, and of the packages around each."""
+    files: dict[str, bytes] = {}
+    seen = {module}
+    waiting = list(_wanted(module, source, is_package))
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        found = _find(name)
+        if found is not None:
+            files[found[0]] = found[1]
+            waiting.extend(_wanted(name, *found[1:]))
+    return files
+
+
+def _wanted(module: str, source: bytes, is_package: bool) -> Iterator[str]:
+    """Names of modules that may be imported by this one; some are no modules but what is in them."""
+    yield from _with_parents(module.rpartition(".")[0])
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # for another Python than ours: it is sent as it is
+        return
+    package = module if is_package else module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _with_parents(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            base = _base(node, package)
+            if base:
+                yield from _with_parents(base)
+                yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _base(node: ast.ImportFrom, package: str) -> str:
+    """The module that ``from ... import`` names, "" if there is none such."""
+    if not node.level:
+        return node.module or ""
+    try:
+        return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+    except ImportError:
+        return ""
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+@functools.lru_cache(maxsize=4096)
+def _find(name: str) -> tuple[str, bytes, bool] | None:
+    """(path there, source, whether it is a package) of a module that may travel; None if there is none such."""
+    if name.partition(".")[0] in _STAYING:
+        return None
+    spec = _spec(name)
+    if spec is None:
+        return None
+    is_package = spec.submodule_search_locations is not None
+    path = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+    if spec.origin is None or isinstance(spec.loader, importlib.machinery.NamespaceLoader):
+        return (path, b"", True) if is_package else None
+    read = getattr(spec.loader, "get_data", None)
+    if read is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        return path, read(spec.origin), is_package
+    except OSError:
+        return None
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    """A module's spec, without importing anything."""
+    loaded: importlib.machinery.ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
+    if loaded is not None:
+        return loaded
+    parent = name.rpartition(".")[0]
+    locations = None
+    if parent:
+        outer = _spec(parent)
+        if outer is None or outer.submodule_search_locations is None:
+            return None
+        locations = outer.submodule_search_locations
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            spec = find(name, locations) if find is not None else None
+        except Exception:  # a finder of somebody else's, asked for what may be no module
+            continue
+        if spec is not None:
+            return cast(importlib.machinery.ModuleSpec, spec)
+    return None

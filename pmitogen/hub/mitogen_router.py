@@ -1,0 +1,100 @@
+"""Mitogen, locked down: a router that answers nothing and forwards nothing.
+
+Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here,
+and a target may be hostile; so this is the *core* router with its one handler removed and only two handles added, on which
+a host's frames arrive. Each message is taken only from the stream that belongs to its sender (the core checks source and
+authority of every message), and no message is ever forwarded from one host to another: the routing table is consulted for
+our own messages alone.
+
+What arrives is parsed as frames (bounded, JSON); nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import mitogen.core
+import mitogen.parent
+
+from pmitogen.errors import Error
+from pmitogen.target.frames import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.util import threads
+
+LOG = logging.getLogger("pmitogen.hub")
+
+OnMessage = Callable[[int, bytes, bool], None]
+"""(context's number, data, whether packed), on the I/O thread."""
+
+
+class Router(mitogen.core.Router):  # type: ignore[misc]
+    """See the head of this file."""
+
+    unidirectional = True
+    max_message_size = MAX_HEADER + MAX_BODY + 64
+
+    def __init__(self, broker: Any, on_message: OnMessage) -> None:
+        super().__init__(broker)
+        self.del_handler(mitogen.core.DEL_ROUTE)
+        self._numbers = itertools.count(1)
+        for handle, packed in ((TO_HUB_PLAIN, False), (TO_HUB_PACKED, True)):
+            self.add_handler(self._handler(on_message, packed), handle)
+
+    @staticmethod
+    def _handler(on_message: OnMessage, packed: bool) -> Callable[[Any], None]:
+        def handle(msg: Any) -> None:
+            if not msg.is_dead:
+                on_message(msg.src_id, msg.data, packed)
+
+        return handle
+
+    def new_context_id(self) -> int:
+        """A number for a host's context. Any thread."""
+        return next(self._numbers)
+
+    def adopt(self, context_id: int, stream: Any) -> None:
+        """Let messages pass between us and the host behind *stream*. I/O thread."""
+        with self._write_lock:
+            self._stream_by_id[context_id] = stream
+        mitogen.core.listen(stream, "disconnect", lambda: self._drop(context_id, stream))
+
+    def _drop(self, context_id: int, stream: Any) -> None:
+        with self._write_lock:
+            if self._stream_by_id.get(context_id) is stream:
+                del self._stream_by_id[context_id]
+
+    def _async_route(self, msg: Any, in_stream: Any = None) -> None:
+        """Refuse, quietly for the peer and with one line for us, whatever is not meant for us."""
+        if in_stream is not None and in_stream.over:
+            return  # it was read together with what made us let go of this host
+        if in_stream is not None and msg.dst_id != mitogen.context_id:
+            LOG.warning("refused a message for context %d", msg.dst_id, extra={"host": in_stream.name})
+            return
+        super()._async_route(msg, in_stream)
+
+    def send(self, stream: Any, context_id: int, data: bytes, packed: bool) -> None:
+        """Send one message to a host's agent. I/O thread."""
+        handle = TO_AGENT_PACKED if packed else TO_AGENT_PLAIN
+        stream.protocol._send(mitogen.core.Message(dst_id=context_id, handle=handle, data=data))
+
+
+class Broker(mitogen.core.Broker):  # type: ignore[misc]
+    """The I/O loop, in a thread of its own. As a master's, which nothing else here needs, and which takes longest to load.
+
+    Raises ConnectError where no thread is to be had.
+    """
+
+    shutdown_timeout = 5.0  # seconds
+    poller_class = mitogen.parent.PREFERRED_POLLER
+
+    def __init__(self) -> None:
+        try:
+            with threads.starting():
+                super().__init__()
+        except Error:
+            self._waker.receive_side.close()
+            self._waker.transmit_side.close()
+            raise
+        self.timers = mitogen.parent.TimerList()

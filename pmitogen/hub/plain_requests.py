@@ -1,0 +1,276 @@
+"""Requests to a host that has no usable Python, served over plain SSH: a thread each.
+
+Commands run as they are, files go by SFTP or ``cat``, the small operations become shell commands. A Python payload first
+makes us look for a Python again, since the task before it may have installed one; if there is still none, the answer says
+what to do.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import queue
+import shlex
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pmitogen.errors import ConnectionLost, Error, RemoteError
+from pmitogen.hub.requests import Header, Request
+from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
+from pmitogen.util import threads
+from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.hub.host import Host
+    from pmitogen.hub.registry import Contexts
+
+LOG = logging.getLogger("pmitogen.hub")
+TERMINAL = ("dumb", 80, 24)
+
+
+def serve(contexts: Contexts, host: Host, request: Request) -> None:
+    """Begin to serve *request*. I/O thread."""
+    header = request.header
+    if header.get("become"):
+        # Only its own plugin can wrap the command now; the worker has it.
+        host.plain_done(request, {"op": "error", "kind": "wrap", "msg": "there is no Python on this host to pass sudo with"}, b"")
+    elif header["op"] == "run" and not header.get("looked_again"):
+        header["looked_again"] = True
+        host.retry_boot(request)
+    elif header["op"] == "run":
+        host.plain_done(request, {"op": "error", "kind": "nopython", "msg": no_python(host)}, b"")
+    else:
+        serving = Serving(contexts, host, request)
+        request.account = None
+        request.serving = serving
+        for follow_header, body in request.tail:
+            serving.follow(follow_header, body)
+        request.tail.clear()
+        try:
+            threads.start(serving.run, f"pmitogen plain {host.name}")
+        except Error as exc:
+            host.plain_done(request, {"op": "error", "kind": "unreachable", "msg": f"{host.name}: {exc.message}"}, b"")
+
+
+def no_python(host: Host) -> str:
+    """The one line for a module on a host without Python."""
+    why = f" ({host.no_python})" if host.no_python else ""
+    return (
+        f"{host.peer}: no usable Python 2.7 or 3 was found{why}; modules need one: "
+        "install it with the raw module (raw: apt-get install -y python3), or name one in ansible_python_interpreter"
+    )
+
+
+def follow(request: Request, header: Header, body: bytes) -> None:
+    """A frame that belongs to *request*. I/O thread."""
+    if request.serving is not None:
+        request.serving.follow(header, body)
+
+
+class Serving:
+    """One request on its thread. ``follow`` comes from the I/O thread; all else is the thread's."""
+
+    def __init__(self, contexts: Contexts, host: Host, request: Request) -> None:
+        self._contexts, self._host, self._request = contexts, host, request
+        self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._credit = threading.Semaphore(0)
+        self._room = WINDOW
+        self._command: Any = None
+        self._cancelled = False
+
+    def follow(self, header: Header, body: bytes) -> None:
+        """Data, its end, credit or a cancellation."""
+        op = header["op"]
+        if op == "data":
+            self._inbox.put(body)
+        elif op == "eof":
+            self._inbox.put(None)
+        elif op == "credit":
+            self._room += header["n"]
+            self._credit.release()
+        elif op == "kill":
+            self._cancelled = True
+            self._inbox.put(None)
+            self._credit.release()
+            if self._command is not None:
+                try:
+                    threads.start(self._command.cancel, "pmitogen cancel")
+                except Error:  # no thread for it: the few bytes that it sends are sent on this one
+                    self._command.cancel()
+
+    def run(self) -> None:
+        """Serve; every way out sends the final frame."""
+        header = self._request.header
+        try:
+            {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._small}[header["op"]](header)
+        except ConnectionLost as exc:
+            self._send({"op": "error", "kind": "unreachable", "msg": exc.message})
+        except RemoteError as exc:
+            self._send({"op": "error", "msg": exc.message})
+        except Error as exc:
+            self._send({"op": "error", "kind": "unreachable", "msg": exc.message})
+        except Exception as exc:
+            self._host.log.exception("internal error")
+            self._send({"op": "error", "kind": "unreachable", "msg": f"{self._host.name}: internal error: {type(exc).__name__}"})
+
+    def _send(self, header: Header, body: bytes = b"") -> None:
+        self._contexts.defer(self._host.plain_done, self._request, header, body)
+
+    def _out(self, stream: int, data: bytes) -> None:
+        """Send output, as fast as it is taken."""
+        for start in range(0, len(data), CHUNK):
+            piece = data[start : start + CHUNK]
+            while self._room <= 0 and not self._cancelled:
+                self._credit.acquire()
+            self._room -= len(piece)
+            self._send({"op": "out", "s": stream}, piece)
+
+    @property
+    def _link(self) -> Any:
+        assert self._host.login is not None
+        return self._host.login.link
+
+    # What can be asked
+
+    def _exec(self, header: Header) -> None:
+        from pmitogen.transport.plain import exec_command
+
+        words = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
+        interactive = bool(header.get("more"))
+        with exec_command.Command(
+            self._link,
+            shlex.join(words) if words[0] else words[2],  # sshd itself calls the account's shell
+            stdin=None if interactive else self._request.body,
+            pty=TERMINAL if header.get("tty") else None,
+        ) as command:
+            self._command = command
+            if interactive:
+                threads.start(self._feed, "pmitogen feed", command, self._request.body)
+            held: tuple[list[bytes], list[bytes]] = ([], [])
+            size, streaming = 0, bool(header.get("eager"))
+            while (read := command.read()) is not None:
+                size += len(read[0]) + len(read[1])
+                streaming = streaming or size > CHUNK
+                for number in (0, 1):
+                    held[number].append(read[number])
+                    if streaming:
+                        self._out(number + 1, b"".join(held[number]))
+                        held[number].clear()
+            code = command.wait().code
+        out, err = b"".join(held[0]), b"".join(held[1])
+        self._send({"op": "exit", "rc": code, "n": len(out)}, out + err)
+
+    def _feed(self, command: Any, first: bytes) -> None:
+        try:
+            if first:
+                command.send(first)
+            while (data := self._inbox.get()) is not None:
+                command.send(data)
+                self._send({"op": "credit", "n": len(data)})
+            command.end_input()
+        except Error:
+            self._host.log.debug("a command no longer reads")
+
+    def _put(self, header: Header) -> None:
+        from pmitogen.transport.plain.file_transfer import Files
+
+        source: Any = _Inbox(self._inbox, self._send) if header.get("more") else io.BytesIO(self._request.body)
+        size = header.get("size", len(self._request.body))
+        files = Files(self._link)
+        try:
+            files.put(source, size, _text(header["path"]), header.get("mode"))
+        finally:
+            files.close()
+        self._send({"op": "ok"})
+
+    def _get(self, header: Header) -> None:
+        from pmitogen.transport.plain.file_transfer import Files
+
+        files = Files(self._link)
+        try:
+            files.fetch(_text(header["path"]), _Outbox(self))  # type: ignore[arg-type]
+        finally:
+            files.close()
+        self._send({"op": "ok"})
+
+    def _small(self, header: Header) -> None:
+        from pmitogen.transport.plain import exec_command
+
+        exit_, out, err = exec_command.run(self._link, _small_command(header))
+        if header["do"] == "exists":
+            self._send({"op": "ok", "exists": exit_.code == 0})
+        elif exit_.code:
+            raise RemoteError(f"{header.get('what', header['do'])}: {escape(err, keep_end=True)}")
+        else:
+            last = out.rstrip(b"\n").rpartition(b"\n")[2]
+            self._send({"op": "ok", "path": to_wire(last)})
+
+
+def _small_command(header: Header) -> str:
+    """The shell command for a small operation."""
+    do = header["do"]
+    if do == "mkdtemp":
+        base, name = _shell_path(header["bases"][0]), shlex.quote(_text(header["name"]))
+        return f"umask 77 && mkdir -p {base} && mkdir {base}/{name} && cd {base}/{name} && pwd"
+    if do == "chmod":
+        return "chmod u+rwx " + " ".join(_shell_path(path) for path in header["paths"])
+    if do == "remove":
+        return f"rm -rf {_shell_path(header['path'])}"
+    if do == "exists":
+        return f"test -e {_shell_path(header['path'])}"
+    return f"echo {_shell_path(header['path'])}"
+
+
+def _text(wire: str) -> str:
+    return str(from_wire(wire).decode("utf-8", "surrogateescape"))
+
+
+def _shell_path(wire: str) -> str:
+    """A path for a shell, which still expands a leading ~user."""
+    path = _text(wire)
+    head, slash, rest = path.partition("/")
+    if head.startswith("~") and head[1:].replace("-", "").replace("_", "").replace(".", "").isalnum() or head == "~":
+        return head + slash + (shlex.quote(rest) if rest else "")
+    return shlex.quote(path)
+
+
+class _Inbox(io.RawIOBase):
+    """What a client sends, as a file; each piece that is taken is acknowledged."""
+
+    def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Any) -> None:
+        self._inbox, self._send = inbox, send
+        self._rest = b""
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        wanted = size if size is not None and size >= 0 else 1 << 62
+        parts = []
+        while wanted > 0 and not (self._ended and not self._rest):
+            if not self._rest:
+                data = self._inbox.get()
+                self._ended = data is None
+                self._rest = data or b""
+                if data:
+                    self._send({"op": "credit", "n": len(data)})
+                continue
+            part, self._rest = self._rest[:wanted], self._rest[wanted:]
+            wanted -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+
+class _Outbox(io.RawIOBase):
+    """A file whose writes go to the client."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._serving._out(1, bytes(data))
+        return len(data)

@@ -1,0 +1,283 @@
+"""All hosts of a run: made once however many ask, connected in parallel, closed together.
+
+Every method is for the I/O thread unless it says otherwise; what blocks happens on threads of its own and comes back by
+``defer``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import mitogen.core
+
+from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.hub import bootstrap
+from pmitogen.hub import session as logins
+from pmitogen.hub.blob_store import Blobs
+from pmitogen.hub.host import LOGIN_ENDED, Host
+from pmitogen.hub.mitogen_router import Broker, Router
+from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.trace import from_environment
+from pmitogen.logging import register_secret
+from pmitogen.transport.auth.credentials import Ask
+from pmitogen.util.peer_text import LIMIT, escape, escape_lines
+
+LOG = logging.getLogger("pmitogen.hub")
+
+
+class Contexts:
+    """See the head of this file. Construct it on any thread; it starts the I/O thread. *number*: which hub of its run this is."""
+
+    def __init__(self, number: int = 0) -> None:
+        from pmitogen.transport.connect import HopPool
+
+        self.broker = Broker()
+        self.router = Router(self.broker, self._on_message)
+        self.blobs = Blobs()
+        self.hops = HopPool()
+        self._hosts: dict[str, Host] = {}
+        self._logins: weakref.WeakSet[logins.Login] = weakref.WeakSet()
+        self._by_context: dict[int, Host] = {}
+        self.trace = from_environment(number)
+        self._timers: list[Any] = []
+        self._closing = False
+        self._expiries: list[Any] = []
+        self._when_empty: Callable[[], None] | None = None
+        self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
+        mitogen.core.listen(self.broker, "shutdown", self._close_all)
+        mitogen.core.listen(self.broker, "exit", lambda: self.when_ended())
+
+    def defer(self, work: Any, *args: Any) -> None:
+        """Have *work* called on the I/O thread. Any thread; once that has ended, nothing is left to do."""
+        with contextlib.suppress(mitogen.core.Error):
+            self.broker.defer(work, *args)
+
+    def host(self, options: Header, ask: Ask | None = None) -> Host:
+        """The host with exactly these options, made if there is none; a login then asks a person by *ask*."""
+        key = json.dumps(options, sort_keys=True)
+        found = self._hosts.get(key)
+        if found is None:
+            for secret in logins.secrets_of(options):
+                register_secret(secret)
+            found = self._hosts[key] = Host(self, key, options)
+            found.ask = ask
+        return found
+
+    def hosts(self) -> list[Host]:
+        """All hosts that are not dead."""
+        return list(self._hosts.values())
+
+    def forget(self, host: Host) -> None:
+        """Its connection has ended."""
+        if self._hosts.get(host.key) is host:
+            del self._hosts[host.key]
+        if host.wire.booting is not None:
+            self._by_context.pop(host.wire.booting.context_id, None)
+        if self._when_empty is not None and not self._hosts:
+            self._when_empty()
+
+    def close_host(self, options: Header) -> None:
+        """Close the connection with exactly these options, if there is one."""
+        host = self._hosts.get(json.dumps(options, sort_keys=True))
+        if host is not None:
+            host.close()
+
+    def replace(self, host: Host) -> Host:
+        """What the next request to a dead host should use."""
+        return self.host(host.options, host.ask)
+
+    # Connecting
+
+    def connect(self, host: Host, python: list[str] | None) -> None:
+        """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
+        login = logins.Login(host.options, self.router, self.hops, host.ask)
+        self._logins.add(login)
+        candidates = _candidates(host, python)
+
+        def work() -> None:
+            login.connect()
+            host.log.debug("logged in")
+            login.link.on_lost(lambda reason: self.defer(self._lost, host, login, reason))
+            self._boot(host, login, candidates)
+
+        logins.run_in_thread(host.name, work, lambda exc: self._connect_failed(host, login, exc))
+
+    def _connect_failed(self, host: Host, login: logins.Login, exc: Error) -> None:
+        login.close()
+        self.defer(host.fail, exc)
+
+    def reboot(self, host: Host) -> None:
+        """Try again to start Python on a host that had none."""
+        login = host.login
+        assert login is not None
+        logins.run_in_thread(
+            host.name, lambda: self._boot(host, login, _candidates(host)), lambda exc: self._connect_failed(host, login, exc)
+        )
+
+    def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
+        """On the login's thread."""
+        booting = login.boot(candidates, on_boot=lambda: None, on_end=lambda: self._boot_ended(host, login, booting))
+        self.defer(self._on_channel, host, login, booting)
+
+    def _on_channel(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        if self._closing:  # while it was being made
+            booting.stream.on_disconnect(self.broker)
+            login.close()
+            return
+        self._by_context[booting.context_id] = host
+        self.router.adopt(booting.context_id, booting.stream)
+        host.on_channel(booting, login)
+        booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
+        self.later(login.timeout, lambda: self._boot_overdue(host, login, booting))
+
+    def later(self, seconds: float, work: Any) -> Any:
+        """Have *work* called later, unless the run ends first."""
+        timer = self.broker.timers.schedule(mitogen.core.now() + seconds, work)
+        self._timers = [other for other in self._timers if other.active] + [timer]
+        return timer
+
+    def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        if host.wire.booting is booting and not booting.stream.booted:
+            host.fail(
+                ConnectError(
+                    f"{login.link.peer}: no Python came up within {login.timeout:g} seconds{_said(booting.stream)}", "python"
+                )
+            )
+
+    def _boot_ended(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+        """The channel has ended: there was no Python, or the host is lost."""
+        stream = booting.stream
+        self._by_context.pop(booting.context_id, None)
+        if host.wire.booting is not booting:
+            return
+        peer = login.link.peer
+        lost = login.link.lost or stream.channel.expired
+        if stream.booted:
+            host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{_said(stream)}"))
+        elif lost:
+            host.fail(ConnectionLost(f"{peer}: {lost}"))
+        elif bootstrap.no_python_marker(stream.token) in stream.noise:
+            host.log.debug("no usable Python")
+            host.on_no_python(login, _too_old(stream))
+        else:
+            host.fail(ConnectError(f"{peer}: the login shell did not start Python{_said(stream)}", "python"))
+
+    def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
+        if host.login is login or host.login is None:
+            host.fail(ConnectionLost(reason))
+
+    # What hosts need
+
+    def _on_message(self, context_id: int, data: bytes, packed: bool) -> None:
+        host = self._by_context.get(context_id)
+        if host is None:
+            return
+        try:
+            host.on_message(data, packed)
+        except Exception as exc:  # a hostile peer finds every one of them: zlib's, deep recursion, a missing key
+            host.log.warning("the target broke the protocol (%s: %s)", type(exc).__name__, escape(str(exc)))
+            host.fail(ConnectionLost(f"{host.name}: the target broke the protocol; the connection was closed"))
+
+    def plan(self, become: Mapping[str, Any]) -> Header:
+        """The plan for a raw become request. Raises UsageError."""
+        from pmitogen.flags.become.plan import plan
+
+        for secret in logins.secrets_of(become):
+            register_secret(secret)
+        made, _findings = plan(
+            become["method"],
+            exe=become.get("exe"),
+            flags=become.get("flags"),
+            user=become.get("user"),
+            password=become.get("password"),
+            chdir=become.get("chdir"),
+            otp=become.get("otp"),
+            prompt_l10n=become.get("prompt_l10n") or (),
+            timeout=float(become.get("timeout") or 10),
+            via=self.plan(become["via"]) if become.get("via") else None,
+        )
+        return dict(made)
+
+    # Hosts without Python
+
+    def plain(self, host: Host, request: Request) -> None:
+        """Serve a request over bare SSH."""
+        from pmitogen.hub import plain_requests
+
+        plain_requests.serve(self, host, request)
+
+    def plain_follow(self, host: Host, request: Request, header: Header, body: bytes) -> None:
+        """A frame for a request that is served over bare SSH."""
+        from pmitogen.hub import plain_requests
+
+        plain_requests.follow(request, header, body)
+
+    # Between runs (see life.py)
+
+    def retire(self, when_empty: Callable[[], None]) -> bool:
+        """The run has ended: close all connections but those that are to outlive it. Returns whether there are any."""
+        for host in self.hosts():
+            seconds = host.persistence
+            if not seconds:
+                host.close()
+                continue
+            host.drop_accounts()
+            if seconds > 0:
+                self._expiries.append(self.later(seconds, host.close))
+        self._when_empty = when_empty
+        return bool(self._hosts)
+
+    def resume(self) -> None:
+        """Another run has come."""
+        self._when_empty = None
+        for timer in self._expiries:
+            timer.cancel()
+        self._expiries.clear()
+
+    # The end
+
+    def close(self) -> None:
+        """Close every connection and end the I/O thread. Any thread but that one; waits for it."""
+        self._closing = True
+        self.broker.shutdown()
+        self.broker.join()
+        for login in list(self._logins):  # one that was still connecting has told the loop in vain
+            login.close()
+        self.hops.close()
+        if self.trace is not None:
+            with contextlib.suppress(OSError):
+                self.trace.write()
+
+    def _close_all(self) -> None:
+        """The I/O thread is going to end: because it was told to, or by a fault of ours."""
+        told, self._closing = self._closing, True
+        for host in self.hosts():
+            if told:
+                host.close()
+            else:
+                host.fail(ConnectionLost(f"{host.name}: internal error; PMITOGEN_LOG=debug shows more"))
+        for timer in self._timers:  # the loop would wait for them
+            if timer.active:
+                timer.cancel()
+
+
+def _candidates(host: Host, python: list[str] | None = None) -> tuple[str, ...]:
+    """The interpreters to try: those that the user named; else the one that the first request wants, and the usual ones."""
+    named = tuple(str(name) for name in host.options.get("boot_python") or ())
+    return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
+
+
+def _too_old(stream: Any) -> str:
+    """Which interpreters were found too old, in our loader's words; what shells said besides does not help."""
+    return "; ".join(line for line in escape_lines(stream.complaints or b"") if "older than 2.7" in line)
+
+
+def _said(stream: Any) -> str:
+    """What the other side said last, for a message."""
+    lines = escape_lines((stream.complaints or stream.noise)[-LIMIT:])
+    return f": {' / '.join(lines)}" if lines else ""

@@ -1,0 +1,196 @@
+"""From a raw option set to a running Python: everything about a connection that blocks, on a thread of its own.
+
+The thread resolves the options, connects, opens the one session channel, sends the command and the bundle behind it, and
+hands the stream to the I/O thread. It waits for nothing that it need not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pmitogen import logging as log
+from pmitogen import toggles
+from pmitogen.errors import ConnectError, Error
+from pmitogen.flags import ansible as ansible_options
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.hub.requests import Header
+from pmitogen.transport.auth.credentials import Ask
+from pmitogen.util import limits, threads
+
+LOG = logging.getLogger("pmitogen.hub")
+SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
+FAR = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
+DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
+LONGEST_PAUSE = 30  # seconds between two attempts
+PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Booting:
+    """A session channel on which a Python is starting."""
+
+    stream: Any
+    context_id: int
+
+
+class Login:
+    """One SSH connection of a host. *options* are raw; secrets among them stay in memory."""
+
+    def __init__(self, options: Header, router: Any, hops: Any, ask: Ask | None = None) -> None:
+        self._ask = ask
+        self._options = options
+        self._router = router
+        self._hops = hops
+        self.link: Any = None
+        self.settings: Settings | None = None
+        self._ending = threading.Event()
+        self._lock = threading.Lock()
+        self.timeout = float(options.get("timeout") or DEFAULT_TIMEOUT)
+        self.stages: dict[str, float] = {}
+
+    @property
+    def is_far(self) -> bool:
+        """Whether the network is slow enough for smaller payloads to be worth processor time on both sides."""
+        return self.link is not None and (self.link.stages.kex or 0) > FAR
+
+    # On the login's thread
+
+    def connect(self) -> None:
+        """Resolve the options and log in, again after a failure as often as *reconnection_retries* says. Raises Error.
+
+        The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
+        """
+        from pmitogen.flags.ssh import resolve
+
+        argv, origins = ansible_options.compose(self._options)
+        settings = self.settings = resolve.resolve(argv, origins=origins)
+        retries = int(self._options.get("reconnection_retries") or 0)
+        for attempt in range(retries + 1):
+            try:
+                self._connect_once(settings)
+                return
+            except ConnectError as exc:
+                if attempt == retries or exc.stage in ("auth", "hostkey", "exec"):
+                    raise
+                pause = min(2**attempt - 1, LONGEST_PAUSE)
+                LOG.info("%s; attempt %d of %d, the next in %d s", exc.message, attempt + 1, retries + 1, pause)
+                if self._ending.wait(pause):
+                    raise
+
+    def _connect_once(self, settings: Settings) -> None:
+        from pmitogen.flags.ssh import resolve
+        from pmitogen.transport.connect import connect
+
+        began = time.monotonic()
+        deadline = began + self.timeout + (PATIENCE if self._ask else 0)
+        ask = self._ask if not settings.batchmode else None
+        link = connect(
+            settings,
+            dataclasses.replace(credentials(self._options), ask=ask),
+            hops=self._hops,
+            deadline=deadline,
+            resolver=resolve.resolve_hop,
+            ask=yes_or_no(ask) if ask else None,
+        )
+        with self._lock:
+            self.link = link
+        if self._ending.is_set():
+            link.close()
+            raise ConnectError(f"{link.peer}: the run is ending", "exec")
+
+    def boot(self, candidates: Sequence[str], on_boot: Callable[[], None], on_end: Callable[[], None]) -> Booting:
+        """Start Python on a new session channel. Raises Error."""
+        from pmitogen.hub import bootstrap
+        from pmitogen.hub.mitogen_stream import ChannelStream
+
+        bundle = bootstrap.bundle()
+        token = bootstrap.new_token()
+        context_id = self._router.new_context_id()
+        channel = self.link.open_session(self.timeout)
+        command = bootstrap.command(token, len(bundle), context_id, candidates)
+        self.link.start_command(channel, command, wait=not toggles.saves_trips())
+        stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), on_boot, on_end)
+        stream.token = token
+        stream.writer.put(bundle)
+        return Booting(stream, context_id)
+
+    def close(self) -> None:
+        """End the connection. Any thread; idempotent; does not wait."""
+        with self._lock:
+            self._ending.set()
+            link = self.link
+        if link is not None:
+            try:
+                threads.start(_close_quietly, "pmitogen close", link)
+            except ConnectError:  # no thread for it
+                link.hang_up()
+
+
+def _close_quietly(link: Any) -> None:
+    with contextlib.suppress(Exception):
+        link.close()
+
+
+def credentials(options: Mapping[str, Any]) -> Any:
+    """The secrets of a raw option set, in their hiding types. Raises UsageError."""
+    from pmitogen.transport.auth import jump_credentials
+    from pmitogen.transport.auth.credentials import Credentials, Secret
+
+    def secret(name: str) -> Any:
+        value = options.get(name)
+        return Secret(str(value)) if value else None
+
+    key = secret("private_key")
+    return Credentials(
+        password=secret("password"),
+        private_keys=(key,) if key else (),
+        passphrase=secret("private_key_passphrase"),
+        otp=secret("otp"),
+        jump_entries=jump_credentials.parse(options.get(jump_credentials.OPTION)),
+    )
+
+
+def secrets_of(options: Mapping[str, Any]) -> Iterator[str]:
+    """Every text of a raw option set (or become request) that no log may show."""
+    for name in SECRETS:
+        if value := options.get(name):
+            yield str(value)
+    entries = options.get("jump_credentials")
+    for fields in entries.values() if isinstance(entries, Mapping) else ():
+        yield from (str(value) for value in (fields.values() if isinstance(fields, Mapping) else [fields]) if value)
+
+
+def yes_or_no(ask: Ask) -> Callable[[str], bool]:
+    """A question that only "yes", written out as for ssh, answers with yes."""
+    return lambda question: (ask(f"{question} (yes/no) ", True) or "").strip().lower() == "yes"
+
+
+def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
+    """Run *work* on a new thread; what goes wrong is an Error for *on_error*, on that thread, or on this one if there is none."""
+
+    def run() -> None:
+        with log.context(host=name):
+            work_safely()
+
+    def work_safely() -> None:
+        try:
+            work()
+        except Error as exc:
+            on_error(exc)
+        except Exception as exc:
+            if limits.are_used_up(exc):
+                on_error(ConnectError(limits.NONE_LEFT, "exec"))
+                return
+            LOG.exception("internal error")
+            on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))
+
+    try:
+        threads.start(run, f"pmitogen {name}")
+    except Error as exc:
+        on_error(exc)

@@ -1,0 +1,110 @@
+"""A runner in another account: an escalation (see pmitogen/become/escalation.py), driven by the agent's loop.
+
+The loop reads the terminal and the program's stdout as two lines and looks in every ``POLL_INTERVAL`` until the runner is up;
+from then on its stdout (and stdin) are the runner's line, and the terminal is drained. The escalation owns the descriptors; the
+lines only borrow them.
+"""
+
+import os
+
+from pmitogen.become import escalation as base
+from pmitogen.target.event_loop import Line
+
+POLLS_AFTER_CLOSE = 60  # looks at a program that was hung up, before it is nobody's concern
+
+
+class Start(object):
+    """One escalation under way, for one runner."""
+
+    def __init__(self, agent, runner, plan, command, token):
+        self._agent = agent
+        self._runner = runner
+        self._loop = agent.loop
+        self._tty = self._out = None  # lines
+        self._over = False
+        self._escalation = base.Escalation(plan, command, token)
+        runner.release = self.release
+        runner.said = self._escalation.said
+        runner.settle = self._settle
+
+    def begin(self):
+        """Start the program. What fails is told to whoever waits for the runner."""
+        escalation = self._escalation
+        try:
+            escalation.start()
+        except base.BecomeFailure as exc:
+            self._fail(exc)
+            return
+        self._tty = self._listen(escalation.tty_fd, self._on_tty)
+        self._out = self._listen(escalation.out_fd, self._on_output)
+        self._loop.later(base.POLL_INTERVAL, self._poll)
+
+    def _listen(self, fd, on_data):
+        return Line(self._loop, fd, None, on_data, lambda: on_data(b""), borrowed=True)
+
+    def _guarded(self, step, *args):
+        if self._over:
+            return None
+        try:
+            return step(*args)
+        except base.BecomeFailure as exc:
+            self._fail(exc)
+            return None
+
+    def _on_tty(self, data):
+        self._answer(self._guarded(self._escalation.on_tty, data))
+
+    def _answer(self, words):
+        for word in words or ():
+            try:
+                os.write(self._escalation.tty_fd, word)
+            except OSError:  # it is over, and its end says why
+                pass
+
+    def _on_output(self, data):
+        rest = self._guarded(self._escalation.on_output, data)
+        if rest is not None and not self._over:
+            self._out.out_fd = self._escalation.in_fd
+            self._runner.up(self._out, self._agent.bundle())
+            if rest:
+                self._out.on_data(rest)
+
+    def _poll(self):
+        if self._over or self._escalation.up:
+            return
+        self._answer(self._guarded(self._escalation.poll))
+        self._loop.later(base.POLL_INTERVAL, self._poll)
+
+    def _fail(self, exc):
+        self._runner.fail("become", exc.message, exc.kind)
+        self.release()
+
+    def _settle(self, then):
+        """Do *then* once the command's last words are here."""
+        if self._over or self._escalation.settled():
+            then()
+        else:
+            self._loop.later(base.POLL_INTERVAL / 5, lambda: self._settle(then))
+
+    def release(self):
+        """End it: forget the descriptors, then close them, then collect the program."""
+        if self._over:
+            return
+        self._over = True
+        for line in (self._tty, self._out):
+            if line is not None:
+                line.close()
+        self._escalation.close()
+        self._reap(POLLS_AFTER_CLOSE)
+
+    def _reap(self, looks):
+        if looks and not self._escalation.reap():
+            self._loop.later(base.POLL_INTERVAL, lambda: self._reap(looks - 1))
+        elif self._runner.left:
+            self._runner.left()
+
+
+def start(agent, runner, header, command):
+    """Begin to start *runner* in the account that ``header['plan']`` leads to; does not wait."""
+    native = [word if isinstance(word, str) else word.decode("utf-8") for word in command]
+    Start(agent, runner, header["plan"], native, header["token"]).begin()

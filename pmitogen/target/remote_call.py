@@ -1,0 +1,46 @@
+"""A function of the embedding program, called in a child: JSON arguments in, JSON result out on stdout.
+
+Travels with the function's own module (see hub/function_sources.py).
+"""
+
+import json
+import sys
+import traceback
+import types
+
+
+def run(header, params):
+    """Call what *header* names with *params*, and print how that went as the last line."""
+    place_names(header["names"])
+    __import__(header["fqn"])
+    function = sys.modules[header["fqn"]]
+    for part in header["func"].split("."):
+        function = getattr(function, part)
+    args, kwargs = json.loads(params.decode("utf-8"))
+    out, sys.stdout = sys.stdout, sys.stderr
+    try:
+        answer = {"value": function(*args, **dict((str(key), value) for key, value in kwargs.items()))}
+        text = json.dumps(answer)
+    except Exception as exc:
+        text = json.dumps({"error": "%s: %s" % (type(exc).__name__, exc), "traceback": traceback.format_exc()})
+    sys.stdout = out
+    out.write("\n" + text)
+
+
+class Elsewhere(Exception):
+    """Stands for a public name of pmitogen's: it may be imported and named here, but not used."""
+
+    def __init__(self, *args, **kwargs):
+        raise RuntimeError("pmitogen makes no connections from a host: call it from the program that connected")
+
+
+def place_names(names):
+    """Let the program's module import pmitogen at its top."""
+    package = sys.modules["pmitogen"]
+    for name in ("api", "errors"):
+        module = sys.modules["pmitogen." + name] = types.ModuleType("pmitogen." + name)
+        setattr(package, name, module)
+    for name in names:
+        stand_in = type(str(name), (Elsewhere,), {})
+        for module in (package, package.api, package.errors):
+            setattr(module, str(name), stand_in)

@@ -1,0 +1,296 @@
+"""Logging in: what to offer next, given what the server said last.
+
+Missing upstream (Paramiko 5.1): ``AuthStrategy`` takes partial success for success, and ``SSHClient.connect`` knows neither
+PreferredAuthentications nor several factors in the wanted order. Upstream is mended when a server with ``AuthenticationMethods
+publickey,password`` can be entered through ``SSHClient`` with both given.
+
+The round trip is the currency. The first request goes out in one flight with the service request, and no "none" request is sent
+to ask for the methods: a refusal of what we try tells them as well. A file's key is signed with at once (a refused probe counts
+as much as a refused signature); keys for which somebody must confirm or touch, and those of a full agent, are probed first.
+After a refusal or a partial success the choice begins again at the top of PreferredAuthentications, among what the server still
+accepts.
+
+OpenSSH's server ends the connection at the sixth refusal (MaxAuthTries), so the last one is left for a password where there is
+one.
+"""
+
+from __future__ import annotations
+
+import paramiko
+
+from pmitogen.errors import AuthenticationError, ConnectError
+from pmitogen.flags.ssh.settings import METHODS, Settings
+from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.auth.identities import Candidate, Identities
+from pmitogen.transport.auth.keyboard_interactive import Answerer
+from pmitogen.transport.auth.report import ACCEPTED, PARTIAL, REFUSED, SKIPPED, Attempt, AuthReport, refusal, where
+from pmitogen.transport.auth.userauth import FAILURE, INFO_REQUEST, PK_OK, SUCCESS, Closed, Conversation
+from pmitogen.transport.keys import certificate, public_key
+from pmitogen.transport.keys.agent_client import AgentError
+from pmitogen.transport.keys.wire import Malformed, Reader, string
+
+MAX_AUTH_TRIES = 6  # sshd's default; it cannot be asked for
+
+__all__ = ["AuthReport", "Credentials", "authenticate"]
+
+
+def authenticate(
+    transport: paramiko.Transport,
+    settings: Settings,
+    credentials: Credentials,
+    deadline: float,
+    *,
+    allow_interactive: bool = True,
+) -> AuthReport:
+    """Log in on *transport*, whose key exchange is done and whose host key is accepted.
+
+    Blocks its thread until *deadline* (``time.monotonic()``) at the latest. ``credentials.ask`` is called on this thread, and
+    only if *allow_interactive* and not BatchMode. Raises :class:`AuthenticationError` where everything was refused or nothing
+    could be offered; :class:`ConnectError` with stage ``auth`` where the connection ended or the time ran out. The transport is
+    left open.
+    """
+    login = _Login(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode)
+    try:
+        return login.run()
+    except Closed:
+        raise login.closed() from None
+    except Malformed as error:
+        raise ConnectError(f"{where(settings)}: login: the server's answer is broken: {error}", "auth") from error
+    finally:
+        login.identities.close()
+
+
+class _Login:
+    """One login. Each method's function makes one attempt and returns False when it has nothing more to offer."""
+
+    def __init__(
+        self, transport: paramiko.Transport, settings: Settings, credentials: Credentials, deadline: float, interactive: bool
+    ) -> None:
+        self.transport = transport
+        self.settings = settings
+        self.credentials = credentials
+        self.interactive = interactive and credentials.ask is not None
+        self.wire = Conversation(transport, settings.user, where(settings), deadline)
+        self.tried: list[Attempt] = []
+        self.succeeded: list[str] = []
+        self.allowed: tuple[str, ...] | None = None  # what the server said last; None: it has said nothing yet
+        self.refusals = 0
+        self.key: str | None = None
+        self.identities = Identities(
+            settings,
+            credentials,
+            note=lambda what, why: self._note("publickey", what, why),
+            ask=self._ask_passphrase if self.interactive else None,
+        )
+        self._candidates = self.identities.candidates()
+        self._again: list[Candidate] = []  # to be offered once more: not refused for what they are
+        self._pending: tuple[str, str] | None = None  # what the server has not answered yet
+        self._passwords_left = settings.numberofpasswordprompts
+        self._password: Secret | None = credentials.password
+        self._kbdint_left = settings.numberofpasswordprompts
+        self._methods = {
+            "publickey": (settings.pubkeyauthentication, self._publickey),
+            "keyboard-interactive": (settings.kbdinteractiveauthentication, self._keyboard_interactive),
+            "password": (settings.passwordauthentication, self._password_once),
+        }
+        self._open = [name for name in _order(settings, credentials) if self._methods.get(name, (False,))[0]]
+
+    def run(self) -> AuthReport:
+        if not any(name in self._methods for name in self.settings.preferredauthentications):
+            named = ",".join(self.settings.preferredauthentications)
+            known = ", ".join(self._methods)
+            raise AuthenticationError(f"{where(self.settings)}: PreferredAuthentications {named}: write some of {known}")
+        while not self.wire.authenticated:
+            name = next((name for name in self._open if self.allowed is None or name in self.allowed), None)
+            if name is None:
+                self._nothing_left()
+            elif not self._methods[name][1]():
+                self._open.remove(name)
+        return AuthReport(tuple(self.succeeded), tuple(self.tried), self.wire.round_trips, self.key, self.wire.greeting)
+
+    def _nothing_left(self) -> None:
+        """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""
+        if self.allowed is not None:
+            raise refusal(self.settings, self.tried, self.allowed, withheld_from=self.credentials.withheld_from)
+        self._send("none", "")
+        self._settle("none", "", *self.wire.wait(), counts=False)
+
+    # -- publickey
+
+    def _publickey(self) -> bool:
+        candidate = self._next_candidate()
+        if candidate is None:
+            return False
+        algorithm = self._algorithm(candidate)
+        if algorithm is None:
+            return True
+        if candidate.probe and not self._likes(candidate, algorithm):
+            return True
+        fields = b"\1" + string(algorithm) + string(candidate.blob)
+        signed = string(self.wire.session_id()) + bytes([50]) + self.wire.body("publickey", fields)
+        try:
+            signature = candidate.sign(signed, algorithm, self.wire.remaining())
+        except AgentError as error:
+            self._note("publickey", candidate.describe(), str(error))
+            return True
+        self._send("publickey", candidate.describe(), fields + string(signature))
+        if self._settle("publickey", candidate.describe(), *self.wire.wait(), why=self._certificate_advice(candidate)):
+            self.key = candidate.describe()
+        elif self._misjudged(candidate, algorithm):
+            self._again.append(candidate)
+        return True
+
+    def _misjudged(self, candidate: Candidate, algorithm: str) -> bool:
+        """Whether it was not the key that was refused: the method is not due yet, or only now are the algorithms known."""
+        return "publickey" not in (self.allowed or ()) or self._algorithm(candidate) != algorithm
+
+    def _next_candidate(self) -> Candidate | None:
+        if self.refusals >= MAX_AUTH_TRIES - 1 and self._can_answer():
+            if next(self._candidates, None) is not None:
+                why = "one more refusal would end the connection before the password; set IdentitiesOnly=yes"
+                self._note("publickey", "further keys", why)
+            return None
+        return self._again.pop(0) if self._again else next(self._candidates, None)
+
+    def _can_answer(self) -> bool:
+        """Whether a password could still help, so that a try is worth keeping for it."""
+        given = bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
+        return given and any(name != "publickey" and (self.allowed is None or name in self.allowed) for name in self._open)
+
+    def _algorithm(self, candidate: Candidate) -> str | None:
+        """How to sign with it: the first that PubkeyAcceptedAlgorithms and, for RSA, the server allow."""
+        names = public_key.algorithms_of(candidate.name)
+        accepted = self.settings.pubkeyacceptedalgorithms
+        allowed = [name for name in accepted if name in names] if accepted else list(names)
+        if not allowed:
+            self._note("publickey", candidate.describe(), f"PubkeyAcceptedAlgorithms leaves no algorithm for {candidate.name}")
+            return None
+        told = self.wire.server_algorithms()
+        liked = [name for name in allowed if public_key.plain_name(name) in told]
+        return liked[0] if liked and len(allowed) > 1 else allowed[0]
+
+    def _likes(self, candidate: Candidate, algorithm: str) -> bool:
+        """Ask whether a signature by this key would do (RFC 4252 section 7)."""
+        self._send("publickey", candidate.describe(), b"\0" + string(algorithm) + string(candidate.blob))
+        kind, reader = self.wire.wait()
+        if kind == PK_OK:
+            return True
+        self._settle("publickey", candidate.describe(), kind, reader, why=self._certificate_advice(candidate))
+        if self._misjudged(candidate, algorithm):
+            self._again.append(candidate)
+        return False
+
+    def _certificate_advice(self, candidate: Candidate) -> str:
+        """What a client can tell about a refused certificate; the server gives no reasons."""
+        if candidate.certificate is None:
+            return ""
+        problem = certificate.user_problem(candidate.certificate, self.settings.user)
+        authority = certificate.authority_fingerprint(candidate.certificate)
+        return problem or f"its dates and principals fit: the server has revoked it, or does not trust its authority {authority}"
+
+    def _ask_passphrase(self, prompt: str) -> str | None:
+        return self.credentials.ask(prompt, False) if self.credentials.ask else None
+
+    # -- password and keyboard-interactive
+
+    def _password_once(self) -> bool:
+        if self._password is None and self.interactive and self._passwords_left > 0 and self.credentials.ask:
+            answer = self.credentials.ask(f"{self.settings.user}@{self.settings.hostname}'s password: ", False)
+            self._password = None if answer is None else Secret(answer)
+        if self._password is None or self._passwords_left <= 0:
+            return False
+        self._send("password", "", b"\0" + string(self._password.reveal()))
+        kind, reader = self.wire.wait()
+        if kind == INFO_REQUEST:  # the same number is PASSWD_CHANGEREQ here
+            self._note("password", "", "it has expired: log in by hand and change it")
+            return False
+        if self._settle("password", "", kind, reader) or "password" in (self.allowed or ()):
+            self._passwords_left -= 1
+            self._password = None
+        return True  # else it was not its turn: it is kept, and given when the server accepts this method
+
+    def _keyboard_interactive(self) -> bool:
+        if self._kbdint_left <= 0 or not self._has_answers():
+            return False
+        answerer = Answerer(
+            self.credentials, self.interactive, f"{self.settings.user}@{self.settings.hostkeyalias or self.settings.hostname}"
+        )
+        self._send("keyboard-interactive", "", string("") + string(",".join(self.settings.kbdinteractivedevices)))
+        kind, reader = self.wire.wait()
+        while kind == INFO_REQUEST:
+            answers = answerer.answer(*_info_request(reader))
+            if answers is None:
+                self._note("keyboard-interactive", "", answerer.reason)
+                return False
+            self.wire.respond(answers)
+            kind, reader = self.wire.wait()
+        done = self._settle("keyboard-interactive", "", kind, reader, why="" if answerer.answered else "the server asked nothing")
+        if not done and "keyboard-interactive" not in (self.allowed or ()):
+            return True  # its turn may come after another factor
+        self._kbdint_left -= 1
+        return done or self.interactive  # the same words would be refused again; only a person may have others
+
+    def _has_answers(self) -> bool:
+        return bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
+
+    # -- outcomes
+
+    def _settle(self, method: str, what: str, kind: int, reader: Reader, *, why: str = "", counts: bool = True) -> bool:
+        """Take down the server's answer; True where the attempt was accepted, wholly or as one factor."""
+        self._pending = None
+        if kind == SUCCESS:
+            self.tried.append(Attempt(method, what, ACCEPTED))
+            self.succeeded.append(method)
+            return True
+        if kind != FAILURE:
+            raise Malformed(f"message {kind} to a {method} request")
+        self.allowed = tuple(name for name in reader.text().split(",") if name)
+        if reader.take(1) != b"\0":
+            self.tried.append(Attempt(method, what, PARTIAL))
+            self.succeeded.append(method)
+            return True
+        self.refusals += counts
+        if method != "none":
+            why = why if method in self.allowed else "the server does not accept this method now"
+            self.tried.append(Attempt(method, what, REFUSED, why))
+        return False
+
+    def _send(self, method: str, what: str, fields: bytes = b"") -> None:
+        self._pending = (method, what)
+        self.wire.request(method, fields)
+
+    def _note(self, method: str, what: str, why: str) -> None:
+        self.tried.append(Attempt(method, what, SKIPPED, why))
+
+    def closed(self) -> ConnectError:
+        """The server hung up in the middle: too many refusals, or trouble of its own."""
+        reason = getattr(self.transport, "end_reason", None) or self.transport.get_exception() or "the server closed it"
+        if self._pending:
+            self.tried.append(Attempt(*self._pending, REFUSED, "the connection ended"))
+        if self.refusals >= 2 or "Too many authentication failures" in str(reason):
+            remedy = f"the server hung up after {self.refusals + 1} refusals: name the right key and set IdentitiesOnly=yes"
+            return refusal(self.settings, self.tried, self.allowed or (), remedy, self.credentials.withheld_from)
+        return ConnectError(f"{where(self.settings)}: login: the connection ended: {reason}", "auth")
+
+
+def _order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
+    """PreferredAuthentications; but in its default, a lone password goes by ``password`` first.
+
+    keyboard-interactive with PAM takes three round trips for what ``password`` does in one, and has nothing to ask that we could
+    answer. Whoever writes another order, or gives a second factor, gets what is written.
+    """
+    order = settings.preferredauthentications
+    if order != METHODS or credentials.otp or credentials.answers or credentials.ask or not credentials.password:
+        return order
+    return tuple(sorted(order, key=("publickey", "password", "keyboard-interactive").index))
+
+
+def _info_request(reader: Reader) -> tuple[str, str, list[tuple[str, bool]]]:
+    """Title, instructions, prompts (RFC 4256 section 3.2); text that is not UTF-8 is shown as well as may be."""
+    title, instructions = (reader.string().decode("utf-8", "replace") for _ in range(2))
+    reader.string()  # language
+    prompts = []
+    for _ in range(reader.u32()):
+        text = reader.string().decode("utf-8", "replace")
+        prompts.append((text, reader.take(1) != b"\0"))
+    return title, instructions, prompts

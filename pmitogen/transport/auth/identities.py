@@ -1,0 +1,247 @@
+"""Which keys to offer, in which order: what was given as text, the files named, the agent's, and ssh's default files.
+
+ssh(1) puts the agent before the files; here a file that the user *named* goes first, since the server counts each refused key and
+a full agent would use up its patience (MaxAuthTries). IdentitiesOnly leaves of the agent what the files name. A certificate
+goes before its key. Keys are loaded when their turn comes: opening an encrypted one costs a tenth of a second by design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.keys import certificate as certificates
+from pmitogen.transport.keys import key_file, public_key
+from pmitogen.transport.keys.agent_client import Agent, AgentError, AgentKey
+from pmitogen.transport.keys.certificate import Certificate
+from pmitogen.transport.keys.key_file import KeyFile
+from pmitogen.transport.keys.private_key import KeyProblem, PrivateKey
+from pmitogen.transport.keys.wire import Malformed
+
+Sign = Callable[[bytes, str, float], bytes]
+"""(data, algorithm, seconds) -> signature blob; may raise AgentError."""
+
+
+class Candidate(NamedTuple):
+    """One thing to offer: *blob* may be a certificate's. *probe*: signing needs a person or an agent, so ask the server first."""
+
+    source: str
+    blob: bytes
+    sign: Sign
+    probe: bool = False
+    hardware: bool = False
+    certificate: Certificate | None = None
+
+    @property
+    def name(self) -> str:
+        """The key type."""
+        return public_key.blob_type(self.blob)
+
+    def describe(self) -> str:
+        """Where it is from, what it is: for messages."""
+        plain = self.certificate.plain_blob if self.certificate else self.blob
+        return f"{self.source} {public_key.display(self.name)} {public_key.fingerprint(plain)}"
+
+
+class Identities:
+    """Finds the candidates of one login. *note* is told (what, why) of each key that could not be offered. Close it when done."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        credentials: Credentials,
+        note: Callable[[str, str], None],
+        ask: Callable[[str], str | None] | None,
+    ) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._note = note
+        self._ask = ask
+        self._agent: Agent | None = None
+        self._agent_keys: list[AgentKey] | None = None
+        self._certificates: list[Certificate] | None = None
+        self._seen: set[bytes] = set()
+        self._named: set[bytes] = set()  # public halves of the identity files, for IdentitiesOnly
+
+    def close(self) -> None:
+        """Let go of the agent."""
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Each thing to offer, once, in order; work is done as the iterator is advanced."""
+        for candidate in self._all():
+            if candidate.blob not in self._seen:
+                self._seen.add(candidate.blob)
+                yield candidate
+
+    def _all(self) -> Iterator[Candidate]:
+        for number, secret in enumerate(self._credentials.private_keys, 1):
+            source = "key given" if len(self._credentials.private_keys) == 1 else f"key {number} given"
+            yield from self._file(KeyFile(source, secret.reveal()))
+        if self._settings.identityfile_explicit:
+            yield from self._files()
+            yield from self._agent_candidates()
+        else:
+            yield from self._agent_candidates()
+            yield from self._files()
+
+    # -- files
+
+    def _files(self) -> Iterator[Candidate]:
+        for path in self._settings.identityfile:
+            if path != "none":
+                yield from self._path(path)
+
+    def _path(self, path: str) -> Iterator[Candidate]:
+        try:
+            file = key_file.read(path)
+        except FileNotFoundError:
+            if self._settings.identityfile_explicit:
+                self._note(path, "no such file")
+            return
+        except (OSError, KeyProblem) as error:
+            self._note(path, getattr(error, "strerror", None) or str(error))
+            return
+        yield from self._file(file)
+
+    def _file(self, file: KeyFile) -> Iterator[Candidate]:
+        """The key if it opens with what we have; else by the agent, if that holds it; else with a person's help."""
+        try:
+            key = file.open(self._passphrase_for(file))
+        except KeyProblem as problem:
+            if held := self._held(file.public_blob):
+                yield from self._from_agent(held, file.source)
+                return
+            try:
+                if not (problem.passphrase and self._ask):
+                    raise
+                key = file.open_asking(self._ask, self._settings.numberofpasswordprompts)
+            except KeyProblem as last:
+                self._note(file.source, str(last))
+                return
+        yield from self._with_certificates(file.source, key, file.certificate_paths)
+
+    def _passphrase_for(self, file: KeyFile) -> Secret | None:
+        """The passphrase, unless it belongs to other files. A key that was given as text has no path."""
+        files = self._credentials.passphrase_files
+        return self._credentials.passphrase if files is None or file.identity is None or file.source in files else None
+
+    def _with_certificates(self, source: str, key: PrivateKey, paths: tuple[str, ...]) -> Iterator[Candidate]:
+        if self._too_short(source, key.blob):
+            return
+
+        def sign(data: bytes, algorithm: str, _seconds: float) -> bytes:
+            return key.sign(data, algorithm)
+
+        for certificate in (*self._user_certificates(), *self._read_certificates(paths, explicit=False)):
+            if certificate.plain_blob == key.blob:
+                yield Candidate(f"certificate for {source}", certificate.blob, sign, certificate=certificate)
+        yield Candidate(source, key.blob, sign)
+
+    def _user_certificates(self) -> list[Certificate]:
+        if self._certificates is None:
+            self._certificates = self._read_certificates(self._settings.certificatefile, explicit=True)
+        return self._certificates
+
+    def _read_certificates(self, paths: tuple[str, ...], *, explicit: bool) -> list[Certificate]:
+        found = []
+        for path in paths:
+            try:
+                certificate = certificates.parse(key_file.read_public(path))
+            except FileNotFoundError:
+                if explicit:
+                    self._note(f"certificate {path}", "no such file")
+                continue
+            except (OSError, KeyProblem, Malformed) as error:
+                self._note(f"certificate {path}", getattr(error, "strerror", None) or str(error))
+                continue
+            if certificate.kind != certificates.USER:
+                self._note(f"certificate {path}", f"is a {certificates.KIND.get(certificate.kind, 'strange')} certificate")
+                continue
+            found.append(certificate)
+        return found
+
+    # -- the agent
+
+    def _keys_in_agent(self) -> list[AgentKey]:
+        if self._agent_keys is None:
+            self._agent_keys = []
+            path = self._settings.identityagent
+            if path and path != "none":
+                try:
+                    self._agent = Agent(path)
+                    self._agent_keys = self._agent.keys()
+                except AgentError as error:
+                    self._note("", str(error))
+        return self._agent_keys
+
+    def _held(self, blob: bytes | None) -> AgentKey | None:
+        if blob is None:
+            return None
+        return next((key for key in self._keys_in_agent() if key.blob == blob), None)
+
+    def _agent_candidates(self) -> Iterator[Candidate]:
+        wanted = self._wanted_of_agent()
+        usable = [key for key in self._keys_in_agent() if wanted is None or _plain(key.blob) in wanted]
+        for key in usable:
+            yield from self._from_agent(key, f"agent key {key.comment}".strip(), alone=len(usable) == 1)
+
+    def _wanted_of_agent(self) -> set[bytes] | None:
+        """The public halves that IdentitiesOnly lets through; None: no limit."""
+        if not self._settings.identitiesonly:
+            return None
+        named = {certificate.plain_blob for certificate in self._user_certificates()}
+        for path in self._settings.identityfile:
+            if blob := key_file.public_half(path):
+                named.add(blob)
+        return named
+
+    def _from_agent(self, key: AgentKey, source: str, *, alone: bool = True) -> Iterator[Candidate]:
+        plain = _plain(key.blob)
+        if isinstance(plain, str):
+            self._note(source, plain)
+            return
+        if self._too_short(source, plain):
+            return
+        hardware = public_key.is_hardware(key.name)
+
+        def sign(data: bytes, algorithm: str, seconds: float) -> bytes:
+            assert self._agent is not None
+            return self._agent.sign(key.blob, data, algorithm, seconds)
+
+        probe = hardware or not alone
+        if public_key.is_certificate(key.name):
+            certificate = certificates.parse(key.blob)
+            yield Candidate(source, key.blob, sign, probe, hardware, certificate)
+            return
+        for certificate in self._user_certificates():
+            if certificate.plain_blob == key.blob:
+                yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate)
+        yield Candidate(source, key.blob, sign, probe, hardware)
+
+    def _too_short(self, source: str, blob: bytes) -> bool:
+        try:
+            bits = public_key.rsa_bits(blob)
+        except Malformed:
+            bits = 0
+        short = bits is not None and bits < self._settings.requiredrsasize
+        if short:
+            self._note(source, f"its RSA key has {bits} bits, RequiredRSASize asks for {self._settings.requiredrsasize}")
+        return short
+
+
+def _plain(blob: bytes) -> bytes | str:
+    """The key itself, taken out of its certificate; or, in words, why that is no use to a user."""
+    try:
+        if not public_key.is_certificate(public_key.blob_type(blob)):
+            return blob
+        certificate = certificates.parse(blob)
+    except Malformed as error:
+        return f"is a broken certificate ({error})"
+    if certificate.kind != certificates.USER:
+        return f"is a {certificates.KIND.get(certificate.kind, 'strange')} certificate"
+    return certificate.plain_blob

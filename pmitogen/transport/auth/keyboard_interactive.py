@@ -1,0 +1,93 @@
+"""Answering keyboard-interactive prompts from what we were given (RFC 4256).
+
+A server asks in words meant for people: "Password:", "Verification code:", in any language, in one round or several. The order
+of trust: the user's own patterns, then words for a one-time code, then anything that is not echoed takes the password; last, a
+person. The same secret is never given twice in one attempt: a repeated prompt means that it was wrong, and a one-time code is
+spent.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pmitogen.errors import UsageError
+from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.util.peer_text import escape, escape_lines, prompt
+
+# Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
+_CODE_WORDS = re.compile(
+    r"verification|\bcode\b|one[- ]?time|\botp\b|token|second factor|2fa|totp|authenticator|passcode|yubikey|securid|\bduo\b",
+    re.IGNORECASE,
+)
+_PASSWORD_WORDS = re.compile(
+    r"passwor[dt]|passwd|mot de passe|contrase|senha|kennwort|passord|wachtwoord|haslo|hasło|parola|lösenord|salasana"
+    "|\u30d1\u30b9\u30ef\u30fc\u30c9|\u5bc6\u7801|\u5bc6\u78bc|\u043f\u0430\u0440\u043e\u043b\u044c",  # ja, zh, ru
+    re.IGNORECASE,
+)
+
+
+class Answerer:
+    """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer.
+
+    *where* is the account and host that ask, for the prompts that a person sees.
+
+    Raises :class:`UsageError` for an answer whose pattern is no regular expression.
+    """
+
+    def __init__(self, credentials: Credentials, interactive: bool, where: str = "server") -> None:
+        self._credentials = credentials
+        self._where = where
+        self._patterns = [(_compile(pattern), secret) for pattern, secret in credentials.answers]
+        self._ask = credentials.ask if interactive else None
+        self._spent: set[int] = set()
+        self.reason = ""
+        self.answered = False
+
+    def answer(self, title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str] | None:
+        """One round: the answers in order, or None to give up. *prompts* are (text, may be echoed)."""
+        answers = []
+        for text, echo in prompts:
+            secret = self._choose(text, echo)
+            reply = secret.reveal() if secret else self._person(title, instructions, text, echo)
+            if reply is None:
+                return None
+            answers.append(reply)
+        self.answered = self.answered or bool(prompts)
+        return answers
+
+    def _choose(self, text: str, echo: bool) -> Secret | None:
+        for pattern, secret in self._patterns:
+            if pattern.search(text):
+                return self._spend(secret)
+        is_code = _CODE_WORDS.search(text) is not None
+        is_password = _PASSWORD_WORDS.search(text) is not None
+        if is_code and not (is_password and self._credentials.otp is None):
+            return self._spend(self._credentials.otp)
+        if is_password or not echo:
+            return self._spend(self._credentials.password) or self._spend(None if is_password else self._credentials.otp)
+        return None
+
+    def _spend(self, secret: Secret | None) -> Secret | None:
+        if secret is None or id(secret) in self._spent:
+            return None
+        self._spent.add(id(secret))
+        return secret
+
+    def _person(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
+        reply = self._ask(self._shown(title, instructions, text), echo) if self._ask else None
+        if reply is None:
+            again = " again" if self._spent else ""
+            self.reason = f"the server asks{again}: {escape(text, 80)!r}, and no answer is given"
+        return reply
+
+    def _shown(self, title: str, instructions: str, text: str) -> str:
+        """Return the prompt as a person sees it: each line of the server's begins with who asks, as in OpenSSH."""
+        lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
+        return "".join(f"({escape(self._where)}) {line}\n" for line in lines) + prompt(self._where, text)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern, re.IGNORECASE)
+    except re.error as error:
+        raise UsageError(f"keyboard-interactive answers: {pattern!r}: not a regular expression ({error}): escape it") from error

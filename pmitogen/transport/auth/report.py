@@ -1,0 +1,74 @@
+"""What a login tried, with what outcome, and the one line that says so when nothing worked."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pmitogen.errors import AuthenticationError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.util.peer_text import escape
+
+_WITHHELD = (
+    "a jump host is given no password, code or passphrase of the target: give {} its own in ansible_pmitogen_jump_credentials "
+    "(in the library: jump_credentials)"
+)
+ACCEPTED, PARTIAL, REFUSED, SKIPPED = "accepted", "accepted, more is wanted", "refused", "not tried"
+
+
+class Attempt(NamedTuple):
+    """One thing that was offered to the server, or could not be.
+
+    *outcome* is one of this module's words; *why* adds the reason.
+    """
+
+    method: str
+    what: str
+    outcome: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        subject = f"{self.method} {self.what}".strip()
+        return f"{subject}: {self.outcome}{f' ({self.why})' if self.why else ''}"
+
+
+class AuthReport(NamedTuple):
+    """How a login came about. *round_trips* counts the times it waited for the server; *key* is the key or certificate used."""
+
+    methods: tuple[str, ...]
+    tried: tuple[Attempt, ...]
+    round_trips: int
+    key: str | None = None
+    banner: str = ""
+
+
+def refusal(
+    settings: Settings, tried: list[Attempt], allowed: tuple[str, ...], remedy: str = "", withheld_from: str | None = None
+) -> AuthenticationError:
+    """The error for a login with nothing left to try. *withheld_from*: see Credentials."""
+    told = "; ".join(map(str, tried)) or "there was nothing to try"
+    accepts = f"; the server accepts {escape(', '.join(allowed))}" if allowed else ""
+    usable = tuple(name for name in allowed if name in settings.preferredauthentications)
+    advice = [remedy or _remedy(tried, usable)]
+    if withheld_from is not None:
+        advice.append(_WITHHELD.format(withheld_from))
+    return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}: {'; '.join(advice)}")
+
+
+def where(settings: Settings) -> str:
+    """``user@host port N``: who and where, for every message of this room."""
+    return f"{settings.user}@{settings.hostname} port {settings.port}"
+
+
+def _remedy(tried: list[Attempt], allowed: tuple[str, ...]) -> str:
+    offered = [attempt for attempt in tried if attempt.outcome == REFUSED]
+    if any("passphrase" in attempt.why for attempt in tried):
+        return "give the key's right passphrase, or add it to an agent"
+    if any(attempt.method == "password" for attempt in offered):
+        return "check the user name and the password"
+    if not offered and not any(attempt.outcome == PARTIAL for attempt in tried):
+        return "give an identity file, an agent with a key, or a password"
+    if any(attempt.outcome == PARTIAL for attempt in tried):
+        return "the server wants a further factor: give it"
+    if "password" in allowed or "keyboard-interactive" in allowed:
+        return "add the public key to the account's authorized_keys, or give a password"
+    return "add the public key to the account's authorized_keys"

@@ -1,0 +1,138 @@
+"""The userauth conversation: our requests out, the server's answers in, on the caller's own thread.
+
+Missing upstream (Paramiko 5.1, ``AuthHandler``): each attempt begins with a service request and waits for its acceptance, a
+round trip that buys nothing; a key is signed with before the server was asked whether it likes it; partial success and the list
+of methods reach the caller in pieces; the keyboard-interactive handler runs on the thread that reads the connection. Upstream
+is mended when ``Transport.auth_*`` offers a probe and returns the server's whole answer.
+
+So this handler decides nothing: on Paramiko's thread it puts messages into a queue (and switches compression on at success,
+which must happen before the next byte is read). Source: RFC 4252, RFC 4256; that requests may follow the service request at
+once, RFC 4253 section 10 (server authentication is explicit in every key exchange Paramiko has).
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from typing import Any
+
+import paramiko
+from paramiko.auth_handler import AuthHandler
+from paramiko.message import Message
+
+from pmitogen import toggles
+from pmitogen.errors import ConnectError
+from pmitogen.transport.keys.wire import Reader, string
+
+SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
+REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
+SERVICE = "ssh-connection"
+LIVENESS = 0.5  # seconds between looks whether the connection is still ours
+MAX_BANNER = 16 * 1024  # characters kept of what the server says before login
+
+
+class Closed(Exception):
+    """The connection ended while an answer was awaited."""
+
+
+class Conversation(AuthHandler):
+    """Takes the place of Paramiko's handler on *transport* from its creation on. One thread sends and receives."""
+
+    def __init__(self, transport: paramiko.Transport, user: str, where: str, deadline: float) -> None:
+        super().__init__(transport)
+        self.username = user
+        self._user = user
+        self.where = where
+        self.deadline = deadline
+        self.round_trips = 0
+        self.greeting = ""
+        self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
+        self._asked_for_service = False
+        self._takes_turns = not toggles.saves_trips()
+        self._transport_handlers = {
+            SERVICE_ACCEPT: lambda message: self._put(SERVICE_ACCEPT, message) if self._takes_turns else None,
+            SUCCESS: self._on_success,
+            FAILURE: lambda message: self._put(FAILURE, message),
+            BANNER: self._on_banner,
+            PK_OK: lambda message: self._put(PK_OK, message),
+        }
+        transport.auth_handler = self
+
+    # -- on Paramiko's thread
+
+    @property
+    def _handler_table(self) -> dict[int, Any]:
+        return self._transport_handlers
+
+    def _put(self, kind: int, message: Message) -> None:
+        self._inbox.put((kind, message.get_remainder()))
+
+    def _on_success(self, message: Message) -> None:
+        self.authenticated = True
+        self._paramiko._auth_trigger()
+        self._put(SUCCESS, message)
+
+    def _on_banner(self, message: Message) -> None:
+        text = message.get_string().decode("utf-8", "replace")
+        self.greeting = (self.greeting + text)[:MAX_BANNER]
+
+    def abort(self) -> None:
+        """Paramiko's call when the connection is gone."""
+        self._inbox.put(None)
+
+    # -- on the caller's thread
+
+    def session_id(self) -> bytes:
+        """What every signature is bound to."""
+        return bytes(self._paramiko.session_id)
+
+    def server_algorithms(self) -> tuple[str, ...]:
+        """``server-sig-algs`` (RFC 8308) as far as it has come; empty: not told."""
+        value = self._paramiko.server_extensions.get("server-sig-algs", b"")
+        return tuple(value.decode("ascii", "replace").split(",")) if value else ()
+
+    def request(self, method: str, rest: bytes = b"") -> None:
+        """Send a userauth request without waiting; the service request goes before the first. Raises what :meth:`wait` does."""
+        if not self._asked_for_service:
+            self._asked_for_service = True
+            self._send(bytes([SERVICE_REQUEST]) + string("ssh-userauth"))
+            if self._takes_turns:
+                self.wait()
+        self._send(bytes([REQUEST]) + self.body(method, rest))
+
+    def body(self, method: str, rest: bytes) -> bytes:
+        """The fields every request begins with, which are also what is signed."""
+        return string(self._user) + string(SERVICE) + string(method) + rest
+
+    def respond(self, answers: list[str]) -> None:
+        """Answer an INFO_REQUEST (RFC 4256 section 3.4)."""
+        self._send(bytes([INFO_RESPONSE]) + len(answers).to_bytes(4, "big") + b"".join(map(string, answers)))
+
+    def wait(self) -> tuple[int, Reader]:
+        """The next answer. Raises :class:`Closed`, and ConnectError at the deadline."""
+        self.round_trips += 1
+        while True:
+            try:
+                answer = self._inbox.get(timeout=min(self.remaining(), LIVENESS))
+            except queue.Empty:
+                if not self._paramiko.is_active():  # closed by another thread of ours, of which abort is not told
+                    raise Closed from None
+                if not self.remaining():
+                    raise ConnectError(f"{self.where}: login: no answer in time: raise ConnectTimeout", "auth") from None
+                continue
+            if answer is None:
+                raise Closed
+            return answer[0], Reader(answer[1])
+
+    def remaining(self) -> float:
+        """Seconds to the deadline; never negative."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def _send(self, message: bytes) -> None:
+        if not self._paramiko.is_active():
+            raise Closed
+        try:
+            self._paramiko._send_user_message(Message(message))
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise Closed from error

@@ -1,0 +1,223 @@
+"""One live, authenticated SSH connection, and what can be asked of it.
+
+The owner of its transport, and of the process that carries it if that is a ProxyCommand. Made by connect.py. Its methods may be
+called on any thread but the transport's own; those that can block say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+import paramiko
+
+from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.auth.report import AuthReport
+from pmitogen.transport.dial import describe
+from pmitogen.transport.forwarding import agent
+from pmitogen.transport.paramiko_ext.channel import Channel, text
+from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport
+from pmitogen.transport.session_env import variables
+from pmitogen.util.peer_text import escape
+
+
+@dataclasses.dataclass(eq=False, repr=False)
+class Stages:
+    """How long each stage of connecting took, in seconds; None: it was not needed."""
+
+    resolve: float | None = None
+    tcp: float | None = None
+    proxy: float | None = None
+    kex: float | None = None
+    auth: float | None = None
+
+
+class Link:
+    """A connection to ``settings``; see the head of this file."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: ClientTransport,
+        stages: Stages,
+        login: AuthReport,
+        warnings: tuple[str, ...],
+        on_close: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.login = login
+        self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
+        self.peer = describe(settings)
+        self.stages = stages
+        self._transport = transport
+        self._on_close = on_close
+        self._agent: agent.AgentForwarder | None = None
+        self._agent_lock = threading.Lock()
+        transport.on_end(lambda _reason: on_close())
+        _links.add(self)
+
+    # State ----------------------------------------------------------------------------------------------------------------
+
+    @property
+    def lost(self) -> str | None:
+        """Why the connection is over; None while it lives."""
+        return self._transport.end_reason
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes given to the socket so far."""
+        return self._transport.packetizer.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes taken from the socket so far."""
+        return self._transport.packetizer.bytes_received
+
+    def describe(self) -> dict[str, str]:
+        """What was agreed on, for people: the server's version and the algorithms."""
+        transport = self._transport
+        return {
+            "server": escape(transport.remote_version),
+            "kex": transport.agreed_kex,
+            "host key": transport.host_key_type or "",
+            "cipher": transport.remote_cipher,
+            "mac": "" if "gcm" in transport.remote_cipher else transport.remote_mac or "",
+            "compression": transport.remote_compression or "",
+        }
+
+    def on_lost(self, callback: Callable[[str], None]) -> None:
+        """Have *callback* called once, on any thread, with a one-line reason, when the connection ends but by :meth:`close`."""
+        self._transport.on_end(lambda reason: callback(f"{self.peer}: {reason}"))
+
+    def close(self) -> None:
+        """End the connection and what carries it. Idempotent; any thread; does not wait for the peer."""
+        self._transport.close()
+        self._on_close()
+        with self._agent_lock:
+            if self._agent is not None:
+                self._agent.close()
+
+    def hang_up(self) -> None:
+        """Begin to close; what is left to do the connection's own thread does, a moment later. For the I/O thread of a hub."""
+        self._transport.hang_up()
+
+    # Channels -------------------------------------------------------------------------------------------------------------
+
+    def open_session(self, timeout: float, window: int = WINDOW) -> Channel:
+        """A session channel. Blocks up to *timeout* seconds: one round trip, or until another session ends.
+
+        sshd refuses sessions beyond MaxSessions (10 per connection by default). Where we have some open, one more is asked for
+        as soon as one of them closes. Raises ConnectError (stage ``exec``), ConnectionLost.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            transport = self._transport
+            with transport.channel_closed:
+                closings = transport.closings
+            try:
+                return self._open("session", None, deadline, window)
+            except paramiko.ChannelException as error:
+                if not self._wait_for_a_place(closings, deadline):
+                    raise ConnectError(
+                        f"{self.peer}: the server refuses a session: {error.text}; raise MaxSessions in its sshd_config", "exec"
+                    ) from None
+
+    def _wait_for_a_place(self, closings: int, deadline: float) -> bool:
+        """Wait until one of our channels has closed since *closings* was read. False: none is open, or the time is over."""
+        transport = self._transport
+        with transport.channel_closed:
+            while transport.closings == closings:
+                if not transport.sessions or not transport.channel_closed.wait(max(0.0, deadline - time.monotonic())):
+                    return False
+        return True
+
+    def open_tunnel(self, host: str, port: int, deadline: float) -> Channel:
+        """A TCP connection from the server to *host*:*port*, as a channel. Raises ConnectError (stage ``proxy``)."""
+        try:
+            return self._open("direct-tcpip", (host, port), deadline, WINDOW)
+        except paramiko.ChannelException as error:
+            raise ConnectError(
+                f"{self.peer}: the jump host cannot reach {host} port {port}: {error.text}; "
+                "check that address from there, and AllowTcpForwarding in its sshd_config",
+                "proxy",
+            ) from None
+
+    def _open(self, kind: str, to: tuple[str, int] | None, deadline: float, window: int) -> Channel:
+        origin = ("127.0.0.1", 65535) if to else None  # what ssh -W says
+        try:
+            return self._transport.open_channel(kind, to, origin, window, timeout=max(0.0, deadline - time.monotonic()))
+        except TimeoutError:
+            stage = "proxy" if to else "exec"
+            target = f" to {to[0]} port {to[1]}" if to else ""
+            raise ConnectError(f"{self.peer}: no answer within the timeout to a request for a channel{target}", stage) from None
+        except paramiko.ChannelException:
+            raise
+        except (paramiko.SSHException, EOFError, OSError):
+            raise ConnectionLost(f"{self.peer}: {self.lost or 'the connection is closed'}") from None
+
+    def start_command(self, channel: Channel, command: bytes | str, *, wait: bool, timeout: float = 30.0) -> None:
+        """Run *command* (for the login shell) on *channel*, with the environment and agent forwarding that the settings want.
+
+        With *wait* False nothing is waited for, and data may follow at once; a refusal closes the channel and leaves
+        ``channel.refusal``. With *wait* True blocks up to *timeout* seconds and raises ConnectError (stage ``exec``).
+        """
+        with self._guard():
+            for name, value in variables(self.settings):
+                channel.request("env", text(name), text(value), want_reply=False)
+            if self.settings.forwardagent:
+                self._forward_agent(channel)
+            channel.prepare_for_answer()
+            channel.request("exec", text(command))
+            if wait and not channel.wait_for_answer(timeout):
+                raise ConnectError(f"{self.peer}: {channel.refusal or 'the server closed the channel'}: exec", "exec")
+
+    def start_subsystem(self, channel: Channel, name: str, *, timeout: float = 30.0) -> bool:
+        """Start a subsystem such as ``sftp``; False if the server has none. Blocks for its answer."""
+        with self._guard():
+            channel.prepare_for_answer()
+            channel.request("subsystem", text(name))
+            return channel.wait_for_answer(timeout)
+
+    @contextlib.contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Turn Paramiko's words for "it is over" into ours."""
+        try:
+            yield
+        except TimeoutError:
+            raise ConnectError(f"{self.peer}: no answer within the timeout to a request to run a command", "exec") from None
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise ConnectionLost(f"{self.peer}: {self.lost or error or 'the channel is closed'}") from None
+
+    def ack_window(self, channel: Channel, nbytes: int) -> None:
+        """Let the peer send *nbytes* more on *channel*; may block, so call it on a writer's thread."""
+        channel.grant(nbytes)
+
+    def _forward_agent(self, channel: Channel) -> None:
+        path = agent.socket_path(self.settings)
+        if path is None:
+            return  # as ssh: without an agent here there is nothing to forward
+        with self._agent_lock:
+            if self._agent is None:
+                self._agent = agent.AgentForwarder(self._transport, path)
+        channel.request("auth-agent-req@openssh.com", want_reply=False)
+
+    def _abandon(self) -> None:
+        """In a forked child: forget the connection without a word on it; it belongs to the parent."""
+        self._transport.abandon()
+
+
+_links: weakref.WeakSet[Link] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for link in list(_links):
+        link._abandon()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

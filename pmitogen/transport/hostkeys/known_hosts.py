@@ -1,0 +1,145 @@
+"""known_hosts: reading it, and finding the lines that speak of a host.
+
+Missing upstream (Paramiko 5.1, ``HostKeys``): markers abort the load, patterns never match, ``[host]:port`` has no fallback, only
+the first of two keys of a type is looked at, key types that Paramiko cannot parse are dropped, and a long file with plain and
+hashed names costs quadratic time. Upstream is mended when ``HostKeys.load`` takes a line with ``@cert-authority``.
+
+How it stays fast: a line is split, not decoded; names without a pattern go into an index; only hashed and pattern lines are
+tried one by one, and the result for a name is kept. A file is parsed once while it does not change. Source: sshd(8),
+SSH_KNOWN_HOSTS FILE FORMAT; what a bad line is, from OpenSSH's hostfile.c: it is skipped, and never spoils its neighbours.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+import threading
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from pmitogen.transport.keys.wire import Malformed, Reader
+from pmitogen.util.patterns import match_hostname
+
+PLAIN, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
+
+
+class Line(NamedTuple):
+    """One line that is not a comment: names as written, the key still in base64."""
+
+    path: str
+    number: int
+    marker: str
+    names: str
+    key_type: str
+    key_text: str
+
+    @property
+    def where(self) -> str:
+        """``file:line``, for messages."""
+        return f"{self.path}:{self.number}"
+
+    @property
+    def blob(self) -> bytes | None:
+        """The decoded key; None where it is not a key of the type it says."""
+        try:
+            blob = base64.b64decode(self.key_text, validate=True)
+            return blob if Reader(blob).string() == self.key_type.encode() else None
+        except (binascii.Error, ValueError, Malformed):
+            return None
+
+
+class KnownHosts:
+    """The lines of one file, or of a command's output, indexed by name. Safe to share between threads."""
+
+    def __init__(self, lines: Iterable[Line] = ()) -> None:
+        self._by_name: dict[str, list[Line]] = {}
+        self._by_pattern: list[Line] = []
+        self._hashed: list[tuple[bytes, bytes, Line]] = []
+        self._found: dict[str, tuple[Line, ...]] = {}
+        for line in lines:
+            self._add(line)
+
+    @classmethod
+    def parse(cls, text: str, path: str) -> KnownHosts:
+        """Read the *text* of a known_hosts file called *path*."""
+        return cls(line for number, raw in enumerate(text.split("\n"), 1) if (line := parse_line(raw, path, number)))
+
+    def _add(self, line: Line) -> None:
+        if line.names.startswith("|"):
+            if hashed := _hash_parts(line.names):
+                self._hashed.append((*hashed, line))
+        elif any(char in line.names for char in "*?!"):
+            self._by_pattern.append(line)
+        else:
+            for name in line.names.lower().split(","):
+                self._by_name.setdefault(name, []).append(line)
+
+    def lookup(self, name: str) -> tuple[Line, ...]:
+        """Every line whose names match *name* (lower case, with ``[ ]:port`` where it belongs), in the order of the file."""
+        found = self._found.get(name)
+        if found is None:
+            lines = list(self._by_name.get(name, ()))
+            lines += [line for line in self._by_pattern if match_hostname(name, line.names) == 1]
+            raw = name.encode()
+            lines += [line for salt, digest, line in self._hashed if hmac.digest(salt, raw, "sha1") == digest]
+            found = tuple({line.number: line for line in sorted(lines, key=lambda line: line.number)}.values())
+            self._found[name] = found
+        return found
+
+
+def parse_line(raw: str, path: str, number: int) -> Line | None:
+    """One line of the file; None for a comment, an empty line, and one that ssh would skip as well."""
+    fields = raw.split(None, 4)
+    if len(fields) < 3 or fields[0].startswith("#"):
+        return None
+    marker = PLAIN
+    if fields[0].startswith("@"):
+        marker = fields.pop(0)
+        if marker not in (AUTHORITY, REVOKED) or len(fields) < 3:
+            return None
+    return Line(path, number, marker, fields[0], fields[1], fields[2])
+
+
+def _hash_parts(names: str) -> tuple[bytes, bytes] | None:
+    """``|1|salt|hash`` -> (salt, hash); one hashed name stands alone on its line."""
+    parts = names.split("|")
+    if len(parts) != 4 or parts[1] != "1":
+        return None
+    try:
+        return base64.b64decode(parts[2], validate=True), base64.b64decode(parts[3], validate=True)
+    except binascii.Error:
+        return None
+
+
+def hash_name(name: str, salt: bytes | None = None) -> str:
+    """*name* as HashKnownHosts writes it."""
+    salt = os.urandom(hashlib.sha1(usedforsecurity=False).digest_size) if salt is None else salt
+    digest = hmac.digest(salt, name.lower().encode(), "sha1")
+    return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
+
+
+def lookup_name(host: str, port: int) -> str:
+    """The name under which known_hosts keeps *host*: lower case, ``[host]:port`` where the port is not 22."""
+    return host.lower() if port in (0, 22) else f"[{host.lower()}]:{port}"
+
+
+_cache: dict[str, tuple[tuple[int, ...], KnownHosts]] = {}
+_cache_lock = threading.Lock()
+
+
+def read(path: str) -> KnownHosts:
+    """The file at *path*, parsed again only when it has changed. Raises OSError; a pipe or device reads as empty."""
+    stat = os.stat(path)
+    signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev)
+    with _cache_lock:
+        cached = _cache.get(path)
+        if cached and cached[0] == signature:
+            return cached[1]
+        # Read within the lock: fifty hosts that connect at once parse the file once.
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            known = KnownHosts.parse(file.read(), path)
+        _cache[path] = (signature, known)
+        return known

@@ -1,0 +1,214 @@
+"""Where host keys are kept: the user's files, the system's, KnownHostsCommand, RevokedHostKeys; and adding a key.
+
+Files that are absent or cannot be read count as empty, as in ssh; what could not be read is told in the message when it matters.
+Writing appends whole lines under a lock (flock), never rewrites: comments, markers and other people's lines stay as they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import fcntl
+import ipaddress
+import os
+import re
+import shlex
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.hostkeys import known_hosts, revocation
+from pmitogen.transport.hostkeys.known_hosts import KnownHosts, Line
+from pmitogen.transport.keys import public_key
+from pmitogen.transport.keys.certificate import Certificate
+from pmitogen.transport.keys.wire import Malformed
+from pmitogen.util import trusted_path
+
+COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
+LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
+
+
+def host_name(settings: Settings) -> str:
+    """The name known_hosts is searched for: HostKeyAlias as it is, or the host name with its port."""
+    if settings.hostkeyalias:
+        return settings.hostkeyalias.lower()
+    return known_hosts.lookup_name(settings.hostname, settings.port)
+
+
+def is_local(address: str) -> bool:
+    """Whether *address* is loopback."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+class Store:
+    """All that is known about hosts, for one connection. Reads each file once per content, runs the command once per name."""
+
+    def __init__(self, settings: Settings, address: str) -> None:
+        self.settings = settings
+        self.unreadable: list[str] = []
+        self._files: list[KnownHosts] | None = None
+        self._paths: list[str] = []
+        self._commands: dict[tuple[str, str], KnownHosts] = {}
+        self.address_name = self._address_name(address)
+
+    def _address_name(self, address: str) -> str | None:
+        """The name for CheckHostIP, or None where ssh does not look: off, proxied, loopback, or the host is an address itself."""
+        settings = self.settings
+        if not settings.checkhostip or not address or settings.proxycommand or settings.proxyjump or is_local(address):
+            return None
+        return None if address == settings.hostname else known_hosts.lookup_name(address, settings.port)
+
+    def lines(self, name: str, blob: bytes | None) -> list[Line]:
+        """Every line with a readable key that matches *name*; *blob* is the server's key, None while types are being ordered."""
+        found = [line for known in self._read() for line in known.lookup(name)]
+        if self.settings.knownhostscommand:
+            reason = "ORDER" if blob is None else "ADDRESS" if name == self.address_name else "HOSTNAME"
+            found += self._command(name, reason, blob).lookup(name)
+        return [line for line in found if line.blob is not None]
+
+    def fallback_lines(self, blob: bytes | None) -> list[Line]:
+        """The lines of the plain host name, which vouch for its other ports too; nothing under an alias or on port 22."""
+        if self.settings.hostkeyalias or self.settings.port == 22:
+            return []
+        return self.lines(self.settings.hostname.lower(), blob)
+
+    def looked_at(self) -> str:
+        """For messages: the files that were searched, and what could not be read."""
+        self._read()
+        command = ["KnownHostsCommand"] if self.settings.knownhostscommand else []
+        return ", ".join(self._paths + command + self.unreadable)
+
+    def _read(self) -> list[KnownHosts]:
+        if self._files is None:
+            self._files = []
+            for path in (*self.settings.userknownhostsfile, *self.settings.globalknownhostsfile):
+                if path != "none":
+                    self._read_one(path, self._files)
+        return self._files
+
+    def _read_one(self, path: str, files: list[KnownHosts]) -> None:
+        try:
+            files.append(known_hosts.read(path))
+            self._paths.append(path)
+        except FileNotFoundError:
+            if path in self.settings.userknownhostsfile:
+                self._paths.append(f"{path} (absent)")
+        except OSError as error:
+            self.unreadable.append(f"{path} (not readable: {error.strerror})")
+
+    def _command(self, name: str, reason: str, blob: bytes | None) -> KnownHosts:
+        key = (name, reason)
+        if key not in self._commands:
+            self._commands[key] = self._run_command(name, reason, blob)
+        return self._commands[key]
+
+    def _run_command(self, name: str, reason: str, blob: bytes | None) -> KnownHosts:
+        command = self.settings.knownhostscommand or ""
+        tokens = {
+            "%H": name,
+            "%I": reason,
+            "%K": base64.b64encode(blob).decode() if blob else "NONE",
+            "%t": public_key.blob_type(blob) if blob else "NONE",
+            "%f": public_key.fingerprint(blob, self.settings.fingerprinthash) if blob else "NONE",
+        }
+        try:
+            argv = [re.sub("%[HIKtf]", lambda token: tokens[token[0]], word) for word in shlex.split(command)]
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_TIMEOUT, check=False)
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+            self.unreadable.append(f"KnownHostsCommand (did not run: {getattr(error, 'strerror', None) or type(error).__name__})")
+            return KnownHosts()
+        if done.returncode != 0:
+            self.unreadable.append(f"KnownHostsCommand (exit status {done.returncode})")
+            return KnownHosts()
+        return KnownHosts.parse(done.stdout.decode("utf-8", "surrogateescape"), "KnownHostsCommand")
+
+
+def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
+    """Add *blob* under *names* to the file, made with ssh's modes if need be; returns ``file:line``. Raises OSError.
+
+    A link is followed, as ssh does, unless another user may have planted it.
+    Two connections that learn the same key at once write it once: whoever holds the lock looks again first.
+    """
+    key = public_key.public_line(blob)
+    folder = os.path.dirname(path)
+    if folder:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    descriptor = trusted_path.open_for_append(path, readable=True)
+    with open(descriptor, "r+b", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return path  # /dev/null: written down nowhere, on purpose
+        _lock(file.fileno())
+        text = file.read().decode("utf-8", "surrogateescape")
+        known = KnownHosts.parse(text, path)
+        new = [name for name in names if not any(line.blob == blob and not line.marker for line in known.lookup(name))]
+        if not new:
+            return known.lookup(names[0])[0].where
+        # Hashed names stand alone on their line; plain ones share one, as ssh writes them.
+        lines = [f"{known_hosts.hash_name(name)} {key}" for name in new] if hashed else [f"{','.join(new)} {key}"]
+        begin = "" if not text or text.endswith("\n") else "\n"
+        file.write((begin + "\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+        return f"{path}:{text.count(chr(10)) + 1 + len(begin)}"
+
+
+def _lock(descriptor: int) -> None:
+    """An exclusive lock, or OSError after LOCK_TIMEOUT: somebody else's stopped process must not stall a login."""
+    end = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise OSError(errno.EAGAIN, "locked by another program") from None
+            time.sleep(0.01)
+
+
+def revoked_by(
+    paths: Sequence[str], plain: bytes, certificate: Certificate | None, refuse: Callable[[str], ConnectError]
+) -> str | None:
+    """Where the files of RevokedHostKeys list the key *plain*, its *certificate* or that one's authority; None: nowhere.
+
+    Raises *refuse*'s error where it cannot be known, for no host key is safe then.
+    """
+    found = None
+    for path in paths:
+        try:
+            found = _revoked_in(path, plain, certificate) or found
+        except OSError as error:
+            raise refuse(f"RevokedHostKeys {path} cannot be read ({error.strerror}): no host key is safe without it") from error
+        except Malformed as error:
+            raise refuse(f"RevokedHostKeys {path} is a broken KRL ({error}): no host key is safe without it") from error
+    return found
+
+
+def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str | None:
+    with open(path, "rb") as file:
+        content = file.read(revocation.LARGEST + 1)
+        if len(content) > revocation.LARGEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        if content.startswith(revocation.MAGIC):
+            why = revocation.read(path, content, os.fstat(file.fileno())).why(plain, certificate)
+            return f"{path} (a KRL, which lists {why})" if why else None
+    blobs = [plain, *([certificate.authority_blob] if certificate else [])]
+    for number, raw in enumerate(content.decode("utf-8", "surrogateescape").split("\n"), 1):
+        if raw.strip() and not raw.lstrip().startswith("#") and _line_blob(raw) in blobs:
+            return f"{path}:{number}"
+    return None
+
+
+def _line_blob(raw: str) -> bytes | None:
+    """The key on a line of a .pub-like file."""
+    fields = raw.split(None, 2)
+    if len(fields) < 2:
+        return None
+    try:
+        blob = base64.b64decode(fields[1], validate=True)
+        return blob if public_key.blob_type(blob) == fields[0] else None
+    except (binascii.Error, ValueError, Malformed):
+        return None

@@ -1,0 +1,87 @@
+"""Taking a server's host keys into known_hosts on somebody's word, with the same files and under the same lock as a login.
+
+Stricter than a login in one thing: a key is not added beside another of its type, whoever says so; the line that holds the
+other has to go first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.connect import ShownKey
+from pmitogen.transport.dial import describe
+from pmitogen.transport.hostkeys import known_hosts, store
+from pmitogen.transport.hostkeys.store import Store
+from pmitogen.transport.keys import public_key
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A key of the server's. *where* is the ``file:line`` by which it is known; None: it is new."""
+
+    blob: bytes
+    where: str | None
+    shown: str  # as ssh prints it
+
+
+class Trust:
+    """What known_hosts says of a server's keys, and adding to it. Blocks for files and KnownHostsCommand."""
+
+    def __init__(self, settings: Settings, keys: Sequence[ShownKey]) -> None:
+        self._settings = settings
+        self._keys = [key.blob for key in keys]
+        self._store = Store(settings, keys[0].address)
+        self.name = store.host_name(settings)
+        self.file = next(iter(settings.userknownhostsfile), "none")
+
+    def judge(self) -> list[Judged]:
+        """Each key, and where it is known. Raises ConnectError (stage ``hostkey``) if any is revoked or is not what it was."""
+        lines = self._store.lines(self.name, self._keys[0])
+        fallback = self._store.fallback_lines(self._keys[0])
+        for blob in self._keys:
+            self._refuse_revoked(blob, [*lines, *fallback])
+        plain = [line for line in lines if line.marker == known_hosts.PLAIN]
+        known = plain + [line for line in fallback if line.marker == known_hosts.PLAIN and line.blob in self._keys]
+        judged = [Judged(blob, self._where(blob, known), self._shown(blob)) for blob in self._keys]
+        proven = any(one.where for one in judged)
+        for one in judged:
+            same_type = [line for line in plain if not proven or line.key_type == public_key.blob_type(one.blob)]
+            if one.where is None and same_type:
+                raise self._refusal(
+                    f"the host key {one.shown} is not the one known from {same_type[0].where}: somebody may be listening in, "
+                    "or the server was reinstalled: if so, remove that line first"
+                )
+        return judged
+
+    def record(self, blob: bytes) -> str:
+        """Add a key to the first UserKnownHostsFile; returns its ``file:line``. Raises ConnectError."""
+        if self.file == "none":
+            raise self._refusal("UserKnownHostsFile none: there is no file to record it in: write -o UserKnownHostsFile=FILE")
+        names = [self.name]
+        address = self._store.address_name
+        if address and not self._store.lines(address, blob):
+            names.append(address)
+        try:
+            return store.append(self.file, names, blob, hashed=self._settings.hashknownhosts)
+        except OSError as error:
+            raise self._refusal(f"{self.file} cannot be written: {error.strerror}") from None
+
+    @staticmethod
+    def _where(blob: bytes, lines: Sequence[known_hosts.Line]) -> str | None:
+        return next((line.where for line in lines if line.blob == blob), None)
+
+    def _refuse_revoked(self, blob: bytes, lines: Sequence[known_hosts.Line]) -> None:
+        where = store.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
+        where = where or self._where(blob, [line for line in lines if line.marker == known_hosts.REVOKED])
+        if where:
+            raise self._refusal(f"the host key {self._shown(blob)} is revoked by {where}: the server needs a new host key")
+
+    def _shown(self, blob: bytes) -> str:
+        name = public_key.display(public_key.blob_type(blob))
+        return f"{name} {public_key.fingerprint(blob, self._settings.fingerprinthash)}"
+
+    def _refusal(self, text: str) -> ConnectError:
+        return ConnectError(f"{describe(self._settings)}: {text}", "hostkey")

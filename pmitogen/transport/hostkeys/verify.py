@@ -1,0 +1,246 @@
+"""Whether the key a server showed is the one we expect: known_hosts, host certificates, and StrictHostKeyChecking.
+
+Missing upstream (Paramiko 5.1): ``SSHClient`` asks for the first known key type only, looks at the first of its stores that
+knows the host, and its policies rewrite the user's file. Nothing of it is used here; upstream is mended when ``SSHClient``
+verifies a host certificate and appends to known_hosts.
+
+The decisions are those of OpenSSH's sshconnect.c, check_host_key(), in its order: revoked files first; a certificate by its
+authority, and if that does not do, the plain key within it; ``[host]:port`` first, then, for reading only, the plain host. Any
+known key that is not the one shown makes the host "changed", whatever its type. Blocks only for files and KnownHostsCommand.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.hostkeys import known_hosts, store
+from pmitogen.transport.hostkeys.store import Store
+from pmitogen.transport.keys import certificate, public_key
+from pmitogen.transport.keys.wire import Malformed
+
+if TYPE_CHECKING:
+    import paramiko
+
+Ask = Callable[[str], bool]
+
+
+class HostKeyVerdict(NamedTuple):
+    """The server may be talked to.
+
+    *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
+    (NoHostAuthenticationForLocalhost) or ``unsafe``: the key is changed or revoked and StrictHostKeyChecking is ``no``. Then the
+    session must be made with :meth:`restrict`'s settings. *where* is the deciding ``file:line``; *warnings* are whole lines.
+    """
+
+    status: str
+    where: str | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether the one at the other end may be somebody else: no password for them, and no agent."""
+        return self.status == "unsafe"
+
+    def restrict(self, settings: Settings) -> Settings:
+        """*settings*, without password, keyboard-interactive and agent forwarding where the host key is not to be trusted."""
+        if not self.unsafe:
+            return settings
+        return settings._replace(passwordauthentication=False, kbdinteractiveauthentication=False, forwardagent=False)
+
+
+def check_host_key(
+    settings: Settings, key: paramiko.PKey | tuple[str, bytes], address: str, *, ask: Ask | None = None
+) -> HostKeyVerdict:
+    """Decide on the key that the server proved to have.
+
+    *key* is Paramiko's object, or (type name, blob); *address* the peer's IP address, or "" behind a proxy. *ask* is called on
+    this thread with a question for a person where StrictHostKeyChecking is ``ask``; without it ``ask`` means ``yes``. Raises
+    :class:`ConnectError` with stage ``hostkey``. Appends a new key to the first UserKnownHostsFile where the settings say so.
+    """
+    blob = key[1] if isinstance(key, tuple) else key_blob(key)
+    return _Check(settings, blob, address, ask).decide()
+
+
+def key_blob(key: paramiko.PKey) -> bytes:
+    """The whole blob of Paramiko's key object, with its certificate if the server sent one."""
+    public = getattr(key, "public_blob", None)
+    return bytes(public.key_blob) if public is not None else key.asbytes()
+
+
+class _Check:
+    """One decision; holds what every step and every message needs."""
+
+    def __init__(self, settings: Settings, blob: bytes, address: str, ask: Ask | None) -> None:
+        self.settings = settings
+        self.blob = blob
+        self.plain = blob
+        self.address = address
+        self.ask = ask
+        self.strict = "no" if settings.stricthostkeychecking == "off" else settings.stricthostkeychecking
+        self.name = store.host_name(settings)
+        self.store = Store(settings, address)
+        self.certificate_problem: str | None = None
+        self.certificate: certificate.Certificate | None = None
+        self.warnings: list[str] = []
+
+    # -- the way through
+
+    def decide(self) -> HostKeyVerdict:
+        if self._exempt():
+            return HostKeyVerdict("local")
+        try:
+            self._read_key()
+            self._check_size()
+        except Malformed as error:
+            raise self._refuse(f"the server's host key cannot be read: {error}") from error
+        if where := store.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
+            raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
+        lines = self.store.lines(self.name, self.plain)
+        if revoked := self._revoked(lines):
+            return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+        if self.certificate and (line := self._trusted_authority(lines)):
+            return HostKeyVerdict("certificate", line.where)
+        return self._plain_key([line for line in lines if line.marker == known_hosts.PLAIN])
+
+    def _plain_key(self, lines: list[known_hosts.Line]) -> HostKeyVerdict:
+        same = next((line for line in lines if line.blob == self.plain), None)
+        if same:
+            return self._check_address(same.where)
+        if lines:
+            return self._unsafe(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
+        fallback = self.store.fallback_lines(self.plain)
+        if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
+            return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+        same = next((line for line in fallback if line.marker == known_hosts.PLAIN and line.blob == self.plain), None)
+        return HostKeyVerdict("known", same.where) if same else self._unknown()
+
+    def _unknown(self) -> HostKeyVerdict:
+        if self.strict == "yes" or (self.strict == "ask" and self.ask is None):
+            raise self._refuse(self._unknown_text() + self._how_to_add())
+        if self.strict == "ask" and self.ask is not None and not self.ask(self._unknown_text() + " Continue connecting?"):
+            raise self._refuse(f"the host key {self.shown()} is unknown and was not accepted")
+        names = [self.name]
+        if self.store.address_name and not self.store.lines(self.store.address_name, self.plain):
+            names.append(self.store.address_name)
+        return self._record(names)
+
+    def _record(self, names: list[str]) -> HostKeyVerdict:
+        target = next(iter(self.settings.userknownhostsfile), "none")
+        if target == "none":
+            return HostKeyVerdict("new", warnings=tuple(self.warnings))
+        try:
+            where = store.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
+        except OSError as error:
+            self.warnings.append(f"{self.name}: host key {self.shown()} accepted, but not written to {target}: {error.strerror}")
+            return HostKeyVerdict("new", warnings=tuple(self.warnings))
+        return HostKeyVerdict("added", where, tuple(self.warnings))
+
+    # -- the steps
+
+    def _exempt(self) -> bool:
+        wanted = self.settings.nohostauthenticationforlocalhost and not self.settings.hostkeyalias
+        return wanted and store.is_local(self.address)
+
+    def _read_key(self) -> None:
+        if not public_key.is_certificate(public_key.blob_type(self.blob)):
+            return
+        self.certificate = certificate.parse(self.blob)
+        self.plain = self.certificate.plain_blob
+
+    def _check_size(self) -> None:
+        bits = public_key.rsa_bits(self.plain)
+        if bits is not None and bits < self.settings.requiredrsasize:
+            wanted = self.settings.requiredrsasize
+            raise self._refuse(f"the RSA host key has {bits} bits, RequiredRSASize asks for {wanted}: make it a longer key")
+
+    def _blobs(self) -> list[bytes]:
+        """The key, and the authority that vouches for it: a revocation may name either."""
+        return [self.plain, *([self.certificate.authority_blob] if self.certificate else [])]
+
+    def _revoked(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
+        return next((line for line in lines if line.marker == known_hosts.REVOKED and line.blob in self._blobs()), None)
+
+    def _trusted_authority(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
+        assert self.certificate is not None
+        authority = self.certificate.authority_blob
+        line = next((line for line in lines if line.marker == known_hosts.AUTHORITY and line.blob == authority), None)
+        if line is None:
+            self.certificate_problem = f"no @cert-authority line trusts its authority {self._authority()} for {self.name}"
+            return None
+        host = self.settings.hostkeyalias or self.settings.hostname
+        self.certificate_problem = certificate.host_problem(self.certificate, host, self.settings.casignaturealgorithms)
+        return None if self.certificate_problem else line
+
+    def _check_address(self, where: str) -> HostKeyVerdict:
+        """CheckHostIP: the address must not be known with another key, and is written down where it is new."""
+        name = self.store.address_name
+        lines = [line for line in self.store.lines(name, self.plain) if line.marker == known_hosts.PLAIN] if name else []
+        if not name or any(line.blob == self.plain for line in lines):
+            return HostKeyVerdict("known", where)
+        if not lines:
+            return self._record([name])._replace(status="known", where=where)
+        other = f"{self.address} is known with another ({lines[0].where})"
+        text = f"the host key {self.shown()} is known for {self.name} ({where}), but {other}"
+        if self.strict == "yes" or (self.strict == "ask" and not (self.ask and self.ask(text + ". Continue connecting?"))):
+            raise self._refuse(f"{text}: remove the stale line, or write CheckHostIP=no")
+        return HostKeyVerdict("known", where, (f"{self.name}: {text}",))
+
+    def _unsafe(self, line: known_hosts.Line, how: str, remedy: str) -> HostKeyVerdict:
+        text = f"the host key {self.shown()} {how} {line.where}"
+        if self.strict != "no":
+            raise self._refuse(f"{text}: somebody may be listening in, or {remedy}{self._certificate_text()}")
+        warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
+        return HostKeyVerdict("unsafe", line.where, (*self.warnings, warning))
+
+    # -- the words
+
+    def shown(self) -> str:
+        """The plain key, as ssh would print it."""
+        name = public_key.display(public_key.blob_type(self.plain))
+        return f"{name} {public_key.fingerprint(self.plain, self.settings.fingerprinthash)}"
+
+    def _authority(self) -> str:
+        assert self.certificate is not None
+        return certificate.authority_fingerprint(self.certificate, self.settings.fingerprinthash)
+
+    def _refuse(self, text: str) -> ConnectError:
+        host = f"{self.settings.user}@{self.settings.hostname} port {self.settings.port}"
+        if self.settings.hostkeyalias:
+            host += f" (HostKeyAlias {self.settings.hostkeyalias})"
+        return ConnectError(f"{host}: host key: {text}", "hostkey")
+
+    def _certificate_text(self) -> str:
+        if self.certificate is None or self.certificate_problem is None:
+            return ""
+        return f"; its host certificate {self.certificate.describe()} does not help: {self.certificate_problem}"
+
+    def _unknown_text(self) -> str:
+        looked = self.store.looked_at() or "no known_hosts file"
+        if self.certificate is not None:
+            return (
+                f"the host certificate {self.certificate.describe()} was refused: {self.certificate_problem}; "
+                f"and the key within it, {self.shown()}, is not in {looked}."
+            )
+        return f"the host key {self.shown()} of {self.name} is not in {looked}."
+
+    def _how_to_add(self) -> str:
+        return f" Check the fingerprint and add the key ({self._trust()}), or write StrictHostKeyChecking=accept-new"
+
+    def _how_to_replace(self, line: known_hosts.Line) -> str:
+        remove = f"ssh-keygen -f {line.path} -R '{self.name}'"
+        return f"the server was reinstalled: if so, remove that line ({remove}) and add the new key ({self._trust()})"
+
+    def _trust(self) -> str:
+        """The command that adds the key, with what it has to be told to look where we have looked."""
+        settings = self.settings
+        file = next(iter(settings.userknownhostsfile), "none")
+        words = ["pmitogen", "trust"]
+        words += ["-p", str(settings.port)] if settings.port != 22 else []
+        words += ["-o", f"HostKeyAlias={settings.hostkeyalias}"] if settings.hostkeyalias else []
+        words += ["-o", f"UserKnownHostsFile={file}"] if file != os.path.expanduser("~/.ssh/known_hosts") else []
+        return shlex.join([*words, settings.originalhost])

@@ -1,0 +1,149 @@
+"""OpenSSH certificates: reading one, and deciding whether a host's may stand for that host.
+
+Missing upstream (Paramiko 5.1): a server's certificate is parsed and the signature of the key exchange is checked with the key
+in it, but nothing about the certificate itself: not who signed it, nor its type, principals, dates or options. Upstream is
+mended when ``Transport`` takes an authority key and refuses an expired host certificate.
+
+Source: OpenSSH PROTOCOL.certkeys; the order of the checks is sshkey_cert_check_authority's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+from pmitogen.transport.keys import public_key
+from pmitogen.transport.keys.public_key import fingerprint, is_certificate, plain_name
+from pmitogen.transport.keys.wire import Malformed, Reader, string, strings
+from pmitogen.util.patterns import ascii_lower, match_pattern
+from pmitogen.util.peer_text import escape
+
+USER, HOST = 1, 2
+KIND = {USER: "user", HOST: "host"}
+FOREVER = 2**64 - 1
+DEFAULT_CA_ALGORITHMS = (
+    "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "rsa-sha2-512", "rsa-sha2-256",
+)  # fmt: skip
+
+# How many fields the public key itself takes in a certificate of each family, after the nonce.
+_KEY_FIELDS = (("ssh-rsa", 2), ("ssh-dss", 4), ("ecdsa-", 2), ("ssh-ed25519", 1), ("sk-ecdsa-", 3), ("sk-ssh-ed25519", 2))
+
+
+class Certificate(NamedTuple):
+    """The fields of one certificate; *plain_blob* is the certified key without its certificate. Times are Unix seconds."""
+
+    name: str
+    blob: bytes
+    plain_blob: bytes
+    serial: int
+    kind: int
+    key_id: str
+    principals: tuple[str, ...]
+    valid_after: int
+    valid_before: int
+    critical_options: tuple[str, ...]
+    authority_blob: bytes
+    signature: bytes
+
+    def describe(self) -> str:
+        """Short, for messages: the key id is the authority's own name for it."""
+        return f"{public_key.display(self.name)} {escape(self.key_id, 80)!r} serial {self.serial}"
+
+
+def parse(blob: bytes) -> Certificate:
+    """Read a certificate and check its authority's signature over it. Raises :class:`Malformed`."""
+    reader = Reader(blob)
+    name = reader.text()
+    plain = plain_name(name)
+    if not is_certificate(name):
+        raise Malformed(f"{name} is not a certificate type")
+    reader.string()  # nonce
+    start = reader.offset
+    fields = next((count for prefix, count in _KEY_FIELDS if plain.startswith(prefix)), None)
+    if fields is None:
+        raise Malformed(f"certificates of type {name} are not known")
+    for _ in range(fields):
+        reader.string()
+    plain_blob = string(plain) + blob[start : reader.offset]
+    serial, kind, key_id = reader.u64(), reader.u32(), reader.text()
+    principals = tuple(item.decode("utf-8", "replace") for item in strings(reader.string()))
+    valid_after, valid_before = reader.u64(), reader.u64()
+    critical = tuple(item.decode("utf-8", "replace") for item in strings(reader.string())[::2])
+    reader.string()  # extensions: permissions of a user, nothing a client must know
+    reader.string()  # reserved
+    authority = reader.string()
+    signed = blob[: reader.offset]
+    signature = reader.string()
+    reader.end()
+    if is_certificate(public_key.blob_type(authority)):
+        raise Malformed("the authority is itself a certificate")
+    public_key.verify_signature(authority, signature, signed)
+    return Certificate(
+        name=name, blob=blob, plain_blob=plain_blob, serial=serial, kind=kind, key_id=key_id, principals=principals,
+        valid_after=valid_after, valid_before=valid_before, critical_options=critical,
+        authority_blob=authority, signature=signature,
+    )  # fmt: skip
+
+
+def signature_problem(certificate: Certificate, allowed: tuple[str, ...]) -> str | None:
+    """Why CASignatureAlgorithms does not allow this certificate, or None."""
+    algorithm = Reader(certificate.signature).text()
+    if algorithm in (allowed or DEFAULT_CA_ALGORITHMS):
+        return None
+    return f"it is signed with {algorithm}, which CASignatureAlgorithms does not allow"
+
+
+def validity_problem(certificate: Certificate, now: float | None = None) -> str | None:
+    """Why the dates do not hold now, or None."""
+    moment = time.time() if now is None else now
+    if moment < certificate.valid_after:
+        return f"it is not valid before {_date(certificate.valid_after)}"
+    if moment >= certificate.valid_before:
+        return f"it expired on {_date(certificate.valid_before)}"
+    return None
+
+
+def host_problem(certificate: Certificate, host: str, ca_algorithms: tuple[str, ...], now: float | None = None) -> str | None:
+    """Why the certificate cannot stand for *host* (a plain name or HostKeyAlias, without port), or None.
+
+    Whether its authority is trusted is known_hosts' business, not asked here. Principals may be wildcard patterns; none at all
+    means every host, as ssh-keygen(1) documents.
+    """
+    if certificate.kind != HOST:
+        return f"it is a {KIND.get(certificate.kind, 'strange')} certificate, not a host certificate"
+    if problem := signature_problem(certificate, ca_algorithms):
+        return problem
+    if problem := validity_problem(certificate, now):
+        return problem
+    if certificate.principals and not any(match_pattern(ascii_lower(host), ascii_lower(name)) for name in certificate.principals):
+        return f"it is for {escape(', '.join(certificate.principals))}, not for {host}"
+    if certificate.critical_options:
+        return f"it has critical options that are not known for hosts: {escape(', '.join(certificate.critical_options))}"
+    return None
+
+
+def user_problem(certificate: Certificate, user: str, now: float | None = None) -> str | None:
+    """What makes a server refuse this certificate for *user* as far as a client can tell, or None.
+
+    Advice for the message only: AuthorizedPrincipalsFile may map other principals to an account.
+    """
+    if certificate.kind != USER:
+        return f"it is a {KIND.get(certificate.kind, 'strange')} certificate, not a user certificate"
+    if problem := validity_problem(certificate, now):
+        return problem
+    if certificate.principals and user not in certificate.principals:
+        return f"its principals are {escape(', '.join(certificate.principals))}, not {user}"
+    return None
+
+
+def authority_fingerprint(certificate: Certificate, algorithm: str = "sha256") -> str:
+    """The authority's key, as ssh prints it."""
+    blob = certificate.authority_blob
+    return f"{public_key.display(public_key.blob_type(blob))} {fingerprint(blob, algorithm)}"
+
+
+def _date(seconds: int) -> str:
+    if seconds >= 2**40:
+        return "no date at all"
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))

@@ -1,0 +1,128 @@
+"""Private keys, in every format that ssh-keygen writes, from a file or as a text.
+
+Missing upstream (Paramiko 5.1): PKCS#8 (plain or encrypted) is unreadable, so are OpenSSH files encrypted with aes256-gcm, and
+a wrong passphrase says "not a valid key". Upstream is mended when ``PKey.from_path`` reads ``ssh-keygen -m PKCS8`` files.
+
+Parsing and signing are the ``cryptography`` package's; this file tells the formats apart, and why one could not be read. The
+text of a key is kept in no attribute. Source: OpenSSH PROTOCOL.key; RFC 8332 and RFC 5656 for the signatures.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+
+from pmitogen.transport.keys import key_decryption, public_key, wire
+from pmitogen.transport.keys.wire import Malformed
+
+_BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.DOTALL)
+_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+class KeyProblem(ValueError):
+    """A key that cannot be used, in words for the user.
+
+    *passphrase*: ``needed``, ``wrong``, or None where that is not the trouble.
+    """
+
+    def __init__(self, message: str, passphrase: str | None = None) -> None:
+        super().__init__(message)
+        self.passphrase = passphrase
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Envelope:
+    """What a key file shows without its passphrase. *public_blob* is None where only the decrypted key would tell."""
+
+    text: str
+    encrypted: bool
+    public_blob: bytes | None
+    openssh: bool = False
+    sealed: key_decryption.Container | None = None
+
+
+class PrivateKey:
+    """A key that signs. *blob* is its public half, *name* its type."""
+
+    def __init__(self, key: _Key) -> None:
+        self._key = key
+        encoded = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        self.blob = base64.b64decode(encoded.split()[1])
+        self.name = public_key.blob_type(self.blob)
+
+    def __repr__(self) -> str:
+        return f"PrivateKey({self.name} {public_key.fingerprint(self.blob)})"
+
+    def sign(self, data: bytes, algorithm: str) -> bytes:
+        """An SSH signature blob over *data*; *algorithm* may be a certificate's name."""
+        plain = public_key.plain_name(algorithm)
+        if isinstance(self._key, ed25519.Ed25519PrivateKey):
+            raw = self._key.sign(data)
+        elif isinstance(self._key, rsa.RSAPrivateKey):
+            digest = hashes.SHA512() if plain == "rsa-sha2-512" else hashes.SHA256()
+            raw = self._key.sign(data, padding.PKCS1v15(), digest)
+        else:
+            pair = utils.decode_dss_signature(self._key.sign(data, ec.ECDSA(public_key.ECDSA_HASHES[plain]())))
+            raw = b"".join(map(wire.mpint, pair))
+        return wire.string(plain) + wire.string(raw)
+
+
+def open_envelope(text: str) -> Envelope:
+    """Look at a private key's *text* without decrypting it. Raises :class:`KeyProblem` where it is none, or none we can use."""
+    if text.startswith("PuTTY-User-Key-File"):
+        raise KeyProblem("is a PuTTY key: convert it with 'puttygen KEY -O private-openssh-new -o NEW'")
+    found = _BLOCK.search(text.replace("\r\n", "\n"))
+    if found is None:
+        raise KeyProblem("is not a private key")
+    label, body = found[1], found[2]
+    normal = f"-----BEGIN {label}-----\n{body.strip()}\n-----END {label}-----\n"
+    if label == "OPENSSH PRIVATE KEY":
+        return _openssh_envelope(normal, body)
+    if label not in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
+        raise KeyProblem(f"is a {label.removesuffix(' PRIVATE KEY')} key, which is not supported: make an ed25519 key")
+    return Envelope(normal, label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body, None)
+
+
+def _openssh_envelope(normal: str, body: str) -> Envelope:
+    try:
+        container = key_decryption.parse(body)
+        name = public_key.blob_type(container.public_blob)
+    except Malformed as error:
+        raise KeyProblem(f"is a damaged OpenSSH private key: {error}") from error
+    if public_key.is_hardware(name):
+        raise KeyProblem(f"is a security key ({name}), which is usable through an agent only: add it with ssh-add")
+    sealed = None if container.cipher == "none" else container
+    return Envelope(normal, sealed is not None, container.public_blob, True, sealed)
+
+
+def load(envelope: Envelope, passphrase: str | None) -> PrivateKey:
+    """Decrypt and parse. A passphrase for a key that has none is ignored, as ssh does. Raises :class:`KeyProblem`."""
+    if envelope.encrypted and not passphrase:
+        raise KeyProblem("is encrypted and no passphrase is given", "needed")
+    read = serialization.load_ssh_private_key if envelope.openssh else serialization.load_pem_private_key
+    password = passphrase.encode() if envelope.encrypted and passphrase else None
+    text = envelope.text
+    try:
+        if envelope.sealed is not None and passphrase:
+            text, password = key_decryption.unwrap(envelope.sealed, passphrase), None
+        key = read(text.encode(), password)
+    except Malformed as error:
+        raise KeyProblem(f"cannot be opened here: {error}; add it to an agent") from error
+    except UnsupportedAlgorithm as error:
+        raise KeyProblem(f"cannot be read here ({error}): add it to an agent") from error
+    except (ValueError, TypeError) as error:
+        # Neither library nor format tells a wrong passphrase from damage; after encryption the former is the likely one.
+        if envelope.encrypted:
+            raise KeyProblem("does not open with the passphrase given: it is the wrong one", "wrong") from None
+        raise KeyProblem("is a damaged private key") from error
+    if not isinstance(key, _Key):
+        raise KeyProblem(f"is of a kind ({type(key).__name__.strip('_')}) that is not supported: make an ed25519 key")
+    try:
+        return PrivateKey(key)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise KeyProblem(f"is of a kind that ssh does not know ({error})") from error

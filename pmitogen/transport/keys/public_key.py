@@ -1,0 +1,151 @@
+"""Public keys as blobs: their names, algorithms, fingerprints, and checking a signature with one.
+
+A key is (type name, blob) here, because known_hosts, agents and certificates all speak of blobs, also of types that Paramiko
+cannot parse (security keys, certificates in an agent). One key type may sign in several ways: only RSA does, whose three
+signature algorithms share the type ``ssh-rsa``; the SHA-1 one is not offered at all, as in Paramiko 5.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+
+from pmitogen.transport.keys.wire import Malformed, Reader
+from pmitogen.util.peer_text import escape
+
+CERT = "-cert-v01@openssh.com"
+RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
+ECDSA_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "ecdsa-sha2-nistp256": hashes.SHA256,
+    "ecdsa-sha2-nistp384": hashes.SHA384,
+    "ecdsa-sha2-nistp521": hashes.SHA512,
+}
+DISPLAY = {"ssh-rsa": "RSA", "ssh-ed25519": "ED25519", "ssh-dss": "DSA", "sk-ssh-ed25519@openssh.com": "ED25519-SK",
+           "sk-ecdsa-sha2-nistp256@openssh.com": "ECDSA-SK", **dict.fromkeys(ECDSA_HASHES, "ECDSA")}  # fmt: skip
+
+
+def is_certificate(name: str) -> bool:
+    """Whether a key type or algorithm name is a certificate's."""
+    return name.endswith(CERT)
+
+
+def plain_name(name: str) -> str:
+    """The type of the key inside a certificate type; ``sk-`` types keep their own suffix."""
+    if not is_certificate(name):
+        return name
+    return name[: -len(CERT)] + "@openssh.com" if name.startswith("sk-") else name[: -len(CERT)]
+
+
+def certificate_name(name: str) -> str:
+    """The certificate type or algorithm for a plain one."""
+    return name.removesuffix("@openssh.com") + CERT
+
+
+def key_type(algorithm: str) -> str:
+    """The key type that signs by *algorithm*: ``rsa-sha2-512`` -> ``ssh-rsa``, likewise for certificates."""
+    if plain_name(algorithm) in RSA_ALGORITHMS:
+        return "ssh-rsa" + CERT if is_certificate(algorithm) else "ssh-rsa"
+    return algorithm
+
+
+def algorithms_of(name: str) -> tuple[str, ...]:
+    """The signature algorithms a key of type *name* is offered with, best first."""
+    if plain_name(name) != "ssh-rsa":
+        return (name,)
+    return tuple(map(certificate_name, RSA_ALGORITHMS)) if is_certificate(name) else RSA_ALGORITHMS
+
+
+def is_hardware(name: str) -> bool:
+    """Whether signing needs somebody to touch a token."""
+    return name.startswith("sk-")
+
+
+def blob_type(blob: bytes) -> str:
+    """The type name a blob begins with. Raises :class:`Malformed`."""
+    return Reader(blob).text()
+
+
+def fingerprint(blob: bytes, algorithm: str = "sha256") -> str:
+    """As ssh prints it: ``SHA256:...`` or ``MD5:aa:bb:...``; *algorithm* is FingerprintHash."""
+    if algorithm.lower() == "md5":
+        return "MD5:" + hashlib.md5(blob, usedforsecurity=False).digest().hex(":")
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def display(name: str) -> str:
+    """The short name in ssh's messages: ``ED25519``, ``RSA-CERT`` ..."""
+    plain = plain_name(name)
+    return (DISPLAY.get(plain) or escape(plain, 80)) + ("-CERT" if is_certificate(name) else "")
+
+
+def rsa_bits(blob: bytes) -> int | None:
+    """The size of an RSA key's modulus; None for every other type. Raises :class:`Malformed`."""
+    reader = Reader(blob)
+    name = reader.text()
+    if plain_name(name) != "ssh-rsa":
+        return None
+    if is_certificate(name):
+        reader.string()  # nonce
+    reader.string()  # e
+    return int.from_bytes(reader.string(), "big").bit_length()
+
+
+def public_line(blob: bytes) -> str:
+    """``type base64``, as in a .pub file."""
+    return f"{blob_type(blob)} {base64.b64encode(blob).decode()}"
+
+
+def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
+    """Check *signature* over *data* by the plain key *blob*; returns the signature algorithm used.
+
+    Raises :class:`Malformed` where the signature is wrong, or of an algorithm that is unknown or does not fit the key.
+    Source: RFC 4253 6.6, RFC 5656, RFC 8332, RFC 8709; OpenSSH PROTOCOL.u2f for ``sk-`` keys.
+    """
+    reader = Reader(signature)
+    algorithm = reader.text()
+    raw = reader.string()
+    name = blob_type(blob)
+    if name not in (algorithm, key_type(algorithm)):
+        raise Malformed(f"a signature by {algorithm} does not fit a key of type {name}")
+    if is_hardware(name):
+        blob, data = _hardware_parts(blob, reader, data)
+        name = blob_type(blob)
+    try:
+        _verify(serialization.load_ssh_public_key(public_line(blob).encode()), name, algorithm, raw, data)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
+        raise Malformed(f"the {algorithm} signature is not valid") from error
+    return algorithm
+
+
+def _hardware_parts(blob: bytes, signature: Reader, data: bytes) -> tuple[bytes, bytes]:
+    """The plain key within an ``sk-`` key, and what the token really signed."""
+    key = Reader(blob)
+    name = key.string()
+    start = key.offset
+    key.string()
+    if name.startswith(b"sk-ecdsa"):
+        key.string()
+    body = blob[start : key.offset]
+    application = key.string()
+    flags_and_counter = signature.take(5)
+    plain = name.removeprefix(b"sk-").removesuffix(b"@openssh.com")
+    signed = hashlib.sha256(application).digest() + flags_and_counter + hashlib.sha256(data).digest()
+    return len(plain).to_bytes(4, "big") + plain + body, signed
+
+
+def _verify(key: object, name: str, algorithm: str, raw: bytes, data: bytes) -> None:
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        key.verify(raw, data)
+    elif isinstance(key, rsa.RSAPublicKey) and algorithm in RSA_ALGORITHMS:
+        digest = hashes.SHA512() if algorithm == "rsa-sha2-512" else hashes.SHA256()
+        key.verify(raw, data, padding.PKCS1v15(), digest)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        reader = Reader(raw)
+        pair = [int.from_bytes(reader.string(), "big") for _ in range(2)]
+        key.verify(utils.encode_dss_signature(*pair), data, ec.ECDSA(ECDSA_HASHES[name]()))
+    else:
+        raise Malformed(f"signatures by {algorithm} are not accepted")

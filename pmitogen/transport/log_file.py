@@ -1,0 +1,72 @@
+"""Where one connection's log lines go: ssh's ``-E`` file and LogLevel.
+
+Paramiko's lines are logged below ``paramiko.pmitogen``, which the program that uses us sets up as it likes; each record names
+its host. A connection with a log file of its own gets a logger of its own beneath it, with a handler for that file, as long as it
+lives. Nothing here logs what is sent: Paramiko's debug lines name messages and algorithms, never contents.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.dial import describe
+from pmitogen.util.peer_text import one_line
+
+NAME = "paramiko.pmitogen"
+LEVELS = {
+    "QUIET": logging.CRITICAL,
+    "FATAL": logging.CRITICAL,
+    "ERROR": logging.ERROR,
+    "INFO": logging.INFO,
+    "VERBOSE": logging.INFO,
+    "DEBUG": logging.DEBUG,
+    "DEBUG1": logging.DEBUG,
+    "DEBUG2": logging.DEBUG,
+    "DEBUG3": logging.DEBUG,
+}
+_numbers = itertools.count(1)
+
+if TYPE_CHECKING:
+    _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
+else:  # Python 3.10 cannot subscript the class
+    _LoggerAdapter = logging.LoggerAdapter
+
+# Without this the logging module prints warnings to stderr where nobody has set it up.
+for _name in ("pmitogen", NAME):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+class PeerLogger(_LoggerAdapter):
+    """One connection's logger: adds its host to each record, and escapes what the server wrote."""
+
+    def __init__(self, name: str, host: str) -> None:
+        super().__init__(logging.getLogger(name), {"host": host})
+
+    def log(self, level: int, msg: object, *args: Any, **_: Any) -> None:
+        if self.isEnabledFor(level):
+            self.logger.log(level, "%s", one_line(str(msg) % args if args else str(msg)), extra=self.extra)
+
+
+def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
+    """The name of the logger to use, and what to call when the connection is over. Raises ConnectError (stage ``resolve``)."""
+    if settings.logfile is None:
+        return NAME, lambda: None
+    try:
+        handler = logging.FileHandler(settings.logfile, encoding="utf-8")
+    except OSError as error:
+        raise ConnectError(f"{describe(settings)}: -E {settings.logfile}: {error.strerror}", "resolve") from None
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {describe(settings)}: %(message)s"))
+    logger = logging.getLogger(f"{NAME}.{next(_numbers)}")
+    logger.setLevel(LEVELS.get(settings.loglevel.upper(), logging.INFO))
+    logger.addHandler(handler)
+
+    def close() -> None:
+        logger.removeHandler(handler)
+        handler.close()
+
+    return logger.name, close

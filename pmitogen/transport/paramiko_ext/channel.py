@@ -1,0 +1,256 @@
+"""One channel of a connection: Paramiko's Channel, with what it leaves out.
+
+* ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that said nothing.
+* A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent
+  without waiting for its answer.
+* Nothing follows our ``close`` on the wire, whatever other threads had ready to send on the channel: to the server its number
+  then means nothing, or another channel, and OpenSSH ends the whole connection over it.
+* Reading can be split in two: :meth:`Channel.drain` takes what is there and never blocks nor sends; :meth:`Channel.grant` tells
+  the peer that it may send as much again, and may block. An event loop does the first, a writer thread the second.
+* ``pty-req`` carries terminal modes (no echo, no CR before LF).
+
+Never use ``makefile`` or ``exec_command`` of these: a file object's destructor takes the channel's locks on whatever thread
+the garbage collector happens to run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import paramiko
+from paramiko.buffered_pipe import PipeTimeout
+from paramiko.common import (
+    cMSG_CHANNEL_CLOSE,
+    cMSG_CHANNEL_DATA,
+    cMSG_CHANNEL_EOF,
+    cMSG_CHANNEL_FAILURE,
+    cMSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_SUCCESS,
+    cMSG_CHANNEL_WINDOW_ADJUST,
+)
+from paramiko.message import Message
+
+if TYPE_CHECKING:
+    from pmitogen.transport.paramiko_ext.transport import ClientTransport
+
+# RFC 4254 section 8: opcode, value; 0 ends the list.
+TTY_OP_END = 0
+ECHO = 53
+ONLCR = 72
+QUIET_MODES = ((ECHO, 0), (ONLCR, 0))
+
+
+class ExitSignal(NamedTuple):
+    """How a command died: the signal's name without SIG, and the server's remark."""
+
+    name: str
+    core_dumped: bool
+    message: str
+
+
+class ChannelMessage(Message):
+    """A message on *channel*, which says to its sender whether it may still be sent."""
+
+    def __init__(self, channel: Channel, kind: bytes, *rest: bytes | memoryview) -> None:
+        self.channel = channel
+        self.closes = kind == cMSG_CHANNEL_CLOSE
+        self._bytes = b"".join((kind, channel.remote_chanid.to_bytes(4, "big"), *rest))
+
+    def asbytes(self) -> bytes:
+        return self._bytes
+
+
+class Channel(paramiko.Channel):
+    """A channel of a :class:`ClientTransport`, which alone makes them."""
+
+    transport: ClientTransport
+    kind = "session"
+    exit_signal: ExitSignal | None = None
+    refusal: str | None = None  # why the peer closed it or refused a request
+    expired: str | None = None  # why we closed it: ChannelTimeout
+    given_up = False  # nobody waits for it to open any longer
+    close_sent = False  # the transport's, under its clear_to_send_lock
+    last_used = 0.0  # when data last passed either way; time.monotonic() seconds
+    open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
+    # Upstream's, in no stub:
+    logger: Any
+    _check_add_window: Callable[[int], int]
+    _wait_for_send_window: Callable[[int], int]
+    _event_pending: Callable[[], None]
+    _set_transport: Callable[[paramiko.Transport], None]
+    _set_window: Callable[[int, int], None]
+    _set_remote_channel: Callable[[int, int, int], None]
+    _set_closed: Callable[[], None]
+    _feed: Callable[[Message], None]
+    _feed_extended: Callable[[Message], None]
+    _request_failed: Callable[[Message], None]
+    _handle_close: Callable[[Message], None]
+
+    def drain(self) -> tuple[bytes, int]:
+        """Whatever has arrived, and the window bytes to :meth:`grant` for it (mostly 0). Any one thread; never blocks.
+
+        ``(b"", 0)`` when nothing is there; see :attr:`ended` for the end.
+        """
+        data = self.in_buffer.empty()
+        return data, self._check_add_window(len(data)) if data else 0
+
+    def drain_stderr(self) -> tuple[bytes, int]:
+        """As :meth:`drain`, for the error stream: they share one window."""
+        data = self.in_stderr_buffer.empty()
+        return data, self._check_add_window(len(data)) if data else 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will arrive (what has arrived may still wait in the buffer)."""
+        return bool(self.eof_received or self.closed)
+
+    @property
+    def told_end(self) -> bool:
+        """Whether the peer has said how the command ended."""
+        return self.exit_status >= 0 or self.exit_signal is not None
+
+    def grant(self, nbytes: int) -> None:
+        """Let the peer send *nbytes* more. May block, while keys change or the socket is full."""
+        if nbytes <= 0 or self.closed:
+            return
+        self._post(cMSG_CHANNEL_WINDOW_ADJUST, nbytes.to_bytes(4, "big"))
+
+    def recv(self, nbytes: int) -> bytes:
+        """As upstream's: waits for data, at most *nbytes* of it; ``b""`` at the end. Raises TimeoutError."""
+        try:
+            data: bytes = self.in_buffer.read(nbytes, self.timeout)
+        except PipeTimeout:
+            raise TimeoutError from None
+        self.grant(self._check_add_window(len(data)))
+        return data
+
+    def send(self, s: Any) -> int:
+        """As upstream's, of any bytes-like object, with one copy. Blocks while the window is closed; 0: the channel is closed."""
+        with self.lock:
+            if self.closed:
+                raise OSError("the channel is closed")
+            size = self._wait_for_send_window(len(s))
+        if size:
+            self.last_used = time.monotonic()
+            self._post(cMSG_CHANNEL_DATA, size.to_bytes(4, "big"), memoryview(s)[:size])
+        return int(size)
+
+    def sendall(self, s: Any) -> None:
+        """All of *s*; raises OSError if the channel is closed before."""
+        rest = memoryview(s)
+        while rest:
+            sent = self.send(rest)
+            if not sent:
+                raise OSError("the channel is closed")
+            rest = rest[sent:]
+
+    def request(self, kind: str, *fields: bytes, want_reply: bool = True) -> None:
+        """Send a channel request without waiting for an answer. *fields* are encoded already (see :func:`text`)."""
+        self._post(cMSG_CHANNEL_REQUEST, text(kind), bytes((want_reply,)), *fields)
+
+    def answer(self, done: bool) -> None:
+        """Answer a request of the server's."""
+        self._post(cMSG_CHANNEL_SUCCESS if done else cMSG_CHANNEL_FAILURE)
+
+    def _post(self, kind: bytes, *rest: bytes | memoryview) -> None:
+        self.transport._send_user_message(ChannelMessage(self, kind, *rest))
+
+    def _send_eof(self) -> ChannelMessage | None:
+        """Upstream's, called with the channel's lock held: what says so, if it was not said yet."""
+        if self.eof_sent:
+            return None
+        self.eof_sent = True
+        return ChannelMessage(self, cMSG_CHANNEL_EOF)
+
+    def _close_internal(self) -> tuple[ChannelMessage | None, ChannelMessage | None]:
+        """Upstream's, called with the channel's lock held: what to send in order to close it."""
+        if not self.active or self.closed:
+            return None, None
+        eof = self._send_eof()
+        self._set_closed()
+        return eof, ChannelMessage(self, cMSG_CHANNEL_CLOSE)
+
+    def wait_for_answer(self, timeout: float) -> bool:
+        """Wait for the answer to the only request that is outstanding: True granted, False refused or closed.
+
+        Raises TimeoutError.
+        """
+        if not self.event.wait(max(0.0, timeout)):
+            raise TimeoutError
+        return bool(self.event_ready)
+
+    def prepare_for_answer(self) -> None:
+        """Call before the request whose answer :meth:`wait_for_answer` will wait for."""
+        self._event_pending()
+
+    def close(self) -> None:
+        """Close it, telling the peer if it can be told. Idempotent; raises nothing; may block as any sending does."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            super().close()
+
+    def expire(self, why: str) -> None:
+        """Close it for its silence (transport thread).
+
+        A command that has ended, and whose output others hold, is not cut short by that.
+        """
+        if not self.told_end:
+            self.expired = why
+        self.close()
+
+    def _unlink(self) -> None:
+        self.transport.settle()
+        super()._unlink()  # type: ignore[misc]
+
+    def request_pty(self, term: str, width: int, height: int, modes: tuple[tuple[int, int], ...] = QUIET_MODES) -> None:
+        """Ask for a terminal; the answer is not waited for."""
+        coded = b"".join(bytes((code,)) + value.to_bytes(4, "big") for code, value in modes) + bytes((TTY_OP_END,))
+        size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes(8)
+        self.request("pty-req", text(term), size, text(coded))
+
+
+def text(value: str | bytes) -> bytes:
+    """An SSH string (RFC 4251 section 5)."""
+    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return len(raw).to_bytes(4, "big") + raw
+
+
+def on_request(channel: Channel, message: Message) -> None:
+    """A request from the server on *channel* (transport thread)."""
+    kind, want_reply = message.get_text(), message.get_boolean()
+    known = kind in ("exit-status", "exit-signal", "xon-xoff")  # the last is the terminal's flow control: no matter
+    if kind == "exit-status":
+        channel.exit_status = message.get_int()
+        channel.status_event.set()
+    elif kind == "exit-signal":
+        channel.exit_signal = ExitSignal(message.get_text(), message.get_boolean(), message.get_text())
+        channel.status_event.set()
+    if want_reply:
+        channel.answer(known)
+
+
+def on_data(channel: Channel, message: Message) -> None:
+    """Output of the peer's (transport thread)."""
+    channel.last_used = time.monotonic()
+    channel._feed(message)
+
+
+def on_extended_data(channel: Channel, message: Message) -> None:
+    """Output of the peer's on its error stream (transport thread)."""
+    channel.last_used = time.monotonic()
+    channel._feed_extended(message)
+
+
+def on_failure(channel: Channel, message: Message) -> None:
+    """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
+    if channel.refusal is None:
+        channel.refusal = "the server refused the request"
+    channel._request_failed(message)
+
+
+def on_close(channel: Channel, message: Message) -> None:
+    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
+    channel._handle_close(message)
+    channel.transport.forget(channel)

@@ -1,0 +1,229 @@
+"""Commands over bare SSH, for targets without a usable Python (and to install one): a session channel for each.
+
+A :class:`Command` is read on the caller's thread, in pieces as they come; what it is to read goes out on a thread of its own, for
+both directions can be full at once. Its end is a status, a signal, or the loss of the connection, never mistaken for one another.
+Files are in plainfiles.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import paramiko
+
+from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.transport.connection import Link
+from pmitogen.transport.paramiko_ext.channel import ExitSignal, text
+from pmitogen.util import threads
+
+OPEN_TIMEOUT = 60.0  # seconds for the session channel
+STATUS_PATIENCE = 5.0  # seconds between the end of the output and the exit status
+# signal(7) on Linux; only for the shell's way of telling a signal as a status.
+SIGNAL_NUMBERS = {
+    "HUP": 1,
+    "INT": 2,
+    "QUIT": 3,
+    "ILL": 4,
+    "ABRT": 6,
+    "FPE": 8,
+    "KILL": 9,
+    "USR1": 10,
+    "SEGV": 11,
+    "USR2": 12,
+    "PIPE": 13,
+    "ALRM": 14,
+    "TERM": 15,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Exit:
+    """How a command ended: its *status*, or the *signal* that killed it; both None where the server told neither."""
+
+    status: int | None
+    signal: ExitSignal | None = None
+
+    @property
+    def code(self) -> int:
+        """One number, as a shell and ``ssh`` would give it: 128 + n for signal n, 255 where nothing is known."""
+        if self.status is not None:
+            return self.status
+        return 128 + SIGNAL_NUMBERS.get(self.signal.name, 127) if self.signal else 255
+
+
+class Command:
+    """A running command. One thread reads it; any thread may :meth:`send`, :meth:`end_input` or :meth:`cancel`.
+
+    *stdin*: what it reads, all at once or in pieces; None: it is sent by :meth:`send`. With *pty* (``TERM``, columns, rows) the
+    output is one stream. Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        command: bytes | str,
+        *,
+        stdin: bytes | Iterable[bytes] | None = b"",
+        pty: tuple[str, int, int] | None = None,
+        timeout: float = OPEN_TIMEOUT,
+    ) -> None:
+        self._link = link
+        self._news = threading.Event()
+        self._cancelled = False
+        self._feeder: threading.Thread | None = None
+        self._failure: Exception | None = None
+        self._channel = link.open_session(timeout)
+        try:
+            if pty is not None:
+                self._channel.request_pty(*pty)
+            link.start_command(self._channel, command, wait=False)
+            # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
+            for buffer in (self._channel.in_buffer, self._channel.in_stderr_buffer):
+                buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
+            if stdin is not None:
+                self._feed(stdin)
+        except BaseException:
+            self._channel.close()
+            raise
+
+    def __enter__(self) -> Command:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Input ----------------------------------------------------------------------------------------------------------------
+
+    def _feed(self, stdin: bytes | Iterable[bytes]) -> None:
+        if isinstance(stdin, bytes) and len(stdin) <= self._channel.out_window_size:
+            self.send(stdin)
+            self.end_input()
+            return
+        pieces = [stdin] if isinstance(stdin, bytes) else stdin
+        self._feeder = threads.start(self._feed_all, "plain stdin", pieces)
+
+    def _feed_all(self, pieces: Iterable[bytes]) -> None:
+        try:
+            for piece in pieces:
+                self._channel.sendall(piece)
+            self.end_input()
+        except (OSError, EOFError, paramiko.SSHException):
+            pass  # the command does not want it, or is gone: the reader learns that from its end
+        except Exception as error:
+            self._failure = error  # the source's own: the reader raises it
+            self.cancel()
+
+    def send(self, data: bytes) -> None:
+        """Send *data* to its standard input. Blocks while the command does not read. Input for an ended command is dropped."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.sendall(data)
+
+    def end_input(self) -> None:
+        """Its standard input ends here."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.shutdown_write()
+
+    # Output ---------------------------------------------------------------------------------------------------------------
+
+    def read(self, timeout: float | None = None) -> tuple[bytes, bytes] | None:
+        """What has come on (stdout, stderr) since the last call; waits for something. None: there will be no more.
+
+        Raises TimeoutError after *timeout* seconds without output, ConnectionLost, and what the source of its input raised.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            self._news.clear()
+            ended = self._channel.ended
+            out, owed = self._channel.drain()
+            err, owed_too = self._channel.drain_stderr()
+            if out or err:
+                self._link.ack_window(self._channel, owed + owed_too)
+                return out, err
+            if ended:
+                self._raise_if_lost()
+                return None
+            if not self._news.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+
+    def wait(self) -> Exit:
+        """How it ended. Call it when :meth:`read` has said None. Raises ConnectError where it never began, ConnectionLost."""
+        self._channel.status_event.wait(STATUS_PATIENCE)
+        self._raise_if_lost()
+        if self._channel.refusal is not None:
+            raise ConnectError(
+                f"{self._link.peer}: {self._channel.refusal} to run a command; see ForceCommand and the account's shell there",
+                "exec",
+            )
+        status = self._channel.exit_status
+        return Exit(status if status >= 0 else None, self._channel.exit_signal)
+
+    def _raise_if_lost(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        # A command that we have cut short may still tell how it ended: that is not its end.
+        lost = self._channel.expired or (None if self._channel.told_end else self._link.lost)
+        if lost and not self._cancelled:
+            raise ConnectionLost(f"{self._link.peer}: {lost}")
+
+    def cancel(self) -> None:
+        """Ask the server to end it, close its pipes or terminal, and read no more.
+
+        sshd sends the signal to the command's process group, but not in a root login; a terminal's end is a HUP for everyone.
+        """
+        self._cancelled = True
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.request("signal", text("TERM"), want_reply=False)
+        self.close()
+
+    def close(self) -> None:
+        """Give up the channel. Idempotent. A command that still runs loses its input and output."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
+        if self._feeder is not None and self._feeder is not threading.current_thread():
+            self._feeder.join(STATUS_PATIENCE)
+
+
+class _SetOnly:
+    """Passes on ``set`` and keeps ``clear`` away."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self.set = event.set
+
+    def clear(self) -> None:
+        """The reader clears."""
+
+
+def run(
+    link: Link,
+    command: bytes | str,
+    *,
+    stdin: bytes | Iterable[bytes] = b"",
+    pty: tuple[str, int, int] | None = None,
+    on_output: Callable[[bytes, bytes], None] | None = None,
+    timeout: float | None = None,
+) -> tuple[Exit, bytes, bytes]:
+    """Run *command* to its end: how it ended, and its whole output, unless *on_output* takes that piece by piece.
+
+    *timeout* in seconds is for the whole; at its end the command is cancelled and TimeoutError raised. Blocks.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    outs: list[bytes] = []
+    errs: list[bytes] = []
+    with Command(link, command, stdin=stdin, pty=pty) as running:
+        while True:
+            try:
+                piece = running.read(None if deadline is None else deadline - time.monotonic())
+            except TimeoutError:
+                running.cancel()
+                raise
+            if piece is None:
+                return running.wait(), b"".join(outs), b"".join(errs)
+            if on_output is not None:
+                on_output(*piece)
+            else:
+                outs.append(piece[0])
+                errs.append(piece[1])

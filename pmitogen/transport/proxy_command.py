@@ -1,0 +1,97 @@
+"""ProxyCommand: a program of the user's that carries the connection, run by their shell as ssh runs it.
+
+The program gets one end of a socket pair as its standard input and output, so that nothing has to be copied in between, and a
+pipe for its errors. One thread keeps the last of what it says there, for our message if the connection fails, and collects the
+process at its end; closing kills its process group, so a pipeline of several programs goes as well.
+
+Missing upstream: ``paramiko.ProxyCommand`` splits the text itself (no shell), spins when the program ends, never reads its
+errors and leaves a zombie. Upstream is mended when a ProxyCommand of ``exec nc "$HOST" 22 2>/dev/null`` works and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+
+from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.dial import describe
+from pmitogen.util import threads
+from pmitogen.util.peer_text import escape_lines
+
+KEPT = 4096  # bytes of the program's last words
+LAST_WORDS = 0.5  # seconds that a program which closed the connection gets to say why
+
+
+class ProxyCommand:
+    """A running ProxyCommand. :attr:`sock` is our end. Any thread may call :meth:`close`; it does not wait."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.proxycommand
+        self._where = describe(settings)
+        self._command = settings.proxycommand
+        self._said = b""
+        self._ended = threading.Event()
+        self.sock, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self._process = _start(settings.proxycommand, theirs)
+            except OSError as error:
+                self.sock.close()
+                raise ConnectError(f"{self._where}: ProxyCommand: cannot start {_shell()}: {error.strerror}", "proxy") from None
+        try:
+            threads.start(self._attend, f"proxy {self._where}")
+        except ConnectError:
+            self.sock.close()
+            self._give_up()
+            raise
+
+    def _attend(self) -> None:
+        """Keep the program's last words, and collect it (its own thread)."""
+        assert self._process.stderr is not None
+        with self._process.stderr as errors:
+            while chunk := errors.read1(KEPT):  # type: ignore[attr-defined]
+                self._said = (self._said + chunk)[-KEPT:]
+        self._process.wait()
+        self._ended.set()
+
+    def _give_up(self) -> None:
+        """End the program and collect it here, for there is nobody else to do so."""
+        assert self._process.stderr is not None
+        self._process.stderr.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def last_words(self) -> str:
+        """How it ended and what it said, in one line; waits briefly for it to end."""
+        self._ended.wait(LAST_WORDS)
+        said = " | ".join(escape_lines(self._said))
+        code = self._process.returncode
+        ended = "is still running" if code is None else f"died of signal {-code}" if code < 0 else f"exited with status {code}"
+        return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {said}" if said else " and said nothing")
+
+    def close(self) -> None:
+        """End the program and all that it started; our end of the pair is its user's. Idempotent."""
+        if not self._ended.is_set():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGTERM)
+
+
+def _shell() -> str:
+    return os.environ.get("SHELL") or "/bin/sh"
+
+
+def _start(command: str, theirs: socket.socket) -> subprocess.Popen[bytes]:
+    # "exec", as ssh has it: the shell goes away where the command is a single program.
+    return subprocess.Popen(
+        [_shell(), "-c", f"exec {command}"],
+        stdin=theirs.fileno(),
+        stdout=theirs.fileno(),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )

@@ -1,0 +1,74 @@
+"""Pattern matching as OpenSSH does it: only ``*`` and ``?`` are special, lists are comma-separated, ``!`` negates.
+
+Not ``fnmatch``: that knows ``[...]`` classes, which ssh_config(5) does not. Source: match.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import string
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def ascii_lower(text: str) -> str:
+    """Lower the ASCII letters only, as a C program in a UTF-8 locale does."""
+    return text.translate(_LOWER)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    # Runs of stars are folded: "**" would make the regular expression backtrack for nothing.
+    folded = re.sub(r"\*+", "*", pattern)
+    return re.compile("".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in folded), re.DOTALL)
+
+
+def match_pattern(text: str, pattern: str) -> bool:
+    """Whether the whole *text* matches; linear-time for many stars, so that no pattern can hang us."""
+    if "*" not in pattern and "?" not in pattern:
+        return text == pattern
+    if pattern.count("*") <= 2:
+        return _compiled(pattern).fullmatch(text) is not None
+    return _match_slowly(text, pattern)
+
+
+def _match_slowly(text: str, pattern: str) -> bool:
+    """Greedy star matching: backtracks to the last star only, so at most len(text) * len(pattern) steps."""
+    t = p = 0
+    star, mark = -1, 0
+    while t < len(text):
+        if p < len(pattern) and pattern[p] == "*":
+            star, mark = p, t
+            p += 1
+        elif p < len(pattern) and pattern[p] in ("?", text[t]):
+            t += 1
+            p += 1
+        elif star >= 0:
+            mark += 1
+            t, p = mark, star + 1
+        else:
+            return False
+    return not pattern[p:].strip("*")
+
+
+def match_list(text: str, patterns: str, lower: bool = False) -> int:
+    """1 for a match, -1 when a negated pattern matches, 0 for none. *lower* lowers the patterns, not the text."""
+    found = 0
+    if not patterns:
+        return 0
+    for entry in patterns.split(","):
+        negated = entry.startswith("!")
+        one = entry[1:] if negated else entry
+        if len(one) >= 1023:  # OpenSSH's buffer: such a pattern ends the search without a match
+            return 0
+        if match_pattern(text, ascii_lower(one) if lower else one):
+            if negated:
+                return -1
+            found = 1
+    return found
+
+
+def match_hostname(host: str, patterns: str) -> int:
+    """Like :func:`match_list`, both sides lower-cased."""
+    return match_list(ascii_lower(host), patterns, lower=True)
