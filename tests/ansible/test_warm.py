@@ -16,6 +16,9 @@ from tests.support.ansible import PLUGINS, Ansible
 
 LOOK = """
 import json, multiprocessing, sys
+from ansible import context
+from types import SimpleNamespace
+context._init_global_context(SimpleNamespace(connection=sys.argv[2]))
 from ansible.plugins.loader import action_loader, init_plugin_loader, connection_loader, module_loader
 init_plugin_loader()
 def lexers():
@@ -42,8 +45,8 @@ else:
 """
 
 
-def _look(ansible: Ansible, where: str, **env: str) -> dict[str, Any]:
-    found: dict[str, Any] = ansible.answer(LOOK, where, ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **env)
+def _look(ansible: Ansible, where: str, connection: str = "pmitogen", **env: str) -> dict[str, Any]:
+    found: dict[str, Any] = ansible.answer(LOOK, where, connection, ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **env)
     return found
 
 
@@ -56,6 +59,7 @@ def test_once_and_before_the_workers(ansible: Ansible) -> None:
     assert _look(ansible, "main") == everything
     assert _look(ansible, "worker") == nothing, "a worker has no workers"
     assert _look(ansible, "main", PMITOGEN_WARM="0") == nothing
+    assert _look(ansible, "main", "ssh") == nothing, "a run over another connection is left as it is"
 
 
 @pytest.mark.needs_ansible
@@ -70,6 +74,7 @@ def test_a_folder_that_a_play_brings_is_seen_where_ansible_does_not_look_again(a
     [
         ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {}, True),
         ({"hosts.ini": "web", "group_vars/all/main.yml": "ansible_connection: pmitogen.core.ssh"}, [], {}, True),
+        ({"hosts.ini": "web", "host_vars/web.yml": "ansible_connection: pmitogen"}, [], {}, True),
         ({"hosts.ini": "web"}, ["-c", "pmitogen"], {}, True),
         ({"hosts.ini": "web ansible_connection=ssh"}, [], {}, False),
         ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {"PMITOGEN_WARM": "0"}, False),
@@ -100,24 +105,3 @@ def test_the_hub_of_a_run_that_will_want_one(
     while socket.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not socket.exists()
-
-
-REFERENCES = """
-import sys
-from ansible.plugins.loader import PluginLoader
-class FilterModule:
-    def filters(self):
-        return {"marked": lambda _: sys.getrefcount(PluginLoader.get) > 1 << 30}
-"""
-
-
-@pytest.mark.needs_ansible
-@pytest.mark.parametrize("warm", ["1", "0"])
-def test_what_lasts_is_marked_once_there_are_many_workers(warm: str, ansible: Ansible) -> None:
-    """From Python 3.12 on; and the run ends as it would."""
-    modern = subprocess.run([ansible.python, "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]).returncode == 0
-    tasks = [{"name": f"task {number}", "ansible.builtin.debug": {"msg": "{{ 1 | marked }}"}} for number in range(12)]
-    hosts = {"here": {"ansible_connection": "local"}}
-    run = ansible.tasks(tasks, hosts, files={"filter_plugins/marks.py": REFERENCES}, env={"PMITOGEN_WARM": warm}).check()
-    seen = [run.task(f"task {number}")["msg"] for number in range(12)]
-    assert seen == [False] * 7 + [modern and warm == "1"] * 5 and not run.warnings

@@ -1,12 +1,13 @@
-"""What every worker would find out anew, found out once in the process that they are forked from.
+"""Preload, in the process that forks the workers, what every worker would load again.
 
 ``ansible-playbook`` imports every connection plugin before it forks its first worker (to learn their options), so our file is
 loaded there. A worker that finds a module imported, a directory listed or a lookup cached saves that time in each task. Nothing
 is changed by it: these are imports, lookups and a conversion without effect, whose answers Ansible itself keeps; and the garbage
-collector is told to leave alone what is there already. Where an ansible-core has no such place, or another one, that step does
-nothing, and workers do it themselves, as they would without us. If the run is likely to want a hub, that is started as well.
+collector is told to leave alone the objects that exist already. Where an ansible-core has no such place, or another one, that
+step does nothing and the workers do it themselves. The hub is started as well.
 
-``PMITOGEN_WARM=0`` leaves all of it out, for diagnosis.
+A run that does not use the plugin is left as it is: nothing is preloaded unless the command line, the configuration, the
+inventory or a playbook names it. ``PMITOGEN_WARM=0`` preloads nothing, for diagnosis.
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from pmitogen.ansible import shell
 from pmitogen.ansible.exchange import hub_log
 from pmitogen.ansible.options import option_cache
 from pmitogen.ansible.options.register_shell import register_shell
-from pmitogen.ansible.preload import lasting, shared_state
+from pmitogen.ansible.preload import shared_state
 from pmitogen.hub import client
 from pmitogen.hub.daemon import socket_paths
 
 NAMES = ("pmitogen", "pmitogen.core.ssh")
-MOST, LARGE = 40, 1 << 18  # files of an inventory, and bytes of each, that are read for a guess
+MAX_FILES, MAX_BYTES_READ = 40, 1 << 18  # of the inventory and the playbooks, read to learn whether a run uses the plugin
 
 
 def warm(name: str) -> None:
     """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
-    if multiprocessing.parent_process() is not None or not toggles.works_ahead():
+    if multiprocessing.parent_process() is not None or not toggles.works_ahead() or not _run_uses_pmitogen():
         return
     steps = _memory, _hub, lambda: option_cache.settle("connection", name), _shell, _profiles, _results, _plugins, _templates
-    for step in (*steps, lasting.begin):
+    for step in steps:
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
@@ -116,40 +117,42 @@ def _templates() -> None:
 
 
 def _hub() -> None:
-    """The hub, if the run is going to want one: it loads its libraries while Ansible reads the playbook."""
-    if _will_play():
+    """Start the hub of a playbook's run: it loads its libraries while Ansible reads the playbook."""
+    args = context.CLIARGS
+    if "syntax" in args and not any(args[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
         client.begin(os.getpid(), log=hub_log())
 
 
-def _will_play() -> bool:
-    """Whether this is a playbook's run on hosts of which some are ours, as far as the command line and the inventory's text tell.
+def _run_uses_pmitogen() -> bool:
+    """Whether the command line or the configuration names the plugin, or the text of an inventory or playbook does.
 
-    A guess to save time by: a run that we miss starts its hub with the first task, and a hub that nobody asks ends with the run.
+    A guess: a run that it misses (a dynamic inventory, say) is slower and does the same. A run that it does not concern stays
+    exactly as it is without the plugin.
     """
-    words = context.CLIARGS
-    if "syntax" not in words or any(words[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
-        return False
-    if words.get("connection") in NAMES:
+    args = context.CLIARGS
+    if args.get("connection") in NAMES:
         return True
-    files = itertools.chain.from_iterable(map(_texts, words.get("inventory") or ()))
-    return any(map(_names_us, itertools.islice(files, MOST)))
+    playbooks = [name for name in args.get("args") or () if isinstance(name, str) and os.path.isfile(name)]
+    files = itertools.chain(itertools.chain.from_iterable(map(_inventory_files, args.get("inventory") or ())), playbooks)
+    return any(map(_mentions_pmitogen, itertools.islice(files, MAX_FILES)))
 
 
-def _texts(source: str) -> Iterator[str]:
-    """The files of an inventory: itself, or what is in its folder, and the variables of groups beside it."""
-    folder = source
+def _inventory_files(source: str) -> Iterator[str]:
+    """The files of an inventory: the file itself, or those in its directory, and the variables of groups and hosts beside it."""
+    directory = source
     if os.path.isfile(source):
         yield source
-        folder = os.path.dirname(source)
+        directory = os.path.dirname(source)
     elif os.path.isdir(source):
-        yield from (entry.path for entry in os.scandir(folder) if entry.is_file())
-    for found, _, names in os.walk(os.path.join(folder, "group_vars")):
-        yield from (os.path.join(found, name) for name in names)
+        yield from (entry.path for entry in os.scandir(directory) if entry.is_file())
+    for variables in ("group_vars", "host_vars"):
+        for found, _, names in os.walk(os.path.join(directory, variables)):
+            yield from (os.path.join(found, name) for name in names)
 
 
-def _names_us(path: str) -> bool:
+def _mentions_pmitogen(path: str) -> bool:
     try:
         with open(path, "rb") as stream:
-            return b"pmitogen" in stream.read(LARGE)
+            return b"pmitogen" in stream.read(MAX_BYTES_READ)
     except OSError:
         return False

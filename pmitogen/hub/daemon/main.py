@@ -15,7 +15,7 @@ import socket
 import sys
 
 from pmitogen.errors import Error
-from pmitogen.hub.daemon import slim_imports, socket_paths
+from pmitogen.hub.daemon import socket_paths
 from pmitogen.hub.daemon.lifecycle import Life
 from pmitogen.target import frames
 
@@ -35,7 +35,6 @@ def main() -> None:
 
         logging.setup(stderr_of=run_pid)
         _raise_file_limit()
-        slim_imports.leave_out()
         from pmitogen.hub.daemon.server import Listener
         from pmitogen.hub.registry import Contexts
 
