@@ -134,7 +134,14 @@ def _parser() -> argparse.ArgumentParser:
     add("keyscan", "print the host keys of servers, in the form of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
     add("trust", "show the host keys of a server, and record them if you say so: pmitogen trust [SSH OPTIONS] HOST")
     hubs = add("hubs", "list the running hubs, which hold the connections of a run")
-    hubs.add_argument("--stop", action="store_true", help="end them")
+    hubs.add_argument(
+        "--stop",
+        nargs="?",
+        const="kept",
+        metavar="PID",
+        help="end the hubs that are kept for a later run, or the one with this pid",
+    )
+    hubs.add_argument("--all", action="store_true", help="with --stop: end those too that serve a run now, whose tasks then fail")
     hubs.add_argument("--json", action="store_true", help="print JSON")
     trace = add("trace", "sum up the timeline of a run that had PMITOGEN_TRACE=FILE")
     trace.add_argument("files", metavar="FILE", nargs="+", help="the timeline, in the trace event format of browsers")

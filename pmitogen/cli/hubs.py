@@ -4,27 +4,52 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping
+
+from pmitogen.cli.errors import PLACE, WrongWords
+from pmitogen.errors import Error
+from pmitogen.util.peer_text import escape
 
 _WANTED = ("pid", "run", "age", "hosts", "busy", "workers")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List the hubs, or end them."""
+    """List the hubs, or end some."""
+    if options.stop is not None:
+        return _stop(options)
+    if options.all:
+        raise WrongWords(f"{PLACE}: --all: goes with --stop")
     from pmitogen.hub import client
 
-    if options.stop:
-        count = client.stop_hub()
-        print(json.dumps({"stopped": count}) if options.json else f"{_counted(count, 'hub')} ended")
-        return 0
-    hubs = client.list_hubs()
+    hubs, problems = client.list_hubs()
     if options.json:
         print(json.dumps([{name: hub.get(name) for name in _WANTED} for hub in hubs], indent=2))
-        return 0
-    for hub in hubs:
-        print(_line(hub))
-    if not hubs:
-        print("no hub is running")
+    else:
+        for hub in hubs:
+            print(_line(hub))
+        if not hubs:
+            print("no hub is running")
+    for problem in problems:
+        print(f"pmitogen hubs: {escape(problem)}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _stop(options: argparse.Namespace) -> int:
+    """End those kept for a later run, one by its pid, or all."""
+    from pmitogen.hub import client
+
+    pid = None
+    if options.stop != "kept":
+        if not (options.stop.isascii() and options.stop.isdigit()):
+            raise WrongWords(f"{PLACE}: --stop: {options.stop}: not the pid of a hub; pmitogen hubs lists them")
+        if options.all:
+            raise WrongWords(f"{PLACE}: --all: goes with --stop alone, not with the pid of one hub")
+        pid = int(options.stop)
+    count = client.stop_hubs(pid, everything=options.all)
+    if pid is not None and not count:
+        raise Error(f"--stop: {pid}: no hub of this account has this pid; pmitogen hubs lists them")
+    print(json.dumps({"stopped": count}) if options.json else f"{_counted(count, 'hub')} ended")
     return 0
 
 

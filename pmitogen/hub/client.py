@@ -10,25 +10,34 @@ import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from pmitogen.errors import HubError
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import hello
 from pmitogen.target import frames
+from pmitogen.util import processes
 
-GONE = "the hub of this run has gone: something ended it (pmitogen hubs --stop, a lack of memory); see PMITOGEN_LOG_FILE"
+GONE = "the hub of this run has gone: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
+ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
 Header = dict[str, Any]
 
 
 class Client:
-    """One connection to a hub. Not thread-safe. The hub answers every request, and its end closes the socket."""
+    """One connection to a hub. Not thread-safe. The hub answers every request, and its end closes the socket.
+
+    Raises OSError if nobody listens at *path*, HubError if another user does.
+    """
 
     def __init__(self, path: str) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._sock.connect(path)
-        except OSError:
+            with socket_paths.address(path) as address:
+                self._sock.connect(address)
+            if (uid := processes.peer_uid(self._sock)) not in (None, os.getuid(), 0):
+                raise HubError(f"{path}: uid {uid} listens there, not a hub of this account")
+        except (OSError, HubError):
             self._sock.close()
             raise
         self._reader = frames.Reader()
@@ -76,7 +85,10 @@ class Client:
                 raise HubError(GONE) from None
             if not data:
                 raise HubError(GONE)
-            self._ready = self._reader.feed(data)
+            try:
+                self._ready = self._reader.feed(data)
+            except frames.FrameError as exc:
+                raise HubError(f"not a hub of pmitogen's: {exc}") from None
         frame = self._ready.pop(0)
         _check(frame[0])
         return frame
@@ -87,8 +99,8 @@ class Client:
 
 def _check(frame: Header) -> None:
     """Raise the HubError that a hub says instead of anything else, if it could not start."""
-    if frame["op"] == "refused":
-        raise HubError(frame["msg"])
+    if frame.get("op") == "refused":
+        raise HubError(str(frame.get("msg")))
 
 
 def connect(run_pid: int, number: int = 0, *, log: str | None = None) -> Client:
@@ -128,45 +140,70 @@ def connect_existing(run_pid: int, number: int = 0) -> Client | None:
         return None
 
 
-def list_hubs() -> list[Header]:
-    """Ask every running hub of this account about itself. Each answer has ``pid``, ``run``, ``hosts`` and ``age`` (seconds)."""
-    found = []
-    for client in _each_hub():
-        with contextlib.suppress(HubError):
-            client.send({"op": "status", "id": 1})
-            header, _ = client.receive()
-            found.append(header)
-        client.close()
-    return found
+def list_hubs() -> tuple[list[Header], list[str]]:
+    """Ask every running hub of this account about itself.
+
+    Each answer has ``pid``, ``run`` (a pid, or None of a hub that is kept for a later run), ``hosts`` and ``age`` (seconds). The
+    second list has a line for each socket at which no hub answers.
+    """
+    found: list[Header] = []
+    problems: list[str] = []
+    for path, client in _each_hub(problems):
+        with contextlib.closing(client):
+            try:
+                found.append(_status(client))
+            except (HubError, TimeoutError) as exc:
+                problems.append(f"{path}: {exc if isinstance(exc, HubError) else 'no answer'}")
+    return found, problems
 
 
-def stop_hub(pid: int | None = None, limit: float = 8.0) -> int:
-    """End the hub with this *pid* (or all of this account), and wait at most *limit* seconds. Returns how many were told."""
+def stop_hubs(pid: int | None = None, *, everything: bool = False, limit: float = 8.0) -> int:
+    """End the hubs that are kept for a later run; or the one with this *pid*; or, for *everything*, all of this account.
+
+    Waits at most *limit* seconds for each. Returns how many were told.
+    """
     told = 0
-    for client in _each_hub():
-        with contextlib.suppress(HubError):
-            client.send({"op": "status", "id": 1})
-            if pid is None or client.receive()[0].get("pid") == pid:
-                client.send({"op": "stop", "id": 2})
-                told += 1
-                _wait_closed(client, limit)
-        client.close()
+    for _, client in _each_hub([]):
+        with contextlib.closing(client), contextlib.suppress(HubError, TimeoutError):
+            status = _status(client)
+            kept = status.get("run") is None
+            if status.get("pid") == pid if pid is not None else everything or kept:
+                client.send({"op": "stop", "id": 2, "kept": pid is None and not everything})
+                told += _has_closed(client, limit)
     return told
 
 
-def _wait_closed(client: Client, limit: float) -> None:
-    with contextlib.suppress(HubError, TimeoutError):
-        until = time.monotonic() + limit
-        while time.monotonic() < until:
-            client.receive(limit)
+def _status(client: Client) -> Header:
+    """What a hub says of itself. Raises HubError, TimeoutError."""
+    client.send({"op": "status", "id": 1})
+    return client.receive(ANSWER_LIMIT)[0]
 
 
-def _each_hub() -> list[Client]:
-    folder = socket_paths.private_dir(create=False)
-    clients = []
-    with contextlib.suppress(OSError):
-        for name in sorted(os.listdir(folder)):
+def _has_closed(client: Client, limit: float) -> bool:
+    """Wait until the hub has ended; False if it serves a run after all, or takes longer."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        try:
+            if client.receive(limit)[0].get("op") == "error":
+                return False
+        except HubError:
+            return True
+        except TimeoutError:
+            break
+    return True
+
+
+def _each_hub(problems: list[str]) -> Iterator[tuple[str, Client]]:
+    """A connection to each hub, with its socket; *problems* gets a line for each socket that is not to be trusted."""
+    for directory in socket_paths.existing_dirs():
+        for name in sorted(os.listdir(directory)):
             if name.endswith(".sock"):
-                with contextlib.suppress(OSError):
-                    clients.append(Client(os.path.join(folder, name)))
-    return clients
+                path = os.path.join(directory, name)
+                try:
+                    client = Client(path)
+                except OSError:
+                    continue  # left by one that was killed
+                except HubError as exc:
+                    problems.append(str(exc))
+                    continue
+                yield path, client

@@ -47,7 +47,8 @@ def difference(theirs: Mapping[str, object]) -> str | None:
     mine = identity()
     if all(theirs.get(name) == value for name, value in mine.items()):
         return None
-    return f"the hub with pid {os.getpid()} is {_text(mine)}, this is {_text(theirs)}: end that hub with 'pmitogen hubs --stop'"
+    pid = os.getpid()
+    return f"the hub with pid {pid} is {_text(mine)}, this is {_text(theirs)}: end that hub with 'pmitogen hubs --stop {pid}'"
 
 
 def _text(who: Mapping[str, object]) -> str:

@@ -6,6 +6,8 @@ Standard library only: workers import this in every task. On systems without Lin
 from __future__ import annotations
 
 import os
+import socket
+import struct
 
 
 def start_time(pid: int) -> str:
@@ -31,6 +33,14 @@ def exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def peer_uid(sock: socket.socket) -> int | None:
+    """Return the uid of the process at the other end of a connected Unix socket; None where the system does not tell."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return None
+    credentials = struct.Struct("3i")
+    return int(credentials.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size))[1])
 
 
 def _state_and_start(pid: int) -> tuple[str, str]:

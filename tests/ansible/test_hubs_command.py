@@ -48,8 +48,48 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
     assert (hub["run"], hub["hosts"], hub["workers"]) == (running.pid, 1, 1)
     assert hub["pid"] != running.pid and 0 <= hub["age"] < 60
     assert hubs().startswith(f"hub {hub['pid']} of run {running.pid}: 1 host, 1 busy, ")
-    assert hubs("--stop") == "1 hub ended\n"
+    assert hubs("--stop") == "0 hubs ended\n", "it serves a run"
+    assert json.loads(hubs("--json"))[0]["busy"] == 1
+    assert hubs("--stop", str(hub["pid"])) == "1 hub ended\n"
     assert hubs() == "no hub is running\n"
     run = running.finish()
     assert run.task("sleep").kind in ("unreachable", "failed") and "Traceback" not in run.output
     assert not [process for process in account.processes() if "sleep" in str(process)]
+
+
+@pytest.mark.one_core
+def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    persists = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=60s")}
+    ansible.tasks([{"name": "once", "ansible.builtin.command": "id"}], persists).check()
+    processes.wait_until(lambda: [hub["run"] for hub in json.loads(hubs("--json"))] == [None], 5)
+    (kept,) = json.loads(hubs("--json"))
+    assert hubs().startswith(f"hub {kept['pid']} kept for a later run: 1 host, 0 busy, ")
+
+    sleep = [{"name": "sleep", "ansible.builtin.command": "sleep 60"}]
+    other = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": sleep}], persists)  # takes the kept one
+    processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 20)
+    assert hubs("--stop") == "0 hubs ended\n"
+    assert json.loads(hubs("--stop", "--all", "--json")) == {"stopped": 1}
+    assert other.finish().task("sleep").kind in ("unreachable", "failed")
+
+    ansible.tasks([{"name": "once", "ansible.builtin.command": "id"}], persists).check()
+    processes.wait_until(lambda: [hub["run"] for hub in json.loads(hubs("--json"))] == [None], 5)
+    assert hubs("--stop") == "1 hub ended\n"
+    assert hubs() == "no hub is running\n"
+    processes.wait_until(lambda: not account.processes(), 5)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--stop", "4000000"], 1, "--stop: 4000000: no hub of this account has this pid; pmitogen hubs lists them"),
+        (["--stop", "first"], 2, "command line: --stop: first: not the pid of a hub; pmitogen hubs lists them"),
+        (["--stop", "-3"], 2, None),
+        (["--stop", "1", "--all"], 2, "command line: --all: goes with --stop alone, not with the pid of one hub"),
+        (["--all"], 2, "command line: --all: goes with --stop"),
+    ],
+)
+def test_wrong_words(words: list[str], code: int, said: str | None) -> None:
+    done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *words], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1
+    assert said is None or done.stderr == f"pmitogen hubs: {said}\n"

@@ -93,7 +93,7 @@ def test_the_hub_of_a_run_that_will_want_one(
     run = subprocess.Popen(
         words, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    socket = Path(socket_paths.private_dir(create=False)) / f"{run.pid}-{processes.start_time(run.pid)}.sock"
+    socket = Path(socket_paths.private_dir()) / f"{run.pid}-{processes.start_time(run.pid)}.sock"
     found = False
     while run.poll() is None and not found:
         found = socket.exists()

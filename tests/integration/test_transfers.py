@@ -116,7 +116,7 @@ def door(options: dict[str, Any]) -> Iterator[Door]:
     made = Door(options)
     yield made
     made.client.close()
-    hub_client.stop_hub()
+    hub_client.stop_hubs(everything=True)
 
 
 def home(options: dict[str, Any]) -> bytes:
@@ -140,7 +140,7 @@ def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
             said[setting] = [answer["op"] for answer in answers]
         finally:
             door.client.close()
-            hub_client.stop_hub()
+            hub_client.stop_hubs(everything=True)
     assert said == {"1": ["ok", "error"], "0": ["error", "exit"]}
 
 
@@ -277,7 +277,7 @@ def test_twenty_workers_start_one_hub(options: dict[str, Any]) -> None:
         thread.join()
     pids = {found.get() for _ in range(20)}
     assert len(pids) == 1 and -1 not in pids
-    assert hub_client.stop_hub() == 1
+    assert hub_client.stop_hubs(everything=True) == 1
 
 
 @pytest.mark.parametrize("early", ["put", "remove"])
@@ -343,7 +343,7 @@ def test_what_was_answered_early_and_is_lost_with_the_account(
         assert door.final(door.request(say))[0]["op"] == "exit"
     finally:
         door.client.close()
-        hub_client.stop_hub()
+        hub_client.stop_hubs(everything=True)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ Host.on_channel = lambda *args: 1 / 0
 @pytest.fixture(autouse=True)
 def _no_hub() -> Iterator[None]:
     yield
-    hub_client.stop_hub()
+    hub_client.stop_hubs(everything=True)
 
 
 def _hub_pids() -> list[int]:
@@ -76,7 +76,7 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
         began = time.monotonic()
         answers.append(_ask(options))
         assert time.monotonic() - began < 8, answers
-        hub_client.stop_hub()
+        hub_client.stop_hubs(everything=True)
         processes.wait_until(lambda: not _hub_pids(), 8)
         if answers[-1] == "in":
             break

@@ -29,7 +29,8 @@ def test_hosts_are_shared_out_evenly_and_for_good() -> None:
 def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     short_path.chmod(0o700)
-    for path in (socket_paths.run_socket(os.getpid(), number), socket_paths.resting_socket(number)):
+    run = socket_paths.run_socket(os.getpid(), number)
+    for path in (run, socket_paths.resting_socket(run)):
         assert socket_paths.number_in(path) == number
         assert path.startswith(f"{short_path}/pmitogen-{os.getuid()}/") and path.endswith(".sock")
     assert socket_paths.run_socket(os.getpid(), number) != socket_paths.run_socket(os.getpid(), number + 1)

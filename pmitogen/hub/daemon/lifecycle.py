@@ -78,7 +78,7 @@ class Life:
         if not contexts.retire(self.nothing_left):
             return False
         self.resting = True
-        listener.rename(socket_paths.resting_socket(socket_paths.number_in(listener.path)))
+        listener.rename(socket_paths.resting_socket(listener.path))
         return True
 
     def adopt(self, contexts: Contexts, listener: Listener, run_pid: int, path: str) -> bool:

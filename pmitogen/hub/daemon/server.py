@@ -19,7 +19,6 @@ import itertools
 import logging
 import os
 import socket
-import struct
 import time
 from typing import Any
 
@@ -32,7 +31,7 @@ from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
 from pmitogen.protocol import hello
 from pmitogen.target import frames
-from pmitogen.util import limits
+from pmitogen.util import limits, processes
 
 LOG = logging.getLogger("pmitogen.hub")
 ACCEPT_PAUSE = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
@@ -87,10 +86,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
 
 def _is_ours(sock: socket.socket) -> bool:
     """Whether the peer is this account's (or root's)."""
-    if not hasattr(socket, "SO_PEERCRED"):
-        return True  # the directory's mode must do
-    _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-    return uid in (os.getuid(), 0)
+    return processes.peer_uid(sock) in (None, os.getuid(), 0)  # None: the directory's mode must do
 
 
 class WorkerProtocol(mitogen.core.Protocol):  # type: ignore[misc]
@@ -278,7 +274,11 @@ class Worker:
             self.answer({"op": "error", "id": header["id"], "kind": "usage", "msg": "this hub serves a run"}, b"")
 
     def _on_stop(self, header: Header, body: bytes) -> None:
-        self.listener.life.stop()
+        """End; with ``kept`` only if no run is being served."""
+        if header.get("kept") and not self.listener.life.resting:
+            self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": "this hub serves a run"}, b"")
+        else:
+            self.listener.life.stop()
 
 
 class _Twin:

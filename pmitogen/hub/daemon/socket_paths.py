@@ -1,52 +1,100 @@
-"""Where hubs listen: a directory that belongs to us alone, one socket per hub, named after its run and its number in it.
+"""Where hubs listen: a directory that belongs to this account alone, one socket per hub, named after its run and number.
 
-Whoever can write into that directory could take the place of a hub and be handed passwords; so it is used only if it is a real
-directory, ours, and closed to everyone else. Standard library only: workers import this in every task.
+Who can write into that directory could take the place of a hub and be handed passwords; so it is used only if it is a real
+directory, ours, closed to everyone else, and where nobody else can rename it. Anybody may make a directory of that name in /tmp
+before us; then the next place in the list is taken, and the directory there is left alone:
+
+1. ``$XDG_RUNTIME_DIR/pmitogen-UID``, if that variable names a directory of ours that is closed to others;
+2. ``/tmp/pmitogen-UID``;
+3. ``pmitogen-hubs-BOOT`` in ``$ANSIBLE_HOME`` or ``~/.ansible``; BOOT names this boot of this machine, because machines may
+   share a home.
+
+The name of a socket may be longer than the system allows; :func:`address` makes it short. Standard library only: workers import
+this in every task.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import socket
-import stat
 import zlib
+from collections.abc import Iterator
 
 from pmitogen.errors import HubError
-from pmitogen.util import processes
+from pmitogen.util import private_directory, processes
 
 RESTING = "resting-"
+MAX_ADDRESS = 107  # bytes of a socket's path on Linux
+TEMPORARY = "/tmp"  # noqa: S108 - the directory made below is checked
 
 
-def private_dir(create: bool = True) -> str:
-    """Return the directory for this account's hubs. Raises HubError if somebody else has a hand in it."""
-    uid = os.getuid()
-    base = os.environ.get("XDG_RUNTIME_DIR") or ""
-    if not base or not _is_private(base, uid):
-        base = "/tmp"  # noqa: S108 - the directory made below is checked
-    path = os.path.join(base, f"pmitogen-{uid}")
-    if create:
+def private_dir() -> str:
+    """Return the directory for this account's hubs, made if need be. Raises HubError if there is no safe place for it."""
+    problems = []
+    for path in _places():
         try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
+            _make(path)
         except OSError as exc:
-            raise HubError(f"{path}: cannot be made for the hub's socket: {exc.strerror}") from None
-        if not _is_private(path, uid):
-            raise HubError(f"{path}: not a directory of uid {uid} with mode 0700, so no hub may listen there; remove it")
-    return path
+            problems.append(f"{exc.filename or path} {exc.strerror}")
+        else:
+            return path
+    raise HubError(f"no directory is safe for the hub's socket: {'; '.join(problems)}")
 
 
-def _is_private(path: str, uid: int) -> bool:
+def existing_dirs() -> list[str]:
+    """Return every directory in which hubs of this account may listen, of those that exist and are safe."""
+    return [path for path in _places() if private_directory.is_private(path)]
+
+
+def _places() -> Iterator[str]:
+    """The directories to try, in order."""
+    name = f"pmitogen-{os.getuid()}"
+    base = os.environ.get("XDG_RUNTIME_DIR") or ""
+    if base.startswith("/") and private_directory.is_private(base):
+        yield os.path.join(base, name)
+    yield os.path.join(TEMPORARY, name)
+    ansible = os.environ.get("ANSIBLE_HOME") or os.path.join(_home(), ".ansible")
+    if os.path.isabs(ansible := os.path.expanduser(ansible)):
+        yield os.path.join(ansible, f"pmitogen-hubs-{_boot()}")
+
+
+def _home() -> str:
     try:
-        return is_closed(os.lstat(path), uid)
+        return os.environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:
+        return ""
+
+
+def _boot() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read(8)
     except OSError:
-        return False
+        return socket.gethostname()
 
 
-def is_closed(found: os.stat_result, uid: int) -> bool:
-    """Whether what was found is a directory of *uid*'s, and closed to everybody else."""
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and not stat.S_IMODE(found.st_mode) & 0o077
+def _make(path: str) -> None:
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        os.makedirs(parent, 0o700, exist_ok=True)
+    private_directory.make(path)
+    private_directory.check_above(path)
+
+
+@contextlib.contextmanager
+def address(path: str) -> Iterator[str]:
+    """Give a name for the socket *path* that is short enough to bind or connect to, until the block ends. Raises OSError."""
+    if len(os.fsencode(path)) <= MAX_ADDRESS:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{name}"
+    finally:
+        os.close(descriptor)
 
 
 _this_process: dict[int, str] = {}  # number -> start, which does not change
@@ -68,10 +116,10 @@ def run_socket(pid: int, number: int = 0) -> str:
     return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(number)}")
 
 
-def resting_socket(number: int) -> str:
-    """The socket of this process as a hub that waits for a run, to have that *number* in it."""
-    pid = os.getpid()
-    return os.path.join(private_dir(), f"{RESTING}{pid}-{processes.start_time(pid)}{_suffix(number)}")
+def resting_socket(path: str) -> str:
+    """The socket of this process as a hub that waits for a run, to have the number in it that the hub at *path* has."""
+    pid, number = os.getpid(), number_in(path)
+    return os.path.join(os.path.dirname(path), f"{RESTING}{pid}-{processes.start_time(pid)}{_suffix(number)}")
 
 
 def number_in(path: str) -> int:
@@ -106,7 +154,8 @@ def listens(path: str) -> bool:
     """Whether somebody listens at *path*. Raises OSError where that cannot be seen."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
-            sock.connect(path)
+            with address(path) as short:
+                sock.connect(short)
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         return True

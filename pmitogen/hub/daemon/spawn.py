@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pmitogen.errors import HubError
 from pmitogen.hub.client import Client
 from pmitogen.hub.daemon import socket_paths
+from pmitogen.util import private_directory
 
 MAIN = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
 START_LIMIT = 20.0  # seconds that a resting hub may take to answer
@@ -60,7 +61,8 @@ def _listening(path: str) -> Iterator[socket.socket]:
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
-            sock.bind(path)
+            with socket_paths.address(path) as address:
+                sock.bind(address)
             os.chmod(path, 0o600)
             sock.listen(BACKLOG)
         except OSError as exc:
@@ -113,7 +115,7 @@ def _take(path: str) -> int:
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:  # a hub that ended has just removed the empty directory
-            socket_paths.private_dir()
+            private_directory.make(os.path.dirname(path))
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,0 +1,259 @@
+"""Another user of the controller, who was in its shared directories first."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd
+
+from .local_users import User, as_user, make_user
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_ansible, pytest.mark.needs_program("setpriv")]
+
+PING = {"name": "ping", "ansible.builtin.ping": {}}
+NONE = "no hub is running\n"
+
+
+@pytest.fixture
+def user(make_account: Callable[..., Account], short_path: Path) -> User:
+    return make_user(make_account(), short_path)
+
+
+@pytest.fixture
+def attacker(make_account: Callable[..., Account]) -> Account:
+    return make_account()
+
+
+@pytest.fixture
+def target(user: User, sshd: Sshd, account: Account, client_key: KeyFile) -> dict[str, Any]:
+    key = user.account.home / "key"
+    shutil.copy(client_key.path, key)
+    os.chown(key, user.account.uid, user.account.gid)
+    return {
+        "ansible_connection": "pmitogen",
+        "ansible_host": sshd.host,
+        "ansible_port": sshd.port,
+        "ansible_user": account.name,
+        "ansible_ssh_private_key_file": str(key),
+        "ansible_ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts}",
+    }
+
+
+def _directory(path: Path, user: User, attacker: Account) -> None:
+    path.mkdir(mode=0o700)
+
+
+def _open_directory(path: Path, user: User, attacker: Account) -> None:
+    path.mkdir()
+    path.chmod(0o1777)
+
+
+def _link_to_theirs(path: Path, user: User, attacker: Account) -> None:
+    (attacker.home / "run").mkdir()
+    path.symlink_to(attacker.home / "run")
+
+
+def _link_to_ours(path: Path, user: User, attacker: Account) -> None:
+    """A directory that is private indeed, but was not made for this."""
+    (user.account.home / ".ssh").mkdir(mode=0o700)
+    os.chown(user.account.home / ".ssh", user.account.uid, user.account.gid)
+    path.symlink_to(user.account.home / ".ssh")
+
+
+def _dangling_link(path: Path, user: User, attacker: Account) -> None:
+    path.symlink_to(user.account.home / "made-by-the-victim")
+
+
+def _file(path: Path, user: User, attacker: Account) -> None:
+    path.write_text("")
+
+
+def _pipe(path: Path, user: User, attacker: Account) -> None:
+    os.mkfifo(path)
+
+
+SQUATS = [_directory, _open_directory, _link_to_theirs, _link_to_ours, _dangling_link, _file, _pipe]
+
+
+@pytest.fixture
+def squatted(request: pytest.FixtureRequest, user: User, attacker: Account) -> Iterator[Path]:
+    """The place in /tmp where the user's hubs would listen, taken by the attacker before."""
+    path = Path(f"/tmp/pmitogen-{user.account.uid}")
+    request.param(path, user, attacker)
+    os.chown(path, attacker.uid, attacker.gid, follow_symlinks=False)
+    yield path
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@pytest.mark.parametrize("squatted", SQUATS, indirect=True, ids=lambda squat: squat.__name__.strip("_"))
+def test_a_squatted_directory_is_left_alone(squatted: Path, user: User, target: dict[str, Any]) -> None:
+    before = os.lstat(squatted)
+    listed = sorted(os.listdir(squatted)) if squatted.is_dir() else []
+    run = user.play([PING, PING], target)
+    assert run.returncode == 0 and "ok=2" in run.stdout and "WARNING" not in run.stdout + run.stderr, run.stdout + run.stderr
+    assert user.pmitogen("hubs").stdout == NONE
+    after = os.lstat(squatted)
+    assert (before.st_mode, before.st_uid, before.st_mtime_ns) == (after.st_mode, after.st_uid, after.st_mtime_ns)
+    assert listed == (sorted(os.listdir(squatted)) if squatted.is_dir() else [])
+    assert not (user.account.home / "made-by-the-victim").exists()
+
+
+@pytest.mark.parametrize("squatted", [_directory], indirect=True)
+def test_the_next_place_is_private_and_its_name_may_be_long(
+    squatted: Path, user: User, target: dict[str, Any], attacker: Account
+) -> None:
+    """The hub is listed and stopped there too, and nobody else gets in."""
+    long = user.account.home / ("long" * 20) / ("longer" * 10)
+    user.run("mkdir", "-p", str(long))
+    user.env["HOME"] = str(long)
+    persists = {**target, "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s"}
+    for _ in range(2):
+        run = user.play([PING], persists)
+        assert run.returncode == 0, run.stdout + run.stderr
+        (directory,) = (long / ".ansible").glob("pmitogen-hubs-*")
+        until = time.monotonic() + 5
+        while "kept for a later run" not in user.pmitogen("hubs").stdout and time.monotonic() < until:
+            time.sleep(0.05)
+    assert directory.stat().st_mode & 0o7777 == 0o700 and directory.stat().st_uid == user.account.uid
+    (path,) = directory.glob("*.sock")
+    assert len(str(path)) > 107
+    assert _connect_as(attacker, path, ()) == "PermissionError"
+    # With a right of root's an attacker reaches the socket, and is turned away by it.
+    assert _connect_as(attacker, path, ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")) == "closed"
+    assert user.pmitogen("hubs", "--stop").stdout == "1 hub ended\n"
+    assert user.pmitogen("hubs").stdout == NONE
+
+
+LISTEN = """
+import socket, sys, time
+sock = socket.socket(socket.AF_UNIX)
+sock.bind(sys.argv[1])
+sock.listen()
+print("ready", flush=True)
+sock.accept()
+time.sleep(9)
+"""
+
+CONNECT = """
+import os, socket, sys
+sock = socket.socket(socket.AF_UNIX)
+try:
+    os.chdir(os.path.dirname(sys.argv[1]))
+    sock.connect(os.path.basename(sys.argv[1]))
+    sock.sendall(b'\\0\\0\\0\\x17\\0\\0\\0\\0{"op":"status","id": 1 }')
+    print("closed" if not sock.recv(9) else "served")
+except OSError as error:
+    print("closed" if isinstance(error, (ConnectionError)) else type(error).__name__)
+"""
+
+
+def _connect_as(account: Account, path: Path, capabilities: tuple[str, ...]) -> str:
+    words = as_user(account, "/usr/bin/python3", "-c", CONNECT, str(path), capabilities=capabilities)
+    return subprocess.run(words, capture_output=True, text=True, timeout=30, cwd="/").stdout.strip()
+
+
+def test_no_place_at_all(user: User, target: dict[str, Any], attacker: Account) -> None:
+    squat = Path(f"/tmp/pmitogen-{user.account.uid}")
+    squat.mkdir()
+    os.chown(squat, attacker.uid, attacker.gid)
+    try:
+        user.account.home.chmod(0o777)  # whoever can rename .ansible can put another in its place
+        run = user.play([PING], target)
+        assert run.returncode in (2, 4) and "Traceback" not in run.stdout + run.stderr
+        assert f"no directory is safe for the hub's socket: {squat} belongs to uid {attacker.uid}; " in run.stdout
+        assert f"{user.account.home} can be written by others (mode 0777)" in run.stdout
+        assert user.pmitogen("hubs").stdout == NONE
+    finally:
+        squat.rmdir()
+
+
+@pytest.mark.parametrize("squatted", [_open_directory], indirect=True)
+def test_hubs_speaks_to_no_socket_in_a_foreign_directory(squatted: Path, user: User, attacker: Account) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(squatted / "1-1.sock"))
+        os.chown(squatted / "1-1.sock", user.account.uid, user.account.gid)
+        sock.listen()
+        sock.settimeout(0.2)
+        for words in ([], ["--json"], ["--stop"], ["--stop", "--all"], ["--stop", "1"]):
+            done = user.pmitogen("hubs", *words)
+            assert "\x1b" not in done.stdout + done.stderr
+        with pytest.raises(TimeoutError):
+            sock.accept()
+
+
+def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None:
+    """As if the attacker had got a socket into the private directory: whoever listens is asked for by the system."""
+    directory = Path(f"/tmp/pmitogen-{user.account.uid}")
+    directory.mkdir(mode=0o700)
+    os.chown(directory, user.account.uid, user.account.gid)
+    rights = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
+    words = as_user(attacker, "/usr/bin/python3", "-c", LISTEN, str(directory / "1-1.sock"), capabilities=rights)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd="/") as process:
+        try:
+            assert process.stdout and process.stdout.readline()
+            os.chmod(directory / "1-1.sock", 0o666)
+            done = user.pmitogen("hubs")
+            assert done.stdout == NONE and done.returncode == 1
+            assert done.stderr == (
+                f"pmitogen hubs: {directory}/1-1.sock: uid {attacker.uid} listens there, not a hub of this account\n"
+            )
+        finally:
+            process.kill()
+            shutil.rmtree(directory)
+
+
+@pytest.mark.parametrize("kind", ["link", "hard link", "file"])
+def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str, Any], attacker: Account, kind: str) -> None:
+    """In a directory as /tmp is, where the system itself may not see to it (fs.protected_symlinks)."""
+    shared = user.cwd / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    precious = user.account.write("precious", "precious")
+    for name in ("log", "run.json", "hosts"):
+        path = shared / name
+        if kind == "link":
+            path.symlink_to(precious)
+        elif kind == "hard link":
+            path.hardlink_to(precious)
+        else:
+            path.touch()
+            path.chmod(0o666)
+        if kind != "hard link":
+            os.chown(path, attacker.uid, attacker.gid, follow_symlinks=False)
+    run = user.play([PING], target, {"PMITOGEN_LOG_FILE": str(shared / "log"), "PMITOGEN_LOG": "debug"})
+    assert run.returncode != 0 and f"the hub cannot start: PMITOGEN_LOG_FILE: {shared}/log: " in run.stdout, run.stdout
+    run = user.play([PING], target, {"PMITOGEN_TRACE": str(shared / "run.json")})
+    assert run.returncode == 0, run.stdout + run.stderr
+    learning = (
+        target["ansible_ssh_common_args"] + f" -o UserKnownHostsFile={shared / 'hosts'} -o StrictHostKeyChecking=accept-new"
+    )
+    learning = learning.replace(f"-o UserKnownHostsFile={target['ansible_ssh_common_args'].rpartition('=')[2]} ", "")
+    run = user.play([PING], {**target, "ansible_ssh_common_args": learning})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert precious.read_text() == "precious"
+    if kind == "file":
+        assert all(path.read_text() == "" for path in shared.iterdir())
+
+
+def test_a_known_hosts_that_is_a_link_of_ours_grows(user: User, target: dict[str, Any]) -> None:
+    """In the user's own directory, as ssh has it: many keep such files in a repository of their own."""
+    user.account.write("dotfiles/known_hosts", "# mine\n", 0o600)
+    user.account.write(".ssh/config", "", 0o600)
+    (user.account.home / ".ssh/known_hosts").symlink_to("../dotfiles/known_hosts")
+    learning = "-F none -o StrictHostKeyChecking=accept-new"
+    run = user.play([PING], {**target, "ansible_ssh_common_args": learning})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert (user.account.home / ".ssh/known_hosts").is_symlink()
+    text = (user.account.home / "dotfiles/known_hosts").read_text()
+    assert text.startswith("# mine\n") and "ssh-ed25519" in text
