@@ -12,15 +12,15 @@ demo:
 	.venv/bin/pmitogen demo
 
 test:
-	@$(PREPARE) system main:test 2.19
+	@$(PREPARE) system main:test 2.22
 	$(TESTS) $(ARGS)
 
 test-all:
-	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 others
+	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
 
 bench:
-	@$(PREPARE) system main:test 2.19 2.19@3.12
+	@$(PREPARE) system main:test 2.22 2.21@3.13
 	.venv/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
 lint:

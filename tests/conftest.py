@@ -50,7 +50,7 @@ from tests.support.ansible import Ansible, installed_cores  # noqa: E402
 from tests.support.keys import KeyFile  # noqa: E402
 from tests.support.sshd import Sshd, find_sshd  # noqa: E402
 
-_DEFAULT_CORES = ("2.21", "2.19")  # the others only with --all
+_DEFAULT_CORES = ("2.22", "2.21")  # the others only with --all
 _numbers = itertools.count()
 _allowed: set[int] = set()  # pids of what outlives the test that first asked for it
 _accounts: list[Accounts] = []  # the run's, once there is one

@@ -8,8 +8,12 @@ Steps:
     cannot be had this says so and goes on: the tests that need it are skipped and counted.
 ``main`` or ``main:test``
     ``.venv``: this project with the newest ansible-core that a Python found here supports; ``:test`` adds the test tools.
-``2.16`` ... ``2.21``
+``2.16`` ... ``2.22``
     ``.venv-2.16`` ...: this project with that ansible-core. Where no fitting Python is found this says so and goes on.
+    Of one that has no final release yet its newest release candidate is taken.
+``newest``
+    Brings the environment of the newest ansible-core up to date, and makes one with the first pre-release of the ansible-core
+    after it, if there is one: so each release candidate is tested as soon as it appears.
 ``2.19@3.12``
     ``.venv-2.19-py3.12``: the same with that very Python, for comparisons.
 ``others``
@@ -31,15 +35,17 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 
-# ansible-core -> the Pythons it runs on here, best first (its own bounds, within ours: 3.10 to 3.13).
+# ansible-core -> the Pythons it runs on here, best first (its own bounds, within ours: 3.10 to 3.14).
 PYTHONS_OF_CORE = {
-    "2.21": ("3.12", "3.13"),
-    "2.20": ("3.12", "3.13"),
+    "2.22": ("3.13", "3.14"),
+    "2.21": ("3.12", "3.13", "3.14"),
+    "2.20": ("3.12", "3.13", "3.14"),
     "2.19": ("3.11", "3.12", "3.13"),
     "2.18": ("3.11", "3.12", "3.13"),
     "2.17": ("3.10", "3.11", "3.12"),
     "2.16": ("3.10", "3.11", "3.12"),
 }
+NEWEST = next(iter(PYTHONS_OF_CORE))
 OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
 MAIN_CORES = ("2.21", "2.19", "2.17")  # .venv takes the first that a Python found here runs
 
@@ -128,10 +134,15 @@ def find_python(version: str) -> str | None:
     return None
 
 
+def pythons_of(core: str) -> tuple[str, ...]:
+    """The Pythons that *core* runs on; of a core that is not known yet: those of the newest."""
+    return PYTHONS_OF_CORE.get(core, PYTHONS_OF_CORE[NEWEST])
+
+
 def choose(cores: Sequence[str], only: str) -> tuple[str, str] | None:
     """The first of *cores* that a Python found here runs, with that Python; *only*: the one version that will do, or empty."""
     for core in cores:
-        for version in (only,) if only else PYTHONS_OF_CORE[core]:
+        for version in (only,) if only else pythons_of(core):
             python = find_python(version)
             if python:
                 return core, python
@@ -153,6 +164,18 @@ def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str]) -> bool:
     return stamp.read_text() in {stamp_of(core, extra) for core in cores for extra in extras}
 
 
+def following(core: str) -> str:
+    """The version after *core*: 2.23 for 2.22."""
+    major, minor = core.split(".")
+    return "%s.%d" % (major, int(minor) + 1)
+
+
+def requirement(core: str) -> str:
+    """What pip is told to install for *core*. Only of the newest are pre-releases allowed: it may have no other."""
+    oldest = core + ".0a0" if core not in PYTHONS_OF_CORE or core == NEWEST else core
+    return "ansible-core>=%s,<%s" % (oldest, following(core))
+
+
 def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Sequence[str] = (), only: str = "") -> bool:
     """Makes *folder* a virtual environment with this project, one of *cores* and *more*; True unless that is impossible.
 
@@ -163,22 +186,37 @@ def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Seque
         return True
     chosen = choose(cores, only)
     if chosen is None:
-        wanted = [only] if only else sorted({version for core in cores for version in PYTHONS_OF_CORE[core]})
+        wanted = [only] if only else sorted({version for core in cores for version in pythons_of(core)})
         say("NO PYTHON for ansible-core %s: wanted one of %s, with its venv module" % (" or ".join(cores), ", ".join(wanted)))
         return False
     core, python = chosen
     if core != cores[0]:
         say("no Python for ansible-core %s here; taking %s" % (cores[0], core))
-    major, minor = core.split(".")
-    ansible = "ansible-core>=%s,<%s.%d" % (core, major, int(minor) + 1)
     say("making %s: ansible-core %s on %s" % (folder.name, core, python))
     ours = str(HERE) + ("[%s]" % extra if extra else "")
     pip = str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
-    if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, ansible, *more)):
+    if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, requirement(core), *more)):
         say("FAILED: %s could not be made; see above" % folder.name)
         return False
     (folder / ".stamp").write_text(stamp_of(core, extra))
     return True
+
+
+def update_newest(extra: str) -> None:
+    """The step ``newest``; see the head of this file."""
+    folder = HERE / (".venv-" + NEWEST)
+    if not make_environment(folder, (NEWEST,), extra):
+        return
+    pip = str(folder / "bin/python"), "-m", "pip", "--disable-pip-version-check"
+    if not run(*pip, "install", "-q", "--upgrade", requirement(NEWEST)):
+        say("could not look for a newer ansible-core %s; going on with what is there" % NEWEST)
+    after = following(NEWEST)
+    words = (*pip, "index", "versions", "--pre", "ansible-core")  # says first: ansible-core (VERSION)
+    listed = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    if listed.startswith("ansible-core (%s." % after):
+        make_environment(HERE / (".venv-" + after), (after,), extra)
+    else:
+        say("no pre-release of ansible-core %s yet" % after)
 
 
 def main(steps: Sequence[str]) -> int:
@@ -190,6 +228,8 @@ def main(steps: Sequence[str]) -> int:
         elif name == "main":
             if not make_environment(HERE / ".venv", MAIN_CORES, extra):
                 return 1
+        elif name == "newest":
+            update_newest(extra)
         elif name == "others":
             make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS)
         elif name in PYTHONS_OF_CORE:
@@ -197,7 +237,7 @@ def main(steps: Sequence[str]) -> int:
         elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
-            say("unknown step %r; write one of: system main main:test others %s" % (step, " ".join(PYTHONS_OF_CORE)))
+            say("unknown step %r; write one of: system main main:test newest others %s" % (step, " ".join(PYTHONS_OF_CORE)))
             return 2
     return 0
 

@@ -1,26 +1,41 @@
-"""Recognising AnsiballZ: the text that Ansible pipes into a Python, taken apart into what it would do.
+"""Parse the script that Ansible pipes into a Python (AnsiballZ), to run its module in a warm interpreter instead.
 
-Ansible builds one script per task: a fixed wrapper around a zip archive (base64), the module's name and its parameters.
-Only a script whose every part is understood is recognised; anything else (coverage, debugging hooks, a generation unknown
-here) runs as the script that it is.
+Ansible builds one script per task: a wrapper around a zip archive (base64), the module's name and its parameters. A script is
+recognised only if it is understood completely. Any other (coverage, debugging hooks, an unknown kind) runs as it is.
 
-Two generations: ansible-core 2.16 to 2.18 assign constants inside the wrapper and start the module with ``runpy``; 2.19 and
-later call ``_ansiballz_main`` with keyword arguments, one a line, and the archive itself holds the starting function.
+There are two generations. ansible-core 2.16 to 2.18 assign constants inside the wrapper and start the module with ``runpy``.
+ansible-core 2.19 and later call ``_ansiballz_main`` with keyword arguments, one per line, and the archive itself contains the
+function that starts the module, ``_loader.run_module``. The second generation is read by what the wrapper does with each
+parameter, since releases add some (2.22: ``secrets``). A parameter that is unknown here is accepted if the wrapper does nothing
+with it but pass it to ``run_module``; our child does the same.
+
+Parameters of the module, and those unknown here, may be secret: they are sent in a request's body, which no log shows.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import json
 import re
+from collections.abc import Collection
 from typing import Any
 
 _TAIL = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
-_KNOWN = frozenset(
-    (b"ansible_module", b"module_fqn", b"profile", b"date_time", b"rlimit_nofile", b"params", b"extensions", b"zip_data")
-)
+_REQUIRED = frozenset((b"module_fqn", b"params", b"profile", b"extensions", b"zip_data"))
+_OPTIONAL = frozenset((b"ansible_module", b"date_time", b"rlimit_nofile"))  # the first two: for the file that we do not make
 _HEAD = b"_ANSIBALLZ_WRAPPER = True"
 _ZIP = b"\nzip_data='"
+_SIGNATURE = re.compile(rb"\ndef _ansiballz_main\(\n((?:    \w+: [^\n]+,\n)+)\) -> None:\n")
+_ENTRY = b"from ansible.module_utils._internal._ansiballz import _loader\n"
+_ENTRY_CALL = re.compile(rb"\n +_loader\.run_module\(\n((?: +\w+=\w+,\n)+) +\)\n")
+_ENTRY_KEYWORDS = {  # what our child passes to run_module itself
+    b"json_params": b"json_params",
+    b"modlib_path": b"modlib_path",
+    b"module_fqn": b"module_fqn",
+    b"profile": b"profile",
+    b"extensions": b"extensions",
+}
 _OLD_END = b"\nif __name__ == '__main__':\n    _ansiballz_main()"
 _OLD_ZIP = b"\n    ZIPDATA = '"
 _OLD_PARAMS = rb"^    ANSIBALLZ_PARAMS = (.*)$"
@@ -31,17 +46,36 @@ _OLD_EXTRAS = (b"existing_soft", b"coverage", b"ansible_coverage")
 
 
 class Payload:
-    """One recognised script. A plain class, because this file is imported anew for every task."""
+    """One recognised script. A plain class, because this file is imported anew for every task.
 
-    __slots__ = ("archive", "fqn", "generation", "nofile", "params", "profile")
+    *generation*: "runpy" or "loader", how the module starts.
+    *fqn*: the module's name.
+    *params*: its parameters, as JSON.
+    *archive*: the zip in base64. It is most of the script, so it is not copied.
+    *profile*: how the module writes its result.
+    *nofile*: the limit of open files that it gets; 0: the one that it has.
+    *keywords*: further arguments for ``run_module``, as JSON (see :func:`_encode`); empty if there are none. May be secret.
+    """
 
-    def __init__(self, generation: str, fqn: str, params: bytes, archive: memoryview, profile: str = "", nofile: int = 0) -> None:
-        self.generation = generation  # "runpy" or "loader": how the module starts
+    __slots__ = ("archive", "fqn", "generation", "keywords", "nofile", "params", "profile")
+
+    def __init__(
+        self,
+        generation: str,
+        fqn: str,
+        params: bytes,
+        archive: memoryview,
+        profile: str = "",
+        nofile: int = 0,
+        keywords: bytes = b"",
+    ) -> None:
+        self.generation = generation
         self.fqn = fqn
-        self.params = params  # JSON
-        self.archive = archive  # base64 of the zip; most of the script, so it is not copied
+        self.params = params
+        self.archive = archive
         self.profile = profile
         self.nofile = nofile
+        self.keywords = keywords
 
     @property
     def archive_name(self) -> str:
@@ -61,7 +95,7 @@ def recognise(script: bytes) -> Payload | None:
 
 def _recognise_call(script: bytes, start: int) -> Payload | None:
     archive = _literal(script, _ZIP, start)
-    if archive is None or _HEAD not in script[:400] or script.find(b"_loader.run_module(", 0, start) < 0:
+    if archive is None or _HEAD not in script[:400]:
         return None
     first, last = archive
     lines = script[start + len(_TAIL) : first] + script[last:]  # all but the archive
@@ -73,24 +107,72 @@ def _recognise_call(script: bytes, start: int) -> Payload | None:
         if not equals or value[-1:] != b"," or name in found:
             return None
         found[name] = value[:-1]
-    if set(found) != _KNOWN or found[b"extensions"] != b"{}" or found[b"zip_data"] != b"''":
+    if not _REQUIRED <= found.keys() or found[b"extensions"] != b"{}" or found[b"zip_data"] != b"''":
+        return None
+    further = _passed_on(script[:start], found.keys())
+    if further is None:
         return None
     try:
         params, fqn, profile = (_value(found[name].decode()) for name in (b"params", b"module_fqn", b"profile"))
-        nofile = int(found[b"rlimit_nofile"])
-    except (ValueError, SyntaxError):
+        nofile = int(found.get(b"rlimit_nofile", b"0"))
+        keywords = _encode({keyword.decode(): _value(found[name].decode()) for keyword, name in further.items()})
+    except (ValueError, SyntaxError, TypeError):
         return None
     if not isinstance(params, str):
         return None
     encoded = params.encode("utf-8", "surrogateescape")
-    return Payload("loader", fqn, encoded, memoryview(script)[first:last], profile, nofile)
+    return Payload("loader", fqn, encoded, memoryview(script)[first:last], profile, nofile, keywords)
+
+
+def _passed_on(wrapper: bytes, given: Collection[bytes]) -> dict[bytes, bytes] | None:
+    """Keyword of ``run_module`` -> parameter of the wrapper, for the parameters that are unknown here.
+
+    None: the wrapper is of another kind, or does something with one of them that we do not.
+    """
+    signature = _SIGNATURE.search(wrapper)
+    calls = [dict(line.strip(b" ,").split(b"=") for line in call[1].splitlines()) for call in _ENTRY_CALL.finditer(wrapper)]
+    if signature is None or not calls or _ENTRY not in wrapper or any(call != calls[0] for call in calls):
+        return None
+    parameters = [line.strip().partition(b":")[0] for line in signature[1].splitlines()]
+    if set(parameters) != set(given) or any(calls[0].get(name) != value for name, value in _ENTRY_KEYWORDS.items()):
+        return None
+    further = {name: value for name, value in calls[0].items() if name not in _ENTRY_KEYWORDS}
+    if set(parameters) != _REQUIRED.union(further.values(), _OPTIONAL.intersection(parameters)):
+        return None
+    for name, value in further.items():
+        uses = signature[1].count(value) + len(calls) * (name + value).count(value)
+        if wrapper.count(value) != uses:
+            return None
+    return further
+
+
+def _encode(keywords: dict[str, Any]) -> bytes:
+    """Keyword arguments as JSON: {name: [type, value]}; the type is empty for what JSON has itself.
+
+    Raises ValueError or TypeError for a value that would not arrive as it is.
+    """
+    if not keywords:
+        return b""
+    typed = {}
+    for name, value in keywords.items():
+        kind = type(value).__name__ if isinstance(value, (set, frozenset)) else ""
+        plain = sorted(value) if kind else value
+        if json.loads(json.dumps(plain)) != plain:
+            raise ValueError
+        typed[name] = [kind, plain]
+    return json.dumps(typed).encode("ascii")
 
 
 def _value(literal: str) -> Any:
-    """What a literal stands for. Most are strings with nothing escaped in them, and need no parser, which costs a worker more."""
+    """What a literal stands for. Most are strings with nothing escaped in them, and need no parser, which costs a worker more.
+
+    Raises ValueError, SyntaxError, TypeError.
+    """
     quote = literal[:1]
     if quote in ("'", '"') and literal.find(quote, 1) == len(literal) - 1 and "\\" not in literal and literal.isprintable():
         return literal[1:-1]
+    if literal.startswith("frozenset("):
+        return frozenset(ast.literal_eval(literal[len("frozenset(") : -1]) if literal != "frozenset()" else ())
     return ast.literal_eval(literal)
 
 

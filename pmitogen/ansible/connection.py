@@ -240,10 +240,12 @@ class Connection(ConnectionBase):
             "python": [to_wire(word) for word in python],
             "env": _wire_env(dict(module.env)),
         }
+        if payload.keywords:
+            header["keywords"] = len(payload.keywords)
         if early:
             header["bootenv"] = _wire_env(early)
         try:
-            return self._run(header, payload.params, payload.archive)
+            return self._run(header, payload.params + payload.keywords, payload.archive)
         except NoInterpreter:
             return None  # as a command, it fails in the shell's words, which Ansible knows
 
@@ -314,6 +316,10 @@ class Connection(ConnectionBase):
             value = self.get_option(name)
             if value is not None and value != "":
                 options[name] = _plain(value)
+                if isinstance(value, Mapping):
+                    from pmitogen.ansible.masking import mask_values
+
+                    mask_values(options[name])
         options["host"] = self._host()
         if "password" not in options and self._play_context.password:
             options["password"] = str(self._play_context.password)

@@ -252,10 +252,20 @@ def _run_as_main(name, names):
 
 
 def _run_loader(header, params, root):
-    """Payloads of ansible-core 2.19 and later: the archive brings the function that starts the module."""
+    """Payloads of ansible-core 2.19 and later: the archive brings the function that starts the module.
+
+    Arguments that releases since then have added are the last bytes of the body, since they may be secret: ``keywords`` in the
+    header is their size, and pmitogen/ansible/ansiballz.py says how they are written.
+    """
     from ansible.module_utils._internal._ansiballz import _loader
 
-    _loader.run_module(json_params=params, profile=header["profile"], module_fqn=header["fqn"], modlib_path=root, extensions={})
+    size, more = header.get("keywords", 0), {}
+    if size:
+        params, typed = params[:-size], json.loads(params[-size:].decode("ascii"))
+        more = dict((name, TYPES[kind](value) if kind else value) for name, (kind, value) in typed.items())
+    _loader.run_module(
+        json_params=params, profile=header["profile"], module_fqn=header["fqn"], modlib_path=root, extensions={}, **more
+    )
 
 
 def _call_function(header, params, root):
@@ -265,6 +275,7 @@ def _call_function(header, params, root):
     remote_call.run(header, params)
 
 
+TYPES = {"frozenset": frozenset, "set": set}  # of what JSON has not
 START = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}
 
 

@@ -193,6 +193,7 @@ WARM_PREFIXES = (
     "ansible.module_utils.errors",
     "ansible.module_utils.facts",
     "ansible.module_utils.parsing",
+    "ansible.module_utils.secrets",
     "ansible.module_utils.six",
     "ansible.module_utils._text",
     "ansible.module_utils.pycompat24",

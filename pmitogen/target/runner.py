@@ -5,8 +5,8 @@ It reads frames from the agent, answers with frames, and sleeps in poll(2) other
 ========  =======================================================================================================
 blobs     contents to keep, by hash, and perhaps code that was compiled from them elsewhere
 codes     say what is compiled here, for the runners of further accounts
-run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the body is its parameters,
-          ``more`` promises the rest of them
+run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the body is its parameters
+          (the last ``keywords`` bytes of it are arguments for its start), ``more`` promises the rest of them
 exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more`` promises further data
 put, get  a file, in pieces
 fs        a small operation on files, done at once (see files.py)

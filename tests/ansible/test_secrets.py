@@ -77,3 +77,52 @@ def test_no_secret_stands_in_an_argument_list_or_environment(ansible: Ansible, s
                 seen += 1
                 assert b"visible-to-nobody" not in data or process.pid == os.getpid(), process
     assert seen and running.finish(60).rc == 0
+
+
+MASKS = """
+#!/usr/bin/python
+import binascii
+from ansible.module_utils.basic import AnsibleModule
+try:
+    from ansible.module_utils.secrets import mask_secrets
+except ImportError:  # before ansible-core 2.22
+    mask_secrets = str
+module = AnsibleModule(argument_spec={"text": {"type": "str"}})
+masked = mask_secrets(module.params["text"])
+module.exit_json(masked_there=binascii.hexlify(masked.encode()).decode())
+"""
+
+
+def test_what_ansible_masks_is_masked_on_the_target_too(
+    ansible: Ansible, sshd: Sshd, make_account: Any, make_key: Any, tmp_path: Path
+) -> None:
+    """Secrets of the connection, and a module's own, are registered where the module runs, and logged nowhere on the way."""
+    account = make_account(password="login's $ecret", sudo="password")
+    key = make_key("ed25519", passphrase=PASSPHRASE)
+    sshd.authorize(key.public)
+    target = {
+        **ansible.target(sshd, account),
+        "ansible_password": account.password,
+        "ansible_private_key": key.path.read_text(),
+        "ansible_private_key_passphrase": PASSPHRASE,
+        "ansible_pmitogen_otp": OTP,
+        "ansible_pmitogen_jump_credentials": {"bastion": {"password": "jump-password", "otp": 739155}},
+        "ansible_become_password": account.password,
+    }
+    secrets = [account.password, PASSPHRASE, OTP, "jump-password", "739155"]
+    text = " - ".join(secrets)
+    tasks = [
+        {"name": "connect", "ansible.builtin.ping": {}},
+        {"name": "login", "masks": {"text": text}},
+        {"name": "become", "masks": {"text": text}, "become": True},
+        {"name": "in a process", "masks": {"text": text}, "async": 30, "poll": 1},
+    ]
+    log = tmp_path / "log"
+    env = {"PMITOGEN_LOG": "trace", "PMITOGEN_LOG_FILE": str(log), "PMITOGEN_TRACE": str(tmp_path / "trace")}
+    run = ansible.tasks(tasks, {"web": target}, env=env, args=["-vvvv"], files={"library/masks.py": MASKS.lstrip()}).check()
+    kept = ansible.core >= "2.22"
+    for name in ("login", "become", "in a process"):
+        masked = bytes.fromhex(run.task(name)["masked_there"]).decode()
+        assert masked == (" - ".join(["$REDACTED$"] * len(secrets)) if kept else text)
+    written = log.read_text() + run.stderr + "".join(path.read_text() for path in tmp_path.glob("trace*"))
+    assert not [secret for secret in secrets if secret in written or kept and secret in run.stdout]

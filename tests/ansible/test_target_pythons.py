@@ -14,7 +14,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-OLDEST = {"2.16": (2, 7), "2.17": (3, 7), "2.18": (3, 8), "2.19": (3, 8), "2.20": (3, 9), "2.21": (3, 9)}
+OLDEST = {"2.16": (2, 7), "2.17": (3, 7), "2.18": (3, 8), "2.19": (3, 8), "2.20": (3, 9), "2.21": (3, 9), "2.22": (3, 9)}
 
 
 def _version(text: str) -> tuple[int, ...]:

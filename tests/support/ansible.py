@@ -31,7 +31,7 @@ _counter = itertools.count()
 
 
 def installed_cores() -> dict[str, Path]:
-    """ansible-core's version ("2.21") -> a Python that has it. Newest first."""
+    """ansible-core's version ("2.22") -> a Python that has it. Newest first."""
     prefixes = [Path(sys.prefix), *sorted(session.repository.glob(".venv*"))]
     prefixes += [Path(name) for name in os.environ.get("PMITOGEN_VENVS", "").split(":") if name]
     found: dict[str, Path] = {}

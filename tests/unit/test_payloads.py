@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import json
+import re
 import subprocess
 import zipfile
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from pmitogen.ansible import ansiballz
 from pmitogen.ansible.ansiballz import Payload, recognise
+from pmitogen.target import child
 from tests.support.ansible import installed_cores
 
 BUILD = """
@@ -100,12 +102,52 @@ def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
             script.replace(b"\nextensions={}", b"\nextensions={'_debugger': {}}"),
             script.replace(b"\nprofile=", b"\nsomething_new=1,\nprofile="),
             script.replace(b"params='", b"params=str('"),
+            script.replace(b"_loader.run_module(", b"_loader.run_other("),
+            script.replace(b"json_params=json_params", b"json_params=json_params[1:]"),
+            script.replace(b"            profile=profile,\n", b""),
+            _with_a_keyword(script, "(1, 2)"),  # JSON has no tuples
+            _with_a_keyword(script, "b'bytes'"),
+            _with_a_keyword(script, "print()"),
+            _with_a_keyword(script, "1", passed=False),
+            _with_a_keyword(script, "1", used=b"    os.umask(something_new)\n"),
         ]
     else:
         extra += [script.replace(b"runpy.run_module(", b"runpy.run_path("), script.replace(b"ZIPDATA = '", b"ZIPDATA = open('")]
     wrong = [number for number, text in enumerate(extra) if text != script and recognise(text) not in (None, payload)]
     assert not wrong
     assert recognise(extra[0]) is None or payload.generation == "runpy"
+
+
+def _with_a_keyword(script: bytes, value: str, passed: bool = True, used: bytes = b"") -> bytes:
+    """*script* of a later ansible-core, whose wrapper has one parameter more, and hands it on or uses it."""
+    script = script.replace(b"\n    rlimit_nofile: int,\n", b"\n    rlimit_nofile: int,\n    something_new: object,\n")
+    script = script.replace(b"\nprofile=", f"\nsomething_new={value},\nprofile=".encode())
+    if passed:
+        script = re.sub(rb"( +)profile=profile,\n", rb"\g<0>\1something_new=something_new,\n", script)
+    return script.replace(b"    encoded_params = ", used + b"    encoded_params = ")
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("core", [core for core in CORES if core >= "2.19"])
+@pytest.mark.parametrize(
+    "value", [None, True, 3, "text", ["a", {"b": 1}], frozenset(), frozenset({"it's", "a\nsecret", "\udcff"}), {"x"}], ids=repr
+)
+def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value: object) -> None:
+    script = build(core, "command")
+    payload = recognise(_with_a_keyword(script, repr(value)))
+    assert payload is not None and payload.params == known(core, "command").params
+    kind, plain = json.loads(payload.keywords)["something_new"]
+    assert (child.TYPES[kind](plain) if kind else plain) == value
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("core", [core for core in CORES if core >= "2.22"])
+def test_secrets_are_carried_and_not_shown(core: str) -> None:
+    script = build(core, "command").replace(b"\nsecrets=frozenset(),", b"\nsecrets=frozenset({'s3cret', 'another'}),")
+    payload = recognise(script)
+    assert payload is not None
+    assert json.loads(payload.keywords) == {"secrets": ["frozenset", ["another", "s3cret"]]}
+    assert "s3cret" not in f"{payload!r} {payload} {payload.fqn} {payload.profile} {payload.archive_name}"
 
 
 @pytest.mark.needs_ansible

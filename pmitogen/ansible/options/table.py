@@ -26,6 +26,7 @@ OPTIONS: dict[str, dict[str, Any]] = \
  'password': {'description': 'Password of the O(remote_user), for password and keyboard-interactive authentication. Can be '
                              'supplied as CLI option.',
               'type': 'string',
+              'secret': True,
               'vars': [{'name': 'ansible_password'}, {'name': 'ansible_ssh_pass'}, {'name': 'ansible_ssh_password'}]},
  'password_mechanism': {'description': ['Accepted without effect; passwords are answered in the SSH protocol itself, by no '
                                         'helper program.'],
@@ -46,6 +47,7 @@ OPTIONS: dict[str, dict[str, Any]] = \
                          'Needed once per host and run, since one connection lasts the run. May be a template, such as a '
                          'lookup that computes the code.'],
          'type': 'string',
+         'secret': True,
          'vars': [{'name': 'ansible_pmitogen_otp'}, {'name': 'ansible_ssh_otp'}]},
  'jump_credentials': {'description': ['What the jump hosts on the way to the target (C(ProxyJump), C(-J), '
                                       'C(ProxyCommand="ssh -W ...")) are logged in to with. A mapping of '
@@ -174,11 +176,13 @@ OPTIONS: dict[str, dict[str, Any]] = \
  'private_key': {'description': ['The private key itself, in PEM or OpenSSH format, as from a vault. Used from memory; no '
                                  'agent is needed. Then no other key is offered.'],
                  'type': 'string',
+                 'secret': True,
                  'env': [{'name': 'ANSIBLE_PRIVATE_KEY'}],
                  'vars': [{'name': 'ansible_private_key'}, {'name': 'ansible_ssh_private_key'}]},
  'private_key_passphrase': {'description': 'Passphrase of O(private_key), and of encrypted key files such as '
                                            'O(private_key_file).',
                             'type': 'string',
+                            'secret': True,
                             'env': [{'name': 'ANSIBLE_PRIVATE_KEY_PASSPHRASE'}],
                             'vars': [{'name': 'ansible_private_key_passphrase'},
                                      {'name': 'ansible_ssh_private_key_passphrase'}]},

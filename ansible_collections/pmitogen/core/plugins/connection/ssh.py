@@ -51,6 +51,7 @@ options:
     description: Password of the O(remote_user), for password and keyboard-interactive authentication. Can be supplied as CLI
       option.
     type: string
+    secret: true
     vars:
       - name: ansible_password
       - name: ansible_ssh_pass
@@ -84,6 +85,7 @@ options:
       - Needed once per host and run, since one connection lasts the run. May be a template, such as a lookup that computes
         the code.
     type: string
+    secret: true
     vars:
       - name: ansible_pmitogen_otp
       - name: ansible_ssh_otp
@@ -296,6 +298,7 @@ options:
       - The private key itself, in PEM or OpenSSH format, as from a vault. Used from memory; no agent is needed. Then no other
         key is offered.
     type: string
+    secret: true
     env:
       - name: ANSIBLE_PRIVATE_KEY
     vars:
@@ -304,6 +307,7 @@ options:
   private_key_passphrase:
     description: Passphrase of O(private_key), and of encrypted key files such as O(private_key_file).
     type: string
+    secret: true
     env:
       - name: ANSIBLE_PRIVATE_KEY_PASSPHRASE
     vars:
