@@ -1,7 +1,7 @@
 """The connection plugin's class: a thin client of the run's hub.
 
 It runs in the process that Ansible forks for each task, so it does as little as it can: it hands over the option set, turns
-what Ansible asks into requests (see shell.py and payloads.py), and waits for answers (see hublink.py). Nothing of Ansible is
+what Ansible asks into requests (see shell.py and ansiballz.py), and waits for answers (see hub_session.py). Nothing of Ansible is
 patched: this is the public plugin interface, the shell object that Ansible lets a connection own, and, for sudo, su and doas,
 an attribute of the become plugin's instance.
 """
