@@ -59,7 +59,7 @@ class Link:
         self._on_close = on_close
         self._agent: agent.AgentForwarder | None = None
         self._agent_lock = threading.Lock()
-        transport.on_end(lambda _reason: on_close())
+        transport.on_end(lambda _reason: self._on_end())
         _links.add(self)
 
     # State ----------------------------------------------------------------------------------------------------------------
@@ -98,6 +98,9 @@ class Link:
     def close(self) -> None:
         """End the connection and what carries it. Idempotent; any thread; does not wait for the peer."""
         self._transport.close()
+        self._on_end()
+
+    def _on_end(self) -> None:
         self._on_close()
         with self._agent_lock:
             if self._agent is not None:
@@ -204,7 +207,7 @@ class Link:
             return  # as ssh: without an agent here there is nothing to forward
         with self._agent_lock:
             if self._agent is None:
-                self._agent = agent.AgentForwarder(self._transport, path)
+                self._agent = agent.AgentForwarder(self._transport, path, self._transport.session_binding(), self.peer)
         channel.request("auth-agent-req@openssh.com", want_reply=False)
 
     def _abandon(self) -> None:

@@ -112,7 +112,7 @@ class Bastion:
         with socket.create_connection(destination) as sock:
             self._open += [channel, sock]
             ends = {channel: sock, sock: channel}
-            with contextlib.suppress(OSError, EOFError):
+            with contextlib.suppress(OSError, EOFError, ValueError):  # the last: closed by stop()
                 while True:
                     for end in select.select(list(ends), [], [])[0]:
                         data = end.recv(65536)

@@ -84,6 +84,7 @@ def settings_from(found: Resolution) -> Settings:
         fingerprinthash=given("fingerprinthash", "SHA256").lower(),
         preferredauthentications=_methods(found),
         pubkeyauthentication=given("pubkeyauthentication", "true") != "false",
+        pubkeyauthentication_hostbound=given("pubkeyauthentication", "true") != "unbound",
         passwordauthentication=given("passwordauthentication", True),
         kbdinteractiveauthentication=given("kbdinteractiveauthentication", True),
         kbdinteractivedevices=tuple(part for part in (given("kbdinteractivedevices") or "").split(",") if part),

@@ -162,7 +162,7 @@ ROWS: tuple[Row, ...] = (
     Row("PubkeyAcceptedAlgorithms", _algorithms(algorithms.KEY), None, HONOURED,
         "Signature algorithms for our own keys, by preference."),
     Row("PubkeyAuthentication", k.choice("true=yes false=no unbound host-bound"), "true", HONOURED,
-        "Keys may be used; host-bound counts as unbound."),
+        "Whether keys may be used; signatures name the server's host key where the server takes that, except with unbound."),
     Row("RefuseConnection", STRING, None, HONOURED, "Connecting fails with this text."),
     Row("RekeyLimit", c.RekeyLimit(), "0 0", HONOURED, "New session keys after so many bytes, or after this time."),
     Row("RemoteCommand", k.Command(), None, REFUSED,

@@ -95,6 +95,7 @@ class Settings(NamedTuple):
     # Authentication
     preferredauthentications: tuple[str, ...] = METHODS
     pubkeyauthentication: bool = True
+    pubkeyauthentication_hostbound: bool = True  # with the host key in what is signed, where the server takes that
     passwordauthentication: bool = True
     kbdinteractiveauthentication: bool = True
     kbdinteractivedevices: tuple[str, ...] = ()

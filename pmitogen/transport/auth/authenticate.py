@@ -24,7 +24,8 @@ from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.identities import Candidate, Identities
 from pmitogen.transport.auth.keyboard_interactive import Answerer
 from pmitogen.transport.auth.report import ACCEPTED, PARTIAL, REFUSED, SKIPPED, Attempt, AuthReport, refusal, where
-from pmitogen.transport.auth.userauth import FAILURE, INFO_REQUEST, PK_OK, SUCCESS, Closed, Conversation
+from pmitogen.transport.auth.userauth import FAILURE, HOST_BOUND, INFO_REQUEST, PK_OK, REQUEST, SUCCESS, Closed, Conversation
+from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
 from pmitogen.transport.keys.wire import Malformed, Reader, string
@@ -76,11 +77,13 @@ class _Login:
         self.allowed: tuple[str, ...] | None = None  # what the server said last; None: it has said nothing yet
         self.refusals = 0
         self.key: str | None = None
+        self.binding = transport.session_binding() if isinstance(transport, HostKeyPolicy) else None
         self.identities = Identities(
             settings,
             credentials,
             note=lambda what, why: self._note("publickey", what, why),
             ask=self._ask_passphrase if self.interactive else None,
+            binding=self.binding,
         )
         self._candidates = self.identities.candidates()
         self._again: list[Candidate] = []  # to be offered once more: not refused for what they are
@@ -126,19 +129,49 @@ class _Login:
             return True
         if candidate.probe and not self._likes(candidate, algorithm):
             return True
-        fields = b"\1" + string(algorithm) + string(candidate.blob)
-        signed = string(self.wire.session_id()) + bytes([50]) + self.wire.body("publickey", fields)
-        try:
-            signature = candidate.sign(signed, algorithm, self.wire.remaining())
-        except AgentError as error:
-            self._note("publickey", candidate.describe(), str(error))
+        signed = self._signed_request(candidate, algorithm)
+        if signed is None:
             return True
-        self._send("publickey", candidate.describe(), fields + string(signature))
+        method, fields = signed
+        self._send("publickey", candidate.describe(), fields, wire_method=method)
         if self._settle("publickey", candidate.describe(), *self.wire.wait(), why=self._certificate_advice(candidate)):
             self.key = candidate.describe()
         elif self._misjudged(candidate, algorithm):
             self._again.append(candidate)
         return True
+
+    def _signed_request(self, candidate: Candidate, algorithm: str) -> tuple[str, bytes] | None:
+        """The method's name on the wire and its fields, signature included; None if there is no signature.
+
+        A key that is restricted to destinations, used through an agent that was forwarded to this machine, needs a host-bound
+        signature. Our first request can be ready before the server has said that it takes those; its answer to a probe cannot.
+        """
+        try:
+            return self._signed(candidate, algorithm)
+        except AgentError as error:
+            problem = error
+        if candidate.agent and not candidate.probe and not self._binds_host():
+            if not self._likes(candidate, algorithm):
+                return None
+            if self._binds_host():
+                try:
+                    return self._signed(candidate, algorithm)
+                except AgentError as error:
+                    problem = error
+        self._note("publickey", candidate.describe(), str(problem))
+        return None
+
+    def _signed(self, candidate: Candidate, algorithm: str) -> tuple[str, bytes]:
+        method, fields = "publickey", b"\1" + string(algorithm) + string(candidate.blob)
+        if self._binds_host():
+            assert self.binding is not None
+            method, fields = HOST_BOUND, fields + string(self.binding.host_key)
+        data = string(self.wire.session_id()) + bytes([REQUEST]) + self.wire.body(method, fields)
+        return method, fields + string(candidate.sign(data, algorithm, self.wire.remaining()))
+
+    def _binds_host(self) -> bool:
+        """Whether the server's host key is part of what is signed: the server knows such signatures, and they are not off."""
+        return self.binding is not None and self.settings.pubkeyauthentication_hostbound and self.wire.binds_host
 
     def _misjudged(self, candidate: Candidate, algorithm: str) -> bool:
         """Whether it was not the key that was refused: the method is not due yet, or only now are the algorithms known."""
@@ -255,9 +288,9 @@ class _Login:
             self.tried.append(Attempt(method, what, REFUSED, why))
         return False
 
-    def _send(self, method: str, what: str, fields: bytes = b"") -> None:
+    def _send(self, method: str, what: str, fields: bytes = b"", *, wire_method: str = "") -> None:
         self._pending = (method, what)
-        self.wire.request(method, fields)
+        self.wire.request(wire_method or method, fields)
 
     def _note(self, method: str, what: str, why: str) -> None:
         self.tried.append(Attempt(method, what, SKIPPED, why))

@@ -14,7 +14,7 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
-from pmitogen.transport.keys.agent_client import Agent, AgentError, AgentKey
+from pmitogen.transport.keys.agent_client import Agent, AgentError, AgentKey, SessionBinding
 from pmitogen.transport.keys.certificate import Certificate
 from pmitogen.transport.keys.key_file import KeyFile
 from pmitogen.transport.keys.private_key import KeyProblem, PrivateKey
@@ -25,7 +25,10 @@ Sign = Callable[[bytes, str, float], bytes]
 
 
 class Candidate(NamedTuple):
-    """One thing to offer: *blob* may be a certificate's. *probe*: signing needs a person or an agent, so ask the server first."""
+    """One thing to offer: *blob* may be a certificate's.
+
+    *probe*: signing needs a person or an agent, so ask the server first. *agent*: an agent signs.
+    """
 
     source: str
     blob: bytes
@@ -33,6 +36,7 @@ class Candidate(NamedTuple):
     probe: bool = False
     hardware: bool = False
     certificate: Certificate | None = None
+    agent: bool = False
 
     @property
     def name(self) -> str:
@@ -46,7 +50,11 @@ class Candidate(NamedTuple):
 
 
 class Identities:
-    """Finds the candidates of one login. *note* is told (what, why) of each key that could not be offered. Close it when done."""
+    """Finds the candidates of one login. Close it when done.
+
+    *note* is told (what, why) of each key that could not be offered. *ask* asks a person for a passphrase; None: there is nobody.
+    *binding* tells the agent which connection it is used for; None: it is not told.
+    """
 
     def __init__(
         self,
@@ -54,11 +62,13 @@ class Identities:
         credentials: Credentials,
         note: Callable[[str, str], None],
         ask: Callable[[str], str | None] | None,
+        binding: SessionBinding | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._note = note
         self._ask = ask
+        self._binding = binding
         self._agent: Agent | None = None
         self._agent_keys: list[AgentKey] | None = None
         self._certificates: list[Certificate] | None = None
@@ -174,6 +184,8 @@ class Identities:
             if path and path != "none":
                 try:
                     self._agent = Agent(path)
+                    if self._binding is not None:
+                        self._agent.bind(self._binding, forwarding=False)
                     self._agent_keys = self._agent.keys()
                 except AgentError as error:
                     self._note("", str(error))
@@ -216,12 +228,12 @@ class Identities:
         probe = hardware or not alone
         if public_key.is_certificate(key.name):
             certificate = certificates.parse(key.blob)
-            yield Candidate(source, key.blob, sign, probe, hardware, certificate)
+            yield Candidate(source, key.blob, sign, probe, hardware, certificate, agent=True)
             return
         for certificate in self._user_certificates():
             if certificate.plain_blob == key.blob:
-                yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate)
-        yield Candidate(source, key.blob, sign, probe, hardware)
+                yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate, agent=True)
+        yield Candidate(source, key.blob, sign, probe, hardware, agent=True)
 
     def _too_short(self, source: str, blob: bytes) -> bool:
         try:

@@ -27,6 +27,7 @@ from pmitogen.transport.keys.wire import Reader, string
 SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
 SERVICE = "ssh-connection"
+HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
 LIVENESS = 0.5  # seconds between looks whether the connection is still ours
 MAX_BANNER = 16 * 1024  # characters kept of what the server says before login
 
@@ -91,6 +92,11 @@ class Conversation(AuthHandler):
         """``server-sig-algs`` (RFC 8308) as far as it has come; empty: not told."""
         value = self._paramiko.server_extensions.get("server-sig-algs", b"")
         return tuple(value.decode("ascii", "replace").split(",")) if value else ()
+
+    @property
+    def binds_host(self) -> bool:
+        """Whether the server takes signatures that name its host key (OpenSSH PROTOCOL, publickey-hostbound), as far as told."""
+        return bool(self._paramiko.server_extensions.get(HOST_BOUND_EXTENSION) == b"0")
 
     def request(self, method: str, rest: bytes = b"") -> None:
         """Send a userauth request without waiting; the service request goes before the first. Raises what :meth:`wait` does."""

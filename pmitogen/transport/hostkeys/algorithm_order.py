@@ -16,6 +16,7 @@ from pmitogen.transport.hostkeys import known_hosts
 from pmitogen.transport.hostkeys import store as hostkeystore
 from pmitogen.transport.hostkeys.store import Store
 from pmitogen.transport.keys import public_key, wire
+from pmitogen.transport.keys.agent_client import SessionBinding
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class HostKeyPolicy(_Base):
 
     wanted_host_keys: tuple[str, ...] = ()
     _shown_host_key: bytes | None = None
+    _first_signature = b""  # of the first key exchange
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -83,4 +85,10 @@ class HostKeyPolicy(_Base):
         if used != public_key.plain_name(str(self.host_key_type)):  # Paramiko takes any that the key has, SHA-1 in 4.x
             raise paramiko.SSHException(f"the server signed with {used}, {self.host_key_type} was agreed on")
         super()._verify_key(host_key, sig)  # type: ignore[misc]  # in no stub, as it is not public
-        self._shown_host_key = host_key
+        if self._shown_host_key is None:
+            self._shown_host_key, self._first_signature = host_key, sig
+
+    def session_binding(self) -> SessionBinding:
+        """What binds an agent to this connection. Call it after the key exchange."""
+        assert self._shown_host_key is not None and self.session_id is not None
+        return SessionBinding(self._shown_host_key, bytes(self.session_id), self._first_signature)

@@ -1,18 +1,23 @@
-"""A client of the ssh-agent protocol: which keys it holds, and a signature by one of them.
+"""A client of the ssh-agent protocol: bind a connection to it, list its keys, have one of them sign.
 
 Missing upstream (Paramiko 5.1, ``Agent``): only $SSH_AUTH_SOCK, no time limit, so a hung agent hangs the play; an RSA
-certificate in the agent is offered as its plain key and refused; security keys appear only by name. Upstream is mended when
-``Agent`` takes a socket path and an RSA certificate from an agent logs in.
+certificate in the agent is offered as its plain key and refused; security keys appear only by name; the connection is never
+bound. Upstream is mended when ``Agent`` takes a socket path and a key that ``ssh-add -h`` restricts to a host logs in there.
 
-One socket, used from one thread. Source: draft-ietf-sshm-ssh-agent (RFC 4251 data types), sections 3 and 4.
+One socket, used from one thread. Source: RFC 9987 (RFC 4251 data types); OpenSSH PROTOCOL.agent for the binding.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 import struct
 import time
 from typing import NamedTuple
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import Malformed, Reader, string
@@ -20,12 +25,25 @@ from pmitogen.transport.keys.wire import Malformed, Reader, string
 # A forwarded agent may be slow, a dead one must not stall the login.
 LIST_TIMEOUT = 10.0  # seconds to connect, and to list
 MAX_MESSAGE = 256 * 1024  # bytes, OpenSSH's own limit
-_FAILURE, _REQUEST_IDENTITIES, _IDENTITIES_ANSWER, _SIGN_REQUEST, _SIGN_RESPONSE = 5, 11, 12, 13, 14
+FAILURE, SUCCESS, EXTENSION_FAILURE = 5, 6, 28
+REQUEST_IDENTITIES, IDENTITIES_ANSWER, SIGN_REQUEST, SIGN_RESPONSE, EXTENSION = 11, 12, 13, 14, 27
+SESSION_BIND = "session-bind@openssh.com"
 _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 
 
 class AgentError(Exception):
     """The agent is absent, silent, or refuses; the message is for the user."""
+
+
+class SessionBinding(NamedTuple):
+    """What proves to an agent which SSH connection it is used for: the server signed *session_id* with *host_key*.
+
+    *host_key* is the blob as the server sent it, which may be a certificate's; *signature* that of the first key exchange.
+    """
+
+    host_key: bytes
+    session_id: bytes
+    signature: bytes
 
 
 class AgentKey(NamedTuple):
@@ -49,13 +67,18 @@ class Agent:
     def __init__(self, path: str, timeout: float = LIST_TIMEOUT) -> None:
         self.path = path
         self._timeout = timeout
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(timeout)
+        self._interrupted = False
+        self._socket = self._connect()
+
+    def _connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(self._timeout)
         try:
-            self._socket.connect(path)
+            connection.connect(self.path)
         except OSError as error:
-            self._socket.close()
-            raise AgentError(f"agent {path}: cannot connect: {error.strerror or 'no answer'}") from error
+            connection.close()
+            raise AgentError(f"agent {self.path}: cannot connect: {error.strerror or 'no answer'}") from error
+        return connection
 
     def __enter__(self) -> Agent:
         return self
@@ -67,10 +90,45 @@ class Agent:
         """Close the socket; twice does no harm."""
         self._socket.close()
 
+    def bind(self, binding: SessionBinding, *, forwarding: bool) -> bool:
+        """Tell the agent which SSH connection it is used for; False: it knows no such message.
+
+        Bound, it lets keys be used for their permitted destinations only, and refuses to load providers for the other side of
+        a forwarded connection. Raises AgentError, also where an agent that knows the message refuses it: that connection must
+        not use it.
+        """
+        answer = self._bind(binding, forwarding)
+        if answer == SUCCESS:
+            return True
+        # OpenSSH before 10.3 says FAILURE where it refuses a binding, as every agent does to a message that it does not know.
+        if answer == FAILURE and not self._binds_at_all():
+            return False
+        raise AgentError(f"agent {self.path}: it refuses to be bound to this connection, so it is not used")
+
+    def _bind(self, binding: SessionBinding, forwarding: bool) -> int:
+        fields = string(SESSION_BIND) + string(binding.host_key) + string(binding.session_id) + string(binding.signature)
+        return self._ask(bytes([EXTENSION]) + fields + bytes([forwarding]), self._timeout)[0]
+
+    def _binds_at_all(self) -> bool:
+        """Whether it accepts a binding that is right beyond doubt. Leaves us with a new connection, to which nothing is bound."""
+        key = ed25519.Ed25519PrivateKey.generate()
+        public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+        name, session_id = string("ssh-ed25519"), os.urandom(32)
+        self._reconnect()  # one at a time: a simple agent serves no other meanwhile
+        accepted = self._bind(SessionBinding(name + string(public), session_id, name + string(key.sign(session_id))), False)
+        self._reconnect()
+        return accepted == SUCCESS
+
+    def _reconnect(self) -> None:
+        self._socket.close()
+        self._socket = self._connect()
+        if self._interrupted:
+            self._socket.close()
+
     def keys(self) -> list[AgentKey]:
         """What it holds, in its own order. A key with a broken blob is left out."""
-        kind, reader = self._ask(bytes([_REQUEST_IDENTITIES]), self._timeout)
-        if kind != _IDENTITIES_ANSWER:
+        kind, reader = self._ask(bytes([REQUEST_IDENTITIES]), self._timeout)
+        if kind != IDENTITIES_ANSWER:
             raise AgentError(f"agent {self.path}: it does not list its keys (answer {kind})")
         found = []
         try:
@@ -88,8 +146,8 @@ class Agent:
         """
         plain = public_key.plain_name(algorithm)
         flags = struct.pack(">I", _FLAGS.get(plain, 0))
-        kind, reader = self._ask(bytes([_SIGN_REQUEST]) + string(blob) + string(data) + flags, timeout)
-        if kind != _SIGN_RESPONSE:
+        kind, reader = self._ask(bytes([SIGN_REQUEST]) + string(blob) + string(data) + flags, timeout)
+        if kind != SIGN_RESPONSE:
             raise AgentError("the agent refused to sign (not confirmed, or locked)")
         try:
             signature = reader.string()
@@ -100,7 +158,8 @@ class Agent:
             raise AgentError(f"the agent signed with {used}, not with {plain}: a newer agent is needed")
         return signature
 
-    def _ask(self, request: bytes, timeout: float) -> tuple[int, Reader]:
+    def exchange(self, request: bytes, timeout: float) -> bytes:
+        """Send one message, without its length, and return the answer's; wait *timeout* seconds. Raises AgentError."""
         end = time.monotonic() + timeout
         try:
             self._socket.settimeout(max(0.1, timeout))
@@ -108,21 +167,30 @@ class Agent:
             size = int.from_bytes(self._receive(4, end), "big")
             if not 0 < size <= MAX_MESSAGE:
                 raise AgentError(f"agent {self.path}: it does not speak the agent protocol")
-            answer = self._receive(size, end)
+            return self._receive(size, end)
         except OSError as error:
-            word = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
-            raise AgentError(f"agent {self.path}: {word}") from error
+            reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            raise AgentError(f"agent {self.path}: {reason}") from error
+
+    def interrupt(self) -> None:
+        """Make an :meth:`exchange` on another thread end now. Any thread; idempotent."""
+        self._interrupted = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _ask(self, request: bytes, timeout: float) -> tuple[int, Reader]:
+        answer = self.exchange(request, timeout)
         return answer[0], Reader(answer[1:])
 
     def _receive(self, count: int, end: float) -> bytes:
-        data = b""
+        data = bytearray()
         while len(data) < count:
             self._socket.settimeout(max(0.01, end - time.monotonic()))
             piece = self._socket.recv(count - len(data))
             if not piece:
                 raise AgentError(f"agent {self.path}: it closed the connection")
             data += piece
-        return data
+        return bytes(data)
 
 
 def _has_type(blob: bytes) -> bool:

@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 from paramiko.common import (
@@ -33,6 +33,7 @@ from paramiko.common import (
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
     cMSG_CHANNEL_OPEN,
     cMSG_CHANNEL_OPEN_FAILURE,
     cMSG_CHANNEL_OPEN_SUCCESS,
@@ -49,9 +50,13 @@ from pmitogen.transport.paramiko_ext.keepalive import Silence, Verdict
 from pmitogen.transport.paramiko_ext.packetizer import FIRST_USER_MESSAGE, Packets
 from pmitogen.util.peer_text import escape
 
+if TYPE_CHECKING:
+    from pmitogen.transport.forwarding.agent import AgentForwarder
+
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
 LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
 AGENT_CHANNEL = "auth-agent@openssh.com"
+AGENT_WINDOW = 64 << 10  # bytes; messages are small, and a target may open several channels
 
 
 def _curve25519(known: dict[str, Any]) -> dict[str, Any]:
@@ -100,7 +105,7 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
         self.agreed_kex = ""
         # Upstream keeps channels weakly: one that nobody holds is closed by the garbage collector, on any thread, under locks.
         self._kept: dict[int, Channel] = {}
-        self.on_agent_channel: Callable[[Channel], None] | None = None  # transport thread; None: the agent is not forwarded
+        self.agent_channels: AgentForwarder | None = None  # None: the agent is not forwarded
         self.channel_closed = threading.Condition()
         self.closings = 0  # how often a place became free; guarded by channel_closed
 
@@ -230,25 +235,33 @@ class ClientTransport(HostKeyPolicy, paramiko.Transport):
     def _parse_channel_open(self, m: Message) -> None:
         """The server asks for a channel. There is one kind that we may have invited: for a program that talks to our agent."""
         kind, theirs, window, packet = m.get_text(), m.get_int(), m.get_int(), m.get_int()
-        message = Message()
-        if kind != AGENT_CHANNEL or self.on_agent_channel is None:
-            message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
-            message.add_int(theirs)
-            message.add_int(OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
-            message.add_string("not invited")
-            message.add_string("")
-            self._send_user_message(message)
+        agent = self.agent_channels if kind == AGENT_CHANNEL else None
+        if agent is None:
+            self._refuse_channel(theirs, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, "not invited")
+            return
+        if not agent.admit():
+            self._refuse_channel(theirs, OPEN_FAILED_RESOURCE_SHORTAGE, "too many")
             return
         with self.lock:
-            channel = self._new_channel(kind, WINDOW)
+            channel = self._new_channel(kind, AGENT_WINDOW)
             channel._set_remote_channel(theirs, window, packet)
+        message = Message()
         message.add_byte(cMSG_CHANNEL_OPEN_SUCCESS)
         message.add_int(theirs)
         message.add_int(channel.chanid)
-        message.add_int(WINDOW)
+        message.add_int(AGENT_WINDOW)
         message.add_int(LARGEST_PACKET)
         self._send_user_message(message)
-        self.on_agent_channel(channel)
+        agent.serve(channel)
+
+    def _refuse_channel(self, theirs: int, code: int, reason: str) -> None:
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+        message.add_int(theirs)
+        message.add_int(code)
+        message.add_string(reason)
+        message.add_string("")
+        self._send_user_message(message)
 
     def _parse_channel_open_success(self, m: Message) -> None:
         number = m.get_int()

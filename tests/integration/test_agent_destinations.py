@@ -1,0 +1,205 @@
+"""Agent keys that ``ssh-add -h`` restricts to destinations: direct, by jump hosts, forwarded, and through a forwarded agent."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pmitogen.errors import AuthenticationError
+from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.transport.connect import HopPool
+from pmitogen.transport.plain import exec_command
+from tests.support.keys import KeyFile, make_key
+from tests.support.links import link_to, settings_for
+from tests.support.session import repository
+from tests.support.sshd import Sshd
+
+from ._login import add, keygen, ssh_agent
+
+pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-agent", "ssh-add", "ssh", "ssh-keygen")]
+MakeSshd = Callable[..., Sshd]
+
+
+@pytest.fixture
+def hops() -> Iterator[HopPool]:
+    pool = HopPool()
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def key(short_path: Path) -> KeyFile:
+    return make_key(short_path / "restricted")
+
+
+@pytest.fixture
+def agent(short_path: Path) -> Iterator[str]:
+    with ssh_agent(short_path) as path:
+        yield path
+
+
+def name_of(server: Sshd) -> str:
+    return f"[{server.host}]:{server.port}"
+
+
+def restrict(agent: str, key: KeyFile, *servers: Sshd, **limits: str) -> None:
+    """Add *key* to *agent* for these destinations (*limits*: ssh-add's ``-h`` values instead)."""
+    for server in servers:
+        server.authorize(key.public)
+    known = [word for server in servers for word in ("-H", str(server.known_hosts))]
+    places = limits.values() or map(name_of, servers)
+    add(agent, *known, *[word for place in places for word in ("-h", place)], key)
+
+
+def by_agent(server: Sshd, agent: str, **changes: object) -> Settings:
+    return settings_for(server, identityfile=(), identityagent=agent, **changes)
+
+
+def enter(settings: Settings, **words: object) -> bytes:
+    link = link_to(settings, **words)  # type: ignore[arg-type]
+    try:
+        return exec_command.run(link, "echo in")[1]
+    finally:
+        link.close()
+
+
+@pytest.mark.parametrize("kind", ["ed25519", "rsa", "ecdsa"])
+def test_its_destination_and_no_other(make_sshd: MakeSshd, sshd: Sshd, agent: str, short_path: Path, kind: str) -> None:
+    server, key = make_sshd(host_keys=[kind]), make_key(short_path / "restricted", kind)
+    restrict(agent, key, server)
+    sshd.authorize(key.public)
+    assert enter(by_agent(server, agent)) == b"in\n"
+    with pytest.raises(AuthenticationError, match="there was nothing to try|refused"):
+        enter(by_agent(sshd, agent))
+
+
+def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
+    """Keys for other destinations are not even listed: four of them cost no attempt."""
+    server, other = make_sshd(), make_sshd()
+    for number in range(4):
+        restrict(agent, make_key(short_path / f"other{number}"), other)
+    restrict(agent, key, server)
+    link = link_to(by_agent(server, agent))
+    assert [attempt.outcome for attempt in link.login.tried] == ["accepted"]
+    link.close()
+
+
+def test_an_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
+    server = make_sshd()
+    restrict(agent, key, server, place=f"root@{name_of(server)}")
+    assert enter(by_agent(server, agent)) == b"in\n"
+    with pytest.raises(AuthenticationError, match="the agent refused to sign"):
+        enter(by_agent(server, agent, user="nobody"))
+
+
+def test_each_hop_of_a_jump(make_sshd: MakeSshd, agent: str, key: KeyFile, hops: HopPool) -> None:
+    """As with ssh -J, every connection is made from here."""
+    bastion, target = make_sshd(), make_sshd()
+    restrict(agent, key, bastion, target)
+    settings = by_agent(target, agent, proxyjump=(JumpHop("gate"),))
+    assert enter(settings, hops=hops, resolver=lambda _hop, _target: by_agent(bastion, agent)) == b"in\n"
+
+
+def test_a_certified_host(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
+    authority = make_key(short_path / "authority")
+    server = make_sshd(config=[f"HostCertificate {short_path}/host-cert.pub"], port=0)
+    server.stop()
+    (short_path / "host.pub").write_text(server.host_keys[0].public + "\n")
+    keygen("-s", authority, "-I", "host", "-h", "-n", f"127.0.0.1,{name_of(server)}", short_path / "host.pub")
+    server.start()
+    server.known_hosts.write_text(f"@cert-authority {name_of(server)} {authority.public}\n")
+    restrict(agent, key, server)
+    assert enter(by_agent(server, agent)) == b"in\n"
+
+
+def ssh_there(agent_key: KeyFile, server: Sshd) -> str:
+    """The command of an OpenSSH on a target that logs in to *server* by the agent."""
+    words = [*server.ssh_args(), "-o", "BatchMode=yes", server.host, "echo there"]
+    words[words.index(str(server.key.path))] = f"{agent_key}.pub"
+    return "ssh " + shlex.join(words)
+
+
+@pytest.mark.parametrize("rekeyed", [False, True])
+def test_forwarded(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, rekeyed: bool) -> None:
+    """From the target on to one further host, and to no other."""
+    target, further, other = make_sshd(), make_sshd(), make_sshd()
+    limits = {"a": name_of(target), "b": f"{name_of(target)}>{name_of(further)}"}
+    other.authorize(key.public)
+    restrict(agent, key, target, further, **limits)
+    link = link_to(by_agent(target, agent, forwardagent=True, rekeylimit=(1 << 20 if rekeyed else 0, 0)))
+    if rekeyed:
+        exec_command.run(link, "head -c 3000000 /dev/zero")
+    key.path.unlink()  # so that ssh there has the agent only
+    try:
+        assert exec_command.run(link, ssh_there(key, further))[1] == b"there\n"
+        assert exec_command.run(link, ssh_there(key, other))[0].code != 0
+    finally:
+        link.close()
+
+
+def test_a_key_for_the_target_alone_goes_no_further(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
+    target, further = make_sshd(), make_sshd()
+    restrict(agent, key, target, further)  # each from here
+    link = link_to(by_agent(target, agent, forwardagent=True))
+    try:
+        assert exec_command.run(link, "ssh-add -l")[0].code != 0  # not even shown there
+        assert exec_command.run(link, ssh_there(key, further))[0].code != 0
+    finally:
+        link.close()
+
+
+LOG_IN = """
+import sys, time
+from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.flags.ssh.resolve import resolve
+settings = resolve(sys.argv[1:])
+link = connect(settings, Credentials(), hops=HopPool(), deadline=time.monotonic() + 20)
+print([str(attempt) for attempt in link.login.tried])
+link.close()
+"""
+
+
+@pytest.mark.parametrize("told", ["in time", "late"])
+def test_from_a_machine_that_the_agent_is_forwarded_to(
+    make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, told: str
+) -> None:
+    """ssh-agent wants the host key in what it signs then, whether the server has said yet that it takes that or not."""
+    controller, target = make_sshd(), make_sshd()
+    restrict(agent, key, controller, target, a=name_of(controller), b=f"{name_of(controller)}>{name_of(target)}")
+    script = short_path / "log_in.py"
+    late = "from pmitogen.transport.auth.userauth import Conversation as C\nseen = C.binds_host.fget\n"
+    late += "C.binds_host = property(lambda self: self.round_trips > 0 and seen(self))\n"
+    script.write_text((late if told == "late" else "") + LOG_IN)
+    words = [
+        "-F",
+        "none",
+        "-p",
+        str(target.port),
+        "-o",
+        f"UserKnownHostsFile={target.known_hosts}",
+        "-o",
+        "GlobalKnownHostsFile=none",
+    ]
+    command = f"PYTHONPATH={repository} {sys.executable} {script} {shlex.join(words)} root@{target.host}"
+    environment = {**os.environ, "SSH_AUTH_SOCK": agent}
+    outer = ["ssh", "-A", *controller.ssh_args(), controller.host, command]
+    outer[outer.index(str(controller.key.path))] = f"{key}.pub"
+    done = subprocess.run(outer, env=environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert "accepted" in done.stdout, done.stderr[-2000:]
+
+
+def test_signatures_that_name_no_host_key_are_taken_where_they_are_wanted(sshd: Sshd, agent: str, key: KeyFile) -> None:
+    """PubkeyAuthentication=unbound, and a server without the extension."""
+    sshd.authorize(key.public)
+    add(agent, key)
+    mark = sshd.mark()
+    assert enter(by_agent(sshd, agent, pubkeyauthentication_hostbound=False)) == b"in\n"
+    assert enter(by_agent(sshd, agent)) == b"in\n"
+    assert len(sshd.accepted(mark)) == 2
