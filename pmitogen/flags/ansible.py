@@ -19,11 +19,11 @@ ssh_extra_args name what the program calls them (*ssh_extra_args_from*).
 
 from __future__ import annotations
 
-import os.path
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 
 from pmitogen.errors import UsageError
+from pmitogen.util.caller import CallerEnvironment
 
 DEFAULT_SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s"
 
@@ -33,21 +33,22 @@ _Options = Mapping[str, object]
 _Group = tuple[str, Sequence[str]]  # the option it comes from, and its words
 
 
-def compose(options: _Options) -> tuple[list[str], list[str]]:
+def compose(options: _Options, caller: CallerEnvironment | None = None) -> tuple[list[str], list[str]]:
     """The words after ``ssh``, the host last, and for each the name of the option it comes from.
 
-    *options* are the plugin's resolved options by name; a missing one is an unset one. No secret gets into the words.
+    *options* are the plugin's resolved options by name; a missing one is an unset one. *caller*: whose home ``~`` is in
+    *private_key_file*; by default this process's. No secret gets into the words.
     Raises UsageError where the quotes of an option do not match.
     """
     argv: list[str] = []
     origins: list[str] = []
-    for origin, words in _groups(options):
+    for origin, words in _groups(options, caller or CallerEnvironment.current()):
         argv.extend(words)
         origins.extend([origin] * len(words))
     return argv, origins
 
 
-def _groups(options: _Options) -> Iterator[_Group]:
+def _groups(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
     """The groups of words, in the order of Ansible's plugin."""
     yield "pkcs11_provider", _pkcs11(options)
     yield "verbosity", _verbosity(options)
@@ -56,7 +57,7 @@ def _groups(options: _Options) -> Iterator[_Group]:
         yield "host_key_checking", _set("StrictHostKeyChecking=no")
     if options.get("port") is not None:
         yield "port", _set(f"Port={options['port']}")
-    yield from _key(options)
+    yield from _key(options, caller)
     if not options.get("password") and not options.get("interactive"):
         yield "password", _no_password(options)
     if options.get("remote_user"):
@@ -106,12 +107,12 @@ def _pkcs11(options: _Options) -> list[str]:
     return _set(*others, f"PKCS11Provider={provider}")
 
 
-def _key(options: _Options) -> Iterator[_Group]:
+def _key(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
     """A key that is given as such keeps away all others but those of ssh_config, as a file does."""
     if options.get("private_key"):
         yield "private_key", _set("IdentitiesOnly=yes", "IdentityFile=none")
     elif options.get("private_key_file"):
-        path = os.path.expanduser(str(options["private_key_file"]))
+        path = caller.expand_user(str(options["private_key_file"]))
         yield "private_key_file", _set(f'IdentityFile="{path}"')
 
 

@@ -26,11 +26,12 @@ from pmitogen.transport.connection import Link, Stages
 from pmitogen.transport.dial import describe, dial, resolve
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import check_host_key
-from pmitogen.transport.jump_hosts import HopPool, Resolver, identity
+from pmitogen.transport.jump_hosts import HopPool, Resolver
 from pmitogen.transport.paramiko_ext import algorithms
 from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.transport.proxy_command import ProxyCommand
+from pmitogen.transport.sharing import endpoint
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
@@ -208,8 +209,8 @@ class _Connecting:
         """Through the last of the hops, which is reached through those before it."""
         *before, last = self.settings.proxyjump
         hop = self._hop_settings(last, tuple(before))
-        path = (*self.path, identity(self.settings))
-        if identity(hop) in path or len(path) > MAX_HOPS:
+        path = (*self.path, endpoint(self.settings))
+        if endpoint(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(hop, theirs, self.hops, limit, self.resolver, self.ask, path)

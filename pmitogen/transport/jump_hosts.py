@@ -20,6 +20,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.dial import describe
+from pmitogen.transport.sharing import endpoint
 
 if TYPE_CHECKING:
     from pmitogen.transport.connection import Link
@@ -38,7 +39,7 @@ class HopPool:
 
     def link_to(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
         """The live connection to this hop; *make* makes it if there is none. Raises what *make* raised, or ConnectError."""
-        key = identity(settings), credentials.identity()
+        key = endpoint(settings), credentials.identity()
         with self._lock:
             if self._closed:
                 raise ConnectError(f"{describe(settings)}: the run is ending", "proxy")
@@ -84,11 +85,6 @@ class HopPool:
         for future in futures:
             if future.done() and future.exception() is None:
                 future.result().close()
-
-
-def identity(settings: Settings) -> Hashable:
-    """What makes two destinations the same connection: everything but how it was written."""
-    return settings._replace(originalhost="", report=(), loglevel="INFO", logfile=None)
 
 
 def _is_lost(future: concurrent.futures.Future[Link]) -> bool:

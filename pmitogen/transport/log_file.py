@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.dial import describe
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import one_line
+from pmitogen.util.trusted_path import open_for_append
 
 NAME = "paramiko.pmitogen"
 LEVELS = {
@@ -52,12 +55,21 @@ class PeerLogger(_LoggerAdapter):
             self.logger.log(level, "%s", one_line(str(msg) % args if args else str(msg)), extra=self.extra)
 
 
+def _open(path: str, caller: CallerEnvironment) -> TextIO:
+    """Open a log file to append to it; a new one gets the mode that ssh would give it. Raises OSError."""
+    fresh = not os.path.exists(path)
+    descriptor = open_for_append(path, 0o600)
+    if fresh:
+        os.fchmod(descriptor, 0o666 & ~caller.umask)
+    return os.fdopen(descriptor, "a", encoding="utf-8", buffering=1)
+
+
 def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
     """The name of the logger to use, and what to call when the connection is over. Raises ConnectError (stage ``resolve``)."""
     if settings.logfile is None:
         return NAME, lambda: None
     try:
-        handler = logging.FileHandler(settings.logfile, encoding="utf-8")
+        handler = logging.StreamHandler(_open(settings.logfile, settings.caller or CallerEnvironment.current()))
     except OSError as error:
         raise ConnectError(f"{describe(settings)}: -E {settings.logfile}: {error.strerror}", "resolve") from None
     handler.setFormatter(logging.Formatter(f"%(asctime)s {describe(settings)}: %(message)s"))
@@ -68,5 +80,6 @@ def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
     def close() -> None:
         logger.removeHandler(handler)
         handler.close()
+        handler.stream.close()
 
     return logger.name, close

@@ -1,4 +1,4 @@
-"""ProxyCommand: a program of the user's that carries the connection, run by their shell as ssh runs it.
+"""ProxyCommand: a program that carries the connection, run by the caller's shell, in its directory and environment, as ssh does.
 
 The program gets one end of a socket pair as its standard input and output, so that nothing has to be copied in between, and a
 pipe for its errors. One thread keeps the last of what it says there, for our message if the connection fails, and collects the
@@ -21,6 +21,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.dial import describe
 from pmitogen.util import threads
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
 
 KEPT = 4096  # bytes of the program's last words
@@ -36,13 +37,15 @@ class ProxyCommand:
         self._command = settings.proxycommand
         self._said = b""
         self._ended = threading.Event()
+        caller = settings.caller or CallerEnvironment.current()
         self.sock, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = _start(settings.proxycommand, theirs)
+                self._process = _start(settings.proxycommand, theirs, caller)
             except OSError as error:
                 self.sock.close()
-                raise ConnectError(f"{self._where}: ProxyCommand: cannot start {_shell()}: {error.strerror}", "proxy") from None
+                problem = f"cannot start {caller.shell}: {error.strerror}"
+                raise ConnectError(f"{self._where}: ProxyCommand: {problem}", "proxy") from None
         try:
             threads.start(self._attend, f"proxy {self._where}")
         except ConnectError:
@@ -82,16 +85,13 @@ class ProxyCommand:
                 os.killpg(self._process.pid, signal.SIGTERM)
 
 
-def _shell() -> str:
-    return os.environ.get("SHELL") or "/bin/sh"
-
-
-def _start(command: str, theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(command: str, theirs: socket.socket, caller: CallerEnvironment) -> subprocess.Popen[bytes]:
     # "exec", as ssh has it: the shell goes away where the command is a single program.
     return subprocess.Popen(
-        [_shell(), "-c", f"exec {command}"],
+        [caller.shell, "-c", f"exec {command}"],
         stdin=theirs.fileno(),
         stdout=theirs.fileno(),
         stderr=subprocess.PIPE,
         start_new_session=True,
+        **caller.popen_options(),
     )

@@ -1,4 +1,4 @@
-"""Which environment variables go with a command: SendEnv's patterns over our own environment, and SetEnv's values.
+"""Which environment variables go with a command: SendEnv's patterns over the caller's environment, and SetEnv's values.
 
 A name set by SetEnv wins, as it does in ssh. The server takes those that its AcceptEnv allows, and says nothing about others
 (RFC 4254 section 6.4), so no answer is asked for. Names are compared with case, unlike host names.
@@ -6,22 +6,20 @@ A name set by SetEnv wins, as it does in ssh. The server takes those that its Ac
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.patterns import match_pattern
 
 
-def variables(settings: Settings, environ: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Names and values to send, in a stable order. *environ* defaults to our own."""
-    ours = os.environ if environ is None else environ
+def variables(settings: Settings) -> list[tuple[str, str]]:
+    """Names and values to send, in a stable order."""
+    environ = (settings.caller or CallerEnvironment.current()).environ
     wanted: list[str] = []
     for pattern in settings.sendenv:
         if pattern.startswith("-"):
             wanted = [kept for kept in wanted if not match_pattern(kept, pattern[1:])]
         else:
             wanted.append(pattern)
-    sent = {name: value for name, value in sorted(ours.items()) if any(match_pattern(name, pattern) for pattern in wanted)}
+    sent = {name: value for name, value in sorted(environ.items()) if any(match_pattern(name, pattern) for pattern in wanted)}
     sent.update(settings.setenv)
     return list(sent.items())

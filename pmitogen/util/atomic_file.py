@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from typing import IO
 
@@ -104,7 +105,10 @@ def _copy_metadata(descriptor: int, path: str, mode: Callable[[], int]) -> None:
 
 
 def current_umask() -> int:
-    """Return this process's umask; 0o077 where it cannot be read (to ask for it is to set it, for all threads)."""
+    """Return this process's umask; 0o077 where it cannot be read: to ask for it is to set it, for all threads."""
+    if threading.active_count() == 1:
+        os.umask(umask := os.umask(0o077))
+        return umask
     try:
         with open("/proc/self/status", "rb") as status:
             return int(status.read(4096).partition(b"\nUmask:")[2].split(None, 1)[0], 8)

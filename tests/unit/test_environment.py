@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.session_env import variables
+from pmitogen.util.caller import CallerEnvironment
 
-OURS = {"LANG": "C", "LC_ALL": "C.UTF-8", "LC_TIME": "de", "lc_x": "no", "FOO": "1"}
-PLAIN = Settings("h", "h", "u")
+THEIRS = CallerEnvironment({"LANG": "C", "LC_ALL": "C.UTF-8", "LC_TIME": "de", "lc_x": "no", "FOO": "1"})
+PLAIN = Settings("h", "h", "u", caller=THEIRS)
 
 
 def names(*patterns: str) -> list[str]:
-    return [name for name, _ in variables(PLAIN._replace(sendenv=patterns), OURS)]
+    return [name for name, _ in variables(PLAIN._replace(sendenv=patterns))]
 
 
 def test_patterns_with_case() -> None:
@@ -26,4 +27,4 @@ def test_minus_takes_earlier_patterns_back() -> None:
 
 def test_set_wins() -> None:
     settings = PLAIN._replace(sendenv=("LANG",), setenv=(("LANG", "set"), ("NEW", "")))
-    assert variables(settings, OURS) == [("LANG", "set"), ("NEW", "")]
+    assert variables(settings) == [("LANG", "set"), ("NEW", "")]

@@ -21,6 +21,7 @@ from pmitogen.flags.ssh.keywords import NAMES
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10
 from pmitogen.flags.ssh.report.explain import explain_ssh, render_table
 from pmitogen.flags.ssh.resolve import resolve, route
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.patterns import match_list, match_pattern
 from tests.support.ssh_cases import LINES, WORDS
 from tests.support.ssh_files import CASES
@@ -82,9 +83,9 @@ def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
 def _try(argv: list[str], environ: dict[str, str]) -> None:
     start = time.thread_time()  # this thread's processor time: the machine may be busy
     try:
-        found = explain_ssh(argv, environ=environ, program=OPENSSH_10)
+        found = explain_ssh(argv, caller=CallerEnvironment(environ), program=OPENSSH_10)
         render_table(found)
-        route(resolve(argv, environ=environ, strict=False), environ=environ, strict=False)
+        route(resolve(argv, caller=CallerEnvironment(environ), strict=False), strict=False)
     except UsageError as error:
         assert "\n" not in error.message or any("\n" in word for word in argv), "the message is one line"
     assert time.thread_time() - start < SLOW

@@ -13,6 +13,7 @@ from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import config_file, file_lines
 from pmitogen.flags.ssh.resolve import DEFAULTED, resolve, resolve_hop, route
 from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.util.caller import CallerEnvironment
 
 Write = Callable[[str], list[str]]
 
@@ -122,7 +123,7 @@ def test_values(words: str, field: str, value: object) -> None:
     environ = {"SSH_AUTH_SOCK": "/agent", "SOCK": "/other", "HOME": "/nowhere"}
     given = [word.replace("\t", " ") for word in words.split(" ")]
     who = [] if "User" in words else ["-l", "me"]
-    settings = resolve([*given, *who, "-F", "none", "h"], environ=environ)
+    settings = resolve([*given, *who, "-F", "none", "h"], caller=CallerEnvironment(environ))
     got = getattr(settings, field)
     if field == "proxyjump":
         got = tuple(hop._replace(argv=()) for hop in got)
@@ -272,11 +273,11 @@ def test_no_passwd_entry_and_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         raise KeyError(uid)
 
     monkeypatch.setattr(pwd, "getpwuid", missing)
-    settings = resolve(["h"], environ={})
+    settings = resolve(["h"], caller=CallerEnvironment({}))
     assert settings.user == f"uid{os.getuid()}" and settings.identityfile == settings.userknownhostsfile == ()
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "config").write_text("Port 5\n")
-    settings = resolve(["h"], environ={"USER": "me", "HOME": str(tmp_path)})
+    settings = resolve(["h"], caller=CallerEnvironment({"USER": "me", "HOME": str(tmp_path)}))
     assert (settings.user, settings.port) == ("me", 5)
     assert settings.userknownhostsfile[0] == f"{tmp_path}/.ssh/known_hosts"
 
@@ -316,7 +317,7 @@ def test_newer_conditions(write: Write) -> None:
 def test_includes_know_tokens(write: Write, tmp_path: Path) -> None:
     (tmp_path / "h-me").write_text("Port 4\n")
     flags = write("Include ${DIR}/%n-%r\n")
-    assert resolve([*flags, "-l", "me", "h"], environ={"DIR": str(tmp_path), "HOME": "/"}).port == 4
+    assert resolve([*flags, "-l", "me", "h"], caller=CallerEnvironment({"DIR": str(tmp_path), "HOME": "/"})).port == 4
 
 
 def test_a_changed_file_is_read_anew(write: Write) -> None:
@@ -329,5 +330,5 @@ def test_a_changed_file_is_read_anew(write: Write) -> None:
 def test_the_system_s_file_comes_after_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "system").write_text("Port 5\nUser s\n")
     monkeypatch.setattr(config_file, "SYSTEM_FILE", str(tmp_path / "system"))
-    settings = resolve(["-p", "6", "h"], environ={})
+    settings = resolve(["-p", "6", "h"], caller=CallerEnvironment({}))
     assert (settings.port, settings.user) == (6, "s")

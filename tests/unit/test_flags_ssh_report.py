@@ -17,6 +17,7 @@ from pmitogen.flags.ssh.report.openssh_defaults import installed_program
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.resolver import resolve_words
 from pmitogen.flags.ssh.settings import Finding, Verdict
+from pmitogen.util.caller import CallerEnvironment
 from tests.support.programs import find_program
 from tests.support.ssh_oracle import run_ssh
 
@@ -127,15 +128,15 @@ def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_pat
     system = tmp_path / "system"
     monkeypatch.setattr(config_file, "SYSTEM_FILE", str(system))
     system.write_text("LocalForward 1 h:2\nForwardX11 yes\nRemoteCommand ls\n")
-    settings = resolve(["h"], environ={})
+    settings = resolve(["h"], caller=CallerEnvironment({}))
     assert [one.verdict for one in settings.report] == [Verdict.REFUSED] * 3 and not any(one.fatal for one in settings.report)
     assert settings.report[1].origin == f"{system} line 2" and settings.report[1].why.startswith("Ignored")
     system.write_text("PermitLocalCommand yes\nLocalCommand kinit\n")
     with pytest.raises(UsageError, match=rf"^{system} line 1: PermitLocalCommand: "):
-        resolve(["h"], environ={})
+        resolve(["h"], caller=CallerEnvironment({}))
     with pytest.raises(UsageError, match=rf"^{system} line 1: RemoteCommand: "):
         system.write_text("RemoteCommand ls\n")
-        resolve(["-F", str(system), "h"], environ={})
+        resolve(["-F", str(system), "h"], caller=CallerEnvironment({}))
 
 
 @pytest.mark.parametrize(
@@ -156,13 +157,13 @@ def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ],
 )
 def test_conflicts(words: str, option: str, fatal: bool) -> None:
-    found = [one for one in _report(*_words(words), environ={}) if one.verdict is Verdict.CONFLICT]
+    found = [one for one in _report(*_words(words), caller=CallerEnvironment({})) if one.verdict is Verdict.CONFLICT]
     assert [(one.option, one.fatal) for one in found] == [(option, fatal)]
 
 
 def test_conflicts_of_addresses() -> None:
     for family, host in (("inet", "::1"), ("inet6", "127.0.0.1")):
-        report = resolve(["-F", "none", "-o", f"AddressFamily={family}", host], environ={}).report
+        report = resolve(["-F", "none", "-o", f"AddressFamily={family}", host], caller=CallerEnvironment({})).report
         assert [one.option for one in report if one.verdict is Verdict.CONFLICT] == ["AddressFamily"]
 
 

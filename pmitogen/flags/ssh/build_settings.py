@@ -40,6 +40,7 @@ def algorithm_list(found: Resolution, key: str) -> tuple[str, ...]:
 def settings_from(found: Resolution) -> Settings:
     """Make the Settings of a resolution. Raises UsageError."""
     given = found.options.get
+    absolute = found.local.caller.absolute
     lists = {key: algorithm_list(found, key) if found.options.has(key) else () for key in _LISTS}
     hops, command, emulated = _proxy(found)
     agent = _agent(found)
@@ -74,8 +75,8 @@ def settings_from(found: Resolution) -> Settings:
         warnweakcrypto=given("warnweakcrypto") == "yes",
         hostkeyalias=given("hostkeyalias"),
         stricthostkeychecking=_STRICT.get(given("stricthostkeychecking", "ask"), given("stricthostkeychecking", "ask")),
-        userknownhostsfile=known_hosts(found, "userknownhostsfile"),
-        globalknownhostsfile=known_hosts(found, "globalknownhostsfile"),
+        userknownhostsfile=tuple(map(absolute, known_hosts(found, "userknownhostsfile"))),
+        globalknownhostsfile=tuple(map(absolute, known_hosts(found, "globalknownhostsfile"))),
         knownhostscommand=found.text("knownhostscommand"),
         revokedhostkeys=_paths(found, "revokedhostkeys", given("revokedhostkeys", ())),
         hashknownhosts=given("hashknownhosts", False),
@@ -104,10 +105,12 @@ def settings_from(found: Resolution) -> Settings:
         channeltimeout=_session_timeout(given("channeltimeout", ())),
         channeltimeout_global=_global_timeout(given("channeltimeout", ())),
         controlmaster=given("controlmaster", "true") != "false" and ascii_lower(given("controlpath") or "") != "none",
+        controlpath=_control_path(found),
         controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
         refuseconnection=given("refuseconnection"),
         loglevel=given("loglevel", "INFO").replace("SILENT", "QUIET"),
-        logfile=found.line.logfile,
+        logfile=found.line.logfile and absolute(found.line.logfile),
+        caller=found.local.caller,
         report=tuple(findings(found, emulated)),
     )
 
@@ -120,7 +123,7 @@ def _proxy(found: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
     """Hops or a command, and whether a command has become a hop."""
     jump = found.jump()
     if jump is not None:
-        argv: tuple[str, ...] = () if found.line.config is None else ("-F", found.line.config)
+        argv: tuple[str, ...] = () if found.line.config is None else ("-F", _config(found, found.line.config))
         argv += ("-v",) * min(found.line.verbose, 3)
         return tuple(JumpHop(host, user, port, argv) for user, host, port in jump.hops()), None, False
     command = found.text("proxycommand")
@@ -134,6 +137,15 @@ def _proxy(found: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
         raise found.error("ProxyCommand", problem) from None
 
 
+def _config(found: Resolution, path: str) -> str:
+    return path if ascii_lower(path) == "none" else found.local.caller.absolute(path)
+
+
+def _control_path(found: Resolution) -> str | None:
+    path = found.text("controlpath")
+    return None if path is None else found.path("controlpath", path)
+
+
 def _agent(found: Resolution) -> str | None:
     environ = found.local.environ
     value = found.options.get("identityagent")
@@ -141,10 +153,10 @@ def _agent(found: Resolution) -> str | None:
     if path == "none":
         return None
     if path == "SSH_AUTH_SOCK":
-        return environ.get("SSH_AUTH_SOCK") or None
-    if path.startswith("$") and not path.startswith("${"):
-        return environ.get(path[1:]) or None
-    return path
+        path = environ.get("SSH_AUTH_SOCK") or ""
+    elif path.startswith("$") and not path.startswith("${"):
+        path = environ.get(path[1:]) or ""
+    return found.local.caller.absolute(path) or None
 
 
 def _forward_agent(found: Resolution) -> tuple[bool, str | None]:
@@ -155,14 +167,14 @@ def _forward_agent(found: Resolution) -> tuple[bool, str | None]:
     if isinstance(value, IdleAgent):
         return False, None
     if path.startswith("$"):
-        return True, found.local.environ.get(path[1:]) or None
-    return True, path
+        path = found.local.environ.get(path[1:]) or ""
+    return True, found.local.caller.absolute(path) or None
 
 
 def agent_socket(found: Resolution, value: str) -> str:
     """The path that ForwardAgent means by *value*. Raises UsageError, also where ssh would make no connection without it."""
     path = found.expanded("ForwardAgent", value)
-    if exits_on_failure(found) and not os.path.exists(path):  # a variable's name is looked for as it stands, as ssh does
+    if exits_on_failure(found) and not os.path.exists(found.local.caller.absolute(path)):  # $NAME as it stands, as ssh does
         raise found.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
     return path
 
@@ -185,7 +197,7 @@ def known_hosts(found: Resolution, key: str) -> tuple[str, ...]:
 
 
 def _paths(found: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(found.expanded(key, path) for path in paths if ascii_lower(path) != "none")
+    return tuple(found.path(key, path) for path in paths if ascii_lower(path) != "none")
 
 
 def _identities(found: Resolution) -> tuple[str, ...]:

@@ -202,7 +202,7 @@ class Parser:
     def _flag_i(self, letter: str, word: str, origin: Origin) -> None:
         path = tilde(word, self.context.local)
         try:
-            os.stat(path)
+            os.stat(self.context.local.caller.absolute(path))
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             self.line.warnings.append(("-i", origin, f"identity file {path} is not accessible: {reason}; it is skipped"))

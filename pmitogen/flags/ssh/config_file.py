@@ -65,11 +65,14 @@ class Reader:
             raise origin.error(problem) from None
 
     def file(self, path: str, mode: Mode, active: bool = True) -> bool:
-        """Read one file; False when it cannot be opened. Raises UsageError."""
+        """Read one file, by a path that may be relative to the caller's directory; False when it cannot be opened.
+
+        Raises UsageError.
+        """
         if mode.depth > MAX_DEPTH:
             raise UsageError(f"{path}: Include: files include one another more than {MAX_DEPTH} deep")
         try:
-            with open(path, "rb") as stream:
+            with open(self.context.local.caller.absolute(path), "rb") as stream:
                 if mode.check:
                     _check_owner(path, os.fstat(stream.fileno()))
                 text = stream.read()
@@ -151,7 +154,8 @@ class Reader:
             if not path.startswith(("/", "~")):
                 path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
             inner = mode._replace(check=True, never=mode.never or not active, depth=mode.depth + 1)
-            for found in _glob(path, self.context.local.environ.get("HOME") or self.context.local.home):
+            local = self.context.local
+            for found in _glob(path, local.caller.absolute(local.environ.get("HOME") or local.home)):
                 if not self.file(found, inner, active) and os.path.exists(found):
                     raise BadWord(f"Include: cannot read {found}")
 
@@ -184,7 +188,7 @@ def _glob(pattern: str, home: str) -> list[str]:
     if pattern.startswith("~/") or pattern == "~":
         pattern = glob.escape(home) + pattern[1:]
     elif pattern.startswith("~"):
-        pattern = os.path.expanduser(pattern)
+        pattern = os.path.expanduser(pattern)  # a named account's
     pattern = re.sub(r"\\(.)", lambda found: f"[{found[1]}]", pattern)
     try:
         return sorted(glob.glob(pattern), key=os.fsencode)

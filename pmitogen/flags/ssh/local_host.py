@@ -13,15 +13,22 @@ import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pmitogen.util.caller import CallerEnvironment
+
 
 class Local(NamedTuple):
-    """The local account and host. *home* may be empty: then nothing below ``~`` exists."""
+    """The local account, host and caller. *home* may be empty: then nothing below ``~`` exists."""
 
     uid: int
     user: str
     home: str
     host: str  # as gethostname(2) says
-    environ: Mapping[str, str]
+    caller: CallerEnvironment
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The caller's environment."""
+        return self.caller.environ
 
     @property
     def short_host(self) -> str:
@@ -37,9 +44,10 @@ class Local(NamedTuple):
             return None
 
     @classmethod
-    def detect(cls, environ: Mapping[str, str] | None = None) -> Local:
-        """The facts for this process; *environ* defaults to its environment."""
-        environ = os.environ if environ is None else environ
+    def detect(cls, caller: CallerEnvironment | None = None) -> Local:
+        """The facts for a *caller*, by default this process."""
+        caller = caller or CallerEnvironment.current()
+        environ = caller.environ
         uid = os.getuid()
         try:
             entry = pwd.getpwuid(uid)
@@ -47,4 +55,4 @@ class Local(NamedTuple):
         except KeyError:
             user = environ.get("USER") or environ.get("LOGNAME") or f"uid{uid}"
             home = environ.get("HOME", "")
-        return cls(uid, user, home, socket.gethostname(), environ)
+        return cls(uid, user, home, socket.gethostname(), caller)

@@ -154,7 +154,8 @@ def _session_type(options: Options) -> str:
 
 def _succeeds(command: str, context: Context) -> bool:
     """Run a shell command, as ssh does: with the user's shell, and nothing to read."""
-    shell = context.local.environ.get("SHELL", "/bin/sh")
+    caller = context.local.caller
+    shell = caller.absolute(caller.environ.get("SHELL", "/bin/sh"))
     if not os.access(shell, os.X_OK):
         raise BadWord(f"Match exec: the shell {shell!r} is not executable")
     try:
@@ -163,8 +164,8 @@ def _succeeds(command: str, context: Context) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=dict(context.local.environ),
             check=False,
+            **caller.popen_options(),
         )
     except (OSError, ValueError) as problem:
         raise BadWord(f"Match exec: {command!r} cannot be run: {problem}") from None

@@ -7,13 +7,14 @@ CanonicalizeHostname says so); all may be called from any thread; all raise :cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import settings_from
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
 from pmitogen.flags.ssh.resolver import DEFAULTED, resolve_words
 from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.util.caller import CallerEnvironment
 
 __all__ = ["DEFAULTED", "MAX_HOPS", "resolve", "resolve_hop", "route"]
 
@@ -24,7 +25,7 @@ def resolve(
     argv: Sequence[str],
     *,
     origins: Sequence[str] | None = None,
-    environ: Mapping[str, str] | None = None,
+    caller: CallerEnvironment | None = None,
     default_host: str | None = None,
     strict: bool = True,
     program: Program = OPENSSH_10,
@@ -34,11 +35,11 @@ def resolve(
     *argv*: the command line without the program's name, usually ending in the destination; *default_host* stands in for a
     missing one.
     *origins*: where each word comes from, for messages ("ssh_args", "ansible_port" ...); default "command line". Words from
-    :data:`DEFAULTED` are read, and count for nothing. *environ*: default this process's. *strict*: a word that is refused
+    :data:`DEFAULTED` are read, and count for nothing. *caller*: default this process. *strict*: a word that is refused
     raises; False leaves it to ``Settings.report``, where its finding is ``fatal``.
     Raises UsageError: the word, where it stands, and what to write instead.
     """
-    settings = settings_from(resolve_words(argv, origins, environ, default_host, program))
+    settings = settings_from(resolve_words(argv, origins, caller, default_host, program))
     for finding in settings.report:
         if finding.fatal and strict:
             raise UsageError(f"{finding.origin}: {finding.option}: {finding.why}")
@@ -46,12 +47,13 @@ def resolve(
 
 
 def resolve_hop(
-    hop: JumpHop, parent: Settings | None = None, *, environ: Mapping[str, str] | None = None, strict: bool = True
+    hop: JumpHop, parent: Settings | None = None, *, caller: CallerEnvironment | None = None, strict: bool = True
 ) -> Settings:
     """The hop's own settings, as the ssh that ``ssh -J`` starts would have them.
 
     Such an ssh is given the hop's user and port, and the destination's ``-F`` and ``-v``, but no other word of its command line;
-    a hop that stems from a ProxyCommand has the words of that command line instead. *parent* is only named in messages.
+    a hop that stems from a ProxyCommand has the words of that command line instead. *parent* is named in messages, and its caller
+    is the hop's unless *caller* is given.
     """
     argv = list(hop.argv)
     if hop.user is not None:
@@ -60,10 +62,10 @@ def resolve_hop(
         argv += ["-p", str(hop.port)]
     words = [*argv, "--", hop.host]
     origin = f"jump host {hop.host}" + (f" of {parent.originalhost}" if parent else "")
-    return resolve(words, origins=[origin] * len(words), environ=environ, strict=strict)
+    return resolve(words, origins=[origin] * len(words), caller=caller or (parent and parent.caller), strict=strict)
 
 
-def route(settings: Settings, *, environ: Mapping[str, str] | None = None, strict: bool = True) -> tuple[Settings, ...]:
+def route(settings: Settings, *, strict: bool = True) -> tuple[Settings, ...]:
     """The settings of every hop in travelling order, the destination's own last.
 
     The first hop named may itself be behind others by its own configuration; those come before it. Only the first of the
@@ -72,7 +74,7 @@ def route(settings: Settings, *, environ: Mapping[str, str] | None = None, stric
     chain = [settings]
     ahead = settings
     while ahead.proxyjump:
-        hops = [resolve_hop(hop, ahead, environ=environ, strict=strict) for hop in ahead.proxyjump]
+        hops = [resolve_hop(hop, ahead, strict=strict) for hop in ahead.proxyjump]
         chain[:0] = hops
         if len(chain) > MAX_HOPS:
             raise UsageError(f"{settings.originalhost}: ProxyJump: more than {MAX_HOPS} hops: their configuration is a loop")

@@ -7,7 +7,7 @@ prints it. Source: main() in ssh.c of OpenSSH 10.5.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import config_file
@@ -23,6 +23,7 @@ from pmitogen.flags.ssh.options import Options, Origin
 from pmitogen.flags.ssh.tokens import connection_hash, expand, tilde
 from pmitogen.flags.ssh.values.lists import Jump
 from pmitogen.flags.ssh.values.numbers import valid_user
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.patterns import ascii_lower
 
 # What decides on the second reading has its value before that: fill_default_options_for_canonicalization() in readconf.c.
@@ -65,6 +66,10 @@ class Resolution:
         except BadWord as problem:
             raise self.error(key, problem) from None
 
+    def path(self, key: str, value: str) -> str:
+        """Expand the path of keyword *key*; a relative one is below the caller's directory. Raises UsageError."""
+        return self.local.caller.absolute(self.expanded(key, value))
+
     def error(self, key: str, problem: object) -> UsageError:
         """An error in the value of keyword *key*."""
         row = TABLE.get(key.lower())
@@ -81,12 +86,12 @@ def make_origins(argv: Sequence[str], origins: Sequence[str] | None) -> list[Ori
 def resolve_words(
     argv: Sequence[str],
     origins: Sequence[str] | None = None,
-    environ: Mapping[str, str] | None = None,
+    caller: CallerEnvironment | None = None,
     default_host: str | None = None,
     program: Program = OPENSSH_10,
 ) -> Resolution:
     """Resolve an ssh command line (without the program's name) as ssh does. Raises UsageError."""
-    local = Local.detect(environ)
+    local = Local.detect(caller)
     context = Context(Options(), local, program, "", "")
     line = parse(context, [word.partition("\0")[0] for word in argv], make_origins(argv, origins), default_host)
     _read_files(context, line)

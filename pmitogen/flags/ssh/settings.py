@@ -4,13 +4,15 @@ The seam between ``flags`` (which reads text) and ``transport`` (which acts). On
 here, named as the lower-case keyword of ssh_config(5), so that a reader of either manual knows the other. Conventions:
 yes/no words are ``bool``, times are seconds, sizes are bytes, lists are tuples, and ``None`` means "unset, and unset has a
 meaning of its own". Tokens, ``~`` and ``${VAR}`` are already expanded wherever ssh expands them before connecting; those that
-need the connection (``%H``, ``%I``, ``%K``, ``%t``, ``%f`` of KnownHostsCommand) are left as written.
+need the connection (``%H``, ``%I``, ``%K``, ``%t``, ``%f`` of KnownHostsCommand) are left as written. Paths are absolute.
 """
 
 from __future__ import annotations
 
 import enum
 from typing import NamedTuple
+
+from pmitogen.util.caller import CallerEnvironment
 
 METHODS = ("publickey", "keyboard-interactive", "password")  # the default order
 
@@ -117,9 +119,11 @@ class Settings(NamedTuple):
     channeltimeout: int = 0  # seconds of silence on a session channel; 0: none
     channeltimeout_global: int = 0  # the same on all channels together
     controlmaster: bool = True
+    controlpath: str | None = None  # no such socket is made; connections with different ones are not shared
     controlpersist: int = 0  # seconds a connection outlives its last use; 0: only while the run lasts; -1: until stopped
     refuseconnection: str | None = None
     loglevel: str = "INFO"
     logfile: str | None = None  # -E
+    caller: CallerEnvironment | None = None  # whose directory and environment count; None: this process's
 
     report: tuple[Finding, ...] = ()

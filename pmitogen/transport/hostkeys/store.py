@@ -27,6 +27,7 @@ from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.certificate import Certificate
 from pmitogen.transport.keys.wire import Malformed
 from pmitogen.util import trusted_path
+from pmitogen.util.caller import CallerEnvironment
 
 COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
 LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
@@ -120,7 +121,14 @@ class Store:
         }
         try:
             argv = [re.sub("%[HIKtf]", lambda token: tokens[token[0]], word) for word in shlex.split(command)]
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_TIMEOUT, check=False)
+            done = subprocess.run(
+                argv,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=COMMAND_TIMEOUT,
+                check=False,
+                **(self.settings.caller or CallerEnvironment.current()).popen_options(),
+            )
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             self.unreadable.append(f"KnownHostsCommand (did not run: {getattr(error, 'strerror', None) or type(error).__name__})")
             return KnownHosts()

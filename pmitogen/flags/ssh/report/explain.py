@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypedDict
 
 from pmitogen.flags.ssh.build_settings import settings_from
@@ -10,6 +10,7 @@ from pmitogen.flags.ssh.openssh_version import Program
 from pmitogen.flags.ssh.report.dump import Shown, dump
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
 from pmitogen.flags.ssh.resolver import resolve_words
+from pmitogen.util.caller import CallerEnvironment
 
 Line = TypedDict("Line", {"option": str, "from": str, "verdict": str, "why": str})
 
@@ -26,7 +27,7 @@ def explain_ssh(
     argv: Sequence[str],
     *,
     origins: Sequence[str] | None = None,
-    environ: Mapping[str, str] | None = None,
+    caller: CallerEnvironment | None = None,
     program: Program | None = None,
 ) -> Explanation:
     """The resolved options of an ssh command line (without the program's name), and the report.
@@ -35,7 +36,7 @@ def explain_ssh(
     keyword that it prints on several lines. *program*: whose defaults are shown; by default those of the installed ssh, or
     OpenSSH 10's where there is none. Raises UsageError for a word that cannot be read; one that is refused is in the report.
     """
-    found = resolve_words(argv, origins, environ, program=program or installed_program())
+    found = resolve_words(argv, origins, caller, program=program or installed_program())
     report: list[Line] = [
         {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.why}
         for one in settings_from(found).report
