@@ -170,7 +170,7 @@ class Connection(ConnectionBase):
                 raise
             # No Python there for us: the command itself may not need one.
             wrapped = become_requests.wrap(self.become, shlex.join(argv) if words else cmd, self._shell)
-            return self._wrapped(["/bin/sh", "-c", wrapped], in_data)
+            return self._wrapped(["/bin/sh" if words else LOGIN_SHELL, "-c", wrapped], in_data)
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller's to the target, into the account of the task."""

@@ -178,14 +178,16 @@ class HubLink:
             self._client = None
 
     def _begin(self, header: Header, become: bool) -> tuple[hub.Client, Header]:
-        client = self._open()
-        header = {**header, "id": client.next_id()}
         account = self._become() if become else None
+        for_shell = header["op"] == "exec" and not header["argv"][0] and account is None  # which may be all that the host can do
+        client = self._open(ahead=not for_shell)
+        header = {**header, "id": client.next_id()}
         if account is not None:
             header["become"] = account
         return client, header
 
-    def _open(self) -> hub.Client:
+    def _open(self, ahead: bool = True) -> hub.Client:
+        """Connect to the hub, if need be. *ahead*: also have the host's interpreter started, where it is known which."""
         if self._client is not None and not self._settled and self._options() != self._opened:
             self.close()
         self._settled = True
@@ -195,7 +197,7 @@ class HubLink:
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
             self._client = hub.connect(_run_pid(), self._number(), log=hub_log())
             self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
-            name = self._first_python()
+            name = self._first_python() if ahead else None
             self._foreseen = True
             if name is not None:  # else the first step of a task, which may need none, would have another than modules ask for
                 self._client.queue({"op": "ahead", "id": self._client.next_id(), "python": [to_wire(name)]})

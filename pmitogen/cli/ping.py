@@ -46,7 +46,7 @@ def run(words: list[str]) -> int:
         for line in describe(found):
             print(line, flush=True)
         if not found.get("python"):
-            raise ConnectError(f"{found.get('peer', target)}: logged in, but found no usable Python: install one there", "python")
+            raise ConnectError(f"{found.get('peer', target)}: logged in, but {found.get('no_python')}", "python")
         trips = [_round_trip(host) for _ in range(ROUNDS)]
         print(f"round trip: {_time(statistics.median(trips))} ({_time(min(trips))} to {_time(max(trips))}, {ROUNDS} times)")
         print(f"ok: {found.get('peer', target)}: Python {_version(found)} after {_time(took)}")

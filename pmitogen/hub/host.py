@@ -7,6 +7,9 @@
                 v           v        v
               DEAD        PLAIN     DEAD         (DEAD hosts are forgotten; the next request makes a new one)
 
+A host is PLAIN after CONNECTING, too, if all that was asked so far are commands for its login shell (``raw``): nothing but these
+is sent to a host that may be an appliance. The first request of another kind then starts Python.
+
 Requests wait while CONNECTING. From BOOTING on they are sent at once, behind the bundle that starts Python, so that the
 first task costs no round trip of its own; if there turns out to be no Python they are taken back and go over plain SSH.
 
@@ -75,6 +78,8 @@ class Host:
         self._accounts = Accounts(contexts, self.wire.send)
         self._homes: dict[str, str | None] = {}
         self.no_python = ""  # why there is none, where there is none
+        self.runs_sh = True  # whether the login shell is one that starts /bin/sh
+        self.needs_python = False  # whether anything was asked that needs one. Written on the I/O thread, read on any
         self.hello: Header = {}
         self._booting_since = 0.0
 
@@ -93,6 +98,7 @@ class Host:
         found: Header = {
             "state": self.state.value,
             "python": self.hello.get("python"),
+            "no_python": self.no_python,
             "exe": self._accounts.login.exe,
             "user": self.hello.get("user"),
             "home": self.hello.get("home"),
@@ -116,8 +122,11 @@ class Host:
         """Take a request: send it, keep it until there is a connection, or answer it from what is known."""
         self.last_used = request.born = time.monotonic()
         request.rid = next(_rids)
+        untried, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
         if self.state in (State.BOOTING, State.UP):
             self._send_request(request)
+        elif self.state is State.PLAIN and untried and self.needs_python:
+            self.retry_boot(request)
         elif self.state is State.PLAIN:
             self._plain(request)
         elif self.state is State.DEAD:
@@ -134,7 +143,7 @@ class Host:
             request.ending = True
         if request.sent:
             self.wire.send({**header, "id": request.rid, "acct": request.account.number}, body)
-        elif request.rid in self._open and self.state is State.PLAIN:
+        elif request.rid in self._open and request.serving is not None:
             self.contexts.plain_follow(self, request, header, body)
         elif header["op"] == "kill":
             self._waiting = [other for other in self._waiting if other is not request]
@@ -392,14 +401,30 @@ class Host:
         self._booting_since = time.monotonic()
         self._send_waiting()
 
-    def on_no_python(self, login: Login, why: str) -> None:
+    def on_login(self, login: Login) -> None:
+        """Logged in, and nothing that has been asked needs Python."""
+        if self.state is not State.CONNECTING:
+            login.close()
+            return
+        self.login = login
+        if self.needs_python:  # something else has been asked meanwhile
+            named = [request.header.get("python") for request in self._waiting]
+            self.contexts.reboot(self, next(filter(None, named), None))
+        else:
+            self._go_plain()
+
+    def on_no_python(self, login: Login, why: str, runs_sh: bool = True) -> None:
         """There is a connection but no interpreter: what was sent is taken back and goes over plain SSH."""
-        self.login, self.state = login, State.PLAIN
+        self.login, self.runs_sh = login, runs_sh
         self.wire.shut()
         self.no_python = why
-        requests = self._waiting + list(self._open.values())
-        self._waiting, self._open = [], {}
         self._accounts.reset()
+        self._go_plain()
+
+    def _go_plain(self) -> None:
+        self.state = State.PLAIN
+        requests = self._waiting + [request for request in self._open.values() if request.serving is None]
+        self._waiting, self._open = [], {rid: request for rid, request in self._open.items() if request.serving is not None}
         for request in requests:
             request.sent = False
             self._plain(request)
@@ -423,7 +448,7 @@ class Host:
         self._open.pop(request.rid, None)
         self.state = State.CONNECTING
         self._waiting.append(request)
-        self.contexts.reboot(self)
+        self.contexts.reboot(self, request.header.get("python"))
 
     def fail(self, exc: Error) -> None:
         """The connection cannot be had, or is lost: everything under way ends with one line."""

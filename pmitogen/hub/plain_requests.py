@@ -2,7 +2,7 @@
 
 Commands run as they are, files go by SFTP or ``cat``, the small operations become shell commands. A Python payload first
 makes us look for a Python again, since the task before it may have installed one; if there is still none, the answer says
-what to do.
+what to do. Where the login shell is not one that can run ``/bin/sh`` there are commands and SFTP only.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from pmitogen.hub.registry import Contexts
 
 LOG = logging.getLogger("pmitogen.hub")
-TERMINAL = ("dumb", 80, 24)
+TERMINAL_SIZE = 80, 24
+NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
 def serve(contexts: Contexts, host: Host, request: Request) -> None:
@@ -37,7 +38,7 @@ def serve(contexts: Contexts, host: Host, request: Request) -> None:
     elif header["op"] == "run" and not header.get("looked_again"):
         header["looked_again"] = True
         host.retry_boot(request)
-    elif header["op"] == "run":
+    elif header["op"] == "run" or header["op"] == "fs" and not host.runs_sh:
         host.plain_done(request, {"op": "error", "kind": "nopython", "msg": no_python(host)}, b"")
     else:
         serving = Serving(contexts, host, request)
@@ -54,11 +55,11 @@ def serve(contexts: Contexts, host: Host, request: Request) -> None:
 
 def no_python(host: Host) -> str:
     """The one line for a module on a host without Python."""
-    why = f" ({host.no_python})" if host.no_python else ""
-    return (
-        f"{host.peer}: no usable Python 2.7 or 3 was found{why}; modules need one: "
-        "install it with the raw module (raw: apt-get install -y python3), or name one in ansible_python_interpreter"
+    advice = (
+        "modules need one: install it with the raw module (raw: apt-get install -y python3), "
+        "or name one in ansible_python_interpreter"
     )
+    return f"{host.peer}: {host.no_python}; {advice if host.runs_sh else NO_SHELL}"
 
 
 def follow(request: Request, header: Header, body: bytes) -> None:
@@ -141,7 +142,7 @@ class Serving:
             self._link,
             shlex.join(words) if words[0] else words[2],  # sshd itself calls the account's shell
             stdin=None if interactive else self._request.body,
-            pty=TERMINAL if header.get("tty") else None,
+            pty=(_text(header.get("env", {}).get("TERM", "dumb")), *TERMINAL_SIZE) if header.get("tty") else None,
         ) as command:
             self._command = command
             if interactive:

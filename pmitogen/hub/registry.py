@@ -103,7 +103,10 @@ class Contexts:
             login.connect()
             host.log.debug("logged in")
             login.link.on_lost(lambda reason: self.defer(self._lost, host, login, reason))
-            self._boot(host, login, candidates)
+            if host.needs_python:
+                self._boot(host, login, candidates)
+            else:
+                self.defer(self._on_login, host, login)
 
         logins.run_in_thread(host.name, work, lambda exc: self._connect_failed(host, login, exc))
 
@@ -111,12 +114,18 @@ class Contexts:
         login.close()
         self.defer(host.fail, exc)
 
-    def reboot(self, host: Host) -> None:
-        """Try again to start Python on a host that had none."""
-        login = host.login
+    def _on_login(self, host: Host, login: logins.Login) -> None:
+        if self._closing:  # meanwhile
+            login.close()
+        else:
+            host.on_login(login)
+
+    def reboot(self, host: Host, python: list[str] | None = None) -> None:
+        """Start Python on a host that had none, or needed none so far; *python*: the interpreter that the request names."""
+        login, candidates = host.login, _candidates(host, python)
         assert login is not None
         logins.run_in_thread(
-            host.name, lambda: self._boot(host, login, _candidates(host)), lambda exc: self._connect_failed(host, login, exc)
+            host.name, lambda: self._boot(host, login, candidates), lambda exc: self._connect_failed(host, login, exc)
         )
 
     def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
@@ -163,9 +172,11 @@ class Contexts:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
         elif bootstrap.no_python_marker(stream.token) in stream.noise:
             host.log.debug("no usable Python")
-            host.on_no_python(login, _too_old(stream))
+            too_old = _too_old(stream)
+            host.on_no_python(login, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
         else:
-            host.fail(ConnectError(f"{peer}: the login shell did not start Python{_said(stream)}", "python"))
+            host.log.debug("the login shell did not start Python")
+            host.on_no_python(login, f"the login shell did not start Python{_said(stream)}", runs_sh=False)
 
     def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
         if host.login is login or host.login is None:

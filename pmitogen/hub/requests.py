@@ -53,6 +53,14 @@ class Request:
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
     tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
 
+    @property
+    def needs_python(self) -> bool:
+        """Whether it is to be carried out by an interpreter on the host. Not a command for the account's own login shell
+        (``raw``): that may be all that a host can do.
+        """
+        header = self.header
+        return header["op"] != "exec" or bool(header["argv"][0]) or bool(header.get("become"))
+
     def answer(self, header: Header, body: bytes = b"") -> None:
         """Pass a frame to whoever asked. The text of an error may come from the target."""
         if header["op"] == "error":

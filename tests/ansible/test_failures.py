@@ -134,7 +134,7 @@ def test_escalation_is_refused(ansible: Ansible, sshd: Sshd, make_account: Calla
     base = ansible.target(sshd, account)
     hosts = {
         "none": base,
-        "wrong": {**base, "ansible_become_password": "wrong"},
+        "wrong": {**base, "ansible_become_password": "n0t-th1s"},
         "right": {**base, "ansible_become_password": account.password},
     }
     tasks = [

@@ -192,7 +192,13 @@ class _BareHost:
         pass
 
     def info(self) -> dict[str, object]:
-        return {"peer": "root@h port 22", "state": "plain", "python": None, "stages": {"tcp": 0.001}}
+        return {
+            "peer": "root@h port 22",
+            "state": "plain",
+            "python": None,
+            "no_python": "no Python was found",
+            "stages": {"tcp": 0.001},
+        }
 
 
 def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -200,7 +206,7 @@ def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert cli.main(["ping", "h"]) == 1
     said = capsys.readouterr()
     assert said.out == "stages: tcp 1.0 ms\n"
-    assert said.err == "pmitogen ping: root@h port 22: logged in, but found no usable Python: install one there\n"
+    assert said.err == "pmitogen ping: root@h port 22: logged in, but no Python was found\n"
 
 
 def test_ping_asks_only_at_a_terminal_and_no_more_once_there_was_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

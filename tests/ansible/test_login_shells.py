@@ -1,0 +1,141 @@
+"""Login shells that are not POSIX: a restricted one, an appliance's command line. ``raw`` does what it does over ssh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.newest_core]
+
+APPLIANCE = """#!/bin/sh
+printf '%s\\n' "$*" >> "{log}"
+case $2 in
+"show version") echo "Appliance 7"; echo "  TERM $TERM" ;;
+"show error") echo "% no such thing" >&2; exit 3 ;;
+*) echo "% Invalid input detected"; exit 1 ;;
+esac
+"""
+MENU = """#!/bin/sh
+printf '%s\\n' "$*" >> "{log}"
+[ "$2" = "1" ] && {{ echo "you chose 1"; exit; }}
+echo "1) status"
+read answer
+echo "no such choice"
+"""
+
+
+def _shell(folder: Path, text: str) -> tuple[str, Path]:
+    """A login shell made of a script, and the file that each of its command lines is added to."""
+    shell, log = folder / "shell", folder / "log"
+    shell.write_text(text.format(log=log))
+    shell.chmod(0o755)
+    log.touch()
+    log.chmod(0o666)
+    return str(shell), log
+
+
+def _raw(*commands: str) -> list[dict[str, Any]]:
+    return [{"name": command, "ansible.builtin.raw": command, "ignore_errors": True} for command in commands]
+
+
+def _same(ansible: Ansible, hosts: dict[str, dict[str, Any]], tasks: list[dict[str, Any]]) -> None:
+    sides = [ansible.tasks(tasks, hosts, connection=connection) for connection in ("ssh", "pmitogen")]
+    for task in tasks:
+        ssh, ours = (side.task(task["name"]) for side in sides)
+        assert ours.kind == ssh.kind and ours.result.get("rc") == ssh.result.get("rc"), (ssh.result, ours.result)
+        assert ours.result.get("stdout") == ssh.result.get("stdout", "").replace("\r\n", "\n"), (ssh.result, ours.result)
+
+
+def test_an_appliance_is_sent_what_raw_says_and_nothing_else(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
+) -> None:
+    """Also where the interpreter for modules is known, which else is started with the connection."""
+    shell, log = _shell(short_path, APPLIANCE)
+    account = make_account(shell=shell)
+    hosts = {"h": ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")}
+    commands = ["show version", "show error", "reload"]
+    _same(ansible, hosts, _raw(*commands))
+    assert log.read_text().splitlines() == [f"-c {command}" for command in commands] * 2
+
+
+def test_a_module_says_what_it_needs_and_raw_goes_on(
+    ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path
+) -> None:
+    shell, _ = _shell(short_path, APPLIANCE)
+    account = make_account(shell=shell)
+    since = sshd.mark()
+    tasks = [
+        {"name": "module", "ansible.builtin.ping": {}, "ignore_errors": True},
+        *_raw("show version"),
+        {"name": "again", "ansible.builtin.command": "id", "ignore_errors": True},
+        *_raw("show error"),
+        {"name": "become", "ansible.builtin.raw": "show version", "become": True, "ignore_errors": True},
+    ]
+    run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)})
+    for name in ("module", "again"):
+        message = run.task(name).message
+        assert run.task(name).kind == "failed" and "\n" not in message, run.output
+        assert "the login shell did not start Python: % Invalid input detected; modules need a login shell" in message
+    assert run.task("show version")["stdout_lines"][0] == "Appliance 7" and run.task("show error")["rc"] == 3
+    assert run.task("become").kind == "failed" and sshd.connections(since) == 1
+
+
+def test_a_menu_that_waits(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], short_path: Path) -> None:
+    shell, log = _shell(short_path, MENU)
+    account = make_account(shell=shell)
+    hosts = {"h": ansible.target(sshd, account, ansible_timeout=3)}
+    _same(ansible, hosts, _raw("1"))
+    assert log.read_text().splitlines() == ["-c 1", "-c 1"]
+    run = ansible.tasks([{"name": "module", "ansible.builtin.ping": {}}], hosts)
+    message = run.task("module").message
+    assert run.task("module").kind in ("unreachable", "failed") and "\n" not in message and "1) status" in message
+
+
+def test_a_restricted_shell(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account(shell="/bin/rbash")
+    hosts = {"h": ansible.target(sshd, account)}
+    _same(ansible, hosts, _raw("echo $0", "/bin/echo x", "id -un", "cd /"))
+    run = ansible.tasks([{"name": "module", "ansible.builtin.ping": {}}], hosts)
+    assert run.task("module").kind == "failed" and "restricted" in run.task("module").message
+
+
+def test_no_shell_at_all(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account(shell="/usr/sbin/nologin")
+    _same(ansible, {"h": ansible.target(sshd, account)}, _raw("id"))
+
+
+def test_python_is_started_when_something_needs_it(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Before or after, at the same time (two names of one host), and as another user."""
+    base = ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")
+    tasks: list[dict[str, Any]] = [
+        {"name": "raw", "ansible.builtin.raw": "echo $$; sleep 1"},
+        {"name": "module", "ansible.builtin.command": "id -un"},
+        {"name": "root", "ansible.builtin.raw": "id -un", "become": True},
+        {"name": "raw again", "ansible.builtin.raw": "id -un"},
+        {"name": "file", "ansible.builtin.copy": {"content": "x", "dest": "~/x"}},
+    ]
+    since = sshd.mark()
+    run = ansible.tasks(tasks, {"a": base, "b": dict(base)}, play={"strategy": "free"}, args=["-f", "2"]).check()
+    for host in ("a", "b"):
+        assert run.task("root", host)["stdout"].strip() == "root"
+        assert run.task("raw again", host)["stdout"].strip() == run.task("module", host)["stdout"] == account.name
+    assert sshd.connections(since) == 1
+
+
+def test_raw_beside_a_module(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """A command that is under way while Python starts ends as it would have."""
+    base = ansible.target(sshd, account, ansible_python_interpreter="/usr/bin/python3")
+    tasks = [
+        {"name": "raw", "ansible.builtin.raw": "sleep 2; echo done", "when": "inventory_hostname == 'a'"},
+        {"name": "pause", "ansible.builtin.raw": "sleep 0.5", "when": "inventory_hostname == 'b'"},
+        {"name": "module", "ansible.builtin.command": "id -un", "when": "inventory_hostname == 'b'"},
+    ]
+    run = ansible.tasks(tasks, {"a": base, "b": dict(base)}, play={"strategy": "free"}, args=["-f", "2"]).check()
+    assert run.task("raw", "a")["stdout"].strip() == "done" and run.task("module", "b")["stdout"] == account.name
