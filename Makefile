@@ -4,8 +4,10 @@ PREPARE = $(PYTHON) tools/prepare.py
 TESTS = .venv/bin/python tools/run_tests.py
 # Further words for pytest: make test ARGS="-k name"; --serial: one pytest after the other
 ARGS ?=
+# How long make fuzz searches, all targets together
+SECONDS ?= 60
 
-.PHONY: demo test test-all bench lint clean
+.PHONY: demo test test-all bench fuzz lint clean
 
 demo:
 	@$(PREPARE) main
@@ -22,6 +24,10 @@ test-all:
 bench:
 	@$(PREPARE) system main:test 2.22 2.21@3.13
 	.venv/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+fuzz:
+	@$(PREPARE) system main:test
+	.venv/bin/python -m tests.hostile.fuzzing --seconds $(SECONDS) $(ARGS)
 
 lint:
 	@$(PREPARE) main:test

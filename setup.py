@@ -33,6 +33,7 @@ setup(
             "hypothesis>=6.100,<7",
             "mypy>=1.15,<3",
             "ruff>=0.9,<1",
+            'atheris>=2.3; sys_platform == "linux" and platform_machine == "x86_64"',
             "types-paramiko>=4",
         ],
     },

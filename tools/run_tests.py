@@ -26,7 +26,7 @@ LENT = [f"tests/ansible/test_{name}.py" for name in ("ahead", "entry_points", "f
 LENT += ["tests/integration/test_channel_timeout.py", "tests/integration/test_keepalive.py"]
 WITHOUT = [f"--ignore={path}" for path in (DIFFERENTIAL, *LENT)]
 SHARDS = {
-    "rest": ["tests/integration", "tests/unit", *WITHOUT],
+    "rest": ["tests/integration", "tests/unit", "tests/hostile", *WITHOUT],
     "plays": ["tests/ansible", *WITHOUT],
     "differential": [DIFFERENTIAL, *LENT],
 }

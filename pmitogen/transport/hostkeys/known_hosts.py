@@ -110,7 +110,7 @@ def _hash_parts(names: str) -> tuple[bytes, bytes] | None:
         return None
     try:
         return base64.b64decode(parts[2], validate=True), base64.b64decode(parts[3], validate=True)
-    except binascii.Error:
+    except ValueError:  # not base64, or not ASCII
         return None
 
 

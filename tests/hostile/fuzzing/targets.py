@@ -1,0 +1,223 @@
+"""What is fuzzed: a function from bytes, the exceptions that it may raise, and inputs to begin with.
+
+A target fails if it raises anything else, or if one input takes more than ``SLOW`` seconds of processor time.
+"""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from pmitogen.become import diagnosis
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh import match_criteria
+from pmitogen.flags.ssh.resolve import resolve
+from pmitogen.target import frames
+from pmitogen.transport.hostkeys import revocation
+from pmitogen.transport.hostkeys.known_hosts import KnownHosts
+from pmitogen.transport.keys import certificate, key_file, private_key, public_key
+from pmitogen.transport.keys.wire import Malformed
+from pmitogen.util.peer_text import escape
+
+SLOW = 5.0  # seconds of processor time for one input
+_KEY, _IV = bytes(16), bytes(12)
+
+
+class Target(NamedTuple):
+    """One thing to fuzz. *allowed*: what it raises for input that it refuses."""
+
+    name: str
+    run: Callable[[bytes], None]
+    allowed: tuple[type[BaseException], ...]
+    seeds: Callable[[Path], list[bytes]]
+
+
+def _none(directory: Path) -> list[bytes]:
+    return []
+
+
+# Frames ---------------------------------------------------------------------------------------------------------------------
+
+
+def _frames(data: bytes) -> None:
+    for header, body in frames.Reader().feed(data):
+        assert isinstance(header, dict) and isinstance(body, bytes)
+
+
+def _frame_seeds(directory: Path) -> list[bytes]:
+    return [
+        frames.pack({"op": "exit", "id": 7, "rc": 0, "n": 3}, b"abc"),
+        frames.pack({"op": "ok", "id": 1, "path": "/tmp/x"}) + frames.pack({"op": "credit", "id": 1, "n": 1 << 20}),
+    ]
+
+
+# Keys and host keys ---------------------------------------------------------------------------------------------------------
+
+
+def _known_hosts(data: bytes) -> None:
+    known = KnownHosts.parse(data.decode("utf-8", "surrogateescape"), "known_hosts")
+    for name in ("web", "[web]:2222", "10.0.0.1"):
+        for line in known.lookup(name):
+            assert line.blob is None or isinstance(line.blob, bytes)
+
+
+def _known_hosts_seeds(directory: Path) -> list[bytes]:
+    blob = base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32))
+    return [
+        b"web,10.0.0.1 ssh-ed25519 " + blob + b" comment\n@revoked * ssh-ed25519 " + blob + b"\n",
+        b"|1|" + base64.b64encode(bytes(20)) + b"|" + base64.b64encode(bytes(20)) + b" ssh-ed25519 " + blob + b"\n",
+        b"@cert-authority *.example.com,!db* ssh-ed25519 " + blob + b"\n[web]:2222 ssh-rsa AAAA\n",
+    ]
+
+
+def _certificate(data: bytes) -> None:
+    found = certificate.parse(data)
+    found.describe()
+    certificate.host_problem(found, "web.example.com", ("ssh-ed25519", "rsa-sha2-512"))
+    certificate.user_problem(found, "alice")
+    certificate.authority_fingerprint(found)
+
+
+def _public_key(data: bytes) -> None:
+    name = public_key.blob_type(data)
+    public_key.fingerprint(data)
+    public_key.display(name)
+    public_key.rsa_bits(data)
+    public_key.verify_signature(data, data[::-1], b"signed")
+
+
+def _private_key(data: bytes) -> None:
+    key = private_key.load(private_key.open_envelope(data.decode("utf-8", "surrogateescape")), "passphrase")
+    repr(key)
+
+
+def _public_file(data: bytes) -> None:
+    key_file.public_blob_of(data.decode("utf-8", "surrogateescape"))
+
+
+def _revocation_list(data: bytes) -> None:
+    found = revocation.RevocationList(data)
+    found.why(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32))
+
+
+def _keygen(directory: Path, *arguments: str) -> bool:
+    done = subprocess.run(["ssh-keygen", "-q", *arguments], cwd=directory, stdin=subprocess.DEVNULL, capture_output=True)
+    return done.returncode == 0
+
+
+def _key_seeds(directory: Path) -> list[bytes]:
+    if not shutil.which("ssh-keygen"):
+        return []
+    made = []
+    for kind, passphrase in (("ed25519", ""), ("ecdsa", ""), ("ed25519", "passphrase")):
+        name = f"{kind}{len(made)}"
+        if _keygen(directory, "-t", kind, "-N", passphrase, "-a", "1", "-f", name):
+            made.append((directory / name).read_bytes())
+    return made
+
+
+def _public_seeds(directory: Path) -> list[bytes]:
+    _key_seeds(directory)
+    return [base64.b64decode(path.read_bytes().split()[1]) for path in sorted(directory.glob("*.pub"))]
+
+
+def _public_file_seeds(directory: Path) -> list[bytes]:
+    _key_seeds(directory)
+    return [path.read_bytes() for path in sorted(directory.glob("*.pub"))]
+
+
+def _certificate_seeds(directory: Path) -> list[bytes]:
+    if not _key_seeds(directory):
+        return []
+    signed = [("-h", "-n", "web.example.com,*.lan"), ("-n", "alice", "-O", "force-command=id"), ("-h",)]
+    made = []
+    for options in signed:
+        if _keygen(directory, "-s", "ed255190", "-I", "an id", "-V", "+1d", "-z", "7", *options, "ecdsa1.pub"):
+            made.append(base64.b64decode((directory / "ecdsa1-cert.pub").read_bytes().split()[1]))
+    return made
+
+
+def _revocation_seeds(directory: Path) -> list[bytes]:
+    if not _key_seeds(directory):
+        return []
+    (directory / "spec").write_text("serial: 1-70\nserial: 7000\nid: an id\n")
+    made = []
+    if _keygen(directory, "-k", "-f", "krl", "-s", "ed255190.pub", "spec", "ecdsa1.pub"):
+        made.append((directory / "krl").read_bytes())
+    return made
+
+
+# ssh_config -----------------------------------------------------------------------------------------------------------------
+
+
+def _ssh_config(data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(prefix="pmt-fuzz") as file:
+        file.write(data.replace(b"Include", b"#nclude").replace(b"include", b"#nclude"))
+        file.flush()
+        succeeds, match_criteria._succeeds = match_criteria._succeeds, lambda command, context: False
+        try:  # a mangled "Match exec" could run anything
+            resolve(["-F", file.name, "web"], environ={"HOME": "/nonexistent"}, strict=False)
+        finally:
+            match_criteria._succeeds = succeeds
+
+
+def _ssh_config_seeds(directory: Path) -> list[bytes]:
+    return [
+        b"Host web *.lan !db\n  User alice\n  Port 2222\n  IdentityFile ~/.ssh/%h\n  ProxyJump a@b:22,c\n",
+        b'Match host "w*" user alice,bob originalhost web\n  SetEnv A=1 "B=c d"\n  RekeyLimit 1G 1h\n  Ciphers +aes*,-3des*\n',
+        b"CanonicalizeHostname yes\nCanonicalDomains example.com\nLocalForward 80 [::1]:90\nIPQoS af21 cs1\nEscapeChar ^a\n",
+    ]
+
+
+# What a become program prints -----------------------------------------------------------------------------------------------
+
+
+def _become_output(data: bytes) -> None:
+    text = diagnosis.text_of(data)
+    for method in ("sudo", "su", "doas"):
+        diagnosis.refusal(method, text)
+    diagnosis.looks_like_question(text)
+    diagnosis.tried_again(text)
+    diagnosis.command_failure(text, ["/usr/bin/python3"])
+    diagnosis.shell_failure(text, 1, ["/usr/bin/python3"], "/bin/sh")
+
+
+def _become_seeds(directory: Path) -> list[bytes]:
+    return [
+        b"[sudo] password for alice: \r\nSorry, try again.\r\n",
+        b"su: Authentication failure\r\nsh: 1: exec: /usr/bin/python3: not found\r\n",
+        "Passwort: \r\nDieses Konto ist derzeit nicht verf\u00fcgbar.\r\n".encode(),
+    ]
+
+
+# Texts ----------------------------------------------------------------------------------------------------------------------
+
+
+def _peer_text(data: bytes) -> None:
+    shown = escape(data.decode("utf-8", "surrogateescape"))
+    assert "\n" not in shown and "\x1b" not in shown and shown.isprintable()
+
+
+TARGETS = [
+    Target("frames", _frames, (frames.FrameError,), _frame_seeds),
+    Target("known_hosts", _known_hosts, (), _known_hosts_seeds),
+    Target("certificate", _certificate, (Malformed,), _certificate_seeds),
+    Target("public_key", _public_key, (Malformed, ValueError), _public_seeds),
+    Target("public_key_file", _public_file, (), _public_file_seeds),
+    Target("private_key", _private_key, (private_key.KeyProblem,), _key_seeds),
+    Target("revocation_list", _revocation_list, (Malformed,), _revocation_seeds),
+    Target("ssh_config", _ssh_config, (UsageError,), _ssh_config_seeds),
+    Target("become_output", _become_output, (), _become_seeds),
+    Target("peer_text", _peer_text, (), _none),
+]
+
+
+def by_name(names: list[str]) -> Iterator[Target]:
+    """The targets of these names, all without any. Raises KeyError."""
+    known = {target.name: target for target in TARGETS}
+    yield from (known[name] for name in names) if names else TARGETS

@@ -1,0 +1,35 @@
+"""Whatever bytes come, what reads them refuses with its own error, soon: a short search here, minutes with ``--all``.
+
+``PMITOGEN_FUZZ_SECONDS`` says how long all targets together are searched for.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+
+import pytest
+
+from tests.hostile.fuzzing import mutation, targets
+from tests.hostile.fuzzing.targets import Target
+
+SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "10"))
+
+
+@pytest.mark.timeout(SECONDS + 60)
+@pytest.mark.parametrize("target", targets.TARGETS, ids=lambda target: target.name)
+def test_nothing_but_its_own_error(target: Target) -> None:
+    assert mutation.search(target, SECONDS / len(targets.TARGETS), random.randrange(1 << 32)) > 10
+
+
+def test_a_defect_is_found() -> None:
+    """The search would see a reader that trusts a length."""
+
+    def careless(data: bytes) -> None:
+        (size,) = struct.unpack_from(">I", data + bytes(4))
+        if size > 1 << 20:
+            raise MemoryError(size)
+
+    with pytest.raises(mutation.Finding, match="MemoryError"):
+        mutation.search(Target("careless", careless, (), lambda directory: [b"\0\0\0\4abcd"]), 5, 1)
