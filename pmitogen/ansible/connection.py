@@ -27,10 +27,12 @@ from pmitogen.ansible import shell as shells
 from pmitogen.ansible.ansiballz import recognise
 from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, hub_log, last_words
 from pmitogen.ansible.hub_session import HubLink, is_shown, telling
+from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import Words, options_of
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.target.frames import to_wire
+from pmitogen.util.peer_text import one_line
 
 display = Display()
 Result = tuple[int, bytes, bytes]
@@ -78,6 +80,7 @@ class Connection(ConnectionBase):
             self._shell: Any = shells.remembering(self._shell)
             self._shell.becoming = lambda: self._become_taken
         self._interpreter: Any = None  # which the task's host names
+        self._unread: dict[str, Any] = {}
         self._task = ""  # the task's name, where the hub logs it
         self._become_words: dict[str, Any] | None = None
         self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
@@ -98,6 +101,13 @@ class Connection(ConnectionBase):
             super().set_options(task_keys, var_options, direct)
         else:
             self._options, self._origins = found
+        if self._options.get("jump_credentials"):
+            from pmitogen.ansible.masking import mask_values
+
+            mask_values(self._options["jump_credentials"])
+        if self._unread:
+            for line in unread_variables.warnings(self._unread, self.get_option):
+                display.warning(line)
         self._link.options_changed()
         if OPTION_PIPES:
             self.set_option("pipelining", True)
@@ -119,8 +129,9 @@ class Connection(ConnectionBase):
         return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
 
     def _resolve_option_variables(self, variables: Any, templar: Any) -> Any:
-        """Note which interpreter the task's host names, as it stands there (ansible-core 2.17 and later)."""
+        """Note the interpreter that the task's host names, and variables that are not read (ansible-core 2.17 and later)."""
         self._interpreter = variables.get("ansible_python_interpreter")
+        self._unread = unread_variables.find(variables)
         return super()._resolve_option_variables(variables, templar)
 
     def _named_interpreter(self) -> str | None:
@@ -175,7 +186,7 @@ class Connection(ConnectionBase):
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller's to the target, into the account of the task."""
         super().put_file(in_path, out_path)
-        display.vvv(f"PUT {in_path} TO {out_path}", host=self._host())
+        display.vvv(one_line(f"PUT {in_path} TO {out_path}"), host=self._host())
         try:
             stream = open(os.fsencode(in_path), "rb")
         except FileNotFoundError:
@@ -198,7 +209,7 @@ class Connection(ConnectionBase):
         super().fetch_file(in_path, out_path)
         from pmitogen.util.atomic_file import atomic_write
 
-        display.vvv(f"FETCH {in_path} TO {out_path}", host=self._host())
+        display.vvv(one_line(f"FETCH {in_path} TO {out_path}"), host=self._host())
         answer: dict[str, Any] = {}
         header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
         with atomic_write(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
@@ -307,7 +318,7 @@ class Connection(ConnectionBase):
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + last_words(header, answer)
         if is_shown():
-            display.vvv(telling().end(result, bool(self._play_context.no_log)), host=self._host())
+            telling().show_result(display, result, bool(self._play_context.no_log), self._host())
         return result
 
     def _hub_options(self) -> dict[str, Any]:
@@ -316,10 +327,6 @@ class Connection(ConnectionBase):
             value = self.get_option(name)
             if value is not None and value != "":
                 options[name] = _plain(value)
-                if isinstance(value, Mapping):
-                    from pmitogen.ansible.masking import mask_values
-
-                    mask_values(options[name])
         options["host"] = self._host()
         if "password" not in options and self._play_context.password:
             options["password"] = str(self._play_context.password)

@@ -1,29 +1,41 @@
 """What ``-vvv`` shows of a connection's work: as much as Ansible's ssh plugin shows of its own. Loaded only where it is wanted.
 
+Since ansible-core 2.22 a module's result may hold secrets that are only known once it has been read, so the ssh plugin shows the
+exit code alone, and the rest with ``ANSIBLE_DEBUG``.
+
 From ``-vvvv`` on, the hub's log joins in on the run's stderr.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import shlex
 from typing import Any
 
 from pmitogen.target.frames import from_wire
+from pmitogen.util.peer_text import one_line
+
+_MASKS_SECRETS = importlib.util.find_spec("ansible.module_utils.secrets") is not None
 
 
 def begin(header: dict[str, Any]) -> str:
-    """The line for a request that starts a process."""
+    """The line for a request that starts a process. A target may have chosen a path or an interpreter in it."""
     become = header.get("become") or {}
     by = [become.get("exe") or become.get("method"), become.get("flags")]
     account = f" AS {become.get('user') or 'root'} BY {' '.join(map(str, filter(None, by)))}" if become else ""
     if header["op"] == "run":
-        return f"EXEC {header['fqn']} IN {_words(header['python'])}{account}"
-    return f"EXEC {_words(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}"
+        return one_line(f"EXEC {header['fqn']} IN {_words(header['python'])}{account}")
+    return one_line(f"EXEC {_words(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}")
 
 
-def end(result: tuple[int, bytes, bytes], no_log: bool) -> str:
-    """The line for its result."""
-    return f"rc={result[0]}, stdout and stderr censored due to no log" if no_log else str(result)
+def show_result(display: Any, result: tuple[int, bytes, bytes], no_log: bool, host: str) -> None:
+    """Show how a process ended, as the ssh plugin of this ansible-core does."""
+    censored = "stdout and stderr censored due to no log"
+    if _MASKS_SECRETS:
+        display.vvv(f"rc={result[0]}", host=host)
+        display.debug(censored if no_log else f"stdout and stderr: {result[1:]}")
+    else:
+        display.vvv(f"rc={result[0]}, {censored}" if no_log else str(result), host=host)
 
 
 def _words(wire: list[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pmitogen.ansible.options import generate
+from pmitogen.ansible.options.register import options_for
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
 from tests.support.session import repository
@@ -48,7 +49,7 @@ print(json.dumps([plugin.get_option("port"), [text for text in parsed if "name: 
 def test_the_collections_plugin_is_the_plugin() -> None:
     assert generate.main(["--check"]) == 0
     ours, theirs = map(generate.documentation, (generate.PLUGIN, generate.COLLECTION_PLUGIN))
-    assert {**ours, "name": "ssh"} == theirs
+    assert {**ours, "name": "ssh", "options": options_for("pmitogen.core.ssh")} == theirs
     manifest = (repository / "ansible_collections/pmitogen/core/galaxy.yml").read_text()
     assert re.findall(r"^version: (.*)$", manifest, re.M) == re.findall(r'version="(.*)"', (repository / "setup.py").read_text())
 

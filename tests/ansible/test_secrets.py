@@ -28,7 +28,7 @@ def test_no_secret_is_logged(
     base = ansible.target(sshd, account)
     del base["ansible_ssh_private_key_file"]
     plain = {**base, "ansible_ssh_common_args": base["ansible_ssh_common_args"] + " -o IdentityFile=none"}
-    text = {"ansible_private_key": key.path.read_text(), "ansible_private_key_passphrase": PASSPHRASE}
+    text = {"ansible_ssh_private_key": key.path.read_text(), "ansible_ssh_private_key_passphrase": PASSPHRASE}
     targets = {
         "password": {**plain, "ansible_password": account.password, "ansible_pmitogen_otp": OTP},
         "key": {**plain, **text, "ansible_become_password": account.password},

@@ -35,11 +35,11 @@ def ours(keys, variables, direct):
 SAME = """
 words = [entry["name"] for option in plugin.option_definitions.values() for entry in option.get("vars", ())]
 dice = random.Random(sys.argv[2])
-worth = {"ansible_port": 2222, "ssh_port": "2200", "ansible_ssh_port": 22, "ansible_ssh_timeout": 7, "ansible_ssh_retries": 2,
+worth = {"ansible_port": 2222, "ansible_ssh_port": 22, "ansible_ssh_timeout": 7, "ansible_ssh_retries": 2,
          "ansible_ssh_verbosity": "3", "ansible_pipelining": True, "ansible_ssh_pipelining": False,
-         "ansible_host_key_checking": "no", "ansible_ssh_host_key_checking": True, "ansible_ssh_use_tty": "false",
-         "ansible_sftp_batch_mode": "yes", "ansible_ssh_transfer_method": "scp", "ansible_ssh_password_mechanism": "sshpass",
-         "ansible_pmitogen_boot_python": ["python3", "/opt/python"]}
+         "ansible_ssh_use_tty": "false", "ansible_ssh_transfer_method": "scp", "ansible_ssh_password_mechanism": "sshpass",
+         "ansible_pmitogen_boot_python": ["python3", "/opt/python"], "ansible_pmitogen_hops": {"b": {"otp": "1"}},
+         "ansible_pmitogen_jump_credentials": {"b": {}}, "ansible_ssh_jump_credentials": {"b": {"otp": "2"}}}
 wrong, settling, saved = [], 0, []
 for _ in range(150):
     variables = {name: worth.get(name, "value of " + name) for name in dice.sample(words, dice.randrange(9))}

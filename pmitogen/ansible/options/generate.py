@@ -66,6 +66,11 @@ Every option of Ansible's own `ssh` connection plugin is taken from the same pla
 keyword, command line, environment, `ansible.cfg`, default; of several variables for one option, the last named below wins.
 Values may be templates wherever Ansible allows them.
 
+A variable is read only if Ansible removes it from facts, because any module's answer could set it otherwise: `ansible_ssh_args`
+is read, `ssh_args` is not. [What differs from ssh](differences.md) lists the names that are not read, and what to use instead.
+Names that begin with `ansible_pmitogen_` are read by `ansible_connection: pmitogen`, not by `pmitogen.core.ssh`, whose name
+Ansible does not connect with them.
+
 How the ssh arguments themselves are understood is shown by `pmitogen explain ssh -- ARGS... HOST`.
 """
 
@@ -89,7 +94,10 @@ def render_table(options: dict[str, Any]) -> str:
 
 
 def render_collection_plugin() -> str:
-    """The text of the collection's plugin: the plugin's own, under the other name, and from a file one folder deeper."""
+    """The text of the collection's plugin: the plugin's own, under the other name, and from a file one directory deeper.
+
+    Without the variables that are protected by the plugin's name.
+    """
     text = PLUGIN.read_text(encoding="utf-8")
     body = text[text.index("\nfrom __future__") :]
     for old, new in (
@@ -102,6 +110,8 @@ def render_collection_plugin() -> str:
         if body.count(old) != 1:
             raise SystemExit(f"{PLUGIN}: {old.strip()!r}: not there once")
         body = body.replace(old, new)
+    # Ansible removes these from facts for a plugin named "pmitogen" only.
+    body = re.sub(r"^ +- name: ansible_pmitogen_\w+\n", "", body, flags=re.MULTILINE)
     return COLLECTION_HEAD + body
 
 

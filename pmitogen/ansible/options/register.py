@@ -9,10 +9,13 @@ plugin is loaded under a name of the user's, the loader finds nothing registered
 from __future__ import annotations
 
 import os.path
+from typing import Any
 
 from ansible import constants
 
 from pmitogen.ansible.options.table import OPTIONS
+
+NAME = "pmitogen"
 
 
 def load_name(module_name: str, path: str) -> str:
@@ -29,5 +32,22 @@ def register(module_name: str, path: str) -> str:
     """
     name = load_name(module_name, path)
     if not constants.config.has_configuration_definition("connection", name):
-        constants.config.initialize_plugin_configuration_definitions("connection", name, OPTIONS)
+        constants.config.initialize_plugin_configuration_definitions("connection", name, options_for(name))
     return name
+
+
+def options_for(name: str) -> dict[str, dict[str, Any]]:
+    """Return the options of the plugin under this name.
+
+    Ansible removes ``ansible_NAME_*`` from facts where a plugin NAME lies on its search path, so under another name, as in a
+    collection, a target could set ``ansible_pmitogen_*``.
+    """
+    if name == NAME:
+        return OPTIONS
+    prefix = f"ansible_{NAME}_"
+    return {
+        option: {**details, "vars": [entry for entry in details["vars"] if not entry["name"].startswith(prefix)]}
+        if "vars" in details
+        else details
+        for option, details in OPTIONS.items()
+    }

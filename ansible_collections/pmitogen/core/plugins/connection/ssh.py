@@ -12,8 +12,8 @@ description:
   - Connects with a built-in SSH client (Paramiko), starts one Python interpreter on the target over one channel, and runs
     modules, commands and file transfers as calls to it. No C(ssh), C(scp), C(sftp), C(sshpass) or C(ssh-agent) program is
     ever started.
-  - Takes the same variables, environment variables, C(ansible.cfg) keys and command line options as Ansible's C(ssh) plugin,
-    so that an inventory needs no change but C(ansible_connection).
+  - Takes the same environment variables, C(ansible.cfg) keys and command line options as Ansible's C(ssh) plugin, and of its
+    variables those that Ansible removes from facts, so that no target can set them.
   - C(sudo), C(su) and C(doas) are passed once per account and run; any other become plugin works as Ansible wraps it.
 author: pmitogen
 notes:
@@ -24,11 +24,9 @@ notes:
   - Options that only concern the programs C(ssh), C(scp) and C(sftp) are accepted without effect.
 options:
   host:
-    description: Name or address to connect to.
-    default: inventory_hostname
+    description: Name or address to connect to; without it, the host's name in the inventory.
     type: string
     vars:
-      - name: inventory_hostname
       - name: ansible_host
       - name: ansible_ssh_host
   host_key_checking:
@@ -36,6 +34,8 @@ options:
       - Whether to refuse a host whose key is not in a C(known_hosts) file. V(false) is C(StrictHostKeyChecking=no), which
         still protects the password of a host whose key has changed. C(StrictHostKeyChecking=accept-new) in O(ssh_args) adds
         unknown keys and refuses changed ones.
+      - No variable sets this option, because a target could set that variable. For single hosts or groups, use
+        C(-o StrictHostKeyChecking=no) in C(ansible_ssh_common_args).
     default: true
     type: boolean
     ini:
@@ -44,9 +44,6 @@ options:
     env:
       - name: ANSIBLE_HOST_KEY_CHECKING
       - name: ANSIBLE_SSH_HOST_KEY_CHECKING
-    vars:
-      - name: ansible_host_key_checking
-      - name: ansible_ssh_host_key_checking
   password:
     description: Password of the O(remote_user), for password and keyboard-interactive authentication. Can be supplied as CLI
       option.
@@ -76,8 +73,6 @@ options:
       - {section: ssh_connection, key: sshpass_prompt}
     env:
       - name: ANSIBLE_SSHPASS_PROMPT
-    vars:
-      - name: ansible_sshpass_prompt
   otp:
     description:
       - One-time code of a second factor. Answers the prompt of keyboard-interactive authentication that follows the
@@ -87,7 +82,6 @@ options:
     type: string
     secret: true
     vars:
-      - name: ansible_pmitogen_otp
       - name: ansible_ssh_otp
   jump_credentials:
     description:
@@ -99,8 +93,7 @@ options:
       - Key files, users and ports of jump hosts can be set in C(Host) blocks of an ssh configuration file as well.
     type: dict
     vars:
-      - name: ansible_pmitogen_hops
-      - name: ansible_pmitogen_jump_credentials
+      - name: ansible_ssh_jump_credentials
   ssh_args:
     description:
       - Arguments as on the command line of C(ssh), translated to the built-in client; read before all the others, so they
@@ -114,7 +107,6 @@ options:
     env:
       - name: ANSIBLE_SSH_ARGS
     vars:
-      - name: ssh_args
       - name: ansible_ssh_args
   ssh_common_args:
     description: Further arguments as on the command line of C(ssh), commonly used for C(ProxyJump) and C(ProxyCommand).
@@ -124,7 +116,6 @@ options:
     env:
       - name: ANSIBLE_SSH_COMMON_ARGS
     vars:
-      - name: ssh_common_args
       - name: ansible_ssh_common_args
     cli:
       - name: ssh_common_args
@@ -133,7 +124,6 @@ options:
     description: Further arguments as on the command line of C(ssh); read last.
     type: string
     vars:
-      - name: ssh_extra_args
       - name: ansible_ssh_extra_args
     env:
       - name: ANSIBLE_SSH_EXTRA_ARGS
@@ -151,7 +141,6 @@ options:
     ini:
       - {section: ssh_connection, key: ssh_executable}
     vars:
-      - name: ssh_executable
       - name: ansible_ssh_executable
   sftp_executable:
     description: Accepted without effect; no C(sftp) program is started.
@@ -161,8 +150,6 @@ options:
       - name: ANSIBLE_SFTP_EXECUTABLE
     ini:
       - {section: ssh_connection, key: sftp_executable}
-    vars:
-      - name: ansible_sftp_executable
   scp_executable:
     description: Accepted without effect; no C(scp) program is started.
     default: scp
@@ -171,13 +158,9 @@ options:
       - name: ANSIBLE_SCP_EXECUTABLE
     ini:
       - {section: ssh_connection, key: scp_executable}
-    vars:
-      - name: ansible_scp_executable
   scp_extra_args:
     description: Accepted without effect; no C(scp) program is started.
     type: string
-    vars:
-      - name: ansible_scp_extra_args
     env:
       - name: ANSIBLE_SCP_EXTRA_ARGS
     ini:
@@ -188,8 +171,6 @@ options:
   sftp_extra_args:
     description: Accepted without effect; no C(sftp) program is started.
     type: string
-    vars:
-      - name: ansible_sftp_extra_args
     env:
       - name: ANSIBLE_SFTP_EXTRA_ARGS
     ini:
@@ -205,8 +186,6 @@ options:
       - name: ANSIBLE_SFTP_BATCH_MODE
     ini:
       - {section: ssh_connection, key: sftp_batch_mode}
-    vars:
-      - name: ansible_sftp_batch_mode
   ssh_transfer_method:
     description: Accepted without effect; files travel over the same channel as everything else.
     choices: [sftp, scp, piped, smart]
@@ -225,8 +204,6 @@ options:
       - name: ANSIBLE_SCP_IF_SSH
     ini:
       - {section: ssh_connection, key: scp_if_ssh}
-    vars:
-      - name: ansible_scp_if_ssh
   reconnection_retries:
     description: How many more times to try to connect. A refused password or key is not tried again.
     default: 0
@@ -246,7 +223,6 @@ options:
     env:
       - name: ANSIBLE_REMOTE_PORT
     vars:
-      - name: ssh_port
       - name: ansible_port
       - name: ansible_ssh_port
     keyword:
@@ -302,7 +278,6 @@ options:
     env:
       - name: ANSIBLE_PRIVATE_KEY
     vars:
-      - name: ansible_private_key
       - name: ansible_ssh_private_key
   private_key_passphrase:
     description: Passphrase of O(private_key), and of encrypted key files such as O(private_key_file).
@@ -311,7 +286,6 @@ options:
     env:
       - name: ANSIBLE_PRIVATE_KEY_PASSPHRASE
     vars:
-      - name: ansible_private_key_passphrase
       - name: ansible_ssh_private_key_passphrase
   control_path:
     description: Accepted without effect; the socket that runs share has a short name of its own in a private directory.
@@ -320,8 +294,6 @@ options:
       - name: ANSIBLE_SSH_CONTROL_PATH
     ini:
       - {section: ssh_connection, key: control_path}
-    vars:
-      - name: ansible_control_path
   control_path_dir:
     description: Accepted without effect; see O(control_path).
     default: ~/.ansible/cp
@@ -330,8 +302,6 @@ options:
       - name: ANSIBLE_SSH_CONTROL_PATH_DIR
     ini:
       - {section: ssh_connection, key: control_path_dir}
-    vars:
-      - name: ansible_control_path_dir
   use_tty:
     description: Whether commands of C(raw) and C(script), and of become plugins other than C(sudo), C(su) and C(doas), run on a
       terminal, as they do over Ansible's C(ssh). Modules have none.
@@ -394,7 +364,7 @@ options:
     ini:
       - {section: pmitogen, key: boot_python}
     vars:
-      - name: ansible_pmitogen_boot_python
+      - name: ansible_ssh_boot_python
   hubs:
     description:
       - How many processes of the controller share the hosts of a run, each with connections of its own.

@@ -1,0 +1,167 @@
+"""A target's answers set nothing on the controller: real plays with a hostile module, compared with Ansible's ssh plugin.
+
+Each host of the play is one misbehaviour: its first task is answered with facts, or other keys, that a later task could take
+for options. Then come an honest module, a command and a become task. A mark appears if the controller ran a program.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.ansible.options.register import options_for
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Run
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_ansible]
+
+# Prints what it finds under its name in a file on the target: whatever a hostile target wishes, for any module.
+EVIL = """#!/usr/bin/python3
+# WANT_JSON
+import json, sys
+words = json.load(open(sys.argv[1]))
+print(json.dumps(json.load(open(words["file"]))[words["name"]]))
+"""
+TASKS: list[dict[str, Any]] = [
+    {"name": "evil", "evil": {"file": "{{ answers }}", "name": "{{ which }}"}},
+    {"name": "module", "ansible.builtin.ping": None},
+    {"name": "command", "ansible.builtin.command": "id -un", "changed_when": False},
+    {"name": "root", "ansible.builtin.command": "id -un", "become": True, "changed_when": False},
+    {"name": "shown", "ansible.builtin.debug": {"msg": "template: {{ template | default('none') }}"}},
+]
+
+
+def _proxy(mark: Path) -> str:
+    return f"-o ProxyCommand='touch {mark}; false'"
+
+
+def _answers(mark: Path) -> dict[str, dict[str, Any]]:
+    """Host name -> the answer of its first task."""
+    pipe = "{{ lookup('ansible.builtin.pipe', 'touch %s') }}" % mark
+    program = str(mark.with_suffix(".sh"))
+    names = sorted({entry["name"] for option in options_for("pmitogen").values() for entry in option.get("vars", ())})
+    bare = ["ssh_args", "ssh_common_args", "ssh_extra_args", "ssh_executable", "ssh_port", "host", "port", "timeout"]
+    facts: dict[str, dict[str, Any]] = {
+        "bare": dict.fromkeys(bare, _proxy(mark)),
+        "bare-port": {"ssh_port": 1},
+        "options": dict.fromkeys(names, _proxy(mark)),
+        "templates": {**dict.fromkeys([*bare, *names], pipe), "template": pipe, "ansible_template": pipe},
+        "programs": dict.fromkeys([f"ansible_{name}_executable" for name in ("ssh", "sftp", "scp")], program),
+        "connection": {"ansible_connection": "local", "connection": "local", "ansible_module_compression": "none"},
+        "place": {"ansible_host": "127.0.0.9", "ansible_port": 1, "ansible_user": "nobody"},
+        "name": {"inventory_hostname": "127.0.0.9", "ansible_delegated_vars": {"name": {"ansible_host": "127.0.0.9"}}},
+        "become": {"ansible_become_exe": program, "ansible_become_method": "su", "ansible_become_user": "nobody"},
+        "interpreter": {"ansible_python_interpreter": program, "ansible_pmitogen_boot_python": [program]},
+        "shell": {"ansible_shell_executable": program, "ansible_shell_type": "powershell"},
+        "unread": {"ansible_private_key": "x", "ansible_host_key_checking": False, "ansible_ssh_host_key_checking": False},
+    }
+    answers: dict[str, dict[str, Any]] = {name: {"ansible_facts": found} for name, found in facts.items()}
+    answers["keys"] = {
+        "_ansible_delegated_vars": {"ansible_host": "127.0.0.9", "ansible_connection": "local"},
+        "ansible_delegated_vars": {"keys": {"ansible_ssh_common_args": _proxy(mark)}},
+        "invocation": {"ssh_common_args": _proxy(mark)},
+        "ssh_common_args": _proxy(mark),
+        "ansible_ssh_common_args": _proxy(mark),
+        "ansible_facts": {"ansible_facts": {"ansible_ssh_common_args": _proxy(mark)}},
+    }
+    return answers
+
+
+class Hostile:
+    """A host for each answer. The mark is where the login account cannot write, so that a program of the controller's made it."""
+
+    def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, folder: Path) -> None:
+        self._ansible = ansible
+        self.mark = folder / "mark"
+        self.answers = _answers(self.mark)
+        file = account.home / "answers.json"
+        file.write_text(json.dumps(self.answers))
+        self.mark.with_suffix(".sh").write_text(f"#!/bin/sh\ntouch {self.mark}\nexit 255\n")
+        self.mark.with_suffix(".sh").chmod(0o755)
+        folder.chmod(0o700)
+        # No variable of a host says how to connect, so that none stands before a fact.
+        self.hosts = {name: {"which": name, "answers": str(file), "ansible_host": sshd.host} for name in self.answers}
+        self._env = {
+            "ANSIBLE_REMOTE_PORT": str(sshd.port),
+            "ANSIBLE_REMOTE_USER": account.name,
+            "ANSIBLE_PRIVATE_KEY_FILE": str(sshd.key.path),
+            "ANSIBLE_SSH_COMMON_ARGS": ansible.target(sshd, account)["ansible_ssh_common_args"],
+            "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
+        }
+
+    def run(self, connection: str, tasks: list[dict[str, Any]] = TASKS, **env: str) -> Run:
+        words: dict[str, Any] = {"files": {"library/evil.py": EVIL}, "args": ["-f", "4"], "connection": connection}
+        return self._ansible.tasks(tasks, self.hosts, env={**self._env, **env}, **words)
+
+
+@pytest.fixture
+def hostile(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> Hostile:
+    return Hostile(ansible, sshd, account, tmp_path)
+
+
+def _outcome(run: Run) -> dict[tuple[str, str], Any]:
+    """What each task came to: its kind, and what it printed."""
+    return {
+        (task.host, task.task): (task.kind, task.result.get("stdout") or task.result.get("ping") or task.result.get("msg"))
+        for task in run.tasks
+        if task.task != "evil"
+    }
+
+
+def _check(run: Run, hostile: Hostile, account: Account) -> None:
+    found = _outcome(run)
+    assert not hostile.mark.exists(), run.output
+    for host in hostile.answers:
+        assert found[host, "module"] == ("ok", "pong"), run.output
+        assert found[host, "command"] == ("ok", account.name), run.output
+        assert found[host, "root"] == ("ok", "root"), run.output
+    assert not run.ssh_programs
+
+
+@pytest.mark.newest_core
+@pytest.mark.parametrize("connection", ["pmitogen", "pmitogen.core.ssh"])
+def test_nothing_that_a_target_answers_becomes_an_option(hostile: Hostile, account: Account, connection: str) -> None:
+    env = {"ANSIBLE_CONNECTION_PLUGINS": "/nonexistent"} if "." in connection else {}
+    run = hostile.run(connection, **env)
+    _check(run, hostile, account)
+    for name in ("ssh_common_args", "ansible_private_key", "ansible_host_key_checking"):
+        assert run.stderr.replace("\n", " ").count(f"The variable {name} is not read over pmitogen") == 1, run.stderr
+
+
+@pytest.mark.newest_core
+def test_nor_by_way_of_the_fact_cache(hostile: Hostile, account: Account, tmp_path: Path) -> None:
+    env = {"ANSIBLE_CACHE_PLUGIN": "jsonfile", "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(tmp_path / "cache")}
+    hostile.run("pmitogen", TASKS[:1], **env)
+    _check(hostile.run("pmitogen", TASKS[1:], **env), hostile, account)
+
+
+@pytest.mark.newest_core
+def test_nor_for_another_host(hostile: Hostile, account: Account) -> None:
+    """Facts of a delegated task belong to the host that it was delegated from, or with delegate_facts to the other."""
+    keys = {"delegate_to": "bare", "delegate_facts": "{{ which in ['options', 'templates', 'name', 'connection'] }}"}
+    run = hostile.run("pmitogen", [{**TASKS[0], **keys}, *TASKS[1:]])
+    _check(run, hostile, account)
+
+
+@pytest.mark.slow
+def test_the_ssh_plugin_comes_to_the_same(hostile: Hostile) -> None:
+    for name in ("unread", "programs"):  # those act over ssh
+        del hostile.answers[name], hostile.hosts[name]
+    ours, theirs = (_outcome(hostile.run(name)) for name in ("pmitogen", "ssh"))
+    assert not hostile.mark.exists()
+    assert ours == theirs
+
+
+@pytest.mark.newest_core
+def test_a_target_cannot_take_another_name(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    """Where only the inventory's name says where a host is, a fact of that name does not send the next task elsewhere."""
+    file = account.home / "name.json"
+    file.write_text(json.dumps({"x": {"ansible_facts": {"inventory_hostname": "127.0.0.9"}}}))
+    target = ansible.target(sshd, account, answers=str(file), which="x", ansible_python_interpreter="/usr/bin/python3")
+    del target["ansible_host"]
+    run = ansible.tasks(TASKS[:3], {sshd.host: target}, files={"library/evil.py": EVIL}).check()
+    assert run.task("command")["stdout"] == account.name
