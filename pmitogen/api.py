@@ -36,6 +36,7 @@ from pmitogen.target.frames import CHUNK, WINDOW, to_wire
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util import threads
 from pmitogen.util.atomic_file import atomic_write
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 T = TypeVar("T")
@@ -83,7 +84,8 @@ class Hub:
     ) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
-        *ssh_args* are words of ssh's command line, and ssh_config(5) counts as for ssh. *private_key* is a key's text, not
+        *ssh_args* are words of ssh's command line, and ssh_config(5) counts as for ssh. This process's working directory and
+        environment at the time of this call count, also for a later reconnection. *private_key* is a key's text, not
         a path (for that, ``-i`` in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up
         to a running Python. *python* is tried before the usual interpreters. Options that agree in everything share one
         connection.
@@ -113,7 +115,7 @@ class Hub:
         ):
             if value:
                 options[name] = value
-        host = Host(self, options, None, ask)
+        host = Host(self, options, CallerEnvironment.current(), None, ask)
         host.ping()
         return host
 
@@ -177,9 +179,10 @@ def connect(target: str, **options: Any) -> Host:
 class Host:
     """An account on a host. Made by :func:`connect`, :meth:`Hub.connect` and :meth:`become`."""
 
-    def __init__(self, hub: Hub, options: Header, become: Header | None, ask: Ask | None) -> None:
+    def __init__(self, hub: Hub, options: Header, caller: CallerEnvironment, become: Header | None, ask: Ask | None) -> None:
         self._hub = hub
         self._options = options
+        self._caller = caller
         self._become = become
         self._asker = ask
         self._owned_hub: Hub | None = None
@@ -316,12 +319,12 @@ class Host:
             words["exe"] = exe
         if self._become is not None:
             words["via"] = self._become
-        return Host(self._hub, self._options, words, self._asker)
+        return Host(self._hub, self._options, self._caller, words, self._asker)
 
     def info(self) -> dict[str, Any]:
         """What is known of the connection: Python, user and home there, seconds per stage, bytes, algorithms."""
         self.ping()
-        found: dict[str, Any] = self._on_io_thread(lambda: self._hub._contexts.host(self._options).describe())
+        found: dict[str, Any] = self._on_io_thread(lambda: self._hub._contexts.host(self._options, self._caller).describe())
         return found
 
     def close(self) -> None:
@@ -329,7 +332,7 @@ class Host:
         if self._owned_hub is not None:
             self._owned_hub.close()
         elif not self._hub._over:
-            self._on_io_thread(lambda: self._hub._contexts.close_host(self._options))
+            self._on_io_thread(lambda: self._hub._contexts.close_host(self._options, self._caller))
 
     def __enter__(self) -> Host:
         return self
@@ -430,7 +433,7 @@ class _Call:
             raise ConnectionLost(f"{self._host!r}: its hub is closed") from None
 
     def _submit(self) -> None:
-        self._context = self._contexts.host(self._host._options, self._host._asker)
+        self._context = self._contexts.host(self._host._options, self._host._caller, self._host._asker)
         self._context.submit(self._request)
 
     def answer(self, header: Header, body: bytes) -> None:

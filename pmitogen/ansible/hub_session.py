@@ -22,6 +22,7 @@ from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.util.caller import CallerEnvironment
 
 display = Display()
 Header = dict[str, Any]
@@ -70,7 +71,7 @@ class HubLink:
         with contextlib.suppress(AnsibleError, HubError):
             if self._first_python() is None:
                 self._foreseen = True
-                hub.begin(_run_pid(), self._number(), log=hub_log())
+                hub.begin(_run_pid(), CallerEnvironment.current(), self._number(), log=hub_log())
             else:
                 self._open().flush()
 
@@ -165,7 +166,7 @@ class HubLink:
             client = hub.connect_existing(_run_pid(), self._number())
             if client is not None:
                 with contextlib.closing(client):
-                    client.queue({"op": "open", "options": self._options()})
+                    client.open(self._options(), CallerEnvironment.current())
                     client.send({"op": "reset", "id": 1})
                     client.receive()
 
@@ -195,8 +196,9 @@ class HubLink:
             self._opened = self._options()
             if is_shown():
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._opened.get('remote_user')}", host=self._host())
-            self._client = hub.connect(_run_pid(), self._number(), log=hub_log())
-            self._client.queue({"op": "open", "options": self._opened, "pid": os.getpid()})
+            caller = CallerEnvironment.current()
+            self._client = hub.connect(_run_pid(), self._number(), log=hub_log(), caller=caller)
+            self._client.open(self._opened, caller)
             name = self._first_python() if ahead else None
             self._foreseen = True
             if name is not None:  # else the first step of a task, which may need none, would have another than modules ask for

@@ -18,6 +18,7 @@ from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import hello
 from pmitogen.target import frames
 from pmitogen.util import processes
+from pmitogen.util.caller import CallerEnvironment
 
 GONE = "the hub of this run has gone: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
@@ -44,11 +45,21 @@ class Client:
         self._ready: list[tuple[Header, bytes]] = []
         self._unsent = [frames.pack({"op": "hello", **hello.identity()})]
         self._last_id = 0
+        self._caller: CallerEnvironment | None = None
 
     def next_id(self) -> int:
         """A number for a request, unique on this connection."""
         self._last_id += 1
         return self._last_id
+
+    def open(self, options: Header, caller: CallerEnvironment) -> None:
+        """Say with the next frame whose requests follow. If the hub does not know the *caller*, it is told while we wait."""
+        self._caller = caller
+        self.queue({"op": "open", "options": options, "caller": caller.digest, "pid": os.getpid()})
+
+    def introduce(self, caller: CallerEnvironment) -> None:
+        """Tell the hub of a caller with the next frame, so that it need not ask."""
+        self.queue({"op": "caller", **caller.message()})
 
     def queue(self, header: Header, body: bytes = b"") -> None:
         """Send with the next frame, in one write."""
@@ -91,6 +102,10 @@ class Client:
                 raise HubError(f"not a hub of pmitogen's: {exc}") from None
         frame = self._ready.pop(0)
         _check(frame[0])
+        if frame[0].get("op") == "need" and "caller" in frame[0] and self._caller is not None:
+            self.introduce(self._caller)
+            self.flush()
+            return self.receive(timeout)
         return frame
 
     def close(self) -> None:
@@ -103,12 +118,12 @@ def _check(frame: Header) -> None:
         raise HubError(str(frame.get("msg")))
 
 
-def connect(run_pid: int, number: int = 0, *, log: str | None = None) -> Client:
+def connect(run_pid: int, number: int = 0, *, log: str | None = None, caller: CallerEnvironment | None = None) -> Client:
     """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
     A hub that is still starting answers once it is up; if it cannot start, what is asked of it raises a HubError that says why.
     *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
-    if PMITOGEN_LOG does not say.
+    if PMITOGEN_LOG does not say. *caller*: told to a new hub at once.
     """
     path = socket_paths.run_socket(run_pid, number)
     with contextlib.suppress(OSError):
@@ -117,19 +132,25 @@ def connect(run_pid: int, number: int = 0, *, log: str | None = None) -> Client:
 
     spawn.ensure(path, run_pid, log=log)
     try:
-        return Client(path)
+        client = Client(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
+    if caller is not None:
+        client.introduce(caller)
+    return client
 
 
-def begin(run_pid: int, number: int = 0, *, log: str | None = None) -> None:
-    """If the run has no hub of this number, start it. Never raises: :func:`connect` will."""
+def begin(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
+    """If the run has no hub of this number, start it and tell it of the *caller*. Never raises: :func:`connect` will."""
     with contextlib.suppress(OSError, HubError):
         path = socket_paths.run_socket(run_pid, number)
         if not os.path.exists(path):
             from pmitogen.hub.daemon import spawn
 
             spawn.ensure(path, run_pid, log=log)
+            with contextlib.closing(Client(path)) as client:
+                client.introduce(caller)
+                client.flush()
 
 
 def connect_existing(run_pid: int, number: int = 0) -> Client | None:

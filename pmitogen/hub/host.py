@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.registry import Contexts
     from pmitogen.hub.session import Booting, Login
     from pmitogen.transport.auth.credentials import Ask
+    from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 LOGIN_ENDED = "the interpreter of the login account has ended"
@@ -57,12 +58,13 @@ class State(enum.Enum):
 
 
 class Host:
-    """See the head of this file. *options* is the raw option set that a worker sent."""
+    """See the head of this file. *options* is the raw option set that a worker sent for its *caller*."""
 
-    def __init__(self, contexts: Contexts, key: str, options: Header) -> None:
+    def __init__(self, contexts: Contexts, key: str, options: Header, caller: CallerEnvironment) -> None:
         self.contexts = contexts
         self.key = key
         self.options = options
+        self.caller = caller
         self.name = str(options.get("host") or "?")
         self.log = for_host(LOG, self.name)
         self.state = State.NEW

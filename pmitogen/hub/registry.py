@@ -25,6 +25,7 @@ from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.trace import from_environment
 from pmitogen.logging import register_secret
 from pmitogen.transport.auth.credentials import Ask
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import LIMIT, escape, escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -57,14 +58,18 @@ class Contexts:
         with contextlib.suppress(mitogen.core.Error):
             self.broker.defer(work, *args)
 
-    def host(self, options: Header, ask: Ask | None = None) -> Host:
-        """The host with exactly these options, made if there is none; a login then asks a person by *ask*."""
-        key = json.dumps(options, sort_keys=True)
+    def host(self, options: Header, caller: CallerEnvironment | None = None, ask: Ask | None = None) -> Host:
+        """The host with exactly these options of this caller, made if there is none; a login then asks a person by *ask*.
+
+        *caller*: None for this process.
+        """
+        caller = caller or CallerEnvironment.current()
+        key = _key(options, caller)
         found = self._hosts.get(key)
         if found is None:
             for secret in logins.secrets_of(options):
                 register_secret(secret)
-            found = self._hosts[key] = Host(self, key, options)
+            found = self._hosts[key] = Host(self, key, options, caller)
             found.ask = ask
         return found
 
@@ -81,21 +86,21 @@ class Contexts:
         if self._when_empty is not None and not self._hosts:
             self._when_empty()
 
-    def close_host(self, options: Header) -> None:
-        """Close the connection with exactly these options, if there is one."""
-        host = self._hosts.get(json.dumps(options, sort_keys=True))
+    def close_host(self, options: Header, caller: CallerEnvironment) -> None:
+        """Close the connection with exactly these options of this caller, if there is one."""
+        host = self._hosts.get(_key(options, caller))
         if host is not None:
             host.close()
 
     def replace(self, host: Host) -> Host:
         """What the next request to a dead host should use."""
-        return self.host(host.options, host.ask)
+        return self.host(host.options, host.caller, host.ask)
 
     # Connecting
 
     def connect(self, host: Host, python: list[str] | None) -> None:
         """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
-        login = logins.Login(host.options, self.router, self.hops, host.ask)
+        login = logins.Login(host.options, host.caller, self.router, self.hops, host.ask)
         self._logins.add(login)
         candidates = _candidates(host, python)
 
@@ -275,6 +280,10 @@ class Contexts:
         for timer in self._timers:  # the loop would wait for them
             if timer.active:
                 timer.cancel()
+
+
+def _key(options: Header, caller: CallerEnvironment) -> str:
+    return json.dumps(options, sort_keys=True) + caller.digest
 
 
 def _candidates(host: Host, python: list[str] | None = None) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util import limits, threads
+from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
@@ -40,10 +41,11 @@ class Booting:
 
 
 class Login:
-    """One SSH connection of a host. *options* are raw; secrets among them stay in memory."""
+    """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: whose options they are."""
 
-    def __init__(self, options: Header, router: Any, hops: Any, ask: Ask | None = None) -> None:
+    def __init__(self, options: Header, caller: CallerEnvironment, router: Any, hops: Any, ask: Ask | None = None) -> None:
         self._ask = ask
+        self._caller = caller
         self._options = options
         self._router = router
         self._hops = hops
@@ -68,8 +70,8 @@ class Login:
         """
         from pmitogen.flags.ssh import resolve
 
-        argv, origins = ansible_options.compose(self._options)
-        settings = self.settings = resolve.resolve(argv, origins=origins)
+        argv, origins = ansible_options.compose(self._options, self._caller)
+        settings = self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
         retries = int(self._options.get("reconnection_retries") or 0)
         for attempt in range(retries + 1):
             try:

@@ -16,9 +16,12 @@ from pmitogen.hub import client as hub_client
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import hello
 from pmitogen.target import frames
+from pmitogen.util.caller import CallerEnvironment
 
 SAME = {"op": "hello", **hello.identity()}
-OPEN = {"op": "open", "options": {"host": "127.0.0.1"}}
+CALLER = CallerEnvironment.current()
+TELL = {"op": "caller", **CALLER.message()}
+OPEN = {"op": "open", "options": {"host": "127.0.0.1"}, "caller": CALLER.digest}
 
 
 def exchange(*headers: dict[str, Any]) -> list[dict[str, Any]]:
@@ -65,7 +68,7 @@ def test_another_version_is_refused(hub: hub_client.Client, first: dict[str, Any
     message = answers[0]["msg"]
     assert said in message and re.search(r"end that hub with 'pmitogen hubs --stop \d+'$", message)
     assert message.isprintable() and len(message) < 1000
-    assert exchange(SAME, OPEN, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"
+    assert exchange(SAME, TELL, OPEN, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"
 
 
 @pytest.mark.parametrize("first", [[], [{**SAME, "version": 99}]])
@@ -90,3 +93,34 @@ def test_every_field_counts() -> None:
     assert hello.difference(json.loads(json.dumps(hello.identity()))) is None
     for name in hello.identity():
         assert hello.difference({key: value for key, value in hello.identity().items() if key != name})
+
+
+def test_an_unknown_caller_is_asked_for_once(hub: hub_client.Client) -> None:
+    """What follows waits until it is known."""
+    answers = exchange(SAME, OPEN, {"op": "reset", "id": 7}, TELL, {"op": "status", "id": 1})
+    assert [answer["op"] for answer in answers] == ["need", "ok", "ok"] and answers[0]["caller"] == CALLER.digest
+    assert [answer["op"] for answer in exchange(SAME, OPEN, {"op": "reset", "id": 7}, {"op": "status", "id": 1})] == ["ok", "ok"]
+    other = CallerEnvironment({"A": "1"}, "/tmp")
+    client = hub_client.connect(os.getpid())
+    client.open({"host": "127.0.0.1"}, other)
+    client.send({"op": "reset", "id": 3})
+    assert client.receive(20)[0] == {"op": "ok", "id": 3}
+    client.close()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"op": "caller", **CallerEnvironment({"A": "1"}).message()},
+        {**TELL, "directory": "relative"},
+        {**TELL, "environ": ["A"]},
+        {**TELL, "environ": {"A": 1}},
+        {**TELL, "umask": "022"},
+        {"op": "caller"},
+    ],
+)
+def test_another_caller_than_the_one_named_is_refused(hub: hub_client.Client, told: dict[str, Any]) -> None:
+    unknown = {**OPEN, "caller": "of nobody"}
+    answers = exchange(SAME, unknown, told, {"op": "reset", "id": 1})
+    assert [answer["op"] for answer in answers] == ["need", "refused", "closed"]
+    assert exchange(SAME, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"

@@ -18,6 +18,7 @@ import pytest
 
 from pmitogen.hub import client as hub_client
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.util.caller import CallerEnvironment
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -45,7 +46,7 @@ class Door:
 
     def __init__(self, options: dict[str, Any]) -> None:
         self.client = hub_client.connect(os.getpid())
-        self.client.queue({"op": "open", "options": options})
+        self.client.open(options, CallerEnvironment.current())
 
     def request(self, header: dict[str, Any], body: bytes = b"") -> int:
         number = self.client.next_id()

@@ -36,6 +36,7 @@ from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.hub import client
 from pmitogen.hub.daemon import socket_paths
+from pmitogen.util.caller import CallerEnvironment
 
 NAMES = ("pmitogen", "pmitogen.core.ssh")
 MAX_FILES, MAX_BYTES_READ = 40, 1 << 18  # of the inventory and the playbooks, read to learn whether a run uses the plugin
@@ -119,8 +120,9 @@ def _templates() -> None:
 def _hub() -> None:
     """Start the hub of a playbook's run: it loads its libraries while Ansible reads the playbook."""
     args = context.CLIARGS
+    caller = CallerEnvironment.current()  # workers find it there, too
     if "syntax" in args and not any(args[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
-        client.begin(os.getpid(), log=hub_log())
+        client.begin(os.getpid(), caller, log=hub_log())
 
 
 def _run_uses_pmitogen() -> bool:

@@ -5,7 +5,8 @@ are checked, so a peer has our own privilege. Still nothing that it sends is eva
 target/frames.py).
 
 A worker says ``hello`` first (see protocol/hello.py), then ``open`` with its option set, once, then makes requests; each is
-answered by frames with the number it gave.
+answered by frames with the number it gave. ``open`` names the caller by a digest, which the hub answers with ``need`` if nobody
+has told it that one by ``caller``.
 When its connection ends, whatever it had under way on a target is ended too. ``status`` and ``stop`` are for ``pmitogen
 hubs``.
 """
@@ -32,9 +33,11 @@ from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
 from pmitogen.protocol import hello
 from pmitogen.target import frames
 from pmitogen.util import limits, processes
+from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 ACCEPT_PAUSE = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
+MAX_CALLERS = 100  # of one run; one that is forgotten is asked for again
 REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 
 
@@ -48,6 +51,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         self.contexts = contexts
         self.born = time.time()
         self.connections = 0
+        self.callers: dict[str, CallerEnvironment] = {}  # by digest
         self._chains = itertools.count(1)
         self._sock = sock
         self._sock.setblocking(False)
@@ -77,6 +81,12 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         """Be found under another name."""
         os.rename(self.path, path)
         self.path = path
+
+    def learn(self, caller: CallerEnvironment) -> None:
+        """Know a caller of the run from now on. A run has one, or one for each change of its environment or directory."""
+        self.callers[caller.digest] = caller
+        if len(self.callers) > MAX_CALLERS:
+            del self.callers[next(iter(self.callers))]
 
     def close(self) -> None:
         """Stop listening; the name goes first, so that nobody finds a socket without a listener."""
@@ -124,6 +134,7 @@ class Worker:
         self._host: Host | None = None
         self._requests: dict[int, Request] = {}
         self._wanting: dict[str, list[Request]] = {}
+        self._held: list[tuple[Header, bytes]] = []  # from an open on, whose caller is not known yet
         self._gone = False
         self._ahead: Request | None = None
         self._ahead_error: Header | None = None  # how that ended, if badly
@@ -164,6 +175,8 @@ class Worker:
             return
         if self._refusal is not None and op not in hello.STABLE:
             self._refuse(self._refusal)
+        elif self._held and op not in ("caller", *hello.STABLE):
+            self._held.append((header, body))
         elif op in FOLLOWING:
             request = self._requests.get(header.get("id", -1))
             if request is not None and self._host is not None:
@@ -211,8 +224,29 @@ class Worker:
         self._host.submit(request)
 
     def _on_open(self, header: Header, body: bytes) -> None:
-        self._host = self._contexts.host(header["options"])
+        """Name the option set that what follows is for, and by its digest the caller whose options they are."""
+        caller = self.listener.callers.get(header["caller"])
+        if caller is None:  # what follows waits until it is known
+            self._held = [(header, body)]
+            self.answer({"op": "need", "caller": header["caller"]}, b"")
+            return
+        self._host = self._contexts.host(header["options"], caller)
         self.pid = int(header.get("pid", 0))
+
+    def _on_caller(self, header: Header, body: bytes) -> None:
+        """A caller's environment: see util/caller.py."""
+        try:
+            caller = CallerEnvironment.from_message(header)
+        except UsageError as exc:
+            self._refuse(exc.message)
+            return
+        self.listener.learn(caller)
+        held, self._held = self._held, []
+        if held and held[0][0]["caller"] != caller.digest:
+            self._refuse("not the caller that was asked for")
+            return
+        for each in held:
+            self.on_frame(*each)
 
     def _on_ahead(self, header: Header, body: bytes) -> None:
         """Connect, for a request that is going to follow: it is that which is told if there is no connection to be had."""

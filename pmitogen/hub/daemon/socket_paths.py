@@ -4,7 +4,7 @@ Who can write into that directory could take the place of a hub and be handed pa
 directory, ours, closed to everyone else, and where nobody else can rename it. Anybody may make a directory of that name in /tmp
 before us; then the next place in the list is taken, and the directory there is left alone:
 
-1. ``$XDG_RUNTIME_DIR/pmitogen-UID``, if that variable names a directory of ours that is closed to others;
+1. ``$XDG_RUNTIME_DIR/pmitogen-UID``, if that variable names a directory of ours that is closed to others, and then no other;
 2. ``/tmp/pmitogen-UID``;
 3. ``pmitogen-hubs-BOOT`` in ``$ANSIBLE_HOME`` or ``~/.ansible``; BOOT names this boot of this machine, because machines may
    share a home.
@@ -44,7 +44,7 @@ def private_dir() -> str:
 
 
 def existing_dirs() -> list[str]:
-    """Return every directory in which hubs of this account may listen, of those that exist and are safe."""
+    """Return the directories in which a run in this environment may have its hub, of those that exist and are safe."""
     return [path for path in _places() if private_directory.is_private(path)]
 
 
@@ -54,6 +54,7 @@ def _places() -> Iterator[str]:
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     if base.startswith("/") and private_directory.is_private(base):
         yield os.path.join(base, name)
+        return  # nobody else can take it
     yield os.path.join(TEMPORARY, name)
     ansible = os.environ.get("ANSIBLE_HOME") or os.path.join(_home(), ".ansible")
     if os.path.isabs(ansible := os.path.expanduser(ansible)):
