@@ -39,7 +39,7 @@ def fail(frame: dict[str, Any]) -> NoReturn:
     message, kind = one_line(str(frame["msg"])), frame.get("kind")
     if kind == "auth":
         raise AnsibleAuthenticationFailure(message)
-    if kind == "unreachable":
+    if kind == "unreachable" or frame.get("stage") == "options":  # there the ssh program would have ended with 255
         raise AnsibleConnectionFailure(message)
     if frame.get("why") == "timeout":
         raise Overdue(message)

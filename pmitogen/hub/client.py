@@ -20,7 +20,8 @@ from pmitogen.target import frames
 from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
-GONE = "the hub of this run has gone: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
+HUB_ENDED = "the hub of this run has gone"
+GONE = f"{HUB_ENDED}: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
 Header = dict[str, Any]
 

@@ -462,13 +462,14 @@ class Host:
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         self.close()
+        stage = exc.stage if isinstance(exc, ConnectError) else "options" if kind == "usage" else ""
         for request in requests:
-            request.fail(kind, exc.message, **({"stage": exc.stage} if isinstance(exc, ConnectError) else {}))
+            request.fail(kind, exc.message, **({"stage": stage} if stage else {}))
 
-    def close(self) -> None:
-        """End the connection, and with it every process of ours on the host."""
+    def close(self, reason: str = "") -> None:
+        """End the connection, and with it every process of ours on the host. *reason*: what unfinished requests are told."""
         self.state = State.DEAD
-        self.end = self.end or f"{self.peer}: the connection was closed"
+        self.end = self.end or f"{self.peer}: {reason or 'the connection was closed'}"
         self.contexts.forget(self)
         if self.wire.booting is not None:
             self.wire.booting.stream.on_disconnect(self.contexts.broker)

@@ -46,7 +46,7 @@ class Contexts:
         self._by_context: dict[int, Host] = {}
         self.trace = from_environment(number)
         self._timers: list[Any] = []
-        self._closing = False
+        self._closing, self._close_reason = False, ""
         self._expiries: list[Any] = []
         self._when_empty: Callable[[], None] | None = None
         self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
@@ -257,9 +257,12 @@ class Contexts:
 
     # The end
 
-    def close(self) -> None:
-        """Close every connection and end the I/O thread. Any thread but that one; waits for it."""
-        self._closing = True
+    def close(self, reason: str = "") -> None:
+        """Close every connection and end the I/O thread. Any thread but that one; waits for it.
+
+        *reason*: what unfinished requests are told.
+        """
+        self._closing, self._close_reason = True, reason
         self.broker.shutdown()
         self.broker.join()
         for login in list(self._logins):  # one that was still connecting has told the loop in vain
@@ -274,7 +277,7 @@ class Contexts:
         told, self._closing = self._closing, True
         for host in self.hosts():
             if told:
-                host.close()
+                host.close(self._close_reason)
             else:
                 host.fail(ConnectionLost(f"{host.name}: internal error; PMITOGEN_LOG=debug shows more"))
         for timer in self._timers:  # the loop would wait for them

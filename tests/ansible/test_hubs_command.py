@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible
+from tests.support.session import repository
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
@@ -53,8 +56,37 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
     assert hubs("--stop", str(hub["pid"])) == "1 hub ended\n"
     assert hubs() == "no hub is running\n"
     run = running.finish()
-    assert run.task("sleep").kind in ("unreachable", "failed") and "Traceback" not in run.output
+    assert run.task("sleep").kind == "unreachable" and "Traceback" not in run.output
+    assert run.task("sleep").message.endswith(": the hub of this run has gone: pmitogen hubs --stop ended it")
     assert not [process for process in account.processes() if "sleep" in str(process)]
+
+
+@pytest.mark.one_core
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (signal.SIGTERM, "the signal SIGTERM ended it"),
+        (signal.SIGKILL, "something ended it (pmitogen hubs --stop PID, a lack of"),
+    ],
+)
+def test_a_task_says_what_ended_its_hub(
+    ansible: Ansible, sshd: Sshd, account: Account, number: signal.Signals, said: str
+) -> None:
+    """In the words by which docs/troubleshooting.md lists it; later tasks start another hub."""
+    tasks = [
+        {"name": "sleep", "ansible.builtin.command": "sleep 60", "ignore_unreachable": True},
+        {"name": "later", "ansible.builtin.command": "id -un"},
+    ]
+    play = [{"hosts": "all", "gather_facts": False, "tasks": tasks}]
+    running = ansible.start(play, {"h": ansible.target(sshd, account)})
+    processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 20)
+    os.kill(_wait_for_busy_hub()["pid"], number)
+    run = running.finish()
+    assert run.task("sleep").kind == "unreachable"
+    assert f"the hub of this run has gone: {said}" in run.task("sleep").message
+    assert run.task("later")["stdout"] == account.name
+    page = (repository / "docs/troubleshooting.md").read_text()
+    assert "**The hub of this run has gone" in page
 
 
 @pytest.mark.one_core

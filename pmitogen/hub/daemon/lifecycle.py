@@ -35,10 +35,12 @@ class Life:
     def __init__(self, run_pid: int) -> None:
         self.run_pid = run_pid
         self.resting = False
+        self.stopped_by = ""  # what ended it before its run
         self._read_fd, self._write_fd = os.pipe()
 
-    def stop(self) -> None:
-        """End soon. Safe in a signal handler."""
+    def stop(self, by: str = "") -> None:
+        """End soon. Safe in a signal handler. *by*: what ends it, for the messages of unfinished requests."""
+        self.stopped_by = self.stopped_by or by
         os.write(self._write_fd, STOP)
 
     def nothing_left(self) -> None:

@@ -15,6 +15,7 @@ import socket
 import sys
 
 from pmitogen.errors import Error
+from pmitogen.hub.client import HUB_ENDED
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.hub.daemon.lifecycle import Life
 from pmitogen.target import frames
@@ -29,7 +30,7 @@ def main() -> None:
     gc.disable()  # while libraries are loaded: each round would visit all that they have made so far
     life = Life(run_pid)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        signal.signal(getattr(signal, name), lambda *_: life.stop())
+        signal.signal(getattr(signal, name), lambda number, _: life.stop(f"the signal {signal.Signals(number).name}"))
     try:
         from pmitogen import logging
 
@@ -52,7 +53,7 @@ def main() -> None:
     signal.signal(signal.SIGALRM, lambda *_: _end(os.path.dirname(path), ended))
     signal.setitimer(signal.ITIMER_REAL, CLOSE_LIMIT)
     with contextlib.suppress(Exception):
-        contexts.close()
+        contexts.close(f"{HUB_ENDED}: {life.stopped_by} ended it" if life.stopped_by else "")
     _end(os.path.dirname(path), ended)
 
 

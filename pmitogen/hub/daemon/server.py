@@ -312,7 +312,7 @@ class Worker:
         if header.get("kept") and not self.listener.life.resting:
             self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": "this hub serves a run"}, b"")
         else:
-            self.listener.life.stop()
+            self.listener.life.stop("pmitogen hubs --stop")
 
 
 class _Twin:
