@@ -77,7 +77,7 @@ class Hub:
         passphrase: str | None = None,
         otp: str | None = None,
         jump_credentials: Mapping[str, Mapping[str, str]] | None = None,
-        timeout: float = 10.0,
+        timeout: float | None = None,
         python: str | None = None,
         host_key_checking: bool = True,
         ask: Ask | None = None,
@@ -86,9 +86,11 @@ class Hub:
 
         *ssh_args* are words of ssh's command line, and ssh_config(5) counts as for ssh. This process's working directory and
         environment at the time of this call count, also for a later reconnection. *private_key* is a key's text, not
-        a path (for that, ``-i`` in *ssh_args*). *otp* answers a second factor. *timeout* is in seconds, for everything up
-        to a running Python. *python* is tried before the usual interpreters. Options that agree in everything share one
-        connection.
+        a path (for that, ``-i`` in *ssh_args*). *otp* answers a second factor. *python* is tried before the usual
+        interpreters. Options that agree in everything share one connection.
+
+        *timeout* is in seconds, for everything up to a running Python. None: as with ssh, ConnectTimeout (10 seconds where it is
+        not set) ends with the server's version, and a slow login may take its time.
 
         *jump_credentials*: what jump hosts (``-J``, ProxyJump, ``ProxyCommand="ssh -W ..."``) are logged in to with, by
         ``[user@]host[:port]``: a mapping with any of ``password``, ``private_key``, ``passphrase`` and ``otp``. A jump host with
@@ -96,12 +98,12 @@ class Hub:
 
         *ask* is called, on a thread of ours, with a question for a person and whether the answer may be seen as it is typed:
         whether to trust a new host key ("yes" does; and only where StrictHostKeyChecking is ``ask``, the default), for a
-        passphrase, a password, a second factor. It returns the answer, or None to give up. With it, the login may take two
+        passphrase, a password, a second factor. It returns the answer, or None to give up. With it, a *timeout* is two
         minutes longer. BatchMode keeps it silent.
 
         Raises UsageError, ConnectError (``.stage`` says how far it came), AuthenticationError.
         """
-        options: Header = {"host": target, "timeout": math.ceil(timeout), "host_key_checking": host_key_checking}
+        options: Header = {"host": target, "host_key_checking": host_key_checking}
         for name, value in (
             ("ssh_extra_args", shlex.join(ssh_args)),
             ("ssh_extra_args_from", "ssh_args"),
@@ -112,6 +114,8 @@ class Hub:
             ("jump_credentials", jump_credentials),
             ("boot_python", python and [python]),
             ("interactive", ask is not None),
+            ("timeout", timeout and math.ceil(timeout)),
+            ("login_timeout", timeout),
         ):
             if value:
                 options[name] = value

@@ -147,7 +147,8 @@ class Contexts:
         self.router.adopt(booting.context_id, booting.stream)
         host.on_channel(booting, login)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
-        self.later(login.timeout, lambda: self._boot_overdue(host, login, booting))
+        limit = login.start_timeout
+        self.later(limit, lambda: self._boot_overdue(host, login, booting, limit))
 
     def later(self, seconds: float, work: Any) -> Any:
         """Have *work* called later, unless the run ends first."""
@@ -155,12 +156,10 @@ class Contexts:
         self._timers = [other for other in self._timers if other.active] + [timer]
         return timer
 
-    def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
+    def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting, limit: float) -> None:
         if host.wire.booting is booting and not booting.stream.booted:
             host.fail(
-                ConnectError(
-                    f"{login.link.peer}: no Python came up within {login.timeout:g} seconds{_said(booting.stream)}", "python"
-                )
+                ConnectError(f"{login.link.peer}: no Python came up within {limit:.3g} seconds{_said(booting.stream)}", "python")
             )
 
     def _boot_ended(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:

@@ -21,13 +21,13 @@ from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
 from pmitogen.util import limits, threads
 from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
 FAR = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
-DEFAULT_TIMEOUT = 10.0  # seconds, as Ansible's own
 LONGEST_PAUSE = 30  # seconds between two attempts
 PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
 
@@ -53,7 +53,8 @@ class Login:
         self.settings: Settings | None = None
         self._ending = threading.Event()
         self._lock = threading.Lock()
-        self.timeout = float(options.get("timeout") or DEFAULT_TIMEOUT)
+        self._login_timeout: float | None = options.get("login_timeout")  # seconds for all, where the caller set a limit
+        self._deadline = 0.0  # time.monotonic() seconds; set by connect
         self.stages: dict[str, float] = {}
 
     @property
@@ -70,6 +71,8 @@ class Login:
         """
         from pmitogen.flags.ssh import resolve
 
+        if self._login_timeout:
+            self._deadline = time.monotonic() + self._login_timeout + (PATIENCE if self._ask else 0)
         argv, origins = ansible_options.compose(self._options, self._caller)
         settings = self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
         retries = int(self._options.get("reconnection_retries") or 0)
@@ -89,14 +92,12 @@ class Login:
         from pmitogen.flags.ssh import resolve
         from pmitogen.transport.connect import connect
 
-        began = time.monotonic()
-        deadline = began + self.timeout + (PATIENCE if self._ask else 0)
         ask = self._ask if not settings.batchmode else None
         link = connect(
             settings,
             dataclasses.replace(credentials(self._options), ask=ask),
             hops=self._hops,
-            deadline=deadline,
+            deadline=self._deadline if self._login_timeout else time.monotonic() + LOGIN_TIMEOUT,
             resolver=resolve.resolve_hop,
             ask=yes_or_no(ask) if ask else None,
         )
@@ -106,6 +107,11 @@ class Login:
             link.close()
             raise ConnectError(f"{link.peer}: the run is ending", "exec")
 
+    @property
+    def start_timeout(self) -> float:
+        """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
+        return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
+
     def boot(self, candidates: Sequence[str], on_boot: Callable[[], None], on_end: Callable[[], None]) -> Booting:
         """Start Python on a new session channel. Raises Error."""
         from pmitogen.hub import bootstrap
@@ -114,7 +120,7 @@ class Login:
         bundle = bootstrap.bundle()
         token = bootstrap.new_token()
         context_id = self._router.new_context_id()
-        channel = self.link.open_session(self.timeout)
+        channel = self.link.open_session(min(answer_timeout(self.link.settings), self.start_timeout))
         command = bootstrap.command(token, len(bundle), context_id, candidates)
         self.link.start_command(channel, command, wait=not toggles.saves_trips())
         stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), on_boot, on_end)

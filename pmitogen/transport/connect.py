@@ -1,7 +1,7 @@
 """Connecting, as the protocol goes: resolve, dial or pass through bastions, exchange keys, check the host key, log in.
 
-One call makes one connection, on the caller's thread; many run side by side. Every stage shares one deadline, every failure is a
-:class:`~pmitogen.errors.ConnectError` of one line that says where, at which stage, what happened and what would help.
+One call makes one connection, on the caller's thread; many run side by side. The time limits are login_limits.py's. Every failure
+is a :class:`~pmitogen.errors.ConnectError` of one line that says where, at which stage, what happened and what would help.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
-
-import paramiko
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.resolve import MAX_HOPS, resolve_hop
@@ -27,15 +25,19 @@ from pmitogen.transport.dial import describe, dial, resolve
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import check_host_key
 from pmitogen.transport.jump_hosts import HopPool, Resolver
+from pmitogen.transport.login_limits import RETRY_TIME, answer_timeout, connect_timeout
 from pmitogen.transport.paramiko_ext import algorithms
 from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
+from pmitogen.transport.paramiko_ext.version_exchange import NotSSH, NoVersion
 from pmitogen.transport.proxy_command import ProxyCommand
 from pmitogen.transport.sharing import endpoint
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 __all__ = ["HopPool", "Link", "Resolver", "ShownKey", "connect", "shown_host_key"]
+
+STUCK = 5.0  # seconds
 
 _Outcome = TypeVar("_Outcome")
 
@@ -51,8 +53,8 @@ def connect(
 ) -> Link:
     """Make a connection. Blocks; any thread but a transport's own.
 
-    *hops* keeps the connections to jump hosts, whose settings *resolver* finds. *deadline* is in ``time.monotonic()`` seconds.
-    *ask* asks a person whether to trust a new host key.
+    *hops* keeps the connections to jump hosts, whose settings *resolver* finds. *deadline* is the end of it all in
+    ``time.monotonic()`` seconds, beside the limits of each step. *ask* asks a person whether to trust a new host key.
     Raises ConnectError with the stage that failed, AuthenticationError.
     """
     return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
@@ -89,6 +91,8 @@ class _Carrier:
     """What the SSH connection runs over."""
 
     sock: Any  # a socket, or a channel through a bastion
+    began: float  # when its ConnectTimeout began; time.monotonic() seconds
+    version_deadline: float  # when the server's version must have come
     address: str = ""  # the peer's IP address, where we know it
     command: ProxyCommand | None = None
     close_log: Callable[[], None] = lambda: None
@@ -115,6 +119,7 @@ class _Connecting:
     def __post_init__(self) -> None:
         self.where = describe(self.settings)
         self.stages = Stages()
+        self.connect_timeout = connect_timeout(self.settings)
 
     def link(self) -> Link:
         """Connect and log in."""
@@ -129,12 +134,13 @@ class _Connecting:
         if self.settings.refuseconnection:
             raise ConnectError(f"{self.where}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
         count = 1
+        until = min(self.deadline, time.monotonic() + max(RETRY_TIME, self.connect_timeout))
         while True:
             try:
                 with connect_limits.turn(self._door(), self.where, self.deadline):
                     return attempt()
             except connect_limits.TurnedAway as error:
-                if not connect_limits.pause_before_retry(count, error, self.deadline):
+                if not connect_limits.pause_before_retry(count, error, until):
                     raise ConnectError(
                         f"{self.where}: the server closed the connection before the key exchange, {count} times; "
                         "too many at once (MaxStartups in its sshd_config), a penalty (PerSourcePenalties), or a filter "
@@ -147,21 +153,15 @@ class _Connecting:
         """Whose unfinished logins count together."""
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
-    def _limit(self) -> float:
-        # ConnectTimeout covers the way there and the key exchange, not the login (ssh_config(5)).
-        if self.settings.connecttimeout:
-            return min(self.deadline, time.monotonic() + self.settings.connecttimeout)
-        return self.deadline
-
     def _attempt(self) -> Link:
-        with self._exchanged(self._limit(), self._wanted_host_keys) as (transport, carrier):
+        with self._exchanged(self._wanted_host_keys) as (transport, carrier):
             with self._timed("auth"):
                 report, warnings = self._log_in(transport, carrier)
             warnings += algorithms.weakness(transport, self.settings)
             return Link(self.settings, transport, self.stages, report, warnings, carrier.close)
 
     def _look(self, names: Sequence[str]) -> ShownKey:
-        with self._exchanged(self._limit(), lambda _address: tuple(names)) as (transport, carrier):
+        with self._exchanged(lambda _address: tuple(names)) as (transport, carrier):
             blob = transport.get_remote_server_key().asbytes()
             server = escape(transport.remote_version)
             shown = ShownKey(blob, carrier.address, server, tuple(transport.peer_offer["host key"]))
@@ -170,14 +170,14 @@ class _Connecting:
             return shown
 
     @contextlib.contextmanager
-    def _exchanged(self, limit: float, host_keys: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[ClientTransport, _Carrier]]:
+    def _exchanged(self, host_keys: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[ClientTransport, _Carrier]]:
         """A transport after its key exchange; closed, with what carries it, where the body fails."""
-        carrier = self._carry(limit)
+        carrier = self._carry()
         transport: ClientTransport | None = None
         try:
             transport = self._transport(carrier, host_keys)
             with self._timed("kex"):
-                self._exchange_keys(transport, carrier, limit)
+                self._exchange_keys(transport, carrier)
             yield transport, carrier
         except BaseException:
             if transport is not None:
@@ -192,20 +192,24 @@ class _Connecting:
 
     # The way there --------------------------------------------------------------------------------------------------------
 
-    def _carry(self, limit: float) -> _Carrier:
+    def _carry(self) -> _Carrier:
         if self.settings.proxyjump:
             with self._timed("proxy"):
-                return self._jump(limit)
+                return self._jump()
         if self.settings.proxycommand:
             command = ProxyCommand(self.settings)
-            return _Carrier(command.sock, command=command)
+            return _Carrier(command.sock, *self._limits(time.monotonic()), command=command)
         with self._timed("resolve"):
             addresses = resolve(self.settings)
         with self._timed("tcp"):
-            sock = dial(self.settings, addresses, limit)
-        return _Carrier(sock, address=sock.getpeername()[0])
+            sock, began = dial(self.settings, addresses, self.connect_timeout, self.deadline)
+        return _Carrier(sock, *self._limits(began), address=sock.getpeername()[0])
 
-    def _jump(self, limit: float) -> _Carrier:
+    def _limits(self, began: float) -> tuple[float, float]:
+        """When ConnectTimeout began, and when it ends."""
+        return began, min(self.deadline, began + self.connect_timeout)
+
+    def _jump(self) -> _Carrier:
         """Through the last of the hops, which is reached through those before it."""
         *before, last = self.settings.proxyjump
         hop = self._hop_settings(last, tuple(before))
@@ -213,9 +217,10 @@ class _Connecting:
         if endpoint(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = _Connecting(hop, theirs, self.hops, limit, self.resolver, self.ask, path)
-        bastion = self.hops.link_to(hop, theirs, limit, connecting.link)
-        return _Carrier(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit))
+        connecting = _Connecting(hop, theirs, self.hops, self.deadline, self.resolver, self.ask, path)
+        bastion = self.hops.link_to(hop, theirs, self.deadline, connecting.link)
+        began, limit = self._limits(time.monotonic())
+        return _Carrier(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
 
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
         settings = self.resolver(hop, self.settings)
@@ -237,38 +242,53 @@ class _Connecting:
             transport.local_version += f" {settings.versionaddendum}"
         return transport
 
-    def _exchange_keys(self, transport: ClientTransport, carrier: _Carrier, limit: float) -> None:
+    def _exchange_keys(self, transport: ClientTransport, carrier: _Carrier) -> None:
         done = threading.Event()
-        remaining = max(0.1, limit - time.monotonic())
-        transport.banner_timeout = transport.handshake_timeout = remaining
+        transport.version_deadline = carrier.version_deadline
+        transport.handshake_timeout = max(0.0, min(answer_timeout(self.settings), self.deadline - time.monotonic()))
         with threads.starting():
             transport.start_client(event=done)
-        if not done.wait(remaining) or not (transport.initial_kex_done and transport.active):
-            in_time = done.is_set()
+        # The transport's thread keeps the limits; a little more, for a thread that is stuck.
+        done.wait(carrier.version_deadline - time.monotonic() + transport.handshake_timeout + STUCK)
+        if not (transport.initial_kex_done and transport.active):
             error = transport.get_exception()
+            failure = self._kex_failure(transport, carrier, error)
             transport.close()
-            raise self._kex_failure(transport, carrier, error, in_time and time.monotonic() < limit)
+            raise failure
 
     def _kex_failure(
-        self, transport: ClientTransport, carrier: _Carrier, error: Exception | None, in_time: bool
+        self, transport: ClientTransport, carrier: _Carrier, error: Exception | None
     ) -> ConnectError | connect_limits.TurnedAway:
-        greeting = escape(" | ".join(line for line in transport.packetizer.greeting if not line.startswith("SSH-")))
-        words = algorithms.disagreement(transport)
+        received = transport.version_exchange.received
+        sent = f"; it sent: {received}" if received else ""
+        check = f"is port {self.settings.port} its SSH port"
         stage = "kex"
-        if words is None and not in_time:
-            heard = "the key exchange did not end" if transport.remote_version else "no SSH greeting came"
-            words = f"{heard} within the timeout; is port {self.settings.port} its SSH port, and is the server well?"
-        elif words is None and "MaxStartups" in greeting:
+        text = algorithms.disagreement(transport)
+        if text is not None:
+            pass
+        elif isinstance(error, NoVersion):
+            text = f"no SSH version came within {self._version_limit(carrier)}{sent}; {check}, and is the server well?"
+        elif isinstance(error, NotSSH):
+            before = f", after: {received}" if received and received not in str(error) else ""
+            text = f"not an SSH server: {error}{before}; {check}?"
+        elif transport.packetizer.handshake_timed_out():
+            text = f"the key exchange did not end within {transport.handshake_timeout:.3g} s; is the server overloaded?"
+        elif "MaxStartups" in received:
             return connect_limits.TurnedAway(sure=True)
-        elif words is None and carrier.command is not None:
-            stage, words = "proxy", carrier.command.last_words()
-        elif words is None and not transport.peer_offer:
-            if not greeting and not _is_garbage(error):
-                return connect_limits.TurnedAway(sure=False)
-            words = f"not an SSH greeting: {greeting or escape(str(error))}; is port {self.settings.port} its SSH port?"
-        elif words is None:
-            words = f"the key exchange failed: {transport.end_reason or escape(str(error))}"
-        return ConnectError(f"{self.where}: {words}", stage)
+        elif carrier.command is not None:
+            stage, text = "proxy", carrier.command.last_words() + sent
+        elif not transport.peer_offer and not received and isinstance(error, (EOFError, OSError)):
+            return connect_limits.TurnedAway(sure=False)
+        elif not transport.version_exchange.version:
+            text = f"{transport.why(error)} before an SSH version{sent}; {check}?"
+        else:
+            text = f"the key exchange failed: {transport.why(error)}"
+        return ConnectError(f"{self.where}: {text}", stage)
+
+    def _version_limit(self, carrier: _Carrier) -> str:
+        """The time that the server had for its version, and what sets it."""
+        seconds = carrier.version_deadline - carrier.began
+        return f"{seconds:.3g} s{' (ConnectTimeout)' if seconds >= self.connect_timeout else ''}"
 
     # Logging in -----------------------------------------------------------------------------------------------------------
 
@@ -284,8 +304,3 @@ class _Connecting:
             yield
         finally:
             setattr(self.stages, stage, time.monotonic() - began)
-
-
-def _is_garbage(error: Exception | None) -> bool:
-    """Whether the peer spoke, but not SSH."""
-    return isinstance(error, paramiko.SSHException) and "banner" not in str(error)

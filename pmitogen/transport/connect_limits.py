@@ -51,7 +51,7 @@ def turn(server: Hashable, where: str, deadline: float) -> Iterator[None]:
         if not door.turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise ConnectError(
                 f"{where}: no turn to log in within the timeout: {door.users} logins to it at once, {AT_ONCE} at a time; "
-                "raise ansible_timeout",
+                "have fewer hosts at once (forks)",
                 "tcp",
             )
         try:

@@ -60,40 +60,50 @@ def _alternate(addresses: list[Address]) -> list[Address]:
     return [entry for pair in pairs for entry in pair if entry is not None]
 
 
-def dial(settings: Settings, addresses: list[Address], deadline: float) -> socket.socket:
-    """A connected, tuned socket. *deadline*: ``time.monotonic()`` seconds. Raises ConnectError (stage ``tcp``)."""
+def dial(settings: Settings, addresses: list[Address], timeout: float, deadline: float) -> tuple[socket.socket, float]:
+    """Connect: returns a socket, its options set, and when the attempt at its address began. Blocks.
+
+    :param timeout: seconds for each address, as ssh's ConnectTimeout; they run side by side.
+    :param deadline: ``time.monotonic()`` seconds, the end of all attempts.
+
+    Raises ConnectError (stage ``tcp``).
+    """
     failures: dict[str, str] = {}
     for attempt in range(max(1, settings.connectionattempts)):
         if attempt and time.monotonic() + RETRY_PAUSE < deadline:
             time.sleep(RETRY_PAUSE)
-        sock = _race(settings, addresses, deadline, failures)
-        if sock is not None:
-            _tune(sock, settings)
-            return sock
+        winner = _race(settings, addresses, timeout, deadline, failures)
+        if winner is not None:
+            _tune(winner[0], settings)
+            return winner
         if time.monotonic() >= deadline:
             break
     raise ConnectError(f"{describe(settings)}: {_explain(settings, failures)}", "tcp")
 
 
-def _race(settings: Settings, addresses: list[Address], deadline: float, failures: dict[str, str]) -> socket.socket | None:
+def _race(
+    settings: Settings, addresses: list[Address], timeout: float, deadline: float, failures: dict[str, str]
+) -> tuple[socket.socket, float] | None:
     """Start an attempt every STAGGER seconds, or as soon as all others have failed; return the first that succeeds."""
     waiting = iter(addresses)
+    end = deadline
     with selectors.DefaultSelector() as selector:
         try:
             more = True
             next_start = 0.0
             while True:
                 now = time.monotonic()
-                if now >= deadline:
+                if now >= end:
                     _note_silent(selector, failures, addresses)
                     return None
                 if more and (now >= next_start or not selector.get_map()):
                     more = _start_one(settings, waiting, selector, failures)
                     next_start = now + STAGGER
+                    end = min(deadline, now + timeout) if more else end
                     continue
                 if not more and not selector.get_map():
                     return None
-                until = min(deadline, next_start) if more else deadline
+                until = min(end, next_start) if more else end
                 winner = _first_success(selector, max(0.0, until - now), failures)
                 if winner is not None:
                     return winner
@@ -115,29 +125,32 @@ def _start_one(
         except OSError as error:
             code = error.errno or errno.EIO
         if code in (0, errno.EINPROGRESS):
-            selector.register(sock, selectors.EVENT_WRITE, target[0])
+            selector.register(sock, selectors.EVENT_WRITE, (target[0], time.monotonic()))
             return True
         failures[target[0]] = os.strerror(code)
         sock.close()
     return False
 
 
-def _first_success(selector: selectors.BaseSelector, timeout: float, failures: dict[str, str]) -> socket.socket | None:
+def _first_success(
+    selector: selectors.BaseSelector, timeout: float, failures: dict[str, str]
+) -> tuple[socket.socket, float] | None:
     for key, _ in selector.select(timeout):
         sock = key.fileobj
         assert isinstance(sock, socket.socket)
         selector.unregister(sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        address, began = key.data
         if code == 0:
-            return sock
-        failures[key.data] = os.strerror(code)
+            return sock, began
+        failures[address] = os.strerror(code)
         sock.close()
     return None
 
 
 def _note_silent(selector: selectors.BaseSelector, failures: dict[str, str], addresses: list[Address]) -> None:
     for key in selector.get_map().values():
-        failures[key.data] = "no answer"
+        failures[key.data[0]] = "no answer"
     if not failures:
         failures[addresses[0][1][0]] = "no time left"
 
@@ -151,8 +164,8 @@ def _explain(settings: Settings, failures: dict[str, str]) -> str:
         what, where = "cannot connect", "; ".join(f"{address}: {text}" for address, text in failures.items())
     remedies = {
         os.strerror(errno.ECONNREFUSED): f"is sshd running there, and is {settings.port} its port?",
-        "no answer": "is the host up, and does a firewall let us through? A longer ansible_timeout (ConnectTimeout) waits longer",
-        "no time left": "raise ansible_timeout (ConnectTimeout)",
+        "no answer": "is the host up, and does a firewall let us through? ansible_ssh_timeout (ConnectTimeout) sets the time",
+        "no time left": "raise ansible_ssh_timeout (ConnectTimeout)",
     }
     remedy = remedies.get(what, "check the address, the route and the firewall")
     return f"{what} ({where}); {remedy}"

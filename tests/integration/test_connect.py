@@ -75,7 +75,7 @@ def test_password_login(sshd: Sshd, account: Account) -> None:
     link.close()
 
 
-@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr"])
+@pytest.mark.parametrize("cipher", ["aes256-gcm@openssh.com", "aes128-ctr", "aes256-ctr", "chacha20-poly1305@openssh.com"])
 @pytest.mark.parametrize("mac", ["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512"])
 def test_ciphers_and_macs(sshd: Sshd, cipher: str, mac: str) -> None:
     with linked(sshd, ciphers=(cipher,), macs=(mac,)) as link:
@@ -96,7 +96,7 @@ def test_kex_and_compression(sshd: Sshd) -> None:
 
 
 def test_unavailable_names_in_a_list_are_passed_over(sshd: Sshd) -> None:
-    with linked(sshd, ciphers=("chacha20-poly1305@openssh.com", "aes256-ctr")) as link:
+    with linked(sshd, ciphers=("rijndael-cbc@lysator.liu.se", "aes256-ctr")) as link:
         assert link.describe()["cipher"] == "aes256-ctr"
 
 
@@ -167,7 +167,7 @@ def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
         began = time.monotonic()
         said = refusal(settings, "kex", 1.0 if connecttimeout is None else 30)
         assert 0.9 < time.monotonic() - began < 1.6
-        assert "no SSH greeting came within the timeout" in said
+        assert "no SSH version came within 1 s" in said
 
 
 def test_server_silent_after_its_greeting(sshd: Sshd) -> None:
@@ -184,7 +184,7 @@ def test_server_silent_after_its_greeting(sshd: Sshd) -> None:
 
         thread = threading.Thread(target=greet)
         thread.start()
-        assert "the key exchange did not end within the timeout" in refusal(settings, "kex", 1.0)
+        assert "the key exchange did not end within" in refusal(settings, "kex", 1.0)
         thread.join()
 
 
@@ -193,7 +193,7 @@ def test_not_ssh(sshd: Sshd) -> None:
         thread = threading.Thread(target=answer, args=(server, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
         thread.start()
         said = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
-        assert "not an SSH greeting: HTTP/1.1 400 Bad Request" in said
+        assert "before an SSH version; it sent: HTTP/1.1 400 Bad Request; is port" in said
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
 

@@ -223,6 +223,6 @@ def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, 
 
 def test_a_silent_program_ends_with_the_deadline_and_all_it_started(sshd: Sshd) -> None:
     began = time.monotonic()
-    with pytest.raises(ConnectError, match="no SSH greeting"):
+    with pytest.raises(ConnectError, match="no SSH version"):
         link_to(settings_for(sshd, proxycommand="sh -c 'sleep 77 | sleep 78'"), limit=1)
     assert time.monotonic() - began < 2

@@ -54,10 +54,14 @@ def soon(seconds: float = 5.0) -> float:
     return time.monotonic() + seconds
 
 
+def connected(settings: Settings, addresses: list[Address], timeout: float = 5.0) -> socket.socket:
+    return dial.dial(settings, addresses, timeout, soon(20))[0]
+
+
 def test_next_address_after_a_refusal_at_once() -> None:
     with listening() as server:
         began = time.monotonic()
-        with dial.dial(PLAIN, [at(closed_port()), at(server.getsockname()[1])], soon()) as sock:
+        with connected(PLAIN, [at(closed_port()), at(server.getsockname()[1])]) as sock:
             assert sock.getpeername() == server.getsockname()
         assert time.monotonic() - began < dial.STAGGER
 
@@ -65,7 +69,7 @@ def test_next_address_after_a_refusal_at_once() -> None:
 def test_a_silent_address_costs_a_stagger_only() -> None:
     with silent() as port, listening() as server:
         began = time.monotonic()
-        with dial.dial(PLAIN, [at(port), at(server.getsockname()[1])], soon()) as sock:
+        with connected(PLAIN, [at(port), at(server.getsockname()[1])]) as sock:
             assert sock.getpeername() == server.getsockname()
         assert dial.STAGGER <= time.monotonic() - began < dial.STAGGER + 0.5
 
@@ -73,13 +77,13 @@ def test_a_silent_address_costs_a_stagger_only() -> None:
 def test_unroutable_goes_on() -> None:
     with listening() as server:
         unreachable: Address = (socket.AF_INET, ("255.255.255.255", 9))
-        with dial.dial(PLAIN, [unreachable, at(server.getsockname()[1])], soon()):
+        with connected(PLAIN, [unreachable, at(server.getsockname()[1])]):
             pass
 
 
 def refusal(settings: Settings, addresses: list[Address], limit: float = 5.0) -> str:
     with pytest.raises(ConnectError) as caught:
-        dial.dial(settings, addresses, soon(limit))
+        connected(settings, addresses, limit)
     assert caught.value.stage == "tcp"
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -90,7 +94,31 @@ def test_silence_ends_with_the_deadline() -> None:
         began = time.monotonic()
         said = refusal(PLAIN, [at(port)], 0.6)
         assert 0.5 < time.monotonic() - began < 1.0
-    assert "bob@127.0.0.1 port 22: no answer (127.0.0.1)" in said and "ansible_timeout" in said
+    assert "bob@127.0.0.1 port 22: no answer (127.0.0.1)" in said and "ansible_ssh_timeout" in said
+
+
+def test_each_address_has_the_whole_time() -> None:
+    """As with ssh. The attempts run side by side, so the second ends a little after the first."""
+    with silent() as port, silent() as other:
+        began = time.monotonic()
+        refusal(PLAIN, [at(port), at(other)], 0.6)
+        assert 0.6 + dial.STAGGER - 0.1 < time.monotonic() - began < 1.4
+
+
+def test_the_time_of_the_winner_is_known() -> None:
+    with silent() as port, listening() as server:
+        before = time.monotonic()
+        sock, began = dial.dial(PLAIN, [at(port), at(server.getsockname()[1])], 5, soon())
+        sock.close()
+        assert dial.STAGGER <= began - before < dial.STAGGER + 0.5
+
+
+def test_a_deadline_ends_it_all() -> None:
+    with silent() as port:
+        began = time.monotonic()
+        with pytest.raises(ConnectError, match="no answer"):
+            dial.dial(PLAIN, [at(port)], 5, soon(0.3))
+        assert time.monotonic() - began < 0.8
 
 
 def test_refused() -> None:
@@ -112,20 +140,20 @@ def test_connection_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_socket_options() -> None:
     with listening() as server:
         settings = PLAIN._replace(ipqos=(0x48, 0x20))
-        with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
+        with connected(settings, [at(server.getsockname()[1])]) as sock:
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert sock.getsockopt(socket.IPPROTO_IP, socket.IP_TOS) == 0x20
-        with dial.dial(PLAIN._replace(tcpkeepalive=False), [at(server.getsockname()[1])], soon()) as sock:
+        with connected(PLAIN._replace(tcpkeepalive=False), [at(server.getsockname()[1])]) as sock:
             assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_bind_address_and_interface() -> None:
     with listening() as server:
         for settings in (PLAIN._replace(bindaddress="127.0.0.9"),):
-            with dial.dial(settings, [at(server.getsockname()[1])], soon()) as sock:
+            with connected(settings, [at(server.getsockname()[1])]) as sock:
                 assert sock.getsockname()[0] == "127.0.0.9"
-        with dial.dial(PLAIN._replace(bindinterface="lo"), [at(server.getsockname()[1])], soon()) as sock:
+        with connected(PLAIN._replace(bindinterface="lo"), [at(server.getsockname()[1])]) as sock:
             bound = sock.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b"\0")
             assert bound == b"lo" or sock.getsockname()[0] == dial._interface_address(socket.AF_INET, "lo")[0]
     assert dial._interface_address(socket.AF_INET, "lo")[0] == "127.0.0.1"

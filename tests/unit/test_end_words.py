@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from paramiko import SSHException
 
+from pmitogen.transport.keys.wire import Malformed
 from pmitogen.transport.paramiko_ext.transport import _words
 
 
@@ -16,8 +18,10 @@ def test_the_server_closed_it(error: BaseException | None) -> None:
     ("error", "words"),
     [
         (OSError(110, "Connection timed out"), "Connection timed out"),
-        (ValueError("odd"), "odd"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (SSHException("odd \x1b[2J"), "odd \\033[2J"),
+        (ValueError("odd"), "the server sent a malformed message (ValueError: odd)"),
+        (IndexError(), "the server sent a malformed message (IndexError)"),
+        (Malformed("4 bytes wanted"), "the server sent a malformed message (4 bytes wanted)"),
     ],
 )
 def test_other_ends(error: BaseException, words: str) -> None:

@@ -1,43 +1,82 @@
-"""Binary packets over a loopback socket: sealed and opened, broken ones refused, and nobody left asleep."""
+"""Binary packets over a loopback socket: sealed and opened by each cipher, broken ones refused, and nobody left asleep."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from paramiko import SSHException
-from paramiko.compress import ZlibCompressor, ZlibDecompressor
+from paramiko.compress import ZlibCompressor
 from paramiko.message import Message
 
-from pmitogen.transport.paramiko_ext.packetizer import LONGEST_PACKET, Packets
+from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
+from pmitogen.transport.paramiko_ext.inbound_budget import MAX_USELESS
+from pmitogen.transport.paramiko_ext.inflate import MAX_UNPACKED, Decompressor
+from pmitogen.transport.paramiko_ext.packetizer import MAX_PACKET, Packets
 
-KEY, IV = os.urandom(16), os.urandom(12)
+KEY, IV = os.urandom(64), os.urandom(16)
 IGNORE = 2
 
 
+def set_cipher(packets: Packets, cipher: str, outbound: bool) -> None:
+    """Give *packets* the keys of *cipher*: its name as in ssh, for CTR and CBC with the MAC that is used."""
+    words: tuple[Any, ...] = ()
+    named: dict[str, Any] = {}
+    if cipher == "chacha20-poly1305":
+        words, named = (ChaCha20Poly1305(KEY), 8, None, 16, None), {"aead": True, "iv": b""}
+    elif cipher == "aes128-gcm":
+        words, named = (AESGCM(KEY[:16]), 16, None, 16, None), {"aead": True, "iv": IV[:12]}
+    elif cipher != "none":
+        mode = modes.CTR(IV) if "ctr" in cipher else modes.CBC(IV)
+        context = Cipher(algorithms.AES(KEY[:16]), mode)
+        engine = context.encryptor() if outbound else context.decryptor()
+        size, kind = (12, hashlib.sha1) if "sha1-96" in cipher else (32, hashlib.sha256)
+        words, named = (engine, 16, kind, size, KEY[:32]), {"etm": "etm" in cipher}
+    if words and outbound:
+        packets.set_outbound_cipher(*words, **{"iv_out" if name == "iv" else name: value for name, value in named.items()})
+    elif words:
+        packets.set_inbound_cipher(*words, **{"iv_in" if name == "iv" else name: value for name, value in named.items()})
+
+
+CIPHERS = ["none", "aes128-gcm", "chacha20-poly1305", "aes128-ctr etm", "aes128-ctr", "aes128-cbc sha1-96", "aes128-cbc etm"]
+
+
 @pytest.fixture
-def pair() -> Iterator[tuple[Packets, Packets, socket.socket]]:
-    """Ours, the peer's, and the peer's bare socket; they speak AES-GCM."""
+def cipher(request: pytest.FixtureRequest) -> str:
+    return str(getattr(request, "param", "aes128-gcm"))
+
+
+@pytest.fixture
+def pair(cipher: str) -> Iterator[tuple[Packets, Packets, socket.socket]]:
+    """Ours, the peer's, and the peer's bare socket."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
         far, _ = server.accept()
         with far:
             ours, theirs = Packets(near), Packets(far)
-            theirs.set_outbound_cipher(AESGCM(KEY), 16, None, 16, None, aead=True, iv_out=IV)
-            ours.set_inbound_cipher(AESGCM(KEY), 16, None, 16, None, aead=True, iv_in=IV)
+            set_cipher(theirs, cipher, True)
+            set_cipher(ours, cipher, False)
             yield ours, theirs, far
+
+
+each_cipher = pytest.mark.parametrize("cipher", CIPHERS, indirect=True)
 
 
 def message(payload: bytes) -> Message:
     return Message(bytes((IGNORE,)) + payload)
 
 
-@pytest.mark.parametrize("size", [0, 1, 11, 12, 13, 14, 15, 16, 17, 1000, 32768, 200_000])
+@each_cipher
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 11, 12, 13, 14, 15, 16, 17, 1000, 32768, 200_000])
 def test_every_length(pair: tuple[Packets, Packets, socket.socket], size: int) -> None:
     ours, theirs, _ = pair
     payload = os.urandom(size)
@@ -53,29 +92,110 @@ def test_every_length(pair: tuple[Packets, Packets, socket.socket], size: int) -
 def test_compressed(pair: tuple[Packets, Packets, socket.socket]) -> None:
     ours, theirs, _ = pair
     theirs.set_outbound_compressor(ZlibCompressor())
-    ours.set_inbound_compressor(ZlibDecompressor())
+    ours.set_inbound_compressor(Decompressor())
     theirs.send_message(message(bytes(50_000)))
     assert ours.read_message()[1].asbytes() == bytes(50_000)
     assert theirs.bytes_sent < 1000
 
 
-def test_a_changed_byte_is_seen(pair: tuple[Packets, Packets, socket.socket]) -> None:
-    ours, theirs, far = pair
+def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[Packets, Packets, socket.socket]) -> None:
+    ours, theirs, _ = pair
+    theirs.set_outbound_compressor(ZlibCompressor())
+    ours.set_inbound_compressor(Decompressor())
+    theirs.send_message(message(bytes(MAX_UNPACKED - 100)))
+    assert len(ours.read_message()[1].asbytes()) == MAX_UNPACKED - 100
+    theirs.send_message(message(bytes(100 << 20)))
+    tracemalloc.start()
+    with pytest.raises(SSHException, match="larger than 262144 bytes when decompressed"):
+        ours.read_message()
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+def test_what_cannot_be_decompressed(pair: tuple[Packets, Packets, socket.socket]) -> None:
+    ours, theirs, _ = pair
+    ours.set_inbound_compressor(Decompressor())
+    theirs.send_message(message(b"plain"))
+    with pytest.raises(SSHException, match="cannot be decompressed"):
+        ours.read_message()
+
+
+def sealed_by(packets: Packets, payload: bytes) -> bytearray:
+    """The packet as it goes out."""
     sealed: list[bytes] = []
-    theirs.write_all = sealed.append  # type: ignore[method-assign]
-    theirs.send_message(message(b"payload"))
-    raw = bytearray(sealed[0])
-    raw[10] ^= 1
+    packets.write_all = sealed.append  # type: ignore[method-assign]
+    packets.send_message(message(payload))
+    return bytearray(sealed[0])
+
+
+@each_cipher
+@pytest.mark.parametrize("at", [4, 5, 10, -1, -13])
+def test_a_changed_byte_is_seen(pair: tuple[Packets, Packets, socket.socket], cipher: str, at: int) -> None:
+    if cipher == "none":
+        pytest.skip("not protected")
+    ours, theirs, far = pair
+    raw = sealed_by(theirs, b"payload, and more of it")
+    raw[at] ^= 1
     far.sendall(raw)
-    with pytest.raises(SSHException, match="Mismatched MAC"):
+    with pytest.raises(SSHException, match="changed on the way|invalid length"):  # some ciphers protect the length only so far
         ours.read_message()
 
 
-def test_garbage_length_is_not_waited_for(pair: tuple[Packets, Packets, socket.socket]) -> None:
+@each_cipher
+def test_a_packet_cut_short_is_waited_for_and_refused(pair: tuple[Packets, Packets, socket.socket]) -> None:
+    ours, theirs, far = pair
+    far.sendall(sealed_by(theirs, bytes(500))[:-3])
+    far.shutdown(socket.SHUT_WR)
+    with pytest.raises(EOFError):
+        ours.read_message()
+
+
+def test_a_packet_may_not_come_twice(pair: tuple[Packets, Packets, socket.socket]) -> None:
+    ours, theirs, far = pair
+    raw = sealed_by(theirs, b"once")
+    far.sendall(raw + raw)
+    ours.read_message()
+    with pytest.raises(SSHException, match="changed on the way"):
+        ours.read_message()
+
+
+@pytest.mark.parametrize("cipher", ["none", "aes128-gcm", "aes128-ctr etm"], indirect=True)
+@pytest.mark.parametrize("length", [0, 1, 4, 17, MAX_PACKET + 16, 0xFFFFFFFF])
+def test_an_invalid_length_is_not_waited_for(pair: tuple[Packets, Packets, socket.socket], length: int) -> None:
     ours, _, far = pair
-    far.sendall((LONGEST_PACKET + 1).to_bytes(4, "big"))
-    with pytest.raises(SSHException, match="a packet of"):
+    far.sendall(length.to_bytes(4, "big"))
+    with pytest.raises(SSHException, match="invalid length"):
         ours.read_message()
+
+
+@pytest.mark.parametrize("cipher", ["none"], indirect=True)
+@pytest.mark.parametrize("padding", [0, 3, 11, 255])
+def test_invalid_padding(pair: tuple[Packets, Packets, socket.socket], padding: int) -> None:
+    ours, _, far = pair
+    far.sendall(bytes((0, 0, 0, 12, padding)) + bytes(11))
+    with pytest.raises(SSHException, match="invalid padding"):
+        ours.read_message()
+
+
+def test_a_flood_of_useless_messages_ends(pair: tuple[Packets, Packets, socket.socket]) -> None:
+    ours, theirs, _ = pair
+    sender = threading.Thread(target=lambda: [theirs.send_message(message(b"")) for _ in range(MAX_USELESS + 500)])
+    sender.start()
+    with pytest.raises(SSHException, match="floods us with useless messages"):
+        for _ in range(MAX_USELESS + 500):
+            ours.read_message()
+    sender.join()
+
+
+def test_a_message_that_nobody_knows_is_answered(pair: tuple[Packets, Packets, socket.socket]) -> None:
+    ours, theirs, _ = pair
+    answered: list[int] = []
+    ours.on_unknown = answered.append
+    theirs.send_message(message(b"known"))
+    theirs.send_message(Message(bytes((192,)) + b"ping"))
+    theirs.send_message(message(b"known too"))
+    assert [ours.read_message()[1].asbytes() for _ in range(2)] == [b"known", b"known too"]
+    assert answered == [1]
 
 
 def test_volume_asks_for_new_keys_on_both_sides(pair: tuple[Packets, Packets, socket.socket]) -> None:
@@ -131,19 +251,23 @@ def test_handshake_limit(pair: tuple[Packets, Packets, socket.socket]) -> None:
         ours.read_message()
     assert 0.15 < time.monotonic() - began < 0.5
     ours.complete_handshake()
+    assert ours.handshake_timed_out()  # a message is not yet the end of the key exchange
+    ours._initial_kex_done = True
+    ours.complete_handshake()
     assert not ours.handshake_timed_out()
 
 
-def test_lines_of_a_greeting_are_kept(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_lines(pair: tuple[Packets, Packets, socket.socket]) -> None:
     ours, _, far = pair
     far.sendall(b"Exceeded MaxStartups\r\nSSH-2.0-x\nrest")
-    assert ours.readline(1) == "Exceeded MaxStartups"
-    assert ours.readline(1) == "SSH-2.0-x"
-    assert ours.greeting == ["Exceeded MaxStartups", "SSH-2.0-x"]
+    assert ours.read_line(100, None) == b"Exceeded MaxStartups\r"
+    assert ours.read_line(100, None) == b"SSH-2.0-x"
     with pytest.raises(TimeoutError):
-        ours.readline(0.1)
+        ours.read_line(100, time.monotonic() + 0.1)
+    assert ours.unread() == b"rest"
+    assert ours.read_line(3, None) is None
     far.sendall(b"\n")
-    assert ours.readline(1) == "rest"
+    assert ours.read_line(4, None) == b"rest"
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
@@ -151,5 +275,5 @@ def test_a_login_acknowledges_at_once(pair: tuple[Packets, Packets, socket.socke
     ours, _, far = pair
     far.sendall(b"hello\n")
     ours._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-    ours.readline(1)
+    ours.read_line(100, None)
     assert ours._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK)

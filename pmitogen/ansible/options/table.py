@@ -197,8 +197,9 @@ OPTIONS: dict[str, dict[str, Any]] = \
              'env': [{'name': 'ANSIBLE_SSH_USETTY'}],
              'ini': [{'section': 'ssh_connection', 'key': 'usetty'}],
              'vars': [{'name': 'ansible_ssh_use_tty'}]},
- 'timeout': {'description': 'Seconds within which a connection must be made, from name look-up to login, and a privilege '
-                            'escalation be answered.',
+ 'timeout': {'description': "Seconds within which an address must answer and the server send its SSH version (ssh's "
+                            'C(ConnectTimeout)); and within which a privilege escalation must be answered. A login that '
+                            'takes longer is waited for, as over ssh.',
              'default': 10,
              'type': 'integer',
              'env': [{'name': 'ANSIBLE_TIMEOUT'}, {'name': 'ANSIBLE_SSH_TIMEOUT'}],

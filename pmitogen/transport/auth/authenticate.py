@@ -29,6 +29,7 @@ from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
 from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.login_limits import answer_timeout
 
 MAX_AUTH_TRIES = 6  # sshd's default; it cannot be asked for
 
@@ -71,7 +72,7 @@ class _Login:
         self.settings = settings
         self.credentials = credentials
         self.interactive = interactive and credentials.ask is not None
-        self.wire = Conversation(transport, settings.user, where(settings), deadline)
+        self.wire = Conversation(transport, settings.user, where(settings), deadline, answer_timeout(settings))
         self.tried: list[Attempt] = []
         self.succeeded: list[str] = []
         self.allowed: tuple[str, ...] | None = None  # what the server said last; None: it has said nothing yet
@@ -109,7 +110,7 @@ class _Login:
                 self._nothing_left()
             elif not self._methods[name][1]():
                 self._open.remove(name)
-        return AuthReport(tuple(self.succeeded), tuple(self.tried), self.wire.round_trips, self.key, self.wire.greeting)
+        return AuthReport(tuple(self.succeeded), tuple(self.tried), self.wire.round_trips, self.key, self.wire.server_banner)
 
     def _nothing_left(self) -> None:
         """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""

@@ -6,13 +6,15 @@ of methods reach the caller in pieces; the keyboard-interactive handler runs on 
 is mended when ``Transport.auth_*`` offers a probe and returns the server's whole answer.
 
 So this handler decides nothing: on Paramiko's thread it puts messages into a queue (and switches compression on at success,
-which must happen before the next byte is read). Source: RFC 4252, RFC 4256; that requests may follow the service request at
-once, RFC 4253 section 10 (server authentication is explicit in every key exchange Paramiko has).
+which must happen before the next byte is read). An answer that nobody asked for ends the connection. Source: RFC 4252, RFC
+4256; that requests may follow the service request at once, RFC 4253 section 10 (server authentication is explicit in every key
+exchange Paramiko has).
 """
 
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from typing import Any
 
@@ -23,13 +25,16 @@ from paramiko.message import Message
 from pmitogen import toggles
 from pmitogen.errors import ConnectError
 from pmitogen.transport.keys.wire import Reader, string
+from pmitogen.transport.paramiko_ext.inbound_budget import UselessMessages
 
 SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
 SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
 LIVENESS = 0.5  # seconds between looks whether the connection is still ours
-MAX_BANNER = 16 * 1024  # characters kept of what the server says before login
+MAX_BANNER = 16 * 1024  # bytes kept of what the server says before login
+MAX_BANNERS = 100  # messages; more are counted as useless
+MAX_ANSWERS = 500  # of the server in one login
 
 
 class Closed(Exception):
@@ -39,20 +44,25 @@ class Closed(Exception):
 class Conversation(AuthHandler):
     """Takes the place of Paramiko's handler on *transport* from its creation on. One thread sends and receives."""
 
-    def __init__(self, transport: paramiko.Transport, user: str, where: str, deadline: float) -> None:
+    def __init__(self, transport: paramiko.Transport, user: str, where: str, deadline: float, answer_timeout: float) -> None:
         super().__init__(transport)
         self.username = user
         self._user = user
         self.where = where
         self.deadline = deadline
+        self._answer_timeout = answer_timeout
         self.round_trips = 0
-        self.greeting = ""
+        self._banner = b""
+        self._banners = 0
+        self._expected = 0  # answers that the server owes us; changed by both threads, under the lock
+        self._lock = threading.Lock()
+        self._useless = UselessMessages(time.monotonic())
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
         self._asked_for_service = False
         self._takes_turns = not toggles.saves_trips()
         self._transport_handlers = {
-            SERVICE_ACCEPT: lambda message: self._put(SERVICE_ACCEPT, message) if self._takes_turns else None,
+            SERVICE_ACCEPT: self._on_service_accept,
             SUCCESS: self._on_success,
             FAILURE: lambda message: self._put(FAILURE, message),
             BANNER: self._on_banner,
@@ -67,22 +77,46 @@ class Conversation(AuthHandler):
         return self._transport_handlers
 
     def _put(self, kind: int, message: Message) -> None:
+        self._claim(kind)
         self._inbox.put((kind, message.get_remainder()))
 
+    def _claim(self, kind: int) -> None:
+        """Match an answer with a request of ours. Raises SSHException if there is none."""
+        with self._lock:
+            if self._expected <= 0 or self.authenticated:
+                raise paramiko.SSHException(f"the server answered a login request that was not made (message {kind})")
+            self._expected -= 1
+
+    def _on_service_accept(self, message: Message) -> None:
+        if self._takes_turns:
+            self._put(SERVICE_ACCEPT, message)
+        else:
+            self._useless.count("service accept", time.monotonic())
+
     def _on_success(self, message: Message) -> None:
+        self._claim(SUCCESS)
         self.authenticated = True
         self._paramiko._auth_trigger()
-        self._put(SUCCESS, message)
+        self._inbox.put((SUCCESS, message.get_remainder()))
 
     def _on_banner(self, message: Message) -> None:
-        text = message.get_string().decode("utf-8", "replace")
-        self.greeting = (self.greeting + text)[:MAX_BANNER]
+        self._banners += 1
+        if self._banners > MAX_BANNERS or self.authenticated:
+            self._useless.count("banners", time.monotonic())
+            return
+        text = Reader(message.asbytes()).string()
+        self._banner += text[: MAX_BANNER - len(self._banner)]
 
     def abort(self) -> None:
         """Paramiko's call when the connection is gone."""
         self._inbox.put(None)
 
     # -- on the caller's thread
+
+    @property
+    def server_banner(self) -> str:
+        """What the server said to people before the login (SSH_MSG_USERAUTH_BANNER), as it came."""
+        return self._banner.decode("utf-8", "replace")
 
     def session_id(self) -> bytes:
         """What every signature is bound to."""
@@ -102,7 +136,7 @@ class Conversation(AuthHandler):
         """Send a userauth request without waiting; the service request goes before the first. Raises what :meth:`wait` does."""
         if not self._asked_for_service:
             self._asked_for_service = True
-            self._send(bytes([SERVICE_REQUEST]) + string("ssh-userauth"))
+            self._send(bytes([SERVICE_REQUEST]) + string("ssh-userauth"), answered=self._takes_turns)
             if self._takes_turns:
                 self.wait()
         self._send(bytes([REQUEST]) + self.body(method, rest))
@@ -116,16 +150,21 @@ class Conversation(AuthHandler):
         self._send(bytes([INFO_RESPONSE]) + len(answers).to_bytes(4, "big") + b"".join(map(string, answers)))
 
     def wait(self) -> tuple[int, Reader]:
-        """The next answer. Raises :class:`Closed`, and ConnectError at the deadline."""
+        """The next answer. Raises :class:`Closed`, and ConnectError where none comes in time."""
         self.round_trips += 1
+        if self.round_trips > MAX_ANSWERS:
+            raise ConnectError(f"{self.where}: login: the server asks and refuses without end ({MAX_ANSWERS} answers)", "auth")
+        began = time.monotonic()
+        until = min(began + self._answer_timeout, self.deadline)
         while True:
             try:
-                answer = self._inbox.get(timeout=min(self.remaining(), LIVENESS))
+                answer = self._inbox.get(timeout=max(0.0, min(until - time.monotonic(), LIVENESS)))
             except queue.Empty:
                 if not self._paramiko.is_active():  # closed by another thread of ours, of which abort is not told
                     raise Closed from None
-                if not self.remaining():
-                    raise ConnectError(f"{self.where}: login: no answer in time: raise ConnectTimeout", "auth") from None
+                if time.monotonic() >= until:
+                    waited = f"{max(0.0, until - began):.3g} s"
+                    raise ConnectError(f"{self.where}: login: no answer from the server within {waited}", "auth") from None
                 continue
             if answer is None:
                 raise Closed
@@ -135,9 +174,11 @@ class Conversation(AuthHandler):
         """Seconds to the deadline; never negative."""
         return max(0.0, self.deadline - time.monotonic())
 
-    def _send(self, message: bytes) -> None:
+    def _send(self, message: bytes, answered: bool = True) -> None:
         if not self._paramiko.is_active():
             raise Closed
+        with self._lock:
+            self._expected += answered
         try:
             self._paramiko._send_user_message(Message(message))
         except (OSError, EOFError, paramiko.SSHException) as error:

@@ -1,5 +1,7 @@
 """One channel of a connection: Paramiko's Channel, with what it leaves out.
 
+* **The window is counted at our end**, as OpenSSH does: a server that sends more than it may ends its connection. Upstream takes
+  whatever comes, and holds all of it until somebody reads. Every message is checked to be as long as it says.
 * ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that said nothing.
 * A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent
   without waiting for its answer.
@@ -33,6 +35,8 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
+from pmitogen.transport.paramiko_ext.input_buffer import InputBuffer
+
 if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.transport import ClientTransport
 
@@ -41,6 +45,7 @@ TTY_OP_END = 0
 ECHO = 53
 ONLCR = 72
 QUIET_MODES = ((ECHO, 0), (ONLCR, 0))
+MAX_SENT = 64 << 10  # bytes of data in one message of ours, whatever the server says that it takes
 
 
 class ExitSignal(NamedTuple):
@@ -75,32 +80,86 @@ class Channel(paramiko.Channel):
     close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
+    window_excess = 0  # bytes that the server sent beyond its window
     # Upstream's, in no stub:
     logger: Any
-    _check_add_window: Callable[[int], int]
+    in_buffer: InputBuffer
+    in_stderr_buffer: InputBuffer
+    in_window_size: int
     _wait_for_send_window: Callable[[int], int]
     _event_pending: Callable[[], None]
     _set_transport: Callable[[paramiko.Transport], None]
-    _set_window: Callable[[int, int], None]
-    _set_remote_channel: Callable[[int, int, int], None]
     _set_closed: Callable[[], None]
-    _feed: Callable[[Message], None]
-    _feed_extended: Callable[[Message], None]
+    _request_success: Callable[[Message], None]
     _request_failed: Callable[[Message], None]
+    _handle_eof: Callable[[Message], None]
     _handle_close: Callable[[Message], None]
 
-    def drain(self) -> tuple[bytes, int]:
-        """Whatever has arrived, and the window bytes to :meth:`grant` for it (mostly 0). Any one thread; never blocks.
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.in_buffer = InputBuffer()
+        self.in_stderr_buffer = InputBuffer()
 
-        ``(b"", 0)`` when nothing is there; see :attr:`ended` for the end.
+    def _set_window(self, window_size: int, max_packet_size: int) -> None:
+        """Upstream's: what the server may send before we grant more."""
+        super()._set_window(window_size, max_packet_size)  # type: ignore[misc]
+        self.window = window_size
+
+    def _set_remote_channel(self, number: int, window_size: int, max_packet_size: int) -> None:
+        """Upstream's: what the server takes from us."""
+        super()._set_remote_channel(number, window_size, min(max_packet_size, MAX_SENT))  # type: ignore[misc]
+
+    def receive(self, data: bytes, buffer: InputBuffer | None) -> None:
+        """Take *data* of the server's into *buffer*; None: nobody wants it. Transport thread.
+
+        Raises SSHException if the channel's window or packet size is exceeded.
         """
-        data = self.in_buffer.empty()
+        size = len(data)
+        if size > self.in_max_packet_size:
+            raise paramiko.SSHException(f"the server sent {size} bytes of data at once; {self.in_max_packet_size} were allowed")
+        with self.lock:
+            self.in_window_size -= size
+            if self.in_window_size < 0:
+                self.window_excess -= self.in_window_size
+                self.in_window_size = 0
+                if self.window_excess > self.window // 10:  # OpenSSH's grace
+                    raise paramiko.SSHException("the server ignored the flow control window of a channel")
+            else:
+                self.window_excess = 0
+            is_over = self.closed or self.eof_received
+        if not size:
+            self.transport.count_useless("empty data")
+        elif buffer is not None and not is_over:  # what comes on a closed channel is limited by its window
+            self.last_used = time.monotonic()
+            self.transport.packetizer.deliver(size)
+            buffer.feed(data)
+
+    def _check_add_window(self, nbytes: int) -> int:
+        """Upstream's: *nbytes* were read; how many to grant for them now."""
+        granted = int(super()._check_add_window(nbytes))  # type: ignore[misc]
+        if granted:
+            with self.lock:
+                self.in_window_size += granted
+        return granted
+
+    def drain(self, limit: int | None = None) -> tuple[bytes, int]:
+        """Take what has arrived, at most *limit* bytes (None: all). Any one thread; never blocks.
+
+        Returns the data, and the window bytes to :meth:`grant` for it (mostly 0). ``(b"", 0)`` when nothing is there; see
+        :attr:`ended` for the end, and :attr:`has_input` for more.
+        """
+        data = self.in_buffer.take(limit)
         return data, self._check_add_window(len(data)) if data else 0
 
-    def drain_stderr(self) -> tuple[bytes, int]:
+    def drain_stderr(self, limit: int | None = None) -> tuple[bytes, int]:
         """As :meth:`drain`, for the error stream: they share one window."""
-        data = self.in_stderr_buffer.empty()
+        data = self.in_stderr_buffer.take(limit)
         return data, self._check_add_window(len(data)) if data else 0
+
+    @property
+    def has_input(self) -> bool:
+        """Whether :meth:`drain` would return something now."""
+        return self.in_buffer.read_ready()
 
     @property
     def ended(self) -> bool:
@@ -215,42 +274,3 @@ def text(value: str | bytes) -> bytes:
     """An SSH string (RFC 4251 section 5)."""
     raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return len(raw).to_bytes(4, "big") + raw
-
-
-def on_request(channel: Channel, message: Message) -> None:
-    """A request from the server on *channel* (transport thread)."""
-    kind, want_reply = message.get_text(), message.get_boolean()
-    known = kind in ("exit-status", "exit-signal", "xon-xoff")  # the last is the terminal's flow control: no matter
-    if kind == "exit-status":
-        channel.exit_status = message.get_int()
-        channel.status_event.set()
-    elif kind == "exit-signal":
-        channel.exit_signal = ExitSignal(message.get_text(), message.get_boolean(), message.get_text())
-        channel.status_event.set()
-    if want_reply:
-        channel.answer(known)
-
-
-def on_data(channel: Channel, message: Message) -> None:
-    """Output of the peer's (transport thread)."""
-    channel.last_used = time.monotonic()
-    channel._feed(message)
-
-
-def on_extended_data(channel: Channel, message: Message) -> None:
-    """Output of the peer's on its error stream (transport thread)."""
-    channel.last_used = time.monotonic()
-    channel._feed_extended(message)
-
-
-def on_failure(channel: Channel, message: Message) -> None:
-    """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
-    if channel.refusal is None:
-        channel.refusal = "the server refused the request"
-    channel._request_failed(message)
-
-
-def on_close(channel: Channel, message: Message) -> None:
-    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
-    channel._handle_close(message)
-    channel.transport.forget(channel)

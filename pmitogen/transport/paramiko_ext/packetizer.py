@@ -4,10 +4,13 @@ What it changes, and why:
 
 * **Reading.** Upstream asks the kernel for sixteen bytes, then for the rest of the packet, and wakes ten times a second to see
   whether it was closed. Here one ``recv`` takes whatever is there, packets are cut from that buffer, and the thread sleeps
-  until there is a reason to wake: data, the peer's silence (alive.py), a channel's (idle.py), a rekey that is due by time, or
-  ``close``, which shuts the socket down so that the sleeper wakes at once.
-* **AES-GCM**, our default (RFC 5647), is opened and sealed here with few copies. Other ciphers go through upstream's code.
-* **Rekeying** follows ``RekeyLimit``: bytes and seconds.
+  until there is a reason to wake: data, the peer's silence (keepalive.py), a channel's (idle_timeout.py), a rekey that is due by
+  time, or ``close``, which shuts the socket down so that the sleeper wakes at once.
+* **Limits.** Every length is checked against OpenSSH's limits before anything is collected, before the first key exchange too;
+  lines before the version are read under version_exchange.py, what is decompressed under inflate.py, and the processor time of
+  the reading thread under inbound_budget.py.
+* **Ciphers** are packet_ciphers.py's, with few copies: AES-GCM, which is our default, takes a third of upstream's time.
+* **Rekeying** follows ``RekeyLimit``: see packet_keys.py.
 * **Handshake limit** is a comparison, not one ``threading.Timer`` thread per connection.
 * **Keepalives** are sent without waiting for the send lock: whoever holds it sends them next, so a writer that is stuck in a full
   socket cannot stop the peer's silence from being noticed.
@@ -18,82 +21,58 @@ One thread reads (the transport's); any thread writes.
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
+from paramiko.common import MSG_IGNORE, MSG_NAMES, MSG_UNIMPLEMENTED
 from paramiko.message import Message
-from paramiko.packet import NeedRekeyException, Packetizer
+from paramiko.packet import NeedRekeyException
 from paramiko.ssh_exception import SSHException
 
+from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, UselessMessages
 from pmitogen.transport.paramiko_ext.keepalive import Silence, Verdict
+from pmitogen.transport.paramiko_ext.packet_ciphers import MIN_PADDING
+from pmitogen.transport.paramiko_ext.packet_keys import PacketKeys
 
 READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets. Every connection has a buffer of this size
-LONGEST_PACKET = 1 << 20  # bytes; OpenSSH stops at 256 KiB. More is garbage read as a length
+MAX_PACKET = 256 << 10  # bytes in a packet's length field; OpenSSH's PACKET_MAX_SIZE
+MIN_PACKET = 1 + MIN_PADDING  # bytes
 LONGEST_NAP = 60.0  # seconds
-# With a 128-bit block OpenSSH changes keys after 2**32 blocks (64 GiB); RFC 4344 wants it before 2**32 packets.
-DEFAULT_REKEY_BYTES = 16 << 30
-REKEY_PACKETS = 1 << 30
-TAG = 16  # bytes of GCM tag
 # sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first,
 # which the kernel delays by 40 ms unless told otherwise, again before each read. So while logging in, this many bytes long.
-HASTE = 16 << 10
-LENGTH = struct.Struct(">I")
+QUICKACK_BYTES = 16 << 10
 FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the connection protocol and may not be sent during a kex
+KEX_METHOD_MESSAGES = range(30, 50)  # numbers that belong to the key exchange method (RFC 4250)
 
 
-class Packets(Packetizer):
+class Packets(PacketKeys):
     """One connection's packets. *sock* is a socket, or a channel of another connection."""
-
-    REKEY_PACKETS = REKEY_PACKETS
-    REKEY_BYTES = DEFAULT_REKEY_BYTES
-    _trigger_rekey: Callable[[], None]  # upstream's; in no stub
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
         self._sock = sock
         self._scratch = memoryview(bytearray(READ_SIZE)) if isinstance(sock, socket.socket) else None
         self._closed = False
+        self._closing = threading.Event()
         self._inbox = bytearray()
-        self._nap: float | None = -1.0  # the socket's timeout as we last set it
+        self._recv_timeout: float | None = -1.0  # the socket's timeout as we last set it
         self._sending = threading.RLock()
-        self._owed: Message | None = None
+        self._queued_keepalive: Message | None = None
         self._handshake_by: float | None = None
         self.silence = Silence(0, 1, time.monotonic())
         self.on_silence: Callable[[Verdict], None] = lambda _verdict: None
         self.look_at: float | None = None  # when to call on_look, which returns the next time; time.monotonic() seconds
         self.on_look: Callable[[float], float | None] = lambda _now: None
+        self.on_unknown: Callable[[int], None] = lambda _sequence: None  # a message of a type that nobody knows
         self.in_kex: Callable[[], bool] = lambda: False
-        self.rekey_seconds = 0
-        self._rekey_at: float | None = None
-        self._seal: tuple[Any, int, int] | None = None  # AES-GCM engine, fixed IV part, counter
-        self._open: tuple[Any, int, int] | None = None
         self._squeeze: Callable[[bytes], bytes] | None = None
         self._expand: Callable[[bytes], bytes] | None = None
-        self._sequence_in = 0
-        self._fresh_in = self._fresh_out = 0  # bytes under the present keys
         self.bytes_received = self.bytes_sent = 0
-        self.greeting: list[str] = []  # the lines before and with the version, which may say why we are turned away
-
-    # Keys ---------------------------------------------------------------------------------------------------------------
-
-    def set_outbound_cipher(self, block_engine: Any, *args: Any, **kwargs: Any) -> None:
-        """New keys for what we send (transport thread, after our NEWKEYS)."""
-        super().set_outbound_cipher(block_engine, *args, **kwargs)
-        self._seal = _gcm(block_engine, kwargs.get("iv_out")) if kwargs.get("aead") else None
-        self._fresh_out = 0
-
-    def set_inbound_cipher(self, block_engine: Any, *args: Any, **kwargs: Any) -> None:
-        """New keys for what we receive (transport thread, on the peer's NEWKEYS)."""
-        super().set_inbound_cipher(block_engine, *args, **kwargs)
-        self._open = _gcm(block_engine, kwargs.get("iv_in")) if kwargs.get("aead") else None
-        self._fresh_in = 0
-        self._rekey_at = time.monotonic() + self.rekey_seconds if self.rekey_seconds else None
+        self.budget: ProcessorBudget | None = None  # the reading thread's, from its first read on
+        self.useless = UselessMessages(time.monotonic())
 
     def set_outbound_compressor(self, compressor: Any) -> None:
         super().set_outbound_compressor(compressor)
@@ -102,22 +81,6 @@ class Packets(Packetizer):
     def set_inbound_compressor(self, compressor: Any) -> None:
         super().set_inbound_compressor(compressor)
         self._expand = compressor
-
-    def reset_seqno_in(self) -> None:
-        super().reset_seqno_in()
-        self._sequence_in = 0
-
-    def set_rekey_limit(self, limit: int, seconds: int) -> None:
-        """RekeyLimit: *limit* bytes either way, *seconds* since the last change; 0 means our default, and never."""
-        self.REKEY_BYTES = limit or DEFAULT_REKEY_BYTES
-        self.rekey_seconds = seconds
-
-    def need_rekey(self) -> bool:
-        """Whether new keys are due, by volume or by time. Any thread."""
-        if self._rekey_at is not None and time.monotonic() >= self._rekey_at:
-            self._rekey_at = None
-            self._trigger_rekey()
-        return bool(super().need_rekey())
 
     # The handshake's limit ----------------------------------------------------------------------------------------------
 
@@ -129,70 +92,75 @@ class Packets(Packetizer):
         return self._handshake_by is not None and time.monotonic() >= self._handshake_by
 
     def complete_handshake(self) -> None:
-        self._handshake_by = None
+        """Upstream's, called after the first message already: the limit is for all of the first key exchange."""
+        if self._initial_kex_done:
+            self._handshake_by = None
 
     # Reading (transport thread) -----------------------------------------------------------------------------------------
 
-    def readline(self, timeout: float) -> str:
-        """One line of the version exchange, without its end. Raises ``TimeoutError`` after *timeout* seconds."""
-        until = time.monotonic() + timeout
-        while (end := self._inbox.find(b"\n")) < 0:
-            if len(self._inbox) > LONGEST_PACKET:
-                raise SSHException("a line without end")
+    def read_line(self, limit: int, until: float | None) -> bytes | None:
+        """One line of the version exchange, without its line feed; None if it is longer than *limit* bytes.
+
+        Raises TimeoutError at *until* (``time.monotonic()`` seconds), EOFError where the connection ends.
+        """
+        while (end := self._inbox.find(b"\n", 0, limit + 1)) < 0:
+            if len(self._inbox) > limit:
+                return None
             self._receive(until)
         line = bytes(self._inbox[:end])
         del self._inbox[: end + 1]
-        words = line.rstrip(b"\r").decode("utf-8", "replace")
-        self.greeting.append(words)
-        return words
+        return line
 
-    def read_all(self, n: int, check_rekey: bool = False) -> bytes:
-        """The next *n* bytes; EOFError if the connection ends before."""
-        while len(self._inbox) < n:
-            self._receive(None, check_rekey and not self._inbox)
-        with memoryview(self._inbox) as view:
-            out = view[:n].tobytes()
-        del self._inbox[:n]
-        return out
+    def unread(self) -> bytes:
+        """What has arrived and was not read yet."""
+        return bytes(self._inbox)
 
     def read_message(self) -> tuple[int, Message]:
-        """The next message: its number, and its fields."""
-        if self._open is None:
-            number, message = super().read_message()
-            self._sequence_in = message.seqno + 1
+        """The next message that somebody knows: its number, and its fields."""
+        while True:
+            sequence = self._sequence_in
+            number, fields = self._read_packet()
+            if number in (MSG_IGNORE, MSG_UNIMPLEMENTED):
+                self.useless.count(MSG_NAMES[number], time.monotonic())
+            elif number not in MSG_NAMES and number not in KEX_METHOD_MESSAGES:
+                if not number or self.in_kex():
+                    raise SSHException(f"the server sent an unexpected message (number {number})")
+                self.useless.count(f"number {number}", time.monotonic())
+                self.on_unknown(sequence)
+                continue
+            message = Message(fields)
+            message.seqno = sequence
             return number, message
-        plain = self._read_sealed()
-        if self._expand is None:
-            number, message = plain[1], Message(plain[2 : len(plain) - plain[0]])
-        else:
-            payload = self._expand(plain[1 : len(plain) - plain[0]])
-            number, message = payload[0], Message(payload[1:])
-        message.seqno = self._sequence_in
-        self._sequence_in = (self._sequence_in + 1) & 0xFFFFFFFF
-        return number, message
 
-    def _read_sealed(self) -> bytes:
-        assert self._open is not None
-        while len(self._inbox) < LENGTH.size:
+    def _read_packet(self) -> tuple[int, bytes]:
+        """One packet, decrypted and decompressed: its message's number and fields.
+
+        Raises SSHException, EOFError, NeedRekeyException.
+        """
+        opener = self._opener
+        size = opener.head_size
+        while len(self._inbox) < size:
             self._receive(None, not self._inbox)
-        (length,) = LENGTH.unpack_from(self._inbox)
-        if length > LONGEST_PACKET:
-            raise SSHException(f"a packet of {length} bytes")
-        total = LENGTH.size + length + TAG
+        with memoryview(self._inbox) as view:
+            length = opener.length(self._sequence_in, view[:size])
+        if not MIN_PACKET <= length <= MAX_PACKET or (4 - opener.uncounted + length) % opener.block_size:
+            raise SSHException(f"the server sent a packet of an invalid length ({length})")
+        total = 4 + length + opener.tag_size
         while len(self._inbox) < total:
             self._receive(None)
-        engine, fixed, counter = self._open
         with memoryview(self._inbox) as view:
-            try:
-                plain: bytes = engine.decrypt(_iv(fixed, counter), view[4:total], view[:4])
-            except InvalidTag:
-                raise SSHException("Mismatched MAC") from None
+            plain = opener.open(self._sequence_in, view[:total])
         del self._inbox[:total]
-        self._open = engine, fixed, counter + 1
-        self._fresh_in += total
-        if self._fresh_in >= self.REKEY_BYTES and not super().need_rekey():
-            self._trigger_rekey()
-        return plain
+        self._count_in(total)
+        padding = plain[0]
+        if padding < MIN_PADDING or padding >= length - 1:
+            raise SSHException(f"the server sent a packet with invalid padding ({padding} of {length} bytes)")
+        if self._expand is None:
+            return plain[1], plain[2 : length - padding]
+        payload = self._expand(plain[1 : length - padding])
+        if not payload:
+            raise SSHException("the server sent an empty packet")
+        return payload[0], payload[1:]
 
     def _receive(self, until: float | None, check_rekey: bool = False) -> None:
         """Wait for bytes and put them in the inbox; look after the clocks meanwhile."""
@@ -206,11 +174,12 @@ class Packets(Packetizer):
                 self.look_at = self.on_look(now)
             if check_rekey and self.need_rekey() and not self.in_kex():
                 raise NeedRekeyException  # the transport begins one and comes back
-            self._set_nap(now, until)
+            self._keep_to_budget(now)
+            self._set_recv_timeout(now, until)
             try:
                 count = self._recv()
             except TimeoutError:
-                # Only now: had the peer spoken while this thread was busy, its words would have been there to read.
+                # Only now: had the peer sent anything while this thread was busy, it would have been there to read.
                 verdict = self.silence.judge(time.monotonic())
                 if verdict is not Verdict.WAIT:
                     self.on_silence(verdict)
@@ -223,9 +192,23 @@ class Packets(Packetizer):
             self.silence.heard(time.monotonic())
             return
 
+    def _keep_to_budget(self, now: float) -> None:
+        """Sleep if this thread has used more than its share of the processor."""
+        used = time.thread_time()
+        if self.budget is None:
+            self.budget = ProcessorBudget(now, used)
+        sleep = self.budget.charge(now, used)
+        if sleep:
+            self._closing.wait(sleep)
+
+    def deliver(self, nbytes: int) -> None:
+        """Account for channel data that arrived within its window. Transport thread."""
+        if self.budget is not None:
+            self.budget.deliver(nbytes)
+
     def _recv(self) -> int:
         if self._scratch is not None:
-            if self.bytes_received < HASTE:
+            if self.bytes_received < QUICKACK_BYTES:
                 self._acknowledge_at_once()
             count = int(self._sock.recv_into(self._scratch))
             self._inbox += self._scratch[:count]
@@ -241,7 +224,7 @@ class Packets(Packetizer):
         with contextlib.suppress(OSError, AttributeError):  # a socket pair has no such option, nor has macOS
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-    def _set_nap(self, now: float, until: float | None) -> None:
+    def _set_recv_timeout(self, now: float, until: float | None) -> None:
         ends = [LONGEST_NAP]
         for moment in (until, self._handshake_by, self._rekey_at, self.look_at):
             if moment is not None:
@@ -249,11 +232,11 @@ class Packets(Packetizer):
         look = self.silence.next_look(now)
         if look is not None:
             ends.append(look)
-        nap = max(0.001, min(ends))
+        timeout = max(0.001, min(ends))
         # Setting a timeout costs more than leaving one that is about right.
-        if self._nap is None or not nap <= self._nap <= nap * 1.01 + 0.001:
-            self._nap = nap
-            self._sock.settimeout(nap)
+        if self._recv_timeout is None or not timeout <= self._recv_timeout <= timeout * 1.01 + 0.001:
+            self._recv_timeout = timeout
+            self._sock.settimeout(timeout)
 
     # Writing (any thread) -----------------------------------------------------------------------------------------------
 
@@ -261,15 +244,12 @@ class Packets(Packetizer):
         """Encrypt and send. Blocks while the socket is full; EOFError if the connection ended."""
         with self._sending:
             payload = data.asbytes()
-            if self._seal is None:
-                super().send_message(data)
-            else:
-                self._send_sealed(payload)
-            if self._owed is not None and payload[0] >= FIRST_USER_MESSAGE:
-                owed, self._owed = self._owed, None
-                self.send_message(owed)
+            self._send_payload(payload)
+            if self._queued_keepalive is not None and payload[0] >= FIRST_USER_MESSAGE:
+                keepalive, self._queued_keepalive = self._queued_keepalive, None
+                self.send_message(keepalive)
 
-    def send_soon(self, data: Message) -> None:
+    def send_nowait(self, data: Message) -> None:
         """Send now if nobody else is sending, else have the present sender do it: never waits for the lock."""
         if self._sending.acquire(blocking=False):
             try:
@@ -277,21 +257,15 @@ class Packets(Packetizer):
             finally:
                 self._sending.release()
         else:
-            self._owed = data
+            self._queued_keepalive = data
 
-    def _send_sealed(self, payload: bytes) -> None:
-        assert self._seal is not None
+    def _send_payload(self, payload: bytes) -> None:
         if self._squeeze is not None:
             payload = self._squeeze(payload)
-        padding = 19 - (len(payload) + 4) % 16  # at least four bytes, to a whole number of blocks
-        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
-        head = LENGTH.pack(len(plain))
-        engine, fixed, counter = self._seal
-        self.write_all(head + engine.encrypt(_iv(fixed, counter), plain, head))
-        self._seal = engine, fixed, counter + 1
-        self._fresh_out += len(plain) + LENGTH.size + TAG
-        if self._fresh_out >= self.REKEY_BYTES and not super().need_rekey():
-            self._trigger_rekey()
+        packet = self._sealer.seal(self._sequence_out, payload)
+        self._next_sequence_out()
+        self.write_all(packet)
+        self._count_out(len(packet))
 
     def write_all(self, out: Any) -> None:
         rest: Any = memoryview(out) if self._scratch is not None else out
@@ -326,18 +300,9 @@ class Packets(Packetizer):
         if self._closed:
             return
         self._closed = True
+        self._closing.set()
         if self._scratch is None:
             self._sock.close()
         else:
             with contextlib.suppress(OSError):  # never connected, or gone already
                 self._sock.shutdown(socket.SHUT_RDWR)
-
-
-def _gcm(engine: Any, iv: bytes | None) -> tuple[Any, int, int]:
-    assert iv is not None
-    return engine, int.from_bytes(iv[:4], "big") << 64, int.from_bytes(iv[4:], "big")
-
-
-def _iv(fixed: int, counter: int) -> bytes:
-    """RFC 5647 section 7.1: four fixed bytes, then a 64-bit invocation counter."""
-    return (fixed | (counter & 0xFFFFFFFFFFFFFFFF)).to_bytes(12, "big")

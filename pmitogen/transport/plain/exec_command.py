@@ -20,6 +20,8 @@ from pmitogen.transport.connection import Link
 from pmitogen.transport.paramiko_ext.channel import ExitSignal, text
 from pmitogen.util import threads
 
+PIECE = 1 << 20  # bytes of output that are handed out at once
+WINDOW = 4 << 20  # bytes of output that wait here; OpenSSH's client has 2 MiB
 OPEN_TIMEOUT = 60.0  # seconds for the session channel
 STATUS_PATIENCE = 5.0  # seconds between the end of the output and the exit status
 # signal(7) on Linux; only for the shell's way of telling a signal as a status.
@@ -76,7 +78,7 @@ class Command:
         self._cancelled = False
         self._feeder: threading.Thread | None = None
         self._failure: Exception | None = None
-        self._channel = link.open_session(timeout)
+        self._channel = link.open_session(timeout, WINDOW)
         try:
             if pty is not None:
                 self._channel.request_pty(*pty)
@@ -138,8 +140,8 @@ class Command:
         while True:
             self._news.clear()
             ended = self._channel.ended
-            out, owed = self._channel.drain()
-            err, owed_too = self._channel.drain_stderr()
+            out, owed = self._channel.drain(PIECE)
+            err, owed_too = self._channel.drain_stderr(PIECE)
             if out or err:
                 self._link.ack_window(self._channel, owed + owed_too)
                 return out, err

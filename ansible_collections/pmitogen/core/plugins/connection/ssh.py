@@ -314,8 +314,8 @@ options:
     vars:
       - name: ansible_ssh_use_tty
   timeout:
-    description: Seconds within which a connection must be made, from name look-up to login, and a privilege escalation be
-      answered.
+    description: Seconds within which an address must answer and the server send its SSH version (ssh's C(ConnectTimeout)); and
+      within which a privilege escalation must be answered. A login that takes longer is waited for, as over ssh.
     default: 10
     type: integer
     env:

@@ -1,0 +1,32 @@
+"""How long each step of a login may take, as ssh has it.
+
+ssh's ConnectTimeout ends with the server's version: it limits each attempt at an address, and what is left of it the lines up
+to the version (``ssh_connect_direct``, ``kex_exchange_identification``). After that ssh waits for each packet as long as
+ServerAliveInterval times ServerAliveCountMax (``ssh_packet_set_timeout``), or for ever where that is not set. A play must not
+wait for ever, so there the limit is a little more than the time after which sshd itself ends a login (LoginGraceTime, 120 s).
+"""
+
+from __future__ import annotations
+
+from pmitogen.flags.ssh.settings import Settings
+
+CONNECT_TIMEOUT = 10.0  # seconds, where ConnectTimeout is not set; Ansible's default
+ANSWER_TIMEOUT = 150.0  # seconds for each answer of a server
+LOGIN_TIMEOUT = 600.0  # seconds for all of a login, a person's answers included
+RETRY_TIME = 60.0  # seconds for further attempts, while the server turns connections away (MaxStartups)
+START_TIMEOUT = 300.0  # seconds for the account's shell to start what we send: its start-up files may take their time
+
+
+def connect_timeout(settings: Settings) -> float:
+    """Seconds for an attempt at an address, up to the server's version."""
+    return float(settings.connecttimeout or CONNECT_TIMEOUT)
+
+
+def answer_timeout(settings: Settings) -> float:
+    """Seconds for the key exchange, and then for each answer of the server during the login."""
+    interval = settings.serveraliveinterval
+    if interval is None:
+        return ANSWER_TIMEOUT
+    if not interval:
+        return LOGIN_TIMEOUT
+    return float(interval * max(1, settings.serveralivecountmax))

@@ -1,0 +1,114 @@
+"""The messages of a server about one channel: each is checked, and changes that channel alone. All on the transport's thread.
+
+Upstream's handlers read past the end of a short message as zeros, and take data, windows and requests without a limit.
+"""
+
+from __future__ import annotations
+
+import paramiko
+from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EOF,
+    MSG_CHANNEL_EXTENDED_DATA,
+    MSG_CHANNEL_FAILURE,
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_SUCCESS,
+    MSG_CHANNEL_WINDOW_ADJUST,
+)
+from paramiko.message import Message
+
+from pmitogen.transport.keys.wire import Reader
+from pmitogen.transport.paramiko_ext.channel import Channel, ExitSignal
+from pmitogen.util import peer_text
+
+MAX_WINDOW = 0xFFFFFFFF  # bytes; RFC 4254 section 5.2
+MAX_SIGNAL_NAME = 32  # characters
+STDERR = 1  # SSH_EXTENDED_DATA_STDERR
+
+
+def on_request(channel: Channel, message: Message) -> None:
+    """A request from the server on *channel* (transport thread)."""
+    reader = Reader(message.get_remainder())
+    kind, want_reply = reader.string(), reader.byte()
+    known = kind in (b"exit-status", b"exit-signal", b"xon-xoff")  # the last is the terminal's flow control: no matter
+    if channel.told_end or kind not in (b"exit-status", b"exit-signal"):
+        channel.transport.count_useless("channel requests")
+    elif kind == b"exit-status":
+        channel.exit_status = reader.u32()
+        channel.status_event.set()
+    else:
+        name = peer_text.escape(reader.string(), MAX_SIGNAL_NAME)
+        channel.exit_signal = ExitSignal(name, reader.byte() != 0, peer_text.escape(reader.string()))
+        channel.status_event.set()
+    if want_reply:
+        channel.answer(known)
+
+
+def on_data(channel: Channel, message: Message) -> None:
+    """Output of the peer's (transport thread)."""
+    channel.receive(_data(message), channel.in_buffer)
+
+
+def on_extended_data(channel: Channel, message: Message) -> None:
+    """Output of the peer's on its error stream (transport thread)."""
+    is_stderr = message.get_int() == STDERR
+    if not is_stderr:
+        channel.transport.count_useless("extended data of an unknown type")
+    channel.receive(_data(message), channel.in_stderr_buffer if is_stderr else None)
+
+
+def _data(message: Message) -> bytes:
+    """The string that a message ends with. Upstream completes a short one with zeros."""
+    size = message.get_int()
+    data = message.get_remainder()
+    if len(data) != size:
+        raise paramiko.SSHException(f"the server sent a message that says {size} bytes of data and has {len(data)}")
+    return data
+
+
+def on_window_adjust(channel: Channel, message: Message) -> None:
+    """The server takes more data from us (transport thread)."""
+    nbytes = Reader(message.get_remainder()).u32()
+    with channel.lock:
+        if channel.out_window_size + nbytes > MAX_WINDOW:
+            raise paramiko.SSHException("the server granted a larger window than there can be")
+        channel.out_window_size += nbytes
+        channel.out_buffer_cv.notify_all()
+    if not nbytes:
+        channel.transport.count_useless("window adjustments by nothing")
+
+
+def on_success(channel: Channel, message: Message) -> None:
+    """The server grants a request that we made (transport thread)."""
+    channel._request_success(message)
+
+
+def on_failure(channel: Channel, message: Message) -> None:
+    """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
+    if channel.refusal is None:
+        channel.refusal = "the server refused the request"
+    channel._request_failed(message)
+
+
+def on_eof(channel: Channel, message: Message) -> None:
+    """The server has nothing more to send (transport thread)."""
+    channel._handle_eof(message)
+
+
+def on_close(channel: Channel, message: Message) -> None:
+    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
+    channel._handle_close(message)
+    channel.transport.forget(channel)
+
+
+HANDLERS = {
+    MSG_CHANNEL_DATA: on_data,
+    MSG_CHANNEL_EXTENDED_DATA: on_extended_data,
+    MSG_CHANNEL_WINDOW_ADJUST: on_window_adjust,
+    MSG_CHANNEL_REQUEST: on_request,
+    MSG_CHANNEL_SUCCESS: on_success,
+    MSG_CHANNEL_FAILURE: on_failure,
+    MSG_CHANNEL_EOF: on_eof,
+    MSG_CHANNEL_CLOSE: on_close,
+}

@@ -1,0 +1,65 @@
+"""What a server may cost us: processor time, and messages that carry nothing for anybody.
+
+One connection's thread handles whatever its server sends, and all threads of the process share one interpreter. A server that
+floods us with tiny or useless messages would slow every other connection. So
+
+- a thread that has used more processor time than its share, and more than the data that it delivered accounts for, sleeps;
+  then TCP slows the server down;
+- messages that no honest server sends in numbers (SSH_MSG_IGNORE, unknown types, data for closed channels ...) are counted, and
+  a flood of them ends the connection.
+
+This file reads no clock and sleeps nowhere, so it is tested with plain numbers.
+"""
+
+from __future__ import annotations
+
+from paramiko.ssh_exception import SSHException
+
+SHARE = 0.2  # of one processor, for whatever is not accounted for by data
+BURST = 1.5  # seconds of processor time that may be used ahead: a login, a rekey with a group of 8192 bits
+DATA_PER_SECOND = 10 << 20  # bytes of channel data that account for one second of processor time; the slowest honest case
+LONGEST_SLEEP = 0.25  # seconds at once
+MAX_USELESS = 5000  # messages at once
+USELESS_PER_SECOND = 20.0  # messages
+
+
+class ProcessorBudget:
+    """How much processor time one connection's thread may use."""
+
+    def __init__(self, now: float, used: float) -> None:
+        self._now, self._used = now, used
+        self._credit = BURST
+        self._data = 0
+
+    def deliver(self, nbytes: int) -> None:
+        """Account for *nbytes* of channel data that arrived within its window."""
+        self._data += nbytes
+
+    def charge(self, now: float, used: float) -> float:
+        """Return for how many seconds the thread should sleep now.
+
+        :param now: ``time.monotonic()`` seconds.
+        :param used: seconds of processor time that the thread has used since its start.
+        """
+        earned = (now - self._now) * SHARE + self._data / DATA_PER_SECOND
+        self._credit = min(BURST, self._credit + earned - (used - self._used))
+        self._now, self._used, self._data = now, used, 0
+        return min(LONGEST_SLEEP, -self._credit / SHARE) if self._credit < 0 else 0.0
+
+
+class UselessMessages:
+    """Counts messages that nobody needs."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+        self._left = float(MAX_USELESS)
+
+    def count(self, what: str, now: float) -> None:
+        """Count one. Raises SSHException when there are too many; *what* names its kind.
+
+        :param now: ``time.monotonic()`` seconds.
+        """
+        self._left = min(MAX_USELESS, self._left + (now - self._now) * USELESS_PER_SECOND) - 1
+        self._now = now
+        if self._left < 0:
+            raise SSHException(f"the server floods us with useless messages ({what})")

@@ -1,0 +1,29 @@
+"""Decompression with a limit: a packet of 600 bytes can otherwise become gigabytes.
+
+Missing upstream: ``ZlibDecompressor`` unpacks whatever comes. Upstream is mended when ``Transport`` limits an unpacked packet.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from paramiko.ssh_exception import SSHException
+
+MAX_UNPACKED = 256 << 10  # bytes of one packet's payload; OpenSSH's PACKET_MAX_SIZE
+
+
+class Decompressor:
+    """The stream of one direction. Takes the place of Paramiko's ``ZlibDecompressor``."""
+
+    def __init__(self) -> None:
+        self._stream = zlib.decompressobj()
+
+    def __call__(self, data: bytes) -> bytes:
+        """Unpack one payload. Raises SSHException if it is broken, or larger than :data:`MAX_UNPACKED`."""
+        try:
+            plain = self._stream.decompress(data, MAX_UNPACKED)
+        except zlib.error:
+            raise SSHException("a packet of the server's cannot be decompressed") from None
+        if len(plain) >= MAX_UNPACKED or self._stream.unconsumed_tail or self._stream.eof:
+            raise SSHException(f"a packet of the server's is larger than {MAX_UNPACKED} bytes when decompressed")
+        return plain

@@ -1,0 +1,172 @@
+"""The part of the transport that exchanges versions and keys.
+
+What it changes, and why:
+
+* **Rekeying never stalls.** Upstream's transport thread answers channel requests and closes through the same call that users
+  send by, which waits for the running key exchange to end; only that thread can end it, so the connection dies after 30
+  seconds. Here whatever the transport thread wants to send meanwhile is kept, and sent after NEWKEYS. Global-request replies,
+  which upstream sends even in the middle of a key exchange (RFC 4253 section 7.1 forbids that), are kept as well.
+  A key exchange is started by whichever thread notices that it is due, under a lock, so the reader need not poll for it.
+* **The peer's offer is remembered**, so that "no common algorithm" can print both lists.
+* **A cipher that authenticates needs no MAC**: upstream fails where the MACs have nothing in common, even then.
+* ``curve25519-sha256`` under its standard name, ``chacha20-poly1305@openssh.com``, group exchange with bounded work, a limit on
+  what is decompressed, and OpenSSH's rules for the lines before a server's version.
+
+How one would know that a part can go: tests/integration/test_rekey.py passes with upstream's method.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import threading
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+from paramiko.message import Message
+
+from pmitogen.transport.keys import chacha20_poly1305
+from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
+from pmitogen.transport.paramiko_ext.channel import ChannelMessage
+from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
+from pmitogen.transport.paramiko_ext.inflate import Decompressor
+from pmitogen.transport.paramiko_ext.packetizer import FIRST_USER_MESSAGE, Packets
+from pmitogen.transport.paramiko_ext.version_exchange import VersionExchange
+
+if TYPE_CHECKING:
+    _Base = paramiko.Transport
+else:
+    _Base = object
+
+MAX_NAMES = 200  # of a list of the server's that are remembered for messages
+CHACHA = {"class": ChaCha20Poly1305, "block-size": 8, "iv-size": 0, "key-size": chacha20_poly1305.KEY_SIZE, "is_aead": True}
+
+UNUSED_MAC = {"class": hashlib.sha256, "size": 32}
+
+
+def _kex_methods(known: dict[str, Any]) -> dict[str, Any]:
+    """RFC 8731 gave curve25519 its standard name; Paramiko knows the older one only."""
+    old = known.get("curve25519-sha256@libssh.org")
+    methods = {**known, GroupExchange.name: GroupExchange}
+    return {**methods, "curve25519-sha256": old} if old else methods
+
+
+def _compressions(known: dict[str, Any]) -> dict[str, Any]:
+    return {name: (compressor, Decompressor if expander else None) for name, (compressor, expander) in known.items()}
+
+
+class KeyExchange(_Base):
+    """To be mixed into a ``paramiko.Transport`` subclass, before it."""
+
+    packetizer: Packets
+    # Upstream's, in no stub:
+    clear_to_send_timeout: float
+    active: bool
+    local_cipher: str
+    remote_cipher: str
+    _preferred_macs: tuple[str, ...]
+    end_reason: str | None
+    _kex_info = _kex_methods(paramiko.Transport._kex_info)  # type: ignore[attr-defined]
+    _cipher_info = {**paramiko.Transport._cipher_info, chacha20_poly1305.NAME: CHACHA}  # type: ignore[attr-defined]
+    _mac_info: dict[str, Any] = paramiko.Transport._mac_info  # type: ignore[attr-defined]
+    _compression_info = _compressions(paramiko.Transport._compression_info)  # type: ignore[attr-defined]
+
+    def __init__(self, *words: Any, **named: Any) -> None:
+        super().__init__(*words, **named)
+        self.packetizer.in_kex = lambda: self.in_kex
+        self._kex_start = threading.RLock()  # above clear_to_send_lock
+        self._held: collections.deque[Message] = collections.deque()
+        self.peer_offer: dict[str, list[str]] = {}
+        self.agreed_kex = ""
+        self.version_exchange = VersionExchange()
+        self.version_deadline: float | None = None  # time.monotonic() seconds
+
+    def end(self, reason: str) -> None:
+        """See ClientTransport."""
+        raise NotImplementedError
+
+    def _check_banner(self) -> None:
+        """Upstream's, called first by the transport's thread: read the server's version."""
+        self.remote_version = self.version_exchange.read(self.packetizer, self.version_deadline)
+
+    def _send_kex_init(self) -> None:
+        with self._kex_start:
+            if self.local_kex_init is None:
+                super()._send_kex_init()  # type: ignore[misc]
+
+    def _negotiate_keys(self, m: Message) -> None:
+        self.peer_offer = offer(m.asbytes())
+        with self._kex_start:
+            super()._negotiate_keys(m)  # type: ignore[misc]
+        ours = self.preferred_kex
+        self.agreed_kex = next((name for name in ours if name in self.peer_offer["kex"]), "")
+
+    def _parse_kex_init(self, m: Message) -> None:
+        wanted, theirs = self._preferred_macs, self.peer_offer["MAC"]
+        in_common = bool(set(wanted) & set(theirs))
+        if not in_common:
+            # Upstream wants one all the same, and computes a key for it that a cipher which authenticates does not use.
+            self._mac_info = {**self._mac_info, theirs[0]: UNUSED_MAC}
+            self._preferred_macs = (theirs[0],)
+        try:
+            super()._parse_kex_init(m)  # type: ignore[misc]
+        finally:
+            self._preferred_macs = wanted
+        if not in_common and not all(self._cipher_info[name].get("is_aead") for name in (self.local_cipher, self.remote_cipher)):
+            raise paramiko.SSHException("no MAC algorithm in common")
+
+    def _parse_newkeys(self, m: Message) -> None:
+        super()._parse_newkeys(m)  # type: ignore[misc]
+        with self.clear_to_send_lock:
+            while self._held and self.clear_to_send.is_set():
+                self._put(self._held.popleft())
+
+    def _send_message(self, data: Message) -> None:
+        """Upstream's call for "send at once", from the transport thread or before the connection is in use."""
+        if data.asbytes()[0] >= FIRST_USER_MESSAGE and threading.current_thread() is self:
+            self._send_or_hold(data)
+        else:
+            self._put(data)
+
+    def _send_user_message(self, data: Message) -> None:
+        """Send when no key exchange is running: wait for its end, or on the transport thread, keep the message until then."""
+        if threading.current_thread() is self:
+            self._send_or_hold(data)
+            return
+        try:
+            super()._send_user_message(data)  # type: ignore[misc]
+        except paramiko.SSHException:  # nobody will ever send again
+            self.end(f"no new keys within {self.clear_to_send_timeout:g} s")
+            raise
+        if self.packetizer.need_rekey() and not self.in_kex:
+            self._start_rekey()
+
+    def _send_or_hold(self, data: Message) -> None:
+        with self.clear_to_send_lock:
+            if self.clear_to_send.is_set():
+                self._put(data)
+            else:
+                self._held.append(data)
+
+    def _put(self, data: Message) -> None:
+        """Send. What belongs to a channel (then clear_to_send_lock is held) goes nowhere after that channel's close."""
+        if isinstance(data, ChannelMessage):
+            if data.channel.close_sent:
+                return
+            data.channel.close_sent = data.closes
+        self.packetizer.send_message(data)
+
+    def _start_rekey(self) -> None:
+        with self._kex_start:
+            if self.active and self.initial_kex_done and self.packetizer.need_rekey() and not self.in_kex:
+                self._send_kex_init()
+
+
+def offer(raw: bytes) -> dict[str, list[str]]:
+    """The lists of a KEXINIT (RFC 4253 section 7.1) that can fail to agree. ``<``: of what the server sends."""
+    message = Message(raw)
+    message.get_bytes(16)
+    names = ("kex", "host key", "cipher", "cipher<", "MAC", "MAC<", "compression", "compression<")
+    lists = {name: message.get_list()[:MAX_NAMES] for name in names}
+    lists["kex"] = [word for word in lists["kex"] if not word.startswith(("ext-info-", "kex-strict-"))]
+    return lists

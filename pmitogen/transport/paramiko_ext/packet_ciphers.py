@@ -1,0 +1,212 @@
+"""Protection of single packets: what encrypts and authenticates them, one object for each direction and set of keys.
+
+An :class:`Opener` checks and decrypts packets that arrive, a :class:`Sealer` encrypts packets that we send. They hold keys and
+counters and do no I/O. RFC 4253 section 6 has the packet, RFC 5647 AES-GCM, OpenSSH's PROTOCOL the ``-etm`` MACs and
+``chacha20-poly1305@openssh.com``.
+
+Upstream's Packetizer does the same inside ``send_message`` and ``read_message``. There a length is believed before it is
+checked, so that a server makes the client collect gigabytes, before any key exchange too.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from cryptography.exceptions import InvalidTag
+from paramiko.ssh_exception import SSHException
+
+from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
+
+LENGTH = struct.Struct(">I")
+MIN_PADDING = 4  # bytes
+AEAD_TAG = 16  # bytes, of AES-GCM and of Poly1305
+PLAIN_BLOCK = 8  # bytes, while nothing is encrypted
+WRONG_MAC = "a packet of the server's was changed on the way (wrong message authentication code)"
+
+
+class Opener(Protocol):
+    """Opens the packets of one direction.
+
+    *head_size*: bytes of a packet that must be there before :meth:`length`.
+    *tag_size*: bytes of authentication behind a packet.
+    *block_size*: what a packet's length is a multiple of, from its *uncounted*-th byte on.
+    """
+
+    head_size: int
+    tag_size: int
+    block_size: int
+    uncounted: int
+
+    def length(self, sequence: int, head: memoryview) -> int:
+        """Return the length field of the packet that begins with *head*. Called once for each packet."""
+
+    def open(self, sequence: int, packet: memoryview) -> bytes:
+        """Return the padding length, the payload and the padding of *packet*, which is whole, its tag included.
+
+        Raises SSHException if the packet is not authentic.
+        """
+
+
+class Sealer(Protocol):
+    """Protects the packets of one direction."""
+
+    def seal(self, sequence: int, payload: bytes) -> bytes:
+        """Return the packet number *sequence* that carries *payload*."""
+
+
+class Plain:
+    """No protection: before the first key exchange."""
+
+    head_size, tag_size, block_size, uncounted = 4, 0, PLAIN_BLOCK, 0
+
+    def length(self, sequence: int, head: memoryview) -> int:
+        return int(LENGTH.unpack(head)[0])
+
+    def open(self, sequence: int, packet: memoryview) -> bytes:
+        return bytes(packet[4:])
+
+    def seal(self, sequence: int, payload: bytes) -> bytes:
+        padding = _padding(4 + len(payload), PLAIN_BLOCK)
+        return LENGTH.pack(1 + len(payload) + padding) + bytes((padding,)) + payload + bytes(padding)
+
+
+class Gcm:
+    """AES-GCM (RFC 5647): the length is sent in clear, and authenticated. *iv*: four fixed bytes, then a 64-bit counter."""
+
+    head_size, tag_size, block_size, uncounted = 4, AEAD_TAG, 16, 4
+
+    def __init__(self, engine: Any, iv: bytes) -> None:
+        self._engine = engine
+        self._fixed = int.from_bytes(iv[:4], "big") << 64
+        self._counter = int.from_bytes(iv[4:], "big")
+
+    def _next_iv(self) -> bytes:
+        iv = (self._fixed | self._counter).to_bytes(12, "big")
+        self._counter = (self._counter + 1) & 0xFFFFFFFFFFFFFFFF
+        return iv
+
+    def length(self, sequence: int, head: memoryview) -> int:
+        return int(LENGTH.unpack(head)[0])
+
+    def open(self, sequence: int, packet: memoryview) -> bytes:
+        try:
+            plain: bytes = self._engine.decrypt(self._next_iv(), packet[4:], packet[:4])
+        except InvalidTag:
+            raise SSHException(WRONG_MAC) from None
+        return plain
+
+    def seal(self, sequence: int, payload: bytes) -> bytes:
+        padding = _padding(len(payload), 16)
+        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
+        head = LENGTH.pack(len(plain))
+        return head + bytes(self._engine.encrypt(self._next_iv(), plain, head))
+
+
+class ChaChaPoly:
+    """``chacha20-poly1305@openssh.com``: the length is encrypted too, under a key of its own; sequence numbers are nonces."""
+
+    head_size, tag_size, block_size, uncounted = 4, AEAD_TAG, 8, 4
+
+    def __init__(self, engine: ChaCha20Poly1305) -> None:
+        self._engine = engine
+
+    def length(self, sequence: int, head: memoryview) -> int:
+        return int(LENGTH.unpack(self._engine.crypt_head(sequence, head))[0])
+
+    def open(self, sequence: int, packet: memoryview) -> bytes:
+        plain = self._engine.open(sequence, packet[:4], packet[4:-AEAD_TAG], packet[-AEAD_TAG:])
+        if plain is None:
+            raise SSHException(WRONG_MAC)
+        return plain
+
+    def seal(self, sequence: int, payload: bytes) -> bytes:
+        padding = _padding(len(payload), 8)
+        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
+        return self._engine.seal(sequence, LENGTH.pack(len(plain)), plain)
+
+
+class _WithMac:
+    """A cipher in CTR or CBC mode, and an HMAC of the sequence number and the packet."""
+
+    def __init__(self, engine: Any, block_size: int, mac: Callable[[], Any], mac_key: bytes, mac_size: int) -> None:
+        self._engine = engine
+        self.block_size = block_size
+        self.tag_size = mac_size
+        self._mac_name = str(mac().name)
+        self._mac_key = mac_key
+
+    def _tag(self, sequence: int, data: bytes | memoryview) -> bytes:
+        authenticated = b"".join((LENGTH.pack(sequence), data))
+        return hmac.digest(self._mac_key, authenticated, self._mac_name)[: self.tag_size]
+
+    def _check(self, sequence: int, data: bytes | memoryview, tag: memoryview) -> None:
+        if not hmac.compare_digest(self._tag(sequence, data), tag):
+            raise SSHException(WRONG_MAC)
+
+
+class EncryptThenMac(_WithMac):
+    """An ``-etm`` MAC: of what is encrypted, and of the length, which is sent in clear."""
+
+    head_size, uncounted = 4, 4
+
+    def length(self, sequence: int, head: memoryview) -> int:
+        return int(LENGTH.unpack(head)[0])
+
+    def open(self, sequence: int, packet: memoryview) -> bytes:
+        end = len(packet) - self.tag_size
+        self._check(sequence, packet[:end], packet[end:])
+        return bytes(self._engine.update(packet[4:end]))
+
+    def seal(self, sequence: int, payload: bytes) -> bytes:
+        padding = _padding(len(payload), self.block_size)
+        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
+        sealed = LENGTH.pack(len(plain)) + bytes(self._engine.update(plain))
+        return sealed + self._tag(sequence, sealed)
+
+
+class EncryptAndMac(_WithMac):
+    """The MAC of RFC 4253: of the packet before it is encrypted, its length included."""
+
+    uncounted = 0
+
+    def __init__(self, *words: Any) -> None:
+        super().__init__(*words)
+        self.head_size = self.block_size
+        self._first = b""  # the decrypted first block of the packet at hand
+
+    def length(self, sequence: int, head: memoryview) -> int:
+        self._first = bytes(self._engine.update(head))
+        return int(LENGTH.unpack_from(self._first)[0])
+
+    def open(self, sequence: int, packet: memoryview) -> bytes:
+        end = len(packet) - self.tag_size
+        plain = self._first + bytes(self._engine.update(packet[self.head_size : end]))
+        self._check(sequence, plain, packet[end:])
+        return plain[4:]
+
+    def seal(self, sequence: int, payload: bytes) -> bytes:
+        padding = _padding(4 + len(payload), self.block_size)
+        plain = b"".join((LENGTH.pack(1 + len(payload) + padding), bytes((padding,)), payload, os.urandom(padding)))
+        return bytes(self._engine.update(plain)) + self._tag(sequence, plain)
+
+
+def _padding(counted: int, block: int) -> int:
+    """How many bytes complete *counted* bytes, and the padding length byte, to whole blocks."""
+    padding = block - (counted + 1) % block
+    return padding if padding >= MIN_PADDING else padding + block
+
+
+def protection(
+    engine: Any, block_size: int, mac: Any, mac_size: int, mac_key: Any, etm: bool, iv: bytes | None
+) -> Gcm | ChaChaPoly | EncryptThenMac | EncryptAndMac:
+    """Return what opens or seals packets with these keys; the arguments are those of upstream's ``set_inbound_cipher``."""
+    if isinstance(engine, ChaCha20Poly1305):
+        return ChaChaPoly(engine)
+    if iv is not None:
+        return Gcm(engine, iv)
+    kind = EncryptThenMac if etm else EncryptAndMac
+    return kind(engine, block_size, mac, mac_key, mac_size)

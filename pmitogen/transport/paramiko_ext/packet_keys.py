@@ -1,0 +1,143 @@
+"""The keys of a connection's packets: ciphers of both directions, sequence numbers, and when new keys are due.
+
+Upstream's Packetizer keeps the same in private attributes, so here are our own, with ``RekeyLimit`` in bytes and seconds. What
+has to stay upstream's is the flag for a rekey that is due: it is cleared when both directions have new keys.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from paramiko.packet import Packetizer
+from paramiko.ssh_exception import SSHException
+
+from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
+from pmitogen.transport.paramiko_ext.packet_ciphers import Opener, Plain, Sealer, protection
+
+# With a 128-bit block OpenSSH changes keys after 2**32 blocks (64 GiB); RFC 4344 wants it before 2**32 packets.
+DEFAULT_REKEY_BYTES = 16 << 30
+CHACHA_REKEY_BYTES = 1 << 30  # OpenSSH's limit for a cipher with blocks of 64 bits; its nonce is a 32-bit packet number
+REKEY_PACKETS = 1 << 30
+
+
+class PacketKeys(Packetizer):
+    """The part of ``Packets`` that knows ciphers and counts what passed under their keys."""
+
+    REKEY_PACKETS = REKEY_PACKETS
+    REKEY_BYTES = DEFAULT_REKEY_BYTES
+    # Upstream's, in no stub:
+    REKEY_BYTES_OVERFLOW_MAX: int
+    REKEY_PACKETS_OVERFLOW_MAX: int
+    _trigger_rekey: Callable[[], None]
+    _initial_kex_done: bool
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__(sock)
+        self._sealer: Sealer = Plain()
+        self._opener: Opener = Plain()
+        self._sequence_in = self._sequence_out = 0
+        self._fresh_in = self._fresh_out = 0  # bytes under the present keys
+        self._packets_in = self._packets_out = 0  # the same in packets
+        self._cipher_limit_in = self._cipher_limit_out = DEFAULT_REKEY_BYTES
+        self._rekey_limit = 0  # bytes, as RekeyLimit says; 0: the ciphers' own
+        self.rekey_seconds = 0
+        self._rekey_at: float | None = None
+
+    def set_outbound_cipher(
+        self,
+        block_engine: Any,
+        block_size: int,
+        mac_engine: Any,
+        mac_size: int,
+        mac_key: Any,
+        sdctr: bool = False,
+        etm: bool = False,
+        aead: bool = False,
+        iv_out: bytes | None = None,
+    ) -> None:
+        """New keys for what we send (transport thread, after our NEWKEYS)."""
+        super().set_outbound_cipher(block_engine, block_size, mac_engine, mac_size, mac_key, sdctr, etm, aead, iv_out)
+        self._sealer = protection(block_engine, block_size, mac_engine, mac_size, mac_key, etm, iv_out)
+        self._fresh_out = self._packets_out = 0
+        self._cipher_limit_out = _cipher_limit(block_engine)
+        self._use_rekey_limit()
+
+    def set_inbound_cipher(
+        self,
+        block_engine: Any,
+        block_size: int,
+        mac_engine: Any,
+        mac_size: int,
+        mac_key: Any,
+        etm: bool = False,
+        aead: bool = False,
+        iv_in: bytes | None = None,
+    ) -> None:
+        """New keys for what we receive (transport thread, on the peer's NEWKEYS)."""
+        super().set_inbound_cipher(block_engine, block_size, mac_engine, mac_size, mac_key, etm, aead, iv_in)
+        self._opener = protection(block_engine, block_size, mac_engine, mac_size, mac_key, etm, iv_in)
+        self._fresh_in = self._packets_in = 0
+        self._cipher_limit_in = _cipher_limit(block_engine)
+        self._use_rekey_limit()
+        self._rekey_at = time.monotonic() + self.rekey_seconds if self.rekey_seconds else None
+
+    def _use_rekey_limit(self) -> None:
+        """Apply RekeyLimit, which can be stricter than the limits of the ciphers, but not looser."""
+        most = min(self._cipher_limit_in, self._cipher_limit_out)
+        self.REKEY_BYTES = min(self._rekey_limit or most, most)
+
+    def reset_seqno_in(self) -> None:
+        super().reset_seqno_in()
+        self._sequence_in = 0
+
+    def reset_seqno_out(self) -> None:
+        super().reset_seqno_out()
+        self._sequence_out = 0
+
+    def set_rekey_limit(self, limit: int, seconds: int) -> None:
+        """RekeyLimit: *limit* bytes either way, *seconds* since the last change; 0 means our default, and never."""
+        self._rekey_limit = limit
+        self._use_rekey_limit()
+        self.rekey_seconds = seconds
+
+    def need_rekey(self) -> bool:
+        """Whether new keys are due, by volume or by time. Any thread."""
+        if self._rekey_at is not None and time.monotonic() >= self._rekey_at:
+            self._rekey_at = None
+            self._trigger_rekey()
+        return bool(super().need_rekey())
+
+    def _next_sequence_out(self) -> None:
+        self._sequence_out = (self._sequence_out + 1) & 0xFFFFFFFF
+        if not self._sequence_out and not self._initial_kex_done:
+            raise SSHException("too many packets before the first key exchange")
+
+    def _count_out(self, size: int) -> None:
+        """A packet of *size* bytes was sent (called with the send lock)."""
+        self._fresh_out += size
+        self._packets_out += 1
+        if (self._fresh_out >= self.REKEY_BYTES or self._packets_out >= self.REKEY_PACKETS) and not super().need_rekey():
+            self._trigger_rekey()
+
+    def _count_in(self, size: int) -> None:
+        """A packet of *size* bytes has arrived. Raises SSHException if the server goes on under keys that are used up."""
+        self._sequence_in = (self._sequence_in + 1) & 0xFFFFFFFF
+        if not self._sequence_in and not self._initial_kex_done:
+            raise SSHException("the server sent too many packets before the first key exchange")
+        self._fresh_in += size
+        self._packets_in += 1
+        if self._fresh_in < self.REKEY_BYTES and self._packets_in < self.REKEY_PACKETS:
+            return
+        if not super().need_rekey():
+            self._trigger_rekey()
+        elif self._fresh_in >= self.REKEY_BYTES + self.REKEY_BYTES_OVERFLOW_MAX or (
+            self._packets_in >= self.REKEY_PACKETS + self.REKEY_PACKETS_OVERFLOW_MAX
+        ):
+            raise SSHException("the server ignores our requests for new keys")
+
+
+def _cipher_limit(engine: Any) -> int:
+    """After how many bytes a cipher needs new keys."""
+    return CHACHA_REKEY_BYTES if isinstance(engine, ChaCha20Poly1305) else DEFAULT_REKEY_BYTES

@@ -1,0 +1,122 @@
+"""Messages that a server sends by itself, outside of channels: each is checked and bounded, and most are of no use to us.
+
+Upstream reads past the end of a short message as zeros, loops as often as a number in a message says (four billion times, if a
+server likes), and answers or logs without an end.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import paramiko
+from paramiko.common import cMSG_CHANNEL_OPEN_FAILURE, cMSG_REQUEST_FAILURE, cMSG_UNIMPLEMENTED
+from paramiko.message import Message
+
+from pmitogen.transport.keys.wire import Malformed, Reader
+from pmitogen.transport.paramiko_ext.packetizer import Packets
+from pmitogen.util import peer_text
+
+if TYPE_CHECKING:
+    _Base = paramiko.Transport
+else:
+    _Base = object
+
+MAX_EXT_INFO = 2  # messages; as OpenSSH: one after the key exchange, one before the login succeeds
+MAX_EXTENSIONS = 1024  # in one message, as OpenSSH
+MAX_SIG_ALGS = 4096  # bytes of server-sig-algs that are kept
+
+
+class ServerMessages(_Base):
+    """To be mixed into a ``paramiko.Transport`` subclass, before it. Its methods are upstream's, called on its thread."""
+
+    packetizer: Packets
+    _why: str | None
+    _ext_infos = 0
+    _log: Callable[..., None]  # upstream's; in no stub
+
+    def count_useless(self, what: str) -> None:
+        """Count a message that nobody needs. Raises SSHException when there are too many. Transport thread."""
+        self.packetizer.useless.count(what, time.monotonic())
+
+    def _parse_disconnect(self, m: Message) -> None:
+        reader = Reader(m.asbytes())
+        code, description = reader.u32(), peer_text.escape(reader.string())
+        self._why = f"the server says: {description}" if description else f"the server disconnects (code {code})"
+
+    def _parse_debug(self, m: Message) -> None:
+        self.count_useless("debug")
+        reader = Reader(m.asbytes())
+        reader.byte()
+        self._log(logging.DEBUG, "Debug message of the server: %s", peer_text.escape(reader.string()))
+
+    def _parse_ext_info(self, m: Message) -> None:
+        self._ext_infos += 1
+        if self._ext_infos > MAX_EXT_INFO:
+            self.count_useless("ext-info")
+            return
+        reader = Reader(m.asbytes())
+        count = reader.u32()
+        if count > MAX_EXTENSIONS:
+            raise Malformed(f"{count} extensions")
+        for _ in range(count):
+            name, value = reader.string(), reader.string()
+            if name == b"server-sig-algs" and len(value) <= MAX_SIG_ALGS:
+                self.server_extensions = {"server-sig-algs": value}
+
+    def _parse_global_request(self, m: Message) -> None:
+        reader = Reader(m.asbytes())
+        kind, want_reply = reader.string(), reader.byte()
+        self.count_useless("global request")
+        self._log(logging.DEBUG, "Global request of the server, not granted: %s", peer_text.escape(kind, 80))
+        if want_reply:
+            message = Message()
+            message.add_byte(cMSG_REQUEST_FAILURE)
+            self._send_message(message)  # type: ignore[attr-defined]
+
+    def _parse_request_success(self, m: Message) -> None:
+        """An answer to a question whether the server is alive, as a failure is."""
+        self.count_useless("answers to global requests")
+
+    def _parse_request_failure(self, m: Message) -> None:
+        self.count_useless("answers to global requests")
+
+    def _answer_unknown(self, sequence: int) -> None:
+        """The message number *sequence* is of a type that we do not know (RFC 4253 section 11.4)."""
+        message = Message()
+        message.add_byte(cMSG_UNIMPLEMENTED)
+        message.add_int(sequence)
+        self._send_message(message)  # type: ignore[attr-defined]
+
+    def _refuse_channel(self, theirs: int, code: int, reason: str) -> None:
+        """Refuse a channel that the server asks for; *theirs* is its number of it, *code* RFC 4254's."""
+        self.count_useless("channels that nobody asked for")
+        message = Message()
+        message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+        message.add_int(theirs)
+        message.add_int(code)
+        message.add_string(reason)
+        message.add_string("")
+        self._send_user_message(message)  # type: ignore[attr-defined]
+
+
+class IssuedChannels:
+    """Takes the place of ``Transport.channels_seen``: upstream asks it for a channel that is gone, for which a message came.
+
+    OpenSSH ends the connection at such a message; some servers are late, so here it takes many. Upstream's table grows with each
+    channel.
+    """
+
+    def __init__(self, transport: ServerMessages) -> None:
+        self._transport = transport
+
+    def __setitem__(self, number: int, value: bool) -> None:
+        pass
+
+    def __contains__(self, number: int) -> bool:
+        if number >= self._transport._channel_counter:  # type: ignore[attr-defined]
+            return False
+        self._transport.count_useless("messages for closed channels")
+        return True

@@ -1,0 +1,120 @@
+"""The version exchange (RFC 4253 section 4.2): the lines before a server's version, and the version itself.
+
+A server may send lines of text first. OpenSSH's rules hold: 8 KiB for a line, 1024 lines, one time limit for all of them, no NUL,
+a carriage return only before a line feed. Two lines from the start and two from the end are kept for messages.
+
+Missing upstream (Paramiko 5.1): ``Transport._check_banner`` reads 100 lines of any length, waits two seconds for each after the
+first, and calls a pause garbage. Upstream is mended when it reads a version that comes three seconds after another line.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from paramiko.ssh_exception import SSHException
+
+from pmitogen.util import peer_text
+
+MAX_LINE = 8192  # bytes; SSH_MAX_BANNER_LEN of OpenSSH
+MAX_LINES = 1024  # SSH_MAX_PRE_BANNER_LINES
+KEPT_LINES = 2  # from the start, and as many from the end
+SHOWN = 100  # characters of a line in a message
+_VERSION = re.compile(r"SSH-([0-9]{1,4})\.([0-9]{1,4})-(.+)")
+
+
+class NotSSH(SSHException):
+    """The peer sent something that no SSH server sends. The text says what."""
+
+
+class NoVersion(SSHException):
+    """The peer sent no version in time."""
+
+
+class LineSource(Protocol):
+    """Where lines come from."""
+
+    def read_line(self, limit: int, until: float | None) -> bytes | None:
+        """See ``Packets.read_line``."""
+
+    def unread(self) -> bytes:
+        """See ``Packets.unread``."""
+
+
+class VersionExchange:
+    """Reads a server's lines. *lines*: how many came before the version; *version*: once it is there."""
+
+    def __init__(self) -> None:
+        self.lines = 0
+        self.version = ""
+        self._first: list[str] = []
+        self._last: list[str] = []
+        self._partial = ""
+
+    def read(self, source: LineSource, until: float | None) -> str:
+        """Read up to the version, and return it. Transport thread.
+
+        :param until: ``time.monotonic()`` seconds; None: no limit.
+
+        Raises NotSSH, NoVersion at the time limit, EOFError where the connection ends before.
+        """
+        while self.lines < MAX_LINES:
+            line = self._next_line(source, until)
+            if line.startswith("SSH-") and len(line) > len("SSH-"):
+                self.version = _checked(line)
+                return self.version
+            self._keep(line)
+        raise NotSSH(f"no SSH version in its first {MAX_LINES} lines")
+
+    def _next_line(self, source: LineSource, until: float | None) -> str:
+        try:
+            raw = source.read_line(MAX_LINE, until)
+        except TimeoutError:
+            self._partial = self._shown(source.unread())
+            raise NoVersion("no SSH version in time") from None
+        except EOFError:
+            self._partial = self._shown(source.unread())
+            raise
+        if raw is None:
+            self._partial = self._shown(source.unread())
+            raise NotSSH(f"it sent a line of more than {MAX_LINE} bytes")
+        line = raw.rstrip(b"\r")
+        if b"\0" in line or b"\r" in line:
+            raise NotSSH(f"it sent {self._shown(line)!r}")
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            if line.startswith(b"SSH-"):
+                raise NotSSH(f"it sent {self._shown(line)!r}") from None
+            return line.decode("utf-8", "replace")
+
+    def _keep(self, line: str) -> None:
+        self.lines += 1
+        shown = self._shown(line)
+        if len(self._first) < KEPT_LINES:
+            self._first.append(shown)
+        else:
+            self._last = [*self._last, shown][-KEPT_LINES:]
+
+    @staticmethod
+    def _shown(line: str | bytes) -> str:
+        return peer_text.escape(line, SHOWN)
+
+    @property
+    def received(self) -> str:
+        """What came instead of a version, or before it, in one line; "" if nothing did."""
+        left_out = self.lines - len(self._first) - len(self._last)
+        between = [f"... {left_out} more lines ..."] if left_out else []
+        partial = [self._partial] if self._partial else []
+        return " | ".join(line for line in (*self._first, *between, *self._last, *partial) if line)
+
+
+def _checked(line: str) -> str:
+    """*line*, if it is a version that we can talk to. Raises NotSSH."""
+    found = _VERSION.fullmatch(line)
+    if found is None:
+        raise NotSSH(f"it sent the version {peer_text.escape(line, SHOWN)!r}")
+    major, minor = int(found[1]), int(found[2])
+    if major != 2 and (major, minor) != (1, 99):
+        raise NotSSH(f"it speaks version {major}.{minor} of the protocol only ({peer_text.escape(line, SHOWN)})")
+    return line
