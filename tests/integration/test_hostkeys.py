@@ -14,8 +14,10 @@ import paramiko
 import pytest
 
 from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.transport.auth.authenticate import Credentials, authenticate
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
+from tests.support import certificates
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 
@@ -50,7 +52,7 @@ def test_the_known_type_is_asked_for(make_sshd: MakeSshd, short_path: Path) -> N
     server = make_sshd(host_keys=["ed25519", "rsa"])
     files = write(short_path / "kh", f"[127.0.0.1]:{server.port} {server.host_keys[1].public}")
     settings = settings_for(server, userknownhostsfile=files)
-    assert host_key_algorithms(settings, "127.0.0.1")[:2] == ("rsa-sha2-512", "rsa-sha2-256")
+    assert host_key_algorithms(settings, "127.0.0.1")[2:4] == ("rsa-sha2-512", "rsa-sha2-256")  # after their certificates
     assert verify(settings).status == "known"
 
 
@@ -267,7 +269,7 @@ def test_host_certificate_refused(
 
 def test_host_certificate_authority(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path) -> None:
     ca = make_key("rsa")
-    server = certified(make_sshd, ca, "-h")
+    server = certified(make_sshd, ca, "-h", "-n", "127.0.0.1")
     name = f"[127.0.0.1]:{server.port}"
     files = write(short_path / "kh", f"@cert-authority {name} {make_key().public}")
     assert "no @cert-authority line trusts" in refused(settings_for(server, userknownhostsfile=files))
@@ -289,8 +291,9 @@ def test_host_certificate_on_a_binary_list(
     make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, line: str, reason: str | None
 ) -> None:
     ca = make_key()
-    server = certified(make_sshd, ca, "-h", "-z", "42")
-    files = write(short_path / "kh", f"@cert-authority * {ca.public}")
+    server = certified(make_sshd, ca, "-h", "-z", "42", "-n", "127.0.0.1")
+    name = f"[127.0.0.1]:{server.port}"
+    files = write(short_path / "kh", f"@cert-authority {name} {ca.public}", f"{name} {server.host_keys[0].public}")
     (source,) = write(short_path / "lines", line)
     keygen("-k", "-f", short_path / "krl", "-s", f"{ca.path}.pub", source)
     settings = settings_for(server, userknownhostsfile=files, revokedhostkeys=(str(short_path / "krl"),))
@@ -301,10 +304,39 @@ def test_host_certificate_on_a_binary_list(
 
 
 def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key: MakeKey) -> None:
-    server = certified(make_sshd, make_key(), "-h")
+    server = certified(make_sshd, make_key(), "-h", "-n", "127.0.0.1")
     assert verify(settings_for(server)).status == "known"
     words = {"hostkeyalgorithms": ("ssh-ed25519-cert-v01@openssh.com",)}
-    assert verify(settings_for(server, **words)).status == "known"
+    assert "HostKeyAlgorithms allows no ssh-ed25519 key without one" in refused(settings_for(server, **words))
+
+
+@pytest.mark.parametrize("strict", ["yes", "accept-new", "no"])
+def test_an_authority_of_the_plain_name_vouches_for_other_ports(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, strict: str
+) -> None:
+    """Teleport writes such lines. The key within the certificate is never taken as new there."""
+    ca = make_key()
+    server = certified(make_sshd, ca, "-h", "-n", "127.0.0.1")
+    for before in ((), (f"@cert-authority [127.0.0.1]:{server.port} {make_key().public}",)):
+        lines = (*before, f"@cert-authority 127.0.0.1 {ca.public}")
+        files = write(short_path / "kh", *lines)
+        settings = settings_for(server, userknownhostsfile=files, stricthostkeychecking=strict)
+        verdict = verify(settings)
+        assert (verdict.status, verdict.where) == ("certificate", f"{files[0]}:{len(lines)}")
+        assert Path(files[0]).read_text().splitlines() == list(lines)
+
+
+@pytest.mark.parametrize("by", ["serial", "id"])
+def test_a_revoked_certificate_is_asked_for_where_its_key_is_known(
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, by: str
+) -> None:
+    ca = make_key()
+    server = certified(make_sshd, ca, "-h", "-z", "42", "-n", "127.0.0.1")
+    (source,) = write(short_path / "lines", {"serial": "serial: 42", "id": "id: test"}[by])
+    keygen("-k", "-f", short_path / "krl", "-s", f"{ca.path}.pub", source)
+    for strict in ("yes", "accept-new", "no"):
+        words = {"stricthostkeychecking": strict, "revokedhostkeys": (str(short_path / "krl"),)}
+        assert "a KRL, which lists the certificate by its" in refused(settings_for(server, **words))
 
 
 def test_another_key_at_a_rekey_is_refused(sshd: Sshd) -> None:
@@ -361,3 +393,66 @@ def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path,
                 accepted = False
             assert accepted == (done.returncode == 0), (lines, strict, done.stderr.decode())
             assert os.stat(theirs[0]).st_size == os.stat(ours[0]).st_size, (lines, strict)
+
+
+def _certificates_for(server: Sshd, ca: KeyFile, other: KeyFile) -> dict[str, bytes]:
+    """What the server may show, by name; of each, every ssh since 8.9 thinks the same."""
+    key, now, mine = server.host_keys[0], int(time.time()), [b"127.0.0.1"]
+    return {
+        "good": certificates.certificate(ca, key, principals=mine, serial=42),
+        "others": certificates.certificate(ca, key, principals=[b"elsewhere"]),
+        "alias": certificates.certificate(ca, key, principals=[b"build-box", b"Other"]),
+        "expired": certificates.certificate(ca, key, principals=mine, before=now - 9),
+        "future": certificates.certificate(ca, key, principals=mine, after=now + 999),
+        "user": certificates.certificate(ca, key, principals=mine, kind=certificates.USER),
+        "critical": certificates.certificate(ca, key, principals=mine, critical=certificates.options(("x@y", "1"))),
+        "extended": certificates.certificate(ca, key, principals=mine, extensions=certificates.options(("x@y", "1"))),
+        "by another": certificates.certificate(other, key, principals=mine),
+        "by itself": certificates.certificate(key, key, principals=mine),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.needs_root
+def test_certificates_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, client_key: KeyFile) -> None:
+    """The installed ssh decides the same on the same files, and writes the same into them."""
+    server = make_sshd()
+    shown = short_path / "host-cert.pub"
+    ca, other, key, name = make_key(), make_key(), server.host_keys[0].public, f"[127.0.0.1]:{server.port}"
+    (short_path / "lines").write_text("serial: 42\n")
+    keygen("-k", "-f", short_path / "krl", "-s", f"{ca.path}.pub", short_path / "lines")
+    files = [
+        ([f"@cert-authority {name} {ca.public}"], ["yes", "accept-new"]),
+        ([f"@cert-authority 127.0.0.1,build-box {ca.public}"], ["yes", "accept-new"]),
+        ([f"@cert-authority {name} {other.public}", f"@cert-authority * {ca.public}", f"{name} {key}"], ["yes"]),
+        ([f"@cert-authority * {ca.public}", f"@revoked * {ca.public}"], ["accept-new", "no"]),
+    ]
+    server.stop()
+    server.config.append(f"HostCertificate {shown}")
+    number = 0
+    for case, blob in _certificates_for(server, ca, other).items():
+        certificates.write(shown, blob)
+        server.start()
+        for lines, stricts in files:
+            options = [["-o", "HostKeyAlias=build-box"]] if case in ("alias", "good") else []
+            options += [["-o", f"RevokedHostKeys={short_path}/krl"]] if case == "good" else []
+            options += [["-o", "HostKeyAlgorithms=ssh-ed25519-cert-v01@openssh.com"]] if case == "good" else []
+            for strict in stricts:
+                for more in ([], *options):
+                    number += 1
+                    theirs, ours = (write(short_path / f"{who}{number}", *lines) for who in ("theirs", "ours"))
+                    words = ["-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", "GlobalKnownHostsFile=none"]
+                    words += ["-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes", "-o", "UpdateHostKeys=no", *more]
+                    done = subprocess.run(
+                        ["ssh", *words, "-o", f"UserKnownHostsFile={theirs[0]}", "127.0.0.1", "true"],
+                        capture_output=True,
+                        timeout=20,
+                    )
+                    try:
+                        verify(resolve([*words, "-o", f"UserKnownHostsFile={ours[0]}", "127.0.0.1"]))
+                        accepted = True
+                    except ConnectError:
+                        accepted = False
+                    assert accepted == (done.returncode == 0), (case, lines, strict, more, done.stderr.decode())
+                    assert Path(theirs[0]).read_text() == Path(ours[0]).read_text(), (case, lines, strict, more)
+        server.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +13,8 @@ from hypothesis import strategies as st
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
 from pmitogen.transport.keys.certificate import Certificate, host_problem, parse, user_problem
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.wire import Malformed, string
+from tests.support import certificates as certificates_support
 from tests.support.keys import make_key
 
 pytestmark = pytest.mark.needs_program("ssh-keygen")
@@ -43,7 +45,7 @@ def test_fields(tmp_path: Path, kind: str, authority: str) -> None:
 def test_host(tmp_path: Path) -> None:
     found = certificate(tmp_path, "-h", "-n", "web,*.example.com", "-V", "20200101:20300101", authority="rsa")
     now = found.valid_after + 1.0
-    assert host_problem(found, "WEB", (), now) is None
+    assert host_problem(found, "web", (), now) is None
     assert host_problem(found, "a.example.com", (), now) is None
     assert "not for example.com" in str(host_problem(found, "example.com", (), now))
     assert "not valid before" in str(host_problem(found, "web", (), found.valid_after - 1))
@@ -53,13 +55,77 @@ def test_host(tmp_path: Path) -> None:
     assert host_problem(found, "web", ("rsa-sha2-512",), now) is None
 
 
-def test_host_without_principals_is_for_every_host(tmp_path: Path) -> None:
-    assert host_problem(certificate(tmp_path, "-h"), "anything", ()) is None
+def test_host_without_principals_is_for_no_host(tmp_path: Path) -> None:
+    assert "lacks a list of principals" in str(host_problem(certificate(tmp_path, "-h"), "anything", ()))
 
 
 def test_host_with_critical_options(tmp_path: Path) -> None:
-    found = certificate(tmp_path, "-h", "-O", "critical:new@example.com=1")
+    found = certificate(tmp_path, "-h", "-n", "web", "-O", "critical:new@example.com=1")
     assert "new@example.com" in str(host_problem(found, "web", ()))
+
+
+def made(folder: Path, authority: str = "ed25519", **fields: Any) -> Certificate:
+    """One that ssh-keygen would not make."""
+    return parse(certificates_support.certificate(make_key(folder / "ca", authority), make_key(folder / "key"), **fields))
+
+
+@pytest.mark.parametrize(
+    ("principals", "good", "bad"),
+    [
+        ([b"web"], ["web"], ["WEB", "web.example.com", "we", ""]),
+        ([b"Web"], ["Web"], ["web"]),
+        ([b"*"], ["web", ""], []),
+        ([b"w?b", b"x"], ["web", "x"], ["wb", "weeb"]),
+        ([b"!web"], ["!web"], ["web", "other"]),
+        ([b"web,db"], ["web,db"], ["web", "db"]),
+        ([b"[web]:2222"], ["[web]:2222"], ["web", "w"]),
+        ([b""], [""], ["web"]),
+        ([b"web\0"], ["web"], []),
+        ([b"\xff"], ["\udcff"], ["\xff"]),
+        ([b"*a" * 20 + b"b"], [], ["a" * 200]),
+    ],
+)
+def test_principals(tmp_path: Path, principals: list[bytes], good: list[str], bad: list[str]) -> None:
+    found = made(tmp_path, principals=principals)
+    assert [host for host in good if host_problem(found, host, ())] == []
+    assert [host for host in bad if not host_problem(found, host, ())] == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"kind": 0},
+        {"kind": 3},
+        {"key_id": b"a\0b"},
+        {"principals": [b"a\0b"]},
+        {"principals": [b"h"] * 257},
+        {"critical": string("alone")},
+        {"extensions": string("alone")},
+        {"critical": b"\0\0\0\5ab"},
+        {"spoil": b"x"},
+        {"spoil": string("x")},
+    ],
+)
+def test_malformed_for_ssh_too(tmp_path: Path, fields: dict[str, Any]) -> None:
+    with pytest.raises(Malformed):
+        made(tmp_path, **fields)
+
+
+def test_names_in_any_encoding(tmp_path: Path) -> None:
+    found = made(tmp_path, key_id=b"\xffid\0", principals=[b"h"] * 256)
+    assert found.key_id == "\udcffid" and len(found.principals) == 256
+    assert found.describe().isprintable() and host_problem(found, "h", ()) is None
+
+
+def test_sha1_is_read_and_refused(tmp_path: Path) -> None:
+    found = made(tmp_path, "rsa", principals=[b"web"], algorithm="ssh-rsa")
+    assert "signed with ssh-rsa" in str(host_problem(found, "web", ()))
+    assert host_problem(found, "web", ("ssh-rsa",)) is None  # asked for by CASignatureAlgorithms=+ssh-rsa
+
+
+def test_small_authorities_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Malformed, match="768|512|1016"):
+        public_key.check(string("ssh-rsa") + string(b"\1\0\1") + string(b"\0" + b"\xff" * 127))
 
 
 def test_wrong_kind(tmp_path: Path) -> None:

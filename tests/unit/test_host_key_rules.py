@@ -10,9 +10,12 @@ import pytest
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
-from pmitogen.transport.hostkeys.algorithm_order import SUPPORTED, host_key_algorithms
+from pmitogen.transport.hostkeys.algorithm_order import CERTIFIED, DEFAULT_ORDER, host_key_algorithms
 from pmitogen.transport.hostkeys.verify import check_host_key
+from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import string
+from tests.support import certificates
+from tests.support.keys import make_key
 
 KEY = string("ssh-ed25519") + string(bytes(32))
 OTHER = string("ssh-ed25519") + string(bytes(31) + b"\1")
@@ -36,7 +39,9 @@ def test_address_is_checked(tmp_path: Path) -> None:
     with pytest.raises(ConnectError, match=f"192.0.2.7 is known with another .{path}:2.: remove the stale line") as caught:
         check(path, both)
     assert caught.value.stage == "hostkey"
-    assert "known with another" in check(path, both, stricthostkeychecking="accept-new").warnings[0]
+    with pytest.raises(ConnectError, match="known with another"):
+        check(path, both, stricthostkeychecking="accept-new")
+    assert "known with another" in check(path, both, stricthostkeychecking="no").warnings[0]
     assert check(path, both, checkhostip=False).warnings == ()
     assert check(path, both, proxycommand="nc web 22").status == "known"
     assert check(path, both, proxyjump=(JumpHop("bastion"),)).status == "known"
@@ -72,9 +77,61 @@ def test_no_key_at_all(blob: bytes) -> None:
 
 def test_order(tmp_path: Path) -> None:
     path = tmp_path / "kh"
-    path.write_text("web ecdsa-sha2-nistp256 AAAA\n" + line("@cert-authority web", KEY) + line("db", KEY))
     settings = Settings("web", "web", "root", userknownhostsfile=(str(path),))
-    order = host_key_algorithms(settings, "")
-    assert order[0] == "ssh-ed25519-cert-v01@openssh.com" and set(order) >= set(SUPPORTED)
-    path.write_text("web ecdsa-sha2-nistp384 " + base64.b64encode(string("ecdsa-sha2-nistp384")).decode() + "\n")
-    assert host_key_algorithms(settings, "")[0] == "ecdsa-sha2-nistp384"
+    ecdsa, rsa = make_key(tmp_path / "ecdsa", "ecdsa384").public, make_key(tmp_path / "rsa", "rsa").public
+    cert = "-cert-v01@openssh.com"
+
+    def order(*lines: str, **words: Any) -> tuple[str, ...]:
+        path.write_text("".join(one.rstrip("\n") + "\n" for one in lines))
+        return host_key_algorithms(settings._replace(**words), "")
+
+    # As they stand in ssh: certificates first, where nothing is known, and where the first choice's key is.
+    assert order() == order(line("web", KEY)) == order(line("db", KEY), "web ecdsa-sha2-nistp384 AAAA") == DEFAULT_ORDER
+    assert order(f"web {ecdsa}")[:3] == (f"ecdsa-sha2-nistp384{cert}", "ecdsa-sha2-nistp384", f"ssh-ed25519{cert}")
+    assert order(f"web {rsa}")[:4] == (f"rsa-sha2-512{cert}", f"rsa-sha2-256{cert}", "rsa-sha2-512", "rsa-sha2-256")
+    assert order(f"web {rsa}", f"@revoked * {rsa}") == DEFAULT_ORDER
+    by_authority = order(f"web {ecdsa}", line("@cert-authority web", KEY))
+    assert by_authority[: len(CERTIFIED) + 1] == (*CERTIFIED, "ecdsa-sha2-nistp384")
+    assert set(by_authority) == set(DEFAULT_ORDER)
+    # A list as it is; one that adds or removes, like the default.
+    listed = ("ssh-ed25519", "ecdsa-sha2-nistp384", "rsa-sha2-512")
+    assert order(f"web {ecdsa}", hostkeyalgorithms=listed) == listed
+    words = {"hostkeyalgorithms": listed, "hostkeyalgorithms_fixed": False}
+    assert order(f"web {ecdsa}", **words) == ("ecdsa-sha2-nistp384", "ssh-ed25519", "rsa-sha2-512")
+    # The plain name's keys, where none is known for the port.
+    assert order(f"web {ecdsa}", port=2222)[1] == "ecdsa-sha2-nistp384"
+
+
+@pytest.mark.parametrize("name", ["we*b", "web|1", "web,db@x", "[web]", "we'b", 'we"b', "we\\b", "we#b", "!web", "we?b"])
+def test_names_that_known_hosts_cannot_hold_are_not_recorded(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "kh"
+    settings = Settings(name, name, "root", stricthostkeychecking="no", userknownhostsfile=(str(path),))
+    with pytest.raises(ConnectError, match="cannot be recorded"):
+        check_host_key(settings, ("ssh-ed25519", KEY), ADDRESS)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "web ssh-dss AAAAB3NzaC1kc3MAAACBAOKs1e7LFu+eZdLEDcVuGqXwBJ1oOJ1mDB0qmFSbY8bV",
+        "web ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAA",
+        "web ssh-foo AAAAB3NzaC1mb28AAAABQQ==",
+        line("web", KEY)[:-6],
+        "web ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(string("ssh-ed25519-cert-v01@openssh.com")).decode(),
+    ],
+)
+def test_lines_without_a_key_that_ssh_knows_are_no_other_key(tmp_path: Path, text: str) -> None:
+    assert check(tmp_path / "kh", text, stricthostkeychecking="accept-new", checkhostip=False).status == "added"
+
+
+def test_a_key_is_revoked_within_a_certificate(tmp_path: Path) -> None:
+    ca, key = make_key(tmp_path / "ca"), make_key(tmp_path / "key")
+    blob = certificates.certificate(ca, key, principals=[b"web"])
+    path = tmp_path / "kh"
+    settings = Settings("web", "web", "root", stricthostkeychecking="no", userknownhostsfile=(str(path),))
+    path.write_text(f"web {key.public}\n@revoked * {public_key.public_line(blob)}\n")
+    plain = base64.b64decode(key.public.split()[1])
+    assert check_host_key(settings, ("ssh-ed25519", plain), "").status == "unsafe"
+    path.write_text(f"@cert-authority web {public_key.public_line(certificates.certificate(key, ca))}\n")
+    assert check_host_key(settings, ("", blob), "").status == "certificate"

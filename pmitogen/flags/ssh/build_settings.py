@@ -67,6 +67,7 @@ def settings_from(found: Resolution) -> Settings:
         macs=lists["macs"],
         kexalgorithms=lists["kexalgorithms"],
         hostkeyalgorithms=lists["hostkeyalgorithms"],
+        hostkeyalgorithms_fixed=not str(given("hostkeyalgorithms", "")).startswith(("+", "-")),
         pubkeyacceptedalgorithms=lists["pubkeyacceptedalgorithms"],
         casignaturealgorithms=lists["casignaturealgorithms"],
         compression=given("compression") == "yes",

@@ -75,6 +75,9 @@ class Settings(NamedTuple):
     macs: tuple[str, ...] = ()
     kexalgorithms: tuple[str, ...] = ()
     hostkeyalgorithms: tuple[str, ...] = ()
+    hostkeyalgorithms_fixed: bool = (
+        True  # False: the list only adds to the default or removes from it; known keys decide the order
+    )
     pubkeyacceptedalgorithms: tuple[str, ...] = ()
     casignaturealgorithms: tuple[str, ...] = ()
     compression: bool = False

@@ -29,29 +29,44 @@ else:
 SUPPORTED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *public_key.RSA_ALGORITHMS)
 _OLD = " (ssh-rsa, which is SHA-1, and ssh-dss are gone: servers that know nothing else, before OpenSSH 7.2, cannot be reached)"
 CERTIFIED = tuple(map(public_key.certificate_name, SUPPORTED))
+DEFAULT_ORDER = (*CERTIFIED, *SUPPORTED)
 
 
 def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
-    """The algorithms to offer in the key exchange, best first.
+    """The algorithms to offer in the key exchange, best first, as ssh's order_hostkeyalgs() has them.
 
-    HostKeyAlgorithms is taken as it is, but for what Paramiko cannot do. Without it: certificates where an authority is known
-    for the host, then the types of its known keys, then the rest; certificates last where no authority could vouch for them.
+    A list in HostKeyAlgorithms is taken as it is, except for what Paramiko cannot do. Otherwise, and where that list only adds
+    or removes: the order is DEFAULT_ORDER, certificates first, since a certificate can be revoked where its key is not; but if
+    the host is known by other keys than the first choice's, their types come first, and all certificates where an authority is
+    known for the host.
     *address* is the peer's IP address or "". Raises :class:`ConnectError` with stage ``kex`` where nothing is left.
     """
-    if settings.hostkeyalgorithms:
-        return _chosen(settings)
+    offered = _chosen(settings) if settings.hostkeyalgorithms else DEFAULT_ORDER
+    if settings.hostkeyalgorithms and settings.hostkeyalgorithms_fixed:
+        return offered
     store = Store(settings, address)
     lines = store.lines(hostkeystore.host_name(settings), None)
-    known = {line.key_type for line in [*lines, *store.fallback_lines(None)] if line.marker == known_hosts.PLAIN}
-    first = [name for name in SUPPORTED if public_key.key_type(name) in known]
-    rest = [name for name in SUPPORTED if name not in first]
-    if any(line.marker == known_hosts.AUTHORITY for line in lines):
-        return (*CERTIFIED, *first, *rest)
-    return (*first, *rest, *CERTIFIED)
+    known = _known_types(lines) or _known_types(store.fallback_lines())
+    if _plain_type(offered[0]) in known:
+        return offered
+    by_authority = any(line.marker == known_hosts.AUTHORITY for line in lines)
+    first = [name for name in offered if _plain_type(name) in known or (by_authority and name in CERTIFIED)]
+    return (*first, *[name for name in offered if name not in first])
+
+
+def _known_types(lines: list[known_hosts.Line]) -> set[str]:
+    """The types of the keys by which a host is known."""
+    revoked = [line for line in lines if line.marker == known_hosts.REVOKED]
+    plain = [line for line in lines if line.marker == known_hosts.PLAIN]
+    return {line.key_type for line in plain if not any(other.is_key(line.blob or b"") for other in revoked)}
+
+
+def _plain_type(algorithm: str) -> str:
+    return public_key.plain_name(public_key.key_type(algorithm))
 
 
 def _chosen(settings: Settings) -> tuple[str, ...]:
-    usable = tuple(name for name in settings.hostkeyalgorithms if name in SUPPORTED or name in CERTIFIED)
+    usable = tuple(name for name in settings.hostkeyalgorithms if name in DEFAULT_ORDER)
     if not usable:
         named = ",".join(settings.hostkeyalgorithms)
         old = _OLD if {"ssh-rsa", "ssh-dss"} & set(settings.hostkeyalgorithms) else ""

@@ -20,7 +20,8 @@ import threading
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from pmitogen.transport.keys.wire import Malformed, Reader
+from pmitogen.transport.keys import certificate, public_key
+from pmitogen.transport.keys.wire import Malformed
 from pmitogen.util.patterns import match_hostname
 
 PLAIN, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
@@ -43,12 +44,18 @@ class Line(NamedTuple):
 
     @property
     def blob(self) -> bytes | None:
-        """The decoded key; None where it is not a key of the type it says."""
+        """The decoded key; None where it is not a whole key of the type it says, for which ssh skips the line."""
         try:
             blob = base64.b64decode(self.key_text, validate=True)
-            return blob if Reader(blob).string() == self.key_type.encode() else None
+            certificate.plain_blob(blob)
+            return blob if public_key.blob_type(blob) == self.key_type else None
         except (binascii.Error, ValueError, Malformed):
             return None
+
+    def is_key(self, blob: bytes) -> bool:
+        """Whether this line has the key *blob*, be it within a certificate. For markers, which are about keys."""
+        own = self.blob
+        return own is not None and blob in (own, certificate.plain_blob(own))
 
 
 class KnownHosts:

@@ -40,7 +40,7 @@ class _Revoked:
     key_ids: set[bytes] = dataclasses.field(default_factory=set)
 
     def why(self, certificate: Certificate) -> str | None:
-        if certificate.key_id.encode() in self.key_ids:
+        if certificate.key_id.encode("utf-8", "surrogateescape") in self.key_ids:
             return f"its key id {escape(certificate.key_id, 80)!r}"
         serial = certificate.serial
         if serial and self._has(serial):  # 0 stands for none

@@ -74,11 +74,15 @@ class Store:
             found += self._command(name, reason, blob).lookup(name)
         return [line for line in found if line.blob is not None]
 
-    def fallback_lines(self, blob: bytes | None) -> list[Line]:
-        """The lines of the plain host name, which vouch for its other ports too; nothing under an alias or on port 22."""
+    def fallback_lines(self) -> list[Line]:
+        """The lines of the plain host name, which vouch for its other ports too; nothing under an alias or on port 22.
+
+        KnownHostsCommand is not run for them, as in ssh.
+        """
         if self.settings.hostkeyalias or self.settings.port == 22:
             return []
-        return self.lines(self.settings.hostname.lower(), blob)
+        name = self.settings.hostname.lower()
+        return [line for known in self._read() for line in known.lookup(name) if line.blob is not None]
 
     def looked_at(self) -> str:
         """For messages: the files that were searched, and what could not be read."""

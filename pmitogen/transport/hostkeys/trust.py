@@ -40,7 +40,7 @@ class Trust:
     def judge(self) -> list[Judged]:
         """Each key, and where it is known. Raises ConnectError (stage ``hostkey``) if any is revoked or is not what it was."""
         lines = self._store.lines(self.name, self._keys[0])
-        fallback = self._store.fallback_lines(self._keys[0])
+        fallback = self._store.fallback_lines()
         for blob in self._keys:
             self._refuse_revoked(blob, [*lines, *fallback])
         plain = [line for line in lines if line.marker == known_hosts.PLAIN]
@@ -75,7 +75,8 @@ class Trust:
 
     def _refuse_revoked(self, blob: bytes, lines: Sequence[known_hosts.Line]) -> None:
         where = store.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
-        where = where or self._where(blob, [line for line in lines if line.marker == known_hosts.REVOKED])
+        revoked = (line for line in lines if line.marker == known_hosts.REVOKED and line.is_key(blob))
+        where = where or next((line.where for line in revoked), None)
         if where:
             raise self._refusal(f"the host key {self._shown(blob)} is revoked by {where}: the server needs a new host key")
 

@@ -5,8 +5,9 @@ knows the host, and its policies rewrite the user's file. Nothing of it is used 
 verifies a host certificate and appends to known_hosts.
 
 The decisions are those of OpenSSH's sshconnect.c, check_host_key(), in its order: revoked files first; a certificate by its
-authority, and if that does not do, the plain key within it; ``[host]:port`` first, then, for reading only, the plain host. Any
-known key that is not the one shown makes the host "changed", whatever its type. Blocks only for files and KnownHostsCommand.
+authority, and if that does not do, the plain key within it, where HostKeyAlgorithms allows one; ``[host]:port`` first, then, for
+reading only, the plain host. Any known key that is not the one shown makes the host "changed", whatever its type. Blocks only for
+files and KnownHostsCommand.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from pmitogen.transport.hostkeys import known_hosts, store
 from pmitogen.transport.hostkeys.store import Store
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.wire import Malformed
+from pmitogen.util.patterns import ascii_lower
 
 if TYPE_CHECKING:
     import paramiko
 
 Ask = Callable[[str], bool]
+_UNRECORDABLE = frozenset("@?*#[]|'\"\\!, \t\n")  # in a host name: would be read as something else in known_hosts
 
 
 class HostKeyVerdict(NamedTuple):
@@ -100,12 +103,50 @@ class _Check:
             raise self._refuse(f"the server's host key cannot be read: {error}") from error
         if where := store.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
             raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
-        lines = self.store.lines(self.name, self.plain)
+        lines = self.store.lines(self.name, self.blob)
         if revoked := self._revoked(lines):
             return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
-        if self.certificate and (line := self._trusted_authority(lines)):
-            return HostKeyVerdict("certificate", line.where)
+        if self.certificate is not None:
+            verdict = self._by_authority(lines)
+            if verdict is not None:
+                return verdict
+            self._check_plain_is_allowed()
         return self._plain_key([line for line in lines if line.marker == known_hosts.PLAIN])
+
+    def _by_authority(self, lines: list[known_hosts.Line]) -> HostKeyVerdict | None:
+        """The verdict if the certificate settles it; None: the key within it has to be known.
+
+        As for plain keys, the lines of the plain host name vouch for its other ports where those of the port do not settle it.
+        """
+        line = self._authority_line(lines)
+        if line is None:
+            fallback = self.store.fallback_lines()
+            if revoked := self._revoked(fallback):
+                if self.strict == "no":
+                    return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+                self.certificate_problem = f"it or its authority is marked @revoked in {revoked.where}"
+                return None
+            line = self._authority_line(fallback)
+        if line is None:
+            self.certificate_problem = f"no @cert-authority line trusts its authority {self._authority()} for {self.name}"
+            return None
+        assert self.certificate is not None
+        host = ascii_lower(self.settings.hostkeyalias or self.settings.hostname)
+        self.certificate_problem = certificate.host_problem(self.certificate, host, self.settings.casignaturealgorithms)
+        return None if self.certificate_problem else HostKeyVerdict("certificate", line.where)
+
+    def _authority_line(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
+        assert self.certificate is not None
+        authority = self.certificate.authority_blob
+        return next((line for line in lines if line.marker == known_hosts.AUTHORITY and line.is_key(authority)), None)
+
+    def _check_plain_is_allowed(self) -> None:
+        """Refuse a key without certificate that HostKeyAlgorithms would not have let the server show."""
+        assert self.certificate is not None
+        allowed = self.settings.hostkeyalgorithms
+        names = public_key.algorithms_of(public_key.blob_type(self.plain))
+        if allowed and not any(name in allowed for name in names):
+            raise self._refuse(f"{self._certificate_refused()}; and HostKeyAlgorithms allows no {names[0]} key without one")
 
     def _plain_key(self, lines: list[known_hosts.Line]) -> HostKeyVerdict:
         same = next((line for line in lines if line.blob == self.plain), None)
@@ -113,7 +154,7 @@ class _Check:
             return self._check_address(same.where)
         if lines:
             return self._unsafe(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
-        fallback = self.store.fallback_lines(self.plain)
+        fallback = self.store.fallback_lines()
         if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
             return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
         same = next((line for line in fallback if line.marker == known_hosts.PLAIN and line.blob == self.plain), None)
@@ -124,6 +165,10 @@ class _Check:
             raise self._refuse(self._unknown_text() + self._how_to_add())
         if self.strict == "ask" and self.ask is not None and not self.ask(self._unknown_text() + " Continue connecting?"):
             raise self._refuse(f"the host key {self.shown()} is unknown and was not accepted")
+        if _UNRECORDABLE & set(self.settings.hostname):
+            raise self._refuse(
+                f"{self._unknown_text()} It cannot be recorded: the host name has characters that mean something there"
+            )
         names = [self.name]
         if self.store.address_name and not self.store.lines(self.store.address_name, self.plain):
             names.append(self.store.address_name)
@@ -163,22 +208,12 @@ class _Check:
         return [self.plain, *([self.certificate.authority_blob] if self.certificate else [])]
 
     def _revoked(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
-        return next((line for line in lines if line.marker == known_hosts.REVOKED and line.blob in self._blobs()), None)
-
-    def _trusted_authority(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
-        assert self.certificate is not None
-        authority = self.certificate.authority_blob
-        line = next((line for line in lines if line.marker == known_hosts.AUTHORITY and line.blob == authority), None)
-        if line is None:
-            self.certificate_problem = f"no @cert-authority line trusts its authority {self._authority()} for {self.name}"
-            return None
-        host = self.settings.hostkeyalias or self.settings.hostname
-        self.certificate_problem = certificate.host_problem(self.certificate, host, self.settings.casignaturealgorithms)
-        return None if self.certificate_problem else line
+        revoked = [line for line in lines if line.marker == known_hosts.REVOKED]
+        return next((line for line in revoked if any(line.is_key(blob) for blob in self._blobs())), None)
 
     def _check_address(self, where: str) -> HostKeyVerdict:
         """CheckHostIP: the address must not be known with another key, and is written down where it is new."""
-        name = self.store.address_name
+        name = self.store.address_name if self.certificate is None else None
         lines = [line for line in self.store.lines(name, self.plain) if line.marker == known_hosts.PLAIN] if name else []
         if not name or any(line.blob == self.plain for line in lines):
             return HostKeyVerdict("known", where)
@@ -186,7 +221,8 @@ class _Check:
             return self._record([name])._replace(status="known", where=where)
         other = f"{self.address} is known with another ({lines[0].where})"
         text = f"the host key {self.shown()} is known for {self.name} ({where}), but {other}"
-        if self.strict == "yes" or (self.strict == "ask" and not (self.ask and self.ask(text + ". Continue connecting?"))):
+        confirmed = self.strict == "ask" and self.ask is not None and self.ask(text + ". Continue connecting?")
+        if self.strict != "no" and not confirmed:
             raise self._refuse(f"{text}: remove the stale line, or write CheckHostIP=no")
         return HostKeyVerdict("known", where, (f"{self.name}: {text}",))
 
@@ -219,13 +255,14 @@ class _Check:
             return ""
         return f"; its host certificate {self.certificate.describe()} does not help: {self.certificate_problem}"
 
+    def _certificate_refused(self) -> str:
+        assert self.certificate is not None
+        return f"the host certificate {self.certificate.describe()} was refused: {self.certificate_problem}"
+
     def _unknown_text(self) -> str:
         looked = self.store.looked_at() or "no known_hosts file"
         if self.certificate is not None:
-            return (
-                f"the host certificate {self.certificate.describe()} was refused: {self.certificate_problem}; "
-                f"and the key within it, {self.shown()}, is not in {looked}."
-            )
+            return f"{self._certificate_refused()}; and the key within it, {self.shown()}, is not in {looked}."
         return f"the host key {self.shown()} of {self.name} is not in {looked}."
 
     def _how_to_add(self) -> str:

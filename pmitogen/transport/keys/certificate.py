@@ -15,12 +15,12 @@ from typing import NamedTuple
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.public_key import fingerprint, is_certificate, plain_name
 from pmitogen.transport.keys.wire import Malformed, Reader, string, strings
-from pmitogen.util.patterns import ascii_lower, match_pattern
+from pmitogen.util.patterns import match_pattern
 from pmitogen.util.peer_text import escape
 
 USER, HOST = 1, 2
 KIND = {USER: "user", HOST: "host"}
-FOREVER = 2**64 - 1
+MAX_PRINCIPALS = 256  # OpenSSH's own limit
 DEFAULT_CA_ALGORITHMS = (
     "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521",
     "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com", "rsa-sha2-512", "rsa-sha2-256",
@@ -66,24 +66,50 @@ def parse(blob: bytes) -> Certificate:
     for _ in range(fields):
         reader.string()
     plain_blob = string(plain) + blob[start : reader.offset]
-    serial, kind, key_id = reader.u64(), reader.u32(), reader.text()
-    principals = tuple(item.decode("utf-8", "replace") for item in strings(reader.string()))
+    serial, kind, key_id = reader.u64(), reader.u32(), _text(reader.string())
+    principals = tuple(map(_text, strings(reader.string())))
     valid_after, valid_before = reader.u64(), reader.u64()
-    critical = tuple(item.decode("utf-8", "replace") for item in strings(reader.string())[::2])
-    reader.string()  # extensions: permissions of a user, nothing a client must know
+    critical = tuple(map(_text, _names(reader.string())))
+    _names(reader.string())  # extensions: permissions of a user, nothing a client must know
     reader.string()  # reserved
     authority = reader.string()
     signed = blob[: reader.offset]
     signature = reader.string()
     reader.end()
-    if is_certificate(public_key.blob_type(authority)):
-        raise Malformed("the authority is itself a certificate")
+    if kind not in KIND:
+        raise Malformed(f"certificates of kind {kind} are not known")
+    if len(principals) > MAX_PRINCIPALS:
+        raise Malformed(f"{len(principals)} principals in it, at most {MAX_PRINCIPALS} are allowed")
+    public_key.check(authority)
     public_key.verify_signature(authority, signature, signed)
     return Certificate(
         name=name, blob=blob, plain_blob=plain_blob, serial=serial, kind=kind, key_id=key_id, principals=principals,
         valid_after=valid_after, valid_before=valid_before, critical_options=critical,
         authority_blob=authority, signature=signature,
     )  # fmt: skip
+
+
+def plain_blob(blob: bytes) -> bytes:
+    """The key itself: *blob*, or what the certificate that it is certifies. Raises :class:`Malformed` if it is neither."""
+    if is_certificate(public_key.blob_type(blob)):
+        return parse(blob).plain_blob
+    public_key.check(blob)
+    return blob
+
+
+def _text(raw: bytes) -> str:
+    """A text of the authority's, in whatever encoding. One zero byte may end it, as in OpenSSH; none may stand within."""
+    if b"\0" in raw[:-1]:
+        raise Malformed("a text with a zero byte in it")
+    return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
+
+
+def _names(raw: bytes) -> list[bytes]:
+    """The names of a list of options, which are pairs of name and data."""
+    parts = strings(raw)
+    if len(parts) % 2:
+        raise Malformed("an option in it has no data")
+    return parts[::2]
 
 
 def signature_problem(certificate: Certificate, allowed: tuple[str, ...]) -> str | None:
@@ -107,20 +133,19 @@ def validity_problem(certificate: Certificate, now: float | None = None) -> str 
 def host_problem(certificate: Certificate, host: str, ca_algorithms: tuple[str, ...], now: float | None = None) -> str | None:
     """Why the certificate cannot stand for *host* (a plain name or HostKeyAlias, without port), or None.
 
-    Whether its authority is trusted is known_hosts' business, not asked here. Principals may be wildcard patterns; none at all
-    means every host, as ssh-keygen(1) documents.
+    Whether its authority is trusted is for known_hosts to say. Principals may be patterns; their case counts, as in ssh.
     """
     if certificate.kind != HOST:
-        return f"it is a {KIND.get(certificate.kind, 'strange')} certificate, not a host certificate"
-    if problem := signature_problem(certificate, ca_algorithms):
-        return problem
+        return f"it is a {KIND[certificate.kind]} certificate, not a host certificate"
     if problem := validity_problem(certificate, now):
         return problem
-    if certificate.principals and not any(match_pattern(ascii_lower(host), ascii_lower(name)) for name in certificate.principals):
+    if not certificate.principals:
+        return "it lacks a list of principals, which name the hosts that it is for"
+    if not any(match_pattern(host, name) for name in certificate.principals):
         return f"it is for {escape(', '.join(certificate.principals))}, not for {host}"
     if certificate.critical_options:
         return f"it has critical options that are not known for hosts: {escape(', '.join(certificate.critical_options))}"
-    return None
+    return signature_problem(certificate, ca_algorithms)
 
 
 def user_problem(certificate: Certificate, user: str, now: float | None = None) -> str | None:
@@ -129,7 +154,7 @@ def user_problem(certificate: Certificate, user: str, now: float | None = None) 
     Advice for the message only: AuthorizedPrincipalsFile may map other principals to an account.
     """
     if certificate.kind != USER:
-        return f"it is a {KIND.get(certificate.kind, 'strange')} certificate, not a user certificate"
+        return f"it is a {KIND[certificate.kind]} certificate, not a user certificate"
     if problem := validity_problem(certificate, now):
         return problem
     if certificate.principals and user not in certificate.principals:

@@ -19,6 +19,12 @@ from pmitogen.util.peer_text import escape
 
 CERT = "-cert-v01@openssh.com"
 RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
+MIN_RSA_BITS = 1024  # OpenSSH's own limit
+_RSA_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
+    "rsa-sha2-512": hashes.SHA512,
+    "rsa-sha2-256": hashes.SHA256,
+    "ssh-rsa": hashes.SHA1,
+}
 ECDSA_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "ecdsa-sha2-nistp256": hashes.SHA256,
     "ecdsa-sha2-nistp384": hashes.SHA384,
@@ -94,6 +100,26 @@ def rsa_bits(blob: bytes) -> int | None:
     return int.from_bytes(reader.string(), "big").bit_length()
 
 
+def check(blob: bytes) -> None:
+    """Raise :class:`Malformed` unless *blob* is a whole plain key of a type that OpenSSH knows today (so not ``ssh-dss``)."""
+    reader = Reader(blob)
+    name = reader.text()
+    if name not in DISPLAY or name == "ssh-dss":
+        raise Malformed(f"keys of type {name} are not known")
+    if is_hardware(name):
+        for _ in range(3 if name.startswith("sk-ecdsa") else 2):
+            reader.string()
+        reader.end()
+        return
+    bits = rsa_bits(blob)
+    if bits is not None and bits < MIN_RSA_BITS:
+        raise Malformed(f"an RSA key of {bits} bits, at least {MIN_RSA_BITS} are needed")
+    try:
+        serialization.load_ssh_public_key(public_line(blob).encode())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise Malformed(f"the {name} key is damaged") from error
+
+
 def public_line(blob: bytes) -> str:
     """``type base64``, as in a .pub file."""
     return f"{blob_type(blob)} {base64.b64encode(blob).decode()}"
@@ -102,6 +128,7 @@ def public_line(blob: bytes) -> str:
 def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
     """Check *signature* over *data* by the plain key *blob*; returns the signature algorithm used.
 
+    Whether the algorithm is good enough is for the caller to say; SHA-1 (``ssh-rsa``) is checked like the others.
     Raises :class:`Malformed` where the signature is wrong, or of an algorithm that is unknown or does not fit the key.
     Source: RFC 4253 6.6, RFC 5656, RFC 8332, RFC 8709; OpenSSH PROTOCOL.u2f for ``sk-`` keys.
     """
@@ -114,6 +141,7 @@ def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
     if is_hardware(name):
         blob, data = _hardware_parts(blob, reader, data)
         name = blob_type(blob)
+    reader.end()
     try:
         _verify(serialization.load_ssh_public_key(public_line(blob).encode()), name, algorithm, raw, data)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
@@ -140,12 +168,13 @@ def _hardware_parts(blob: bytes, signature: Reader, data: bytes) -> tuple[bytes,
 def _verify(key: object, name: str, algorithm: str, raw: bytes, data: bytes) -> None:
     if isinstance(key, ed25519.Ed25519PublicKey):
         key.verify(raw, data)
-    elif isinstance(key, rsa.RSAPublicKey) and algorithm in RSA_ALGORITHMS:
-        digest = hashes.SHA512() if algorithm == "rsa-sha2-512" else hashes.SHA256()
-        key.verify(raw, data, padding.PKCS1v15(), digest)
+    elif isinstance(key, rsa.RSAPublicKey) and algorithm in _RSA_HASHES:
+        size = (key.key_size + 7) // 8
+        key.verify(raw.rjust(size, b"\0"), data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
     elif isinstance(key, ec.EllipticCurvePublicKey):
         reader = Reader(raw)
         pair = [int.from_bytes(reader.string(), "big") for _ in range(2)]
+        reader.end()
         key.verify(utils.encode_dss_signature(*pair), data, ec.ECDSA(ECDSA_HASHES[name]()))
     else:
         raise Malformed(f"signatures by {algorithm} are not accepted")
