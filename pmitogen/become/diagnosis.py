@@ -1,6 +1,6 @@
-"""From what a program said to what it means: prompts while it asks, a kind of failure once it has given up.
+"""From what a program printed to the kind of failure that it means.
 
-Both are tables of rows, tried in order. English is matched directly; other languages by asking the target's own message
+The tables of rows are tried in order. English is matched directly; other languages by asking the target's own message
 catalogues for the same sentences, after the failure, in the language that the program saw. All text is decoded first, so that
 case and full-width colons are compared as characters.
 
@@ -17,23 +17,9 @@ from pmitogen.become import doas, su, sudo
 METHODS = {"sudo": sudo, "su": su, "doas": doas}
 LOCALE_FOLDERS = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
 
-PASSWORD, SECOND_FACTOR, NEW_PASSWORD = "password", "second factor", "new password"
-_COLON = "[:\uff1a]"
 _FLAGS = re.IGNORECASE | re.UNICODE
-
-# An expired password is asked for anew; a one-time password is a password by name only: these come before the general row.
-_NEW_PASSWORD = re.compile(
-    "(?:^|\\W)(?:new|old|current|retype|re-enter|repeat)\\b.{0,40}password.{0,40}" + _COLON + "\\s*$", _FLAGS
-)
-_SECOND_FACTOR = re.compile(
-    "(?:verification code|one[- ]time|passcode|second factor|authenticator|yubikey|token|\\b(?:otp|2fa|pin|code)\\b)"
-    "[^\\n]{0,80}[:\uff1a?>]\\s*$",
-    _FLAGS,
-)
-_ANY_PASSWORD = "password|passphrase|passwd"
 _ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_SOME_QUESTION = re.compile("\\S.*[:\uff1a?>]\\s*$", _FLAGS)
 
 _NOT_FOUND = (
     "not found|no such file or directory|unknown command|could not find command|permission denied"
@@ -66,41 +52,17 @@ def text_of(data):
     return "".join(shown)
 
 
-class Prompts(object):
-    """The rows of one escalation: *marker* is the prompt that sudo was given, *words* say "password" in many languages."""
-
-    def __init__(self, marker, words):
-        # sudo-rs wraps ours: "[sudo: MARKER] Password: ".
-        self._marker = re.compile(re.escape(marker) + "(?:\\][^\\n]{0,80})?\\s*$", re.UNICODE)
-        known = "|".join([re.escape(word) for word in words] + [_ANY_PASSWORD])
-        self._password = re.compile("(?:" + known + ")[^\\n]{0,80}" + _COLON + "\\s*$", _FLAGS)
-
-    def is_ours(self, partial):
-        """Whether the unfinished line *partial* is the prompt that sudo was given."""
-        return bool(self._marker.search(partial))
-
-    def kind(self, partial):
-        """What the unfinished line *partial* asks for: PASSWORD, SECOND_FACTOR or NEW_PASSWORD; None if no row knows it."""
-        if self.is_ours(partial):
-            return PASSWORD
-        if _NEW_PASSWORD.search(partial):
-            return NEW_PASSWORD
-        if _SECOND_FACTOR.search(partial):
-            return SECOND_FACTOR
-        return PASSWORD if self._password.search(partial) else None
-
-
-def looks_like_question(partial):
-    """True if the unfinished line *partial* ends as questions do. Means something only while the program keeps echo off."""
-    return bool(_SOME_QUESTION.search(partial))
-
-
-def refusal(method, text):
-    """The kind of failure that *text*, all that *method* has said, amounts to; None if no row knows it."""
-    for kind, pattern in METHODS[method].ROWS:
-        if re.search(pattern, text):
+def refusal(methods, text):
+    """The kind of failure that *text*, all that was printed, amounts to; None if no row of any of *methods* knows it."""
+    for method in methods:
+        for kind, pattern in METHODS[method].ROWS:
+            if re.search(pattern, text):
+                return kind
+    for method in methods:
+        kind = _localised_refusal(method, text)
+        if kind is not None:
             return kind
-    return _localised_refusal(method, text)
+    return None
 
 
 def tried_again(text):
@@ -109,7 +71,7 @@ def tried_again(text):
 
 
 def _localised_refusal(method, text):
-    if not any(ord(char) > 127 for char in text) and not _language():
+    if not any(ord(char) > 127 for char in text) and not language():
         return None
     for kind, domain, msgid in METHODS[method].CATALOGUE:
         pattern = _localised(domain, msgid)
@@ -118,7 +80,8 @@ def _localised_refusal(method, text):
     return None
 
 
-def _language():
+def language():
+    """The language of this process, or None if it is the untranslated one."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name, "")
         if value and value.split(".")[0] not in ("C", "POSIX"):
@@ -128,15 +91,26 @@ def _language():
 
 def _localised(domain, msgid):
     """A pattern for *msgid* in this process's language, or None where there is no catalogue or no translation."""
-    import gettext  # costs a millisecond, and only a failure in another language pays it
+    text = translated(domain, msgid)
+    if text is None:
+        return None
+    pieces = re.split(r"%(?:\d+\$)?[sdu]", text.strip())
+    return ".{0,256}?".join(re.escape(piece) for piece in pieces)
+
+
+def translated(domain, msgid):
+    """*msgid* in this process's language, or None where there is no catalogue or no translation."""
+    import gettext  # costs a millisecond, and only what is in another language pays it
 
     for folder in LOCALE_FOLDERS:
-        catalogue = gettext.translation(domain, folder, fallback=True)
+        try:
+            catalogue = gettext.translation(domain, folder, fallback=True)
+        except (IOError, OSError, ValueError, LookupError, SyntaxError):  # one that is damaged
+            continue
         lookup = getattr(catalogue, "ugettext", catalogue.gettext)
-        translated = lookup(msgid)
-        if translated != msgid:
-            pieces = re.split(r"%(?:\d+\$)?[sdu]", translated.strip())
-            return ".{0,256}?".join(re.escape(piece) for piece in pieces)
+        text = lookup(msgid)
+        if text != msgid:
+            return text
     return None
 
 

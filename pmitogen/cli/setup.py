@@ -28,7 +28,7 @@ PLUGIN = PLUGINS / "pmitogen.py"
 _OURS = "pmitogen/ansible/plugins/connection/pmitogen.py"  # how the target of any link of ours ends
 
 # Run by Ansible's Python, on which pmitogen need not be installed.
-_PROBE = """
+_PROBE = """import sys; sys.path = [path for path in sys.path if path]
 import importlib.util, json
 from ansible import constants
 from ansible.plugins.loader import connection_loader, init_plugin_loader
@@ -152,7 +152,9 @@ def _probe(python: str) -> dict[str, Any] | None:
 
 def _output(command: list[str]) -> str:
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        # Python 3.11 and later do not look for modules in the current directory then; the probe sees to that in older ones.
+        env = {**os.environ, "PYTHONSAFEPATH": "1"}
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, env=env)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout

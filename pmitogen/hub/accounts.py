@@ -32,7 +32,7 @@ class Account:
     """An interpreter on the host."""
 
     number: int
-    become: str | None = None  # the raw become request, as JSON: who, how, with which flags
+    become: str | None = None  # the raw become request, as JSON: who, how, with which flags and secrets
     python: tuple[str, ...] = ()  # () is the interpreter that booted
     env: tuple[tuple[str, str], ...] = ()
     home: str | None = None  # wire text; known once its runner has said hello
@@ -138,6 +138,17 @@ class Accounts:
         if account.home is None and self.get(account.number) is account:
             self._frame({"op": "overdue", "acct": account.number}, b"")
 
+    def on_ask(self, header: Header, withheld: str | None) -> None:
+        """A prompt on the target asks for a secret of an account that is being entered. *withheld*: why it gets none, or None."""
+        account = self.get(header["acct"])
+        if account is None or account.become is None or account.home is not None:
+            return
+        answer: Header = {"op": "secret", "acct": account.number, "step": header["step"], "kind": header["kind"]}
+        secret = _secret(json.loads(account.become), header["step"], header["kind"])
+        if withheld is not None or secret is None:
+            answer["why"] = withheld or "there is no such secret"
+        self._frame(answer, b"" if "why" in answer else str(secret).encode("utf-8", "surrogateescape"))
+
     # Their end
 
     def forget(self, account: Account) -> None:
@@ -177,3 +188,11 @@ class Accounts:
         """One that was to leave has. Returns whether nobody has to wait any longer."""
         self._leaving.discard(number)
         return not self._leaving
+
+
+def _secret(become: Header, step: int, kind: str) -> str | None:
+    """The secret of a become request for the program number *step* (0: the first that is started), or None."""
+    steps = [become]
+    while steps[0].get("via"):
+        steps.insert(0, steps[0]["via"])
+    return steps[step].get(kind) if 0 <= step < len(steps) and kind in ("password", "otp") else None

@@ -23,6 +23,7 @@ from mitogen.minify import minimize_source
 
 from pmitogen import toggles
 from pmitogen.hub import artifact_cache
+from pmitogen.target.start_state import SH_SAFE_PATH
 
 CANDIDATES = (
     "python3.14",
@@ -54,8 +55,22 @@ TARGET_FILES = (
     "fast_subprocess",
     "frames",
     "fds",
+    "start_state",
 )
-BECOME_FILES = ("escalation", "chain", "doas", "quoting", "su", "sudo", "terminal", "diagnosis")
+BECOME_FILES = (
+    "escalation",
+    "chain",
+    "doas",
+    "entry",
+    "failures",
+    "prompts",
+    "quoting",
+    "su",
+    "sudo",
+    "terminal",
+    "transcript",
+    "diagnosis",
+)
 _making = threading.Lock()
 
 
@@ -78,7 +93,7 @@ def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[
     """The exec request's command line."""
     candidates = [name for name in candidates if re.fullmatch(r"[\w./+@%:=,-]+", name)]
     script = (
-        f"for p in {' '.join(candidates)}; do "
+        f"{SH_SAFE_PATH}for p in {' '.join(candidates)}; do "
         'q=`command -v "$p" 2>/dev/null` && '
         f'"$q" -c "$0" {token} {bundle_size} "$q" {context_id} && exit 0; r=$?; '
         "case $q,$r in ,*|*,[1-9]|*,126|*,127) ;; *) exit $r;; esac; done; "
@@ -96,9 +111,14 @@ def _quote(text: str) -> str:
 
 @functools.cache
 def stage0() -> str:
-    """The loader's text for a command line: one line, since csh takes no newline inside quotes."""
+    """The loader's text for a command line: one line, since csh takes no newline inside quotes.
+
+    Its first statement removes the current directory from the path, which the interpreter has put there for ``-c``: a file of
+    that directory could else stand in for the modules that are imported next.
+    """
     encoded = base64.b64encode(zlib.compress(minimize_source(text_of("pmitogen.target", "stage0")).encode(), 9)).decode()
-    return f'import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
+    safe = 'import sys;sys.path=[p for p in sys.path if p not in("",".")]'
+    return f'{safe};import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
 
 
 def text_of(package: str, name: str) -> str:

@@ -296,12 +296,18 @@ class Host:
         elif op == "left":
             if self._accounts.left(header.get("acct", -1)):
                 self._send_waiting()
+        elif op == "ask":
+            self._accounts.on_ask(header, self._withheld())
         elif op == "late":
             self.log.warning("%s", escape(str(header.get("msg"))))
         elif op == "lack":
             self.wire.resend()
         elif op in FINAL or op in ("out", "credit"):
             self._on_answer(header, body)
+
+    def _withheld(self) -> str | None:
+        """Why no secret goes to this host, or None."""
+        return None
 
     def _on_hello(self, header: Header) -> None:
         account = self._accounts.get(header.get("acct", -1))

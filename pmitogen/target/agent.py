@@ -29,7 +29,7 @@ import sys
 
 import zlib
 
-from pmitogen.target import frames, event_loop
+from pmitogen.target import event_loop, frames, start_state
 from pmitogen.target.frames import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 
 MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
@@ -93,6 +93,7 @@ class Runner(object):
         self.left = None  # called once the program that carried it is gone
         self.said = None  # called then, too: what it said last on its terminal, if it has one
         self.settle = None  # called with what is to be done once that is there
+        self.on_secret = None  # called with the hub's answer to "ask", while its account is entered
         self._greeted = False  # whether it has said hello
 
     def up(self, line, first=b""):
@@ -279,6 +280,10 @@ class Agent(object):
         elif op == "account":
             if header["acct"] not in self._runners:
                 self._start(header)
+        elif op == "secret":
+            runner = self._runners.get(header["acct"])
+            if runner is not None and runner.on_secret:
+                runner.on_secret(header, body)
         elif op in ("drop", "overdue"):
             runner = self._runners.get(header["acct"])
             if runner is not None and header.get("tell"):
@@ -379,7 +384,7 @@ class Agent(object):
             if header.get("plan"):
                 from pmitogen.target import escalated_start
 
-                escalated_start.start(self, runner, header, command)
+                escalated_start.start(self, runner, header, command, env)
             else:
                 start_plain(self, runner, command, env, header["token"])
         except (IOError, OSError) as exc:
@@ -389,7 +394,9 @@ class Agent(object):
 
 
 def is_for_all(path):
-    """Whether every account can run the program *path*: not one in somebody's closed home."""
+    """Whether every account can run the program *path*: not one in somebody's closed home, nor in the current directory."""
+    if not path.startswith(b"/"):
+        return False
     steps = set()
     for step in (path, os.path.realpath(path)):
         while step not in steps:
@@ -429,6 +436,7 @@ def start_plain(agent, runner, command, env, token):
     ours, theirs = socket.socketpair()
     environ = dict(os.environ if str is bytes else os.environb)
     environ.update(env)
+    start_state.set_safe_path(environ)
     try:
         process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environ, close_fds=True)
         fd = os.dup(ours.fileno())

@@ -17,6 +17,8 @@ import os
 import socket
 import sys
 
+ROOT = "/pmitogen/bundle"  # stands for the bundle in __file__; nothing is there
+
 
 def open_null():
     """Point stdin and stdout at nothing, once the channel has moved elsewhere."""
@@ -28,13 +30,12 @@ def open_null():
 
 
 def install(bundle):
-    """Make the bundle's files importable, and nothing of the current directory, which the interpreter's -c put on the path."""
+    """Make the bundle's files importable. Their paths are absolute, or Python would look for others in the current directory."""
     import types
 
-    sys.path[:] = [path for path in sys.path if path]
     for name in ("pmitogen", "pmitogen.target"):
         module = sys.modules[name] = types.ModuleType(name)
-        module.__path__ = ["bundle/" + name.replace(".", "/")]
+        module.__path__ = [ROOT + "/" + name.replace(".", "/")]
     codes = compiled(bundle)
     for name in ("frames", "module_cache"):
         path = "pmitogen/target/%s.py" % name
@@ -42,7 +43,7 @@ def install(bundle):
         sys.modules["pmitogen.target." + name] = module
         setattr(sys.modules["pmitogen.target"], name, module)
         if path not in codes:
-            codes[path] = compile(bundle["files"][path], "bundle/" + path, "exec", 0, 1)
+            codes[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
         exec(codes[path], module.__dict__)
     payload = sys.modules["pmitogen.target.module_cache"]
     store = payload.Store()
@@ -51,8 +52,8 @@ def install(bundle):
         store.blobs[path] = source if isinstance(source, bytes) else source.encode("utf-8")
         manifest[path] = path
     for path, code in codes.items():
-        store.codes[path, "bundle/" + path] = code
-    bundle["importer"] = payload.Importer(store, manifest, "bundle")
+        store.codes[path, ROOT + "/" + path] = code
+    bundle["importer"] = payload.Importer(store, manifest, ROOT)
     sys.meta_path.insert(0, bundle["importer"])
 
 

@@ -3,11 +3,15 @@
 The loop reads the terminal and the program's stdout as two lines and looks in every ``POLL_INTERVAL`` until the runner is up;
 from then on its stdout (and stdin) are the runner's line, and the terminal is drained. The escalation owns the descriptors; the
 lines only borrow them.
+
+A secret stays at the hub until a prompt waits for it: the frame ``ask`` says which, and ``secret`` brings it.
 """
 
 import os
 
+from pmitogen.become import entry
 from pmitogen.become import escalation as base
+from pmitogen.target import start_state
 from pmitogen.target.event_loop import Line
 
 POLLS_AFTER_CLOSE = 60  # looks at a program that was hung up, before it is nobody's concern
@@ -16,16 +20,17 @@ POLLS_AFTER_CLOSE = 60  # looks at a program that was hung up, before it is nobo
 class Start(object):
     """One escalation under way, for one runner."""
 
-    def __init__(self, agent, runner, plan, command, token):
+    def __init__(self, agent, runner, plan, command, token, preparation):
         self._agent = agent
         self._runner = runner
         self._loop = agent.loop
         self._tty = self._out = None  # lines
         self._over = False
-        self._escalation = base.Escalation(plan, command, token)
+        self._escalation = base.Escalation(plan, command, token, preparation=preparation)
         runner.release = self.release
         runner.said = self._escalation.said
         runner.settle = self._settle
+        runner.on_secret = self.on_secret
 
     def begin(self):
         """Start the program. What fails is told to whoever waits for the runner."""
@@ -42,37 +47,50 @@ class Start(object):
     def _listen(self, fd, on_data):
         return Line(self._loop, fd, None, on_data, lambda: on_data(b""), borrowed=True)
 
-    def _guarded(self, step, *args):
+    def _step(self, work, *args):
+        """Do something with the escalation, and then what that leads to."""
         if self._over:
-            return None
+            return
         try:
-            return step(*args)
+            work(*args)
+            request = self._escalation.take_request()
+            if request is not None:
+                self._agent.send({"op": "ask", "acct": self._runner.acct, "step": request[0], "kind": request[1]}, b"")
+            self._write(self._escalation.take_answer())
+            rest = self._escalation.take_rest()
         except base.BecomeFailure as exc:
             self._fail(exc)
-            return None
-
-    def _on_tty(self, data):
-        self._answer(self._guarded(self._escalation.on_tty, data))
-
-    def _answer(self, words):
-        for word in words or ():
-            try:
-                os.write(self._escalation.tty_fd, word)
-            except OSError:  # it is over, and its end says why
-                pass
-
-    def _on_output(self, data):
-        rest = self._guarded(self._escalation.on_output, data)
-        if rest is not None and not self._over:
+            return
+        if rest is not None:
             self._out.out_fd = self._escalation.in_fd
             self._runner.up(self._out, self._agent.bundle())
             if rest:
                 self._out.on_data(rest)
 
+    def _write(self, answer):
+        try:
+            if answer:
+                os.write(self._escalation.tty_fd, answer)
+        except OSError:  # it is over, and its end says why
+            pass
+
+    def _on_tty(self, data):
+        self._step(self._escalation.on_tty, data)
+
+    def _on_output(self, data):
+        self._step(self._escalation.on_output, data)
+
+    def on_secret(self, header, body):
+        """The hub answers ``ask``: the body is the secret, or ``why`` says why it is withheld."""
+        if header.get("why"):
+            self._step(self._escalation.withhold, header["why"])
+        else:
+            self._step(self._escalation.give, header["step"], header["kind"], body)
+
     def _poll(self):
         if self._over or self._escalation.up:
             return
-        self._answer(self._guarded(self._escalation.poll))
+        self._step(self._escalation.poll)
         self._loop.later(base.POLL_INTERVAL, self._poll)
 
     def _fail(self, exc):
@@ -104,7 +122,16 @@ class Start(object):
             self._runner.left()
 
 
-def start(agent, runner, header, command):
-    """Begin to start *runner* in the account that ``header['plan']`` leads to; does not wait."""
-    native = [word if isinstance(word, str) else word.decode("utf-8") for word in command]
-    Start(agent, runner, header["plan"], native, header["token"]).begin()
+def start(agent, runner, header, command, env):
+    """Begin to start *runner* in the account that ``header['plan']`` leads to; does not wait.
+
+    *command* and *env* (for that account) are bytes.
+    """
+    native = [_native(word) for word in command]
+    variables = dict((_native(name), _native(value)) for name, value in env.items())
+    preparation = entry.exports(variables) + start_state.SH_SAFE_PATH
+    Start(agent, runner, header["plan"], native, header["token"], preparation).begin()
+
+
+def _native(value):
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")

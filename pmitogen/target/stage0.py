@@ -15,6 +15,11 @@ import zlib
 if sys.version_info < (2, 7):
     os.write(2, ("%s is Python %d.%d, older than 2.7\n" % ((sys.executable,) + sys.version_info[:2])).encode())
     sys.exit(126)
+# As it was before the start: see start_state.py.
+if os.environ.get("PYTHONSAFEPATH") == "pmitogen":
+    del os.environ["PYTHONSAFEPATH"]
+if "PMITOGEN_PYTHONPATH" in os.environ:
+    os.environ["PYTHONPATH"] = os.environ.pop("PMITOGEN_PYTHONPATH")
 os.write(1, ("PMITOGEN-%s ready\n" % sys.argv[1]).encode())
 
 

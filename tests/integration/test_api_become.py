@@ -90,7 +90,11 @@ def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python:
         first = host.call(compiled)
         as_root = host.become("root").call(compiled)
         assert host.become("root").call(os.getuid) == 0
-    ours = {"bundle/pmitogen/target/runner.py", "bundle/pmitogen/target/child.py", "/pmitogen/payload.zip/farside/facts.py"}
+    ours = {
+        "/pmitogen/bundle/pmitogen/target/runner.py",
+        "/pmitogen/bundle/pmitogen/target/child.py",
+        "/pmitogen/payload.zip/farside/facts.py",
+    }
     assert ours <= set(first)
     assert not ours & set(as_root), as_root
 

@@ -63,6 +63,7 @@ def enter(
     timeout: float = TIMEOUT,
     cwd: str = "/",
     token: str = "",
+    delay: float = 0,
     **words: Any,
 ) -> dict[str, Any]:
     """Drives one escalation from *account*; returns the driver's result."""
@@ -75,6 +76,8 @@ def enter(
         "gid": account.gid,
         "name": account.name,
         "plan": plan,
+        "secrets": {kind: words.get(kind) for kind in ("password", "otp")},
+        "delay": delay,
         "command": command or [SYSTEM_PYTHON, "-c", code or (ECHO if size else LOADER), token, show],
         "token": token,
         "env": {**base, **(env or {})},
@@ -208,6 +211,7 @@ def enter_words(
     env = {"PATH": "/usr/bin:/bin", "HOME": str(account.home), "SHELL": account.shell, "LC_ALL": locale}
     job = {
         "root": str(ROOT), "uid": account.uid, "gid": account.gid, "name": account.name, "plan": plan, "env": env, "token": token,
+        "secrets": {"password": password},
         "command": [SYSTEM_PYTHON, "-c", SHOW_WORDS, token, *words],
     }  # fmt: skip
     # The locale holds from the start: Python takes its encodings from it once.
@@ -354,7 +358,7 @@ def test_no_password(pair: tuple[Account, Account]) -> None:
 
 @pytest.mark.parametrize("method", ["sudo", "su", "doas"])
 def test_an_unknown_account(method: str, account: Account) -> None:
-    got = enter(account, method, user="no.such-account", password="x")
+    got = enter(account, method, user="no.such-account", password="s3cret")
     assert got["kind"] == "unknown-user", got
 
 
@@ -417,8 +421,8 @@ def test_no_python_in_that_account(make_account: Callable[..., Account]) -> None
 @pytest.mark.parametrize("text", ["", "Loading profile", "Token for pam_strange: "])
 def test_a_prompt_that_never_comes(text: str, account: Account, short_path: Path) -> None:
     fake = script(short_path, f"printf '%s' '{text}' >/dev/tty\nexec sleep 60\n")
-    got = enter(account, "sudo", exe=fake, password="x", timeout=2)
-    assert got["kind"] == ("password-missing" if "Token" in text else "timeout"), got
+    got = enter(account, "sudo", exe=fake, password="s3cret", timeout=2)
+    assert got["kind"] == ("tty" if "Token" in text else "timeout"), got
     assert got["seconds"] < 3.5
     assert text.strip() in got["message"]
 
@@ -458,27 +462,71 @@ ASK = """stty -echo </dev/tty; printf '%s' '{prompt}' >/dev/tty
 IFS= read -r answer </dev/tty; stty echo </dev/tty; echo >/dev/tty
 [ "$answer" = '{right}' ] || {{ echo "{wrong}" >&2; exit 1; }}
 """
+# p: the prompt that sudo was given
 RUN = 'while [ "$1" != -- ]; do shift; done; shift; exec "$@"\n'
+OWN = 'for a; do [ "$last" = -p ] && p=$a && break; last=$a; done\n'
+OWN_PROMPT = "'\"$p\"'"
+RUN_STRING = 'while [ "$1" != -c ]; do shift; done; exec /bin/sh -c "$2"\n'
+
+PROMPTS = [
+    ("sudo", "{p}"), ("sudo", "{p} "), ("sudo", "[sudo: {p}] Password: "), ("sudo", "[sudo: {p}] Mot de passe : "),
+    ("sudo", "\x1b[1;31m{p}\x1b[0m "), ("su", "Password:"), ("su", "Password: "), ("su", "密码："), ("su", "パスワード: "),
+    ("su", "Mot de passe : "), ("su", "{user}'s Password:"), ("su", "[su: authenticate] Password: "),
+    ("su", "\x1b[1mPassword:\x1b[0m "),
+    ("su", "Password for {user}@EXAMPLE.ORG: "), ("su", "LDAP Password: "), ("doas", "doas (bob@host) password: "),
+    ("doas", "\rdoas (bob@host) password: "), ("doas", "Passwort: "),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "[sudo: marker] Password: ", "[sudo] password for bob: ", "Password:", "密码：", "パスワード: ", "हमारा: ",
-        "Mot de passe : ",
-        "bob@EXAMPLE.ORG's Password: ", "doas (bob@host) password: ", "Enter LDAP secret? ",
-        "[sudo: authenticate] Password: ", "\x1b[1;31mPassword:\x1b[0m ",
-    ],
-)  # fmt: skip
-def test_prompts_that_get_the_password(prompt: str, account: Account, short_path: Path) -> None:
-    fake = script(short_path, ASK.format(prompt=prompt.replace("'", "'\\''"), right="s3cret", wrong="no") + RUN)
-    got = enter(account, "sudo", exe=fake, password="s3cret")
+def asking(method: str, prompt: str, user: str, folder: Path) -> str:
+    """A program of this name that asks so, and notes what it is told."""
+    text = prompt.replace("'", "'\\''").replace("{p}", OWN_PROMPT).replace("{user}", user)
+    ask = ASK.format(prompt=text, right="s3cret", wrong="no").replace("[ ", f'echo "$answer" >>{folder}/told; [ ', 1)
+    return script(folder, OWN + ask + (RUN_STRING if method == "su" else RUN), name=method)
+
+
+@pytest.mark.parametrize(("method", "prompt"), PROMPTS)
+def test_prompts_that_get_the_password(method: str, prompt: str, account: Account, short_path: Path) -> None:
+    short_path.chmod(0o777)
+    fake = asking(method, prompt, account.name, short_path)
+    got = enter(account, method, exe=fake, user=account.name, password="s3cret")
     assert got["up"], got
+    assert (short_path / "told").read_text() == "s3cret\n"
+
+
+OTHER_QUESTIONS = [
+    ("sudo", "Delete everything? "), ("sudo", "root@other password: "), ("sudo", "Password: "),
+    ("sudo", "[sudo] password for bob: "),
+    ("sudo", "PMITOGEN-0123456789abcdef password:"), ("sudo", "not {p}"), ("sudo", "{p} or so: "), ("sudo", "Passwort: "),
+    ("su", "root@other password: "), ("su", "Delete everything? "), ("su", "Password of the database: "),
+    ("su", "sudo Password: "), ("su", "Enter the Password: "), ("su", "[sudo: authenticate] Password: "),
+    ("su", "x's Password: "), ("su", "doas (a@b) password: "),
+    ("doas", "root@other password: "), ("doas", "doas (a) (b) password: "), ("doas", "Password for the vault: "),
+]  # fmt: skip
+
+
+def test_other_questions_get_no_password(account: Account, short_path: Path) -> None:
+    """Though their program hides what is typed."""
+
+    def try_(number: int) -> tuple[dict[str, Any], list[str]]:
+        folder = short_path / str(number)
+        folder.mkdir()
+        folder.chmod(0o777)
+        method, prompt = OTHER_QUESTIONS[number]
+        fake = asking(method, prompt, account.name, folder)
+        got = enter(account, method, exe=fake, user=account.name, password="s3cret", timeout=2)
+        told = folder / "told"
+        return got, told.read_text().split() if told.exists() else []
+
+    with ThreadPoolExecutor(5) as pool:
+        for question, (got, told) in zip(OTHER_QUESTIONS, pool.map(try_, range(len(OTHER_QUESTIONS))), strict=True):
+            assert got["kind"] == "timeout" and "it waits at" in got["message"], (question, got)
+            assert "s3cret" not in told, question
 
 
 def test_the_password_is_written_once(account: Account, short_path: Path) -> None:
-    ask = ASK.format(prompt="Password: ", right="s3cret", wrong="no")
-    got = enter(account, "sudo", exe=script(short_path, ask + ask + RUN), password="s3cret")
+    ask = ASK.format(prompt=OWN_PROMPT, right="s3cret", wrong="no")
+    got = enter(account, "sudo", exe=script(short_path, OWN + ask + ask + RUN), password="s3cret")
     assert got["kind"] == "password-wrong", got
 
 
@@ -506,7 +554,7 @@ def test_programs_start_with_nothing_of_ours(version: str, account: Account, sho
 
 @pytest.mark.parametrize("prompt", ["Verification code: ", "One-time password (OATH) for `bob': ", "Passcode or option (1-3): "])
 def test_second_factors(prompt: str, account: Account, short_path: Path) -> None:
-    factors = ASK.format(prompt="Password: ", right="s3cret", wrong="no")
+    factors = OWN + ASK.format(prompt=OWN_PROMPT, right="s3cret", wrong="no")
     factors += ASK.format(prompt=prompt.replace("'", "'\\''"), right="123456", wrong="no")
     fake = script(short_path, factors + RUN)
     assert enter(account, "sudo", exe=fake, password="s3cret", otp="123456")["up"]
@@ -514,13 +562,21 @@ def test_second_factors(prompt: str, account: Account, short_path: Path) -> None
     assert got["kind"] == "password-missing" and "second factor" in got["message"], got
 
 
-def test_a_prompt_that_leaves_echo_on_is_answered_unechoed(account: Account, short_path: Path) -> None:
-    ask = "printf 'Password: ' >/dev/tty; IFS= read -r a </dev/tty; "
-    fake = script(short_path, ask + '[ "$a" = s3cret ] || exit 1\n' + RUN)
-    assert enter(account, "sudo", exe=fake, password="s3cret")["up"]
-    fake = script(short_path, ask + "echo over >/dev/tty; exit 1")
-    got = enter(account, "sudo", exe=fake, password="s3cret")
-    assert got["message"].endswith("'Password: over'"), got
+def test_a_prompt_that_would_show_the_password_is_not_answered(account: Account, short_path: Path) -> None:
+    fake = script(short_path, OWN + 'printf "$p" >/dev/tty; IFS= read -r a </dev/tty; ' + RUN)
+    got = enter(account, "sudo", exe=fake, password="s3cret", timeout=2)
+    assert got["kind"] == "tty" and "'password:'" in got["message"], got
+
+
+@pytest.mark.parametrize("then", ["echo over", "printf '\\rWhat else? '", "stty echo </dev/tty"])
+def test_a_secret_that_comes_too_late_is_not_written(then: str, account: Account, short_path: Path) -> None:
+    """Meanwhile the program has stopped asking: it is not for what reads the terminal next."""
+    text = f'stty -echo </dev/tty; printf "$p" >/dev/tty; sleep 0.3; {then} >/dev/tty; '
+    text += f'IFS= read -r a </dev/tty; echo "$a" >{short_path}/told'
+    short_path.chmod(0o777)
+    got = enter(account, "sudo", exe=script(short_path, OWN + text), password="s3cret", timeout=2, delay=0.8)
+    assert got["kind"] in ("timeout", "tty"), got
+    assert not (short_path / "told").exists()
 
 
 LATE_FLUSH = """import os, sys, termios, time
@@ -545,7 +601,7 @@ def test_what_is_typed_before_su_listens_is_not_lost(account: Account, short_pat
 
 
 def test_a_password_is_never_shown(account: Account, short_path: Path) -> None:
-    fake = script(short_path, ASK.format(prompt="Password: ", right="other", wrong="refused: $answer") + RUN)
+    fake = script(short_path, OWN + ASK.format(prompt=OWN_PROMPT, right="other", wrong="refused: $answer") + RUN)
     got = enter(account, "sudo", exe=fake, password="s3cret")
     assert got["kind"] == "other" and "refused: ********" in got["message"], got
 

@@ -1,8 +1,8 @@
 """Runs one Escalation to its end, as the agent's loop would: ``pythonX become_driver.py``, for Python 2.7 and every 3.x.
 
 NOTE: this is a program, not a module; it runs under the Pythons of targets. It reads one JSON object on stdin (keys: ``root``,
-the project's folder; ``uid``, ``gid``, ``name`` of the account to drop to; ``plan``; ``command``; ``token``; ``env``; ``size``,
-bytes of binary data to send through the command and back) and prints one on stdout.
+the project's folder; ``uid``, ``gid``, ``name`` of the account to drop to; ``plan``; ``secrets`` by kind; ``command``; ``token``;
+``env``; ``size``, bytes of binary data to send through the command and back) and prints one on stdout.
 """
 
 from __future__ import absolute_import
@@ -28,6 +28,7 @@ def load(root):
 def drop(job):
     """Becomes the account. Its stdlib may be out of reach then (a Python in root's home), so what loads late is loaded now."""
     import gettext  # noqa: F401
+    import locale  # noqa: F401
 
     for name in ("ascii", "utf-8"):
         b"".decode(name)
@@ -45,26 +46,31 @@ def write(fd, data):
         return data
 
 
-def turn(e, read, seen):
-    """One turn of the loop: returns True if something was read."""
+def turn(e, read, seen, secrets, delay):
+    """One turn of the loop: returns what follows the marker once the command is up, else None.
+
+    Secrets come *delay* seconds late.
+    """
     fds = [fd for fd in (e.tty_fd, e.out_fd) if fd not in seen]
     ready = select.select(fds, [], [], 0.05)[0]
-    answers = []
-    rest = None
     for fd in ready:
         data = read(fd)
         if data == b"":
             seen.add(fd)
-        if data is None:
+        if data is None or e.up:
             continue
         if fd == e.tty_fd:
-            answers += e.on_tty(data)
+            e.on_tty(data)
         else:
-            rest = e.on_output(data)
-    answers += e.poll()
-    for answer in answers:
-        assert not write(e.tty_fd, answer)
-    return rest
+            e.on_output(data)
+    e.poll()
+    request = e.take_request()
+    if request is not None:
+        time.sleep(delay)
+        e.give(request[0], request[1], secrets[request[1]])
+    answer = e.take_answer()
+    assert not answer or not write(e.tty_fd, answer)
+    return e.take_rest()
 
 
 def exchange(e, read, size, got):
@@ -103,7 +109,7 @@ def main():
         e.start()
         rest, seen = None, set()
         while rest is None:
-            rest = turn(e, terminal.read_some, seen)
+            rest = turn(e, terminal.read_some, seen, job["secrets"], job.get("delay", 0))
         result["up"] = True
         result["seconds"] = time.time() - started
         line = b""
@@ -131,7 +137,9 @@ def main():
         time.sleep(0.02)
     result["reaped"] = e.reap()
     result["end"] = time.time() - started
-    result["fds"] = sorted(int(n) for n in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + n))
+    # Python 2.7 keeps /dev/urandom open.
+    links = [(int(n), "/proc/self/fd/" + n) for n in os.listdir("/proc/self/fd")]
+    result["fds"] = sorted(n for n, link in links if os.path.exists(link) and os.readlink(link) != "/dev/urandom")
     print(json.dumps(result))
 
 

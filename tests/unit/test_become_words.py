@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import gettext
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmitogen.become import diagnosis, escalation, quoting
+from pmitogen.become import diagnosis, entry, escalation, prompts, quoting
 from pmitogen.flags.become.su import PROMPTS
 from tests.support import programs
 
@@ -21,68 +23,109 @@ MARKER = "PMITOGEN-0123 password:"
 
 # -- prompts ----------------------------------------------------------------------------------------------------------------
 
+# (who asks, in which words, for what): "*" is each of the three.
 ASKED = [
-    (MARKER, "password"),
-    (MARKER + " ", "password"),
-    (f"[sudo: {MARKER}] Password: ", "password"),  # sudo-rs 0.2.8
-    (f"[sudo: {MARKER}] Mot de passe : ", "password"),
-    ("[sudo: authenticate] Password: ", "password"),  # sudo-rs 0.2.10 when -p is empty
-    ("[sudo] password for bob: ", "password"),  # sudo, passprompt_override off and a PAM prompt of its own
-    ("[sudo] Passwort für bob: ", "password"),
-    ("Password: ", "password"),  # su
-    ("Password:", "password"),
-    ("bob's Password:", "password"),
-    ("Enter passphrase for key: ", "password"),
-    ("doas (bob@host) password: ", "password"),
-    ("\rdoas (bob@host) password: ", "password"),
-    ("密碼：", "password"),
-    ("Mot de passe : ", "password"),
-    ("CONTRASEÑA: ", "password"),
-    ("Password for bob@EXAMPLE.ORG: ", "password"),  # pam_krb5
-    ("Verification code: ", "second factor"),  # pam_google_authenticator
-    ("Password & verification code: ", "second factor"),
-    ("One-time password (OATH) for `bob': ", "second factor"),  # pam_oath
-    ("Passcode or option (1-3): ", "second factor"),  # pam_duo
-    ("YubiKey for `bob': ", "second factor"),
-    ("Enter your OTP: ", "second factor"),
-    ("Enter PIN: ", "second factor"),
-    ("Current password: ", "new password"),  # pam_unix, an expired password
-    ("(current) UNIX password: ", "new password"),
-    ("New password: ", "new password"),
-    ("Retype new password: ", "new password"),
-    ("Sorry, try again.", None),
-    ("sudo: a password is required", None),
-    ("Last login: Mon Jan 1 10:00:00 from 10.0.0.1", None),
-    ("#1) Respect the privacy of others.", None),
-    ("Password", None),
-    ("Place your finger on the reader", None),
-    ("Loading: 30%", None),
+    ("sudo", MARKER, "password"),
+    ("sudo", MARKER + " ", "password"),
+    ("sudo", f"[sudo: {MARKER}] Password: ", "password"),  # sudo-rs 0.2.8
+    ("sudo", f"[sudo: {MARKER}] Mot de passe : ", "password"),
+    ("sudo", f"{MARKER} again: ", None),
+    ("sudo", f"It is not {MARKER}", None),
+    ("sudo", "PMITOGEN-0124 password:", None),
+    ("sudo", "[sudo] password for bob: ", None),
+    ("sudo", "Password: ", None),
+    ("sudo", "doas (bob@host) password: ", None),
+    ("su", MARKER, None),
+    ("su", "Password: ", "password"),
+    ("su", "Password:", "password"),
+    ("su", "bob's Password:", "password"),  # AIX
+    ("su", "eve's Password:", None),
+    ("su", "[su: authenticate] Password: ", "password"),  # sudo-rs 0.2.10
+    ("su", "Password for bob@EXAMPLE.ORG: ", "password"),  # pam_krb5
+    ("su", "Password for eve@EXAMPLE.ORG: ", None),
+    ("su", "密碼：", "password"),
+    ("su", "Mot de passe : ", "password"),
+    ("su", "CONTRASEÑA: ", "password"),
+    ("su", "root@other password: ", None),
+    ("su", "Enter passphrase for key: ", None),
+    ("su", "Delete everything? ", None),
+    ("su", "doas (bob@host) password: ", None),
+    ("doas", "doas (bob@host) password: ", "password"),
+    ("doas", "Password: ", "password"),  # of PAM itself
+    ("doas", "root@other password: ", None),
+    ("*", "Verification code: ", "otp"),  # pam_google_authenticator
+    ("*", "Password & verification code: ", "otp"),
+    ("*", "One-time password (OATH) for `bob': ", "otp"),  # pam_oath
+    ("*", "Passcode or option (1-3): ", "otp"),  # pam_duo
+    ("*", "YubiKey for `bob': ", "otp"),
+    ("*", "Enter your OTP: ", "otp"),
+    ("*", "Enter PIN: ", "otp"),
+    ("*", "Current password: ", "new password"),  # pam_unix, an expired password
+    ("*", "(current) UNIX password: ", "new password"),
+    ("*", "New password: ", "new password"),
+    ("*", "Retype new password: ", "new password"),
+    ("*", "Sorry, try again.", None),
+    ("*", "sudo: a password is required", None),
+    ("*", "Last login: Mon Jan 1 10:00:00 from 10.0.0.1", None),
+    ("*", "#1) Respect the privacy of others.", None),
+    ("*", "Password", None),
+    ("*", "Place your finger on the reader", None),
+    ("*", "Loading: 30%", None),
 ]
 
 
-@pytest.mark.parametrize("text, kind", ASKED, ids=[row[0] for row in ASKED])
-def test_prompts(text: str, kind: str | None) -> None:
-    assert diagnosis.Prompts(MARKER, PROMPTS).kind(text) == kind
+def prompts_of(*programs: str, words: Sequence[str] = PROMPTS) -> prompts.Prompts:
+    return prompts.Prompts(programs, MARKER, words, "bob")
+
+
+@pytest.mark.parametrize("program, text, kind", ASKED, ids=[f"{row[0]}-{row[1]}" for row in ASKED])
+def test_prompts(program: str, text: str, kind: str | None) -> None:
+    for each in ("sudo", "su", "doas") if program == "*" else (program,):
+        assert prompts_of(each).kind(text.strip()) == kind, each
 
 
 @pytest.mark.parametrize("word", PROMPTS)
 def test_prompts_in_every_language(word: str) -> None:
-    prompts = diagnosis.Prompts(MARKER, PROMPTS)
     for text in (f"{word}: ", f"{word} :", f"{word}：", f"{word.upper()}:"):
-        assert prompts.kind(text) == "password"
+        assert prompts_of("su").kind(text) == "password"
+        assert prompts_of("sudo").kind(text) is None
 
 
 def test_words_for_password_are_texts_not_patterns() -> None:
-    prompts = diagnosis.Prompts(MARKER, ["a.c", "(secret)"])
-    assert prompts.kind("(secret): ") == "password"
-    assert prompts.kind("abc: ") is None
+    made = prompts_of("su", words=["a.c", "(secret)"])
+    assert made.kind("(secret): ") == "password"
+    assert made.kind("abc: ") is None
 
 
-def test_questions() -> None:
-    assert diagnosis.looks_like_question("कुछ: ")
-    assert diagnosis.looks_like_question("yes or no?")
-    assert not diagnosis.looks_like_question("working")
-    assert not diagnosis.looks_like_question(": ")
+def test_the_prompt_of_pam_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_catalogue(tmp_path / "xx", "Linux-PAM", {"Password: ": "Κωδικός: "})
+    monkeypatch.setattr(diagnosis, "LOCALE_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(gettext, "_translations", {})
+    assert prompts_of("su").kind("Κωδικός:") is None
+    monkeypatch.setenv("LANG", "xx.UTF-8")
+    assert prompts_of("su").kind("Κωδικός:") == "password"
+    assert prompts_of("sudo").kind("Κωδικός:") is None
+    assert prompts_of("su").kind("Κωδικός χ:") is None
+
+
+def test_every_prompt_and_marker_is_another() -> None:
+    assert len({prompts.random_prompt() for _ in range(50)}) == 50
+    entries = [entry.Entry() for _ in range(50)]
+    assert len({each.marker for each in entries}) == 50 and all(len(each.marker) == 47 < entry.LENGTH for each in entries)
+
+
+def test_an_account_is_entered_when_the_marker_is_printed_and_not_when_its_command_is() -> None:
+    made = entry.Entry()
+    command = made.command(["/usr/bin/python3", "it's", "$x"], entry.exports({"A": "it's", "B C": "x"}))
+    assert command[:2] == ["/bin/sh", "-c"] and command[2].startswith(f"echo {made.marker} ")
+    assert fnmatch.fnmatchcase(" ".join(command), entry.RULE)
+    refused = f"Sorry, user bob is not allowed to execute '{' '.join(command)}' as root on h.\n"
+    assert not made.is_in(refused.encode()) and not made.is_in(made.marker.encode())
+    said = subprocess.run(
+        [*command[:2], command[2].replace("exec ", "exec echo $A ")], capture_output=True, check=True, timeout=20
+    )
+    assert made.is_in(said.stdout) and made.is_in(said.stderr)
+    assert said.stdout.splitlines()[1] == b"it's /usr/bin/python3 it's $x"
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------------
@@ -148,7 +191,7 @@ SAID = [
 
 @pytest.mark.parametrize("method, text, kind", SAID, ids=[row[1][:60] for row in SAID])
 def test_refusals(method: str, text: str, kind: str | None) -> None:
-    assert diagnosis.refusal(method, text) == kind
+    assert diagnosis.refusal([method], text) == kind
 
 
 def test_every_kind_is_one_that_errors_knows() -> None:
@@ -165,11 +208,11 @@ def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.Mon
     })  # fmt: skip
     monkeypatch.setattr(diagnosis, "LOCALE_FOLDERS", (str(tmp_path),))
     monkeypatch.setattr(gettext, "_translations", {})
-    assert diagnosis.refusal("sudo", "sudo: Ein Passwort ist notwendig") is None
+    assert diagnosis.refusal(["sudo"], "sudo: Ein Passwort ist notwendig") is None
     monkeypatch.setenv("LANG", "xx.UTF-8")
-    assert diagnosis.refusal("sudo", "sudo: Ein Passwort ist notwendig") == "password-missing"
-    assert diagnosis.refusal("sudo", "bob steht nicht in der sudoers-Datei.") == "not-permitted"
-    assert diagnosis.refusal("sudo", "bob steht in der Datei.") is None
+    assert diagnosis.refusal(["sudo"], "sudo: Ein Passwort ist notwendig") == "password-missing"
+    assert diagnosis.refusal(["sudo"], "bob steht nicht in der sudoers-Datei.") == "not-permitted"
+    assert diagnosis.refusal(["sudo"], "bob steht in der Datei.") is None
 
 
 def write_catalogue(folder: Path, domain: str, words: dict[str, str]) -> None:
@@ -253,15 +296,6 @@ def test_plain_words_stay_as_they_are() -> None:
 
 
 # -- the rest ---------------------------------------------------------------------------------------------------------------
-
-
-def test_nothing_shows_a_secret() -> None:
-    plan = {
-        "method": "sudo", "user": "bob", "argv": ["sudo"], "form": "argv", "shell": None, "stdin": "pipe", "prompts": [],
-        "password": "s3cret", "otp": "123456", "chdir": None, "timeout": 1.0,
-    }  # fmt: skip
-    e = escalation.Escalation(plan, ["true"], "t")
-    assert "s3cret" not in repr(e) and "123456" not in repr(e)
 
 
 @pytest.mark.parametrize("version", [v for v in programs.VERSIONS if programs.find_python(v)])

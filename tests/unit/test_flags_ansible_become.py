@@ -15,7 +15,7 @@ def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
         {"become_user": "root", "become_exe": "sudo", "become_flags": "-H -S -n", "become_pass": None, "sudo_chdir": None}
     )
     made, _ = plan("sudo", timeout=10, **words)
-    assert (made["user"], made["password"], made["chdir"]) == ("root", None, None)
+    assert (made["user"], made["secrets"], made["chdir"]) == ("root", [], None)
     assert made["argv"][0] == "sudo" and "-H" in made["argv"]
 
 

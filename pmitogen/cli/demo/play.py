@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 
 PLUGINS = Path(__file__).resolve().parents[2] / "ansible" / "plugins" / "connection"
 _SSH_PROGRAMS = ("ssh", "scp", "sftp", "sshpass")
+# As ``python -m ansible``, without the current directory on the path.
+_START_ANSIBLE = (
+    "import sys; sys.path = [path for path in sys.path if path]; "
+    "import runpy; runpy.run_module('ansible', run_name='__main__', alter_sys=True)"
+)
 
 _PLAYBOOK = """\
 - name: A small but real playbook, with connection pmitogen
@@ -151,7 +156,16 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
         ANSIBLE_HOME=str(folder / "ansible"),
         ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS),
     )
-    words = [sys.executable, "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
+    words = [
+        sys.executable,
+        *(["-P"] if sys.version_info >= (3, 11) else []),
+        "-c",
+        _START_ANSIBLE,
+        "playbook",
+        "-i",
+        "hosts.json",
+        "play.yml",
+    ]
     if verbosity:
         words.append("-" + "v" * verbosity)
     with subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL) as process:

@@ -1,8 +1,12 @@
 """From become_method, become_exe, become_flags and become_user to a plan: what become/escalation.py runs on the target.
 
-A plan is a dict that JSON can carry. Its ``argv`` is the whole argument vector up to the command; the word ``{prompt}`` in it
-stands for a prompt that is made up on the target. ``form`` tells how the command is added (see ``become/escalation.py``),
-``stdin`` whether stdin is a pipe or, for su, which asks its questions there, the terminal.
+A plan is a dict that JSON can carry:
+
+- ``argv``: the argument vector up to the command. The word ``{prompt}`` in it stands for a prompt that is made up on the target.
+- ``form``: how the command is added (see ``become/chain.py``). ``shell``: the shell that takes it, ``login``, or None.
+- ``stdin``: ``pipe``, or ``tty`` for su, which asks its questions there.
+- ``programs``: the kinds of programs in ``argv``. ``asking``: those of them that may ask for a password.
+- ``secrets``: the kinds of secrets that there are. The plan itself holds none; the target asks for one when a prompt does.
 
 become_exe may be several words: a prefix (``env X=1 sudo``), options (``sudo -k``), and programs in a chain (``sudo su -``),
 where flags belong to the program that become_method names, and the account to the last one.
@@ -72,7 +76,7 @@ def plan(
     "Password" (empty: those that we know). *timeout* is in seconds, until the command has started. *via* is the plan of
     another escalation, in whose account this one starts.
 
-    Raises UsageError, one line for the first option that cannot be honoured. The plan holds the secrets: keep it out of logs.
+    Raises UsageError, one line for the first option that cannot be honoured.
     """
     if method not in _METHODS:
         raise UsageError(f"become_method: {method}: write sudo, su or doas")
@@ -86,14 +90,13 @@ def plan(
     after_su = via is not None and via["last"] == "su"
     if after_su and steps[0].kind == "doas" and password:
         raise UsageError("become: doas asks on the terminal, which su takes from its command: use sudo after su, or doas without")
-    argv, key = list(prefix), list(prefix)
+    argv = list(prefix)
     for number, (step, reading) in enumerate(zip(steps, readings, strict=True)):
         target = user if number == len(steps) - 1 else reading.user
-        argv += _words(step, reading, target, with_prompt=True, noninteractive=reading.noninteractive and not password)
+        argv += _words(step, reading, target, noninteractive=reading.noninteractive and not password)
         if after_su and not number and step.kind == "sudo":
             argv.insert(len(prefix) + 1, "-S")  # su's command has no terminal of its own, but stdin is one
-        key += _words(step, reading, target, with_prompt=False, noninteractive=False)
-    last = readings[-1]
+    last, asking = readings[-1], _asking(steps, readings, via)
     return {
         "method": method,
         "user": user,
@@ -101,20 +104,15 @@ def plan(
         "form": last.form,
         "shell": last.shell,
         "last": steps[-1].kind,
-        "stdin": "tty" if after_su or _asks_on_stdin(steps, readings, via) else "pipe",
+        "programs": [step.kind for step in steps],
+        "asking": asking,
+        "stdin": "tty" if after_su or "su" in asking or via is not None and via["stdin"] == "tty" else "pipe",
         "prompts": list(prompt_l10n or su.PROMPTS),
-        "password": password,
-        "otp": otp or None,
+        "secrets": [kind for kind, secret in (("password", password), ("otp", otp)) if secret],
         "chdir": chdir or None,
         "timeout": float(timeout) + (via["timeout"] if via else 0.0),
-        "key": [*(via["key"] if via else []), method, user, last.form, chdir or "", *key],
         "via": via,
     }, findings
-
-
-def account_key(plan: Plan) -> tuple[str, ...]:
-    """What makes two plans enter the same account in the same way: all but secrets, prompts and patience."""
-    return tuple(plan["key"])
 
 
 def names_ours(exe: str) -> bool:
@@ -188,20 +186,19 @@ def _readings(method: str, steps: Sequence[_Step], flags: Sequence[str], user: s
     return readings
 
 
-def _asks_on_stdin(steps: Sequence[_Step], readings: Sequence[Reading], via: Plan | None) -> bool:
-    """Whether a su in the chain may ask for a password: not if root runs it, as ``sudo su -`` does."""
-    if via is not None and via["stdin"] == "tty":
-        return True
+def _asking(steps: Sequence[_Step], readings: Sequence[Reading], via: Plan | None) -> list[str]:
+    """Kinds of the programs that may ask for a password: a su does not if root runs it, as in ``sudo su -``."""
     callers = [via["user"] if via else None, *(reading.user or "root" for reading in readings)]
-    return any(step.kind == "su" and caller not in ("root", "#0") for step, caller in zip(steps, callers, strict=False))
+    pairs = zip(steps, callers, strict=False)
+    return [step.kind for step, caller in pairs if step.kind != "su" or caller not in ("root", "#0")]
 
 
-def _words(step: _Step, reading: Reading, user: str | None, *, with_prompt: bool, noninteractive: bool) -> list[str]:
+def _words(step: _Step, reading: Reading, user: str | None, *, noninteractive: bool) -> list[str]:
     words = [step.program, *reading.argv]
     if step.kind == "su":
         return [*words, user or "root", "-c"]
     words += ["-n"] if noninteractive else []
-    words += ["-p", "{prompt}"] if with_prompt and step.kind == "sudo" else []
+    words += ["-p", "{prompt}"] if step.kind == "sudo" else []
     words += ["-u", user] if user else []
     return [*words, *reading.operands, "--"]
 

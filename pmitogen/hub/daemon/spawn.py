@@ -21,6 +21,7 @@ from pmitogen.hub.daemon import socket_paths
 from pmitogen.util import private_directory
 
 MAIN = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
+SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()  # no current directory on its path, not even for -c itself
 START_LIMIT = 20.0  # seconds that a resting hub may take to answer
 BACKLOG = 256  # workers that may have come before the hub looks
 
@@ -35,10 +36,11 @@ def ensure(path: str, run_pid: int, *, log: str | None = None) -> None:
 
 def _spawn(listening: socket.socket, path: str, run_pid: int, log: str | None) -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-    code = f"import sys;sys.path.insert(0,{root!r});{MAIN}"
+    # The current directory is /, see below; from there, too, nothing is imported.
+    code = f"import sys;sys.path[:]=[{root!r}]+[p for p in sys.path if p not in ('','.','/')];{MAIN}"
     try:
         process = subprocess.Popen(
-            [sys.executable, "-c", code, path, str(run_pid), str(listening.fileno())],
+            [sys.executable, *SAFE_PATH, "-c", code, path, str(run_pid), str(listening.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None if log else subprocess.DEVNULL,

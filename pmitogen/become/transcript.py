@@ -1,0 +1,76 @@
+"""What the programs of an escalation have printed, on the terminal and on stdout, and how it is quoted in messages.
+
+NOTE: runs on the target. What is quoted was written by others: control characters and secrets are removed from it.
+"""
+
+from __future__ import absolute_import
+
+import re
+
+from pmitogen.become import diagnosis
+
+KEPT = 4096  # bytes of each stream that are kept
+
+
+class Transcript(object):
+    """*hidden*: texts that are left out of what is quoted: prompts and markers of ours."""
+
+    def __init__(self, hidden, native):
+        self.terminal = b""
+        self.output = b""
+        self._unanswered = b""  # of the terminal, since the last answer
+        self._hidden = hidden
+        self._secrets = []  # texts that were given as answers
+        self._native = native
+
+    def on_terminal(self, data):
+        self.terminal = (self.terminal + data)[-KEPT:]
+        self._unanswered = (self._unanswered + data)[-KEPT:]
+
+    def on_output(self, data):
+        self.output = (self.output + data)[-KEPT:]
+
+    def answered(self, secret, on_output):
+        """The question on the terminal, or with *on_output* the one on stdout, was answered with *secret* (text)."""
+        self._secrets.append(secret)
+        self._unanswered = b""
+        if on_output:
+            self.terminal, self.output = (self.terminal + self.output)[-KEPT:], b""
+
+    def forget(self):
+        """Drop all of it, secrets as well."""
+        self.terminal = self.output = self._unanswered = b""
+        del self._secrets[:]
+
+    def since_answer(self):
+        """Text on the terminal since the last answer."""
+        return diagnosis.text_of(self._unanswered)
+
+    def unfinished(self, on_output):
+        """The unfinished last line of the terminal since the last answer, or of stdout, from its last carriage return on."""
+        return diagnosis.text_of(re.split(b"[\r\n]", self.output if on_output else self._unanswered)[-1]).strip()
+
+    def text(self):
+        """All that was printed."""
+        return diagnosis.text_of(self.terminal + b"\n" + self.output)
+
+    def quote(self, text):
+        """*text* in quotes, for a message."""
+        return "'%s'" % self._native(self._without(self._hidden, self._scrub(text), "password:")).strip()
+
+    def last_words(self):
+        """ ": it said '...'", the last lines of what was printed, on one line; "" if that is nothing."""
+        text = self._scrub(self._without(self._hidden, self.text(), ""))
+        lines = [" ".join(line.split()) for line in re.split("[\r\n]+", text)]
+        words = " / ".join(line for line in lines if line)[-400:]
+        return self._native(": it said '%s'" % words) if words else ""
+
+    def _scrub(self, text):
+        """*text* without secrets, which a broken program may have repeated."""
+        return self._without([secret for secret in self._secrets if secret], text, "********")
+
+    @staticmethod
+    def _without(hidden, text, instead):
+        for each in hidden:
+            text = text.replace(each, instead)
+        return text

@@ -1,0 +1,35 @@
+"""The state in which interpreters start: without the current directory on their path.
+
+The current directory may be another account's: it passes through sudo, su and doas. Python puts it on ``sys.path``
+
+- for ``-c``. Python 3.13 imports modules of its own (``linecache``) after that, before our first statement; PYTHONSAFEPATH
+  (Python 3.11) prevents it. Older ones import nothing before that statement, which removes it.
+- for each empty or relative entry of PYTHONPATH. These count for the interpreter's very first imports (``encodings``, ``site``).
+
+So whoever starts an interpreter sets and changes these variables for it. stage0 gives them their values back, for the programs
+that modules start.
+"""
+
+SAVED = "PMITOGEN_PYTHONPATH"  # PYTHONPATH as it was
+OURS = "pmitogen"  # value of PYTHONSAFEPATH that was set here
+
+# The same in sh, in one line without quotes, backslashes or exclamation marks (see bootstrap.py).
+# A value that another account may have put in SAVED is dropped first.
+SH_SAFE_PATH = (
+    "unset PMITOGEN_PYTHONPATH; export PYTHONSAFEPATH=${PYTHONSAFEPATH:-pmitogen}; "
+    'o=$PYTHONPATH; if [ -n "$o" ]; then IFS=:; set -f; PYTHONPATH=; '
+    "for d in $o; do case $d in /*) PYTHONPATH=$PYTHONPATH${PYTHONPATH:+:}$d;; esac; done; unset IFS; "
+    '[ "$PYTHONPATH" = "$o" ] || export PMITOGEN_PYTHONPATH="$o"; fi; '
+)
+
+
+def set_safe_path(environ):
+    """Change *environ* ({bytes: bytes}), the environment of an interpreter that is to be started."""
+    environ.pop(SAVED.encode("ascii"), None)
+    if not environ.get(b"PYTHONSAFEPATH"):
+        environ[b"PYTHONSAFEPATH"] = OURS.encode("ascii")
+    given = environ.get(b"PYTHONPATH")
+    if given:
+        environ[b"PYTHONPATH"] = b":".join(entry for entry in given.split(b":") if entry.startswith(b"/"))
+        if environ[b"PYTHONPATH"] != given:
+            environ[SAVED.encode("ascii")] = given

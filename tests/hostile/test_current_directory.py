@@ -1,0 +1,70 @@
+"""Files of the current directory stand in for no module: not in the login account, nor in those entered from there."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.hostile.on_target import current_directory_on_path
+from tests.integration.test_api import connect
+from tests.support import programs
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+from tests.support.traps import Traps
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+PATHS = {"none": "", "empty": "export PYTHONPATH=:/opt/none", "dot": "export PYTHONPATH=/opt/none:.:lib"}
+VERSIONS = [pytest.param(version, id=version) for version in programs.VERSIONS if programs.find_python(version)]
+
+
+@pytest.fixture
+def traps(short_path: Path) -> Traps:
+    return Traps(short_path / "marks")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_python(version: str, pythons: dict[str, str], traps: Traps, short_path: Path) -> None:
+    """The interpreter is started by the very line of the bootstrap, in a directory full of traps."""
+    from pmitogen.hub import bootstrap
+
+    traps.lay(short_path, 0, 0)
+    bundle = bootstrap.bundle()
+    line = bootstrap.command("abc", len(bundle), 1, [pythons[version]])
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(short_path), "PYTHONPATH": ":/opt/none"}
+    done = subprocess.run(["/bin/sh", "-c", line], input=bundle, cwd=short_path, env=environment, capture_output=True, timeout=60)
+    assert done.stdout.startswith(b"PMITOGEN-abc ready\n") and not done.stderr, done
+    assert traps.sprung() == []
+
+
+@pytest.mark.parametrize("python_path", PATHS)
+def test_every_account(
+    python_path: str, sshd: Sshd, make_account: Callable[..., Account], traps: Traps, short_path: Path
+) -> None:
+    third = make_account()  # has a directory of its own where root passes
+    account, other = (
+        make_account(sudo="nopasswd", sudo_defaults=["runcwd=*"], doas="nopass"),
+        make_account(password="other's", sudo="nopasswd"),
+    )
+    for directory, owner in ((account.home, account), (short_path / "third", third)):
+        directory.mkdir(exist_ok=True)
+        directory.chmod(0o755)
+        traps.lay(directory, owner.uid, owner.gid)
+    account.write(".bashrc", PATHS[python_path] + "\n")
+    other.write(".profile", PATHS["empty"] + "\n")
+    # su keeps the environment of its caller, and sudo with -E most of it.
+    ways: list[dict[str, Any]] = [
+        {"user": "root"}, {"user": "root", "flags": "-E --preserve-env=PYTHONPATH"}, {"user": "root", "method": "doas"},
+        {"user": "root", "flags": f"-D {short_path / 'third'}"}, {"user": other.name, "flags": "-i"},
+        {"user": other.name, "flags": "-s"},
+        {"user": other.name, "method": "su", "password": "other's"},
+    ]  # fmt: skip
+    with connect(sshd, account) as host:
+        for entered in (host, *(host.become(**way) for way in ways), host.become(other.name).become("root")):
+            assert entered.call(current_directory_on_path) == [], entered
+        assert host.run("echo $PYTHONPATH").stdout.decode().strip() == PATHS[python_path].partition("=")[2]
+    assert traps.sprung() == []

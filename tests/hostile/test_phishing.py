@@ -1,0 +1,99 @@
+"""An account that is entered gets no secret by asking for it: neither the login's, nor those of other steps of a chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from tests.integration.test_api import connect
+from tests.support.accounts import Account
+from tests.support.becoming import SYSTEM_PYTHON
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+PHISHER = (Path(__file__).parent / "phisher.py").read_text()
+SECRETS = ("first s3cret", "second s3cret")
+
+
+def lay(account: Account, where: str) -> None:
+    """Make the phisher a start-up file of *account*: ``usercustomize``, ``pth``, or a file of its shell's."""
+    site = Path(account.run(SYSTEM_PYTHON, "-m", "site", "--user-site").stdout.strip()).relative_to(account.home)
+    if where == "usercustomize":
+        account.write(f"{site}/usercustomize.py", PHISHER)
+    elif where == "pth":
+        account.write(f"{site}/phisher.py", PHISHER)
+        account.write(f"{site}/phisher.pth", "import phisher\n")
+    else:
+        account.write("phisher.py", PHISHER)
+        account.write(where, f"{SYSTEM_PYTHON} ~/phisher.py\n")
+
+
+def check(account: Account) -> None:
+    """The phisher was at work, and learnt nothing."""
+    told = (account.home / "told").read_text()
+    assert "tried" in told and "s3cret" not in told, told
+
+
+WAYS = [("sudo", "usercustomize"), ("doas", "pth"), ("su", "usercustomize")]
+
+
+def test_a_password_that_nobody_asks_for(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    login = make_account(sudo="nopasswd", doas="nopass")
+    others = [make_account() for _ in WAYS]
+    for (_, where), other in zip(WAYS, others, strict=True):
+        lay(other, where)
+
+    def enter(number: int) -> str:
+        host = as_root if WAYS[number][0] == "su" else as_login
+        entered = host.become(others[number].name, method=WAYS[number][0], password=SECRETS[0], timeout=20)
+        return entered.run("id -un", check=True).stdout.decode().strip()
+
+    with connect(sshd, login) as as_login, connect(sshd, "root") as as_root, ThreadPoolExecutor() as pool:
+        assert list(pool.map(enter, range(len(WAYS)))) == [other.name for other in others]
+    for other in others:
+        check(other)
+
+
+def test_after_the_password_was_given(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    login, other = make_account(password=SECRETS[0], sudo="password"), make_account()
+    lay(other, "usercustomize")
+    with connect(sshd, login) as host:
+        host.become(other.name, password=SECRETS[0], timeout=20).run("true", check=True)
+    check(other)
+
+
+CHAINS: dict[str, list[dict[str, Any]]] = {
+    "sudo, su": [{"user": "root"}, {"user": "{last}", "method": "su"}],
+    "sudo, sudo, sudo": [{"user": "root"}, {"user": "root"}, {"user": "{last}"}],
+    "sudo su": [{"user": "{last}", "method": "su", "exe": "sudo su"}],
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_chains(chain: str, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    login, last = make_account(sudo="nopasswd"), make_account()
+    lay(last, "usercustomize")
+    with connect(sshd, login) as host:
+        entered: pmitogen.Host = host
+        for number, step in enumerate(CHAINS[chain]):
+            words = {**step, "user": step["user"].format(last=last.name), "password": SECRETS[number % 2]}
+            entered = entered.become(**words, timeout=20)
+        assert entered.run("id -un", check=True).stdout.decode().strip() == last.name
+    check(last)
+
+
+def test_the_account_in_the_middle_gets_nothing_of_the_next(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """Its profile is read before anything of ours. It may ask for what its own step has, which is nothing here."""
+    login = make_account(sudo="nopasswd")
+    middle, last = make_account(password=SECRETS[1], sudo="password"), make_account()
+    lay(middle, ".profile")
+    with connect(sshd, login) as host:
+        entered = host.become(middle.name, flags="-i", timeout=20).become(last.name, password=SECRETS[1], timeout=20)
+        with pytest.raises(pmitogen.BecomeError, match="none was given"):
+            entered.run("true")
+    assert "s3cret" not in (middle.home / "told").read_text()

@@ -1,0 +1,55 @@
+"""Files that must never be executed: each leaves a mark, which names it and the uid that ran it, and fails."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+# What interpreters of ours import, and what Python imports by itself.
+MODULES = (
+    "__future__", "abc", "ansible", "ast", "atexit", "base64", "codecs", "collections", "ctypes", "encodings",
+    "errno", "fcntl", "functools", "gc", "grp", "hashlib", "importlib", "inspect", "io", "json", "linecache",
+    "locale", "logging", "lzma", "marshal", "os", "pkgutil", "platform", "pmitogen", "pwd", "re", "resource",
+    "runpy", "select", "selectors", "shlex", "shutil", "signal", "site", "sitecustomize", "socket", "stat",
+    "string", "struct", "subprocess", "tempfile", "termios", "textwrap", "threading", "time", "traceback",
+    "types", "typing", "usercustomize", "warnings", "zipfile", "zlib",
+)  # fmt: skip
+RELATIVE = (
+    "bundle/pmitogen/__init__",
+    "bundle/pmitogen/target/calls",
+    "bundle/pmitogen/become/__init__",
+    "lib/json",
+    "lib/base64",
+)
+
+# posix and sys are part of the interpreter.
+_CODE = """import posix, sys
+posix.close(posix.open({mark!r} + "-%d" % posix.geteuid(), posix.O_CREAT | posix.O_WRONLY, 438))
+raise ImportError("a trap")
+"""
+
+
+class Traps:
+    """The traps of one test, with their marks in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self._marks = folder
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+
+    def lay(self, folder: Path, uid: int, gid: int, names: Iterable[str] = MODULES + RELATIVE) -> None:
+        """Put a trap for each of *names*, modules or paths, into *folder*: as a file, and as a package."""
+        for name in names:
+            mark = str(self._marks / name.replace("/", "_"))
+            for path in (folder / f"{name}.py", folder / name / "__init__.py"):
+                for parent in reversed(path.parents):
+                    if folder in parent.parents and not parent.exists():
+                        parent.mkdir()
+                        os.chown(parent, uid, gid)
+                path.write_text(_CODE.format(mark=mark))
+                os.chown(path, uid, gid)
+
+    def sprung(self) -> list[str]:
+        """What was executed, as ``name-uid``."""
+        return sorted(path.name for path in self._marks.iterdir())
