@@ -80,7 +80,7 @@ def run(become: Any, talk_to: Any, in_data: bytes | None, timeout: float) -> Res
             if isinstance(said, int):
                 return said, talk.output(1), talk.output(2)
             if talk.take(*said):
-                talk_to.write(str(become.get_option("become_pass")).encode() + b"\n")
+                talk_to.write_secret(str(become.get_option("become_pass")).encode() + b"\n")
         except AnsibleError:
             talk_to.kill()
             raise

@@ -71,7 +71,14 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._link = HubLink(self._hub_options, self._host, self._become_request, self._hubs, self._named_interpreter)
+        self._link = HubLink(
+            self._hub_options,
+            self._host,
+            self._become_request,
+            self._hubs,
+            self._named_interpreter,
+            lambda: self.become is not None,
+        )
         if multiprocessing.parent_process() is not None and toggles.works_ahead():
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
@@ -135,7 +142,7 @@ class Connection(ConnectionBase):
         return super()._resolve_option_variables(variables, templar)
 
     def _named_interpreter(self) -> str | None:
-        """The program that is going to be asked for, where that is said and not looked for."""
+        """The program that is going to be asked for in the task's account, where that is said and not looked for."""
         named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
         return str(named) if isinstance(named, str) and _NAME.fullmatch(named) else None
 

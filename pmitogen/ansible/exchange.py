@@ -80,6 +80,10 @@ class Conversation:
             if frame["op"] == "error":
                 fail(frame)
 
+    def write_secret(self, data: bytes) -> None:
+        """Send a password to its stdin, or its terminal. The hub fails the command instead where no secret may go to the host."""
+        self._client.send({"op": "data", "id": self._rid, "secret": True}, data)
+
     def write(self, data: bytes) -> None:
         """Send to its stdin, or its terminal."""
         for start in range(0, len(data), CHUNK):

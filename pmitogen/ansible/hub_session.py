@@ -33,7 +33,7 @@ class HubLink:
 
     *options*, *host*, *become*, *hubs* and *python* are asked when needed: what the hub is to connect with, the host's name, the
     words for the account that the task becomes, or None where that is not ours, how many hubs the run has, and the interpreter
-    that modules are going to ask for, where that is known.
+    that modules are going to ask for, where that is known. *becoming*: whether the task becomes another account, in any way.
     """
 
     def __init__(
@@ -43,8 +43,10 @@ class HubLink:
         become: Callable[[], Header | None],
         hubs: Callable[[], int],
         python: Callable[[], str | None],
+        becoming: Callable[[], bool],
     ) -> None:
         self._options, self._host, self._become, self._hubs, self._python = options, host, become, hubs, python
+        self._becoming = becoming
         self._client: hub.Client | None = None
         self._opened: Header = {}  # the options that it was opened with
         self._settled = True  # whether those are still the connection's
@@ -76,12 +78,13 @@ class HubLink:
                 self._open().flush()
 
     def _first_python(self) -> str | None:
-        """The interpreter to connect with, if that is for us to say: a host's first task does, as far as we know."""
-        return (
-            self._python()
-            if shared_state.hosts.shared and not self._foreseen and not shared_state.hosts.has(self._host())
-            else None
-        )
+        """The interpreter to connect with, if that is for us to say: a host's first task does, as far as we know.
+
+        "" stands for any: what a task names that becomes another account must not run in the login account.
+        """
+        if not shared_state.hosts.shared or self._foreseen or shared_state.hosts.has(self._host()):
+            return None
+        return "" if self._becoming() else self._python()
 
     def request(
         self,
@@ -185,6 +188,9 @@ class HubLink:
         header = {**header, "id": client.next_id()}
         if account is not None:
             header["become"] = account
+            likely = self._python() if "python" not in header else None
+            if likely is not None:  # modules of that account are going to ask for it
+                header["likely_python"] = [to_wire(likely)]
         return client, header
 
     def _open(self, ahead: bool = True) -> hub.Client:
@@ -202,7 +208,8 @@ class HubLink:
             name = self._first_python() if ahead else None
             self._foreseen = True
             if name is not None:  # else the first step of a task, which may need none, would have another than modules ask for
-                self._client.queue({"op": "ahead", "id": self._client.next_id(), "python": [to_wire(name)]})
+                python = {"python": [to_wire(name)]} if name else {}
+                self._client.queue({"op": "ahead", "id": self._client.next_id(), **python})
         return self._client
 
     def _number(self) -> int:

@@ -36,6 +36,7 @@ import time
 
 from pmitogen.become import chain, entry, prompts, terminal, transcript, diagnosis
 from pmitogen.become.failures import BecomeFailure, Failures
+from pmitogen.become.strings import as_bytes, environment_bytes, native
 
 POLL_INTERVAL = 0.05  # seconds between two polls until the command is up
 EXIT_PATIENCE = 0.5  # seconds that output may arrive after its program has exited
@@ -46,25 +47,6 @@ MARKER = "PMITOGEN-%s"
 __all__ = ["POLL_INTERVAL", "BecomeFailure", "Escalation"]
 
 _now = getattr(time, "monotonic", time.time)
-
-
-def _native(value):
-    """Text (JSON gives unicode to Python 2) as this Python's str, which is what argv and paths are."""
-    if isinstance(value, str):
-        return value
-    return value.encode("utf-8") if str is bytes else value.decode("utf-8", "surrogateescape")
-
-
-def _bytes(value):
-    return value if isinstance(value, bytes) else value.encode("utf-8", "surrogateescape" if str is not bytes else "strict")
-
-
-def _environment_bytes(value):
-    """A name or value of os.environ as the bytes that it was."""
-    try:
-        return os.fsencode(value)
-    except (AttributeError, UnicodeError):  # Python 2, or text that the caller's locale has no bytes for
-        return _bytes(value)
 
 
 class Escalation(object):
@@ -82,7 +64,7 @@ class Escalation(object):
 
     def __init__(self, plan, command, token, env=None, preparation=""):
         self.plan = plan
-        self.command = [_native(word) for word in command]
+        self.command = [native(word) for word in command]
         self.env = dict(os.environ if env is None else env)
         self.pid = self.tty_fd = self.out_fd = self.in_fd = None
         self.up = False
@@ -90,11 +72,11 @@ class Escalation(object):
         self._preparation = preparation
         self._ready = (MARKER % token + " ready").encode("ascii")
         self._complaint = MARKER % token + " cannot"
-        self._steps = chain.steps(plan, self._text, _native)
+        self._steps = chain.steps(plan, self._text, native)
         self._entered = 0  # steps whose account is entered
         hidden = [self._text(text) for step in self._steps for text in (step.prompt, step.entry.marker)]
-        self._said = transcript.Transcript(hidden, _native)
-        self._failures = Failures(self._steps, self._said, _native)
+        self._said = transcript.Transcript(hidden, native)
+        self._failures = Failures(self._steps, self._said, native)
         self._wanted = None  # (step, kind) of the secret that the unfinished line asks for
         self._requested = set()
         self._secrets = {}  # (step, kind) -> what was given and not yet written
@@ -110,8 +92,8 @@ class Escalation(object):
     def start(self):
         """Start the program. Raises BecomeFailure, kind ``not-installed`` or ``tty``, if there is none or no terminal for it."""
         argv = self._argv()
-        words = [_bytes(word) for word in argv]
-        env = {_environment_bytes(name): _environment_bytes(value) for name, value in self.env.items()}
+        words = [as_bytes(word) for word in argv]
+        env = {environment_bytes(name): environment_bytes(value) for name, value in self.env.items()}
         program = terminal.find_program(words[0], env.get(b"PATH", b""))
         if program is None:
             raise self._failures.make("not-installed", "%s is not installed on this host, or not in its PATH" % argv[0])
@@ -121,7 +103,7 @@ class Escalation(object):
                 program,
                 words,
                 env,
-                None if chdir is None else _bytes(chdir),
+                None if chdir is None else as_bytes(chdir),
                 self.plan["stdin"] == "tty",
                 self._complaint.encode("ascii"),
             )
@@ -210,7 +192,7 @@ class Escalation(object):
         self._wanted = None
         self._steps[step].given.add(kind)
         self._said.answered(self._text(secret), self._on_stdout())
-        return _bytes(secret) + b"\n"
+        return as_bytes(secret) + b"\n"
 
     def withhold(self, why):
         """The secret that was asked for is not given. Raises BecomeFailure."""
@@ -390,21 +372,7 @@ class Escalation(object):
         if not_started is not None:
             return not_started
         code = os.WEXITSTATUS(self.status) if self.status is not None and os.WIFEXITED(self.status) else None
-        return self._failures.ended(self._entered, self.command, code, self._shell())
-
-    def _shell(self):
-        """The shell that was to take the command, or None. Local accounts only: to ask a directory service may block."""
-        if self.plan["shell"] != "login":
-            return None if self.plan["shell"] is None else _native(self.plan["shell"])
-        try:
-            with open("/etc/passwd", "rb") as f:
-                for line in f:
-                    fields = line.rstrip(b"\n").split(b":")
-                    if fields[0] == _bytes(self.plan["user"]) and len(fields) == 7:
-                        return _native(fields[6])
-        except (IOError, OSError):
-            pass
-        return None
+        return self._failures.ended(self._entered, self.command, code, terminal.login_shell(self.plan))
 
     def _text(self, value):
-        return diagnosis.text_of(_bytes(value))
+        return diagnosis.text_of(as_bytes(value))

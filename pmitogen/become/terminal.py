@@ -22,6 +22,8 @@ import signal
 import struct
 import termios
 
+from pmitogen.become.strings import as_bytes, native
+
 # Where sudo, su and doas live when the PATH of a non-login session is too short to tell.
 EXTRA_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/opt/local/bin:/usr/pkg/bin"
 
@@ -37,6 +39,21 @@ def find_program(name, path):
         full = os.path.join(folder, name)
         if folder and os.access(full, os.X_OK) and not os.path.isdir(full):
             return full
+    return None
+
+
+def login_shell(plan):
+    """The shell that takes the command of *plan*, or None. Local accounts only: to ask a directory service may block."""
+    if plan["shell"] != "login":
+        return None if plan["shell"] is None else native(plan["shell"])
+    try:
+        with open("/etc/passwd", "rb") as f:
+            for line in f:
+                fields = line.rstrip(b"\n").split(b":")
+                if fields[0] == as_bytes(plan["user"]) and len(fields) == 7:
+                    return native(fields[6])
+    except (IOError, OSError):
+        pass
     return None
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pmitogen.errors import Error
@@ -59,11 +59,14 @@ class Account:
 
 
 class Accounts:
-    """See the head of this file. *frame* sends a frame to the host's agent."""
+    """See the head of this file. *frame* sends a frame to the host's agent. *named_pythons*: interpreters that the user named for
+    the host by their paths; they may be started in other accounts than the login's.
+    """
 
-    def __init__(self, contexts: Contexts, frame: Callable[[Header, bytes], None]) -> None:
+    def __init__(self, contexts: Contexts, frame: Callable[[Header, bytes], None], named_pythons: Sequence[str]) -> None:
         self._contexts = contexts
         self._frame = frame
+        self._named_pythons = list(named_pythons)
         self._numbers = itertools.count(1)
         self._leaving: set[int] = set()  # those whose end requests wait for
         self.reset()
@@ -94,7 +97,8 @@ class Accounts:
         account = self._same(who, python, env)
         if account is None:
             number = next(self._numbers)
-            account = self._by_number[number] = Account(number, who, python, env)
+            likely = tuple(header.get("likely_python") or ())
+            account = self._by_number[number] = Account(number, who, python or likely, env)
             try:
                 self._start(account, become)
             except Error:
@@ -127,6 +131,7 @@ class Accounts:
         }
         if become:
             plan = header["plan"] = self._contexts.plan(become)
+            header["named"] = self._named_pythons
             if not self._sent_become:
                 self._sent_become = True
                 self._frame({"op": "sources"}, become_sources())

@@ -77,7 +77,7 @@ class Host:
         self._unsure: dict[int, Account] = {}  # chains in which something answered early may not have been done, and where
         self.end = ""  # how the connection ended
         self.wire = Wire(contexts.router, contexts.blobs)
-        self._accounts = Accounts(contexts, self.wire.send)
+        self._accounts = Accounts(contexts, self.wire.send, options.get("boot_python") or ())
         self._homes: dict[str, str | None] = {}
         self.no_python = ""  # why there is none, where there is none
         self.runs_sh = True  # whether the login shell is one that starts /bin/sh
@@ -118,6 +118,13 @@ class Host:
             )
         return found
 
+    @property
+    def withheld(self) -> str | None:
+        """Why no secret goes to this host, or None."""
+        if self.login is not None and self.login.link is not None and self.login.link.unsafe:
+            return "no password goes to a host whose key has changed or is revoked: see the warning about its key"
+        return None
+
     # Requests from clients
 
     def submit(self, request: Request) -> None:
@@ -137,13 +144,16 @@ class Host:
             self._waiting.append(request)
             if self.state is State.NEW:
                 self.state = State.CONNECTING
-                self.contexts.connect(self, request.header.get("python"))
+                self.contexts.connect(self, request.login_python)
 
     def follow(self, request: Request, header: Header, body: bytes) -> None:
         """Take a frame that belongs to a request: data for it, credit, or its end."""
         if header["op"] == "kill":
             request.ending = True
-        if request.sent:
+        if header.pop("secret", False) and self.withheld:
+            request.fail("become", f"{self.peer}: {self.withheld}")
+            self.abandon(request)
+        elif request.sent:
             self.wire.send({**header, "id": request.rid, "acct": request.account.number}, body)
         elif request.rid in self._open and request.serving is not None:
             self.contexts.plain_follow(self, request, header, body)
@@ -170,7 +180,11 @@ class Host:
             if before is not account:
                 self._send_after(before, request)
                 return
-            message = {key: value for key, value in header.items() if key not in ("become", "python", "bootenv", "early", "zip")}
+            message = {
+                key: value
+                for key, value in header.items()
+                if key not in ("become", "python", "bootenv", "early", "zip", "likely_python")
+            }
             if header["op"] == "run":
                 message["man"] = self.wire.supply(header)
         except Error as exc:
@@ -297,17 +311,13 @@ class Host:
             if self._accounts.left(header.get("acct", -1)):
                 self._send_waiting()
         elif op == "ask":
-            self._accounts.on_ask(header, self._withheld())
+            self._accounts.on_ask(header, self.withheld)
         elif op == "late":
             self.log.warning("%s", escape(str(header.get("msg"))))
         elif op == "lack":
             self.wire.resend()
         elif op in FINAL or op in ("out", "credit"):
             self._on_answer(header, body)
-
-    def _withheld(self) -> str | None:
-        """Why no secret goes to this host, or None."""
-        return None
 
     def _on_hello(self, header: Header) -> None:
         account = self._accounts.get(header.get("acct", -1))
@@ -382,6 +392,7 @@ class Host:
     def _again(self, request: Request) -> None:
         """The interpreter that booted is not the one that the first request wanted: ask for that one."""
         request.sent = False
+        request.header.pop("likely_python", None)
         if self.state is State.UP:
             self._send_request(request)
         else:
@@ -416,7 +427,7 @@ class Host:
             return
         self.login = login
         if self.needs_python:  # something else has been asked meanwhile
-            named = [request.header.get("python") for request in self._waiting]
+            named = [request.login_python for request in self._waiting]
             self.contexts.reboot(self, next(filter(None, named), None))
         else:
             self._go_plain()
@@ -456,7 +467,7 @@ class Host:
         self._open.pop(request.rid, None)
         self.state = State.CONNECTING
         self._waiting.append(request)
-        self.contexts.reboot(self, request.header.get("python"))
+        self.contexts.reboot(self, request.login_python)
 
     def fail(self, exc: Error) -> None:
         """The connection cannot be had, or is lost: everything under way ends with one line."""

@@ -61,6 +61,11 @@ class Request:
         header = self.header
         return header["op"] != "exec" or bool(header["argv"][0]) or bool(header.get("become"))
 
+    @property
+    def login_python(self) -> list[str] | None:
+        """The interpreter that it names for the login account. One that it names for another account is started in that only."""
+        return None if self.header.get("become") else self.header.get("python")
+
     def answer(self, header: Header, body: bytes = b"") -> None:
         """Pass a frame to whoever asked. The text of an error may come from the target."""
         if header["op"] == "error":

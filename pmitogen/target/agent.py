@@ -23,7 +23,6 @@ import errno
 import json
 import os
 import socket
-import stat
 import struct
 import sys
 
@@ -39,7 +38,6 @@ HUB = 0  # its number as a context
 PACK_BELOW = 16 << 10  # bytes of body; larger ones are file contents or output that is not worth the processor time
 GONE = "the interpreter of this account has ended"
 NOT_STARTED = "the interpreter of this account did not start"
-SYSTEM_PYTHON = b"/usr/bin/python3"
 OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/event_loop.py")  # of no use to a runner
 START_LIMIT = 64 << 10  # bytes of noise before a runner's marker
 
@@ -366,19 +364,17 @@ class Agent(object):
             self._bundle = ("%010d" % len(data)).encode("ascii") + data
         return self._bundle
 
-    def _python_for(self, header):
-        """The interpreter of an account for which none was named: our own, if everybody can run it."""
-        ours = sys.argv[3].encode("utf-8")
-        if header.get("plan") and not is_for_all(ours) and is_for_all(SYSTEM_PYTHON):
-            return SYSTEM_PYTHON
-        return ours
-
     def _start(self, header):
         runner = self._runners[header["acct"]] = Runner(self, header["acct"])
-        argv = [frames.from_wire(arg) for arg in header["python"]] or [self._python_for(header)]
+        own = sys.argv[3].encode("utf-8")
+        argv = [frames.from_wire(arg) for arg in header["python"]] or [own]
+        if header.get("plan") and not header["python"]:
+            from pmitogen.become import interpreter
+
+            argv = [interpreter.choose(own, frames.to_wire(own) in header.get("named", ()))]
         env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get("env", {}).items())
         command = argv + [b"-c", self._stage0, header["token"].encode("ascii"), b"0"]
-        if self._spares and argv == [sys.argv[3].encode("utf-8")] and 0 in self._runners:
+        if self._spares and argv == [own] and 0 in self._runners:
             self._runners[0].request({"op": "codes"}, b"")
         try:
             if header.get("plan"):
@@ -391,21 +387,6 @@ class Agent(object):
             name = frames.to_wire(argv[0])
             message = "%s: %s" % (name, "no such interpreter" if exc.errno == errno.ENOENT else exc.strerror)
             self.loop.defer(lambda: runner.fail("python", message))
-
-
-def is_for_all(path):
-    """Whether every account can run the program *path*: not one in somebody's closed home, nor in the current directory."""
-    if not path.startswith(b"/"):
-        return False
-    steps = set()
-    for step in (path, os.path.realpath(path)):
-        while step not in steps:
-            steps.add(step)
-            step = os.path.dirname(step)
-    try:
-        return all(os.stat(step).st_mode & stat.S_IXOTH for step in steps if step)
-    except OSError:
-        return False
 
 
 class Starting(object):

@@ -23,7 +23,7 @@ from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connection import Link, Stages
 from pmitogen.transport.dial import describe, dial, resolve
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
-from pmitogen.transport.hostkeys.verify import check_host_key
+from pmitogen.transport.hostkeys.verify import HostKeyVerdict, check_host_key
 from pmitogen.transport.jump_hosts import HopPool, Resolver
 from pmitogen.transport.login_limits import RETRY_TIME, answer_timeout, connect_timeout
 from pmitogen.transport.paramiko_ext import algorithms
@@ -156,9 +156,9 @@ class _Connecting:
     def _attempt(self) -> Link:
         with self._exchanged(self._wanted_host_keys) as (transport, carrier):
             with self._timed("auth"):
-                report, warnings = self._log_in(transport, carrier)
-            warnings += algorithms.weakness(transport, self.settings)
-            return Link(self.settings, transport, self.stages, report, warnings, carrier.close)
+                report, verdict = self._log_in(transport, carrier)
+            warnings = verdict.warnings + algorithms.weakness(transport, self.settings)
+            return Link(self.settings, transport, self.stages, report, warnings, carrier.close, unsafe=verdict.unsafe)
 
     def _look(self, names: Sequence[str]) -> ShownKey:
         with self._exchanged(lambda _address: tuple(names)) as (transport, carrier):
@@ -292,10 +292,10 @@ class _Connecting:
 
     # Logging in -----------------------------------------------------------------------------------------------------------
 
-    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> tuple[AuthReport, tuple[str, ...]]:
+    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> tuple[AuthReport, HostKeyVerdict]:
         verdict = check_host_key(self.settings, transport.get_remote_server_key(), carrier.address, ask=self.ask)
         self.settings = verdict.restrict(self.settings)
-        return authenticate(transport, self.settings, self.credentials, self.deadline), verdict.warnings
+        return authenticate(transport, self.settings, self.credentials, self.deadline), verdict
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -49,9 +49,12 @@ class Link:
         login: AuthReport,
         warnings: tuple[str, ...],
         on_close: Callable[[], None],
+        *,
+        unsafe: bool = False,
     ) -> None:
         self.settings = settings
         self.login = login
+        self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: no secret goes there
         self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
         self.peer = describe(settings)
         self.stages = stages

@@ -99,7 +99,7 @@ def main():
     os.dup(2)  # Python 2.7 lets a descriptor like this one through to programs
     drop(job)
     os.chdir(job.get("cwd", "/"))
-    env = dict((base._native(k), base._native(v)) for k, v in job["env"].items())
+    env = dict((base.native(k), base.native(v)) for k, v in job["env"].items())
     os.environ.clear()
     os.environ.update(env)
     started = time.time()
