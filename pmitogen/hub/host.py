@@ -327,9 +327,9 @@ class Host:
         self.log.debug(
             "account %d is up: user %s, %s, Python %s",
             account.number,
-            account.user,
-            account.exe,
-            header.get("python"),
+            escape(str(account.user), 80),
+            escape(str(account.exe)),
+            escape(str(header.get("python")), 80),
         )
         if account.number == 0:
             self.state = State.UP

@@ -15,6 +15,7 @@ from pmitogen.util.peer_text import one_line
 Header = dict[str, Any]
 FINAL = frozenset(("exit", "ok", "error"))
 FOLLOWING = frozenset(("data", "eof", "credit", "kill"))  # frames that belong to a request already made
+MESSAGE_LIMIT = 1200  # characters of an error's text
 SMALL_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
 
 
@@ -69,7 +70,7 @@ class Request:
     def answer(self, header: Header, body: bytes = b"") -> None:
         """Pass a frame to whoever asked. The text of an error may come from the target."""
         if header["op"] == "error":
-            header = {**header, "msg": one_line(str(header.get("msg")))}
+            header = {**header, "msg": one_line(str(header.get("msg")), MESSAGE_LIMIT)}
         if self.client is not None:
             self.client.answer({**header, "id": self.local_id}, body)
 

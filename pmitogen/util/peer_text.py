@@ -73,9 +73,8 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
 
     The last defence before a terminal or a log. Unlike :func:`escape` it keeps spaces, because names of files have them.
     """
-    if len(text) > limit:
-        text = text[: limit - len(ELLIPSIS)] + ELLIPSIS
-    return _make_visible(_LINE_ENDS.sub(" ", text))
+    line = _make_visible(_LINE_ENDS.sub(" ", text[: limit + 1]))
+    return line if len(line) <= limit else line[: limit - len(ELLIPSIS)] + ELLIPSIS
 
 
 def prompt(where: str, text: str | bytes) -> str:

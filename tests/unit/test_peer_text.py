@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmitogen.util.peer_text import LIMIT, escape, escape_lines, prompt
+from pmitogen.util.peer_text import LIMIT, escape, escape_lines, one_line, prompt
 
 TEXTS = [
     ("Password:", "Password:"),
@@ -65,3 +65,12 @@ def test_several_lines() -> None:
 def test_a_prompt_names_who_asks() -> None:
     assert prompt("a@b", "Enter passphrase for key '/root/.ssh/id':\n") == "(a@b) Enter passphrase for key '/root/.ssh/id': "
     assert prompt("a\n@b", "\x1b[2Jx") == r"(a @b) \033[2Jx "
+
+
+@pytest.mark.parametrize("text", ["\x1b" * 10_000, "x" * 10_000, "a\r\nb\tc  d\u2028e", ""])
+def test_a_whole_message(text: str) -> None:
+    """It keeps spaces, because names of files have them."""
+    shown = one_line(text, 100)
+    assert len(shown) <= 100 and "\n" not in shown and shown.isprintable() and one_line(shown, 100) == shown
+    assert shown.endswith("...") == (len(text) > 100)
+    assert text[:1] != "a" or shown == "a b c  d e"

@@ -1,0 +1,158 @@
+"""SSH servers whose every text is meant for the terminal of whoever reads it: before, during and after the login."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import paramiko
+from paramiko.common import (
+    DISCONNECT_SERVICE_NOT_AVAILABLE,
+    cMSG_CHANNEL_OPEN_FAILURE,
+    cMSG_DISCONNECT,
+    cMSG_KEXINIT,
+)
+from paramiko.message import Message
+
+# Clears the screen, sets a title, forges a line and a prompt, reorders and hides; at the start and at the end of much text.
+_START = "\x1b[2J\x1b]0;owned\x07\r\nok: all is well\u202e\u200b\x9b31m Enter passphrase for key '/root/.ssh/id': "
+EVIL = f"{_START}{'A' * 3000}{_START}"
+SHOWN = r"\033[2J\033]0;owned\007 ok: all is well"  # what may be seen of it
+
+VERSION = b"SSH-2.0-OpenSSH_9.2\r\n"
+
+
+def _packet(payload: bytes) -> bytes:
+    """RFC 4253 section 6, before any key exchange."""
+    padding = 8 - (len(payload) + 5) % 8 + 8
+    return (len(payload) + padding + 1).to_bytes(4, "big") + bytes([padding]) + payload + bytes(padding)
+
+
+def _disconnect() -> bytes:
+    message = Message()
+    message.add_byte(cMSG_DISCONNECT)
+    message.add_int(DISCONNECT_SERVICE_NOT_AVAILABLE)
+    message.add_string(EVIL)
+    message.add_string("")
+    return message.asbytes()
+
+
+def _kexinit() -> bytes:
+    message = Message()
+    message.add_byte(cMSG_KEXINIT)
+    message.add_bytes(bytes(16))
+    for _ in range(10):
+        message.add_list([EVIL.replace(",", ""), "none"])
+    message.add_boolean(False)
+    message.add_int(0)
+    return message.asbytes()
+
+
+RAW = {
+    "greeting": (EVIL.replace("\r\n", " ").encode()[:200] + b"\r\n") * 3,
+    "not-ssh": EVIL.encode() + b"\r\n",
+    "version": b"SSH-1.5-" + EVIL.encode()[:200] + b"\r\n",
+    "disconnect": VERSION + _packet(_disconnect()),
+    "algorithms": VERSION + _packet(_kexinit()),
+}
+
+
+class Talker:
+    """A server on 127.0.0.1. *says*: a key of RAW, or what the login does: prompts, methods, refusal, hangup, key."""
+
+    def __init__(self, says: str) -> None:
+        self.says = says
+        self.version = "SSH-2.0-" + EVIL.replace("\r\n", " ")[:150]
+        self.key = paramiko.ECDSAKey.generate()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads: list[threading.Thread] = []
+        self._open: list[Any] = []
+        self._spawn(self._accept)
+
+    def __enter__(self) -> Talker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._open:
+            each.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def ssh_args(self, path: Path) -> list[str]:
+        """ssh's options to reach us; *path* is for the known_hosts file."""
+        path.write_text(f"[127.0.0.1]:{self.port} {self.key.get_name()} {self.key.get_base64()}\n")
+        words = ["-F", "none", "-p", str(self.port), "-l", "guest", "-o", "ConnectTimeout=5", "-o", "IdentityAgent=none"]
+        return [*words, "-o", f"UserKnownHostsFile={path}", "-o", "GlobalKnownHostsFile=none"]
+
+    def _spawn(self, work: Callable[..., None], *args: Any) -> None:
+        thread = threading.Thread(target=work, args=args, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                sock, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(sock)
+            if self.says in RAW:
+                self._spawn(self._say, sock)
+                continue
+            transport = paramiko.Transport(sock)
+            transport.local_version = self.version
+            self._open.append(transport)
+            transport.add_server_key(self.key)
+            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
+                transport.start_server(server=_Session(self, transport), event=threading.Event())
+
+    def _say(self, sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.sendall(RAW[self.says])
+            sock.settimeout(5)
+            while self.says in ("disconnect", "algorithms") and sock.recv(4096):
+                pass
+            sock.close()
+
+
+class _Session(paramiko.ServerInterface):
+    """One login."""
+
+    def __init__(self, talker: Talker, transport: paramiko.Transport) -> None:
+        self._says, self._transport = talker.says, transport
+
+    def get_banner(self) -> Any:
+        return EVIL, "en"
+
+    def get_allowed_auths(self, username: str) -> str:
+        return EVIL.replace(",", "") if self._says == "methods" else "keyboard-interactive,password"
+
+    def check_auth_interactive(self, username: str, submethods: str) -> Any:
+        return paramiko.InteractiveQuery(EVIL, EVIL, (EVIL, False))
+
+    def check_auth_interactive_response(self, responses: list[str]) -> Any:
+        return paramiko.AUTH_FAILED
+
+    def check_auth_none(self, username: str) -> int:
+        return paramiko.AUTH_SUCCESSFUL if self._says in ("refusal", "hangup") else paramiko.AUTH_FAILED
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        message = Message()
+        if self._says == "hangup":
+            message = Message(_disconnect())
+        else:
+            message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+            message.add_int(chanid)
+            message.add_int(1)
+            message.add_string(EVIL)
+            message.add_string("")
+        self._transport._send_message(message)  # type: ignore[attr-defined]
+        return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED

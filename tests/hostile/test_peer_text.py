@@ -1,0 +1,282 @@
+"""What a peer wrote reaches a terminal, a log or a message of Ansible as one harmless line: every exit, tried.
+
+The peers are SSH servers (talker.py), an account whose interpreter, commands and sudo write what they like, and files whose names
+were chosen by a target. The exits are the commands, the library's errors and questions, Ansible's messages, -vvvv and the logs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen.cli import hubs, ping, trace
+from pmitogen.errors import Error, RemoteError
+from pmitogen.target.frames import TO_HUB_PLAIN
+from tests.hostile import raises
+from tests.hostile.talker import EVIL, RAW, SHOWN, Talker
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+LOGINS = ["methods", "refusal", "hangup", "key"]
+
+
+def check(text: str, limit: int = 4000) -> str:
+    """Assert that *text* does nothing to a terminal, and that no line of it is forged or endless. Returns it."""
+    for line in text.split("\n"):
+        bad = [char for char in line if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn")]
+        assert not bad, (bad, line)
+        assert not line.startswith("ok: all is well"), text
+        assert len(line) <= limit, line
+    return text
+
+
+def command(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """``pmitogen NAME WORDS`` as a process of its own, without a terminal."""
+    argv = [sys.executable, "-m", "pmitogen", name, *words]
+    environ = {**os.environ, "PYTHONPATH": os.getcwd(), **env}
+    return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+# Before and during the login
+
+
+@pytest.mark.parametrize("says", [*RAW, *LOGINS])
+def test_ping(says: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Talker(says) as talker:
+        done = command(
+            "ping", *talker.ssh_args(tmp_path / "known"), "127.0.0.1", PMITOGEN_LOG="trace", PMITOGEN_LOG_FILE=str(log)
+        )
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    check(done.stderr)
+    if says not in ("version", "key"):
+        assert r"\033[2J" in done.stderr, "it should have come this way"
+    check(log.read_text())
+
+
+def test_a_log_file_of_ssh(tmp_path: Path) -> None:
+    """-E FILE has Paramiko's lines."""
+    log = tmp_path / "ssh-log"
+    with Talker("methods") as talker:
+        command("ping", "-vvv", "-E", str(log), *talker.ssh_args(tmp_path / "known"), "127.0.0.1")
+    assert r"\033[2J" in check(log.read_text())
+
+
+def test_trust_and_keyscan(tmp_path: Path) -> None:
+    with Talker("key") as talker:
+        trusted = command("trust", *talker.ssh_args(tmp_path / "known"), "127.0.0.1")
+        scanned = command("keyscan", f"127.0.0.1:{talker.port}")
+    assert trusted.returncode == 0 and scanned.returncode == 0, (trusted, scanned)
+    assert r"\033[2J" in check(trusted.stdout + trusted.stderr) and r"\033[2J" in check(scanned.stdout + scanned.stderr)
+
+
+def test_text_that_the_terminal_cannot_encode(tmp_path: Path) -> None:
+    with Talker("key") as talker:
+        talker.version = "SSH-2.0-gr\u00fc\u00df_\u4f60\u597d"
+        done = command("trust", *talker.ssh_args(tmp_path / "known"), "127.0.0.1", PYTHONIOENCODING="ascii:strict")
+        assert done.returncode == 0 and r"gr\xfc\xdf_\u4f60\u597d" in done.stdout, done
+
+
+@pytest.mark.parametrize("says", list(RAW))
+def test_keyscan_of_what_is_no_server(says: str) -> None:
+    with Talker(says) as talker:
+        done = command("keyscan", "-T", "3", f"127.0.0.1:{talker.port}")
+    assert done.returncode == 1 and done.stderr.count("\n") <= 2, done.stderr
+    check(done.stdout + done.stderr)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_prompts_at_a_terminal(tmp_path: Path) -> None:
+    """A person sees who asks, before the server's text, on every line of it."""
+    with Talker("prompts") as talker:
+        words = [*talker.ssh_args(tmp_path / "known"), "-o", "NumberOfPasswordPrompts=1", "127.0.0.1"]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *words])
+        seen, answered = b"", False
+        try:
+            while chunk := os.read(terminal, 4096):
+                seen += chunk
+                if not answered and b"... " in seen:
+                    answered = bool(os.write(terminal, b"\n"))
+        except OSError:
+            pass
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    lines = seen.decode().replace("\r\n", "\n").rstrip("\n").split("\n")
+    asked = [line for line in lines if "ok: all is well" in line and not line.startswith("pmitogen ping: ")]
+    assert asked and all(line.startswith("(guest@127.0.0.1) ") for line in asked), lines
+    check("\n".join(lines))
+
+
+def test_questions_and_errors_of_the_library(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def ask(prompt: str, echo: bool) -> str | None:
+        asked.append(prompt)
+        return None
+
+    with Talker("prompts") as talker, pytest.raises(Error) as caught:
+        pmitogen.connect("127.0.0.1", ssh_args=talker.ssh_args(tmp_path / "known"), ask=ask)
+    own = "guest@127.0.0.1's password: "  # for the method "password", where the server writes nothing
+    for prompt in asked:
+        assert prompt == own or all(line.startswith("(guest@127.0.0.1) ") for line in check(prompt).split("\n"))
+    assert len(asked) > 1
+    assert r"\033[2J" in check(str(caught.value)) and "\n" not in str(caught.value)
+    for says in ("greeting", "disconnect", "hangup"):
+        with Talker(says) as talker, pytest.raises(Error) as refused:
+            pmitogen.connect("127.0.0.1", ssh_args=talker.ssh_args(tmp_path / "known")).ping()
+        check(str(refused.value) + repr(refused.value))
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.one_core
+def test_ansibles_messages(ansible: Ansible, tmp_path: Path) -> None:
+    talkers = {says: Talker(says) for says in [*RAW, *LOGINS]}
+    try:
+        hosts = {}
+        for says, talker in talkers.items():
+            arguments = " ".join(talker.ssh_args(tmp_path / f"known-{says}"))
+            hosts[says] = {"ansible_host": "127.0.0.1", "ansible_ssh_common_args": arguments, "ansible_ssh_timeout": 5}
+        run = ansible.tasks([{"name": "ping", "ansible.builtin.ping": None}], hosts, args=["-f", "5", "-vvvv"])
+    finally:
+        for talker in talkers.values():
+            talker.__exit__()
+    for task in run.tasks:
+        assert task.kind == "unreachable" and "\n" not in check(task.message), task
+    check(run.stderr, 6000)
+
+
+# After the login
+
+FAKE = r"""#!/usr/bin/python3
+import json, os, struct, sys, time
+token, size, me = sys.argv[3], int(sys.argv[4]), int(sys.argv[6])
+EVIL = json.load(open(os.path.dirname(os.path.abspath(__file__)) + "/evil"))
+mode = EVIL["mode"]
+evil = EVIL["text"]
+os.write(2, evil.encode("utf-8", "surrogateescape") + b"\n")
+if mode == "no-python":
+    os.write(1, evil.encode() + b"\n")
+    sys.exit(70)
+os.write(1, ("PMITOGEN-%s ready\n" % token).encode())
+got = b""
+while len(got) < size:
+    got += os.read(0, 1 << 16)
+
+def send(head, body=b""):
+    text = json.dumps(head).encode()
+    data = struct.pack(">II", len(text), len(body)) + text + body
+    os.write(1, struct.pack(">hLLLLLL", 0x4d49, 0, me, me, EVIL["handle"], 0, len(data)) + data)
+
+send({"op": "hello", "acct": 0, "python": [3, 11, 2], "exe": evil, "user": evil, "home": "/" + evil, "bases": {}})
+send({"op": "late", "msg": evil})
+for number in range(1, 50):
+    send({"op": "error", "id": number, "msg": evil})
+time.sleep(1)
+os.write(2, evil.encode() + b"\n")
+os.close(1)
+"""
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+@pytest.mark.needs_ansible
+@pytest.mark.one_core
+@pytest.mark.parametrize("mode", ["agent", "no-python"])
+def test_an_agent_that_answers_as_it_likes(
+    mode: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path
+) -> None:
+    """Its greeting (user, interpreter, home), its remarks, the errors of requests, and its stderr."""
+    account, honest = make_account(), make_account()
+    account.write("bad/evil", json.dumps({"mode": mode, "text": EVIL, "handle": TO_HUB_PLAIN}), 0o644)
+    account.write("bad/python3.14", FAKE, 0o755)
+    account.write(".bashrc", "export PATH=$HOME/bad:$PATH\n")
+    log = tmp_path / "log"
+    done = command("ping", *sshd.ssh_args(), f"{account.name}@{sshd.host}", PMITOGEN_LOG="trace", PMITOGEN_LOG_FILE=str(log))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    check(done.stdout + done.stderr)
+    assert r"stderr: \033[2J" in check(log.read_text())
+    hosts = {"evil": ansible.target(sshd, account), "honest": ansible.target(sshd, honest)}
+    run = ansible.tasks([{"name": "who", "ansible.builtin.command": "id -un"}], hosts, args=["-vvvv"])
+    assert run.task("who", "evil").kind in ("failed", "unreachable") and "\n" not in check(run.task("who", "evil").message)
+    assert run.task("who", "honest")["stdout"] == honest.name
+    check(run.stderr, 6000)
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+@pytest.mark.needs_ansible
+@pytest.mark.one_core
+def test_an_account_that_answers_as_it_likes(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """Its commands, sudo's stand-in, and the names of its files."""
+    account = make_account()
+    sudo = account.write("sudo", '#!/bin/sh\ncat "$HOME/evil"\ncat "$HOME/evil" >&2\nexit 1\n', 0o755)
+    account.write("evil", EVIL)
+    name = "\x1b[2Jfile\u202e"
+    account.write(name, "x")
+    tasks = [
+        {"name": "root", "ansible.builtin.command": "id -un", "become": True, "ignore_errors": True},
+        {"name": "fetch", "ansible.builtin.fetch": {"src": f"{account.home}/{name}", "dest": "got/", "flat": True}},
+        {"name": "lost", "ansible.builtin.fetch": {"src": f"{account.home}/{name}-not", "dest": "got/"}, "ignore_errors": True},
+    ]
+    target = ansible.target(sshd, account, ansible_become_exe=str(sudo))
+    run = ansible.tasks(tasks, {"h": target}, args=["-vvvv"])
+    assert run.task("root").kind == "failed" and r"\u202e" in check(run.task("root").message)
+    assert "\n" not in run.task("root").message
+    assert r"FETCH %s/\033[2Jfile\u202e" % account.home in run.stdout
+    for line in (run.stdout + run.stderr).split("\n"):  # -vvvv shows what the process ids of workers and Ansible itself write too
+        if " hub" in line or line.startswith("<"):
+            check(line, 20000)
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+def test_errors_of_the_library_have_the_raw_text_beside_them(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account()
+    account.write("evil", EVIL)
+    with pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args()) as host:
+        with pytest.raises(RemoteError) as failed:
+            host.run('cat "$HOME/evil" >&2; exit 3', check=True)
+        assert "\n" not in check(str(failed.value)) and "status 3" in str(failed.value)
+        assert failed.value.text == EVIL
+        with pytest.raises(RemoteError) as raised:
+            host.call(raises.fail, EVIL)
+        assert "\n" not in check(str(raised.value)) and SHOWN in str(raised.value)
+        assert "Traceback" in raised.value.text and "raises.py" in raised.value.text
+        with pytest.raises(RemoteError) as missing:
+            host.get("/nonexistent/\x1b[2J\n")
+        check(str(missing.value))
+
+
+# What is only formatted
+
+
+def test_what_ping_prints_of_a_connection() -> None:
+    found: dict[str, Any] = dict.fromkeys(("exe", "user", "home", "state", "peer"), EVIL)
+    found.update(python=[3, EVIL], algorithms={"server": EVIL, "kex": EVIL}, stages={"tcp": 0.1}, sent=1, received=2)
+    for line in ping.describe(found):
+        check(line)
+
+
+def test_what_hubs_and_trace_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check(hubs._line(dict.fromkeys(("pid", "run", "age", "hosts", "busy", "workers"), EVIL)))
+    file = tmp_path / "trace"
+    spans = [{"ph": "X", "name": EVIL, "dur": 5}, {"ph": "X", "name": "wire", "dur": EVIL}, EVIL, {"ph": "X"}]
+    file.write_text(json.dumps({"traceEvents": [*spans, {"ph": "X", "name": "wire", "dur": 1000}]}))
+    check(trace.table(json.loads(file.read_text())["traceEvents"]))
+    for text in (EVIL, "[1]", "[" * 100_000, '{"traceEvents": 1}'):
+        file.write_text(text)
+        done = command("trace", str(file))
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "Traceback" not in check(done.stderr)
