@@ -13,6 +13,7 @@ import paramiko
 from paramiko.common import (
     DISCONNECT_SERVICE_NOT_AVAILABLE,
     cMSG_CHANNEL_OPEN_FAILURE,
+    cMSG_DEBUG,
     cMSG_DISCONNECT,
     cMSG_KEXINIT,
 )
@@ -133,6 +134,12 @@ class _Session(paramiko.ServerInterface):
         return EVIL, "en"
 
     def get_allowed_auths(self, username: str) -> str:
+        message = Message()
+        message.add_byte(cMSG_DEBUG)
+        message.add_boolean(True)
+        message.add_string(EVIL)
+        message.add_string("")
+        self._transport._send_message(message)  # type: ignore[attr-defined]
         return EVIL.replace(",", "") if self._says == "methods" else "keyboard-interactive,password"
 
     def check_auth_interactive(self, username: str, submethods: str) -> Any:
