@@ -19,6 +19,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import logging
 import math
 import os
 import queue
@@ -27,11 +28,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, NoReturn, TypeVar
 
-import mitogen.core
-
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, Header, Request
+from pmitogen.hub.scheduler import Guard
 from pmitogen.target.frames import CHUNK, WINDOW, to_wire
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util import threads
@@ -414,6 +414,7 @@ class _Call:
     def __init__(self, host: Host, header: Header, body: bytes | IO[bytes], sink: Callable[[bytes], Any] | None) -> None:
         self._host = host
         self._contexts = host._hub._contexts
+        self._guard = Guard(self._contexts.scheduler, self._failed)
         self._frames: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
         self._sink = sink
         self._room = WINDOW
@@ -431,14 +432,16 @@ class _Call:
         self._defer(self._submit)
 
     def _defer(self, work: Callable[[], None]) -> None:
-        try:
-            self._contexts.broker.defer(work)
-        except mitogen.core.Error:  # the loop has ended
-            raise ConnectionLost(f"{self._host!r}: its hub is closed") from None
+        if not self._guard.defer(work):  # the loop has ended
+            raise ConnectionLost(f"{self._host!r}: its hub is closed")
+
+    def _failed(self, exc: Exception) -> None:
+        logging.getLogger("pmitogen").error("internal error", exc_info=exc)
+        self.answer({"op": "error", "kind": "usage", "msg": f"internal error: {type(exc).__name__}: {exc}"}, b"")
 
     def _submit(self) -> None:
         self._context = self._contexts.host(self._host._options, self._host._caller, self._host._asker)
-        self._context.submit(self._request)
+        self._context.guard.run(self._context.submit, self._request)
 
     def answer(self, header: Header, body: bytes) -> None:
         """I/O thread."""

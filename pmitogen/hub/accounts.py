@@ -19,6 +19,7 @@ from pmitogen.errors import Error
 from pmitogen.hub import user_commands
 from pmitogen.hub.bootstrap import become_sources, new_token
 from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.scheduler import Guard
 
 if TYPE_CHECKING:
     from pmitogen.hub.registry import Contexts
@@ -59,12 +60,15 @@ class Account:
 
 
 class Accounts:
-    """See the head of this file. *frame* sends a frame to the host's agent. *named_pythons*: interpreters that the user named for
-    the host by their paths; they may be started in other accounts than the login's.
+    """See the head of this file. *guard* is the host's; *frame* sends a frame to the host's agent. *named_pythons*: interpreters
+    that the user named for the host by their paths; they may be started in other accounts than the login's.
     """
 
-    def __init__(self, contexts: Contexts, frame: Callable[[Header, bytes], None], named_pythons: Sequence[str]) -> None:
+    def __init__(
+        self, contexts: Contexts, guard: Guard, frame: Callable[[Header, bytes], None], named_pythons: Sequence[str]
+    ) -> None:
         self._contexts = contexts
+        self._guard = guard
         self._frame = frame
         self._named_pythons = list(named_pythons)
         self._numbers = itertools.count(1)
@@ -136,7 +140,7 @@ class Accounts:
                 self._sent_become = True
                 self._frame({"op": "sources"}, become_sources())
             # Its own clock is the target's; this one is for the case that it fails.
-            self._contexts.later(float(plan["timeout"]) + GRACE, lambda: self._overdue(account))
+            self._guard.later(float(plan["timeout"]) + GRACE, self._overdue, account)
         self._frame(header, b"")
 
     def _overdue(self, account: Account) -> None:
@@ -161,7 +165,8 @@ class Accounts:
         if account.number:
             self._by_number.pop(account.number, None)
 
-    def _drop(self, account: Account, **more: bool) -> None:
+    def drop(self, account: Account, **more: bool) -> None:
+        """End its interpreter."""
         self._frame({"op": "drop", "acct": account.number, **more}, b"")
         self.forget(account)
 
@@ -169,13 +174,13 @@ class Accounts:
         others = (account for account in self._by_number.values() if account.number and account is not but)
         idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
         for account in idle[: max(0, len(self) - 1 - MOST)]:
-            self._drop(account)
+            self.drop(account)
 
     def drop_all(self) -> None:
         """End every interpreter but the login account's first."""
         for account in list(self._by_number.values()):
             if account.number:
-                self._drop(account)
+                self.drop(account)
 
     def leave(self, request: Request, own: Account) -> bool:
         """End the idle accounts that a request is about to remove or change. Returns whether it has to wait for that."""
@@ -185,7 +190,7 @@ class Accounts:
         users = user_commands.users(request, {str(other.user) for other in idle})
         for account in idle:
             if account.user in users:
-                self._drop(account, tell=True)
+                self.drop(account, tell=True)
                 self._leaving.add(account.number)
         return bool(users)
 

@@ -1,22 +1,29 @@
 """What goes between the hub and one host's agent: frames, and the contents that payloads are made of.
 
 Small frames go through one compressed stream each way, in which a repeated task costs a few dozen bytes; what is larger goes by
-itself, as it is. A content is sent once, whichever accounts want it. Everything here happens on the hub's I/O thread.
+itself, as it is. Every message holds exactly one frame. A content is sent once, whichever accounts want it. Everything here
+happens on the hub's I/O thread.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from typing import TYPE_CHECKING, cast
 
 from pmitogen.errors import UsageError
 from pmitogen.hub.blob_store import Blobs
+from pmitogen.hub.gate import Gate
 from pmitogen.hub.mitogen_router import Router
 from pmitogen.hub.requests import Header
 from pmitogen.hub.session import Booting
+from pmitogen.protocol import strict_json
+from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.limits import PACK_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
 from pmitogen.target import frames
 
-PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream
+if TYPE_CHECKING:
+    from pmitogen.protocol.from_agent import FromAgent
 
 
 class Wire:
@@ -38,22 +45,47 @@ class Wire:
         self._sent: set[str] = set()
         self._pack = zlib.compressobj(6)
         self._unpack = zlib.decompressobj()
+        self._gate = Gate()
 
     def send(self, header: Header, body: bytes) -> None:
-        """Send a frame, if there is an agent."""
+        """Send a frame, if there is an agent. Raises ProtocolError if it breaks a window."""
         if self.booting is not None:
+            self._gate.on_sent(header, len(body))
             data, packed = frames.pack(header, body), len(body) < PACK_BELOW
             if packed:
                 data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             self._router.send(self.booting.stream, self.booting.context_id, data, packed)
 
-    def read(self, data: bytes, packed: bool) -> Iterator[tuple[Header, bytes]]:
-        """The frames in a message from the agent. Raises what zlib, json or frames raise for one that no agent of ours sends."""
+    def read(self, data: bytes, packed: bool) -> tuple[FromAgent, bytes] | None:
+        """Return the frame in a message of the agent's; None if it is to be ignored. Raises ProtocolError."""
         if packed:
-            data = self._unpack.decompress(data, frames.MAX_HEADER + 8)
-            if self._unpack.unconsumed_tail:
-                raise frames.FrameError("packed message is over the limit")
-        yield from frames.Reader().feed(data)
+            data = self._unpacked(data)
+        elif len(data) > TARGET_MESSAGE:
+            raise ProtocolError(f"a message of {len(data)} bytes")
+        if len(data) < frames.PREFIX.size:
+            raise ProtocolError("a message without a frame")
+        head_size, body_size = frames.PREFIX.unpack_from(data)
+        if head_size > TARGET_HEADER or body_size > TARGET_BODY:
+            raise ProtocolError(f"a frame of {head_size}+{body_size} bytes")
+        body_start = frames.PREFIX.size + head_size
+        if body_start + body_size != len(data):
+            raise ProtocolError(f"a message of {len(data)} bytes with a frame of {body_start + body_size}")
+        header = strict_json.parse(data[frames.PREFIX.size : body_start], TARGET_HEADER)
+        if not self._gate.admit(header, body_size):
+            return None
+        return cast("FromAgent", header), data[body_start:]
+
+    def _unpacked(self, data: bytes) -> bytes:
+        unpack = self._unpack
+        try:
+            found = unpack.decompress(data, TARGET_UNPACKED)
+        except zlib.error:
+            raise ProtocolError("a message that cannot be decompressed") from None
+        if unpack.unconsumed_tail:
+            raise ProtocolError(f"a compressed message of more than {TARGET_UNPACKED} bytes")
+        if unpack.eof:
+            raise ProtocolError("the end of the compressed stream")
+        return found
 
     def supply(self, header: Header) -> str:
         """Send what the host lacks of the payload that a request names; return its manifest. Raises UsageError."""

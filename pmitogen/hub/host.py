@@ -29,8 +29,12 @@ from pmitogen import toggles
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.agent_channel import Wire
-from pmitogen.hub.requests import FINAL, SMALL_FILE, Header, Request, Then
+from pmitogen.hub.gate import InterpreterError
+from pmitogen.hub.known_answers import KnownAnswers
+from pmitogen.hub.requests import FINAL, Header, Request, Then
+from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
+from pmitogen.protocol.errors import ProtocolError
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
@@ -68,6 +72,7 @@ class Host:
         self.name = str(options.get("host") or "?")
         self.log = for_host(LOG, self.name)
         self.state = State.NEW
+        self.guard = Guard(contexts.scheduler, self._failed)  # of everything that is done about this host
         self.login: Login | None = None
         self.ask: Ask | None = None  # a person, for questions of the login
         self.born = time.monotonic()
@@ -77,8 +82,8 @@ class Host:
         self._unsure: dict[int, Account] = {}  # chains in which something answered early may not have been done, and where
         self.end = ""  # how the connection ended
         self.wire = Wire(contexts.router, contexts.blobs)
-        self._accounts = Accounts(contexts, self.wire.send, options.get("boot_python") or ())
-        self._homes: dict[str, str | None] = {}
+        self._accounts = Accounts(contexts, self.guard, self.wire.send, options.get("boot_python") or ())
+        self._known = KnownAnswers(self._accounts)
         self.no_python = ""  # why there is none, where there is none
         self.runs_sh = True  # whether the login shell is one that starts /bin/sh
         self.needs_python = False  # whether anything was asked that needs one. Written on the I/O thread, read on any
@@ -172,7 +177,7 @@ class Host:
         if header["op"] == "ahead":
             self._connected_ahead(request)
             return
-        if header["op"] == "fs" and self._answer_known(request):
+        if header["op"] == "fs" and self._known.answer(request):
             return
         try:
             account = self._accounts.wanted_by(header)
@@ -193,7 +198,7 @@ class Host:
         if self._accounts.leave(request, account):
             self._waiting.append(request)
             return
-        quiet = bool(header.get("early")) and self._answer_early(request, account)
+        quiet = bool(header.get("early")) and self._known.answer_ahead(request, account)
         if quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
         message.update(id=request.rid, acct=account.number)
@@ -250,36 +255,6 @@ class Host:
         """Whether this connection may have ended before something was done that was answered early, in *chain*."""
         return chain in self._unsure
 
-    def _answer_known(self, request: Request) -> bool:
-        """Answer a question about home directories from memory."""
-        header = request.header
-        if header["do"] == "home" and not header.get("become") and header["path"] in self._homes:
-            request.answer({"op": "ok", "path": self._homes[header["path"]]})
-            return True
-        if header["do"] == "account":
-            account = self._accounts.wanted_by(header)
-            if account.home is not None:
-                request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
-                return True
-            header.update(op="fs", do="home", path="~")
-        return False
-
-    def _answer_early(self, request: Request, account: Account) -> bool:
-        """Tell the client "done" where a failure would only surface at its next request anyway. Returns whether that was done."""
-        header = request.header
-        if not toggles.saves_trips():
-            return False
-        answer: Header = {"op": "ok"}
-        if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
-            return False
-        if header["op"] == "fs" and header["do"] == "mkdtemp":
-            base = account.sure_base(header["bases"][0])
-            if base is None:
-                return False
-            answer["path"] = f"{base.rstrip('/')}/{header['name']}"
-        request.answer(answer)
-        return True
-
     @property
     def persistence(self) -> int:
         """Seconds that the connection outlives its run; -1: until somebody ends it."""
@@ -293,34 +268,37 @@ class Host:
     # What the agent says
 
     def on_message(self, data: bytes, packed: bool) -> None:
-        """Frames from the agent."""
-        for header, body in self.wire.read(data, packed):
-            self._on_frame(header, body)
+        """A message from the agent. Raises ProtocolError."""
+        frame = self.wire.read(data, packed)
+        if frame is not None:
+            self._on_frame(dict(frame[0]), frame[1])
 
     def _on_frame(self, header: Header, body: bytes) -> None:
-        op = header.get("op")
+        """Take a frame that has passed the gate."""
+        op = header["op"]
         if op == "hello":
             self._on_hello(header)
         elif op == "gone":
-            account = self._accounts.get(header.get("acct", -1))
+            account = self._accounts.get(header["acct"])
             if account is not None and account.number:
                 self._accounts.forget(account)
             elif account is not None:  # nothing makes another: the next request makes another connection
                 self.fail(ConnectionLost(f"{self.peer}: {LOGIN_ENDED}"))
         elif op == "left":
-            if self._accounts.left(header.get("acct", -1)):
+            if self._accounts.left(header["acct"]):
                 self._send_waiting()
         elif op == "ask":
             self._accounts.on_ask(header, self.withheld)
         elif op == "late":
-            self.log.warning("%s", escape(str(header.get("msg"))))
+            self.log.warning("%s", escape(header["msg"]))
         elif op == "lack":
             self.wire.resend()
-        elif op in FINAL or op in ("out", "credit"):
+        else:
+            header.pop("acct", None)
             self._on_answer(header, body)
 
     def _on_hello(self, header: Header) -> None:
-        account = self._accounts.get(header.get("acct", -1))
+        account = self._accounts.get(header["acct"])
         if account is None:
             return
         account.on_hello(header)
@@ -338,17 +316,17 @@ class Host:
                 self.login.stages["python"] = time.monotonic() - self._booting_since
                 if self.contexts.trace is not None:
                     self.contexts.trace.stages(self.name, time.time(), self.describe()["stages"])
-            self._homes["~"] = self._homes[f"~{account.user}"] = account.home
+            self._known.on_login(account)
             self._send_waiting()  # those that learnt too early that they want another interpreter
 
     def _on_answer(self, header: Header, body: bytes) -> None:
-        request = self._open.get(header.get("id", -1))
+        request = self._open.get(header["id"])
         if request is None:
             return
         if (header.get("kind") == "gone" or header.get("rc") in KILLED) and not request.ending:
             # A host that goes down kills processes one by one: if the connection follows, it is that which is lost.
             request.ending = True
-            self.contexts.later(GOING_DOWN, lambda: self._on_answer(header, body))
+            self.guard.later(GOING_DOWN, self._on_answer, header, body)
             return
         if header["op"] in FINAL:
             del self._open[request.rid]
@@ -372,7 +350,7 @@ class Host:
             self.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
             if self.contexts.trace is not None:
                 self._trace(request, header)
-            self._remember(request, header)
+            self._known.remember(request, header)
             self.last_used = time.monotonic()
         request.answer(header, body)
 
@@ -398,14 +376,25 @@ class Host:
         else:
             self._waiting.append(request)
 
-    def _remember(self, request: Request, header: Header) -> None:
-        asked = request.header
-        if asked["op"] != "fs" or header["op"] != "ok":
-            return
-        if asked["do"] == "home" and not asked.get("become"):
-            self._homes[asked["path"]] = header.get("path")
-        elif asked["do"] == "mkdtemp" and request.account is not None:
-            request.account.temp_bases[asked["bases"][0]] = str(header["path"]).rpartition("/")[0]
+    # What fails
+
+    def _failed(self, exc: Exception) -> None:
+        """Work about this host has failed: end the host, or the interpreter that is to blame."""
+        if isinstance(exc, InterpreterError):
+            account = self._accounts.get(exc.account)
+            if account is not None:
+                who = f"the interpreter of account {escape(account.user or '?')}"
+                self.log.warning("protocol error: %s sent %s", who, exc)
+                self._accounts.drop(account)
+                for request in [request for request in self._open.values() if request.account is account]:
+                    del self._open[request.rid]
+                    request.fail("gone", f"{self.peer}: protocol error: {who} sent {exc}; it was ended")
+        elif isinstance(exc, ProtocolError):
+            self.log.warning("protocol error: the target sent %s", exc)
+            self.fail(ConnectionLost(f"{self.peer}: protocol error: the target sent {exc}; the connection was closed"))
+        else:
+            self.log.error("internal error", exc_info=exc)
+            self.fail(ConnectionLost(f"{self.peer}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more"))
 
     # The connection's life
 
@@ -487,6 +476,7 @@ class Host:
         """End the connection, and with it every process of ours on the host. *reason*: what unfinished requests are told."""
         self.state = State.DEAD
         self.end = self.end or f"{self.peer}: {reason or 'the connection was closed'}"
+        self.guard.close()
         self.contexts.forget(self)
         if self.wire.booting is not None:
             self.wire.booting.stream.on_disconnect(self.contexts.broker)

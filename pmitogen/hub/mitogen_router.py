@@ -2,9 +2,9 @@
 
 Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here,
 and a target may be hostile; so this is the *core* router with its one handler removed and only two handles added, on which
-a host's frames arrive. Each message is taken only from the stream that belongs to its sender (the core checks source and
-authority of every message), and no message is ever forwarded from one host to another: the routing table is consulted for
-our own messages alone.
+a host's frames arrive. The stream has checked every message's header before (protocol/channel_messages.py); the core checks
+source and authority once more. No message is ever forwarded from one host to another: the routing table is consulted for our own
+messages alone.
 
 What arrives is parsed as frames (bounded, JSON); nothing is unpickled.
 """
@@ -20,6 +20,7 @@ import mitogen.core
 import mitogen.parent
 
 from pmitogen.errors import Error
+from pmitogen.hub.turns import Turns
 from pmitogen.target.frames import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.util import threads
 
@@ -90,6 +91,7 @@ class Broker(mitogen.core.Broker):  # type: ignore[misc]
     poller_class = mitogen.parent.PREFERRED_POLLER
 
     def __init__(self) -> None:
+        self.turns = Turns()
         try:
             with threads.starting():
                 super().__init__()
@@ -98,3 +100,17 @@ class Broker(mitogen.core.Broker):  # type: ignore[misc]
             self._waker.transmit_side.close()
             raise
         self.timers = mitogen.parent.TimerList()
+
+    def _loop_once(self, timeout: float | None = None) -> None:
+        """One turn. See hub/turns.py."""
+        super()._loop_once(0 if self.turns.begin() else timeout)
+
+
+def _check_upstream(base: type, name: str) -> None:
+    """Raise ImportError if *base* no longer has the method *name*: overriding it would protect nothing."""
+    if not callable(getattr(base, name, None)):
+        raise ImportError(f"this version of mitogen is not supported: {base.__name__} has no {name}")
+
+
+_check_upstream(mitogen.core.Router, "_async_route")
+_check_upstream(mitogen.core.Broker, "_loop_once")

@@ -1,10 +1,12 @@
 """A Paramiko channel as a Mitogen stream, without a thread to read it and without ever blocking Mitogen's I/O thread.
 
 Reading: Paramiko's transport thread fills the channel's buffer and "sets an event"; the event is ours, and its ``set`` only
-schedules a drain on the I/O thread, once however much arrives before it runs. Writing: the I/O thread appends to a queue;
-one writer thread per connection sends, waits for the SSH window, and returns window credit to the peer. What waits is
-bounded by those who produce it: transfers have a credit window end to end, and a request is as long as what its worker
-holds.
+schedules a drain on the I/O thread, once however much arrives before it runs. Each message's header is checked there, and only
+so many messages are handled as the host's share of the turn allows (hub/turns.py); the window is granted again when all are.
+
+Writing: the I/O thread appends to a queue; one writer thread per connection sends, waits for the SSH window, and returns window
+credit to the peer. What waits is bounded by those who produce it: transfers have a credit window end to end, and a request is
+as long as what its worker holds.
 
 Until the marker that our bootstrap prints, what arrives is noise (a banner of ~/.bashrc, a motd); the last of it is kept
 for error messages. After it, every byte belongs to Mitogen.
@@ -16,26 +18,29 @@ import collections
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import mitogen.core
 
 from pmitogen.errors import ConnectError
+from pmitogen.hub.turns import Share
+from pmitogen.protocol.channel_messages import HUB, ChannelMessage, ChannelReader
+from pmitogen.target.frames import TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
-NOISE_KEPT = 2048  # bytes
+NOISE_KEPT = 2048  # bytes before the marker that are kept, more than a marker has
 COALESCE = 256 << 10  # bytes handed to Paramiko at once
-NOISE_LIMIT = 1 << 20  # bytes that may precede the marker
 
 
 class _Scheduler:
     """Looks like a threading.Event to Paramiko; "setting" it schedules *work* on the I/O thread."""
 
-    def __init__(self, defer: Callable[..., None], work: Callable[[], None]) -> None:
+    def __init__(self, defer: Callable[..., object], work: Callable[[], None]) -> None:
         self._defer, self._work = defer, work
         self._pending = False
 
@@ -47,16 +52,13 @@ class _Scheduler:
         """
         self._pending = True
         buffer.set_event(self)
-        with contextlib.suppress(mitogen.core.Error):
-            self._defer(self._run)
+        self._defer(self._run)
 
     def set(self) -> None:
         """Called by the transport thread, holding the buffer's lock."""
         if not self._pending:
             self._pending = True
-            # A loop that has ended has nobody left to read.
-            with contextlib.suppress(mitogen.core.Error):
-                self._defer(self._run)
+            self._defer(self._run)  # a loop that has ended has nobody left to read
 
     def clear(self) -> None:
         """Paramiko says that the buffer is empty: of no interest, since every feed sets again."""
@@ -142,6 +144,13 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
     def _send(self, msg: Any) -> None:
         self.stream.writer.put(msg.pack())
 
+    def deliver(self, message: ChannelMessage) -> None:
+        """Route a message whose header was checked."""
+        handle = TO_HUB_PACKED if message.packed else TO_HUB_PLAIN
+        agent = self.remote_id
+        routed = mitogen.core.Message(dst_id=HUB, src_id=agent, auth_id=agent, handle=handle, data=message.data)
+        self._router._async_route(routed, self.stream)
+
     def pending_bytes(self) -> int:
         return self.stream.writer.queued
 
@@ -149,8 +158,7 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
 class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     """See the head of this file. Lives on the I/O thread, but for its constructor.
 
-    *on_boot* is called with True when the marker was seen. *on_end* is called once, when the channel has ended, with the
-    noise and what stderr said last.
+    What arrives is handled under *guard*: what fails there ends the host. *on_end* is called once, when the channel has ended.
     """
 
     def __init__(
@@ -160,7 +168,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         remote_id: int,
         name: str,
         marker: bytes,
-        on_boot: Callable[[], None],
+        guard: Any,
         on_end: Callable[[], None],
     ) -> None:
         self.name = name
@@ -170,29 +178,57 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._marker = marker
         self._booted = False
         self._ended = False
-        self._on_boot, self._on_end = on_boot, on_end
+        self._guard, self._on_end = guard, on_end
+        self._reader = ChannelReader(remote_id)
+        self._share = Share(router.broker.turns, lambda: guard.run(self._drain))
+        self._grant = 0  # window bytes of what is not yet handled
+        self._paused = False
         self.noise = b""
         self.complaints = b""
         self.set_protocol(ChannelProtocol(router, remote_id))
 
     def start(self) -> None:
         """Begin to read. Any thread."""
-        _Scheduler(self._broker.defer, self._drain_stderr).watch(self.channel.in_stderr_buffer)
-        _Scheduler(self._broker.defer, self._drain).watch(self.channel.in_buffer)
+        _Scheduler(self._guard.defer, self._drain_stderr).watch(self.channel.in_stderr_buffer)
+        _Scheduler(self._guard.defer, self._drain).watch(self.channel.in_buffer)
 
     def _drain(self) -> None:
+        """Take what has arrived and handle it, as far as the host's share of this turn goes."""
+        if self._share.is_waiting or self._paused or self._ended:
+            return
         data, grant = self.channel.drain()
-        if grant:
-            self.writer.put(grant)
+        self._grant += grant
         if data:
-            try:
-                self._receive(data)
-            except Exception:
-                mitogen.core.LOG.exception("%s: what the target sent cannot be read", self.name)
-                self.on_disconnect(self._broker)
-                return
-        if self.channel.ended and not self.channel.in_buffer.read_ready():
+            self._receive(data)
+        if self._handle() and self.channel.ended and not self.channel.in_buffer.read_ready():
             self.on_disconnect(self._broker)
+
+    def _handle(self) -> bool:
+        """Handle complete messages. Returns whether there is none left."""
+        share, clock = self._share, time.perf_counter
+        while not share.is_used_up():
+            start = clock()
+            message = self._reader.next()
+            if message is None:
+                if self._grant:
+                    self.writer.put(self._grant)
+                    self._grant = 0
+                return True
+            self.protocol.deliver(message)
+            share.use(len(message.data), clock() - start)
+            if self._paused or self._ended:
+                return False
+        return False
+
+    def pause(self) -> None:
+        """Stop reading, so that the SSH window makes the target wait. I/O thread."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Read on. I/O thread."""
+        if self._paused:
+            self._paused = False
+            self._guard.run(self._drain)
 
     def _drain_stderr(self) -> None:
         data, grant = self.channel.drain_stderr()
@@ -205,17 +241,14 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
 
     def _receive(self, data: bytes) -> None:
         if self._booted:
-            self.protocol.on_receive(self._broker, data)
+            self._reader.feed(data)
             return
-        before, found, after = (self.noise + data).partition(self._marker + b"\n")
-        if not found:
-            self.noise = before if len(before) < NOISE_LIMIT else before[-NOISE_KEPT:]
-            return
+        marker = self._marker + b"\n"
+        before, found, after = (self.noise + data).partition(marker)
         self.noise = before[-NOISE_KEPT:]
-        self._booted = True
-        self._on_boot()
-        if after:
-            self.protocol.on_receive(self._broker, after)
+        if found:
+            self._booted = True
+            self._reader.feed(after)
 
     @property
     def booted(self) -> bool:
@@ -237,7 +270,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self.writer.close()
         with contextlib.suppress(ConnectError):  # no thread for it: it ends with its connection
             threads.start(self._close_channel, "pmitogen close")
-        self._on_end()
+        self._guard.run(self._on_end)
 
     def _close_channel(self) -> None:
         """May block, and fail where the connection is gone already."""

@@ -22,14 +22,13 @@ from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.host import Host
-    from pmitogen.hub.registry import Contexts
 
 LOG = logging.getLogger("pmitogen.hub")
 TERMINAL_SIZE = 80, 24
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
-def serve(contexts: Contexts, host: Host, request: Request) -> None:
+def serve(host: Host, request: Request) -> None:
     """Begin to serve *request*. I/O thread."""
     header = request.header
     if header.get("become"):
@@ -41,7 +40,7 @@ def serve(contexts: Contexts, host: Host, request: Request) -> None:
     elif header["op"] == "run" or header["op"] == "fs" and not host.runs_sh:
         host.plain_done(request, {"op": "error", "kind": "nopython", "msg": no_python(host)}, b"")
     else:
-        serving = Serving(contexts, host, request)
+        serving = Serving(host, request)
         request.account = None
         request.serving = serving
         for follow_header, body in request.tail:
@@ -71,8 +70,8 @@ def follow(request: Request, header: Header, body: bytes) -> None:
 class Serving:
     """One request on its thread. ``follow`` comes from the I/O thread; all else is the thread's."""
 
-    def __init__(self, contexts: Contexts, host: Host, request: Request) -> None:
-        self._contexts, self._host, self._request = contexts, host, request
+    def __init__(self, host: Host, request: Request) -> None:
+        self._host, self._request = host, request
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._credit = threading.Semaphore(0)
         self._room = WINDOW
@@ -115,7 +114,7 @@ class Serving:
             self._send({"op": "error", "kind": "unreachable", "msg": f"{self._host.name}: internal error: {type(exc).__name__}"})
 
     def _send(self, header: Header, body: bytes = b"") -> None:
-        self._contexts.defer(self._host.plain_done, self._request, header, body)
+        self._host.guard.defer(self._host.plain_done, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
         """Send output, as fast as it is taken."""

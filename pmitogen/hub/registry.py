@@ -22,11 +22,12 @@ from pmitogen.hub.blob_store import Blobs
 from pmitogen.hub.host import LOGIN_ENDED, Host
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.scheduler import Guard, Scheduler, Timer, Work
 from pmitogen.hub.trace import from_environment
 from pmitogen.logging import register_secret
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util.caller import CallerEnvironment
-from pmitogen.util.peer_text import LIMIT, escape, escape_lines
+from pmitogen.util.peer_text import LIMIT, escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -38,6 +39,8 @@ class Contexts:
         from pmitogen.transport.connect import HopPool
 
         self.broker = Broker()
+        self.scheduler = Scheduler(self.broker)
+        self.guard = Guard(self.scheduler, self._failed)  # of what belongs to no host and no client
         self.router = Router(self.broker, self._on_message)
         self.blobs = Blobs()
         self.hops = HopPool()
@@ -45,18 +48,21 @@ class Contexts:
         self._logins: weakref.WeakSet[logins.Login] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
         self.trace = from_environment(number)
-        self._timers: list[Any] = []
         self._closing, self._close_reason = False, ""
-        self._expiries: list[Any] = []
+        self._expiries: list[Timer] = []
         self._when_empty: Callable[[], None] | None = None
         self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
         mitogen.core.listen(self.broker, "shutdown", self._close_all)
         mitogen.core.listen(self.broker, "exit", lambda: self.when_ended())
 
-    def defer(self, work: Any, *args: Any) -> None:
-        """Have *work* called on the I/O thread. Any thread; once that has ended, nothing is left to do."""
-        with contextlib.suppress(mitogen.core.Error):
-            self.broker.defer(work, *args)
+    def defer(self, work: Work, *args: Any) -> bool:
+        """Have *work* called on the I/O thread. Any thread. False: that thread has ended."""
+        return self.guard.defer(work, *args)
+
+    @staticmethod
+    def _failed(exc: Exception) -> None:
+        """Work that belongs to no host and no client has failed."""
+        LOG.error("internal error", exc_info=exc)
 
     def host(self, options: Header, caller: CallerEnvironment | None = None, ask: Ask | None = None) -> Host:
         """The host with exactly these options of this caller, made if there is none; a login then asks a person by *ask*.
@@ -107,17 +113,17 @@ class Contexts:
         def work() -> None:
             login.connect()
             host.log.debug("logged in")
-            login.link.on_lost(lambda reason: self.defer(self._lost, host, login, reason))
+            login.link.on_lost(lambda reason: host.guard.defer(self._lost, host, login, reason))
             if host.needs_python:
                 self._boot(host, login, candidates)
             else:
-                self.defer(self._on_login, host, login)
+                host.guard.defer(self._on_login, host, login)
 
         logins.run_in_thread(host.name, work, lambda exc: self._connect_failed(host, login, exc))
 
     def _connect_failed(self, host: Host, login: logins.Login, exc: Error) -> None:
         login.close()
-        self.defer(host.fail, exc)
+        host.guard.defer(host.fail, exc)
 
     def _on_login(self, host: Host, login: logins.Login) -> None:
         if self._closing:  # meanwhile
@@ -135,8 +141,8 @@ class Contexts:
 
     def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
         """On the login's thread."""
-        booting = login.boot(candidates, on_boot=lambda: None, on_end=lambda: self._boot_ended(host, login, booting))
-        self.defer(self._on_channel, host, login, booting)
+        booting = login.boot(candidates, host.guard, on_end=lambda: self._boot_ended(host, login, booting))
+        host.guard.defer(self._on_channel, host, login, booting)
 
     def _on_channel(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
         if self._closing:  # while it was being made
@@ -148,13 +154,7 @@ class Contexts:
         host.on_channel(booting, login)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
         limit = login.start_timeout
-        self.later(limit, lambda: self._boot_overdue(host, login, booting, limit))
-
-    def later(self, seconds: float, work: Any) -> Any:
-        """Have *work* called later, unless the run ends first."""
-        timer = self.broker.timers.schedule(mitogen.core.now() + seconds, work)
-        self._timers = [other for other in self._timers if other.active] + [timer]
-        return timer
+        host.guard.later(limit, self._boot_overdue, host, login, booting, limit)
 
     def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting, limit: float) -> None:
         if host.wire.booting is booting and not booting.stream.booted:
@@ -190,13 +190,8 @@ class Contexts:
 
     def _on_message(self, context_id: int, data: bytes, packed: bool) -> None:
         host = self._by_context.get(context_id)
-        if host is None:
-            return
-        try:
-            host.on_message(data, packed)
-        except Exception as exc:  # a hostile peer finds every one of them: zlib's, deep recursion, a missing key
-            host.log.warning("the target broke the protocol (%s: %s)", type(exc).__name__, escape(str(exc)))
-            host.fail(ConnectionLost(f"{host.name}: the target broke the protocol; the connection was closed"))
+        if host is not None:
+            host.guard.run(host.on_message, data, packed)
 
     def plan(self, become: Mapping[str, Any]) -> Header:
         """The plan for a raw become request. Raises UsageError."""
@@ -224,7 +219,7 @@ class Contexts:
         """Serve a request over bare SSH."""
         from pmitogen.hub import plain_requests
 
-        plain_requests.serve(self, host, request)
+        plain_requests.serve(host, request)
 
     def plain_follow(self, host: Host, request: Request, header: Header, body: bytes) -> None:
         """A frame for a request that is served over bare SSH."""
@@ -243,7 +238,7 @@ class Contexts:
                 continue
             host.drop_accounts()
             if seconds > 0:
-                self._expiries.append(self.later(seconds, host.close))
+                self._expiries.append(host.guard.later(seconds, host.close))
         self._when_empty = when_empty
         return bool(self._hosts)
 
@@ -279,9 +274,7 @@ class Contexts:
                 host.close(self._close_reason)
             else:
                 host.fail(ConnectionLost(f"{host.name}: internal error; PMITOGEN_LOG=debug shows more"))
-        for timer in self._timers:  # the loop would wait for them
-            if timer.active:
-                timer.cancel()
+        self.scheduler.cancel_all()
 
 
 def _key(options: Header, caller: CallerEnvironment) -> str:

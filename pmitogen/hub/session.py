@@ -20,6 +20,7 @@ from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.hub.requests import Header
+from pmitogen.hub.scheduler import Guard
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
 from pmitogen.util import limits, threads
@@ -112,8 +113,8 @@ class Login:
         """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
         return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
 
-    def boot(self, candidates: Sequence[str], on_boot: Callable[[], None], on_end: Callable[[], None]) -> Booting:
-        """Start Python on a new session channel. Raises Error."""
+    def boot(self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None]) -> Booting:
+        """Start Python on a new session channel; what arrives there is handled under *guard*. Raises Error."""
         from pmitogen.hub import bootstrap
         from pmitogen.hub.mitogen_stream import ChannelStream
 
@@ -123,7 +124,7 @@ class Login:
         channel = self.link.open_session(min(answer_timeout(self.link.settings), self.start_timeout))
         command = bootstrap.command(token, len(bundle), context_id, candidates)
         self.link.start_command(channel, command, wait=not toggles.saves_trips())
-        stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), on_boot, on_end)
+        stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), guard, on_end)
         stream.token = token
         stream.writer.put(bundle)
         return Booting(stream, context_id)

@@ -35,8 +35,8 @@ MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, han
 KIND = 0x4D49
 MAX_MESSAGE = 80 << 20  # bytes: above the largest frame
 HUB = 0  # its number as a context
-PACK_BELOW = 16 << 10  # bytes of body; larger ones are file contents or output that is not worth the processor time
 GONE = "the interpreter of this account has ended"
+MISBEHAVED = "the interpreter of this account broke the protocol and was ended"
 NOT_STARTED = "the interpreter of this account did not start"
 OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/event_loop.py")  # of no use to a runner
 START_LIMIT = 64 << 10  # bytes of noise before a runner's marker
@@ -83,7 +83,7 @@ class Runner(object):
         self.pid = None
         self._queue = []
         self._line = None
-        self._reader = frames.Reader()
+        self._reader = frames.Reader(frames.TARGET_HEADER, frames.TARGET_BODY) if acct else frames.Reader()
         self._have = set()  # hashes that the runner holds
         self._manifests = set()
         self.open_ids = set()  # requests not yet answered
@@ -93,10 +93,12 @@ class Runner(object):
         self.settle = None  # called with what is to be done once that is there
         self.on_secret = None  # called with the hub's answer to "ask", while its account is entered
         self._greeted = False  # whether it has said hello
+        self._end = NOT_STARTED
 
     def up(self, line, first=b""):
         """The runner answers on *line*: *first* (its bundle, if it has none yet) and then all that has waited."""
         line.on_data, line.on_end = self._receive, self._on_gone
+        line.ahead = self._agent.hub_line
         self._line = line
         if first:
             line.write(first)
@@ -140,30 +142,30 @@ class Runner(object):
             for header, body in self._reader.feed(data):
                 self._on_frame(header, body)
         except Exception:  # another account's process may say anything
+            self._end = MISBEHAVED
             self._line.close()
 
     def _on_frame(self, header, body):
-        """Pass on what a runner may say: about itself, or about what it was asked."""
+        """Pass on what a runner may say: about itself, or about what it was asked. The hub checks the fields."""
         op, rid = header["op"], header.get("id")
-        if op == "codes":
-            if self.acct == 0:
-                self._agent.take_codes(header, body)
+        if op == "codes" and self.acct == 0:
+            self._agent.take_codes(header, body)
             return
-        if op == "hello":
-            self._greeted = True
+        answers = op in ("exit", "ok", "error", "out", "credit")
+        if not (rid in self.open_ids if answers else op in ("hello", "late")) or not frames.is_plain(header):
+            raise frames.FrameError
+        header.pop("acct", None)
+        if self.acct or op == "hello":
             header["acct"] = self.acct
-        elif op in ("exit", "ok", "error", "out", "credit"):
-            if rid not in self.open_ids:
-                return
-            if op not in ("out", "credit"):
-                self.open_ids.discard(rid)
-        elif op != "late":
-            return
         self._agent.send(header, body)
+        if op == "hello":
+            self._greeted, self._end = True, GONE
+        elif op in ("exit", "ok", "error"):
+            self.open_ids.discard(rid)
 
     def fail(self, kind, message, why=None):
         """Answer everything that waits on this runner, and forget it."""
-        end = {"op": "error", "kind": kind, "msg": message, "why": why}
+        end = {"op": "error", "kind": kind, "msg": message[: frames.MESSAGE_TEXT], "why": why}
         self._agent.forget(self, end)
         for rid in sorted(self.open_ids):
             self._agent.send(dict(end, id=rid), b"")
@@ -185,9 +187,9 @@ class Runner(object):
         if self.release:
             self.release()
         if self._greeted:
-            self.fail("gone", GONE + words)
+            self.fail("gone", self._end + words)
         else:
-            self.fail("become" if self.said else "python", NOT_STARTED + words, "python")
+            self.fail("become" if self.said else "python", self._end + words, "python")
 
     def reap(self):
         if self.pid is not None:
@@ -211,7 +213,7 @@ class Agent(object):
     def __init__(self, bundle, in_fd, out_fd, sock):
         self.loop = event_loop.Loop()
         self._hub = Hub(self.on_message)
-        self._hub.line = event_loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
+        self.hub_line = self._hub.line = event_loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
         self.blobs = {}
         self.tag = None  # of the interpreter that has compiled what is in
         self.codes = {}  # hash -> (hash, file name, marshalled code)
@@ -241,9 +243,11 @@ class Agent(object):
             runner.close()
 
     def send(self, header, body):
-        """One frame to the hub."""
+        """One frame to the hub. Raises FrameError if its header is larger than the hub takes."""
         data, handle = frames.pack(header, body), TO_HUB_PLAIN
-        if len(body) < PACK_BELOW:
+        if len(data) - len(body) > frames.TARGET_HEADER:
+            raise frames.FrameError
+        if len(body) < frames.PACK_BELOW:
             data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             handle = TO_HUB_PACKED
         self._hub.send(handle, data)

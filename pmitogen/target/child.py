@@ -175,7 +175,7 @@ class Report(object):
             found = os.fstat(self._fd)
             if os.getpid() != self._pid or (found.st_dev, found.st_ino) != (self._pipe.st_dev, self._pipe.st_ino):
                 return
-            os.write(self._fd, json.dumps(dict(self.names, status=status)).encode("ascii") + b"\n")
+            os.write(self._fd, json.dumps(dict(self.names, status=status & 255)).encode("ascii") + b"\n")
             os.close(2)
             os.close(1)
         except OSError:

@@ -14,7 +14,8 @@ import time
 
 from pmitogen.target.fds import set_cloexec, set_nonblocking
 
-READ = 1 << 18  # bytes taken at once
+READ = 1 << 16  # bytes taken at once
+BACKLOG = 8 << 20  # bytes that wait on one line before those that feed it are no longer read
 now = getattr(time, "monotonic", time.time)
 
 
@@ -29,6 +30,8 @@ class Line(object):
         self.in_fd, self.out_fd = in_fd, out_fd
         self.on_data, self.on_end = on_data, on_end
         self.ended = False
+        self.ahead = None  # the line on which is passed on what is read here: while too much waits there, nothing is read
+        self.waiting = 0  # bytes to be taken by the peer
         self._loop, self._borrowed = loop, borrowed
         self._waiting = collections.deque()
         for fd in set((in_fd, out_fd)) - set((None,)):
@@ -40,6 +43,7 @@ class Line(object):
         """Send *data* behind what still waits. Never calls back."""
         if not self.ended:
             self._waiting.append(memoryview(data))
+            self.waiting += len(data)
             if len(self._waiting) == 1:
                 self.flush()
 
@@ -55,13 +59,22 @@ class Line(object):
                 count = os.write(self.out_fd, data)
             except OSError as exc:
                 if exc.errno not in (errno.EAGAIN, errno.EINTR):
-                    self._waiting.clear()
+                    self._drop()
                     self._loop.defer(self.close)  # whoever writes is in the middle of something
                 return
+            self.waiting -= count
             if count < len(data):
                 self._waiting[0] = data[count:]
             else:
                 self._waiting.popleft()
+
+    def _drop(self):
+        self._waiting.clear()
+        self.waiting = 0
+
+    def may_read(self):
+        """Whether what is read can be passed on."""
+        return self.ahead is None or self.ahead.waiting < BACKLOG
 
     def read(self):
         """Take what is there."""
@@ -81,7 +94,7 @@ class Line(object):
         if self.ended:
             return
         self.ended = True
-        self._waiting.clear()
+        self._drop()
         self._loop.lines.remove(self)
         if not self._borrowed:
             for fd in set((self.in_fd, self.out_fd)):
@@ -114,7 +127,7 @@ class Loop(object):
             work()
         poller, owners = select.poll(), {}
         for line in self.lines:
-            wanted = {line.in_fd: select.POLLIN}
+            wanted = {line.in_fd: select.POLLIN} if line.may_read() else {}
             if line.writes():
                 wanted[line.out_fd] = wanted.get(line.out_fd, 0) | select.POLLOUT
             for fd, events in wanted.items():

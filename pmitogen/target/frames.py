@@ -25,6 +25,10 @@ MAX_HEADER = 4 << 20  # bytes
 MAX_BODY = 64 << 20  # bytes
 CHUNK = 128 << 10  # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between
 WINDOW = 4 << 20  # bytes of one transfer that may be under way, unacknowledged
+TARGET_HEADER = 64 << 10  # bytes of a header from a target
+TARGET_BODY = 2 * CHUNK  # bytes of a body from a target
+MESSAGE_TEXT = 4000  # characters of an error message
+PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream; larger ones are not worth the processor time
 
 if str is bytes:  # Python 2
 
@@ -44,6 +48,9 @@ else:
 
     def from_wire(text):
         return text.encode("latin-1")
+
+
+TEXT = (str, type(b"".decode("ascii")), type(None))
 
 
 class FrameError(Exception):
@@ -67,12 +74,21 @@ def cut(listed, body):
     return pieces
 
 
+def is_plain(header):
+    """Whether a header holds only text, numbers of the usual size, and lists of these: no JSON that some readers refuse."""
+    for value in header.values():
+        for item in value if isinstance(value, list) else [value]:
+            if not isinstance(item, TEXT) and (isinstance(item, (dict, list)) or not -1e18 < item < 1e18):
+                return False
+    return True
+
+
 class Reader(object):
     """Cut a byte stream into frames. Not thread-safe; owned by whoever reads the stream."""
 
-    def __init__(self, max_body=MAX_BODY):
+    def __init__(self, max_header=MAX_HEADER, max_body=MAX_BODY):
         self._buf = bytearray()
-        self._max_body = max_body
+        self._max_header, self._max_body = max_header, max_body
 
     def feed(self, data):
         """Take bytes in; return the list of (header, body) that they complete. Raises FrameError."""
@@ -83,7 +99,7 @@ class Reader(object):
         size = len(buf)
         while size - pos >= 8:
             head_len, body_len = PREFIX.unpack_from(buf, pos)
-            if head_len > MAX_HEADER or body_len > self._max_body:
+            if head_len > self._max_header or body_len > self._max_body:
                 raise FrameError("frame of %d+%d bytes is over the limit" % (head_len, body_len))
             end = pos + 8 + head_len + body_len
             if end > size:

@@ -30,7 +30,8 @@ def read_report(data):
     """What a child said about itself, or None if that is not what a child of ours says: a module can write to any descriptor."""
     try:
         found = json.loads(data.decode("ascii"))
-        return found if isinstance(found, dict) and isinstance(found.get("status"), int) else None
+        status = found.get("status") if isinstance(found, dict) else None
+        return found if type(status) is int and 0 <= status < 256 else None
     except ValueError:
         return None
 
@@ -187,7 +188,7 @@ class Job(object):
             header["signal"] = os.WTERMSIG(self._status)
         if self.times:
             asked, began = self.times
-            header["t"] = [round(began - asked, 5), round(now() - began, 5)]
+            header["t"] = [round(max(0, began - asked), 5), round(max(0, now() - began), 5)]  # a clock may be set back
         self._send(header, out + err)
         self.close()
 

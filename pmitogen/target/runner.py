@@ -266,9 +266,9 @@ class Runner(object):
                 self._chains.pop(next(iter(self._chains)))
             self._chains[chain] = message
         if rid is None:
-            self.send({"op": "late", "msg": message})
+            self.send({"op": "late", "msg": message[: frames.MESSAGE_TEXT]})
             return
-        self.send({"op": "error", "id": rid, "msg": message})
+        self.send({"op": "error", "id": rid, "msg": message[: frames.MESSAGE_TEXT]})
 
     def _guard(self, rid, what, step, chain=None, answer_to=-1):
         """Run *step*; what the operating system refuses becomes the answer to the request."""

@@ -19,7 +19,7 @@ PACKAGE = repository / "pmitogen"
 # nothing else of ours, except the part of the protocol that travels with it.
 MAY_IMPORT = {
     "util": {"util"},
-    "protocol": {"protocol", "util"},
+    "protocol": {"protocol", "target", "util"},
     "flags": {"flags", "util"},
     "target": {"target", "become", "protocol"},
     "become": {"become"},
@@ -97,6 +97,24 @@ def _foreign_imports(path: Path) -> Iterator[str]:
             yield from (alias.name.split(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             yield (node.module or "").split(".")[0]
+
+
+def test_only_the_scheduler_touches_the_io_loops_queue_and_timers() -> None:
+    """Whatever fails there ends the loop, and with it every connection: so all work is under somebody's guard."""
+    wrong = [
+        f"{path.relative_to(repository)}:{node.lineno}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "scheduler.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and (
+            node.attr == "timers"
+            and isinstance(node.ctx, ast.Load)
+            or node.attr == "defer"
+            and "broker" in ast.unparse(node.value)
+        )
+    ]
+    assert not wrong
 
 
 def test_packages_and_files_stay_small() -> None:

@@ -1,6 +1,6 @@
 """What the hub's router lets through: pmitogen/hub/mitogen_router.py.
 
-What a hostile target tries: integration/test_hostile_target.py."""
+What a hostile target tries: hostile/test_frames_from_targets.py."""
 
 from __future__ import annotations
 

@@ -173,30 +173,57 @@ def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words
 
 
 FORGED = (
-    {"op": "gone", "acct": 0},
-    {"op": "left", "acct": 0},
-    {"op": "out", "id": 77, "s": 1},
-    {"op": "credit", "id": 77, "n": 1 << 30},
-    {"op": "exit", "id": 77, "rc": 0, "n": 0},
-    {"op": "hello", "acct": 0, "user": "somebody", "uid": 9},
-    {"op": "codes", "tag": "x", "codes": []},
+    b'{"op":"gone","acct":0}',
+    b'{"op":"left","acct":0}',
+    b'{"op":"lack"}',
+    b'{"op":"out","id":77,"s":1}',
+    b'{"op":"credit","id":77,"n":1073741824}',
+    b'{"op":"exit","id":77,"rc":0,"n":0}',
+    b'{"op":"exit","id":77.0,"rc":0,"n":0}',
+    b'{"op":"exit","id":[],"rc":0,"n":0}',
+    b'{"op":"codes","tag":"x","codes":[]}',
+    b'{"op":"hello","uid":NaN}',
+    b'{"op":"hello","uid":1e999}',
+    b'{"op":"hello","uid":1' + b"0" * 60000 + b"}",
+    b'{"op":"hello","uid":{}}',
+    b'{"op":"hello","uid":[[]]}',
+    b'{"op":"hello","uid":[' + b"1e15," * 12000 + b"1]}",
+    b'{"op":"hello","uid":' + b"[" * 60000,
 )
 
 
-@only_newest
+@pytest.mark.parametrize("hub", [next(iter(PYTHONS)), list(PYTHONS)[-1]], indirect=True)
 def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) -> None:
     """Another account's process could else tell the hub what the login account's, or root's, tasks have come to."""
-    (tmp_path / "words").write_bytes(b"".join(frames.pack(header) for header in FORGED))
-    program = tmp_path / "python"
-    program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
-    program.chmod(0o755)
     hub.send({"op": "exec", "id": 77, "argv": ["/bin/sh", "-c", "read word; echo real; exit 3"], "tty": False, "more": True})
-    hub.send({"op": "account", "acct": 1, "python": [str(program)], "token": "abc"})
-    hello, _ = hub.receive()  # so all that was before has been read
-    assert hello == {"op": "hello", "acct": 1, "user": "somebody", "uid": 9}
+    for number, header in enumerate(FORGED, 1):
+        words = tmp_path / f"words{number}"
+        words.write_bytes(frames.PREFIX.pack(len(header), 0) + header)
+        program = tmp_path / f"python{number}"
+        program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {words}\nexec cat >/dev/null\n')
+        program.chmod(0o755)
+        hub.send({"op": "account", "acct": number, "python": [str(program)], "token": "abc"})
+        hub.send({"op": "fs", "do": "exists", "id": 100 + number, "acct": number, "path": "/"})
+        answers = [hub.receive()[0], hub.receive()[0]]
+        assert answers[0] == {"op": "gone", "acct": number}, header[:50]
+        assert answers[1]["id"] == 100 + number and "broke the protocol" in answers[1]["msg"], header[:50]
     hub.send({"op": "data", "id": 77}, b"go\n")
     answer, body = hub.receive()
     assert (answer["op"], answer["id"], answer["rc"], body) == ("exit", 77, 3, b"real\n")
+
+
+def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
+    said = [
+        {"op": "hello", "acct": 0, "user": "somebody", "uid": 9},
+        {"op": "late", "msg": "x"},
+        {"op": "late", "acct": 0, "msg": "y"},
+    ]
+    (tmp_path / "words").write_bytes(b"".join(map(frames.pack, said)))
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
+    program.chmod(0o755)
+    hub.send({"op": "account", "acct": 1, "python": [str(program)], "token": "abc"})
+    assert [hub.receive()[0] for _ in said] == [{**header, "acct": 1} for header in said]
 
 
 @only_newest

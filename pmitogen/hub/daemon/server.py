@@ -30,7 +30,9 @@ from pmitogen.hub.daemon.lifecycle import Life
 from pmitogen.hub.host import Host, State
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
+from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol import hello
+from pmitogen.protocol.errors import ProtocolError
 from pmitogen.target import frames
 from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment
@@ -66,7 +68,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
             except OSError as exc:
                 if limits.are_used_up(exc):  # it would be told again at once, and ever again
                     broker.stop_receive(self)
-                    self.contexts.later(ACCEPT_PAUSE, lambda: broker.start_receive(self))
+                    self.contexts.guard.later(ACCEPT_PAUSE, broker.start_receive, self)
                 return
             if not _is_ours(sock):
                 LOG.warning("refused a connection of another account")
@@ -110,6 +112,9 @@ class WorkerProtocol(mitogen.core.Protocol):  # type: ignore[misc]
         self._writer = mitogen.core.BufferedWriter(worker.listener.contexts.broker, self)
 
     def on_receive(self, broker: Any, buf: bytes) -> None:
+        self._worker.guard.run(self._receive, buf)
+
+    def _receive(self, buf: bytes) -> None:
         for header, body in self._reader.feed(buf):
             self._worker.on_frame(header, body)
 
@@ -129,6 +134,7 @@ class Worker:
 
     def __init__(self, listener: Listener, sock: socket.socket, chain: int) -> None:
         self.listener = listener
+        self.guard = Guard(listener.contexts.scheduler, self._failed)
         self._contexts = listener.contexts
         self._chain = chain
         self._host: Host | None = None
@@ -166,7 +172,7 @@ class Worker:
         self.listener.connections -= 1
         for request in list(self._requests.values()):
             if request.client is not None and self._host is not None:
-                self._host.abandon(request)
+                self._host.guard.run(self._host.abandon, request)
 
     def on_frame(self, header: Header, body: bytes) -> None:
         """Take one frame of the worker's."""
@@ -189,6 +195,14 @@ class Worker:
                 self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": f"unknown request {op!r}"}, b"")
             else:
                 handler(header, body)
+
+    def _failed(self, exc: Exception) -> None:
+        """What this client sent cannot be handled."""
+        if isinstance(exc, (ProtocolError, frames.FrameError)):
+            self._refuse(f"protocol error: the client sent {exc}")
+        else:
+            LOG.error("internal error", exc_info=exc)
+            self._refuse(f"the hub has an internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more")
 
     def _refuse(self, why: str) -> None:
         """End the connection, and say why."""
@@ -221,7 +235,7 @@ class Worker:
             if ended.may_lack(self._chain):  # what this request builds on may not be there, and whoever asked was told that it is
                 request.fail("unreachable", ended.end)
                 return
-        self._host.submit(request)
+        self._host.guard.run(self._host.submit, request)
 
     def _on_open(self, header: Header, body: bytes) -> None:
         """Name the option set that what follows is for, and by its digest the caller whose options they are."""
@@ -275,7 +289,7 @@ class Worker:
 
     def _on_reset(self, header: Header, body: bytes) -> None:
         if self._host is not None and self._host.state is not State.NEW:
-            self._host.close()
+            self._host.guard.run(self._host.close)
         self.answer({"op": "ok", "id": header["id"]}, b"")
 
     def _on_status(self, header: Header, body: bytes) -> None:

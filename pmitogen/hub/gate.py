@@ -1,0 +1,156 @@
+"""The gate between the hub and one host's agent: no frame of the agent's is looked at anywhere before it has passed here.
+
+It sees what the hub sends and knows from it what may come back: which accounts there are, which requests are open, and how much
+of each window is under way. Every frame is checked in two steps: its fields against the table (protocol/from_agent.py), then
+whether it may be said now, of this request, by this account (protocol/answers.py).
+
+The agent is trusted as much as the login account is. It names the account whose interpreter said something; what another
+account's interpreter says wrong ends that interpreter, everything else ends the host.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from pmitogen.protocol.answers import REQUESTS, OpenRequest
+from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.from_agent import TABLE
+from pmitogen.protocol.limits import WINDOW
+from pmitogen.protocol.operations import FINAL, Op
+from pmitogen.protocol.table import shown
+
+_OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
+_BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.LATE}  # the agent only passes these on
+_IGNORED_LIMIT = 4 * WINDOW  # bytes that an interpreter may have said before it learnt that it was to end
+_FRAME_COST = 256  # bytes that an ignored frame counts besides its body
+
+
+class InterpreterError(ProtocolError):
+    """The interpreter of an account other than the login account broke the protocol."""
+
+    def __init__(self, account: int, reason: str) -> None:
+        super().__init__(reason)
+        self.account = account
+
+
+@dataclasses.dataclass
+class _Interpreter:
+    """What the frames so far tell of an account's interpreter."""
+
+    is_up: bool = False
+    is_gone: bool = False
+    is_dropped: bool = False  # the hub has told the agent to end it
+    is_leaving: bool = False  # ... and to say when it has left
+    is_entered: bool = False  # by a program that may ask for secrets
+    asked: set[tuple[int, str]] = dataclasses.field(default_factory=set)
+    quiet: int = 0  # requests whose failure comes late, if at all
+    ignored: int = 0  # bytes that came after it was dropped
+
+
+class Gate:
+    """See the head of this file. One per agent; I/O thread."""
+
+    def __init__(self) -> None:
+        self._interpreters = {0: _Interpreter()}
+        self._requests: dict[int, OpenRequest] = {}
+        self._given_up: set[int] = set()  # requests of an interpreter that broke the protocol: the agent may still answer them
+        self._may_lack = False
+
+    def on_sent(self, header: Mapping[str, Any], body_size: int) -> None:
+        """Note a frame that is about to be sent to the agent.
+
+        :raises ProtocolError: if it breaks a window; whoever had it sent is to blame.
+        """
+        op = header["op"]
+        if op in REQUESTS:
+            if header.get("quiet"):
+                self._interpreters[header["acct"]].quiet += 1
+            else:
+                self._requests[header["id"]] = OpenRequest(header, body_size)
+        elif op == Op.ACCOUNT:
+            self._interpreters[header["acct"]] = _Interpreter(is_entered="plan" in header)
+        elif op == Op.DROP:
+            interpreter = self._interpreters[header["acct"]]
+            interpreter.is_dropped, interpreter.is_leaving = True, bool(header.get("tell"))
+        elif op == Op.BLOBS:
+            self._may_lack = header["codec"] == "xz"
+        elif header.get("id") in self._requests:
+            request = self._requests[header["id"]]
+            if op == Op.DATA:
+                request.data.add(body_size)
+            elif op == Op.CREDIT:
+                request.output.remove(header["n"])
+
+    def admit(self, header: dict[str, Any], body_size: int) -> bool:
+        """Check a frame of the agent's. Returns False if it is to be ignored, because it crossed an order to end.
+
+        :raises InterpreterError: the interpreter of an account other than the login account is to be ended.
+        :raises ProtocolError: the host is to be ended.
+        """
+        op, account = header.get("op"), header.get("acct")
+        if type(op) is not str or op not in _BY_INTERPRETERS or type(account) is not int or not account:
+            self._check(header, body_size)
+            return op != Op.ERROR or header["id"] not in self._given_up
+        interpreter = self._interpreters.get(account)
+        if interpreter is None or interpreter.is_gone:
+            raise ProtocolError(f"{op} of account {shown(account)}, which there is not")
+        if interpreter.is_dropped:
+            interpreter.ignored += body_size + _FRAME_COST
+            if interpreter.ignored > _IGNORED_LIMIT:
+                raise ProtocolError(f"account {account} does not end")
+            return False
+        try:
+            self._check(header, body_size)
+        except ProtocolError as exc:
+            interpreter.is_dropped = True
+            self._given_up |= {number for number, request in self._requests.items() if request.account == account}
+            raise InterpreterError(account, str(exc)) from None
+        return True
+
+    def _check(self, header: dict[str, Any], body_size: int) -> None:
+        TABLE.check(header, body_size)
+        op = header["op"]
+        if op in _OF_REQUESTS:
+            request = self._requests.get(header["id"])
+            if request is None:
+                raise ProtocolError(f"{op} for request {header['id']}, which is not open")
+            # The agent itself answers for an interpreter that is gone; it says so with an error and without an account.
+            if header.get("acct", request.account if op == Op.ERROR else 0) != request.account:
+                raise ProtocolError(f"{op} of account {header.get('acct', 0)} for a request of account {request.account}")
+            request.check(header, body_size)
+            if op in FINAL:
+                del self._requests[header["id"]]
+        elif op == Op.LACK:
+            if not self._may_lack:
+                raise ProtocolError("lack where nothing was sent that it could lack")
+            self._may_lack = False
+        else:
+            self._check_account(op, header.get("acct", 0), header)
+
+    def _check_account(self, op: str, account: int, header: Mapping[str, Any]) -> None:
+        interpreter = self._interpreters.get(account)
+        if interpreter is None:
+            raise ProtocolError(f"{op} of account {shown(account)}, which there is not")
+        if op == Op.LEFT:
+            if not interpreter.is_leaving:
+                raise ProtocolError(f"left of account {account}, which was not to leave")
+            interpreter.is_leaving = False
+        elif interpreter.is_gone:
+            raise ProtocolError(f"{op} of account {account}, which has ended")
+        elif op == Op.GONE:
+            interpreter.is_gone = True
+        elif op == Op.HELLO:
+            if interpreter.is_up:
+                raise ProtocolError(f"a second hello of account {account}")
+            interpreter.is_up = True
+        elif op == Op.ASK:
+            secret = header["step"], header["kind"]
+            if not interpreter.is_entered or interpreter.is_up or secret in interpreter.asked:
+                raise ProtocolError(f"ask for a secret of account {account}, which needs none now")
+            interpreter.asked.add(secret)
+        elif interpreter.quiet:
+            interpreter.quiet -= 1
+        else:
+            raise ProtocolError("late without a request that was answered ahead")

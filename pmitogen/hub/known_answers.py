@@ -1,0 +1,66 @@
+"""Answers that the hub gives without waiting for the target: what it has been told before, and what will surely be done.
+
+I/O thread.
+"""
+
+from __future__ import annotations
+
+from pmitogen import toggles
+from pmitogen.hub.accounts import Account, Accounts
+from pmitogen.hub.requests import SMALL_FILE, Header, Request
+
+
+class KnownAnswers:
+    """What is known of one host."""
+
+    def __init__(self, accounts: Accounts) -> None:
+        self._accounts = accounts
+        self._homes: dict[str, str | None] = {}
+
+    def on_login(self, account: Account) -> None:
+        """The login account is up."""
+        self._homes["~"] = self._homes[f"~{account.user}"] = account.home
+
+    def answer(self, request: Request) -> bool:
+        """Answer a question about home directories from memory. Returns whether that was possible. Raises UsageError."""
+        header = request.header
+        if header["do"] == "home" and not header.get("become") and header["path"] in self._homes:
+            request.answer({"op": "ok", "path": self._homes[header["path"]]})
+            return True
+        if header["do"] == "account":
+            account = self._accounts.wanted_by(header)
+            if account.home is not None:
+                request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
+                return True
+            header.update(op="fs", do="home", path="~")
+        return False
+
+    @staticmethod
+    def answer_ahead(request: Request, account: Account) -> bool:
+        """Tell the client that it is done where a failure would only surface at its next request anyway.
+
+        Returns whether that was done.
+        """
+        header = request.header
+        if not toggles.saves_trips():
+            return False
+        answer: Header = {"op": "ok"}
+        if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
+            return False
+        if header["op"] == "fs" and header["do"] == "mkdtemp":
+            base = account.sure_base(header["bases"][0])
+            if base is None:
+                return False
+            answer["path"] = f"{base.rstrip('/')}/{header['name']}"
+        request.answer(answer)
+        return True
+
+    def remember(self, request: Request, header: Header) -> None:
+        """Keep what a final answer tells about the host."""
+        asked = request.header
+        if asked["op"] != "fs" or header["op"] != "ok":
+            return
+        if asked["do"] == "home" and not asked.get("become"):
+            self._homes[asked["path"]] = header["path"]
+        elif asked["do"] == "mkdtemp" and request.account is not None:
+            request.account.temp_bases[asked["bases"][0]] = header["path"].rpartition("/")[0]

@@ -1,0 +1,112 @@
+"""Work for the hub's I/O thread: at its next turn or after a while, always under somebody's guard.
+
+A :class:`Guard` belongs to one owner (a host, a client, the hub itself). Whatever work fails under it is the owner's failure and
+nobody else's. This is the only file that touches the timers and the queue of the I/O loop, where an exception would end the loop
+and with it every connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import mitogen.core
+
+LOG = logging.getLogger("pmitogen.hub")
+Work = Callable[..., object]
+
+
+class Scheduler:
+    """The queue and the timers of the I/O loop *broker*."""
+
+    def __init__(self, broker: Any) -> None:
+        self._broker = broker
+        self._timers: set[Timer] = set()
+
+    def defer(self, work: Work, *args: Any) -> bool:
+        """Have *work* called on the I/O thread; on that thread, call it now. Any thread. False: the loop has ended."""
+        try:
+            self._broker.defer(work, *args)
+        except mitogen.core.Error:
+            return False
+        return True
+
+    def later(self, seconds: float, work: Work) -> Timer:
+        """Have *work* called after *seconds*, unless the loop ends first. I/O thread."""
+        timer = Timer(self, work)
+        timer.scheduled = self._broker.timers.schedule(mitogen.core.now() + seconds, timer.expire)
+        self._timers.add(timer)
+        return timer
+
+    def cancel_all(self) -> None:
+        """Cancel every timer: the loop would wait for them before it ends. I/O thread."""
+        for timer in list(self._timers):
+            timer.cancel()
+
+    def forget(self, timer: Timer) -> None:
+        """The timer has expired, or was cancelled."""
+        self._timers.discard(timer)
+
+
+class Timer:
+    """Work that is due later."""
+
+    scheduled: Any = None
+
+    def __init__(self, scheduler: Scheduler, work: Work) -> None:
+        self._scheduler, self._work = scheduler, work
+
+    def expire(self) -> None:
+        """It is due."""
+        self._scheduler.forget(self)
+        self._work()
+
+    def cancel(self) -> None:
+        """Do not do it. I/O thread; idempotent."""
+        self._scheduler.forget(self)
+        if self.scheduled.active:
+            self.scheduled.cancel()
+
+
+class Guard:
+    """Runs the work of one owner.
+
+    :param scheduler: the hub's.
+    :param on_failure: called with the exception of work that failed, on the I/O thread. It has to end the owner.
+    """
+
+    def __init__(self, scheduler: Scheduler, on_failure: Callable[[Exception], None]) -> None:
+        self._scheduler, self._on_failure = scheduler, on_failure
+        self._timers: set[Timer] = set()
+
+    def run(self, work: Work, *args: Any) -> None:
+        """Call *work* now. Raises nothing. I/O thread."""
+        try:
+            work(*args)
+        except Exception as exc:
+            try:
+                self._on_failure(exc)
+            except Exception:
+                LOG.exception("cannot end the owner of failed work")
+
+    def defer(self, work: Work, *args: Any) -> bool:
+        """Have *work* called on the I/O thread; on that thread, call it now. Any thread. False: the loop has ended."""
+        return self._scheduler.defer(self.run, work, *args)
+
+    def later(self, seconds: float, work: Work, *args: Any) -> Timer:
+        """Have *work* called after *seconds*, unless the owner ends first. I/O thread."""
+
+        def expire() -> None:
+            self._timers.discard(timer)
+            self.run(work, *args)
+
+        timer = self._scheduler.later(seconds, expire)
+        self._timers.add(timer)
+        return timer
+
+    def close(self) -> None:
+        """Cancel the owner's timers. I/O thread; idempotent."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()

@@ -1,0 +1,76 @@
+"""The turns of the hub's I/O loop, and what one host may use of each.
+
+A turn is one round of the loop: what was put off in the turn before, then every socket that is ready, then the timers. A host
+whose messages exceed its share of a turn goes on in the next one, and its channel is not read on until then, so that the SSH
+window makes its sender wait. All that was put off shares ``TURN_SECONDS``. So a host that floods the hub costs the others a few
+milliseconds a turn.
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Callable
+
+HOST_MESSAGES = 64  # of one host in one turn
+HOST_BYTES = 1 << 20
+HOST_SECONDS = 0.005
+TURN_SECONDS = 0.02  # for everything that was put off; each host comes at its turn
+
+
+class Turns:
+    """Counts the turns of one I/O loop, and keeps what was put off. I/O thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.number = 0
+        self.clock = clock
+        self._waiting: collections.deque[Share] = collections.deque()
+
+    def begin(self) -> bool:
+        """Begin a turn with what was put off. Returns whether anything is still put off."""
+        self.number += 1
+        if self._waiting:
+            until = self.clock() + TURN_SECONDS
+            for _ in range(len(self._waiting)):
+                self._waiting.popleft().resume()
+                if self.clock() >= until:
+                    break
+        return bool(self._waiting)
+
+    def put_off(self, share: Share) -> None:
+        """Have a host go on in the next turn, behind those that wait already."""
+        self._waiting.append(share)
+
+
+class Share:
+    """What one host uses of each turn. *work* goes on with what was put off. I/O thread."""
+
+    def __init__(self, turns: Turns, work: Callable[[], None]) -> None:
+        self._turns, self._work = turns, work
+        self._turn = 0
+        self._messages = self._bytes = 0
+        self._seconds = 0.0
+        self.is_waiting = False
+
+    def is_used_up(self) -> bool:
+        """Whether the host has had its share of this turn. If so, *work* is called in the next one."""
+        if self._turn != self._turns.number:
+            self._turn = self._turns.number
+            self._messages = self._bytes = 0
+            self._seconds = 0.0
+        used_up = self._messages >= HOST_MESSAGES or self._bytes >= HOST_BYTES or self._seconds >= HOST_SECONDS
+        if used_up and not self.is_waiting:
+            self.is_waiting = True
+            self._turns.put_off(self)
+        return used_up
+
+    def use(self, size: int, seconds: float) -> None:
+        """Count a message of *size* bytes that took *seconds*."""
+        self._messages += 1
+        self._bytes += size
+        self._seconds += seconds
+
+    def resume(self) -> None:
+        """It is the host's turn again."""
+        self.is_waiting = False
+        self._work()

@@ -1,0 +1,66 @@
+"""Mitogen's messages on the channel of one host, as far as an agent sends them.
+
+Each has a header of 22 bytes: kind, destination, source, authority, handle, handle for a reply, and size of the data. An agent
+speaks to the hub only (context 0), for itself only, on two handles, and wants no reply. Anything else breaks the protocol: there
+is nothing for the hub to route, to serve or to ignore.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.limits import TARGET_MESSAGE
+from pmitogen.target.frames import TO_HUB_PACKED, TO_HUB_PLAIN
+
+HEADER = struct.Struct(">hLLLLLL")
+KIND = 0x4D49  # "MI": plain data
+HUB = 0  # its number as a context
+
+
+class ChannelMessage(NamedTuple):
+    """One message of an agent."""
+
+    packed: bool
+    data: bytes
+
+
+class ChannelReader:
+    """Cuts what arrives from the agent with number *agent* into messages. Never holds more than one that is incomplete."""
+
+    def __init__(self, agent: int) -> None:
+        self._agent = agent
+        self._buffer = bytearray()
+        self._start = 0  # of what is not yet taken
+
+    def feed(self, data: bytes) -> None:
+        """Take what arrived."""
+        if self._start:
+            del self._buffer[: self._start]
+            self._start = 0
+        self._buffer += data
+
+    def next(self) -> ChannelMessage | None:
+        """Return the next message, or None if it is not complete. Raises ProtocolError as soon as its header is wrong."""
+        start, buffer = self._start, self._buffer
+        if len(buffer) - start < HEADER.size:
+            return None
+        kind, destination, source, authority, handle, reply, size = HEADER.unpack_from(buffer, start)
+        if kind != KIND:
+            raise ProtocolError("bytes that are no Mitogen message")
+        if destination != HUB:
+            raise ProtocolError(f"a message for context {destination}")
+        if source != self._agent or authority != self._agent:
+            raise ProtocolError(f"a message in the name of context {source if source != self._agent else authority}")
+        if handle not in (TO_HUB_PLAIN, TO_HUB_PACKED):
+            raise ProtocolError(f"a message on handle {handle}")
+        if reply:
+            raise ProtocolError(f"a message that wants a reply on handle {reply}")
+        if not 0 < size <= TARGET_MESSAGE:
+            raise ProtocolError(f"a message of {size} bytes")
+        begin = start + HEADER.size
+        if len(buffer) < begin + size:
+            return None
+        self._start = begin + size
+        return ChannelMessage(handle == TO_HUB_PACKED, bytes(memoryview(buffer)[begin : begin + size]))

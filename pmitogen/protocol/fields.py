@@ -1,0 +1,187 @@
+"""Types of fields, with their bounds: each checks a value, and says in words what it expects.
+
+A TypedDict names them in ``Annotated``: ``rc: Annotated[int, Range(0, 255)]``. So the type checker and :func:`field_type` read
+the same line.
+"""
+
+import dataclasses
+import math
+import types
+from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin
+
+
+class FieldType(Protocol):
+    """What a field may hold."""
+
+    @property
+    def text(self) -> str:
+        """What is expected, for messages and PROTOCOL.md."""
+
+    def fits(self, value: object) -> bool:
+        """Whether *value*, as JSON has it, is of this type and within its bounds. Never raises."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """A whole number from *least* to *most*."""
+
+    least: int
+    most: int
+
+    @property
+    def text(self) -> str:
+        return f"number from {self.least} to {self.most}"
+
+    def fits(self, value: object) -> bool:
+        return type(value) is int and self.least <= value <= self.most
+
+
+@dataclasses.dataclass(frozen=True)
+class Seconds:
+    """A duration: a number that is not negative, at most *most*."""
+
+    most: float
+
+    @property
+    def text(self) -> str:
+        return f"seconds, at most {self.most:g}"
+
+    def fits(self, value: object) -> bool:
+        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= self.most  # type: ignore[operator,arg-type]
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Text of at most *most* characters."""
+
+    most: int
+
+    @property
+    def text(self) -> str:
+        return f"text of at most {self.most} characters"
+
+    def fits(self, value: object) -> bool:
+        return type(value) is str and len(value) <= self.most
+
+
+@dataclasses.dataclass(frozen=True)
+class Wire:
+    """At most *most* bytes, as text whose code points are the bytes. Without NUL, which no path or argument can hold."""
+
+    most: int
+
+    @property
+    def text(self) -> str:
+        return f"at most {self.most} bytes, as Latin-1 text without NUL"
+
+    def fits(self, value: object) -> bool:
+        return type(value) is str and len(value) <= self.most and "\0" not in value and (value.isascii() or max(value) <= "\xff")
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """A list of *least* to *most* items of one type."""
+
+    least: int
+    most: int
+    item: FieldType | None = None
+
+    @property
+    def text(self) -> str:
+        count = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+        return f"list of {count}: {self.item.text if self.item else 'anything'}"
+
+    def fits(self, value: object) -> bool:
+        item = self.item
+        return type(value) is list and self.least <= len(value) <= self.most and (item is None or all(map(item.fits, value)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapping:
+    """An object of at most *most* names, with names and values of one type each."""
+
+    most: int
+    name: FieldType
+    value: FieldType
+
+    @property
+    def text(self) -> str:
+        return f"object of at most {self.most}: {self.name.text} -> {self.value.text}"
+
+    def fits(self, value: object) -> bool:
+        return (
+            type(value) is dict
+            and len(value) <= self.most
+            and all(map(self.name.fits, value))
+            and all(map(self.value.fits, value.values()))
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Anything:
+    """An object that its reader checks by itself."""
+
+    text: str = "object"
+
+    def fits(self, value: object) -> bool:
+        return type(value) is dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """True or false."""
+
+    text: str = "true or false"
+
+    def fits(self, value: object) -> bool:
+        return type(value) is bool
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """One of these values."""
+
+    values: tuple[object, ...]
+
+    @property
+    def text(self) -> str:
+        return " or ".join(str(value) for value in self.values)
+
+    def fits(self, value: object) -> bool:
+        return type(value) in (str, int) and value in self.values
+
+
+@dataclasses.dataclass(frozen=True)
+class OrNull:
+    """Null, or what *inner* may hold."""
+
+    inner: FieldType
+
+    @property
+    def text(self) -> str:
+        return f"{self.inner.text}; or null"
+
+    def fits(self, value: object) -> bool:
+        return value is None or self.inner.fits(value)
+
+
+def field_type(annotation: Any) -> FieldType:
+    """The type of a field from the annotation of a TypedDict. Raises TypeError for one that has no bounds."""
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _completed(args[0], args[1])
+    if annotation is bool:
+        return Flag()
+    if origin is Literal:
+        return OneOf(tuple(getattr(value, "value", value) for value in args))
+    if origin in (Union, types.UnionType) and len(args) == 2 and type(None) in args:
+        return OrNull(field_type(args[args[0] is type(None)]))
+    raise TypeError(f"no bounds for {annotation!r}")
+
+
+def _completed(annotation: Any, bounds: FieldType) -> FieldType:
+    """*bounds*, and for a list those of its items."""
+    if isinstance(bounds, Items) and bounds.item is None:
+        (inner,) = get_args(annotation) or (None,)
+        return dataclasses.replace(bounds, item=field_type(inner))
+    return bounds

@@ -1,0 +1,44 @@
+"""How much of everything a peer may send. All sizes in bytes, all times in seconds.
+
+The limits that targets keep, too, are in target/frames.py.
+"""
+
+from __future__ import annotations
+
+from pmitogen.target.frames import (
+    CHUNK,
+    MAX_BODY,
+    MAX_HEADER,
+    MESSAGE_TEXT,
+    PACK_BELOW,
+    TARGET_BODY,
+    TARGET_HEADER,
+    WINDOW,
+)
+
+# From a target
+TARGET_UNPACKED = 8 + TARGET_HEADER + PACK_BELOW  # one frame of the packed stream
+TARGET_MESSAGE = 8 + TARGET_HEADER + TARGET_BODY  # data of one Mitogen message
+
+# Text
+PATH = 16 << 10  # bytes of a path: PATH_MAX of Linux is 4096
+NAME = 256  # LOGIN_NAME_MAX of Linux
+
+# Windows
+WINDOW_SLACK = 1 << 20  # what may be under way beyond the window: a sender looks at it between two frames
+
+__all__ = [
+    "CHUNK",
+    "MAX_BODY",
+    "MAX_HEADER",
+    "MESSAGE_TEXT",
+    "NAME",
+    "PACK_BELOW",
+    "PATH",
+    "TARGET_BODY",
+    "TARGET_HEADER",
+    "TARGET_MESSAGE",
+    "TARGET_UNPACKED",
+    "WINDOW",
+    "WINDOW_SLACK",
+]

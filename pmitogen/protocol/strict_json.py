@@ -1,0 +1,43 @@
+"""JSON from a peer: one object, in ASCII, without anything that only some readers accept."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from pmitogen.protocol.errors import ProtocolError
+
+
+def parse(data: bytes, limit: int) -> dict[str, Any]:
+    """Return the object in *data*.
+
+    :param limit: bytes that *data* may have.
+    :raises ProtocolError: if it is longer, not JSON, nested too deeply, not an object, or has NaN, Infinity or a name twice.
+    """
+    if len(data) > limit:
+        raise ProtocolError(f"a header of {len(data)} bytes; the limit is {limit}")
+    try:
+        found = _DECODER.decode(data.decode("ascii"))
+    except UnicodeDecodeError:
+        raise ProtocolError("a header that is not ASCII") from None
+    except RecursionError:
+        raise ProtocolError("a header that is nested too deeply") from None
+    except ValueError:
+        raise ProtocolError("a header that is not JSON") from None
+    if not isinstance(found, dict):
+        raise ProtocolError("a header that is not a JSON object")
+    return found
+
+
+def _no_constant(_: str) -> NoReturn:
+    raise ProtocolError("a header with NaN or Infinity")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ProtocolError("a header with the same name twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_no_constant)

@@ -1,0 +1,318 @@
+#!/usr/bin/python3
+"""A hostile agent or runner: boots as an honest interpreter does, then misbehaves.
+
+It takes the place of the target's Python. What it does is the name in the file ``misbehaviour`` beside it, out of ``AGENT`` or
+``RUNNER``. What it receives goes into the file ``received``. Standard library only.
+"""
+
+import json
+import os
+import struct
+import sys
+import time
+import zlib
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+HEADER = struct.Struct(">hLLLLLL")
+TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
+
+
+def frame(header, body=b""):
+    head = header if isinstance(header, bytes) else json.dumps(header).encode("ascii")
+    return struct.pack(">II", len(head), len(body)) + head + body
+
+
+def read_exactly(size):
+    data = b""
+    while len(data) < size:
+        piece = os.read(0, size - len(data))
+        if not piece:
+            sys.exit(0)
+        data += piece
+    return data
+
+
+def write(data):
+    while data:
+        data = data[os.write(1, data) :]
+
+
+class Agent:
+    """Speaks with the hub, as the context with number *me*."""
+
+    def __init__(self, me):
+        self.me = me
+        self._unpack, self._pack = zlib.decompressobj(), zlib.compressobj()
+        self._buffer = b""
+
+    def message(self, data, to=0, source=None, authority=None, handle=TO_HUB_PLAIN, reply=0, kind=0x4D49):
+        source, authority = self.me if source is None else source, self.me if authority is None else authority
+        write(HEADER.pack(kind, to, source, authority, handle, reply, len(data)) + data)
+
+    def say(self, header, body=b""):
+        self.message(frame(header, body))
+
+    def packed(self, data):
+        self.message(self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH), handle=TO_HUB_PACKED)
+
+    def hello(self, **fields):
+        hello = {"op": "hello", "acct": 0, "pid": 1, "uid": 0, "user": "x", "exe": "/x", "home": "/", "home_writable": True}
+        self.say(dict(hello, python=[3, 9, 9], **fields))
+
+    def receive(self):
+        """The next frame of the hub's."""
+        while True:
+            if len(self._buffer) >= 8:
+                head, body = struct.unpack(">II", self._buffer[:8])
+                if len(self._buffer) >= 8 + head + body:
+                    found = json.loads(self._buffer[8 : 8 + head].decode("ascii"))
+                    self._buffer = self._buffer[8 + head + body :]
+                    return found
+            fields = HEADER.unpack(read_exactly(HEADER.size))
+            data = read_exactly(fields[6])
+            self._buffer += self._unpack.decompress(data) if fields[4] == 2001 else data
+
+    def request(self, op, do=None):
+        """The number of the hub's request of this kind."""
+        while True:
+            header = self.receive()
+            if header["op"] == op and header.get("do") == do:
+                return header["id"]
+
+
+def pickled_call(marker):
+    import pickle
+
+    return pickle.dumps(("xx", "os", None, "system", ("touch " + marker,), {}))
+
+
+def say(*headers):
+    return lambda agent: [agent.say(header) for header in headers]
+
+
+def answer(op, header, do=None, body=b""):
+    """Answer the request *op* with *header*."""
+    return lambda agent: agent.say(dict(header, id=agent.request(op, do)), body)
+
+
+def message(data=b"x", **fields):
+    return lambda agent: agent.message(data, **fields)
+
+
+MARKER = os.path.join(HERE, "marker")
+TOUCH = {"op": "exec", "id": 1, "argv": ["touch", MARKER]}
+FORGED = {"op": "exit", "id": 1, "rc": 0, "n": 6}
+
+# name -> what it does. Each breaks the protocol, and has to end this host.
+BREACHES = {
+    # Mitogen's own services
+    "call-function": lambda agent: agent.message(pickled_call(MARKER), handle=101, reply=1),
+    "call-service": lambda agent: agent.message(pickled_call(MARKER), handle=110, reply=1),
+    "get-module": message(b"os", handle=100, reply=1),
+    "forward-log": message(b"root\x0040\x00text", handle=102),
+    "add-route": message(b"1:evil", handle=103),
+    "del-route": message(b"1", handle=104),
+    "allocate-id": message(handle=105, reply=1),
+    "shutdown": message(handle=106),
+    "load-module": message(handle=107),
+    "forward-module": message(b"1\x00os", handle=108),
+    "detaching": message(handle=109),
+    # Headers of messages
+    "to-the-other-host": lambda agent: agent.message(frame(TOUCH), to=1, handle=2000),
+    "to-nobody": message(to=77),
+    "forged-source": lambda agent: agent.message(frame(FORGED), source=1),
+    "forged-hub": lambda agent: agent.message(frame(FORGED), source=0, authority=0),
+    "forged-authority": lambda agent: agent.message(pickled_call(MARKER), authority=0, handle=101),
+    "wants-a-reply": lambda agent: agent.message(frame({"op": "lack"}), reply=5),
+    "dead": message(b"", handle=999),
+    "empty": message(b""),
+    "no-mitogen": lambda agent: write(b"GET / HTTP/1.0\r\n\r\n" * 10),
+    "other-kind": message(kind=0x4D50),
+    "oversized": lambda agent: write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_PLAIN, 0, 0xFFFFFFF0)),
+    # Frames
+    "oversized-frame": message(struct.pack(">II", 10, 0xF0000000) + b"{}"),
+    "two-frames": message(frame({"op": "lack"}) * 2),
+    "not-json": message(frame(b"abc")),
+    "not-an-object": message(frame(b"[]")),
+    "deep-json": message(frame(b"[" * 60000)),
+    "huge-number": message(frame(b'{"op": ' + b"1" * 60000 + b"}")),
+    "not-a-number": message(frame(b'{"op": "exit", "id": NaN}')),
+    "name-twice": message(frame(b'{"op": "lack", "op": "gone"}')),
+    "not-ascii": message(frame(b'{"op": "l\xe4ck"}')),
+    "bad-zlib": message(b"this is not zlib at all", handle=TO_HUB_PACKED),
+    "zip-bomb": lambda agent: agent.packed(bytes(64 << 20)),
+    "many-frames": lambda agent: agent.packed(frame({}) * 419000),
+    "end-of-zlib": message(zlib.compress(frame({"op": "lack"})), handle=TO_HUB_PACKED),
+    # Operations
+    "no-op": say({}),
+    "op-is-a-list": say({"op": []}),
+    "request-to-the-hub": say(TOUCH),
+    "answers-nobody": say({"op": "ok", "id": 123456789}),
+    "lack-twice": say({"op": "lack"}, {"op": "lack"}),
+    "gone-unknown": say({"op": "gone", "acct": 99}),
+    "left-unasked": say({"op": "left", "acct": 0}),
+    "late-unasked": say({"op": "late", "msg": "\x1b[2J"}),
+    "codes": say({"op": "codes", "tag": "x", "codes": []}),
+    "hello-without-home": lambda agent: agent.hello(home=None),
+    "hello-of-nobody": lambda agent: agent.hello(acct=99),
+    "hello-twice": lambda agent: [agent.hello(), agent.hello()],
+    "id-is-a-list": say({"op": "ok", "id": [1]}),
+    "account-is-an-object": say({"op": "gone", "acct": {}}),
+    # Answers, some of which the hub puts off for a moment
+    "become-without-msg": answer("exec", {"op": "error", "rc": 137, "kind": "become"}),
+    "mkdtemp-without-path": answer("fs", {"op": "ok", "rc": 137}, "mkdtemp"),
+    "mkdtemp-without-path-2": answer("fs", {"op": "ok"}, "mkdtemp"),
+    "exit-with-a-short-t": answer("exec", {"op": "exit", "rc": 137, "n": 0, "t": [1]}),
+    "exit-with-a-large-n": answer("exec", {"op": "exit", "rc": 0, "n": 99}),
+    "exit-with-a-text": answer("exec", {"op": "exit", "rc": "0", "n": 0}),
+    "exit-for-a-file": answer("put", {"op": "exit", "rc": 0, "n": 0}),
+    "killed-twice": lambda agent: (
+        [agent.say({"op": "exit", "rc": 137, "n": 0, "id": agent.request("exec")})]
+        + [agent.say({"op": "exit", "rc": 137, "n": 0, "id": number}) for number in range(1, 400)]
+    ),
+    "endless-mismatch": answer("exec", {"op": "error", "kind": "python-mismatch", "msg": ""}),
+    "credit-for-nothing": answer("exec", {"op": "credit", "n": 1 << 20}),
+    "large-credit": answer("put", {"op": "credit", "n": 1 << 50}),
+    "out-of-a-file-sent": answer("put", {"op": "out", "s": 1}, body=b"x"),
+    "out-without-end": lambda agent: out_without_end(agent, 1 << 17),
+}
+
+
+def out_without_end(agent, size):
+    number = agent.request("exec")
+    while True:
+        agent.say({"op": "out", "id": number, "s": 1}, bytes(size))
+
+
+# name -> what it does to the hub as a whole without breaking a rule at once.
+def flood_of_messages(agent):
+    """Tiny messages, which end the host at the first one that is looked at."""
+    agent.hello()
+    write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_PLAIN, 0, 0) * 100000)
+
+
+def flood_of_output(agent):
+    """Everything the window allows, in the smallest pieces, again and again."""
+    agent.hello()
+    number = agent.request("exec")
+    while True:
+        for _ in range(1000):
+            agent.packed(frame({"op": "out", "id": number, "s": 1}, b"x"))
+        time.sleep(0.001)
+
+
+def read_nothing(agent):
+    """Grant credit for what was sent and read no more."""
+    agent.hello()
+    number = agent.request("put")
+    sent = 0
+    while True:
+        header = agent.receive()
+        if header["op"] == "data":
+            sent += 1 << 17
+            if sent >= 1 << 20:
+                break
+    while True:
+        agent.say({"op": "credit", "id": number, "n": 1 << 17})
+        time.sleep(0.001)
+
+
+def silent(agent):
+    agent.hello()
+
+
+NUISANCES = {
+    "flood-of-messages": flood_of_messages,
+    "flood-of-output": flood_of_output,
+    "read-nothing": read_nothing,
+    "silent": silent,
+}
+
+
+class RunnerEnd:
+    """Speaks with an honest agent, as the interpreter of another account."""
+
+    def say(self, header, body=b""):
+        write(frame(header, body))
+
+    def request(self, op):
+        while True:
+            head, body = struct.unpack(">II", read_exactly(8))
+            header = json.loads(read_exactly(head).decode("ascii"))
+            read_exactly(body)
+            if header["op"] == op:
+                return header["id"]
+
+    def hello(self):
+        hello = {"op": "hello", "pid": 1, "uid": 0, "user": "bob", "exe": "/x", "home": "/", "home_writable": True}
+        self.say(dict(hello, python=[3, 9, 9]))
+
+
+def flood(runner, data, times=1 << 30):
+    runner.hello()
+    for _ in range(times):
+        write(data)
+
+
+# What an interpreter of another account may do: it has to end this interpreter alone.
+RUNNER = {
+    "empty-frames": lambda runner: flood(runner, frame({}) * 1000),
+    "no-frames": lambda runner: write(b"GET / HTTP/1.0\r\n\r\n" * 100),
+    "large-header": lambda runner: write(struct.pack(">II", 1 << 20, 0) + bytes(1 << 20)),
+    "large-body": lambda runner: write(struct.pack(">II", 2, 0x7FFFFFFF) + b"{}"),
+    "deep-json": lambda runner: write(frame(b"[" * 60000)),
+    "hello-twice": lambda runner: [runner.hello(), runner.hello()],
+    "hello-without-home": lambda runner: runner.say({"op": "hello"}),
+    "hello-of-root": lambda runner: runner.say({"op": "hello", "acct": 0, "home": 5}),
+    "late-unasked": lambda runner: flood(runner, frame({"op": "late", "msg": "x"})),
+    "gone": lambda runner: [runner.hello(), runner.say({"op": "gone", "acct": 0})],
+    "codes": lambda runner: [runner.hello(), runner.say({"op": "codes", "tag": "x", "codes": []})],
+    "blobs": lambda runner: [runner.hello(), runner.say({"op": "blobs", "blobs": []})],
+    "answers-others": lambda runner: (
+        [runner.hello()] + [runner.say({"op": "exit", "id": number, "rc": 0, "n": 0}) for number in range(1, 400)]
+    ),
+    "id-is-true": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": True, "rc": 0, "n": 0})],
+    "id-is-a-list": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": [], "rc": 0, "n": 0})],
+    "exit-with-a-large-rc": lambda runner: [
+        runner.hello(),
+        runner.say({"op": "exit", "id": runner.request("exec"), "rc": 1000, "n": 0}),
+    ],
+    "exit-without-rc": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": runner.request("exec")})],
+    "killed-without-rest": lambda runner: [runner.hello(), runner.say({"op": "ok", "id": runner.request("exec"), "rc": 137})],
+    "large-credit": lambda runner: [
+        runner.hello(),
+        runner.say({"op": "credit", "id": runner.request("exec"), "n": 1 << 50}),
+    ],
+    "out-without-end": lambda runner: endless_output(runner),
+}
+
+
+def endless_output(runner):
+    runner.hello()
+    number = runner.request("exec")
+    while True:
+        runner.say({"op": "out", "id": number, "s": 1}, bytes(1 << 17))
+
+
+def main():
+    token, size = sys.argv[3], int(sys.argv[4])
+    os.write(1, ("PMITOGEN-%s ready\n" % token).encode())
+    with open(HERE + "/misbehaviour") as stream:
+        name = stream.read()
+    read_exactly(size or int(read_exactly(10)))
+    try:
+        if size:
+            {**BREACHES, **NUISANCES}[name](Agent(int(sys.argv[6])))
+        else:
+            RUNNER[name](RunnerEnd())
+    except OSError:
+        pass
+    fd = os.open(HERE + "/received", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    data = True
+    while data:
+        data = os.read(0, 1 << 16)
+        os.write(fd, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Targets that speak the protocol wrongly: each ends alone and with one line, and an honest host's requests go on.
+
+The Python of a hostile host, or of one account of it, is tests/hostile/hostile_agent.py.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.hub.host import State
+from pmitogen.hub.registry import Contexts
+from pmitogen.hub.requests import Request
+from tests.hostile import hostile_agent
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+PROGRAM = Path(hostile_agent.__file__)
+Frame = tuple[dict[str, Any], bytes]
+
+
+class Asker:
+    """Takes a request's frames, and grants *credit* for its output."""
+
+    def __init__(self, scene: Scene, options: dict[str, Any], header: dict[str, Any], credit: bool = False) -> None:
+        self._credit = credit
+        self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._scene = scene
+        self._request = Request(self, 1, header, b"")
+        scene.contexts.defer(self._submit, options)
+
+    def _submit(self, options: dict[str, Any]) -> None:
+        self._host = self._scene.contexts.host(options)
+        self._host.guard.run(self._host.submit, self._request)
+
+    def follow(self, header: dict[str, Any], body: bytes = b"") -> None:
+        self._scene.contexts.defer(lambda: self._host.follow(self._request, header, body))
+
+    def answer(self, header: dict[str, Any], body: bytes) -> None:
+        if header["op"] == "out" and self._credit:
+            self._host.follow(self._request, {"op": "credit", "n": len(body)}, b"")
+        self._frames.put((header, body))
+
+    def next(self, timeout: float = 20) -> Frame:
+        return self._frames.get(timeout=timeout)
+
+    def final(self, timeout: float = 20) -> Frame:
+        while True:
+            header, body = self.next(timeout)
+            if header["op"] in ("exit", "ok", "error"):
+                return header, body
+
+    @property
+    def is_waiting(self) -> bool:
+        return self._frames.empty()
+
+
+class Scene:
+    """A hub in this process, an honest host, and places for hostile ones."""
+
+    def __init__(self, contexts: Contexts, honest: dict[str, Any], account: Account) -> None:
+        self.contexts, self.honest, self._account = contexts, honest, account
+
+    def ask(self, options: dict[str, Any], **header: Any) -> Asker:
+        return Asker(self, options, {"chain": 0, **header})
+
+    def run(self, options: dict[str, Any], command: str, **more: Any) -> Asker:
+        return self.ask(options, op="exec", argv=["/bin/sh", "-c", command], **more)
+
+    def place(self, name: str) -> Path:
+        """The program, as the account's Python that misbehaves so."""
+        program = self._account.write(f"{name}/python", PROGRAM.read_text(), 0o755)
+        self._account.write(f"{name}/misbehaviour", name)
+        return program
+
+    def hostile(self, name: str) -> dict[str, Any]:
+        """The options of a host that misbehaves so."""
+        return {**self.honest, "boot_python": [str(self.place(name))]}
+
+    def attack(self, name: str) -> list[Asker]:
+        """Make requests of each kind to a host that misbehaves so."""
+        options = self.hostile(name)
+        return [
+            self.run(options, "echo never"),
+            self.ask(options, op="fs", do="mkdtemp", bases=["/tmp"], name="x"),
+            self.ask(options, op="put", path="/x", mode=0o600, more=True),
+        ]
+
+    def state_of(self, options: dict[str, Any]) -> State:
+        found: queue.SimpleQueue[State] = queue.SimpleQueue()
+        self.contexts.defer(lambda: found.put(self.contexts.host(options).state))
+        return found.get(timeout=10)
+
+    def check_honest(self) -> float:
+        """Seconds that a request of the honest host took."""
+        start = time.monotonic()
+        header, body = self.run(self.honest, "echo still here").final()
+        assert (header["op"], body) == ("exit", b"still here\n")
+        return time.monotonic() - start
+
+
+@pytest.fixture
+def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
+    account = make_account()
+    honest = {
+        "host": sshd.host,
+        "port": sshd.port,
+        "remote_user": account.name,
+        "private_key_file": str(sshd.key.path),
+        "timeout": 30,
+        "ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
+    }
+    contexts = Contexts()
+    made = Scene(contexts, honest, account)
+    made.check_honest()
+    yield made
+    contexts.close()
+
+
+def peak() -> int:
+    """This process's largest resident size so far, in bytes."""
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition("VmHWM:")[2].split()[0]) << 10
+
+
+# In make test; the others are in tests/hostile/test_frames_gate.py, and here with --all.
+SOME = (
+    "call-function",
+    "to-the-other-host",
+    "forged-source",
+    "no-mitogen",
+    "oversized",
+    "deep-json",
+    "zip-bomb",
+    "many-frames",
+    "request-to-the-hub",
+    "become-without-msg",
+    "mkdtemp-without-path",
+    "exit-with-a-short-t",
+    "killed-twice",
+    "endless-mismatch",
+    "large-credit",
+    "out-without-end",
+)
+
+
+@pytest.mark.parametrize(
+    "names", [SOME, pytest.param(tuple(hostile_agent.BREACHES), marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_what_breaks_the_protocol_ends_that_host_alone(scene: Scene, names: tuple[str, ...], caplog: Any) -> None:
+    """All of them at once: none is served, obeyed or able to harm another, and each ends with one line."""
+    mine = scene.run(scene.honest, "read word; echo mine", more=True)
+    before = peak()
+    asked = {name: scene.attack(name) for name in names}
+    for name, askers in asked.items():
+        for asker in askers:
+            header, _ = asker.final(60)
+            assert (header["op"], header["kind"]) == ("error", "unreachable"), name
+            assert "protocol error: the target sent " in header["msg"], (name, header["msg"])
+            assert header["msg"].isprintable() and scene.honest["host"] in header["msg"] and len(header["msg"]) < 400
+        scene.check_honest()
+    assert peak() - before < 32 << 20
+    mine.follow({"op": "eof"})
+    header, body = mine.final()
+    assert (header["op"], body) == ("exit", b"mine\n"), "the honest host's request got its own answer"
+    assert not [name for name in names if (scene.place(name).parent / "marker").exists()]
+    assert "Traceback" not in caplog.text and "crashed" not in caplog.text
+
+
+def test_a_silent_host_keeps_only_its_own_waiting(scene: Scene) -> None:
+    options = scene.hostile("silent")
+    waiting = scene.run(options, "echo never")
+    processes.wait_until(lambda: scene.state_of(options) is State.UP)
+    scene.check_honest()
+    assert waiting.is_waiting
+
+
+def test_another_account_ends_alone(scene: Scene) -> None:
+    """The interpreter of an account may say anything; the login account's, on the same host, is not harmed."""
+    mine = scene.run(scene.honest, "read word; echo mine", more=True)
+    asked = {name: scene.run(scene.honest, "echo never", python=[str(scene.place(name))]) for name in hostile_agent.RUNNER}
+    for name, asker in asked.items():
+        header, _ = asker.final(60)
+        assert header["op"] == "error" and header["kind"] in ("gone", "python", "become"), (name, header)
+        assert header["msg"].isprintable() and "interpreter of" in header["msg"], (name, header)
+    mine.follow({"op": "eof"})
+    header, body = mine.final()
+    assert (header["op"], body) == ("exit", b"mine\n")
+    scene.check_honest()
+    assert scene.state_of(scene.honest) is State.UP
