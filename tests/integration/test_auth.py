@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import select
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pmitogen.errors import AuthenticationError, ConnectError
+from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.authenticate import authenticate
 from pmitogen.transport.auth.credentials import Credentials, Secret
@@ -195,6 +198,86 @@ def test_certificate_in_the_agent(certified: Sshd, authority: KeyFile, make_key:
     with ssh_agent(short_path, key) as agent:
         report = log_in(settings_for(certified, identityagent=agent))
         assert report.key is not None and "-CERT" in report.key
+
+
+@pytest.mark.parametrize(
+    ("words", "key_in"),
+    [
+        ("-i CERT -i KEY", "a file"),
+        ("-i KEY -i CERT", "a file"),
+        ("-o IdentityFile=CERT -o IdentityFile=KEY", "a file"),
+        ("-o IdentityFile=KEY -o IdentityFile=STEM -o IdentitiesOnly=yes", "a file"),
+        ("-i KEY -o CertificateFile=CERT", "a file"),
+        ("-i KEY -o CertificateFile=STEM", "a file"),
+        ("-o CertificateFile=CERT -o CertificateFile=STEM -i KEY -i CERT", "a file"),
+        ("-i DECOY -i CERT -i KEY", "a file"),
+        ("-i CERT", "the agent"),
+        ("-i CERT -i KEY", "the agent"),
+        ("-o IdentityFile=KEY -o IdentityFile=STEM -o IdentitiesOnly=yes", "the agent"),
+        ("-o CertificateFile=CERT", "the agent"),
+        ("-i CERT", "a text"),
+        ("-o CertificateFile=STEM", "a text"),
+    ],
+)
+def test_a_certificate_named_as_identity(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, words: str, key_in: str
+) -> None:
+    """As ssh itself takes it; only the certificate opens this server."""
+    key, decoy = make_key(), make_key()
+    signed = certify(authority, key, "-n", "root").rename(short_path / "signed.pub")
+    names = {"CERT": signed, "STEM": short_path / "signed", "KEY": key, "DECOY": decoy}
+    line = re.sub("[A-Z]{3,}", lambda name: str(names[name[0]]), words).split()
+    line += ["-F", "none", "-p", str(certified.port), "-o", f"UserKnownHostsFile={certified.known_hosts}", "root@127.0.0.1"]
+    with ssh_agent(short_path, *([key] if key_in == "the agent" else [])) as agent:
+        line = [f"-oIdentityAgent={agent}", "-oGlobalKnownHostsFile=none", "-oBatchMode=yes", *line]
+        credentials = Credentials()
+        if key_in == "a text":
+            credentials = Credentials(private_keys=(Secret(key.path.read_text()),))
+        elif subprocess.run(["ssh", *line, "true"], capture_output=True, timeout=20).returncode != 0:
+            raise AssertionError("ssh does not take it")
+        if key_in != "a file":
+            key.path.write_text("")
+        report = log_in(resolve(line), credentials)
+    assert report.key is not None and "-CERT" in report.key
+    refusals = [attempt for attempt in report.tried if attempt.outcome == "refused"]
+    assert len(refusals) <= words.count("DECOY")
+
+
+def test_a_certificate_in_the_place_of_the_public_key(certified: Sshd, authority: KeyFile, make_key: MakeKey) -> None:
+    key = make_key()
+    certify(authority, key, "-n", "root").rename(f"{key}.pub")
+    assert "-CERT" in str(log_in(key_settings(certified, key)).key)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("{cert}", "certificate {path}: not tried (its private key is neither in a file that was named nor in an agent)"),
+        ("{host}", "certificate {path}: not tried (is a host certificate)"),
+        ("{cut}", "certificate {path}: not tried ("),
+    ],
+)
+def test_a_certificate_of_no_use_is_told(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, line: str, reason: str
+) -> None:
+    key = make_key()
+    kind = ["-h"] if line == "{host}" else []
+    signed = certify(authority, key, *kind, "-n", "root")
+    if line == "{cut}":
+        name, blob, *_ = signed.read_text().split()
+        signed.write_text(f"{name} {blob[:-40]}\n")
+    assert reason.format(path=signed) in refused(key_settings(certified, signed))
+
+
+def test_the_certificate_beside_a_key_counts_where_none_is_named(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path
+) -> None:
+    """As for ssh."""
+    key, other = make_key(), make_key()
+    certify(authority, key, "-n", "root")
+    named = certify(authority, other, "-n", "root")
+    text = refused(key_settings(certified, key, certificatefile=(str(named),)))
+    assert "-CERT" not in text and f"certificate {named}: not tried" in text
 
 
 # -- the agent

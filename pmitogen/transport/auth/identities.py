@@ -1,8 +1,9 @@
 """Which keys to offer, in which order: what was given as text, the files named, the agent's, and ssh's default files.
 
 ssh(1) puts the agent before the files; here a file that the user *named* goes first, since the server counts each refused key and
-a full agent would use up its patience (MaxAuthTries). IdentitiesOnly leaves of the agent what the files name. A certificate
-goes before its key. Keys are loaded when their turn comes: opening an encrypted one costs a tenth of a second by design.
+a full agent would use up its patience (MaxAuthTries). IdentitiesOnly leaves of the agent what the files name. A certificate goes
+before its key, however it was named. Keys are loaded when their turn comes: opening an encrypted one costs a tenth of a second by
+design.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.auth.user_certificates import UserCertificates
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
 from pmitogen.transport.keys.agent_client import Agent, AgentError, AgentKey, SessionBinding
@@ -71,9 +73,8 @@ class Identities:
         self._binding = binding
         self._agent: Agent | None = None
         self._agent_keys: list[AgentKey] | None = None
-        self._certificates: list[Certificate] | None = None
+        self._certificates = UserCertificates(settings, note)
         self._seen: set[bytes] = set()
-        self._named: set[bytes] = set()  # public halves of the identity files, for IdentitiesOnly
 
     def close(self) -> None:
         """Let go of the agent."""
@@ -98,6 +99,7 @@ class Identities:
         else:
             yield from self._agent_candidates()
             yield from self._files()
+        self._certificates.note_unused()
 
     # -- files
 
@@ -119,7 +121,14 @@ class Identities:
         yield from self._file(file)
 
     def _file(self, file: KeyFile) -> Iterator[Candidate]:
-        """The key if it opens with what we have; else by the agent, if that holds it; else with a person's help."""
+        """The key if it opens with what we have; else by the agent, if that holds it; else with a person's help.
+
+        A certificate is offered with its key: here if the agent holds that, else when its file's turn comes.
+        """
+        if file.is_public and public_key.is_certificate(public_key.blob_type(file.public_blob or b"")):
+            if held := self._held(file.public_blob):
+                yield from self._from_agent(held, f"agent key {held.comment}".strip())
+            return
         try:
             key = file.open(self._passphrase_for(file))
         except KeyProblem as problem:
@@ -147,33 +156,9 @@ class Identities:
         def sign(data: bytes, algorithm: str, _seconds: float) -> bytes:
             return key.sign(data, algorithm)
 
-        for certificate in (*self._user_certificates(), *self._read_certificates(paths, explicit=False)):
-            if certificate.plain_blob == key.blob:
-                yield Candidate(f"certificate for {source}", certificate.blob, sign, certificate=certificate)
+        for certificate in self._certificates.for_key(key.blob, paths):
+            yield Candidate(f"certificate for {source}", certificate.blob, sign, certificate=certificate)
         yield Candidate(source, key.blob, sign)
-
-    def _user_certificates(self) -> list[Certificate]:
-        if self._certificates is None:
-            self._certificates = self._read_certificates(self._settings.certificatefile, explicit=True)
-        return self._certificates
-
-    def _read_certificates(self, paths: tuple[str, ...], *, explicit: bool) -> list[Certificate]:
-        found = []
-        for path in paths:
-            try:
-                certificate = certificates.parse(key_file.read_public(path))
-            except FileNotFoundError:
-                if explicit:
-                    self._note(f"certificate {path}", "no such file")
-                continue
-            except (OSError, KeyProblem, Malformed) as error:
-                self._note(f"certificate {path}", getattr(error, "strerror", None) or str(error))
-                continue
-            if certificate.kind != certificates.USER:
-                self._note(f"certificate {path}", f"is a {certificates.KIND.get(certificate.kind, 'strange')} certificate")
-                continue
-            found.append(certificate)
-        return found
 
     # -- the agent
 
@@ -192,9 +177,11 @@ class Identities:
         return self._agent_keys
 
     def _held(self, blob: bytes | None) -> AgentKey | None:
+        """The agent's private half of a key, or of a certificate's."""
         if blob is None:
             return None
-        return next((key for key in self._keys_in_agent() if key.blob == blob), None)
+        plain = _plain(blob)
+        return next((key for key in self._keys_in_agent() if key.blob == plain), None)
 
     def _agent_candidates(self) -> Iterator[Candidate]:
         wanted = self._wanted_of_agent()
@@ -206,7 +193,7 @@ class Identities:
         """The public halves that IdentitiesOnly lets through; None: no limit."""
         if not self._settings.identitiesonly:
             return None
-        named = {certificate.plain_blob for certificate in self._user_certificates()}
+        named = self._certificates.keys()
         for path in self._settings.identityfile:
             if blob := key_file.public_half(path):
                 named.add(blob)
@@ -230,9 +217,8 @@ class Identities:
             certificate = certificates.parse(key.blob)
             yield Candidate(source, key.blob, sign, probe, hardware, certificate, agent=True)
             return
-        for certificate in self._user_certificates():
-            if certificate.plain_blob == key.blob:
-                yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate, agent=True)
+        for certificate in self._certificates.for_key(key.blob):
+            yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate, agent=True)
         yield Candidate(source, key.blob, sign, probe, hardware, agent=True)
 
     def _too_short(self, source: str, blob: bytes) -> bool:
@@ -255,5 +241,5 @@ def _plain(blob: bytes) -> bytes | str:
     except Malformed as error:
         return f"is a broken certificate ({error})"
     if certificate.kind != certificates.USER:
-        return f"is a {certificates.KIND.get(certificate.kind, 'strange')} certificate"
+        return f"is a {certificates.KIND[certificate.kind]} certificate"
     return certificate.plain_blob

@@ -124,14 +124,29 @@ def read_public(path: str) -> bytes:
     return blob
 
 
+def load_public(path: str) -> bytes:
+    """The blob in the file at *path*, or else in its ``.pub``, as ssh looks for it. Raises OSError, KeyProblem."""
+    try:
+        return read_public(path)
+    except (OSError, KeyProblem) as problem:
+        try:
+            return read_public(path + ".pub")
+        except (OSError, KeyProblem):
+            raise problem from None
+
+
 def public_blob_of(text: str) -> bytes | None:
-    """The blob of the first ``type base64`` line; None where there is none."""
+    """The blob of the first ``type base64`` line before any private key; None where there is none."""
     for line in text.splitlines():
+        if line.startswith("-----BEGIN"):
+            return None
         fields = line.split(None, 2)
-        if len(fields) >= 2 and not line.startswith("#"):
-            try:
-                blob = base64.b64decode(fields[1], validate=True)
-                return blob if public_key.blob_type(blob) == fields[0] else None
-            except (binascii.Error, ValueError, Malformed):
-                return None
+        if len(fields) < 2 or line.startswith("#"):
+            continue
+        try:
+            blob = base64.b64decode(fields[1], validate=True)
+            if public_key.blob_type(blob) == fields[0]:
+                return blob
+        except (binascii.Error, ValueError, Malformed):
+            continue
     return None

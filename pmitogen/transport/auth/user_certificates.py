@@ -1,0 +1,87 @@
+"""The certificates that were named for a login, and those beside its key files.
+
+A certificate may be named by CertificateFile, or as an identity like a key (``-i signed-cert.pub -i key``, as Vault documents),
+before its key or after; the key may be in a file or in the agent. Without CertificateFile, the certificate ``FILE-cert.pub``
+beside an identity file counts as well. Source: load_public_identity_files() in OpenSSH's ssh.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.keys import certificate as certificates
+from pmitogen.transport.keys import key_file, public_key
+from pmitogen.transport.keys.certificate import Certificate
+from pmitogen.transport.keys.private_key import KeyProblem
+from pmitogen.transport.keys.wire import Malformed
+
+
+class _Named(NamedTuple):
+    path: str
+    certificate: Certificate
+
+
+class UserCertificates:
+    """Finds the certificates for a key. *note* is told (what, why) of each that cannot be used. Files are read when needed."""
+
+    def __init__(self, settings: Settings, note: Callable[[str, str], None]) -> None:
+        self._settings = settings
+        self._note = note
+        self._loaded: list[_Named] | None = None
+        self._used: set[bytes] = set()
+
+    def for_key(self, blob: bytes, beside: tuple[str, ...] = ()) -> list[Certificate]:
+        """The certificates of the plain key *blob*; *beside* are the paths of those that may lie beside its file."""
+        paths = () if self._settings.certificatefile else beside
+        found = [*self._named(), *(_Named(path, one) for path in paths if (one := self._read(path, missing_is_noted=False)))]
+        mine = [one.certificate for one in found if one.certificate.plain_blob == blob]
+        self._used.update(certificate.blob for certificate in mine)
+        return mine
+
+    def keys(self) -> set[bytes]:
+        """The plain keys that the named certificates are for."""
+        return {one.certificate.plain_blob for one in self._named()}
+
+    def note_unused(self) -> None:
+        """Tell of each named certificate whose key did not come up."""
+        for one in self._named():
+            if one.certificate.blob not in self._used:
+                self._note(f"certificate {one.path}", "its private key is neither in a file that was named nor in an agent")
+
+    def _named(self) -> list[_Named]:
+        if self._loaded is None:
+            explicit = [(path, self._read(path, missing_is_noted=True)) for path in self._settings.certificatefile]
+            named = [(path, self._read_identity(path)) for path in self._settings.identityfile if path != "none"]
+            self._loaded = [_Named(path, one) for path, one in (*explicit, *named) if one is not None]
+        return self._loaded
+
+    def _read_identity(self, path: str) -> Certificate | None:
+        """The certificate that an identity file is, or that its ``.pub`` is."""
+        try:
+            blob = key_file.load_public(path)
+        except (OSError, KeyProblem):
+            return None
+        return self._parse(path, blob) if public_key.is_certificate(public_key.blob_type(blob)) else None
+
+    def _read(self, path: str, *, missing_is_noted: bool) -> Certificate | None:
+        try:
+            return self._parse(path, key_file.load_public(path))
+        except FileNotFoundError:
+            if missing_is_noted:
+                self._note(f"certificate {path}", "no such file")
+        except (OSError, KeyProblem) as error:
+            self._note(f"certificate {path}", getattr(error, "strerror", None) or str(error))
+        return None
+
+    def _parse(self, path: str, blob: bytes) -> Certificate | None:
+        try:
+            certificate = certificates.parse(blob)
+        except Malformed as error:
+            self._note(f"certificate {path}", str(error))
+            return None
+        if certificate.kind != certificates.USER:
+            self._note(f"certificate {path}", f"is a {certificates.KIND[certificate.kind]} certificate")
+            return None
+        return certificate
