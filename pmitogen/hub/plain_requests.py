@@ -22,9 +22,9 @@ from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.host import Host
+    from pmitogen.transport.plain import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
-TERMINAL_SIZE = 80, 24
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
@@ -141,7 +141,7 @@ class Serving:
             self._link,
             shlex.join(words) if words[0] else words[2],  # sshd itself calls the account's shell
             stdin=None if interactive else self._request.body,
-            pty=(_text(header.get("env", {}).get("TERM", "dumb")), *TERMINAL_SIZE) if header.get("tty") else None,
+            pty=_terminal(header) if header.get("tty") else None,
         ) as command:
             self._command = command
             if interactive:
@@ -204,6 +204,14 @@ class Serving:
         else:
             last = out.rstrip(b"\n").rpartition(b"\n")[2]
             self._send({"op": "ok", "path": to_wire(last)})
+
+
+def _terminal(header: Header) -> exec_command.Terminal:
+    """The terminal that ssh would ask for, where Ansible runs it: of no size, in the modes of a new one, with Ansible's TERM."""
+    from pmitogen.transport.plain import exec_command
+
+    term = (header.get("env") or {}).get("TERM")
+    return exec_command.Terminal(_text(term) if term else "", 0, 0, modes=())
 
 
 def _small_command(header: Header) -> str:

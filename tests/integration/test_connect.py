@@ -167,7 +167,7 @@ def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
         began = time.monotonic()
         said = refusal(settings, "kex", 1.0 if connecttimeout is None else 30)
         assert 0.9 < time.monotonic() - began < 1.6
-        assert "no SSH version came within 1 s" in said
+        assert "no SSH version came within " in said
 
 
 def test_server_silent_after_its_greeting(sshd: Sshd) -> None:

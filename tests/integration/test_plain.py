@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,13 +82,15 @@ def test_conversation(link: Link) -> None:
 
 
 def test_terminal(link: Link) -> None:
-    ended, out, err = exec_command.run(link, "tty; stty size; echo $TERM; echo err >&2", pty=("xterm", 132, 43))
+    ended, out, err = exec_command.run(
+        link, "tty; stty size; echo $TERM; echo err >&2", pty=exec_command.Terminal("xterm", 132, 43)
+    )
     assert out.splitlines()[1:] == [b"43 132", b"xterm", b"err"]
     assert out.startswith(b"/dev/pts/") and not err and b"\r" not in out and ended.status == 0
 
 
-@pytest.mark.parametrize("pty", [None, ("dumb", 80, 24)])
-def test_timeout_ends_the_command(sshd: Sshd, account: Account, pty: tuple[str, int, int] | None) -> None:
+@pytest.mark.parametrize("pty", [None, exec_command.Terminal("dumb", 80, 24)])
+def test_timeout_ends_the_command(sshd: Sshd, account: Account, pty: exec_command.Terminal | None) -> None:
     """And what it started; the leak check looks."""
     with linked(sshd, user=account.name) as link:
         began = time.monotonic()
@@ -105,6 +108,12 @@ def test_huge_output_in_bounded_memory(link: Link) -> None:
         while (piece := running.read(20)) is not None:
             total += len(piece[0])
         assert total == 60_000_000
+
+
+def test_more_output_than_expected_ends_the_command(link: Link) -> None:
+    with pytest.raises(RemoteError, match="more than 1000 bytes"):
+        exec_command.run(link, "yes", max_output=1000)
+    assert exec_command.run(link, "echo alive")[1] == b"alive\n"
 
 
 def test_loss_is_not_an_exit(make_sshd: MakeSshd) -> None:
@@ -191,6 +200,47 @@ def test_missing_folder_and_file(files: file_transfer.Files, short_path: Path) -
         files.fetch(str(short_path / "no"), io.BytesIO())
 
 
+def test_a_session_serves_many_transfers(files: file_transfer.Files, short_path: Path) -> None:
+    """Failures between them leave nothing behind in it."""
+    for number in range(5):
+        path = short_path / str(number)
+        files.put(io.BytesIO(b"x" * number * 100_000), number * 100_000, str(path))
+        with pytest.raises(RemoteError):
+            files.fetch(str(path / "no"), io.BytesIO())
+        with pytest.raises(RemoteError):
+            files.put(io.BytesIO(b"half"), 8, str(path))
+        with pytest.raises(RemoteError):
+            files.fetch(str(short_path), io.BytesIO())  # a directory
+        back = io.BytesIO()
+        assert files.fetch(str(path), back) == number * 100_000 == len(back.getvalue())
+    assert not list(short_path.glob("*.part"))
+
+
+def test_a_folder_is_not_replaced(files: file_transfer.Files, short_path: Path) -> None:
+    (short_path / "d").mkdir()
+    with pytest.raises(RemoteError, match="cannot write"):
+        files.put(io.BytesIO(b"x"), 1, str(short_path / "d"))
+
+
+def test_a_file_that_grows_meanwhile(files: file_transfer.Files, short_path: Path) -> None:
+    """What is read is a beginning of the file, without a gap."""
+    path = short_path / "f"
+    path.write_bytes(bytes(100_000))
+    grown = threading.Event()
+
+    class Growing(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if not grown.is_set():
+                grown.set()
+                with path.open("ab") as file:
+                    file.write(b"x" * 100_000)
+            return super().write(data)
+
+    target = Growing()
+    got = files.fetch(str(path), target)
+    assert target.getvalue() == (bytes(100_000) + b"x" * 100_000)[:got] and got >= 100_000
+
+
 def test_a_file_that_tells_no_size(files: file_transfer.Files) -> None:
     got = io.BytesIO()
     assert files.fetch("/proc/self/status", got) == len(got.getvalue()) > 100
@@ -199,17 +249,3 @@ def test_a_file_that_tells_no_size(files: file_transfer.Files) -> None:
 def test_no_sessions_is_told(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
         file_transfer.Files(link).fetch("/etc/hostname", io.BytesIO())
-
-
-def test_what_asks_ahead_for_a_file_ends_in_silence() -> None:
-    """It is a thread of Paramiko's; an exception there would be printed, or here be a failure."""
-
-    class File:
-        def _prefetch_thread(self, chunks: object, most: object) -> None:
-            raise OSError("the channel is closed")
-
-    file = File()
-    file_transfer._mute_prefetch(file)  # type: ignore[arg-type]
-    thread = threading.Thread(target=file._prefetch_thread, args=((), None))
-    thread.start()
-    thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from pmitogen.errors import UsageError
@@ -33,10 +35,24 @@ CODE = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("echo", [False, True])
-@pytest.mark.parametrize(("prompt", "answer"), [*((text, "pw") for text in PASSWORD), *((text, "123") for text in CODE)])
+@pytest.mark.parametrize(
+    ("prompt", "answer", "echo"),
+    [*((text, "pw", False) for text in PASSWORD), *((text, "123", echo) for text in CODE for echo in (False, True))],
+)
 def test_prompts(prompt: str, answer: str, echo: bool) -> None:
     assert Answerer(BOTH, True).answer("", "", [(prompt, echo)]) == [answer]
+
+
+@pytest.mark.parametrize("prompt", PASSWORD)
+def test_no_password_where_it_would_be_shown(prompt: str) -> None:
+    assert Answerer(BOTH, False).answer("", "", [(prompt, True)]) is None
+
+
+def test_patterns_are_tried_on_the_end_of_a_long_prompt() -> None:
+    answerer = Answerer(Credentials(answers=((r"(a|aa)+$|PIN: $", Secret("1")),)), False)
+    began = time.monotonic()
+    assert answerer.answer("", "", [("x" * 4000 + "PIN: ", False)]) == ["1"]
+    assert time.monotonic() - began < 1
 
 
 def test_hidden_prompts_take_what_there_is() -> None:

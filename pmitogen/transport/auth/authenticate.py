@@ -23,15 +23,31 @@ from pmitogen.flags.ssh.settings import METHODS, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.identities import Candidate, Identities
 from pmitogen.transport.auth.keyboard_interactive import Answerer
-from pmitogen.transport.auth.report import ACCEPTED, PARTIAL, REFUSED, SKIPPED, Attempt, AuthReport, refusal, where
+from pmitogen.transport.auth.report import (
+    ACCEPTED,
+    PARTIAL,
+    REFUSED,
+    SKIPPED,
+    Attempt,
+    AuthReport,
+    refusal,
+    where,
+    with_banner,
+)
 from pmitogen.transport.auth.userauth import FAILURE, HOST_BOUND, INFO_REQUEST, PK_OK, REQUEST, SUCCESS, Closed, Conversation
 from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
 from pmitogen.transport.keys.wire import Malformed, Reader, string
 from pmitogen.transport.login_limits import answer_timeout
+from pmitogen.transport.paramiko_ext.transport import ClientTransport
 
 MAX_AUTH_TRIES = 6  # sshd's default; it cannot be asked for
+MAX_REQUEUED = 20  # keys that are offered again, since the server refused something else than them
+MAX_METHODS = 32  # names in one answer of the server; more are ignored
+MAX_ROUNDS = 32  # of keyboard-interactive in one attempt
+MAX_PROMPTS = 64  # in one round
+MAX_PROMPT = 4096  # bytes of one prompt
 
 __all__ = ["AuthReport", "Credentials", "authenticate"]
 
@@ -48,16 +64,19 @@ def authenticate(
 
     Blocks its thread until *deadline* (``time.monotonic()``) at the latest. ``credentials.ask`` is called on this thread, and
     only if *allow_interactive* and not BatchMode. Raises :class:`AuthenticationError` where everything was refused or nothing
-    could be offered; :class:`ConnectError` with stage ``auth`` where the connection ended or the time ran out. The transport is
-    left open.
+    could be offered; :class:`ConnectError` with stage ``auth`` where the connection ended or the time ran out. Either has what
+    the server said to people before the login. The transport is left open.
     """
     login = _Login(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode)
     try:
         return login.run()
     except Closed:
-        raise login.closed() from None
+        raise with_banner(login.closed(), login.wire.last_banner) from None
     except Malformed as error:
-        raise ConnectError(f"{where(settings)}: login: the server's answer is broken: {error}", "auth") from error
+        broken = ConnectError(f"{where(settings)}: login: the server's answer is broken: {error}", "auth")
+        raise with_banner(broken, login.wire.last_banner) from error
+    except ConnectError as error:
+        raise with_banner(error, login.wire.last_banner) from None
     finally:
         login.identities.close()
 
@@ -88,6 +107,7 @@ class _Login:
         )
         self._candidates = self.identities.candidates()
         self._again: list[Candidate] = []  # to be offered once more: not refused for what they are
+        self._requeued = 0
         self._pending: tuple[str, str] | None = None  # what the server has not answered yet
         self._passwords_left = settings.numberofpasswordprompts
         self._password: Secret | None = credentials.password
@@ -115,7 +135,7 @@ class _Login:
     def _nothing_left(self) -> None:
         """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""
         if self.allowed is not None:
-            raise refusal(self.settings, self.tried, self.allowed, withheld_from=self.credentials.withheld_from)
+            raise self._refusal()
         self._send("none", "")
         self._settle("none", "", *self.wire.wait(), counts=False)
 
@@ -138,8 +158,14 @@ class _Login:
         if self._settle("publickey", candidate.describe(), *self.wire.wait(), why=self._certificate_advice(candidate)):
             self.key = candidate.describe()
         elif self._misjudged(candidate, algorithm):
-            self._again.append(candidate)
+            self._requeue(candidate)
         return True
+
+    def _requeue(self, candidate: Candidate) -> None:
+        """Offer a key once more later: it was not the key that was refused. Not without end."""
+        if self._requeued < MAX_REQUEUED:
+            self._requeued += 1
+            self._again.append(candidate)
 
     def _signed_request(self, candidate: Candidate, algorithm: str) -> tuple[str, bytes] | None:
         """The method's name on the wire and its fields, signature included; None if there is no signature.
@@ -211,7 +237,7 @@ class _Login:
             return True
         self._settle("publickey", candidate.describe(), kind, reader, why=self._certificate_advice(candidate))
         if self._misjudged(candidate, algorithm):
-            self._again.append(candidate)
+            self._requeue(candidate)
         return False
 
     def _certificate_advice(self, candidate: Candidate) -> str:
@@ -251,7 +277,11 @@ class _Login:
         )
         self._send("keyboard-interactive", "", string("") + string(",".join(self.settings.kbdinteractivedevices)))
         kind, reader = self.wire.wait()
+        rounds = 0
         while kind == INFO_REQUEST:
+            rounds += 1
+            if rounds > MAX_ROUNDS:
+                raise Malformed(f"more than {MAX_ROUNDS} rounds of questions")
             answers = answerer.answer(*_info_request(reader))
             if answers is None:
                 self._note("keyboard-interactive", "", answerer.reason)
@@ -278,7 +308,7 @@ class _Login:
             return True
         if kind != FAILURE:
             raise Malformed(f"message {kind} to a {method} request")
-        self.allowed = tuple(name for name in reader.text().split(",") if name)
+        self.allowed = tuple(name for name in reader.text().split(",", MAX_METHODS)[:MAX_METHODS] if name)
         if reader.take(1) != b"\0":
             self.tried.append(Attempt(method, what, PARTIAL))
             self.succeeded.append(method)
@@ -298,13 +328,20 @@ class _Login:
 
     def closed(self) -> ConnectError:
         """The server hung up in the middle: too many refusals, or trouble of its own."""
-        reason = getattr(self.transport, "end_reason", None) or self.transport.get_exception() or "the server closed it"
+        error = self.transport.saved_exception
+        closed_it = "the server closed the connection"
+        reason = self.transport.why(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
         if self._pending:
             self.tried.append(Attempt(*self._pending, REFUSED, "the connection ended"))
-        if self.refusals >= 2 or "Too many authentication failures" in str(reason):
-            remedy = f"the server hung up after {self.refusals + 1} refusals: name the right key and set IdentitiesOnly=yes"
-            return refusal(self.settings, self.tried, self.allowed or (), remedy, self.credentials.withheld_from)
+        if self.refusals >= 2 or "Too many authentication failures" in reason:
+            count = self.refusals + 1
+            return self._refusal(f"the server hung up after {count} refusals: name the right key and set IdentitiesOnly=yes")
         return ConnectError(f"{where(self.settings)}: login: the connection ended: {reason}", "auth")
+
+    def _refusal(self, remedy: str | None = None) -> AuthenticationError:
+        if remedy is None and self.wire.explains_refusal:
+            remedy = ""  # the server's own text helps more
+        return refusal(self.settings, self.tried, self.allowed or (), remedy, self.credentials.withheld_from)
 
 
 def _order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
@@ -323,8 +360,13 @@ def _info_request(reader: Reader) -> tuple[str, str, list[tuple[str, bool]]]:
     """Title, instructions, prompts (RFC 4256 section 3.2); text that is not UTF-8 is shown as well as may be."""
     title, instructions = (reader.string().decode("utf-8", "replace") for _ in range(2))
     reader.string()  # language
+    count = reader.u32()
+    if count > MAX_PROMPTS:
+        raise Malformed(f"{count} questions at once")
     prompts = []
-    for _ in range(reader.u32()):
-        text = reader.string().decode("utf-8", "replace")
-        prompts.append((text, reader.take(1) != b"\0"))
+    for _ in range(count):
+        text = reader.string()
+        if len(text) > MAX_PROMPT:
+            raise Malformed(f"a question of {len(text)} bytes")
+        prompts.append((text.decode("utf-8", "replace"), reader.take(1) != b"\0"))
     return title, instructions, prompts

@@ -2,8 +2,8 @@
 
 A server asks in words meant for people: "Password:", "Verification code:", in any language, in one round or several. The order
 of trust: the user's own patterns, then words for a one-time code, then anything that is not echoed takes the password; last, a
-person. The same secret is never given twice in one attempt: a repeated prompt means that it was wrong, and a one-time code is
-spent.
+person. A password is never given where it would be echoed. The same secret is never given twice in one attempt: a repeated
+prompt means that it was wrong, and a one-time code is spent.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.util.peer_text import escape, escape_lines, prompt
 
+MATCHED = 1000  # characters at the end of a prompt that the user's patterns are tried on; some patterns take long on more
 # Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
 _CODE_WORDS = re.compile(
     r"verification|\bcode\b|one[- ]?time|\botp\b|token|second factor|2fa|totp|authenticator|passcode|yubikey|securid|\bduo\b",
@@ -57,13 +58,13 @@ class Answerer:
 
     def _choose(self, text: str, echo: bool) -> Secret | None:
         for pattern, secret in self._patterns:
-            if pattern.search(text):
+            if pattern.search(text[-MATCHED:]):
                 return self._spend(secret)
         is_code = _CODE_WORDS.search(text) is not None
         is_password = _PASSWORD_WORDS.search(text) is not None
         if is_code and not (is_password and self._credentials.otp is None):
             return self._spend(self._credentials.otp)
-        if is_password or not echo:
+        if not echo:
             return self._spend(self._credentials.password) or self._spend(None if is_password else self._credentials.otp)
         return None
 

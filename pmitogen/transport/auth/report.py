@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from pmitogen.errors import AuthenticationError
+from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.util.peer_text import escape
 
@@ -42,16 +42,30 @@ class AuthReport(NamedTuple):
 
 
 def refusal(
-    settings: Settings, tried: list[Attempt], allowed: tuple[str, ...], remedy: str = "", withheld_from: str | None = None
+    settings: Settings,
+    tried: list[Attempt],
+    allowed: tuple[str, ...],
+    remedy: str | None = None,
+    withheld_from: str | None = None,
 ) -> AuthenticationError:
-    """The error for a login with nothing left to try. *withheld_from*: see Credentials."""
+    """The error for a login with nothing left to try. *remedy* None: found here. *withheld_from*: see Credentials."""
     told = "; ".join(map(str, tried)) or "there was nothing to try"
     accepts = f"; the server accepts {escape(', '.join(allowed))}" if allowed else ""
     usable = tuple(name for name in allowed if name in settings.preferredauthentications)
-    advice = [remedy or _remedy(tried, usable)]
+    advice = [_remedy(tried, usable) if remedy is None else remedy]
     if withheld_from is not None:
         advice.append(_WITHHELD.format(withheld_from))
-    return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}: {'; '.join(advice)}")
+    advised = "; ".join(text for text in advice if text)
+    return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}{': ' + advised if advised else ''}")
+
+
+def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
+    """*error* with what the server said to people before the login; such text often says why (pam_nologin, locked accounts)."""
+    text = escape(banner)
+    if not text:
+        return error
+    message = f"{error.message}; the server says: {text}"
+    return AuthenticationError(message) if isinstance(error, AuthenticationError) else ConnectError(message, error.stage)
 
 
 def where(settings: Settings) -> str:

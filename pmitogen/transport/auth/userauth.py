@@ -54,6 +54,9 @@ class Conversation(AuthHandler):
         self.round_trips = 0
         self._banner = b""
         self._banners = 0
+        self.last_banner = b""
+        self.explains_refusal = False  # whether the server said something to people after it had refused something
+        self._answers = 0
         self._expected = 0  # answers that the server owes us; changed by both threads, under the lock
         self._lock = threading.Lock()
         self._useless = UselessMessages(time.monotonic())
@@ -86,6 +89,7 @@ class Conversation(AuthHandler):
             if self._expected <= 0 or self.authenticated:
                 raise paramiko.SSHException(f"the server answered a login request that was not made (message {kind})")
             self._expected -= 1
+            self._answers += 1
 
     def _on_service_accept(self, message: Message) -> None:
         if self._takes_turns:
@@ -104,8 +108,9 @@ class Conversation(AuthHandler):
         if self._banners > MAX_BANNERS or self.authenticated:
             self._useless.count("banners", time.monotonic())
             return
-        text = Reader(message.asbytes()).string()
-        self._banner += text[: MAX_BANNER - len(self._banner)]
+        self.last_banner = Reader(message.asbytes()).string()[:MAX_BANNER]
+        self.explains_refusal = self._answers > 0
+        self._banner += self.last_banner[: MAX_BANNER - len(self._banner)]
 
     def abort(self) -> None:
         """Paramiko's call when the connection is gone."""

@@ -11,15 +11,14 @@ OpenSSH PROTOCOL.key and PROTOCOL.chacha20poly1305; bcrypt_pbkdf is the ``bcrypt
 from __future__ import annotations
 
 import base64
-import hmac
 from typing import NamedTuple
 
 import bcrypt
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherAlgorithm, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.poly1305 import Poly1305
 
+from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.keys.wire import Malformed, Reader, string
 
 MAGIC = b"openssh-key-v1\0"
@@ -81,7 +80,10 @@ def unwrap(container: Container, passphrase: str) -> str:
 
 def _decrypt(container: Container, key: bytes, iv: bytes) -> bytes:
     if container.cipher.startswith("chacha20"):
-        return _chacha20(key, container.sealed, container.tag)
+        private = ChaCha20Poly1305(key).open(0, b"", container.sealed, container.tag)
+        if private is None:
+            raise WrongPassphrase
+        return private
     if "-gcm" in container.cipher:
         try:
             return AESGCM(key).decrypt(iv, container.sealed + container.tag, None)
@@ -93,19 +95,6 @@ def _decrypt(container: Container, key: bytes, iv: bytes) -> bytes:
     mode = modes.CTR(iv) if container.cipher.endswith("-ctr") else modes.CBC(iv)
     decryptor = Cipher(algorithm, mode).decryptor()
     return decryptor.update(container.sealed) + decryptor.finalize()
-
-
-def _chacha20(key: bytes, sealed: bytes, tag: bytes) -> bytes:
-    """OpenSSH's construction, packet number 0: the first block of the stream keys Poly1305, the text follows from the second."""
-
-    def stream(block: int) -> Cipher[None]:
-        return Cipher(algorithms.ChaCha20(key[:32], block.to_bytes(8, "little") + bytes(8)), None)
-
-    authenticator = Poly1305(stream(0).encryptor().update(bytes(32)))
-    authenticator.update(sealed)
-    if not hmac.compare_digest(authenticator.finalize(), tag):
-        raise WrongPassphrase
-    return stream(1).decryptor().update(sealed)
 
 
 def _triple_des(key: bytes) -> CipherAlgorithm:

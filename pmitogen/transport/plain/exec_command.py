@@ -12,16 +12,18 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import paramiko
 
-from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.transport.connection import Link
-from pmitogen.transport.paramiko_ext.channel import ExitSignal, text
+from pmitogen.transport.paramiko_ext.channel import QUIET_MODES, ExitSignal, text
 from pmitogen.util import threads
 
 PIECE = 1 << 20  # bytes of output that are handed out at once
 WINDOW = 4 << 20  # bytes of output that wait here; OpenSSH's client has 2 MiB
+MAX_OUTPUT = 4 << 20  # bytes of a whole output that is collected here
 OPEN_TIMEOUT = 60.0  # seconds for the session channel
 STATUS_PATIENCE = 5.0  # seconds between the end of the output and the exit status
 # signal(7) on Linux; only for the shell's way of telling a signal as a status.
@@ -57,11 +59,20 @@ class Exit:
         return 128 + SIGNAL_NUMBERS.get(self.signal.name, 127) if self.signal else 255
 
 
+class Terminal(NamedTuple):
+    """A terminal for a command. *modes*: RFC 4254 section 8; those that are not named are as the server has them."""
+
+    term: str
+    columns: int
+    rows: int
+    modes: tuple[tuple[int, int], ...] = QUIET_MODES
+
+
 class Command:
     """A running command. One thread reads it; any thread may :meth:`send`, :meth:`end_input` or :meth:`cancel`.
 
-    *stdin*: what it reads, all at once or in pieces; None: it is sent by :meth:`send`. With *pty* (``TERM``, columns, rows) the
-    output is one stream. Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
+    *stdin*: what it reads, all at once or in pieces; None: it is sent by :meth:`send`. With a *pty* the output is one stream.
+    Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
     """
 
     def __init__(
@@ -70,7 +81,7 @@ class Command:
         command: bytes | str,
         *,
         stdin: bytes | Iterable[bytes] | None = b"",
-        pty: tuple[str, int, int] | None = None,
+        pty: Terminal | None = None,
         timeout: float = OPEN_TIMEOUT,
     ) -> None:
         self._link = link
@@ -204,17 +215,20 @@ def run(
     command: bytes | str,
     *,
     stdin: bytes | Iterable[bytes] = b"",
-    pty: tuple[str, int, int] | None = None,
+    pty: Terminal | None = None,
     on_output: Callable[[bytes, bytes], None] | None = None,
     timeout: float | None = None,
+    max_output: int = MAX_OUTPUT,
 ) -> tuple[Exit, bytes, bytes]:
     """Run *command* to its end: how it ended, and its whole output, unless *on_output* takes that piece by piece.
 
-    *timeout* in seconds is for the whole; at its end the command is cancelled and TimeoutError raised. Blocks.
+    *timeout* in seconds is for the whole; at its end the command is cancelled and TimeoutError raised. Where there is no
+    *on_output*, more output than *max_output* bytes raises RemoteError. Blocks.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     outs: list[bytes] = []
     errs: list[bytes] = []
+    size = 0
     with Command(link, command, stdin=stdin, pty=pty) as running:
         while True:
             try:
@@ -226,6 +240,10 @@ def run(
                 return running.wait(), b"".join(outs), b"".join(errs)
             if on_output is not None:
                 on_output(*piece)
-            else:
-                outs.append(piece[0])
-                errs.append(piece[1])
+                continue
+            outs.append(piece[0])
+            errs.append(piece[1])
+            size += len(piece[0]) + len(piece[1])
+            if size > max_output:
+                running.cancel()
+                raise RemoteError(f"{link.peer}: a command printed more than {max_output} bytes where little was expected")
