@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from pmitogen.flags.ansible_become import become_words
+from pmitogen.flags.ansible_become import become_options
 
 NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")
@@ -38,12 +38,12 @@ def takes(plugin: Any) -> bool:
     if not exe or exe == kind:
         return True
     from pmitogen.errors import UsageError
-    from pmitogen.flags.become.plan import names_ours, plan
+    from pmitogen.flags.become.plan import is_known_program, plan
 
     try:
-        plan(kind, **become_words(options), timeout=1)
+        plan(kind, **become_options(options), timeout=1)
     except UsageError:
-        return names_ours(str(exe))
+        return is_known_program(str(exe))
     return True
 
 
@@ -66,7 +66,7 @@ def method(plugin: Any) -> str | None:
 
 def request(plugin: Any, timeout: float) -> dict[str, Any]:
     """The become request for the hub, from the plugin's options. *timeout* is in seconds."""
-    words = {name: value for name, value in become_words(_options(plugin)).items() if value}
+    words = {name: value for name, value in become_options(_options(plugin)).items() if value}
     return {"method": method(plugin), "timeout": timeout, **words}
 
 

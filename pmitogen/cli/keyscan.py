@@ -17,7 +17,7 @@ from typing import TextIO
 
 from pmitogen.cli.errors import Parser, WrongWords
 from pmitogen.errors import Error
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util import threads
@@ -97,7 +97,7 @@ def _print(file: TextIO, lines: Iterable[str]) -> None:
 def _checked(option: str, text: str, check: Callable[[str], int]) -> int:
     try:
         return check(text)
-    except BadWord as problem:
+    except ConfigValueError as problem:
         raise WrongWords(f"{option} {text}: {problem}") from None
 
 

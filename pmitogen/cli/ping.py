@@ -80,7 +80,7 @@ def _needs_next(cluster: str) -> bool:
     """Whether the value of the last option of a word such as ``-vp`` stands in the next word."""
     for position, letter in enumerate(cluster[1:], 1):
         flag = FLAGS.get(letter)
-        if flag is not None and flag.takes:
+        if flag is not None and flag.argument:
             return position == len(cluster) - 1
     return False
 

@@ -1,14 +1,14 @@
-"""From the connection plugin's options to the words that Ansible's ``ssh`` plugin would have put after ``ssh``.
+"""Build the ssh command line that Ansible's ``ssh`` plugin would run from the connection plugin's options.
 
-Ansible spreads what ssh shall do over a dozen options, and its ``ssh`` plugin strings them together in an order of its own. ssh
+Ansible has a dozen options for ssh, and its ``ssh`` plugin concatenates them in a fixed order. ssh
 takes the first value it reads for most keywords, so that order is the precedence: ``-o User=`` in ssh_args beats ansible_user,
-and ansible_port beats ``-p`` in ssh_common_args. The same words in the same order therefore mean the same here.
+and ansible_port beats ``-p`` in ssh_common_args. The same arguments in the same order therefore mean the same here.
 
 Left out, on purpose:
 
-- the default ssh_args, word for word. They are there for a program that would otherwise log in anew for each task; nobody chose
-  compression with them, nor that connections outlive the run.
-- ``ControlPath``, the helper for passwords, the terminal (``-tt``) and the program itself: nothing here has them.
+- the default ssh_args, exactly as Ansible has them. They make sense for a program that logs in for each task; they are not the
+  user's choice of compression or of connections that outlive the run.
+- ``ControlPath``, the password helper, the terminal (``-tt``) and the program itself: they have no meaning here.
 
 Put in, where Ansible's plugin has other means: ``IdentityFile=none`` stands where the file of a *private_key* would (the key
 itself goes another way), *pkcs11_provider* is stated even without a PIN so that it is refused aloud, one password is one
@@ -33,11 +33,11 @@ _Options = Mapping[str, object]
 _Group = tuple[str, Sequence[str]]  # the option it comes from, and its words
 
 
-def compose(options: _Options, caller: CallerEnvironment | None = None) -> tuple[list[str], list[str]]:
-    """The words after ``ssh``, the host last, and for each the name of the option it comes from.
+def build_ssh_argv(options: _Options, caller: CallerEnvironment | None = None) -> tuple[list[str], list[str]]:
+    """Return the arguments of ``ssh``, the host last, and for each the name of the option that it comes from.
 
     *options* are the plugin's resolved options by name; a missing one is an unset one. *caller*: whose home ``~`` is in
-    *private_key_file*; by default this process's. No secret gets into the words.
+    *private_key_file*; by default this process's. The arguments hold no secret.
     Raises UsageError where the quotes of an option do not match.
     """
     argv: list[str] = []
@@ -85,7 +85,7 @@ def _split(options: _Options, name: str) -> list[str]:
     try:
         return [word.strip() for word in shlex.split(str(text)) if word.strip()]
     except ValueError as error:
-        raise UsageError(f"{name}: {str(error).lower()}: write a quote in pairs, or a backslash before it") from None
+        raise UsageError(f"{name}: {str(error).lower()}: close the quote, or escape it with a backslash") from None
 
 
 def _chosen_ssh_args(options: _Options) -> list[str]:

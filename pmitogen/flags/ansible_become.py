@@ -1,7 +1,7 @@
-"""From the options of Ansible's sudo, su and doas become plugins to the words of :func:`pmitogen.flags.become.plan`.
+"""Convert the options of Ansible's sudo, su and doas become plugins to arguments of :func:`pmitogen.flags.become.plan.plan`.
 
-The plugins name the same things alike: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo has a folder
-to go to besides, su and doas have words for "Password". An option that a plugin or its release does not have is unset.
+The plugins name the same things alike: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo also has a
+directory, su and doas have translations of "Password". An option that a plugin or its release does not have is unset.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 
-class BecomeWords(TypedDict):
-    """Keyword arguments of ``plan``, but for the method and the time allowed."""
+class BecomeOptions(TypedDict):
+    """Keyword arguments of ``plan``, except the method and the timeout."""
 
     exe: str | None
     flags: str | None
@@ -21,8 +21,8 @@ class BecomeWords(TypedDict):
     prompt_l10n: tuple[str, ...]
 
 
-def become_words(options: Mapping[str, object]) -> BecomeWords:
-    """The words for ``plan`` in a become plugin's resolved options, by name. An empty value is an unset one."""
+def become_options(options: Mapping[str, object]) -> BecomeOptions:
+    """Return the arguments of ``plan`` from a become plugin's resolved options. An empty value counts as unset."""
     return {
         "exe": _text(options.get("become_exe")),
         "flags": _text(options.get("become_flags")),

@@ -74,7 +74,7 @@ class Login:
 
         if self._login_timeout:
             self._deadline = time.monotonic() + self._login_timeout + (PATIENCE if self._ask else 0)
-        argv, origins = ansible_options.compose(self._options, self._caller)
+        argv, origins = ansible_options.build_ssh_argv(self._options, self._caller)
         settings = self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
         retries = int(self._options.get("reconnection_retries") or 0)
         for attempt in range(retries + 1):

@@ -16,7 +16,7 @@ import pytest
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.report.dump import dump
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
-from pmitogen.flags.ssh.resolver import resolve_words
+from pmitogen.flags.ssh.resolver import resolve_keywords
 from tests.support.programs import find_program
 
 Values = dict[str, list[str]]
@@ -71,7 +71,7 @@ def run_ssh(argv: Sequence[str]) -> Answer:
 def run_ours(argv: Sequence[str]) -> Answer:
     """Ask ourselves."""
     try:
-        shown = dump(resolve_words(argv, program=installed_program(need_ssh())))
+        shown = dump(resolve_keywords(argv, program=installed_program(need_ssh())))
     except UsageError as error:
         return Answer({}, str(error))
     return Answer({key: [value] if isinstance(value, str) else value for key, value in shown.items()})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ansible import DEFAULT_SSH_ARGS, compose
+from pmitogen.flags.ansible import DEFAULT_SSH_ARGS, build_ssh_argv
 from tests.support.ansible import Ansible
 
 HOST = {"host": "h"}
@@ -85,13 +85,13 @@ def test_the_words_are_those_of_ansibles_ssh_plugin(ansible: Ansible, home: Any)
         if unknown:
             continue
         compared += 1
-        ours, _ = compose({"ssh_args": DEFAULT_SSH_ARGS, "timeout": 10, "host_key_checking": True, **HOST, **case})
+        ours, _ = build_ssh_argv({"ssh_args": DEFAULT_SSH_ARGS, "timeout": 10, "host_key_checking": True, **HOST, **case})
         assert _without(ours, "NumberOfPasswordPrompts=") == _comparable(theirs), case
     assert compared >= len(CASES) - 1
 
 
 def test_each_word_has_the_name_of_its_option() -> None:
-    argv, origins = compose({"ssh_args": "-4 -A", "port": 22, "remote_user": "u", "password": "s", **HOST})
+    argv, origins = build_ssh_argv({"ssh_args": "-4 -A", "port": 22, "remote_user": "u", "password": "s", **HOST})
     assert list(zip(argv, origins, strict=True)) == [
         ("-4", "ssh_args"),
         ("-A", "ssh_args"),
@@ -107,45 +107,47 @@ def test_each_word_has_the_name_of_its_option() -> None:
 
 @pytest.mark.parametrize("text", [DEFAULT_SSH_ARGS, DEFAULT_SSH_ARGS + " ", DEFAULT_SSH_ARGS.replace(" ", "  ")])
 def test_the_default_ssh_args_are_no_choice(text: str) -> None:
-    assert compose({"ssh_args": text, "password": "s"})[0] == ["-o", "NumberOfPasswordPrompts=1"]
+    assert build_ssh_argv({"ssh_args": text, "password": "s"})[0] == ["-o", "NumberOfPasswordPrompts=1"]
 
 
 def test_default_ssh_args_with_one_more_word_are_a_choice() -> None:
-    assert compose({"ssh_args": DEFAULT_SSH_ARGS + " -4"})[0][:6] == [*DEFAULT_SSH_ARGS.split(), "-4"]
+    assert build_ssh_argv({"ssh_args": DEFAULT_SSH_ARGS + " -4"})[0][:6] == [*DEFAULT_SSH_ARGS.split(), "-4"]
 
 
 def test_no_secret_is_in_the_words() -> None:
     secrets = {"password": "S3CRET1", "private_key": "S3CRET2", "private_key_passphrase": "S3CRET3", "otp": "S3CRET4"}
-    assert "S3CRET" not in " ".join(compose({**secrets, **HOST})[0])
+    assert "S3CRET" not in " ".join(build_ssh_argv({**secrets, **HOST})[0])
 
 
 def test_a_key_as_a_value_keeps_other_keys_away() -> None:
-    argv, _ = compose({"private_key": "PEM", "private_key_file": "/unused"})
+    argv, _ = build_ssh_argv({"private_key": "PEM", "private_key_file": "/unused"})
     assert argv[:4] == ["-o", "IdentitiesOnly=yes", "-o", "IdentityFile=none"]
     assert "/unused" not in " ".join(argv)
 
 
 def test_a_second_factor_without_a_password_may_be_asked_for() -> None:
-    argv, _ = compose({"otp": "123456"})
+    argv, _ = build_ssh_argv({"otp": "123456"})
     assert "KbdInteractiveAuthentication=no" not in argv
     assert any(word.startswith("PreferredAuthentications=") and word.endswith(",publickey,keyboard-interactive") for word in argv)
     assert "PasswordAuthentication=no" in argv
 
 
 def test_a_smart_card_without_a_pin_is_stated_all_the_same() -> None:
-    assert compose({"pkcs11_provider": "/x.so"})[0][:2] == ["-o", "PKCS11Provider=/x.so"]
+    assert build_ssh_argv({"pkcs11_provider": "/x.so"})[0][:2] == ["-o", "PKCS11Provider=/x.so"]
 
 
 @pytest.mark.parametrize("name", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
 def test_an_open_quote_is_named(name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name}: no closing quotation: "):
-        compose({name: "-o 'User=x"})
+        build_ssh_argv({name: "-o 'User=x"})
 
 
 def test_a_tilde_is_this_users_home() -> None:
-    assert f'IdentityFile="{os.path.expanduser("~")}/k"' in compose({"private_key_file": "~/k"})[0]
+    assert f'IdentityFile="{os.path.expanduser("~")}/k"' in build_ssh_argv({"private_key_file": "~/k"})[0]
 
 
 def test_a_program_of_ones_own_is_told_its_own_word_for_the_arguments() -> None:
-    argv, origins = compose({"host": "h", "ssh_extra_args": "-p 1", "ssh_extra_args_from": "ssh_args", "interactive": True})
+    argv, origins = build_ssh_argv(
+        {"host": "h", "ssh_extra_args": "-p 1", "ssh_extra_args_from": "ssh_args", "interactive": True}
+    )
     assert dict(zip(argv, origins, strict=True))["-p"] == "ssh_args"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmitogen.flags.ansible_become import become_words
+from pmitogen.flags.ansible_become import become_options
 from pmitogen.flags.become.plan import plan
 
 
@@ -11,7 +11,7 @@ class Tagged(str):
 
 
 def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
-    words = become_words(
+    words = become_options(
         {"become_user": "root", "become_exe": "sudo", "become_flags": "-H -S -n", "become_pass": None, "sudo_chdir": None}
     )
     made, _ = plan("sudo", timeout=10, **words)
@@ -20,7 +20,7 @@ def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
 
 
 def test_every_option_arrives() -> None:
-    words = become_words(
+    words = become_options(
         {
             "become_user": Tagged("bob"),
             "become_exe": Tagged("/opt/sudo"),
@@ -42,7 +42,7 @@ def test_every_option_arrives() -> None:
 
 
 def test_what_a_plugin_does_not_have_is_unset() -> None:
-    assert become_words({"become_flags": ""}) == {
+    assert become_options({"become_flags": ""}) == {
         "exe": None,
         "flags": None,
         "user": None,
@@ -53,4 +53,4 @@ def test_what_a_plugin_does_not_have_is_unset() -> None:
 
 
 def test_one_word_for_password_need_not_be_a_list() -> None:
-    assert become_words({"prompt_l10n": "Kennwort"})["prompt_l10n"] == ("Kennwort",)
+    assert become_options({"prompt_l10n": "Kennwort"})["prompt_l10n"] == ("Kennwort",)

@@ -113,8 +113,8 @@ REFUSED = [
     ("sudo", "-A", "become_flags: sudo -A: needs an askpass"),
     ("sudo", "--askpass", "sudo --askpass"),
     ("sudo", "-b", "use async"),
-    ("sudo", "-C 2", "write 3 or more"),
-    ("sudo", "-C x", "write 3 or more"),
+    ("sudo", "-C 2", "use 3 or more"),
+    ("sudo", "-C x", "use 3 or more"),
     ("sudo", "-e", "runs no command"),
     ("sudo", "-l", "runs no command"),
     ("sudo", "-v", "runs no command"),
@@ -124,31 +124,31 @@ REFUSED = [
     ("sudo", "-h", "remove it"),
     ("sudo", "--host=there", "inventory"),
     ("sudo", "-T 10", "timeout"),
-    ("sudo", "-u alice", "write become_user: alice"),
-    ("sudo", "-ualice", "write become_user: alice"),
+    ("sudo", "-u alice", "use become_user: alice"),
+    ("sudo", "-ualice", "use become_user: alice"),
     ("sudo", "-i -s", "--login and --shell"),
     ("sudo", "-iE", "--login and --preserve-env"),
     ("sudo", "-g a -g b", "given twice, as a and as b"),
     ("sudo", "-H ls /", "ls /: a command has no place"),
-    ("sudo", "-x", "-x: no such option"),
-    ("sudo", "-Hx", "-x: no such option (in -Hx)"),
-    ("sudo", "--nonsense", "--nonsense: no such option"),
-    ("sudo", "--pre", "may be any of --preserve-env, --preserve-groups"),
+    ("sudo", "-x", "-x: unknown option"),
+    ("sudo", "-Hx", "-x: unknown option (in -Hx)"),
+    ("sudo", "--nonsense", "--nonsense: unknown option"),
+    ("sudo", "--pre", "ambiguous, one of --preserve-env, --preserve-groups"),
     ("sudo", "--login=yes", "takes no value"),
     ("sudo", "-g", "-g: needs a value"),
     ("sudo", "--group", "--group: needs a value"),
-    ("sudo", "-H 'x", "close the quotes"),
-    ("sudo", "-D $HOME", "no shell reads these words"),
-    ("sudo", "-H; id", "no shell reads these words"),
-    ("su", "-c id", "ours to give"),
-    ("su", "--session-command=id", "ours to give"),
+    ("sudo", "-H 'x", "close the quote"),
+    ("sudo", "-D $HOME", "flags are not read by a shell"),
+    ("sudo", "-H; id", "flags are not read by a shell"),
+    ("su", "-c id", "pmitogen gives the command"),
+    ("su", "--session-command=id", "pmitogen gives the command"),
     ("su", "-h", "runs no command"),
-    ("su", "alice", "write become_user: alice"),
+    ("su", "alice", "use become_user: alice"),
     ("su", "-s /bin/sh -s /bin/bash", "given twice"),
     ("doas", "-C /etc/doas.conf", "runs no command"),
     ("doas", "-L", "runs no command"),
-    ("doas", "-u alice", "write become_user: alice"),
-    ("doas", "--user=bob", "--user: no such option"),
+    ("doas", "-u alice", "use become_user: alice"),
+    ("doas", "--user=bob", "--user: unknown option"),
     ("doas", "id", "a command has no place"),
 ]
 
@@ -165,12 +165,12 @@ def test_refused_in_one_line(method: str, flags: str, message: str) -> None:
 @pytest.mark.parametrize(
     "method, exe, message",
     [
-        ("sudo", "sudo ls", "ls: is none of sudo, su and doas"),
-        ("sudo", "su -", "write become_method: su"),
-        ("su", "sudo", "write become_method: sudo"),
+        ("sudo", "sudo ls", "ls: not sudo, su or doas"),
+        ("sudo", "su -", "use become_method: su"),
+        ("su", "sudo", "use become_method: sudo"),
         ("sudo", "env X=1", "names no program"),
-        ("sudo", "sudo su alice", "write become_user: alice"),
-        ("sudo", "sudo | tee", "no shell reads"),
+        ("sudo", "sudo su alice", "use become_user: alice"),
+        ("sudo", "sudo | tee", "not read by a shell"),
     ],
 )
 def test_an_exe_that_cannot_be(method: str, exe: str, message: str) -> None:
@@ -266,7 +266,7 @@ def test_explain() -> None:
 
 
 @pytest.mark.parametrize("table", [sudo.TABLE, su.TABLE, doas.TABLE], ids=["sudo", "su", "doas"])
-def test_tables_are_sound(table: tuple[getopt.Switch, ...]) -> None:
+def test_tables_are_sound(table: tuple[getopt.Option, ...]) -> None:
     shorts = [row.short for row in table if row.short]
     assert len(set(shorts)) == len(shorts)
     assert all(len(row.short) <= 1 and row.value in ("no", "required", "optional") for row in table)
@@ -277,11 +277,11 @@ VALUES = st.text(st.characters(codec="ascii", min_codepoint=48, max_codepoint=12
 
 
 @given(st.lists(st.tuples(st.sampled_from([row for row in sudo.TABLE if row.short]), VALUES), max_size=6))
-def test_what_is_rendered_reads_the_same(choices: list[tuple[getopt.Switch, str]]) -> None:
-    options = [getopt.Given(row, value if row.value == "required" else None, "-" + row.short) for row, value in choices]
+def test_what_is_rendered_reads_the_same(choices: list[tuple[getopt.Option, str]]) -> None:
+    options = [getopt.ParsedOption(row, value if row.value == "required" else None, "-" + row.short) for row, value in choices]
     apart = [word for option in options for word in getopt.render(option)]
     joined = ["".join(getopt.render(option)) for option in options]
     for words in (apart, joined):
-        scanned, assignments = sudo.scan_words(words, "test")
+        scanned, assignments = sudo.parse_options(words, "test")
         assert scanned.given == tuple(options)
         assert not assignments and not scanned.rest

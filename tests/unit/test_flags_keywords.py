@@ -10,9 +10,9 @@ import pytest
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.file_lines import parse_value
-from pmitogen.flags.ssh.keywords import ALIASES, IGNORED, NAMES, ROWS, STRUCTURE, TABLE
-from pmitogen.flags.ssh.lexer import BadWord, read_line
-from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Reading
+from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, OBSOLETE, ROWS, TABLE
+from pmitogen.flags.ssh.lexer import ConfigValueError, read_line
+from pmitogen.flags.ssh.openssh_version import OPENSSH_10, ValueContext
 from pmitogen.flags.ssh.report.docs_page import document
 from pmitogen.flags.ssh.settings import Verdict
 from pmitogen.flags.ssh.values.base import UNSET
@@ -20,7 +20,7 @@ from tests.support.programs import find_program
 from tests.support.session import repository
 from tests.support.ssh_cases import WORDS
 
-READING = Reading(OPENSSH_10, {"HOME": "/h"})
+READING = ValueContext(OPENSSH_10, {"HOME": "/h"})
 
 # Keywords of OpenSSH 10 that 9.2, which the oracle's cases are for, does not know.
 NEWER = {
@@ -42,7 +42,7 @@ def _parse(keyword: str, text: str) -> object:
     assert words is not None
     value, problem = parse_value(words, TABLE[ALIASES.get(words.keyword, words.keyword)], READING)
     if problem is not None:
-        raise BadWord(problem)
+        raise ConfigValueError(problem)
     return value
 
 
@@ -58,7 +58,7 @@ def test_what_is_written_is_read_back() -> None:
     for keyword, text in _values():
         try:
             value = _parse(keyword, text)
-        except BadWord:
+        except ConfigValueError:
             continue
         row = TABLE[ALIASES.get(keyword.lower(), keyword.lower())]
         if value is not UNSET:
@@ -87,7 +87,7 @@ def test_what_is_written_is_read_back() -> None:
     ],
 )
 def test_how_values_are_shown(keyword: str, text: str, shown: str) -> None:
-    assert TABLE[keyword.lower()].kind.shown(_parse(keyword, text)) == shown
+    assert TABLE[keyword.lower()].kind.display(_parse(keyword, text)) == shown
 
 
 def test_newer_words_that_are_wrong_are_refused() -> None:
@@ -97,7 +97,7 @@ def test_newer_words_that_are_wrong_are_refused() -> None:
         ("WarnWeakCrypto", "x"),
         ("Tag", "a b"),
     ):
-        with pytest.raises(BadWord):
+        with pytest.raises(ConfigValueError):
             _parse(keyword, text)
 
 
@@ -105,7 +105,7 @@ def test_rows_are_in_order_and_named_once() -> None:
     keys = [row.key for row in ROWS]
     assert keys == sorted(keys) and len(set(keys)) == len(keys)
     assert set(ALIASES.values()) <= set(keys)
-    assert not (set(keys) & set(ALIASES)) and not (set(keys) & set(IGNORED)) and not set(STRUCTURE) & set(keys)
+    assert not (set(keys) & set(ALIASES)) and not (set(keys) & set(OBSOLETE)) and not set(BLOCK_KEYWORDS) & set(keys)
     assert all(row.effect.endswith(".") for row in ROWS)
     assert all(row.verdict is not Verdict.CONFLICT for row in ROWS)
     assert all(flag.keyword in TABLE or not flag.keyword for flag in FLAGS.values())

@@ -11,7 +11,7 @@ import pytest
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import config_file, file_lines
-from pmitogen.flags.ssh.resolve import DEFAULTED, resolve, resolve_hop, route
+from pmitogen.flags.ssh.resolve import ANSIBLE_DEFAULT_ORIGIN, resolve, resolve_hop
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.util.caller import CallerEnvironment
 
@@ -167,13 +167,13 @@ def test_a_file_s_error_names_the_line(write: Write, tmp_path: Path) -> None:
 
 def test_words_that_were_put_there_by_default_count_for_nothing(write: Write) -> None:
     argv = ["-C", "-o", "ControlMaster=auto", "-o", "ControlPersist=60s", *write("ControlPersist 10m\n"), "h"]
-    origins = [DEFAULTED] * 5 + ["ssh_extra_args"] * 2 + ["host"]
+    origins = [ANSIBLE_DEFAULT_ORIGIN] * 5 + ["ssh_extra_args"] * 2 + ["host"]
     settings = resolve(argv, origins=origins)
     assert (settings.compression, settings.controlpersist) == (False, 600)
     assert [finding.option for finding in settings.report] == ["-F", "ControlPersist"]
     assert resolve(argv).compression and resolve(argv).controlpersist == 60
     with pytest.raises(UsageError, match="default ssh_args"):
-        resolve(["-o", "Port=x", "h"], origins=[DEFAULTED] * 2)
+        resolve(["-o", "Port=x", "h"], origins=[ANSIBLE_DEFAULT_ORIGIN] * 2)
 
 
 def test_a_missing_destination() -> None:
@@ -183,6 +183,14 @@ def test_a_missing_destination() -> None:
 
 
 # -- the ways through other hosts -------------------------------------------------------------------------------------------
+
+
+def route(settings: Settings) -> list[Settings]:
+    """The settings of every hop in travelling order, the destination's own last."""
+    chain = [settings]
+    while chain[0].proxyjump:
+        chain[:0] = [resolve_hop(hop, chain[0]) for hop in chain[0].proxyjump]
+    return chain
 
 
 def test_a_hop_has_its_own_configuration(write: Write) -> None:
@@ -201,9 +209,6 @@ def test_hops_behind_hops(write: Write) -> None:
     flags = write("Host a\nProxyJump b\nHost b\nProxyCommand nc %h %p\nHost t\nProxyJump a\n")
     assert [one.hostname for one in route(resolve([*flags, "t"]))] == ["b", "a", "t"]
     assert route(resolve([*flags, "t"]))[0].proxycommand == "nc b 22"
-    flags = write("Host a\nProxyJump b\nHost b\nProxyJump a\n")
-    with pytest.raises(UsageError, match="loop"):
-        route(resolve([*flags, "a"]))
 
 
 def test_a_bad_word_in_a_hop_s_configuration_names_it(write: Write) -> None:
@@ -322,9 +327,9 @@ def test_includes_know_tokens(write: Write, tmp_path: Path) -> None:
 
 def test_a_changed_file_is_read_anew(write: Write) -> None:
     assert [resolve([*write(f"Port {port}\n"), "h"]).port for port in (11, 12, 11, 13)] == [11, 12, 11, 13]
-    for number in range(file_lines._KEPT + 5):
+    for number in range(file_lines._MAX_TEXTS + 5):
         resolve([*write(f"Port {number + 1}\n"), "h"])
-    assert len(file_lines._texts) <= file_lines._KEPT
+    assert len(file_lines._texts) <= file_lines._MAX_TEXTS
 
 
 def test_the_system_s_file_comes_after_the_user_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Option words of a program, read as its own getopt reads them: the grammar that sudo, su and doas share.
+"""Parse options as the getopt of sudo, su and doas does.
 
-A program is a table of ``Switch`` rows, one for every option its manual names, the refused ones included, so that only what is
-in no row is unknown. ``scan`` knows short options alone, in clusters and with attached values (``-HnS``, ``-unobody``), long
-options with ``=`` or a word of their own, unambiguous beginnings of long options, and ``--``. What an option does to the plan
-is the program's own affair; see sudo.py, su.py and doas.py.
+A program is a table of ``Option`` rows, one for every option its manual names, the refused ones included, so that only what is
+in no row is unknown. ``parse`` knows short options alone, in clusters and with attached values (``-HnS``, ``-unobody``), long
+options with ``=`` or a word of their own, unambiguous beginnings of long options, and ``--``. sudo.py, su.py and doas.py
+say what each option does to the plan.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
-# What only a shell could make something of: Ansible's become plugins hand flags to one, and nothing here does.
+# Shell syntax: Ansible's become plugins pass flags through a shell, pmitogen does not.
 _SHELL_SYNTAX = re.compile(r"[`;|&<>()]|\$[A-Za-z_({]")
 _QUOTED = re.compile(r"'[^']*'|\"(?:[^\"\\$`]|\\.)*\"|\\.")
 
 
 @dataclasses.dataclass(frozen=True)
-class Switch:
+class Option:
     """One option of a program. *value*: "no", "required" or "optional" (attached only)."""
 
     short: str  # without the dash; "" if it has none
@@ -33,24 +33,24 @@ class Switch:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class ParsedOption:
     """One option as it was given; *written* is how, without the value."""
 
-    switch: Switch
+    option: Option
     value: str | None
     written: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Scanned:
+class ParsedOptions:
     """The options in order, and the words from the first operand on that the program takes for a command."""
 
-    given: tuple[Given, ...]
+    given: tuple[ParsedOption, ...]
     rest: tuple[str, ...]
 
 
 @dataclasses.dataclass
-class Reading:
+class Interpretation:
     """What option words mean to one program: the seam between its file and become.py.
 
     *argv* are the options to pass, without the program, its prompt, its user, ``-n`` and what comes after; *form* is how the
@@ -67,10 +67,10 @@ class Reading:
     form: str = "argv"
     shell: str | None = None
 
-    def note(self, given: Given, verdict: Verdict | None = None, why: str | None = None, *, origin: str) -> None:
+    def note(self, given: ParsedOption, verdict: Verdict | None = None, why: str | None = None, *, origin: str) -> None:
         """Adds a line to the report, the row's own words where none are given. Refused is fatal."""
-        verdict = given.switch.verdict if verdict is None else verdict
-        why = given.switch.why if why is None else why
+        verdict = given.option.verdict if verdict is None else verdict
+        why = given.option.why if why is None else why
         self.findings.append(Finding(given.written, origin, verdict, why, fatal=verdict is Verdict.REFUSED))
 
 
@@ -81,19 +81,21 @@ def split(text: str, origin: str) -> list[str]:
     try:
         words = shlex.split(text)
     except ValueError as e:
-        raise UsageError(f"{origin}: {text}: {str(e).lower()}: close the quotes") from None
+        raise UsageError(f"{origin}: {text}: {str(e).lower()}: close the quote") from None
     syntax = _SHELL_SYNTAX.search(_QUOTED.sub("", text))
     if syntax:
-        raise UsageError(f"{origin}: {text}: {syntax.group()}: no shell reads these words: write what it would have made of them")
+        raise UsageError(f"{origin}: {text}: {syntax.group()}: flags are not read by a shell: use the result of the expansion")
     return words
 
 
-def scan(words: Sequence[str], table: Sequence[Switch], operand: Callable[[str], bool], program: str, origin: str) -> Scanned:
+def parse(
+    words: Sequence[str], table: Sequence[Option], operand: Callable[[str], bool], program: str, origin: str
+) -> ParsedOptions:
     """Reads *words* by *table*. *operand* is asked about each word that is no option: True takes it and goes on, False ends.
 
     Raises UsageError for an unknown option, an ambiguous beginning, a missing value or one too many.
     """
-    given: list[Given] = []
+    given: list[ParsedOption] = []
     left = list(words)
     while left:
         word = left[0]
@@ -110,37 +112,37 @@ def scan(words: Sequence[str], table: Sequence[Switch], operand: Callable[[str],
         del left[0]
         read = _long if word.startswith("--") else _cluster
         given.extend(read(word, left, table, f"{origin}: {program}"))
-    return Scanned(tuple(given), tuple(left))
+    return ParsedOptions(tuple(given), tuple(left))
 
 
-def _long(word: str, left: list[str], table: Sequence[Switch], where: str) -> list[Given]:
+def _long(word: str, left: list[str], table: Sequence[Option], where: str) -> list[ParsedOption]:
     name, equals, value = word[2:].partition("=")
     rows = [s for s in table if len(s.long) > 1]
     fits = [s for s in rows if s.long == name] or [s for s in rows if s.long.startswith(name)]
     names = sorted({"--" + s.long for s in fits})
     if not fits:
-        raise UsageError(f"{where}: --{name}: no such option")
+        raise UsageError(f"{where}: --{name}: unknown option")
     if len(names) > 1:
-        raise UsageError(f"{where}: --{name}: may be any of {', '.join(names)}: write it in full")
+        raise UsageError(f"{where}: --{name}: ambiguous, one of {', '.join(names)}: use the full name")
     # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is meant.
-    switch = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
-    if switch.value == "no" and equals:
-        raise UsageError(f"{where}: --{switch.long}: takes no value: leave out ={value}")
-    if switch.value == "required" and not equals:
-        value = _next(left, f"{where}: --{switch.long}")
-    return [Given(switch, value if switch.value == "required" or equals else None, "--" + switch.long)]
+    option = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
+    if option.value == "no" and equals:
+        raise UsageError(f"{where}: --{option.long}: takes no value: leave out ={value}")
+    if option.value == "required" and not equals:
+        value = _next(left, f"{where}: --{option.long}")
+    return [ParsedOption(option, value if option.value == "required" or equals else None, "--" + option.long)]
 
 
-def _cluster(word: str, left: list[str], table: Sequence[Switch], where: str) -> list[Given]:
-    found: list[Given] = []
+def _cluster(word: str, left: list[str], table: Sequence[Option], where: str) -> list[ParsedOption]:
+    found: list[ParsedOption] = []
     for at, letter in enumerate(word[1:], 1):
-        switch = next((s for s in table if s.short == letter), None)
-        if switch is None:
-            raise UsageError(f"{where}: -{letter}: no such option" + (f" (in {word})" if len(word) > 2 else ""))
-        if switch.value == "required":
-            found.append(Given(switch, word[at + 1 :] or _next(left, f"{where}: -{letter}"), "-" + letter))
+        option = next((s for s in table if s.short == letter), None)
+        if option is None:
+            raise UsageError(f"{where}: -{letter}: unknown option" + (f" (in {word})" if len(word) > 2 else ""))
+        if option.value == "required":
+            found.append(ParsedOption(option, word[at + 1 :] or _next(left, f"{where}: -{letter}"), "-" + letter))
             break
-        found.append(Given(switch, None, "-" + letter))
+        found.append(ParsedOption(option, None, "-" + letter))
     return found
 
 
@@ -150,28 +152,28 @@ def _next(left: list[str], where: str) -> str:
     return left.pop(0)
 
 
-def render(given: Given) -> list[str]:
+def render(given: ParsedOption) -> list[str]:
     """*given* as words for the program; short where it can be, since programs of before 2013 know no long ones."""
-    if given.switch.short:
-        return ["-" + given.switch.short, *([] if given.value is None else [given.value])]
-    return [f"--{given.switch.long}" + ("" if given.value is None else f"={given.value}")]
+    if given.option.short:
+        return ["-" + given.option.short, *([] if given.value is None else [given.value])]
+    return [f"--{given.option.long}" + ("" if given.value is None else f"={given.value}")]
 
 
-def check_user(reading: Reading, given: Given, wanted: str | None, origin: str) -> None:
+def check_user(interpretation: Interpretation, given: ParsedOption, wanted: str | None, origin: str) -> None:
     """Judges a user named in the flags: the account is become_user's to say, and both must say the same."""
     if wanted is None or wanted == given.value:
-        reading.note(given, Verdict.HARMLESS, "names the account that become_user names", origin=origin)
-        reading.user = given.value
+        interpretation.note(given, Verdict.HARMLESS, "names the account that become_user names", origin=origin)
+        interpretation.user = given.value
         return
-    why = f"names {given.value}, but become_user is {wanted}: write become_user: {given.value}"
-    reading.note(given, Verdict.REFUSED, why, origin=origin)
+    why = f"names {given.value}, but become_user is {wanted}: use become_user: {given.value}"
+    interpretation.note(given, Verdict.REFUSED, why, origin=origin)
 
 
-def check_repeats(reading: Reading, scanned: Scanned, origin: str, *, may: str = "") -> None:
+def check_repeats(interpretation: Interpretation, scanned: ParsedOptions, origin: str, *, repeatable: str = "") -> None:
     """Reports options that were given twice with different values; *may* is the long name of one that may be."""
-    first: dict[str, Given] = {}
+    first: dict[str, ParsedOption] = {}
     for given in scanned.given:
-        known = first.setdefault(given.switch.long, given)
-        if known.value != given.value and known.switch is given.switch and given.switch.long != may:
+        known = first.setdefault(given.option.long, given)
+        if known.value != given.value and known.option is given.option and given.option.long != repeatable:
             why = f"given twice, as {known.value} and as {given.value}: keep one"
-            reading.findings.append(Finding(given.written, origin, Verdict.CONFLICT, why, fatal=True))
+            interpretation.findings.append(Finding(given.written, origin, Verdict.CONFLICT, why, fatal=True))

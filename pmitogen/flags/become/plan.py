@@ -1,4 +1,4 @@
-"""From become_method, become_exe, become_flags and become_user to a plan: what become/escalation.py runs on the target.
+"""Build the escalation plan from become_method, become_exe, become_flags and become_user; become/escalation.py runs it.
 
 A plan is a dict that JSON can carry:
 
@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.become import doas, su, sudo
-from pmitogen.flags.become.getopt import Reading, Scanned, split
+from pmitogen.flags.become.getopt import Interpretation, ParsedOptions, split
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 Plan = dict[str, Any]
@@ -31,24 +31,24 @@ _PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo
 
 
 class _Read(Protocol):
-    def __call__(self, words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Reading: ...
+    def __call__(self, words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class _Method:
     read: _Read
-    scan_words: Callable[[Sequence[str], str], tuple[Scanned, list[str]]]
+    parse_options: Callable[[Sequence[str], str], tuple[ParsedOptions, list[str]]]
 
 
 _METHODS = {
-    "sudo": _Method(sudo.read, sudo.scan_words),
-    "su": _Method(su.read, su.scan_words),
-    "doas": _Method(doas.read, doas.scan_words),
+    "sudo": _Method(sudo.read, sudo.parse_options),
+    "su": _Method(su.read, su.parse_options),
+    "doas": _Method(doas.read, doas.parse_options),
 }
 
 
 @dataclasses.dataclass(frozen=True)
-class _Step:
+class _Program:
     """One program of become_exe: its kind, the word that names it, and the options that stand beside it."""
 
     kind: str
@@ -79,21 +79,21 @@ def plan(
     Raises UsageError, one line for the first option that cannot be honoured.
     """
     if method not in _METHODS:
-        raise UsageError(f"become_method: {method}: write sudo, su or doas")
+        raise UsageError(f"become_method: {method}: use sudo, su or doas")
     user = user or "root"
     _check_user(user)
     password = password or None
     prefix, steps = _steps(method, exe or method)
     readings = _readings(method, steps, split(flags or "", "become_flags"), user, password is not None)
-    findings = tuple(finding for reading in readings for finding in reading.findings)
+    findings = tuple(finding for interpretation in readings for finding in interpretation.findings)
     _refuse(method, findings)
     after_su = via is not None and via["last"] == "su"
     if after_su and steps[0].kind == "doas" and password:
         raise UsageError("become: doas asks on the terminal, which su takes from its command: use sudo after su, or doas without")
     argv = list(prefix)
-    for number, (step, reading) in enumerate(zip(steps, readings, strict=True)):
-        target = user if number == len(steps) - 1 else reading.user
-        argv += _words(step, reading, target, noninteractive=reading.noninteractive and not password)
+    for number, (step, interpretation) in enumerate(zip(steps, readings, strict=True)):
+        target = user if number == len(steps) - 1 else interpretation.user
+        argv += _words(step, interpretation, target, noninteractive=interpretation.noninteractive and not password)
         if after_su and not number and step.kind == "sudo":
             argv.insert(len(prefix) + 1, "-S")  # su's command has no terminal of its own, but stdin is one
     last, asking = readings[-1], _asking(steps, readings, via)
@@ -115,7 +115,7 @@ def plan(
     }, findings
 
 
-def names_ours(exe: str) -> bool:
+def is_known_program(exe: str) -> bool:
     """Whether become_exe names sudo, su or doas, under any of their names, or cannot be read at all."""
     try:
         return any(posixpath.basename(word) in _PROGRAMS for word in split(exe, "become_exe"))
@@ -129,20 +129,20 @@ def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
     Raises UsageError for words that are no options of *method* at all.
     """
     if method not in _METHODS:
-        raise UsageError(f"explain: {method}: write sudo, su or doas")
+        raise UsageError(f"explain: {method}: use sudo, su or doas")
     origin = "command line"
     words = split(flags, origin) if isinstance(flags, str) else list(flags)
-    reading = _METHODS[method].read(words, user=None, password=False, origin=origin)
-    report = [{"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.why} for f in reading.findings]
-    return {"options": reading.options, "report": report}
+    interpretation = _METHODS[method].read(words, user=None, password=False, origin=origin)
+    report = [{"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.why} for f in interpretation.findings]
+    return {"options": interpretation.options, "report": report}
 
 
 def _check_user(user: str) -> None:
     if user.startswith("-") or any(ord(char) < 32 or ord(char) == 127 for char in user):
-        raise UsageError(f"become_user: {user!r}: is no name of an account: write the name, or for sudo '#' and its number")
+        raise UsageError(f"become_user: {user!r}: invalid account name; for sudo, '#' and a uid is allowed too")
 
 
-def _steps(method: str, exe: str) -> tuple[list[str], list[_Step]]:
+def _steps(method: str, exe: str) -> tuple[list[str], list[_Program]]:
     """The words before the first program of become_exe, and its programs."""
     words = split(exe, "become_exe")
     start = next((n for n, word in enumerate(words) if posixpath.basename(word) in _PROGRAMS), None)
@@ -150,18 +150,18 @@ def _steps(method: str, exe: str) -> tuple[list[str], list[_Step]]:
         start = _after_env(words)
     prefix, left = words[:start], words[start:]
     if not left:
-        raise UsageError(f"become_exe: {exe}: names no program: write {method}")
-    steps: list[_Step] = []
+        raise UsageError(f"become_exe: {exe}: names no program: use {method}")
+    steps: list[_Program] = []
     while left:
         kind = _PROGRAMS.get(posixpath.basename(left[0]), method)
-        scanned, _ = _METHODS[kind].scan_words(left[1:], "become_exe")
+        scanned, _ = _METHODS[kind].parse_options(left[1:], "become_exe")
         rest = list(scanned.rest)
         if rest and posixpath.basename(rest[0]) not in _PROGRAMS:
-            raise UsageError(f"become_exe: {exe}: {rest[0]}: is none of sudo, su and doas: remove it")
-        steps.append(_Step(kind, left[0], tuple(left[1 : len(left) - len(rest)])))
+            raise UsageError(f"become_exe: {exe}: {rest[0]}: not sudo, su or doas: remove it")
+        steps.append(_Program(kind, left[0], tuple(left[1 : len(left) - len(rest)])))
         left = rest
     if all(step.kind != method for step in steps):
-        raise UsageError(f"become_exe: {exe}: is not {method}: write become_method: {steps[-1].kind}")
+        raise UsageError(f"become_exe: {exe}: is not {method}: use become_method: {steps[-1].kind}")
     return prefix, steps
 
 
@@ -172,7 +172,7 @@ def _after_env(words: Sequence[str]) -> int:
     return next((n for n, word in enumerate(words) if n and "=" not in word and not word.startswith("-")), len(words))
 
 
-def _readings(method: str, steps: Sequence[_Step], flags: Sequence[str], user: str, password: bool) -> list[Reading]:
+def _readings(method: str, steps: Sequence[_Program], flags: Sequence[str], user: str, password: bool) -> list[Interpretation]:
     """Each program's options; the flags go to the last program of the method's kind."""
     owner = max(number for number, step in enumerate(steps) if step.kind == method)
     readings = []
@@ -186,21 +186,21 @@ def _readings(method: str, steps: Sequence[_Step], flags: Sequence[str], user: s
     return readings
 
 
-def _asking(steps: Sequence[_Step], readings: Sequence[Reading], via: Plan | None) -> list[str]:
+def _asking(steps: Sequence[_Program], readings: Sequence[Interpretation], via: Plan | None) -> list[str]:
     """Kinds of the programs that may ask for a password: a su does not if root runs it, as in ``sudo su -``."""
-    callers = [via["user"] if via else None, *(reading.user or "root" for reading in readings)]
+    callers = [via["user"] if via else None, *(interpretation.user or "root" for interpretation in readings)]
     pairs = zip(steps, callers, strict=False)
     return [step.kind for step, caller in pairs if step.kind != "su" or caller not in ("root", "#0")]
 
 
-def _words(step: _Step, reading: Reading, user: str | None, *, noninteractive: bool) -> list[str]:
-    words = [step.program, *reading.argv]
+def _words(step: _Program, interpretation: Interpretation, user: str | None, *, noninteractive: bool) -> list[str]:
+    words = [step.program, *interpretation.argv]
     if step.kind == "su":
         return [*words, user or "root", "-c"]
     words += ["-n"] if noninteractive else []
     words += ["-p", "{prompt}"] if step.kind == "sudo" else []
     words += ["-u", user] if user else []
-    return [*words, *reading.operands, "--"]
+    return [*words, *interpretation.operands, "--"]
 
 
 def _refuse(method: str, findings: Sequence[Finding]) -> None:

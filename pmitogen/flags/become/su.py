@@ -7,26 +7,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pmitogen.flags.become.getopt import Given, Reading, Scanned, Switch, check_repeats, check_user, render, scan
+from pmitogen.flags.become.getopt import (
+    Interpretation,
+    Option,
+    ParsedOption,
+    ParsedOptions,
+    check_repeats,
+    check_user,
+    parse,
+    render,
+)
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 _H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
-_OURS = "the command is ours to give: remove it"
+_OURS = "pmitogen gives the command: remove it"
 
 TABLE = (
-    Switch("l", "login", "no", _H, "passed to su; what the profile prints is skipped"),
-    Switch("c", "command", "required", _R, _OURS),
-    Switch("", "session-command", "required", _R, _OURS),
-    Switch("f", "fast", "no", _H, "passed to su"),
-    Switch("g", "group", "required", _H, "passed to su, which allows it to root alone"),
-    Switch("G", "supp-group", "required", _H, "passed to su, which allows it to root alone"),
-    Switch("m", "preserve-environment", "no", _H, "passed to su"),
-    Switch("p", "preserve-environment", "no", _H, "passed to su"),
-    Switch("P", "pty", "no", _X, "there is a terminal already"),
-    Switch("s", "shell", "required", _H, "passed to su; the command is quoted for that shell"),
-    Switch("w", "whitelist-environment", "required", _H, "passed to su"),
-    Switch("h", "help", "no", _R, "runs no command: remove it"),
-    Switch("V", "version", "no", _R, "runs no command: remove it"),
+    Option("l", "login", "no", _H, "passed to su; what the profile prints is skipped"),
+    Option("c", "command", "required", _R, _OURS),
+    Option("", "session-command", "required", _R, _OURS),
+    Option("f", "fast", "no", _H, "passed to su"),
+    Option("g", "group", "required", _H, "passed to su, which allows it to root alone"),
+    Option("G", "supp-group", "required", _H, "passed to su, which allows it to root alone"),
+    Option("m", "preserve-environment", "no", _H, "passed to su"),
+    Option("p", "preserve-environment", "no", _H, "passed to su"),
+    Option("P", "pty", "no", _X, "there is a terminal already"),
+    Option("s", "shell", "required", _H, "passed to su; the command is quoted for that shell"),
+    Option("w", "whitelist-environment", "required", _H, "passed to su"),
+    Option("h", "help", "no", _R, "runs no command: remove it"),
+    Option("V", "version", "no", _R, "runs no command: remove it"),
 )
 
 # "Password" in the languages that su is translated to, as Ansible's su plugin lists them.
@@ -38,7 +47,7 @@ PROMPTS = (
 )  # fmt: skip
 
 
-def scan_words(words: Sequence[str], origin: str) -> tuple[Scanned, list[str]]:
+def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
     """The options in *words*, and the operands among them: ``-`` and users. Raises UsageError."""
     operands: list[str] = []
 
@@ -46,35 +55,35 @@ def scan_words(words: Sequence[str], origin: str) -> tuple[Scanned, list[str]]:
         operands.append(word)
         return True
 
-    return scan(words, TABLE, operand, "su", origin), operands
+    return parse(words, TABLE, operand, "su", origin), operands
 
 
-def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Reading:
+def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
     """What *words* mean. *user* is become_user (None: unknown), *password* whether there is one. Raises UsageError."""
     del password  # su asks or does not, whatever its options
-    scanned, operands = scan_words(words, origin)
-    reading = Reading(form="string", shell="login")
+    scanned, operands = parse_options(words, origin)
+    interpretation = Interpretation(form="string", shell="login")
     for given in scanned.given:
-        _apply(reading, given, origin)
+        _apply(interpretation, given, origin)
     login = TABLE[0]
     for word in operands:
         if word == "-":
-            _apply(reading, Given(login, None, "-"), origin)
+            _apply(interpretation, ParsedOption(login, None, "-"), origin)
         else:
-            check_user(reading, Given(Switch("", "user", "required", _X, ""), word, word), user, origin)
-    if "login" in reading.options and "preserve-environment" in reading.options:
+            check_user(interpretation, ParsedOption(Option("", "user", "required", _X, ""), word, word), user, origin)
+    if "login" in interpretation.options and "preserve-environment" in interpretation.options:
         why = "su ignores it beside a login: remove one of them"
-        reading.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, why))
-    check_repeats(reading, scanned, origin, may="supp-group")
-    return reading
+        interpretation.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, why))
+    check_repeats(interpretation, scanned, origin, repeatable="supp-group")
+    return interpretation
 
 
-def _apply(reading: Reading, given: Given, origin: str) -> None:
-    name = given.switch.long
-    reading.note(given, origin=origin)
-    again = name in reading.options
-    reading.options[name] = True if given.value is None else given.value
+def _apply(interpretation: Interpretation, given: ParsedOption, origin: str) -> None:
+    name = given.option.long
+    interpretation.note(given, origin=origin)
+    again = name in interpretation.options
+    interpretation.options[name] = True if given.value is None else given.value
     if name == "shell":
-        reading.shell = given.value
-    if given.switch.verdict is _H and not again or name == "supp-group":
-        reading.argv += render(given)
+        interpretation.shell = given.value
+    if given.option.verdict is _H and not again or name == "supp-group":
+        interpretation.argv += render(given)

@@ -1,7 +1,7 @@
 """sudo's options (sudo(8) 1.9, the BSD ones included), and what each means for an account that is entered once per run.
 
-The password goes through a terminal with a prompt of our own, so ``-S`` and ``-p`` are ours. ``-n`` with a password at hand is
-dropped, as Ansible's sudo plugin does.
+pmitogen answers the password prompt on a terminal and sets the prompt, so it controls ``-S`` and ``-p``. ``-n`` is dropped if
+there is a password, as Ansible's sudo plugin does.
 """
 
 from __future__ import annotations
@@ -9,46 +9,55 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pmitogen.flags.become.getopt import Given, Reading, Scanned, Switch, check_repeats, check_user, render, scan
+from pmitogen.flags.become.getopt import (
+    Interpretation,
+    Option,
+    ParsedOption,
+    ParsedOptions,
+    check_repeats,
+    check_user,
+    parse,
+    render,
+)
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 _H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 _NO_COMMAND = "runs no command: remove it"
 
 TABLE = (
-    Switch("A", "askpass", "no", _R, "needs an askpass program on the target: remove it and set become_password"),
-    Switch("a", "auth-type", "required", _H, "passed to sudo"),
-    Switch("B", "bell", "no", _X, "nobody hears the bell"),
-    Switch("b", "background", "no", _R, "would cut the command off from us: remove it and use async"),
-    Switch("C", "close-from", "required", _H, "passed to sudo"),
-    Switch("c", "login-class", "required", _H, "passed to sudo"),
-    Switch("D", "chdir", "required", _H, "passed to sudo"),
-    Switch("E", "preserve-env", "no", _H, "passed to sudo"),
-    Switch("", "preserve-env", "optional", _H, "passed to sudo"),
-    Switch("e", "edit", "no", _R, _NO_COMMAND),
-    Switch("g", "group", "required", _H, "passed to sudo; part of what tells accounts apart"),
-    Switch("H", "set-home", "no", _H, "passed to sudo"),
+    Option("A", "askpass", "no", _R, "needs an askpass program on the target: remove it and set become_password"),
+    Option("a", "auth-type", "required", _H, "passed to sudo"),
+    Option("B", "bell", "no", _X, "no effect: there is no terminal that rings"),
+    Option("b", "background", "no", _R, "would detach the command: remove it and use async"),
+    Option("C", "close-from", "required", _H, "passed to sudo"),
+    Option("c", "login-class", "required", _H, "passed to sudo"),
+    Option("D", "chdir", "required", _H, "passed to sudo"),
+    Option("E", "preserve-env", "no", _H, "passed to sudo"),
+    Option("", "preserve-env", "optional", _H, "passed to sudo"),
+    Option("e", "edit", "no", _R, _NO_COMMAND),
+    Option("g", "group", "required", _H, "passed to sudo; part of what tells accounts apart"),
+    Option("H", "set-home", "no", _H, "passed to sudo"),
     # -h is --help if it stands alone and --host if a value follows; neither can be.
-    Switch("h", "help", "no", _R, "runs no command, or one on another host: remove it, and name the host in the inventory"),
-    Switch("", "host", "required", _R, "would run the command on another host: name that host in the inventory instead"),
-    Switch("i", "login", "no", _H, "passed to sudo; what the profile prints is skipped"),
-    Switch("K", "remove-timestamp", "no", _R, _NO_COMMAND),
-    Switch("k", "reset-timestamp", "no", _H, "passed to sudo"),
-    Switch("l", "list", "no", _R, _NO_COMMAND),
-    Switch("N", "no-update", "no", _H, "passed to sudo"),
-    Switch("n", "non-interactive", "no", _E, "passed without a password; dropped with one, which it would forbid to ask for"),
-    Switch("P", "preserve-groups", "no", _H, "passed to sudo"),
-    Switch("p", "prompt", "required", _E, "the prompt is one of ours, which no other text can be taken for"),
-    Switch("R", "chroot", "required", _H, "passed to sudo"),
-    Switch("r", "role", "required", _H, "passed to sudo"),
-    Switch("S", "stdin", "no", _E, "the password goes through a terminal, so that stdin stays free for data"),
-    Switch("s", "shell", "no", _H, "passed to sudo; the command is quoted for that shell"),
-    Switch("T", "command-timeout", "required", _R, "would end what all tasks of the account share: use the task's timeout"),
-    Switch("t", "type", "required", _H, "passed to sudo"),
-    Switch("U", "other-user", "required", _R, "belongs to -l: remove it, or write become_user"),
-    Switch("u", "user", "required", _X, ""),
-    Switch("V", "version", "no", _R, _NO_COMMAND),
-    Switch("v", "validate", "no", _R, _NO_COMMAND),
+    Option("h", "help", "no", _R, "runs no command, or one on another host: remove it, and name the host in the inventory"),
+    Option("", "host", "required", _R, "would run the command on another host: name that host in the inventory instead"),
+    Option("i", "login", "no", _H, "passed to sudo; what the profile prints is skipped"),
+    Option("K", "remove-timestamp", "no", _R, _NO_COMMAND),
+    Option("k", "reset-timestamp", "no", _H, "passed to sudo"),
+    Option("l", "list", "no", _R, _NO_COMMAND),
+    Option("N", "no-update", "no", _H, "passed to sudo"),
+    Option("n", "non-interactive", "no", _E, "passed without a password; dropped with one, which it would forbid to ask for"),
+    Option("P", "preserve-groups", "no", _H, "passed to sudo"),
+    Option("p", "prompt", "required", _E, "pmitogen sets its own prompt"),
+    Option("R", "chroot", "required", _H, "passed to sudo"),
+    Option("r", "role", "required", _H, "passed to sudo"),
+    Option("S", "stdin", "no", _E, "the password goes through a terminal, so that stdin stays free for data"),
+    Option("s", "shell", "no", _H, "passed to sudo; the command is quoted for that shell"),
+    Option("T", "command-timeout", "required", _R, "would end what all tasks of the account share: use the task's timeout"),
+    Option("t", "type", "required", _H, "passed to sudo"),
+    Option("U", "other-user", "required", _R, "belongs to -l: remove it, or write become_user"),
+    Option("u", "user", "required", _X, ""),
+    Option("V", "version", "no", _R, _NO_COMMAND),
+    Option("v", "validate", "no", _R, _NO_COMMAND),
 )
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
@@ -56,7 +65,7 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _EXCLUSIVE = (("login", "shell"), ("login", "preserve-env"))
 
 
-def scan_words(words: Sequence[str], origin: str) -> tuple[Scanned, list[str]]:
+def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
     """The options in *words*, and the assignments (``VAR=value``) among them; what is left is a command. Raises UsageError."""
     assignments: list[str] = []
 
@@ -66,62 +75,62 @@ def scan_words(words: Sequence[str], origin: str) -> tuple[Scanned, list[str]]:
         assignments.append(word)
         return True
 
-    return scan(words, TABLE, operand, "sudo", origin), assignments
+    return parse(words, TABLE, operand, "sudo", origin), assignments
 
 
-def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Reading:
+def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
     """What *words* mean. *user* is become_user (None: unknown), *password* whether there is one. Raises UsageError."""
-    scanned, assignments = scan_words(words, origin)
-    reading = Reading(operands=assignments)
+    scanned, assignments = parse_options(words, origin)
+    interpretation = Interpretation(operands=assignments)
     for given in scanned.given:
-        _apply(reading, given, user, password, origin)
+        _apply(interpretation, given, user, password, origin)
     for word in assignments:
         name = word.partition("=")[0]
-        reading.options[name] = word.partition("=")[2]
-        reading.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers lets it be"))
+        interpretation.options[name] = word.partition("=")[2]
+        interpretation.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers lets it be"))
     if scanned.rest:
         why = "a command has no place in the flags: remove it"
-        reading.findings.append(Finding(" ".join(scanned.rest), origin, _R, why, fatal=True))
+        interpretation.findings.append(Finding(" ".join(scanned.rest), origin, _R, why, fatal=True))
     for one, other in _EXCLUSIVE:
-        if one in reading.options and other in reading.options and reading.options[other] is True:
+        if one in interpretation.options and other in interpretation.options and interpretation.options[other] is True:
             why = f"sudo does not allow --{one} and --{other} together: remove one"
-            reading.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, why, fatal=True))
-    check_repeats(reading, scanned, origin, may="preserve-env")
-    return reading
+            interpretation.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, why, fatal=True))
+    check_repeats(interpretation, scanned, origin, repeatable="preserve-env")
+    return interpretation
 
 
-def _apply(reading: Reading, given: Given, user: str | None, password: bool, origin: str) -> None:
-    name = given.switch.long
+def _apply(interpretation: Interpretation, given: ParsedOption, user: str | None, password: bool, origin: str) -> None:
+    name = given.option.long
     if name == "preserve-env":
-        _preserve_env(reading, given)
+        _preserve_env(interpretation, given)
     else:
-        reading.options[name] = True if given.value is None else given.value
+        interpretation.options[name] = True if given.value is None else given.value
     if name == "user":
-        check_user(reading, given, user, origin)
+        check_user(interpretation, given, user, origin)
         return
     if name == "close-from" and not _is_number(given.value, 3):
-        why = f"is {given.value}; the command needs its first three descriptors: write 3 or more"
-        reading.note(given, _R, why, origin=origin)
+        why = f"is {given.value}; the command needs its first three descriptors: use 3 or more"
+        interpretation.note(given, _R, why, origin=origin)
         return
     if name == "non-interactive":
-        reading.noninteractive = True
-        reading.note(given, _E if password else _H, None if password else "passed to sudo", origin=origin)
+        interpretation.noninteractive = True
+        interpretation.note(given, _E if password else _H, None if password else "passed to sudo", origin=origin)
         return
-    reading.note(given, origin=origin)
+    interpretation.note(given, origin=origin)
     if name in ("login", "shell"):
-        reading.form = "sudo-shell"
-        reading.shell = "login" if name == "login" else None
-    if given.switch.verdict is _H:
-        reading.argv += render(given)
+        interpretation.form = "sudo-shell"
+        interpretation.shell = "login" if name == "login" else None
+    if given.option.verdict is _H:
+        interpretation.argv += render(given)
 
 
 def _is_number(text: str | None, least: int) -> bool:
     return text is not None and text.isdigit() and int(text) >= least
 
 
-def _preserve_env(reading: Reading, given: Given) -> None:
-    known = reading.options.get("preserve-env")
+def _preserve_env(interpretation: Interpretation, given: ParsedOption) -> None:
+    known = interpretation.options.get("preserve-env")
     if known is True or given.value is None:
-        reading.options["preserve-env"] = True
+        interpretation.options["preserve-env"] = True
     else:
-        reading.options["preserve-env"] = ",".join(filter(None, [known or "", given.value]))
+        interpretation.options["preserve-env"] = ",".join(filter(None, [known or "", given.value]))

@@ -1,17 +1,17 @@
-"""Resolved keywords -> Settings: the values that the transport acts on, typed and expanded."""
+"""Build Settings from resolved keywords: typed, expanded values for the transport."""
 
 from __future__ import annotations
 
 import os
 
-from pmitogen.flags.ssh.lexer import BadWord
-from pmitogen.flags.ssh.proxy_command import native_hop
+from pmitogen.flags.ssh.lexer import ConfigValueError
+from pmitogen.flags.ssh.proxy_command import as_jump_host
 from pmitogen.flags.ssh.report.verdicts import findings
 from pmitogen.flags.ssh.resolver import Resolution
 from pmitogen.flags.ssh.settings import METHODS, JumpHop, Settings
-from pmitogen.flags.ssh.tokens import expand, tilde
+from pmitogen.flags.ssh.tokens import expand, expand_tilde
 from pmitogen.flags.ssh.values import algorithms
-from pmitogen.flags.ssh.values.base import IdleAgent
+from pmitogen.flags.ssh.values.base import InactiveAgentPath
 from pmitogen.flags.ssh.values.lists import QOS_NONE
 from pmitogen.flags.ssh.values.numbers import seconds
 from pmitogen.util.patterns import ascii_lower, match_pattern
@@ -29,27 +29,27 @@ _LISTS = {
 }
 
 
-def algorithm_list(found: Resolution, key: str) -> tuple[str, ...]:
+def algorithm_list(resolution: Resolution, key: str) -> tuple[str, ...]:
     """The list that a keyword's value means. Raises UsageError."""
     try:
-        return found.program.catalogue.resolve(_LISTS[key], found.options.get(key))
-    except BadWord as problem:
-        raise found.error(key, problem) from None
+        return resolution.program.catalogue.resolve(_LISTS[key], resolution.options.get(key))
+    except ConfigValueError as problem:
+        raise resolution.error(key, problem) from None
 
 
-def settings_from(found: Resolution) -> Settings:
+def build_settings(resolution: Resolution) -> Settings:
     """Make the Settings of a resolution. Raises UsageError."""
-    given = found.options.get
-    absolute = found.local.caller.absolute
-    lists = {key: algorithm_list(found, key) if found.options.has(key) else () for key in _LISTS}
-    hops, command, emulated = _proxy(found)
-    agent = _agent(found)
-    forward, forward_socket = _forward_agent(found)
+    given = resolution.options.get
+    absolute = resolution.local.caller.absolute
+    lists = {key: algorithm_list(resolution, key) if resolution.options.has(key) else () for key in _LISTS}
+    hops, command, emulated = _proxy(resolution)
+    agent = _agent(resolution)
+    forward, forward_socket = _forward_agent(resolution)
     rekey = given("rekeylimit", (0, None))
     return Settings(
-        originalhost=found.original,
-        hostname=found.host,
-        user=found.user,
+        originalhost=resolution.original,
+        hostname=resolution.host,
+        user=resolution.user,
         port=given("port", 22),
         addressfamily=given("addressfamily", "any"),
         bindaddress=given("bindaddress"),
@@ -60,7 +60,7 @@ def settings_from(found: Resolution) -> Settings:
         ipqos=_qos(given("ipqos")),
         proxyjump=hops,
         proxycommand=command,
-        versionaddendum=found.expanded("versionaddendum", given("versionaddendum"), home=False)
+        versionaddendum=resolution.expanded("versionaddendum", given("versionaddendum"), home=False)
         if given("versionaddendum")
         else None,
         ciphers=lists["ciphers"],
@@ -76,23 +76,23 @@ def settings_from(found: Resolution) -> Settings:
         warnweakcrypto=given("warnweakcrypto") == "yes",
         hostkeyalias=given("hostkeyalias"),
         stricthostkeychecking=_STRICT.get(given("stricthostkeychecking", "ask"), given("stricthostkeychecking", "ask")),
-        userknownhostsfile=tuple(map(absolute, known_hosts(found, "userknownhostsfile"))),
-        globalknownhostsfile=tuple(map(absolute, known_hosts(found, "globalknownhostsfile"))),
-        knownhostscommand=found.text("knownhostscommand"),
-        revokedhostkeys=_paths(found, "revokedhostkeys", given("revokedhostkeys", ())),
+        userknownhostsfile=tuple(map(absolute, known_hosts(resolution, "userknownhostsfile"))),
+        globalknownhostsfile=tuple(map(absolute, known_hosts(resolution, "globalknownhostsfile"))),
+        knownhostscommand=resolution.text("knownhostscommand"),
+        revokedhostkeys=_paths(resolution, "revokedhostkeys", given("revokedhostkeys", ())),
         hashknownhosts=given("hashknownhosts", False),
         checkhostip=given("checkhostip", False),
         nohostauthenticationforlocalhost=given("nohostauthenticationforlocalhost", False),
         fingerprinthash=given("fingerprinthash", "SHA256").lower(),
-        preferredauthentications=_methods(found),
+        preferredauthentications=_methods(resolution),
         pubkeyauthentication=given("pubkeyauthentication", "true") != "false",
         pubkeyauthentication_hostbound=given("pubkeyauthentication", "true") != "unbound",
         passwordauthentication=given("passwordauthentication", True),
         kbdinteractiveauthentication=given("kbdinteractiveauthentication", True),
         kbdinteractivedevices=tuple(part for part in (given("kbdinteractivedevices") or "").split(",") if part),
-        identityfile=_identities(found),
-        identityfile_explicit=found.options.has("identityfile"),
-        certificatefile=_paths(found, "certificatefile", given("certificatefile", ())),
+        identityfile=_identities(resolution),
+        identityfile_explicit=resolution.options.has("identityfile"),
+        certificatefile=_paths(resolution, "certificatefile", given("certificatefile", ())),
         identitiesonly=given("identitiesonly", False),
         identityagent=agent,
         numberofpasswordprompts=given("numberofpasswordprompts", 3),
@@ -100,19 +100,19 @@ def settings_from(found: Resolution) -> Settings:
         forwardagent=forward,
         forwardagent_socket=forward_socket,
         sendenv=given("sendenv", ()),
-        setenv=tuple(environment(found)),
+        setenv=tuple(environment(resolution)),
         serveraliveinterval=given("serveraliveinterval"),
         serveralivecountmax=given("serveralivecountmax", 3),
         channeltimeout=_session_timeout(given("channeltimeout", ())),
         channeltimeout_global=_global_timeout(given("channeltimeout", ())),
         controlmaster=given("controlmaster", "true") != "false" and ascii_lower(given("controlpath") or "") != "none",
-        controlpath=_control_path(found),
+        controlpath=_control_path(resolution),
         controlpersist={-1: 0, 0: -1}.get(given("controlpersist", -1), given("controlpersist", -1)),
         refuseconnection=given("refuseconnection"),
         loglevel=given("loglevel", "INFO").replace("SILENT", "QUIET"),
-        logfile=found.line.logfile and absolute(found.line.logfile),
-        caller=found.local.caller,
-        report=tuple(findings(found, emulated)),
+        logfile=resolution.line.logfile and absolute(resolution.line.logfile),
+        caller=resolution.local.caller,
+        report=tuple(findings(resolution, emulated)),
     )
 
 
@@ -120,108 +120,110 @@ def _qos(value: tuple[int, int] | None) -> tuple[int, ...]:
     return () if value is None or QOS_NONE in value else value
 
 
-def _proxy(found: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
+def _proxy(resolution: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
     """Hops or a command, and whether a command has become a hop."""
-    jump = found.jump()
+    jump = resolution.jump()
     if jump is not None:
-        argv: tuple[str, ...] = () if found.line.config is None else ("-F", _config(found, found.line.config))
-        argv += ("-v",) * min(found.line.verbose, 3)
+        argv: tuple[str, ...] = () if resolution.line.config is None else ("-F", _config(resolution, resolution.line.config))
+        argv += ("-v",) * min(resolution.line.verbose, 3)
         return tuple(JumpHop(host, user, port, argv) for user, host, port in jump.hops()), None, False
-    command = found.text("proxycommand")
+    command = resolution.text("proxycommand")
     if command is None:
         return (), None, False
-    keys = {letter: found.tokens[letter] for letter in "hknpr"}
+    keys = {letter: resolution.tokens[letter] for letter in "hknpr"}
     try:
-        hop = native_hop(command, keys, found.local)
+        hop = as_jump_host(command, keys, resolution.local)
         return ((hop,), None, True) if hop else ((), expand(command, keys), False)
-    except BadWord as problem:
-        raise found.error("ProxyCommand", problem) from None
+    except ConfigValueError as problem:
+        raise resolution.error("ProxyCommand", problem) from None
 
 
-def _config(found: Resolution, path: str) -> str:
-    return path if ascii_lower(path) == "none" else found.local.caller.absolute(path)
+def _config(resolution: Resolution, path: str) -> str:
+    return path if ascii_lower(path) == "none" else resolution.local.caller.absolute(path)
 
 
-def _control_path(found: Resolution) -> str | None:
-    path = found.text("controlpath")
-    return None if path is None else found.path("controlpath", path)
+def _control_path(resolution: Resolution) -> str | None:
+    path = resolution.text("controlpath")
+    return None if path is None else resolution.path("controlpath", path)
 
 
-def _agent(found: Resolution) -> str | None:
-    environ = found.local.environ
-    value = found.options.get("identityagent")
-    path = "SSH_AUTH_SOCK" if value is None else found.expanded("IdentityAgent", value)
+def _agent(resolution: Resolution) -> str | None:
+    environ = resolution.local.environ
+    value = resolution.options.get("identityagent")
+    path = "SSH_AUTH_SOCK" if value is None else resolution.expanded("IdentityAgent", value)
     if path == "none":
         return None
     if path == "SSH_AUTH_SOCK":
         path = environ.get("SSH_AUTH_SOCK") or ""
     elif path.startswith("$") and not path.startswith("${"):
         path = environ.get(path[1:]) or ""
-    return found.local.caller.absolute(path) or None
+    return resolution.local.caller.absolute(path) or None
 
 
-def _forward_agent(found: Resolution) -> tuple[bool, str | None]:
-    value = found.options.get("forwardagent", False)
+def _forward_agent(resolution: Resolution) -> tuple[bool, str | None]:
+    value = resolution.options.get("forwardagent", False)
     if not isinstance(value, str):
         return value, None
-    path = agent_socket(found, value)
-    if isinstance(value, IdleAgent):
+    path = agent_socket(resolution, value)
+    if isinstance(value, InactiveAgentPath):
         return False, None
     if path.startswith("$"):
-        path = found.local.environ.get(path[1:]) or ""
-    return True, found.local.caller.absolute(path) or None
+        path = resolution.local.environ.get(path[1:]) or ""
+    return True, resolution.local.caller.absolute(path) or None
 
 
-def agent_socket(found: Resolution, value: str) -> str:
+def agent_socket(resolution: Resolution, value: str) -> str:
     """The path that ForwardAgent means by *value*. Raises UsageError, also where ssh would make no connection without it."""
-    path = found.expanded("ForwardAgent", value)
-    if exits_on_failure(found) and not os.path.exists(found.local.caller.absolute(path)):  # $NAME as it stands, as ssh does
-        raise found.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
+    path = resolution.expanded("ForwardAgent", value)
+    if exits_on_failure(resolution) and not os.path.exists(
+        resolution.local.caller.absolute(path)
+    ):  # $NAME as it stands, as ssh does
+        raise resolution.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
     return path
 
 
-def exits_on_failure(found: Resolution) -> bool:
-    """Whether there is to be no connection where something cannot be forwarded."""
-    return bool(found.options.get("exitonforwardfailure", found.line.stdio is not None))
+def exits_on_failure(resolution: Resolution) -> bool:
+    """Whether the connection fails if a forwarding cannot be set up."""
+    return bool(resolution.options.get("exitonforwardfailure", resolution.line.stdio is not None))
 
 
-def known_hosts(found: Resolution, key: str) -> tuple[str, ...]:
+def known_hosts(resolution: Resolution, key: str) -> tuple[str, ...]:
     """The files of one of the two known_hosts keywords, expanded. Raises UsageError."""
-    files: tuple[str, ...] | None = found.options.get(key) or None
+    files: tuple[str, ...] | None = resolution.options.get(key) or None
     if files is not None and ascii_lower(files[0]) == "none":
         return ()
     if key == "globalknownhostsfile":
         return files or ("/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2")
-    if files is None and not found.local.home:
+    if files is None and not resolution.local.home:
         return ()
-    return tuple(found.expanded(key, path) for path in files or ("~/.ssh/known_hosts", "~/.ssh/known_hosts2"))
+    return tuple(resolution.expanded(key, path) for path in files or ("~/.ssh/known_hosts", "~/.ssh/known_hosts2"))
 
 
-def _paths(found: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(found.path(key, path) for path in paths if ascii_lower(path) != "none")
+def _paths(resolution: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(resolution.path(key, path) for path in paths if ascii_lower(path) != "none")
 
 
-def _identities(found: Resolution) -> tuple[str, ...]:
-    if found.options.has("identityfile"):
-        return _paths(found, "identityfile", found.options.get("identityfile"))
-    if not found.local.home:
+def _identities(resolution: Resolution) -> tuple[str, ...]:
+    if resolution.options.has("identityfile"):
+        return _paths(resolution, "identityfile", resolution.options.get("identityfile"))
+    if not resolution.local.home:
         return ()
-    return tuple(tilde(f"~/.ssh/{name}", found.local) for name in DEFAULT_IDENTITIES)
+    return tuple(expand_tilde(f"~/.ssh/{name}", resolution.local) for name in DEFAULT_IDENTITIES)
 
 
-def _methods(found: Resolution) -> tuple[str, ...]:
-    written = found.options.get("preferredauthentications")
+def _methods(resolution: Resolution) -> tuple[str, ...]:
+    written = resolution.options.get("preferredauthentications")
     if written is None:
         return METHODS
     return tuple(method for method in written.split(",") if method)
 
 
-def environment(found: Resolution) -> list[tuple[str, str]]:
+def environment(resolution: Resolution) -> list[tuple[str, str]]:
     """SetEnv's names and expanded values. Raises UsageError."""
     pairs = []
-    for word in found.options.get("setenv", ()):
+    for word in resolution.options.get("setenv", ()):
         name, _, value = word.partition("=")
-        pairs.append((name, found.expanded("SetEnv", value, home=False) if found.program.modern else value))
+        pairs.append((name, resolution.expanded("SetEnv", value, home=False) if resolution.program.modern else value))
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""Making host names canonical: numeric addresses always, names when CanonicalizeHostname asks for it.
+"""Canonicalise host names: numeric addresses always, names if CanonicalizeHostname is set.
 
 This is the one place in flags/ that asks the resolver, as ssh must too before it can read its files for the final name.
 Source: resolve_canonicalize() and check_follow_cname() in ssh.c of OpenSSH 10.5.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.options import Options
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util import patterns
@@ -24,7 +24,7 @@ def looks_numeric(name: str) -> bool:
 
 
 class Canonicalizer:
-    """Canonicalisation under the options of one destination, in which what decides on it is settled (see resolution.py)."""
+    """Canonicalisation under the options of one destination, in which what decides on it is settled (see resolver.py)."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -110,5 +110,5 @@ class Canonicalizer:
             return None
         try:
             return numbers.valid_domain(found[0][3]) if found[0][3] else ""
-        except BadWord:
+        except ConfigValueError:
             return ""

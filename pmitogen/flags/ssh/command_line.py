@@ -1,7 +1,7 @@
 """The command line of ssh(1): flags in clusters, with attached or separate words, ``--``, and the destination.
 
-Flags act in order, and mostly replace what was set before; ``-o`` words go the way of configuration lines, where the first wins.
-After the destination, flags go on; then follows a command. Source: main() in ssh.c of OpenSSH 10.5.
+Flags take effect in order, and most replace the value set before; ``-o`` options work like configuration lines: the first wins.
+More flags may follow the destination, then a command. Source: main() in ssh.c of OpenSSH 10.5.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.config_file import Reader
 from pmitogen.flags.ssh.keywords import TABLE
-from pmitogen.flags.ssh.lexer import BadWord, Words
-from pmitogen.flags.ssh.match_criteria import Context
-from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError
+from pmitogen.flags.ssh.match_criteria import ParseState
+from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.options import Origin
-from pmitogen.flags.ssh.tokens import tilde
+from pmitogen.flags.ssh.tokens import expand_tilde
 from pmitogen.flags.ssh.values import lists, numbers
 from pmitogen.flags.ssh.values.forwards import read_forward
 
@@ -47,7 +47,7 @@ _MUX_VERBS = ("check", "conninfo", "channels", "forward", "exit", "stop", "cance
 
 @dataclasses.dataclass(eq=False, repr=False)
 class CommandLine:
-    """What the command line says besides keywords."""
+    """Parts of the command line that are not keywords."""
 
     host: str | None = None
     host_origin: Origin | None = None
@@ -64,16 +64,16 @@ class CommandLine:
 
 
 class Parser:
-    """Reads one argument vector into the options of a context."""
+    """Parse one argument vector into the options of one destination."""
 
-    def __init__(self, context: Context, argv: Sequence[str], origins: Sequence[Origin]) -> None:
+    def __init__(self, context: ParseState, argv: Sequence[str], origins: Sequence[Origin]) -> None:
         self.context = context
         self.options = context.options
         self.line = CommandLine()
         self._argv = argv
         self._origins = origins
         self._reader = Reader(context)
-        self._reading = Reading(context.program, context.local.environ, command_line=True)
+        self._reading = ValueContext(context.program, context.local.environ, command_line=True)
 
     def parse(self) -> CommandLine:
         """Read everything. Raises UsageError."""
@@ -107,65 +107,65 @@ class Parser:
             flag = FLAGS.get(letter)
             if flag is None:
                 raise origin.error(f"-{letter}: unknown flag{f' in {word!r}' if len(word) > 2 else ''}")
-            if not flag.takes:
-                self._act(letter, "", origin)
+            if not flag.argument:
+                self._apply(letter, "", origin)
                 continue
             if i + 1 < len(word):
-                self._act(letter, word[i + 1 :], origin)
+                self._apply(letter, word[i + 1 :], origin)
             elif at + 1 < len(self._argv):
                 at += 1
-                self._act(letter, self._argv[at], origin)
+                self._apply(letter, self._argv[at], origin)
             else:
-                raise origin.error(f"-{letter}: its word ({flag.takes}) is missing")
+                raise origin.error(f"-{letter}: option requires an argument: {flag.argument}")
             break
         return at
 
-    def _act(self, letter: str, word: str, origin: Origin) -> None:
-        self.line.words.append((letter, word if FLAGS[letter].takes else None))
+    def _apply(self, letter: str, word: str, origin: Origin) -> None:
+        self.line.words.append((letter, word if FLAGS[letter].argument else None))
         if letter == "o":
-            self._reader.word(word, origin)
+            self._reader.read_option(word, origin)
             return
         try:
             if letter in _SETS:
                 for key, value in _SETS[letter]:
-                    self.options.force(key, value, origin, f"-{letter}")
+                    self.options.override(key, value, origin, f"-{letter}")
             elif letter in _TAKES_WORD:
-                self.options.force(_TAKES_WORD[letter], word, origin, f"-{letter}")
+                self.options.override(_TAKES_WORD[letter], word, origin, f"-{letter}")
             else:
-                getattr(self, f"_flag_{letter}", self._other)(letter, word, origin)
-        except BadWord as problem:
+                getattr(self, f"_flag_{letter}", self._note_unhandled)(letter, word, origin)
+        except ConfigValueError as problem:
             raise origin.error(f"-{letter}: {problem}") from None
 
-    def _other(self, letter: str, word: str, origin: Origin) -> None:
+    def _note_unhandled(self, letter: str, word: str, origin: Origin) -> None:
         if letter == "1":
-            raise BadWord("protocol 1 is gone: remove it")
+            raise ConfigValueError("protocol 1 does not exist any more: remove it")
         if letter == "O" and word not in _MUX_VERBS:
-            raise BadWord(f"unknown command {word!r}")
-        self.options.note(f"-{letter}", origin)
+            raise ConfigValueError(f"unknown command {word!r}")
+        self.options.record(f"-{letter}", origin)
 
     def _force(self, letter: str, key: str, value: object, origin: Origin) -> None:
-        self.options.force(key, value, origin, f"-{letter}")
+        self.options.override(key, value, origin, f"-{letter}")
 
-    def _give(self, letter: str, key: str, word: str, origin: Origin) -> None:
+    def _default_checked(self, letter: str, key: str, word: str, origin: Origin) -> None:
         """Set a keyword if it is unset yet, checking the word as a configuration line would."""
         if self.options.has(key):
             return
         row = TABLE[key]
-        self.options.give(row, row.kind.parse(Words(key, word, [word]), self._reading), origin, f"-{letter}")
+        self.options.set_default(row, row.kind.parse(Arguments(key, word, [word]), self._reading), origin, f"-{letter}")
 
     def _flag_c(self, letter: str, word: str, origin: Origin) -> None:
         if word.startswith("-"):
-            raise BadWord(f"unknown cipher {word!r}")
-        self._parsed("ciphers", letter, word, origin)
+            raise ConfigValueError(f"unknown cipher {word!r}")
+        self._override_checked("ciphers", letter, word, origin)
 
     def _flag_m(self, letter: str, word: str, origin: Origin) -> None:
         if word[:1] in ("+", "-", "^"):
-            raise BadWord(f"unknown MAC {word!r}")
-        self._parsed("macs", letter, word, origin)
+            raise ConfigValueError(f"unknown MAC {word!r}")
+        self._override_checked("macs", letter, word, origin)
 
-    def _parsed(self, key: str, letter: str, word: str, origin: Origin) -> None:
+    def _override_checked(self, key: str, letter: str, word: str, origin: Origin) -> None:
         """Set a keyword whatever it was, checking the word as a configuration line would."""
-        self._force(letter, key, TABLE[key].kind.parse(Words(key, word, [word]), self._reading), origin)
+        self._force(letter, key, TABLE[key].kind.parse(Arguments(key, word, [word]), self._reading), origin)
 
     def _flag_D(self, letter: str, word: str, origin: Origin) -> None:
         self._forward("dynamicforward", letter, word, origin)
@@ -181,44 +181,44 @@ class Parser:
         remote = letter == "R"
         try:
             forward = read_forward(word, environ, dynamic=letter == "D", remote=remote)
-        except BadWord:
+        except ConfigValueError:
             if not remote:
                 raise
             forward = read_forward(word, environ, dynamic=True, remote=True)
-        self.options.give(TABLE[key], (forward,), origin, f"-{letter}")
+        self.options.set_default(TABLE[key], (forward,), origin, f"-{letter}")
 
     def _flag_E(self, letter: str, word: str, origin: Origin) -> None:
-        self.options.note("-E", origin)
-        if origin.chosen:
+        self.options.record("-E", origin)
+        if origin.effective:
             self.line.logfile = word
 
     def _flag_e(self, letter: str, word: str, origin: Origin) -> None:
-        self._parsed("escapechar", letter, word, origin)
+        self._override_checked("escapechar", letter, word, origin)
 
     def _flag_F(self, letter: str, word: str, origin: Origin) -> None:
-        self.options.note("-F", origin)
+        self.options.record("-F", origin)
         self.line.config = word
 
     def _flag_i(self, letter: str, word: str, origin: Origin) -> None:
-        path = tilde(word, self.context.local)
+        path = expand_tilde(word, self.context.local)
         try:
             os.stat(self.context.local.caller.absolute(path))
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
             self.line.warnings.append(("-i", origin, f"identity file {path} is not accessible: {reason}; it is skipped"))
             return
-        self.options.give(TABLE["identityfile"], (path,), origin, "-i")
+        self.options.set_default(TABLE["identityfile"], (path,), origin, "-i")
 
     def _flag_J(self, letter: str, word: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):
-            raise BadWord("only one -J is possible: separate the hops by commas")
+            raise ConfigValueError("only one -J is possible: separate the hops by commas")
         if self.options.has("proxycommand"):
-            raise BadWord("cannot be combined with ProxyCommand: remove one of them")
-        self.options.give(TABLE["proxyjump"], lists.read_jump(word, strict=True), origin, "-J")
+            raise ConfigValueError("cannot be combined with ProxyCommand: remove one of them")
+        self.options.set_default(TABLE["proxyjump"], lists.read_jump(word, strict=True), origin, "-J")
 
     def _flag_l(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("user"):
-            self.options.give(TABLE["user"], word, origin, "-l")
+            self.options.set_default(TABLE["user"], word, origin, "-l")
             self.line.user_given = True
 
     def _flag_M(self, letter: str, word: str, origin: Origin) -> None:
@@ -227,20 +227,20 @@ class Parser:
 
     def _flag_N(self, letter: str, word: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "none") != "none":
-            raise BadWord("cannot be combined with -s or SessionType: remove one of them")
+            raise ConfigValueError("cannot be combined with -s or SessionType: remove one of them")
         self._force(letter, "sessiontype", "none", origin)
         self._force(letter, "requesttty", "false", origin)
 
     def _flag_P(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("tag"):
-            self.options.give(TABLE["tag"], word, origin, "-P")
+            self.options.set_default(TABLE["tag"], word, origin, "-P")
 
     def _flag_p(self, letter: str, word: str, origin: Origin) -> None:
-        self._give(letter, "port", word, origin)
+        self._default_checked(letter, "port", word, origin)
 
     def _flag_s(self, letter: str, word: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "subsystem") != "subsystem":
-            raise BadWord("cannot be combined with -N or SessionType: remove one of them")
+            raise ConfigValueError("cannot be combined with -N or SessionType: remove one of them")
         self._force(letter, "sessiontype", "subsystem", origin)
 
     def _flag_t(self, letter: str, word: str, origin: Origin) -> None:
@@ -248,7 +248,7 @@ class Parser:
         self._force(letter, "requesttty", "force" if again else "true", origin)
 
     def _flag_v(self, letter: str, word: str, origin: Origin) -> None:
-        if not origin.chosen:
+        if not origin.effective:
             return
         level = self.options.get("loglevel", "INFO")
         if not self.line.verbose:
@@ -260,7 +260,7 @@ class Parser:
 
     def _flag_W(self, letter: str, word: str, origin: Origin) -> None:
         if self.line.stdio is not None:
-            raise BadWord("given twice")
+            raise ConfigValueError("given twice")
         read_forward(word, self.context.local.environ, dynamic=True)
         self.line.stdio = word
         self._force(letter, "requesttty", "false", origin)
@@ -269,16 +269,16 @@ class Parser:
     def _flag_w(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("tunnel"):
             self._force(letter, "tunnel", "point-to-point", origin)
-        self._parsed("tunneldevice", letter, word, origin)
+        self._override_checked("tunneldevice", letter, word, origin)
 
     def _flag_y(self, letter: str, word: str, origin: Origin) -> None:
         self.line.syslog = True
-        self.options.note("-y", origin)
+        self.options.record("-y", origin)
 
     def _destination(self, word: str, origin: Origin) -> None:
         try:
             uri = numbers.ssh_uri(word)
-        except BadWord as problem:
+        except ConfigValueError as problem:
             raise origin.error(f"destination: {problem}") from None
         port: int | None = None
         user: str | None = None
@@ -289,21 +289,21 @@ class Parser:
         else:
             host = word
         if user == "" or not host:
-            raise origin.error(f"destination: {word!r} lacks a {'host' if user else 'user'} name; write [USER@]HOST")
+            raise origin.error(f"destination: {word!r} has no {'host' if user else 'user'} name; use [USER@]HOST")
         if user is not None and not self.options.has("user"):
-            self.options.give(TABLE["user"], user, origin, "destination")
+            self.options.set_default(TABLE["user"], user, origin, "destination")
             self.line.user_given = True
         if port is not None and not self.options.has("port"):
-            self.options.give(TABLE["port"], port, origin, "destination")
+            self.options.set_default(TABLE["port"], port, origin, "destination")
         self.line.host, self.line.host_origin = host, origin
 
 
-def parse(context: Context, argv: Sequence[str], origins: Sequence[Origin], default_host: str | None) -> CommandLine:
+def parse(context: ParseState, argv: Sequence[str], origins: Sequence[Origin], default_host: str | None) -> CommandLine:
     """Read a command line into the options of *context*, and check its names. Raises UsageError."""
     line = Parser(context, argv, origins).parse()
     if line.host is None:
         if not default_host:
-            raise UsageError("command line: destination: the host name is missing; write [USER@]HOST at the end")
+            raise UsageError("command line: destination: the host name is missing; use [USER@]HOST at the end")
         line.host = default_host
     place = line.host_origin or Origin("command line")
     user = context.options.get("user")

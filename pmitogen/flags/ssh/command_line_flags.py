@@ -1,4 +1,4 @@
-"""Every flag of ssh(1): whether it takes a word, and what becomes of it here. How each sets options is in command_line.py."""
+"""Every flag of ssh(1): its argument, and what pmitogen does with it. command_line.py applies them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FlagRow(NamedTuple):
     """One flag. *keyword* names the row of keywords.py that judges it; then the verdict here is only documentation."""
 
     letter: str
-    takes: str  # the name of its word, or empty
+    argument: str  # the name of its word, or empty
     verdict: Verdict
     effect: str
     keyword: str = ""

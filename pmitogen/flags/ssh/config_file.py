@@ -1,4 +1,4 @@
-"""Reading ssh_config(5) files, and ``-o`` words, which go the same way.
+"""Read ssh_config(5) files and ``-o`` options, which are parsed the same way.
 
 Every line is parsed and checked whether or not its block applies; only the lines of blocks that apply have an effect. The first
 bad line raises UsageError with its file and number. Source: readconf.c of OpenSSH 10.5.
@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.file_lines import Line, cut, parse_value
-from pmitogen.flags.ssh.keywords import ALIASES, NAMES, STRUCTURE, TABLE, Row
-from pmitogen.flags.ssh.lexer import BadWord, Words, read_line
-from pmitogen.flags.ssh.match_criteria import Context, matches
-from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, Row
+from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, read_line
+from pmitogen.flags.ssh.match_criteria import ParseState, matches
+from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.options import Origin
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.util import patterns
@@ -29,7 +29,7 @@ SYSTEM_FILE = "/etc/ssh/ssh_config"
 
 
 class Mode(NamedTuple):
-    """How one file is read."""
+    """How to read one file."""
 
     user: bool  # relative Includes are below ~/.ssh, not /etc/ssh
     explicit: bool  # given with -F
@@ -39,32 +39,32 @@ class Mode(NamedTuple):
 
 
 class Reader:
-    """Reads lines and files into the options of one context."""
+    """Read lines and files into the options of one destination."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: ParseState) -> None:
         self.context = context
-        self._reading = Reading(context.program, context.local.environ)
+        self._reading = ValueContext(context.program, context.local.environ)
 
-    def word(self, text: str, origin: Origin) -> None:
-        """Read one ``-o`` word. Raises UsageError."""
+    def read_option(self, text: str, origin: Origin) -> None:
+        """Read one ``-o`` option. Raises UsageError."""
         try:
             words = read_line(text, self._check_known)
             if words is not None:
-                if words.keyword in STRUCTURE:
-                    raise BadWord(f"{words.keyword}: belongs into a file, not on a command line")
+                if words.keyword in BLOCK_KEYWORDS:
+                    raise ConfigValueError(f"{words.keyword}: not allowed on a command line; put it into a file given with -F")
                 row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
                 if row is None:
-                    self.context.options.note(words.keyword, origin)
+                    self.context.options.record(words.keyword, origin)
                     return
-                reading = Reading(self.context.program, self.context.local.environ, command_line=True)
+                reading = ValueContext(self.context.program, self.context.local.environ, command_line=True)
                 value, problem = parse_value(words, row, reading)
                 if problem is not None:
-                    raise BadWord(problem)
-                self._give(row, value, origin)
-        except BadWord as problem:
+                    raise ConfigValueError(problem)
+                self._default_checked(row, value, origin)
+        except ConfigValueError as problem:
             raise origin.error(problem) from None
 
-    def file(self, path: str, mode: Mode, active: bool = True) -> bool:
+    def read_file(self, path: str, mode: Mode, active: bool = True) -> bool:
         """Read one file, by a path that may be relative to the caller's directory; False when it cannot be opened.
 
         Raises UsageError.
@@ -83,7 +83,7 @@ class Reader:
         for line in cut(text):
             try:
                 active = self._line(line, path, mode, active)
-            except BadWord as problem:
+            except ConfigValueError as problem:
                 raise _origin(path, line, mode).error(problem) from None
         return True
 
@@ -94,8 +94,8 @@ class Reader:
         row = line.row
         if row is not None:
             value = line.value(row, self._reading)
-            if active or row.always:
-                self._give(row, value, _origin(path, line, mode))
+            if active or row.even_if_unmatched:
+                self._default_checked(row, value, _origin(path, line, mode))
             return active
         words = line.words()
         if line.keyword == "host":
@@ -105,11 +105,11 @@ class Reader:
         elif line.keyword == "include":
             self._include(words, mode, active)
         else:
-            words.consume()
+            words.take_rest()
             if active:
-                self.context.options.note(line.keyword, _origin(path, line, mode))
+                self.context.options.record(line.keyword, _origin(path, line, mode))
         if words.left:
-            raise BadWord(f"{line.keyword}: extra arguments at end of line: {words.consume()[0]!r}")
+            raise ConfigValueError(f"{line.keyword}: extra arguments at end of line: {words.take_rest()[0]!r}")
         return active
 
     def _check_known(self, keyword: str) -> None:
@@ -117,47 +117,47 @@ class Reader:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
-            raise BadWord(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
+            raise ConfigValueError(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
 
-    def _give(self, row: Row, value: object, origin: Origin) -> None:
+    def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:
-            self.context.options.give(row, value, origin)
-        except BadWord as problem:
-            raise BadWord(f"{row.name}: {problem}") from None
+            self.context.options.set_default(row, value, origin)
+        except ConfigValueError as problem:
+            raise ConfigValueError(f"{row.name}: {problem}") from None
 
-    def _host(self, words: Words, mode: Mode) -> bool:
+    def _host(self, words: Arguments, mode: Mode) -> bool:
         active = False
         while (pattern := words.next()) is not None:
             if not pattern:
-                raise BadWord("Host: empty argument")
+                raise ConfigValueError("Host: empty argument")
             if mode.never:
-                words.consume()
+                words.take_rest()
                 return False
             negated = pattern.startswith("!")
             if patterns.match_pattern(self.context.host, pattern[1:] if negated else pattern):
                 if negated:
-                    words.consume()
+                    words.take_rest()
                     return False
                 active = True
         return active
 
-    def _include(self, words: Words, mode: Mode, active: bool) -> None:
+    def _include(self, words: Arguments, mode: Mode, active: bool) -> None:
         while (written := words.next()) is not None:
             if not written:
-                raise BadWord("Include: empty argument")
+                raise ConfigValueError("Include: empty argument")
             try:
                 path = expand(written, self.context.tokens(), self.context.local.environ)
-            except BadWord as problem:
-                raise BadWord(f"Include: {problem}") from None
+            except ConfigValueError as problem:
+                raise ConfigValueError(f"Include: {problem}") from None
             if path.startswith("~") and not mode.user:
-                raise BadWord(f"Include: bad path {path!r}: a system file cannot include from a home directory")
+                raise ConfigValueError(f"Include: bad path {path!r}: a system file cannot include from a home directory")
             if not path.startswith(("/", "~")):
                 path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
             inner = mode._replace(check=True, never=mode.never or not active, depth=mode.depth + 1)
             local = self.context.local
             for found in _glob(path, local.caller.absolute(local.environ.get("HOME") or local.home)):
-                if not self.file(found, inner, active) and os.path.exists(found):
-                    raise BadWord(f"Include: cannot read {found}")
+                if not self.read_file(found, inner, active) and os.path.exists(found):
+                    raise ConfigValueError(f"Include: cannot read {found}")
 
 
 def _origin(path: str, line: Line, mode: Mode) -> Origin:

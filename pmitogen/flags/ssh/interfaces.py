@@ -1,6 +1,6 @@
 """The addresses of this machine's interfaces that are up, for ``Match localnetwork``.
 
-The standard library cannot list them, and a dependency for one condition would be too much: this asks the C library by ctypes.
+The standard library cannot list them; getifaddrs(3) is called through ctypes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import ipaddress
 import socket
 import sys
 
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -63,13 +63,13 @@ def _address(pointer: int) -> list[Address]:
 
 
 def read_networks(text: str) -> list[Network]:
-    """The CIDR list of ``Match localnetwork``. Raises BadWord on host bits, names or negation."""
+    """The CIDR list of ``Match localnetwork``. Raises ConfigValueError on host bits, names or negation."""
     networks: list[Network] = []
     for entry in text.split(","):
         try:
             networks.append(ipaddress.ip_network(entry))
         except ValueError as problem:
-            raise BadWord(f"localnetwork: {entry!r} is no network in CIDR notation ({problem})") from None
+            raise ConfigValueError(f"localnetwork: {entry!r} is no network in CIDR notation ({problem})") from None
     return networks
 
 

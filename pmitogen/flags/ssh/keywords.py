@@ -1,10 +1,9 @@
-"""THE TABLE: every keyword of ssh_config(5), how it is read and written, and what becomes of it here.
+"""Table of every keyword of ssh_config(5): its value type, its default, and what pmitogen does with it.
 
 One row per keyword of OpenSSH 10.5, the older ones and those that Debian and Red Hat add. ``default`` is what ``ssh -G`` prints
 when nobody has set it (None: nothing). ``effect`` is the line of documentation from which docs/ssh-options.md is made:
-``python -m pmitogen.flags.ssh.keywords``. A refused row is an error where the word was given for us (a command line, a ``-F``
-file) and a warning in a file that is there for people's own sessions; a *strict* one, which tightens security, is an error
-everywhere.
+``python -m pmitogen.flags.ssh.keywords``. A refused keyword is an error on a command line or in a ``-F`` file, and a warning in a
+file for all of the user's sessions; a *strict* one tightens security and is an error everywhere.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ class Row(NamedTuple):
     """One keyword. *refuses* says which values a REFUSED row refuses; the others are harmless."""
 
     name: str
-    kind: k.Kind
+    kind: k.ValueType
     default: str | None
     verdict: Verdict
     effect: str
     refuses: Callable[[Any], bool] | None = None
     strict: bool = False
-    always: bool = False  # set even by a line in a block that does not match: a quirk of ssh's
+    even_if_unmatched: bool = False  # set even by a line in a block that does not match, as in ssh
 
     @property
     def key(self) -> str:
@@ -38,10 +37,10 @@ class Row(NamedTuple):
         return self.name.lower()
 
 
-FLAG, STRING, INT, TIME = k.Flag(), k.Kind(), k.Int(), k.Time()
+FLAG, STRING, INT, TIME = k.Flag(), k.ValueType(), k.Int(), k.Time()
 
 
-def _algorithms(family: str) -> k.Kind:
+def _algorithms(family: str) -> k.ValueType:
     return k.Algorithms(family)
 
 
@@ -98,7 +97,7 @@ ROWS: tuple[Row, ...] = (
     Row("EnableSSHKeysign", FLAG, "no", HARMLESS, "Only for host-based authentication."),
     Row("EscapeChar", k.EscapeChar(), "~", HARMLESS, "There is no terminal."),
     Row("ExitOnForwardFailure", FLAG, "no", HONOURED, "No connection where ForwardAgent names a socket that is not there."),
-    Row("FingerprintHash", k.Upper("MD5 SHA1 SHA256 SHA384 SHA512"), "SHA256", HONOURED,
+    Row("FingerprintHash", k.UpperChoice("MD5 SHA1 SHA256 SHA384 SHA512"), "SHA256", HONOURED,
         "How fingerprints are shown in messages."),
     Row("ForkAfterAuthentication", FLAG, "no", HARMLESS, "There is no foreground program."),
     Row("ForwardAgent", k.ForwardAgent(), "no", HONOURED,
@@ -107,7 +106,7 @@ ROWS: tuple[Row, ...] = (
     Row("ForwardX11Timeout", TIME, "1200", HARMLESS, "X11 is not forwarded."),
     Row("ForwardX11Trusted", FLAG, "no", HARMLESS, "X11 is not forwarded."),
     Row("GatewayPorts", FLAG, "no", HARMLESS, "There are no forwarded ports."),
-    Row("GlobalKnownHostsFile", c.Many(32), "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2", HONOURED,
+    Row("GlobalKnownHostsFile", c.WordList(32), "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2", HONOURED,
         "Known host keys for all users; never written."),
     Row("GSSAPIAuthentication", FLAG, "no", HARMLESS, _GSS),
     Row("GSSAPIClientIdentity", STRING, None, HARMLESS, _GSS),
@@ -137,9 +136,9 @@ ROWS: tuple[Row, ...] = (
     Row("KnownHostsCommand", k.Command(), None, HONOURED, "A command that prints further known_hosts lines."),
     Row("LocalCommand", k.Command(), None, HARMLESS, "Runs only with PermitLocalCommand, which see."),
     Row("LocalForward", c.Forwards("local"), None, REFUSED, "No port is forwarded: run ssh -L for that."),
-    Row("LogLevel", k.Upper(_LOG_LEVELS, {"QUIET": "SILENT", "DEBUG1": "DEBUG"}), "INFO", HONOURED,
+    Row("LogLevel", k.UpperChoice(_LOG_LEVELS, {"QUIET": "SILENT", "DEBUG1": "DEBUG"}), "INFO", HONOURED,
         "How much the connection says in the log."),
-    Row("LogVerbose", c.OnlyFirst(), "none", HARMLESS, "Names lines of OpenSSH's own source."),
+    Row("LogVerbose", c.FirstWord(), "none", HARMLESS, "Names lines of OpenSSH's own source."),
     Row("MACs", _algorithms(algorithms.MAC), None, HONOURED,
         "Message authentication codes, by preference; AES-GCM and ChaCha20-Poly1305 need none."),
     Row("NoHostAuthenticationForLocalhost", FLAG, "no", HONOURED, "The host key of a loopback address is not checked."),
@@ -160,7 +159,7 @@ ROWS: tuple[Row, ...] = (
     Row("ProxyJump", c.ProxyJump(), None, HONOURED,
         "Hosts to go through, each with its own configuration, without any ssh program."),
     Row("ProxyUseFdpass", FLAG, "no", REFUSED,
-        "The command would pass a descriptor: write one that copies its stdin and stdout.", refuses=bool),
+        "The command would pass a descriptor: use one that copies its stdin and stdout.", refuses=bool),
     Row("PubkeyAcceptedAlgorithms", _algorithms(algorithms.KEY), None, HONOURED,
         "Signature algorithms for our own keys, by preference."),
     Row("PubkeyAuthentication", k.choice("true=yes false=no unbound host-bound"), "true", HONOURED,
@@ -173,7 +172,7 @@ ROWS: tuple[Row, ...] = (
     Row("RequestTTY", k.choice("true=yes false=no force auto"), "auto", HARMLESS,
         "Terminals are opened for becoming another user only, whatever this says."),
     Row("RequiredRSASize", INT, "1024", HONOURED, "Shorter RSA keys are refused, the host's and ours."),
-    Row("RevokedHostKeys", c.Many(empty_ok=False), None, HONOURED,
+    Row("RevokedHostKeys", c.WordList(empty_ok=False), None, HONOURED,
         "Files of host keys that are refused, as text or as a KRL (ssh-keygen -k). One that cannot be read refuses every host."),
     Row("SecurityKeyProvider", STRING, "internal", HARMLESS, "Hardware keys are used through an agent."),
     Row("SendEnv", c.SendEnv(), None, HONOURED, "Local variables for the remote session; the server decides."),
@@ -185,11 +184,11 @@ ROWS: tuple[Row, ...] = (
         "A session with a command is what we need: remove it.", refuses=lambda value: value != "default"),
     Row("SetEnv", c.SetEnv(), None, HONOURED, "Variables for the remote session; the server decides."),
     Row("StdinNull", FLAG, "no", HARMLESS, "Standard input is ours."),
-    Row("StreamLocalBindMask", c.Mask(), "0177", HARMLESS, "No socket is forwarded.", always=True),
+    Row("StreamLocalBindMask", c.Mask(), "0177", HARMLESS, "No socket is forwarded.", even_if_unmatched=True),
     Row("StreamLocalBindUnlink", FLAG, "no", HARMLESS, "No socket is forwarded."),
     Row("StrictHostKeyChecking", k.choice("true=yes false=no=off ask accept-new"), "ask", HONOURED,
         "What to do with an unknown host key; ask means yes in a playbook. A changed key is refused unless it is off."),
-    Row("SyslogFacility", k.Upper(_FACILITIES), "USER", HARMLESS, "Nothing goes to syslog.", always=True),
+    Row("SyslogFacility", k.UpperChoice(_FACILITIES), "USER", HARMLESS, "Nothing goes to syslog.", even_if_unmatched=True),
     Row("Tag", STRING, None, HONOURED, "What Match tagged compares with."),
     Row("TCPKeepAlive", FLAG, "yes", HONOURED, "SO_KEEPALIVE on the socket."),
     Row("Tunnel", k.choice("ethernet point-to-point=true=yes false=no"), "false", REFUSED,
@@ -197,7 +196,7 @@ ROWS: tuple[Row, ...] = (
     Row("TunnelDevice", c.TunnelDevice(), "any:any", HARMLESS, "Means nothing without Tunnel."),
     Row("UpdateHostKeys", _YES_NO_ASK, "true", HARMLESS, "Further host keys that a server announces are not recorded."),
     Row("User", STRING, None, HONOURED, "The account to log in to."),
-    Row("UserKnownHostsFile", c.Many(32), "~/.ssh/known_hosts ~/.ssh/known_hosts2", HONOURED,
+    Row("UserKnownHostsFile", c.WordList(32), "~/.ssh/known_hosts ~/.ssh/known_hosts2", HONOURED,
         "The user's own known host keys; new ones are recorded in the first."),
     Row("VerifyHostKeyDNS", _YES_NO_ASK, "false", REFUSED,
         "SSHFP records are not looked up: put the key into known_hosts.", refuses=_given),
@@ -225,10 +224,10 @@ ALIASES = {
     "smartcarddevice": "pkcs11provider",
 }
 
-# Words that ssh still takes, and does nothing with.
-IGNORED = {
+# Keywords that ssh accepts and ignores.
+OBSOLETE = {
     "protocol": "Only protocol 2 exists.",
-    "cipher": "Was for protocol 1; write Ciphers.",
+    "cipher": "Was for protocol 1; use Ciphers.",
     "fallbacktorsh": "There is no rsh.",
     "globalknownhostsfile2": "Name all files in GlobalKnownHostsFile.",
     "rhostsauthentication": "Was for protocol 1.",
@@ -240,12 +239,12 @@ IGNORED = {
     "afstokenpassing": "Was for protocol 1.",
     "kerberosauthentication": "Was for protocol 1.",
     "kerberostgtpassing": "Was for protocol 1.",
-    "rsaauthentication": "Was for protocol 1; write PubkeyAuthentication.",
+    "rsaauthentication": "Was for protocol 1; use PubkeyAuthentication.",
     "rhostsrsaauthentication": "Was for protocol 1.",
     "compressionlevel": "Was for protocol 1.",
 }
 
-STRUCTURE = {
+BLOCK_KEYWORDS = {
     "host": "The lines up to the next Host or Match count for destinations that match one of the patterns, and none with !.",
     "match": "The same for conditions: all, canonical, final, exec, host, originalhost, user, localuser, localnetwork, tagged, "
     "command, sessiontype, version.",
@@ -253,8 +252,8 @@ STRUCTURE = {
 }
 
 
-NAMES = frozenset([*TABLE, *ALIASES, *IGNORED, *STRUCTURE])
-"""Every word that may start a line, in lower case."""
+NAMES = frozenset([*TABLE, *ALIASES, *OBSOLETE, *BLOCK_KEYWORDS])
+"""Every keyword that may start a line, in lower case."""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""How ssh_config(5) lines and ``-o`` words are cut into a keyword and its arguments.
+"""Split ssh_config(5) lines and ``-o`` options into a keyword and its arguments.
 
-Two lexers are at work, as in OpenSSH: the keyword is cut off by an old one, for which ``=`` is a separator and only the
-double quote is a quote; the arguments by a newer one with both quotes, backslash escapes and ``#`` comments. Some keywords
-(commands) take the rest of the line unsplit; it must still be well quoted. Source: readconf.c and misc.c of OpenSSH 10.5.
+There are two lexers, as in OpenSSH. The older one splits off the keyword: ``=`` is a separator and only the double quote is a
+quote. The newer one splits the arguments: both quotes, backslash escapes and ``#`` comments. Some keywords (commands) take the
+rest of the line unsplit; its quotes must still match. Source: readconf.c and misc.c of OpenSSH 10.5.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _SEPARATOR = re.compile(r'[ \t\r\n"=]')
 _PLAIN = re.compile(r"[^ \t#'\"\\]+")
 
 
-class BadWord(Exception):
-    """A word that cannot be read; the message lacks the place, which the caller knows."""
+class ConfigValueError(Exception):
+    """An invalid value. The message does not name the place; the caller adds it."""
 
 
-def cut_first(text: str) -> tuple[str | None, str | None]:
-    """Cut the first token off: (token, rest). A token of None means an unmatched quote; a rest of None, the end."""
+def split_keyword(text: str) -> tuple[str | None, str | None]:
+    """Return (keyword, rest). A keyword of None means an unmatched quote; a rest of None, the end of the line."""
     found = _SEPARATOR.search(text)
     if found is None:
         return text, None
@@ -41,7 +41,7 @@ def cut_first(text: str) -> tuple[str | None, str | None]:
 
 
 def split_args(text: str, comments: bool = True) -> list[str]:
-    """Split arguments at blanks, honouring quotes and backslashes. Raises BadWord when a quote stays open."""
+    """Split arguments at blanks, honouring quotes and backslashes. Raises ConfigValueError when a quote stays open."""
     if _PLAIN.fullmatch(text):
         return [text]
     args: list[str] = []
@@ -76,19 +76,19 @@ def _one_arg(text: str, i: int) -> tuple[str, int]:
             out.append(char)
         i += 1
     if quote:
-        raise BadWord("invalid quotes: a quote is opened and never closed")
+        raise ConfigValueError("invalid quotes: a quote is opened and never closed")
     return "".join(out), i
 
 
 def quote_arg(word: str) -> str:
-    """The word as :func:`split_args` reads it back."""
+    """Quote a word so that :func:`split_args` returns it unchanged."""
     if word and not word.startswith(("#", "=")) and not any(char in "\"'\\" or ord(char) <= 32 for char in word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Words:
+class Arguments:
     """The arguments of one keyword: *rest* as written, and a cursor over the split words."""
 
     keyword: str  # lower case
@@ -103,41 +103,41 @@ class Words:
         self.at += 1
         return self.args[self.at - 1]
 
-    def need(self) -> str:
-        """The next word, which must be there and not be empty."""
+    def next_required(self) -> str:
+        """Return the next word. Raises ConfigValueError if it is missing or empty."""
         word = self.next()
         if not word:
-            raise BadWord("missing argument")
+            raise ConfigValueError("missing argument")
         return word
 
     @property
     def left(self) -> int:
-        """How many words are still unread."""
+        """Number of unread words."""
         return len(self.args) - self.at
 
-    def consume(self) -> list[str]:
-        """All remaining words."""
+    def take_rest(self) -> list[str]:
+        """Return all unread words."""
         taken = self.args[self.at :]
         self.at = len(self.args)
         return taken
 
 
-def read_line(line: str, check: Callable[[str], object] = lambda keyword: None) -> Words | None:
-    """Cut one configuration line; None for a blank or a comment.
+def read_line(line: str, check: Callable[[str], object] = lambda keyword: None) -> Arguments | None:
+    """Split one configuration line; None for a blank line or a comment.
 
     *check* is called with the keyword before its arguments are looked at, so that an unknown keyword is what gets reported.
-    Raises BadWord.
+    Raises ConfigValueError.
     """
     line = line.partition("\0")[0]
     line = line[:1] + line[1:].rstrip(WHITESPACE + "\f")
-    keyword, rest = cut_first(line)
+    keyword, rest = split_keyword(line)
     if keyword == "" and rest is not None:
-        keyword, rest = cut_first(rest)
+        keyword, rest = split_keyword(rest)
     if not keyword or keyword.startswith("#"):
         return None
     keyword = ascii_lower(keyword)
     rest = (rest or "").lstrip(WHITESPACE)
     if not rest:
-        raise BadWord(f'{keyword}: no argument after the keyword; write "{keyword} VALUE"')
+        raise ConfigValueError(f'{keyword}: no argument after the keyword; write "{keyword} VALUE"')
     check(keyword)
-    return Words(keyword, rest, split_args(rest))
+    return Arguments(keyword, rest, split_args(rest))

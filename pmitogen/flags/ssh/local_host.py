@@ -1,7 +1,8 @@
-"""Who and where we are: the facts of this machine that the configuration of ssh refers to.
+"""Facts about the local account and host that ssh configuration refers to.
 
-ssh refuses to run for a uid without a passwd entry; a container may well have given us one. Then ``USER`` or ``LOGNAME`` and
-``HOME`` serve, and where they are unset a made-up name and no home. With a passwd entry its home counts, not ``$HOME``, as in
+ssh refuses to run for a uid without a passwd entry; containers often run with one. In that case ``USER`` or ``LOGNAME`` and
+``HOME`` are used; if they are unset, the name is ``uidN`` and there is no home.
+With a passwd entry its home counts, not ``$HOME``, as in
 ssh.
 """
 
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from pmitogen.util.caller import CallerEnvironment
 
 
-class Local(NamedTuple):
+class LocalHost(NamedTuple):
     """The local account, host and caller. *home* may be empty: then nothing below ``~`` exists."""
 
     uid: int
@@ -44,7 +45,7 @@ class Local(NamedTuple):
             return None
 
     @classmethod
-    def detect(cls, caller: CallerEnvironment | None = None) -> Local:
+    def detect(cls, caller: CallerEnvironment | None = None) -> LocalHost:
         """The facts for a *caller*, by default this process."""
         caller = caller or CallerEnvironment.current()
         environ = caller.environ

@@ -1,6 +1,6 @@
-"""The conditions of a ``Match`` line, evaluated while the files are being read, as in ssh: against what is known so far.
+"""Evaluate the conditions of a ``Match`` line, as ssh does while it reads: against the values set so far.
 
-A command of ``exec`` runs exactly when ssh would run it: when no condition before it on its line has failed.
+The command of ``exec`` runs exactly when ssh would run it: if no condition before it on its line has failed.
 Source: match_cfg_line() in readconf.c of OpenSSH 10.5.
 """
 
@@ -11,8 +11,8 @@ import os
 import subprocess
 
 from pmitogen.flags.ssh import interfaces
-from pmitogen.flags.ssh.lexer import BadWord, Words
-from pmitogen.flags.ssh.local_host import Local
+from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError
+from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.openssh_version import Program
 from pmitogen.flags.ssh.options import Options
 from pmitogen.flags.ssh.tokens import connection_hash, expand
@@ -25,11 +25,11 @@ _MAY_BE_EMPTY = ("tagged", "command")
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Context:
-    """The destination as far as it is known, and the state of the reading."""
+class ParseState:
+    """State of reading the configuration of one destination: the values so far, and how far ssh would be."""
 
     options: Options
-    local: Local
+    local: LocalHost
     program: Program
     original: str  # the host as typed
     host: str  # the same, or the canonical name in the final pass
@@ -44,8 +44,8 @@ class Context:
             return str(hostname)
         try:
             return self.host if hostname is None else expand(hostname, {"h": self.host})
-        except BadWord as problem:
-            raise BadWord(f"HostName: {problem}") from None
+        except ConfigValueError as problem:
+            raise ConfigValueError(f"HostName: {problem}") from None
 
     @property
     def user(self) -> str:
@@ -65,13 +65,13 @@ class Context:
         }  # fmt: skip
 
 
-def matches(words: Words, context: Context) -> bool:
-    """Evaluate the conditions of one line. Raises BadWord."""
+def matches(words: Arguments, context: ParseState) -> bool:
+    """Evaluate the conditions of one line. Raises ConfigValueError."""
     result = True
     seen = 0
     while (word := words.next()) is not None:
         if word.startswith("#"):
-            words.consume()
+            words.take_rest()
             break
         negated = word.startswith("!")
         name = word[1:] if negated else word
@@ -90,43 +90,43 @@ def matches(words: Words, context: Context) -> bool:
         else:
             result = (_holds(ascii_lower(name), value, context) != negated) and result
     if not seen:
-        raise BadWord("Match: at least one condition is wanted")
+        raise ConfigValueError("Match: at least one condition is wanted")
     return result
 
 
-def _command(text: str, context: Context) -> str:
+def _command(text: str, context: ParseState) -> str:
     try:
         return expand(text, context.tokens())
-    except BadWord as problem:
-        raise BadWord(f"Match exec: {problem}") from None
+    except ConfigValueError as problem:
+        raise ConfigValueError(f"Match exec: {problem}") from None
 
 
-def _all(words: Words, seen: int, negated: bool, result: bool) -> bool:
+def _all(words: Arguments, seen: int, negated: bool, result: bool) -> bool:
     following = words.next()
     if seen > 1 or (following and not following.startswith("#")):
-        raise BadWord('Match: "all" cannot be combined with other conditions')
+        raise ConfigValueError('Match: "all" cannot be combined with other conditions')
     if following is not None and following.startswith("#"):
-        words.consume()
+        words.take_rest()
     return result and not negated
 
 
-def _split(name: str, words: Words) -> tuple[str, str]:
+def _split(name: str, words: Arguments) -> tuple[str, str]:
     """A condition and its value, which stands after "=" or in the next word."""
     if ascii_lower(name).startswith(_EQUALS):
         name, _, value = name.partition("=")
     else:
         following = words.next()
         if following is None:
-            raise BadWord(f"Match: the condition {name!r} lacks its value")
+            raise ConfigValueError(f"Match: the condition {name!r} lacks its value")
         value = following
     if value.startswith("#") or (not value and ascii_lower(name) not in _MAY_BE_EMPTY):
-        raise BadWord(f"Match: the condition {name!r} lacks its value")
+        raise ConfigValueError(f"Match: the condition {name!r} lacks its value")
     if ascii_lower(name) not in _WITH_VALUE:
-        raise BadWord(f"Match: unsupported condition {name!r}; known: all canonical final {' '.join(_WITH_VALUE)}")
+        raise ConfigValueError(f"Match: unsupported condition {name!r}; known: all canonical final {' '.join(_WITH_VALUE)}")
     return name, value
 
 
-def _holds(name: str, value: str, context: Context) -> bool:
+def _holds(name: str, value: str, context: ParseState) -> bool:
     if name == "host":
         return patterns.match_hostname(context.target, value) == 1
     if name == "originalhost":
@@ -152,12 +152,12 @@ def _session_type(options: Options) -> str:
     return kind if kind in ("none", "subsystem") else "shell"
 
 
-def _succeeds(command: str, context: Context) -> bool:
+def _succeeds(command: str, context: ParseState) -> bool:
     """Run a shell command, as ssh does: with the user's shell, and nothing to read."""
     caller = context.local.caller
     shell = caller.absolute(caller.environ.get("SHELL", "/bin/sh"))
     if not os.access(shell, os.X_OK):
-        raise BadWord(f"Match exec: the shell {shell!r} is not executable")
+        raise ConfigValueError(f"Match exec: the shell {shell!r} is not executable")
     try:
         done = subprocess.run(
             [shell, "-c", command],
@@ -168,7 +168,7 @@ def _succeeds(command: str, context: Context) -> bool:
             **caller.popen_options(),
         )
     except (OSError, ValueError) as problem:
-        raise BadWord(f"Match exec: {command!r} cannot be run: {problem}") from None
+        raise ConfigValueError(f"Match exec: {command!r} cannot be run: {problem}") from None
     if done.returncode < 0:
-        raise BadWord(f"Match exec: {command!r} was killed by signal {-done.returncode}")
+        raise ConfigValueError(f"Match exec: {command!r} was killed by signal {-done.returncode}")
     return done.returncode == 0

@@ -1,4 +1,4 @@
-"""Which ssh program we read like: OpenSSH 10.5, or an older one when a test compares with what is installed.
+"""The OpenSSH release whose rules apply: 10.5, or an older one when a test compares with the installed ssh.
 
 The differences that a user can see are few: names and defaults of algorithms, a handful of default values, and which keywords
 have their tokens expanded.
@@ -27,8 +27,8 @@ class Program:
 OPENSSH_10 = Program()
 
 
-class Reading(NamedTuple):
-    """What a value's parser may ask: the program we read like, the environment, and whether this is a file."""
+class ValueContext(NamedTuple):
+    """Context of parsing a value: the OpenSSH release, the environment, and whether the value comes from a command line."""
 
     program: Program
     environ: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""A ProxyCommand that only runs ssh to pass through another host, turned into a native jump.
+"""Turn a ProxyCommand that only runs ssh to pass through another host into a native jump.
 
 ``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when the shell would see nothing
 but plain words. Anything else is left to the shell. The flags of that inner command line are kept: they are the hop's own
@@ -12,9 +12,9 @@ import shlex
 from collections.abc import Mapping
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.lexer import BadWord
-from pmitogen.flags.ssh.local_host import Local
-from pmitogen.flags.ssh.proxy_ssh import inner_line
+from pmitogen.flags.ssh.lexer import ConfigValueError
+from pmitogen.flags.ssh.local_host import LocalHost
+from pmitogen.flags.ssh.proxy_ssh import parse_proxy_ssh
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.flags.ssh.tokens import expand
 
@@ -25,15 +25,15 @@ _NETCAT = re.compile(r"(.*/)?(nc|ncat|netcat)")
 _DROPPED = "WNTnxaqtfG"  # flags of the inner command that say nothing about the hop
 
 
-def native_hop(command: str, tokens: Mapping[str, str], local: Local) -> JumpHop | None:
-    """The hop that *command* amounts to, or None. Raises BadWord for a bad token."""
+def as_jump_host(command: str, tokens: Mapping[str, str], local: LocalHost) -> JumpHop | None:
+    """The hop that *command* amounts to, or None. Raises ConfigValueError for a bad token."""
     words = _plain_words(command)
     if not words or not _SSH.fullmatch(words[0]):
         return None
     try:
-        line, user, port = inner_line([_expanded(word, tokens) for word in words[1:]], local)
-    except (UsageError, BadWord):
-        return None  # the shell and ssh shall say what is wrong with it
+        line, user, port = parse_proxy_ssh([_expanded(word, tokens) for word in words[1:]], local)
+    except (UsageError, ConfigValueError):
+        return None  # the shell or ssh reports the error
     target = expand("%h:%p", tokens), expand("[%h]:%p", tokens)
     through = (line.stdio in target and not line.command) if line.stdio is not None else _is_netcat(line.command, tokens)
     if line.host is None or not through or any(letter in "LRDwXYsOQV" for letter, _ in line.words):

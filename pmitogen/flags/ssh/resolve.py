@@ -1,8 +1,8 @@
-"""The entrance for ssh: an argument vector in, Settings out.
+"""Resolve ssh command lines: an argument vector in, Settings out.
 
-:func:`resolve` for a destination, :func:`resolve_hop` for a hop on the way to it, :func:`route` for all hops at once. All are
-pure but for reading the configuration files (and running what ``Match exec`` says, and asking the resolver where
-CanonicalizeHostname says so); all may be called from any thread; all raise :class:`pmitogen.errors.UsageError` and nothing else.
+:func:`resolve` for a destination, :func:`resolve_hop` for one of its jump hosts. They read the configuration files, run the
+commands of ``Match exec`` and query the resolver if CanonicalizeHostname says so; they have no other effect. Any thread may call
+them. They raise :class:`pmitogen.errors.UsageError` and nothing else.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.build_settings import settings_from
+from pmitogen.flags.ssh.build_settings import build_settings
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
-from pmitogen.flags.ssh.resolver import DEFAULTED, resolve_words
+from pmitogen.flags.ssh.resolver import ANSIBLE_DEFAULT_ORIGIN, resolve_keywords
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.util.caller import CallerEnvironment
 
-__all__ = ["DEFAULTED", "MAX_HOPS", "resolve", "resolve_hop", "route"]
+__all__ = ["ANSIBLE_DEFAULT_ORIGIN", "MAX_HOPS", "resolve", "resolve_hop"]
 
 MAX_HOPS = 16  # on the way to one destination; more of them are a loop
 
@@ -30,16 +30,17 @@ def resolve(
     strict: bool = True,
     program: Program = OPENSSH_10,
 ) -> Settings:
-    """What ssh would do for this command line.
+    """Return the settings that ssh would use for this command line.
 
     *argv*: the command line without the program's name, usually ending in the destination; *default_host* stands in for a
     missing one.
-    *origins*: where each word comes from, for messages ("ssh_args", "ansible_port" ...); default "command line". Words from
-    :data:`DEFAULTED` are read, and count for nothing. *caller*: default this process. *strict*: a word that is refused
-    raises; False leaves it to ``Settings.report``, where its finding is ``fatal``.
-    Raises UsageError: the word, where it stands, and what to write instead.
+    *origins*: the origin of each argument, for messages ("ssh_args", "ansible_port" ...); default "command line". Arguments with
+    the origin :data:`ANSIBLE_DEFAULT_ORIGIN` are parsed and have no effect.
+    *caller*: directory and environment; default: this process's.
+    *strict*: raise for a refused option; False leaves it to ``Settings.report``, where its finding is ``fatal``.
+    Raises UsageError: the place, the option and what to use instead.
     """
-    settings = settings_from(resolve_words(argv, origins, caller, default_host, program))
+    settings = build_settings(resolve_keywords(argv, origins, caller, default_host, program))
     for finding in settings.report:
         if finding.fatal and strict:
             raise UsageError(f"{finding.origin}: {finding.option}: {finding.why}")
@@ -63,20 +64,3 @@ def resolve_hop(
     words = [*argv, "--", hop.host]
     origin = f"jump host {hop.host}" + (f" of {parent.originalhost}" if parent else "")
     return resolve(words, origins=[origin] * len(words), caller=caller or (parent and parent.caller), strict=strict)
-
-
-def route(settings: Settings, *, strict: bool = True) -> tuple[Settings, ...]:
-    """The settings of every hop in travelling order, the destination's own last.
-
-    The first hop named may itself be behind others by its own configuration; those come before it. Only the first of the
-    result may have a ProxyCommand. Raises UsageError also for a loop.
-    """
-    chain = [settings]
-    ahead = settings
-    while ahead.proxyjump:
-        hops = [resolve_hop(hop, ahead, strict=strict) for hop in ahead.proxyjump]
-        chain[:0] = hops
-        if len(chain) > MAX_HOPS:
-            raise UsageError(f"{settings.originalhost}: ProxyJump: more than {MAX_HOPS} hops: their configuration is a loop")
-        ahead = hops[0]
-    return tuple(chain)

@@ -1,7 +1,7 @@
-"""From an argument vector to resolved options: command line, files, canonical name, second pass, defaults, tokens.
+"""Resolve an argument vector to keyword values: command line, files, canonical name, second pass, defaults, tokens.
 
-What ``ssh -G`` does, in its order; the result is still in terms of keywords. settings_from.py makes Settings of it, explain.py
-prints it. Source: main() in ssh.c of OpenSSH 10.5.
+The steps and their order are those of ``ssh -G``. build_settings.py turns the result into Settings,
+report/explain.py prints it. Source: main() in ssh.c of OpenSSH 10.5.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from pmitogen.flags.ssh.canonicalize import Canonicalizer
 from pmitogen.flags.ssh.command_line import CommandLine, parse
 from pmitogen.flags.ssh.config_file import Mode, Reader
 from pmitogen.flags.ssh.keywords import TABLE
-from pmitogen.flags.ssh.lexer import BadWord
-from pmitogen.flags.ssh.local_host import Local
-from pmitogen.flags.ssh.match_criteria import Context
+from pmitogen.flags.ssh.lexer import ConfigValueError
+from pmitogen.flags.ssh.local_host import LocalHost
+from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
 from pmitogen.flags.ssh.options import Options, Origin
-from pmitogen.flags.ssh.tokens import connection_hash, expand, tilde
+from pmitogen.flags.ssh.tokens import connection_hash, expand, expand_tilde
 from pmitogen.flags.ssh.values.lists import Jump
 from pmitogen.flags.ssh.values.numbers import valid_user
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.patterns import ascii_lower
 
 # What decides on the second reading has its value before that: fill_default_options_for_canonicalization() in readconf.c.
-_SETTLED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1), ("canonicalizefallbacklocal", True))
-DEFAULTED = "default ssh_args"  # an origin: words that Ansible adds by itself; they are read, and count for nothing
+_RESOLVED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1), ("canonicalizefallbacklocal", True))
+ANSIBLE_DEFAULT_ORIGIN = "default ssh_args"  # origin of the options that Ansible adds by default: parsed, without effect
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Resolution:
-    """Everything that is known of one destination, in terms of keywords."""
+    """The resolved keywords of one destination."""
 
     options: Options
     line: CommandLine
-    local: Local
+    local: LocalHost
     program: Program
     original: str  # as typed
     host: str  # to connect to
@@ -61,9 +61,9 @@ class Resolution:
     def expanded(self, key: str, value: str, home: bool = True, dollar: bool = True) -> str:
         """Expand a path or text of keyword *key*. Raises UsageError."""
         try:
-            text = tilde(value, self.local) if home else value
+            text = expand_tilde(value, self.local) if home else value
             return expand(text, self.tokens, self.local.environ if dollar else None)
-        except BadWord as problem:
+        except ConfigValueError as problem:
             raise self.error(key, problem) from None
 
     def path(self, key: str, value: str) -> str:
@@ -80,10 +80,10 @@ class Resolution:
 def make_origins(argv: Sequence[str], origins: Sequence[str] | None) -> list[Origin]:
     """Origins of the words of *argv*; a missing one is the command line."""
     named = [*(origins or ()), *["command line"] * len(argv)][: len(argv)]
-    return [Origin(place, explicit=True, chosen=place != DEFAULTED) for place in named]
+    return [Origin(place, explicit=True, effective=place != ANSIBLE_DEFAULT_ORIGIN) for place in named]
 
 
-def resolve_words(
+def resolve_keywords(
     argv: Sequence[str],
     origins: Sequence[str] | None = None,
     caller: CallerEnvironment | None = None,
@@ -91,35 +91,35 @@ def resolve_words(
     program: Program = OPENSSH_10,
 ) -> Resolution:
     """Resolve an ssh command line (without the program's name) as ssh does. Raises UsageError."""
-    local = Local.detect(caller)
-    context = Context(Options(), local, program, "", "")
+    local = LocalHost.detect(caller)
+    context = ParseState(Options(), local, program, "", "")
     line = parse(context, [word.partition("\0")[0] for word in argv], make_origins(argv, origins), default_host)
     _read_files(context, line)
     try:
         host = _final_host(context, line)
-    except BadWord as problem:
+    except ConfigValueError as problem:
         raise context.options.origins.get("hostname", Origin("command line")).error(f"HostName: {problem}") from None
     _check(context, host)
     tokens = _tokens(context, line, host)
     return Resolution(context.options, line, local, program, context.original, host, tokens)
 
 
-def _read_files(context: Context, line: CommandLine) -> None:
+def _read_files(context: ParseState, line: CommandLine) -> None:
     reader = Reader(context)
     if line.config is not None:
-        if ascii_lower(line.config) != "none" and not reader.file(line.config, Mode(user=True, explicit=True)):
+        if ascii_lower(line.config) != "none" and not reader.read_file(line.config, Mode(user=True, explicit=True)):
             raise UsageError(f"-F: cannot open the configuration file {line.config}")
         return
     if context.local.home:
-        reader.file(f"{context.local.home}/.ssh/config", Mode(user=True, explicit=False, check=True))
-    reader.file(config_file.SYSTEM_FILE, Mode(user=False, explicit=False))
+        reader.read_file(f"{context.local.home}/.ssh/config", Mode(user=True, explicit=False, check=True))
+    reader.read_file(config_file.SYSTEM_FILE, Mode(user=False, explicit=False))
 
 
-def _final_host(context: Context, line: CommandLine) -> str:
+def _final_host(context: ParseState, line: CommandLine) -> str:
     """The host to connect to; reads the files a second time where that is due."""
     options = context.options
     host = context.host
-    for key, value in _SETTLED_FIRST:
+    for key, value in _RESOLVED_FIRST:
         options.values.setdefault(key, value)
     if options.has("hostname"):
         host = expand(options.get("hostname"), {"h": host})
@@ -138,7 +138,7 @@ def _final_host(context: Context, line: CommandLine) -> str:
     return host
 
 
-def _check(context: Context, host: str) -> None:
+def _check(context: ParseState, host: str) -> None:
     options = context.options
     if options.get("connectionattempts") == 0:
         raise options.origins["connectionattempts"].error("ConnectionAttempts: 0 attempts would never connect")
@@ -154,7 +154,7 @@ def _check(context: Context, host: str) -> None:
             raise options.origins[key].error(f'{TABLE[key].name}: "none" must stand alone')
 
 
-def _tokens(context: Context, line: CommandLine, host: str) -> dict[str, str]:
+def _tokens(context: ParseState, line: CommandLine, host: str) -> dict[str, str]:
     """The tokens that most keywords know; settles the user on the way, whose own expansion needs all but two of them."""
     options, local = context.options, context.local
     alias = options.get("hostkeyalias")
@@ -177,12 +177,12 @@ def _tokens(context: Context, line: CommandLine, host: str) -> dict[str, str]:
     return tokens
 
 
-def _expand_user(options: Options, tokens: dict[str, str], local: Local) -> str:
+def _expand_user(options: Options, tokens: dict[str, str], local: LocalHost) -> str:
     written = options.get("user")
     origin = options.origins["user"]
     try:
         user = expand(written, tokens, local.environ)
-    except BadWord as problem:
+    except ConfigValueError as problem:
         raise origin.error(f"User: {problem}") from None
     if user != written and not valid_user(user):
         raise origin.error(f"User: {user!r} contains invalid characters")

@@ -1,4 +1,4 @@
-"""What ``ssh`` would do for one destination: every ssh_config keyword, resolved and typed.
+"""Settings of one connection: every ssh_config keyword, resolved and typed.
 
 The seam between ``flags`` (which reads text) and ``transport`` (which acts). One field per keyword that has an effect
 here, named as the lower-case keyword of ssh_config(5), so that a reader of either manual knows the other. Conventions:
@@ -18,7 +18,7 @@ METHODS = ("publickey", "keyboard-interactive", "password")  # the default order
 
 
 class Verdict(enum.Enum):
-    """What becomes of an option that was given."""
+    """What pmitogen does with an option."""
 
     HONOURED = "honoured"
     HARMLESS = "harmless"
@@ -28,13 +28,13 @@ class Verdict(enum.Enum):
 
 
 class Finding(NamedTuple):
-    """One line of a report: an option, where it stands, and what becomes of it."""
+    """One line of a report: an option, where it was given, and what pmitogen does with it."""
 
     option: str
     origin: str  # "ssh_args", "command line", "/etc/ssh/ssh_config line 12" ...
     verdict: Verdict
     why: str
-    fatal: bool = False  # a refused word from a user's own file may be a warning; one given explicitly is an error
+    fatal: bool = False  # an explicit refused option is an error; in a file for all sessions it is a warning
 
 
 class JumpHop(NamedTuple):
@@ -51,7 +51,7 @@ class JumpHop(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """The resolved options of one destination. Defaults are OpenSSH's, but where docs/ssh-options.md says otherwise."""
+    """The resolved options of one destination. Defaults are OpenSSH's, except where docs/ssh-options.md says otherwise."""
 
     originalhost: str  # as the user typed it (%n)
     hostname: str  # what to connect to (%h)

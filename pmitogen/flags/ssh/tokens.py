@@ -1,6 +1,6 @@
 """Expansion of ``%`` tokens, ``${VAR}`` and ``~``, with the same errors as ssh's.
 
-Which tokens a keyword knows is its caller's business: :func:`percent` takes a mapping and refuses every other letter.
+The caller decides which tokens a keyword has: :func:`expand` takes a mapping and refuses every other letter.
 Source: misc.c and TOKENS in ssh_config(5) of OpenSSH 10.5.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from pmitogen.flags.ssh.lexer import BadWord
-from pmitogen.flags.ssh.local_host import Local
+from pmitogen.flags.ssh.lexer import ConfigValueError
+from pmitogen.flags.ssh.local_host import LocalHost
 
 
 def connection_hash(local_host: str, host: str, port: str, user: str, jump: str) -> str:
@@ -20,7 +20,7 @@ def connection_hash(local_host: str, host: str, port: str, user: str, jump: str)
 
 
 def expand(text: str, tokens: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None) -> str:
-    """Expand ``%x`` (if *tokens* is given) and ``${VAR}`` (if *environ* is). Raises BadWord."""
+    """Expand ``%x`` (if *tokens* is given) and ``${VAR}`` (if *environ* is). Raises ConfigValueError."""
     out: list[str] = []
     missing = ""
     i = 0
@@ -37,16 +37,16 @@ def expand(text: str, tokens: Mapping[str, str] | None = None, environ: Mapping[
             out.append(text[i])
             i += 1
     if missing:
-        raise BadWord(f"the environment variable ${{{missing}}} has no value")
+        raise ConfigValueError(f"the environment variable ${{{missing}}} has no value")
     return "".join(out)
 
 
 def _variable(text: str, i: int) -> tuple[str, int]:
     end = text.find("}", i)
     if end < 0:
-        raise BadWord(f"environment variable {text[i:]!r} lacks its closing brace")
+        raise ConfigValueError(f"environment variable {text[i:]!r} lacks its closing brace")
     if end == i + 2:
-        raise BadWord("environment variable without a name: ${}")
+        raise ConfigValueError("environment variable without a name: ${}")
     return text[i + 2 : end], end + 1
 
 
@@ -55,19 +55,19 @@ def _token(text: str, i: int, tokens: Mapping[str, str]) -> str:
     if letter == "%":
         return "%"
     if not letter:
-        raise BadWord("a % stands alone at the end; write %% for a percent sign")
+        raise ConfigValueError("% at the end of the value; use %% for a percent sign")
     if letter not in tokens:
         known = " ".join("%" + known for known in sorted(tokens))
-        raise BadWord(f"unknown token %{letter}; known here: %% {known}")
+        raise ConfigValueError(f"unknown token %{letter}; the tokens here are: %% {known}")
     return tokens[letter]
 
 
-def tilde(path: str, local: Local) -> str:
-    """Expand a leading ``~`` or ``~user``. Raises BadWord for an unknown user."""
+def expand_tilde(path: str, local: LocalHost) -> str:
+    """Expand a leading ``~`` or ``~user``. Raises ConfigValueError for an unknown user."""
     if not path.startswith("~"):
         return path
     user, slash, rest = path[1:].partition("/")
     home = local.home if not user else local.home_of(user)
     if home is None:
-        raise BadWord(f"no such user: ~{user}")
+        raise ConfigValueError(f"no such user: ~{user}")
     return home.rstrip("/") + "/" + rest.lstrip("/") if home else "/" + rest.lstrip("/")

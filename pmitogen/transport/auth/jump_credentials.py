@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.flags.ssh.values.lists import read_hop
 from pmitogen.transport.auth.credentials import Credentials, Secret
@@ -59,7 +59,7 @@ def parse(value: object) -> tuple[JumpEntry, ...]:
 def _entry(name: str, fields: object) -> JumpEntry:
     try:
         user, host, port = read_hop(name)
-    except BadWord as problem:
+    except ConfigValueError as problem:
         raise UsageError(f"{OPTION}: {name}: {problem}; write [USER@]HOST[:PORT]") from None
     if not isinstance(fields, Mapping):
         raise UsageError(f"{OPTION}: {name}: not a mapping; use some of {', '.join(FIELDS)}")

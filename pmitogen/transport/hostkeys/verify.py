@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from pmitogen.errors import ConnectError
-from pmitogen.flags.ssh.local_host import Local
+from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.hostkeys import known_hosts, store
 from pmitogen.transport.hostkeys.store import Store
@@ -276,7 +276,7 @@ class _Check:
         """The command that adds the key, with what it has to be told to look where we have looked."""
         settings = self.settings
         file = next(iter(settings.userknownhostsfile), "none")
-        home = Local.detect(settings.caller).home
+        home = LocalHost.detect(settings.caller).home
         words = ["pmitogen", "trust"]
         words += ["-p", str(settings.port)] if settings.port != 22 else []
         words += ["-o", f"HostKeyAlias={settings.hostkeyalias}"] if settings.hostkeyalias else []

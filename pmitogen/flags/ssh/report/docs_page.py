@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
-from pmitogen.flags.ssh.keywords import ALIASES, IGNORED, ROWS, STRUCTURE, Row
+from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, OBSOLETE, ROWS, Row
 
 _HEAD = """\
 # Options of ssh
@@ -38,12 +38,12 @@ def _keyword(row: Row) -> tuple[str, ...]:
     verdict = row.verdict.value + (", always" if row.strict else "")
     aliases = [name for name, key in ALIASES.items() if key == row.key]
     also = f" Also: {', '.join(aliases)}." if aliases else ""
-    return row.name, f"`{row.kind.wants}`", f"`{row.default}`" if row.default else "", verdict, row.effect + also
+    return row.name, f"`{row.kind.syntax}`", f"`{row.default}`" if row.default else "", verdict, row.effect + also
 
 
 def _flags() -> Iterator[tuple[str, ...]]:
     for flag in sorted(FLAGS.values(), key=lambda flag: (flag.letter.lower(), flag.letter)):
-        yield f"-{flag.letter}" + (f" {flag.takes}" if flag.takes else ""), flag.verdict.value, flag.effect
+        yield f"-{flag.letter}" + (f" {flag.argument}" if flag.argument else ""), flag.verdict.value, flag.effect
 
 
 def document() -> str:
@@ -51,8 +51,8 @@ def document() -> str:
     lines = [_HEAD, "## Flags", "", *_table(("flag", "verdict", "effect"), _flags()), ""]
     keywords = (_keyword(row) for row in ROWS)
     lines += ["## Keywords", "", *_table(("keyword", "value", "default", "verdict", "effect"), keywords), ""]
-    structure = ((name.capitalize(), why) for name, why in STRUCTURE.items())
+    structure = ((name.capitalize(), why) for name, why in BLOCK_KEYWORDS.items())
     lines += ["## Structure of files", "", *_table(("keyword", "effect"), structure), ""]
-    ignored = ((name, why) for name, why in sorted(IGNORED.items()))
+    ignored = ((name, why) for name, why in sorted(OBSOLETE.items()))
     lines += ["## Old keywords", "", "They are harmless.", "", *_table(("keyword", "why"), ignored), ""]
     return "\n".join(lines)

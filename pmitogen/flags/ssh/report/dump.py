@@ -18,52 +18,52 @@ from pmitogen.flags.ssh.values.base import Algorithms
 from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.util.patterns import ascii_lower
 
-Shown = str | list[str]
+DumpValue = str | list[str]
 _NONE_IS_UNSET = ("localcommand", "remotecommand", "controlpath", "pkcs11provider", "securitykeyprovider", "knownhostscommand")
 _FORWARDS = ("localforward", "remoteforward", "dynamicforward")
 _PATHS = ("controlpath", "identityagent")
 
 
-def dump(found: Resolution) -> dict[str, Shown]:
+def dump(resolution: Resolution) -> dict[str, DumpValue]:
     """Lower-case keyword -> what ``ssh -G`` prints after it; a list where it prints several lines. Raises UsageError."""
-    shown: dict[str, Shown] = {"host": found.original}
+    display: dict[str, DumpValue] = {"host": resolution.original}
     for row in ROWS:
-        lines = _lines(found, row)
+        lines = _lines(resolution, row)
         if lines:
-            shown[row.key] = lines[0] if len(lines) == 1 else lines
-    return shown
+            display[row.key] = lines[0] if len(lines) == 1 else lines
+    return display
 
 
-def _lines(found: Resolution, row: Row) -> list[str]:
+def _lines(resolution: Resolution, row: Row) -> list[str]:
     """The lines of one keyword; none where ``ssh -G`` prints nothing."""
     key = row.key
     special = _SPECIAL.get(key)
     if special is not None:
-        return list(special(found))
+        return list(special(resolution))
     if isinstance(row.kind, Algorithms):
-        return [",".join(algorithm_list(found, key))]
-    if not found.options.has(key):
-        default = found.program.defaults.get(key, row.default)
-        if found.options.get("batchmode"):
-            default = found.program.batch_defaults.get(key, default)
+        return [",".join(algorithm_list(resolution, key))]
+    if not resolution.options.has(key):
+        default = resolution.program.defaults.get(key, row.default)
+        if resolution.options.get("batchmode"):
+            default = resolution.program.batch_defaults.get(key, default)
         return [] if default is None else [default]
-    value = found.options.get(key)
-    if key in _NONE_IS_UNSET and found.text(key) is None:
+    value = resolution.options.get(key)
+    if key in _NONE_IS_UNSET and resolution.text(key) is None:
         return []
     if key in _PATHS:
-        value = found.expanded(row.name, value)
+        value = resolution.expanded(row.name, value)
     if row.kind.accumulates:
-        return [row.kind.shown((item,)) for item in value]
-    return [row.kind.shown(value)]
+        return [row.kind.display((item,)) for item in value]
+    return [row.kind.display(value)]
 
 
-def _forwards(found: Resolution, key: str) -> list[str]:
-    if _cleared(found):
+def _forwards(resolution: Resolution, key: str) -> list[str]:
+    if _forwardings_cleared(resolution):
         return []
     lines = []
-    for forward in _of_keyword(found, key):
+    for forward in _of_keyword(resolution, key):
         listen, connect = (
-            None if path is None else found.expanded(key, path, home=False, dollar=False)
+            None if path is None else resolution.expanded(key, path, home=False, dollar=False)
             for path in (forward.listen_path, forward.connect_path)
         )
         words = forward._replace(listen_path=listen, connect_path=connect).words()
@@ -75,108 +75,114 @@ def _forwards(found: Resolution, key: str) -> list[str]:
     return lines
 
 
-def _of_keyword(found: Resolution, key: str) -> list[Forward]:
+def _of_keyword(resolution: Resolution, key: str) -> list[Forward]:
     """The forwardings that ssh prints for a keyword: it keeps local and dynamic ones in one list, tells them by the host
     "socks", and so prints those to a socket, which have no host, for both."""
     if key == "remoteforward":
-        return list(found.options.get(key, ()))
-    both = [given.value[0] for given in found.options.given if given.row and given.row.key in ("localforward", "dynamicforward")]
+        return list(resolution.options.get(key, ()))
+    both = [
+        given.value[0] for given in resolution.options.given if given.row and given.row.key in ("localforward", "dynamicforward")
+    ]
     local = key == "localforward"
     return [one for one in dict.fromkeys(both) if one.connect_host is None or (one.connect_host != "socks") is local]
 
 
-def _cleared(found: Resolution) -> bool:
-    return bool(found.options.get("clearallforwardings", found.line.stdio is not None))
+def _forwardings_cleared(resolution: Resolution) -> bool:
+    return bool(resolution.options.get("clearallforwardings", resolution.line.stdio is not None))
 
 
-def _yes(value: Any) -> list[str]:
+def _yes_no(value: Any) -> list[str]:
     return ["yes" if value else "no"]
 
 
-def _update_host_keys(found: Resolution) -> list[str]:
-    given = found.options.get("updatehostkeys")
+def _update_host_keys(resolution: Resolution) -> list[str]:
+    given = resolution.options.get("updatehostkeys")
     if given == "ask":
-        persistent = found.options.get("controlpersist", -1) >= 0 and found.text("controlpath") is not None
-        silent = found.options.get("loglevel", "INFO") in ("SILENT", "FATAL", "ERROR")
-        command = found.line.command or found.text("remotecommand") is not None or found.options.get("requesttty") == "false"
+        persistent = resolution.options.get("controlpersist", -1) >= 0 and resolution.text("controlpath") is not None
+        silent = resolution.options.get("loglevel", "INFO") in ("SILENT", "FATAL", "ERROR")
+        command = (
+            resolution.line.command
+            or resolution.text("remotecommand") is not None
+            or resolution.options.get("requesttty") == "false"
+        )
         return ["false" if persistent or silent or command else "ask"]
     if given is not None:
         return [given]
-    files = found.options.get("userknownhostsfile", ())
+    files = resolution.options.get("userknownhostsfile", ())
     usual = files in ((), ("~/.ssh/known_hosts",))
-    return ["true" if usual and found.options.get("verifyhostkeydns", "false") == "false" else "false"]
+    return ["true" if usual and resolution.options.get("verifyhostkeydns", "false") == "false" else "false"]
 
 
-def _proxy_command(found: Resolution) -> list[str]:
-    command = found.text("proxycommand")
-    return [] if command is None or found.jump() is not None else [command]
+def _proxy_command(resolution: Resolution) -> list[str]:
+    command = resolution.text("proxycommand")
+    return [] if command is None or resolution.jump() is not None else [command]
 
 
-def _proxy_jump(found: Resolution) -> list[str]:
-    jump = found.jump()
-    return [] if jump is None else [_ROW["proxyjump"].kind.shown(jump)]
+def _proxy_jump(resolution: Resolution) -> list[str]:
+    jump = resolution.jump()
+    return [] if jump is None else [_ROW["proxyjump"].kind.display(jump)]
 
 
-def _identity_files(found: Resolution) -> list[str]:
-    if found.options.has("identityfile"):
-        return list(found.options.get("identityfile"))
-    usual = found.program.defaults.get("identityfile", " ".join(f"~/.ssh/{name}" for name in DEFAULT_IDENTITIES))
+def _identity_files(resolution: Resolution) -> list[str]:
+    if resolution.options.has("identityfile"):
+        return list(resolution.options.get("identityfile"))
+    usual = resolution.program.defaults.get("identityfile", " ".join(f"~/.ssh/{name}" for name in DEFAULT_IDENTITIES))
     return usual.split()
 
 
-def _files(found: Resolution, key: str) -> list[str]:
-    return [" ".join(known_hosts(found, key)) or "none"]
+def _files(resolution: Resolution, key: str) -> list[str]:
+    return [" ".join(known_hosts(resolution, key)) or "none"]
 
 
-def _revoked(found: Resolution) -> list[str]:
-    paths = [path for path in found.options.get("revokedhostkeys", ()) if ascii_lower(path) != "none"]
-    if not found.program.modern:
+def _revoked(resolution: Resolution) -> list[str]:
+    paths = [path for path in resolution.options.get("revokedhostkeys", ()) if ascii_lower(path) != "none"]
+    if not resolution.program.modern:
         return [" ".join(paths)] if paths else []
-    return [" ".join(found.expanded("RevokedHostKeys", path) for path in paths) or "none"]
+    return [" ".join(resolution.expanded("RevokedHostKeys", path) for path in paths) or "none"]
 
 
-def _forward_agent(found: Resolution) -> list[str]:
-    value = found.options.get("forwardagent", False)
-    return [agent_socket(found, value)] if isinstance(value, str) else _yes(value)
+def _forward_agent(resolution: Resolution) -> list[str]:
+    value = resolution.options.get("forwardagent", False)
+    return [agent_socket(resolution, value)] if isinstance(value, str) else _yes_no(value)
 
 
-def _remote_command(found: Resolution) -> list[str]:
-    command = found.text("remotecommand")
-    return [] if command is None else [found.expanded("RemoteCommand", command, home=False, dollar=False)]
+def _remote_command(resolution: Resolution) -> list[str]:
+    command = resolution.text("remotecommand")
+    return [] if command is None else [resolution.expanded("RemoteCommand", command, home=False, dollar=False)]
 
 
-def _version_addendum(found: Resolution) -> list[str]:
-    value = found.options.get("versionaddendum")
-    return [] if value is None else [found.expanded("VersionAddendum", value, home=False)]
+def _version_addendum(resolution: Resolution) -> list[str]:
+    value = resolution.options.get("versionaddendum")
+    return [] if value is None else [resolution.expanded("VersionAddendum", value, home=False)]
 
 
-def _tunnel(found: Resolution) -> list[str]:
-    return ["false" if _cleared(found) else found.options.get("tunnel", "false")]
+def _tunnel(resolution: Resolution) -> list[str]:
+    return ["false" if _forwardings_cleared(resolution) else resolution.options.get("tunnel", "false")]
 
 
-def _fdpass(found: Resolution) -> list[str]:
-    return _yes(found.options.get("proxyusefdpass", False) and found.jump() is None)
+def _fdpass(resolution: Resolution) -> list[str]:
+    return _yes_no(resolution.options.get("proxyusefdpass", False) and resolution.jump() is None)
 
 
 _ROW = {row.key: row for row in ROWS}
 _SPECIAL: dict[str, Any] = {
-    **{key: (lambda found, key=key: _forwards(found, key)) for key in _FORWARDS},
-    "clearallforwardings": lambda found: _yes(_cleared(found)),
-    "exitonforwardfailure": lambda found: _yes(exits_on_failure(found)),
+    **{key: (lambda resolution, key=key: _forwards(resolution, key)) for key in _FORWARDS},
+    "clearallforwardings": lambda resolution: _yes_no(_forwardings_cleared(resolution)),
+    "exitonforwardfailure": lambda resolution: _yes_no(exits_on_failure(resolution)),
     "forwardagent": _forward_agent,
-    "globalknownhostsfile": lambda found: _files(found, "globalknownhostsfile"),
-    "hostname": lambda found: [found.host],
+    "globalknownhostsfile": lambda resolution: _files(resolution, "globalknownhostsfile"),
+    "hostname": lambda resolution: [resolution.host],
     "remotecommand": _remote_command,
     "identityfile": _identity_files,
     "proxycommand": _proxy_command,
     "proxyjump": _proxy_jump,
     "proxyusefdpass": _fdpass,
-    "refuseconnection": lambda found: [],
+    "refuseconnection": lambda resolution: [],
     "revokedhostkeys": _revoked,
-    "setenv": lambda found: [f"{name}={value}" for name, value in environment(found)],
+    "setenv": lambda resolution: [f"{name}={value}" for name, value in environment(resolution)],
     "tunnel": _tunnel,
     "updatehostkeys": _update_host_keys,
-    "user": lambda found: [found.user],
-    "userknownhostsfile": lambda found: _files(found, "userknownhostsfile"),
+    "user": lambda resolution: [resolution.user],
+    "userknownhostsfile": lambda resolution: _files(resolution, "userknownhostsfile"),
     "versionaddendum": _version_addendum,
 }

@@ -1,15 +1,15 @@
-"""``pmitogen explain ssh``: what ``ssh -G`` would print, and what becomes of each word here."""
+"""``pmitogen explain ssh``: the output of ``ssh -G``, and what pmitogen does with each option."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TypedDict
 
-from pmitogen.flags.ssh.build_settings import settings_from
+from pmitogen.flags.ssh.build_settings import build_settings
 from pmitogen.flags.ssh.openssh_version import Program
-from pmitogen.flags.ssh.report.dump import Shown, dump
+from pmitogen.flags.ssh.report.dump import DumpValue, dump
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
-from pmitogen.flags.ssh.resolver import resolve_words
+from pmitogen.flags.ssh.resolver import resolve_keywords
 from pmitogen.util.caller import CallerEnvironment
 
 Line = TypedDict("Line", {"option": str, "from": str, "verdict": str, "why": str})
@@ -19,7 +19,7 @@ class Explanation(TypedDict):
     """The JSON that programs get."""
 
     host: str
-    options: dict[str, Shown]
+    options: dict[str, DumpValue]
     report: list[Line]
 
 
@@ -36,25 +36,9 @@ def explain_ssh(
     keyword that it prints on several lines. *program*: whose defaults are shown; by default those of the installed ssh, or
     OpenSSH 10's where there is none. Raises UsageError for a word that cannot be read; one that is refused is in the report.
     """
-    found = resolve_words(argv, origins, caller, program=program or installed_program())
+    resolution = resolve_keywords(argv, origins, caller, program=program or installed_program())
     report: list[Line] = [
         {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.why}
-        for one in settings_from(found).report
+        for one in build_settings(resolution).report
     ]
-    return {"host": found.original, "options": dump(found), "report": report}
-
-
-def render_table(explanation: Explanation) -> str:
-    """The same for people: the options, then what became of each word."""
-    rows = [(key, one) for key, value in explanation["options"].items() for one in ([value] if isinstance(value, str) else value)]
-    lines = [f"Options for {explanation['host']}", ""]
-    width = max(len(key) for key, _ in rows)
-    lines += [f"  {key:<{width}}  {value}" for key, value in rows]
-    report = explanation["report"]
-    lines += ["", "What becomes of each word" if report else "No word was given: everything is at its default."]
-    if report:
-        words = max(len(line["option"]) for line in report)
-        lines.append("")
-        for line in report:
-            lines.append(f"  {line['verdict']:<8}  {line['option']:<{words}}  {line['why']}  [{line['from']}]")
-    return "\n".join(lines) + "\n"
+    return {"host": resolution.original, "options": dump(resolution), "report": report}

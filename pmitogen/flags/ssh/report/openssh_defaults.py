@@ -1,7 +1,7 @@
-"""The defaults of the ssh that is installed, if one is: so that ``pmitogen explain`` and ``ssh -G`` can be compared line by line.
+"""Defaults of the installed ssh, if any, so that ``pmitogen explain`` and ``ssh -G`` can be compared line by line.
 
-Names and defaults of algorithms, and a few default values, differ between versions of OpenSSH. Only explaining asks for this; a
-connection is made by our own defaults, whatever is installed. Nothing is connected: ``ssh -V``, ``-Q`` and ``-G`` print and exit.
+Names and defaults of algorithms, and a few default values, differ between versions of OpenSSH. Only ``explain`` uses this; a
+connection uses the defaults of this package. Nothing is connected: ``ssh -V``, ``-Q`` and ``-G`` print and exit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What becomes of each word that was given: honoured, harmless, emulated or refused.
+"""Report on each option that was given: honoured, harmless, emulated or refused.
 
-Where a word stands decides how a refusal is meant (``fatal``): given for us, it is an error; found in a file that is there for
-people's own sessions, it is ignored with a warning, unless it is there to tighten security. Contradictions are in conflicts.py.
+The place of a refused option decides whether it is fatal: on a command line it is an error; in a file for all of the user's
+sessions it is ignored with a warning, unless it tightens security. Contradictions are in conflicts.py.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
-from pmitogen.flags.ssh.keywords import IGNORED, Row
-from pmitogen.flags.ssh.options import Given, Origin
+from pmitogen.flags.ssh.keywords import OBSOLETE, Row
+from pmitogen.flags.ssh.options import GivenOption, Origin
 from pmitogen.flags.ssh.report.conflicts import conflicts
 from pmitogen.flags.ssh.resolver import Resolution
 from pmitogen.flags.ssh.settings import Finding, Verdict
@@ -18,21 +18,21 @@ from pmitogen.flags.ssh.settings import Finding, Verdict
 _FORWARDS = ("localforward", "remoteforward", "dynamicforward", "tunnel")
 
 
-def findings(found: Resolution, native: bool = False) -> Iterator[Finding]:
+def findings(resolution: Resolution, native: bool = False) -> Iterator[Finding]:
     """All findings on one destination. *native*: its ProxyCommand has become a jump."""
     seen: set[tuple[str, str]] = set()
-    for given in found.options.given:
-        finding = _judge(found, given, native)
+    for given in resolution.options.given:
+        finding = _judge(resolution, given, native)
         if finding is not None and (finding.option, finding.origin) not in seen:
             seen.add((finding.option, finding.origin))
             yield finding
-    if found.line.command:
-        why = "Our own command must run: remove it."
-        yield Finding("command", found.line.command_origin.place, Verdict.REFUSED, why, fatal=True)
-    yield from conflicts(found)
+    if resolution.line.command:
+        why = "pmitogen runs its own command: remove it."
+        yield Finding("command", resolution.line.command_origin.place, Verdict.REFUSED, why, fatal=True)
+    yield from conflicts(resolution)
 
 
-def _judge(found: Resolution, given: Given, native: bool) -> Finding | None:
+def _judge(resolution: Resolution, given: GivenOption, native: bool) -> Finding | None:
     place = given.origin.place
     if given.option == "destination":
         return None
@@ -40,11 +40,11 @@ def _judge(found: Resolution, given: Given, native: bool) -> Finding | None:
     if flag is not None and (given.row is None or flag.verdict is Verdict.REFUSED and given.row.verdict is not Verdict.REFUSED):
         return _finding(given.option, given.origin, flag.verdict, flag.effect)
     if given.row is None:
-        return Finding(given.option, place, Verdict.HARMLESS, IGNORED.get(given.option, ""))
+        return Finding(given.option, place, Verdict.HARMLESS, OBSOLETE.get(given.option, ""))
     if native and given.row.key == "proxycommand":
         return Finding(given.option, place, Verdict.EMULATED, "It only runs ssh to pass through a host: done as a native jump.")
     if given.row.verdict is Verdict.REFUSED:
-        return _maybe_refused(found, given, given.row)
+        return _maybe_refused(resolution, given, given.row)
     return Finding(given.option, place, given.row.verdict, given.row.effect)
 
 
@@ -55,18 +55,18 @@ def _finding(option: str, origin: Origin, verdict: Verdict, why: str, strict: bo
     return Finding(option, origin.place, verdict, why, fatal)
 
 
-def _maybe_refused(found: Resolution, given: Given, row: Row) -> Finding:
+def _maybe_refused(resolution: Resolution, given: GivenOption, row: Row) -> Finding:
     """A row of refused values: those that switch it off are harmless, as is what has no effect here for another reason."""
-    options = found.options
+    options = resolution.options
     harmless = ""
     if row.refuses is not None and not row.refuses(given.value):
-        harmless = "Off, as it always is here."
-    elif row.key in _FORWARDS and options.get("clearallforwardings", found.line.stdio is not None):
+        harmless = "Off, as always with pmitogen."
+    elif row.key in _FORWARDS and options.get("clearallforwardings", resolution.line.stdio is not None):
         harmless = "Dropped by ClearAllForwardings."
-    elif row.key == "permitlocalcommand" and found.text("localcommand") is None:
-        harmless = "Means nothing without LocalCommand."
-    elif row.key == "proxyusefdpass" and (found.text("proxycommand") is None or found.jump() is not None):
-        harmless = "Means nothing without ProxyCommand."
+    elif row.key == "permitlocalcommand" and resolution.text("localcommand") is None:
+        harmless = "Has no effect without LocalCommand."
+    elif row.key == "proxyusefdpass" and (resolution.text("proxycommand") is None or resolution.jump() is not None):
+        harmless = "Has no effect without ProxyCommand."
     if harmless:
         return Finding(given.option, given.origin.place, Verdict.HARMLESS, harmless)
     return _finding(given.option, given.origin, Verdict.REFUSED, row.effect, row.strict)

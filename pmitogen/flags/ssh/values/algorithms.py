@@ -1,7 +1,7 @@
-"""Algorithm lists: which names exist, and what ``+``, ``-``, ``^`` and wildcards make of the default list.
+"""Algorithm lists: the known names, and how ``+``, ``-``, ``^`` and wildcards change the default list.
 
-Names are checked against everything that OpenSSH 9 or 10 knows, not against what Paramiko can do: a list is a wish, of which the
-transport takes what it can, and says what it cannot. Source: myproposal.h, kex-names.c, cipher.c, mac.c, sshkey.c.
+Names are checked against everything that OpenSSH 9 or 10 knows, not against what Paramiko can do: the
+transport uses the supported part of a list and reports the rest. Source: myproposal.h, kex-names.c, cipher.c, mac.c, sshkey.c.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.util.patterns import ascii_lower, match_list, match_pattern
 
 CIPHER, MAC, KEX, KEY, SIGNATURE = "cipher", "mac", "kex", "key", "signature"
@@ -77,17 +77,17 @@ class Catalogue:
     defaults: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: _split(_DEFAULTS))
 
     def check(self, family: str, spec: str) -> None:
-        """Raise BadWord when *spec* names something unknown. What follows ``-`` is not checked, as in ssh."""
+        """Raise ConfigValueError when *spec* names something unknown. What follows ``-`` is not checked, as in ssh."""
         if spec.startswith("-"):
             return
         names = spec[1:] if spec[:1] in ("+", "^") else spec
         if not names:
-            raise BadWord(f"{spec!r} names no algorithm")
+            raise ConfigValueError(f"{spec!r} names no algorithm")
         for name in names.split(","):
             if not name:  # OpenSSH stops reading here
                 return
             if not self._valid(family, name):
-                raise BadWord(f"{name!r} is no {family} algorithm; known: {' '.join(self.known[family])}")
+                raise ConfigValueError(f"{name!r} is no {family} algorithm; known: {' '.join(self.known[family])}")
 
     def _valid(self, family: str, name: str) -> bool:
         known = self.known[family]
@@ -98,7 +98,7 @@ class Catalogue:
         return ascii_lower(name) in _SHORT_KEY_NAMES or any(match_list(one, name) for one in self.known[KEY])
 
     def resolve(self, family: str, spec: str | None) -> tuple[str, ...]:
-        """The list that *spec* means, in order of preference. Raises BadWord when nothing is left."""
+        """The list that *spec* means, in order of preference. Raises ConfigValueError when nothing is left."""
         defaults, known = self.defaults[family], self.known[family]
         if not spec:
             return defaults
@@ -111,11 +111,11 @@ class Catalogue:
         elif operator == "^":
             wanted = _joined(wanted, defaults)
         if any(name.startswith("!") for name in wanted):
-            raise BadWord(f"{spec!r}: negated names are not supported here")
-        chosen = _joined((), [name for pattern in wanted for name in known if match_pattern(name, pattern)])
-        if not chosen:
-            raise BadWord(f"{spec!r} leaves no algorithm")
-        return tuple(chosen)
+            raise ConfigValueError(f"{spec!r}: negated names are not supported here")
+        effective = _joined((), [name for pattern in wanted for name in known if match_pattern(name, pattern)])
+        if not effective:
+            raise ConfigValueError(f"{spec!r} leaves no algorithm")
+        return tuple(effective)
 
 
 def _joined(first: tuple[str, ...] | list[str], second: tuple[str, ...] | list[str]) -> list[str]:

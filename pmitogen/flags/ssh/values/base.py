@@ -1,7 +1,7 @@
-"""Kinds of values: each knows how to read the words of a line and how to write its value back.
+"""Value types of ssh_config keywords: each knows how to read the words of a line and how to write its value back.
 
-``parse(render(x)) == x`` for every value that ``parse`` can give; ``shown`` is what ``ssh -G`` prints after the keyword.
-Kinds of lists and of compound values are in kinds_compound.py. Everything raises BadWord, without the place, which the caller
+``parse(render(x)) == x`` for every value that ``parse`` can give; ``display`` is what ``ssh -G`` prints after the keyword.
+Lists and compound values are in lists.py. Everything raises ConfigValueError, without the place, which the caller
 adds.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from pmitogen.flags.ssh.lexer import WHITESPACE, BadWord, Words, quote_arg
-from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.lexer import WHITESPACE, Arguments, ConfigValueError, quote_arg
+from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util.patterns import ascii_lower
@@ -19,16 +19,16 @@ from pmitogen.util.patterns import ascii_lower
 UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()  # a word that leaves the keyword as it was
 
 
-class Kind:
-    """Base of all kinds: one word, taken as it is."""
+class ValueType:
+    """Base of all value types: one word, taken as it is."""
 
-    wants = "STRING"  # for the documentation
+    syntax = "STRING"  # for the documentation
     accumulates = False  # several lines add up, instead of the first one winning
     uses_environ = False  # whether the environment decides what can be parsed
 
-    def parse(self, words: Words, reading: Reading) -> Any:
-        """Read the value from the arguments of one line. Raises BadWord."""
-        return words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> Any:
+        """Read the value from the arguments of one line. Raises ConfigValueError."""
+        return words.next_required()
 
     def words(self, value: Any) -> list[str]:
         """The value as the words of a line, not yet quoted."""
@@ -38,12 +38,12 @@ class Kind:
         """The value as the arguments of one line of a configuration file."""
         return " ".join(quote_arg(word) for word in self.words(value))
 
-    def shown(self, value: Any) -> str:
+    def display(self, value: Any) -> str:
         """The value as ``ssh -G`` prints it."""
         return " ".join(self.words(value))
 
-    def admit(self, value: Any) -> None:
-        """Check what ssh checks only when the value takes effect. Raises BadWord."""
+    def validate(self, value: Any) -> None:
+        """Check what ssh checks only when the value takes effect. Raises ConfigValueError."""
 
     def merge(self, old: Any, new: Any) -> Any:
         """What remains when the keyword comes again: the first value wins."""
@@ -54,19 +54,19 @@ class Kind:
         return new
 
 
-class Choice(Kind):
+class Choice(ValueType):
     """One of several words, in any case. *table* maps each to the word that is printed for it."""
 
     def __init__(self, table: dict[str, str], exact: bool = False) -> None:
         self.table = table
         self.exact = exact
-        self.wants = "|".join(dict.fromkeys(table))
+        self.syntax = "|".join(dict.fromkeys(table))
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        word = words.next_required()
         value = self.table.get(word if self.exact else ascii_lower(word))
         if value is None:
-            raise BadWord(f"unsupported value {word!r}; write one of {', '.join(self.table)}")
+            raise ConfigValueError(f"unsupported value {word!r}; use one of {', '.join(self.table)}")
         return value
 
 
@@ -79,139 +79,139 @@ def choice(text: str, exact: bool = False) -> Choice:
     return Choice(table, exact)
 
 
-class Flag(Kind):
+class Flag(ValueType):
     """yes or no."""
 
-    wants = "yes|no"
+    syntax = "yes|no"
 
-    def parse(self, words: Words, reading: Reading) -> bool:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> bool:
+        word = words.next_required()
         low = ascii_lower(word)
         if low not in ("yes", "true", "no", "false"):
-            raise BadWord(f"unsupported value {word!r}; write yes or no")
+            raise ConfigValueError(f"unsupported value {word!r}; use yes or no")
         return low in ("yes", "true")
 
     def words(self, value: bool) -> list[str]:
         return ["yes" if value else "no"]
 
 
-class Upper(Kind):
+class UpperChoice(ValueType):
     """One of several words, in any case, printed in capitals; *same* maps a word to the one printed for it."""
 
     def __init__(self, names: str, same: dict[str, str] | None = None) -> None:
         self.names = names.split()
         self.same = same or {}
-        self.wants = "|".join(self.names)
+        self.syntax = "|".join(self.names)
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        word = words.next_required()
         upper = word.upper()
         if upper not in self.names:
-            raise BadWord(f"unsupported value {word!r}; write one of {', '.join(self.names)}")
+            raise ConfigValueError(f"unsupported value {word!r}; use one of {', '.join(self.names)}")
         return self.same.get(upper, upper)
 
 
-class Int(Kind):
+class Int(ValueType):
     """An integer from 0."""
 
-    wants = "NUMBER"
+    syntax = "NUMBER"
 
-    def parse(self, words: Words, reading: Reading) -> int:
+    def parse(self, words: Arguments, reading: ValueContext) -> int:
         return numbers.number(words.next())
 
 
-class Time(Kind):
+class Time(ValueType):
     """Seconds, in any unit of time; ``none`` leaves the keyword unset, for a later line to set it, as in ssh."""
 
-    wants = "TIME"
+    syntax = "TIME"
 
-    def parse(self, words: Words, reading: Reading) -> Any:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> Any:
+        word = words.next_required()
         return UNSET if word == "none" else numbers.seconds(word)
 
 
-class Port(Kind):
+class Port(ValueType):
     """A TCP port."""
 
-    wants = "PORT"
+    syntax = "PORT"
 
-    def parse(self, words: Words, reading: Reading) -> int:
-        return numbers.port(words.need())
+    def parse(self, words: Arguments, reading: ValueContext) -> int:
+        return numbers.port(words.next_required())
 
 
-class Command(Kind):
+class Command(ValueType):
     """The rest of the line, for a shell."""
 
-    wants = "COMMAND"
+    syntax = "COMMAND"
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        words.consume()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        words.take_rest()
         return words.rest.lstrip(WHITESPACE + "=")
 
     def render(self, value: str) -> str:
         return value or "=="
 
-    def shown(self, value: str) -> str:
+    def display(self, value: str) -> str:
         return value
 
 
-class Version(Kind):
+class Version(ValueType):
     """VersionAddendum: the rest of the line up to a comment; ``none`` is empty."""
 
-    wants = "TEXT"
+    syntax = "TEXT"
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        words.consume()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        words.take_rest()
         text = words.rest.lstrip(WHITESPACE).partition("#")[0].rstrip(WHITESPACE + "\v\f")
         if "\r" in text:
-            raise BadWord("a carriage return is not allowed")
+            raise ConfigValueError("a carriage return is not allowed")
         return "" if ascii_lower(text) == "none" else text
 
     def render(self, value: str) -> str:
         return value or "none"
 
-    def shown(self, value: str) -> str:
+    def display(self, value: str) -> str:
         return value
 
 
-class Algorithms(Kind):
+class Algorithms(ValueType):
     """An algorithm list, with the operators ``+``, ``-`` and ``^`` and, for keys, wildcards."""
 
-    wants = "[+-^]NAME,..."
+    syntax = "[+-^]NAME,..."
 
     def __init__(self, family: str) -> None:
         self.family = family
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        spec = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        spec = words.next_required()
         reading.program.catalogue.check(self.family, spec)
         return spec
 
 
-class AgentPath(Kind):
+class AgentPath(ValueType):
     """IdentityAgent: a socket path, ``none``, ``SSH_AUTH_SOCK`` or ``$VARIABLE``."""
 
-    wants = "PATH|none|$VARIABLE"
+    syntax = "PATH|none|$VARIABLE"
     uses_environ = True
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        return agent_path(words.need(), reading)
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        return agent_path(words.next_required(), reading)
 
 
-def agent_path(word: str, reading: Reading) -> str:
+def agent_path(word: str, reading: ValueContext) -> str:
     """Check the forms of an agent's path that name a variable."""
     expand(word, environ=reading.environ)
     if word.startswith("$") and not word.startswith("${"):
         name = word[1:]
         if not name or not all(char == "_" or (char.isascii() and char.isalnum()) for char in name):
-            raise BadWord(f"{word!r} is no name of an environment variable")
+            raise ConfigValueError(f"{word!r} is not the name of an environment variable")
     return word
 
 
-class GssKex(Kind):
+class GssKex(ValueType):
     """Comma-separated beginnings of names, as the patch of the distributions reads them: up to the first empty one."""
 
-    wants = "NAME,..."
+    syntax = "NAME,..."
     known = (
         "gss-gex-sha1-",
         "gss-group1-sha1-",
@@ -222,26 +222,26 @@ class GssKex(Kind):
         "gss-curve25519-sha256-",
     )
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        word = words.next_required()
         for name in itertools.takewhile(bool, word.split(",")):
             if not name.startswith(self.known):
-                raise BadWord(f"unsupported algorithm {name!r}; write some of {','.join(self.known)}")
+                raise ConfigValueError(f"unsupported algorithm {name!r}; use some of {','.join(self.known)}")
         return word
 
 
-class IdleAgent(str):
+class InactiveAgentPath(str):
     """The path of an agent's socket that came when forwarding was off already: ``ssh -G`` prints it, and nothing is forwarded."""
 
 
-class ForwardAgent(Kind):
+class ForwardAgent(ValueType):
     """yes, no, or the path of another agent's socket. Whether and where are each set by the first line that says so."""
 
-    wants = "yes|no|PATH|$VARIABLE"
+    syntax = "yes|no|PATH|$VARIABLE"
     uses_environ = True
 
-    def parse(self, words: Words, reading: Reading) -> bool | str:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> bool | str:
+        word = words.next_required()
         low = ascii_lower(word)
         if low in ("yes", "true", "no", "false"):
             return low in ("yes", "true")
@@ -253,28 +253,28 @@ class ForwardAgent(Kind):
     def merge(self, old: bool | str, new: bool | str) -> bool | str:
         if isinstance(old, str) or not isinstance(new, str):
             return old
-        return new if old else IdleAgent(new)
+        return new if old else InactiveAgentPath(new)
 
     def replace(self, old: bool | str | None, new: bool) -> bool | str:
         if not isinstance(old, str):
             return new
-        return str(old) if new else IdleAgent(old)
+        return str(old) if new else InactiveAgentPath(old)
 
 
-class EscapeChar(Kind):
+class EscapeChar(ValueType):
     """A character, ``^X`` or ``none``; the value is the character, or an empty string for none."""
 
-    wants = "CHARACTER|none"
+    syntax = "CHARACTER|none"
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        word = words.next_required()
         if word == "none":
             return ""
         raw = word.encode("utf-8", "surrogateescape")
         if len(raw) == 1:
             return raw.decode("latin-1")
         if len(raw) == 3 or len(raw) != 2 or raw[0:1] != b"^" or not 64 <= raw[1] < 128:
-            raise BadWord(f"bad escape character {word!r}; write one character, ^X or none")
+            raise ConfigValueError(f"invalid escape character {word!r}; use one character, ^X or none")
         return chr(raw[1] & 31)
 
     def words(self, value: str) -> list[str]:
@@ -282,11 +282,11 @@ class EscapeChar(Kind):
             return ["none"]
         return ["^" + chr(ord(value) | 64) if ord(value) < 32 else value.encode("latin-1").decode("utf-8", "surrogateescape")]
 
-    def shown(self, value: str) -> str:
-        return "none" if value == "" else visible(ord(value))
+    def display(self, value: str) -> str:
+        return "none" if value == "" else vis_white(ord(value))
 
 
-def visible(code: int) -> str:
+def vis_white(code: int) -> str:
     """A byte as vis(3) writes it with VIS_WHITE."""
     if code == 0x5C:
         return "\\\\"

@@ -1,4 +1,4 @@
-"""LocalForward, RemoteForward, DynamicForward, ``-L``, ``-R``, ``-D``, ``-W``: read only to be judged, and to be shown.
+"""LocalForward, RemoteForward, DynamicForward, ``-L``, ``-R``, ``-D``, ``-W``: parsed for the report and for ``ssh -G``.
 
 Source: parse_forward() in readconf.c of OpenSSH 10.5.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.flags.ssh.values.numbers import port
 
@@ -45,7 +45,7 @@ class Forward(NamedTuple):
 
 
 def read_forward(spec: str, environ: Mapping[str, str], dynamic: bool = False, remote: bool = False) -> Forward:
-    """Read ``[host:]port:host:port`` and its variants with socket paths. Raises BadWord."""
+    """Read ``[host:]port:host:port`` and its variants with socket paths. Raises ConfigValueError."""
     text = expand(spec, environ=environ).lstrip(" \t\n\v\f\r")
     fields = _fields(text)
     forward = _arrange(fields, spec)
@@ -56,7 +56,7 @@ def read_forward(spec: str, environ: Mapping[str, str], dynamic: bool = False, r
         ok = False
     too_long = any(len(path or "") >= _SOCKET_PATH_MAX for path in (forward.connect_path, forward.listen_path))
     if not ok or too_long or any(len(host or "") >= _HOST_MAX for host in (forward.listen_host, forward.connect_host)):
-        raise BadWord(f"bad forwarding specification {spec!r}; write [ADDRESS:]PORT:HOST:PORT")
+        raise ConfigValueError(f"invalid forwarding specification {spec!r}; use [ADDRESS:]PORT:HOST:PORT")
     return forward
 
 
@@ -97,7 +97,7 @@ def _one_field(text: str) -> tuple[str | None, bool, str]:
 def _port(text: str) -> int:
     try:
         return port(text, low=0)
-    except BadWord:
+    except ConfigValueError:
         return -1
 
 
@@ -120,7 +120,7 @@ def _arrange(fields: list[tuple[str, bool]], spec: str) -> Forward:
         return Forward(None, _port(names[0]), None, names[1], _port(names[2]), None)
     if len(fields) == 4:
         return Forward(names[0], _port(names[1]), None, names[2], _port(names[3]), None)
-    raise BadWord(f"bad forwarding specification {spec!r}; write [ADDRESS:]PORT:HOST:PORT")
+    raise ConfigValueError(f"invalid forwarding specification {spec!r}; use [ADDRESS:]PORT:HOST:PORT")
 
 
 def _socks(host: str | None, port_text: str) -> Forward:

@@ -1,6 +1,6 @@
-"""Kinds of values that are lists, or have parts of their own. See kinds.py.
+"""Value types that are lists or have several parts; see base.py.
 
-A kind that *accumulates* parses one line into a tuple, and ``merge`` joins the lines; it is shown as one line per item.
+A type that *accumulates* parses one line into a tuple, and ``merge`` joins the lines; it is shown as one line per item.
 """
 
 from __future__ import annotations
@@ -8,73 +8,73 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from pmitogen.flags.ssh.lexer import WHITESPACE, BadWord, Words
-from pmitogen.flags.ssh.openssh_version import Reading
+from pmitogen.flags.ssh.lexer import WHITESPACE, Arguments, ConfigValueError
+from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.values import numbers
-from pmitogen.flags.ssh.values.base import Kind
+from pmitogen.flags.ssh.values.base import ValueType
 from pmitogen.flags.ssh.values.forwards import Forward, read_forward
 from pmitogen.util.patterns import ascii_lower, match_pattern
 
 
-class Many(Kind):
+class WordList(ValueType):
     """Several words on one line; of several lines the first wins. ``none`` must stand alone."""
 
-    wants = "WORD..."
+    syntax = "WORD..."
 
     def __init__(self, limit: int = 0, empty_ok: bool = True, none: str = "none") -> None:
         self.limit = limit  # how many words; 0: any number
         self.empty_ok = empty_ok  # whether a line with a comment only is tolerated
         self.none = none.split()
 
-    def parse(self, words: Words, reading: Reading) -> Any:
-        taken = words.consume()
+    def parse(self, words: Arguments, reading: ValueContext) -> Any:
+        taken = words.take_rest()
         for word in taken:
             if ascii_lower(word) in self.none and len(taken) > 1:
-                raise BadWord(f'"{word}" must stand alone')
+                raise ConfigValueError(f'"{word}" must stand alone')
         value = tuple(self.check(word) for word in taken)
         if not value and not self.empty_ok:
-            raise BadWord("missing argument")
+            raise ConfigValueError("missing argument")
         return value
 
-    def admit(self, value: Any) -> None:
+    def validate(self, value: Any) -> None:
         if self.limit and len(value) > self.limit:
-            raise BadWord(f"too many entries: {len(value)}, at most {self.limit}")
+            raise ConfigValueError(f"too many entries: {len(value)}, at most {self.limit}")
 
     def check(self, word: str) -> str:
         """Check one word, and give what is stored for it."""
         if not word:
-            raise BadWord("empty argument")
+            raise ConfigValueError("empty argument")
         return word
 
     def words(self, value: Any) -> list[str]:
         return list(value)
 
-    def shown(self, value: Any) -> str:
+    def display(self, value: Any) -> str:
         return " ".join(self.words(value)) or "none"
 
 
-class OnlyFirst(Many):
+class FirstWord(WordList):
     """LogVerbose: of all the words, ssh keeps the first."""
 
-    def parse(self, words: Words, reading: Reading) -> tuple[str, ...]:
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
         return tuple(super().parse(words, reading)[:1])
 
 
-class Domains(Many):
+class Domains(WordList):
     """CanonicalDomains."""
 
-    wants = "DOMAIN..."
+    syntax = "DOMAIN..."
 
     def check(self, word: str) -> str:
         return numbers.valid_domain(word, lower=True)
 
 
-class CNames(Many):
+class CNames(WordList):
     """CanonicalizePermittedCNAMEs: ``source,...:target,...`` pairs; the value is a tuple of pairs."""
 
-    wants = "SOURCES:TARGETS..."
+    syntax = "SOURCES:TARGETS..."
 
-    def parse(self, words: Words, reading: Reading) -> tuple[tuple[str, str], ...]:
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[tuple[str, str], ...]:
         plain = super().parse(words, reading)
         if len(plain) == 1 and ascii_lower(plain[0]) == "none":
             return ()
@@ -85,17 +85,17 @@ class CNames(Many):
             return "*", "*"
         source, colon, target = ascii_lower(word).partition(":")
         if not colon or not target:
-            raise BadWord(f"invalid permitted CNAME {word!r}; write SOURCES:TARGETS")
+            raise ConfigValueError(f"invalid permitted CNAME {word!r}; use SOURCES:TARGETS")
         return source, target
 
     def words(self, value: tuple[tuple[str, str], ...]) -> list[str]:
         return [f"{source}:{target}" for source, target in value] or ["none"]
 
 
-class RemoteOpens(Many):
+class RemoteOpens(WordList):
     """PermitRemoteOpen."""
 
-    wants = "HOST:PORT..."
+    syntax = "HOST:PORT..."
 
     def __init__(self) -> None:
         super().__init__(empty_ok=False, none="none any")
@@ -107,33 +107,33 @@ class RemoteOpens(Many):
                 numbers.port(port_text)
         return word
 
-    def shown(self, value: Any) -> str:
+    def display(self, value: Any) -> str:
         return " ".join(value)
 
 
-class ChannelTimeouts(Many):
+class ChannelTimeouts(WordList):
     """ChannelTimeout: ``type=interval`` pairs."""
 
-    wants = "TYPE=TIME..."
+    syntax = "TYPE=TIME..."
 
     def check(self, word: str) -> str:
         kind, equals, interval = word.partition("=")
         if ascii_lower(word) != "none":
             if not kind or not equals:
-                raise BadWord(f"invalid channel timeout {word!r}; write TYPE=TIME")
+                raise ConfigValueError(f"invalid channel timeout {word!r}; use TYPE=TIME")
             numbers.seconds(interval)
         return word
 
 
-class Files(Kind):
+class Files(ValueType):
     """IdentityFile, CertificateFile: one path a line, all lines count."""
 
-    wants = "PATH"
+    syntax = "PATH"
     accumulates = True
     limit = 100
 
-    def parse(self, words: Words, reading: Reading) -> tuple[str, ...]:
-        return (words.need(),)
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
+        return (words.next_required(),)
 
     def words(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
@@ -141,23 +141,23 @@ class Files(Kind):
     def merge(self, old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
         merged = old + tuple(path for path in new if path not in old)
         if len(merged) > self.limit:
-            raise BadWord(f"too many files; at most {self.limit}")
+            raise ConfigValueError(f"too many files; at most {self.limit}")
         return merged
 
 
-class SendEnv(Kind):
+class SendEnv(ValueType):
     """Patterns of variable names; ``-pattern`` removes what stood before."""
 
-    wants = "[-]PATTERN..."
+    syntax = "[-]PATTERN..."
     accumulates = True
 
-    def parse(self, words: Words, reading: Reading) -> tuple[str, ...]:
-        taken = tuple(words.consume())
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
+        taken = tuple(words.take_rest())
         for word in taken:
             if not word or "=" in word:
-                raise BadWord(f"invalid environment name {word!r}; SetEnv sets NAME=VALUE")
+                raise ConfigValueError(f"invalid environment name {word!r}; SetEnv sets NAME=VALUE")
         if not taken:
-            raise BadWord("missing argument")
+            raise ConfigValueError("missing argument")
         return taken
 
     def words(self, value: tuple[str, ...]) -> list[str]:
@@ -173,30 +173,30 @@ class SendEnv(Kind):
         return tuple(names)
 
 
-class SetEnv(Kind):
+class SetEnv(ValueType):
     """``NAME=VALUE`` words; of one name the first counts, and of several lines too."""
 
-    wants = "NAME=VALUE..."
+    syntax = "NAME=VALUE..."
 
-    def parse(self, words: Words, reading: Reading) -> tuple[str, ...]:
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
         taken: dict[str, str] = {}
-        for word in words.consume():
+        for word in words.take_rest():
             name, equals, _ = word.partition("=")
             if not equals:
-                raise BadWord(f"invalid SetEnv {word!r}; write NAME=VALUE")
+                raise ConfigValueError(f"invalid SetEnv {word!r}; use NAME=VALUE")
             taken.setdefault(name, word)
         if not taken:
-            raise BadWord("missing argument")
+            raise ConfigValueError("missing argument")
         return tuple(taken.values())
 
     def words(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
 
 
-class Forwards(Kind):
+class Forwards(ValueType):
     """LocalForward, RemoteForward, DynamicForward: one a line, all lines count, duplicates do not."""
 
-    wants = "[ADDRESS:]PORT HOST:PORT"
+    syntax = "[ADDRESS:]PORT HOST:PORT"
     accumulates = True
     uses_environ = True
 
@@ -204,10 +204,10 @@ class Forwards(Kind):
         self.remote = which == "remote"
         self.dynamic = which == "dynamic"
         if self.dynamic:
-            self.wants = "[ADDRESS:]PORT"
+            self.syntax = "[ADDRESS:]PORT"
 
-    def parse(self, words: Words, reading: Reading) -> tuple[Forward, ...]:
-        spec = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[Forward, ...]:
+        spec = words.next_required()
         dynamic = self.dynamic
         if not dynamic:
             target = words.next()
@@ -216,7 +216,7 @@ class Forwards(Kind):
             elif self.remote:
                 dynamic = True
             else:
-                raise BadWord("missing target: HOST:PORT is wanted")
+                raise ConfigValueError("missing target: HOST:PORT is wanted")
         return (read_forward(spec, reading.environ, dynamic=dynamic, remote=self.remote),)
 
     def words(self, value: tuple[Forward, ...]) -> list[str]:
@@ -226,40 +226,40 @@ class Forwards(Kind):
         return old + tuple(forward for forward in new if forward not in old)
 
 
-class RekeyLimit(Kind):
+class RekeyLimit(ValueType):
     """Bytes, and optionally seconds: (bytes, seconds or None). The two are each set by the first line that has them."""
 
-    wants = "SIZE|default [TIME|none]"
+    syntax = "SIZE|default [TIME|none]"
 
-    def parse(self, words: Words, reading: Reading) -> tuple[int, int | None]:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[int, int | None]:
+        word = words.next_required()
         size = 0 if word == "default" else numbers.scaled(word)
         if size != 0 and size < 16:
-            raise BadWord(f"{word!r} is too small: at least 16 bytes")
+            raise ConfigValueError(f"{word!r} is too small: at least 16 bytes")
         interval = words.next()
         if interval is None or interval == "none":
             return size, None
         if not interval:
-            raise BadWord("missing time")
+            raise ConfigValueError("missing time")
         return size, numbers.seconds(interval)
 
     def words(self, value: tuple[int, int | None]) -> list[str]:
         return [str(value[0])] if value[1] is None else [str(value[0]), str(value[1])]
 
-    def shown(self, value: tuple[int, int | None]) -> str:
+    def display(self, value: tuple[int, int | None]) -> str:
         return f"{value[0]} {value[1] or 0}"
 
     def merge(self, old: tuple[int, int | None], new: tuple[int, int | None]) -> tuple[int, int | None]:
         return old if old[1] is not None else (old[0], new[1])
 
 
-class ControlPersist(Kind):
+class ControlPersist(ValueType):
     """yes, no or a time; the value is -1 for "no", 0 for "for ever", else seconds."""
 
-    wants = "yes|no|TIME"
+    syntax = "yes|no|TIME"
 
-    def parse(self, words: Words, reading: Reading) -> int:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> int:
+        word = words.next_required()
         if word in ("no", "false"):
             return -1
         return 0 if word in ("yes", "true") else numbers.seconds(word)
@@ -268,13 +268,13 @@ class ControlPersist(Kind):
         return ["no" if value < 0 else str(value) if value else "yes"]
 
 
-class TunnelDevice(Kind):
+class TunnelDevice(ValueType):
     """local[:remote], each a number or ``any``."""
 
-    wants = "LOCAL[:REMOTE]"
+    syntax = "LOCAL[:REMOTE]"
 
-    def parse(self, words: Words, reading: Reading) -> str:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> str:
+        word = words.next_required()
         local, colon, remote = word.partition(":")
         return f"{self._side(local)}:{self._side(remote) if colon else 'any'}"
 
@@ -284,16 +284,16 @@ class TunnelDevice(Kind):
         return str(numbers.number(text, 0, 2**31 - 4))
 
 
-class Mask(Kind):
+class Mask(ValueType):
     """StreamLocalBindMask: an octal mode."""
 
-    wants = "OCTAL"
+    syntax = "OCTAL"
 
-    def parse(self, words: Words, reading: Reading) -> int:
-        word = words.need()
+    def parse(self, words: Arguments, reading: ValueContext) -> int:
+        word = words.next_required()
         found = re.match(r"[ \t\n\v\f\r]*\+?([0-7]+)", word)
         if not found or int(found.group(1), 8) > 0o777:
-            raise BadWord(f"bad mask {word!r}; write an octal mode, as in 0177")
+            raise ConfigValueError(f"invalid mask {word!r}; use an octal mode, as in 0177")
         return int(found.group(1), 8)
 
     def words(self, value: int) -> list[str]:
@@ -313,12 +313,12 @@ _QOS = {
 QOS_NONE = 0x100
 
 
-class Qos(Kind):
+class Qos(ValueType):
     """IPQoS: one class for all, or two, for interactive sessions and for others; the value is always a pair."""
 
-    wants = "CLASS [CLASS]"
+    syntax = "CLASS [CLASS]"
 
-    def parse(self, words: Words, reading: Reading) -> tuple[int, int]:
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[int, int]:
         first = self._class(words.next())
         second = words.next()
         return first, first if second is None else self._class(second)
@@ -329,30 +329,30 @@ class Qos(Kind):
             if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", word or ""):  # taken by OpenSSH 9
                 return int(word or "", 16)
             return numbers.number(word, 0, 255) if known is None else known
-        except BadWord:
-            raise BadWord(f"bad IPQoS value {word!r}; write a DSCP name, as in cs1, or 0 to 255") from None
+        except ConfigValueError:
+            raise ConfigValueError(f"invalid IPQoS value {word!r}; use a DSCP name, as in cs1, or 0 to 255") from None
 
     def words(self, value: tuple[int, int]) -> list[str]:
         names = {code: name for name, code in reversed(list(_QOS.items()))}
         return [names.get(code, str(code)) for code in value]
 
-    def shown(self, value: tuple[int, int]) -> str:
+    def display(self, value: tuple[int, int]) -> str:
         names = {code: name for name, code in reversed(list(_QOS.items()))}
         return " ".join(names.get(code, f"0x{code:02x}") for code in value)
 
 
-class AddKeys(Kind):
+class AddKeys(ValueType):
     """AddKeysToAgent: yes, no, ask, confirm [TIME] or TIME; the value is (word, seconds)."""
 
-    wants = "yes|no|ask|confirm [TIME]|TIME"
+    syntax = "yes|no|ask|confirm [TIME]|TIME"
 
-    def parse(self, words: Words, reading: Reading) -> tuple[str, int]:
-        first, second = words.need(), words.next()
+    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, int]:
+        first, second = words.next_required(), words.next()
         word = {"true": "true", "yes": "true", "false": "false", "no": "false"}.get(ascii_lower(first), ascii_lower(first))
         if word == "confirm" and second is not None:
             return word, numbers.seconds(second)
         if second is not None:
-            raise BadWord(f"unsupported value {second!r} after {first!r}")
+            raise ConfigValueError(f"unsupported value {second!r} after {first!r}")
         if word in ("true", "false", "ask", "confirm"):
             return word, 0
         return "true", numbers.seconds(first)
@@ -364,27 +364,27 @@ class AddKeys(Kind):
         return ["confirm", str(lifetime)] if word == "confirm" else [str(lifetime)]
 
 
-class Keystrokes(Kind):
+class Keystrokes(ValueType):
     """ObscureKeystrokeTiming: the interval in milliseconds; 0 is off."""
 
-    wants = "yes|no|interval:MS"
+    syntax = "yes|no|interval:MS"
 
-    def parse(self, words: Words, reading: Reading) -> int:
+    def parse(self, words: Arguments, reading: ValueContext) -> int:
         word = words.next()
         if word is None:
-            raise BadWord("missing argument")
+            raise ConfigValueError("missing argument")
         if word in ("yes", "true"):
             return 20
         if word in ("no", "false"):
             return 0
         if not word.startswith("interval:"):
-            raise BadWord(f"unsupported value {word!r}; write yes, no or interval:MILLISECONDS")
+            raise ConfigValueError(f"unsupported value {word!r}; use yes, no or interval:MILLISECONDS")
         return numbers.number(word[9:], 1, 1000)
 
     def words(self, value: int) -> list[str]:
         return [{0: "no", 20: "yes"}.get(value, f"interval:{value}")]
 
-    def shown(self, value: int) -> str:
+    def display(self, value: int) -> str:
         return {0: "no", 20: "yes"}.get(value, str(value))
 
 
@@ -407,13 +407,13 @@ def read_hop(text: str) -> tuple[str | None, str, int | None]:
     return numbers.ssh_uri(text) or numbers.user_host_port(text)
 
 
-class ProxyJump(Kind):
+class ProxyJump(ValueType):
     """ProxyJump: hops, separated by commas."""
 
-    wants = "[USER@]HOST[:PORT],...|none"
+    syntax = "[USER@]HOST[:PORT],...|none"
 
-    def parse(self, words: Words, reading: Reading) -> Jump:
-        words.consume()
+    def parse(self, words: Arguments, reading: ValueContext) -> Jump:
+        words.take_rest()
         return read_jump(words.rest.lstrip(WHITESPACE + "="), strict=reading.command_line)
 
     def words(self, value: Jump) -> list[str]:
@@ -434,11 +434,11 @@ def read_jump(text: str, strict: bool = False) -> Jump:
         return Jump("none")
     text = text.partition("#")[0].rstrip(" \t\n\v\f\r")
     if any(char in WHITESPACE for char in text):
-        raise BadWord(f"{text!r}: hops are separated by commas, without blanks")
+        raise ConfigValueError(f"{text!r}: hops are separated by commas, without blanks")
     extra, comma, last = text.rpartition(",")
     for hop in text.split(","):
         user, host, _ = read_hop(hop)
         if strict and not (numbers.valid_host(host) and numbers.valid_user(user or "")):
-            raise BadWord(f"{hop!r}: invalid characters in the name of a hop")
+            raise ConfigValueError(f"{hop!r}: invalid characters in the name of a hop")
     user, host, port = read_hop(last)
     return Jump(host, user, port, extra if comma else None)

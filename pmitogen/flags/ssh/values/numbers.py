@@ -1,4 +1,4 @@
-"""Numbers, times, sizes, ports and addresses in the notations of ssh_config(5). Every function raises BadWord.
+"""Numbers, times, sizes, ports and addresses in the notations of ssh_config(5). Every function raises ConfigValueError.
 
 Source: misc.c of OpenSSH 10.5 and strtonum(3), scan_scaled(3) of OpenBSD.
 """
@@ -9,7 +9,7 @@ import re
 import socket
 import urllib.parse
 
-from pmitogen.flags.ssh.lexer import BadWord
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.util.patterns import ascii_lower
 
 INT_MAX = 2**31 - 1
@@ -21,12 +21,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 def number(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
     """A decimal integer within bounds."""
     if not text:
-        raise BadWord("missing argument: an integer is wanted")
+        raise ConfigValueError("missing argument: an integer is wanted")
     if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]{1,30}", text):
-        raise BadWord(f"{text!r} is no integer")
+        raise ConfigValueError(f"{text!r} is no integer")
     value = int(text)
     if not low <= value <= high:
-        raise BadWord(f"integer {text} is out of range: {low} to {high}")
+        raise ConfigValueError(f"integer {text} is out of range: {low} to {high}")
     return value
 
 
@@ -36,14 +36,14 @@ def seconds(text: str) -> int:
     plain = 0
     parts = re.findall(r"([0-9]+|[0-9]*\.[0-9]+)([smhdwSMHDW]?)", text)
     if not text or len(text) > 200 or "".join(value + unit for value, unit in parts) != text:
-        raise BadWord(f"{text!r} is no time; write seconds or units, as in 1h30m")
+        raise ConfigValueError(f"invalid time {text!r}; use seconds or units, as in 1h30m")
     for value, unit in parts:
         plain += unit in ("", "s", "S")
         if "." in value and unit not in ("", "s", "S"):
-            raise BadWord(f"{text!r}: only seconds may have a fraction")
+            raise ConfigValueError(f"{text!r}: only seconds may have a fraction")
         total += float(value) * _SECONDS[unit.lower() or "s"]
     if total > INT_MAX or plain > 1:
-        raise BadWord(f"{text!r} is no time; write seconds or units, as in 1h30m")
+        raise ConfigValueError(f"invalid time {text!r}; use seconds or units, as in 1h30m")
     return int(total)
 
 
@@ -51,16 +51,16 @@ def scaled(text: str) -> int:
     """A size such as ``1G`` or ``512K``, in bytes."""
     found = _SCALED.fullmatch(text)
     if not found or not text.strip():
-        raise BadWord(f"{text!r} is no size; write bytes or units, as in 512M or 1G")
+        raise ConfigValueError(f"invalid size {text!r}; use bytes or units, as in 512M or 1G")
     sign, whole, fraction, unit = found.groups()
     if not unit and found.end(2) != len(text) and found.end(3) != len(text):
-        raise BadWord(f"{text!r} is no size; write bytes or units, as in 512M or 1G")
+        raise ConfigValueError(f"invalid size {text!r}; use bytes or units, as in 512M or 1G")
     scale = 1024 ** _SCALES[unit.lower()] if unit else 1
     value = int(whole or "0") * scale
     if unit and fraction:
         value += int(int(fraction) * scale // 10 ** len(fraction))
     if value >= 2**63:
-        raise BadWord(f"{text!r} is out of range")
+        raise ConfigValueError(f"{text!r} is out of range")
     return -value if sign == "-" else value
 
 
@@ -68,13 +68,13 @@ def port(text: str, low: int = 1) -> int:
     """A TCP port, by number or by service name."""
     try:
         return number(text, low, 65535)
-    except BadWord:
+    except ConfigValueError:
         if re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]+", text) or not text:
-            raise BadWord(f"bad port {text!r}: 1 to 65535 is wanted") from None
+            raise ConfigValueError(f"invalid port {text!r}; use 1 to 65535") from None
     try:
         return socket.getservbyname(text, "tcp")
     except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate
-        raise BadWord(f"bad port {text!r}: 1 to 65535 or a service name is wanted") from None
+        raise ConfigValueError(f"bad port {text!r}: 1 to 65535 or a service name is wanted") from None
 
 
 def host_port(text: str) -> tuple[str, str, str]:
@@ -82,7 +82,7 @@ def host_port(text: str) -> tuple[str, str, str]:
     if text.startswith("["):
         end = text.find("]") + 1
         if not end or text[end : end + 1] not in ("", ":", "/"):
-            raise BadWord(f"{text!r}: the bracket of the address is not closed")
+            raise ConfigValueError(f"{text!r}: the bracket of the address is not closed")
     else:
         end = next((i for i, char in enumerate(text) if char in ":/"), len(text))
     host = text[:end]
@@ -98,10 +98,10 @@ def user_host_port(text: str) -> tuple[str | None, str, int | None]:
     if "@" in text:
         user, _, where = text.rpartition("@")
         if not user:
-            raise BadWord(f"{text!r}: the user name is empty")
+            raise ConfigValueError(f"{text!r}: the user name is empty")
     host, _, port_text = host_port(where)
     if not host:
-        raise BadWord(f"{text!r}: the host name is missing")
+        raise ConfigValueError(f"{text!r}: the host name is missing")
     return user, host, port(port_text) if port_text else None
 
 
@@ -115,7 +115,7 @@ def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
         info, _, where = where.partition("@")
         user = _urldecode(info.partition(";")[0])
         if not user:
-            raise BadWord(f"{text!r}: the user name is empty")
+            raise ConfigValueError(f"{text!r}: the user name is empty")
     host, delimiter, rest = host_port(where)
     host = valid_domain(host)
     path = rest
@@ -124,26 +124,26 @@ def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
         port_text, _, path = rest.partition("/")
         port_number = port(port_text)
     if path:
-        raise BadWord(f"{text!r}: a path is not allowed in an ssh URI")
+        raise ConfigValueError(f"{text!r}: a path is not allowed in an ssh URI")
     return user, host, port_number
 
 
 def _urldecode(text: str) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})|%00", text):
-        raise BadWord(f"{text!r}: bad percent escape")
+        raise ConfigValueError(f"{text!r}: bad percent escape")
     return urllib.parse.unquote_plus(text, errors="surrogateescape")
 
 
 def valid_domain(name: str, lower: bool = False) -> str:
     """A DNS name as CanonicalDomains and ssh:// want it, without its trailing dot."""
     if not name:
-        raise BadWord("empty domain name")
+        raise ConfigValueError("empty domain name")
     if not re.match(r"[A-Za-z0-9_]", name):
-        raise BadWord(f"domain name {name!r} starts with an invalid character")
+        raise ConfigValueError(f"domain name {name!r} starts with an invalid character")
     if ".." in name:
-        raise BadWord(f"domain name {name!r} has consecutive separators")
+        raise ConfigValueError(f"domain name {name!r} has consecutive separators")
     if not re.fullmatch(r"[A-Za-z0-9_.-]*", name):
-        raise BadWord(f"domain name {name!r} has invalid characters")
+        raise ConfigValueError(f"domain name {name!r} has invalid characters")
     name = ascii_lower(name) if lower else name
     return name[:-1] if name.endswith(".") else name
 
