@@ -32,7 +32,7 @@ from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, Conn
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, Header, Request
 from pmitogen.hub.scheduler import Guard
-from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util import threads
 from pmitogen.util.atomic_file import atomic_write
@@ -417,7 +417,7 @@ class _Call:
         self._guard = Guard(self._contexts.scheduler, self._failed)
         self._frames: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
         self._sink = sink
-        self._room = WINDOW
+        self._room = CREDIT_WINDOW
         self._ended = False
         self._stream: IO[bytes] | None = None
         first = body if isinstance(body, bytes) else b""

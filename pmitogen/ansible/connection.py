@@ -31,7 +31,7 @@ from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import Words, options_of
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
-from pmitogen.target.frames import to_wire
+from pmitogen.protocol.framing import to_wire
 from pmitogen.util.peer_text import one_line
 
 display = Display()

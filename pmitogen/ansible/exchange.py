@@ -13,7 +13,7 @@ from ansible.utils.display import Display
 
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
-from pmitogen.target.frames import CHUNK, WINDOW
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.util.peer_text import one_line
 
 # Before 2.19 Ansible asks an option, and who becomes, whether to pipe; since then a method of the connection.
@@ -124,7 +124,7 @@ class Pump:
     def __init__(self, client: hub.Client, rid: int, rest: bytes) -> None:
         self._client, self._rid, self._rest = client, rid, memoryview(rest)
         self._active = bool(rest)
-        self._credit = WINDOW
+        self._credit = CREDIT_WINDOW
         self._push()
 
     def credit(self, count: int) -> None:

@@ -21,7 +21,7 @@ from pmitogen.ansible.preload import shared_state
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
-from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
 from pmitogen.util.caller import CallerEnvironment
 
 display = Display()
@@ -133,7 +133,7 @@ class HubLink:
             client, header = self._begin({**header, "more": True}, True)
             rid = header["id"]
             client.send(header)
-            credit, ended = WINDOW, False
+            credit, ended = CREDIT_WINDOW, False
             while True:
                 while credit > 0 and not ended:
                     piece = stream.read(CHUNK)

@@ -12,7 +12,7 @@ import importlib.util
 import shlex
 from typing import Any
 
-from pmitogen.target.frames import from_wire
+from pmitogen.protocol.framing import from_wire
 from pmitogen.util.peer_text import one_line
 
 _MASKS_SECRETS = importlib.util.find_spec("ansible.module_utils.secrets") is not None

@@ -17,10 +17,9 @@ from pmitogen.hub.gate import Gate
 from pmitogen.hub.mitogen_router import Router
 from pmitogen.hub.requests import Header
 from pmitogen.hub.session import Booting
-from pmitogen.protocol import strict_json
+from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.limits import PACK_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
-from pmitogen.target import frames
 
 if TYPE_CHECKING:
     from pmitogen.protocol.from_agent import FromAgent
@@ -51,7 +50,7 @@ class Wire:
         """Send a frame, if there is an agent. Raises ProtocolError if it breaks a window."""
         if self.booting is not None:
             self._gate.on_sent(header, len(body))
-            data, packed = frames.pack(header, body), len(body) < PACK_BELOW
+            data, packed = framing.encode_frame(header, body), len(body) < PACK_BELOW
             if packed:
                 data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             self._router.send(self.booting.stream, self.booting.context_id, data, packed)
@@ -62,15 +61,15 @@ class Wire:
             data = self._unpacked(data)
         elif len(data) > TARGET_MESSAGE:
             raise ProtocolError(f"a message of {len(data)} bytes")
-        if len(data) < frames.PREFIX.size:
+        if len(data) < framing.PREFIX.size:
             raise ProtocolError("a message without a frame")
-        head_size, body_size = frames.PREFIX.unpack_from(data)
+        head_size, body_size = framing.PREFIX.unpack_from(data)
         if head_size > TARGET_HEADER or body_size > TARGET_BODY:
             raise ProtocolError(f"a frame of {head_size}+{body_size} bytes")
-        body_start = frames.PREFIX.size + head_size
+        body_start = framing.PREFIX.size + head_size
         if body_start + body_size != len(data):
             raise ProtocolError(f"a message of {len(data)} bytes with a frame of {body_start + body_size}")
-        header = strict_json.parse(data[frames.PREFIX.size : body_start], TARGET_HEADER)
+        header = strict_json.parse(data[framing.PREFIX.size : body_start], TARGET_HEADER)
         if not self._gate.admit(header, body_size):
             return None
         return cast("FromAgent", header), data[body_start:]

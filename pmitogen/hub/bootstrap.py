@@ -53,7 +53,6 @@ TARGET_FILES = (
     "files",
     "module_cache",
     "fast_subprocess",
-    "frames",
     "fds",
     "start_state",
 )
@@ -132,6 +131,7 @@ def text_of(package: str, name: str) -> str:
 def target_files() -> dict[str, str]:
     """{path: source} of what runs on every target."""
     found = {f"pmitogen/target/{name}.py": text_of("pmitogen.target", name) for name in TARGET_FILES}
+    found["pmitogen/protocol/framing.py"] = text_of("pmitogen.protocol", "framing")
     return {path: minimize_source(text) for path, text in found.items()}
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 from pmitogen.errors import HubError
 from pmitogen.hub.daemon import socket_paths
-from pmitogen.protocol import hello
-from pmitogen.target import frames
+from pmitogen.protocol import framing, hello
 from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
@@ -42,9 +41,9 @@ class Client:
         except (OSError, HubError):
             self._sock.close()
             raise
-        self._reader = frames.Reader()
+        self._reader = framing.FrameReader()
         self._ready: list[tuple[Header, bytes]] = []
-        self._unsent = [frames.pack({"op": "hello", **hello.identity()})]
+        self._unsent = [framing.encode_frame({"op": "hello", **hello.identity()})]
         self._last_id = 0
         self._caller: CallerEnvironment | None = None
 
@@ -64,7 +63,7 @@ class Client:
 
     def queue(self, header: Header, body: bytes = b"") -> None:
         """Send with the next frame, in one write."""
-        self._unsent.append(frames.pack(header, body))
+        self._unsent.append(framing.encode_frame(header, body))
 
     def send(self, header: Header, body: bytes = b"") -> None:
         """Send one frame now. Raises HubError."""
@@ -99,7 +98,7 @@ class Client:
                 raise HubError(GONE)
             try:
                 self._ready = self._reader.feed(data)
-            except frames.FrameError as exc:
+            except framing.FrameError as exc:
                 raise HubError(f"not a hub of pmitogen's: {exc}") from None
         frame = self._ready.pop(0)
         _check(frame[0])

@@ -17,13 +17,13 @@ from typing import Any
 from pmitogen.protocol.answers import REQUESTS, OpenRequest
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.from_agent import TABLE
-from pmitogen.protocol.limits import WINDOW
+from pmitogen.protocol.limits import CREDIT_WINDOW
 from pmitogen.protocol.operations import FINAL, Op
 from pmitogen.protocol.table import shown
 
 _OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
 _BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.LATE}  # the agent only passes these on
-_IGNORED_LIMIT = 4 * WINDOW  # bytes that an interpreter may have said before it learnt that it was to end
+_IGNORED_LIMIT = 4 * CREDIT_WINDOW  # bytes that an interpreter may have said before it learnt that it was to end
 _FRAME_COST = 256  # bytes that an ignored frame counts besides its body
 
 

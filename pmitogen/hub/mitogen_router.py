@@ -21,7 +21,7 @@ import mitogen.parent
 
 from pmitogen.errors import Error
 from pmitogen.hub.turns import Turns
-from pmitogen.target.frames import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.util import threads
 
 LOG = logging.getLogger("pmitogen.hub")

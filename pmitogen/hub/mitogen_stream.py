@@ -27,7 +27,7 @@ import mitogen.core
 from pmitogen.errors import ConnectError
 from pmitogen.hub.turns import Share
 from pmitogen.protocol.channel_messages import HUB, ChannelMessage, ChannelReader
-from pmitogen.target.frames import TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape_lines

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmitogen.errors import ConnectionLost, Error, RemoteError
 from pmitogen.hub.requests import Header, Request
-from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
@@ -74,7 +74,7 @@ class Serving:
         self._host, self._request = host, request
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._credit = threading.Semaphore(0)
-        self._room = WINDOW
+        self._room = CREDIT_WINDOW
         self._command: Any = None
         self._cancelled = False
 

@@ -11,8 +11,8 @@ import struct
 from typing import NamedTuple
 
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.protocol.limits import TARGET_MESSAGE
-from pmitogen.target.frames import TO_HUB_PACKED, TO_HUB_PLAIN
 
 HEADER = struct.Struct(">hLLLLLL")
 KIND = 0x4D49  # "MI": plain data

@@ -4,7 +4,7 @@
 from typing import Annotated, Literal, TypedDict
 
 from pmitogen.protocol.fields import Items, Range, Seconds, Text, Wire
-from pmitogen.protocol.limits import MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW, WINDOW_SLACK
+from pmitogen.protocol.limits import CREDIT_WINDOW, MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW_SLACK
 from pmitogen.protocol.operations import Op
 from pmitogen.protocol.table import Row, Table
 
@@ -81,7 +81,7 @@ class Credit(_Said):
 
     op: Literal[Op.CREDIT]
     id: RequestId
-    n: Annotated[int, Range(1, WINDOW + WINDOW_SLACK)]
+    n: Annotated[int, Range(1, CREDIT_WINDOW + WINDOW_SLACK)]
 
 
 class _Exit(_Said):

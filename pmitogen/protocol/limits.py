@@ -1,19 +1,19 @@
 """How much of everything a peer may send. All sizes in bytes, all times in seconds.
 
-The limits that targets keep, too, are in target/frames.py.
+The limits that targets keep, too, are in protocol/framing.py.
 """
 
 from __future__ import annotations
 
-from pmitogen.target.frames import (
+from pmitogen.protocol.framing import (
     CHUNK,
+    CREDIT_WINDOW,
     MAX_BODY,
     MAX_HEADER,
     MESSAGE_TEXT,
     PACK_BELOW,
     TARGET_BODY,
     TARGET_HEADER,
-    WINDOW,
 )
 
 # From a target
@@ -39,6 +39,6 @@ __all__ = [
     "TARGET_HEADER",
     "TARGET_MESSAGE",
     "TARGET_UNPACKED",
-    "WINDOW",
+    "CREDIT_WINDOW",
     "WINDOW_SLACK",
 ]

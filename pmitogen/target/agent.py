@@ -28,8 +28,9 @@ import sys
 
 import zlib
 
-from pmitogen.target import event_loop, frames, start_state
-from pmitogen.target.frames import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol import framing
+from pmitogen.target import event_loop, start_state
+from pmitogen.protocol.framing import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 
 MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
 KIND = 0x4D49
@@ -83,7 +84,7 @@ class Runner(object):
         self.pid = None
         self._queue = []
         self._line = None
-        self._reader = frames.Reader(frames.TARGET_HEADER, frames.TARGET_BODY) if acct else frames.Reader()
+        self._reader = framing.FrameReader(framing.TARGET_HEADER, framing.TARGET_BODY) if acct else framing.FrameReader()
         self._have = set()  # hashes that the runner holds
         self._manifests = set()
         self.open_ids = set()  # requests not yet answered
@@ -118,7 +119,7 @@ class Runner(object):
     def _pass_on(self, header, body):
         if "man" in header:
             self._supply(header["man"])
-        self._line.write(frames.pack(header, body))
+        self._line.write(framing.encode_frame(header, body))
 
     def _supply(self, digest):
         if digest in self._manifests:
@@ -133,7 +134,7 @@ class Runner(object):
         if codes:
             header.update(tag=self._agent.tag, codes=[[name, filename, len(code)] for name, filename, code in codes])
             pieces += [code for _, _, code in codes]
-        self._line.write(frames.pack(header, b"".join(pieces)))
+        self._line.write(framing.encode_frame(header, b"".join(pieces)))
         self._have.update(missing)
         self._manifests.add(digest)
 
@@ -152,8 +153,8 @@ class Runner(object):
             self._agent.take_codes(header, body)
             return
         answers = op in ("exit", "ok", "error", "out", "credit")
-        if not (rid in self.open_ids if answers else op in ("hello", "late")) or not frames.is_plain(header):
-            raise frames.FrameError
+        if not (rid in self.open_ids if answers else op in ("hello", "late")) or not framing.is_plain(header):
+            raise framing.FrameError
         header.pop("acct", None)
         if self.acct or op == "hello":
             header["acct"] = self.acct
@@ -165,7 +166,7 @@ class Runner(object):
 
     def fail(self, kind, message, why=None):
         """Answer everything that waits on this runner, and forget it."""
-        end = {"op": "error", "kind": kind, "msg": message[: frames.MESSAGE_TEXT], "why": why}
+        end = {"op": "error", "kind": kind, "msg": message[: framing.MESSAGE_TEXT], "why": why}
         self._agent.forget(self, end)
         for rid in sorted(self.open_ids):
             self._agent.send(dict(end, id=rid), b"")
@@ -229,7 +230,7 @@ class Agent(object):
         self._spares = bundle.get("spares", True)
         self._stage0 = bundle["stage0"].encode("ascii")
         self._bundle = None
-        self._boot_python = frames.to_wire(sys.argv[3])
+        self._boot_python = framing.to_wire(sys.argv[3])
         first = self._runners[0] = Runner(self, 0)
         first.up(event_loop.Line(self.loop, sock, sock, None, None))
 
@@ -244,10 +245,10 @@ class Agent(object):
 
     def send(self, header, body):
         """One frame to the hub. Raises FrameError if its header is larger than the hub takes."""
-        data, handle = frames.pack(header, body), TO_HUB_PLAIN
-        if len(data) - len(body) > frames.TARGET_HEADER:
-            raise frames.FrameError
-        if len(body) < frames.PACK_BELOW:
+        data, handle = framing.encode_frame(header, body), TO_HUB_PLAIN
+        if len(data) - len(body) > framing.TARGET_HEADER:
+            raise framing.FrameError
+        if len(body) < framing.PACK_BELOW:
             data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             handle = TO_HUB_PACKED
         self._hub.send(handle, data)
@@ -256,7 +257,7 @@ class Agent(object):
         """Frames from the hub."""
         if packed:
             data = self._unpack.decompress(data)
-        for header, body in frames.Reader().feed(data):
+        for header, body in framing.FrameReader().feed(data):
             self._see_to(header, body)
 
     def _see_to(self, header, body):
@@ -329,7 +330,7 @@ class Agent(object):
         else:
             data = zlib.decompress(body)
         listed, _, contents = data.partition(b"\n")
-        self.blobs.update(frames.cut(json.loads(listed.decode("ascii")), contents))
+        self.blobs.update(framing.split_pieces(json.loads(listed.decode("ascii")), contents))
         parked, self._parked = self._parked, []
         for frame in parked:
             self._see_to(*frame)
@@ -353,7 +354,7 @@ class Agent(object):
     def take_codes(self, header, body):
         """What the login account's runner has compiled."""
         self.tag, self._bundle = header["tag"], None
-        for own, name, filename, code in frames.cut(header["codes"], body):
+        for own, name, filename, code in framing.split_pieces(header["codes"], body):
             if own:
                 self._own_codes[name] = base64.b64encode(code).decode("ascii")
             elif name in self.blobs:
@@ -371,12 +372,12 @@ class Agent(object):
     def _start(self, header):
         runner = self._runners[header["acct"]] = Runner(self, header["acct"])
         own = sys.argv[3].encode("utf-8")
-        argv = [frames.from_wire(arg) for arg in header["python"]] or [own]
+        argv = [framing.from_wire(arg) for arg in header["python"]] or [own]
         if header.get("plan") and not header["python"]:
             from pmitogen.become import interpreter
 
-            argv = [interpreter.choose(own, frames.to_wire(own) in header.get("named", ()))]
-        env = dict((frames.from_wire(name), frames.from_wire(value)) for name, value in header.get("env", {}).items())
+            argv = [interpreter.choose(own, framing.to_wire(own) in header.get("named", ()))]
+        env = dict((framing.from_wire(name), framing.from_wire(value)) for name, value in header.get("env", {}).items())
         command = argv + [b"-c", self._stage0, header["token"].encode("ascii"), b"0"]
         if self._spares and argv == [own] and 0 in self._runners:
             self._runners[0].request({"op": "codes"}, b"")
@@ -388,7 +389,7 @@ class Agent(object):
             else:
                 start_plain(self, runner, command, env, header["token"])
         except (IOError, OSError) as exc:
-            name = frames.to_wire(argv[0])
+            name = framing.to_wire(argv[0])
             message = "%s: %s" % (name, "no such interpreter" if exc.errno == errno.ENOENT else exc.strerror)
             self.loop.defer(lambda: runner.fail("python", message))
 

@@ -33,15 +33,14 @@ def install(bundle):
     """Make the bundle's files importable. Their paths are absolute, or Python would look for others in the current directory."""
     import types
 
-    for name in ("pmitogen", "pmitogen.target"):
+    for name in ("pmitogen", "pmitogen.protocol", "pmitogen.target"):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = [ROOT + "/" + name.replace(".", "/")]
     codes = compiled(bundle)
-    for name in ("frames", "module_cache"):
-        path = "pmitogen/target/%s.py" % name
-        module = types.ModuleType("pmitogen.target." + name)
-        sys.modules["pmitogen.target." + name] = module
-        setattr(sys.modules["pmitogen.target"], name, module)
+    for package, name in (("pmitogen.protocol", "framing"), ("pmitogen.target", "module_cache")):
+        path = "%s/%s.py" % (package.replace(".", "/"), name)
+        module = sys.modules[package + "." + name] = types.ModuleType(package + "." + name)
+        setattr(sys.modules[package], name, module)
         if path not in codes:
             codes[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
         exec(codes[path], module.__dict__)

@@ -18,7 +18,7 @@ import types
 
 from pmitogen.target import module_cache
 from pmitogen.target.fds import set_cloexec
-from pmitogen.target.frames import from_wire
+from pmitogen.protocol.framing import from_wire
 
 RESPAWN = "ansible/module_utils/common/respawn.py"
 MAX_FD = 4096

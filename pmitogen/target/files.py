@@ -14,7 +14,7 @@ import select
 import shutil
 import stat
 
-from pmitogen.target.frames import CHUNK, WINDOW, from_wire, to_wire
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 
 NO_FILES = {
     stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
@@ -163,7 +163,7 @@ class Put(object):
         while len(view):
             view = view[self._write(view) :]
         self._unacked += len(body)
-        if self._unacked >= WINDOW // 4:
+        if self._unacked >= CREDIT_WINDOW // 4:
             self._send({"op": "credit", "id": self.rid, "n": self._unacked}, b"")
             self._unacked = 0
 
@@ -195,7 +195,7 @@ class Get(object):
     def __init__(self, rid, send, header):
         self.rid = rid
         self._send = send
-        self._credit = WINDOW
+        self._credit = CREDIT_WINDOW
         self.what = header.get("what") or "reading"
         path = expand(from_wire(header["path"]))
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for who writes to it

@@ -14,7 +14,7 @@ import signal
 import time
 
 from pmitogen.target.fds import set_nonblocking
-from pmitogen.target.frames import CHUNK, WINDOW
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
 GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 LOOK = 0.05  # seconds between looks at a group that has lost its leader
@@ -54,7 +54,7 @@ class Job(object):
         if stderr_fd is not None:
             self._out[stderr_fd] = (2, [])
         self._held = 0  # bytes gathered, not yet sent
-        self._credit = WINDOW  # bytes that may still be streamed
+        self._credit = CREDIT_WINDOW  # bytes that may still be streamed
         self._streaming = eager  # every word at once: somebody is in conversation with it
         self._status = None
         self._tty = tty

@@ -12,7 +12,8 @@ import gc
 import os
 import select
 
-from pmitogen.target import child, frames
+from pmitogen.protocol import framing
+from pmitogen.target import child
 from pmitogen.target.fds import Opened
 
 LIFE = 10.0  # seconds that a spare waits
@@ -45,7 +46,7 @@ class Offspring(object):
 
     def give(self, order):
         """Tell a spare what to run. Returns False if it cannot be told: the order is too long, or the spare has died."""
-        data = frames.pack({"header": order[0], "misfits": order[2], "learn": order[3]}, order[1])
+        data = framing.encode_frame({"header": order[0], "misfits": order[2], "learn": order[3]}, order[1])
         if len(data) > LARGEST:
             return False
         try:
@@ -66,7 +67,7 @@ class Offspring(object):
 def wait_for_order(fd):
     """In a spare: wait to be told what to run. Returns (header, params, misfits, learn); ends the process if that never comes."""
     touch(fd)
-    reader = frames.Reader()
+    reader = framing.FrameReader()
     while True:
         data = os.read(fd, 1 << 16)
         if not data:

@@ -31,7 +31,8 @@ import signal
 import sys
 import time
 
-from pmitogen.target import child, fds, files, frames, jobs, module_cache, fast_subprocess, prefork
+from pmitogen.protocol import framing
+from pmitogen.target import child, fds, files, jobs, module_cache, fast_subprocess, prefork
 
 QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256  # failed chains remembered
@@ -64,7 +65,7 @@ class Runner(object):
         self._own = bundle.get("importer")  # of our own modules
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
-        self._reader = frames.Reader()
+        self._reader = framing.FrameReader()
         self._out = bytearray()
         self._jobs = {}  # id -> Job
         self._transfers = {}  # id -> Put or Get
@@ -100,14 +101,14 @@ class Runner(object):
                 "uid": os.geteuid(),
                 "user": user,
                 "exe": self._executable,
-                "home": frames.to_wire(home),
+                "home": framing.to_wire(home),
                 "home_writable": files.can_keep_temp(home),
                 "python": list(sys.version_info[:3]),
             }
         )
 
     def send(self, header, body=b""):
-        self._out += frames.pack(header, body)
+        self._out += framing.encode_frame(header, body)
 
     # The loop
     def run(self):
@@ -134,7 +135,7 @@ class Runner(object):
     def _once(self):
         poller = select.poll()
         owners = {}
-        if len(self._out) < frames.WINDOW:
+        if len(self._out) < framing.CREDIT_WINDOW:
             poller.register(self._in_fd, select.POLLIN)
         poller.register(self._wake_r, select.POLLIN)
         if self._out:
@@ -142,7 +143,7 @@ class Runner(object):
         if self._out:
             poller.register(self._out_fd, select.POLLOUT)
         busy = False
-        if len(self._out) < frames.WINDOW:
+        if len(self._out) < framing.CREDIT_WINDOW:
             for job in self._jobs.values():
                 to_read, to_write = job.fds()
                 for fd in set(to_read + to_write):
@@ -237,7 +238,7 @@ class Runner(object):
         elif op == "blobs":
             self._drop_spare()
             blobs = header["blobs"]
-            pieces = frames.cut(blobs + header.get("codes", []), body)
+            pieces = framing.split_pieces(blobs + header.get("codes", []), body)
             self._store.blobs.update(pieces[: len(blobs)])
             self._store.accept(header.get("tag"), pieces[len(blobs) :])
         elif op == "codes":
@@ -266,9 +267,9 @@ class Runner(object):
                 self._chains.pop(next(iter(self._chains)))
             self._chains[chain] = message
         if rid is None:
-            self.send({"op": "late", "msg": message[: frames.MESSAGE_TEXT]})
+            self.send({"op": "late", "msg": message[: framing.MESSAGE_TEXT]})
             return
-        self.send({"op": "error", "id": rid, "msg": message[: frames.MESSAGE_TEXT]})
+        self.send({"op": "error", "id": rid, "msg": message[: framing.MESSAGE_TEXT]})
 
     def _guard(self, rid, what, step, chain=None, answer_to=-1):
         """Run *step*; what the operating system refuses becomes the answer to the request."""

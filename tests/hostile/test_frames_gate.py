@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from pmitogen.hub.agent_channel import Wire
 from pmitogen.hub.gate import Gate, InterpreterError
+from pmitogen.protocol import framing
 from pmitogen.protocol.channel_messages import HEADER, ChannelReader
 from pmitogen.protocol.errors import ProtocolError
-from pmitogen.protocol.limits import CHUNK, TARGET_BODY, TARGET_HEADER, WINDOW
-from pmitogen.target import frames
+from pmitogen.protocol.limits import CHUNK, CREDIT_WINDOW, TARGET_BODY, TARGET_HEADER
 
 SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "4"))
 EXAMPLES = int(15 * SECONDS)
@@ -224,11 +224,11 @@ def test_output_stays_in_the_window() -> None:
     gate = make_gate()
     out = {"op": "out", "id": 1, "s": 1}
     for _ in range(3):
-        for _ in range(WINDOW // CHUNK):
+        for _ in range(CREDIT_WINDOW // CHUNK):
             gate.admit(dict(out), CHUNK)
-        gate.on_sent({"op": "credit", "id": 1, "acct": 0, "n": WINDOW}, 0)
+        gate.on_sent({"op": "credit", "id": 1, "acct": 0, "n": CREDIT_WINDOW}, 0)
     with pytest.raises(ProtocolError, match="the window is"):
-        for _ in range(2 * WINDOW // CHUNK):
+        for _ in range(2 * CREDIT_WINDOW // CHUNK):
             gate.admit(dict(out), CHUNK)
 
 
@@ -238,7 +238,7 @@ def test_a_client_keeps_the_windows() -> None:
     with pytest.raises(ProtocolError, match="credit of 101"):
         gate.on_sent({"op": "credit", "id": 1, "acct": 0, "n": 101}, 0)
     with pytest.raises(ProtocolError, match="the window is"):
-        for _ in range(2 * WINDOW // CHUNK):
+        for _ in range(2 * CREDIT_WINDOW // CHUNK):
             gate.on_sent({"op": "data", "id": 4, "acct": 0}, CHUNK)
 
 
@@ -272,7 +272,7 @@ def test_another_account_harms_itself_alone(header: Header) -> None:
 def test_what_is_ignored_is_bounded() -> None:
     gate = make_gate()
     with pytest.raises(ProtocolError, match="account 2 does not end"):
-        for _ in range(WINDOW):
+        for _ in range(CREDIT_WINDOW):
             assert not gate.admit({"op": "out", "id": 1, "s": 1, "acct": 2}, 0)
 
 
@@ -398,7 +398,7 @@ def test_any_frame_passes_or_is_a_protocol_error(said: list[tuple[Header, int]])
 
 
 @quick
-@given(st.binary(max_size=200) | st.builds(frame_of, st.binary(max_size=60)) | headers().map(frames.pack), st.booleans())
+@given(st.binary(max_size=200) | st.builds(frame_of, st.binary(max_size=60)) | headers().map(framing.encode_frame), st.booleans())
 def test_any_message_passes_or_is_a_protocol_error(data: bytes, packed: bool) -> None:
     for sent in {data, _packed(data)}:
         try:

@@ -21,7 +21,7 @@ import pytest
 import pmitogen
 from pmitogen.cli import hubs, ping, trace
 from pmitogen.errors import Error, RemoteError
-from pmitogen.target.frames import TO_HUB_PLAIN
+from pmitogen.protocol.framing import TO_HUB_PLAIN
 from tests.hostile import raises
 from tests.hostile.talker import EVIL, RAW, SHOWN, Talker
 from tests.support.accounts import Account

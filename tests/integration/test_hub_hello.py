@@ -14,8 +14,7 @@ import pytest
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub_client
 from pmitogen.hub.daemon import socket_paths
-from pmitogen.protocol import hello
-from pmitogen.target import frames
+from pmitogen.protocol import framing, hello
 from pmitogen.util.caller import CallerEnvironment
 
 SAME = {"op": "hello", **hello.identity()}
@@ -26,11 +25,11 @@ OPEN = {"op": "open", "options": {"host": "127.0.0.1"}, "caller": CALLER.digest}
 
 def exchange(*headers: dict[str, Any]) -> list[dict[str, Any]]:
     """Send frames to the hub; return all that it answers until it closes the connection or has answered ``status``."""
-    reader, answers = frames.Reader(), []
+    reader, answers = framing.FrameReader(), []
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(20)
         sock.connect(socket_paths.run_socket(os.getpid()))
-        sock.sendall(b"".join(frames.pack(header) for header in headers))
+        sock.sendall(b"".join(framing.encode_frame(header) for header in headers))
         while data := sock.recv(1 << 16):
             answers += [header for header, _ in reader.feed(data)]
             if answers and "pid" in answers[-1]:

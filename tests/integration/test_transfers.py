@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub import client as hub_client
-from pmitogen.target.frames import CHUNK, WINDOW, to_wire
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
 from pmitogen.util.caller import CallerEnvironment
 from tests.support import processes
 from tests.support.accounts import Account
@@ -26,7 +26,7 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 MIB = 1 << 20
-SIZES = {"empty": 0, "byte": 1, "chunk": CHUNK, "mib": MIB + 1, "window": WINDOW + 3}
+SIZES = {"empty": 0, "byte": 1, "chunk": CHUNK, "mib": MIB + 1, "window": CREDIT_WINDOW + 3}
 NAMES = {
     "blanks": b"a name with  blanks ",
     "quotes": b'it\'s "quoted" `really` $HOME',
@@ -71,7 +71,7 @@ class Door:
     def put(self, path: bytes, pieces: Iterator[bytes], mode: int = 0o640, **more: Any) -> dict[str, Any]:
         """Send a file as a worker does: as much as there is credit for."""
         number = self.request({"op": "put", "path": to_wire(path), "mode": mode, "more": True, **more})
-        credit, ended = WINDOW, False
+        credit, ended = CREDIT_WINDOW, False
         while True:
             while credit > 0 and not ended:
                 piece = next(pieces, b"")
@@ -156,10 +156,10 @@ def small_disk(options: dict[str, Any]) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("size", [200_000, 3 * WINDOW], ids=["small", "streamed"])
+@pytest.mark.parametrize("size", [200_000, 3 * CREDIT_WINDOW], ids=["small", "streamed"])
 def test_a_full_disk_is_told_with_the_file_that_it_was_for(door: Door, small_disk: Path, size: int) -> None:
     header = {"op": "put", "path": str(small_disk / "x"), "mode": 0o600, "what": "failed to transfer file to x"}
-    if size < WINDOW:
+    if size < CREDIT_WINDOW:
         assert door.final(door.request({**header, "early": True}, bytes(size)))[0]["op"] == "ok"
         answer = door.final(door.request({"op": "exec", "argv": ["true"]}))[0]
     else:

@@ -19,7 +19,7 @@ PACKAGE = repository / "pmitogen"
 # nothing else of ours, except the part of the protocol that travels with it.
 MAY_IMPORT = {
     "util": {"util"},
-    "protocol": {"protocol", "target", "util"},
+    "protocol": {"protocol", "util"},
     "flags": {"flags", "util"},
     "target": {"target", "become", "protocol"},
     "become": {"become"},
@@ -77,6 +77,16 @@ def test_imports_run_downhill(package: str) -> None:
             other = name.partition(".")[2].partition(".")[0]
             if other and (PACKAGE / other).is_dir() and other not in MAY_IMPORT[package]:
                 wrong.append(f"{path.relative_to(repository)} imports {name}")
+    assert not wrong
+
+
+def test_of_the_protocol_only_the_framing_travels() -> None:
+    wrong = [
+        f"{path.relative_to(repository)} imports {name}"
+        for path in sorted((PACKAGE / "target").rglob("*.py"))
+        for name in _imported(path)
+        if name.startswith("pmitogen.protocol") and not name.startswith("pmitogen.protocol.framing")
+    ]
     assert not wrong
 
 

@@ -19,7 +19,7 @@ import mitogen.core
 import pytest
 
 from pmitogen.hub import bootstrap
-from pmitogen.target import frames
+from pmitogen.protocol.framing import PREFIX, FrameReader, encode_frame
 from tests.support import processes, programs
 
 NUMBER = 7
@@ -41,7 +41,7 @@ class Hub:
         theirs.close()
         self.sock.sendall(bundle)
         self._unpack = zlib.decompressobj()
-        self._reader = frames.Reader()
+        self._reader = FrameReader()
         self._ready: list[Frame] = []
         self._buf = b""
         marker = bootstrap.ready_marker(token) + b"\n"
@@ -52,7 +52,14 @@ class Hub:
 
     @staticmethod
     def message(header: dict[str, Any], body: bytes = b"", **words: Any) -> bytes:
-        settings = {"dst_id": NUMBER, "src_id": 0, "auth_id": 0, "handle": PLAIN, "data": frames.pack(header, body), **words}
+        settings = {
+            "dst_id": NUMBER,
+            "src_id": 0,
+            "auth_id": 0,
+            "handle": PLAIN,
+            "data": encode_frame(header, body),
+            **words,
+        }
         return bytes(mitogen.core.Message(**settings).pack())
 
     def send(self, header: dict[str, Any], body: bytes = b"", **words: Any) -> None:
@@ -114,7 +121,7 @@ def test_messages_are_mitogens(hub: Hub) -> None:
         hub.sock.sendall(whole[start : start + 7])
     assert hub.receive()[0] == {"op": "ok", "id": 1, "exists": True}
     packed = zlib.compressobj()
-    both = [frames.pack({"op": "fs", "do": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))]
+    both = [encode_frame({"op": "fs", "do": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))]
     for frame in both:  # one stream
         data = packed.compress(frame) + packed.flush(zlib.Z_SYNC_FLUSH)
         hub.send({}, handle=PACKED, data=data)
@@ -156,7 +163,7 @@ def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:
     assert hub.sock.recv(100) == b"", why
 
 
-@pytest.mark.parametrize("words", [b"\xff" * 9, frames.pack({}), frames.pack({"op": "hello", "python": 3}) + b"\xff" * 9])
+@pytest.mark.parametrize("words", [b"\xff" * 9, encode_frame({}), encode_frame({"op": "hello", "python": 3}) + b"\xff" * 9])
 def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words: bytes) -> None:
     """Another account's process may say anything."""
     program = tmp_path / "python"
@@ -198,7 +205,7 @@ def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) ->
     hub.send({"op": "exec", "id": 77, "argv": ["/bin/sh", "-c", "read word; echo real; exit 3"], "tty": False, "more": True})
     for number, header in enumerate(FORGED, 1):
         words = tmp_path / f"words{number}"
-        words.write_bytes(frames.PREFIX.pack(len(header), 0) + header)
+        words.write_bytes(PREFIX.pack(len(header), 0) + header)
         program = tmp_path / f"python{number}"
         program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {words}\nexec cat >/dev/null\n')
         program.chmod(0o755)
@@ -218,7 +225,7 @@ def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
         {"op": "late", "msg": "x"},
         {"op": "late", "acct": 0, "msg": "y"},
     ]
-    (tmp_path / "words").write_bytes(b"".join(map(frames.pack, said)))
+    (tmp_path / "words").write_bytes(b"".join(map(encode_frame, said)))
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
     program.chmod(0o755)

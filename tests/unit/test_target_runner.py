@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from pmitogen.hub.blob_store import Blobs
-from pmitogen.target import frames, jobs
+from pmitogen.protocol import framing
+from pmitogen.target import jobs
 from tests.support import processes, programs, session
 
 START = f"""
@@ -74,11 +75,11 @@ class Peer:
         self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self.sock.settimeout(20)
-        self._reader = frames.Reader()
+        self._reader = framing.FrameReader()
         self._ready: list[tuple[dict[str, Any], bytes]] = []
 
     def send(self, header: dict[str, Any], body: bytes = b"") -> None:
-        self.sock.sendall(frames.pack(header, body))
+        self.sock.sendall(framing.encode_frame(header, body))
 
     def receive(self) -> tuple[dict[str, Any], bytes]:
         while not self._ready:
@@ -337,10 +338,10 @@ def test_a_failure_nobody_waits_for_is_told_to_the_next_who_does(peer: Peer) -> 
 
 
 def test_large_output_streams_under_credit(peer: Peer) -> None:
-    size = frames.WINDOW + (1 << 20)
+    size = framing.CREDIT_WINDOW + (1 << 20)
     peer.send({"op": "exec", "id": 1, "argv": ["/bin/sh", "-c", f"head -c {size} /dev/zero"]})
     got = 0
-    while got < frames.WINDOW:
+    while got < framing.CREDIT_WINDOW:
         header, body = peer.receive()
         assert header["op"] == "out"
         got += len(body)
@@ -348,7 +349,7 @@ def test_large_output_streams_under_credit(peer: Peer) -> None:
     with pytest.raises(TimeoutError):
         while True:
             got += len(peer.receive()[1])
-    assert got < frames.WINDOW + 4 * frames.CHUNK, "it waits for credit"
+    assert got < framing.CREDIT_WINDOW + 4 * framing.CHUNK, "it waits for credit"
     peer.sock.settimeout(20)
     peer.send({"op": "credit", "id": 1, "n": size})
     while True:

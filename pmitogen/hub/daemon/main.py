@@ -18,7 +18,7 @@ from pmitogen.errors import Error
 from pmitogen.hub.client import HUB_ENDED
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.hub.daemon.lifecycle import Life
-from pmitogen.target import frames
+from pmitogen.protocol import framing
 
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
 
@@ -86,7 +86,7 @@ def _refuse(listening: socket.socket, path: str, why: str) -> None:
         while True:
             sock, _ = listening.accept()
             with sock, contextlib.suppress(OSError):
-                sock.send(frames.pack({"op": "refused", "msg": why}, b""))
+                sock.send(framing.encode_frame({"op": "refused", "msg": why}, b""))
     with contextlib.suppress(OSError):  # not empty: others are there
         os.rmdir(os.path.dirname(path))
 

@@ -2,7 +2,7 @@
 
 The socket lies in a directory that belongs to this account alone, is itself closed to others, and every peer's credentials
 are checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see
-target/frames.py).
+protocol/framing.py).
 
 A worker says ``hello`` first (see protocol/hello.py), then ``open`` with its option set, once, then makes requests; each is
 answered by frames with the number it gave. ``open`` names the caller by a digest, which the hub answers with ``need`` if nobody
@@ -31,9 +31,8 @@ from pmitogen.hub.host import Host, State
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
 from pmitogen.hub.scheduler import Guard
-from pmitogen.protocol import hello
+from pmitogen.protocol import framing, hello
 from pmitogen.protocol.errors import ProtocolError
-from pmitogen.target import frames
 from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment
 
@@ -108,7 +107,7 @@ class WorkerProtocol(mitogen.core.Protocol):  # type: ignore[misc]
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._reader = frames.Reader()
+        self._reader = framing.FrameReader()
         self._writer = mitogen.core.BufferedWriter(worker.listener.contexts.broker, self)
 
     def on_receive(self, broker: Any, buf: bytes) -> None:
@@ -162,7 +161,7 @@ class Worker:
                 self._ahead_error = header if header["op"] == "error" else None
                 return
         if not self._gone:
-            self._stream.protocol.write(frames.pack(header, body))
+            self._stream.protocol.write(framing.encode_frame(header, body))
 
     def on_gone(self) -> None:
         """The worker has ended: so does what it had under way."""
@@ -198,7 +197,7 @@ class Worker:
 
     def _failed(self, exc: Exception) -> None:
         """What this client sent cannot be handled."""
-        if isinstance(exc, (ProtocolError, frames.FrameError)):
+        if isinstance(exc, (ProtocolError, framing.FrameError)):
             self._refuse(f"protocol error: the client sent {exc}")
         else:
             LOG.error("internal error", exc_info=exc)

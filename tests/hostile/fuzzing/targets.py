@@ -17,7 +17,7 @@ from pmitogen.become import diagnosis
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import match_criteria
 from pmitogen.flags.ssh.resolve import resolve
-from pmitogen.target import frames
+from pmitogen.protocol import framing
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
 from pmitogen.transport.keys import certificate, key_file, private_key, public_key
@@ -45,14 +45,15 @@ def _none(directory: Path) -> list[bytes]:
 
 
 def _frames(data: bytes) -> None:
-    for header, body in frames.Reader().feed(data):
+    for header, body in framing.FrameReader().feed(data):
         assert isinstance(header, dict) and isinstance(body, bytes)
 
 
 def _frame_seeds(directory: Path) -> list[bytes]:
     return [
-        frames.pack({"op": "exit", "id": 7, "rc": 0, "n": 3}, b"abc"),
-        frames.pack({"op": "ok", "id": 1, "path": "/tmp/x"}) + frames.pack({"op": "credit", "id": 1, "n": 1 << 20}),
+        framing.encode_frame({"op": "exit", "id": 7, "rc": 0, "n": 3}, b"abc"),
+        framing.encode_frame({"op": "ok", "id": 1, "path": "/tmp/x"})
+        + framing.encode_frame({"op": "credit", "id": 1, "n": 1 << 20}),
     ]
 
 
@@ -204,7 +205,7 @@ def _peer_text(data: bytes) -> None:
 
 
 TARGETS = [
-    Target("frames", _frames, (frames.FrameError,), _frame_seeds),
+    Target("frames", _frames, (framing.FrameError,), _frame_seeds),
     Target("known_hosts", _known_hosts, (), _known_hosts_seeds),
     Target("certificate", _certificate, (Malformed,), _certificate_seeds),
     Target("public_key", _public_key, (Malformed, ValueError), _public_seeds),

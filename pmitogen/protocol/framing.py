@@ -1,4 +1,6 @@
-"""The one framing that worker, hub, agent and runner speak: a JSON header and a body of bytes.
+"""The framing that client, hub, agent and runner speak: a JSON header and a body of bytes.
+
+This file travels to targets: Python 2.7 and 3.x, standard library only.
 
 ::
 
@@ -24,7 +26,7 @@ TO_AGENT_PLAIN, TO_AGENT_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002,
 MAX_HEADER = 4 << 20  # bytes
 MAX_BODY = 64 << 20  # bytes
 CHUNK = 128 << 10  # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between
-WINDOW = 4 << 20  # bytes of one transfer that may be under way, unacknowledged
+CREDIT_WINDOW = 4 << 20  # bytes of one transfer that may be under way, unacknowledged
 TARGET_HEADER = 64 << 10  # bytes of a header from a target
 TARGET_BODY = 2 * CHUNK  # bytes of a body from a target
 MESSAGE_TEXT = 4000  # characters of an error message
@@ -59,13 +61,13 @@ class FrameError(Exception):
     pass  # the docstring does not travel
 
 
-def pack(header, body=b""):
+def encode_frame(header, body=b""):
     """Return one frame as bytes. *header* is a dict that JSON can hold."""
     head = json.dumps(header, separators=(",", ":")).encode("ascii")
     return PREFIX.pack(len(head), len(body)) + head + body
 
 
-def cut(listed, body):
+def split_pieces(listed, body):
     """The pieces that *body* was joined from: for each list in *listed* a tuple, its last word, a size, replaced by the piece."""
     pieces, pos = [], 0
     for item in listed:
@@ -83,7 +85,7 @@ def is_plain(header):
     return True
 
 
-class Reader(object):
+class FrameReader(object):
     """Cut a byte stream into frames. Not thread-safe; owned by whoever reads the stream."""
 
     def __init__(self, max_header=MAX_HEADER, max_body=MAX_BODY):
