@@ -6,22 +6,35 @@ A target fails if it raises anything else, or if one input takes more than ``SLO
 from __future__ import annotations
 
 import base64
+import os
 import shutil
+import socket
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest.mock import Mock
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from paramiko import SSHException
 
 from pmitogen.become import diagnosis
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import match_criteria
 from pmitogen.flags.ssh.resolve import resolve
+from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.gate import InterpreterError
 from pmitogen.protocol import framing
+from pmitogen.protocol.channel_messages import HEADER, KIND, ChannelReader
+from pmitogen.protocol.errors import ProtocolError
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
 from pmitogen.transport.keys import certificate, key_file, private_key, public_key
 from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.paramiko_ext.packetizer import Packets
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 SLOW = 5.0  # seconds of processor time for one input
@@ -162,7 +175,7 @@ def _ssh_config(data: bytes) -> None:
         file.flush()
         succeeds, match_criteria._succeeds = match_criteria._succeeds, lambda command, context: False
         try:  # a mangled "Match exec" could run anything
-            resolve(["-F", file.name, "web"], environ={"HOME": "/nonexistent"}, strict=False)
+            resolve(["-F", file.name, "web"], caller=CallerEnvironment({"HOME": "/nonexistent"}), strict=False)
         finally:
             match_criteria._succeeds = succeeds
 
@@ -181,8 +194,7 @@ def _ssh_config_seeds(directory: Path) -> list[bytes]:
 def _become_output(data: bytes) -> None:
     text = diagnosis.text_of(data)
     for method in ("sudo", "su", "doas"):
-        diagnosis.refusal(method, text)
-    diagnosis.looks_like_question(text)
+        diagnosis.refusal([method], text)
     diagnosis.tried_again(text)
     diagnosis.command_failure(text, ["/usr/bin/python3"])
     diagnosis.shell_failure(text, 1, ["/usr/bin/python3"], "/bin/sh")
@@ -194,6 +206,55 @@ def _become_seeds(directory: Path) -> list[bytes]:
         b"su: Authentication failure\r\nsh: 1: exec: /usr/bin/python3: not found\r\n",
         "Passwort: \r\nDieses Konto ist derzeit nicht verf\u00fcgbar.\r\n".encode(),
     ]
+
+
+# Messages of a target's agent -----------------------------------------------------------------------------------------------
+
+
+def _channel_messages(data: bytes) -> None:
+    reader = ChannelReader(7)
+    reader.feed(data)
+    while reader.next() is not None:
+        pass
+
+
+def _channel_seeds(directory: Path) -> list[bytes]:
+    return [HEADER.pack(KIND, 0, 7, 7, framing.TO_HUB_PLAIN, 0, len(data)) + data for data in _frame_seeds(directory)]
+
+
+def _agent_frames(data: bytes) -> None:
+    """One message, plain and compressed, through the gate."""
+    for packed in (False, True):
+        Wire(Mock(), Mock()).read(zlib.compress(data) if packed else data, packed)
+
+
+# Packets --------------------------------------------------------------------------------------------------------------------
+
+
+def _packets(data: bytes) -> None:
+    """Plain packets, and the same bytes as sealed ones."""
+    for sealed in (False, True):
+        near, far = socket.socketpair()
+        with near, far:
+            far.setblocking(False)
+            reader = Packets(near)
+            if sealed:
+                reader.set_inbound_cipher(AESGCM(_KEY), 16, None, 16, None, aead=True, iv_in=_IV)
+            try:
+                far.send(data[: 1 << 16])
+            except BlockingIOError:
+                continue
+            far.shutdown(socket.SHUT_WR)
+            try:
+                while True:
+                    reader.read_message()
+            except EOFError:
+                pass
+
+
+def _packet_seeds(directory: Path) -> list[bytes]:
+    plain = b"\2payload" + bytes(4)
+    return [(len(plain) + 1).to_bytes(4, "big") + b"\4" + plain, os.urandom(64)]
 
 
 # Texts ----------------------------------------------------------------------------------------------------------------------
@@ -214,6 +275,9 @@ TARGETS = [
     Target("revocation_list", _revocation_list, (Malformed,), _revocation_seeds),
     Target("ssh_config", _ssh_config, (UsageError,), _ssh_config_seeds),
     Target("become_output", _become_output, (), _become_seeds),
+    Target("channel_messages", _channel_messages, (ProtocolError,), _channel_seeds),
+    Target("agent_frames", _agent_frames, (ProtocolError, InterpreterError), _frame_seeds),
+    Target("packets", _packets, (SSHException, EOFError), _packet_seeds),
     Target("peer_text", _peer_text, (), _none),
 ]
 
