@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
 
 KEPT = 4096  # bytes of the program's last words
+NOT_FOUND = 127  # a shell's exit status for a program that is not there
+_SSH = re.compile(r"\s*(exec\s+)?ssh\s")
 LAST_WORDS = 0.5  # seconds that a program which closed the connection gets to say why
 
 
@@ -76,7 +79,10 @@ class ProxyCommand:
         said = " | ".join(escape_lines(self._said))
         code = self._process.returncode
         ended = "is still running" if code is None else f"died of signal {-code}" if code < 0 else f"exited with status {code}"
-        return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {said}" if said else " and said nothing")
+        advice = ""
+        if code == NOT_FOUND and _SSH.match(self._command):
+            advice = "; no ssh program was found: write a jump in plain words, or use ProxyJump, which need none"
+        return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {said}" if said else " and said nothing") + advice
 
     def close(self) -> None:
         """End the program and all that it started; our end of the pair is its user's. Idempotent."""

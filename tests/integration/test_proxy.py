@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.errors import AuthenticationError, ConnectError
+from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
@@ -74,6 +74,44 @@ def test_jump_with_own_key_user_and_known_hosts(
     link.close()
     assert [user for _, user in bastion.accepted()] == [people["hop"][0].name]
     assert [user for _, user in target.accepted()] == [people["target"][0].name]
+
+
+@pytest.mark.parametrize(
+    ("command", "native"),
+    [
+        ("ssh -F ~/bs.cfg -W %h:%p hop", True),
+        ("ssh -F $CONFIG -W %h:%p hop", True),
+        ('exec ssh -F "${HOME}/bs.cfg" -W [%h]:%p hop 2>/dev/null', True),
+        ("ssh -F '$HOME'/bs.cfg -W %h:%p hop", False),  # no such file, for ssh either
+        ("ssh -F $(echo ~/bs.cfg) -W %h:%p hop", False),
+        ("ssh -F ~/bs.cfg -W %h:%p hop | cat", False),
+    ],
+)
+def test_what_a_shell_would_expand_in_a_native_jump(
+    make_sshd: MakeSshd, home: Path, hops: HopPool, monkeypatch: pytest.MonkeyPatch, command: str, native: bool
+) -> None:
+    """With no ssh program on PATH, what needs a shell fails, in one line that says what to write."""
+    bastion, target = make_sshd(), make_sshd()
+    options = f" UserKnownHostsFile {bastion.known_hosts}\n GlobalKnownHostsFile none\n StrictHostKeyChecking yes\n"
+    text = f"Host hop\n HostName 127.0.0.1\n Port {bastion.port}\n IdentityFile {bastion.key.path}\n{options}"
+    (home / "bs.cfg").write_text(text)
+    monkeypatch.setenv("CONFIG", str(home / "bs.cfg"))
+    words = [*target.ssh_args(), "-o", f"ProxyCommand={command}", "127.0.0.1"]
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(home))
+        settings = resolve(words)
+        if native:
+            link_to(settings, hops=hops).close()
+        else:
+            with pytest.raises((ConnectError, UsageError)) as caught:
+                link_to(settings, hops=hops)
+            assert "\n" not in caught.value.message
+            if "'" not in command:
+                assert "no ssh program was found: write a jump in plain words, or use ProxyJump" in caught.value.message
+    assert bastion.connections() == native
+    if not native and "'" not in command:
+        link_to(resolve(words), hops=hops).close()  # with the program
+        assert bastion.connections() == 1
 
 
 def test_chain_of_three(make_sshd: MakeSshd, hops: HopPool) -> None:

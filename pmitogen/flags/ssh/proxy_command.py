@@ -1,24 +1,23 @@
 """Turn a ProxyCommand that only runs ssh to pass through another host into a native jump.
 
-``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when the shell would see nothing
-but plain words. Anything else is left to the shell. The flags of that inner command line are kept: they are the hop's own
-configuration.
+``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when it is certain what a shell
+would make of the text (see shell_words.py). Anything else is left to the shell. The flags of that inner command line are kept:
+they are the hop's own configuration.
 """
 
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.proxy_ssh import parse_proxy_ssh
 from pmitogen.flags.ssh.settings import JumpHop
+from pmitogen.flags.ssh.shell_words import shell_words
 from pmitogen.flags.ssh.tokens import expand
 
-_SHELL = set("$`|;&<>()*?[]{}!\n")
+_BLANK = " \t"
 _QUIET = re.compile(r"\s+2>\s*/dev/null\s*$")
 _SSH = re.compile(r"(.*/)?ssh(\.exe)?")
 _NETCAT = re.compile(r"(.*/)?(nc|ncat|netcat)")
@@ -27,13 +26,13 @@ _DROPPED = "WNTnxaqtfG"  # flags of the inner command that say nothing about the
 
 def as_jump_host(command: str, tokens: Mapping[str, str], local: LocalHost) -> JumpHop | None:
     """The hop that *command* amounts to, or None. Raises ConfigValueError for a bad token."""
-    words = _plain_words(command)
+    words = shell_words(_without_shell(command), local, lambda text: expand(text, tokens))
     if not words or not _SSH.fullmatch(words[0]):
         return None
     try:
-        line, user, port = parse_proxy_ssh([_expanded(word, tokens) for word in words[1:]], local)
-    except (UsageError, ConfigValueError):
-        return None  # the shell or ssh reports the error
+        line, user, port = parse_proxy_ssh(words[1:], local)
+    except UsageError:
+        return None  # the shell and ssh shall say what is wrong with it
     target = expand("%h:%p", tokens), expand("[%h]:%p", tokens)
     through = (line.stdio in target and not line.command) if line.stdio is not None else _is_netcat(line.command, tokens)
     if line.host is None or not through or any(letter in "LRDwXYsOQV" for letter, _ in line.words):
@@ -45,21 +44,10 @@ def as_jump_host(command: str, tokens: Mapping[str, str], local: LocalHost) -> J
     return JumpHop(line.host, user, port, tuple(argv))
 
 
-def _expanded(word: str, tokens: Mapping[str, str]) -> str:
-    return expand(word, tokens)
-
-
-def _plain_words(command: str) -> list[str]:
-    """The words of a simple command; none if a shell would do more than split it."""
-    command = _QUIET.sub("", command.strip())
-    command = command.removeprefix("exec ")
-    bare = command.replace("[%h]", "%h")
-    if _SHELL & set(bare):
-        return []
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return []
+def _without_shell(command: str) -> str:
+    """*command* without what has no meaning for a jump, and with ``[%h]``, a pattern that matches itself, quoted."""
+    command = _QUIET.sub("", command.strip(_BLANK)).removeprefix("exec ")
+    return re.sub(r"(?<![^ \t])(-W)?\[%h\]:%p(?![^ \t])", r"\1'[%h]:%p'", command)
 
 
 def _is_netcat(command: tuple[str, ...], tokens: Mapping[str, str]) -> bool:

@@ -1,0 +1,167 @@
+"""The arguments of a simple shell command, exactly as ``/bin/sh`` would pass them; or nothing, where a shell would do more.
+
+ssh hands a ProxyCommand to a shell. Where that only splits it, removes quotes and expands ``~``, ``~user``, ``$NAME`` and
+``${NAME}``, the outcome is certain, and no shell is needed. Everything else (operators, patterns, substitutions, comments, what
+shells disagree on) is left to the shell: :func:`shell_words` returns None. Source: POSIX, Shell Command Language, 2.2 and 2.6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from pmitogen.flags.ssh.local_host import LocalHost
+
+_BLANK = " \t"
+_SPECIAL = frozenset("|&;<>()`*?[]{}!\n\r\0")  # unquoted, each means more than itself to some shell
+_SPLITS = frozenset(" \t\n*?[\\")  # in an unquoted variable's value: it would become several arguments, or a pattern
+_NAME = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+_TILDE = re.compile(r"~([A-Za-z0-9_.][A-Za-z0-9_.-]*)?(?=[/ \t]|$)")
+
+# Variables that some shell sets whatever the environment says; one that the environment has not, a shell may have, too.
+_OWN = re.compile(
+    "_|BASH.*|COMP_.*|DIRSTACK|E?UID|EPOCH.*|FUNCNAME|GROUPS|IFS|LINENO|OLDPWD|OPT.*|PIPESTATUS|PPID|PS[124]|PWD|S?RANDOM|SECONDS"
+    "|SHELLOPTS|SHLVL"
+)
+
+
+class _NotSimple(Exception):
+    """A shell would do something that this module does not."""
+
+
+def shell_words(command: str, local: LocalHost, expand: Callable[[str], str]) -> list[str] | None:
+    """The arguments that *command* consists of, or None if that is for a shell to say.
+
+    *expand* is applied to what was written, quoted or not, and not to the values of variables: ssh expands its tokens before
+    the shell sees the command.
+    """
+    try:
+        return _Words(command, local, expand).split()
+    except _NotSimple:
+        return None
+
+
+class _Words:
+    """One command being read. The pieces of a word are literal text, to be expanded, or values, which stay as they are."""
+
+    def __init__(self, command: str, local: LocalHost, expand: Callable[[str], str]) -> None:
+        self._text = command
+        self._local = local
+        self._expand = expand
+        self._at = 0
+        self._literal = ""
+        self._done = ""
+        self._started = False  # something of this word was read
+        self._is_word = False  # and it is more than variables without a value
+        self._words: list[str] = []
+
+    def split(self) -> list[str]:
+        while self._at < len(self._text):
+            self._next()
+        self._end_word()
+        return self._words
+
+    def _next(self) -> None:
+        char = self._text[self._at]
+        if char in _BLANK:
+            self._end_word()
+            self._at += 1
+            return
+        first, self._started = not self._started, True
+        if char == "'":
+            self._single_quoted()
+        elif char == '"':
+            self._double_quoted()
+        elif char == "\\":
+            self._escaped()
+        elif char == "$":
+            self._variable(quoted=False)
+        elif char == "~" and first:
+            self._tilde()
+        elif char in _SPECIAL or (char == "#" and first):
+            raise _NotSimple
+        else:
+            self._add(char)
+            self._at += 1
+
+    def _add(self, text: str) -> None:
+        self._literal += text
+        self._is_word = True
+
+    def _add_value(self, text: str) -> None:
+        self._flush()
+        self._done += text
+
+    def _flush(self) -> None:
+        self._done += self._expand(self._literal)
+        self._literal = ""
+
+    def _end_word(self) -> None:
+        if self._is_word:
+            self._flush()
+            self._words.append(self._done)
+        self._done, self._started, self._is_word = "", False, False
+
+    def _single_quoted(self) -> None:
+        self._is_word = True
+        end = self._text.find("'", self._at + 1)
+        if end < 0:
+            raise _NotSimple
+        self._add(self._text[self._at + 1 : end])
+        self._at = end + 1
+
+    def _double_quoted(self) -> None:
+        self._is_word = True
+        self._at += 1
+        while self._at < len(self._text):
+            char = self._text[self._at]
+            if char == '"':
+                self._at += 1
+                return
+            if char == "\\":
+                self._escaped(among='$`"\\')
+            elif char == "$":
+                self._variable(quoted=True)
+            elif char in "`\n\0":
+                raise _NotSimple
+            else:
+                self._add(char)
+                self._at += 1
+        raise _NotSimple
+
+    def _escaped(self, among: str | None = None) -> None:
+        """A backslash; within double quotes it stands for itself except before the characters of *among*."""
+        following = self._text[self._at + 1 : self._at + 2]
+        if not following or following in "\n\0":
+            raise _NotSimple
+        self._add(following if among is None or following in among else "\\" + following)
+        self._at += 2
+
+    def _variable(self, *, quoted: bool) -> None:
+        found = _NAME.match(self._text, self._at)
+        if found is None:
+            following = self._text[self._at + 1 : self._at + 2]
+            if following and not (following in _BLANK or (following == '"' and quoted) or following in "/:.,=%+^"):
+                raise _NotSimple
+            self._add("$")
+            self._at += 1
+            return
+        name = found[1] or found[2]
+        value = self._local.environ.get(name)
+        if value is None or _OWN.fullmatch(name) or (not quoted and _SPLITS & set(value)):
+            raise _NotSimple
+        if value:
+            self._is_word = True
+        self._add_value(value)
+        self._at = found.end()
+
+    def _tilde(self) -> None:
+        found = _TILDE.match(self._text, self._at)
+        if found is None:
+            raise _NotSimple
+        home = self._local.home_of(found[1]) if found[1] else self._local.environ.get("HOME")
+        if not home:
+            raise _NotSimple  # shells differ
+        self._is_word = True
+        self._add_value(home)
+        self._at = found.end()
