@@ -42,7 +42,7 @@ def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Ac
     for words in (
         f"<{sshd.host}> ESTABLISH PMITOGEN CONNECTION FOR USER: {account.name}",
         f"<{sshd.host}> EXEC 'echo raw words' ON A TERMINAL",
-        f"<{sshd.host}> (0, b'raw words\\r\\n', b'')",
+        f"<{sshd.host}> rc=0" if _core(ansible) >= (2, 22) else f"<{sshd.host}> (0, b'raw words\\r\\n', b'')",
         "Using module file ",
         " AS root BY sudo",
         f" TO {account.home}/.ansible/tmp/ansible-tmp-",
@@ -52,6 +52,43 @@ def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Ac
     ):
         assert words in run.output, (words, run.output)
     assert re.search(r"<\S+> EXEC ansible\.modules\.command IN \S*python\S* AS root BY sudo .*\n", run.stdout)
+
+
+SECRET = "only-known-when-the-result-is-read"
+NEW_SECRET = """
+#!/usr/bin/python
+import json
+from ansible.module_utils.basic import AnsibleModule
+AnsibleModule(argument_spec={})
+print(json.dumps({"changed": False, "told": "%s", "_ansible_new_secrets": ["%s"]}))
+raise SystemExit(0)
+""" % (SECRET, SECRET)
+
+
+def _core(ansible: Ansible) -> tuple[int, ...]:
+    return tuple(map(int, ansible.core.split(".")))
+
+
+@pytest.mark.newest_core
+def test_results_are_shown_as_over_ssh(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """At -vvv: all of a result, but since ansible-core 2.22 the exit code alone, because results may hold new secrets."""
+    account = make_account()
+    target = ansible.target(sshd, account, ansible_pipelining=True, ansible_python_interpreter="/usr/bin/python3")
+    tasks = [
+        {"name": "told", "tells": {}},
+        {"name": "silent", "tells": {}, "no_log": True},
+        {"name": "raw", "ansible.builtin.raw": "echo out; echo err >&2; exit 3", "ignore_errors": True},
+    ]
+    shown = {}
+    for connection in ("ssh", "pmitogen"):
+        files = {"library/tells.py": NEW_SECRET.lstrip()}
+        run = ansible.tasks(tasks, {"h": target}, connection=connection, args=["-vvv"], files=files)
+        ends = re.findall(r"^<\S+> (\(\d+, b.*|rc=\d.*)$", run.stdout, re.M)
+        shown[connection] = {re.sub(r"Shared connection to \S+ closed\.(\\r)?\\n", "", line) for line in ends}
+        assert (SECRET in run.output) == (_core(ansible) < (2, 22)), run.output
+    if not (2, 17) <= _core(ansible) <= (2, 18):  # there the ssh program itself is run with -vvv
+        assert shown["pmitogen"] <= shown["ssh"]
+    assert any(line.startswith("rc=3" if _core(ansible) >= (2, 22) else "(3, ") for line in shown["pmitogen"])
 
 
 @pytest.mark.one_core

@@ -103,8 +103,8 @@ def test_what_ansible_masks_is_masked_on_the_target_too(
     target = {
         **ansible.target(sshd, account),
         "ansible_password": account.password,
-        "ansible_private_key": key.path.read_text(),
-        "ansible_private_key_passphrase": PASSPHRASE,
+        "ansible_ssh_private_key": key.path.read_text(),
+        "ansible_ssh_private_key_passphrase": PASSPHRASE,
         "ansible_pmitogen_otp": OTP,
         "ansible_pmitogen_jump_credentials": {"bastion": {"password": "jump-password", "otp": 739155}},
         "ansible_become_password": account.password,

@@ -13,7 +13,9 @@ from ansible import constants, context
 from ansible.plugins.loader import connection_loader, init_plugin_loader
 from ansible.playbook.play_context import PlayContext
 from ansible.utils.context_objects import CLIArgs
-context.CLIARGS = CLIArgs({"timeout": 10, "ssh_common_args": "-o Compression=yes", "private_key_file": None})
+context.CLIARGS = CLIArgs(
+    {"connection": "pmitogen", "timeout": 10, "ssh_common_args": "-o Compression=yes", "private_key_file": None}
+)
 init_plugin_loader()
 connection_loader.add_directory(sys.argv[1])
 from pmitogen.ansible import exchange; from pmitogen.ansible.options import option_cache as settled
