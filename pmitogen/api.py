@@ -428,7 +428,6 @@ class _Call:
         if self._stream is not None:
             header["more"] = True
         self._request = Request(self, 0, header, first)
-        self._context: Any = None
         self._defer(self._submit)
 
     def _defer(self, work: Callable[[], None]) -> None:
@@ -440,8 +439,8 @@ class _Call:
         self.answer({"op": "error", "kind": "usage", "msg": f"internal error: {type(exc).__name__}: {exc}"}, b"")
 
     def _submit(self) -> None:
-        self._context = self._contexts.host(self._host._options, self._host._caller, self._host._asker)
-        self._context.guard.run(self._context.submit, self._request)
+        context = self._contexts.host(self._host._options, self._host._caller, self._host._asker)
+        context.guard.run(context.submit, self._request)
 
     def answer(self, header: Header, body: bytes) -> None:
         """I/O thread."""
@@ -494,4 +493,4 @@ class _Call:
                 self._stream = None
 
     def _follow(self, header: Header, body: bytes) -> None:
-        self._defer(lambda: self._context.follow(self._request, header, body))
+        self._defer(lambda: self._request.host.follow(self._request, header, body))

@@ -13,6 +13,7 @@ fixture              lasts            what it is
                                       ``newest_core``: the newest only, but with --all each)
 ``home``             the test         the empty folder that HOME names
 ``short_path``       the test         an empty folder with a short path that other accounts may enter (tmp_path admits only us)
+``still_accounts``   the test         keeps other test runs from changing accounts and sudo's rules
 ``pythons``          the run          version -> interpreter, of the target Pythons that are installed here
 ===================  ===============  =========================================================================================
 
@@ -45,7 +46,7 @@ session.make_folder()
 init.become_family(session.remove_folder)
 
 from tests.support import leaks, programs  # noqa: E402
-from tests.support.accounts import Account, Accounts  # noqa: E402
+from tests.support.accounts import Account, Accounts, etc_lock  # noqa: E402
 from tests.support.ansible import Ansible, installed_cores  # noqa: E402
 from tests.support.keys import KeyFile  # noqa: E402
 from tests.support.sshd import Sshd, find_sshd  # noqa: E402
@@ -134,6 +135,13 @@ def _leak_check(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _uids() -> set[int]:
     return {uid for made in _accounts for uid in made.uids()}
+
+
+@pytest.fixture
+def still_accounts() -> Iterator[None]:
+    """Nobody else changes the accounts and rules of this machine: an account that was entered would have to be entered again."""
+    with etc_lock():
+        yield
 
 
 @pytest.fixture(autouse=True)

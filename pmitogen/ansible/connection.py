@@ -32,6 +32,7 @@ from pmitogen.ansible.options.option_cache import Words, options_of
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.protocol.framing import to_wire
+from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
 
 display = Display()
@@ -60,7 +61,6 @@ HUB_OPTIONS = (
 LOGIN_SHELL = ""  # stands for the account's own
 SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
 _NAME = re.compile(r"(?!auto)[\w./+-]+")  # of an interpreter: no template, and not one of Ansible's ways to look for one
-_EARLY_ENV = ("PYTHON", "LD_", "LC_", "LANG")  # variables that only count if they are there when the interpreter starts
 
 
 class Connection(ConnectionBase):
@@ -246,7 +246,7 @@ class Connection(ConnectionBase):
         early = {
             name: value
             for name, value in module.env
-            if name.startswith(_EARLY_ENV) or name == "PATH" and not python[0].startswith("/")
+            if is_startup_variable(name) or name == "PATH" and not python[0].startswith("/")
         }
         header = {
             "op": "run",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
 from pmitogen.errors import Error
@@ -43,9 +43,12 @@ class Account:
     exe: str | None = None
     busy: int = 0
     last_used: float = 0.0
+    is_up: bool = False
+    retired: bool = False  # a fresh interpreter would differ: no further request is for it
 
     def on_hello(self, header: Header) -> None:
         """Its runner is up, and says who it is."""
+        self.is_up = True
         self.home, self.user, self.exe = str(header["home"]), str(header["user"]), str(header["exe"])
         self.home_writable = bool(header.get("home_writable"))
 
@@ -114,7 +117,7 @@ class Accounts:
     def _same(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
         """The account that serves these already. Whoever names no interpreter takes any."""
         for account in self._by_number.values():
-            if account.become == who and account.env == env:
+            if account.become == who and account.env == env and not account.retired:
                 known = account.exe or (self.login.exe if not account.python else None)
                 if (
                     not python
@@ -144,13 +147,13 @@ class Accounts:
         self._frame(header, b"")
 
     def _overdue(self, account: Account) -> None:
-        if account.home is None and self.get(account.number) is account:
+        if not account.is_up and self.get(account.number) is account:
             self._frame({"op": "overdue", "acct": account.number}, b"")
 
     def on_ask(self, header: Header, withheld: str | None) -> None:
         """A prompt on the target asks for a secret of an account that is being entered. *withheld*: why it gets none, or None."""
         account = self.get(header["acct"])
-        if account is None or account.become is None or account.home is not None:
+        if account is None or account.become is None or account.is_up:
             return
         answer: Header = {"op": "secret", "acct": account.number, "step": header["step"], "kind": header["kind"]}
         secret = _secret(json.loads(account.become), header["step"], header["kind"])
@@ -175,6 +178,23 @@ class Accounts:
         idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
         for account in idle[: max(0, len(self) - 1 - MOST)]:
             self.drop(account)
+
+    def retire(self, account: Account) -> None:
+        """Have no further request go to it; see ``drop_retired``."""
+        account.retired = True
+
+    def drop_retired(self, needed: Collection[Account]) -> None:
+        """End the retired interpreters that are idle and not *needed*. The first one holds the session: it stays."""
+        for account in list(self._by_number.values()):
+            if account.retired and account.number and not account.busy and account not in needed:
+                self.drop(account)
+
+    def forget_homes(self) -> None:
+        """Homes may have changed: leave it to the interpreters where a temporary directory can be made."""
+        for account in self._by_number.values():
+            if account.become:
+                account.home_writable = False
+                account.temp_bases.clear()
 
     def drop_all(self) -> None:
         """End every interpreter but the login account's first."""

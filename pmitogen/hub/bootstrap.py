@@ -53,6 +53,9 @@ TARGET_FILES = (
     "files",
     "module_cache",
     "fast_subprocess",
+    "freshness",
+    "rules",
+    "sources",
     "fds",
     "start_state",
 )

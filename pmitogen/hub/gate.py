@@ -126,7 +126,7 @@ class Gate:
             if not self._may_lack:
                 raise ProtocolError("lack where nothing was sent that it could lack")
             self._may_lack = False
-        else:
+        elif op != Op.CHANGED:
             self._check_account(op, header.get("acct", 0), header)
 
     def _check_account(self, op: str, account: int, header: Mapping[str, Any]) -> None:

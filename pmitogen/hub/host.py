@@ -21,16 +21,19 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
+import math
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from pmitogen import toggles
 from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.agent_channel import Wire
 from pmitogen.hub.gate import InterpreterError
 from pmitogen.hub.known_answers import KnownAnswers
+from pmitogen.hub.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.requests import FINAL, Header, Request, Then
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("pmitogen.hub")
 LOGIN_ENDED = "the interpreter of the login account has ended"
+DEFAULT_PERSISTENCE = 60.0  # seconds: what DEFAULT_SSH_ARGS say
 GOING_DOWN = 0.5  # seconds between the end of a process on a host that goes down and that of the connection
 KILLED = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))  # exit codes of such processes
 _rids = itertools.count(1)
@@ -79,11 +83,12 @@ class Host:
         self.last_used = self.born
         self._waiting: list[Request] = []
         self._open: dict[int, Request] = {}
-        self._unsure: dict[int, Account] = {}  # chains in which something answered early may not have been done, and where
+        self._early = EarlyAnswers()
         self.end = ""  # how the connection ended
         self.wire = Wire(contexts.router, contexts.blobs)
         self._accounts = Accounts(contexts, self.guard, self.wire.send, options.get("boot_python") or ())
         self._known = KnownAnswers(self._accounts)
+        self.renewal = Renewal(self, self._accounts, self._early)
         self.no_python = ""  # why there is none, where there is none
         self.runs_sh = True  # whether the login shell is one that starts /bin/sh
         self.needs_python = False  # whether anything was asked that needs one. Written on the I/O thread, read on any
@@ -100,13 +105,18 @@ class Host:
         """Whether any request is under way."""
         return bool(self._open or self._waiting)
 
+    @property
+    def exe(self) -> str | None:
+        """The interpreter that serves the login account."""
+        return self._accounts.login.exe
+
     def describe(self) -> Header:
         """What is known of the connection, for people."""
         found: Header = {
             "state": self.state.value,
             "python": self.hello.get("python"),
             "no_python": self.no_python,
-            "exe": self._accounts.login.exe,
+            "exe": self.exe,
             "user": self.hello.get("user"),
             "home": self.hello.get("home"),
             "accounts": len(self._accounts),
@@ -134,10 +144,17 @@ class Host:
 
     def submit(self, request: Request) -> None:
         """Take a request: send it, keep it until there is a connection, or answer it from what is known."""
+        successor, before = self.renewal.successor, self._early.account(request.header.get("chain", 0))
+        if successor is not None and before is None:
+            successor.guard.run(successor.submit, request)
+            return
+        request.idle_before = 0.0 if self.busy else time.monotonic() - self.last_used
         self.last_used = request.born = time.monotonic()
-        request.rid = next(_rids)
+        request.rid, request.host = next(_rids), self
         untried, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
-        if self.state in (State.BOOTING, State.UP):
+        if successor is not None and before is not None:
+            self._send_after(before, request)
+        elif self.state in (State.BOOTING, State.UP):
             self._send_request(request)
         elif self.state is State.PLAIN and untried and self.needs_python:
             self.retry_boot(request)
@@ -159,6 +176,8 @@ class Host:
             request.fail("become", f"{self.peer}: {self.withheld}")
             self.abandon(request)
         elif request.sent:
+            if not request.heard:  # it may have to be made again
+                request.tail.append((header, body))
             self.wire.send({**header, "id": request.rid, "acct": request.account.number}, body)
         elif request.rid in self._open and request.serving is not None:
             self.contexts.plain_follow(self, request, header, body)
@@ -172,6 +191,13 @@ class Host:
         request.client = None
         self.follow(request, {"op": "kill"}, b"")
 
+    def end_chain(self, chain: int) -> None:
+        """Whoever made the requests of *chain* has gone."""
+        self._early.forget(chain)
+        self.renewal.end_unused()
+        if self.renewal.successor is not None:
+            self.renewal.successor.end_chain(chain)
+
     def _send_request(self, request: Request) -> None:
         header = request.header
         if header["op"] == "ahead":
@@ -181,8 +207,8 @@ class Host:
             return
         try:
             account = self._accounts.wanted_by(header)
-            before = self._unsure.get(header.get("chain", 0), account)
-            if before is not account:
+            before = self._early.account(header.get("chain", 0))
+            if before is not None and before is not account:
                 self._send_after(before, request)
                 return
             message = {
@@ -198,12 +224,15 @@ class Host:
         if self._accounts.leave(request, account):
             self._waiting.append(request)
             return
-        quiet = bool(header.get("early")) and self._known.answer_ahead(request, account)
+        room = self._early.has_room(header.get("chain", 0), len(request.body))
+        quiet = bool(header.get("early")) and (request.told or room and self._known.answer_ahead(request, account))
         if quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
         message.update(id=request.rid, acct=account.number)
         if self.contexts.trace is not None:
             message["trace"] = True
+        if request.idle_before > self._ssh_would_keep:
+            message["reconnect"] = True
         if account.number == 0 and header.get("python") and account.exe is None:
             message["if_python"] = header["python"][0]
         request.account, request.sent = account, True
@@ -211,13 +240,13 @@ class Host:
         self.wire.send(message, request.body)
         if quiet:
             if header.get("do") != "remove":  # of which nothing depends
-                self._unsure[header["chain"]] = account
+                self._early.add(header["chain"], account, request)
             return
         account.busy += 1
         self._open[request.rid] = request
-        for follow_header, follow_body in request.tail:
+        tail, request.tail = request.tail, []
+        for follow_header, follow_body in tail:
             self.follow(request, follow_header, follow_body)
-        request.tail.clear()
 
     def _send_after(self, account: Account, request: Request) -> None:
         """Send a request once another interpreter has done what was answered early in its chain: nothing else orders the two.
@@ -229,10 +258,11 @@ class Host:
             if answer["op"] == "error":
                 request.answer(answer)
             elif not request.ending:
-                self._send_request(request)
+                self.submit(request)
 
-        question: Header = {"op": "fs", "do": "exists", "path": "/", "chain": request.header["chain"]}
+        question: Header = {"op": "fs", "do": "exists", "path": "/", "chain": request.header["chain"], "as_is": True}
         asking = Request(Then(go_on), 0, question, b"", rid=next(_rids), account=account, sent=True, born=time.monotonic())
+        asking.before = request
         account.busy += 1
         self._open[asking.rid] = asking
         self.wire.send({**question, "id": asking.rid, "acct": account.number}, b"")
@@ -253,13 +283,24 @@ class Host:
 
     def may_lack(self, chain: int) -> bool:
         """Whether this connection may have ended before something was done that was answered early, in *chain*."""
-        return chain in self._unsure
+        return chain in self._early
 
     @property
     def persistence(self) -> int:
         """Seconds that the connection outlives its run; -1: until somebody ends it."""
         settings = self.login.settings if self.login is not None else None
         return settings.controlpersist if settings is not None and self.state in (State.UP, State.PLAIN) and not self.busy else 0
+
+    @property
+    def _ssh_would_keep(self) -> float:
+        """Seconds that Ansible's ssh would keep this connection after its last use."""
+        args = self.options.get("ssh_args")
+        if args is None or self.options.get("otp") or self.login is None or self.login.settings is None:
+            return math.inf  # the library's connections last; a one-time password is good for one login
+        if str(args).split() == DEFAULT_SSH_ARGS.split():
+            return DEFAULT_PERSISTENCE
+        seconds = self.login.settings.controlpersist
+        return math.inf if seconds < 0 else seconds
 
     def drop_accounts(self) -> None:
         """End every interpreter but the login account's first."""
@@ -289,6 +330,8 @@ class Host:
                 self._send_waiting()
         elif op == "ask":
             self._accounts.on_ask(header, self.withheld)
+        elif op == "changed":
+            self._known.forget_homes()
         elif op == "late":
             self.log.warning("%s", escape(header["msg"]))
         elif op == "lack":
@@ -323,15 +366,21 @@ class Host:
         request = self._open.get(header["id"])
         if request is None:
             return
+        if header.get("kind") == "stale":
+            self._take_back(request)
+            self.renewal.on_refusal(request, header)
+            self.renewal.end_unused()
+            return
+        if header.get("kind") != "python-mismatch":
+            request.heard = True
+            request.tail.clear()
         if (header.get("kind") == "gone" or header.get("rc") in KILLED) and not request.ending:
             # A host that goes down kills processes one by one: if the connection follows, it is that which is lost.
             request.ending = True
             self.guard.later(GOING_DOWN, self._on_answer, header, body)
             return
         if header["op"] in FINAL:
-            del self._open[request.rid]
-            if request.account is not None:
-                request.account.busy -= 1
+            self._take_back(request)
             if header["op"] == "error" and header.get("kind") == "python-mismatch":
                 self._again(request)
                 return
@@ -343,8 +392,7 @@ class Host:
                 self._accounts.forget(request.account)
                 if header["kind"] == "become":
                     header["msg"] = f"{self.peer}: {header['msg']}"
-            if self._unsure.get(request.header.get("chain", 0)) is request.account:
-                del self._unsure[request.header["chain"]]
+            self._early.confirm(request.header.get("chain", 0), request.account)
             took = time.monotonic() - request.born
             task = {"task": request.task} if request.task else {}
             self.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
@@ -353,6 +401,14 @@ class Host:
             self._known.remember(request, header)
             self.last_used = time.monotonic()
         request.answer(header, body)
+        if header["op"] in FINAL:
+            self.renewal.end_unused()
+
+    def _take_back(self, request: Request) -> None:
+        """It is no longer under way."""
+        del self._open[request.rid]
+        if request.account is not None:
+            request.account.busy -= 1
 
     def _trace(self, request: Request, header: Header) -> None:
         trace = self.contexts.trace
@@ -471,6 +527,12 @@ class Host:
         stage = exc.stage if isinstance(exc, ConnectError) else "options" if kind == "usage" else ""
         for request in requests:
             request.fail(kind, exc.message, **({"stage": stage} if stage else {}))
+
+    def end_session(self) -> None:
+        """Its successor has taken its place, and it has nothing left to do."""
+        self.state = State.DEAD
+        self.guard.close()
+        self.contexts.close_session(self)
 
     def close(self, reason: str = "") -> None:
         """End the connection, and with it every process of ours on the host. *reason*: what unfinished requests are told."""

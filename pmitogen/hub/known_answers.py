@@ -21,6 +21,12 @@ class KnownAnswers:
         """The login account is up."""
         self._homes["~"] = self._homes[f"~{account.user}"] = account.home
 
+    def forget_homes(self) -> None:
+        """Accounts of the host have changed: nothing is known of homes, except that the login keeps its own."""
+        login = self._accounts.login
+        self._homes = dict.fromkeys(("~", f"~{login.user}"), login.home) if login.home is not None else {}
+        self._accounts.forget_homes()
+
     def answer(self, request: Request) -> bool:
         """Answer a question about home directories from memory. Returns whether that was possible. Raises UsageError."""
         header = request.header
@@ -52,7 +58,9 @@ class KnownAnswers:
             if base is None:
                 return False
             answer["path"] = f"{base.rstrip('/')}/{header['name']}"
+            header["bases"] = [base]  # should it have to be made again
         request.answer(answer)
+        request.told = True
         return True
 
     def remember(self, request: Request, header: Header) -> None:

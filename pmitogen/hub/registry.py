@@ -19,7 +19,7 @@ from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub import bootstrap
 from pmitogen.hub import session as logins
 from pmitogen.hub.blob_store import Blobs
-from pmitogen.hub.host import LOGIN_ENDED, Host
+from pmitogen.hub.host import LOGIN_ENDED, Host, State
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.scheduler import Guard, Scheduler, Timer, Work
@@ -102,6 +102,41 @@ class Contexts:
         """What the next request to a dead host should use."""
         return self.host(host.options, host.caller, host.ask)
 
+    def renew(self, host: Host, reconnect: bool) -> Host:
+        """Take the place of a host whose session is not what a new one would be: with a new session, or else a new connection.
+
+        Requests under way go on in the old session; then it is ended (``close_session``).
+        """
+        new = self._hosts[host.key] = Host(self, host.key, host.options, host.caller)
+        new.ask, new.state, new.needs_python = host.ask, State.CONNECTING, True
+        python = [host.exe] if host.exe else None
+        if reconnect or host.login is None:
+            self.connect(new, python)
+            return new
+        login = new.login = host.login
+
+        def on_error(exc: Error) -> None:
+            new.log.debug("no further session: %s", exc.message)
+            new.login = None
+            self.connect(new, python)  # as ssh does where MaxSessions allows no other
+
+        def defer_error(exc: Error) -> None:
+            new.guard.defer(on_error, exc)
+
+        candidates = _candidates(new, python)
+        logins.run_in_thread(new.name, lambda: self._boot(new, login, candidates), defer_error)
+        return new
+
+    def close_session(self, host: Host) -> None:
+        """End a session that another has taken the place of; the connection goes on, if that is the other's."""
+        booting, successor = host.wire.booting, host.renewal.successor
+        host.wire.shut()
+        if booting is not None:
+            self._by_context.pop(booting.context_id, None)
+            booting.stream.on_disconnect(self.broker)
+        if host.login is not None and (successor is None or successor.login is not host.login):
+            host.login.close()
+
     # Connecting
 
     def connect(self, host: Host, python: list[str] | None) -> None:
@@ -183,8 +218,13 @@ class Contexts:
             host.on_no_python(login, f"the login shell did not start Python{_said(stream)}", runs_sh=False)
 
     def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
-        if host.login is login or host.login is None:
+        if host.login is None:
             host.fail(ConnectionLost(reason))
+        each: Host | None = host
+        while each is not None:
+            if each.login is login:
+                each.fail(ConnectionLost(reason))
+            each = each.renewal.successor
 
     # What hosts need
 

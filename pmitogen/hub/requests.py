@@ -52,7 +52,13 @@ class Request:
     ending: bool = False  # it was killed, or its account's interpreter was: that is no news
     serving: Any = None  # what serves it on a host without Python
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
-    tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is sent
+    tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is under way
+    told: bool = False  # it was answered before it was done
+    host: Any = None  # where it was submitted last
+    heard: bool = False  # something has come back for it, so that it is under way
+    before: Request | None = None  # it only asks whether this one may be sent
+    idle_before: float = 0.0  # seconds that its host had nothing to do before
+    refusals: int = 0  # how often it was refused, to be made again
 
     @property
     def needs_python(self) -> bool:

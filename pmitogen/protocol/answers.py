@@ -69,6 +69,8 @@ class OpenRequest:
         elif op == Op.ERROR:
             if header.get("kind") == ErrorKind.PYTHON_MISMATCH and not self._may_mismatch:
                 raise ProtocolError(f"{op} of kind {header['kind']} for a request that takes any interpreter")
+            if (header.get("kind") == ErrorKind.STALE) != ("lost" in header):
+                raise ProtocolError(f"{op} of kind {header.get('kind')} {'with' if 'lost' in header else 'without'} lost")
         elif op != answers.final:
             raise ProtocolError(f"{op} as the answer to a request that ends with {answers.final}")
         elif op == Op.EXIT:

@@ -42,6 +42,12 @@ class Left(TypedDict):
     acct: AccountNumber
 
 
+class Changed(TypedDict):
+    """The accounts of the host have changed: what was known of homes may be wrong."""
+
+    op: Literal[Op.CHANGED]
+
+
 class Ask(TypedDict):
     """A prompt asks for a secret of an account that is being entered."""
 
@@ -120,16 +126,18 @@ class _Error(_Said):
 class Error(_Error, total=False):
     """The request has failed."""
 
-    kind: Literal["become", "gone", "python", "python-mismatch"]
-    why: Annotated[str, Text(40)] | None  # why the account could not be entered: see BecomeError.kind
+    kind: Literal["become", "gone", "python", "python-mismatch", "stale"]
+    why: Annotated[str, Text(40)] | None  # why the account could not be entered (see BecomeError.kind), or what is stale
+    lost: Annotated[int, Range(0, 1 << 20)]  # requests of the chain that were answered ahead and refused, if something is stale
 
 
-FromAgent = Hello | Gone | Left | Ask | Lack | Late | Out | Credit | Exit | Ok | Error
+FromAgent = Hello | Gone | Left | Changed | Ask | Lack | Late | Out | Credit | Exit | Ok | Error
 
 TABLE = Table(
     Row(Hello),
     Row(Gone),
     Row(Left),
+    Row(Changed),
     Row(Ask),
     Row(Lack),
     Row(Late),

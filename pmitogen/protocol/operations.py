@@ -40,8 +40,10 @@ class Op(str, enum.Enum):
     ACCOUNT = "account"
     ASK = "ask"
     BLOBS = "blobs"
+    CHANGED = "changed"
     CODES = "codes"
     DROP = "drop"
+    ENTERED = "entered"
     GONE = "gone"
     LACK = "lack"
     LATE = "late"
@@ -75,6 +77,7 @@ class ErrorKind(str, enum.Enum):
     NO_PYTHON = "nopython"  # the host has no usable Python
     PYTHON = "python"  # an interpreter is missing or does not start
     PYTHON_MISMATCH = "python-mismatch"  # another interpreter booted than this request wants; the hub asks again
+    STALE = "stale"  # a fresh process would differ from the interpreter; the hub asks one
     UNREACHABLE = "unreachable"  # there is no connection
     USAGE = "usage"  # the request cannot be carried out as it is
     WRAP = "wrap"  # the host has no Python, so the command has to be wrapped by its become plugin

@@ -14,6 +14,9 @@ dozen bytes) or plain (for what is compressed already, or large). The hub's requ
 requests to the agent itself are ``account`` (how to start one), ``drop`` (end one, and with ``tell`` say ``left`` once its
 processes are gone) and ``blobs``.
 
+Before it passes a request on, it sees whether a new session of the login would differ from its own (see freshness.py), and marks
+the request if so. It also tells the hub when the file of accounts has changed (``changed``), before the answer to what did that.
+
 It answers on no other handle, asks the hub for nothing, and imports nothing over the network. It has had passwords to give, so
 it is a process of its own: what modules run in is forked from others.
 """
@@ -22,6 +25,7 @@ import base64
 import errno
 import json
 import os
+import pwd
 import socket
 import struct
 import sys
@@ -29,8 +33,8 @@ import sys
 import zlib
 
 from pmitogen.protocol import framing
-from pmitogen.target import event_loop, start_state
 from pmitogen.protocol.framing import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.target import event_loop, freshness, start_state
 
 MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
 KIND = 0x4D49
@@ -41,6 +45,7 @@ MISBEHAVED = "the interpreter of this account broke the protocol and was ended"
 NOT_STARTED = "the interpreter of this account did not start"
 OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/event_loop.py")  # of no use to a runner
 START_LIMIT = 64 << 10  # bytes of noise before a runner's marker
+REQUESTS = ("run", "exec", "put", "get", "fs")
 
 
 class Hub(object):
@@ -95,6 +100,8 @@ class Runner(object):
         self.on_secret = None  # called with the hub's answer to "ask", while its account is entered
         self._greeted = False  # whether it has said hello
         self._end = NOT_STARTED
+        self.place = {}  # how it was started, for it to watch: see sources.py
+        self.stale = "account"  # what is made anew if it refuses a request
 
     def up(self, line, first=b""):
         """The runner answers on *line*: *first* (its bundle, if it has none yet) and then all that has waited."""
@@ -102,7 +109,7 @@ class Runner(object):
         line.ahead = self._agent.hub_line
         self._line = line
         if first:
-            line.write(first)
+            line.write(first + framing.encode_frame(dict(self.place, op="entered")))
         queue, self._queue = self._queue, None
         for header, body in queue:
             self._pass_on(header, body)
@@ -158,6 +165,10 @@ class Runner(object):
         header.pop("acct", None)
         if self.acct or op == "hello":
             header["acct"] = self.acct
+        if header.get("kind") == "stale":
+            header["why"] = self.stale  # only the agent says what of the login is not as it was
+        elif op == "exit" and self._agent.session.accounts_changed():
+            self._agent.send({"op": "changed"}, b"")
         self._agent.send(header, body)
         if op == "hello":
             self._greeted, self._end = True, GONE
@@ -231,6 +242,8 @@ class Agent(object):
         self._stage0 = bundle["stage0"].encode("ascii")
         self._bundle = None
         self._boot_python = framing.to_wire(sys.argv[3])
+        self._user = user_name()
+        self.session = freshness.Session()
         first = self._runners[0] = Runner(self, 0)
         first.up(event_loop.Line(self.loop, sock, sock, None, None))
 
@@ -298,6 +311,9 @@ class Agent(object):
         else:
             acct = header.pop("acct", 0)
             runner = self._runners.get(acct)
+            if op in REQUESTS and runner is not None:
+                self.session.mark(header)
+                runner.stale = header.get("stale", (runner.stale,))[0]
             if any(header.get("id") == parked["id"] for parked, _ in self._parked):
                 self._parked.append((dict(header, acct=acct), body))  # what follows a request that waits, waits behind it
             elif runner is not None and header.pop("if_python", self._boot_python) != self._boot_python:
@@ -379,6 +395,7 @@ class Agent(object):
             argv = [interpreter.choose(own, framing.to_wire(own) in header.get("named", ()))]
         env = dict((framing.from_wire(name), framing.from_wire(value)) for name, value in header.get("env", {}).items())
         command = argv + [b"-c", self._stage0, header["token"].encode("ascii"), b"0"]
+        runner.place = {"python": framing.to_wire(argv[0]), "users": [self._user]}
         if self._spares and argv == [own] and 0 in self._runners:
             self._runners[0].request({"op": "codes"}, b"")
         try:
@@ -392,6 +409,14 @@ class Agent(object):
             name = framing.to_wire(argv[0])
             message = "%s: %s" % (name, "no such interpreter" if exc.errno == errno.ENOENT else exc.strerror)
             self.loop.defer(lambda: runner.fail("python", message))
+
+
+def user_name():
+    """Who we are."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # an account without an entry
+        return str(os.geteuid())
 
 
 class Starting(object):

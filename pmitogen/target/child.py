@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 import traceback
 import types
 
@@ -77,6 +78,17 @@ def change_environment(env):
             os.environ[from_wire(name)] = from_wire(value)
         else:
             os.environb[from_wire(name)] = from_wire(value)
+
+
+def forget_clock_and_chance():
+    """Read the time zone anew, and have other random numbers than our parent's other children."""
+    zone = os.environ.pop("TZ", None)
+    time.tzset()  # for another zone first: the C library does not read one again whose name it knows
+    if zone is not None:
+        os.environ["TZ"] = zone
+        time.tzset()
+    if sys.version_info < (3, 7) and "random" in sys.modules:
+        sys.modules["random"].seed()
 
 
 def execute(argv, env, cwd=None):
@@ -204,6 +216,7 @@ def run_payload(store, order, report_fd):
     status, failure = 1, None
     try:
         change_environment(header.get("env") or {})
+        forget_clock_and_chance()
         _limit_files(header.get("nofile"))
         try:
             os.getcwd()

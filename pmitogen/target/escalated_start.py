@@ -11,6 +11,7 @@ import os
 
 from pmitogen.become import entry
 from pmitogen.become import escalation as base
+from pmitogen.become import terminal
 from pmitogen.target import start_state
 from pmitogen.target.event_loop import Line
 
@@ -122,11 +123,29 @@ class Start(object):
             self._runner.left()
 
 
+def describe(plan):
+    """What a plan leads through: the paths of its programs, the accounts, and whether a login shell is between."""
+    found = {"programs": [], "users": [], "shell": False}
+    while plan:
+        for word in plan["argv"]:
+            name = word.rpartition("/")[2]
+            if name in ("dzdo", "sudo", "su", "doas") or name[:5] in ("sudo.", "sudo-") or name[:3] == "su-":
+                word = word.encode("utf-8")
+                path = terminal.find_program(word, os.environ.get("PATH", "").encode("utf-8")) or word
+                found["programs"].append(path.decode("utf-8"))
+        found["users"].append(plan["user"])
+        found["shell"] = found["shell"] or plan["shell"] is not None
+        plan = plan["via"]
+    return found
+
+
 def start(agent, runner, header, command, env):
     """Begin to start *runner* in the account that ``header['plan']`` leads to; does not wait.
 
     *command* and *env* (for that account) are bytes.
     """
+    place = describe(header["plan"])
+    runner.place.update(place, users=place["users"] + runner.place["users"])
     native = [_native(word) for word in command]
     variables = dict((_native(name), _native(value)) for name, value in env.items())
     preparation = entry.exports(variables) + start_state.SH_SAFE_PATH

@@ -220,7 +220,9 @@ def may_warm(name):
     return any(name == prefix or name.startswith(prefix + ".") for prefix in WARM_PREFIXES)
 
 
+# What is of no use to a module, or keeps what it finds on its import: the host's name (uuid), the time zone (_strptime of 2.7).
 STDLIB_UNWANTED = (
+    "_strptime",
     "antigravity",
     "idlelib",
     "lib2to3",
@@ -233,6 +235,7 @@ STDLIB_UNWANTED = (
     "tkinter",
     "turtle",
     "turtledemo",
+    "uuid",
 )
 # What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
 STDLIB_WANTED = (

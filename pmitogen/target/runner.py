@@ -5,6 +5,7 @@ It reads frames from the agent, answers with frames, and sleeps in poll(2) other
 ========  =======================================================================================================
 blobs     contents to keep, by hash, and perhaps code that was compiled from them elsewhere
 codes     say what is compiled here, for the runners of further accounts
+entered   how this account was entered, and by which name the interpreter was called: what to watch
 run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, ``gen``, ``env``; the body is its parameters
           (the last ``keywords`` bytes of it are arguments for its start), ``more`` promises the rest of them
 exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more`` promises further data
@@ -17,6 +18,10 @@ Each request with an ``id`` is answered by exactly one of ``exit``, ``ok`` or ``
 (fs, a whole put) is answered only by what its failure does to its chain. Requests of one ``chain`` run in order as far as
 they complete at once (fs, put): after a quiet failure the later ones of that chain are refused with the same words, until
 one has told them to somebody who waits.
+
+Once a fresh interpreter would differ from this one (see freshness.py), or the agent says so (``stale``), every request is refused
+with an error of the kind ``stale``, which counts the quiet requests of its chain that were refused before it (``lost``). Removals
+are still done: they undo what was done here. A request that is ``as_is`` is taken unless its chain has lost one.
 
 When the agent goes away, every child's process group is ended and so is the runner. A child that was asked to end gets
 SIGTERM, and SIGKILL after a while (see jobs.py).
@@ -32,7 +37,7 @@ import sys
 import time
 
 from pmitogen.protocol import framing
-from pmitogen.target import child, fds, files, jobs, module_cache, fast_subprocess, prefork
+from pmitogen.target import child, fast_subprocess, fds, files, freshness, jobs, module_cache, prefork
 
 QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256  # failed chains remembered
@@ -70,6 +75,7 @@ class Runner(object):
         self._jobs = {}  # id -> Job
         self._transfers = {}  # id -> Put or Get
         self._chains = {}
+        self._freshness = freshness.Guard()
         self._doomed = jobs.Doomed()
         self._store = module_cache.Store()
         self._warm = module_cache.Warm(self._store)
@@ -93,6 +99,7 @@ class Runner(object):
             user = pwd.getpwuid(os.geteuid()).pw_name
         except KeyError:
             user = str(os.geteuid())
+        self._user = user
         home = os.path.expanduser("~")
         self.send(
             {
@@ -120,6 +127,7 @@ class Runner(object):
 
     def _make_ready(self):
         """Until there is something to do (the agent starts at the same time), import what every module will."""
+        self._freshness.start(self._executable)
         waiting = select.poll()
         waiting.register(self._in_fd, select.POLLIN)
         for name in module_cache.STDLIB_WANTED if self._keeps_ready else ():
@@ -243,9 +251,15 @@ class Runner(object):
             self._store.accept(header.get("tag"), pieces[len(blobs) :])
         elif op == "codes":
             self._tell_codes()
+        elif op == "entered":
+            self._freshness.enter(header, self._user)
         elif op in REQUESTS:
             chain, quiet = header.get("chain"), header.get("quiet")
-            if chain not in self._chains:
+            refusal = None if chain in self._chains else self._freshness.refusal(header)
+            if refusal is not None:
+                if refusal:
+                    self.send(refusal)
+            elif chain not in self._chains:
                 step = lambda: REQUESTS[op](self, rid, header, body)  # noqa: E731
                 self._guard(rid, header.get("what") or op, step, chain if quiet else None, None if quiet else rid)
             elif not quiet:
@@ -432,6 +446,7 @@ class Runner(object):
         visits all that they have made so far (a tenth of our start).
         """
         self._drop_spare()
+        self._freshness.learn()
         if hasattr(gc, "freeze"):
             if gc.isenabled():
                 gc.collect()

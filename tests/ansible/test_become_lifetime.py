@@ -39,6 +39,7 @@ def _wait_until(true: Callable[[], bool], seconds: float = 5) -> bool:
 
 
 @pytest.mark.one_core
+@pytest.mark.usefixtures("still_accounts")
 def test_the_next_task_makes_another(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People) -> None:
     account, other = make_account(sudo="nopasswd"), people.others[0]
     as_other = {"become": True, "become_user": other.name}
@@ -86,6 +87,7 @@ def test_an_interpreter_that_ends_at_once(ansible: Ansible, sshd: Sshd, people: 
 
 
 @pytest.mark.newest_core
+@pytest.mark.usefixtures("still_accounts")
 def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """userdel and usermod refuse for an account that has a process: ours is gone by then."""
     account, one, two = make_account(sudo="nopasswd"), make_account(), make_account()
@@ -104,6 +106,7 @@ def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: C
 
 
 @pytest.mark.one_core
+@pytest.mark.usefixtures("still_accounts")
 def test_nothing_of_become_survives_the_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """Where ControlPersist keeps the connection for the next run, it keeps the login only."""
     account, other = make_account(sudo="nopasswd"), make_account()
@@ -136,6 +139,7 @@ def login(sshd: Sshd) -> Iterator[Callable[[Account], pmitogen.Host]]:
         host.close()
 
 
+@pytest.mark.usefixtures("still_accounts")
 def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account]) -> None:
     """The one that was used longest ago goes first."""
     most = accounts.MOST

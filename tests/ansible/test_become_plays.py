@@ -119,6 +119,7 @@ SCOPES = """
 WHO_TASKS = "- {name: '{{ label }}', command: id -un}\n"
 
 
+@pytest.mark.usefixtures("still_accounts")
 def test_where_it_may_be_said(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People) -> None:
     """Play, role, block, task, include, variable; ``become: false`` inside; four accounts in turn, each entered once."""
     account = make_account(sudo="nopasswd")
@@ -232,6 +233,7 @@ def _three_ways(people: People, login: Account, folder: Path) -> tuple[dict[str,
 
 
 @pytest.mark.one_core
+@pytest.mark.usefixtures("still_accounts")
 def test_a_hundred_steps(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:
@@ -246,6 +248,7 @@ def test_a_hundred_steps(
 
 @pytest.mark.one_core
 @pytest.mark.parametrize("strategy", ["free", *(pytest.param(name, marks=pytest.mark.slow) for name in _SLOWLY)])
+@pytest.mark.usefixtures("still_accounts")
 def test_twenty_workers_at_once(
     strategy: str, ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People, short_path: Path
 ) -> None:

@@ -168,6 +168,7 @@ def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: A
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.usefixtures("still_accounts")
 def test_one_connection_one_session_one_sudo(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], strategy: str
 ) -> None:
@@ -188,6 +189,7 @@ def test_one_connection_one_session_one_sudo(
 
 @pytest.mark.one_core
 @pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.usefixtures("still_accounts")
 def test_hosts_have_one_each(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str
 ) -> None:

@@ -55,6 +55,7 @@ LIBRARY: dict[str, str | bytes] = {
 STYLES = ("new_style", "want_json", "json_args", "old_style", "binary")
 
 
+@pytest.mark.usefixtures("still_accounts")
 def test_module_styles(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     account = make_account(sudo="nopasswd")
     tasks = [{"name": style, style: {"word": "hello"}} for style in STYLES]
@@ -102,6 +103,7 @@ def test_async(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account
         time.sleep(0.1)
 
 
+@pytest.mark.usefixtures("still_accounts")
 def test_reset_connection(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """A new login sees a new group, as people use it for."""
     account = make_account(sudo="nopasswd")

@@ -102,6 +102,7 @@ def test_code_is_compiled_once_for_all_accounts(program: Path, listening_python:
 # -- one after another ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("still_accounts")
 def test_a_chain_without_passwords(sshd: Sshd, account: Account, make_account: Any) -> None:
     alice = make_account(sudo="nopasswd", doas="nopass")
     with connect(sshd, account) as host:

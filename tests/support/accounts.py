@@ -76,11 +76,23 @@ class Account:
         return processes.of_user(self.uid)
 
 
+_holding = False  # whether this process has the lock
+
+
 @contextlib.contextmanager
-def _etc_lock() -> Iterator[None]:
+def etc_lock() -> Iterator[None]:
+    """Keep other test runs from changing accounts and rules. May be entered again by who has it."""
+    global _holding
+    if _holding:
+        yield
+        return
     with _LOCK.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        _holding = True
+        try:
+            yield
+        finally:
+            _holding = False
 
 
 def _run(*command: str, text: str | None = None) -> None:
@@ -95,7 +107,7 @@ class Accounts:
     def __init__(self) -> None:
         self._made: list[Account] = []
         self._count = 0
-        with _etc_lock():
+        with etc_lock():
             _remove_stale()
 
     def make(
@@ -121,7 +133,7 @@ class Accounts:
         me = processes.read(os.getpid())
         assert me is not None
         name = f"{_PREFIX}{secrets.token_hex(3)}{self._count}{suffix}"
-        with _etc_lock():
+        with etc_lock():
             words = ["useradd", "-m" if home else "-M", "-s", shell, "-c", f"pmitogen test {me.pid} {me.start}"]
             _run(*words, *(["--badname"] if suffix else []), *(["-G", ",".join(groups)] if groups else []), name)
             entry = pwd.getpwnam(name)
@@ -139,7 +151,7 @@ class Accounts:
         """Kills its processes and removes every trace of it."""
         if account in self._made:
             self._made.remove(account)
-        with _etc_lock():
+        with etc_lock():
             _remove(account.name, account.uid)
 
     def remove_all(self) -> None:

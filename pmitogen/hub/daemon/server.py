@@ -170,8 +170,11 @@ class Worker:
         self._gone = True
         self.listener.connections -= 1
         for request in list(self._requests.values()):
-            if request.client is not None and self._host is not None:
-                self._host.guard.run(self._host.abandon, request)
+            host = request.host or self._host
+            if request.client is not None and host is not None:
+                host.guard.run(host.abandon, request)
+        if self._host is not None:
+            self._host.guard.run(self._host.end_chain, self._chain)
 
     def on_frame(self, header: Header, body: bytes) -> None:
         """Take one frame of the worker's."""
@@ -184,8 +187,9 @@ class Worker:
             self._held.append((header, body))
         elif op in FOLLOWING:
             request = self._requests.get(header.get("id", -1))
-            if request is not None and self._host is not None:
-                self._host.follow(request, {key: value for key, value in header.items() if key != "id"}, body)
+            host = self._host if request is None else request.host or self._host
+            if request is not None and host is not None:
+                host.follow(request, {key: value for key, value in header.items() if key != "id"}, body)
         elif op in REQUESTS:
             self._request(header, body)
         else:

@@ -16,6 +16,7 @@ from tests.support.sshd import Sshd, find_sshd
 
 from . import driver
 
+SLOW = ("fresh_login", "fresh_become")  # plays that only --all runs
 _seen: dict[str, str] = {}
 
 
@@ -27,7 +28,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not metafunc.config.getoption("--all"):  # each core's plays take minutes
         cores = cores[:1]
     pairs = [(play, core) for core in cores for play in plays]
-    metafunc.parametrize("outcome", pairs, indirect=True, ids="-".join)
+    marked = [pytest.param(pair, marks=pytest.mark.slow if pair[0] in SLOW else (), id="-".join(pair)) for pair in pairs]
+    metafunc.parametrize("outcome", marked, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +40,9 @@ def _server(client_key: KeyFile) -> Iterator[Sshd]:
     folder = session.folder / "ds"
     folder.mkdir()
     folder.chmod(0o711)
-    server = Sshd(folder, client_key, config=["SetEnv SHLVL=2", "MaxSessions 50"], addresses=["127.0.0.1", "127.0.0.2"]).start()
+    server = Sshd(
+        folder, client_key, config=["PermitUserEnvironment yes", "MaxSessions 50"], addresses=["127.0.0.1", "127.0.0.2"]
+    ).start()
     yield server
     server.stop()
 
@@ -71,7 +75,10 @@ def _outcomes(request: pytest.FixtureRequest, _server: Sshd, _account_maker: Acc
     wanted = dict.fromkeys(
         item.callspec.params["outcome"]
         for item in request.session.items
-        if isinstance(item, pytest.Function) and item.module is request.module and hasattr(item, "callspec")
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and hasattr(item, "callspec")
+        and (request.config.getoption("--all") or not item.get_closest_marker("slow"))
     )
     with pytest.MonkeyPatch.context() as patch:
         home = session.folder / "dh"

@@ -1,0 +1,120 @@
+"""Requests that were refused because a fresh process would differ from the one they were sent to: they are made again in one.
+
+What has changed decides what is made anew (see ``pmitogen/target/freshness.py``):
+
+=========  ==============================================================================================================
+account    The interpreter, by sudo, su or doas again if need be. The old one ends when it has nothing left to do.
+session    The session on the target, on the same connection, and with it every interpreter (as ssh does for each task).
+connect    The connection, where ssh would not have kept it.
+=========  ==============================================================================================================
+
+A request that was refused may rely on others of its chain that were answered before they were done (``EarlyAnswers``): an
+interpreter does the requests of a chain in order, and a failure surfaces at the next one that is waited for.
+
+Everything here happens on the hub's I/O thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from pmitogen.hub.accounts import Account, Accounts
+from pmitogen.hub.requests import Header, Request
+from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.hub.host import Host
+
+MAX_HELD = 4 << 20  # bytes of one chain's requests
+MAX_REFUSALS = 3  # of one request; then it is sent once more to be done as things are
+ACCOUNT, SESSION, CONNECT = "account", "session", "connect"
+
+
+class EarlyAnswers:
+    """Requests that were answered before they were done, until a later answer of their chain confirms that they are.
+
+    *chain* is the number of a worker's connection.
+    """
+
+    def __init__(self) -> None:
+        self._chains: dict[int, tuple[Account, list[Request]]] = {}
+
+    def __contains__(self, chain: int) -> bool:
+        return chain in self._chains
+
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def account(self, chain: int) -> Account | None:
+        """The account that the unconfirmed requests of *chain* were sent to."""
+        return self._chains[chain][0] if chain in self._chains else None
+
+    def accounts(self) -> Collection[Account]:
+        """All accounts that unconfirmed requests were sent to."""
+        return [account for account, _ in self._chains.values()]
+
+    def has_room(self, chain: int, size: int) -> bool:
+        """Whether a further request of *size* bytes may be held."""
+        held = self._chains[chain][1] if chain in self._chains else ()
+        return sum(len(request.body) for request in held) + size <= MAX_HELD
+
+    def add(self, chain: int, account: Account, request: Request) -> None:
+        """Hold a request that was sent to *account*."""
+        self._chains.setdefault(chain, (account, []))[1].append(request)
+
+    def confirm(self, chain: int, account: Account | None) -> None:
+        """A later request of *chain* was answered by *account*: all before it is done, or its failure was told."""
+        if self.account(chain) is account:
+            self._chains.pop(chain, None)
+
+    def forget(self, chain: int) -> None:
+        """Nobody goes on with *chain*."""
+        self._chains.pop(chain, None)
+
+    def take(self, chain: int, count: int) -> list[Request]:
+        """The last *count* requests of *chain*, which were not done; those before them are."""
+        _, held = self._chains.pop(chain, (None, []))
+        return held[max(0, len(held) - count) :] if count > 0 else []
+
+
+class Renewal:
+    """See the head of this file. One for each *host*."""
+
+    def __init__(self, host: Host, accounts: Accounts, early: EarlyAnswers) -> None:
+        self._host, self._accounts, self._early = host, accounts, early
+        self.successor: Host | None = None  # has the newer session: every further request is for it
+
+    def on_refusal(self, request: Request, refusal: Header) -> None:
+        """Make a refused request again, behind those of its chain that were lost with it."""
+        why, lost = refusal.get("why"), refusal["lost"]
+        self._host.log.debug("%s is made again: %s has changed", request.describe(), escape(refusal["msg"]))
+        again, account = self._early.take(request.header.get("chain", 0), lost), request.account
+        if request.before is not None:  # it only asked whether that one may follow
+            request = request.before
+        request.refusals += 1
+        if request.refusals > MAX_REFUSALS + 1:
+            request.fail(
+                "python", f"{self._host.peer}: the interpreter of this account was replaced too often; run the task again"
+            )
+            return
+        target = self._host
+        if why == ACCOUNT and account is not None:
+            self._accounts.retire(account)
+        elif why in (SESSION, CONNECT):
+            target = self._succeeded(reconnect=why == CONNECT)
+        for each in (*again, request):
+            each.sent, each.account = False, None
+            each.header["as_is"] = request.refusals == MAX_REFUSALS + 1
+            target.guard.run(target.submit, each)
+
+    def _succeeded(self, reconnect: bool) -> Host:
+        if self.successor is None:
+            self.successor = self._host.contexts.renew(self._host, reconnect)
+        return self.successor
+
+    def end_unused(self) -> None:
+        """End the interpreters that are not used for new requests and have nothing left to do, and the session if it is such."""
+        self._accounts.drop_retired(self._early.accounts())
+        if self.successor is not None and not self._host.busy and not self._early:
+            self._host.end_session()

@@ -1,0 +1,188 @@
+"""What a fresh login, sudo, su, doas, shell, C library, OpenSSL and Python read at their start, and how ours keep up with it.
+
+A warm interpreter has read these things once. ``TABLE`` says for each of them how a change takes effect:
+
+========  =================================================================================================================
+CHILD     Each child reads it itself. Nothing is watched.
+START     It is a variable that counts only if it is there when an interpreter starts. A task that sets it gets such an
+          interpreter.
+PYTHON    The runner watches it. A fresh interpreter takes the runner's place.
+ENTRY     The runner of an entered account watches it. The hub runs sudo, su or doas again.
+SESSION   The agent watches it. The hub opens a new session on the same connection, as ssh does for each task.
+CONNECT   The agent watches it. The hub logs in again once ssh would: ssh keeps a connection for a while (ControlPersist).
+========  =================================================================================================================
+
+The third column holds paths (``~`` is the account's home), a function that returns paths (see sources.py), or names of variables
+(a trailing ``*`` stands for any end). The comment of each row names its test: a task of a play in
+``tests/ansible/differential/plays``, or a test function.
+
+Watched files are looked at by stat(2) before each request. If one has changed, the request is refused, and the hub makes it again
+in a fresh place (see ``pmitogen/hub/renewal.py``). Requests under way go on where they are.
+"""
+
+import itertools
+import os
+import time
+
+from pmitogen.protocol.framing import to_wire
+from pmitogen.target import rules, sources
+
+CHILD, START, PYTHON, ENTRY, SESSION, CONNECT = "child", "start", "python", "entry", "session", "connect"
+LOGIN_TIME = 2.0  # seconds that may have passed between a login's reading of files and our start
+
+TABLE = (
+    # what, how, where
+    ("time zone", CHILD, ("TZ", "TZDIR", "/etc/localtime")),  # fresh.yml: time zone
+    ("resolver", CHILD, ("RES_OPTIONS", "LOCALDOMAIN", "/etc/resolv.conf", "/etc/hosts")),  # fresh_login.yml: resolver
+    ("certificates", CHILD, ("SSL_CERT_FILE", "SSL_CERT_DIR")),  # fresh_login.yml: certificates
+    ("host name", CHILD, ()),  # test_changes.py: test_the_host_name
+    ("linker and malloc variables", START, ("LD_*", "GLIBC_TUNABLES", "MALLOC_*")),  # fresh_login.yml: variables
+    ("locale variables", START, ("LANG*", "LC_*", "LOCPATH", "GCONV_PATH")),  # fresh_login.yml: variables
+    ("OpenSSL variables", START, ("OPENSSL_*",)),  # fresh_login.yml: variables
+    ("Python variables", START, ("PYTHON*", "HOME")),  # fresh_login.yml: variables
+    ("interpreter", PYTHON, sources.interpreter),  # fresh_login.yml: interpreter, interpreter on the path
+    ("site directories", PYTHON, sources.site_directories),  # fresh_login.yml: user site, path configuration file
+    ("imported modules", PYTHON, sources.imported_directories),  # fresh_become.yml: changed module
+    ("dynamic linker", PYTHON, ("/etc/ld.so.cache", "/etc/ld.so.preload")),  # test_freshness.py: test_libraries
+    ("locales", PYTHON, sources.locale_files),  # test_freshness.py: test_libraries
+    ("OpenSSL", PYTHON, sources.openssl_files),  # test_freshness.py: test_libraries
+    ("name service", PYTHON, sources.name_service_files),  # test_freshness.py: test_libraries
+    ("SELinux", PYTHON, sources.selinux_files),  # test_freshness.py: test_libraries
+    ("accounts and groups", ENTRY, sources.ACCOUNT_FILES),  # fresh_become.yml: group, home, locked
+    ("sudo, su, doas and PAM", ENTRY, sources.entry_files),  # fresh_become.yml: limit, rule is removed
+    ("profile", ENTRY, sources.profile_files),  # fresh_become.yml: profile
+    ("home and shell", SESSION, sources.session_files),  # fresh_login.yml: start-up file, home moved away and made anew
+    ("groups and limits of the login", CONNECT, sources.connection_files),  # test_changes.py: test_groups_of_the_login
+)
+
+STARTUP_VARIABLES = tuple(name for row in TABLE if row[1] == START for name in row[2])
+STARTUP_PREFIXES = tuple(name[:-1] for name in STARTUP_VARIABLES if name.endswith("*"))
+
+
+def is_startup_variable(name):
+    """Whether a variable counts only if it is there when an interpreter starts."""
+    return name in STARTUP_VARIABLES or name.startswith(STARTUP_PREFIXES)
+
+
+def spread(path):
+    """The paths to look at for *path*: the files of a directory beside it; the first directory that is missing, if one is."""
+    names = sources.names(path) if path.endswith("/") else ()
+    found = [path + name for name in names]
+    path = path.rstrip("/")
+    while not os.path.exists(path) and not os.path.exists(os.path.dirname(path)):
+        path = os.path.dirname(path)
+    return [path] + found
+
+
+class Watch(object):
+    """Files that are looked at before each request: those that the rows of TABLE name which take effect in the way *how*.
+
+    *place*: see sources.py. Its ``users`` are those whose lines count in the files of rules.py.
+    """
+
+    def __init__(self, how, place):
+        self._users = place.get("users")
+        self._seen = {}
+        self._lines = rules.about(self._users) if self._users else None
+        for row in TABLE:
+            if row[1] == how:
+                self.add(row[2](place) if callable(row[2]) else row[2])
+
+    def add(self, paths):
+        """Watch further *paths*, from now on."""
+        for path in paths:
+            for each in spread(path):
+                if each not in self._seen:
+                    self._seen[each] = sources.signature(each)
+
+    def changed(self):
+        """The first path that has changed, or None."""
+        for path, seen in self._seen.items():
+            if sources.signature(path) != seen:
+                return self.changed() if self._concerns_others(path) else path
+        return None
+
+    def _concerns_others(self, path):
+        """Whether *path* says the same as before about our users. If so, it is seen as it is now."""
+        if self._lines is None or not path.startswith(rules.PREFIXES) or rules.about(self._users) != self._lines:
+            return False
+        for path in [path for path in self._seen if path.startswith(rules.PREFIXES)]:
+            self._seen[path] = sources.signature(path)
+            if path + "/" in rules.FILES:
+                self.add([path + "/"])
+        return True
+
+
+class Guard(object):
+    """Refuses a runner's requests once a fresh interpreter would differ from it."""
+
+    def __init__(self):
+        self._watches = []
+        self._why = None  # [what to make anew, the path that has changed], once everything is refused
+        self._lost = {}  # chain -> how many of its quiet requests were refused
+
+    def start(self, executable):
+        """Watch what this interpreter, known as *executable*, has read."""
+        self._watches.append(Watch(PYTHON, {"python": executable}))
+
+    def learn(self):
+        """Modules were imported: watch where they lie, too."""
+        self._watches[0].add(sources.imported_directories({}))
+
+    def enter(self, place, user):
+        """The account of *user* was entered as *place* says, or the interpreter was asked for by another name."""
+        self._watches[0].add(sources.interpreter(place))
+        if "programs" in place:
+            self._watches.append(Watch(ENTRY, dict(place, users=place["users"] + [user])))
+
+    def refusal(self, header):
+        """The answer to a request that is refused, None if it is not; {} if nobody waits for the answer."""
+        chain = header.get("chain")
+        if header.get("do") == "remove" or not (chain in self._lost if header.get("as_is") else self._is_over(header)):
+            return None
+        if header.get("quiet"):
+            self._lost[chain] = self._lost.get(chain, 0) + 1
+            return {}
+        why, path = self._why
+        return {"op": "error", "id": header["id"], "kind": "stale", "why": why, "msg": path, "lost": self._lost.pop(chain, 0)}
+
+    def _is_over(self, header):
+        if self._why is None and "stale" in header:
+            self._why = header["stale"]
+        for watch in self._watches if self._why is None else ():
+            path = watch.changed()
+            if path is not None:
+                self._why = ["account", to_wire(path)]
+                break
+        return self._why is not None
+
+
+class Session(object):
+    """The login's session, in the agent: marks requests once a new one would differ."""
+
+    def __init__(self):
+        self._watch = Watch(SESSION, {})
+        self._since = time.time() - LOGIN_TIME
+        self._accounts = sources.signature("/etc/passwd")
+
+    def mark(self, header):
+        """Say in a request (``stale``) what is to be made anew. ``reconnect`` in it asks about the connection, too."""
+        why, path = SESSION, self._watch.changed()
+        if path is None and header.pop("reconnect", False):
+            why, path = CONNECT, self._newer()
+        if path is not None:
+            header["stale"] = [why, to_wire(path)]
+
+    def _newer(self):
+        """What a login reads that has changed since ours. Only ever asked when ssh would log in anew: so it is not watched."""
+        for paths in [row[2]({}) for row in TABLE if row[1] == CONNECT]:
+            for path in itertools.chain(*map(spread, paths)):
+                found = sources.signature(path)
+                if found is not None and found[-1] > self._since:
+                    return path
+        return None
+
+    def accounts_changed(self):
+        """Whether the file of accounts has changed since this was last asked: what is known of homes may be wrong."""
+        before, self._accounts = self._accounts, sources.signature("/etc/passwd")
+        return before != self._accounts

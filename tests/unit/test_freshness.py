@@ -1,0 +1,262 @@
+"""What is watched so that an interpreter stays what a fresh one would be: the table, its files, and what is refused."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.target import freshness, rules, sources
+from tests.support.session import repository
+
+SOURCE = repository / "pmitogen/target/freshness.py"
+PLAYS = repository / "tests/ansible/differential/plays"
+ROWS = re.findall(r'^    \("([^"]+)", [A-Z]+, .*\),  # (\S+): (.+)$', SOURCE.read_text(), re.M)
+
+
+def test_every_row_has_a_test() -> None:
+    assert [row[0] for row in freshness.TABLE] == [what for what, _, _ in ROWS]
+    for what, name, tests in ROWS:
+        if name.endswith(".yml"):
+            tasks = re.findall(r"^ +(?:- )?name: (.+)$", (PLAYS / name).read_text(), re.M)
+            missing = [test for test in tests.split(", ") if test not in tasks]
+        else:
+            (path,) = (repository / "tests").rglob(name)
+            missing = [test for test in tests.split(", ") if f"def {test}(" not in path.read_text()]
+        assert not missing, f"{what}: {name} has no {missing}"
+
+
+def test_every_way_is_used() -> None:
+    ways = {freshness.CHILD, freshness.START, freshness.PYTHON, freshness.ENTRY, freshness.SESSION, freshness.CONNECT}
+    assert {row[1] for row in freshness.TABLE} == ways
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("LD_PRELOAD", True),
+        ("OPENSSL_CONF", True),
+        ("GLIBC_TUNABLES", True),
+        ("MALLOC_ARENA_MAX", True),
+        ("LC_ALL", True),
+        ("LANGUAGE", True),
+        ("LOCPATH", True),
+        ("GCONV_PATH", True),
+        ("PYTHONPATH", True),
+        ("HOME", True),
+        ("HOMEPAGE", False),
+        ("TZ", False),
+        ("SSL_CERT_FILE", False),
+        ("PATH", False),
+        ("MY_LD_PRELOAD", False),
+    ],
+)
+def test_variables_that_count_at_the_start(name: str, counts: bool) -> None:
+    assert freshness.is_startup_variable(name) is counts
+
+
+PLACE = {"python": sys.executable, "programs": ["/usr/bin/sudo"], "users": ["root", "app"], "shell": True}
+
+
+@pytest.mark.parametrize("how", [freshness.PYTHON, freshness.ENTRY, freshness.SESSION])
+def test_any_change_of_a_watched_file_is_seen(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = freshness.Watch(how, PLACE)
+    monkeypatch.setattr(rules, "about", lambda users: object())
+    real = sources.signature
+    seen = list(watch._seen)
+    for path in seen:
+        monkeypatch.setattr(sources, "signature", lambda name, path=path: (0, 0) if name == path else real(name))
+        assert watch.changed() == path
+    monkeypatch.setattr(sources, "signature", real)
+    assert watch.changed() is None
+
+
+def test_the_price() -> None:
+    """A stat(2) takes 1 to 3 microseconds from Python, and a task 10 milliseconds and more."""
+    place = {**PLACE, "shell": False}
+    watches = [freshness.Watch(how, place) for how in (freshness.PYTHON, freshness.ENTRY, freshness.SESSION)]
+    own = [path for watch in watches for path in watch._seen if "-packages" not in path and "sudoers.d/" not in path]
+    assert len(own) < 45, own
+
+
+def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the dynamic linker, the C library and OpenSSL have read counts for every interpreter, wherever it lies."""
+    monkeypatch.setattr(sources.os, "confstr", lambda name: "glibc 2.31")
+    watched = set(freshness.Watch(freshness.PYTHON, {})._seen)
+    assert {"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/nsswitch.conf", "/usr/lib/locale"} <= watched
+    assert any(path.endswith("openssl.cnf") for path in watched)
+    assert ("/etc/selinux/config" in watched) is Path("/etc/selinux").exists()
+    monkeypatch.setattr(sources.os, "confstr", lambda name: "glibc 2.36")
+    assert "/etc/nsswitch.conf" not in freshness.Watch(freshness.PYTHON, {})._seen  # glibc looks itself
+
+
+def test_included_configuration_of_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "more.d").mkdir()
+    (tmp_path / "more.d/one.cnf").write_text("")
+    conf = tmp_path / "openssl.cnf"
+    conf.write_text(f".include = {tmp_path}/policy.config\n.include {tmp_path}/more.d\n#.include /etc/nothing\n")
+    monkeypatch.setenv("OPENSSL_CONF", str(conf))
+    assert sources.openssl_files({}) == [str(conf), f"{tmp_path}/policy.config", f"{tmp_path}/more.d/"]
+
+
+def test_modules_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fresh_elsewhere.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("fresh_elsewhere")
+    found = sources.imported_directories({})
+    assert str(tmp_path) in found
+    assert not any(path.endswith(("/json", "/collections")) for path in found)
+
+
+def test_site_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own counts before it exists: by the first directory on the way to it that is missing."""
+    import site
+
+    user_site = tmp_path / "lib/python3/site-packages"
+    monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
+    monkeypatch.setattr(site, "getusersitepackages", lambda: str(user_site))
+    watch = freshness.Watch(freshness.PYTHON, {})
+    assert f"{tmp_path}/lib" in watch._seen and watch.changed() is None
+    (user_site).mkdir(parents=True)
+    assert watch.changed() == f"{tmp_path}/lib"
+    (user_site / "more.pth").write_text("/nowhere\n")
+    watch = freshness.Watch(freshness.PYTHON, {})
+    assert {str(user_site), f"{user_site}/more.pth"} <= set(watch._seen)
+
+
+def test_interpreters_of_version_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shim = tmp_path / "python"
+    shim.write_text("#!/bin/sh\n")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+    assert f"{tmp_path}/version" in sources.interpreter({"python": str(shim)})
+    assert f"{tmp_path}/version" not in sources.interpreter({})
+    monkeypatch.setenv("PATH", f"{tmp_path}/first:{tmp_path}:/usr/bin")
+    found = sources.interpreter({"python": "python"})
+    assert {f"{tmp_path}/first/python", str(shim)} <= set(found) and "/usr/bin/python" not in found
+
+
+def test_start_up_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("BASH_ENV", "/opt/env")
+    (tmp_path / ".bashrc").write_text('. "$HOME/.cargo/env"\n[ -f ~/.more ] && source ~/.more; . $UNKNOWN/x\n')
+    (tmp_path / ".more").write_text(". /etc/still-more\n")
+    found = sources.shell_files("/bin/bash", False)
+    assert {"/opt/env", f"{tmp_path}/.bashrc", f"{tmp_path}/.cargo/env", f"{tmp_path}/.more", "/etc/still-more"} <= set(found)
+    assert f"{tmp_path}/.profile" not in found and f"{tmp_path}/.profile" in sources.shell_files("/bin/bash", True)
+    for shell in ("zsh", "tcsh", "fish"):
+        assert any(path.startswith(f"{tmp_path}/.") for path in sources.shell_files(shell, False))
+    assert sources.shell_files("/bin/dash", False) == ["/opt/env"]
+
+
+def test_a_home_counts_by_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    watch = freshness.Watch(freshness.SESSION, {})
+    (home / "file").write_text("")
+    assert watch.changed() is None
+    home.rename(tmp_path / "old")
+    home.mkdir()
+    assert watch.changed() == f"{home}/."
+
+
+def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "PAM_DIRECTORIES", (str(tmp_path),))
+    monkeypatch.setenv("HOME", "/home/app")
+    (tmp_path / "su").write_text(
+        "auth sufficient pam_rootok.so\n@include common\n"
+        "session required pam_env.so readenv=1 envfile=/etc/default/locale user_readenv=1\n"
+        "session optional pam_motd.so motd=/run/motd.dynamic\n# session required pam_time.so\n-session include more\n"
+    )
+    (tmp_path / "common").write_text("session required pam_limits.so\nsession include su\n")
+    found = sources.pam_files(["su"])
+    assert {f"{tmp_path}/su", f"{tmp_path}/common", f"{tmp_path}/more"} <= set(found)
+    assert {"/etc/environment", "/etc/default/locale", "/etc/security/limits.d/", "/home/app/.pam_environment"} <= set(found)
+    assert not {"/etc/security/time.conf", "/run/motd.dynamic"} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "counts"),
+    [
+        ("/etc/passwd", "app:x:1:1::/home/app:/bin/sh", True),
+        ("/etc/passwd", "other:x:1:1::/home/app:/bin/sh", False),
+        ("/etc/group", "games:x:60:bob,app", True),
+        ("/etc/group", "app:x:60:", False),
+        ("/etc/sudoers", "app ALL=(ALL) ALL", True),
+        ("/etc/sudoers.d/", "other ALL=(ALL) ALL", False),
+        ("/etc/sudoers.d/", "%wheel ALL=(ALL) ALL", True),
+        ("/etc/sudoers.d/", "other, app ALL=(ALL) ALL", True),
+        ("/etc/sudoers.d/", "ADMINS ALL=(ALL) ALL", True),
+        ("/etc/sudoers.d/", "Defaults:other umask=0", False),
+        ("/etc/sudoers.d/", "Defaults:app umask=0", True),
+        ("/etc/sudoers.d/", "Defaults env_reset", True),
+        ("/etc/sudoers.d/", "", False),
+        ("/etc/doas.conf", "permit nopass keepenv other # other", False),
+        ("/etc/doas.conf", "permit nopass setenv { A=b C } app as root", True),
+        ("/etc/doas.conf", "permit :wheel", True),
+        ("/etc/security/limits.d/", "other soft core 1", False),
+        ("/etc/security/limits.d/", "* soft core 1", True),
+        ("/etc/security/limits.d/", "@app soft core 1", True),
+    ],
+)
+def test_whom_a_line_is_about(path: str, line: str, counts: bool) -> None:
+    assert rules.counts(path, line, ["app", "root"]) is counts
+
+
+def test_what_is_about_others_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "sudoers.d"
+    directory.mkdir()
+    (directory / "app").write_text("app ALL=(ALL) ALL\n")
+    monkeypatch.setattr(rules, "FILES", (f"{directory}/",))
+    monkeypatch.setattr(rules, "PREFIXES", (str(directory),))
+    monkeypatch.setattr(freshness, "TABLE", (("rules", freshness.ENTRY, (f"{directory}/",)),))
+    watch = freshness.Watch(freshness.ENTRY, {"users": ["app"]})
+    (directory / "other").write_text("other ALL=(ALL) ALL\n")
+    assert watch.changed() is None
+    (directory / "other").write_text("other ALL=(ALL) ALL\nALL ALL=(ALL) ALL\n")
+    assert watch.changed() == f"{directory}/other"  # which is watched by now
+
+
+@pytest.fixture
+def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[freshness.Guard, Callable[[], Any]]:
+    """A guard of one file, and what changes that file."""
+    watched = tmp_path / "watched"
+    monkeypatch.setattr(freshness, "TABLE", (("file", freshness.PYTHON, (str(watched),)),))
+    made = freshness.Guard()
+    made.start("/usr/bin/python3")
+    return made, lambda: watched.write_text("")
+
+
+def test_what_is_refused(guard: tuple[freshness.Guard, Callable[[], Any]], tmp_path: Path) -> None:
+    made, change = guard
+    assert made.refusal({"op": "run", "id": 1, "chain": 1}) is None
+    change()
+    refusal = made.refusal({"op": "run", "id": 2, "chain": 1})
+    assert refusal == {
+        "op": "error",
+        "id": 2,
+        "kind": "stale",
+        "why": "account",
+        "msg": f"{tmp_path}/watched",
+        "lost": 0,
+    }
+    assert made.refusal({"op": "fs", "do": "remove", "id": 3, "chain": 1}) is None  # undone where it was done
+    assert made.refusal({"op": "fs", "do": "mkdtemp", "id": 4, "chain": 2, "quiet": True}) == {}
+    assert made.refusal({"op": "put", "id": 5, "chain": 2, "quiet": True}) == {}
+    assert made.refusal({"op": "fs", "do": "exists", "id": 6, "chain": 1, "as_is": True}) is None
+    asked = made.refusal({"op": "fs", "do": "exists", "id": 7, "chain": 2, "as_is": True})
+    assert asked is not None and asked["lost"] == 2
+    assert made.refusal({"op": "fs", "do": "exists", "id": 8, "chain": 2, "as_is": True}) is None
+
+
+def test_what_the_agent_has_seen_is_refused_for_that_reason(guard: tuple[freshness.Guard, Callable[[], Any]]) -> None:
+    made, change = guard
+    refusal = made.refusal({"op": "exec", "id": 1, "stale": ["session", "/home/app/.bashrc"]})
+    assert refusal is not None and (refusal["why"], refusal["msg"]) == ("session", "/home/app/.bashrc")
+    change()
+    refusal = made.refusal({"op": "exec", "id": 2})
+    assert refusal is not None and refusal["why"] == "session"
