@@ -155,7 +155,7 @@ def test_dashes_may_be_left_out_before_what_only_the_program_knows(
 
 def test_ping_names_the_place_of_a_wrong_word(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["ping", "-o", "ConnectTimeout=abc", "h"]) == 2
-    assert capsys.readouterr().err.startswith("pmitogen ping: command line: ConnectTimeout: 'abc' is no time")
+    assert capsys.readouterr().err.startswith("pmitogen ping: command line: ConnectTimeout: invalid time 'abc'")
 
 
 def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:

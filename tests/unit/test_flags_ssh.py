@@ -158,7 +158,7 @@ def test_the_origin_of_a_word_is_named() -> None:
 
 
 def test_a_file_s_error_names_the_line(write: Write, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=rf"^{tmp_path}/config line 3: foo: unknown option"):
+    with pytest.raises(UsageError, match=rf"^{tmp_path}/config line 3: Foo: unknown option"):
         resolve([*write("Host x\n\nFoo bar\nPort x\n"), "h"])
     (tmp_path / "more").write_text("\nPort x\n")
     with pytest.raises(UsageError, match=rf"^{tmp_path}/more line 2: Port: "):

@@ -22,6 +22,7 @@ from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.options import Origin
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.util import patterns
+from pmitogen.util.patterns import ascii_lower
 
 MAX_DEPTH = 16  # of Include
 SYSTEM_DIR = "/etc/ssh"
@@ -90,7 +91,7 @@ class Reader:
     def _line(self, line: Line, path: str, mode: Mode, active: bool) -> bool:
         """Read one line, and say whether the block that it stands in, or opens, applies."""
         if line.keyword:
-            self._check_known(line.keyword)
+            self._check_known(line.written)
         row = line.row
         if row is not None:
             value = line.value(row, self._reading)
@@ -109,15 +110,16 @@ class Reader:
             if active:
                 self.context.options.record(line.keyword, _origin(path, line, mode))
         if words.left:
-            raise ConfigValueError(f"{line.keyword}: extra arguments at end of line: {words.take_rest()[0]!r}")
+            raise ConfigValueError(f"{line.written}: extra arguments at end of line: {words.take_rest()[0]!r}")
         return active
 
-    def _check_known(self, keyword: str) -> None:
+    def _check_known(self, written: str) -> None:
+        keyword = ascii_lower(written)
         if keyword in NAMES:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
-            raise ConfigValueError(f"{keyword}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
+            raise ConfigValueError(f"{written}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
 
     def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:

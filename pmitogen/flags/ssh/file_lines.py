@@ -13,6 +13,7 @@ from typing import Any
 from pmitogen.flags.ssh.keywords import ALIASES, TABLE, Row
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, read_line
 from pmitogen.flags.ssh.openssh_version import ValueContext
+from pmitogen.util.patterns import ascii_lower
 
 _MAX_TEXTS = 32  # texts
 _texts: dict[bytes, list[Line]] = {}
@@ -29,6 +30,7 @@ class Line:
     args: list[str]
     problem: str | None
     row: Row | None
+    written: str  # the keyword in the user's spelling
     _parsed: tuple[ValueContext, Any, str | None] | None = None
 
     def words(self) -> Arguments:
@@ -76,8 +78,8 @@ def _parse_line(number: int, text: str) -> Line | None:
     try:
         words = read_line(text, seen.append)
     except ConfigValueError as problem:
-        return Line(number, seen[0] if seen else "", "", [], str(problem), None)
+        return Line(number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "")
     if words is None:
         return None
     row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
-    return Line(number, words.keyword, words.rest, words.args, None, row)
+    return Line(number, words.keyword, words.rest, words.args, None, row, seen[0])

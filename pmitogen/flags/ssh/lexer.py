@@ -125,7 +125,7 @@ class Arguments:
 def read_line(line: str, check: Callable[[str], object] = lambda keyword: None) -> Arguments | None:
     """Split one configuration line; None for a blank line or a comment.
 
-    *check* is called with the keyword before its arguments are looked at, so that an unknown keyword is what gets reported.
+    *check* is called with the keyword as written, before its arguments are split, so that an unknown keyword is reported first.
     Raises ConfigValueError.
     """
     line = line.partition("\0")[0]
@@ -135,9 +135,8 @@ def read_line(line: str, check: Callable[[str], object] = lambda keyword: None) 
         keyword, rest = split_keyword(rest)
     if not keyword or keyword.startswith("#"):
         return None
-    keyword = ascii_lower(keyword)
     rest = (rest or "").lstrip(WHITESPACE)
     if not rest:
-        raise ConfigValueError(f'{keyword}: no argument after the keyword; write "{keyword} VALUE"')
+        raise ConfigValueError(f'{keyword}: no argument after the keyword; use "{keyword} VALUE"')
     check(keyword)
-    return Arguments(keyword, rest, split_args(rest))
+    return Arguments(ascii_lower(keyword), rest, split_args(rest))
