@@ -224,6 +224,8 @@ class _Connecting:
 
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
         settings = self.resolver(hop, self.settings)
+        if settings.exitonforwardfailure is None:  # its purpose is to forward, as that of ssh -W
+            settings = settings._replace(exitonforwardfailure=True)
         # With "-J a,b" b is reached through a, whatever its own configuration says; the first hop's own ProxyJump stands.
         return settings._replace(proxyjump=before, proxycommand=None) if before else settings
 

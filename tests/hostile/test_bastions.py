@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.errors import AuthenticationError, UsageError
+from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.jump_credentials import parse
@@ -207,3 +207,33 @@ def test_wrong_entries_are_told_without_their_secrets(value: object, complaint: 
     with pytest.raises(UsageError) as caught:
         parse(value)
     assert complaint in caught.value.message and "hunter2" not in caught.value.message and "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("known", ["changed", "revoked"])
+@pytest.mark.parametrize("role", ["target", "jump host"])
+def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
+    sshd: Sshd, hops: HopPool, bastion: MakeBastion, make_key: Callable[..., KeyFile], short_path: Path, known: str, role: str
+) -> None:
+    """StrictHostKeyChecking=no connects, as ssh does: without passwords and answers, and without the agent."""
+    host = bastion("publickey,password,keyboard-interactive", keys=True)
+    key, path = make_key(), short_path / "known"
+    settings = host.settings(path, stricthostkeychecking="no", forwardagent=True, identityagent=None)
+    name, own = path.read_text().split(" ", 1)
+    path.write_text(f"{name} {make_key().public}\n" if known == "changed" else f"@revoked * {own}{name} {own}")
+    entries = {"gate": {"password": "hop-pw", "otp": "777777"}}
+    wanted = settings._replace(preferredauthentications=("keyboard-interactive", "password", "publickey"))
+    if role == "target":
+        with pytest.raises(AuthenticationError):
+            link_to(wanted, everything(), hops=hops)
+        link = link_to(wanted, Credentials(private_keys=(Secret(key.path.read_text()),)), hops=hops)
+        assert not link.settings.forwardagent and link.warnings
+        link.close()
+    else:
+        target, resolver = through(settings_for(sshd), ("gate", wanted))
+        with pytest.raises(ConnectError, match="does not do for a jump host") as caught:
+            link_to(target, everything(entries=entries), hops=hops, resolver=resolver)
+        assert caught.value.stage == "hostkey"
+        target, resolver = through(settings_for(sshd), ("gate", wanted._replace(exitonforwardfailure=False)))
+        with pytest.raises(AuthenticationError):
+            link_to(target, everything(entries=entries), hops=hops, resolver=resolver)
+    assert host.heard == []

@@ -99,6 +99,7 @@ def build_settings(resolution: Resolution) -> Settings:
         batchmode=given("batchmode", False),
         forwardagent=forward,
         forwardagent_socket=forward_socket,
+        exitonforwardfailure=given("exitonforwardfailure"),
         sendenv=given("sendenv", ()),
         setenv=tuple(environment(resolution)),
         serveraliveinterval=given("serveraliveinterval"),

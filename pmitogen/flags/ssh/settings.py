@@ -115,6 +115,7 @@ class Settings(NamedTuple):
     # The session
     forwardagent: bool = False
     forwardagent_socket: str | None = None  # a path given as the value of ForwardAgent; None: the same agent as identityagent
+    exitonforwardfailure: bool | None = None  # None: only for a connection whose purpose is to forward, such as a jump host's
     sendenv: tuple[str, ...] = ()  # patterns; a leading "-" removes
     setenv: tuple[tuple[str, str], ...] = ()
     serveraliveinterval: int | None = None  # seconds; None: our default

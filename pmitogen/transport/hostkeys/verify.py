@@ -230,6 +230,13 @@ class _Check:
         text = f"the host key {self.shown()} {how} {line.where}"
         if self.strict != "no":
             raise self._refuse(f"{text}: somebody may be listening in, or {remedy}{self._certificate_text()}")
+        settings = self.settings
+        limits = settings.passwordauthentication or settings.kbdinteractiveauthentication or settings.forwardagent
+        if limits and settings.exitonforwardfailure:
+            raise self._refuse(
+                f"{text}: somebody may be listening in; StrictHostKeyChecking=no does not do for a jump host, or where "
+                f"ExitOnForwardFailure is yes; {remedy}"
+            )
         warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
         return HostKeyVerdict("unsafe", line.where, (*self.warnings, warning))
 
