@@ -210,6 +210,29 @@ def test_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
     assert "did not run" in refused(settings_for(sshd, userknownhostsfile=(), knownhostscommand="/nonexistent"))
 
 
+def test_arguments_of_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
+    """As ssh's: cut into arguments first, so that a user's name is one argument whatever is in it."""
+    program, notes = short_path / "keys", short_path / "calls"
+    program.write_text(f"#!/bin/sh\nfor word; do printf '[%s]' \"$word\"; done >> {notes}; echo >> {notes}\n")
+    program.chmod(0o700)
+    words = ["-F", "none", "-p", str(sshd.port), "-l", "a b\\c$x", "-o", "UserKnownHostsFile=none"]
+    words += [
+        "-o",
+        "GlobalKnownHostsFile=none",
+        "-o",
+        f'KnownHostsCommand={program} %r "%n %p" x%%H %u %k %I',
+        "-o",
+        "BatchMode=yes",
+    ]
+    refused(resolve([*words, sshd.host]))
+    ours = set(notes.read_text().splitlines())
+    notes.unlink()
+    subprocess.run(["ssh", *words, sshd.host, "true"], capture_output=True, timeout=30)
+    assert ours == set(notes.read_text().splitlines())
+    assert any(line.startswith("[a b\\c$x]") for line in ours)
+    assert "unknown token" in refused(resolve([*words[:-4], "-o", f"KnownHostsCommand={program} %z", sshd.host]))
+
+
 def test_localhost_exempt(sshd: Sshd) -> None:
     assert verify(settings_for(sshd, userknownhostsfile=(), nohostauthenticationforlocalhost=True)).status == "local"
 

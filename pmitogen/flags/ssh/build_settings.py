@@ -79,6 +79,7 @@ def build_settings(resolution: Resolution) -> Settings:
         userknownhostsfile=tuple(map(absolute, known_hosts(resolution, "userknownhostsfile"))),
         globalknownhostsfile=tuple(map(absolute, known_hosts(resolution, "globalknownhostsfile"))),
         knownhostscommand=resolution.text("knownhostscommand"),
+        knownhostscommand_tokens=tuple(resolution.tokens.items()) if resolution.text("knownhostscommand") else (),
         revokedhostkeys=_paths(resolution, "revokedhostkeys", given("revokedhostkeys", ())),
         hashknownhosts=given("hashknownhosts", False),
         checkhostip=given("checkhostip", False),

@@ -4,7 +4,8 @@ The seam between ``flags`` (which reads text) and ``transport`` (which acts). On
 here, named as the lower-case keyword of ssh_config(5), so that a reader of either manual knows the other. Conventions:
 yes/no words are ``bool``, times are seconds, sizes are bytes, lists are tuples, and ``None`` means "unset, and unset has a
 meaning of its own". Tokens, ``~`` and ``${VAR}`` are already expanded wherever ssh expands them before connecting; those that
-need the connection (``%H``, ``%I``, ``%K``, ``%t``, ``%f`` of KnownHostsCommand) are left as written. Paths are absolute.
+need the connection are left as written, as are all of KnownHostsCommand, because ssh cuts it into arguments before it expands
+them. Paths are absolute.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class Settings(NamedTuple):
     userknownhostsfile: tuple[str, ...] = ()
     globalknownhostsfile: tuple[str, ...] = ()
     knownhostscommand: str | None = None
+    knownhostscommand_tokens: tuple[tuple[str, str], ...] = ()  # letter and value of those that do not need the connection
     revokedhostkeys: tuple[str, ...] = ()
     hashknownhosts: bool = False
     checkhostip: bool = False

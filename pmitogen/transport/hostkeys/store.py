@@ -12,7 +12,6 @@ import errno
 import fcntl
 import ipaddress
 import os
-import re
 import shlex
 import stat
 import subprocess
@@ -20,7 +19,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from pmitogen.errors import ConnectError
+from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.flags.ssh.tokens import expand
 from pmitogen.transport.hostkeys import known_hosts, revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts, Line
 from pmitogen.transport.keys import public_key
@@ -117,14 +118,15 @@ class Store:
     def _run_command(self, name: str, reason: str, blob: bytes | None) -> KnownHosts:
         command = self.settings.knownhostscommand or ""
         tokens = {
-            "%H": name,
-            "%I": reason,
-            "%K": base64.b64encode(blob).decode() if blob else "NONE",
-            "%t": public_key.blob_type(blob) if blob else "NONE",
-            "%f": public_key.fingerprint(blob, self.settings.fingerprinthash) if blob else "NONE",
+            **dict(self.settings.knownhostscommand_tokens),
+            "H": name,
+            "I": reason,
+            "K": base64.b64encode(blob).decode() if blob else "NONE",
+            "t": public_key.blob_type(blob) if blob else "NONE",
+            "f": public_key.fingerprint(blob, self.settings.fingerprinthash) if blob else "NONE",
         }
         try:
-            argv = [re.sub("%[HIKtf]", lambda token: tokens[token[0]], word) for word in shlex.split(command)]
+            argv = [expand(word, tokens) for word in shlex.split(command)]  # in this order: a token never makes two arguments
             done = subprocess.run(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -133,6 +135,9 @@ class Store:
                 check=False,
                 **(self.settings.caller or CallerEnvironment.current()).popen_options(),
             )
+        except ConfigValueError as error:
+            self.unreadable.append(f"KnownHostsCommand ({error})")
+            return KnownHosts()
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             self.unreadable.append(f"KnownHostsCommand (did not run: {getattr(error, 'strerror', None) or type(error).__name__})")
             return KnownHosts()
