@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -106,3 +107,32 @@ def test_ansibles_own_debugging(ansible: Ansible, sshd: Sshd, make_account: Call
     assert [run.task(name)["stdout"] for name in ("mine", "root")] == [account.name, "root"]
     assert "RUNNING CLEANUP" in run.output  # it did debug
     assert "Traceback" not in run.output and "login-secret" not in run.output
+
+
+@pytest.mark.one_core
+@pytest.mark.parametrize("level", ["debug", "trace"])
+def test_lines_name_their_host(
+    level: str, ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path
+) -> None:
+    """And the task that asked; Paramiko's lines come at trace only."""
+    addresses = ["127.0.0.1", "127.0.0.2"]
+    sshd = make_sshd(addresses=addresses)
+    log = tmp_path / "log"
+    hosts = {
+        name: {**ansible.target(sshd, account), "ansible_host": address} for name, address in zip("ab", addresses, strict=True)
+    }
+    for variables in hosts.values():
+        variables["ansible_ssh_common_args"] += " -o StrictHostKeyChecking=no"
+    env = {"PMITOGEN_LOG": level, "PMITOGEN_LOG_FILE": str(log)}
+    ansible.tasks([{"name": "Say who", "ansible.builtin.command": "id -un"}], hosts, env=env).check()
+    line = re.compile(r'\d\d:\d\d:\d\d\.\d{3} hub\[\d+\] \+\d+\.\d{3} (?:(\S+) )?(?:"(.*?)" )?(?:[A-Z]+ )?([\w.]+): (.*)')
+    found = [match for text in log.read_text().splitlines() if (match := line.fullmatch(text))]
+    by_host = {address: [match for match in found if match[1] == address] for address in addresses}
+    for address in addresses:
+        texts = [match[4] for match in by_host[address]]
+        assert "logged in" in texts
+        assert any(match[2] == "Say who" and "run ansible.modules.command" in match[4] for match in by_host[address]), texts
+        paramiko = [text for text in log.read_text().splitlines() if f"{address} port {sshd.port} paramiko.pmitogen: " in text]
+        assert bool(paramiko) == (level == "trace")
+    ours = [match for match in found if match[3] == "hub"]
+    assert ours and all(match[1] for match in ours), "no line of ours is about no host"
