@@ -45,6 +45,7 @@ MISBEHAVED = "the interpreter of this account broke the protocol and was ended"
 NOT_STARTED = "the interpreter of this account did not start"
 OWN_FILES = ("pmitogen/target/agent.py", "pmitogen/target/event_loop.py")  # of no use to a runner
 START_LIMIT = 64 << 10  # bytes of noise before a runner's marker
+WATCH_AFTER = 0.02  # seconds after our start
 REQUESTS = ("run", "exec", "put", "get", "fs")
 
 
@@ -243,7 +244,8 @@ class Agent(object):
         self._bundle = None
         self._boot_python = framing.to_wire(sys.argv[3])
         self._user = user_name()
-        self.session = freshness.Session()
+        self.session = freshness.Session(self._user)
+        self.loop.later(WATCH_AFTER, self.session.watch_connection)
         first = self._runners[0] = Runner(self, 0)
         first.up(event_loop.Line(self.loop, sock, sock, None, None))
 

@@ -20,15 +20,12 @@ Watched files are looked at by stat(2) before each request. If one has changed, 
 in a fresh place (see ``pmitogen/hub/renewal.py``). Requests under way go on where they are.
 """
 
-import itertools
 import os
-import time
 
 from pmitogen.protocol.framing import to_wire
 from pmitogen.target import rules, sources
 
 CHILD, START, PYTHON, ENTRY, SESSION, CONNECT = "child", "start", "python", "entry", "session", "connect"
-LOGIN_TIME = 2.0  # seconds that may have passed between a login's reading of files and our start
 
 TABLE = (
     # what, how, where
@@ -158,29 +155,24 @@ class Guard(object):
 
 
 class Session(object):
-    """The login's session, in the agent: marks requests once a new one would differ."""
+    """The login's session, in the agent: marks requests once a new one would differ. *user*: who has logged in."""
 
-    def __init__(self):
-        self._watch = Watch(SESSION, {})
-        self._since = time.time() - LOGIN_TIME
+    def __init__(self, user):
+        self._user = user
+        self._session, self._connection = Watch(SESSION, {}), None
         self._accounts = sources.signature("/etc/passwd")
+
+    def watch_connection(self):
+        """To be called soon: it takes a millisecond, and no task has ended before."""
+        self._connection = Watch(CONNECT, {"users": [self._user]})
 
     def mark(self, header):
         """Say in a request (``stale``) what is to be made anew. ``reconnect`` in it asks about the connection, too."""
-        why, path = SESSION, self._watch.changed()
-        if path is None and header.pop("reconnect", False):
-            why, path = CONNECT, self._newer()
+        why, path = SESSION, self._session.changed()
+        if path is None and header.pop("reconnect", False) and self._connection is not None:
+            why, path = CONNECT, self._connection.changed()
         if path is not None:
             header["stale"] = [why, to_wire(path)]
-
-    def _newer(self):
-        """What a login reads that has changed since ours. Only ever asked when ssh would log in anew: so it is not watched."""
-        for paths in [row[2]({}) for row in TABLE if row[1] == CONNECT]:
-            for path in itertools.chain(*map(spread, paths)):
-                found = sources.signature(path)
-                if found is not None and found[-1] > self._since:
-                    return path
-        return None
 
     def accounts_changed(self):
         """Whether the file of accounts has changed since this was last asked: what is known of homes may be wrong."""

@@ -64,6 +64,7 @@ def _noisy(make_account: Callable[..., Account]) -> dict[str, Account]:
 
 
 @pytest.mark.one_core
+@pytest.mark.usefixtures("still_accounts")
 def test_shells_and_accounts_of_all_kinds(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], short_path: Path
 ) -> None:
