@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-def mask_values(option: Mapping[str, Any]) -> None:
+def mask_values(option: object) -> None:
     """Register every text and number in *option*, at any depth, so that Ansible shows ``$REDACTED$`` instead of it."""
     try:
         from ansible.module_utils.secrets import register_secrets

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import pmitogen
 from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
@@ -237,3 +238,20 @@ def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
         with pytest.raises(AuthenticationError):
             link_to(target, everything(entries=entries), hops=hops, resolver=resolver)
     assert host.heard == []
+
+
+@pytest.mark.parametrize("form", ["-J", "ProxyCommand", "two hops"])
+def test_by_the_library_and_ssh_arguments(sshd: Sshd, bastion: MakeBastion, short_path: Path, form: str) -> None:
+    hosts = [bastion(), bastion()] if form == "two hops" else [bastion()]
+    blocks = [
+        f"Host gate{number}\n HostName 127.0.0.1\n Port {host.port}\n User guest\n"
+        f" UserKnownHostsFile {host.known_hosts(short_path / str(number))}\n GlobalKnownHostsFile none\n"
+        for number, host in enumerate(hosts)
+    ]
+    (short_path / "config").write_text("".join(blocks))
+    way = {"-J": ["-J", "gate0"], "two hops": ["-J", "gate0,gate1"]}
+    words = way.get(form, ["-o", f"ProxyCommand=ssh -F {short_path}/config -W %h:%p gate0"])
+    secrets = {"password": "target-pw", "otp": "424242", "passphrase": "target-phrase"}
+    with pytest.raises(AuthenticationError, match="give gate0 its own"):
+        pmitogen.connect("127.0.0.1", ssh_args=["-F", f"{short_path}/config", *words, *sshd.ssh_args()[2:]], **secrets)
+    assert [host.heard for host in hosts] == [[]] * len(hosts)

@@ -243,6 +243,35 @@ def test_a_certificate_named_as_identity(
     assert len(refusals) <= words.count("DECOY")
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("present", ["encrypted key", "public key", "certificate alone"])
+def test_the_certificate_beside_a_key_that_only_the_agent_opens(
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, present: str, named: bool
+) -> None:
+    """Also for the files that ssh looks for by itself."""
+    key, place = make_key(), short_path / "named"
+    with ssh_agent(short_path, key) as agent:
+        certify(authority, key, "-n", "root").rename(f"{place}-cert.pub")
+        if present != "certificate alone":
+            Path(f"{key}.pub").rename(f"{place}.pub")
+        if present == "encrypted key":
+            keygen("-p", "-N", "unknown here", "-f", key)
+            key.path.rename(place)
+        words = {"identityfile": (str(place),), "identityfile_explicit": named, "identityagent": agent}
+        report = log_in(settings_for(certified, **words))
+        assert report.key is not None and "-CERT" in report.key
+        if named:
+            options = [
+                f"IdentityAgent={agent}",
+                f"IdentityFile={place}",
+                f"UserKnownHostsFile={certified.known_hosts}",
+                "BatchMode=yes",
+            ]
+            line = [word for option in options for word in ("-o", option)]
+            ssh = ["ssh", "-F", "none", "-p", str(certified.port), *line, "root@127.0.0.1", "true"]
+            assert subprocess.run(ssh, capture_output=True, timeout=20).returncode == 0
+
+
 def test_a_certificate_in_the_place_of_the_public_key(certified: Sshd, authority: KeyFile, make_key: MakeKey) -> None:
     key = make_key()
     certify(authority, key, "-n", "root").rename(f"{key}.pub")

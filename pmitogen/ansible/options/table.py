@@ -58,7 +58,7 @@ OPTIONS: dict[str, dict[str, Any]] = \
                                       "target's password, passphrase and one-time code are kept from it.",
                                       'Key files, users and ports of jump hosts can be set in C(Host) blocks of an ssh '
                                       'configuration file as well.'],
-                      'type': 'dict',
+                      'type': 'raw',
                       'vars': [{'name': 'ansible_ssh_jump_credentials'},
                                {'name': 'ansible_pmitogen_hops'},
                                {'name': 'ansible_pmitogen_jump_credentials'}]},

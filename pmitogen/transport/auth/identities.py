@@ -112,7 +112,10 @@ class Identities:
         try:
             file = key_file.read(path)
         except FileNotFoundError:
-            if self._settings.identityfile_explicit:
+            held = self._held(self._certificates.alone(path))  # neither a private nor a public key is there
+            if held is not None:
+                yield from self._from_agent(held, _agent_source(held), beside=(path + "-cert.pub",))
+            elif self._settings.identityfile_explicit:
                 self._note(path, "no such file")
             return
         except (OSError, KeyProblem) as error:
@@ -127,13 +130,13 @@ class Identities:
         """
         if file.is_public and public_key.is_certificate(public_key.blob_type(file.public_blob or b"")):
             if held := self._held(file.public_blob):
-                yield from self._from_agent(held, f"agent key {held.comment}".strip())
+                yield from self._from_agent(held, _agent_source(held))
             return
         try:
             key = file.open(self._passphrase_for(file))
         except KeyProblem as problem:
             if held := self._held(file.public_blob):
-                yield from self._from_agent(held, file.source)
+                yield from self._from_agent(held, file.source, beside=file.certificate_paths)
                 return
             try:
                 if not (problem.passphrase and self._ask):
@@ -187,7 +190,7 @@ class Identities:
         wanted = self._wanted_of_agent()
         usable = [key for key in self._keys_in_agent() if wanted is None or _plain(key.blob) in wanted]
         for key in usable:
-            yield from self._from_agent(key, f"agent key {key.comment}".strip(), alone=len(usable) == 1)
+            yield from self._from_agent(key, _agent_source(key), alone=len(usable) == 1)
 
     def _wanted_of_agent(self) -> set[bytes] | None:
         """The public halves that IdentitiesOnly lets through; None: no limit."""
@@ -199,7 +202,7 @@ class Identities:
                 named.add(blob)
         return named
 
-    def _from_agent(self, key: AgentKey, source: str, *, alone: bool = True) -> Iterator[Candidate]:
+    def _from_agent(self, key: AgentKey, source: str, *, alone: bool = True, beside: tuple[str, ...] = ()) -> Iterator[Candidate]:
         plain = _plain(key.blob)
         if isinstance(plain, str):
             self._note(source, plain)
@@ -217,7 +220,7 @@ class Identities:
             certificate = certificates.parse(key.blob)
             yield Candidate(source, key.blob, sign, probe, hardware, certificate, agent=True)
             return
-        for certificate in self._certificates.for_key(key.blob):
+        for certificate in self._certificates.for_key(key.blob, beside):
             yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate, agent=True)
         yield Candidate(source, key.blob, sign, probe, hardware, agent=True)
 
@@ -230,6 +233,10 @@ class Identities:
         if short:
             self._note(source, f"its RSA key has {bits} bits, RequiredRSASize asks for {self._settings.requiredrsasize}")
         return short
+
+
+def _agent_source(key: AgentKey) -> str:
+    return f"agent key {key.comment}".strip()
 
 
 def _plain(blob: bytes) -> bytes | str:

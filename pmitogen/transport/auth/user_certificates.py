@@ -40,6 +40,11 @@ class UserCertificates:
         self._used.update(certificate.blob for certificate in mine)
         return mine
 
+    def alone(self, path: str) -> bytes | None:
+        """The plain key of the certificate that lies beside where an identity file would be."""
+        found = None if self._settings.certificatefile else self._read(path + "-cert.pub", missing_is_noted=False)
+        return found and found.plain_blob
+
     def keys(self) -> set[bytes]:
         """The plain keys that the named certificates are for."""
         return {one.certificate.plain_blob for one in self._named()}

@@ -91,7 +91,7 @@ def read(path: str) -> KeyFile:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         with open(path + ".pub", encoding="utf-8", errors="replace") as public:
-            return KeyFile(path + ".pub", public.read(MAX_SIZE))
+            return KeyFile(path + ".pub", public.read(MAX_SIZE), certificate_paths=(path + "-cert.pub",))
     with open(descriptor, encoding="utf-8", errors="replace") as file:
         stat = os.fstat(descriptor)
         text = file.read(MAX_SIZE + 1)

@@ -96,7 +96,7 @@ options:
       - A jump host with an entry is given what the entry says, and nothing of the target's or of another jump host's. Without
         an entry it is logged in to with keys only; the target's password, passphrase and one-time code are kept from it.
       - Key files, users and ports of jump hosts can be set in C(Host) blocks of an ssh configuration file as well.
-    type: dict
+    type: raw # a mapping; of another value Ansible would show what it is
     vars:
       - name: ansible_ssh_jump_credentials
       - name: ansible_pmitogen_hops
