@@ -34,6 +34,8 @@ from pmitogen.util.peer_text import escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
 NOISE_KEPT = 2048  # bytes before the marker that are kept, more than a marker has
+MAX_NOISE = 16 << 20  # bytes before the marker: all of them pass through the I/O thread
+MAX_STDERR = 16 << 20  # bytes of what the interpreter itself writes there; commands have pipes of their own
 COALESCE = 256 << 10  # bytes handed to Paramiko at once
 
 
@@ -185,6 +187,8 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._paused = False
         self.noise = b""
         self.complaints = b""
+        channel.in_buffer.limit, channel.in_buffer.limited = MAX_NOISE, "output before Python started"
+        channel.in_stderr_buffer.limit, channel.in_stderr_buffer.limited = MAX_STDERR, "output on stderr"
         self.set_protocol(ChannelProtocol(router, remote_id))
 
     def start(self) -> None:
@@ -248,6 +252,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self.noise = before[-NOISE_KEPT:]
         if found:
             self._booted = True
+            self.channel.in_buffer.limit = None
             self._reader.feed(after)
 
     @property

@@ -90,7 +90,7 @@ class Link:
             "kex": transport.agreed_kex,
             "host key": transport.host_key_type or "",
             "cipher": transport.remote_cipher,
-            "mac": "" if "gcm" in transport.remote_cipher else transport.remote_mac or "",
+            "mac": "" if transport.cipher_authenticates else transport.remote_mac or "",
             "compression": transport.remote_compression or "",
         }
 

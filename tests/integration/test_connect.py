@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import socket
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,6 +83,28 @@ def test_ciphers_and_macs(sshd: Sshd, cipher: str, mac: str) -> None:
         assert link.describe()["cipher"] == cipher
         blob = os.urandom(300_000)
         assert exec_command.run(link, "cat", stdin=blob)[1] == blob
+
+
+@pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes128-gcm@openssh.com"])
+def test_a_server_without_our_macs(make_sshd: MakeSshd, cipher: str) -> None:
+    """A cipher that authenticates needs none, as in ssh."""
+    server = make_sshd(config=[f"Ciphers {cipher}", "MACs umac-128-etm@openssh.com"])
+    with linked(server) as link:
+        assert link.describe()["cipher"] == cipher and link.describe()["mac"] == ""
+        assert exec_command.run(link, "echo in")[1] == b"in\n"
+
+
+def test_no_mac_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
+    server = make_sshd(config=["Ciphers aes256-ctr", "MACs umac-128-etm@openssh.com"])
+    said = refusal(settings_for(server), "kex")
+    assert "no MAC algorithm in common: we offer hmac-sha2" in said and "the server offers umac-128-etm@openssh.com" in said
+
+
+def test_a_server_that_wants_to_compress(make_sshd: MakeSshd) -> None:
+    """Whatever Compression says: as in ssh, it may where it knows nothing else. (sshd itself always knows "none".)"""
+    with linked(make_sshd(), compression=False) as link:
+        assert link._transport.preferred_compression == ("none", "zlib@openssh.com")
+        assert link.describe()["compression"] == "none"
 
 
 def test_kex_and_compression(sshd: Sshd) -> None:
@@ -168,6 +191,60 @@ def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
         said = refusal(settings, "kex", 1.0 if connecttimeout is None else 30)
         assert 0.9 < time.monotonic() - began < 1.6
         assert "no SSH version came within " in said
+
+
+@contextlib.contextmanager
+def talkative(server: Sshd, *pieces: bytes | float) -> Iterator[int]:
+    """A port that sends *pieces* (a number: waits so many seconds) and then is *server*."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                caller, _ = listener.accept()
+                with caller:
+                    for piece in pieces:
+                        caller.sendall(piece) if isinstance(piece, bytes) else time.sleep(piece)
+                    with socket.create_connection((server.host, server.port)) as there:
+                        back = threading.Thread(target=copy, args=(there, caller))
+                        back.start()
+                        copy(caller, there)
+                        back.join()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"hello\r\n", 2.6),
+        (b"hello\r\n", 0.3, b"wor", 0.3, b"ld\n", 0.3),
+        (b"hello\r\n" * 1000,),
+        (b"x" * 8192 + b"\r\n",),
+    ],
+    ids=["pause", "pieces", "many", "long"],
+)
+def test_lines_before_the_version(sshd: Sshd, pieces: tuple[bytes | float, ...]) -> None:
+    with talkative(sshd, *pieces) as port:
+        known = f"[127.0.0.1]:{sshd.port}"
+        with linked(sshd, port=port, hostkeyalias=known, connecttimeout=5) as link:
+            assert exec_command.run(link, "echo in")[1] == b"in\n"
+
+
+def test_lines_and_then_nothing(sshd: Sshd) -> None:
+    with talkative(sshd, b"hello\r\nwor", 2.0) as port:
+        said = refusal(settings_for(sshd, port=port, connecttimeout=1), "kex", 5)
+    assert "no SSH version came within 1 s (ConnectTimeout); it sent: hello | wor; is port" in said
 
 
 def test_server_silent_after_its_greeting(sshd: Sshd) -> None:

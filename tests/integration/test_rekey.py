@@ -66,7 +66,7 @@ class _Pipe:
 
 
 @pytest.mark.timeout(int(SECONDS) + 100)
-@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes128-ctr"])
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes128-ctr", "chacha20-poly1305@openssh.com"])
 def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, cipher: str) -> None:
     server = make_sshd(config=["ClientAliveInterval 1", "ClientAliveCountMax 2"], log_level="DEBUG1")
     with linked(server, ciphers=(cipher,), rekeylimit=(MEBIBYTE, 0), serveraliveinterval=1) as link:
@@ -118,9 +118,27 @@ def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:
         assert exec_command.run(link, "echo alive")[1] == b"alive\n"
 
 
-def test_compressed(make_sshd: MakeSshd) -> None:
-    with linked(make_sshd(), rekeylimit=(MEBIBYTE, 0), compression=True) as link:
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com"])
+def test_compressed(make_sshd: MakeSshd, cipher: str) -> None:
+    server = make_sshd(config=[f"Ciphers {cipher}"], log_level="DEBUG1")
+    with linked(server, rekeylimit=(MEBIBYTE, 0), compression=True) as link:
+        assert link.describe()["cipher"] == cipher and link.describe()["compression"] == "zlib@openssh.com"
         _Pipe(link, 1).finish()
+        assert server.log().count("SSH2_MSG_NEWKEYS received") > 1
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_the_cipher_may_change_with_the_keys(make_sshd: MakeSshd, strict: bool) -> None:
+    """Sequence numbers go on, or begin anew with a strict key exchange, whatever cipher comes next."""
+    with linked(make_sshd(), ciphers=("aes128-gcm@openssh.com",), connecttimeout=5) as link:
+        transport = link._transport
+        assert transport.agreed_on_strict_kex
+        for name in ("chacha20-poly1305@openssh.com", "aes128-ctr", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"):
+            transport.get_security_options().ciphers = (name,)
+            transport.packetizer._trigger_rekey()
+            transport._start_rekey()
+            assert exec_command.run(link, f"echo {name}", timeout=20)[1] == f"{name}\n".encode()
+            assert link.describe()["cipher"] == name
 
 
 def test_a_rekey_that_does_not_end_ends_the_connection(make_sshd: MakeSshd) -> None:

@@ -95,7 +95,7 @@ class Conversation(AuthHandler):
         if self._takes_turns:
             self._put(SERVICE_ACCEPT, message)
         else:
-            self._useless.count("service accept", time.monotonic())
+            self._useless.count("service accept", time.monotonic(), len(message.asbytes()))
 
     def _on_success(self, message: Message) -> None:
         self._claim(SUCCESS)
@@ -106,7 +106,7 @@ class Conversation(AuthHandler):
     def _on_banner(self, message: Message) -> None:
         self._banners += 1
         if self._banners > MAX_BANNERS or self.authenticated:
-            self._useless.count("banners", time.monotonic())
+            self._useless.count("banners", time.monotonic(), len(message.asbytes()))
             return
         self.last_banner = Reader(message.asbytes()).string()[:MAX_BANNER]
         self.explains_refusal = self._answers > 0

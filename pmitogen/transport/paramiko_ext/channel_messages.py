@@ -33,7 +33,7 @@ def on_request(channel: Channel, message: Message) -> None:
     kind, want_reply = reader.string(), reader.byte()
     known = kind in (b"exit-status", b"exit-signal", b"xon-xoff")  # the last is the terminal's flow control: no matter
     if channel.told_end or kind not in (b"exit-status", b"exit-signal"):
-        channel.transport.count_useless("channel requests")
+        channel.transport.count_useless("channel requests", reader.left)
     elif kind == b"exit-status":
         channel.exit_status = reader.u32()
         channel.status_event.set()

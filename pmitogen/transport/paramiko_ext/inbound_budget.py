@@ -16,10 +16,11 @@ from __future__ import annotations
 from paramiko.ssh_exception import SSHException
 
 SHARE = 0.2  # of one processor, for whatever is not accounted for by data
-BURST = 1.5  # seconds of processor time that may be used ahead: a login, a rekey with a group of 8192 bits
+BURST = 0.5  # seconds of processor time that may be used ahead: a login, a rekey with a group of 8192 bits
 DATA_PER_SECOND = 10 << 20  # bytes of channel data that account for one second of processor time; the slowest honest case
 LONGEST_SLEEP = 0.25  # seconds at once
 MAX_USELESS = 5000  # messages at once
+USELESS_SIZE = 4096  # bytes that count as one more message
 USELESS_PER_SECOND = 20.0  # messages
 
 
@@ -54,12 +55,13 @@ class UselessMessages:
         self._now = now
         self._left = float(MAX_USELESS)
 
-    def count(self, what: str, now: float) -> None:
+    def count(self, what: str, now: float, size: int = 0) -> None:
         """Count one. Raises SSHException when there are too many; *what* names its kind.
 
         :param now: ``time.monotonic()`` seconds.
+        :param size: bytes of the message.
         """
-        self._left = min(MAX_USELESS, self._left + (now - self._now) * USELESS_PER_SECOND) - 1
+        self._left = min(MAX_USELESS, self._left + (now - self._now) * USELESS_PER_SECOND) - 1 - size / USELESS_SIZE
         self._now = now
         if self._left < 0:
             raise SSHException(f"the server floods us with useless messages ({what})")

@@ -10,10 +10,17 @@ import threading
 from typing import Any
 
 from paramiko.buffered_pipe import BufferedPipe
+from paramiko.ssh_exception import SSHException
 
 
 class InputBuffer(BufferedPipe):  # type: ignore[type-arg]
-    """Upstream's pipe with another buffer, which loses bytes at its start without a copy. Thread-safe."""
+    """Upstream's pipe with another buffer, which loses bytes at its start without a copy. Thread-safe.
+
+    *limit*: how many bytes may come in all, None: any number; *limited*: what is limited, for the message.
+    """
+
+    limit: int | None = None
+    limited = "output"
 
     # Upstream's, in no stub:
     _lock: threading.Lock
@@ -23,6 +30,7 @@ class InputBuffer(BufferedPipe):  # type: ignore[type-arg]
     def __init__(self) -> None:
         super().__init__()
         self._buffer = bytearray()
+        self._received = 0
 
     def _buffer_frombytes(self, data: bytes) -> None:
         self._buffer += data
@@ -30,6 +38,13 @@ class InputBuffer(BufferedPipe):  # type: ignore[type-arg]
     def _buffer_tobytes(self, limit: int | None = None) -> bytes:
         with memoryview(self._buffer) as view:
             return bytes(view[:limit])
+
+    def feed(self, data: bytes) -> None:
+        """Add *data*. Raises SSHException where it exceeds the limit (transport thread)."""
+        self._received += len(data)
+        if self.limit is not None and self._received > self.limit:
+            raise SSHException(f"the server sent more than {self.limit >> 20} MiB of {self.limited}")
+        super().feed(data)
 
     def take(self, limit: int | None) -> bytes:
         """Take at most *limit* bytes (None: all); never blocks. The event stays set while there is more."""

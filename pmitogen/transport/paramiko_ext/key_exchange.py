@@ -112,8 +112,13 @@ class KeyExchange(_Base):
             super()._parse_kex_init(m)  # type: ignore[misc]
         finally:
             self._preferred_macs = wanted
-        if not in_common and not all(self._cipher_info[name].get("is_aead") for name in (self.local_cipher, self.remote_cipher)):
+        if not in_common and not self.cipher_authenticates:
             raise paramiko.SSHException("no MAC algorithm in common")
+
+    @property
+    def cipher_authenticates(self) -> bool:
+        """Whether the ciphers agreed on need no MAC."""
+        return all(self._cipher_info[name].get("is_aead") for name in (self.local_cipher, self.remote_cipher))
 
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)  # type: ignore[misc]

@@ -121,11 +121,11 @@ class Packets(PacketKeys):
             sequence = self._sequence_in
             number, fields = self._read_packet()
             if number in (MSG_IGNORE, MSG_UNIMPLEMENTED):
-                self.useless.count(MSG_NAMES[number], time.monotonic())
+                self.useless.count(MSG_NAMES[number], time.monotonic(), len(fields))
             elif number not in MSG_NAMES and number not in KEX_METHOD_MESSAGES:
                 if not number or self.in_kex():
                     raise SSHException(f"the server sent an unexpected message (number {number})")
-                self.useless.count(f"number {number}", time.monotonic())
+                self.useless.count(f"number {number}", time.monotonic(), len(fields))
                 self.on_unknown(sequence)
                 continue
             message = Message(fields)

@@ -37,9 +37,9 @@ class ServerMessages(_Base):
     _ext_infos = 0
     _log: Callable[..., None]  # upstream's; in no stub
 
-    def count_useless(self, what: str) -> None:
-        """Count a message that nobody needs. Raises SSHException when there are too many. Transport thread."""
-        self.packetizer.useless.count(what, time.monotonic())
+    def count_useless(self, what: str, size: int = 0) -> None:
+        """Count a message of *size* bytes that nobody needs. Raises SSHException when there are too many. Transport thread."""
+        self.packetizer.useless.count(what, time.monotonic(), size)
 
     def _parse_disconnect(self, m: Message) -> None:
         reader = Reader(m.asbytes())
@@ -47,7 +47,7 @@ class ServerMessages(_Base):
         self._why = f"the server says: {description}" if description else f"the server disconnects (code {code})"
 
     def _parse_debug(self, m: Message) -> None:
-        self.count_useless("debug")
+        self.count_useless("debug", len(m.asbytes()))
         reader = Reader(m.asbytes())
         reader.byte()
         self._log(logging.DEBUG, "Debug message of the server: %s", peer_text.escape(reader.string()))
@@ -55,7 +55,7 @@ class ServerMessages(_Base):
     def _parse_ext_info(self, m: Message) -> None:
         self._ext_infos += 1
         if self._ext_infos > MAX_EXT_INFO:
-            self.count_useless("ext-info")
+            self.count_useless("ext-info", len(m.asbytes()))
             return
         reader = Reader(m.asbytes())
         count = reader.u32()
@@ -69,7 +69,7 @@ class ServerMessages(_Base):
     def _parse_global_request(self, m: Message) -> None:
         reader = Reader(m.asbytes())
         kind, want_reply = reader.string(), reader.byte()
-        self.count_useless("global request")
+        self.count_useless("global request", len(m.asbytes()))
         self._log(logging.DEBUG, "Global request of the server, not granted: %s", peer_text.escape(kind, 80))
         if want_reply:
             message = Message()
@@ -78,10 +78,10 @@ class ServerMessages(_Base):
 
     def _parse_request_success(self, m: Message) -> None:
         """An answer to a question whether the server is alive, as a failure is."""
-        self.count_useless("answers to global requests")
+        self.count_useless("answers to global requests", len(m.asbytes()))
 
     def _parse_request_failure(self, m: Message) -> None:
-        self.count_useless("answers to global requests")
+        self.count_useless("answers to global requests", len(m.asbytes()))
 
     def _answer_unknown(self, sequence: int) -> None:
         """The message number *sequence* is of a type that we do not know (RFC 4253 section 11.4)."""
@@ -117,6 +117,6 @@ class IssuedChannels:
 
     def __contains__(self, number: int) -> bool:
         if number >= self._transport._channel_counter:  # type: ignore[attr-defined]
-            return False
+            raise paramiko.SSHException(f"the server sent a message for a channel that does not exist (number {number})")
         self._transport.count_useless("messages for closed channels")
         return True

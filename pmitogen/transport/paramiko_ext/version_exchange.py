@@ -68,17 +68,17 @@ class VersionExchange:
 
     def _next_line(self, source: LineSource, until: float | None) -> str:
         try:
-            raw = source.read_line(MAX_LINE, until)
+            raw = source.read_line(MAX_LINE + len("\r"), until)
         except TimeoutError:
             self._partial = self._shown(source.unread())
             raise NoVersion("no SSH version in time") from None
         except EOFError:
             self._partial = self._shown(source.unread())
             raise
-        if raw is None:
-            self._partial = self._shown(source.unread())
+        line = raw.rstrip(b"\r") if raw is not None else source.unread()
+        if len(line) > MAX_LINE:
+            self._partial = self._shown(line)
             raise NotSSH(f"it sent a line of more than {MAX_LINE} bytes")
-        line = raw.rstrip(b"\r")
         if b"\0" in line or b"\r" in line:
             raise NotSSH(f"it sent {self._shown(line)!r}")
         try:

@@ -1,0 +1,56 @@
+"""What one server may cost: processor time and useless messages, in plain numbers."""
+
+from __future__ import annotations
+
+import pytest
+from paramiko import SSHException
+
+from pmitogen.transport.paramiko_ext.inbound_budget import (
+    BURST,
+    DATA_PER_SECOND,
+    LONGEST_SLEEP,
+    MAX_USELESS,
+    SHARE,
+    USELESS_PER_SECOND,
+    USELESS_SIZE,
+    ProcessorBudget,
+    UselessMessages,
+)
+
+
+def test_a_busy_thread_is_slowed_to_its_share() -> None:
+    budget = ProcessorBudget(0.0, 0.0)
+    now = used = 0.0
+    while now < 60:
+        now, used = now + 0.01, used + 0.01  # it runs all the time ...
+        now += budget.charge(now, used)  # ... but when it sleeps
+    assert used / 60 == pytest.approx(SHARE, abs=BURST / 60 + 0.02)
+
+
+def test_data_accounts_for_processor_time() -> None:
+    budget = ProcessorBudget(0.0, 0.0)
+    for second in range(1, 60):
+        budget.deliver(DATA_PER_SECOND)
+        assert budget.charge(float(second), float(second)) == 0
+    assert budget.charge(60.0, 60.0 + BURST + 1) > 0  # what was not used is not saved up
+
+
+def test_a_login_may_take_a_burst() -> None:
+    budget = ProcessorBudget(0.0, 0.0)
+    assert budget.charge(BURST, BURST) == 0
+    assert 0 < budget.charge(BURST + 2, BURST + 2) <= LONGEST_SLEEP
+
+
+def test_useless_messages() -> None:
+    useless = UselessMessages(0.0)
+    for _ in range(MAX_USELESS):
+        useless.count("ignore", 0.0)
+    with pytest.raises(SSHException, match=r"floods us with useless messages \(ignore\)"):
+        useless.count("ignore", 0.0)
+    useless = UselessMessages(0.0)
+    for number in range(10 * MAX_USELESS):
+        useless.count("keepalive", number / USELESS_PER_SECOND)
+    useless = UselessMessages(0.0)
+    with pytest.raises(SSHException):
+        for _ in range(1 + MAX_USELESS // 10):
+            useless.count("banner", 0.0, 9 * USELESS_SIZE)
