@@ -124,6 +124,11 @@ class _Secrets:
             words = sorted(self._words, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
 
+    def clear(self) -> None:
+        with self._lock:
+            self._words.clear()
+            self._pattern = None
+
     def strike_out(self, text: str) -> str:
         pattern = self._pattern
         return pattern.sub(STRUCK_OUT, text) if pattern else text
@@ -141,6 +146,11 @@ def register_secret(secret: str | bytes | None) -> None:
         secret = secret.decode("utf-8", "surrogateescape")
     if secret:
         _secrets.add(secret)
+
+
+def forget_secrets() -> None:
+    """Forget what register_secret was told: whose log it was about has ended."""
+    _secrets.clear()
 
 
 def redact(text: str) -> str:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+VARIABLES = ("PMITOGEN_WARM", "PMITOGEN_SPARES", "PMITOGEN_WIRE")
+
 
 def works_ahead() -> bool:
     """Whether the controller's processes do before they are asked what they are going to be asked (``PMITOGEN_WARM``)."""

@@ -118,26 +118,23 @@ def _check(frame: Header) -> None:
         raise HubError(str(frame.get("msg")))
 
 
-def connect(run_pid: int, number: int = 0, *, log: str | None = None, caller: CallerEnvironment | None = None) -> Client:
+def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None = None, log: str | None = None) -> Client:
     """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
     A hub that is still starting answers once it is up; if it cannot start, what is asked of it raises a HubError that says why.
     *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
-    if PMITOGEN_LOG does not say. *caller*: told to a new hub at once.
+    if PMITOGEN_LOG does not say. *caller*: what a new hub depends on; None for this process.
     """
     path = socket_paths.run_socket(run_pid, number)
     with contextlib.suppress(OSError):
         return Client(path)
     from pmitogen.hub.daemon import spawn
 
-    spawn.ensure(path, run_pid, log=log)
+    spawn.ensure(path, run_pid, caller or CallerEnvironment.current(), log=log)
     try:
-        client = Client(path)
+        return Client(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
-    if caller is not None:
-        client.introduce(caller)
-    return client
 
 
 def begin(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
@@ -147,10 +144,7 @@ def begin(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str 
         if not os.path.exists(path):
             from pmitogen.hub.daemon import spawn
 
-            spawn.ensure(path, run_pid, log=log)
-            with contextlib.closing(Client(path)) as client:
-                client.introduce(caller)
-                client.flush()
+            spawn.ensure(path, run_pid, caller, log=log)
 
 
 def connect_existing(run_pid: int, number: int = 0) -> Client | None:

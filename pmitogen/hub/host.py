@@ -38,13 +38,13 @@ from pmitogen.hub.requests import FINAL, Header, Request, Then
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.registry import Contexts
     from pmitogen.hub.session import Booting, Login
     from pmitogen.transport.auth.credentials import Ask
-    from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 LOGIN_ENDED = "the interpreter of the login account has ended"
@@ -68,9 +68,9 @@ class State(enum.Enum):
 class Host:
     """See the head of this file. *options* is the raw option set that a worker sent for its *caller*."""
 
-    def __init__(self, contexts: Contexts, key: str, options: Header, caller: CallerEnvironment) -> None:
+    def __init__(self, contexts: Contexts, options: Header, caller: CallerEnvironment) -> None:
         self.contexts = contexts
-        self.key = key
+        self.keys: set[str] = set()  # of the option sets that use it, in the registry
         self.options = options
         self.caller = caller
         self.name = str(options.get("host") or "?")
@@ -286,12 +286,6 @@ class Host:
         return chain in self._early
 
     @property
-    def persistence(self) -> int:
-        """Seconds that the connection outlives its run; -1: until somebody ends it."""
-        settings = self.login.settings if self.login is not None else None
-        return settings.controlpersist if settings is not None and self.state in (State.UP, State.PLAIN) and not self.busy else 0
-
-    @property
     def _ssh_would_keep(self) -> float:
         """Seconds that Ansible's ssh would keep this connection after its last use."""
         args = self.options.get("ssh_args")
@@ -302,9 +296,24 @@ class Host:
         seconds = self.login.settings.controlpersist
         return math.inf if seconds < 0 else seconds
 
-    def drop_accounts(self) -> None:
-        """End every interpreter but the login account's first."""
+    def end_run(self) -> None:
+        """The run has ended and the connection outlives it: keep that and its interpreter, and nothing else of the run."""
         self._accounts.drop_all()
+        self.keys.clear()
+        self.options, self.caller, self.ask = {}, NOBODY, None
+        if self.login is not None:
+            self.login.forget_caller()
+
+    def begin_run(self, host: Host) -> None:
+        """Be the connection of *host*, which another run would else make anew."""
+        self.options, self.caller, self.name, self.log = host.options, host.caller, host.name, host.log
+
+    def join(self, other: Host) -> None:
+        """Have another host, which has the same connection, take over all that was asked of this one, and what will be."""
+        self.state, self.renewal.successor = State.DEAD, other
+        waiting, self._waiting = self._waiting, []
+        for request in waiting:
+            other.guard.run(other.submit, request)
 
     # What the agent says
 

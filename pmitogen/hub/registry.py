@@ -11,7 +11,7 @@ import json
 import logging
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mitogen.core
 
@@ -22,34 +22,41 @@ from pmitogen.hub.blob_store import Blobs
 from pmitogen.hub.host import LOGIN_ENDED, Host, State
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.requests import Header, Request
-from pmitogen.hub.scheduler import Guard, Scheduler, Timer, Work
-from pmitogen.hub.trace import from_environment
+from pmitogen.hub.scheduler import Guard, Scheduler, Work
+from pmitogen.hub.sharing.outliving import OutlivingConnections, persistence
+from pmitogen.hub.sharing.shared_connections import SharedConnections
+from pmitogen.hub.trace import Trace
 from pmitogen.logging import register_secret
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import LIMIT, escape_lines
 
+if TYPE_CHECKING:
+    from pmitogen.transport.connect import HopPool
+
 LOG = logging.getLogger("pmitogen.hub")
 
 
 class Contexts:
-    """See the head of this file. Construct it on any thread; it starts the I/O thread. *number*: which hub of its run this is."""
+    """See the head of this file. Construct it on any thread; it starts the I/O thread.
 
-    def __init__(self, number: int = 0) -> None:
-        from pmitogen.transport.connect import HopPool
+    :param shares: whether option sets that resolve to the same connection share it (see sharing/).
+    """
 
+    def __init__(self, shares: bool = False) -> None:
         self.broker = Broker()
         self.scheduler = Scheduler(self.broker)
         self.guard = Guard(self.scheduler, self._failed)  # of what belongs to no host and no client
         self.router = Router(self.broker, self._on_message)
         self.blobs = Blobs()
-        self.hops = HopPool()
+        self.hops = _new_hops()
         self._hosts: dict[str, Host] = {}
         self._logins: weakref.WeakSet[logins.Login] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
-        self.trace = from_environment(number)
+        self.trace: Trace | None = None
+        self._shared = SharedConnections() if shares else None
+        self._outliving = OutlivingConnections()
         self._closing, self._close_reason = False, ""
-        self._expiries: list[Timer] = []
         self._when_empty: Callable[[], None] | None = None
         self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
         mitogen.core.listen(self.broker, "shutdown", self._close_all)
@@ -75,21 +82,27 @@ class Contexts:
         if found is None:
             for secret in logins.secrets_of(options):
                 register_secret(secret)
-            found = self._hosts[key] = Host(self, key, options, caller)
+            found = self._hosts[key] = Host(self, options, caller)
+            found.keys.add(key)
             found.ask = ask
         return found
 
     def hosts(self) -> list[Host]:
         """All hosts that are not dead."""
-        return list(self._hosts.values())
+        return list(dict.fromkeys([*self._hosts.values(), *self._outliving]))
 
     def forget(self, host: Host) -> None:
         """Its connection has ended."""
-        if self._hosts.get(host.key) is host:
-            del self._hosts[host.key]
+        for key in host.keys:
+            if self._hosts.get(key) is host:
+                del self._hosts[key]
+        if self._shared is not None:
+            self._shared.release(host)
         if host.wire.booting is not None:
             self._by_context.pop(host.wire.booting.context_id, None)
-        if self._when_empty is not None and not self._hosts:
+        self._outliving.take(host)
+        self._outliving.close_unused(self.hosts())
+        if self._when_empty is not None and not self.hosts():
             self._when_empty()
 
     def close_host(self, options: Header, caller: CallerEnvironment) -> None:
@@ -107,7 +120,11 @@ class Contexts:
 
         Requests under way go on in the old session; then it is ended (``close_session``).
         """
-        new = self._hosts[host.key] = Host(self, host.key, host.options, host.caller)
+        new = Host(self, host.options, host.caller)
+        new.keys = host.keys
+        self._hosts.update(dict.fromkeys(new.keys, new))
+        if self._shared is not None:
+            self._shared.hand_over(host, new)
         new.ask, new.state, new.needs_python = host.ask, State.CONNECTING, True
         python = [host.exe] if host.exe else None
         if reconnect or host.login is None:
@@ -146,6 +163,12 @@ class Contexts:
         candidates = _candidates(host, python)
 
         def work() -> None:
+            login.resolve()
+            if self._shared is not None:
+                other = self._shared.claim(login.identity(), host)
+                if other is not host:
+                    host.guard.defer(self._join, host, other, python)
+                    return
             login.connect()
             host.log.debug("logged in")
             login.link.on_lost(lambda reason: host.guard.defer(self._lost, host, login, reason))
@@ -155,6 +178,21 @@ class Contexts:
                 host.guard.defer(self._on_login, host, login)
 
         logins.run_in_thread(host.name, work, lambda exc: self._connect_failed(host, login, exc))
+
+    def _join(self, host: Host, other: Host, python: list[str] | None) -> None:
+        """Another host has the connection that this one would make."""
+        if host.state is not State.CONNECTING:  # meanwhile
+            return
+        if other.state is State.DEAD:
+            self.connect(host, python)
+            return
+        host.log.debug("uses the connection to %s", other.peer)
+        if self._outliving.take(other):
+            other.begin_run(host)
+        for key in host.keys:
+            self._hosts[key] = other
+        other.keys |= host.keys
+        host.join(other)
 
     def _connect_failed(self, host: Host, login: logins.Login, exc: Error) -> None:
         login.close()
@@ -267,27 +305,39 @@ class Contexts:
 
         plain_requests.follow(request, header, body)
 
-    # Between runs (see life.py)
+    # Between runs (see daemon/lifecycle.py)
 
     def retire(self, when_empty: Callable[[], None]) -> bool:
-        """The run has ended: close all connections but those that are to outlive it. Returns whether there are any."""
+        """The run has ended: close all connections but those that are to outlive it. Returns whether there are any.
+
+        Their time goes on while later runs are served, until one of these uses them.
+        """
+        self.end_trace()
         for host in self.hosts():
-            seconds = host.persistence
-            if not seconds:
-                host.close()
+            if host in self._outliving:
                 continue
-            host.drop_accounts()
-            if seconds > 0:
-                self._expiries.append(host.guard.later(seconds, host.close))
+            seconds = persistence(host)
+            if seconds:
+                self._outliving.add(host, seconds)
+            else:
+                host.close()
+        self._hosts.clear()
+        self._outliving.end_run(self.hops)
+        self.hops = _new_hops()
+        self._outliving.close_unused(self.hosts())
         self._when_empty = when_empty
-        return bool(self._hosts)
+        return bool(self._outliving)
 
     def resume(self) -> None:
         """Another run has come."""
         self._when_empty = None
-        for timer in self._expiries:
-            timer.cancel()
-        self._expiries.clear()
+
+    def end_trace(self) -> None:
+        """Write the timeline of the run, if there is one. Any thread, but not while the I/O thread may add to it."""
+        trace, self.trace = self.trace, None
+        if trace is not None:
+            with contextlib.suppress(OSError):
+                trace.write()
 
     # The end
 
@@ -302,9 +352,8 @@ class Contexts:
         for login in list(self._logins):  # one that was still connecting has told the loop in vain
             login.close()
         self.hops.close()
-        if self.trace is not None:
-            with contextlib.suppress(OSError):
-                self.trace.write()
+        self._outliving.close()
+        self.end_trace()
 
     def _close_all(self) -> None:
         """The I/O thread is going to end: because it was told to, or by a fault of ours."""
@@ -315,6 +364,12 @@ class Contexts:
             else:
                 host.fail(ConnectionLost(f"{host.name}: internal error; PMITOGEN_LOG=debug shows more"))
         self.scheduler.cancel_all()
+
+
+def _new_hops() -> HopPool:
+    from pmitogen.transport.connect import HopPool
+
+    return HopPool()
 
 
 def _key(options: Header, caller: CallerEnvironment) -> str:

@@ -24,7 +24,7 @@ from pmitogen.hub.scheduler import Guard
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
 from pmitogen.util import limits, threads
-from pmitogen.util.caller import CallerEnvironment
+from pmitogen.util.caller import NOBODY, CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
@@ -49,7 +49,7 @@ class Login:
         self._caller = caller
         self._options = options
         self._router = router
-        self._hops = hops
+        self.hops = hops
         self.link: Any = None
         self.settings: Settings | None = None
         self._ending = threading.Event()
@@ -65,17 +65,31 @@ class Login:
 
     # On the login's thread
 
-    def connect(self) -> None:
-        """Resolve the options and log in, again after a failure as often as *reconnection_retries* says. Raises Error.
-
-        The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
-        """
+    def resolve(self) -> None:
+        """Find out what the options mean. Raises Error."""
         from pmitogen.flags.ssh import resolve
 
         if self._login_timeout:
             self._deadline = time.monotonic() + self._login_timeout + (PATIENCE if self._ask else 0)
         argv, origins = ansible_options.build_ssh_argv(self._options, self._caller)
-        settings = self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
+        self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
+
+    def identity(self) -> bytes:
+        """Equal for logins that would make the same connection, and start the same interpreter. Raises Error."""
+        from pmitogen.transport import sharing
+
+        assert self.settings is not None
+        return sharing.digest(self.settings, credentials(self._options), repr(self._options.get("boot_python")))
+
+    def connect(self) -> None:
+        """Log in, again after a failure as often as *reconnection_retries* says. Raises Error.
+
+        The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
+        """
+        if self.settings is None:
+            self.resolve()
+        settings = self.settings
+        assert settings is not None
         retries = int(self._options.get("reconnection_retries") or 0)
         for attempt in range(retries + 1):
             try:
@@ -97,7 +111,7 @@ class Login:
         link = connect(
             settings,
             dataclasses.replace(credentials(self._options), ask=ask),
-            hops=self._hops,
+            hops=self.hops,
             deadline=self._deadline if self._login_timeout else time.monotonic() + LOGIN_TIMEOUT,
             resolver=resolve.resolve_hop,
             ask=yes_or_no(ask) if ask else None,
@@ -129,6 +143,14 @@ class Login:
         stream.writer.put(bundle)
         return Booting(stream, context_id)
 
+    def forget_caller(self) -> None:
+        """Keep the connection, and nothing of whose options made it."""
+        self._options, self._caller, self._ask = {}, NOBODY, None
+        if self.settings is not None:
+            self.settings = self.settings._replace(caller=NOBODY, report=())
+        if self.link is not None:
+            self.link.forget_caller()
+
     def close(self) -> None:
         """End the connection. Any thread; idempotent; does not wait."""
         with self._lock:
@@ -139,6 +161,14 @@ class Login:
                 threads.start(_close_quietly, "pmitogen close", link)
             except ConnectError:  # no thread for it
                 link.hang_up()
+
+
+def close_on_thread(owner: Any) -> None:
+    """Close a connection, or several, without waiting; if there is no thread left for it, wait."""
+    try:
+        threads.start(_close_quietly, "pmitogen close", owner)
+    except ConnectError:
+        _close_quietly(owner)
 
 
 def _close_quietly(link: Any) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import time
 from typing import Any
 
@@ -78,7 +77,6 @@ class Trace:
             stream.write(text.encode())
 
 
-def from_environment(number: int) -> Trace | None:
-    """The trace that ``PMITOGEN_TRACE`` asks for, or None. Where a run has several hubs each but the first adds its *number*."""
-    path = os.environ.get("PMITOGEN_TRACE")
+def make_trace(path: str, number: int) -> Trace | None:
+    """The trace to write to *path*; None if that is empty. Where a run has several hubs, each but the first adds its *number*."""
     return Trace(f"{path}.{number}" if number else path) if path else None

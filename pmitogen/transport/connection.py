@@ -24,6 +24,7 @@ from pmitogen.transport.forwarding import agent
 from pmitogen.transport.paramiko_ext.channel import Channel, text
 from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport
 from pmitogen.transport.session_env import variables
+from pmitogen.util.caller import NOBODY
 from pmitogen.util.peer_text import escape
 
 
@@ -53,6 +54,7 @@ class Link:
         unsafe: bool = False,
     ) -> None:
         self.settings = settings
+        self._variables = variables(settings)
         self.login = login
         self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: no secret goes there
         self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
@@ -108,6 +110,10 @@ class Link:
         with self._agent_lock:
             if self._agent is not None:
                 self._agent.close()
+
+    def forget_caller(self) -> None:
+        """Keep nothing of the process that asked for the connection, except what commands on it still need."""
+        self.settings = self.settings._replace(caller=NOBODY, report=())
 
     def hang_up(self) -> None:
         """Begin to close; what is left to do the connection's own thread does, a moment later. For the I/O thread of a hub."""
@@ -174,7 +180,7 @@ class Link:
         ``channel.refusal``. With *wait* True blocks up to *timeout* seconds and raises ConnectError (stage ``exec``).
         """
         with self._guard():
-            for name, value in variables(self.settings):
+            for name, value in self._variables:
                 channel.request("env", text(name), text(value), want_reply=False)
             if self.settings.forwardagent:
                 self._forward_agent(channel)

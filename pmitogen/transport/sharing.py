@@ -11,12 +11,16 @@ that differ from terminal to terminal and mean nothing to a program without one.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Hashable
 
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.session_env import variables
 from pmitogen.util.caller import CallerEnvironment
+
+_KEY = os.urandom(32)
 
 # Of a terminal, a login session or a shell.
 _OF_SESSION = frozenset(
@@ -26,10 +30,25 @@ _OF_SESSION = frozenset(
 )
 
 
-def identity(settings: Settings, credentials: Credentials) -> Hashable:
-    """Return a value that is equal for callers who may share a connection. It may hold secrets: keep it in memory only."""
-    entries = tuple((entry.user, entry.host, entry.port, entry.credentials.identity()) for entry in credentials.jump_entries)
-    return endpoint(settings), credentials.identity(), entries
+def digest(settings: Settings, credentials: Credentials, more: str = "") -> bytes:
+    """Return what is equal, within this process, for callers who may share a connection; no secret can be found out by it.
+
+    *more*: whatever else has to be equal.
+    """
+    entries = [(entry.user, entry.host, entry.port, entry.credentials.identity()) for entry in credentials.jump_entries]
+    text = repr(_plain([endpoint(settings), credentials.identity(), entries, more]))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=_KEY, digest_size=32).digest()
+
+
+def _plain(value: object) -> object:
+    """*value* so that equal ones have equal texts, secrets included."""
+    if isinstance(value, Secret):
+        return "secret", value.reveal()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(map(repr, map(_plain, value)))
+    return value
 
 
 def endpoint(settings: Settings) -> Hashable:

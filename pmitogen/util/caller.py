@@ -138,3 +138,6 @@ def current_directory() -> str:
 
 def _home(user: str) -> str:
     return (pwd.getpwnam(user) if user else pwd.getpwuid(os.getuid())).pw_dir
+
+
+NOBODY = CallerEnvironment({})  # stands for a caller that has gone

@@ -5,9 +5,12 @@ Standard library only: workers import this in every task. On systems without Lin
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
+
+_PR_SET_DUMPABLE = 4  # of Linux's prctl.h
 
 
 def start_time(pid: int) -> str:
@@ -33,6 +36,21 @@ def exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def forbid_dumps() -> None:
+    """Keep what this process has in memory from core files, and from other processes of its account (ptrace, ``/proc/PID/mem``).
+
+    Programs that it starts are not concerned, except by the limit of core files. By ctypes, because Python has no prctl(2), and a
+    core pattern that names a program is not bound by the limit.
+    """
+    import ctypes
+    import resource
+
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    with contextlib.suppress(OSError, AttributeError):  # another system than Linux
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def peer_uid(sock: socket.socket) -> int | None:

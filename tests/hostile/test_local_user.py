@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -131,6 +132,10 @@ def test_the_next_place_is_private_and_its_name_may_be_long(
     assert _connect_as(attacker, path, ()) == "PermissionError"
     # With a right of root's an attacker reaches the socket, and is turned away by it.
     assert _connect_as(attacker, path, ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")) == "closed"
+    # Nor does another process of the account itself read its memory, which has passwords in it.
+    (hub,) = json.loads(user.pmitogen("hubs", "--json").stdout)
+    assert "Permission denied" in user.run("cat", f"/proc/{hub['pid']}/environ").stderr
+    assert "Permission denied" in user.run("cat", f"/proc/{hub['pid']}/mem").stderr
     assert user.pmitogen("hubs", "--stop").stdout == "1 hub ended\n"
     assert user.pmitogen("hubs").stdout == NONE
 

@@ -45,6 +45,22 @@ def no_key(sshd: Sshd) -> list[str]:
     return words[:at] + words[at + 2 :] + ["-o", "IdentityFile=none"]
 
 
+def test_the_directory_and_environment_of_the_call_count(
+    sshd: Sshd, account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the moment of connect(), also for a reconnection when both have changed."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys/id").write_text(sshd.key.path.read_text())
+    (tmp_path / "keys/id").chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PLACE", "keys")
+    with connect(sshd, account, ssh_args=[*no_key(sshd)[:-2], "-o", "IdentityFile=${PLACE}/id"]) as host:
+        monkeypatch.chdir("/")
+        monkeypatch.delenv("PLACE")
+        host._on_io_thread(lambda: host._hub._contexts.close_host(host._options, host._caller))
+        assert host.run("id -un").stdout == f"{account.name}\n".encode()
+
+
 # -- logging in -------------------------------------------------------------------------------------------------------------
 
 

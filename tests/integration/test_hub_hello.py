@@ -80,10 +80,10 @@ def test_any_version_may_list_and_stop(hub: hub_client.Client, first: list[dict[
 
 
 def test_the_client_raises_what_the_hub_says(hub: hub_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hello, "identity", lambda: {**SAME, "version": 3})
+    monkeypatch.setattr(hello, "identity", lambda: {**SAME, "version": 99})
     client = hub_client.connect(os.getpid())
     client.send(OPEN)
-    with pytest.raises(HubError, match=r"^the hub with pid \d+ is pmitogen .* this is pmitogen .*protocol 3"):
+    with pytest.raises(HubError, match=r"^the hub with pid \d+ is pmitogen .* this is pmitogen .*protocol 99"):
         client.receive(20)
     client.close()
 

@@ -11,8 +11,10 @@ from unittest.mock import Mock
 
 import pytest
 
+from pmitogen.errors import UsageError
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.util import processes
 
 
@@ -30,7 +32,7 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     short_path.chmod(0o700)
     run = socket_paths.run_socket(os.getpid(), number)
-    for path in (run, socket_paths.resting_socket(run)):
+    for path in (run, socket_paths.resting_socket(run, "0123456789abcdef")):
         assert socket_paths.number_in(path) == number
         assert path.startswith(f"{short_path}/pmitogen-{os.getuid()}/") and path.endswith(".sock")
     assert socket_paths.run_socket(os.getpid(), number) != socket_paths.run_socket(os.getpid(), number + 1)
@@ -38,11 +40,12 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
 
 def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
     """Its last connection has had its time just before the next run found it."""
-    life = Life(os.getpid())
-    contexts, listener = Mock(), Mock()
+    life = Life(os.getpid(), RunSettings())
+    contexts, listener = Mock(), Mock(path="/d/resting.sock")
     life.resting = True
     life.nothing_left()
-    assert not life.adopt(contexts, listener, 1, "path")
+    with pytest.raises(UsageError, match="this hub serves a run"):
+        life.adopt(contexts, listener, 1, "/d/1-2.sock", RunSettings())
     assert not contexts.mock_calls and not listener.mock_calls
     for fd in (life._read_fd, life._write_fd):
         os.close(fd)
@@ -56,7 +59,7 @@ def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
     names = {
         "ended": f"{gone.pid}-123.sock",
         "lock": f"{gone.pid}-123.sock.lock",
-        "rests": f"resting-{gone.pid}-123.3.sock",
+        "rests": f"resting-{gone.pid}-123-0123456789abcdef.3.sock",
         "serves": f"{gone.pid}-123.1.sock",
         "locked": f"{gone.pid}-123.1.sock.lock",
         "alive": f"{os.getpid()}-{mine}.sock",

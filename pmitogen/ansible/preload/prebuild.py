@@ -81,6 +81,7 @@ def _build_all(run_pid: int, start: str) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     _let_go()
+    processes.forbid_dumps()
     gc.disable()  # it is for a moment
     templar = Templar(loader=DataLoader(), variables={})
     for name in foreseen(played()):

@@ -89,7 +89,7 @@ ROWS: tuple[Row, ...] = (
         "For each address, up to the server's version, as in ssh; the login is not limited by it. Unset: 10."),
     Row("ControlMaster", k.choice("true=yes false=no auto ask autoask"), "false", EMULATED,
         "One connection per host is shared within a run in any case."),
-    Row("ControlPath", STRING, None, EMULATED, "The path is ours, short and private; none: no sharing between runs."),
+    Row("ControlPath", STRING, None, EMULATED, "No socket is made; other paths, other connections; none: ends with its run."),
     Row("ControlPersist", c.ControlPersist(), "no", EMULATED,
         "How long a connection outlives its last use, for the next run to find it."),
     Row("DynamicForward", c.Forwards("dynamic"), None, REFUSED, "No port is forwarded: run ssh -D for that."),

@@ -7,8 +7,9 @@
     RESTING --a later run finds us--> SERVING that run
             --the last of them has had its time, or we are told--> END
 
-A resting hub keeps logins only: every other account's interpreter ended with the run. Its socket has a name of its own,
-under which the first worker of a later run looks before it starts a hub.
+A resting hub keeps connections only, each with the login account's interpreter. Of the run it keeps nothing: no options, no
+caller's environment, no log, timeline or stderr. Its socket has a name of its own, which tells the runs that it may serve; the
+first worker of a later run looks for one before it starts a hub.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ import select
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pmitogen.errors import UsageError
 from pmitogen.hub.daemon import socket_paths
+from pmitogen.hub.daemon.run_settings import RunSettings
+from pmitogen.hub.trace import make_trace
 from pmitogen.util import processes
 
 if TYPE_CHECKING:
@@ -32,8 +36,10 @@ STOP, ADOPTED, EMPTY = b"x", b"a", b"e"
 class Life:
     """See the head of this file. ``until_end`` is the main thread's; the rest may be called on any."""
 
-    def __init__(self, run_pid: int) -> None:
+    def __init__(self, run_pid: int, settings: RunSettings) -> None:
         self.run_pid = run_pid
+        self.settings = settings
+        self.fingerprint = ""  # of the runs that it may serve after this one; empty until it is known
         self.resting = False
         self.stopped_by = ""  # what ended it before its run
         self._read_fd, self._write_fd = os.pipe()
@@ -77,21 +83,26 @@ class Life:
 
     def _rest(self, contexts: Contexts, listener: Listener) -> bool:
         """Keep what outlives its run; return whether anything does."""
-        if not contexts.retire(self.nothing_left):
+        if not contexts.retire(self.nothing_left) or not self.fingerprint:
             return False
+        self.settings.end()
+        listener.callers.clear()
         self.resting = True
-        listener.rename(socket_paths.resting_socket(listener.path))
+        listener.rename(socket_paths.resting_socket(listener.path, self.fingerprint))
         return True
 
-    def adopt(self, contexts: Contexts, listener: Listener, run_pid: int, path: str) -> bool:
-        """Serve another run from now on; False if we serve one."""
+    def adopt(self, contexts: Contexts, listener: Listener, run_pid: int, path: str, settings: RunSettings) -> None:
+        """Serve another run from now on. Raises UsageError if we serve one, or cannot serve this one."""
         if not self.resting:
-            return False
-        self.resting, self.run_pid = False, run_pid
+            raise UsageError("this hub serves a run")
+        if os.path.dirname(path) != os.path.dirname(listener.path) or not os.path.basename(path).startswith(f"{run_pid}-"):
+            raise UsageError(f"{path}: not a name for the socket of run {run_pid}")
+        settings.begin(run_pid)
+        self.resting, self.run_pid, self.settings = False, run_pid, settings
         contexts.resume()
+        contexts.trace = make_trace(settings.trace, socket_paths.number_in(path))
         listener.rename(path)
         os.write(self._write_fd, ADOPTED)
-        return True
 
 
 def _on_io_thread(contexts: Contexts, work: Any) -> bool:

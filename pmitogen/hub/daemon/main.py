@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import json
 import os
 import signal
 import socket
@@ -17,29 +18,35 @@ import sys
 from pmitogen.errors import Error
 from pmitogen.hub.client import HUB_ENDED
 from pmitogen.hub.daemon import socket_paths
+from pmitogen.hub.daemon.compatibility import fingerprint
 from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.daemon.run_settings import RunSettings
+from pmitogen.hub.trace import make_trace
 from pmitogen.protocol import framing
+from pmitogen.util import processes
 
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
 
 
 def main() -> None:
-    """Serve one run: argv is [socket path, pid of the run, fd that listens there]."""
+    """Serve one run: argv is [socket path, pid of the run, fd that listens there, RunSettings as JSON]."""
     path, run_pid, listening = sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))
     listening.set_inheritable(False)
+    processes.forbid_dumps()
+    os.umask(0o077)  # what is made for a caller is made with the caller's
     gc.disable()  # while libraries are loaded: each round would visit all that they have made so far
-    life = Life(run_pid)
+    settings = RunSettings.from_message(json.loads(sys.argv[4]))
+    life = Life(run_pid, settings)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         signal.signal(getattr(signal, name), lambda number, _: life.stop(f"the signal {signal.Signals(number).name}"))
     try:
-        from pmitogen import logging
-
-        logging.setup(stderr_of=run_pid)
+        settings.begin(run_pid)
         _raise_file_limit()
         from pmitogen.hub.daemon.server import Listener
         from pmitogen.hub.registry import Contexts
 
-        contexts = Contexts(socket_paths.number_in(path))
+        contexts = Contexts(shares=True)
+        contexts.trace = make_trace(settings.trace, socket_paths.number_in(path))
         contexts.when_ended = life.stop
     except (Error, OSError, ImportError) as exc:
         _refuse(listening, path, f"the hub cannot start: {exc}")
@@ -47,7 +54,7 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     listener = Listener(contexts, listening, path, life)
-    _warm_up()
+    _warm_up(life)
     ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path
     listener.close()
     signal.signal(signal.SIGALRM, lambda *_: _end(os.path.dirname(path), ended))
@@ -63,8 +70,8 @@ def _end(folder: str, ended: int) -> None:
     os._exit(0)
 
 
-def _warm_up() -> None:
-    """Have ready what the first connection needs, while its worker is still writing."""
+def _warm_up(life: Life) -> None:
+    """Have ready what the first connection needs, while its worker is still writing, and then what a later run may ask."""
 
     from pmitogen.util import threads
 
@@ -72,6 +79,7 @@ def _warm_up() -> None:
         from pmitogen.hub import bootstrap
 
         bootstrap.bundle()
+        life.fingerprint = fingerprint(os.environ, life.settings.ansible)
 
     with contextlib.suppress(Error):  # no thread to spare: the first connection has it made
         threads.start(work, "pmitogen warm-up")

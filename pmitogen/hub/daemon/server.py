@@ -27,6 +27,7 @@ import mitogen.core
 
 from pmitogen.errors import UsageError
 from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.hub.host import Host, State
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
@@ -319,10 +320,13 @@ class Worker:
 
     def _on_adopt(self, header: Header, body: bytes) -> None:
         listener = self.listener
-        if listener.life.adopt(self._contexts, listener, int(header["run"]), str(header["path"])):
-            self.answer({"op": "ok", "id": header["id"]}, b"")
+        try:
+            settings = RunSettings.from_message(header["settings"])
+            listener.life.adopt(self._contexts, listener, int(header["run"]), str(header["path"]), settings)
+        except UsageError as exc:
+            self.answer({"op": "error", "id": header["id"], "kind": "usage", "msg": exc.message}, b"")
         else:
-            self.answer({"op": "error", "id": header["id"], "kind": "usage", "msg": "this hub serves a run"}, b"")
+            self.answer({"op": "ok", "id": header["id"]}, b"")
 
     def _on_stop(self, header: Header, body: bytes) -> None:
         """End; with ``kept`` only if no run is being served."""

@@ -117,10 +117,24 @@ def run_socket(pid: int, number: int = 0) -> str:
     return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(number)}")
 
 
-def resting_socket(path: str) -> str:
-    """The socket of this process as a hub that waits for a run, to have the number in it that the hub at *path* has."""
+def resting_socket(path: str, fingerprint: str) -> str:
+    """The socket of this process as a hub that waits for a run, to have the number in it that the hub at *path* has.
+
+    *fingerprint*: of the runs that it may serve (see compatibility.py).
+    """
     pid, number = os.getpid(), number_in(path)
-    return os.path.join(os.path.dirname(path), f"{RESTING}{pid}-{processes.start_time(pid)}{_suffix(number)}")
+    name = f"{RESTING}{pid}-{processes.start_time(pid)}-{fingerprint}{_suffix(number)}"
+    return os.path.join(os.path.dirname(path), name)
+
+
+def resting_sockets(path: str) -> list[tuple[str, str]]:
+    """The sockets of hubs that wait for a run to have the place of the hub at *path* in it, each with its fingerprint."""
+    directory, number = os.path.split(path)[0], number_in(path)
+    return [
+        (os.path.join(directory, name), name.partition(".")[0].rpartition("-")[2])
+        for name in os.listdir(directory)
+        if name.startswith(RESTING) and name.endswith(".sock") and number_in(name) == number
+    ]
 
 
 def number_in(path: str) -> int:
@@ -141,6 +155,7 @@ def sweep(folder: str, ended: int) -> None:
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             pid, _, start = name.removeprefix(RESTING).partition(".")[0].partition("-")
+            start = start.partition("-")[0]
             if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
                 continue
             path = os.path.join(folder, name)

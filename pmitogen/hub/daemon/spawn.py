@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import socket
 import subprocess
@@ -18,33 +19,47 @@ from collections.abc import Iterator
 from pmitogen.errors import HubError
 from pmitogen.hub.client import Client
 from pmitogen.hub.daemon import socket_paths
+from pmitogen.hub.daemon.compatibility import fingerprint, process_environment
+from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.util import private_directory
+from pmitogen.util.caller import CallerEnvironment
 
 MAIN = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
 SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()  # no current directory on its path, not even for -c itself
 START_LIMIT = 20.0  # seconds that a resting hub may take to answer
+_HAS_PROC = os.path.exists("/proc/self/fd")  # then a hub opens the run's stderr itself: a worker's may be closed
 BACKLOG = 256  # workers that may have come before the hub looks
 
 
-def ensure(path: str, run_pid: int, *, log: str | None = None) -> None:
-    """Return when *path* can be connected to; *log*: how much a new hub logs to our stderr. Raises HubError."""
+def ensure(path: str, run_pid: int, caller: CallerEnvironment, *, log: str | None = None) -> None:
+    """Return when *path* can be connected to, by a hub that knows the *caller* where this call has found or started it.
+
+    *log*: how much such a hub logs to our stderr, if PMITOGEN_LOG does not say. Raises HubError.
+    """
     with _lock(path + ".lock"):
-        if not _listens(path) and not _adopt_resting(path, run_pid):
+        if _listens(path):
+            return
+        settings = RunSettings.of(caller, log, str(getattr(sys.modules.get("ansible.release"), "__version__", "")))
+        environ = process_environment(caller)
+        if not _adopt_resting(path, run_pid, settings, environ):
             with _listening(path) as listening:
-                _spawn(listening, path, run_pid, os.environ.get("PMITOGEN_LOG") or log)
+                _spawn(listening, path, run_pid, settings, environ)
+        with contextlib.suppress(OSError, HubError), contextlib.closing(Client(path)) as client:
+            client.introduce(caller)
+            client.flush()
 
 
-def _spawn(listening: socket.socket, path: str, run_pid: int, log: str | None) -> None:
+def _spawn(listening: socket.socket, path: str, run_pid: int, settings: RunSettings, environ: dict[str, str]) -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     # The current directory is /, see below; from there, too, nothing is imported.
     code = f"import sys;sys.path[:]=[{root!r}]+[p for p in sys.path if p not in ('','.','/')];{MAIN}"
     try:
         process = subprocess.Popen(
-            [sys.executable, *SAFE_PATH, "-c", code, path, str(run_pid), str(listening.fileno())],
+            [sys.executable, *SAFE_PATH, "-c", code, path, str(run_pid), str(listening.fileno()), json.dumps(settings.message())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=None if log else subprocess.DEVNULL,
-            env={**os.environ, "PMITOGEN_LOG": log} if log else None,
+            stderr=None if settings.log and not _HAS_PROC else subprocess.DEVNULL,
+            env=environ,
             pass_fds=[listening.fileno()],
             start_new_session=True,
             cwd="/",
@@ -79,20 +94,19 @@ def _listens(path: str) -> bool:
         raise HubError(f"{path}: {exc.strerror}") from None
 
 
-def _adopt_resting(path: str, run_pid: int) -> bool:
+def _adopt_resting(path: str, run_pid: int, settings: RunSettings, environ: dict[str, str]) -> bool:
     """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does.
 
-    Of several hubs of a run each has its own hosts, so it takes the place of one with the same number.
+    Only one that this run would start itself: of the same version and so on. Of several hubs of a run each has its own hosts, so
+    it takes the place of one with the same number.
     """
-    folder, number = os.path.dirname(path), socket_paths.number_in(path)
-    for name in os.listdir(folder):
-        if name.startswith(socket_paths.RESTING) and name.endswith(".sock") and socket_paths.number_in(name) == number:
-            with contextlib.suppress(OSError, HubError, TimeoutError):
-                client = Client(os.path.join(folder, name))
-                client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path})
-                answer = client.receive(START_LIMIT)[0]
-                client.close()
-                if answer["op"] == "ok":
+    resting = socket_paths.resting_sockets(path)
+    wanted = fingerprint(environ, settings.ansible) if resting else ""
+    for name, offered in resting:
+        if offered == wanted:
+            with contextlib.suppress(OSError, HubError, TimeoutError), contextlib.closing(Client(name)) as client:
+                client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path, "settings": settings.message()})
+                if client.receive(START_LIMIT)[0]["op"] == "ok":
                     return True
     return False
 

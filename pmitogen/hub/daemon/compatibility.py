@@ -1,0 +1,94 @@
+"""Which runs a hub that outlives its own may serve: those that would start the very same hub.
+
+A hub has loaded libraries, and its process has an environment, groups and namespaces. A later run takes it over only if all of
+that is equal: pmitogen and its dependencies as they are installed (a new version may lie in the same place), Python,
+ansible-core, the variables that an interpreter and its libraries read, the groups that open files for it, and the namespaces in
+which files, hosts and processes have their names. Otherwise the run starts a hub of its own and leaves this one alone.
+
+What ssh would read from the run's environment is not among it: that travels with each option set (util/caller.py).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+
+from pmitogen import toggles
+from pmitogen.protocol import hello
+from pmitogen.util.caller import CallerEnvironment
+
+# Variables that an interpreter, the C library or a library of ours reads in its own process.
+_PREFIXES = ("LD_", "DYLD_", "LC_", "MALLOC_", "GLIBC_", "OPENSSL_", "RES_", "COVERAGE_", "PMITOGEN_")
+_NAMES = frozenset(("HOME", "LANG", "LANGUAGE", "LOCPATH", "TZ", "TMPDIR", "HOSTALIASES", "LOCALDOMAIN", "NSS_WRAPPER_HOSTS"))
+_INJECTED = ("LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES")  # libraries that may read any variable
+_LIBRARIES = ("mitogen", "paramiko", "cryptography", "nacl", "bcrypt")
+_NAMESPACES = ("mnt", "net", "pid", "user", "uts")
+
+
+def process_environment(caller: CallerEnvironment) -> dict[str, str]:
+    """Return the environment for a hub's own process: what Python and its libraries read, and no more of the run's.
+
+    All of it where libraries are loaded into every program (``LD_PRELOAD``): nobody knows what these read.
+    """
+    environ = caller.environ
+    if any(environ.get(name) for name in _INJECTED):
+        return dict(environ)
+    found = {name: value for name, value in environ.items() if _counts(name) or name == "PATH"}
+    for name in found:
+        if "PYTHONPATH" in name:  # the hub's directory is another
+            found[name] = os.pathsep.join(map(caller.absolute, found[name].split(os.pathsep)))
+    return found
+
+
+def _counts(name: str) -> bool:
+    return name in _NAMES or "PYTHON" in name or name.startswith(_PREFIXES)
+
+
+def _decides(name: str) -> bool:
+    """Whether hubs that differ in this variable are different; what else is ours a run sets for itself."""
+    return name in toggles.VARIABLES if name.startswith("PMITOGEN_") else name != "PATH"
+
+
+def fingerprint(environ: Mapping[str, str], ansible: str) -> str:
+    """Return a text that is equal in a hub and in a run that it may serve.
+
+    :param environ: of the hub's process, or what it would be.
+    :param ansible: the version of ansible-core.
+    """
+    facts = [
+        hello.identity(),
+        ansible,
+        [sys.version, sys.executable, sys.getfilesystemencoding()],
+        list(_files()),
+        sorted(item for item in environ.items() if _decides(item[0])),
+        [os.geteuid(), os.getegid(), sorted(os.getgroups())],
+        [os.stat("/").st_dev, os.stat("/").st_ino, *map(_namespace, _NAMESPACES)],
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _files() -> Iterator[tuple[str, int, int]]:
+    """Path, time and size of every file of ours, and of each library's first."""
+    paths = []
+    for directory, _, names in os.walk(hello.identity()["root"]):
+        paths += [os.path.join(directory, name) for name in names if name.endswith(".py")]
+    for name in _LIBRARIES:
+        with contextlib.suppress(ImportError, ValueError):
+            spec = importlib.util.find_spec(name)
+            paths += [spec.origin] if spec is not None and spec.origin else []
+    for path in sorted(paths):
+        with contextlib.suppress(OSError):
+            found = os.stat(path)
+            yield path, found.st_mtime_ns, found.st_size
+
+
+def _namespace(kind: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/ns/{kind}")
+    except OSError:
+        return ""

@@ -1,0 +1,70 @@
+"""What a hub does for the run that it serves besides connecting: where it logs to, how much, and its timeline.
+
+These come with the run: from whoever starts the hub, or takes over one that an earlier run has left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from pmitogen.errors import UsageError
+from pmitogen.util.caller import CallerEnvironment
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class RunSettings:
+    """Settings of one run; paths are absolute.
+
+    :param log: how much is logged, a level of PMITOGEN_LOG; empty: see pmitogen/logging.py.
+    :param log_file: PMITOGEN_LOG_FILE; empty: the run's stderr.
+    :param trace: PMITOGEN_TRACE; empty: no timeline is written.
+    :param ansible: the version of ansible-core; empty: none is at work.
+    """
+
+    log: str = ""
+    log_file: str = ""
+    trace: str = ""
+    ansible: str = ""
+
+    @classmethod
+    def of(cls, caller: CallerEnvironment, log: str | None, ansible: str) -> RunSettings:
+        """Return those of a run. *log*: the level if PMITOGEN_LOG does not say."""
+        environ = caller.environ
+        return cls(
+            environ.get("PMITOGEN_LOG") or log or "",
+            caller.absolute(environ.get("PMITOGEN_LOG_FILE", "")),
+            caller.absolute(environ.get("PMITOGEN_TRACE", "")),
+            ansible,
+        )
+
+    @classmethod
+    def from_message(cls, message: object) -> RunSettings:
+        """Make them of what :meth:`message` returned. Raises UsageError if that is not well formed."""
+        if isinstance(message, dict) and all(isinstance(message.get(field.name), str) for field in dataclasses.fields(cls)):
+            found = cls(**{field.name: message[field.name] for field in dataclasses.fields(cls)})
+            if all(not path or os.path.isabs(path) for path in (found.log_file, found.trace)):
+                return found
+        raise UsageError("the settings of a run are not well formed")
+
+    def message(self) -> dict[str, Any]:
+        """Return them as JSON can hold them."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def begin(self, run_pid: int) -> None:
+        """Log as the run wants. Raises UsageError: an unknown level, a file that cannot be written."""
+        from pmitogen import logging
+
+        logging.setup("hub", environ={"PMITOGEN_LOG": self.log, "PMITOGEN_LOG_FILE": self.log_file}, stderr_of=run_pid)
+
+    @staticmethod
+    def end() -> None:
+        """Let go of the run's log, its stderr and the secrets that no line of it may show."""
+        from pmitogen import logging
+
+        logging.setup("hub", environ={})
+        logging.forget_secrets()
+        null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+        os.dup2(null, 2)
+        os.close(null)

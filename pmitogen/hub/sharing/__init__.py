@@ -1,0 +1,1 @@
+"""Which option sets use the same connection, within a run and between runs."""

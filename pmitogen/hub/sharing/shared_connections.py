@@ -1,0 +1,40 @@
+"""Which host has the connection that an option set resolves to.
+
+Within a run, and where ControlPersist has connections outlive it, two option sets share a connection where they mean the same
+one: the same place and account, by the same means (see transport/sharing.py). Two inventory names of one machine do, and two
+tasks between which a variable of the environment has changed that no option depends on. A connection that was made without
+ControlPersist ends with its run, and one that was made with it is used by no run without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pmitogen.hub.host import Host
+
+
+class SharedConnections:
+    """See the head of this file. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hosts: dict[bytes, Host] = {}
+
+    def claim(self, identity: bytes, host: Host) -> Host:
+        """Return the host that has this connection; from now on that is *host*, if there is none."""
+        with self._lock:
+            return self._hosts.setdefault(identity, host)
+
+    def hand_over(self, host: Host, successor: Host) -> None:
+        """*successor* has the connection of *host* from now on, or makes another in its place."""
+        with self._lock:
+            for identity in [each for each, holder in self._hosts.items() if holder is host]:
+                self._hosts[identity] = successor
+
+    def release(self, host: Host) -> None:
+        """Its connection has ended."""
+        with self._lock:
+            for identity in [each for each, holder in self._hosts.items() if holder is host]:
+                del self._hosts[identity]

@@ -1,0 +1,254 @@
+"""A run's own directory, environment, log and timeline count; a connection that outlives its run brings nothing of it along."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
+from tests.integration._login import ssh_agent
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible, Run
+from tests.support.keys import KeyFile
+from tests.support.sshd import Sshd
+
+from .test_hubs_command import hubs
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
+
+PERSIST = "-o ControlMaster=auto -o ControlPersist=60s"
+THROUGH = """
+import select, socket, sys, os
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+while True:
+    ready = select.select([0, sock], [], [])[0]
+    data = os.read(0 if 0 in ready else sock.fileno(), 65536)
+    if not data:
+        break
+    sock.sendall(data) if 0 in ready else os.write(1, data)
+"""
+WHO = {"name": "who", "ansible.builtin.command": "id -un"}
+
+
+def _wait_until_kept() -> None:
+    """The hub has noticed that its run is over."""
+    processes.wait_until(lambda: None in {hub["run"] for hub in json.loads(hubs("--json"))}, 5)
+
+
+@pytest.fixture
+def stopped(account: Account) -> Iterator[None]:
+    """Hubs that the test leaves are ended after it."""
+    yield
+    hubs("--stop")
+    processes.wait_until(lambda: not account.processes(), 5)
+
+
+# -- relative paths ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(sshd: Sshd, account: Account, client_key: KeyFile) -> dict[str, str | bytes]:
+    """What lies beside a playbook, as hundreds of repositories have it."""
+    ssh_config = f"""
+Host h
+    HostName {sshd.host}
+    Port {sshd.port}
+    User {account.name}
+    UserKnownHostsFile ./known_hosts
+    StrictHostKeyChecking yes
+    IdentitiesOnly yes
+Match exec "test -f keys/id"
+    IdentityFile keys/id
+"""
+    return {
+        "ssh.cfg": ssh_config,
+        "keys/id": client_key.path.read_text(),
+        "known_hosts": sshd.known_hosts.read_bytes(),
+        "through.py": THROUGH,
+        "bare.cfg": ssh_config.partition("Match")[0],
+    }
+
+
+def _play(ansible: Ansible, files: dict[str, str | bytes], variables: dict[str, Any], **more: Any) -> Run:
+    """Modes of keys are made private by the play itself: it begins in its own directory."""
+    private = {"name": "private", "ansible.builtin.command": "chmod 600 keys/id", "delegate_to": "localhost"}
+    local = {"localhost": {"ansible_connection": "local"}, "h": variables}
+    tasks = [{**private, "run_once": True}, {**WHO, "when": "inventory_hostname == 'h'"}]
+    return ansible.tasks(tasks, local, files=files, play={"hosts": "h"}, **more)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"ansible_ssh_common_args": "-F ./ssh.cfg"},
+        {"ansible_ssh_common_args": "-F bare.cfg", "ansible_ssh_private_key_file": "keys/id"},
+        {"ansible_ssh_common_args": "-F bare.cfg -i ./keys/../keys/id"},
+        {"ansible_ssh_common_args": "-F bare.cfg -i keys/id -E ssh.log -o ProxyCommand='python3 ./through.py $DOOR'"},
+    ],
+    ids=["config", "variable", "flag", "proxy"],
+)
+def test_paths_are_below_the_runs_directory(
+    ansible: Ansible, sshd: Sshd, account: Account, checkout: dict[str, str | bytes], variables: dict[str, Any]
+) -> None:
+    run = _play(ansible, checkout, variables, env={"DOOR": str(sshd.port)}).check()
+    assert run.task("who")["stdout"] == account.name
+    if "-E" in variables["ansible_ssh_common_args"]:
+        (log,) = ansible.folder.glob("*/ssh.log")
+        assert log.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    os.umask(umask := os.umask(0))
+    return umask
+
+
+# -- connections that outlive their run -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(make_sshd: Callable[..., Sshd]) -> Sshd:
+    return make_sshd(config=["AcceptEnv WHICH"])
+
+
+def _target(server: Sshd, account: Account, args: str = "", **more: Any) -> dict[str, Any]:
+    """Keys from the agent alone."""
+    options = f"-F none -o UserKnownHostsFile={server.known_hosts} {args}"
+    return {
+        "ansible_host": server.host,
+        "ansible_port": server.port,
+        "ansible_user": account.name,
+        "ansible_ssh_common_args": options,
+        "ansible_ssh_args": PERSIST,
+        **more,
+    }
+
+
+def _fingerprint(key: KeyFile) -> str:
+    words = ["ssh-keygen", "-lf", f"{key.path}.pub"]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout.split()[1]
+
+
+SEE = {"name": "see", "ansible.builtin.raw": "echo $WHICH; ssh-add -l 2>&1"}
+
+
+def test_agent_and_variables_are_those_of_each_run(
+    ansible: Ansible, server: Sshd, account: Account, make_key: Callable[..., KeyFile], short_path: Path, stopped: None
+) -> None:
+    """The second run has an agent that opens nothing, and is not let in by the first one's; the third is the first again."""
+    other = make_key("ed25519")
+    server.authorized_keys.write_text(server.authorized_keys.read_text())
+    folders = [short_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+    target = _target(server, account, "-A -o SendEnv=WHICH")
+    with ssh_agent(folders[0], server.key.path) as first, ssh_agent(folders[1], other.path) as second:
+        mark = server.mark()
+
+        def play(agent: str, which: str) -> Run:
+            run = ansible.tasks([SEE], {"h": target}, env={"SSH_AUTH_SOCK": agent, "WHICH": which})
+            _wait_until_kept()
+            return run
+
+        run = play(first, "one").check()
+        assert run.task("see")["stdout_lines"][0] == "one" and "ED25519" in run.task("see")["stdout"]
+        assert play(second, "one").task("see").kind == "unreachable"
+        assert play(first, "one").check().task("see")["stdout_lines"][0] == "one"
+        assert len(server.accepted(mark)) == 1, "the first and the third run share a connection"
+        run = play(first, "two").check()
+        assert run.task("see")["stdout_lines"][0] == "two" and len(server.accepted(mark)) == 2
+
+        server.authorized_keys.write_text(server.authorized_keys.read_text() + other.public + "\n")
+        run = play(second, "one").check()
+        seen = run.task("see")["stdout"]
+        assert len(server.accepted(mark)) == 3 and _fingerprint(other) in seen and _fingerprint(server.key) not in seen
+
+
+def test_no_run_without_controlpersist_uses_one(ansible: Ansible, server: Sshd, account: Account, stopped: None) -> None:
+    """As with ssh, where such a run names no ControlPath."""
+    key = {"ansible_ssh_private_key_file": str(server.key.path)}
+    mark = server.mark()
+    for args, logins in ((PERSIST, 1), (PERSIST, 1), (DEFAULT_SSH_ARGS, 2), (PERSIST, 2), (f"{PERSIST} -o User=root", 3)):
+        ansible.tasks([WHO], {"h": _target(server, account, ansible_ssh_args=args, **key)}).check()
+        _wait_until_kept()
+        assert len(server.accepted(mark)) == logins, args
+    again = {"ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=30s -o ConnectTimeout=7"}
+    ansible.tasks([WHO], {"another name": _target(server, account, **key, **again)}).check()
+    assert len(server.accepted(mark)) == 3, "how long it lasts or is tried for does not matter, nor what it is called"
+
+
+def test_a_proxy_command_depends_on_the_whole_environment(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, tmp_path: Path, stopped: None
+) -> None:
+    """Which server it leads to is for a variable to say; a shell's own variables make no difference."""
+    (tmp_path / "through.py").write_text(THROUGH)
+    (tmp_path / "play.json").write_text(json.dumps([{"hosts": "h", "gather_facts": False, "tasks": [WHO]}]))
+    servers = [make_sshd(), make_sshd()]
+    proxy = "-o StrictHostKeyChecking=no -o ProxyCommand='python3 through.py $DOOR'"
+    target = _target(servers[0], account, proxy, ansible_ssh_private_key_file=str(servers[0].key.path))
+    marks = [server.mark() for server in servers]
+
+    def logins(door: int, level: str) -> list[int]:
+        env = {"DOOR": str(servers[door].port), "SHLVL": level}
+        ansible.start_beside(tmp_path, "play.json", {"h": target}, {}, connection="pmitogen", env=env).finish().check()
+        _wait_until_kept()
+        return [server.connections(mark) for server, mark in zip(servers, marks, strict=True)]
+
+    assert [logins(0, "1"), logins(0, "2"), logins(1, "1"), logins(0, "1")] == [[1, 0], [1, 0], [1, 1], [1, 1]]
+
+
+def test_log_and_timeline_are_those_of_each_run(
+    ansible: Ansible, server: Sshd, account: Account, tmp_path: Path, stopped: None
+) -> None:
+    target = _target(server, account, ansible_ssh_private_key_file=str(server.key.path))
+    sizes = []
+    for number in (1, 2):
+        env = {
+            "PMITOGEN_LOG": "debug",
+            "PMITOGEN_LOG_FILE": f"{tmp_path}/{number}.log",
+            "PMITOGEN_TRACE": f"{tmp_path}/{number}.json",
+        }
+        ansible.tasks([WHO], {"h": target}, env=env).check()
+        _wait_until_kept()
+        events = json.loads((tmp_path / f"{number}.json").read_text())["traceEvents"]
+        assert sum(event["name"].startswith("run ") for event in events if event["ph"] == "X") == 1, "its own tasks, at once"
+        sizes.append((tmp_path / f"{number}.log").stat().st_size)
+    assert sizes[1] and (tmp_path / "1.log").stat().st_size == sizes[0]
+    (hub,) = json.loads(hubs("--json"))
+    held = {os.readlink(f"/proc/{hub['pid']}/fd/{name}") for name in os.listdir(f"/proc/{hub['pid']}/fd")}
+    assert not [name for name in held if str(tmp_path) in name or str(ansible.folder) in name]
+    assert os.readlink(f"/proc/{hub['pid']}/fd/2") == "/dev/null"
+
+
+def test_a_hub_whose_own_process_would_be_another_is_left_alone(
+    ansible: Ansible, server: Sshd, account: Account, stopped: None
+) -> None:
+    """See tests/unit/test_compatibility.py for what counts."""
+    target = _target(server, account, ansible_ssh_private_key_file=str(server.key.path))
+    ansible.tasks([WHO], {"h": target}).check()
+    _wait_until_kept()
+    (hub,) = json.loads(hubs("--json"))
+    ansible.tasks([WHO], {"h": target}, env={"RES_OPTIONS": "rotate"}).check()
+    processes.wait_until(lambda: [hub["run"] for hub in json.loads(hubs("--json"))] == [None, None], 5)
+    assert hub["pid"] in {hub["pid"] for hub in json.loads(hubs("--json"))}
+    assert server.connections() == 2
+
+
+def test_a_hub_shows_no_secret(ansible: Ansible, server: Sshd, account: Account, stopped: None) -> None:
+    """Not in its environment or arguments, in no core file, and not for another process of its account."""
+    target = _target(server, account, ansible_password=account.password)
+    ansible.tasks([WHO], {"h": target}, env={"SECRET_OF_THE_RUN": "in the environment"}).check()
+    _wait_until_kept()
+    (hub,) = json.loads(hubs("--json"))
+    proc = Path(f"/proc/{hub['pid']}")
+    text = proc.joinpath("environ").read_bytes() + proc.joinpath("cmdline").read_bytes()
+    assert b"PATH=" in text and b"SECRET_OF_THE_RUN" not in text
+    assert account.password and account.password.encode() not in text
+    limits = proc.joinpath("limits").read_text()
+    assert next(line for line in limits.splitlines() if "core file" in line).split()[4] == "0"
