@@ -63,6 +63,9 @@ def _answers(mark: Path) -> dict[str, dict[str, Any]]:
     answers["keys"] = {
         "_ansible_delegated_vars": {"ansible_host": "127.0.0.9", "ansible_connection": "local"},
         "ansible_delegated_vars": {"keys": {"ansible_ssh_common_args": _proxy(mark)}},
+        "changed": True,
+        "add_host": {"host_name": "keys", "groups": ["all"], "host_vars": {"ansible_ssh_extra_args": _proxy(mark)}},
+        "add_group": {"ansible_ssh_extra_args": _proxy(mark)},
         "invocation": {"ssh_common_args": _proxy(mark)},
         "ssh_common_args": _proxy(mark),
         "ansible_ssh_common_args": _proxy(mark),
