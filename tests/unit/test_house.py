@@ -35,7 +35,6 @@ LONGER = {
     "pmitogen/ansible/plugins/connection/pmitogen.py": 480,  # the options' documentation, which Ansible reads from this file
     "pmitogen/api.py": 520,
     "pmitogen/ansible/connection.py": 420,
-    "pmitogen/flags/ssh/values/lists.py": 444,
     "pmitogen/hub/host.py": 560,
     "pmitogen/target/agent.py": 560,
     "pmitogen/target/runner.py": 560,

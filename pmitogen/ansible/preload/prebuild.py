@@ -168,7 +168,7 @@ def _entries(path: str) -> Iterator[tuple[str, yaml.Node]]:
     """(key, value) of every play, block and task of a file."""
     try:
         with open(path, "rb") as stream:
-            root = yaml.build_ssh_argv(stream.read(LARGEST_FILE), Loader=_LOADER)
+            root = yaml.compose(stream.read(LARGEST_FILE), Loader=_LOADER)
     except (OSError, yaml.YAMLError):
         return
     yield from _of_list(root)

@@ -12,7 +12,7 @@ from pmitogen.flags.ssh.settings import METHODS, JumpHop, Settings
 from pmitogen.flags.ssh.tokens import expand, expand_tilde
 from pmitogen.flags.ssh.values import algorithms
 from pmitogen.flags.ssh.values.base import InactiveAgentPath
-from pmitogen.flags.ssh.values.lists import QOS_NONE
+from pmitogen.flags.ssh.values.compound import QOS_NONE
 from pmitogen.flags.ssh.values.numbers import seconds
 from pmitogen.util.patterns import ascii_lower, match_pattern
 

@@ -19,7 +19,7 @@ from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.options import Origin
 from pmitogen.flags.ssh.tokens import expand_tilde
-from pmitogen.flags.ssh.values import lists, numbers
+from pmitogen.flags.ssh.values import jump, numbers
 from pmitogen.flags.ssh.values.forwards import read_forward
 
 # Flags that set a keyword, replacing what was there.
@@ -214,7 +214,7 @@ class Parser:
             raise ConfigValueError("only one -J is possible: separate the hops by commas")
         if self.options.has("proxycommand"):
             raise ConfigValueError("cannot be combined with ProxyCommand: remove one of them")
-        self.options.set_default(TABLE["proxyjump"], lists.read_jump(word, strict=True), origin, "-J")
+        self.options.set_default(TABLE["proxyjump"], jump.read_jump(word, strict=True), origin, "-J")
 
     def _flag_l(self, letter: str, word: str, origin: Origin) -> None:
         if not self.options.has("user"):

@@ -21,7 +21,7 @@ from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
 from pmitogen.flags.ssh.options import Options, Origin
 from pmitogen.flags.ssh.tokens import connection_hash, expand, expand_tilde
-from pmitogen.flags.ssh.values.lists import Jump
+from pmitogen.flags.ssh.values.jump import Jump
 from pmitogen.flags.ssh.values.numbers import valid_user
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.patterns import ascii_lower

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
-from pmitogen.flags.ssh.values.lists import read_hop
+from pmitogen.flags.ssh.values.jump import read_hop
 from pmitogen.transport.auth.credentials import Credentials, Secret
 
 OPTION = "jump_credentials"
