@@ -419,6 +419,7 @@ class _Call:
         self._sink = sink
         self._room = CREDIT_WINDOW
         self._ended = False
+        self._paused = False
         self._stream: IO[bytes] | None = None
         first = body if isinstance(body, bytes) else b""
         if not isinstance(body, bytes):
@@ -445,6 +446,15 @@ class _Call:
     def answer(self, header: Header, body: bytes) -> None:
         """I/O thread."""
         self._frames.put((header, body))
+
+    def pause(self) -> None:
+        """I/O thread."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """I/O thread."""
+        self._paused = False
+        self._frames.put(({"op": "resume"}, b""))  # so that its own thread looks again
 
     def result(self, timeout: float | None) -> tuple[Header, bytes, bytes]:
         """Wait for the final frame, feeding and draining meanwhile. Whatever ends the wait early ends the request, too."""
@@ -485,7 +495,7 @@ class _Call:
 
     def _feed(self) -> None:
         """Send of the source what the other end has room for."""
-        while self._stream is not None and self._room > 0:
+        while self._stream is not None and self._room > 0 and not self._paused:
             piece = self._stream.read(CHUNK)
             self._room -= len(piece)
             self._follow({"op": "data" if piece else "eof"}, piece)

@@ -12,13 +12,14 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
 from pmitogen.errors import UsageError
+from pmitogen.hub.back_pressure import OUTPUT_HIGH, OUTPUT_LOW
 from pmitogen.hub.blob_store import Blobs
-from pmitogen.hub.gate import Gate
 from pmitogen.hub.mitogen_router import Router
 from pmitogen.hub.requests import Header
 from pmitogen.hub.session import Booting
 from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.gate import Gate
 from pmitogen.protocol.limits import PACK_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Wire:
         self._unpack = zlib.decompressobj()
         self._gate = Gate()
 
+    @property
+    def queued(self) -> int:
+        """Bytes that the host has not taken yet."""
+        return int(self.booting.stream.writer.queued) if self.booting is not None else 0
+
     def send(self, header: Header, body: bytes) -> None:
         """Send a frame, if there is an agent. Raises ProtocolError if it breaks a window."""
         if self.booting is not None:
@@ -54,6 +60,8 @@ class Wire:
             if packed:
                 data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             self._router.send(self.booting.stream, self.booting.context_id, data, packed)
+            if self._gate.output <= OUTPUT_LOW:
+                self.booting.stream.resume()
 
     def read(self, data: bytes, packed: bool) -> tuple[FromAgent, bytes] | None:
         """Return the frame in a message of the agent's; None if it is to be ignored. Raises ProtocolError."""
@@ -72,6 +80,8 @@ class Wire:
         header = strict_json.parse(data[framing.PREFIX.size : body_start], TARGET_HEADER)
         if not self._gate.admit(header, body_size):
             return None
+        if self._gate.output > OUTPUT_HIGH and self.booting is not None:
+            self.booting.stream.pause()
         return cast("FromAgent", header), data[body_start:]
 
     def _unpacked(self, data: bytes) -> bytes:

@@ -31,13 +31,14 @@ from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.agent_channel import Wire
-from pmitogen.hub.gate import InterpreterError
+from pmitogen.hub.back_pressure import BackPressure
 from pmitogen.hub.known_answers import KnownAnswers
 from pmitogen.hub.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.requests import FINAL, Header, Request, Then
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.gate import InterpreterError
 from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
@@ -89,6 +90,7 @@ class Host:
         self._accounts = Accounts(contexts, self.guard, self.wire.send, options.get("boot_python") or ())
         self._known = KnownAnswers(self._accounts)
         self.renewal = Renewal(self, self._accounts, self._early)
+        self._pressure = BackPressure(lambda: self.wire.queued + sum(request.size for request in self._waiting))
         self.no_python = ""  # why there is none, where there is none
         self.runs_sh = True  # whether the login shell is one that starts /bin/sh
         self.needs_python = False  # whether anything was asked that needs one. Written on the I/O thread, read on any
@@ -167,6 +169,7 @@ class Host:
             if self.state is State.NEW:
                 self.state = State.CONNECTING
                 self.contexts.connect(self, request.login_python)
+        self._pressure.check(request.client)
 
     def follow(self, request: Request, header: Header, body: bytes) -> None:
         """Take a frame that belongs to a request: data for it, credit, or its end."""
@@ -185,6 +188,8 @@ class Host:
             self._waiting = [other for other in self._waiting if other is not request]
         else:
             request.tail.append((header, body))
+        if body:
+            self._pressure.check(request.client)
 
     def abandon(self, request: Request) -> None:
         """Whoever asked has gone: end what it started."""
@@ -278,6 +283,7 @@ class Host:
         waiting, self._waiting = self._waiting, []
         for request in waiting:
             self._send_request(request)
+        self._pressure.release()
 
     # What need not be waited for
 
@@ -470,6 +476,7 @@ class Host:
             return
         self.login = login
         self.wire.open(booting, "xz" if login.is_far and toggles.saves_trips() else "zlib")
+        booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
         self.state = State.BOOTING
         self._booting_since = time.monotonic()
         self._send_waiting()
@@ -548,6 +555,7 @@ class Host:
         self.state = State.DEAD
         self.end = self.end or f"{self.peer}: {reason or 'the connection was closed'}"
         self.guard.close()
+        self._pressure.release_all()
         self.contexts.forget(self)
         if self.wire.booting is not None:
             self.wire.booting.stream.on_disconnect(self.contexts.broker)

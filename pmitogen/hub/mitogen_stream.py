@@ -25,6 +25,7 @@ from typing import Any
 import mitogen.core
 
 from pmitogen.errors import ConnectError
+from pmitogen.hub.back_pressure import HIGH, LOW
 from pmitogen.hub.turns import Share
 from pmitogen.protocol.channel_messages import HUB, ChannelMessage, ChannelReader
 from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
@@ -82,6 +83,8 @@ class Writer:
         self._wake = threading.Condition()
         self._closed = False
         self.queued = 0  # bytes not yet handed to the channel
+        self._was_high = False
+        self.on_low: Callable[[], object] = lambda: None  # called on the thread once little is queued, after a time of much
         threads.start(self._run, f"pmitogen write {name}")
 
     def put(self, item: bytes | int) -> None:
@@ -91,6 +94,7 @@ class Writer:
                 self._items.append(item)
                 if isinstance(item, bytes):
                     self.queued += len(item)
+                    self._was_high = self._was_high or self.queued > HIGH
                 self._wake.notify()
 
     def close(self) -> None:
@@ -116,6 +120,10 @@ class Writer:
                     parts.append(item)
                     size += len(item)
             self.queued -= size
+            is_low_again = self._was_high and self.queued <= LOW
+            self._was_high = self._was_high and not is_low_again
+        if is_low_again:
+            self.on_low()
         return (parts[0] if len(parts) == 1 else b"".join(parts)), grant
 
     def _run(self) -> None:
@@ -136,6 +144,7 @@ class Writer:
             with self._wake:
                 self._closed = True
                 self._items.clear()
+                self.queued = 0
 
 
 class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
@@ -229,10 +238,10 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._paused = True
 
     def resume(self) -> None:
-        """Read on. I/O thread."""
+        """Read on in the next turn. I/O thread."""
         if self._paused:
             self._paused = False
-            self._guard.run(self._drain)
+            self._share.put_off()
 
     def _drain_stderr(self) -> None:
         data, grant = self.channel.drain_stderr()

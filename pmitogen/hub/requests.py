@@ -25,8 +25,16 @@ class Client(Protocol):
     def answer(self, header: Header, body: bytes) -> None:
         """Take one frame."""
 
+    def pause(self) -> None:
+        """Send no more data until :meth:`resume`: the host does not take what waits for it."""
+        return
 
-class Then:
+    def resume(self) -> None:
+        """Send again."""
+        return
+
+
+class Then(Client):
     """A client that goes on with something else: *work* is called with the final frame's header, without its number."""
 
     def __init__(self, work: Callable[[Header], None]) -> None:
@@ -59,6 +67,11 @@ class Request:
     before: Request | None = None  # it only asks whether this one may be sent
     idle_before: float = 0.0  # seconds that its host had nothing to do before
     refusals: int = 0  # how often it was refused, to be made again
+
+    @property
+    def size(self) -> int:
+        """Bytes that wait until it is sent."""
+        return len(self.body) + sum(len(body) for _, body in self.tail)
 
     @property
     def needs_python(self) -> bool:

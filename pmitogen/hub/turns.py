@@ -59,10 +59,15 @@ class Share:
             self._messages = self._bytes = 0
             self._seconds = 0.0
         used_up = self._messages >= HOST_MESSAGES or self._bytes >= HOST_BYTES or self._seconds >= HOST_SECONDS
-        if used_up and not self.is_waiting:
+        if used_up:
+            self.put_off()
+        return used_up
+
+    def put_off(self) -> None:
+        """Have *work* called in the next turn."""
+        if not self.is_waiting:
             self.is_waiting = True
             self._turns.put_off(self)
-        return used_up
 
     def use(self, size: int, seconds: float) -> None:
         """Count a message of *size* bytes that took *seconds*."""

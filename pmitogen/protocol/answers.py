@@ -52,7 +52,13 @@ class OpenRequest:
         self._may_mismatch = "if_python" in header
         self.data = Window()  # sent to the peer, not yet consumed
         self.output = Window()  # received from the peer, not yet consumed
+        self.is_killed = False
         self.data.add(body_size)
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that its output takes until the client has consumed it."""
+        return 0 if self.is_killed else self.output.cost
 
     def check(self, header: Mapping[str, Any], body_size: int) -> None:
         """Return if a frame that fits the table may be said of this request now. Raises ProtocolError."""

@@ -25,10 +25,12 @@ PATH = 16 << 10  # bytes of a path: PATH_MAX of Linux is 4096
 NAME = 256  # LOGIN_NAME_MAX of Linux
 
 # Windows
+FRAME_COST = 256  # bytes of memory that a frame takes besides its body
 WINDOW_SLACK = 1 << 20  # what may be under way beyond the window: a sender looks at it between two frames
 
 __all__ = [
     "CHUNK",
+    "FRAME_COST",
     "MAX_BODY",
     "MAX_HEADER",
     "MESSAGE_TEXT",

@@ -7,20 +7,27 @@ what it has consumed. A peer that sends more than the window, or returns more cr
 from __future__ import annotations
 
 from pmitogen.protocol.errors import ProtocolError
-from pmitogen.protocol.limits import CREDIT_WINDOW, WINDOW_SLACK
+from pmitogen.protocol.limits import CREDIT_WINDOW, FRAME_COST, WINDOW_SLACK
 
 
 class Window:
     """Bytes under way."""
 
-    __slots__ = ("under_way",)
+    __slots__ = ("_frames", "under_way")
 
     def __init__(self) -> None:
         self.under_way = 0
+        self._frames = 0
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that it takes to hold what is under way."""
+        return self.under_way + FRAME_COST * self._frames
 
     def add(self, count: int) -> None:
         """Count *count* bytes that were sent. Raises ProtocolError if they exceed the window."""
         self.under_way += count
+        self._frames += 1
         if self.under_way > CREDIT_WINDOW + WINDOW_SLACK:
             raise ProtocolError(f"{self.under_way} bytes without credit for them; the window is {CREDIT_WINDOW}")
 
@@ -29,3 +36,4 @@ class Window:
         if count > self.under_way:
             raise ProtocolError(f"credit of {count} bytes where {self.under_way} are under way")
         self.under_way -= count
+        self._frames = max(0, self._frames - 1) if self.under_way else 0

@@ -2,7 +2,7 @@
 """A hostile agent or runner: boots as an honest interpreter does, then misbehaves.
 
 It takes the place of the target's Python. What it does is the name in the file ``misbehaviour`` beside it, out of ``AGENT`` or
-``RUNNER``. What it receives goes into the file ``received``. Standard library only.
+``RUNNER``. It makes the file ``started`` before, and writes what it receives afterwards to ``received``. Standard library only.
 """
 
 import json
@@ -217,6 +217,32 @@ def read_nothing(agent):
         time.sleep(0.001)
 
 
+def read_nothing_slowly(agent):
+    """The same, but never more credit than what was sent, as far as can be guessed."""
+    agent.hello()
+    number = agent.request("put")
+    for _ in range(8):
+        agent.receive()
+    while True:
+        agent.say({"op": "credit", "id": number, "n": 1 << 16})
+        time.sleep(0.0005)
+
+
+def large_output(agent):
+    """Everything the window allows, in large pieces, for every request."""
+    agent.hello()
+    while True:
+        number = agent.request("exec")
+        for _ in range(40):
+            agent.say({"op": "out", "id": number, "s": 1}, bytes(1 << 17))
+
+
+def flood_of_stderr(agent):
+    agent.hello()
+    while True:
+        os.write(2, b"x" * 65536)
+
+
 def silent(agent):
     agent.hello()
 
@@ -224,7 +250,10 @@ def silent(agent):
 NUISANCES = {
     "flood-of-messages": flood_of_messages,
     "flood-of-output": flood_of_output,
+    "flood-of-stderr": flood_of_stderr,
+    "large-output": large_output,
     "read-nothing": read_nothing,
+    "read-nothing-slowly": read_nothing_slowly,
     "silent": silent,
 }
 
@@ -300,6 +329,8 @@ def main():
     with open(HERE + "/misbehaviour") as stream:
         name = stream.read()
     read_exactly(size or int(read_exactly(10)))
+    with open(HERE + "/started", "w"):
+        pass
     try:
         if size:
             {**BREACHES, **NUISANCES}[name](Agent(int(sys.argv[6])))

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pmitogen.hub.agent_channel import Wire
-from pmitogen.hub.gate import Gate, InterpreterError
 from pmitogen.protocol import framing
 from pmitogen.protocol.channel_messages import HEADER, ChannelReader
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.gate import Gate, InterpreterError
 from pmitogen.protocol.limits import CHUNK, CREDIT_WINDOW, TARGET_BODY, TARGET_HEADER
 
 SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "4"))

@@ -164,6 +164,16 @@ class Worker:
         if not self._gone:
             self._stream.protocol.write(framing.encode_frame(header, body))
 
+    def pause(self) -> None:
+        """Stop reading from it: its host does not take what it sends."""
+        if not self._gone:
+            self._contexts.broker.stop_receive(self._stream)
+
+    def resume(self) -> None:
+        """Read on."""
+        if not self._gone:
+            self._contexts.broker.start_receive(self._stream)
+
     def on_gone(self) -> None:
         """The worker has ended: so does what it had under way."""
         if self._gone:

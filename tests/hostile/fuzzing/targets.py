@@ -25,10 +25,10 @@ from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import match_criteria
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.hub.agent_channel import Wire
-from pmitogen.hub.gate import InterpreterError
 from pmitogen.protocol import framing
 from pmitogen.protocol.channel_messages import HEADER, KIND, ChannelReader
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.gate import InterpreterError
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
 from pmitogen.transport.keys import certificate, key_file, private_key, public_key

@@ -57,6 +57,7 @@ class Gate:
         self._requests: dict[int, OpenRequest] = {}
         self._given_up: set[int] = set()  # requests of an interpreter that broke the protocol: the agent may still answer them
         self._may_lack = False
+        self.output = 0  # what the output costs that clients have not taken yet
 
     def on_sent(self, header: Mapping[str, Any], body_size: int) -> None:
         """Note a frame that is about to be sent to the agent.
@@ -80,8 +81,13 @@ class Gate:
             request = self._requests[header["id"]]
             if op == Op.DATA:
                 request.data.add(body_size)
-            elif op == Op.CREDIT:
-                request.output.remove(header["n"])
+            elif op in (Op.CREDIT, Op.KILL):
+                before = request.cost
+                if op == Op.KILL:
+                    request.is_killed = True
+                else:
+                    request.output.remove(header["n"])
+                self.output += request.cost - before
 
     def admit(self, header: dict[str, Any], body_size: int) -> bool:
         """Check a frame of the agent's. Returns False if it is to be ignored, because it crossed an order to end.
@@ -119,9 +125,12 @@ class Gate:
             # The agent itself answers for an interpreter that is gone; it says so with an error and without an account.
             if header.get("acct", request.account if op == Op.ERROR else 0) != request.account:
                 raise ProtocolError(f"{op} of account {header.get('acct', 0)} for a request of account {request.account}")
+            before = request.cost
             request.check(header, body_size)
+            self.output += request.cost - before
             if op in FINAL:
                 del self._requests[header["id"]]
+                self.output -= request.cost
         elif op == Op.LACK:
             if not self._may_lack:
                 raise ProtocolError("lack where nothing was sent that it could lack")
