@@ -26,7 +26,7 @@ else:
 
 MAX_EXT_INFO = 2  # messages; as OpenSSH: one after the key exchange, one before the login succeeds
 MAX_EXTENSIONS = 1024  # in one message, as OpenSSH
-MAX_SIG_ALGS = 4096  # bytes of server-sig-algs that are kept
+KEPT_EXTENSIONS = {b"server-sig-algs": 4096, b"publickey-hostbound@openssh.com": 16}  # most bytes of what is kept of each
 
 
 class ServerMessages(_Base):
@@ -35,6 +35,7 @@ class ServerMessages(_Base):
     packetizer: Packets
     _why: str | None
     _ext_infos = 0
+    server_extensions: dict[str, bytes]  # upstream's; in no stub
     _log: Callable[..., None]  # upstream's; in no stub
 
     def count_useless(self, what: str, size: int = 0) -> None:
@@ -63,8 +64,8 @@ class ServerMessages(_Base):
             raise Malformed(f"{count} extensions")
         for _ in range(count):
             name, value = reader.string(), reader.string()
-            if name == b"server-sig-algs" and len(value) <= MAX_SIG_ALGS:
-                self.server_extensions = {"server-sig-algs": value}
+            if len(value) <= KEPT_EXTENSIONS.get(name, -1):
+                self.server_extensions = {**self.server_extensions, name.decode(): value}
 
     def _parse_global_request(self, m: Message) -> None:
         reader = Reader(m.asbytes())
