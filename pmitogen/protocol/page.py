@@ -1,0 +1,92 @@
+"""PROTOCOL.md, made from the tables. ``python -m pmitogen.protocol.page`` prints it; a test compares the two."""
+
+from __future__ import annotations
+
+import inspect
+
+from pmitogen.protocol import channel_messages, framing, limits
+from pmitogen.protocol.answers import ANSWERS
+from pmitogen.protocol.from_agent import TABLE
+from pmitogen.protocol.hello import STABLE, VERSION, Identity
+
+INTRODUCTION = """# The protocol between client, hub, agent and runner
+
+Made by `pmitogen/protocol/page.py` from the tables that the programs use. Version {version}.
+
+| link | between | carried by |
+|---|---|---|
+| client | a worker of `ansible-playbook`, or a command, and the hub | a socket in a directory of this account alone |
+| agent | the hub and one agent per host | Mitogen messages on one SSH channel |
+| runner | the agent and the interpreter of one account | a socket pair, or the standard streams of sudo, su or doas |
+
+## Frames
+
+Everything is frames: two big-endian 32-bit lengths, a header of JSON (one object, ASCII, no name twice, no NaN), a body of bytes.
+Paths, arguments and environment variables are bytes; the header holds them as Latin-1 text.
+
+## The client link
+
+A client's first frame is `hello` with {identity}. The hub serves a client only if all of it equals its own;
+otherwise it answers with `refused` and closes the connection.
+The framing and the operations {stable} are the same in every version.
+
+## The agent link
+
+A message has Mitogen's header of {header} bytes. From an agent: destination 0, source and authority the agent's own number,
+handle {plain} (plain) or {packed} (one zlib stream per direction, for bodies below {pack_below} bytes), no reply. A message
+holds exactly one frame.
+An agent that sends anything else, or anything that is not in these tables, breaks the protocol: the hub closes the
+connection to that host. If `acct` names another account than the login account, only that account's interpreter is ended.
+"""
+STATES = """
+### States
+
+- A request is *open* from the moment it is sent until its final answer (`error`, or the one in the table). Only the account
+  that it was sent to may answer it, and only while it is open. A request that is `quiet` is never open; its failure is told by
+  one `late`.
+- An account is *starting* from `account` to `hello`, then *up*, until `gone`. `hello` comes once; nothing comes after `gone`.
+  `ask` comes only while an account that is entered by a program is starting, once for each secret. `left` comes only if `drop`
+  asked for it.
+- `credit` never exceeds the data that was sent. `out` never exceeds the window of {window} bytes (and {slack} of slack) without
+  credit.
+"""
+
+
+def render() -> str:
+    """The text of PROTOCOL.md."""
+    lines = [
+        INTRODUCTION.format(
+            version=VERSION,
+            identity=", ".join(f"`{name}`" for name in Identity.__annotations__),
+            stable=", ".join(f"`{name}`" for name in sorted(STABLE)),
+            header=channel_messages.HEADER.size,
+            plain=framing.TO_HUB_PLAIN,
+            packed=framing.TO_HUB_PACKED,
+            pack_below=limits.PACK_BELOW,
+        ),
+        "### Messages of an agent\n",
+        "| operation | field | holds |",
+        "|---|---|---|",
+    ]
+    for op, row in TABLE.rows.items():
+        size = f" Body: {row.least_body} to {row.most_body} bytes." if row.most_body else ""
+        lines.append(f"| `{op}` | | {inspect.getdoc(row.message)}{size} |")
+        lines += [f"| | `{name}` | {kind.text} |" for name, kind in row.required.items()]
+        lines += [f"| | `{name}` (optional) | {kind.text} |" for name, kind in row.optional.items()]
+    lines += [
+        "",
+        "### Answers to requests\n",
+        "| request | final answer | its fields | `out` streams | `credit` |",
+        "|---|---|---|---|---|",
+    ]
+    for (op, do), answers in ANSWERS.items():
+        fields = ", ".join(f"`{name}`" for name in sorted(answers.fields)) + (" (may be null)" if answers.null else "")
+        streams = ", ".join(map(str, answers.streams))
+        name = f"{op} {do}" if do else f"{op}"
+        lines.append(f"| `{name}` | `{answers.final}` | {fields} | {streams} | {'yes' if answers.consumes else ''} |")
+    lines.append(STATES.format(window=limits.CREDIT_WINDOW, slack=limits.WINDOW_SLACK))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(render(), end="")
