@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.errors import AuthenticationError
+from pmitogen.errors import AuthenticationError, ConnectionLost
 from pmitogen.transport.connection import Link
 from pmitogen.transport.forwarding import agent as forwarding
 from pmitogen.transport.keys.agent_client import Agent, AgentError, SessionBinding
@@ -261,6 +261,43 @@ def test_channels_are_bounded_and_come_free_again(sshd: Sshd, recorder: Callable
         while agent.connections and time.monotonic() < deadline:
             time.sleep(0.01)
         assert ask_there(link, HARMLESS["list"]) == [6]
+
+
+RESTLESS = """
+import os, socket, sys, time
+until = time.monotonic() + 2
+opened = asked = 0
+while time.monotonic() < until:
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(os.environ["SSH_AUTH_SOCK"])
+    try:
+        for _ in range(int(sys.argv[1])):
+            if time.monotonic() > until:
+                break
+            s.sendall(bytes.fromhex("000000010b"))
+            assert s.recv(5) == bytes.fromhex("0000000106")
+            asked += 1
+        opened += 1
+    except (OSError, AssertionError):
+        pass
+    s.close()
+print(opened, asked)
+"""
+
+
+@pytest.mark.parametrize("questions", [1, 1000])
+def test_how_often_the_agent_is_asked_is_bounded(
+    sshd: Sshd, recorder: Callable[..., Recorder], questions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("OPENS_PER_SECOND", 20), ("MAX_OPENS_AT_ONCE", 40)):
+        monkeypatch.setattr(forwarding, name, value)
+        monkeypatch.setattr(forwarding, name.replace("OPENS", "QUESTIONS"), value)
+    agent = recorder()
+    began = time.monotonic()
+    with forwarded(sshd, agent.path) as link, contextlib.suppress(ConnectionLost):  # who goes on for too long is cut off
+        exec_command.run(link, f"{sys.executable} -c '{RESTLESS}' {questions}", timeout=20)
+    most = 40 + 20 * (time.monotonic() - began)
+    assert 20 < sum(message[0] == 11 for message in agent.messages) <= most
 
 
 @pytest.mark.parametrize("end", ["closed", "lost"])

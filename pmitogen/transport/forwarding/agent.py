@@ -9,7 +9,7 @@ The target is not trusted with the agent beyond that (CVE-2023-38408). Three pro
 * The agent's connection is bound to ours (OpenSSH PROTOCOL.agent, session-bind), so that ssh-agent knows that the questions are a
   remote host's: it loads no provider for it, and lets keys be used for their permitted destinations only.
 * Only the messages of ALLOWED pass; the others are answered with "failure" and never reach the agent, whatever agent it is.
-* Channels, their windows and messages are bounded.
+* Channels, their windows, messages and rates are bounded.
 
 Missing upstream: ``AgentRequestHandler`` does none of that, reads 512 bytes at a time, waits half a second in ``select`` and then
 sleeps, takes the agent's path from the environment only, and joins its threads from a destructor.
@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ from pmitogen.transport.keys.agent_client import (
 )
 from pmitogen.transport.keys.wire import Malformed, Reader, string
 from pmitogen.util import threads
+from pmitogen.util.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.channel import Channel
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("pmitogen.transport")
 MAX_CHANNELS = 16  # at once on one connection; a program holds one while it logs in somewhere
+OPENS_PER_SECOND, MAX_OPENS_AT_ONCE = 20, 100  # beyond that they are refused: each costs us and the agent a connection
+QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE = 300, 600  # of all channels together; beyond that each waits
 ANSWER_TIMEOUT = 60.0  # seconds for one answer: a key may wait for its owner's touch
 
 ALLOWED = {
@@ -99,17 +103,20 @@ class AgentForwarder:
         self._lock = threading.Lock()
         self._channels = 0  # admitted, and not yet over
         self._agents: set[Agent] = set()
-        self._closed = False
+        self._closed = threading.Event()
+        self._opens = TokenBucket(OPENS_PER_SECOND, MAX_OPENS_AT_ONCE, time.monotonic())
+        self._questions = TokenBucket(QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE, time.monotonic())
         self._logged: set[str] = set()
         transport.agent_channels = self
 
     def admit(self) -> bool:
         """Whether one more channel may be opened; it counts until :meth:`serve` is done with it (transport thread)."""
         with self._lock:
-            admitted = not self._closed and self._channels < MAX_CHANNELS
+            has_room = self._channels < MAX_CHANNELS and not self._closed.is_set()
+            admitted = has_room and self._opens.allows(time.monotonic())
             self._channels += admitted
         if not admitted:
-            self._log(f"more than {MAX_CHANNELS} connections to the agent at once")
+            self._log(f"more than {MAX_CHANNELS} connections to the agent at once, or {OPENS_PER_SECOND} a second: refused")
         return admitted
 
     def serve(self, channel: Channel) -> None:
@@ -140,7 +147,7 @@ class AgentForwarder:
     def _registered(self, agent: Agent) -> Iterator[None]:
         """Have :meth:`close` interrupt *agent*."""
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise EOFError
             self._agents.add(agent)
         try:
@@ -150,8 +157,12 @@ class AgentForwarder:
                 self._agents.discard(agent)
 
     def _relay(self, channel: Channel, agent: Agent) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             question = _read_message(channel)
+            with self._lock:
+                wait = self._questions.take(time.monotonic())
+            if wait and self._closed.wait(wait):
+                return
             reason = refusal_reason(question)
             if reason is not None:
                 self._log(f"refused to pass on to the agent: {reason}")
@@ -167,7 +178,7 @@ class AgentForwarder:
     def close(self) -> None:
         """Answer no more. Any thread; does not wait."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             for agent in self._agents:
                 agent.interrupt()
 
