@@ -45,7 +45,8 @@ def test_an_entered_account(
     for name in names:
         python = noting_python(other, short_path / name, f"python-{name}")
         words = becoming("sudo", other.name, ansible_python_interpreter=python)
-        hosts[name] = ansible.target(sshd, login, ansible_ssh_timeout=10 + names.index(name), **words)  # a connection of its own
+        own = f"-o ServerAliveInterval={60 + names.index(name)}"  # a connection of its own
+        hosts[name] = ansible.target(sshd, login, ansible_ssh_extra_args=own, **words)
     tasks = []
     for name in names:
         where = {"delegate_to": name, "run_once": True} if delegated else {"when": f"inventory_hostname == '{name}'"}

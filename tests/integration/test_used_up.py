@@ -42,7 +42,9 @@ threading.Thread.start = start
 FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
 FAULTY = """
 from pmitogen.hub.host import Host
+from pmitogen.hub.scheduler import Guard
 Host.on_channel = lambda *args: 1 / 0
+Guard.run = lambda guard, work, *args: work(*args)
 """
 
 
@@ -88,12 +90,14 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are connected stay so, and the others are told; one after the other, and all at once."""
     monkeypatch.setattr(spawn, "MAIN", FEW_FILES + spawn.MAIN)
-    answers = [_ask({**options, "timeout": 20 + number}) for number in range(24)]
+    answers = [_ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}) for number in range(24)]
     most = answers.count("in")
     assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {limits.NONE_LEFT}"}
-    assert _ask({**options, "timeout": 20}) == "in"
+    assert _ask({**options, "ssh_extra_args": "-o ServerAliveInterval=60"}) == "in"
     with ThreadPoolExecutor(30) as pool:
-        answers = list(pool.map(lambda number: _ask({**options, "timeout": 20 + number}), range(30)))
+        answers = list(
+            pool.map(lambda number: _ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}), range(30))
+        )
     assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {limits.NONE_LEFT}"}
 
 
@@ -198,7 +202,7 @@ def test_a_lost_connection_is_cleared_away_without_a_thread(
 
 def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
     with connect() as host:
-        error = _end_of_a_call(host, lambda: host._hub._contexts.defer(lambda: 1 / 0))
+        error = _end_of_a_call(host, lambda: host._hub._contexts.broker.defer(lambda: 1 / 0))
         assert isinstance(error, ConnectionLost) and "internal error" in error.message
         with pytest.raises(ConnectionLost):
             host.run("true")
