@@ -80,10 +80,11 @@ class Watch(object):
     def __init__(self, how, place):
         self._users = place.get("users")
         self._seen = {}
-        self._lines = rules.about(self._users) if self._users else None
         for row in TABLE:
             if row[1] == how:
                 self.add(row[2](place) if callable(row[2]) else row[2])
+        self._rules = [path for path in rules.FILES if path.rstrip("/") in self._seen]
+        self._lines = rules.about(self._users, self._rules) if self._users else None
 
     def add(self, paths):
         """Watch further *paths*, from now on."""
@@ -101,7 +102,7 @@ class Watch(object):
 
     def _concerns_others(self, path):
         """Whether *path* says the same as before about our users. If so, it is seen as it is now."""
-        if self._lines is None or not path.startswith(rules.PREFIXES) or rules.about(self._users) != self._lines:
+        if self._lines is None or not path.startswith(rules.PREFIXES) or rules.about(self._users, self._rules) != self._lines:
             return False
         for path in [path for path in self._seen if path.startswith(rules.PREFIXES)]:
             self._seen[path] = sources.signature(path)

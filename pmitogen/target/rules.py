@@ -22,10 +22,10 @@ NAME = re.compile(r"[a-z_][\w.-]*\$?$")
 DOAS_OPTIONS = re.compile(r"(?:permit|deny)\s+(?:(?:nopass|nolog|persist|keepenv|setenv\s*\{[^}]*\})\s+)*")
 
 
-def about(users):
-    """The lines about *users*; of what cannot be read, what stat(2) tells."""
+def about(users, files):
+    """The lines of *files* about *users*; of what cannot be read, what stat(2) tells."""
     found = []
-    for listed in FILES:
+    for listed in files:
         paths = [listed + name for name in sources.names(listed)] if listed.endswith("/") else [listed]
         if listed.endswith("/") and not os.access(listed, os.R_OK | os.X_OK):
             found.append(sources.signature(listed))

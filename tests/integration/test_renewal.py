@@ -60,7 +60,7 @@ def test_what_is_under_way_goes_on(sshd: Sshd, make_account: Callable[..., Accou
         results: dict[str, Any] = {}
 
         def slow(name: str, where: pmitogen.Host) -> None:
-            results[name] = where.run(f"{SHOW}; read line; sleep 1.5; echo $line", stdin=b"given\n", check=True).stdout.split()
+            results[name] = where.run(f"{SHOW}; read line; sleep 8; echo $line", stdin=b"given\n", check=True).stdout.split()
 
         threads = [threading.Thread(target=slow, args=pair) for pair in (("login", host), ("other", entered))]
         for thread in threads:

@@ -65,7 +65,7 @@ PLACE = {"python": sys.executable, "programs": ["/usr/bin/sudo"], "users": ["roo
 @pytest.mark.parametrize("how", [freshness.PYTHON, freshness.ENTRY, freshness.SESSION])
 def test_any_change_of_a_watched_file_is_seen(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = freshness.Watch(how, PLACE)
-    monkeypatch.setattr(rules, "about", lambda users: object())
+    monkeypatch.setattr(rules, "about", lambda users, files: object())
     real = sources.signature
     seen = list(watch._seen)
     for path in seen:
