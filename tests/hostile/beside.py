@@ -16,7 +16,7 @@ from typing import Any
 import pmitogen
 from pmitogen.errors import Error
 
-LIMIT = 2.0  # seconds for one hostile host
+LIMIT = 4.0  # seconds for one hostile host
 
 
 def memory(name: str) -> int:

@@ -430,11 +430,11 @@ class ChannelsThatNobodyWants(Session):
 
 @misbehaviour
 class Bomb(Session):
-    """Packets of 100 KB that become 100 MB."""
+    """A packet of 150 KB that becomes 32 MB."""
 
     def authenticated(self) -> None:
-        bombs = zlib.compressobj(9)
-        payload = bytes([NUMBERS["ignore"]]) + bytes(100 * MIB)
+        bombs = zlib.compressobj(1)
+        payload = bytes([NUMBERS["ignore"]]) + bytes(32 * MIB)
         packed = bombs.compress(payload) + bombs.flush(zlib.Z_SYNC_FLUSH)
         self.transport.packetizer.set_outbound_compressor(lambda _data: packed)
         self.send("ignore", b"")

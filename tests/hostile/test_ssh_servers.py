@@ -32,7 +32,7 @@ from tests.support.session import repository
 from tests.support.sshd import Sshd
 
 MAX_GROWN = 32 << 10  # KiB
-MAX_DELAY = 3.0  # seconds for a command that takes some milliseconds, on a busy machine
+MAX_DELAY = 5.0  # seconds for a command that takes some milliseconds, on a busy machine
 FLOOD = "floods us with useless messages"
 SFTP = "cannot read /file: "
 
