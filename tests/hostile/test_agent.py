@@ -265,7 +265,7 @@ def test_channels_are_bounded_and_come_free_again(sshd: Sshd, recorder: Callable
 
 RESTLESS = """
 import os, socket, sys, time
-until = time.monotonic() + 2
+until = time.monotonic() + 1
 opened = asked = 0
 while time.monotonic() < until:
     s = socket.socket(socket.AF_UNIX)
