@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub.daemon import socket_paths
 from pmitogen.util import processes
 from tests.support.ansible import PLUGINS, Ansible
 
@@ -93,7 +93,7 @@ def test_the_hub_of_a_run_that_will_want_one(
     run = subprocess.Popen(
         words, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    socket = Path(socket_paths.private_dir()) / f"{run.pid}-{processes.start_time(run.pid)}.sock"
+    socket = Path(os.environ["XDG_RUNTIME_DIR"]) / f"pmitogen-{os.getuid()}" / f"{run.pid}-{processes.start_time(run.pid)}.sock"
     found = False
     while run.poll() is None and not found:
         found = socket.exists()
