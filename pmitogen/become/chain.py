@@ -33,7 +33,7 @@ class Step(object):
         """What it does, for messages."""
         return "%s to %s" % (self._native(self.plan["method"]), self._native(self.plan["user"]))
 
-    def wrap(self, command, shell, preparation=""):
+    def wrap(self, command, shell, preparation=None):
         """The argument vector that runs *command* in this step's account; *shell* is the caller's. See :class:`entry.Entry`."""
         argv = [self.prompt if word == "{prompt}" else self._native(word) for word in self.plan["argv"]]
         command = self.entry.command(command, preparation)

@@ -31,15 +31,15 @@ class Entry(object):
         # The command itself, in an error message of sudo's, never has it at the end of a line.
         self._line = re.compile(self.marker.encode("ascii") + b"[\r\n]")
 
-    def command(self, argv, preparation=""):
-        """The arguments that start *argv* behind the marker. *preparation*: shell commands before it, each with ``; `` behind."""
-        text = "echo %s >&2 ; echo %s ; %sexec %s" % (
-            self.marker,
-            self.marker,
-            preparation,
-            " ".join(posix_quote(word) for word in argv),
-        )
-        return ["/bin/sh", "-c", text]
+    def command(self, argv, preparation=None):
+        """The arguments that start *argv* behind the marker.
+
+        *preparation*: shell commands before it, each with ``; `` behind. With these the shell stays, for it shows in which state
+        programs of this account start (see target/login_state.py). None: *argv* takes its place.
+        """
+        words = " ".join(posix_quote(word) for word in argv)
+        start = "exec " + words if preparation is None else preparation + words + "; exit $?"
+        return ["/bin/sh", "-c", "echo %s >&2 ; echo %s ; %s" % (self.marker, self.marker, start)]
 
     def is_in(self, data):
         """Whether the marker was printed in *data* (bytes)."""

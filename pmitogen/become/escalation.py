@@ -57,19 +57,20 @@ class Escalation(object):
     *token*: a random word of the caller's, the same that its loader prints.
     *env*: the environment for the program (None: this process's).
     *preparation*: shell commands for the other account, before the command; see ``entry``.
+    *prepare*: called in the child before the program is started (None: nothing is).
 
     Attributes: ``pid`` of the started program; ``tty_fd``, ``out_fd`` and ``in_fd``, non-blocking, owned by this object;
     ``in_fd`` is None until the command is up if the program asks its questions on stdin. ``up`` is True from the marker on.
     """
 
-    def __init__(self, plan, command, token, env=None, preparation=""):
+    def __init__(self, plan, command, token, env=None, preparation=None, prepare=None):
         self.plan = plan
         self.command = [native(word) for word in command]
         self.env = dict(os.environ if env is None else env)
         self.pid = self.tty_fd = self.out_fd = self.in_fd = None
         self.up = False
         self.status = None  # as os.waitpid gives it
-        self._preparation = preparation
+        self._preparation, self._prepare = preparation, prepare
         self._ready = (MARKER % token + " ready").encode("ascii")
         self._complaint = MARKER % token + " cannot"
         self._steps = chain.steps(plan, self._text, native)
@@ -106,6 +107,7 @@ class Escalation(object):
                 None if chdir is None else as_bytes(chdir),
                 self.plan["stdin"] == "tty",
                 self._complaint.encode("ascii"),
+                self._prepare,
             )
         except (OSError, IOError) as e:
             raise self._failures.make("tty", "no terminal for it: %s" % os.strerror(e.errno))
@@ -117,7 +119,7 @@ class Escalation(object):
         words, preparation = self.command, self._preparation
         for step in reversed(self._steps):
             words = step.wrap(words, self.env.get("SHELL") if step is self._steps[0] else None, preparation)
-            preparation = ""
+            preparation = None
         return words
 
     # Events

@@ -118,8 +118,10 @@ class Spawned(object):
         self.stdout = stdout
 
 
-def spawn(program, argv, env, chdir, stdin_is_tty, complaint):
+def spawn(program, argv, env, chdir, stdin_is_tty, complaint, prepare=None):
     """Start *program* (a path) with *argv* and *env* (dict) in the folder *chdir* (None: ours), as leader of a new session.
+
+    *prepare* is called in the child before that, if there is one.
 
     All words are bytes: what a locale makes of text would otherwise be found out in the child.
     If the folder or the program fails the child, it writes *complaint* (bytes), the step, the errno and a newline to the terminal
@@ -150,13 +152,13 @@ def spawn(program, argv, env, chdir, stdin_is_tty, complaint):
             close_quietly(fd)
         raise
     if pid == 0:
-        _become_child(program, argv, env, chdir, (child_in, out_write, slave), complaint)
+        _become_child(program, argv, env, chdir, (child_in, out_write, slave), complaint, prepare)
     for fd in theirs:
         close_quietly(fd)
     return Spawned(pid, master, our_in, out_read)
 
 
-def _become_child(program, argv, env, chdir, stdio, complaint):
+def _become_child(program, argv, env, chdir, stdio, complaint, prepare):
     """In the child: arrange descriptors, terminal and signals, and execute. Never returns."""
     step = b"exec"
     try:
@@ -168,6 +170,8 @@ def _become_child(program, argv, env, chdir, stdio, complaint):
         fcntl.ioctl(2, termios.TIOCSCTTY, 0)
         _close_rest()
         _default_signals()
+        if prepare is not None:
+            prepare()
         if chdir is not None:
             step = b"chdir"
             os.chdir(chdir)

@@ -34,7 +34,7 @@ import zlib
 
 from pmitogen.protocol import framing
 from pmitogen.protocol.framing import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
-from pmitogen.target import event_loop, freshness, start_state
+from pmitogen.target import event_loop, freshness, login_state, start_state
 
 MESSAGE = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
 KIND = 0x4D49
@@ -447,11 +447,19 @@ def start_plain(agent, runner, command, env, token):
     import subprocess  # not at the top: that is two milliseconds, and most hosts have one interpreter
 
     ours, theirs = socket.socketpair()
-    environ = dict(os.environ if str is bytes else os.environb)
+    state = login_state.read()
+    environ = dict(state.environ if state else os.environ if str is bytes else os.environb)
     environ.update(env)
     start_state.set_safe_path(environ)
     try:
-        process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environ, close_fds=True)
+        process = subprocess.Popen(
+            command,
+            stdin=theirs.fileno(),
+            stdout=theirs.fileno(),
+            env=environ,
+            close_fds=True,
+            preexec_fn=state and state.apply,
+        )
         fd = os.dup(ours.fileno())
     finally:
         ours.close()

@@ -69,7 +69,9 @@ def compiled(bundle):
 def run_agent(bundle):
     """Split in two. Does not return."""
     from pmitogen.target import module_cache as payload
+    from pmitogen.target import start_state
 
+    start_state.shell_pid = os.getppid()
     payload.import_stdlib(payload.STDLIB_SHARED)
     ours, theirs = socket.socketpair()
     if os.fork():
@@ -91,6 +93,10 @@ def run_agent(bundle):
 
 
 def run_runner(bundle):
+    from pmitogen.target import start_state
+
+    if "entered" in sys.argv[3:]:  # by a shell that waits for us: see become/entry.py
+        start_state.shell_pid = os.getppid()
     try:
         os.environ.setdefault("PWD", os.getcwd())  # as the shell would that starts modules over ssh
     except OSError:

@@ -18,6 +18,7 @@ import traceback
 import types
 
 from pmitogen.target import module_cache
+from pmitogen.target import login_state
 from pmitogen.target.fds import set_cloexec
 from pmitogen.protocol.framing import from_wire
 
@@ -96,10 +97,16 @@ def execute(argv, env, cwd=None):
 
     A program without a name is the account's own shell, called by its bare name, as sshd calls it.
     """
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for name in ("SIGPIPE", "SIGINT", "SIGXFSZ"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     argv = [from_wire(arg) for arg in argv]
     program = argv[0]
+    state = login_state.read()
+    if state is not None:
+        state.apply()
+        environ = os.environ if str is bytes else os.environb
+        environ.clear()
+        environ.update(state.environ)
     try:
         change_environment(env)
         if cwd:

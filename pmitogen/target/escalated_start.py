@@ -12,22 +12,26 @@ import os
 from pmitogen.become import entry
 from pmitogen.become import escalation as base
 from pmitogen.become import terminal
-from pmitogen.target import start_state
+from pmitogen.become.strings import native
+from pmitogen.target import login_state, start_state
 from pmitogen.target.event_loop import Line
 
+LOST = "the login account's interpreter has given up limits or priority for good, which other accounts must have"
 POLLS_AFTER_CLOSE = 60  # looks at a program that was hung up, before it is nobody's concern
 
 
 class Start(object):
     """One escalation under way, for one runner."""
 
-    def __init__(self, agent, runner, plan, command, token, preparation):
+    def __init__(self, agent, runner, plan, command, token, preparation, state):
         self._agent = agent
         self._runner = runner
         self._loop = agent.loop
         self._tty = self._out = None  # lines
         self._over = False
-        self._escalation = base.Escalation(plan, command, token, preparation=preparation)
+        env = state and dict((native(name), native(value)) for name, value in state.environ.items())
+        prepare = state and state.apply
+        self._escalation = base.Escalation(plan, command, token, env=env, preparation=preparation, prepare=prepare)
         runner.release = self.release
         runner.said = self._escalation.said
         runner.settle = self._settle
@@ -123,16 +127,15 @@ class Start(object):
             self._runner.left()
 
 
-def describe(plan):
-    """What a plan leads through: the paths of its programs, the accounts, and whether a login shell is between."""
+def describe(plan, path):
+    """What a plan leads through: the paths of its programs by *path* (PATH), the accounts, whether a login shell is between."""
     found = {"programs": [], "users": [], "shell": False}
     while plan:
         for word in plan["argv"]:
             name = word.rpartition("/")[2]
             if name in ("dzdo", "sudo", "su", "doas") or name[:5] in ("sudo.", "sudo-") or name[:3] == "su-":
                 word = word.encode("utf-8")
-                path = terminal.find_program(word, os.environ.get("PATH", "").encode("utf-8")) or word
-                found["programs"].append(path.decode("utf-8"))
+                found["programs"].append((terminal.find_program(word, path) or word).decode("utf-8"))
         found["users"].append(plan["user"])
         found["shell"] = found["shell"] or plan["shell"] is not None
         plan = plan["via"]
@@ -144,13 +147,14 @@ def start(agent, runner, header, command, env):
 
     *command* and *env* (for that account) are bytes.
     """
-    place = describe(header["plan"])
+    state = login_state.read()
+    path = state.environ.get(b"PATH", b"") if state is not None else os.environ.get("PATH", "").encode("utf-8")
+    place = describe(header["plan"], path)
     runner.place.update(place, users=place["users"] + runner.place["users"])
-    native = [_native(word) for word in command]
-    variables = dict((_native(name), _native(value)) for name, value in env.items())
+    if state is not None and header.get("wraps") and state.is_lost():
+        agent.loop.defer(lambda: runner.fail("become", LOST, "state"))
+        return
+    variables = dict((native(name), native(value)) for name, value in env.items())
     preparation = entry.exports(variables) + start_state.SH_SAFE_PATH
-    Start(agent, runner, header["plan"], native, header["token"], preparation).begin()
-
-
-def _native(value):
-    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")
+    words = [native(word) for word in command] + ["entered"]
+    Start(agent, runner, header["plan"], words, header["token"], preparation, state).begin()

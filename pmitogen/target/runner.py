@@ -37,7 +37,7 @@ import sys
 import time
 
 from pmitogen.protocol import framing
-from pmitogen.target import child, fast_subprocess, fds, files, freshness, jobs, module_cache, prefork
+from pmitogen.target import child, fast_subprocess, fds, files, freshness, jobs, login_state, module_cache, prefork
 
 QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256  # failed chains remembered
@@ -336,6 +336,10 @@ class Runner(object):
         self._transfers[rid] = files.Get(rid, self.send, header)
 
     def _exec(self, rid, header, body):
+        state = login_state.read()
+        if state is not None and state.is_lost() and (header.get("eager") or not header.get("more")):
+            self.send({"op": "error", "id": rid, "msg": "not in the state of a login", "why": "state"})  # the hub does without us
+            return
         if header.get("tty"):
             self._exec_tty(rid, header, body)
             return

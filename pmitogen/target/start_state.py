@@ -12,6 +12,7 @@ that modules start.
 
 SAVED = "PMITOGEN_PYTHONPATH"  # PYTHONPATH as it was
 OURS = "pmitogen"  # value of PYTHONSAFEPATH that was set here
+shell_pid = 0  # of the sh that started the login account's interpreter, in that and its children; see login_state.py
 
 # The same in sh, in one line without quotes, backslashes or exclamation marks (see bootstrap.py).
 # A value that another account may have put in SAVED is dropped first.
