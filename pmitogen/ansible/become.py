@@ -65,9 +65,12 @@ def method(plugin: Any) -> str | None:
 
 
 def request(plugin: Any, timeout: float) -> dict[str, Any]:
-    """The become request for the hub, from the plugin's options. *timeout* is in seconds."""
+    """The become request for the hub, from the plugin's options. *timeout* is in seconds.
+
+    ``wraps`` says that whoever asks can do without the hub.
+    """
     words = {name: value for name, value in become_options(_options(plugin)).items() if value}
-    return {"method": method(plugin), "timeout": timeout, **words}
+    return {"method": method(plugin), "timeout": timeout, "wraps": True, **words}
 
 
 def _options(plugin: Any) -> dict[str, Any]:

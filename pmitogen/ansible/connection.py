@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 from ansible import constants
 from ansible.errors import AnsibleFileNotFound, AnsibleOptionsError
@@ -91,6 +91,7 @@ class Connection(ConnectionBase):
         self._task = ""  # the task's name, where the hub logs it
         self._become_words: dict[str, Any] | None = None
         self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
+        self._in_own_session = False  # whether wrapped commands run apart from the login account's interpreter
 
     # What Ansible asks of a connection
 
@@ -153,7 +154,7 @@ class Connection(ConnectionBase):
         """
         super().set_become_plugin(plugin)
         self._become_words = None
-        self._become_ours = None
+        self._become_ours, self._in_own_session = None, False
         if plugin is not None:
             become_requests.take_over(plugin, OPTION_PIPES, lambda: self._become_taken)
 
@@ -171,24 +172,28 @@ class Connection(ConnectionBase):
             in_data = in_data.encode("utf-8", "surrogateescape")
         words = _split(cmd)
         meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if words else None
-        if isinstance(meaning, shells.Module):
-            result = self._module(meaning, in_data)
-            if result is not None:
-                return result
-        elif meaning is not None and in_data is None:
-            return self._known(meaning)
-        argv = words or ["/bin/sh" if self._become_taken else LOGIN_SHELL, "-c", cmd]
+        is_bare = self._become_taken  # our own become: the command is not wrapped
+        try:
+            if isinstance(meaning, shells.Module):
+                result = self._module(meaning, in_data)
+                if result is not None:
+                    return result
+            elif meaning is not None and in_data is None:
+                return self._known(meaning)
+        except NeedsWrapping:
+            self._leave_become_to_plugin()
+        argv = words or ["/bin/sh" if is_bare else LOGIN_SHELL, "-c", cmd]
         if self.become is not None and sudoable and not self._become_taken:
-            return self._wrapped(argv, in_data)
+            return self._wrap_and_run(words, cmd, in_data) if is_bare else self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
             return self._run(_command(argv, tty), in_data or b"", become=sudoable)
-        except (NeedsWrapping, NoInterpreter):
-            if not self._become_taken or not sudoable:
+        except (NeedsWrapping, NoInterpreter) as exc:
+            if not is_bare or not sudoable:
                 raise
-            # No Python there for us: the command itself may not need one.
-            wrapped = become_requests.wrap(self.become, shlex.join(argv) if words else cmd, self._shell)
-            return self._wrapped(["/bin/sh" if words else LOGIN_SHELL, "-c", wrapped], in_data)
+            if isinstance(exc, NeedsWrapping):
+                self._leave_become_to_plugin()
+            return self._wrap_and_run(words, cmd, in_data)  # no Python there for us: the command itself may not need one
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller's to the target, into the account of the task."""
@@ -199,17 +204,25 @@ class Connection(ConnectionBase):
         except FileNotFoundError:
             raise AnsibleFileNotFound(f"file or module does not exist: {in_path}") from None
         with stream:
-            state = os.fstat(stream.fileno())
-            header = {
-                "op": "put",
-                "path": to_wire(out_path),
-                "mode": state.st_mode & 0o777,
-                "what": f"failed to transfer file to {out_path}",
-            }
-            if state.st_size <= SMALL_FILE:
-                self._link.request({**header, "early": True}, stream.read())
-            else:
-                self._link.stream_out({**header, "size": state.st_size}, stream)
+            try:
+                self._put(stream, out_path)
+            except NeedsWrapping:
+                self._leave_become_to_plugin()
+                stream.seek(0)
+                self._put(stream, out_path)
+
+    def _put(self, stream: IO[bytes], out_path: str) -> None:
+        state = os.fstat(stream.fileno())
+        header = {
+            "op": "put",
+            "path": to_wire(out_path),
+            "mode": state.st_mode & 0o777,
+            "what": f"failed to transfer file to {out_path}",
+        }
+        if state.st_size <= SMALL_FILE:
+            self._link.request({**header, "early": True}, stream.read())
+        else:
+            self._link.stream_out({**header, "size": state.st_size}, stream)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file here, whole or not at all. A new one gets the original's mode, as sftp's ``get`` gives it."""
@@ -220,7 +233,11 @@ class Connection(ConnectionBase):
         answer: dict[str, Any] = {}
         header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
         with atomic_write(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
-            answer.update(self._link.request(header, sink=stream.write))
+            try:
+                answer.update(self._link.request(header, sink=stream.write))
+            except NeedsWrapping:
+                self._leave_become_to_plugin()
+                answer.update(self._link.request(header, sink=stream.write))
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
@@ -359,12 +376,22 @@ class Connection(ConnectionBase):
 
     # Become plugins that are not ours
 
+    def _leave_become_to_plugin(self) -> None:
+        """The hub cannot enter the task's account: from here on, do as over ssh, with a session for each command."""
+        self._become_ours, self._in_own_session = False, True
+
+    def _wrap_and_run(self, words: list[str], cmd: str, in_data: bytes | None) -> Result:
+        """Run a command that was left unwrapped, since the hub was to enter the account. *words*: *cmd* split, if it could be."""
+        wrapped = become_requests.wrap(self.become, shlex.join(words) if words else cmd, self._shell)
+        return self._wrapped(["/bin/sh" if words else LOGIN_SHELL, "-c", wrapped], in_data)
+
     def _wrapped(self, argv: list[str], in_data: bytes | None) -> Result:
         from pmitogen.ansible import become_dialogue
 
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
-        return become_dialogue.run(self.become, self._link.conversation(_command(argv, tty)), in_data, timeout)
+        command = {**_command(argv, tty), "plain": self._in_own_session}
+        return become_dialogue.run(self.become, self._link.conversation(command), in_data, timeout)
 
 
 def _plain(value: Any) -> Any:

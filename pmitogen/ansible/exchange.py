@@ -31,7 +31,7 @@ class NoInterpreter(AnsibleError):
 
 
 class NeedsWrapping(AnsibleError):
-    """The host has no Python, so the become plugin must wrap the command after all."""
+    """The hub cannot enter the account (the host has no Python, say), so the become plugin must wrap the command after all."""
 
 
 def fail(frame: dict[str, Any]) -> NoReturn:
@@ -45,7 +45,7 @@ def fail(frame: dict[str, Any]) -> NoReturn:
         raise Overdue(message)
     if kind == "python" or frame.get("why") == "python":
         raise NoInterpreter(message)
-    if kind == "wrap":
+    if kind == "wrap" or frame.get("why") == "state":
         raise NeedsWrapping(message)
     if kind is None:
         raise RemoteFailure(message)

@@ -138,7 +138,7 @@ class Accounts:
         }
         if become:
             plan = header["plan"] = self._contexts.plan(become)
-            header["named"] = self._named_pythons
+            header.update(named=self._named_pythons, wraps=bool(become.get("wraps")))
             if not self._sent_become:
                 self._sent_become = True
                 self._frame({"op": "sources"}, become_sources())

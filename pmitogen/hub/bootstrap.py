@@ -58,6 +58,7 @@ TARGET_FILES = (
     "sources",
     "fds",
     "start_state",
+    "login_state",
 )
 BECOME_FILES = (
     "escalation",
@@ -89,19 +90,24 @@ def ready_marker(token: str) -> bytes:
 
 
 def no_python_marker(token: str) -> bytes:
-    """The line that stands for "no candidate works"."""
+    """The line that stands for "there is no candidate"; it goes on with ".broken" where one was started and failed."""
     return f"PMITOGEN-{token} nopython".encode()
+
+
+def shell_marker(token: str) -> bytes:
+    """The line that stands for "/bin/sh has read the command"."""
+    return f"PMITOGEN-{token} sh".encode()
 
 
 def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[str] = CANDIDATES) -> str:
     """The exec request's command line."""
     candidates = [name for name in candidates if re.fullmatch(r"[\w./+@%:=,-]+", name)]
     script = (
-        f"{SH_SAFE_PATH}for p in {' '.join(candidates)}; do "
+        f"echo PMITOGEN-{token} sh; {SH_SAFE_PATH}b=; for p in {' '.join(candidates)}; do "
         'q=`command -v "$p" 2>/dev/null` && '
         f'"$q" -c "$0" {token} {bundle_size} "$q" {context_id} && exit 0; r=$?; '
-        "case $q,$r in ,*|*,[1-9]|*,126|*,127) ;; *) exit $r;; esac; done; "
-        f"echo PMITOGEN-{token} nopython; exit 127"
+        "case $q,$r in ,*|*,126|*,127) ;; *,[1-9]) b=.broken;; *) exit $r;; esac; done; "
+        f"echo PMITOGEN-{token} nopython$b; exit 127"
     )
     return f"exec /bin/sh -c {_quote(script)} {_quote(stage0())}"
 

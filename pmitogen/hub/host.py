@@ -92,10 +92,12 @@ class Host:
         self.renewal = Renewal(self, self._accounts, self._early)
         self._pressure = BackPressure(lambda: self.wire.queued + sum(request.size for request in self._waiting))
         self.no_python = ""  # why there is none, where there is none
+        self.python_is_broken = False  # whether that is because it breaks down at its start
         self.runs_sh = True  # whether the login shell is one that starts /bin/sh
         self.needs_python = False  # whether anything was asked that needs one. Written on the I/O thread, read on any
         self.hello: Header = {}
         self._booting_since = 0.0
+        self._boot_failed = False  # whether the login account's interpreter has ended before it was up
 
     @property
     def peer(self) -> str:
@@ -156,6 +158,8 @@ class Host:
         untried, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
         if successor is not None and before is not None:
             self._send_after(before, request)
+        elif request.header.pop("plain", False) and self.state in (State.BOOTING, State.UP):
+            self._plain(request)
         elif self.state in (State.BOOTING, State.UP):
             self._send_request(request)
         elif self.state is State.PLAIN and untried and self.needs_python:
@@ -331,6 +335,8 @@ class Host:
 
     def _on_frame(self, header: Header, body: bytes) -> None:
         """Take a frame that has passed the gate."""
+        if self._boot_failed:  # what was asked is going to be asked again, over plain SSH
+            return
         op = header["op"]
         if op == "hello":
             self._on_hello(header)
@@ -338,6 +344,9 @@ class Host:
             account = self._accounts.get(header["acct"])
             if account is not None and account.number:
                 self._accounts.forget(account)
+            elif account is not None and self.state is State.BOOTING:
+                self._boot_failed = True
+                self.contexts.give_up_boot(self)
             elif account is not None:  # nothing makes another: the next request makes another connection
                 self.fail(ConnectionLost(f"{self.peer}: {LOGIN_ENDED}"))
         elif op == "left":
@@ -398,6 +407,10 @@ class Host:
             self._take_back(request)
             if header["op"] == "error" and header.get("kind") == "python-mismatch":
                 self._again(request)
+                return
+            if header.get("why") == "state" and request.header["op"] == "exec" and not request.header.get("become"):
+                request.sent = False
+                self._plain(request)
                 return
             if self._took_a_bad_interpreter(request, header):
                 self._accounts.forget(request.account)
@@ -477,7 +490,7 @@ class Host:
         self.login = login
         self.wire.open(booting, "xz" if login.is_far and toggles.saves_trips() else "zlib")
         booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
-        self.state = State.BOOTING
+        self.state, self._boot_failed = State.BOOTING, False
         self._booting_since = time.monotonic()
         self._send_waiting()
 
@@ -493,9 +506,9 @@ class Host:
         else:
             self._go_plain()
 
-    def on_no_python(self, login: Login, why: str, runs_sh: bool = True) -> None:
+    def on_no_python(self, login: Login, why: str, runs_sh: bool = True, is_broken: bool = False) -> None:
         """There is a connection but no interpreter: what was sent is taken back and goes over plain SSH."""
-        self.login, self.runs_sh = login, runs_sh
+        self.login, self.runs_sh, self.python_is_broken = login, runs_sh, is_broken
         self.wire.shut()
         self.no_python = why
         self._accounts.reset()
@@ -526,9 +539,10 @@ class Host:
     def retry_boot(self, request: Request) -> None:
         """A module on a host without Python: perhaps there is one by now."""
         self._open.pop(request.rid, None)
-        self.state = State.CONNECTING
         self._waiting.append(request)
-        self.contexts.reboot(self, request.login_python)
+        if self.state is not State.CONNECTING:  # for another request
+            self.state = State.CONNECTING
+            self.contexts.reboot(self, request.login_python)
 
     def fail(self, exc: Error) -> None:
         """The connection cannot be had, or is lost: everything under way ends with one line."""

@@ -31,14 +31,16 @@ NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module work
 def serve(host: Host, request: Request) -> None:
     """Begin to serve *request*. I/O thread."""
     header = request.header
-    if header.get("become"):
-        # Only its own plugin can wrap the command now; the worker has it.
-        host.plain_done(request, {"op": "error", "kind": "wrap", "msg": "there is no Python on this host to pass sudo with"}, b"")
-    elif header["op"] == "run" and not header.get("looked_again"):
+    if header["op"] == "run" and not header.get("looked_again"):
         header["looked_again"] = True
         host.retry_boot(request)
+    elif header.get("become") and (header["op"] != "run" or host.python_is_broken):
+        # Only its own plugin can wrap the command now; the worker has it.
+        host.plain_done(request, {"op": "error", "kind": "wrap", "msg": no_python(host)}, b"")
     elif header["op"] == "run" or header["op"] == "fs" and not host.runs_sh:
-        host.plain_done(request, {"op": "error", "kind": "nopython", "msg": no_python(host)}, b"")
+        # What breaks at our start may do for a module, which the worker can pipe into it.
+        kind = "python" if host.python_is_broken else "nopython"
+        host.plain_done(request, {"op": "error", "kind": kind, "msg": no_python(host)}, b"")
     else:
         serving = Serving(host, request)
         request.account = None

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.connect import HopPool
 
 LOG = logging.getLogger("pmitogen.hub")
+LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
 
 
 class Contexts:
@@ -243,17 +244,26 @@ class Contexts:
             return
         peer = login.link.peer
         lost = login.link.lost or stream.channel.expired
-        if stream.booted:
+        if stream.booted and (lost or host.state is not State.BOOTING):
             host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{_said(stream)}"))
         elif lost:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
-        elif bootstrap.no_python_marker(stream.token) in stream.noise:
+        elif bootstrap.no_python_marker(stream.token) in stream.noise.splitlines():
             host.log.debug("no usable Python")
             too_old = _too_old(stream)
             host.on_no_python(login, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
+        elif stream.booted or bootstrap.shell_marker(stream.token) in stream.noise:
+            host.log.debug("Python does not start")
+            host.on_no_python(login, f"Python does not start{_said(stream)}", is_broken=True)
         else:
             host.log.debug("the login shell did not start Python")
             host.on_no_python(login, f"the login shell did not start Python{_said(stream)}", runs_sh=False)
+
+    def give_up_boot(self, host: Host) -> None:
+        """The interpreter has ended before it was up. A moment later, when its last output is here, the channel is closed."""
+        booting = host.wire.booting
+        if booting is not None:
+            host.guard.later(LAST_OUTPUT, booting.stream.on_disconnect, self.broker)
 
     def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
         if host.login is None:

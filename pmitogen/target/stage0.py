@@ -36,8 +36,8 @@ def take(wanted):
 
 bundle = json.loads(zlib.decompress(take(int(sys.argv[2]) or int(take(10)))).decode())
 namespace = {"__name__": "pmitogen_boot"}
-exec(compile(bundle["files"]["pmitogen/target/boot.py"], "boot.py", "exec", 0, 1), namespace)
 try:
+    exec(compile(bundle["files"]["pmitogen/target/boot.py"], "boot.py", "exec", 0, 1), namespace)
     namespace["main"](bundle)
 except Exception:
     import traceback
