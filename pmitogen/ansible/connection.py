@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import re
 import shlex
-from collections.abc import Mapping
 from typing import IO, Any
 
 from ansible import constants
@@ -31,6 +30,7 @@ from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import Words, options_of
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
+from pmitogen.ansible.request_values import command_request, from_wire, plain_value, split_command, wire_env
 from pmitogen.protocol.framing import to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
@@ -170,7 +170,7 @@ class Connection(ConnectionBase):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
-        words = _split(cmd)
+        words = split_command(cmd)
         meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if words else None
         is_bare = self._become_taken  # our own become: the command is not wrapped
         try:
@@ -187,7 +187,7 @@ class Connection(ConnectionBase):
             return self._wrap_and_run(words, cmd, in_data) if is_bare else self._wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
-            return self._run(_command(argv, tty), in_data or b"", become=sudoable)
+            return self._run(command_request(argv, tty), in_data or b"", become=sudoable)
         except (NeedsWrapping, NoInterpreter) as exc:
             if not is_bare or not sudoable:
                 raise
@@ -273,12 +273,12 @@ class Connection(ConnectionBase):
             "profile": payload.profile,
             "nofile": payload.nofile,
             "python": [to_wire(word) for word in python],
-            "env": _wire_env(dict(module.env)),
+            "env": wire_env(dict(module.env)),
         }
         if payload.keywords:
             header["keywords"] = len(payload.keywords)
         if early:
-            header["bootenv"] = _wire_env(early)
+            header["bootenv"] = wire_env(early)
         try:
             return self._run(header, payload.params + payload.keywords, payload.archive)
         except NoInterpreter:
@@ -291,7 +291,7 @@ class Connection(ConnectionBase):
         if isinstance(meaning, shells.Home):
             answer = self._link.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
             path = answer.get("path")
-            return 0, (_from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
+            return 0, (from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
         header = self._small(meaning)
         try:
             answer = self._link.request(header)
@@ -300,7 +300,7 @@ class Connection(ConnectionBase):
         if isinstance(meaning, shells.Exists):
             return (0 if answer["exists"] else 1), b"", b""
         if isinstance(meaning, shells.MakeTemp):
-            return 0, meaning.name.encode() + b"=" + _from_wire(answer["path"]) + b"\n", b""
+            return 0, meaning.name.encode() + b"=" + from_wire(answer["path"]) + b"\n", b""
         return 0, b"", b""
 
     def _small(self, meaning: Any) -> dict[str, Any]:
@@ -350,7 +350,7 @@ class Connection(ConnectionBase):
         for name in HUB_OPTIONS:
             value = self.get_option(name)
             if value is not None and value != "":
-                options[name] = _plain(value)
+                options[name] = plain_value(value)
         options["host"] = self._host()
         if "password" not in options and self._play_context.password:
             options["password"] = str(self._play_context.password)
@@ -390,42 +390,10 @@ class Connection(ConnectionBase):
 
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
-        command = {**_command(argv, tty), "plain": self._in_own_session}
+        command = {**command_request(argv, tty), "plain": self._in_own_session}
         return become_dialogue.run(self.become, self._link.conversation(command), in_data, timeout)
-
-
-def _plain(value: Any) -> Any:
-    """*value* in types that go to the hub: Ansible's own may be decrypted, or remember where they are from."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value if value is None or isinstance(value, (bool, int, float, list)) else str(value)
 
 
 def _is_logged() -> bool:
     """Whether the hub logs requests."""
     return "PMITOGEN_LOG" in os.environ or hub_log() is not None
-
-
-def _command(argv: list[str], tty: bool) -> dict[str, Any]:
-    """The request for a command. Whoever asks for a terminal says what kind it is, as ssh does."""
-    header: dict[str, Any] = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
-    if tty and os.environ.get("TERM"):
-        header["env"] = {"TERM": to_wire(os.environ["TERM"])}
-    return header
-
-
-def _split(cmd: str) -> list[str]:
-    """The three words of ``/bin/sh -c 'text'``, as Ansible builds it; none of any other text, which a shell has to read first."""
-    try:
-        words = shlex.split(cmd)
-    except ValueError:
-        return []
-    return words if len(words) == 3 and cmd == f"{words[0]} -c {shlex.quote(words[2])}" else []
-
-
-def _wire_env(env: dict[str, str]) -> dict[str, str]:
-    return {to_wire(name): to_wire(value) for name, value in env.items()}
-
-
-def _from_wire(text: str) -> bytes:
-    return text.encode("latin-1")

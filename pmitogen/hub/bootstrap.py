@@ -18,12 +18,14 @@ import secrets
 import threading
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 from mitogen.minify import minimize_source
 
 from pmitogen import toggles
 from pmitogen.hub import artifact_cache
 from pmitogen.target.start_state import SH_SAFE_PATH
+from pmitogen.util.peer_text import LIMIT, escape_lines
 
 CANDIDATES = (
     "python3.14",
@@ -97,6 +99,17 @@ def no_python_marker(token: str) -> bytes:
 def shell_marker(token: str) -> bytes:
     """The line that stands for "/bin/sh has read the command"."""
     return f"PMITOGEN-{token} sh".encode()
+
+
+def too_old(complaints: bytes) -> str:
+    """Which interpreters were found too old, in our loader's words; what shells said besides does not help."""
+    return "; ".join(line for line in escape_lines(complaints) if "older than 2.7" in line)
+
+
+def last_output(stream: Any) -> str:
+    """The end of what a start that failed has printed on its mitogen_stream.ChannelStream, for a message."""
+    lines = escape_lines((stream.complaints or stream.noise)[-LIMIT:])
+    return f": {' / '.join(lines)}" if lines else ""
 
 
 def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[str] = CANDIDATES) -> str:

@@ -125,24 +125,12 @@ class Host:
             "home": self.hello.get("home"),
             "accounts": len(self._accounts),
         }
-        if self.login is not None and self.login.link is not None:
-            link = self.login.link
-            stages = {name: value for name, value in vars(link.stages).items() if value is not None}
-            found.update(
-                peer=link.peer,
-                algorithms=link.describe(),
-                sent=link.bytes_sent,
-                received=link.bytes_received,
-                stages={**stages, **self.login.stages},
-            )
-        return found
+        return {**found, **(self.login.describe() if self.login is not None else {})}
 
     @property
     def withheld(self) -> str | None:
         """Why no secret goes to this host, or None."""
-        if self.login is not None and self.login.link is not None and self.login.link.unsafe:
-            return "no password goes to a host whose key has changed or is revoked: see the warning about its key"
-        return None
+        return self.login.withheld if self.login is not None else None
 
     # Requests from clients
 

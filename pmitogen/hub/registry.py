@@ -29,7 +29,6 @@ from pmitogen.hub.trace import Trace
 from pmitogen.logging import register_secret
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util.caller import CallerEnvironment
-from pmitogen.util.peer_text import LIMIT, escape_lines
 
 if TYPE_CHECKING:
     from pmitogen.transport.connect import HopPool
@@ -233,7 +232,10 @@ class Contexts:
     def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting, limit: float) -> None:
         if host.wire.booting is booting and not booting.stream.booted:
             host.fail(
-                ConnectError(f"{login.link.peer}: no Python came up within {limit:.3g} seconds{_said(booting.stream)}", "python")
+                ConnectError(
+                    f"{login.link.peer}: no Python came up within {limit:.3g} seconds{bootstrap.last_output(booting.stream)}",
+                    "python",
+                )
             )
 
     def _boot_ended(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
@@ -245,19 +247,23 @@ class Contexts:
         peer = login.link.peer
         lost = login.link.lost or stream.channel.expired
         if stream.booted and (lost or host.state is not State.BOOTING):
-            host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{_said(stream)}"))
+            host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{bootstrap.last_output(stream)}"))
         elif lost:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
         elif bootstrap.no_python_marker(stream.token) in stream.noise.splitlines():
             host.log.debug("no usable Python")
-            too_old = _too_old(stream)
+            too_old = bootstrap.too_old(stream.complaints)
             host.on_no_python(login, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
         elif stream.booted or bootstrap.shell_marker(stream.token) in stream.noise:
             host.log.debug("Python does not start")
-            host.on_no_python(login, f"Python does not start{_said(stream)}", is_broken=True)
+            host.on_no_python(login, f"Python does not start{bootstrap.last_output(stream)}", is_broken=True)
         else:
             host.log.debug("the login shell did not start Python")
-            host.on_no_python(login, f"the login shell did not start Python{_said(stream)}", runs_sh=False)
+            host.on_no_python(
+                login,
+                f"the login shell did not start Python{bootstrap.last_output(stream)}",
+                runs_sh=False,
+            )
 
     def give_up_boot(self, host: Host) -> None:
         """The interpreter has ended before it was up. A moment later, when its last output is here, the channel is closed."""
@@ -390,14 +396,3 @@ def _candidates(host: Host, python: list[str] | None = None) -> tuple[str, ...]:
     """The interpreters to try: those that the user named; else the one that the first request wants, and the usual ones."""
     named = tuple(str(name) for name in host.options.get("boot_python") or ())
     return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
-
-
-def _too_old(stream: Any) -> str:
-    """Which interpreters were found too old, in our loader's words; what shells said besides does not help."""
-    return "; ".join(line for line in escape_lines(stream.complaints or b"") if "older than 2.7" in line)
-
-
-def _said(stream: Any) -> str:
-    """What the other side said last, for a message."""
-    lines = escape_lines((stream.complaints or stream.noise)[-LIMIT:])
-    return f": {' / '.join(lines)}" if lines else ""

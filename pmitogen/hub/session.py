@@ -63,6 +63,27 @@ class Login:
         """Whether the network is slow enough for smaller payloads to be worth processor time on both sides."""
         return self.link is not None and (self.link.stages.kex or 0) > FAR
 
+    @property
+    def withheld(self) -> str | None:
+        """Why no secret goes over this connection, or None."""
+        if self.link is not None and self.link.unsafe:
+            return "no password goes to a host whose key has changed or is revoked: see the warning about its key"
+        return None
+
+    def describe(self) -> Header:
+        """What is known of the connection, for people; nothing while there is none."""
+        link = self.link
+        if link is None:
+            return {}
+        stages = {name: value for name, value in vars(link.stages).items() if value is not None}
+        return {
+            "peer": link.peer,
+            "algorithms": link.describe(),
+            "sent": link.bytes_sent,
+            "received": link.bytes_received,
+            "stages": {**stages, **self.stages},
+        }
+
     # On the login's thread
 
     def resolve(self) -> None:
