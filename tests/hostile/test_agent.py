@@ -22,7 +22,7 @@ from pmitogen.transport.connection import Link
 from pmitogen.transport.forwarding import agent as forwarding
 from pmitogen.transport.keys.agent_client import Agent, AgentError, SessionBinding
 from pmitogen.transport.plain import exec_command
-from tests.integration._login import ssh_agent
+from tests.integration._login import ssh_agent, wait_for_agent
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, linked, settings_for
 from tests.support.sshd import Sshd
@@ -348,9 +348,7 @@ def agent_that_may_load(folder: Path, library: Path) -> Iterator[str]:
     words = ["ssh-agent", "-D", "-a", path, "-P", str(library)]
     process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not os.path.exists(path):
-            assert process.poll() is None
-            time.sleep(0.01)
+        wait_for_agent(path)
         yield path
     finally:
         process.terminate()

@@ -91,16 +91,24 @@ def ssh_agent(folder: Path, *keys: object, options: tuple[str, ...] = ()) -> Ite
     path = str(folder / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
-        end = time.monotonic() + 5
-        while not os.path.exists(path):
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        wait_for_agent(path)
         for key in keys:
             add(path, key, *options)
         yield path
     finally:
         process.terminate()
         process.wait()
+
+
+def wait_for_agent(path: str) -> None:
+    """Wait until an agent that was started accepts connections: its socket is there a moment before."""
+    end = time.monotonic() + 5
+    while True:
+        with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            probe.connect(path)
+            return
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def add(agent: str, *words: object) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,21 +13,17 @@ from tests.support.keys import KeyFile
 from tests.support.links import linked
 from tests.support.sshd import Sshd
 
+from ._login import ssh_agent
+
 pytestmark = [pytest.mark.needs_sshd, pytest.mark.needs_program("ssh-agent", "ssh-add")]
 
 
 @pytest.fixture
 def agent(short_path: Path, make_key: Callable[..., KeyFile]) -> Iterator[tuple[str, KeyFile]]:
     """A running agent's socket, and the key that it holds."""
-    path = str(short_path / "agent")
-    process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    while not os.path.exists(path):
-        assert process.poll() is None
     key = make_key()
-    subprocess.run(["ssh-add", "-q", str(key.path)], env={**os.environ, "SSH_AUTH_SOCK": path}, check=True)
-    yield path, key
-    process.terminate()
-    process.wait()
+    with ssh_agent(short_path, key) as path:
+        yield path, key
 
 
 @pytest.mark.parametrize("named_by", ["identityagent", "forwardagent_socket"])
