@@ -34,7 +34,7 @@ import os
 import signal
 import time
 
-from pmitogen.become import chain, entry, prompts, terminal, transcript, diagnosis
+from pmitogen.become import chain, diagnosis, entry, processes, prompts, terminal, transcript
 from pmitogen.become.failures import BecomeFailure, Failures
 from pmitogen.become.strings import as_bytes, environment_bytes, native
 
@@ -75,6 +75,7 @@ class Escalation(object):
         self._complaint = MARKER % token + " cannot"
         self._steps = chain.steps(plan, self._text, native)
         self._entered = 0  # steps whose account is entered
+        self._known_uids = {0, os.getuid(), os.geteuid()}  # of accounts that may be at work on the terminal
         hidden = [self._text(text) for step in self._steps for text in (step.prompt, step.entry.marker)]
         self._said = transcript.Transcript(hidden, native)
         self._failures = Failures(self._steps, self._said, native)
@@ -275,6 +276,7 @@ class Escalation(object):
         while self._entered < len(self._steps) and self._steps[self._entered].entry.is_in(data):
             self._entered += 1
             self._secrets.clear()
+            self._known_uids |= processes.uids_below(self.pid)
 
     def _forget(self):
         """Drop what must not outlast the entering: secrets, and what was printed."""
@@ -293,6 +295,8 @@ class Escalation(object):
         question = self._said.unfinished(self._on_stdout())
         if not question or terminal.echo_is_on(self.tty_fd):
             return  # half a line that only looks like a prompt, or its program does not listen yet
+        if len(step.programs) == 1 and processes.uids_below(self.pid) - self._known_uids:
+            return  # not the program asks, but something that it has started: a start-up file of the account
         kind = step.prompts.kind(question)
         expired = kind is None and step.given and diagnosis.refusal(step.programs, self._said.text()) == "account"
         if kind == prompts.NEW_PASSWORD or expired:

@@ -10,6 +10,7 @@ import re
 from pmitogen.become import diagnosis
 
 KEPT = 4096  # bytes of each stream that are kept
+QUOTED = 400  # characters of it in a message
 
 
 class Transcript(object):
@@ -55,14 +56,14 @@ class Transcript(object):
         return diagnosis.text_of(self.terminal + b"\n" + self.output)
 
     def quote(self, text):
-        """*text* in quotes, for a message."""
-        return "'%s'" % self._native(self._without(self._hidden, self._scrub(text), "password:")).strip()
+        """The end of *text* in quotes, for a message."""
+        return "'%s'" % self._native(self._without(self._hidden, self._scrub(text), "password:")[-QUOTED:]).strip()
 
     def last_words(self):
         """ ": it said '...'", the last lines of what was printed, on one line; "" if that is nothing."""
         text = self._scrub(self._without(self._hidden, self.text(), ""))
         lines = [" ".join(line.split()) for line in re.split("[\r\n]+", text)]
-        words = " / ".join(line for line in lines if line)[-400:]
+        words = " / ".join(line for line in lines if line)[-QUOTED:]
         return self._native(": it said '%s'" % words) if words else ""
 
     def _scrub(self, text):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from pmitogen.hub.scheduler import Guard
 if TYPE_CHECKING:
     from pmitogen.hub.registry import Contexts
 
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
 MOST = 20  # accounts behind the login's, kept alive per host
 GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
 
@@ -54,7 +56,7 @@ class Account:
 
     def sure_base(self, base: str) -> str | None:
         """Where a temporary directory will surely be made: in a writable home, or where one was made before."""
-        if self.home is not None and self.home_writable:
+        if self.home is not None and self.home_writable and _PLAIN.fullmatch(self.home):
             if base.startswith("~/"):
                 return self.home + base[1:]
             if base.startswith(self.home + "/"):

@@ -69,6 +69,7 @@ BECOME_FILES = (
     "entry",
     "failures",
     "interpreter",
+    "processes",
     "prompts",
     "quoting",
     "strings",

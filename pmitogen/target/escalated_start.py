@@ -8,6 +8,7 @@ A secret stays at the hub until a prompt waits for it: the frame ``ask`` says wh
 """
 
 import os
+import sys
 
 from pmitogen.become import entry
 from pmitogen.become import escalation as base
@@ -65,6 +66,10 @@ class Start(object):
             rest = self._escalation.take_rest()
         except base.BecomeFailure as exc:
             self._fail(exc)
+            return
+        except Exception as exc:  # a fault of ours is this account's failure, and not the end of the agent
+            sys.excepthook(*sys.exc_info())
+            self._fail(base.BecomeFailure("other", "internal error: %s" % type(exc).__name__))
             return
         if rest is not None:
             self._out.out_fd = self._escalation.in_fd

@@ -20,6 +20,7 @@ NO_FILES = {
     stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
     stat.S_IFIFO: (errno.EINVAL, "a named pipe, which has no end of its own"),
 }
+PLAIN = re.compile(b"[A-Za-z0-9_@%+=:,./-]+\\Z")  # a path that no shell reads as anything else
 READER_LIMIT = 2000  # milliseconds that a pipe may be full, while everybody else in this account waits
 
 
@@ -35,13 +36,16 @@ def expand_variables(path):
 
 
 def mkdtemp(header):
-    """Make a private directory in the first of ``bases`` that permits it (and that base, if it is not there)."""
+    """Make a private directory in the first of ``bases`` that permits it (and that base, if it is not there).
+
+    Ansible's ``script`` puts the path into a command as it is. So a base that a shell would take apart comes last.
+    """
     name = from_wire(header["name"])
     failure = None
-    for base in header["bases"]:
+    bases = [expand(expand_variables(from_wire(base))) for base in header["bases"]]
+    for base in sorted(bases, key=lambda base: not PLAIN.match(base)):
         old = os.umask(0o77)
         try:
-            base = expand(expand_variables(from_wire(base)))
             make_folders(base)
             path = os.path.join(base, name)
             os.mkdir(path, 0o700)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,22 @@ def test_everything_in_the_target_account(ansible: Ansible, sshd: Sshd, people: 
         for path in list(account.home.iterdir()):
             if not path.name.startswith(".") and not path.is_dir():
                 path.unlink()
+
+
+@pytest.mark.newest_core
+def test_a_home_with_a_space(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    """Ansible's script does not quote the path of its copy there, which over ssh is in a directory of the system's."""
+    login, other = make_account(sudo="nopasswd"), make_account()
+    spaced = other.home.with_name(f"{other.name} s")
+    other.home.rename(spaced)
+    subprocess.run(["usermod", "-d", str(spaced), other.name], check=True, timeout=20)
+    hosts = {"h": ansible.target(sshd, login, **becoming("sudo", other.name))}
+    tasks: list[dict[str, Any]] = [
+        {"name": "script", "ansible.builtin.script": "who.sh a 'b c'"},
+        {"name": "again", "ansible.builtin.script": {"cmd": "who.sh", "chdir": "/"}},
+        {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/for-ansible"}},
+    ]
+    files = {"who.sh": "#!/bin/sh\nid -un; echo $#; pwd\n"}
+    run = ansible.tasks(tasks, hosts, play={"become": True}, files=files).check()
+    assert run.task("script")["stdout_lines"][:2] == [other.name, "2"] and run.task("again")["stdout_lines"][2] == "/"
+    assert (spaced / "for-ansible").read_text() == "x"

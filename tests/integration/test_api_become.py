@@ -257,7 +257,7 @@ def test_functions_run_on_every_python(program: Path, sshd: Sshd, account: Accou
             assert host.call(module.far, 1, b=3) == [4, int(version.split(".")[0]), "farside.program"], version
             with pytest.raises(pmitogen.RemoteError, match="ValueError: as it should") as caught:
                 host.call(module.fail)
-            assert "program.py" in str(caught.value)  # the remote traceback
+            assert "program.py" in caught.value.text  # the remote traceback
             with pytest.raises(pmitogen.RemoteError, match="makes no connections from a host"):
                 host.call(module.misuse)
 

@@ -18,12 +18,16 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 DELAY = 0.03  # seconds each way: more than either end takes for an answer
 
 
-def _turns(relay: Relay, sshd: Sshd, account: Account) -> int:
+def _turns(relay: Relay, sshd: Sshd, account: Account, **become: Any) -> int:
     relay.counts()
     alias = f"[{sshd.host}]:{sshd.port}"
     words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias={alias}", "-i", str(sshd.key.path)]
     with pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=["-F", "none", "-p", str(relay.port), *words]) as host:
         assert host.run("echo in").stdout == b"in\n"
+        if become:
+            relay.counts()
+            entered = host.become(**become)
+            assert entered.run("echo in").stdout == entered.run("echo in").stdout == b"in\n"
         return relay.counts()["turns"]
 
 
@@ -56,3 +60,10 @@ def test_nothing_is_waited_for_that_can_follow(
     monkeypatch.setenv("PMITOGEN_WIRE", "0")
     assert _turns(relay, sshd, account) == fewest + 2
     assert waited == [False, True]
+
+
+def test_a_password_costs_one_round_trip_where_it_is_asked_for(relay: Relay, sshd: Sshd, make_account: Any) -> None:
+    """And only once: the second command of each account takes one as well."""
+    asked, free = make_account(password="login s3cret", sudo="password"), make_account(sudo="nopasswd")
+    without = _turns(relay, sshd, free, user="root", password="login s3cret")
+    assert _turns(relay, sshd, asked, user="root", password="login s3cret") == without + 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import gettext
+import os
 import struct
 import subprocess
 import sys
@@ -116,16 +117,16 @@ def test_every_prompt_and_marker_is_another() -> None:
 
 def test_an_account_is_entered_when_the_marker_is_printed_and_not_when_its_command_is() -> None:
     made = entry.Entry()
-    command = made.command(["/usr/bin/python3", "it's", "$x"], entry.exports({"A": "it's", "B C": "x"}))
-    assert command[:2] == ["/bin/sh", "-c"] and command[2].startswith(f"echo {made.marker} ")
-    assert fnmatch.fnmatchcase(" ".join(command), entry.RULE)
+    command = made.command(["printenv", "--", "A"], entry.exports({"A": "it's $x", "B C": "y"}))
+    assert command[:2] == ["/bin/sh", "-c"] and fnmatch.fnmatchcase(" ".join(command), entry.RULE)
     refused = f"Sorry, user bob is not allowed to execute '{' '.join(command)}' as root on h.\n"
     assert not made.is_in(refused.encode()) and not made.is_in(made.marker.encode())
-    said = subprocess.run(
-        [*command[:2], command[2].replace("exec ", "exec echo $A ")], capture_output=True, check=True, timeout=20
-    )
+    said = subprocess.run(command, capture_output=True, check=True, timeout=20)
     assert made.is_in(said.stdout) and made.is_in(said.stderr)
-    assert said.stdout.splitlines()[1] == b"it's /usr/bin/python3 it's $x"
+    assert said.stdout.splitlines()[1] == b"it's $x"
+    assert subprocess.run(made.command(["false"], ""), capture_output=True, timeout=20).returncode == 1
+    taken_over = subprocess.run(made.command(["sh", "-c", "echo $PPID"]), capture_output=True, check=True, timeout=20)
+    assert int(taken_over.stdout.splitlines()[1]) == os.getpid()
 
 
 # -- failures ---------------------------------------------------------------------------------------------------------------
