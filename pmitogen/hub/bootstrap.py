@@ -54,6 +54,8 @@ TARGET_FILES = (
     "jobs",
     "files",
     "module_cache",
+    "importer",
+    "archive",
     "fast_subprocess",
     "freshness",
     "rules",

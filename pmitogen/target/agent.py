@@ -140,7 +140,7 @@ class Runner(object):
         pieces = [blobs[name] for name in missing]
         codes = [self._agent.codes[name] for name in missing if self.acct and name in self._agent.codes]
         if codes:
-            header.update(tag=self._agent.tag, codes=[[name, filename, len(code)] for name, filename, code in codes])
+            header.update(tag=self._agent.tag, codes=[[name, path, len(code)] for name, path, code in codes])
             pieces += [code for _, _, code in codes]
         self._line.write(framing.encode_frame(header, b"".join(pieces)))
         self._have.update(missing)
@@ -229,7 +229,7 @@ class Agent(object):
         self.hub_line = self._hub.line = event_loop.Line(self.loop, in_fd, out_fd, self._hub.on_data, self._on_shutdown)
         self.blobs = {}
         self.tag = None  # of the interpreter that has compiled what is in
-        self.codes = {}  # hash -> (hash, file name, marshalled code)
+        self.codes = {}  # hash -> (hash, path, marshalled code)
         self._own_codes = {}  # the same for our own files, by path
         self._complete = set()  # manifests whose contents are all here
         self._parked = []  # requests whose contents are still to come
@@ -238,7 +238,7 @@ class Agent(object):
         self._unpack = zlib.decompressobj()
         self._pack = zlib.compressobj(6)
         self._files = bundle["files"]
-        self._importer = bundle["importer"]
+        self._own = bundle["own"]
         self._spares = bundle.get("spares", True)
         self._stage0 = bundle["stage0"].encode("ascii")
         self._bundle = None
@@ -334,8 +334,8 @@ class Agent(object):
     def _take_sources(self, sources):
         """More of our own files, for what this host has not needed so far."""
         for path, text in sources.items():
-            self._importer.store.blobs[path] = text.encode("utf-8")
-            self._importer.manifest[path] = path
+            self._own.store.blobs[path] = text.encode("utf-8")
+            self._own.manifest[path] = path
 
     def _take_blobs(self, header, body):
         if header.get("codec") == "xz":
@@ -372,11 +372,11 @@ class Agent(object):
     def take_codes(self, header, body):
         """What the login account's runner has compiled."""
         self.tag, self._bundle = header["tag"], None
-        for own, name, filename, code in framing.split_pieces(header["codes"], body):
+        for own, name, path, code in framing.split_pieces(header["codes"], body):
             if own:
                 self._own_codes[name] = base64.b64encode(code).decode("ascii")
             elif name in self.blobs:
-                self.codes[name] = (name, filename, code)
+                self.codes[name] = (name, path, code)
 
     def bundle(self):
         """The bytes that make a fresh interpreter a runner, behind their number."""

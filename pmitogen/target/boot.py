@@ -18,6 +18,13 @@ import socket
 import sys
 
 ROOT = "/pmitogen/bundle"  # stands for the bundle in __file__; nothing is there
+# What imports all else, in an order in which each finds what it needs.
+FIRST = (
+    ("pmitogen.protocol", "framing"),
+    ("pmitogen.target", "archive"),
+    ("pmitogen.target", "importer"),
+    ("pmitogen.target", "module_cache"),
+)
 
 
 def open_null():
@@ -37,23 +44,22 @@ def install(bundle):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = [ROOT + "/" + name.replace(".", "/")]
     codes = compiled(bundle)
-    for package, name in (("pmitogen.protocol", "framing"), ("pmitogen.target", "module_cache")):
+    for package, name in FIRST:
         path = "%s/%s.py" % (package.replace(".", "/"), name)
         module = sys.modules[package + "." + name] = types.ModuleType(package + "." + name)
         setattr(sys.modules[package], name, module)
         if path not in codes:
             codes[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
         exec(codes[path], module.__dict__)
-    payload = sys.modules["pmitogen.target.module_cache"]
-    store = payload.Store()
-    manifest = {}
+    store = sys.modules["pmitogen.target.module_cache"].Store(ROOT)
+    importer = sys.modules["pmitogen.target.importer"]
+    files = bundle["own"] = importer.Files(store)
     for path, source in bundle["files"].items():
         store.blobs[path] = source if isinstance(source, bytes) else source.encode("utf-8")
-        manifest[path] = path
+        files.manifest[path] = path
     for path, code in codes.items():
-        store.codes[path, ROOT + "/" + path] = code
-    bundle["importer"] = payload.Importer(store, manifest, ROOT)
-    sys.meta_path.insert(0, bundle["importer"])
+        store.codes[path, path] = code
+    sys.meta_path.insert(0, importer.Importer(files))
 
 
 def compiled(bundle):

@@ -5,6 +5,8 @@ own with the three standard descriptors it was given and no other; ``execute`` r
 runs a module from memory and exits. Nothing here returns to the runner's loop.
 """
 
+from __future__ import absolute_import
+
 import atexit
 import io
 import json
@@ -17,8 +19,7 @@ import time
 import traceback
 import types
 
-from pmitogen.target import module_cache
-from pmitogen.target import login_state
+from pmitogen.target import archive, importer, login_state, module_cache
 from pmitogen.target.fds import set_cloexec
 from pmitogen.protocol.framing import from_wire
 
@@ -121,7 +122,8 @@ def execute(argv, env, cwd=None):
         os._exit(127 if exc.errno == 2 else 126)
 
 
-_kept = []  # a stream object that loses its last reference may close descriptor 1 under its successor
+# A stream object that loses its last reference may close descriptor 1 under its successor; a module may clear its globals.
+_kept = []
 
 
 def _open_streams():
@@ -139,21 +141,25 @@ def _open_streams():
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 
-def archive(store, manifest):
-    """Return the path of a real archive of *manifest*, held by a descriptor of this process and on no disk."""
-    import zipfile
-
+def own_archive(store, manifest):
+    """Return the path of an archive of *manifest* for this process alone: in memory, else a file that is removed at its end."""
     try:
-        fd = os.memfd_create("pmitogen-payload", 0)
+        fd = archive.memory_file()
         path = "/proc/%d/fd/%d" % (os.getpid(), fd)
-    except (AttributeError, OSError):  # Python before 3.8, or no Linux: a file, removed when the child exits
+        if not os.access(path, os.R_OK):
+            raise OSError(path)
+    except (OSError, AttributeError, ImportError):
         fd, path = tempfile.mkstemp("_payload.zip", "ansible_")
         atexit.register(os.unlink, path)
-    with os.fdopen(os.dup(fd), "w+b") as stream:
-        with zipfile.ZipFile(stream, "w") as out:
-            for name, digest in manifest.items():
-                out.writestr(name, store.blobs[digest])
+    archive.write(fd, [(name, store.blobs[digest]) for name, digest in manifest.items()], path)
     return path
+
+
+def hide_ourselves():
+    """Let the module see nothing of us: neither our modules under their names, nor what finds them."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pmitogen"]:
+        _kept.append(sys.modules.pop(name))
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, importer.Importer)]
 
 
 def _limit_files(wanted):
@@ -201,19 +207,22 @@ class Report(object):
             pass
 
 
-def run_payload(store, order, report_fd):
+def run_payload(files, order, report_fd):
     """Run a module as its own program. Does not return.
 
-    *order* is (the request's header, which names the module; its parameters, JSON in bytes; the warm modules to forget;
-    whether to report what was imported).
+    *files* are the importers'. *order* is (the request's header, which names the module; its parameters, JSON in bytes; the warm
+    modules to forget; whether to report what was imported; whether the runner's archive contains the module's files).
     """
-    header, params, misfits, learn = order
+    header, params, misfits, learn, held = order
     report = Report(report_fd)
-    manifest = store.manifest(header["man"])
+    manifest = files.store.manifest(header["man"])
     module_cache.drop(misfits)
-    root = archive(store, manifest) if RESPAWN in manifest else module_cache.ROOT
-    importer = module_cache.Importer(store, manifest, root)
-    sys.meta_path.insert(0, importer)
+    lacks = not held and (files.home != importer.ROOT or RESPAWN in manifest)
+    files.place(manifest, own_archive(files.store, manifest) if lacks else None)
+    if header["gen"] == "call":  # one of our own modules is among the files
+        sys.meta_path.insert(0, importer.Importer(files))
+    else:
+        hide_ourselves()
     module_cache.clear_line_cache()
     before = set(sys.modules) if learn else None
     sys.argv = [""]
@@ -229,7 +238,7 @@ def run_payload(store, order, report_fd):
             os.getcwd()
         except OSError:
             os.chdir("/")
-        START[header["gen"]](header, params, root)
+        START[header["gen"]](header, params, files.root)
         status = 0
     except SystemExit as exc:
         status = exit_status(exc)
@@ -240,7 +249,7 @@ def run_payload(store, order, report_fd):
         if failure[0] is KeyboardInterrupt and sys.version_info >= (3, 8):
             status = -signal.SIGINT  # so that whoever waits for it knows what ended it
     if learn:
-        report.names = _imported(importer, before)
+        report.names = _imported(files.used, before)
     finish(status, report)
 
 
@@ -251,24 +260,9 @@ def _run_module(header, params, root):
 
     basic._ANSIBLE_ARGS = params
     names = {"_module_fqn": header["fqn"], "_modlib_path": root}
-    if str is bytes:
-        _run_as_main(header["fqn"], names)
-    else:
-        runpy.run_module(mod_name=header["fqn"], init_globals=names, run_name="__main__", alter_sys=True)
+    runpy.run_module(mod_name=str(header["fqn"]), init_globals=names, run_name="__main__", alter_sys=True)
     print('{"msg": "New-style module did not handle its own exit", "failed": true}')
     sys.exit(1)
-
-
-def _run_as_main(name, names):
-    """What runpy does, for Python 2, whose own looks for a submodule in folders and archives only."""
-    name = str(name)
-    parent = name.rpartition(".")[0]
-    __import__(parent)
-    importer = [finder for finder in sys.meta_path if isinstance(finder, module_cache.Importer)][0]
-    main = sys.modules["__main__"]
-    main.__dict__.update(names, __file__=importer.get_filename(name), __loader__=importer, __package__=parent)
-    sys.argv[0] = main.__file__
-    exec(importer.get_code(name), main.__dict__)
 
 
 def _run_loader(header, params, root):
@@ -299,10 +293,10 @@ TYPES = {"frozenset": frozenset, "set": set}  # of what JSON has not
 START = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}
 
 
-def _imported(importer, before):
+def _imported(used, before):
     """What this child imported, for the runner to have ready next time."""
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
-    return {"payload": sorted(importer.used), "stdlib": sorted(name for name in names if name not in importer.used)}
+    return {"payload": sorted(used), "stdlib": sorted(name for name in names if name not in used)}
 
 
 def uncaught(kind, value, trace):

@@ -1,10 +1,8 @@
-"""Python modules imported from memory, addressed by content.
+"""What a runner keeps of the modules that its tasks bring: contents by hash, code compiled from them, what it has imported.
 
 A *blob* is the content of one file, named by its hash; a *manifest* is itself a blob, a JSON object that maps the paths
 inside one AnsiballZ archive to the hashes of their contents. ``Store`` keeps both, and the code compiled from them, for the
-life of the process. ``Importer`` makes one manifest importable: a finder and loader for ``sys.meta_path`` in both import
-protocols (PEP 302 for Python 2.7, PEP 451 after it), complete enough for ``runpy``, ``pkgutil.get_data``, ``inspect`` and
-tracebacks.
+life of the process.
 
 An account's runner need not compile what the login account's has compiled: ``Store.export`` and ``Store.accept`` carry code
 from the one to the other, between interpreters of the same ``TAG``.
@@ -19,20 +17,29 @@ import linecache
 import marshal
 import os
 import sys
-import types
 import warnings
 
-ROOT = "/pmitogen/payload.zip"  # stands for the archive in __file__; nothing is there
+from pmitogen.target.importer import find, module_name
+
+try:
+    from _imp import _fix_co_filename as set_filename
+except ImportError:  # Python 2
+
+    def set_filename(code, filename):
+        pass
+
+
 TAG = "%s %d" % (sys.version, sys.flags.optimize)  # interpreters that have the same one understand each other's compiled code
 
 
 class Store(object):
-    """Blobs by hash, manifests by hash, code by (hash, file name)."""
+    """Blobs by hash, manifests by hash, code by (hash, path). *root*: the path of the archive that all seem to be in."""
 
-    def __init__(self):
+    def __init__(self, root):
+        self.root = root
         self.blobs = {}
         self._manifests = {}
-        self.codes = {}  # (hash, file name) -> code object, or its marshalled form
+        self.codes = {}  # (hash, path) -> code object, or its marshalled form
 
     def manifest(self, digest):
         """Return the {path: hash} of a manifest blob. Raises KeyError if it was not sent."""
@@ -41,39 +48,47 @@ class Store(object):
             found = self._manifests[digest] = json.loads(self.blobs[digest].decode("utf-8"))
         return found
 
-    def code(self, digest, filename):
-        """Return the code object of a blob, compiled once; what the compiler warns of is compiled, and warned of, each time."""
-        found = self.codes.get((digest, filename))
+    def code(self, digest, path, root=None):
+        """Return the code object of a blob, compiled once; what the compiler warns of is compiled, and warned of, each time.
+
+        *root*: the archive that it seems to be in, if that is another.
+        """
+        filename = (root or self.root) + "/" + path
+        found = self.codes.get((digest, path))
         if isinstance(found, bytes):
-            found = self.codes[digest, filename] = marshal.loads(found)
+            found = self.codes[digest, path] = marshal.loads(found)
         if found is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 try:
-                    found = self.codes[digest, filename] = compile(self.blobs[digest], filename, "exec", 0, 1)
+                    found = self.codes[digest, path] = compile(self.blobs[digest], filename, "exec", 0, 1)
                 except Exception:
                     pass
-        return found or compile(self.blobs[digest], filename, "exec", 0, 1)
+        if found is None:
+            return compile(self.blobs[digest], filename, "exec", 0, 1)
+        if found.co_filename != filename:  # from another interpreter's archive
+            set_filename(found, filename)
+        return found
 
     def export(self):
-        """All that is compiled: a list of (hash, file name, marshalled code)."""
+        """All that is compiled: a list of (hash, path, marshalled code)."""
         return [
-            (digest, filename, code if isinstance(code, bytes) else marshal.dumps(code))
-            for (digest, filename), code in self.codes.items()
+            (digest, path, code if isinstance(code, bytes) else marshal.dumps(code))
+            for (digest, path), code in self.codes.items()
         ]
 
     def accept(self, tag, codes):
         """Take what another interpreter exported, if it was of our kind. Nothing that is here already is replaced."""
         if tag == TAG:
-            for digest, filename, code in codes:
-                self.codes.setdefault((digest, filename), code)
+            for digest, path, code in codes:
+                self.codes.setdefault((digest, path), code)
 
     def compile_ahead(self, path, digest):
         """Compile a module, if it is not yet; one that cannot be fails when it is imported, in its own task."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                self.code(digest, ROOT + "/" + path)
+                self.code(digest, path)
         except Exception:
             pass
 
@@ -82,103 +97,6 @@ class Store(object):
         for path, digest in manifest.items():
             if path.endswith(".py") and path not in ALTERNATIVES:
                 self.compile_ahead(path, digest)
-
-
-def module_path(manifest, fullname):
-    """Return (path, is_package) of a module in a manifest, or None."""
-    base = fullname.replace(".", "/")
-    path = base + "/__init__.py"
-    if path in manifest:
-        return path, True
-    path = base + ".py"
-    if path in manifest:
-        return path, False
-    return None
-
-
-class Importer(object):
-    """Finder and loader of the modules in one manifest.
-
-    *root* is the path that ``__file__`` starts with: a real archive where the task has one, else ROOT.
-    ``used`` collects the names that were asked for, so that the runner can warm itself with them.
-    """
-
-    def __init__(self, store, manifest, root=ROOT):
-        self.store = store
-        self.manifest = manifest
-        self.root = root
-        self.used = set()
-
-    # PEP 451
-    def find_spec(self, fullname, path=None, target=None):
-        found = module_path(self.manifest, fullname)
-        if found is None:
-            return None
-        import importlib.machinery
-
-        spec = importlib.machinery.ModuleSpec(fullname, self, origin=self.root + "/" + found[0], is_package=found[1])
-        spec.has_location = True
-        if found[1]:
-            spec.submodule_search_locations = [spec.origin.rpartition("/")[0]]
-        return spec
-
-    def create_module(self, spec):
-        return None
-
-    def exec_module(self, module):
-        exec(self.get_code(module.__name__), module.__dict__)
-
-    # PEP 302
-    def find_module(self, fullname, path=None):
-        return self if module_path(self.manifest, fullname) else None
-
-    def load_module(self, fullname):
-        if fullname in sys.modules:
-            return sys.modules[fullname]
-        path, is_package = self._find(fullname)
-        module = sys.modules[fullname] = types.ModuleType(fullname)
-        module.__file__ = self.root + "/" + path
-        module.__loader__ = self
-        if is_package:
-            module.__path__ = [module.__file__.rpartition("/")[0]]
-            module.__package__ = fullname
-        else:
-            module.__package__ = fullname.rpartition(".")[0]
-        try:
-            exec(self.get_code(fullname), module.__dict__)
-        except BaseException:
-            sys.modules.pop(fullname, None)
-            raise
-        return sys.modules[fullname]
-
-    # What runpy, inspect, pkgutil and linecache ask for
-    def _find(self, fullname):
-        found = module_path(self.manifest, fullname)
-        if found is None:
-            raise ImportError("no module named %s in the payload" % fullname)
-        return found
-
-    def is_package(self, fullname):
-        return self._find(fullname)[1]
-
-    def get_filename(self, fullname):
-        return self.root + "/" + self._find(fullname)[0]
-
-    def get_code(self, fullname):
-        path = self._find(fullname)[0]
-        self.used.add(fullname)
-        return self.store.code(self.manifest[path], self.root + "/" + path)
-
-    def get_source(self, fullname):
-        data = self.store.blobs[self.manifest[self._find(fullname)[0]]]
-        return data if str is bytes else data.decode("utf-8", "replace")
-
-    def get_data(self, path):
-        if path.startswith(self.root + "/"):
-            digest = self.manifest.get(path[len(self.root) + 1 :])
-            if digest is not None:
-                return self.store.blobs[digest]
-        raise IOError("no such file in the payload: %s" % path)
 
 
 # What may be executed in the runner itself, ahead of the children: ansible-core's own support code, which has no effect at import
@@ -304,10 +222,13 @@ def is_stdlib(name, where):
 
 
 class Warm(object):
-    """The modules that the runner has imported for its children: {path: hash} of what is in ``sys.modules``."""
+    """The modules that the runner has imported for its children: {path: hash} of what is in ``sys.modules``.
 
-    def __init__(self, store):
-        self.store = store
+    *source*: the importers' Files.
+    """
+
+    def __init__(self, source):
+        self.store, self._source = source.store, source
         self.files = {}
         self._misfits = {}
 
@@ -319,7 +240,7 @@ class Warm(object):
         before = len(self.files)
         wanted = {}
         for name in sorted(names):
-            found = module_path(manifest, name)
+            found = find(manifest, name)
             if found is None:
                 continue
             digest = manifest[found[0]]
@@ -329,8 +250,7 @@ class Warm(object):
                 self.store.compile_ahead(found[0], digest)
         if not wanted or any(self.files.get(path, digest) != digest for path, digest in manifest.items() if path in self.files):
             return 0
-        importer = Importer(self.store, manifest)
-        sys.meta_path.insert(0, importer)
+        self._source.place(manifest)
         try:
             for name in wanted:
                 try:
@@ -338,10 +258,10 @@ class Warm(object):
                 except (Exception, SystemExit):  # its own task will say why, in its own words
                     forget(name)
         finally:
-            sys.meta_path.remove(importer)
+            sys.path.remove(self._source.root)
         for name in list(sys.modules):
             if name.split(".")[0] == "ansible":
-                found = module_path(manifest, name)
+                found = find(manifest, name)
                 if found is not None:
                     self.files[found[0]] = manifest[found[0]]
         return len(self.files) - before
@@ -367,11 +287,6 @@ def drop(names):
         names = [name for name in list(sys.modules) if name == "ansible" or name.startswith("ansible.")]
     for name in names:
         forget(name)
-
-
-def module_name(path):
-    """The module that a path in a manifest is the source of."""
-    return (path[: -len("/__init__.py")] if path.endswith("/__init__.py") else path[:-3]).replace("/", ".")
 
 
 def forget(name):

@@ -27,14 +27,14 @@ class Offspring(object):
     Raises OSError.
     """
 
-    def __init__(self, store, order):
+    def __init__(self, files, order):
         with Opened() as opened:
             null, stdout, stderr, report = opened.null(), opened.pipe(), opened.pipe(), opened.pipe()
             orders = opened.pipe() if order is None else (None, None)
 
             def work():
                 child.prepare()
-                child.run_payload(store, wait_for_order(orders[0]) if order is None else order, report[1])
+                child.run_payload(files, wait_for_order(orders[0]) if order is None else order, report[1])
 
             keep = [fd for fd in (report[1], orders[0]) if fd is not None]
             self.pid = child.fork(work, null, stdout[1], stderr[1], keep=keep)
@@ -46,7 +46,7 @@ class Offspring(object):
 
     def give(self, order):
         """Tell a spare what to run. Returns False if it cannot be told: the order is too long, or the spare has died."""
-        data = framing.encode_frame({"header": order[0], "misfits": order[2], "learn": order[3]}, order[1])
+        data = framing.encode_frame({"header": order[0], "rest": order[2:]}, order[1])
         if len(data) > LARGEST:
             return False
         try:
@@ -65,7 +65,7 @@ class Offspring(object):
 
 
 def wait_for_order(fd):
-    """In a spare: wait to be told what to run. Returns (header, params, misfits, learn); ends the process if that never comes."""
+    """In a spare: wait to be told what to run. Returns that, as run_payload takes it; ends the process if that never comes."""
     touch(fd)
     reader = framing.FrameReader()
     while True:
@@ -74,7 +74,7 @@ def wait_for_order(fd):
             os._exit(0)
         for header, params in reader.feed(data):
             os.close(fd)
-            return header["header"], params, header["misfits"], header["learn"]
+            return [header["header"], params] + header["rest"]
 
 
 def is_busy():

@@ -37,7 +37,19 @@ import sys
 import time
 
 from pmitogen.protocol import framing
-from pmitogen.target import child, fast_subprocess, fds, files, freshness, jobs, login_state, module_cache, prefork
+from pmitogen.target import (
+    archive,
+    child,
+    fast_subprocess,
+    fds,
+    files,
+    freshness,
+    importer,
+    jobs,
+    login_state,
+    module_cache,
+    prefork,
+)
 
 QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
 CHAINS = 256  # failed chains remembered
@@ -67,7 +79,7 @@ class Runner(object):
 
     def __init__(self, in_fd, out_fd, executable, bundle):
         self._keeps_ready = bundle.get("spares", True)  # modules, and the child of the next task: False is for diagnosis
-        self._own = bundle.get("importer")  # of our own modules
+        self._own = bundle.get("own")  # the files of our own modules
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
         self._reader = framing.FrameReader()
@@ -77,8 +89,10 @@ class Runner(object):
         self._chains = {}
         self._freshness = freshness.Guard()
         self._doomed = jobs.Doomed()
-        self._store = module_cache.Store()
-        self._warm = module_cache.Warm(self._store)
+        self._archive = archive.Archive()
+        self._store = module_cache.Store(self._archive.path or importer.ROOT)
+        self._files = importer.Files(self._store)
+        self._warm = module_cache.Warm(self._files)
         self._learnt = set()  # manifests from whose children there is nothing more to learn
         self._spare = None  # the child of the next task, if it is forked already
         self._spare_ends = 0.0
@@ -269,9 +283,9 @@ class Runner(object):
 
     def _tell_codes(self):
         listed, bodies = [], []
-        for own, store in ((False, self._store), (True, self._own and self._own.store)):
-            for digest, filename, code in store.export() if store else ():
-                listed.append([own, digest, filename, len(code)])
+        for own, source in ((False, self._files), (True, self._own)):
+            for digest, path, code in source.store.export() if source else ():
+                listed.append([own, digest, path, len(code)])
                 bodies.append(code)
         self.send({"op": "codes", "tag": module_cache.TAG, "codes": listed}, b"".join(bodies))
 
@@ -385,8 +399,10 @@ class Runner(object):
         if learn:
             self._store.compile_all(manifest)  # else the child would, and then this process for the children after it
         self._flush()
-        order = (header, params, misfits, learn)
-        offspring = self._take_spare(order) or prefork.Offspring(self._store, order)
+        others = [job.manifest for job in self._jobs.values() if hasattr(job, "manifest")]
+        held = self._archive.path is not None and self._archive.hold(self._store, others + [header["man"]])
+        order = (header, params, misfits, learn, held)
+        offspring = self._take_spare(order) or prefork.Offspring(self._files, order)
         job = jobs.Job(rid, self.send, offspring.pid, None, offspring.stdout_fd, offspring.stderr_fd, offspring.report_fd)
         job.manifest = header["man"]
         if header.get("trace"):
@@ -408,7 +424,7 @@ class Runner(object):
         if prefork.is_busy():
             return
         try:
-            self._spare = prefork.Offspring(self._store, None)
+            self._spare = prefork.Offspring(self._files, None)
             self._spare_ends = clock() + prefork.LIFE
         except OSError:  # the next task may find the machine able to fork again, or be told that it is not
             pass

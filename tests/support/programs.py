@@ -56,6 +56,21 @@ def find_python(version: str) -> str | None:
     return None
 
 
+# ansible-core -> the oldest Python that it supports on targets.
+OLDEST = {"2.16": "2.7", "2.17": "3.7", "2.18": "3.8", "2.19": "3.8", "2.20": "3.9", "2.21": "3.9", "2.22": "3.9"}
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """For comparisons of versions such as "3.9" and "3.10"."""
+    return tuple(map(int, version.split(".")))
+
+
+def pythons_for(core: str) -> dict[str, str]:
+    """version -> interpreter, of the target Pythons installed here that *core* supports."""
+    oldest = version_key(OLDEST.get(core, "3.9"))
+    return {version: path for version, path in target_pythons().items() if version_key(version) >= oldest}
+
+
 def target_pythons() -> dict[str, str]:
     """version -> interpreter, of those versions promised for targets that are installed here."""
     found = {version: find_python(version) for version in VERSIONS}

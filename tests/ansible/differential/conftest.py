@@ -27,6 +27,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     plays = sorted(path.stem for path in driver.PLAYS.glob("*.yml"))
     if not metafunc.config.getoption("--all"):  # each core's plays take minutes
         cores = cores[:1]
+        plays = [play for play in plays if play not in driver.SLOW]
     pairs = [(play, core) for core in cores for play in plays]
     marked = [pytest.param(pair, marks=pytest.mark.slow if pair[0] in SLOW else (), id="-".join(pair)) for pair in pairs]
     metafunc.parametrize("outcome", marked, indirect=True)

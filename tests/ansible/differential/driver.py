@@ -9,6 +9,8 @@ A play finds these variables:
 ``me``, ``other``, ``third``   accounts
 ``server``                     a web server
 ``old_python``, ``venv``       further interpreters; empty where there is none
+``pythons``                    version -> interpreter, of those that the ansible-core supports on targets
+``embeds``                     whether modules of the ansible-core can bring further files (EmbedManager)
 ``compiled``                   whether the module of that name could be built
 ``node``                       that program's path; empty where there is none
 
@@ -41,6 +43,7 @@ from . import server, snapshot
 PLAYS = Path(__file__).parent / "plays"
 CONNECTIONS = ("ssh", "pmitogen")
 WORKERS = 2
+SLOW = ("imports_pythons",)  # run with --all only
 LIMIT = 900  # seconds for one run
 _ENV = {
     "ANSIBLE_PIPELINING": "1",
@@ -218,6 +221,8 @@ def _run_side(made: World, people: People, play: str, core: str, python: Path, c
         "third_password": people.third.password,
         "venv": made.venv,
         "old_python": made.old_python,
+        "pythons": programs.pythons_for(core),
+        "embeds": programs.version_key(core) >= (2, 21),
         "compiled": bool(made.compiled),
         "node": programs.find_program("node") or "",
         "controller_python": str(python),
