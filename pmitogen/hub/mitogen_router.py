@@ -23,6 +23,7 @@ from pmitogen.errors import Error
 from pmitogen.hub.turns import Turns
 from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.util import threads
+from pmitogen.util.overrides import require_methods
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -106,11 +107,5 @@ class Broker(mitogen.core.Broker):  # type: ignore[misc]
         super()._loop_once(0 if self.turns.begin() else timeout)
 
 
-def _check_upstream(base: type, name: str) -> None:
-    """Raise ImportError if *base* no longer has the method *name*: overriding it would protect nothing."""
-    if not callable(getattr(base, name, None)):
-        raise ImportError(f"this version of mitogen is not supported: {base.__name__} has no {name}")
-
-
-_check_upstream(mitogen.core.Router, "_async_route")
-_check_upstream(mitogen.core.Broker, "_loop_once")
+require_methods(mitogen.core.Router, "_async_route(self, msg, in_stream)")
+require_methods(mitogen.core.Broker, "_loop_once(self, timeout)")

@@ -31,6 +31,7 @@ from pmitogen.protocol.channel_messages import HUB, ChannelMessage, ChannelReade
 from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
+from pmitogen.util.overrides import require_methods
 from pmitogen.util.peer_text import escape_lines
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -290,3 +291,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         """May block, and fail where the connection is gone already."""
         with contextlib.suppress(Exception):
             self.channel.close()
+
+
+require_methods(mitogen.core.MitogenProtocol, "_send(self, msg)", "pending_bytes(self)")
+require_methods(mitogen.core.Stream, "on_disconnect(self, broker)", "set_protocol(self, protocol)")

@@ -26,6 +26,7 @@ from pmitogen import toggles
 from pmitogen.errors import ConnectError
 from pmitogen.transport.keys.wire import Reader, string
 from pmitogen.transport.paramiko_ext.inbound_budget import UselessMessages
+from pmitogen.util.overrides import require_methods
 
 SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
@@ -188,3 +189,8 @@ class Conversation(AuthHandler):
             self._paramiko._send_user_message(Message(message))
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise Closed from error
+
+
+require_methods(AuthHandler, "abort(self)")
+if not isinstance(vars(AuthHandler).get("_handler_table"), property):
+    raise ImportError("pmitogen overrides paramiko.auth_handler.AuthHandler._handler_table, which is no property in this release")

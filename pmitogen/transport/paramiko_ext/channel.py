@@ -36,6 +36,7 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from pmitogen.transport.paramiko_ext.input_buffer import InputBuffer
+from pmitogen.util.overrides import require_methods
 
 if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.transport import ClientTransport
@@ -274,3 +275,14 @@ def text(value: str | bytes) -> bytes:
     """An SSH string (RFC 4251 section 5)."""
     raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return len(raw).to_bytes(4, "big") + raw
+
+
+require_methods(
+    paramiko.Channel,
+    "_set_window(self, window_size, max_packet_size)",
+    "_set_remote_channel(self, chanid, window_size, max_packet_size)",
+    "_check_add_window(self, n)",
+    "_send_eof(self)",
+    "_close_internal(self)",
+    "_unlink(self)",
+)

@@ -15,6 +15,7 @@ from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.keys.wire import Reader
+from pmitogen.util.overrides import require_methods
 
 MIN_BITS, PREFERRED_BITS, MAX_BITS = 2048, 3072, 8192  # OpenSSH asks for the same with a 128-bit cipher
 EXPONENT_BITS = 512
@@ -37,3 +38,6 @@ class GroupExchange(KexGexSHA256):
         if len(generator) > len(prime) or not 1 < int.from_bytes(generator, "big") < int.from_bytes(prime, "big") - 1:
             raise SSHException("the server's group for the key exchange has an invalid generator")
         super()._parse_kexdh_gex_group(Message(m.asbytes()))  # type: ignore[misc]
+
+
+require_methods(KexGexSHA256, "_generate_x(self)", "_parse_kexdh_gex_group(self, m)")

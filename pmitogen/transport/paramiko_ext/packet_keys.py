@@ -15,6 +15,7 @@ from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.packet_ciphers import Opener, Plain, Sealer, protection
+from pmitogen.util.overrides import require_methods
 
 # With a 128-bit block OpenSSH changes keys after 2**32 blocks (64 GiB); RFC 4344 wants it before 2**32 packets.
 DEFAULT_REKEY_BYTES = 16 << 30
@@ -141,3 +142,14 @@ class PacketKeys(Packetizer):
 def _cipher_limit(engine: Any) -> int:
     """After how many bytes a cipher needs new keys."""
     return CHACHA_REKEY_BYTES if isinstance(engine, ChaCha20Poly1305) else DEFAULT_REKEY_BYTES
+
+
+require_methods(
+    Packetizer,
+    "set_outbound_cipher(self, block_engine, block_size, mac_engine, mac_size, mac_key, sdctr, etm, aead, iv_out)",
+    "set_inbound_cipher(self, block_engine, block_size, mac_engine, mac_size, mac_key, etm, aead, iv_in)",
+    "reset_seqno_in(self)",
+    "reset_seqno_out(self)",
+    "need_rekey(self)",
+    "_trigger_rekey(self)",
+)

@@ -29,13 +29,14 @@ from typing import Any
 
 from paramiko.common import MSG_IGNORE, MSG_NAMES, MSG_UNIMPLEMENTED
 from paramiko.message import Message
-from paramiko.packet import NeedRekeyException
+from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, UselessMessages
 from pmitogen.transport.paramiko_ext.keepalive import Silence, Verdict
 from pmitogen.transport.paramiko_ext.packet_ciphers import MIN_PADDING
 from pmitogen.transport.paramiko_ext.packet_keys import PacketKeys
+from pmitogen.util.overrides import require_methods
 
 READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets. Every connection has a buffer of this size
 MAX_PACKET = 256 << 10  # bytes in a packet's length field; OpenSSH's PACKET_MAX_SIZE
@@ -306,3 +307,17 @@ class Packets(PacketKeys):
         else:
             with contextlib.suppress(OSError):  # never connected, or gone already
                 self._sock.shutdown(socket.SHUT_RDWR)
+
+
+require_methods(
+    Packetizer,
+    "set_outbound_compressor(self, compressor)",
+    "set_inbound_compressor(self, compressor)",
+    "start_handshake(self, timeout)",
+    "handshake_timed_out(self)",
+    "complete_handshake(self)",
+    "read_message(self)",
+    "send_message(self, data)",
+    "write_all(self, out)",
+    "close(self)",
+)

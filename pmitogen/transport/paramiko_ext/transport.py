@@ -41,6 +41,7 @@ from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
 from pmitogen.transport.paramiko_ext.packetizer import Packets
 from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, ServerMessages
 from pmitogen.util import peer_text
+from pmitogen.util.overrides import require_methods
 
 if TYPE_CHECKING:
     from pmitogen.transport.forwarding.agent import AgentForwarder
@@ -340,3 +341,28 @@ def _words(error: BaseException | None) -> str:
     if not isinstance(error, Malformed):
         text = f"{type(error).__name__}: {text}".rstrip(": ")
     return f"the server sent a malformed message ({text})"
+
+
+require_methods(
+    paramiko.Transport,
+    "_verify_key(self, host_key, sig)",
+    "_check_banner(self)",
+    "_send_kex_init(self)",
+    "_negotiate_keys(self, m)",
+    "_parse_kex_init(self, m)",
+    "_parse_newkeys(self, m)",
+    "_send_message(self, data)",
+    "_send_user_message(self, data)",
+    "_parse_disconnect(self, m)",
+    "_parse_debug(self, m)",
+    "_parse_ext_info(self, msg)",
+    "_parse_global_request(self, m)",
+    "_parse_request_success(self, m)",
+    "_parse_request_failure(self, m)",
+    "_parse_channel_open(self, m)",
+    "_parse_channel_open_success(self, m)",
+    "_parse_channel_open_failure(self, m)",
+    "open_channel(self, kind, dest_addr, src_addr, window_size, max_packet_size, timeout)",
+    "run(self)",
+    "close(self)",
+)

@@ -1,0 +1,184 @@
+"""What we use of other projects beyond their documentation is in one table, and the releases that we support have it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen.util.overrides import require_methods
+from tests.support import session, upstream
+from tests.support.ansible import installed_cores
+
+PACKAGE = session.repository / "pmitogen"
+SCRIPT = session.repository / "tests/support/upstream.py"
+KNOWN = {row.name for row in upstream.ROWS}
+OF_A_NAMED_TUPLE = {"_replace", "_asdict", "_fields"}  # documented, for all their names
+CORES = installed_cores()
+
+
+def _check(python: str, *libraries: str) -> list[str]:
+    """The rows that do not hold in the environment of *python*."""
+    words = [python, "-I", str(SCRIPT), *libraries]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_what_is_installed_has_all_of_it() -> None:
+    assert not _check(sys.executable)
+
+
+@pytest.mark.needs_ansible
+@pytest.mark.parametrize("core", CORES)
+def test_every_core_has_all_of_it(core: str) -> None:
+    assert not _check(str(CORES[core]), "ansible")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("newest", [False, True], ids=["oldest", "newest"])
+def test_the_ends_of_the_ranges_have_all_of_it(newest: bool, tmp_path: Path) -> None:
+    """The oldest releases that setup.py allows, and the newest that there are today."""
+    text = (session.repository / "setup.py").read_text()
+    ranges = re.findall(r'"((?:paramiko|mitogen)>=[^"]+)"', text)
+    assert len(ranges) == 2
+    wanted = ranges if newest else [each.partition(",")[0].replace(">=", "==") for each in ranges]
+    python = tmp_path / "venv/bin/python"
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    pip = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade"]
+    done = subprocess.run([*pip, *wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"cannot be had: {done.stderr[-200:]}")
+    assert not _check(str(python), "paramiko", "mitogen")
+    code = "import pmitogen.transport.connect, pmitogen.hub.mitogen_router, pmitogen.hub.mitogen_stream"
+    env = {"PYTHONPATH": str(session.repository), "PATH": "/usr/bin:/bin"}
+    subprocess.run([str(python), "-W", "error", "-c", code], check=True, env=env)
+
+
+def _modules() -> Iterator[types.ModuleType]:
+    """Ours that run on the controller."""
+    for found in pkgutil.walk_packages(pmitogen.__path__, "pmitogen."):
+        if not found.name.startswith(("pmitogen.target", "pmitogen.become", "pmitogen.__main__", "pmitogen.ansible")):
+            yield importlib.import_module(found.name)
+
+
+def _classes() -> Iterator[type]:
+    seen = set()
+    for module in _modules():
+        for value in vars(module).values():
+            if isinstance(value, type) and value.__module__.startswith("pmitogen.") and value not in seen:
+                seen.add(value)
+                yield value
+
+
+def _foreign(cls: type) -> Iterator[type]:
+    """The library's classes above one of ours; of a part that is mixed in, those of what it is mixed into."""
+    for other in {cls, *(user for user in _classes() if cls in user.__mro__)}:
+        yield from (base for base in other.__mro__ if base.__module__.partition(".")[0] in upstream.DISTRIBUTIONS)
+
+
+def test_every_override_is_in_the_table() -> None:
+    missing = [
+        f"{cls.__module__}.{cls.__qualname__}.{name} overrides {base.__module__}.{base.__qualname__}'s"
+        for cls in _classes()
+        for base in set(_foreign(cls))
+        for name in vars(cls).keys() & vars(base).keys()
+        if name.startswith("_") and not name.startswith(("__", "_abc_", "_is_protocol")) and name not in KNOWN
+    ]
+    assert not missing
+
+
+def _own_names() -> set[str]:
+    """Every name that our own code defines or assigns: private ones among them are ours, unless the table says otherwise."""
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+                found.add(node.attr)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+    return found
+
+
+def _private(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Private attributes that are used, and private names that are imported, with their lines."""
+    for node in ast.walk(tree):
+        words = node.args if isinstance(node, ast.Call) else []
+        texts = [word.value for word in words if isinstance(word, ast.Constant)]
+        if isinstance(node, ast.Attribute):
+            yield node.lineno, node.attr
+        elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("pmitogen"):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+            yield from ((node.lineno, part) for part in (node.module or "").split("."))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
+            yield from ((node.lineno, text) for text in texts if isinstance(text, str))
+
+
+def test_every_private_name_that_is_used_is_in_the_table() -> None:
+    known = KNOWN | OF_A_NAMED_TUPLE | {part for row in upstream.ROWS for part in re.split(r"[.:]", row.owner)}
+    ours = _own_names()
+    missing = [
+        f"{path.relative_to(session.repository)}:{line}: {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for line, name in _private(ast.parse(path.read_text()))
+        if name.startswith("_") and not name.startswith("__") and name not in known and name not in ours
+    ]
+    assert not missing
+
+
+def test_each_file_that_the_table_names_uses_the_name() -> None:
+    idle = []
+    for row in upstream.ROWS:
+        for name in row.used_in.split(" and ")[0].split(", "):
+            folder = row.used_in.rpartition("/")[0]
+            path = PACKAGE / (name if "/" in name else f"{folder}/{name}")
+            if not re.search(rf"\b{re.escape(row.name)}\b", path.read_text()):
+                idle.append(f"{row}: {path}")
+    assert not idle
+
+
+class _Base:
+    def check(self, key: bytes, signature: bytes, *, strict: bool = False) -> None: ...
+
+
+@pytest.mark.parametrize("signature", ["verify(self, key)", "check(self, key)", "check(self, key, sig, strict)", "__doc__(self)"])
+def test_an_override_of_what_is_gone_fails_on_import(signature: str) -> None:
+    require_methods(_Base, "check(self, key, signature, strict)")
+    with pytest.raises(ImportError, match=r"_Base\..*install a release that pmitogen supports"):
+        require_methods(_Base, signature)
+
+
+@pytest.mark.parametrize(
+    ("library", "name", "module"),
+    [
+        ("paramiko.Transport", "_verify_key", "pmitogen.transport.paramiko_ext.transport"),
+        ("paramiko.packet.Packetizer", "read_message", "pmitogen.transport.paramiko_ext.packetizer"),
+        ("mitogen.core.Router", "_async_route", "pmitogen.hub.mitogen_router"),
+    ],
+)
+def test_a_library_that_has_renamed_a_protection_is_refused(library: str, name: str, module: str) -> None:
+    code = f"import {library.rpartition('.')[0]} as it\ndel it.{library.rpartition('.')[2]}.{name}\nimport {module}"
+    words: list[Any] = [sys.executable, "-c", code]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=session.repository)
+    assert done.returncode == 1 and f"has no method {name}" in done.stderr.splitlines()[-1], done.stderr
+
+
+def test_a_row_that_does_not_hold_is_named() -> None:
+    row = upstream.Row("mitogen.core:Router", "_async_route", "(self, message)", "hub/mitogen_router.py", "routing")
+    assert upstream._problem(row) == "has (self, msg, in_stream)"
+    assert upstream._problem(upstream.Row("mitogen.core:Router", "_gone", upstream.ATTRIBUTE, "", "")) == "no such attribute"
