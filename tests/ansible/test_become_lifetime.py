@@ -160,7 +160,8 @@ def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], m
 
 
 def _interpreters(account: Account) -> list[processes.Process]:
-    return [process for process in account.processes() if "python" in process.command]
+    """Its Pythons; each has the shell beside it that started it."""
+    return [process for process in account.processes() if "python" in process.command.split()[0]]
 
 
 def test_the_library_says_which_kind(

@@ -19,7 +19,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 SECRET = "become s3cret"
-TIMEOUT = 3.0  # seconds for entering
+TIMEOUT = 2.0  # seconds for entering
 
 # p is the prompt that it was given. told notes what it is told, run starts what it should, up says that that is up.
 HEAD = r"""#!/bin/bash

@@ -82,7 +82,7 @@ CHAINS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("chain", CHAINS)
+@pytest.mark.parametrize("chain", ["sudo, su", "sudo su", pytest.param("sudo, sudo, sudo", marks=pytest.mark.slow)])
 def test_chains(chain: str, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     login, last = make_account(sudo="nopasswd"), make_account()
     lay(last, "usercustomize")
