@@ -177,11 +177,11 @@ def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callabl
     run = ansible.tasks(PING, hosts)
     peer = f"{account.name}@{sshd.host} port {sshd.port}"
     none, older, hung = (run.task("ping", name) for name in ("none", "old", "silent"))
-    assert none.kind == older.kind == hung.kind == "failed", run.output
-    assert all(peer in task.message and "\n" not in task.message for task in (none, older, hung))
+    assert none.kind == older.kind == "failed", run.output
+    assert all(peer in task.message and "\n" not in task.message for task in (none, older))
     assert "no usable Python" in none.message and "ansible_python_interpreter" in none.message and "raw" in none.message
     assert "Python 2.6" in older.message
-    assert "the login shell did not start Python" in hung.message
+    assert hung.kind == "ok", "as over ssh, which runs the module's interpreter alone"
     assert run.task("ping", "second").kind == "ok"
 
 

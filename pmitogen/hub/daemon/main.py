@@ -50,7 +50,8 @@ def main() -> None:
         contexts.when_ended = life.stop
     except (Error, OSError, ImportError) as exc:
         _refuse(listening, path, f"the hub cannot start: {exc}")
-        sys.exit(1)
+        sys.stderr.flush()
+        os._exit(1)  # threads of what was imported so far may run
     gc.freeze()
     gc.enable()
     listener = Listener(contexts, listening, path, life)
