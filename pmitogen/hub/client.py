@@ -1,7 +1,7 @@
 """What a worker needs of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
 
 Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local
-socket and one frame each way. The first worker that finds no hub starts one (see starting.py).
+socket and one frame each way. The first worker that finds no hub starts one (see daemon/spawn.py).
 """
 
 from __future__ import annotations

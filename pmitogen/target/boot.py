@@ -64,7 +64,7 @@ def install(bundle):
 
 def compiled(bundle):
     """The code objects that came with a bundle, by path, if this interpreter is of the kind that made them."""
-    if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in payload.py, which is not there yet
+    if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in module_cache.py, which is not there yet
         return {}
     import base64
     import marshal

@@ -409,7 +409,7 @@ class Runner(object):
             job.times = (asked, clock())
         self._start(job, header, b"")
 
-    # The child of the next task (see spare.py)
+    # The child of the next task (see prefork.py)
 
     def _take_spare(self, order):
         """Have the spare child do it; None if there is none, or it cannot."""

@@ -2,7 +2,7 @@
 
 A :class:`Command` is read on the caller's thread, in pieces as they come; what it is to read goes out on a thread of its own, for
 both directions can be full at once. Its end is a status, a signal, or the loss of the connection, never mistaken for one another.
-Files are in plainfiles.py.
+Files are in file_transfer.py.
 """
 
 from __future__ import annotations
