@@ -22,6 +22,8 @@ from pmitogen.hub import bootstrap
 from pmitogen.protocol.framing import PREFIX, FrameReader, encode_frame
 from tests.support import processes, programs
 
+pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what another run's new accounts make stale
+
 NUMBER = 7
 PLAIN, PACKED = 2000, 2001  # handles
 Frame = tuple[dict[str, Any], bytes]

@@ -24,6 +24,8 @@ from pmitogen.protocol import framing
 from pmitogen.target import jobs
 from tests.support import processes, programs, session
 
+pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what another run's new accounts make stale
+
 START = f"""
 {programs.ON_A_TARGET}
 from pmitogen.target import child, prefork as spare, runner
