@@ -26,9 +26,9 @@ LENT = [f"tests/ansible/test_{name}.py" for name in ("ahead", "entry_points", "f
 LENT += ["tests/integration/test_channel_timeout.py", "tests/integration/test_keepalive.py"]
 WITHOUT = [f"--ignore={path}" for path in (DIFFERENTIAL, *LENT)]
 SHARDS = {
-    "rest": ["tests/integration", "tests/unit", "tests/hostile", *WITHOUT],
+    "rest": ["tests/integration", "tests/unit", *WITHOUT],
     "plays": ["tests/ansible", *WITHOUT],
-    "differential": [DIFFERENTIAL, *LENT],
+    "differential": [DIFFERENTIAL, "tests/hostile", *LENT],
 }
 NO_TESTS = 5  # pytest's exit code
 _OUR_NAMES = ("pmitogen", "ansible", "mitogen", ".ansible", "_ansible", "pmt-")

@@ -274,6 +274,8 @@ class Escalation(object):
         """See which accounts are entered, by *data* that follows *before*."""
         data = before[-entry.LENGTH :] + data
         while self._entered < len(self._steps) and self._steps[self._entered].entry.is_in(data):
+            # By name as well: the kernel's list of children may lack one while another ends.
+            self._known_uids |= processes.uids_of(as_bytes(self._steps[self._entered].plan["user"]))
             self._entered += 1
             self._secrets.clear()
             self._known_uids |= processes.uids_below(self.pid)
