@@ -11,7 +11,7 @@ from __future__ import absolute_import
 from pmitogen.become import entry, prompts, quoting
 
 
-class Step(object):
+class EscalationStep(object):
     """One program: its plan, the prompt and the entry marker that it is given, and the kinds of secrets that it got."""
 
     def __init__(self, plan, text, native):
@@ -25,8 +25,8 @@ class Step(object):
             [text(word) for word in plan["prompts"]],
             text(plan["user"]),
         )
-        self.has = frozenset(native(kind) for kind in plan["secrets"])  # kinds that the hub can give
-        self.given = set()
+        self.available = frozenset(native(kind) for kind in plan["secrets"])  # kinds that the hub can give
+        self.secrets_sent = set()
         self._native = native
 
     def describe(self):
@@ -41,15 +41,15 @@ class Step(object):
         if form == "argv":
             return argv + command
         if form == "sudo-shell":
-            return argv + quoting.sturdy(command)
+            return argv + quoting.shell_safe_argv(command)
         if form == "own-shell":  # doas -s takes no command: it runs $SHELL, and so do we
             argv += [shell or "/bin/sh", "-c"]
         return argv + [quoting.shell_string(command)]
 
 
-def steps(plan, text, native):
+def build_steps(plan, text, native):
     """The steps of *plan*, the first program first."""
     plans = [plan]
     while plans[0].get("via"):
         plans.insert(0, plans[0]["via"])
-    return [Step(each, text, native) for each in plans]
+    return [EscalationStep(each, text, native) for each in plans]

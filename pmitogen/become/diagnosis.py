@@ -15,7 +15,7 @@ import re
 from pmitogen.become import doas, su, sudo
 
 METHODS = {"sudo": sudo, "su": su, "doas": doas}
-LOCALE_FOLDERS = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
+LOCALE_DIRECTORIES = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
 
 _FLAGS = re.IGNORECASE | re.UNICODE
 _ESCAPES = re.compile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|\\][^\x07\x1b]*(?:\x07|\x1b\\\\)|[ -/]*[0-~])")
@@ -25,18 +25,18 @@ _NOT_FOUND = (
     "not found|no such file or directory|unknown command|could not find command|permission denied"
     "|cannot execute|no such file|can't open"
 )
-_NO_SHELL = re.compile(
+_NOLOGIN = re.compile(
     "account is (?:currently )?not available|not a shell|interactive shell is disabled|login (?:is )?disabled"
     "|unrecognized command|cannot use a shell|refused to execute",
     _FLAGS,
 )
-_PYTHON_WORDS = re.compile("Fatal Python error|Traceback \\(most recent call last\\)")
-_OTHER_SHELL_WORDS = re.compile(
+_PYTHON_FAILED = re.compile("Fatal Python error|Traceback \\(most recent call last\\)")
+_SYNTAX_ERROR = re.compile(
     "syntax error|unmatched|unexpected token|illegal variable name|badly placed|undefined variable", _FLAGS
 )
 
 
-def text_of(data):
+def visible_text(data):
     """Bytes of a terminal to the text that it would show: without colours, and without what was taken back, such as the
     asterisks of a password. What is no UTF-8 shows as replacement characters.
     """
@@ -55,7 +55,7 @@ def text_of(data):
 def refusal(methods, text):
     """The kind of failure that *text*, all that was printed, amounts to; None if no row of any of *methods* knows it."""
     for method in methods:
-        for kind, pattern in METHODS[method].ROWS:
+        for kind, pattern in METHODS[method].PATTERNS:
             if re.search(pattern, text):
                 return kind
     for method in methods:
@@ -65,7 +65,7 @@ def refusal(methods, text):
     return None
 
 
-def tried_again(text):
+def retry_prompted(text):
     """True if *text* says that the password was wrong and will be asked for again: no need to wait for the question."""
     return bool(re.search("[Ss]orry, try again|[Aa]uthentication failed, try again", text))
 
@@ -73,7 +73,7 @@ def tried_again(text):
 def _localised_refusal(method, text):
     if not any(ord(char) > 127 for char in text) and not language():
         return None
-    for kind, domain, msgid in METHODS[method].CATALOGUE:
+    for kind, domain, msgid in METHODS[method].MESSAGE_IDS:
         pattern = _localised(domain, msgid)
         if pattern is not None and re.search(pattern, text, re.UNICODE):
             return kind
@@ -102,9 +102,9 @@ def translated(domain, msgid):
     """*msgid* in this process's language, or None where there is no catalogue or no translation."""
     import gettext  # costs a millisecond, and only what is in another language pays it
 
-    for folder in LOCALE_FOLDERS:
+    for directory in LOCALE_DIRECTORIES:
         try:
-            catalogue = gettext.translation(domain, folder, fallback=True)
+            catalogue = gettext.translation(domain, directory, fallback=True)
         except (IOError, OSError, ValueError, LookupError, SyntaxError):  # one that is damaged
             continue
         lookup = getattr(catalogue, "ugettext", catalogue.gettext)
@@ -116,10 +116,10 @@ def translated(domain, msgid):
 
 def command_failure(text, command):
     """True if *text* says that *command* (argv, a Python) itself was not found, cannot be executed or broke down at its start."""
-    if _PYTHON_WORDS.search(text):
+    if _PYTHON_FAILED.search(text):
         return True
     name = os.path.basename(command[0])
-    name = re.escape(name if str is not bytes else text_of(name))
+    name = re.escape(name if str is not bytes else visible_text(name))
     missing = "(?:" + _NOT_FOUND + ")"
     return bool(re.search(name + ".{0,80}" + missing + "|" + missing + ".{0,80}" + name, text, _FLAGS))
 
@@ -129,12 +129,12 @@ def shell_failure(text, status, command, shell):
 
     *status* is the exit status or None, *command* the argv that should have run, *shell* the shell that was to run it, or None.
     """
-    if _NO_SHELL.search(text):
+    if _NOLOGIN.search(text):
         return "shell"
     if command_failure(text, command):
         return "python"
     if shell is not None and os.path.basename(shell) in ("false", "true", "nologin", "git-shell", "sync"):
         return "shell"
-    if _OTHER_SHELL_WORDS.search(text):
+    if _SYNTAX_ERROR.search(text):
         return "shell"
     return "python" if status in (126, 127) else None

@@ -3,7 +3,7 @@
 Sources: usr.bin/doas/doas.c of OpenBSD; doas.c, pam.c and shadow.c of opendoas.
 """
 
-ROWS = (
+PATTERNS = (
     ("account", r"account has expired|[Aa]ccount .{0,64}expired"),
     ("tty", r"a tty is required|no tty|failed to open: /dev/tty|/dev/tty"),
     ("password-missing", r"[Aa]uthentication required|[Aa]uthorization required"),
@@ -13,4 +13,4 @@ ROWS = (
     ("not-permitted", r"is not owned by root"),
 )
 
-CATALOGUE = ()
+MESSAGE_IDS = ()

@@ -18,8 +18,8 @@ import re
 
 from pmitogen.become.quoting import posix_quote
 
-LENGTH = 64  # bytes; longer than any marker
-RULE = "/bin/sh -c echo BECOME-SUCCESS-*"  # as it stands in sudoers
+MAX_MARKER_SIZE = 64  # bytes; longer than any marker
+SUDOERS_COMMAND = "/bin/sh -c echo BECOME-SUCCESS-*"  # as it stands in sudoers
 
 
 class Entry(object):
@@ -45,7 +45,7 @@ class Entry(object):
         """Whether the marker was printed in *data* (bytes)."""
         return bool(self._line.search(data))
 
-    def removed_from(self, text):
+    def remove_from(self, text):
         """*text* without the marker."""
         return text.replace(self.marker, "")
 

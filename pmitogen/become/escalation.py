@@ -39,9 +39,9 @@ from pmitogen.become.failures import BecomeFailure, Failures
 from pmitogen.become.strings import as_bytes, environment_bytes, native
 
 POLL_INTERVAL = 0.05  # seconds between two polls until the command is up
-EXIT_PATIENCE = 0.5  # seconds that output may arrive after its program has exited
-KILL_PATIENCE = 2.0  # seconds between hanging up and SIGKILL
-DRAIN_LIMIT = 1 << 20  # bytes that are read at once from a program that may never stop writing
+EXIT_GRACE = 0.5  # seconds that output may arrive after its program has exited
+KILL_GRACE = 2.0  # seconds between hanging up and SIGKILL
+MAX_DRAIN = 1 << 20  # bytes that are read at once from a program that may never stop writing
 MARKER = "PMITOGEN-%s"
 
 __all__ = ["POLL_INTERVAL", "BecomeFailure", "Escalation"]
@@ -60,7 +60,7 @@ class Escalation(object):
     *prepare*: called in the child before the program is started (None: nothing is).
 
     Attributes: ``pid`` of the started program; ``tty_fd``, ``out_fd`` and ``in_fd``, non-blocking, owned by this object;
-    ``in_fd`` is None until the command is up if the program asks its questions on stdin. ``up`` is True from the marker on.
+    ``in_fd`` is None until the command is up if the program asks its questions on stdin. ``running`` is True from the marker on.
     """
 
     def __init__(self, plan, command, token, env=None, preparation=None, prepare=None):
@@ -68,21 +68,21 @@ class Escalation(object):
         self.command = [native(word) for word in command]
         self.env = dict(os.environ if env is None else env)
         self.pid = self.tty_fd = self.out_fd = self.in_fd = None
-        self.up = False
+        self.running = False
         self.status = None  # as os.waitpid gives it
         self._preparation, self._prepare = preparation, prepare
         self._ready = (MARKER % token + " ready").encode("ascii")
-        self._complaint = MARKER % token + " cannot"
-        self._steps = chain.steps(plan, self._text, native)
+        self._error_marker = MARKER % token + " cannot"
+        self._steps = chain.build_steps(plan, self._text, native)
         self._entered = 0  # steps whose account is entered
-        self._known_uids = {0, os.getuid(), os.geteuid()}  # of accounts that may be at work on the terminal
+        self._expected_uids = {0, os.getuid(), os.geteuid()}  # of accounts that may be at work on the terminal
         hidden = [self._text(text) for step in self._steps for text in (step.prompt, step.entry.marker)]
-        self._said = transcript.Transcript(hidden, native)
-        self._failures = Failures(self._steps, self._said, native)
-        self._wanted = None  # (step, kind) of the secret that the unfinished line asks for
-        self._requested = set()
+        self._transcript = transcript.Transcript(hidden, native)
+        self._failures = Failures(self._steps, self._transcript, native)
+        self._wanted_secret = None  # (step, kind) of the secret that the unfinished line asks for
+        self._requested_secrets = set()
         self._secrets = {}  # (step, kind) -> what was given and not yet written
-        self._rest = None
+        self._data_after_marker = None
         self._tty_ended = self._out_ended = self._closed = False
         self._ended_at = self._deadline = self._hung_up_at = None
 
@@ -107,7 +107,7 @@ class Escalation(object):
                 env,
                 None if chdir is None else as_bytes(chdir),
                 self.plan["stdin"] == "tty",
-                self._complaint.encode("ascii"),
+                self._error_marker.encode("ascii"),
                 self._prepare,
             )
         except (OSError, IOError) as e:
@@ -131,8 +131,8 @@ class Escalation(object):
             self._tty_ended = True
             self._check_ended()
             return
-        self._take_terminal(data)
-        self._look()
+        self._read_terminal(data)
+        self._check_prompt()
 
     def on_output(self, data):
         """*data* was read from ``out_fd`` (b"": its end). Not to be called once the command is up. Raises BecomeFailure."""
@@ -140,43 +140,43 @@ class Escalation(object):
             self._out_ended = True
             self._check_ended()
             return
-        self._take_output(data)
-        self._look()
+        self._read_output(data)
+        self._check_prompt()
 
-    def _take_terminal(self, data):
-        self._note_entries(self._said.terminal, data)
-        self._said.on_terminal(data)
+    def _read_terminal(self, data):
+        self._note_entered_accounts(self._transcript.terminal, data)
+        self._transcript.on_terminal(data)
 
-    def _take_output(self, data):
-        self._note_entries(self._said.output, data)
-        noise = self._said.output + data
-        at = noise.find(self._ready)
-        end = noise.find(b"\n", at) if at >= 0 else -1
+    def _read_output(self, data):
+        self._note_entered_accounts(self._transcript.output, data)
+        output = self._transcript.output + data
+        at = output.find(self._ready)
+        end = output.find(b"\n", at) if at >= 0 else -1
         if end >= 0:
-            self._rest = noise[end + 1 :]
-            self._come_up()
+            self._data_after_marker = output[end + 1 :]
+            self._on_command_started()
         else:
-            self._said.on_output(data)
+            self._transcript.on_output(data)
 
     def poll(self):
         """Time has passed. Raises BecomeFailure, its timeout included."""
-        if self.up or self._closed:
+        if self.running or self._closed:
             return
         self._check_ended()
         if _now() > self._deadline:
             self.on_timeout()
-        self._look()
+        self._check_prompt()
 
     def take_request(self):
         """(step, kind) of a secret that a question waits for, once for each; else None."""
-        if self._wanted is None or self._wanted in self._requested:
+        if self._wanted_secret is None or self._wanted_secret in self._requested_secrets:
             return None
-        self._requested.add(self._wanted)
-        return self._wanted
+        self._requested_secrets.add(self._wanted_secret)
+        return self._wanted_secret
 
     def give(self, step, kind, secret):
         """A secret that was requested."""
-        if (step, kind) in self._requested and not self.up and not self._closed:
+        if (step, kind) in self._requested_secrets and not self.running and not self._closed:
             self._secrets[step, kind] = secret
 
     def take_answer(self):
@@ -184,44 +184,44 @@ class Escalation(object):
 
         Raises BecomeFailure.
         """
-        if self._wanted not in self._secrets:
+        if self._wanted_secret not in self._secrets:
             return b""
-        self._drain()
-        self._look()
-        if self._wanted not in self._secrets:
+        self._read_rest()
+        self._check_prompt()
+        if self._wanted_secret not in self._secrets:
             return b""
-        step, kind = self._wanted
-        secret = self._secrets.pop(self._wanted)
-        self._wanted = None
-        self._steps[step].given.add(kind)
-        self._said.answered(self._text(secret), self._on_stdout())
+        step, kind = self._wanted_secret
+        secret = self._secrets.pop(self._wanted_secret)
+        self._wanted_secret = None
+        self._steps[step].secrets_sent.add(kind)
+        self._transcript.on_answered(self._text(secret), self._on_stdout())
         return as_bytes(secret) + b"\n"
 
     def withhold(self, why):
         """The secret that was asked for is not given. Raises BecomeFailure."""
-        if not self.up and not self._closed:
-            raise self._failures.withheld(why)
+        if not self.running and not self._closed:
+            raise self._failures.secret_withheld(why)
 
     def take_rest(self):
         """Once the command is up, and once only: the bytes that followed its marker. Else None."""
-        rest, self._rest = self._rest, None
+        rest, self._data_after_marker = self._data_after_marker, None
         return rest
 
     def on_timeout(self):
         """The caller's patience has ended. Raises BecomeFailure unless the command is up."""
-        if self.up:
+        if self.running:
             return
-        self._drain()
+        self._read_rest()
         step = self._steps[self._entered] if self._entered < len(self._steps) else None
-        question = self._said.unfinished(self._on_stdout())
-        raise self._failures.overdue(step, question, terminal.echo_is_on(self.tty_fd), self.plan["timeout"])
+        question = self._transcript.unfinished_line(self._on_stdout())
+        raise self._failures.timed_out(step, question, terminal.echo_is_on(self.tty_fd), self.plan["timeout"])
 
     def on_exit(self, status):
         """The program has exited with *status* (as os.waitpid gives it): for callers that collect all children themselves."""
         self.status = status
         self._check_ended()
 
-    def settled(self):
+    def output_complete(self):
         """Whether the last output of a command that has ended is here. To be asked again and again; EXIT_PATIENCE bounds it.
 
         It passes through the program, which has a terminal of its own for its command (sudo's use_pty), and so comes after the
@@ -229,18 +229,18 @@ class Escalation(object):
         """
         if self._ended_at is None:
             self._ended_at = _now()
-        return self._tty_ended or self._wait() or _now() - self._ended_at > EXIT_PATIENCE
+        return self._tty_ended or self._try_reap() or _now() - self._ended_at > EXIT_GRACE
 
-    def said(self):
+    def last_output(self):
         """What stands on the terminal since the command came up, on one line: its stderr, for an error message if it dies.
 
         "" for a command whose data pass the terminal too: another terminal on the way (``sudo -u x su``) may have echoed them.
         """
-        if self.plan["stdin"] == "tty" or not self.up:
+        if self.plan["stdin"] == "tty" or not self.running:
             return ""
         if self.tty_fd is not None:
-            self._drain()
-        return self._said.last_words()
+            self._read_rest()
+        return self._transcript.output_excerpt()
 
     # The end
 
@@ -249,7 +249,7 @@ class Escalation(object):
         if self._closed:
             return
         self._closed = True
-        self._forget()
+        self._clear_secrets()
         self._hung_up_at = _now()
         terminals = (self.in_fd, self.out_fd, self.tty_fd)
         self.in_fd = self.out_fd = self.tty_fd = None
@@ -258,9 +258,9 @@ class Escalation(object):
 
     def reap(self):
         """Collect the program after close(): True once it is gone. If it outlives KILL_PATIENCE, it is killed if it can be."""
-        if self.pid is None or self.status is not None or self._wait():
+        if self.pid is None or self.status is not None or self._try_reap():
             return True
-        if self._closed and _now() - self._hung_up_at > KILL_PATIENCE:
+        if self._closed and _now() - self._hung_up_at > KILL_GRACE:
             for kill in (os.killpg, os.kill):
                 try:
                     kill(self.pid, signal.SIGKILL)
@@ -270,61 +270,61 @@ class Escalation(object):
 
     # Inside
 
-    def _note_entries(self, before, data):
+    def _note_entered_accounts(self, before, data):
         """See which accounts are entered, by *data* that follows *before*."""
-        data = before[-entry.LENGTH :] + data
+        data = before[-entry.MAX_MARKER_SIZE :] + data
         while self._entered < len(self._steps) and self._steps[self._entered].entry.is_in(data):
             # By name as well: the kernel's list of children may lack one while another ends.
-            self._known_uids |= processes.uids_of(as_bytes(self._steps[self._entered].plan["user"]))
+            self._expected_uids |= processes.uids_of(as_bytes(self._steps[self._entered].plan["user"]))
             self._entered += 1
             self._secrets.clear()
-            self._known_uids |= processes.uids_below(self.pid)
+            self._expected_uids |= processes.uids_below(self.pid)
 
-    def _forget(self):
+    def _clear_secrets(self):
         """Drop what must not outlast the entering: secrets, and what was printed."""
-        self._wanted = None
+        self._wanted_secret = None
         self._secrets.clear()
-        self._said.forget()
+        self._transcript.forget()
 
-    def _look(self):
+    def _check_prompt(self):
         """See whether a question stands that the secret of its step may answer. Raises BecomeFailure."""
-        self._wanted = None
-        if self.up or self._closed or self._entered == len(self._steps):
+        self._wanted_secret = None
+        if self.running or self._closed or self._entered == len(self._steps):
             return
         step = self._steps[self._entered]
-        if step.given and diagnosis.tried_again(self._said.since_answer()):
-            raise self._failures.refused("password-wrong")
-        question = self._said.unfinished(self._on_stdout())
+        if step.secrets_sent and diagnosis.retry_prompted(self._transcript.since_last_answer()):
+            raise self._failures.denied("password-wrong")
+        question = self._transcript.unfinished_line(self._on_stdout())
         if not question or terminal.echo_is_on(self.tty_fd):
             return  # half a line that only looks like a prompt, or its program does not listen yet
-        if len(step.programs) == 1 and processes.uids_below(self.pid) - self._known_uids:
+        if len(step.programs) == 1 and processes.uids_below(self.pid) - self._expected_uids:
             return  # not the program asks, but something that it has started: a start-up file of the account
         kind = step.prompts.kind(question)
-        expired = kind is None and step.given and diagnosis.refusal(step.programs, self._said.text()) == "account"
+        expired = kind is None and step.secrets_sent and diagnosis.refusal(step.programs, self._transcript.text()) == "account"
         if kind == prompts.NEW_PASSWORD or expired:
             raise self._failures.expired(question)
         if kind is None:
             return
-        if kind in step.given:
+        if kind in step.secrets_sent:
             raise self._failures.asked_again(step)
-        if kind not in step.has:
-            raise self._failures.unanswerable(kind, question)
-        self._wanted = (self._entered, kind)
+        if kind not in step.available:
+            raise self._failures.missing_secret(kind, question)
+        self._wanted_secret = (self._entered, kind)
 
     def _on_stdout(self):
         """Whether questions are looked for on stdout: where the terminal is stdin, and nothing is asked on it."""
-        return self.plan["stdin"] == "tty" and not self._said.unfinished(False)
+        return self.plan["stdin"] == "tty" and not self._transcript.unfinished_line(False)
 
-    def _come_up(self):
-        self.up = True
-        self._forget()
+    def _on_command_started(self):
+        self.running = True
+        self._clear_secrets()
         if self.plan["stdin"] == "tty":
             # su has put the terminal back as it found it: with echo, which would send every byte back.
             terminal.set_raw(self.tty_fd, echo=False)
             self.in_fd = os.dup(self.tty_fd)
             terminal.set_cloexec(self.in_fd)
 
-    def _wait(self):
+    def _try_reap(self):
         """True if the program has exited; collects it."""
         if self.status is None:
             try:
@@ -340,47 +340,47 @@ class Escalation(object):
 
     def _check_ended(self):
         """Raise if the program is over: exited and both its outputs ended, or one of the two was given time to follow."""
-        if self.up or self._closed:
+        if self.running or self._closed:
             return
-        exited, silent = self._wait(), self._out_ended and self._tty_ended
+        exited, silent = self._try_reap(), self._out_ended and self._tty_ended
         if not (exited or silent):
             return
         if self._ended_at is None:
             self._ended_at = _now()
         # What a program leaves behind may hold its outputs open, and one that closed its outputs may take a while to die.
-        if exited and silent or _now() - self._ended_at > EXIT_PATIENCE:
-            self._drain()
-            if not self.up:
-                raise self._ended()
+        if exited and silent or _now() - self._ended_at > EXIT_GRACE:
+            self._read_rest()
+            if not self.running:
+                raise self._exit_error()
 
-    def _drain(self):
+    def _read_rest(self):
         """Read what waits on the terminal and, until the command is up, on stdout."""
-        left = DRAIN_LIMIT
+        left = MAX_DRAIN
         while left > 0 and not self._tty_ended:
             data = terminal.read_some(self.tty_fd)
             if data is None:
                 break
             self._tty_ended = not data
-            self._take_terminal(data)
+            self._read_terminal(data)
             left -= len(data)
-        while left > 0 and not self._out_ended and not self.up:
+        while left > 0 and not self._out_ended and not self.running:
             data = terminal.read_some(self.out_fd)
             if data is None:
                 break
             self._out_ended = not data
-            self._take_output(data)
+            self._read_output(data)
             left -= len(data)
 
     # Why it failed
 
-    def _ended(self):
+    def _exit_error(self):
         """The failure that an exit without the marker amounts to."""
         program, chdir = self._steps[0].plan["argv"][0], self.plan.get("chdir")
-        not_started = self._failures.not_started(self._said.text(), self._complaint, program, chdir)
+        not_started = self._failures.not_started(self._transcript.text(), self._error_marker, program, chdir)
         if not_started is not None:
             return not_started
         code = os.WEXITSTATUS(self.status) if self.status is not None and os.WIFEXITED(self.status) else None
-        return self._failures.ended(self._entered, self.command, code, terminal.login_shell(self.plan))
+        return self._failures.exited(self._entered, self.command, code, terminal.login_shell(self.plan))
 
     def _text(self, value):
-        return diagnosis.text_of(as_bytes(value))
+        return diagnosis.visible_text(as_bytes(value))

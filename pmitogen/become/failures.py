@@ -32,11 +32,14 @@ class BecomeFailure(Exception):
 
 
 class Failures(object):
-    """Makes the failures of one escalation. *steps* are chain.Step's, *said* is a Transcript, *native* makes a str of text."""
+    """Makes the failures of one escalation.
 
-    def __init__(self, steps, said, native):
+    *steps*: its ``chain.EscalationStep``; *transcript*: its ``Transcript``; *native*: turns text into this Python's str.
+    """
+
+    def __init__(self, steps, transcript, native):
         self._steps = steps
-        self._said = said
+        self._transcript = transcript
         self._native = native
 
     def describe(self):
@@ -45,84 +48,86 @@ class Failures(object):
     def make(self, kind, what):
         return BecomeFailure(kind, "%s: %s" % (self.describe(), what))
 
-    def refused(self, kind):
+    def denied(self, kind):
         """*kind*: one of a program's rows."""
-        unasked = not any(step.given for step in self._steps)
+        unasked = not any(step.secrets_sent for step in self._steps)
         if kind == "password-wrong" and unasked:
             kind = "not-permitted"  # refused unasked
         hint = ""
         if unasked and kind in ("password-missing", "not-permitted") and "sudo" in self._steps[0].programs:
-            hint = "; a rule in sudoers that allows it must cover %s" % entry.RULE
-        return self.make(kind, _MEANING[kind] + hint + self._said.last_words())
+            hint = "; a rule in sudoers that allows it must cover %s" % entry.SUDOERS_COMMAND
+        return self.make(kind, _MEANING[kind] + hint + self._transcript.output_excerpt())
 
     def asked_again(self, step):
         """A question was asked whose answer was given."""
-        expired = diagnosis.refusal(step.programs, self._said.text()) == "account"
-        return self.refused("account" if expired else "password-wrong")
+        expired = diagnosis.refusal(step.programs, self._transcript.text()) == "account"
+        return self.denied("account" if expired else "password-wrong")
 
     def expired(self, question):
-        return self.make("account", "the password has expired and must be changed: it asks %s" % self._said.quote(question))
+        return self.make("account", "the password has expired and must be changed: it asks %s" % self._transcript.quote(question))
 
-    def unanswerable(self, kind, question):
+    def missing_secret(self, kind, question):
         what = "a second factor" if kind == prompts.SECOND_FACTOR else "a password"
-        return self.make("password-missing", "it asks for %s, %s, and none was given" % (what, self._said.quote(question)))
+        return self.make("password-missing", "it asks for %s, %s, and none was given" % (what, self._transcript.quote(question)))
 
-    def withheld(self, why):
+    def secret_withheld(self, why):
         """The hub does not give the secret."""
         return self.make("password-missing", why)
 
-    def overdue(self, step, question, echo, seconds):
+    def timed_out(self, step, question, echo, seconds):
         """Nothing came in *seconds*.
 
         *step*: whose account is to be entered, None if all are. *question*: the unfinished line. *echo*: whether it is on.
         """
         if question and step is not None and step.prompts.kind(question) and echo:
-            return self.make("tty", "it would show what it asks for, so it was not answered: %s" % self._said.quote(question))
+            return self.make(
+                "tty", "it would show what it asks for, so it was not answered: %s" % self._transcript.quote(question)
+            )
         if question and step is not None:
             hint = ""
             if not echo and step.programs == ["sudo"]:
                 hint = "; only its own prompt is answered (%s)" % _OWN_PROMPT
             elif not echo:
                 hint = "; only known prompts are answered (ansible_%s_prompt_l10n)" % step.programs[-1]
-            return self.make("timeout", "it waits at %s%s" % (self._said.quote(question), hint))
-        given = any(each.given for each in self._steps)
+            return self.make("timeout", "it waits at %s%s" % (self._transcript.quote(question), hint))
+        given = any(each.secrets_sent for each in self._steps)
         when = (
             "after the account was entered" if step is None else "after the password was given" if given else "without a prompt"
         )
-        return self.make("timeout", "nothing came %s within %g s%s" % (when, seconds, self._said.last_words()))
+        return self.make("timeout", "nothing came %s within %g s%s" % (when, seconds, self._transcript.output_excerpt()))
 
-    def not_started(self, text, complaint, program, chdir):
+    def not_started(self, text, error_marker, program, chdir):
         """The failure if the child of terminal.spawn has written *complaint* into *text*; else None.
 
         *program*: what it could not start. *chdir*: the directory that it could not enter.
         """
-        own = re.search(re.escape(complaint) + " (exec|chdir) (\\d+)", text)
+        own = re.search(re.escape(error_marker) + " (exec|chdir) (\\d+)", text)
         if not own:
             return None
         what, kind = (program, "not-installed") if own.group(1) == "exec" else (chdir, "other")
         return self.make(kind, "cannot %s %s: %s" % (own.group(1), self._native(what), os.strerror(int(own.group(2)))))
 
-    def ended(self, entered, command, code, shell):
+    def exited(self, entered, command, code, shell):
         """It ended before the command was up.
 
         *entered*: steps whose account was entered. *command*: argv that should run there. *code*: exit code or None. *shell*: the
         shell that was to take the command, or None.
         """
-        text = self._said.text()
+        text = self._transcript.text()
         if entered < len(self._steps):
             kind = diagnosis.refusal(self._steps[entered].programs, text)
             if kind == "shell" and diagnosis.command_failure(text, ["/bin/sh"]):
                 kind = None  # the words are those of a shell that does run
             if kind is not None:
-                return self.refused(kind)
+                return self.denied(kind)
             kind = diagnosis.shell_failure(text, code, ["/bin/sh"], shell)
         else:
             kind = "python"
         if kind == "python":
             name = command[0] if entered == len(self._steps) else "/bin/sh"
-            return self.make(kind, "%s does not run in that account%s" % (name, self._said.last_words()))
+            return self.make(kind, "%s does not run in that account%s" % (name, self._transcript.output_excerpt()))
         if kind == "shell":
             name = " " + shell if shell else ""
-            return self.make(kind, "its login shell%s takes no commands%s" % (name, self._said.last_words()))
+            return self.make(kind, "its login shell%s takes no commands%s" % (name, self._transcript.output_excerpt()))
         status = "" if code is None else " with status %d" % code
-        return self.make("other", "it ended%s without starting the command%s" % (status, self._said.last_words()))
+        return self.make("other", "it ended%s without starting the command%s" % (status, self._transcript.output_excerpt()))

@@ -19,30 +19,30 @@ def choose(own, is_named):
     *own*: the one that runs this. *is_named*: whether the user named it for the whole host. One that was found may be a program
     of the login account's, which others must not run: then the system's is taken, if there is one.
     """
-    if not is_for_all(own):
-        return SYSTEM_PYTHON if is_for_all(SYSTEM_PYTHON) else own
-    if is_named or is_of_root(own) or not is_for_all(SYSTEM_PYTHON):
+    if not is_world_executable(own):
+        return SYSTEM_PYTHON if is_world_executable(SYSTEM_PYTHON) else own
+    if is_named or is_root_controlled(own) or not is_world_executable(SYSTEM_PYTHON):
         return own
     return SYSTEM_PYTHON
 
 
-def is_for_all(path):
+def is_world_executable(path):
     """Whether every account can run the program *path*: not one in somebody's closed home, nor in the current directory."""
     try:
-        return path.startswith(b"/") and all(os.stat(step).st_mode & stat.S_IXOTH for step in way_to(path))
+        return path.startswith(b"/") and all(os.stat(step).st_mode & stat.S_IXOTH for step in path_components(path))
     except OSError:
         return False
 
 
-def is_of_root(path):
+def is_root_controlled(path):
     """Whether only root decides what the program *path* is. What is writable by a group counts if this account is in it."""
     try:
-        return all(_is_of_root(step) for step in way_to(path))
+        return all(_is_root_controlled(step) for step in path_components(path))
     except OSError:
         return False
 
 
-def _is_of_root(step):
+def _is_root_controlled(step):
     found = os.lstat(step)
     if found.st_uid:
         return False
@@ -51,7 +51,7 @@ def _is_of_root(step):
     return not found.st_mode & stat.S_IWOTH and (os.geteuid() == 0 or not os.access(step, os.W_OK))
 
 
-def way_to(path):
+def path_components(path):
     """All that decides what the absolute *path* is: its directories, links on the way and theirs, the file. Raises OSError."""
     found, here, links = [b"/"], b"/", 0
     left = path.split(b"/")

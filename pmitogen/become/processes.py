@@ -8,13 +8,13 @@ NOTE: runs on the target.
 
 from __future__ import absolute_import
 
-MOST = 500  # processes that are looked at
+MAX_PROCESSES = 500  # processes that are looked at
 
 
 def uids_below(pid):
     """The user numbers, real and effective, of a process and its descendants. Empty where the system does not show them."""
     found, left, seen = set(), [pid], 0
-    while left and seen < MOST:
+    while left and seen < MAX_PROCESSES:
         pid = left.pop()
         seen += 1
         try:

@@ -37,7 +37,7 @@ def any_shell_quote(word):
     return "".join("\\" + p if p in ("'", "\\", "!") else "'" + p + "'" for p in pieces if p) or "''"
 
 
-def sturdy(argv):
+def shell_safe_argv(argv):
     """*argv* (native strings), or words that do the same, none of them empty or with ``$``, CR or NL in it."""
     if not any(word == "" or _FRAGILE.search(word) for word in argv):
         return list(argv)
@@ -50,4 +50,4 @@ def sturdy(argv):
 
 def shell_string(argv):
     """*argv* as one string for ``-c`` of any shell. It is executed in the shell's place, so no shell stays in between."""
-    return "exec " + " ".join(any_shell_quote(word) for word in sturdy(argv))
+    return "exec " + " ".join(any_shell_quote(word) for word in shell_safe_argv(argv))

@@ -4,7 +4,7 @@ Sources: login-utils/su-common.c of util-linux, src/su.c of shadow, src/su of su
 of Toybox, libpam/pam_strerror.c and modules/pam_unix of Linux-PAM.
 """
 
-ROWS = (
+PATTERNS = (
     ("account", r"account has expired|[Uu]ser credentials expired|[Aa]uthentication token (?:expired|is no longer valid)"),
     ("account", r"account (?:is )?(?:temporarily )?locked|maximum number of tries"),
     ("unknown-user", r"user .{0,256} does not exist|[Uu]nknown (?:id|login|user)\b|[Nn]o passwd entry|unknown user"),
@@ -17,7 +17,7 @@ ROWS = (
     ("shell", r"(?:failed to execute|cannot execute|cannot run|can't execute|using restricted shell|is restricted shell)"),
 )
 
-CATALOGUE = (
+MESSAGE_IDS = (
     ("password-wrong", "Linux-PAM", "Authentication failure"),
     ("not-permitted", "Linux-PAM", "Permission denied"),
     ("account", "Linux-PAM", "User account has expired"),

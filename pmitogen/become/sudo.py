@@ -4,7 +4,7 @@ Sources: plugins/sudoers/{sudoers,auth/sudo_auth,auth/pam,logging,policy}.c and 
 src/{common/error,sudo} of sudo-rs. Rows are tried in order, on all that was said before it gave up.
 """
 
-ROWS = (
+PATTERNS = (
     ("account", r"[Aa]ccount validation failure|[Aa]ccount expired or PAM config|[Aa]ccount or password is expired"),
     ("account", r"account has expired|unable to change expired password|[Pp]assword expired, contact"),
     ("account", r"PAM account management error"),
@@ -21,7 +21,7 @@ ROWS = (
 )
 
 # The same in the words of the system's language: (kind, gettext domain, message id).
-CATALOGUE = (
+MESSAGE_IDS = (
     ("password-wrong", "sudoers", "Sorry, try again."),
     ("password-wrong", "sudoers", "%u incorrect password attempt"),
     ("password-wrong", "sudoers", "%u incorrect password attempts"),

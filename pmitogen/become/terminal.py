@@ -27,17 +27,17 @@ from pmitogen.become.strings import as_bytes, native
 # Where sudo, su and doas live when the PATH of a non-login session is too short to tell.
 EXTRA_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/opt/local/bin:/usr/pkg/bin"
 
-LFLAG = 3  # index of the local modes in what tcgetattr returns
-ROWS_COLUMNS = (24, 500)  # wide, so that nothing wraps a prompt in two
+LFLAG_INDEX = 3  # index of the local modes in what tcgetattr returns
+PTY_SIZE = (24, 500)  # wide, so that nothing wraps a prompt in two
 
 
 def find_program(name, path):
     """The file that *name* stands for on *path* (a PATH), all bytes, or None. A name with a slash stands for itself."""
     if b"/" in name:
         return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
-    for folder in (path + b":" + EXTRA_PATH).split(b":"):
-        full = os.path.join(folder, name)
-        if folder and os.access(full, os.X_OK) and not os.path.isdir(full):
+    for directory in (path + b":" + EXTRA_PATH).split(b":"):
+        full = os.path.join(directory, name)
+        if directory and os.access(full, os.X_OK) and not os.path.isdir(full):
             return full
     return None
 
@@ -63,7 +63,7 @@ def set_raw(fd, echo):
     mode[0] = termios.IGNPAR  # no BRKINT, ICRNL, ISTRIP, IXON: bytes come as they are
     mode[1] &= ~termios.OPOST
     mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
-    mode[LFLAG] = termios.ECHO if echo else 0
+    mode[LFLAG_INDEX] = termios.ECHO if echo else 0
     mode[6][termios.VMIN] = 1
     mode[6][termios.VTIME] = 0
     termios.tcsetattr(fd, termios.TCSANOW, mode)
@@ -72,7 +72,7 @@ def set_raw(fd, echo):
 def echo_is_on(fd):
     """True if what is written to the terminal *fd* would be echoed; False too when the terminal is gone."""
     try:
-        return bool(termios.tcgetattr(fd)[LFLAG] & termios.ECHO)
+        return bool(termios.tcgetattr(fd)[LFLAG_INDEX] & termios.ECHO)
     except termios.error:
         return False
 
@@ -118,7 +118,7 @@ class Spawned(object):
         self.stdout = stdout
 
 
-def spawn(program, argv, env, chdir, stdin_is_tty, complaint, prepare=None):
+def spawn(program, argv, env, chdir, stdin_is_tty, error_marker, prepare=None):
     """Start *program* (a path) with *argv* and *env* (dict) in the folder *chdir* (None: ours), as leader of a new session.
 
     *prepare* is called in the child before that, if there is one.
@@ -128,37 +128,37 @@ def spawn(program, argv, env, chdir, stdin_is_tty, complaint, prepare=None):
     and exits with 127: a pipe to learn of it would have to be waited for. Raises OSError if the machine is out of terminals,
     descriptors or processes; nothing is left open then.
     """
-    ours, theirs = [], []
+    parent_fds, child_fds = [], []
     try:
         master, slave = os.openpty()
-        ours.append(master)
-        theirs.append(slave)
+        parent_fds.append(master)
+        child_fds.append(slave)
         set_raw(slave, echo=True)
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS_COLUMNS[0], ROWS_COLUMNS[1], 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", PTY_SIZE[0], PTY_SIZE[1], 0, 0))
         out_read, out_write = os.pipe()
-        ours.append(out_read)
-        theirs.append(out_write)
-        child_in, our_in = slave, None
+        parent_fds.append(out_read)
+        child_fds.append(out_write)
+        child_in, parent_in = slave, None
         if not stdin_is_tty:
-            child_in, our_in = os.pipe()
-            ours.append(our_in)
-            theirs.append(child_in)
-        for fd in ours:
+            child_in, parent_in = os.pipe()
+            parent_fds.append(parent_in)
+            child_fds.append(child_in)
+        for fd in parent_fds:
             set_cloexec(fd)
             _set_nonblocking(fd)
         pid = os.fork()
     except Exception:
-        for fd in ours + theirs:
+        for fd in parent_fds + child_fds:
             close_quietly(fd)
         raise
     if pid == 0:
-        _become_child(program, argv, env, chdir, (child_in, out_write, slave), complaint, prepare)
-    for fd in theirs:
+        _exec_child(program, argv, env, chdir, (child_in, out_write, slave), error_marker, prepare)
+    for fd in child_fds:
         close_quietly(fd)
-    return Spawned(pid, master, our_in, out_read)
+    return Spawned(pid, master, parent_in, out_read)
 
 
-def _become_child(program, argv, env, chdir, stdio, complaint, prepare):
+def _exec_child(program, argv, env, chdir, stdio, error_marker, prepare):
     """In the child: arrange descriptors, terminal and signals, and execute. Never returns."""
     step = b"exec"
     try:
@@ -168,7 +168,7 @@ def _become_child(program, argv, env, chdir, stdio, complaint, prepare):
         for number, fd in enumerate(high):
             os.dup2(fd, number)
         fcntl.ioctl(2, termios.TIOCSCTTY, 0)
-        _close_rest()
+        _close_other_fds()
         _default_signals()
         if prepare is not None:
             prepare()
@@ -178,12 +178,12 @@ def _become_child(program, argv, env, chdir, stdio, complaint, prepare):
             step = b"exec"
         os.execve(program, argv, env)
     except (OSError, IOError) as e:
-        os.write(2, complaint + b" " + step + b" " + str(e.errno).encode("ascii") + b"\n")
+        os.write(2, error_marker + b" " + step + b" " + str(e.errno).encode("ascii") + b"\n")
     finally:
         os._exit(127)
 
 
-def _close_rest():
+def _close_other_fds():
     """Close every descriptor above 2. Only those that exist: a container may allow a thousand million of them."""
     try:
         numbers = [int(name) for name in os.listdir("/dev/fd")]

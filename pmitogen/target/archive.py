@@ -12,17 +12,17 @@ import struct
 import sys
 import zlib
 
-ENTRY = struct.Struct("<5H3L2H")  # of the headers: version, flags, method, time, date, CRC, two sizes, two lengths
-DATE = 33  # 1980-01-01
+ZIP_ENTRY = struct.Struct("<5H3L2H")  # of the headers: version, flags, method, time, date, CRC, two sizes, two lengths
+DOS_DATE = 33  # 1980-01-01
 SITECUSTOMIZE = "sitecustomize.py"
 
 
-def packed(files):
+def build_zip(files):
     """A zip archive, nothing in it compressed, of (path, content) pairs."""
     parts, toc, offset = [], [], 0
     for name, data in files:
         raw = name.encode("utf-8")
-        about = ENTRY.pack(20, 1 << 11, 0, 0, DATE, zlib.crc32(data) & 0xFFFFFFFF, len(data), len(data), len(raw), 0)
+        about = ZIP_ENTRY.pack(20, 1 << 11, 0, 0, DOS_DATE, zlib.crc32(data) & 0xFFFFFFFF, len(data), len(data), len(raw), 0)
         toc.append(b"PK\1\2\x14\3" + about + struct.pack("<3H2L", 0, 0, 0, 0o100644 << 16, offset) + raw)
         parts += [b"PK\3\4" + about + raw, data]
         offset += len(parts[-2]) + len(data)
@@ -50,7 +50,7 @@ def memory_file():
 def write(fd, files, path):
     """Write the archive of *files*, which will be found under *path*."""
     with os.fdopen(os.dup(fd), "wb") as stream:
-        stream.write(packed(files + [(SITECUSTOMIZE, sitecustomize(path))]))
+        stream.write(build_zip(files + [(SITECUSTOMIZE, sitecustomize(path))]))
 
 
 class Archive(object):
@@ -58,7 +58,7 @@ class Archive(object):
 
     def __init__(self):
         self.path = None
-        self._held = ()
+        self._contained = ()
         try:
             self._fd = memory_file()
             path = "/proc/%d/fd/%d" % (os.getpid(), self._fd)
@@ -67,10 +67,10 @@ class Archive(object):
         except (OSError, AttributeError, ImportError):
             pass
 
-    def hold(self, store, digests):
+    def contain(self, store, digests):
         """Have it contain the files of these manifests; False if they contradict each other. Raises OSError."""
         wanted = tuple(sorted(set(digests)))
-        if wanted == self._held:
+        if wanted == self._contained:
             return True
         merged = {}
         for digest in wanted:
@@ -84,5 +84,5 @@ class Archive(object):
             os.dup2(fd, self._fd, *([] if sys.version_info < (3, 4) else [False]))
         finally:
             os.close(fd)
-        self._held = wanted
+        self._contained = wanted
         return True

@@ -19,7 +19,7 @@ import sys
 
 ROOT = "/pmitogen/bundle"  # stands for the bundle in __file__; nothing is there
 # What imports all else, in an order in which each finds what it needs.
-FIRST = (
+BOOTSTRAP_MODULES = (
     ("pmitogen.protocol", "framing"),
     ("pmitogen.target", "archive"),
     ("pmitogen.target", "importer"),
@@ -27,7 +27,7 @@ FIRST = (
 )
 
 
-def open_null():
+def redirect_stdio_to_null():
     """Point stdin and stdout at nothing, once the channel has moved elsewhere."""
     fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(fd, 0)
@@ -36,33 +36,33 @@ def open_null():
         os.close(fd)
 
 
-def install(bundle):
+def install_importer(bundle):
     """Make the bundle's files importable. Their paths are absolute, or Python would look for others in the current directory."""
     import types
 
     for name in ("pmitogen", "pmitogen.protocol", "pmitogen.target"):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = [ROOT + "/" + name.replace(".", "/")]
-    codes = compiled(bundle)
-    for package, name in FIRST:
+    bytecode = bundled_bytecode(bundle)
+    for package, name in BOOTSTRAP_MODULES:
         path = "%s/%s.py" % (package.replace(".", "/"), name)
         module = sys.modules[package + "." + name] = types.ModuleType(package + "." + name)
         setattr(sys.modules[package], name, module)
-        if path not in codes:
-            codes[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
-        exec(codes[path], module.__dict__)
-    store = sys.modules["pmitogen.target.module_cache"].Store(ROOT)
+        if path not in bytecode:
+            bytecode[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
+        exec(bytecode[path], module.__dict__)
+    store = sys.modules["pmitogen.target.module_cache"].ModuleStore(ROOT)
     importer = sys.modules["pmitogen.target.importer"]
-    files = bundle["own"] = importer.Files(store)
+    files = bundle["own"] = importer.PayloadFiles(store)
     for path, source in bundle["files"].items():
         store.blobs[path] = source if isinstance(source, bytes) else source.encode("utf-8")
         files.manifest[path] = path
-    for path, code in codes.items():
-        store.codes[path, path] = code
+    for path, code in bytecode.items():
+        store.bytecode[path, path] = code
     sys.meta_path.insert(0, importer.Importer(files))
 
 
-def compiled(bundle):
+def bundled_bytecode(bundle):
     """The code objects that came with a bundle, by path, if this interpreter is of the kind that made them."""
     if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in module_cache.py, which is not there yet
         return {}
@@ -78,23 +78,23 @@ def run_agent(bundle):
     from pmitogen.target import start_state
 
     start_state.shell_pid = os.getppid()
-    payload.import_stdlib(payload.STDLIB_SHARED)
-    ours, theirs = socket.socketpair()
+    payload.import_stdlib(payload.STDLIB_BEFORE_FORK)
+    agent_socket, runner_socket = socket.socketpair()
     if os.fork():
-        ours.close()
-        open_null()
+        agent_socket.close()
+        redirect_stdio_to_null()
         from pmitogen.target import runner
 
-        runner.main(theirs.fileno(), theirs.fileno(), sys.argv[3], bundle)
+        runner.main(runner_socket.fileno(), runner_socket.fileno(), sys.argv[3], bundle)
         os._exit(0)
-    theirs.close()
+    runner_socket.close()
     in_fd, out_fd = os.dup(0), os.dup(1)
-    open_null()
+    redirect_stdio_to_null()
     from pmitogen.target import agent
 
     gc.enable()
-    sock = os.dup(ours.fileno())
-    ours.close()
+    sock = os.dup(agent_socket.fileno())
+    agent_socket.close()
     agent.main(bundle, in_fd, out_fd, sock)
 
 
@@ -108,7 +108,7 @@ def run_runner(bundle):
     except OSError:
         pass
     in_fd, out_fd = os.dup(0), os.dup(1)
-    open_null()
+    redirect_stdio_to_null()
     from pmitogen.target import runner
 
     runner.main(in_fd, out_fd, sys.executable, bundle)
@@ -117,5 +117,5 @@ def run_runner(bundle):
 
 def main(bundle):
     gc.disable()  # until there is more than imports, of which the collector would visit all so far in each of its rounds
-    install(bundle)
+    install_importer(bundle)
     {"agent": run_agent, "runner": run_runner}[bundle["role"]](bundle)

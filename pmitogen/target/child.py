@@ -1,6 +1,6 @@
 """What happens in a forked child: its descriptors, its session, and a Python payload run as a fresh interpreter would run it.
 
-The parent is single-threaded, so everything may be done between fork and exit. ``enter`` makes the child a session of its
+The parent is single-threaded, so everything may be done between fork and exit. ``enter_session`` makes the child a session of its
 own with the three standard descriptors it was given and no other; ``execute`` replaces it by a program; ``run_payload``
 runs a module from memory and exits. Nothing here returns to the runner's loop.
 """
@@ -23,11 +23,11 @@ from pmitogen.target import archive, importer, login_state, module_cache
 from pmitogen.target.fds import set_cloexec
 from pmitogen.protocol.framing import from_wire
 
-RESPAWN = "ansible/module_utils/common/respawn.py"
+RESPAWN_MODULE = "ansible/module_utils/common/respawn.py"
 MAX_FD = 4096
 
 
-def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
+def enter_session(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     """Become a session leader with these standard descriptors; *tty_fd* becomes the controlling terminal.
 
     Closes all others but those in *keep*, which no program that is executed will inherit.
@@ -57,17 +57,17 @@ def enter(stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     os.closerange(low, MAX_FD)
 
 
-def fork(work, stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
+def fork(action, stdin_fd, stdout_fd, stderr_fd, tty_fd=None, keep=()):
     """Fork a child that enters its own session and descriptors, does *work* and ends. Returns its pid. Raises OSError."""
     pid = os.fork()
     if pid == 0:
-        complaints = stderr_fd
+        error_fd = stderr_fd
         try:
-            enter(stdin_fd, stdout_fd, stderr_fd, tty_fd, keep)
-            complaints = 2
-            work()
+            enter_session(stdin_fd, stdout_fd, stderr_fd, tty_fd, keep)
+            error_fd = 2
+            action()
         except BaseException:
-            complain(complaints)
+            report_start_failure(error_fd)
         finally:
             os._exit(1)
     return pid
@@ -82,7 +82,7 @@ def change_environment(env):
             os.environb[from_wire(name)] = from_wire(value)
 
 
-def forget_clock_and_chance():
+def reset_timezone_and_random():
     """Read the time zone anew, and have other random numbers than our parent's other children."""
     zone = os.environ.pop("TZ", None)
     time.tzset()  # for another zone first: the C library does not read one again whose name it knows
@@ -123,12 +123,12 @@ def execute(argv, env, cwd=None):
 
 
 # A stream object that loses its last reference may close descriptor 1 under its successor; a module may clear its globals.
-_kept = []
+_retained = []
 
 
 def _open_streams():
     """Fresh text streams over descriptors 0-2, with the encodings that this interpreter gave its own."""
-    _kept.extend([sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__])
+    _retained.extend([sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__])
     if str is bytes:
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, "r"), os.fdopen(1, "w"), os.fdopen(2, "w", 0)
     else:
@@ -141,7 +141,7 @@ def _open_streams():
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
 
 
-def own_archive(store, manifest):
+def materialize_archive(store, manifest):
     """Return the path of an archive of *manifest* for this process alone: in memory, else a file that is removed at its end."""
     try:
         fd = archive.memory_file()
@@ -155,14 +155,14 @@ def own_archive(store, manifest):
     return path
 
 
-def hide_ourselves():
+def hide_own_modules():
     """Let the module see nothing of us: neither our modules under their names, nor what finds them."""
     for name in [name for name in sys.modules if name.partition(".")[0] == "pmitogen"]:
-        _kept.append(sys.modules.pop(name))
+        _retained.append(sys.modules.pop(name))
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, importer.Importer)]
 
 
-def _limit_files(wanted):
+def _set_nofile_limit(wanted):
     if wanted:
         import resource
 
@@ -175,13 +175,13 @@ def _limit_files(wanted):
                 pass
 
 
-def prepare():
+def prepare_streams():
     """What can be done before it is known what to run."""
     _open_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-class Report(object):
+class StatusReport(object):
     """What the child tells the runner on *fd*: its status, a moment before it ends, and what it imported, if anyone is to learn.
 
     So its answer need not wait until the kernel has taken the process down. A process that the child forked may come to the
@@ -194,7 +194,7 @@ class Report(object):
         self._pipe = os.fstat(fd)
         self.names = {}
 
-    def tell(self, status):
+    def send(self, status):
         """Say that this process is as good as over, with *status*; nothing may be written to stdout and stderr after that."""
         try:
             found = os.fstat(self._fd)
@@ -207,24 +207,24 @@ class Report(object):
             pass
 
 
-def run_payload(files, order, report_fd):
+def run_payload(files, task, report_fd):
     """Run a module as its own program. Does not return.
 
     *files* are the importers'. *order* is (the request's header, which names the module; its parameters, JSON in bytes; the warm
     modules to forget; whether to report what was imported; whether the runner's archive contains the module's files).
     """
-    header, params, misfits, learn, held = order
-    report = Report(report_fd)
+    header, parameters, conflicts, record_imports, in_archive = task
+    report = StatusReport(report_fd)
     manifest = files.store.manifest(header["man"])
-    module_cache.drop(misfits)
-    lacks = not held and (files.home != importer.ROOT or RESPAWN in manifest)
-    files.place(manifest, own_archive(files.store, manifest) if lacks else None)
+    module_cache.unload_all(conflicts)
+    needs_archive = not in_archive and (files.default_root != importer.ROOT or RESPAWN_MODULE in manifest)
+    files.mount(manifest, materialize_archive(files.store, manifest) if needs_archive else None)
     if header["gen"] == "call":  # one of our own modules is among the files
         sys.meta_path.insert(0, importer.Importer(files))
     else:
-        hide_ourselves()
+        hide_own_modules()
     module_cache.clear_line_cache()
-    before = set(sys.modules) if learn else None
+    before = set(sys.modules) if record_imports else None
     sys.argv = [""]
     main = types.ModuleType("__main__")
     main.__dict__["__builtins__"] = __builtins__
@@ -232,40 +232,40 @@ def run_payload(files, order, report_fd):
     status, failure = 1, None
     try:
         change_environment(header.get("env") or {})
-        forget_clock_and_chance()
-        _limit_files(header.get("nofile"))
+        reset_timezone_and_random()
+        _set_nofile_limit(header.get("nofile"))
         try:
             os.getcwd()
         except OSError:
             os.chdir("/")
-        START[header["gen"]](header, params, files.root)
+        STARTERS[header["gen"]](header, parameters, files.root)
         status = 0
     except SystemExit as exc:
         status = exit_status(exc)
     except BaseException:
         failure = sys.exc_info()
     if failure is not None:  # only now: an exception hook that fails does so while nothing is being handled
-        status = uncaught(*failure)
+        status = report_uncaught(*failure)
         if failure[0] is KeyboardInterrupt and sys.version_info >= (3, 8):
             status = -signal.SIGINT  # so that whoever waits for it knows what ended it
-    if learn:
-        report.names = _imported(files.used, before)
+    if record_imports:
+        report.names = _imported_names(files.used, before)
     finish(status, report)
 
 
-def _run_module(header, params, root):
+def _run_module(header, parameters, root):
     """Payloads of ansible-core 2.16 to 2.18: the wrapper itself starts the module."""
     import runpy
     from ansible.module_utils import basic
 
-    basic._ANSIBLE_ARGS = params
+    basic._ANSIBLE_ARGS = parameters
     names = {"_module_fqn": header["fqn"], "_modlib_path": root}
     runpy.run_module(mod_name=str(header["fqn"]), init_globals=names, run_name="__main__", alter_sys=True)
     print('{"msg": "New-style module did not handle its own exit", "failed": true}')
     sys.exit(1)
 
 
-def _run_loader(header, params, root):
+def _run_loader(header, parameters, root):
     """Payloads of ansible-core 2.19 and later: the archive brings the function that starts the module.
 
     Arguments that releases since then have added are the last bytes of the body, since they may be secret: ``keywords`` in the
@@ -275,33 +275,33 @@ def _run_loader(header, params, root):
 
     size, more = header.get("keywords", 0), {}
     if size:
-        params, typed = params[:-size], json.loads(params[-size:].decode("ascii"))
-        more = dict((name, TYPES[kind](value) if kind else value) for name, (kind, value) in typed.items())
+        parameters, typed = parameters[:-size], json.loads(parameters[-size:].decode("ascii"))
+        more = dict((name, EXTRA_TYPES[kind](value) if kind else value) for name, (kind, value) in typed.items())
     _loader.run_module(
-        json_params=params, profile=header["profile"], module_fqn=header["fqn"], modlib_path=root, extensions={}, **more
+        json_params=parameters, profile=header["profile"], module_fqn=header["fqn"], modlib_path=root, extensions={}, **more
     )
 
 
-def _call_function(header, params, root):
+def _call_function(header, parameters, root):
     """A function of the embedding program. What calls it came with it: hosts of playbooks have no use for that."""
     from pmitogen.target import remote_call
 
-    remote_call.run(header, params)
+    remote_call.run(header, parameters)
 
 
-TYPES = {"frozenset": frozenset, "set": set}  # of what JSON has not
-START = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}
+EXTRA_TYPES = {"frozenset": frozenset, "set": set}  # of what JSON has not
+STARTERS = {"runpy": _run_module, "loader": _run_loader, "call": _call_function}
 
 
-def _imported(used, before):
+def _imported_names(used, before):
     """What this child imported, for the runner to have ready next time."""
     names = [name for name in set(sys.modules) - before if sys.modules.get(name) is not None]
     return {"payload": sorted(used), "stdlib": sorted(name for name in names if name not in used)}
 
 
-def uncaught(kind, value, trace):
+def report_uncaught(kind, value, trace):
     """Do with an exception what the interpreter does, without our own frames. Returns the exit status."""
-    trace = _without_ours(trace)
+    trace = strip_own_frames(trace)
     try:
         if callable(sys.excepthook) and sys.excepthook is not sys.__excepthook__:
             sys.excepthook(kind, value, trace)  # as the module wants it
@@ -311,13 +311,13 @@ def uncaught(kind, value, trace):
     except BaseException:
         sys.stderr.write("Error in sys.excepthook:\n")
         failed, why, where = sys.exc_info()
-        traceback.print_exception(failed, why, _without_ours(where))
+        traceback.print_exception(failed, why, strip_own_frames(where))
         sys.stderr.write("\nOriginal exception was:\n")
     traceback.print_exception(kind, value, trace)
     return 1
 
 
-def _without_ours(trace):
+def strip_own_frames(trace):
     """A traceback from the first frame that is not this file's."""
     while trace is not None and trace.tb_frame.f_globals.get("__name__") == __name__:
         trace = trace.tb_next
@@ -335,7 +335,7 @@ def exit_status(exc):
     return 1
 
 
-def complain(stderr_fd):
+def report_start_failure(stderr_fd):
     """Say what went wrong before the payload or the program could."""
     failure = sys.exc_info()[1]
     if isinstance(failure, OSError):  # the machine has nothing left
@@ -365,16 +365,16 @@ def finish(status, report):
             if stream is not None and not stream.closed:
                 stream.flush()
         except BaseException as exc:
-            _lost_words(stream, exc)
+            report_flush_error(stream, exc)
             status = status or 120
     if status < 0:
         signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
-    report.tell(status)
+    report.send(status)
     os._exit(status)
 
 
-def _lost_words(stream, exc):
+def report_flush_error(stream, exc):
     """Say that a stream's last words were lost, as the interpreter does."""
     try:
         sys.stderr.write("Exception ignored in: %r\n%s: %s\n" % (stream, type(exc).__name__, exc))

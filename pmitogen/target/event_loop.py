@@ -1,8 +1,7 @@
 """The agent's event loop: one thread, poll(2), and nothing that blocks.
 
-A *line* is a peer: what it says is read as it comes, what it is told waits until it takes it. The loop also calls what is due,
-at its next turn (``defer``) or after a while (``later``). Whatever a line, a timer or a deferred call does, it may end lines and
-make others.
+Data from a :class:`Peer` is read as it arrives; data for it is queued until it can be written. The loop also runs callbacks: in
+its next iteration (``defer``) or after a delay (``call_later``). Any callback may close peers and add others.
 """
 
 import collections
@@ -14,12 +13,12 @@ import time
 
 from pmitogen.target.fds import set_cloexec, set_nonblocking
 
-READ = 1 << 16  # bytes taken at once
-BACKLOG = 8 << 20  # bytes that wait on one line before those that feed it are no longer read
+READ_SIZE = 1 << 16  # bytes taken at once
+MAX_BACKLOG = 8 << 20  # bytes that wait on one line before those that feed it are no longer read
 now = getattr(time, "monotonic", time.time)
 
 
-class Line(object):
+class Peer(object):
     """A descriptor to read and one to write, which may be the same one or (*out_fd*) still to come.
 
     *on_data* is called with what was read; *on_end* once, when the line has ended: by its peer, by a failure or by ``close``.
@@ -30,56 +29,56 @@ class Line(object):
         self.in_fd, self.out_fd = in_fd, out_fd
         self.on_data, self.on_end = on_data, on_end
         self.ended = False
-        self.ahead = None  # the line on which is passed on what is read here: while too much waits there, nothing is read
-        self.waiting = 0  # bytes to be taken by the peer
+        self.forwards_to = None  # the line on which is passed on what is read here: while too much waits there, nothing is read
+        self.pending_bytes = 0  # bytes to be taken by the peer
         self._loop, self._borrowed = loop, borrowed
-        self._waiting = collections.deque()
+        self._pending = collections.deque()
         for fd in set((in_fd, out_fd)) - set((None,)):
             set_nonblocking(fd)
             set_cloexec(fd)
-        loop.lines.append(self)
+        loop.peers.append(self)
 
     def write(self, data):
         """Send *data* behind what still waits. Never calls back."""
         if not self.ended:
-            self._waiting.append(memoryview(data))
-            self.waiting += len(data)
-            if len(self._waiting) == 1:
+            self._pending.append(memoryview(data))
+            self.pending_bytes += len(data)
+            if len(self._pending) == 1:
                 self.flush()
 
-    def writes(self):
+    def has_pending(self):
         """Whether something waits to be taken."""
-        return bool(self._waiting)
+        return bool(self._pending)
 
     def flush(self):
         """Send what is taken at once."""
-        while self._waiting:
-            data = self._waiting[0]
+        while self._pending:
+            data = self._pending[0]
             try:
                 count = os.write(self.out_fd, data)
             except OSError as exc:
                 if exc.errno not in (errno.EAGAIN, errno.EINTR):
-                    self._drop()
+                    self._discard_pending()
                     self._loop.defer(self.close)  # whoever writes is in the middle of something
                 return
-            self.waiting -= count
+            self.pending_bytes -= count
             if count < len(data):
-                self._waiting[0] = data[count:]
+                self._pending[0] = data[count:]
             else:
-                self._waiting.popleft()
+                self._pending.popleft()
 
-    def _drop(self):
-        self._waiting.clear()
-        self.waiting = 0
+    def _discard_pending(self):
+        self._pending.clear()
+        self.pending_bytes = 0
 
-    def may_read(self):
+    def can_read(self):
         """Whether what is read can be passed on."""
-        return self.ahead is None or self.ahead.waiting < BACKLOG
+        return self.forwards_to is None or self.forwards_to.pending_bytes < MAX_BACKLOG
 
     def read(self):
         """Take what is there."""
         try:
-            data = os.read(self.in_fd, READ)
+            data = os.read(self.in_fd, READ_SIZE)
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
@@ -94,8 +93,8 @@ class Line(object):
         if self.ended:
             return
         self.ended = True
-        self._drop()
-        self._loop.lines.remove(self)
+        self._discard_pending()
+        self._loop.peers.remove(self)
         if not self._borrowed:
             for fd in set((self.in_fd, self.out_fd)):
                 os.close(fd)
@@ -106,54 +105,54 @@ class Loop(object):
     """See the head of this file."""
 
     def __init__(self):
-        self.lines = []
-        self._soon = []
-        self._due = []  # (when, work)
+        self.peers = []
+        self._deferred = []
+        self._timers = []  # (when, work)
 
     def defer(self, work):
         """Have *work* called at the next turn."""
-        self._soon.append(work)
+        self._deferred.append(work)
 
-    def later(self, seconds, work):
+    def call_later(self, seconds, work):
         """Have *work* called when *seconds* have passed."""
-        self._due.append((now() + seconds, work))
+        self._timers.append((now() + seconds, work))
 
-    def turn(self):
+    def run_once(self):
         """Do what is due; if nothing is, wait until something happens. See to that."""
         moment = now()
-        ready, self._soon = self._soon + [work for when, work in self._due if when <= moment], []
-        self._due = [item for item in self._due if item[0] > moment]
+        ready, self._deferred = self._deferred + [work for when, work in self._timers if when <= moment], []
+        self._timers = [item for item in self._timers if item[0] > moment]
         for work in ready:
             work()
         poller, owners = select.poll(), {}
-        for line in self.lines:
-            wanted = {line.in_fd: select.POLLIN} if line.may_read() else {}
-            if line.writes():
-                wanted[line.out_fd] = wanted.get(line.out_fd, 0) | select.POLLOUT
+        for peer in self.peers:
+            wanted = {peer.in_fd: select.POLLIN} if peer.can_read() else {}
+            if peer.has_pending():
+                wanted[peer.out_fd] = wanted.get(peer.out_fd, 0) | select.POLLOUT
             for fd, events in wanted.items():
-                owners[fd] = line
+                owners[fd] = peer
                 poller.register(fd, events)
         try:
-            found = poller.poll(0 if ready else self._patience())
+            found = poller.poll(0 if ready else self._poll_timeout())
         except (OSError, select.error) as exc:
             if exc.args[0] != errno.EINTR:
                 raise
             return
         for fd, events in found:
-            line = owners[fd]
+            peer = owners[fd]
             try:
-                if fd == line.out_fd and not line.ended and line.writes():
-                    line.flush()
-                if fd == line.in_fd and not line.ended and events & ~select.POLLOUT:
-                    line.read()
+                if fd == peer.out_fd and not peer.ended and peer.has_pending():
+                    peer.flush()
+                if fd == peer.in_fd and not peer.ended and events & ~select.POLLOUT:
+                    peer.read()
             except Exception:  # whatever it was, the others have no part in it
                 sys.excepthook(*sys.exc_info())
-                line.close()
+                peer.close()
 
-    def _patience(self):
+    def _poll_timeout(self):
         """Milliseconds until something is due; None: for ever."""
-        if self._soon:
+        if self._deferred:
             return 0
-        if not self._due:
+        if not self._timers:
             return None
-        return max(0, int((min(when for when, _ in self._due) - now()) * 1000) + 1)
+        return max(0, int((min(when for when, _ in self._timers) - now()) * 1000) + 1)

@@ -20,51 +20,51 @@ has them in use already; so this process holds them, without changing its own lo
 import sys
 import types
 
-ALL_CATEGORIES = 0x1FBF  # LC_ALL_MASK of glibc
+LC_ALL_MASK = 0x1FBF  # LC_ALL_MASK of glibc
 
 # Free variables and names of the function, as ansible-core 2.17 and later have it, and as 2.16 has it.
-SHAPES = ((("umask",), ("os", "umask")), (("self", "umask"), ("_restore_signal_handlers", "os", "umask")))
+PREEXEC_SHAPES = ((("umask",), ("os", "umask")), (("self", "umask"), ("_restore_signal_handlers", "os", "umask")))
 
 
-def is_idle(value):
+def is_noop_preexec(value):
     """Whether *value* is run_command's function to call before exec, with no umask to set."""
     if type(value) is not types.FunctionType or value.__module__ != "ansible.module_utils.basic":
         return False
     code = value.__code__
-    if (code.co_freevars, code.co_names) not in SHAPES or not code.co_qualname.endswith(".run_command.<locals>.preexec"):
+    if (code.co_freevars, code.co_names) not in PREEXEC_SHAPES or not code.co_qualname.endswith(".run_command.<locals>.preexec"):
         return False
     return not value.__closure__[code.co_freevars.index("umask")].cell_contents
 
 
-def install(subprocess, selectors):
+def patch(subprocess, selectors):
     """Have these modules of the standard library (the second may be None) leave out what is idle. Idempotent."""
     for name in ("PollSelector", "EpollSelector"):
-        kind = getattr(selectors, name, None)
-        if kind is not None and not hasattr(kind, "leaves_out_idle"):
-            kind.leaves_out_idle = True
-            kind.select = hasty(kind.select)
+        selector_class = getattr(selectors, name, None)
+        if selector_class is not None and not hasattr(selector_class, "_pmitogen_patched"):
+            selector_class._pmitogen_patched = True
+            selector_class.select = patch_select(selector_class.select)
     original = getattr(subprocess, "_fork_exec", None)
-    if original is None or getattr(original, "leaves_out_idle", False):
+    if original is None or getattr(original, "_pmitogen_patched", False):
         return
 
     def fork_exec(*args):
-        return original(*[None if is_idle(arg) else arg for arg in args])
+        return original(*[None if is_noop_preexec(arg) else arg for arg in args])
 
-    fork_exec.leaves_out_idle = True
+    fork_exec._pmitogen_patched = True
     subprocess._fork_exec = fork_exec
 
 
-def hold_locale():
+def preload_locale():
     """Have the C library keep the tables of this process's locale (newlocale(3)), for the children that will ask for them."""
     try:
         import ctypes  # as module_utils do
 
-        ctypes.CDLL(None).newlocale(ALL_CATEGORIES, b"", None)
+        ctypes.CDLL(None).newlocale(LC_ALL_MASK, b"", None)
     except Exception:  # no ctypes here, or a C library that has none such: they are read each time
         pass
 
 
-def hasty(select):
+def patch_select(select):
     """The method *select* of a selector, without run_command's waits for nothing."""
 
     def select_or_not(self, timeout=None):

@@ -12,7 +12,7 @@ def set_cloexec(fd):
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
 
 
-class Opened(object):
+class FdGuard(object):
     """Descriptors for a child, while it is made: if one cannot be had, or the child cannot, all are closed again."""
 
     def __init__(self):
@@ -28,16 +28,16 @@ class Opened(object):
 
     def pipe(self):
         """(to read from, to write to)."""
-        return self._kept(os.pipe())
+        return self._track(os.pipe())
 
-    def terminal(self):
+    def pty(self):
         """(ours, the child's)."""
-        return self._kept(os.openpty())
+        return self._track(os.openpty())
 
-    def null(self):
+    def devnull(self):
         """Nothing to read."""
-        return self._kept((os.open(os.devnull, os.O_RDONLY),))[0]
+        return self._track((os.open(os.devnull, os.O_RDONLY),))[0]
 
-    def _kept(self, fds):
+    def _track(self, fds):
         self._fds += fds
         return fds

@@ -16,15 +16,15 @@ import stat
 
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 
-NO_FILES = {
+UNREADABLE_TYPES = {
     stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
     stat.S_IFIFO: (errno.EINVAL, "a named pipe, which has no end of its own"),
 }
-PLAIN = re.compile(b"[A-Za-z0-9_@%+=:,./-]+\\Z")  # a path that no shell reads as anything else
-READER_LIMIT = 2000  # milliseconds that a pipe may be full, while everybody else in this account waits
+SHELL_SAFE_PATH = re.compile(b"[A-Za-z0-9_@%+=:,./-]+\\Z")  # a path that no shell reads as anything else
+PIPE_WRITE_TIMEOUT_MS = 2000  # milliseconds that a pipe may be full, while everybody else in this account waits
 
 
-def expand(path):
+def expand_user(path):
     """Expand a leading ~ or ~user of a bytes path."""
     return os.path.expanduser(path)
 
@@ -42,11 +42,11 @@ def mkdtemp(header):
     """
     name = from_wire(header["name"])
     failure = None
-    bases = [expand(expand_variables(from_wire(base))) for base in header["bases"]]
-    for base in sorted(bases, key=lambda base: not PLAIN.match(base)):
+    bases = [expand_user(expand_variables(from_wire(base))) for base in header["bases"]]
+    for base in sorted(bases, key=lambda base: not SHELL_SAFE_PATH.match(base)):
         old = os.umask(0o77)
         try:
-            make_folders(base)
+            make_directories(base)
             path = os.path.join(base, name)
             os.mkdir(path, 0o700)
             return {"path": to_wire(path)}
@@ -57,7 +57,7 @@ def mkdtemp(header):
     raise failure
 
 
-def make_folders(path):
+def make_directories(path):
     """As ``mkdir -p``: another process may make the same folders at this moment."""
     try:
         if not os.path.isdir(path):
@@ -67,7 +67,7 @@ def make_folders(path):
             raise
 
 
-def can_keep_temp(home):
+def can_use_remote_tmp(home):
     """Whether Ansible's own place for temporary directories can be used, or made, in *home*."""
     for path in (home + "/.ansible/tmp", home + "/.ansible", home):
         if os.path.exists(path):
@@ -100,7 +100,7 @@ def remove(header):
 def home(header):
     """Return the home directory of a user as a shell's ``~user`` has it, or null if there is no such user."""
     text = from_wire(header["path"])
-    answer = expand(text)
+    answer = expand_user(text)
     return {"path": None if answer == text and text.startswith(b"~") else to_wire(answer)}
 
 
@@ -108,22 +108,22 @@ def exists(header):
     return {"exists": os.path.exists(from_wire(header["path"]))}
 
 
-SMALL = {"mkdtemp": mkdtemp, "chmod": chmod, "remove": remove, "home": home, "exists": exists}
+OPERATIONS = {"mkdtemp": mkdtemp, "chmod": chmod, "remove": remove, "home": home, "exists": exists}
 
 
-def describe(exc, what):
+def error_message(exc, label):
     """One line for an operating system's error."""
-    return "%s: %s" % (what, getattr(exc, "strerror", None) or exc)
+    return "%s: %s" % (label, getattr(exc, "strerror", None) or exc)
 
 
-class Put(object):
+class Upload(object):
     """A file on its way in: data arrives by ``on_data``; *send* answers with credit, and ``ok`` or ``error`` at the end."""
 
-    def __init__(self, rid, send, header):
-        self.rid = rid
+    def __init__(self, request_id, send, header):
+        self.request_id = request_id
         self._send = send
-        self._path = expand(from_wire(header["path"]))
-        self.what = header.get("what") or "writing"  # for messages
+        self._path = expand_user(from_wire(header["path"]))
+        self.label = header.get("what") or "writing"  # for messages
         self._quiet = header.get("quiet")
         self._mode = header.get("mode", 0o666)  # as open(2) takes it: the account's umask still applies
         self._unacked = 0
@@ -156,9 +156,9 @@ class Put(object):
         except OSError as exc:
             if exc.errno != errno.EAGAIN:
                 raise
-        waiting = select.poll()
-        waiting.register(self._fd, select.POLLOUT)
-        if not waiting.poll(READER_LIMIT):
+        poller = select.poll()
+        poller.register(self._fd, select.POLLOUT)
+        if not poller.poll(PIPE_WRITE_TIMEOUT_MS):
             raise IOError(errno.ETIMEDOUT, "nobody reads from it")
         return 0
 
@@ -168,7 +168,7 @@ class Put(object):
             view = view[self._write(view) :]
         self._unacked += len(body)
         if self._unacked >= CREDIT_WINDOW // 4:
-            self._send({"op": "credit", "id": self.rid, "n": self._unacked}, b"")
+            self._send({"op": "credit", "id": self.request_id, "n": self._unacked}, b"")
             self._unacked = 0
 
     def on_eof(self):
@@ -178,7 +178,7 @@ class Put(object):
             os.rename(self._temp, self._path)
             self._temp = None
         if not self._quiet:
-            self._send({"op": "ok", "id": self.rid}, b"")
+            self._send({"op": "ok", "id": self.request_id}, b"")
 
     def close(self):
         """Give up: what was there before stays as it was."""
@@ -193,37 +193,37 @@ class Put(object):
             self._temp = None
 
 
-class Get(object):
+class Download(object):
     """A file on its way out, read as credit allows."""
 
-    def __init__(self, rid, send, header):
-        self.rid = rid
+    def __init__(self, request_id, send, header):
+        self.request_id = request_id
         self._send = send
         self._credit = CREDIT_WINDOW
-        self.what = header.get("what") or "reading"
-        path = expand(from_wire(header["path"]))
+        self.label = header.get("what") or "reading"
+        path = expand_user(from_wire(header["path"]))
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for who writes to it
         kind = stat.S_IFMT(os.fstat(self._fd).st_mode)
-        if kind in NO_FILES:
+        if kind in UNREADABLE_TYPES:
             self.close()
-            raise IOError(*NO_FILES[kind])
+            raise IOError(*UNREADABLE_TYPES[kind])
 
     def on_credit(self, count):
         self._credit += count
 
-    def wants_turn(self):
+    def is_ready(self):
         return self._fd >= 0 and self._credit > 0
 
-    def turn(self):
+    def send_chunk(self):
         """Send one piece; the loop looks after everybody else in between. Returns True at the end."""
         data = os.read(self._fd, CHUNK)
         if data:
             self._credit -= len(data)
-            self._send({"op": "out", "id": self.rid, "s": 1}, data)
+            self._send({"op": "out", "id": self.request_id, "s": 1}, data)
             return False
         mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         self.close()
-        self._send({"op": "ok", "id": self.rid, "mode": mode}, b"")
+        self._send({"op": "ok", "id": self.request_id, "mode": mode}, b"")
         return True
 
     def close(self):

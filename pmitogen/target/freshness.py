@@ -61,9 +61,9 @@ def is_startup_variable(name):
     return name in STARTUP_VARIABLES or name.startswith(STARTUP_PREFIXES)
 
 
-def spread(path):
+def expand_paths(path):
     """The paths to look at for *path*: the files of a directory beside it; the first directory that is missing, if one is."""
-    names = sources.names(path) if path.endswith("/") else ()
+    names = sources.list_directory(path) if path.endswith("/") else []
     found = [path + name for name in names]
     path = path.rstrip("/")
     while not os.path.exists(path) and not os.path.exists(os.path.dirname(path)):
@@ -77,85 +77,88 @@ class Watch(object):
     *place*: see sources.py. Its ``users`` are those whose lines count in the files of rules.py.
     """
 
-    def __init__(self, how, place):
-        self._users = place.get("users")
-        self._seen = {}
+    def __init__(self, scope, start_info):
+        self._users = start_info.get("users")
+        self._signatures = {}
         for row in TABLE:
-            if row[1] == how:
-                self.add(row[2](place) if callable(row[2]) else row[2])
-        self._rules = [path for path in rules.FILES if path.rstrip("/") in self._seen]
-        self._lines = rules.about(self._users, self._rules) if self._users else None
+            if row[1] == scope:
+                self.add(row[2](start_info) if callable(row[2]) else row[2])
+        self._rules = [path for path in rules.FILES if path.rstrip("/") in self._signatures]
+        self._lines = rules.lines_about(self._users, self._rules) if self._users else None
 
     def add(self, paths):
         """Watch further *paths*, from now on."""
         for path in paths:
-            for each in spread(path):
-                if each not in self._seen:
-                    self._seen[each] = sources.signature(each)
+            for part in expand_paths(path):
+                if part not in self._signatures:
+                    self._signatures[part] = sources.signature(part)
 
     def changed(self):
         """The first path that has changed, or None."""
-        for path, seen in self._seen.items():
-            if sources.signature(path) != seen:
+        for path, known in self._signatures.items():
+            if sources.signature(path) != known:
                 return self.changed() if self._concerns_others(path) else path
         return None
 
     def _concerns_others(self, path):
         """Whether *path* says the same as before about our users. If so, it is seen as it is now."""
-        if self._lines is None or not path.startswith(rules.PREFIXES) or rules.about(self._users, self._rules) != self._lines:
+        if self._lines is None or not path.startswith(rules.PREFIXES):
             return False
-        for path in [path for path in self._seen if path.startswith(rules.PREFIXES)]:
-            self._seen[path] = sources.signature(path)
+        if rules.lines_about(self._users, self._rules) != self._lines:
+            return False
+        for path in [path for path in self._signatures if path.startswith(rules.PREFIXES)]:
+            self._signatures[path] = sources.signature(path)
             if path + "/" in rules.FILES:
                 self.add([path + "/"])
         return True
 
 
-class Guard(object):
+class FreshnessGuard(object):
     """Refuses a runner's requests once a fresh interpreter would differ from it."""
 
     def __init__(self):
         self._watches = []
-        self._why = None  # [what to make anew, the path that has changed], once everything is refused
-        self._lost = {}  # chain -> how many of its quiet requests were refused
+        self._reason = None  # [what to make anew, the path that has changed], once everything is refused
+        self._refused = {}  # chain -> how many of its quiet requests were refused
 
     def start(self, executable):
         """Watch what this interpreter, known as *executable*, has read."""
         self._watches.append(Watch(PYTHON, {"python": executable}))
 
-    def learn(self):
+    def watch_imports(self):
         """Modules were imported: watch where they lie, too."""
         self._watches[0].add(sources.imported_directories({}))
 
-    def enter(self, place, user):
+    def on_entered(self, start_info, user):
         """The account of *user* was entered as *place* says, or the interpreter was asked for by another name."""
-        self._watches[0].add(sources.interpreter(place))
-        if "programs" in place:
-            self._watches.append(Watch(ENTRY, dict(place, users=place["users"] + [user])))
+        self._watches[0].add(sources.interpreter(start_info))
+        if "programs" in start_info:
+            self._watches.append(Watch(ENTRY, dict(start_info, users=start_info["users"] + [user])))
 
     def refusal(self, header):
         """The answer to a request that is refused, None if it is not; {} if nobody waits for the answer."""
         chain = header.get("chain")
-        if header.get("do") == "remove" or not (chain in self._lost if header.get("as_is") else self._is_over(header)):
+        if header.get("do") == "remove" or not (chain in self._refused if header.get("as_is") else self._is_over(header)):
             return None
         if header.get("quiet"):
-            self._lost[chain] = self._lost.get(chain, 0) + 1
+            self._refused[chain] = self._refused.get(chain, 0) + 1
             return {}
-        why, path = self._why
-        return {"op": "error", "id": header["id"], "kind": "stale", "why": why, "msg": path, "lost": self._lost.pop(chain, 0)}
+        reason, path = self._reason
+        refused = self._refused.pop(chain, 0)
+        return {"op": "error", "id": header["id"], "kind": "stale", "why": reason, "msg": path, "lost": refused}
 
     def _is_over(self, header):
-        if self._why is None and "stale" in header:
-            self._why = header["stale"]
-        for watch in self._watches if self._why is None else ():
+        if self._reason is None and "stale" in header:
+            self._reason = header["stale"]
+        for watch in self._watches if self._reason is None else ():
             path = watch.changed()
             if path is not None:
-                self._why = ["account", to_wire(path)]
+                self._reason = ["account", to_wire(path)]
                 break
-        return self._why is not None
+        return self._reason is not None
 
 
-class Session(object):
+class LoginSession(object):
     """The login's session, in the agent: marks requests once a new one would differ. *user*: who has logged in."""
 
     def __init__(self, user):
@@ -167,13 +170,13 @@ class Session(object):
         """To be called soon: it takes a millisecond, and no task has ended before."""
         self._connection = Watch(CONNECT, {"users": [self._user]})
 
-    def mark(self, header):
+    def mark_stale(self, header):
         """Say in a request (``stale``) what is to be made anew. ``reconnect`` in it asks about the connection, too."""
-        why, path = SESSION, self._session.changed()
+        reason, path = SESSION, self._session.changed()
         if path is None and header.pop("reconnect", False) and self._connection is not None:
-            why, path = CONNECT, self._connection.changed()
+            reason, path = CONNECT, self._connection.changed()
         if path is not None:
-            header["stale"] = [why, to_wire(path)]
+            header["stale"] = [reason, to_wire(path)]
 
     def accounts_changed(self):
         """Whether the file of accounts has changed since this was last asked: what is known of homes may be wrong."""

@@ -22,7 +22,7 @@ if str is not bytes:
 ROOT = "/pmitogen/payload.zip"  # the archive's path where there is none
 
 
-class Files(object):
+class PayloadFiles(object):
     """The files of one payload, {path: hash}, and where they seem to be. Used by all importers of a process.
 
     ``used`` collects the names of the modules whose code was asked for.
@@ -30,13 +30,13 @@ class Files(object):
 
     def __init__(self, store):
         self.store = store
-        self.home = self.root = store.root  # a task may have another than what was imported ahead of it
+        self.default_root = self.root = store.root  # a task may have another than what was imported ahead of it
         self.manifest = {}
         self.used = set()
 
-    def place(self, manifest, root=None):
+    def mount(self, manifest, root=None):
         """These are the files now; have Python look for modules among them before it looks anywhere else."""
-        self.manifest, self.root, self.used = dict(manifest), root or self.home, set()
+        self.manifest, self.root, self.used = dict(manifest), root or self.default_root, set()
         self.manifest[archive.SITECUSTOMIZE] = archive.SITECUSTOMIZE
         self.store.blobs[archive.SITECUSTOMIZE] = archive.sitecustomize(self.root)
         if self.hook not in sys.path_hooks:
@@ -46,7 +46,7 @@ class Files(object):
 
     def hook(self, path):
         """The importer of a directory, for ``sys.path_hooks``."""
-        for root in (self.root, self.home):
+        for root in (self.root, self.default_root):
             if (path + "/").startswith(root + "/"):
                 return Importer(self, (path[len(root) + 1 :] + "/").lstrip("/"))
         raise ImportError(path)
@@ -144,7 +144,7 @@ class Importer(object):
 
     def get_data(self, path):
         """The content of a file, by its path, or by that in the archive."""
-        for root in (self._source.root, self._source.home):
+        for root in (self._source.root, self._source.default_root):
             if path.startswith(root + "/"):
                 path = path[len(root) + 1 :]
         try:
@@ -176,7 +176,7 @@ class Importer(object):
             import zipfile
 
             files = self._source
-            found.archive = zipfile.ZipFile(io.BytesIO(archive.packed((name, files.read(name)) for name in files.manifest)))
+            found.archive = zipfile.ZipFile(io.BytesIO(archive.build_zip((name, files.read(name)) for name in files.manifest)))
             found.archive.filename = files.root
         return found
 

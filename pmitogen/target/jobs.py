@@ -16,8 +16,8 @@ import time
 from pmitogen.target.fds import set_nonblocking
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
-GRACE = 2.0  # seconds between SIGTERM and SIGKILL
-LOOK = 0.05  # seconds between looks at a group that has lost its leader
+KILL_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+POLL_INTERVAL = 0.05  # seconds between looks at a group that has lost its leader
 now = getattr(time, "monotonic", time.time)
 
 
@@ -26,7 +26,7 @@ def status_to_rc(status):
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-def read_report(data):
+def parse_report(data):
     """What a child said about itself, or None if that is not what a child of ours says: a module can write to any descriptor."""
     try:
         found = json.loads(data.decode("ascii"))
@@ -39,28 +39,28 @@ def read_report(data):
 class Job(object):
     """A child process and its pipes. *send* is called with (header, body) of each frame for the peer."""
 
-    def __init__(self, rid, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, eager=False):
-        self.rid = rid
+    def __init__(self, request_id, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, stream_output=False):
+        self.request_id = request_id
         self.pid = pid
-        self.said = None  # what the child said about itself in its last moment: a dict, once it has
+        self.report = None  # what the child said about itself in its last moment: a dict, once it has
         self._report_fd = report_fd
-        self._report = b""
+        self._report_data = b""
         self._send = send
         self._stdin_fd = stdin_fd
         self._stdin = bytearray()
-        self._stdin_ends = False
-        self._stdin_taken = 0
+        self._stdin_ended = False
+        self._stdin_consumed = 0
         self._out = {stdout_fd: (1, [])}
         if stderr_fd is not None:
             self._out[stderr_fd] = (2, [])
-        self._held = 0  # bytes gathered, not yet sent
+        self._gathered_bytes = 0  # bytes gathered, not yet sent
         self._credit = CREDIT_WINDOW  # bytes that may still be streamed
-        self._streaming = eager  # every word at once: somebody is in conversation with it
+        self._streaming = stream_output  # every word at once: somebody is in conversation with it
         self._status = None
         self._tty = tty
-        self._terminal = None  # one that has nothing more to say
-        self.times = None  # [when asked for, when its process began], in the runner's clock, if somebody wants to know
-        self._last = {}  # what a closed stream had said, by number
+        self._closed_tty_fd = None  # one that has nothing more to say
+        self.timings = None  # [when asked for, when its process began], in the runner's clock, if somebody wants to know
+        self._final_output = {}  # what a closed stream had said, by number
         for fd in list(self._out) + [fd for fd in (stdin_fd, report_fd) if fd is not None]:
             set_nonblocking(fd)
 
@@ -77,7 +77,7 @@ class Job(object):
             self.on_writable()
 
     def on_eof(self):
-        self._stdin_ends = True
+        self._stdin_ended = True
         if not self._stdin:
             self._close_stdin()
 
@@ -92,13 +92,13 @@ class Job(object):
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
             count = len(self._stdin)  # the child no longer reads: the rest is nobody's
-            self._stdin_ends = True
-        self._stdin_taken += count
+            self._stdin_ended = True
+        self._stdin_consumed += count
         del self._stdin[:count]
-        if self._stdin_taken >= CHUNK:
-            self._send({"op": "credit", "id": self.rid, "n": self._stdin_taken}, b"")
-            self._stdin_taken = 0
-        if self._stdin_ends and not self._stdin:
+        if self._stdin_consumed >= CHUNK:
+            self._send({"op": "credit", "id": self.request_id, "n": self._stdin_consumed}, b"")
+            self._stdin_consumed = 0
+        if self._stdin_ended and not self._stdin:
             self._close_stdin()
 
     def _close_stdin(self):
@@ -123,15 +123,15 @@ class Job(object):
         if not data:
             if self._tty:
                 # Its process may have let go of the terminal just before it ends; a hang-up now would be the end of it.
-                self._terminal, self._stdin_fd = fd, None
+                self._closed_tty_fd, self._stdin_fd = fd, None
             else:
                 os.close(fd)
-            self._tail(stream, parts)
+            self._keep_final_output(stream, parts)
             del self._out[fd]
             return
         parts.append(data)
-        self._held += len(data)
-        if self._streaming or self._held > CHUNK:
+        self._gathered_bytes += len(data)
+        if self._streaming or self._gathered_bytes > CHUNK:
             self._streaming = True
             for stream, parts in self._out.values():
                 self._flush(stream, parts)
@@ -140,16 +140,16 @@ class Job(object):
         data = b"".join(parts)
         del parts[:]
         if data:
-            self._held -= len(data)
+            self._gathered_bytes -= len(data)
             self._credit -= len(data)
-            self._send({"op": "out", "id": self.rid, "s": stream}, data)
+            self._send({"op": "out", "id": self.request_id, "s": stream}, data)
 
-    def _tail(self, stream, parts):
+    def _keep_final_output(self, stream, parts):
         """Keep what a closed stream said for the exit frame, or send it if the rest was streamed."""
         if self._streaming:
             self._flush(stream, parts)
         else:
-            self._last[stream] = b"".join(parts)
+            self._final_output[stream] = b"".join(parts)
 
     def on_status(self, status):
         self._status = status
@@ -161,34 +161,34 @@ class Job(object):
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
             data = b""
-        self._report += data
-        ended = not data or self._report.endswith(b"\n")
-        if ended:
-            self.said = read_report(self._report)
+        self._report_data += data
+        complete = not data or self._report_data.endswith(b"\n")
+        if complete:
+            self.report = parse_report(self._report_data)
             os.close(self._report_fd)
             self._report_fd = None
 
-    def silent(self):
+    def output_closed(self):
         """Whether its output has reached its end. Until then its process is not collected: so its number stays its own."""
         return not self._out
 
-    def ended(self):
+    def is_collected(self):
         """Whether its process has been collected."""
         return self._status is not None
 
-    def over(self):
-        return self.silent() and (self.ended() or self.said is not None)
+    def finished(self):
+        return self.output_closed() and (self.is_collected() or self.report is not None)
 
     def finish(self):
         """Send the exit frame and let go of every descriptor."""
-        out, err = self._last.get(1, b""), self._last.get(2, b"")
-        rc = status_to_rc(self._status) if self.ended() else self.said["status"]
-        header = {"op": "exit", "id": self.rid, "rc": rc, "n": len(out)}
-        if self.ended() and os.WIFSIGNALED(self._status):
+        out, err = self._final_output.get(1, b""), self._final_output.get(2, b"")
+        rc = status_to_rc(self._status) if self.is_collected() else self.report["status"]
+        header = {"op": "exit", "id": self.request_id, "rc": rc, "n": len(out)}
+        if self.is_collected() and os.WIFSIGNALED(self._status):
             header["signal"] = os.WTERMSIG(self._status)
-        if self.times:
-            asked, began = self.times
-            header["t"] = [round(max(0, began - asked), 5), round(max(0, now() - began), 5)]  # a clock may be set back
+        if self.timings:
+            requested_at, started = self.timings
+            header["t"] = [round(max(0, started - requested_at), 5), round(max(0, now() - started), 5)]  # a clock may be set back
         self._send(header, out + err)
         self.close()
 
@@ -199,16 +199,16 @@ class Job(object):
         if self._stdin_fd is not None and not self._tty:
             os.close(self._stdin_fd)
         self._stdin_fd = None
-        if self._terminal is not None:
-            os.close(self._terminal)
-            self._terminal = None
+        if self._closed_tty_fd is not None:
+            os.close(self._closed_tty_fd)
+            self._closed_tty_fd = None
         if self._report_fd is not None:
             os.close(self._report_fd)
             self._report_fd = None
 
 
-class Doomed(object):
-    """Children that were asked to end, each with its process group: SIGTERM, and SIGKILL after ``GRACE`` seconds.
+class ProcessReaper(object):
+    """Children that were asked to end, each with its process group: SIGTERM, and SIGKILL after ``KILL_GRACE`` seconds.
 
     All children are collected here. From then on a child's number is its process group's as long as that has members, and after
     that anybody's: so the child itself is never signalled again, and its group is looked at often.
@@ -221,7 +221,7 @@ class Doomed(object):
     def add(self, pid):
         """Ask a child that is not yet collected, and all its descendants, to end."""
         self._signal(pid, signal.SIGTERM)
-        self._kill_at.setdefault(pid, now() + GRACE)
+        self._kill_at.setdefault(pid, now() + KILL_GRACE)
 
     def collect(self, pid):
         """The wait(2) status of a child that has ended, which is then gone for good; None if it has not."""
@@ -235,21 +235,21 @@ class Doomed(object):
             self._groups.add(pid)
         return status
 
-    def hurry(self):
+    def escalate_kills(self):
         """Kill what was asked to end and has not: it may be the child of a child that is gone."""
         moment = now()
         for pid, when in list(self._kill_at.items()):
-            over = not self._signal(pid, 0)
-            if when <= moment and not over:
+            gone = not self._signal(pid, 0)
+            if when <= moment and not gone:
                 self._signal(pid, signal.SIGKILL)
-            if when <= moment or over:
+            if when <= moment or gone:
                 del self._kill_at[pid]
                 self._groups.discard(pid)
 
-    def next_look(self):
+    def next_check_at(self):
         """When to hurry again, or None."""
         if self._groups:
-            return now() + LOOK
+            return now() + POLL_INTERVAL
         return min(self._kill_at.values()) if self._kill_at else None
 
     def _signal(self, pid, signum):

@@ -11,7 +11,7 @@ import signal
 
 from pmitogen.target import start_state
 
-_found = []
+_cache = []
 
 
 def read():
@@ -21,11 +21,11 @@ def read():
     """
     shell = start_state.shell_pid
     try:
-        if shell and not _found and shell in (os.getppid(), int(_status(os.getppid())["PPid"])):
-            _found.append(LoginState(shell))
+        if shell and not _cache and shell in (os.getppid(), int(_status(os.getppid())["PPid"])):
+            _cache.append(LoginState(shell))
     except (IOError, OSError, KeyError, ValueError):  # no /proc
         pass
-    return _found[0] if shell and _found else None
+    return _cache[0] if shell and _cache else None
 
 
 def _status(pid):
@@ -35,17 +35,17 @@ def _status(pid):
 
 def _limits(pid):
     """{resource: (soft, hard)} of a process."""
-    found, names = {}, dict((text, getattr(resource, name, None)) for text, name in LIMITS.items())
+    limits, names = {}, dict((text, getattr(resource, name, None)) for text, name in RLIMIT_NAMES.items())
     with open("/proc/%d/limits" % pid) as stream:
         for line in stream:
-            words = line[26:].split()
-            number = names.get(line[:26].strip())
-            if number is not None:
-                found[number] = tuple(resource.RLIM_INFINITY if word == "unlimited" else int(word) for word in words[:2])
-    return found
+            fields = line[26:].split()
+            resource_id = names.get(line[:26].strip())
+            if resource_id is not None:
+                limits[resource_id] = tuple(resource.RLIM_INFINITY if word == "unlimited" else int(word) for word in fields[:2])
+    return limits
 
 
-LIMITS = {
+RLIMIT_NAMES = {
     "Max cpu time": "RLIMIT_CPU",
     "Max file size": "RLIMIT_FSIZE",
     "Max data size": "RLIMIT_DATA",
@@ -96,17 +96,17 @@ class LoginState(object):
         """Take this state on. In a child that is going to execute a program; whatever cannot be had again is left."""
         if self._umask is not None:
             os.umask(self._umask)
-        for number in range(1, 65):
-            _try(signal.signal, number, signal.SIG_IGN if self._ignored >> (number - 1) & 1 else signal.SIG_DFL)
+        for signum in range(1, 65):
+            _attempt(signal.signal, signum, signal.SIG_IGN if self._ignored >> (signum - 1) & 1 else signal.SIG_DFL)
         for name, wanted in self._limits.items():
-            _try(resource.setrlimit, name, wanted)
-        _try(os.nice, self._nice - os.nice(0))
+            _attempt(resource.setrlimit, name, wanted)
+        _attempt(os.nice, self._nice - os.nice(0))
         if self._cpus:
-            _try(os.sched_setaffinity, 0, self._cpus)
-        _try(os.chdir, self._cwd)
+            _attempt(os.sched_setaffinity, 0, self._cpus)
+        _attempt(os.chdir, self._cwd)
 
 
-def _try(work, *args):
+def _attempt(work, *args):
     try:
         work(*args)
     except (IOError, OSError, ValueError, RuntimeError):

@@ -1,14 +1,14 @@
 """What a runner keeps of the modules that its tasks bring: contents by hash, code compiled from them, what it has imported.
 
 A *blob* is the content of one file, named by its hash; a *manifest* is itself a blob, a JSON object that maps the paths
-inside one AnsiballZ archive to the hashes of their contents. ``Store`` keeps both, and the code compiled from them, for the
+inside one AnsiballZ archive to the hashes of their contents. ``ModuleStore`` keeps both, and the code compiled from them, for the
 life of the process.
 
-An account's runner need not compile what the login account's has compiled: ``Store.export`` and ``Store.accept`` carry code
-from the one to the other, between interpreters of the same ``TAG``.
+An account's runner need not compile what the login account's has compiled: ``ModuleStore.dump_bytecode`` and
+``ModuleStore.load_bytecode`` carry code from the one to the other, between interpreters of the same ``BYTECODE_TAG``.
 
-``Warm`` is what the runner has imported ahead of its children, so that a fork has nothing left to do. A child may use it
-only where its own manifest holds the very same contents; :func:`drop` takes from ``sys.modules`` whatever differs, so
+``PreloadedModules`` are those that the runner has imported before it forks, so that a child need not. A child may use them
+only where its own manifest holds the very same contents; :func:`unload_all` takes from ``sys.modules`` whatever differs, so
 that a child never runs code that its task did not bring.
 """
 
@@ -29,17 +29,18 @@ except ImportError:  # Python 2
         pass
 
 
-TAG = "%s %d" % (sys.version, sys.flags.optimize)  # interpreters that have the same one understand each other's compiled code
+# Interpreters with the same tag can exchange bytecode.
+BYTECODE_TAG = "%s %d" % (sys.version, sys.flags.optimize)
 
 
-class Store(object):
+class ModuleStore(object):
     """Blobs by hash, manifests by hash, code by (hash, path). *root*: the path of the archive that all seem to be in."""
 
     def __init__(self, root):
         self.root = root
         self.blobs = {}
         self._manifests = {}
-        self.codes = {}  # (hash, path) -> code object, or its marshalled form
+        self.bytecode = {}  # (hash, path) -> code object, or its marshalled form
 
     def manifest(self, digest):
         """Return the {path: hash} of a manifest blob. Raises KeyError if it was not sent."""
@@ -54,14 +55,14 @@ class Store(object):
         *root*: the archive that it seems to be in, if that is another.
         """
         filename = (root or self.root) + "/" + path
-        found = self.codes.get((digest, path))
+        found = self.bytecode.get((digest, path))
         if isinstance(found, bytes):
-            found = self.codes[digest, path] = marshal.loads(found)
+            found = self.bytecode[digest, path] = marshal.loads(found)
         if found is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 try:
-                    found = self.codes[digest, path] = compile(self.blobs[digest], filename, "exec", 0, 1)
+                    found = self.bytecode[digest, path] = compile(self.blobs[digest], filename, "exec", 0, 1)
                 except Exception:
                     pass
         if found is None:
@@ -70,20 +71,20 @@ class Store(object):
             set_filename(found, filename)
         return found
 
-    def export(self):
+    def dump_bytecode(self):
         """All that is compiled: a list of (hash, path, marshalled code)."""
         return [
             (digest, path, code if isinstance(code, bytes) else marshal.dumps(code))
-            for (digest, path), code in self.codes.items()
+            for (digest, path), code in self.bytecode.items()
         ]
 
-    def accept(self, tag, codes):
+    def load_bytecode(self, bytecode_tag, bytecode):
         """Take what another interpreter exported, if it was of our kind. Nothing that is here already is replaced."""
-        if tag == TAG:
-            for digest, path, code in codes:
-                self.codes.setdefault((digest, path), code)
+        if bytecode_tag == BYTECODE_TAG:
+            for digest, path, code in bytecode:
+                self.bytecode.setdefault((digest, path), code)
 
-    def compile_ahead(self, path, digest):
+    def precompile(self, path, digest):
         """Compile a module, if it is not yet; one that cannot be fails when it is imported, in its own task."""
         try:
             with warnings.catch_warnings():
@@ -92,16 +93,16 @@ class Store(object):
         except Exception:
             pass
 
-    def compile_all(self, manifest):
+    def precompile_all(self, manifest):
         """Compile every module of a manifest, but what is unlikely to be needed."""
         for path, digest in manifest.items():
-            if path.endswith(".py") and path not in ALTERNATIVES:
-                self.compile_ahead(path, digest)
+            if path.endswith(".py") and path not in LAZY_FALLBACKS:
+                self.precompile(path, digest)
 
 
 # What may be executed in the runner itself, ahead of the children: ansible-core's own support code, which has no effect at import
 # but definitions. Everything else is at most compiled there.
-WARM_PREFIXES = (
+PRELOAD_PREFIXES = (
     "ansible.module_utils._internal",
     "ansible.module_utils.basic",
     "ansible.module_utils.common",
@@ -117,29 +118,29 @@ WARM_PREFIXES = (
     "ansible.module_utils.pycompat24",
 )
 # Imported together with its package, or never: it stands in for a library that the host may have. Slow to compile.
-ALTERNATIVES = ("ansible/module_utils/distro/_distro.py",)
+LAZY_FALLBACKS = ("ansible/module_utils/distro/_distro.py",)
 # Reads the archive's own path at import, so it must be imported under the path of its task.
-FIRST_WARM = (
+PRELOAD_FIRST = (
     "ansible.module_utils.basic",
     "ansible.module_utils.common.json",
     "ansible.module_utils._internal._errors",
     "ansible.module_utils._internal._traceback",
     "ansible.module_utils._internal._messages",
 )
-NEVER_WARM = ("ansible.module_utils.common.respawn", "ansible.module_utils._internal._ansiballz")
+NEVER_PRELOAD = ("ansible.module_utils.common.respawn", "ansible.module_utils._internal._ansiballz")
 
 
-def may_warm(name):
+def may_preload(name):
     """Whether a module may be executed ahead of the children."""
     if name in ("ansible", "ansible.module_utils"):
         return True
-    if any(name == never or name.startswith(never + ".") for never in NEVER_WARM):
+    if any(name == never or name.startswith(never + ".") for never in NEVER_PRELOAD):
         return False
-    return any(name == prefix or name.startswith(prefix + ".") for prefix in WARM_PREFIXES)
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in PRELOAD_PREFIXES)
 
 
 # What is of no use to a module, or keeps what it finds on its import: the host's name (uuid), the time zone (_strptime of 2.7).
-STDLIB_UNWANTED = (
+STDLIB_SKIPPED = (
     "_strptime",
     "antigravity",
     "idlelib",
@@ -156,7 +157,7 @@ STDLIB_UNWANTED = (
     "uuid",
 )
 # What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
-STDLIB_WANTED = (
+STDLIB_PRELOADED = (
     "__future__",
     "ast",
     "copy",
@@ -191,16 +192,16 @@ STDLIB_WANTED = (
     "urllib.parse",
 )
 # What the login's two processes both import: once, before they part.
-STDLIB_SHARED = ("base64", "fcntl", "lzma", "signal")
+STDLIB_BEFORE_FORK = ("base64", "fcntl", "lzma", "signal")
 
 
 def import_stdlib(names):
     """Import what is of the standard library among *names*; return how many modules were new."""
-    where = os.path.dirname(os.__file__)
+    stdlib_dir = os.path.dirname(os.__file__)
     before = len(sys.modules)
     for name in names:
         top = name.split(".")[0]
-        if name not in sys.modules and top not in STDLIB_UNWANTED and is_stdlib(name, where):
+        if name not in sys.modules and top not in STDLIB_SKIPPED and is_stdlib(name, stdlib_dir):
             try:
                 __import__(name)
             except Exception:
@@ -208,7 +209,7 @@ def import_stdlib(names):
     return len(sys.modules) - before
 
 
-def is_stdlib(name, where):
+def is_stdlib(name, stdlib_dir):
     """Whether a module belongs to the standard library in *where* (or is built in)."""
     top = name.split(".")[0]
     if top in sys.builtin_module_names:
@@ -216,12 +217,12 @@ def is_stdlib(name, where):
     if hasattr(sys, "stdlib_module_names"):
         return top in sys.stdlib_module_names
     for suffix in (".py", "/__init__.py"):
-        if os.path.exists(os.path.join(where, top + suffix)):
+        if os.path.exists(os.path.join(stdlib_dir, top + suffix)):
             return True
     return False
 
 
-class Warm(object):
+class PreloadedModules(object):
     """The modules that the runner has imported for its children: {path: hash} of what is in ``sys.modules``.
 
     *source*: the importers' Files.
@@ -230,7 +231,7 @@ class Warm(object):
     def __init__(self, source):
         self.store, self._source = source.store, source
         self.files = {}
-        self._misfits = {}
+        self._conflicts = {}
 
     def add(self, manifest, names):
         """Import *names* as *manifest* has them, but for those that conflict with what is warm already.
@@ -244,19 +245,19 @@ class Warm(object):
             if found is None:
                 continue
             digest = manifest[found[0]]
-            if may_warm(name) and self.files.get(found[0], digest) == digest:
+            if may_preload(name) and self.files.get(found[0], digest) == digest:
                 wanted[name] = found[0]
             else:
-                self.store.compile_ahead(found[0], digest)
+                self.store.precompile(found[0], digest)
         if not wanted or any(self.files.get(path, digest) != digest for path, digest in manifest.items() if path in self.files):
             return 0
-        self._source.place(manifest)
+        self._source.mount(manifest)
         try:
             for name in wanted:
                 try:
                     __import__(name)
                 except (Exception, SystemExit):  # its own task will say why, in its own words
-                    forget(name)
+                    unload(name)
         finally:
             sys.path.remove(self._source.root)
         for name in list(sys.modules):
@@ -266,37 +267,37 @@ class Warm(object):
                     self.files[found[0]] = manifest[found[0]]
         return len(self.files) - before
 
-    def misfits(self, digest):
+    def conflicts(self, digest):
         """Which warm modules a child with the manifest *digest* must forget: a list of names, or None for all of ansible's.
 
         Asked in the runner, before the fork: a child that looked itself would have to touch, and so copy, every page they are on.
         """
-        found = self._misfits.get((digest, len(self.files)))
+        found = self._conflicts.get((digest, len(self.files)))
         if found is None:
             manifest = self.store.manifest(digest)
             found = [module_name(path) for path in self.files if path not in manifest]
-            if any(manifest.get(path, mine) != mine for path, mine in self.files.items()):
+            if any(manifest.get(path, own_digest) != own_digest for path, own_digest in self.files.items()):
                 found = [None]
-            self._misfits[digest, len(self.files)] = found
+            self._conflicts[digest, len(self.files)] = found
         return None if found == [None] else found
 
 
-def drop(names):
+def unload_all(names):
     """In a child: forget these modules; None is all of ansible's, which makes it a cold start."""
     if names is None:
         names = [name for name in list(sys.modules) if name == "ansible" or name.startswith("ansible.")]
     for name in names:
-        forget(name)
+        unload(name)
 
 
-def forget(name):
+def unload(name):
     """Drop a module from ``sys.modules`` and from its parent package."""
     sys.modules.pop(name, None)
     parent, _, leaf = name.rpartition(".")
-    holder = sys.modules.get(parent)
-    if holder is not None:
+    parent_module = sys.modules.get(parent)
+    if parent_module is not None:
         try:
-            delattr(holder, leaf)
+            delattr(parent_module, leaf)
         except AttributeError:
             pass
 

@@ -22,20 +22,20 @@ NAME = re.compile(r"[a-z_][\w.-]*\$?$")
 DOAS_OPTIONS = re.compile(r"(?:permit|deny)\s+(?:(?:nopass|nolog|persist|keepenv|setenv\s*\{[^}]*\})\s+)*")
 
 
-def about(users, files):
+def lines_about(users, files):
     """The lines of *files* about *users*; of what cannot be read, what stat(2) tells."""
     found = []
     for listed in files:
-        paths = [listed + name for name in sources.names(listed)] if listed.endswith("/") else [listed]
+        paths = [listed + name for name in sources.list_directory(listed)] if listed.endswith("/") else [listed]
         if listed.endswith("/") and not os.access(listed, os.R_OK | os.X_OK):
             found.append(sources.signature(listed))
         for path in paths:
-            text = sources.read(path)
-            found += [line for line in text.splitlines() if counts(listed, line, users)] if text else [sources.signature(path)]
+            text = sources.read_text(path)
+            found += [line for line in text.splitlines() if concerns(listed, line, users)] if text else [sources.signature(path)]
     return found
 
 
-def counts(path, line, users):
+def concerns(path, line, users):
     """Whether a line of *path* may be about one of *users*."""
     if path in sources.ACCOUNT_FILES:
         fields = line.split(":")

@@ -51,21 +51,21 @@ from pmitogen.target import (
     prefork,
 )
 
-QUIET = 2  # milliseconds in which nothing comes, before it is seen whether the machine is idle: our answer is on its way
-CHAINS = 256  # failed chains remembered
+IDLE_BEFORE_FORK_MS = 2  # without a frame; by then the last answer is on its way
+MAX_FAILED_CHAINS = 256  # failed chains remembered
 clock = jobs.now
 
 
-class Parameters(object):
+class ParameterBuffer(object):
     """The parameters of a run that are too long for one frame, until they are complete: then *work* is called with them."""
 
-    def __init__(self, rid, send, first, work):
-        self._rid, self._send, self._work = rid, send, work
+    def __init__(self, request_id, send, first, work):
+        self._request_id, self._send, self._work = request_id, send, work
         self._parts = [first]
 
     def on_data(self, data):
         self._parts.append(data)
-        self._send({"op": "credit", "id": self._rid, "n": len(data)})
+        self._send({"op": "credit", "id": self._request_id, "n": len(data)})
 
     def on_eof(self):
         self._work(b"".join(self._parts))
@@ -78,27 +78,27 @@ class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent."""
 
     def __init__(self, in_fd, out_fd, executable, bundle):
-        self._keeps_ready = bundle.get("spares", True)  # modules, and the child of the next task: False is for diagnosis
-        self._own = bundle.get("own")  # the files of our own modules
+        self._preload_enabled = bundle.get("spares", True)  # modules, and the child of the next task: False is for diagnosis
+        self._own_files = bundle.get("own")  # the files of our own modules
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
         self._reader = framing.FrameReader()
         self._out = bytearray()
         self._jobs = {}  # id -> Job
         self._transfers = {}  # id -> Put or Get
-        self._chains = {}
-        self._freshness = freshness.Guard()
-        self._doomed = jobs.Doomed()
+        self._failed_chains = {}
+        self._freshness = freshness.FreshnessGuard()
+        self._reaper = jobs.ProcessReaper()
         self._archive = archive.Archive()
-        self._store = module_cache.Store(self._archive.path or importer.ROOT)
-        self._files = importer.Files(self._store)
-        self._warm = module_cache.Warm(self._files)
-        self._learnt = set()  # manifests from whose children there is nothing more to learn
-        self._spare = None  # the child of the next task, if it is forked already
-        self._spare_ends = 0.0
-        self._want_spare = False
-        self._leaving = []  # pids of children that are about to end, or will not be needed
-        self._dead_children = False
+        self._store = module_cache.ModuleStore(self._archive.path or importer.ROOT)
+        self._files = importer.PayloadFiles(self._store)
+        self._preloaded = module_cache.PreloadedModules(self._files)
+        self._learned_manifests = set()  # manifests from whose children there is nothing more to learn
+        self._prefork = None  # the child of the next task, if it is forked already
+        self._prefork_expires = 0.0
+        self._prefork_wanted = False
+        self._exiting_pids = []  # pids of children that are about to end, or will not be needed
+        self._child_exited = False
         self._alive = True
         self._wake_r, self._wake_w = os.pipe()
         for fd in (in_fd, out_fd, self._wake_r, self._wake_w):
@@ -123,7 +123,7 @@ class Runner(object):
                 "user": user,
                 "exe": self._executable,
                 "home": framing.to_wire(home),
-                "home_writable": files.can_keep_temp(home),
+                "home_writable": files.can_use_remote_tmp(home),
                 "python": list(sys.version_info[:3]),
             }
         )
@@ -134,27 +134,27 @@ class Runner(object):
     # The loop
     def run(self):
         self._flush()
-        self._make_ready()
+        self._preload_stdlib()
         while self._alive:
-            self._once()
-        self._end_all()
+            self._poll_once()
+        self._kill_all()
 
-    def _make_ready(self):
+    def _preload_stdlib(self):
         """Until there is something to do (the agent starts at the same time), import what every module will."""
         self._freshness.start(self._executable)
         waiting = select.poll()
         waiting.register(self._in_fd, select.POLLIN)
-        for name in module_cache.STDLIB_WANTED if self._keeps_ready else ():
+        for name in module_cache.STDLIB_PRELOADED if self._preload_enabled else ():
             if waiting.poll(0):
                 break
             try:
                 __import__(name)
             except Exception:  # this Python has none such
                 pass
-        self._settle()
+        self._freeze_heap()
         gc.enable()
 
-    def _once(self):
+    def _poll_once(self):
         poller = select.poll()
         owners = {}
         if len(self._out) < framing.CREDIT_WINDOW:
@@ -171,11 +171,16 @@ class Runner(object):
                 for fd in set(to_read + to_write):
                     owners[fd] = job
                     poller.register(fd, (select.POLLIN if fd in to_read else 0) | (select.POLLOUT if fd in to_write else 0))
-            busy = any(isinstance(item, files.Get) and item.wants_turn() for item in self._transfers.values())
-        deadlines = [self._doomed.next_look(), self._spare_ends if self._spare is not None else None]
+            busy = any(isinstance(item, files.Download) and item.is_ready() for item in self._transfers.values())
+        deadlines = [self._reaper.next_check_at(), self._prefork_expires if self._prefork is not None else None]
         deadlines = [when for when in deadlines if when is not None]
-        to_fork = self._want_spare and not self._jobs and not self._transfers
-        timeout = 0 if busy else QUIET if to_fork else max(0, min(deadlines) - clock()) * 1000 if deadlines else None
+        to_fork = self._prefork_wanted and not self._jobs and not self._transfers
+        if busy:
+            timeout = 0
+        elif to_fork:
+            timeout = IDLE_BEFORE_FORK_MS
+        else:
+            timeout = max(0, min(deadlines) - clock()) * 1000 if deadlines else None
         try:
             events = poller.poll(timeout)
         except (OSError, select.error) as exc:
@@ -186,16 +191,16 @@ class Runner(object):
             if fd == self._in_fd:
                 self._receive()
             elif fd == self._wake_r:
-                self._woken()
+                self._on_sigchld()
             elif fd in owners and fd != self._out_fd:
                 self._job_event(owners[fd], fd, event)
         if to_fork and not events and not self._out:
-            self._make_spare()
-        self._take_turns()
+            self._fork_ahead()
+        self._send_chunks()
         self._reap()
-        self._doomed.hurry()
-        if self._spare is not None and self._spare_ends <= clock():
-            self._drop_spare()
+        self._reaper.escalate_kills()
+        if self._prefork is not None and self._prefork_expires <= clock():
+            self._discard_prefork()
 
     def _flush(self):
         try:
@@ -219,12 +224,12 @@ class Runner(object):
         for header, body in self._reader.feed(data):
             self._dispatch(header, body)
 
-    def _woken(self):
+    def _on_sigchld(self):
         try:
             os.read(self._wake_r, 4096)
         except OSError:
             pass
-        self._dead_children = True
+        self._child_exited = True
 
     def _job_event(self, job, fd, event):
         if event & (select.POLLOUT | select.POLLERR) and fd in job.fds()[1]:
@@ -232,145 +237,152 @@ class Runner(object):
         if event & (select.POLLIN | select.POLLHUP | select.POLLERR):
             job.on_readable(fd)
 
-    def _take_turns(self):
-        for rid, item in list(self._transfers.items()):
-            if isinstance(item, files.Get) and item.wants_turn():
-                self._guard(rid, item.what, lambda item=item, rid=rid: item.turn() and self._transfers.pop(rid, None))
+    def _send_chunks(self):
+        for request_id, item in list(self._transfers.items()):
+            if isinstance(item, files.Download) and item.is_ready():
+                self._reply_with_os_error(request_id, item.label, lambda item=item: self._send_chunk(item))
+
+    def _send_chunk(self, download):
+        if download.send_chunk():
+            self._transfers.pop(download.request_id, None)
 
     def _reap(self):
-        if self._dead_children:
-            self._dead_children = False
-            self._leaving = [pid for pid in self._leaving if self._doomed.collect(pid) is None]
-        for rid, job in list(self._jobs.items()):
-            if job.silent() and not job.ended():
-                job.on_status(self._doomed.collect(job.pid))
-            if job.over():
-                del self._jobs[rid]
+        if self._child_exited:
+            self._child_exited = False
+            self._exiting_pids = [pid for pid in self._exiting_pids if self._reaper.collect(pid) is None]
+        for request_id, job in list(self._jobs.items()):
+            if job.output_closed() and not job.is_collected():
+                job.on_status(self._reaper.collect(job.pid))
+            if job.finished():
+                del self._jobs[request_id]
                 job.finish()
-                if not job.ended():
-                    self._leaving.append(job.pid)
-                self._learn(job)
-                self._want_spare = self._keeps_ready and self._spare is None and hasattr(job, "manifest")
+                if not job.is_collected():
+                    self._exiting_pids.append(job.pid)
+                self._preload_from(job)
+                self._prefork_wanted = self._preload_enabled and self._prefork is None and hasattr(job, "manifest")
 
     # Requests
     def _dispatch(self, header, body):
-        op, rid = header.get("op"), header.get("id")
+        op, request_id = header.get("op"), header.get("id")
         if op in ("data", "eof", "credit", "kill"):
-            self._to_item(op, rid, header, body)
+            self._route_followup(op, request_id, header, body)
         elif op == "blobs":
-            self._drop_spare()
+            self._discard_prefork()
             blobs = header["blobs"]
             pieces = framing.split_pieces(blobs + header.get("codes", []), body)
             self._store.blobs.update(pieces[: len(blobs)])
-            self._store.accept(header.get("tag"), pieces[len(blobs) :])
+            self._store.load_bytecode(header.get("tag"), pieces[len(blobs) :])
         elif op == "codes":
-            self._tell_codes()
+            self._send_bytecode()
         elif op == "entered":
-            self._freshness.enter(header, self._user)
-        elif op in REQUESTS:
+            self._freshness.on_entered(header, self._user)
+        elif op in HANDLERS:
             chain, quiet = header.get("chain"), header.get("quiet")
-            refusal = None if chain in self._chains else self._freshness.refusal(header)
+            refusal = None if chain in self._failed_chains else self._freshness.refusal(header)
             if refusal is not None:
                 if refusal:
                     self.send(refusal)
-            elif chain not in self._chains:
-                step = lambda: REQUESTS[op](self, rid, header, body)  # noqa: E731
-                self._guard(rid, header.get("what") or op, step, chain if quiet else None, None if quiet else rid)
+            elif chain not in self._failed_chains:
+                operation = lambda: HANDLERS[op](self, request_id, header, body)  # noqa: E731
+                label, answer_to = header.get("what") or op, None if quiet else request_id
+                self._reply_with_os_error(request_id, label, operation, chain if quiet else None, answer_to)
             elif not quiet:
-                self._fail(rid, self._chains.pop(chain))  # now somebody knows
+                self._send_error(request_id, self._failed_chains.pop(chain))  # now somebody knows
         else:
-            self._fail(rid, "unknown request %r" % (op,))
+            self._send_error(request_id, "unknown request %r" % (op,))
 
-    def _tell_codes(self):
+    def _send_bytecode(self):
         listed, bodies = [], []
-        for own, source in ((False, self._files), (True, self._own)):
-            for digest, path, code in source.store.export() if source else ():
+        for own, source in ((False, self._files), (True, self._own_files)):
+            for digest, path, code in source.store.dump_bytecode() if source else ():
                 listed.append([own, digest, path, len(code)])
                 bodies.append(code)
-        self.send({"op": "codes", "tag": module_cache.TAG, "codes": listed}, b"".join(bodies))
+        self.send({"op": "codes", "tag": module_cache.BYTECODE_TAG, "codes": listed}, b"".join(bodies))
 
-    def _fail(self, rid, message, chain=None):
+    def _send_error(self, request_id, message, chain=None):
         if chain is not None:
-            if len(self._chains) >= CHAINS:
-                self._chains.pop(next(iter(self._chains)))
-            self._chains[chain] = message
-        if rid is None:
+            if len(self._failed_chains) >= MAX_FAILED_CHAINS:
+                self._failed_chains.pop(next(iter(self._failed_chains)))
+            self._failed_chains[chain] = message
+        if request_id is None:
             self.send({"op": "late", "msg": message[: framing.MESSAGE_TEXT]})
             return
-        self.send({"op": "error", "id": rid, "msg": message[: framing.MESSAGE_TEXT]})
+        self.send({"op": "error", "id": request_id, "msg": message[: framing.MESSAGE_TEXT]})
 
-    def _guard(self, rid, what, step, chain=None, answer_to=-1):
+    def _reply_with_os_error(self, request_id, label, operation, chain=None, answer_to=-1):
         """Run *step*; what the operating system refuses becomes the answer to the request."""
         try:
-            step()
+            operation()
         except (IOError, OSError, KeyError, shutil_error()) as exc:
-            item = self._transfers.pop(rid, None)
+            item = self._transfers.pop(request_id, None)
             if item is not None:
                 item.close()
-            self._fail(rid if answer_to == -1 else answer_to, files.describe(exc, what), chain)
+            self._send_error(request_id if answer_to == -1 else answer_to, files.error_message(exc, label), chain)
 
-    def _to_item(self, op, rid, header, body):
-        item = self._jobs.get(rid) or self._transfers.get(rid)
+    def _route_followup(self, op, request_id, header, body):
+        item = self._jobs.get(request_id) or self._transfers.get(request_id)
         if item is None:
             return  # it is over already, and said so
         if op == "kill":
-            self._kill(rid, item)
+            self._kill(request_id, item)
         elif op == "credit":
             item.on_credit(header["n"])
         else:
-            step = (lambda: item.on_data(body)) if op == "data" else (lambda: self._end_of(rid, item))
-            self._guard(rid, getattr(item, "what", "writing"), step)
+            operation = (lambda: item.on_data(body)) if op == "data" else (lambda: self._finish_upload(request_id, item))
+            self._reply_with_os_error(request_id, getattr(item, "label", "writing"), operation)
 
-    def _end_of(self, rid, item):
+    def _finish_upload(self, request_id, item):
         item.on_eof()
-        if rid in self._transfers:
-            del self._transfers[rid]
+        if request_id in self._transfers:
+            del self._transfers[request_id]
 
-    def _kill(self, rid, item):
-        if rid in self._transfers:
+    def _kill(self, request_id, item):
+        if request_id in self._transfers:
             item.close()
-            del self._transfers[rid]
-            self._fail(rid, "cancelled")
+            del self._transfers[request_id]
+            self._send_error(request_id, "cancelled")
         else:
-            self._doomed.add(item.pid)
+            self._reaper.add(item.pid)
 
-    def _fs(self, rid, header, body):
-        answer = files.SMALL[header["do"]](header)
+    def _fs(self, request_id, header, body):
+        answer = files.OPERATIONS[header["do"]](header)
         if not header.get("quiet"):
-            self.send(dict(answer, op="ok", id=rid))
+            self.send(dict(answer, op="ok", id=request_id))
 
-    def _put(self, rid, header, body):
-        item = self._transfers[rid] = files.Put(rid, self.send, header)
+    def _put(self, request_id, header, body):
+        item = self._transfers[request_id] = files.Upload(request_id, self.send, header)
         if body:
             item.on_data(body)
         if not header.get("more"):
-            self._end_of(rid, item)
+            self._finish_upload(request_id, item)
 
-    def _get(self, rid, header, body):
-        self._transfers[rid] = files.Get(rid, self.send, header)
+    def _get(self, request_id, header, body):
+        self._transfers[request_id] = files.Download(request_id, self.send, header)
 
-    def _exec(self, rid, header, body):
+    def _exec(self, request_id, header, body):
         state = login_state.read()
         if state is not None and state.is_lost() and (header.get("eager") or not header.get("more")):
-            self.send({"op": "error", "id": rid, "msg": "not in the state of a login", "why": "state"})  # the hub does without us
+            # The hub then runs the command without this interpreter.
+            self.send({"op": "error", "id": request_id, "msg": "not in the state of a login", "why": "state"})
             return
         if header.get("tty"):
-            self._exec_tty(rid, header, body)
+            self._exec_tty(request_id, header, body)
             return
-        with fds.Opened() as opened:
-            stdin = opened.pipe() if body or header.get("more") else (opened.null(), None)
-            stdout, stderr = opened.pipe(), opened.pipe()
+        with fds.FdGuard() as guard:
+            stdin = guard.pipe() if body or header.get("more") else (guard.devnull(), None)
+            stdout, stderr = guard.pipe(), guard.pipe()
             pid = child.fork(lambda: self._execute(header), stdin[0], stdout[1], stderr[1])
         for fd in (stdin[0], stdout[1], stderr[1]):
             os.close(fd)
-        self._start(jobs.Job(rid, self.send, pid, stdin[1], stdout[0], stderr[0], eager=header.get("eager")), header, body)
+        pipes = (stdin[1], stdout[0], stderr[0])
+        self._start(jobs.Job(request_id, self.send, pid, *pipes, stream_output=header.get("eager")), header, body)
 
-    def _exec_tty(self, rid, header, body):
-        with fds.Opened() as opened:
-            master, slave = opened.terminal()
+    def _exec_tty(self, request_id, header, body):
+        with fds.FdGuard() as guard:
+            master, slave = guard.pty()
             pid = child.fork(lambda: self._execute(header), slave, slave, slave, slave)
         os.close(slave)
-        job = jobs.Job(rid, self.send, pid, master, master, None, tty=True, eager=header.get("eager"))
+        job = jobs.Job(request_id, self.send, pid, master, master, None, tty=True, stream_output=header.get("eager"))
         self._start(job, dict(header, more=True), body)
 
     @staticmethod
@@ -378,7 +390,7 @@ class Runner(object):
         child.execute(header["argv"], header.get("env") or {}, header.get("cwd"))
 
     def _start(self, job, header, body):
-        self._jobs[job.rid] = job
+        self._jobs[job.request_id] = job
         for fd in list(job._out):
             fds.set_cloexec(fd)
         if body:
@@ -386,106 +398,109 @@ class Runner(object):
         if not header.get("more"):
             job.on_eof()
 
-    def _run(self, rid, header, params):
+    def _run(self, request_id, header, parameters):
         asked = clock()
         if header.pop("more", False):
-            self._transfers[rid] = Parameters(rid, self.send, params, lambda whole: self._run(rid, header, whole))
+            run = lambda whole: self._run(request_id, header, whole)  # noqa: E731
+            self._transfers[request_id] = ParameterBuffer(request_id, self.send, parameters, run)
             return
         manifest = self._store.manifest(header["man"])  # a KeyError here is the request's failure, not the child's
-        if header["gen"] != "call" and self._keeps_ready and not self._warm.files:
-            self._warm_up(manifest)
-        misfits = self._warm.misfits(header["man"])
-        learn = self._keeps_ready and header["man"] not in self._learnt
-        if learn:
-            self._store.compile_all(manifest)  # else the child would, and then this process for the children after it
+        if header["gen"] != "call" and self._preload_enabled and not self._preloaded.files:
+            self._preload_core(manifest)
+        conflicts = self._preloaded.conflicts(header["man"])
+        record_imports = self._preload_enabled and header["man"] not in self._learned_manifests
+        if record_imports:
+            self._store.precompile_all(manifest)  # else the child would, and then this process for the children after it
         self._flush()
-        others = [job.manifest for job in self._jobs.values() if hasattr(job, "manifest")]
-        held = self._archive.path is not None and self._archive.hold(self._store, others + [header["man"]])
-        order = (header, params, misfits, learn, held)
-        offspring = self._take_spare(order) or prefork.Offspring(self._files, order)
-        job = jobs.Job(rid, self.send, offspring.pid, None, offspring.stdout_fd, offspring.stderr_fd, offspring.report_fd)
+        running = [job.manifest for job in self._jobs.values() if hasattr(job, "manifest")]
+        in_archive = self._archive.path is not None and self._archive.contain(self._store, running + [header["man"]])
+        task = (header, parameters, conflicts, record_imports, in_archive)
+        started = self._assign_prefork(task) or prefork.PayloadChild(self._files, task)
+        fds_to_read = (started.stdout_fd, started.stderr_fd, started.report_fd)
+        job = jobs.Job(request_id, self.send, started.pid, None, *fds_to_read)
         job.manifest = header["man"]
         if header.get("trace"):
-            job.times = (asked, clock())
+            job.timings = (asked, clock())
         self._start(job, header, b"")
 
     # The child of the next task (see prefork.py)
 
-    def _take_spare(self, order):
+    def _assign_prefork(self, task):
         """Have the spare child do it; None if there is none, or it cannot."""
-        found, self._spare = self._spare, None
-        if found is not None and not found.give(order):
-            self._dismiss(found)
+        found, self._prefork = self._prefork, None
+        if found is not None and not found.assign(task):
+            self._discard_child(found)
             found = None
         return found
 
-    def _make_spare(self):
-        self._want_spare = False
-        if prefork.is_busy():
+    def _fork_ahead(self):
+        self._prefork_wanted = False
+        if prefork.is_loaded():
             return
         try:
-            self._spare = prefork.Offspring(self._files, None)
-            self._spare_ends = clock() + prefork.LIFE
+            self._prefork = prefork.PayloadChild(self._files, None)
+            self._prefork_expires = clock() + prefork.MAX_IDLE
         except OSError:  # the next task may find the machine able to fork again, or be told that it is not
             pass
 
-    def _drop_spare(self):
+    def _discard_prefork(self):
         """What it was forked with is no longer all there is."""
-        found, self._spare = self._spare, None
+        found, self._prefork = self._prefork, None
         if found is not None:
-            self._dismiss(found)
+            self._discard_child(found)
 
-    def _dismiss(self, found):
-        found.dismiss()
-        self._leaving.append(found.pid)
+    def _discard_child(self, found):
+        found.discard()
+        self._exiting_pids.append(found.pid)
 
     # Warmth
-    def _warm_up(self, manifest):
+    def _preload_core(self, manifest):
         """Import what every module imports: once, here, not first in a child and then again."""
         gc.disable()
-        if self._warm.add(manifest, module_cache.FIRST_WARM):
-            self._settle()
-            fast_subprocess.hold_locale()
+        if self._preloaded.add(manifest, module_cache.PRELOAD_FIRST):
+            self._freeze_heap()
+            fast_subprocess.preload_locale()
             if "subprocess" in sys.modules:
-                fast_subprocess.install(sys.modules["subprocess"], sys.modules.get("selectors"))
+                fast_subprocess.patch(sys.modules["subprocess"], sys.modules.get("selectors"))
         gc.enable()
 
-    def _learn(self, job):
-        names = job.said or {}
+    def _preload_from(self, job):
+        names = job.report or {}
         if "payload" not in names:
             return
-        self._learnt.add(job.manifest)
+        self._learned_manifests.add(job.manifest)
         self._flush()  # the answer first
-        if self._warm.add(self._store.manifest(job.manifest), names["payload"]) + module_cache.import_stdlib(names["stdlib"]):
-            self._settle()
+        added = self._preloaded.add(self._store.manifest(job.manifest), names["payload"])
+        if added + module_cache.import_stdlib(names["stdlib"]):
+            self._freeze_heap()
 
-    def _settle(self):
+    def _freeze_heap(self):
         """Leave as little as possible for a fork to copy: the collector lets alone what it has frozen.
 
         While it is switched off there are but imports, which make next to no garbage: they are spared its rounds, of which each
         visits all that they have made so far (a tenth of our start).
         """
-        self._drop_spare()
-        self._freshness.learn()
+        self._discard_prefork()
+        self._freshness.watch_imports()
         if hasattr(gc, "freeze"):
             if gc.isenabled():
                 gc.collect()
             gc.freeze()
 
-    def _end_all(self):
-        self._drop_spare()
+    def _kill_all(self):
+        self._discard_prefork()
         for item in self._transfers.values():
             item.close()
         left = [job.pid for job in self._jobs.values()]
         for pid in left:
-            self._doomed.add(pid)
-        while self._doomed.next_look() is not None:
-            left = [pid for pid in left if self._doomed.collect(pid) is None]
-            self._doomed.hurry()
+            self._reaper.add(pid)
+        while self._reaper.next_check_at() is not None:
+            left = [pid for pid in left if self._reaper.collect(pid) is None]
+            self._reaper.escalate_kills()
             time.sleep(0.02)
 
 
-REQUESTS = {"run": Runner._run, "exec": Runner._exec, "put": Runner._put, "get": Runner._get, "fs": Runner._fs}
+HANDLERS = {"run": Runner._run, "exec": Runner._exec, "put": Runner._put, "get": Runner._get, "fs": Runner._fs}
 
 
 def shutil_error():

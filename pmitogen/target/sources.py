@@ -57,7 +57,7 @@ def signature(path):
     return found[1:3] if path.endswith("/.") else (found[1], found[2], found[6], found.st_ctime)
 
 
-def read(path):
+def read_text(path):
     """The text of a file, "" if it cannot be had."""
     try:
         with open(path, "rb") as stream:
@@ -66,7 +66,7 @@ def read(path):
         return ""
 
 
-def names(directory):
+def list_directory(directory):
     """What is in a directory."""
     try:
         return sorted(os.listdir(directory))[:MAX_NAMES]
@@ -74,37 +74,37 @@ def names(directory):
         return []
 
 
-def home():
+def home_directory():
     return os.environ.get("HOME") or "/"
 
 
-def at_home(paths):
-    return [home() + path[1:] if path.startswith("~") else path for path in paths]
+def expand_home(paths):
+    return [home_directory() + path[1:] if path.startswith("~") else path for path in paths]
 
 
 # Python
 
 
-def interpreter(place):
+def interpreter(start_info):
     """The interpreter: what was asked for, what that is now, and how a version manager chooses."""
-    found, asked = [sys.executable or "/"], place.get("python") or ""
+    found, asked = [sys.executable or "/"], start_info.get("python") or ""
     if sys.prefix != getattr(sys, "base_prefix", sys.prefix):
         found.append(sys.prefix + "/pyvenv.cfg")
     if asked and "/" not in asked:
         for directory in os.environ.get("PATH", "").split(":"):
-            asked = os.path.join(directory, place["python"])
+            asked = os.path.join(directory, start_info["python"])
             found.append(asked)
             if os.path.exists(asked):
                 break
     if asked:
         found.append(asked)
     if asked and os.path.realpath(asked) != os.path.realpath(found[0]):  # a script of pyenv, asdf or mise
-        found.append((os.environ.get("PYENV_ROOT") or home() + "/.pyenv") + "/version")
-        found += at_home(["~/.python-version", "~/.tool-versions", "~/.config/mise/config.toml"])
+        found.append((os.environ.get("PYENV_ROOT") or home_directory() + "/.pyenv") + "/version")
+        found += expand_home(["~/.python-version", "~/.tool-versions", "~/.config/mise/config.toml"])
     return found
 
 
-def site_directories(place):
+def site_directories(start_info):
     """Where modules are looked for, or would be if the directory was there, and the files that say so."""
     site = sys.modules.get("site")
     found = [path for path in sys.path if path and path[-4:] != ".zip" and os.path.basename(path) != "lib-dynload"]
@@ -117,7 +117,7 @@ def site_directories(place):
     sites += [path for path in found if path.endswith("-packages")]
     for path in sites:
         found.append(path)
-        found += [path + "/" + name for name in names(path) if name.endswith((".pth", ".start"))]
+        found += [path + "/" + name for name in list_directory(path) if name.endswith((".pth", ".start"))]
     return found + [module_file(name) for name in ("sitecustomize", "usercustomize") if module_file(name)]
 
 
@@ -127,21 +127,20 @@ def module_file(name):
     return path[:-1] if path.endswith((".pyc", ".pyo")) else path
 
 
-def imported_directories(place):
+def imported_directories(start_info):
     """Where modules lie that were imported from anywhere but the standard library. What installs others replaces files there."""
     own = os.path.dirname(os.__file__) + "/"
     found = set(os.path.dirname(module_file(name)) for name in list(sys.modules))
-    return [
-        path for path in found if path[:1] == "/" and ("-packages" in path or not (path + "/").startswith(own)) and names(path)
-    ]
+    foreign = [path for path in found if path[:1] == "/" and ("-packages" in path or not (path + "/").startswith(own))]
+    return [path for path in foreign if list_directory(path)]
 
 
-def locale_files(place):
+def locale_files(start_info):
     """The locales that there are."""
     return [path for path in ("/usr/lib/locale", "/usr/lib/locale/locale-archive") if os.path.exists(path)]
 
 
-def name_service_files(place):
+def name_service_files(start_info):
     """Which sources the C library asks for names; glibc looks itself since 2.34."""
     try:
         version = [int(part) for part in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")]
@@ -150,17 +149,17 @@ def name_service_files(place):
     return ["/etc/nsswitch.conf"] if version < [2, 34] else []
 
 
-def selinux_files(place):
+def selinux_files(start_info):
     """What libselinux reads when it is loaded."""
     return ["/etc/selinux/config"] if os.path.exists("/etc/selinux") else []
 
 
-def openssl_files(place):
+def openssl_files(start_info):
     """OpenSSL's configuration, with what that includes."""
     found = [path for path in (os.environ.get("OPENSSL_CONF"),) if path]
     found = found or [path for path in ("/etc/pki/tls/openssl.cnf", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf")]
     found = [path for path in found if os.path.exists(path)][:1] or found[-1:]
-    included = re.findall(r"^\s*\.include\s*=?\s*(/\S+)", read(found[0]), re.M)
+    included = re.findall(r"^\s*\.include\s*=?\s*(/\S+)", read_text(found[0]), re.M)
     return found + [path + "/" if os.path.isdir(path) else path for path in included]
 
 
@@ -176,9 +175,9 @@ def pam_files(services):
             continue
         done.add(service)
         places = [directory + "/" + service for directory in PAM_DIRECTORIES]
-        place = ([path for path in places if os.path.exists(path)] or places[:1])[0]
-        found.append(place)
-        for line in read(place).splitlines():
+        config = ([path for path in places if os.path.exists(path)] or places[:1])[0]
+        found.append(config)
+        for line in read_text(config).splitlines():
             words = line.partition("#")[0].split()
             todo += re.findall(r"^@include\s+(\S+)|^-?\w+\s+(?:include|substack)\s+(\S+)", line) and [words[-1]] or []
             module = re.search(r"\bpam_(\w+)\.so", line) if words else None
@@ -186,20 +185,20 @@ def pam_files(services):
                 found += PAM_MODULES.get(module.group(1), ())
                 found += re.findall(r"\b(?:envfile|conffile|file|conf|accessfile)=(/[^\s\]]+)", line)
             if "user_readenv=1" in words:
-                found += at_home(["~/.pam_environment"])
+                found += expand_home(["~/.pam_environment"])
     return found
 
 
-def entry_files(place):
+def entry_files(start_info):
     """The configuration of the programs by which an account is entered, and they themselves."""
     found, services = [], []
-    for path in place["programs"]:
+    for path in start_info["programs"]:
         name = os.path.basename(path)
         kind = "sudo" if name[:4] == "sudo" else "su" if name[:2] == "su" else "doas" if name == "doas" else "sudo"
-        its_services, its_files = PROGRAMS[kind]
-        services += its_services if place["shell"] else its_services[:1]
+        own_services, own_files = PROGRAMS[kind]
+        services += own_services if start_info["shell"] else own_services[:1]
         found.append(path)
-        found += its_files
+        found += own_files
         if kind == "sudo":
             found += sudo_includes("/etc/sudoers")
     return found + pam_files(services)
@@ -208,12 +207,12 @@ def entry_files(place):
 def sudo_includes(path):
     """What a sudoers file includes, where it can be read."""
     found = []
-    for kind, name in re.findall(r"^[#@](include|includedir)\s+(/\S+)", read(path), re.M):
+    for kind, name in re.findall(r"^[#@](include|includedir)\s+(/\S+)", read_text(path), re.M):
         found.append(name + "/" if kind == "includedir" else name)
     return found
 
 
-def connection_files(place):
+def connection_files(start_info):
     """What sshd reads for each login. Not /etc/shadow: it changes with every account, and only root sees what about it."""
     return ["/etc/passwd", "/etc/group"] + pam_files(["sshd"])
 
@@ -226,15 +225,15 @@ def shell_files(shell, login):
     always, at_login = SHELLS.get(os.path.basename(shell), SHELLS["sh"])
     found = list(always + (at_login if login else ()))
     found += [os.environ[name] for name in ("BASH_ENV",) if os.environ.get(name, "").startswith("/")]
-    return sourced(at_home(found))
+    return sourced(expand_home(found))
 
 
 def sourced(paths):
     """*paths*, and the files that they read by ``.`` or ``source``, as far as their names are written out."""
     found = list(paths)
     for path in found:
-        for name in SOURCED.findall(read(path) if not path.endswith("/") else ""):
-            name = re.sub(r"^(?:~|\$HOME|\$\{HOME\})(?=/)", lambda _: home(), name.strip("\"'"))
+        for name in SOURCED.findall(read_text(path) if not path.endswith("/") else ""):
+            name = re.sub(r"^(?:~|\$HOME|\$\{HOME\})(?=/)", lambda _: home_directory(), name.strip("\"'"))
             if (
                 name[:1] == "/"
                 and name[:5] != "/usr/"
@@ -248,13 +247,13 @@ def sourced(paths):
     return found
 
 
-def profile_files(place):
+def profile_files(start_info):
     """What the login shell of an entered account reads, if there is one between."""
-    return shell_files(os.environ.get("SHELL") or "/bin/sh", True) if place["shell"] else []
+    return shell_files(os.environ.get("SHELL") or "/bin/sh", True) if start_info["shell"] else []
 
 
-def session_files(place):
+def session_files(start_info):
     """What sshd and the login shell read for each session."""
     shell = os.environ.get("SHELL") or "/bin/sh"
-    own = at_home(["~/.", "~/.ssh/environment", "~/.ssh/rc"])
+    own = expand_home(["~/.", "~/.ssh/environment", "~/.ssh/rc"])
     return own + ["/etc/ssh/sshrc", "/etc/nologin"] + shell_files(shell, False)

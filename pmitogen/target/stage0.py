@@ -23,18 +23,18 @@ if "PMITOGEN_PYTHONPATH" in os.environ:
 os.write(1, ("PMITOGEN-%s ready\n" % sys.argv[1]).encode())
 
 
-def take(wanted):
+def read_exactly(size):
     data = "".encode()
-    while len(data) < wanted:
+    while len(data) < size:
         select.select([0], [], [])
-        piece = os.read(0, wanted - len(data))
-        if not piece:
+        chunk = os.read(0, size - len(data))
+        if not chunk:
             sys.exit(99)
-        data += piece
+        data += chunk
     return data
 
 
-bundle = json.loads(zlib.decompress(take(int(sys.argv[2]) or int(take(10)))).decode())
+bundle = json.loads(zlib.decompress(read_exactly(int(sys.argv[2]) or int(read_exactly(10)))).decode())
 namespace = {"__name__": "pmitogen_boot"}
 try:
     exec(compile(bundle["files"]["pmitogen/target/boot.py"], "boot.py", "exec", 0, 1), namespace)

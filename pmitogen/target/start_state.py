@@ -10,8 +10,8 @@ So whoever starts an interpreter sets and changes these variables for it. stage0
 that modules start.
 """
 
-SAVED = "PMITOGEN_PYTHONPATH"  # PYTHONPATH as it was
-OURS = "pmitogen"  # value of PYTHONSAFEPATH that was set here
+SAVED_PYTHONPATH = "PMITOGEN_PYTHONPATH"  # PYTHONPATH as it was
+SAFE_PATH_VALUE = "pmitogen"  # value of PYTHONSAFEPATH that was set here
 shell_pid = 0  # of the sh that started the login account's interpreter, in that and its children; see login_state.py
 
 # The same in sh, in one line without quotes, backslashes or exclamation marks (see bootstrap.py).
@@ -26,11 +26,11 @@ SH_SAFE_PATH = (
 
 def set_safe_path(environ):
     """Change *environ* ({bytes: bytes}), the environment of an interpreter that is to be started."""
-    environ.pop(SAVED.encode("ascii"), None)
+    environ.pop(SAVED_PYTHONPATH.encode("ascii"), None)
     if not environ.get(b"PYTHONSAFEPATH"):
-        environ[b"PYTHONSAFEPATH"] = OURS.encode("ascii")
-    given = environ.get(b"PYTHONPATH")
-    if given:
-        environ[b"PYTHONPATH"] = b":".join(entry for entry in given.split(b":") if entry.startswith(b"/"))
-        if environ[b"PYTHONPATH"] != given:
-            environ[SAVED.encode("ascii")] = given
+        environ[b"PYTHONSAFEPATH"] = SAFE_PATH_VALUE.encode("ascii")
+    original = environ.get(b"PYTHONPATH")
+    if original:
+        environ[b"PYTHONPATH"] = b":".join(entry for entry in original.split(b":") if entry.startswith(b"/"))
+        if environ[b"PYTHONPATH"] != original:
+            environ[SAVED_PYTHONPATH.encode("ascii")] = original

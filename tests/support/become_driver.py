@@ -57,7 +57,7 @@ def turn(e, read, seen, secrets, delay):
         data = read(fd)
         if data == b"":
             seen.add(fd)
-        if data is None or e.up:
+        if data is None or e.running:
             continue
         if fd == e.tty_fd:
             e.on_tty(data)
@@ -121,12 +121,12 @@ def main():
                 select.select([e.out_fd], [], [], 1)
                 line += terminal.read_some(e.out_fd) or b""
             result["line"] = line.decode("utf-8").strip()
-            while not e.settled():
+            while not e.output_complete():
                 select.select([e.tty_fd], [], [], 0.01)
                 data = terminal.read_some(e.tty_fd)
                 if data is not None:
                     e.on_tty(data)
-            result["said"] = e.said()
+            result["said"] = e.last_output()
     except base.BecomeFailure as failure:
         result.update(kind=failure.kind, message=failure.message)
     result.setdefault("seconds", time.time() - started)

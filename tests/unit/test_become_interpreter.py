@@ -18,38 +18,38 @@ def test_the_way_to_a_program(short_path: Path) -> None:
     (short_path / "b/python").touch()
     (short_path / "a/python").symlink_to("../c/./python")
     (short_path / "c").symlink_to(short_path / "b")
-    found = [step.decode() for step in interpreter.way_to(os.fsencode(short_path / "a/python"))]
+    found = [step.decode() for step in interpreter.path_components(os.fsencode(short_path / "a/python"))]
     assert found[0] == "/" and {str(short_path / name) for name in ("a", "a/python", "c", "b", "b/python")} <= set(found)
     (short_path / "b/loop").symlink_to("loop")
     with pytest.raises(OSError, match="symbolic links"):
-        interpreter.way_to(os.fsencode(short_path / "b/loop"))
+        interpreter.path_components(os.fsencode(short_path / "b/loop"))
 
 
 def test_who_decides_what_it_is() -> None:
     """The session's folder is root's; /tmp above it is everybody's, with the sticky bit."""
-    assert interpreter.is_of_root(b"/usr/bin/env") and interpreter.is_for_all(b"/usr/bin/env")
-    assert not interpreter.is_for_all(b"bin/env") and not interpreter.is_for_all(b"/nowhere/python")
+    assert interpreter.is_root_controlled(b"/usr/bin/env") and interpreter.is_world_executable(b"/usr/bin/env")
+    assert not interpreter.is_world_executable(b"bin/env") and not interpreter.is_world_executable(b"/nowhere/python")
 
 
 @pytest.mark.parametrize("where", ["file", "directory", "link", "its link's directory"])
 def test_what_another_account_can_change_is_not_roots(where: str, short_path: Path) -> None:
     target, places = short_path / "own" / "python", short_path / "places"
-    for folder in (target.parent, places):
-        folder.mkdir()
-        folder.chmod(0o755)
+    for directory in (target.parent, places):
+        directory.mkdir()
+        directory.chmod(0o755)
     target.touch()
     target.chmod(0o755)
     link = places / "python"
     link.symlink_to(target)
     path = os.fsencode(link)
-    assert interpreter.is_of_root(path) and interpreter.is_for_all(path)
+    assert interpreter.is_root_controlled(path) and interpreter.is_world_executable(path)
     changed = {"file": target, "directory": target.parent, "link": link, "its link's directory": places}[where]
     os.chown(changed, 65534, -1, follow_symlinks=False)
-    assert not interpreter.is_of_root(path)
+    assert not interpreter.is_root_controlled(path)
     os.chown(changed, 0, -1, follow_symlinks=False)
     if where != "link":
         changed.chmod(0o777)
-        assert not interpreter.is_of_root(path)
+        assert not interpreter.is_root_controlled(path)
 
 
 def test_which_one_is_chosen(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

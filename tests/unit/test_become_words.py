@@ -100,7 +100,7 @@ def test_words_for_password_are_texts_not_patterns() -> None:
 
 def test_the_prompt_of_pam_in_the_system_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_catalogue(tmp_path / "xx", "Linux-PAM", {"Password: ": "Κωδικός: "})
-    monkeypatch.setattr(diagnosis, "LOCALE_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(diagnosis, "LOCALE_DIRECTORIES", (str(tmp_path),))
     monkeypatch.setattr(gettext, "_translations", {})
     assert prompts_of("su").kind("Κωδικός:") is None
     monkeypatch.setenv("LANG", "xx.UTF-8")
@@ -112,13 +112,15 @@ def test_the_prompt_of_pam_in_the_system_language(tmp_path: Path, monkeypatch: p
 def test_every_prompt_and_marker_is_another() -> None:
     assert len({prompts.random_prompt() for _ in range(50)}) == 50
     entries = [entry.Entry() for _ in range(50)]
-    assert len({each.marker for each in entries}) == 50 and all(len(each.marker) == 47 < entry.LENGTH for each in entries)
+    assert len({each.marker for each in entries}) == 50 and all(
+        len(each.marker) == 47 < entry.MAX_MARKER_SIZE for each in entries
+    )
 
 
 def test_an_account_is_entered_when_the_marker_is_printed_and_not_when_its_command_is() -> None:
     made = entry.Entry()
     command = made.command(["printenv", "--", "A"], entry.exports({"A": "it's $x", "B C": "y"}))
-    assert command[:2] == ["/bin/sh", "-c"] and fnmatch.fnmatchcase(" ".join(command), entry.RULE)
+    assert command[:2] == ["/bin/sh", "-c"] and fnmatch.fnmatchcase(" ".join(command), entry.SUDOERS_COMMAND)
     refused = f"Sorry, user bob is not allowed to execute '{' '.join(command)}' as root on h.\n"
     assert not made.is_in(refused.encode()) and not made.is_in(made.marker.encode())
     said = subprocess.run(command, capture_output=True, check=True, timeout=20)
@@ -198,7 +200,7 @@ def test_refusals(method: str, text: str, kind: str | None) -> None:
 def test_every_kind_is_one_that_errors_knows() -> None:
     from pmitogen.errors import BecomeError
 
-    kinds = {kind for method in diagnosis.METHODS.values() for kind, *_ in (*method.ROWS, *method.CATALOGUE)}
+    kinds = {kind for method in diagnosis.METHODS.values() for kind, *_ in (*method.PATTERNS, *method.MESSAGE_IDS)}
     assert all(f"``{kind}``" in (BecomeError.__doc__ or "") for kind in kinds)
 
 
@@ -207,7 +209,7 @@ def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.Mon
         "a password is required": "Ein Passwort ist notwendig",
         "%s is not in the sudoers file.\n": "%1$s steht nicht in der sudoers-Datei.\n",
     })  # fmt: skip
-    monkeypatch.setattr(diagnosis, "LOCALE_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr(diagnosis, "LOCALE_DIRECTORIES", (str(tmp_path),))
     monkeypatch.setattr(gettext, "_translations", {})
     assert diagnosis.refusal(["sudo"], "sudo: Ein Passwort ist notwendig") is None
     monkeypatch.setenv("LANG", "xx.UTF-8")
@@ -216,7 +218,7 @@ def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.Mon
     assert diagnosis.refusal(["sudo"], "bob steht in der Datei.") is None
 
 
-def write_catalogue(folder: Path, domain: str, words: dict[str, str]) -> None:
+def write_catalogue(directory: Path, domain: str, words: dict[str, str]) -> None:
     """A GNU .mo file (info gettext, "The Format of GNU MO Files")."""
     words = {"": "Content-Type: text/plain; charset=UTF-8\n", **words}
     pairs = [(key.encode(), words[key].encode()) for key in sorted(words)]
@@ -228,7 +230,7 @@ def write_catalogue(folder: Path, domain: str, words: dict[str, str]) -> None:
             tables[column] += [len(pair[column]), at + len(text)]
             text += pair[column] + b"\0"
     header = struct.pack("<7I", 0x950412DE, 0, len(pairs), 28, 28 + 8 * len(pairs), 0, 0)
-    path = folder / "LC_MESSAGES" / f"{domain}.mo"
+    path = directory / "LC_MESSAGES" / f"{domain}.mo"
     path.parent.mkdir(parents=True)
     path.write_bytes(header + struct.pack(f"<{4 * len(pairs)}I", *tables[0], *tables[1]) + text)
 
@@ -281,7 +283,7 @@ def test_a_string_means_the_same_to_every_shell(shell: str, words: list[str]) ->
 @given(words=st.one_of(WORDS, NASTY))
 def test_sudo_i_keeps_every_word(words: list[str]) -> None:
     """sudo -i joins the words, a backslash before each character but letters, digits, ``_``, ``-`` and ``$``."""
-    argv = quoting.sturdy([sys.executable, "-c", SHOW, *words])
+    argv = quoting.shell_safe_argv([sys.executable, "-c", SHOW, *words])
     joined = b" ".join(b"".join(bytes([c]) if chr(c) in SAFE else b"\\" + bytes([c]) for c in word.encode()) for word in argv)
     done = subprocess.run(["/bin/sh", "-c", joined], capture_output=True, env=ENVIRONMENT, timeout=20)
     assert ast.literal_eval(done.stdout.decode()) == words, done.stderr
@@ -292,7 +294,7 @@ SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-$"
 
 def test_plain_words_stay_as_they_are() -> None:
     assert quoting.shell_string(["/usr/bin/python3", "-c", "import x"]) == "exec /usr/bin/python3 -c 'import x'"
-    assert quoting.sturdy(["a", "b c'"]) == ["a", "b c'"]
+    assert quoting.shell_safe_argv(["a", "b c'"]) == ["a", "b c'"]
     assert quoting.posix_quote("0\n") == "'0\n'", "a newline at the end is a character like others"
 
 

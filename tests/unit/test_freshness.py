@@ -65,9 +65,9 @@ PLACE = {"python": sys.executable, "programs": ["/usr/bin/sudo"], "users": ["roo
 @pytest.mark.parametrize("how", [freshness.PYTHON, freshness.ENTRY, freshness.SESSION])
 def test_any_change_of_a_watched_file_is_seen(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = freshness.Watch(how, PLACE)
-    monkeypatch.setattr(rules, "about", lambda users, files: object())
+    monkeypatch.setattr(rules, "lines_about", lambda users, files: object())
     real = sources.signature
-    seen = list(watch._seen)
+    seen = list(watch._signatures)
     for path in seen:
         monkeypatch.setattr(sources, "signature", lambda name, path=path: (0, 0) if name == path else real(name))
         assert watch.changed() == path
@@ -82,7 +82,7 @@ def test_the_price() -> None:
     own = [
         path
         for watch in watches
-        for path in watch._seen
+        for path in watch._signatures
         if "-packages" not in path and "sudoers.d/" not in path and not path.startswith(str(repository))
     ]
     assert len(own) < 45, own
@@ -91,12 +91,12 @@ def test_the_price() -> None:
 def test_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the dynamic linker, the C library and OpenSSL have read counts for every interpreter, wherever it lies."""
     monkeypatch.setattr(sources.os, "confstr", lambda name: "glibc 2.31")
-    watched = set(freshness.Watch(freshness.PYTHON, {})._seen)
+    watched = set(freshness.Watch(freshness.PYTHON, {})._signatures)
     assert {"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/nsswitch.conf", "/usr/lib/locale"} <= watched
     assert any(path.endswith("openssl.cnf") for path in watched)
     assert ("/etc/selinux/config" in watched) is Path("/etc/selinux").exists()
     monkeypatch.setattr(sources.os, "confstr", lambda name: "glibc 2.36")
-    assert "/etc/nsswitch.conf" not in freshness.Watch(freshness.PYTHON, {})._seen  # glibc looks itself
+    assert "/etc/nsswitch.conf" not in freshness.Watch(freshness.PYTHON, {})._signatures  # glibc looks itself
 
 
 def test_included_configuration_of_openssl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,12 +125,12 @@ def test_site_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(site, "ENABLE_USER_SITE", True)
     monkeypatch.setattr(site, "getusersitepackages", lambda: str(user_site))
     watch = freshness.Watch(freshness.PYTHON, {})
-    assert f"{tmp_path}/lib" in watch._seen and watch.changed() is None
+    assert f"{tmp_path}/lib" in watch._signatures and watch.changed() is None
     (user_site).mkdir(parents=True)
     assert watch.changed() == f"{tmp_path}/lib"
     (user_site / "more.pth").write_text("/nowhere\n")
     watch = freshness.Watch(freshness.PYTHON, {})
-    assert {str(user_site), f"{user_site}/more.pth"} <= set(watch._seen)
+    assert {str(user_site), f"{user_site}/more.pth"} <= set(watch._signatures)
 
 
 def test_interpreters_of_version_managers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +209,7 @@ def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_whom_a_line_is_about(path: str, line: str, counts: bool) -> None:
-    assert rules.counts(path, line, ["app", "root"]) is counts
+    assert rules.concerns(path, line, ["app", "root"]) is counts
 
 
 def test_what_is_about_others_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -227,16 +227,16 @@ def test_what_is_about_others_is_no_change(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.fixture
-def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[freshness.Guard, Callable[[], Any]]:
+def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[freshness.FreshnessGuard, Callable[[], Any]]:
     """A guard of one file, and what changes that file."""
     watched = tmp_path / "watched"
     monkeypatch.setattr(freshness, "TABLE", (("file", freshness.PYTHON, (str(watched),)),))
-    made = freshness.Guard()
+    made = freshness.FreshnessGuard()
     made.start("/usr/bin/python3")
     return made, lambda: watched.write_text("")
 
 
-def test_what_is_refused(guard: tuple[freshness.Guard, Callable[[], Any]], tmp_path: Path) -> None:
+def test_what_is_refused(guard: tuple[freshness.FreshnessGuard, Callable[[], Any]], tmp_path: Path) -> None:
     made, change = guard
     assert made.refusal({"op": "run", "id": 1, "chain": 1}) is None
     change()
@@ -258,7 +258,7 @@ def test_what_is_refused(guard: tuple[freshness.Guard, Callable[[], Any]], tmp_p
     assert made.refusal({"op": "fs", "do": "exists", "id": 8, "chain": 2, "as_is": True}) is None
 
 
-def test_what_the_agent_has_seen_is_refused_for_that_reason(guard: tuple[freshness.Guard, Callable[[], Any]]) -> None:
+def test_what_the_agent_has_seen_is_refused_for_that_reason(guard: tuple[freshness.FreshnessGuard, Callable[[], Any]]) -> None:
     made, change = guard
     refusal = made.refusal({"op": "exec", "id": 1, "stale": ["session", "/home/app/.bashrc"]})
     assert refusal is not None and (refusal["why"], refusal["msg"]) == ("session", "/home/app/.bashrc")

@@ -137,7 +137,7 @@ def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value
     payload = recognise(_with_a_keyword(script, repr(value)))
     assert payload is not None and payload.params == known(core, "command").params
     kind, plain = json.loads(payload.keywords)["something_new"]
-    assert (child.TYPES[kind](plain) if kind else plain) == value
+    assert (child.EXTRA_TYPES[kind](plain) if kind else plain) == value
 
 
 @pytest.mark.needs_ansible

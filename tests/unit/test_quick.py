@@ -24,8 +24,8 @@ module._syslog_facility = "LOG_USER"
 """
 # A fork that subprocess makes in full runs what was registered for forks; vfork does not.
 PROGRAM = """
-quick.install(subprocess, None)
-quick.install(subprocess, None)  # again is once
+quick.patch(subprocess, None)
+quick.patch(subprocess, None)  # again is once
 forks = []
 os.register_at_fork(before=lambda: forks.append(1))
 def run(words, **more):
@@ -49,8 +49,8 @@ for kind in (selectors.PollSelector, selectors.EpollSelector):
         return original(self, timeout)
     kind.select = select
 if sys.argv[2] == "quick":
-    quick.install(subprocess, selectors)
-    quick.install(subprocess, selectors)
+    quick.patch(subprocess, selectors)
+    quick.patch(subprocess, selectors)
 looks = []
 def poll(self):
     looks.append(1)

@@ -15,7 +15,7 @@ PROGRAM = (
     programs.ON_A_TARGET
     + """
 import gc, json, os, resource
-from pmitogen.target import prefork as spare
+from pmitogen.target import prefork
 import argparse, asyncio, decimal, email.message, http.client, logging.handlers, unittest.mock, xml.dom.minidom
 codes = [one.__code__ for one in gc.get_objects() if type(one).__name__ == "function"]
 gc.collect()
@@ -33,7 +33,8 @@ def faults(prepare):
     return int(os.read(reading, 20))
 idle, told = os.pipe(), os.pipe()
 os.write(told[1], b"an order")
-print(json.dumps([faults(lambda: None), faults(lambda: spare.touch(idle[0])), faults(lambda: spare.touch(told[0]))]))
+touch = prefork.pretouch_heap
+print(json.dumps([faults(lambda: None), faults(lambda: touch(idle[0])), faults(lambda: touch(told[0]))]))
 """
 )
 

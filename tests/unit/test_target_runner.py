@@ -28,9 +28,9 @@ pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what 
 
 START = f"""
 {programs.ON_A_TARGET}
-from pmitogen.target import child, prefork as spare, runner
+from pmitogen.target import child, prefork, runner
 if len(sys.argv) > 3:
-    spare.running = lambda: int(sys.argv[3])  # in place of how many processes want to run
+    prefork.run_queue_length = lambda: int(sys.argv[3])  # in place of how many processes want to run
 if len(sys.argv) > 4:  # a folder whose files say what fails
     import os
     def failing(name, real):
@@ -39,7 +39,7 @@ if len(sys.argv) > 4:  # a folder whose files say what fails
                 raise OSError(11, os.strerror(11))
             return real(*args, **words)
         return call
-    os.fork, child.enter = failing("fork", os.fork), failing("enter", child.enter)
+    os.fork, child.enter_session = failing("fork", os.fork), failing("enter_session", child.enter_session)
 fd = int(sys.argv[2])
 runner.main(fd, fd, sys.executable, {{}})
 """
@@ -185,7 +185,7 @@ OLDEST_AND_NEWEST = list(programs.target_pythons())[:1] + list(programs.target_p
 
 
 @pytest.mark.parametrize("version", OLDEST_AND_NEWEST)
-@pytest.mark.parametrize("call", ["fork", "enter"])
+@pytest.mark.parametrize("call", ["fork", "enter_session"])
 def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str, call: str, tmp_path: Path) -> None:
     """No further process, or no further descriptor: the child must not come back as a second runner."""
     peer = Peer(programs.target_pythons()[version], 0, tmp_path)
@@ -393,16 +393,16 @@ def test_the_number_of_a_job_is_nobody_elses_while_it_can_be_killed(peer: Peer) 
 
 def test_who_is_collected_is_not_signalled(monkeypatch: pytest.MonkeyPatch) -> None:
     child = subprocess.Popen(["sleep", "60"], start_new_session=True)
-    doomed = jobs.Doomed()
-    doomed.add(child.pid)
-    while doomed.collect(child.pid) is None:
+    reaper = jobs.ProcessReaper()
+    reaper.add(child.pid)
+    while reaper.collect(child.pid) is None:
         time.sleep(0.01)
     child.returncode = 0  # it is collected already
     sent = []
     monkeypatch.setattr(os, "kill", lambda *signal: sent.append(signal))
-    assert (doomed.next_look() or 0) <= jobs.now() + jobs.LOOK
-    doomed.hurry()
-    assert not sent and doomed.next_look() is None
+    assert (reaper.next_check_at() or 0) <= jobs.now() + jobs.POLL_INTERVAL
+    reaper.escalate_kills()
+    assert not sent and reaper.next_check_at() is None
 
 
 def test_a_status_is_collected_once(peer: Peer) -> None:

@@ -192,10 +192,10 @@ def _ssh_config_seeds(directory: Path) -> list[bytes]:
 
 
 def _become_output(data: bytes) -> None:
-    text = diagnosis.text_of(data)
+    text = diagnosis.visible_text(data)
     for method in ("sudo", "su", "doas"):
         diagnosis.refusal([method], text)
-    diagnosis.tried_again(text)
+    diagnosis.retry_prompted(text)
     diagnosis.command_failure(text, ["/usr/bin/python3"])
     diagnosis.shell_failure(text, 1, ["/usr/bin/python3"], "/bin/sh")
 
