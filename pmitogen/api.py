@@ -26,13 +26,14 @@ import queue
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any, NoReturn, TypeVar
+from typing import IO, Any, TypeVar
 
-from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, RemoteError, UsageError
+from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
 from pmitogen.hub.registry import Contexts
-from pmitogen.hub.requests import FINAL, Header, Request
+from pmitogen.hub.requests import Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
-from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
+from pmitogen.protocol.exchange import Exchange, Output
+from pmitogen.protocol.framing import to_wire
 from pmitogen.transport.auth.credentials import Ask
 from pmitogen.util import threads
 from pmitogen.util.atomic_file import atomic_write
@@ -159,7 +160,7 @@ class Hub:
         """Nobody answers any more: tell those who wait."""
         self._over = True
         for call in list(self._calls):
-            call.answer({"op": "error", "kind": "gone", "msg": "the hub was closed"}, b"")
+            call.fail(ConnectionLost("the hub was closed"))
 
     def __enter__(self) -> Hub:
         return self
@@ -379,24 +380,10 @@ class Host:
             raise ConnectionLost(f"{self!r}: its hub is closed")
         if self._become:
             header["become"] = self._become
-        return _Call(self, header, body, sink).result(timeout)
-
-    def _raise(self, frame: Header) -> NoReturn:
-        kind, message = frame.get("kind"), str(frame["msg"])
-        if kind == "auth":
-            raise AuthenticationError(message)
-        if kind == "usage":
-            raise UsageError(message)
-        if kind == "become":
-            raise BecomeError(message, str(frame.get("why") or "other"))
-        if kind in ("python", "nopython"):
-            raise ConnectError(message, "python")
-        if kind == "connect":
-            raise ConnectError(message, str(frame.get("stage") or "tcp"))
-        if kind in ("unreachable", "gone", "wrap"):
-            stage = frame.get("stage")
-            raise ConnectError(message, str(stage)) if stage else ConnectionLost(message)
-        raise RemoteError(f"{self!r}: {message}")
+        try:
+            return _Call(self, header, body, sink).result(timeout)
+        except RemoteError as exc:
+            raise RemoteError(f"{self!r}: {exc.message}", exc.text) from None
 
 
 _FLAGS = {"sudo": "-H"}
@@ -409,64 +396,73 @@ def _public_names() -> list[str]:
 
 
 class _Call:
-    """One request of the library's, and the thread that waits for it."""
+    """One request of the library's, and the thread that waits for it: a :class:`Link` to a hub in the same process."""
 
     def __init__(self, host: Host, header: Header, body: bytes | IO[bytes], sink: Callable[[bytes], Any] | None) -> None:
         self._host = host
         self._contexts = host._hub._contexts
         self._guard = Guard(self._contexts.scheduler, self._failed)
         self._frames: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
+        self._request: Request | None = None
         self._sink = sink
-        self._room = CREDIT_WINDOW
-        self._ended = False
-        self._paused = False
-        self._stream: IO[bytes] | None = None
-        first = body if isinstance(body, bytes) else b""
-        if not isinstance(body, bytes):
-            self._stream = body
-        elif len(body) > CHUNK:
-            first, self._stream = b"", io.BytesIO(body)
-        if self._stream is not None:
-            header["more"] = True
-        self._request = Request(self, 0, header, first)
-        self._defer(self._submit)
+        self.is_paused = False
+        self._exchange = Exchange(self, {**header, "id": 0}, body)
 
-    def _defer(self, work: Callable[[], None]) -> None:
-        if not self._guard.defer(work):  # the loop has ended
+    def send(self, header: Header, body: bytes = b"") -> None:
+        """The first frame is the request, all others follow it."""
+        request, number = self._request, header.pop("id", None)
+        if request is not None:
+            self._defer(lambda: request.host.follow(request, header, body))
+        else:
+            self._request = Request(self, number, header, body)
+            self._defer(self._submit, self._request)
+
+    def receive(self, timeout: float | None = None) -> tuple[Header, bytes]:
+        """Wait for a frame; one without a number when :attr:`is_paused` has changed."""
+        try:
+            return self._frames.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def _defer(self, work: Callable[..., None], *args: Any) -> None:
+        if not self._guard.defer(work, *args):  # the loop has ended
             raise ConnectionLost(f"{self._host!r}: its hub is closed")
 
     def _failed(self, exc: Exception) -> None:
         logging.getLogger("pmitogen").error("internal error", exc_info=exc)
-        self.answer({"op": "error", "kind": "usage", "msg": f"internal error: {type(exc).__name__}: {exc}"}, b"")
+        self.fail(UsageError(f"internal error: {type(exc).__name__}: {exc}"))
 
-    def _submit(self) -> None:
+    def _submit(self, request: Request) -> None:
         context = self._contexts.host(self._host._options, self._host._caller, self._host._asker)
-        context.guard.run(context.submit, self._request)
+        context.guard.run(context.submit, request)
 
     def answer(self, header: Header, body: bytes) -> None:
         """I/O thread."""
         self._frames.put((header, body))
 
+    def fail(self, error: Error) -> None:
+        """End the wait with *error*. I/O thread."""
+        self.answer({**error_frame(error), "id": 0}, b"")
+
     def pause(self) -> None:
         """I/O thread."""
-        self._paused = True
+        self.is_paused = True
 
     def resume(self) -> None:
         """I/O thread."""
-        self._paused = False
-        self._frames.put(({"op": "resume"}, b""))  # so that its own thread looks again
+        self.is_paused = False
+        self._frames.put(({}, b""))
 
     def result(self, timeout: float | None) -> tuple[Header, bytes, bytes]:
-        """Wait for the final frame, feeding and draining meanwhile. Whatever ends the wait early ends the request, too."""
+        """Wait for the final frame. Whatever ends the wait early ends the request, too."""
         self._host._hub._calls.add(self)
         try:
             if self._host._hub._over:
                 raise ConnectionLost(f"{self._host!r}: its hub is closed")
             return self._result(timeout, None if timeout is None else time.monotonic() + timeout)
         except BaseException:
-            if not self._ended:
-                with contextlib.suppress(ConnectionLost):
-                    self._follow({"op": "kill"}, b"")
+            with contextlib.suppress(ConnectionLost):
+                self._exchange.cancel()
             raise
         finally:
             self._host._hub._calls.discard(self)
@@ -474,33 +470,11 @@ class _Call:
     def _result(self, timeout: float | None, deadline: float | None) -> tuple[Header, bytes, bytes]:
         outputs: tuple[list[bytes], list[bytes]] = ([], [])
         while True:
-            self._feed()
             try:
-                left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                header, body = self._frames.get(timeout=left)
-            except queue.Empty:
+                event = self._exchange.next(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
                 raise TimeoutError(f"{self._host!r}: not done within {timeout:g} seconds") from None
-            op = header["op"]
-            if op == "out":
-                (self._sink or outputs[header["s"] - 1].append)(body)
-                self._follow({"op": "credit", "n": len(body)}, b"")
-            elif op == "credit":
-                self._room += header["n"]
-            elif op in FINAL:
-                self._ended = True
-                if op == "error":
-                    self._host._raise(header)
-                size = header.get("n", len(body))
-                return header, b"".join(outputs[0]) + body[:size], b"".join(outputs[1]) + body[size:]
-
-    def _feed(self) -> None:
-        """Send of the source what the other end has room for."""
-        while self._stream is not None and self._room > 0 and not self._paused:
-            piece = self._stream.read(CHUNK)
-            self._room -= len(piece)
-            self._follow({"op": "data" if piece else "eof"}, piece)
-            if not piece:
-                self._stream = None
-
-    def _follow(self, header: Header, body: bytes) -> None:
-        self._defer(lambda: self._request.host.follow(self._request, header, body))
+            if not isinstance(event, Output):
+                size = event.header.get("n", len(event.body))
+                return event.header, b"".join(outputs[0]) + event.body[:size], b"".join(outputs[1]) + event.body[size:]
+            (self._sink or outputs[event.stream - 1].append)(event.data)

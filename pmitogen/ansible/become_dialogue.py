@@ -11,6 +11,9 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
+from pmitogen.ansible.exchange import ansible_error
+from pmitogen.errors import Error
+from pmitogen.protocol.exchange import Exchange, Output
 from pmitogen.util.peer_text import escape
 
 Result = tuple[int, bytes, bytes]
@@ -58,8 +61,18 @@ class Talk:
         return b"".join(self._kept[stream]) + self._rest[stream]
 
 
-def run(become: Any, talk_to: Any, in_data: bytes | None, timeout: float) -> Result:
+def run(become: Any, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     """Hold the conversation with a wrapped command. *timeout* is in seconds, until it has escalated. Raises AnsibleError."""
+    try:
+        return _run(become, exchange, in_data, timeout)
+    except AnsibleError:
+        exchange.cancel()
+        raise
+    except Error as exc:
+        raise ansible_error(exc) from None
+
+
+def _run(become: Any, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     talk = Talk(become)
     until = time.monotonic() + timeout + 2
     sent_input = False
@@ -67,20 +80,17 @@ def run(become: Any, talk_to: Any, in_data: bytes | None, timeout: float) -> Res
         if talk.escalated and not sent_input:
             sent_input = True
             if in_data:
-                talk_to.write(in_data)
-            talk_to.end_input()
+                exchange.write(in_data)
+            exchange.end_input()
         try:
-            said = talk_to.read(None if talk.escalated else max(0.01, until - time.monotonic()))
-            if said is None:
-                what = "prompt" if not talk.asked else "success message"
-                raise AnsibleConnectionFailure(
-                    f"Timeout ({timeout + 2:g}s) waiting for privilege escalation {what}: "
-                    f"{escape(talk.output(1) + talk.output(2), keep_end=True)}"
-                )
-            if isinstance(said, int):
-                return said, talk.output(1), talk.output(2)
-            if talk.take(*said):
-                talk_to.write_secret(str(become.get_option("become_pass")).encode() + b"\n")
-        except AnsibleError:
-            talk_to.kill()
-            raise
+            event = exchange.next(None if talk.escalated else max(0.01, until - time.monotonic()))
+        except TimeoutError:
+            what = "prompt" if not talk.asked else "success message"
+            raise AnsibleConnectionFailure(
+                f"Timeout ({timeout + 2:g}s) waiting for privilege escalation {what}: "
+                f"{escape(talk.output(1) + talk.output(2), keep_end=True)}"
+            ) from None
+        if not isinstance(event, Output):
+            return int(event.header["rc"]), talk.output(1), talk.output(2)
+        if talk.take(*event):
+            exchange.write(str(become.get_option("become_pass")).encode() + b"\n", is_secret=True)

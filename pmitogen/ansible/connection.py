@@ -391,7 +391,7 @@ class Connection(ConnectionBase):
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
         command = {**command_request(argv, tty), "plain": self._in_own_session}
-        return become_dialogue.run(self.become, self._link.conversation(command), in_data, timeout)
+        return become_dialogue.run(self.become, self._link.interactive(command), in_data, timeout)
 
 
 def _is_logged() -> bool:

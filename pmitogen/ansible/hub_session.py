@@ -10,18 +10,19 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
-from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 from pmitogen import toggles
-from pmitogen.ansible.exchange import Conversation, Pump, Spans, fail, hub_log
+from pmitogen.ansible.exchange import Spans, ansible_error, hub_log
 from pmitogen.ansible.preload import shared_state
-from pmitogen.errors import HubError
+from pmitogen.errors import Error, HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
-from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
+from pmitogen.protocol.exchange import Exchange
+from pmitogen.protocol.framing import to_wire
 from pmitogen.util.caller import CallerEnvironment
 
 display = Display()
@@ -99,67 +100,32 @@ class HubLink:
         """Make one request and wait for its final frame, which is returned with its body. Raises AnsibleError."""
         try:
             client, header = self._begin(header, become)
-            rid = header["id"]
             if streamed is not None and is_shown():
                 display.vvv(telling().begin(header), host=self._host())
-            inline, rest = body[: 4 * CHUNK], body[4 * CHUNK :]
-            client.send({**header, "more": True} if rest else header, inline)
+            exchange = Exchange(client, header, body, archive=archive)
             if archive:
                 self._on_payload()
-            pump = Pump(client, rid, rest)
-            while True:
-                frame, data = client.receive()
-                if frame.get("id") != rid:
-                    continue
-                op = frame["op"]
-                if op == "out":
-                    (sink or streamed[frame["s"] - 1].append)(data)
-                    client.send({"op": "credit", "id": rid, "n": len(data)})
-                elif op == "credit":
-                    pump.credit(frame["n"])
-                elif op == "need":
-                    client.send({"op": "zip", "zip": frame["zip"]}, bytes(archive))
-                elif op == "error":
-                    fail(frame)
-                else:
-                    shared_state.hosts.add(self._host())
-                    return {**frame, "body": data}
-        except HubError as exc:
-            self._lost(exc)
+            frame, data = exchange.result(lambda stream, data: (sink or streamed[stream - 1].append)(data))
+        except Error as exc:
+            self._raise(exc)
+        shared_state.hosts.add(self._host())
+        return {**frame, "body": data}
 
-    def stream_out(self, header: Header, stream: Any) -> None:
+    def stream_out(self, header: Header, stream: IO[bytes]) -> None:
         """Send a large file in pieces, as fast as the other end takes it. Raises AnsibleError."""
         try:
-            client, header = self._begin({**header, "more": True}, True)
-            rid = header["id"]
-            client.send(header)
-            credit, ended = CREDIT_WINDOW, False
-            while True:
-                while credit > 0 and not ended:
-                    piece = stream.read(CHUNK)
-                    ended = not piece
-                    client.send({"op": "data", "id": rid} if piece else {"op": "eof", "id": rid}, piece)
-                    credit -= len(piece)
-                frame, _ = client.receive()
-                if frame.get("id") != rid:
-                    continue
-                if frame["op"] == "credit":
-                    credit += frame["n"]
-                elif frame["op"] == "error":
-                    fail(frame)
-                else:
-                    return
-        except HubError as exc:
-            self._lost(exc)
+            client, header = self._begin(header, True)
+            Exchange(client, header, stream).result(lambda stream, data: None)
+        except Error as exc:
+            self._raise(exc)
 
-    def conversation(self, header: Header) -> Conversation:
+    def interactive(self, header: Header) -> Exchange:
         """Begin a command of the login account whose output is seen as it comes. Raises AnsibleError."""
         try:
-            client, header = self._begin({**header, "more": True, "eager": True}, False)
-            client.send(header)
-        except HubError as exc:
-            self._lost(exc)
-        return Conversation(client, header["id"])
+            client, header = self._begin({**header, "eager": True}, False)
+            return Exchange(client, header, interactive=True)
+        except Error as exc:
+            self._raise(exc)
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
@@ -231,9 +197,10 @@ class HubLink:
 
             payload_cache.keep()
 
-    def _lost(self, exc: HubError) -> NoReturn:
-        self.close()
-        raise AnsibleConnectionFailure(str(exc)) from None
+    def _raise(self, exc: Error) -> NoReturn:
+        if isinstance(exc, HubError):
+            self.close()
+        raise ansible_error(exc) from None
 
 
 def _run_pid() -> int:

@@ -31,6 +31,8 @@ class Client:
     Raises OSError if nobody listens at *path*, HubError if another user does.
     """
 
+    is_paused = False  # where the hub takes no data, sending blocks
+
     def __init__(self, path: str) -> None:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

@@ -27,7 +27,7 @@ import time
 from typing import TYPE_CHECKING
 
 from pmitogen import toggles
-from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.errors import BecomeError, ConnectionLost, Error, UsageError
 from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.agent_channel import Wire
@@ -37,8 +37,9 @@ from pmitogen.hub.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.requests import FINAL, Header, Request, Then
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.errors import InterpreterEnded, OptionsError, ProtocolError
 from pmitogen.protocol.gate import InterpreterError
+from pmitogen.protocol.operations import ErrorKind
 from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
@@ -155,7 +156,7 @@ class Host:
         elif self.state is State.PLAIN:
             self._plain(request)
         elif self.state is State.DEAD:
-            request.fail("unreachable", f"{self.name}: the connection has ended")
+            request.fail(ConnectionLost(f"{self.name}: the connection has ended"))
         else:
             self._waiting.append(request)
             if self.state is State.NEW:
@@ -168,7 +169,7 @@ class Host:
         if header["op"] == "kill":
             request.ending = True
         if header.pop("secret", False) and self.withheld:
-            request.fail("become", f"{self.peer}: {self.withheld}")
+            request.fail(BecomeError(f"{self.peer}: {self.withheld}", "other"))
             self.abandon(request)
         elif request.sent:
             if not request.heard:  # it may have to be made again
@@ -216,7 +217,7 @@ class Host:
             if header["op"] == "run":
                 message["man"] = self.wire.supply(header)
         except Error as exc:
-            request.fail("usage", exc.message)
+            request.fail(exc)
             return
         if self._accounts.leave(request, account):
             self._waiting.append(request)
@@ -396,10 +397,12 @@ class Host:
             if header["op"] == "error" and header.get("kind") == "python-mismatch":
                 self._again(request)
                 return
-            if header.get("why") == "state" and request.header["op"] == "exec" and not request.header.get("become"):
-                request.sent = False
-                self._plain(request)
-                return
+            if header.get("why") == "state" and header.get("kind") is None:  # the interpreter cannot start it as a login would
+                if request.header["op"] == "exec" and not request.header.get("become"):
+                    request.sent = False
+                    self._plain(request)
+                    return
+                header["kind"] = ErrorKind.WRAP.value
             if self._took_a_bad_interpreter(request, header):
                 self._accounts.forget(request.account)
                 self._again(request)
@@ -460,7 +463,7 @@ class Host:
                 self._accounts.drop(account)
                 for request in [request for request in self._open.values() if request.account is account]:
                     del self._open[request.rid]
-                    request.fail("gone", f"{self.peer}: protocol error: {who} sent {exc}; it was ended")
+                    request.fail(InterpreterEnded(f"{self.peer}: protocol error: {who} sent {exc}; it was ended"))
         elif isinstance(exc, ProtocolError):
             self.log.warning("protocol error: the target sent %s", exc)
             self.fail(ConnectionLost(f"{self.peer}: protocol error: the target sent {exc}; the connection was closed"))
@@ -538,13 +541,11 @@ class Host:
             return
         self.state = State.DEAD
         self.end = exc.message
-        kind = {"AuthenticationError": "auth", "UsageError": "usage"}.get(type(exc).__name__, "unreachable")
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         self.close()
-        stage = exc.stage if isinstance(exc, ConnectError) else "options" if kind == "usage" else ""
         for request in requests:
-            request.fail(kind, exc.message, **({"stage": stage} if stage else {}))
+            request.fail(OptionsError(exc.message) if isinstance(exc, UsageError) else exc)
 
     def end_session(self) -> None:
         """Its successor has taken its place, and it has nothing left to do."""
@@ -566,4 +567,4 @@ class Host:
         requests = self._waiting + list(self._open.values())
         self._waiting, self._open = [], {}
         for request in requests:
-            request.fail("unreachable", self.end)
+            request.fail(ConnectionLost(self.end))

@@ -14,8 +14,9 @@ import shlex
 import threading
 from typing import TYPE_CHECKING, Any
 
-from pmitogen.errors import ConnectionLost, Error, RemoteError
-from pmitogen.hub.requests import Header, Request
+from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
+from pmitogen.hub.requests import Header, Request, error_frame
+from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
@@ -36,11 +37,11 @@ def serve(host: Host, request: Request) -> None:
         host.retry_boot(request)
     elif header.get("become") and (header["op"] != "run" or host.python_is_broken):
         # Only its own plugin can wrap the command now; the worker has it.
-        host.plain_done(request, {"op": "error", "kind": "wrap", "msg": no_python(host)}, b"")
+        host.plain_done(request, error_frame(WrapperNeeded(no_python(host))), b"")
     elif header["op"] == "run" or header["op"] == "fs" and not host.runs_sh:
         # What breaks at our start may do for a module, which the worker can pipe into it.
-        kind = "python" if host.python_is_broken else "nopython"
-        host.plain_done(request, {"op": "error", "kind": kind, "msg": no_python(host)}, b"")
+        failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
+        host.plain_done(request, error_frame(failure(no_python(host))), b"")
     else:
         serving = Serving(host, request)
         request.account = None
@@ -51,7 +52,7 @@ def serve(host: Host, request: Request) -> None:
         try:
             threads.start(serving.run, f"pmitogen plain {host.name}")
         except Error as exc:
-            host.plain_done(request, {"op": "error", "kind": "unreachable", "msg": f"{host.name}: {exc.message}"}, b"")
+            host.plain_done(request, error_frame(ConnectError(f"{host.name}: {exc.message}", "exec")), b"")
 
 
 def no_python(host: Host) -> str:
@@ -105,15 +106,11 @@ class Serving:
         header = self._request.header
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._small}[header["op"]](header)
-        except ConnectionLost as exc:
-            self._send({"op": "error", "kind": "unreachable", "msg": exc.message})
-        except RemoteError as exc:
-            self._send({"op": "error", "msg": exc.message})
         except Error as exc:
-            self._send({"op": "error", "kind": "unreachable", "msg": exc.message})
+            self._send(error_frame(exc))
         except Exception as exc:
             self._host.log.exception("internal error")
-            self._send({"op": "error", "kind": "unreachable", "msg": f"{self._host.name}: internal error: {type(exc).__name__}"})
+            self._send(error_frame(ConnectionLost(f"{self._host.name}: internal error: {type(exc).__name__}")))
 
     def _send(self, header: Header, body: bytes = b"") -> None:
         self._host.guard.defer(self._host.plain_done, self._request, header, body)

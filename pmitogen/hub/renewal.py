@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from pmitogen.hub.accounts import Account, Accounts
 from pmitogen.hub.requests import Header, Request
+from pmitogen.protocol.errors import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
@@ -95,7 +96,9 @@ class Renewal:
         request.refusals += 1
         if request.refusals > MAX_REFUSALS + 1:
             request.fail(
-                "python", f"{self._host.peer}: the interpreter of this account was replaced too often; run the task again"
+                InterpreterUnavailable(
+                    f"{self._host.peer}: the interpreter of this account was replaced too often; run the task again"
+                )
             )
             return
         target = self._host

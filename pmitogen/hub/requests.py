@@ -10,11 +10,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from pmitogen.errors import Error
+from pmitogen.protocol.errors import error_fields
+from pmitogen.protocol.operations import FINAL, FOLLOWING, Op
 from pmitogen.util.peer_text import one_line
 
+__all__ = ["FINAL", "FOLLOWING", "Client", "Header", "Request", "Then", "error_frame"]
 Header = dict[str, Any]
-FINAL = frozenset(("exit", "ok", "error"))
-FOLLOWING = frozenset(("data", "eof", "credit", "kill"))  # frames that belong to a request already made
 MESSAGE_LIMIT = 1200  # characters of an error's text
 SMALL_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
 
@@ -100,6 +102,11 @@ class Request:
         who = (header.get("become") or {}).get("user", "root") if header.get("become") else "login"
         return f"#{self.rid} {header['op']} {what} as {who}".replace("  ", " ")
 
-    def fail(self, kind: str, message: str, **more: str) -> None:
-        """End it with an error."""
-        self.answer({"op": "error", "kind": kind, "msg": message, **more})
+    def fail(self, error: Error) -> None:
+        """Send *error* as the final answer."""
+        self.answer(error_frame(error))
+
+
+def error_frame(error: Error) -> Header:
+    """The header of the final answer that says that a request has failed."""
+    return {"op": Op.ERROR.value, **error_fields(error)}

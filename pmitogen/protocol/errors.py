@@ -1,10 +1,114 @@
-"""What can go wrong between two peers, and which exception stands for which kind of failure."""
+"""Failures as they are sent: one table of error kinds and exceptions, read in both directions.
+
+The hub turns an exception into the fields of an ``error`` frame (:func:`error_fields`); a client turns the frame into an
+exception again (:func:`exception_from`). Callers decide by the exception's type and attributes, never by its message.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypedDict
+
+from pmitogen.errors import (
+    AuthenticationError,
+    BecomeError,
+    ConnectError,
+    ConnectionLost,
+    Error,
+    RemoteError,
+    UsageError,
+)
+from pmitogen.protocol.operations import ErrorKind
+
 
 class ProtocolError(Exception):
-    """A peer sent what the protocol does not allow. The connection to it is of no more use.
+    """A peer sent something that the protocol does not allow. The connection to it must be closed.
 
     The text says what was wrong, in one line that is safe to show.
     """
+
+
+class OptionsError(UsageError):
+    """The options of a connection cannot be honoured. No connection was attempted."""
+
+
+class InterpreterUnavailable(ConnectError):
+    """The interpreter that a request needs is missing in its account, or does not start."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "python")
+
+
+class NoPythonError(ConnectError):
+    """The host has no usable Python."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "python")
+
+
+class WrapperNeeded(ConnectError):
+    """The hub cannot enter the account, so the become plugin has to wrap the command."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "python")
+
+
+class InterpreterEnded(ConnectionLost):
+    """The interpreter that served a request has ended before the request did."""
+
+
+class ErrorFields(TypedDict, total=False):
+    """The fields of an ``error`` frame that say what failed; ``msg`` is always there."""
+
+    kind: ErrorKind
+    msg: str
+    stage: str  # ConnectError.stage
+    why: str  # BecomeError.kind
+
+
+class Row(NamedTuple):
+    """One kind of failure. *attribute* of the exception is *field* of the frame; *default* is used where a frame lacks it."""
+
+    kind: ErrorKind | None
+    exception: Callable[..., Error]
+    attribute: str = ""
+    field: str = ""
+    default: str = ""
+
+
+TABLE = (
+    Row(ErrorKind.AUTH, AuthenticationError),
+    Row(ErrorKind.USAGE, UsageError),
+    Row(ErrorKind.OPTIONS, OptionsError),
+    Row(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp"),
+    Row(ErrorKind.LOST, ConnectionLost),
+    Row(ErrorKind.BECOME, BecomeError, "kind", "why", "other"),
+    Row(ErrorKind.PYTHON, InterpreterUnavailable),
+    Row(ErrorKind.NO_PYTHON, NoPythonError),
+    Row(ErrorKind.WRAP, WrapperNeeded),
+    Row(ErrorKind.GONE, InterpreterEnded),
+    Row(None, RemoteError),
+)
+_BY_KIND = {row.kind: row for row in TABLE}
+_BY_EXCEPTION = {row.exception: row for row in TABLE}
+
+
+def error_fields(error: Error) -> ErrorFields:
+    """The fields that stand for *error* in a frame. A subclass that has no row of its own is sent as its nearest base.
+
+    :raises KeyError: if neither the class nor a base of it is in the table (HubError, for example, is never sent).
+    """
+    row = next(_BY_EXCEPTION[base] for base in type(error).__mro__ if base in _BY_EXCEPTION or base is Error)
+    fields: dict[str, Any] = {"msg": error.message}
+    if row.kind is not None:
+        fields["kind"] = row.kind.value
+    if row.field:
+        fields[row.field] = getattr(error, row.attribute)
+    return fields  # type: ignore[return-value]
+
+
+def exception_from(fields: Mapping[str, Any]) -> Error:
+    """The exception for an ``error`` frame: the inverse of :func:`error_fields`. An unknown kind gives a RemoteError."""
+    row = _BY_KIND.get(fields.get("kind"), _BY_KIND[None])
+    message = str(fields["msg"])
+    return row.exception(message, str(fields.get(row.field) or row.default)) if row.field else row.exception(message)

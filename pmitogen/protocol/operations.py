@@ -74,11 +74,13 @@ class ErrorKind(str, enum.Enum):
     AUTH = "auth"  # the server refused every credential
     BECOME = "become"  # the account could not be entered
     GONE = "gone"  # the interpreter has ended
+    LOST = "lost"  # a connection that worked has gone
     NO_PYTHON = "nopython"  # the host has no usable Python
+    OPTIONS = "options"  # the options of the connection cannot be honoured
     PYTHON = "python"  # an interpreter is missing or does not start
     PYTHON_MISMATCH = "python-mismatch"  # another interpreter booted than this request wants; the hub asks again
     STALE = "stale"  # a fresh process would differ from the interpreter; the hub asks one
-    UNREACHABLE = "unreachable"  # there is no connection
+    UNREACHABLE = "unreachable"  # no connection can be made
     USAGE = "usage"  # the request cannot be carried out as it is
     WRAP = "wrap"  # the host has no Python, so the command has to be wrapped by its become plugin
 

@@ -300,7 +300,7 @@ def test_what_was_answered_early_and_is_lost_with_the_connection(
     time.sleep(1)
     answer = door.final(door.request({"op": "exec", "argv": ["echo", "in"]}))[0]
     if early == "put":
-        assert (answer["op"], answer["kind"]) == ("error", "unreachable") and "127.0.0.1" in answer["msg"]
+        assert (answer["op"], answer["kind"]) == ("error", "lost") and "127.0.0.1" in answer["msg"]
     else:
         assert answer["op"] == "exit"
     assert door.run("echo", "in") == (0, b"in\n")

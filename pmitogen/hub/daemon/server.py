@@ -25,12 +25,12 @@ from typing import Any
 
 import mitogen.core
 
-from pmitogen.errors import UsageError
+from pmitogen.errors import ConnectionLost, Error, UsageError
 from pmitogen.hub.daemon.lifecycle import Life
 from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.hub.host import Host, State
 from pmitogen.hub.registry import Contexts
-from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request
+from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol import framing, hello
 from pmitogen.protocol.errors import ProtocolError
@@ -206,9 +206,13 @@ class Worker:
         else:
             handler = getattr(self, f"_on_{op}", None)
             if handler is None:
-                self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": f"unknown request {op!r}"}, b"")
+                self._fail(header, UsageError(f"unknown request {op!r}"))
             else:
                 handler(header, body)
+
+    def _fail(self, header: Header, error: Error) -> None:
+        """Answer a frame that is no request of a host's."""
+        self.answer({**error_frame(error), "id": header.get("id", 0)}, b"")
 
     def _failed(self, exc: Exception) -> None:
         """What this client sent cannot be handled."""
@@ -247,7 +251,7 @@ class Worker:
         if self._host.state is State.DEAD:
             ended, self._host = self._host, self._contexts.replace(self._host)
             if ended.may_lack(self._chain):  # what this request builds on may not be there, and whoever asked was told that it is
-                request.fail("unreachable", ended.end)
+                request.fail(ConnectionLost(ended.end))
                 return
         self._host.guard.run(self._host.submit, request)
 
@@ -295,8 +299,9 @@ class Worker:
         try:
             self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
         except (UsageError, binascii.Error) as exc:
+            error = exc if isinstance(exc, UsageError) else UsageError(f"module archive: cannot be read: {exc}")
             for request in waiting:
-                request.fail("usage", str(exc) if isinstance(exc, UsageError) else f"module archive: cannot be read: {exc}")
+                request.fail(error)
             return
         for request in waiting:
             self._submit(request)
@@ -334,14 +339,14 @@ class Worker:
             settings = RunSettings.from_message(header["settings"])
             listener.life.adopt(self._contexts, listener, int(header["run"]), str(header["path"]), settings)
         except UsageError as exc:
-            self.answer({"op": "error", "id": header["id"], "kind": "usage", "msg": exc.message}, b"")
+            self._fail(header, exc)
         else:
             self.answer({"op": "ok", "id": header["id"]}, b"")
 
     def _on_stop(self, header: Header, body: bytes) -> None:
         """End; with ``kept`` only if no run is being served."""
         if header.get("kept") and not self.listener.life.resting:
-            self.answer({"op": "error", "id": header.get("id", 0), "kind": "usage", "msg": "this hub serves a run"}, b"")
+            self._fail(header, UsageError("this hub serves a run"))
         else:
             self.listener.life.stop("pmitogen hubs --stop")
 

@@ -1,0 +1,169 @@
+"""One request and its answers, as a client of the hub sees them: the only client loop there is.
+
+The Ansible plugin speaks through a socket, the library through a queue in the same process; both are a :class:`Link`. An
+:class:`Exchange` sends the request, the rest of its body as far as the receiver has room for it, and credit for the output that
+the caller has taken. Standard library only: workers import this in every task.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from pmitogen.protocol.errors import exception_from
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
+from pmitogen.protocol.operations import FINAL, Op
+
+INLINE = 4 * CHUNK  # bytes of a body that are sent in the frame of the request itself
+Header = Mapping[str, Any]
+
+
+class Link(Protocol):
+    """A client's connection to the hub."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the hub takes no further data for now. When that changes, :meth:`receive` must return."""
+
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        """Send one frame. Raises Error if the hub is gone."""
+
+    def receive(self, timeout: float | None = None) -> tuple[dict[str, Any], bytes]:
+        """Wait at most *timeout* seconds (None: for ever) for a frame. Raises Error if the hub is gone, TimeoutError."""
+
+
+class Source(Protocol):
+    """A file to read a body from."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most *size* bytes, none at the end. May raise OSError."""
+
+
+class Output(NamedTuple):
+    """Output of the request's process, or a piece of a file."""
+
+    stream: int  # 1: stdout, or the file; 2: stderr
+    data: bytes
+
+
+class Result(NamedTuple):
+    """The final answer: ``exit`` or ``ok``, with its body."""
+
+    header: dict[str, Any]
+    body: bytes
+
+
+class Exchange:
+    """A request that has been sent. Not thread-safe: one thread sends and reads.
+
+    :param link: the connection to the hub.
+    :param header: the request, with its ``op`` and its number as ``id``.
+    :param body: bytes or an open file. The first ``INLINE`` bytes of bytes are sent with the request, all else under credit.
+    :param archive: the contents of a payload, sent if the hub asks for them.
+    :param interactive: the caller goes on with :meth:`write` and :meth:`end_input`.
+    :raises Error: if the hub is gone.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        header: Header,
+        body: bytes | Source = b"",
+        *,
+        archive: bytes | memoryview = b"",
+        interactive: bool = False,
+    ) -> None:
+        self._link = link
+        self._id = header["id"]
+        self._archive = archive
+        self._source: Source | None = None
+        self._room = CREDIT_WINDOW  # bytes of the body that the receiver has room for
+        self._unacknowledged = 0  # bytes of output that the caller has taken since the last credit
+        self._has_ended = False
+        inline = b""
+        if not isinstance(body, bytes):
+            self._source = body
+        else:
+            inline = body[:INLINE]
+            if len(body) > INLINE:
+                self._source = io.BytesIO(body)
+                self._source.seek(INLINE)
+        follows = {"more": True} if interactive or self._source is not None else {}
+        link.send({**header, **follows}, inline)
+
+    def next(self, timeout: float | None = None) -> Output | Result:
+        """Wait for output or the final answer. Asking again says that the output before has been consumed.
+
+        :param timeout: seconds between two frames; None: no limit.
+        :raises TimeoutError: the request goes on.
+        :raises Error: the exception that the ``error`` frame stands for, or the hub is gone.
+        :raises OSError: the body cannot be read. The request is cancelled.
+        """
+        if self._unacknowledged:
+            count, self._unacknowledged = self._unacknowledged, 0
+            self._send(Op.CREDIT, n=count)
+        while True:
+            self._send_body()
+            header, body = self._link.receive(timeout)
+            if header.get("id") != self._id:
+                continue
+            op = header["op"]
+            if op == Op.OUT:
+                self._unacknowledged = len(body)
+                return Output(header["s"], body)
+            if op == Op.CREDIT:
+                self._room += header["n"]
+            elif op == Op.NEED:
+                self._link.send({"op": Op.ZIP.value, "zip": header["zip"]}, bytes(self._archive))
+            elif op in FINAL:
+                self._has_ended = True
+                if op == Op.ERROR:
+                    raise exception_from(header)
+                return Result(header, body)
+
+    def result(self, consume: Callable[[int, bytes], object]) -> Result:
+        """Wait for the final answer. *consume* is called with the number of the stream (1 or 2) and data, on this thread.
+
+        If *consume* raises, the request is cancelled. Raises as :meth:`next`.
+        """
+        while isinstance(event := self.next(), Output):
+            try:
+                consume(event.stream, event.data)
+            except BaseException:
+                self.cancel()
+                raise
+        return event
+
+    def write(self, data: bytes, *, is_secret: bool = False) -> None:
+        """Send *data* to the process's stdin. If it is secret, the hub fails the request where no secret may go to the host."""
+        more = {"secret": True} if is_secret else {}
+        for start in range(0, len(data), CHUNK):
+            self._send(Op.DATA, data[start : start + CHUNK], **more)
+
+    def end_input(self) -> None:
+        """Close the process's stdin."""
+        self._send(Op.EOF)
+
+    def cancel(self) -> None:
+        """Kill the process and discard further output. Does nothing after the final answer. Raises Error if the hub is gone."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._send(Op.KILL)
+
+    def _send_body(self) -> None:
+        while self._source is not None and self._room > 0 and not self._link.is_paused:
+            try:
+                piece = self._source.read(CHUNK)
+            except BaseException:
+                self.cancel()
+                raise
+            self._room -= len(piece)
+            if piece:
+                self._send(Op.DATA, piece)
+            else:
+                self._source = None
+                self._send(Op.EOF)
+
+    def _send(self, op: Op, body: bytes = b"", **fields: object) -> None:
+        self._link.send({"op": op.value, "id": self._id, **fields}, body)

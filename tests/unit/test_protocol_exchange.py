@@ -1,0 +1,167 @@
+"""The client loop, driven frame by frame, and the table of errors, read in both directions."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from pmitogen import errors
+from pmitogen.protocol.errors import TABLE, error_fields, exception_from
+from pmitogen.protocol.exchange import INLINE, Exchange, Output, Result
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
+from pmitogen.protocol.operations import ErrorKind
+
+Frame = tuple[dict[str, Any], bytes]
+
+
+class ScriptedLink:
+    """A hub that answers with *frames*, one by one, and then has no more to say."""
+
+    is_paused = False
+
+    def __init__(self, *frames: Frame) -> None:
+        self.frames = list(frames)
+        self.sent: list[Frame] = []
+
+    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+        self.sent.append((header, body))
+
+    def receive(self, timeout: float | None = None) -> Frame:
+        if not self.frames:
+            raise TimeoutError
+        return self.frames.pop(0)
+
+    @property
+    def ops(self) -> list[str]:
+        return [header["op"] for header, _ in self.sent]
+
+
+EXIT: Frame = ({"op": "exit", "id": 7, "rc": 0, "n": 0}, b"")
+RUN = {"op": "exec", "id": 7}
+
+
+def test_output_is_acknowledged_once_it_has_been_taken() -> None:
+    link = ScriptedLink(({"op": "out", "id": 7, "s": 2}, b"abc"), EXIT)
+    exchange = Exchange(link, RUN)
+    assert exchange.next() == Output(2, b"abc") and link.ops == ["exec"]
+    assert isinstance(exchange.next(), Result)
+    assert link.sent[1] == ({"op": "credit", "id": 7, "n": 3}, b"")
+
+
+def test_frames_of_other_requests_are_passed_over() -> None:
+    link = ScriptedLink(({"op": "exit", "id": 6, "rc": 1}, b""), ({}, b""), EXIT)
+    assert Exchange(link, RUN).result(lambda *_: None).header["rc"] == 0
+
+
+def test_a_small_body_goes_with_the_request() -> None:
+    link = ScriptedLink(EXIT)
+    Exchange(link, RUN, b"x" * INLINE).result(lambda *_: None)
+    assert link.sent == [(RUN, b"x" * INLINE)]
+
+
+@pytest.mark.parametrize("from_file", [False, True])
+def test_a_large_body_waits_for_room(from_file: bool) -> None:
+    body = bytes(range(256)) * ((CREDIT_WINDOW + INLINE + 5 * CHUNK) // 256)
+    link = ScriptedLink()
+    exchange = Exchange(link, RUN, io.BytesIO(body) if from_file else body)
+    with pytest.raises(TimeoutError):
+        exchange.next(1)
+    under_credit = sum(len(piece) for header, piece in link.sent if header["op"] == "data")
+    assert link.sent[0][0]["more"] and CREDIT_WINDOW <= under_credit < CREDIT_WINDOW + CHUNK
+    link.frames = [({"op": "credit", "id": 7, "n": 2 * CREDIT_WINDOW}, b""), EXIT]
+    assert isinstance(exchange.next(), Result)
+    assert b"".join(piece for _, piece in link.sent) == body and link.ops[-1] == "eof"
+
+
+def test_a_paused_link_gets_no_data() -> None:
+    link = ScriptedLink()
+    link.is_paused = True
+    exchange = Exchange(link, RUN, io.BytesIO(b"x"))
+    with pytest.raises(TimeoutError):
+        exchange.next(1)
+    assert link.ops == ["exec"]
+    link.is_paused = False
+    with pytest.raises(TimeoutError):
+        exchange.next(1)
+    assert link.ops == ["exec", "data", "eof"]
+
+
+def test_a_payload_is_sent_if_the_hub_asks_for_it() -> None:
+    link = ScriptedLink(({"op": "need", "id": 7, "zip": "name"}, b""), EXIT)
+    Exchange(link, RUN, archive=memoryview(b"zip")).result(lambda *_: None)
+    assert link.sent[1] == ({"op": "zip", "zip": "name"}, b"zip")
+
+
+def test_a_failing_caller_or_source_cancels_the_request() -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    link = ScriptedLink(({"op": "out", "id": 7, "s": 1}, b"abc"))
+    with pytest.raises(OSError, match="disk full"):
+        Exchange(link, RUN).result(fail)
+    assert link.ops == ["exec", "kill"]
+
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError("unreadable")
+
+    link = ScriptedLink()
+    with pytest.raises(OSError, match="unreadable"):
+        Exchange(link, RUN, Broken()).next()
+    assert link.ops == ["exec", "kill"]
+
+
+def test_nothing_is_cancelled_after_the_end() -> None:
+    link = ScriptedLink(({"op": "error", "id": 7, "kind": "auth", "msg": "no"}, b""))
+    exchange = Exchange(link, RUN)
+    with pytest.raises(errors.AuthenticationError, match="no"):
+        exchange.next()
+    exchange.cancel()
+    assert link.ops == ["exec"]
+
+
+def test_a_secret_is_marked() -> None:
+    link = ScriptedLink()
+    exchange = Exchange(link, RUN, interactive=True)
+    exchange.write(b"pw", is_secret=True)
+    exchange.write(b"y" * (CHUNK + 1))
+    exchange.end_input()
+    assert link.sent[0][0]["more"] and link.sent[1] == ({"op": "data", "id": 7, "secret": True}, b"pw")
+    assert [len(piece) for _, piece in link.sent[2:]] == [CHUNK, 1, 0]
+
+
+INTERNAL = {ErrorKind.STALE, ErrorKind.PYTHON_MISMATCH}  # the hub makes these requests again
+
+
+def test_every_kind_and_every_public_error_has_a_row() -> None:
+    assert {row.kind for row in TABLE} == {None, *ErrorKind} - INTERNAL
+    public = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, errors.Error)}
+    assert public - {row.exception for row in TABLE} == {errors.Error, errors.HubError}
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ConnectError("h: no route", "tcp"),
+        errors.AuthenticationError("h: no"),
+        errors.ConnectionLost("h: gone"),
+        errors.BecomeError("h: wrong", "password-wrong"),
+        errors.UsageError("h: bad"),
+        errors.RemoteError("h: missing"),
+        *(row.exception("h: text") for row in TABLE if not row.field),
+    ],
+    ids=repr,
+)
+def test_an_error_arrives_as_it_was_raised(error: errors.Error) -> None:
+    arrived = exception_from(error_fields(error))  # type: ignore[arg-type]
+    assert type(arrived) is type(error) and vars(arrived) == vars(error) and arrived.message == error.message
+
+
+def test_an_error_without_a_row_is_sent_as_its_base() -> None:
+    class Special(errors.ConnectError):
+        pass
+
+    assert error_fields(Special("x", "kex")) == {"kind": "unreachable", "stage": "kex", "msg": "x"}
+    assert type(exception_from({"msg": "x", "kind": "of a later version"})) is errors.RemoteError
