@@ -49,10 +49,14 @@ class ConnectError(Error):
 
 
 class AuthenticationError(ConnectError):
-    """The server refused all credentials we had."""
+    """The server refused all credentials we had.
 
-    def __init__(self, message: str) -> None:
+    *allowed_methods*: the authentication methods that the server named at the end; empty where it named none.
+    """
+
+    def __init__(self, message: str, allowed_methods: tuple[str, ...] = ()) -> None:
         super().__init__(message, "auth")
+        self.allowed_methods = allowed_methods
 
 
 class ConnectionLost(Error):

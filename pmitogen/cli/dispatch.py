@@ -28,6 +28,7 @@ _MODULES = {
     "plugin-path": "setup",
     "demo": "demo.play",
     "explain": "explain",
+    "ssh": "ssh.main",
     "ping": "ping",
     "keyscan": "keyscan",
     "trust": "trust",
@@ -36,7 +37,7 @@ _MODULES = {
     "version": "version",
 }
 # These read their words themselves: everything after them is theirs.
-_RAW = {"demo", "ping", "keyscan", "trust"}
+_RAW = {"ssh", "demo", "ping", "keyscan", "trust"}
 
 _EPILOG = "pmitogen COMMAND --help tells more. In Ansible: ansible_connection: pmitogen, after pmitogen setup."
 
@@ -130,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     add("plugin-path", "print the folder to put in ansible.cfg's connection_plugins", function="plugin_path")
     add("demo", "run a small playbook against a throw-away SSH server")
     _add_explain(add("explain", "show what becomes of the options of ssh, sudo, su or doas"))
+    add("ssh", "run a command or a shell on a host, with ssh's own command line: pmitogen ssh [SSH OPTIONS] HOST [COMMAND]")
     add("ping", "log in to a host, start Python there, and time it: pmitogen ping [SSH OPTIONS] HOST")
     add("keyscan", "print the host keys of servers, in the form of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
     add("trust", "show the host keys of a server, and record them if you say so: pmitogen trust [SSH OPTIONS] HOST")

@@ -21,6 +21,9 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
 from pmitogen.transport.dial import describe
 from pmitogen.transport.forwarding import agent
+from pmitogen.transport.forwarding.address import Address, TCPAddress
+from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
+from pmitogen.transport.forwarding.remote import RemoteForwardings
 from pmitogen.transport.paramiko_ext.channel import Channel, text
 from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport
 from pmitogen.transport.session_env import variables
@@ -63,7 +66,10 @@ class Link:
         self._transport = transport
         self._on_close = on_close
         self._agent: agent.AgentForwarder | None = None
-        self._agent_lock = threading.Lock()
+        self._lock = threading.Lock()
+        self._remote_forwardings: RemoteForwardings | None = None
+        self._at_end: list[Callable[[], None]] = []
+        self._ended = False
         transport.on_end(lambda _reason: self._on_end())
         _links.add(self)
 
@@ -105,9 +111,22 @@ class Link:
         self._transport.close()
         self._on_end()
 
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Have *callback* called once when the connection ends, by either side; at once if it has. It must not block."""
+        with self._lock:
+            if not self._ended:
+                self._at_end.append(callback)
+                return
+        callback()
+
     def _on_end(self) -> None:
         self._on_close()
-        with self._agent_lock:
+        with self._lock:
+            self._ended = True
+            callbacks, self._at_end = self._at_end, []
+        for callback in callbacks:
+            callback()
+        with self._lock:
             if self._agent is not None:
                 self._agent.close()
 
@@ -160,6 +179,40 @@ class Link:
                 "proxy",
             ) from None
 
+    def open_stream(self, target: Address, origin: TCPAddress | None, deadline: float) -> Channel:
+        """A connection from the server to *target*, a TCP address or a Unix socket there, as a channel.
+
+        *origin*: who asked for it here, for the server's log. Raises ConnectError (stage ``exec``), ConnectionLost. Blocks.
+        """
+        if isinstance(target, TCPAddress):
+            source = origin or TCPAddress("127.0.0.1", 65535)
+            fields = b"".join(text(each.host) + each.port.to_bytes(4, "big") for each in (target, source))
+            kind = "direct-tcpip"
+        else:
+            kind, fields = "direct-streamlocal@openssh.com", text(target.path) + text("") + bytes(4)
+        try:
+            return self._transport.open_channel_with(kind, fields, FORWARD_WINDOW, max(0.0, deadline - time.monotonic()))
+        except paramiko.ChannelException as error:
+            raise ConnectError(f"{self.peer}: the server cannot connect to {target}: {error.text}", "exec") from None
+        except TimeoutError:
+            raise ConnectError(
+                f"{self.peer}: no answer within the timeout to a request for a channel to {target}", "exec"
+            ) from None
+        except (paramiko.SSHException, EOFError, OSError):
+            raise ConnectionLost(f"{self.peer}: {self.lost or 'the connection is closed'}") from None
+
+    def global_request(self, kind: str, fields: bytes, *, timeout: float) -> bytes | None:
+        """Make a global request; the answer's data, or None where the server refuses. Raises ConnectError, ConnectionLost."""
+        with self._guard():
+            return self._transport.request(kind, fields, timeout=timeout)
+
+    def remote_forwardings(self) -> RemoteForwardings:
+        """The ports and sockets that the server forwards to us."""
+        with self._lock:
+            if self._remote_forwardings is None:
+                self._remote_forwardings = RemoteForwardings(self._transport)
+            return self._remote_forwardings
+
     def _open(self, kind: str, to: tuple[str, int] | None, deadline: float, window: int) -> Channel:
         origin = ("127.0.0.1", 65535) if to else None  # what ssh -W says
         try:
@@ -180,14 +233,29 @@ class Link:
         ``channel.refusal``. With *wait* True blocks up to *timeout* seconds and raises ConnectError (stage ``exec``).
         """
         with self._guard():
-            for name, value in self._variables:
-                channel.request("env", text(name), text(value), want_reply=False)
-            if self.settings.forwardagent:
-                self._forward_agent(channel)
-            channel.prepare_for_answer()
+            self._prepare_session(channel)
             channel.request("exec", text(command))
             if wait and not channel.wait_for_answer(timeout):
                 raise ConnectError(f"{self.peer}: {channel.refusal or 'the server closed the channel'}: exec", "exec")
+
+    def start_shell(self, channel: Channel) -> None:
+        """Start the login shell on *channel*, with environment and agent forwarding. The answer is not waited for."""
+        with self._guard():
+            self._prepare_session(channel)
+            channel.request("shell")
+
+    def request_subsystem(self, channel: Channel, name: bytes | str) -> None:
+        """Start a subsystem on *channel*, with environment and agent forwarding. The answer is not waited for."""
+        with self._guard():
+            self._prepare_session(channel)
+            channel.request("subsystem", text(name))
+
+    def _prepare_session(self, channel: Channel) -> None:
+        for name, value in self._variables:
+            channel.request("env", text(name), text(value), want_reply=False)
+        if self.settings.forwardagent:
+            self._forward_agent(channel)
+        channel.prepare_for_answer()
 
     def start_subsystem(self, channel: Channel, name: str, *, timeout: float = 30.0) -> bool:
         """Start a subsystem such as ``sftp``; False if the server has none. Blocks for its answer."""
@@ -202,7 +270,7 @@ class Link:
         try:
             yield
         except TimeoutError:
-            raise ConnectError(f"{self.peer}: no answer within the timeout to a request to run a command", "exec") from None
+            raise ConnectError(f"{self.peer}: no answer within the timeout to a request", "exec") from None
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise ConnectionLost(f"{self.peer}: {self.lost or error or 'the channel is closed'}") from None
 
@@ -214,7 +282,7 @@ class Link:
         path = agent.socket_path(self.settings)
         if path is None:
             return  # as ssh: without an agent here there is nothing to forward
-        with self._agent_lock:
+        with self._lock:
             if self._agent is None:
                 self._agent = agent.AgentForwarder(self._transport, path, self._transport.session_binding(), self.peer)
         channel.request("auth-agent-req@openssh.com", want_reply=False)

@@ -56,7 +56,8 @@ def refusal(
     if withheld_from is not None:
         advice.append(_WITHHELD.format(withheld_from))
     advised = "; ".join(text for text in advice if text)
-    return AuthenticationError(f"{where(settings)}: login refused: {told}{accepts}{': ' + advised if advised else ''}")
+    message = f"{where(settings)}: login refused: {told}{accepts}{': ' + advised if advised else ''}"
+    return AuthenticationError(message, tuple(escape(name) for name in allowed))
 
 
 def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
@@ -65,7 +66,9 @@ def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
     if not text:
         return error
     message = f"{error.message}; the server says: {text}"
-    return AuthenticationError(message) if isinstance(error, AuthenticationError) else ConnectError(message, error.stage)
+    if isinstance(error, AuthenticationError):
+        return AuthenticationError(message, error.allowed_methods)
+    return ConnectError(message, error.stage)
 
 
 def where(settings: Settings) -> str:

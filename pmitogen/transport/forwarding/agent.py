@@ -45,9 +45,12 @@ from pmitogen.util.token_bucket import TokenBucket
 
 if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.channel import Channel
+    from pmitogen.transport.paramiko_ext.incoming_channels import Serve
     from pmitogen.transport.paramiko_ext.transport import ClientTransport
 
 LOG = logging.getLogger("pmitogen.transport")
+CHANNEL_KIND = b"auth-agent@openssh.com"
+WINDOW = 64 << 10  # bytes; messages are small, and a target may open several channels
 MAX_CHANNELS = 16  # at once on one connection; a program holds one while it logs in somewhere
 OPENS_PER_SECOND, MAX_OPENS_AT_ONCE = 20, 100  # beyond that they are refused: each costs us and the agent a connection
 QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE = 300, 600  # of all channels together; beyond that each waits
@@ -107,19 +110,21 @@ class AgentForwarder:
         self._opens = TokenBucket(OPENS_PER_SECOND, MAX_OPENS_AT_ONCE, time.monotonic())
         self._questions = TokenBucket(QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE, time.monotonic())
         self._logged: set[str] = set()
-        transport.agent_channels = self
+        transport.channel_acceptors[CHANNEL_KIND] = self
 
-    def admit(self) -> bool:
-        """Whether one more channel may be opened; it counts until :meth:`serve` is done with it (transport thread)."""
+    window = WINDOW
+
+    def admit(self, reader: Reader) -> Serve | None:
+        """What serves one more channel; None: there are too many. It counts until that is done (transport thread)."""
         with self._lock:
             has_room = self._channels < MAX_CHANNELS and not self._closed.is_set()
             admitted = has_room and self._opens.allows(time.monotonic())
             self._channels += admitted
         if not admitted:
             self._log(f"more than {MAX_CHANNELS} connections to the agent at once, or {OPENS_PER_SECOND} a second: refused")
-        return admitted
+        return self._start if admitted else None
 
-    def serve(self, channel: Channel) -> None:
+    def _start(self, channel: Channel) -> None:
         """Answer *channel*, which was admitted, on a thread of its own (transport thread)."""
         try:
             threads.start(self._serve, "agent forwarding", channel)

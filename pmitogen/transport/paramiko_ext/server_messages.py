@@ -77,13 +77,6 @@ class ServerMessages(_Base):
             message.add_byte(cMSG_REQUEST_FAILURE)
             self._send_message(message)  # type: ignore[attr-defined]
 
-    def _parse_request_success(self, m: Message) -> None:
-        """An answer to a question whether the server is alive, as a failure is."""
-        self.count_useless("answers to global requests", len(m.asbytes()))
-
-    def _parse_request_failure(self, m: Message) -> None:
-        self.count_useless("answers to global requests", len(m.asbytes()))
-
     def _answer_unknown(self, sequence: int) -> None:
         """The message number *sequence* is of a type that we do not know (RFC 4253 section 11.4)."""
         message = Message()

@@ -17,25 +17,23 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import paramiko
 from paramiko.common import (
     CONNECTION_FAILED_CODE,
-    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
-    OPEN_FAILED_RESOURCE_SHORTAGE,
     cMSG_CHANNEL_OPEN,
-    cMSG_CHANNEL_OPEN_SUCCESS,
-    cMSG_GLOBAL_REQUEST,
 )
 from paramiko.message import Message
 
 from pmitogen.transport import log_file
 from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy
-from pmitogen.transport.keys.wire import Malformed, Reader
+from pmitogen.transport.keys.wire import Malformed, Reader, string
 from pmitogen.transport.paramiko_ext import channel_messages
 from pmitogen.transport.paramiko_ext.channel import Channel
+from pmitogen.transport.paramiko_ext.global_requests import GlobalRequests
 from pmitogen.transport.paramiko_ext.idle_timeout import IdleClock
+from pmitogen.transport.paramiko_ext.incoming_channels import ChannelAcceptor, IncomingChannels
 from pmitogen.transport.paramiko_ext.keepalive import Silence, Verdict
 from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
 from pmitogen.transport.paramiko_ext.packetizer import Packets
@@ -43,18 +41,13 @@ from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, Serv
 from pmitogen.util import peer_text
 from pmitogen.util.overrides import require_methods
 
-if TYPE_CHECKING:
-    from pmitogen.transport.forwarding.agent import AgentForwarder
-
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
 LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
 MAX_WINDOWS = 22 << 20  # bytes in flight or unread on all sessions of a connection; tunnels, read at once, do not count
 MIN_WINDOW = 256 << 10  # bytes; of a session, whatever others have
-AGENT_CHANNEL = "auth-agent@openssh.com"
-AGENT_WINDOW = 64 << 10  # bytes; messages are small, and a target may open several channels
 
 
-class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Transport):
+class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
     """One SSH connection, client side, over *sock*. Daemon thread; owned by a Link."""
 
     packetizer: Packets
@@ -81,7 +74,8 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
         # Upstream keeps channels weakly: one that nobody holds is closed by the garbage collector, on any thread, under locks.
         self._kept: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
-        self.agent_channels: AgentForwarder | None = None  # None: the agent is not forwarded
+        self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
+        self.__init_requests__()
         self.channel_closed = threading.Condition()
         self.closings = 0  # how often a place became free; guarded by channel_closed
 
@@ -100,7 +94,14 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
 
         Raises ChannelException (with the server's text), TimeoutError, SSHException when the connection is over.
         """
-        channel, opened = self._ask_for_channel(kind, dest_addr, src_addr, window_size or WINDOW)
+        fields = b"".join(
+            string(host) + number.to_bytes(4, "big") for host, number in (address for address in (dest_addr, src_addr) if address)
+        )
+        return self.open_channel_with(kind, fields, window_size or WINDOW, timeout)
+
+    def open_channel_with(self, kind: str, fields: bytes, window: int, timeout: float | None) -> Channel:
+        """As :meth:`open_channel`, with the encoded fields of that kind of channel."""
+        channel, opened = self._ask_for_channel(kind, fields, window)
         if not opened.wait(timeout):
             channel.given_up = True
             if channel.active:  # it was opened just now
@@ -119,9 +120,7 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
         taken = sum(channel.window for channel in list(self._kept.values()) if channel.kind == "session")
         return max(MIN_WINDOW, min(wanted, MAX_WINDOWS - taken))
 
-    def _ask_for_channel(
-        self, kind: str, to: tuple[str, int] | None, origin: tuple[str, int] | None, window: int
-    ) -> tuple[Channel, threading.Event]:
+    def _ask_for_channel(self, kind: str, fields: bytes, window: int) -> tuple[Channel, threading.Event]:
         opened = threading.Event()
         with self.lock:
             window = self._window(kind, window)
@@ -133,10 +132,7 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
         message.add_int(channel.chanid)
         message.add_int(window)
         message.add_int(LARGEST_PACKET)
-        for address in (to, origin):
-            if address is not None:
-                message.add_string(address[0])
-                message.add_int(address[1])
+        message.add_bytes(fields)
         self._send_user_message(message)
         if not self.active:
             opened.set()
@@ -154,29 +150,6 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
         channel.logger = self.logger
         channel._set_window(window, LARGEST_PACKET)
         return channel
-
-    def _parse_channel_open(self, m: Message) -> None:
-        """The server asks for a channel. There is one kind that we may have invited: for a program that talks to our agent."""
-        reader = Reader(m.asbytes())
-        kind, theirs, window, packet = reader.string(), reader.u32(), reader.u32(), reader.u32()
-        agent = self.agent_channels if kind == AGENT_CHANNEL.encode() else None
-        if agent is None:
-            self._refuse_channel(theirs, OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED, "not invited")
-            return
-        if not agent.admit():
-            self._refuse_channel(theirs, OPEN_FAILED_RESOURCE_SHORTAGE, "too many")
-            return
-        with self.lock:
-            channel = self._new_channel(AGENT_CHANNEL, AGENT_WINDOW)
-            channel._set_remote_channel(theirs, window, packet)
-        message = Message()
-        message.add_byte(cMSG_CHANNEL_OPEN_SUCCESS)
-        message.add_int(theirs)
-        message.add_int(channel.chanid)
-        message.add_int(AGENT_WINDOW)
-        message.add_int(LARGEST_PACKET)
-        self._send_user_message(message)
-        agent.serve(channel)
 
     def _opening(self, reader: Reader) -> Channel:
         """The channel that an answer to a request for one is about. Raises SSHException if it is not being opened."""
@@ -239,18 +212,9 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
         if not self.is_authenticated():
             self.packetizer.silence.heard(time.monotonic())  # a login has its own limit, and may wait for a person
         elif verdict is Verdict.ASK:
-            self._ask()
+            self.probe()
         else:
             self.end(f"no answer for {self.packetizer.silence.limit:.3g} s")
-
-    def _ask(self) -> None:
-        """Ask the peer for a sign of life. Never waits; not during a key exchange, whose messages are sign enough."""
-        if self.clear_to_send.is_set():
-            message = Message()
-            message.add_byte(cMSG_GLOBAL_REQUEST)
-            message.add_string("keepalive@openssh.com")
-            message.add_boolean(True)
-            self.packetizer.send_nowait(message)
 
     def end(self, reason: str) -> None:
         """End the connection now, for this *reason*. Any thread; does not wait."""
@@ -304,6 +268,8 @@ class ClientTransport(KeyExchange, ServerMessages, HostKeyPolicy, paramiko.Trans
         with self.channel_closed:
             self.closings += 1
             self.channel_closed.notify_all()
+        with self._answered:
+            self._answered.notify_all()
         self._kept.clear()
         if not self._closed_by_us:
             for callback in waiting:

@@ -12,14 +12,17 @@ import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import paramiko
 
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.transport.connection import Link
-from pmitogen.transport.paramiko_ext.channel import QUIET_MODES, ExitSignal, text
+from pmitogen.transport.paramiko_ext.channel import QUIET_MODES, Channel, ExitSignal, text
 from pmitogen.util import threads
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 PIECE = 1 << 20  # bytes of output that are handed out at once
 WINDOW = 4 << 20  # bytes of output that wait here; OpenSSH's client has 2 MiB
@@ -68,67 +71,25 @@ class Terminal(NamedTuple):
     modes: tuple[tuple[int, int], ...] = QUIET_MODES
 
 
-class Command:
-    """A running command. One thread reads it; any thread may :meth:`send`, :meth:`end_input` or :meth:`cancel`.
+class ChannelStream:
+    """The bytes of an open channel. One thread reads them; any thread may :meth:`send`, :meth:`end_input` or :meth:`close`."""
 
-    *stdin*: what it reads, all at once or in pieces; None: it is sent by :meth:`send`. With a *pty* the output is one stream.
-    Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
-    """
-
-    def __init__(
-        self,
-        link: Link,
-        command: bytes | str,
-        *,
-        stdin: bytes | Iterable[bytes] | None = b"",
-        pty: Terminal | None = None,
-        timeout: float = OPEN_TIMEOUT,
-    ) -> None:
+    def __init__(self, link: Link, channel: Channel) -> None:
         self._link = link
+        self._channel = channel
         self._news = threading.Event()
         self._cancelled = False
         self._feeder: threading.Thread | None = None
         self._failure: Exception | None = None
-        self._channel = link.open_session(timeout, WINDOW)
-        try:
-            if pty is not None:
-                self._channel.request_pty(*pty)
-            link.start_command(self._channel, command, wait=False)
-            # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
-            for buffer in (self._channel.in_buffer, self._channel.in_stderr_buffer):
-                buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
-            if stdin is not None:
-                self._feed(stdin)
-        except BaseException:
-            self._channel.close()
-            raise
+        # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
+        for buffer in (channel.in_buffer, channel.in_stderr_buffer):
+            buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
 
-    def __enter__(self) -> Command:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    # Input ----------------------------------------------------------------------------------------------------------------
-
-    def _feed(self, stdin: bytes | Iterable[bytes]) -> None:
-        if isinstance(stdin, bytes) and len(stdin) <= self._channel.out_window_size:
-            self.send(stdin)
-            self.end_input()
-            return
-        pieces = [stdin] if isinstance(stdin, bytes) else stdin
-        self._feeder = threads.start(self._feed_all, "plain stdin", pieces)
-
-    def _feed_all(self, pieces: Iterable[bytes]) -> None:
-        try:
-            for piece in pieces:
-                self._channel.sendall(piece)
-            self.end_input()
-        except (OSError, EOFError, paramiko.SSHException):
-            pass  # the command does not want it, or is gone: the reader learns that from its end
-        except Exception as error:
-            self._failure = error  # the source's own: the reader raises it
-            self.cancel()
 
     def send(self, data: bytes) -> None:
         """Send *data* to its standard input. Blocks while the command does not read. Input for an ended command is dropped."""
@@ -139,8 +100,6 @@ class Command:
         """Its standard input ends here."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
-
-    # Output ---------------------------------------------------------------------------------------------------------------
 
     def read(self, timeout: float | None = None) -> tuple[bytes, bytes] | None:
         """What has come on (stdout, stderr) since the last call; waits for something. None: there will be no more.
@@ -162,9 +121,82 @@ class Command:
             if not self._news.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 raise TimeoutError
 
-    def wait(self) -> Exit:
-        """How it ended. Call it when :meth:`read` has said None. Raises ConnectError where it never began, ConnectionLost."""
-        self._channel.status_event.wait(STATUS_PATIENCE)
+    def _raise_if_lost(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        # A command that we have cut short may still tell how it ended: that is not its end.
+        lost = self._channel.expired or (None if self._channel.told_end else self._link.lost)
+        if lost and not self._cancelled:
+            raise ConnectionLost(f"{self._link.peer}: {lost}")
+
+    def close(self) -> None:
+        """Give up the channel. Idempotent. A command that still runs loses its input and output."""
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
+        if self._feeder is not None and self._feeder is not threading.current_thread():
+            self._feeder.join(STATUS_PATIENCE)
+
+
+class Command(ChannelStream):
+    """A running command. One thread reads it; any thread may :meth:`send`, :meth:`end_input` or :meth:`cancel`.
+
+    *command*: for the login shell; None: the login shell itself; with *subsystem*, the name of a subsystem such as ``sftp``.
+    *stdin*: its input, all at once or in pieces; None: it is sent by :meth:`send`. With a *pty* the output is one stream.
+    Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        command: bytes | str | None,
+        *,
+        stdin: bytes | Iterable[bytes] | None = b"",
+        pty: Terminal | None = None,
+        timeout: float = OPEN_TIMEOUT,
+        subsystem: bool = False,
+    ) -> None:
+        channel = link.open_session(timeout, WINDOW)
+        super().__init__(link, channel)
+        try:
+            if pty is not None:
+                channel.request_pty(*pty)
+            if command is None:
+                link.start_shell(channel)
+            elif subsystem:
+                link.request_subsystem(channel, command)
+            else:
+                link.start_command(channel, command, wait=False)
+            if stdin is not None:
+                self._feed(stdin)
+        except BaseException:
+            channel.close()
+            raise
+
+    def _feed(self, stdin: bytes | Iterable[bytes]) -> None:
+        if isinstance(stdin, bytes) and len(stdin) <= self._channel.out_window_size:
+            self.send(stdin)
+            self.end_input()
+            return
+        pieces = [stdin] if isinstance(stdin, bytes) else stdin
+        self._feeder = threads.start(self._feed_all, "plain stdin", pieces)
+
+    def _feed_all(self, pieces: Iterable[bytes]) -> None:
+        try:
+            for piece in pieces:
+                self._channel.sendall(piece)
+            self.end_input()
+        except (OSError, EOFError, paramiko.SSHException):
+            pass  # the command does not want it, or is gone: the reader learns that from its end
+        except Exception as error:
+            self._failure = error  # the source's own: the reader raises it
+            self.cancel()
+
+    def wait(self, timeout: float | None = STATUS_PATIENCE) -> Exit:
+        """How it ended. Call it when :meth:`read` has returned None. Raises ConnectError where it never began, ConnectionLost.
+
+        *timeout*: seconds for the server to say how; None: no limit, for a command that closes its output and goes on.
+        """
+        self._channel.status_event.wait(timeout)
         self._raise_if_lost()
         if self._channel.refusal is not None:
             raise ConnectError(
@@ -174,13 +206,26 @@ class Command:
         status = self._channel.exit_status
         return Exit(status if status >= 0 else None, self._channel.exit_signal)
 
-    def _raise_if_lost(self) -> None:
-        if self._failure is not None:
-            raise self._failure
-        # A command that we have cut short may still tell how it ended: that is not its end.
-        lost = self._channel.expired or (None if self._channel.told_end else self._link.lost)
-        if lost and not self._cancelled:
-            raise ConnectionLost(f"{self._link.peer}: {lost}")
+    def resize(self, columns: int, rows: int) -> None:
+        """Tell the command's terminal its size (RFC 4254 section 6.7)."""
+        size = columns.to_bytes(4, "big") + rows.to_bytes(4, "big") + bytes(8)
+        self._request("window-change", size)
+
+    def signal(self, name: str) -> None:
+        """Ask the server to send the command a signal; *name* is without SIG (RFC 4254 section 6.9)."""
+        self._request("signal", text(name))
+
+    def send_break(self, milliseconds: int) -> None:
+        """Ask the server for a BREAK of its serial console (RFC 4335)."""
+        self._request("break", milliseconds.to_bytes(4, "big"))
+
+    def stop_output(self) -> None:
+        """Tell the server that nobody reads the output any longer: its writer gets SIGPIPE (OpenSSH PROTOCOL, section 2.1)."""
+        self._request("eow@openssh.com")
+
+    def _request(self, kind: str, *fields: bytes) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.request(kind, *fields, want_reply=False)
 
     def cancel(self) -> None:
         """Ask the server to end it, close its pipes or terminal, and read no more.
@@ -188,16 +233,8 @@ class Command:
         sshd sends the signal to the command's process group, but not in a root login; a terminal's end is a HUP for everyone.
         """
         self._cancelled = True
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.request("signal", text("TERM"), want_reply=False)
+        self.signal("TERM")
         self.close()
-
-    def close(self) -> None:
-        """Give up the channel. Idempotent. A command that still runs loses its input and output."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self._channel.close()
-        if self._feeder is not None and self._feeder is not threading.current_thread():
-            self._feeder.join(STATUS_PATIENCE)
 
 
 class _SetOnly:

@@ -1,0 +1,242 @@
+"""What one ``ssh`` command line asks for: the destination's settings, and the kind of session.
+
+Source: main() and ssh_session2() in ssh.c of OpenSSH 10.5.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
+from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.resolver import Resolution, resolve_keywords
+from pmitogen.flags.ssh.settings import Finding, Settings
+from pmitogen.flags.ssh.values.forwards import Forward
+
+# Options that a connection for Ansible refuses or ignores, and that this command carries out.
+_HONOURED_KEYWORDS = {
+    "dynamicforward",
+    "localforward",
+    "remoteforward",
+    "remotecommand",
+    "permitlocalcommand",
+    "sessiontype",
+}
+_HONOURED_FLAGS = {"-D", "-L", "-R", "-N", "-s", "-W", "-G", "-O"}
+_NOT_IN_FOREGROUND = "-f: the client cannot go to the background by itself; leave -f out and start it with '&' or as a service"
+
+
+class BadOption(UsageError):
+    """An unknown flag, a flag without its argument, or no destination (no message): the caller prints the usage after it."""
+
+
+class Query(Exception):
+    """A flag that asks the client about itself, and ends the reading: -V, or -Q with its argument."""
+
+    def __init__(self, flag: str, argument: str = "") -> None:
+        super().__init__(flag)
+        self.flag = flag
+        self.argument = argument
+
+
+class SessionKind(enum.Enum):
+    """What the connection is for."""
+
+    SHELL = "shell"
+    COMMAND = "command"
+    SUBSYSTEM = "subsystem"
+    STDIO_FORWARD = "stdio forward"  # -W
+    NONE = "none"  # -N
+
+
+class TTYRequest(enum.Enum):
+    """Whether the session gets a terminal on the server."""
+
+    NO = "no"
+    IF_LOCAL = "if local"  # where standard input is a terminal
+    FORCE = "force"
+
+
+@dataclasses.dataclass(frozen=True)
+class Forwardings:
+    """The ports and sockets to forward, in the order in which they were given."""
+
+    local: tuple[Forward, ...] = ()
+    dynamic: tuple[Forward, ...] = ()
+    remote: tuple[Forward, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.local or self.dynamic or self.remote)
+
+
+@dataclasses.dataclass(frozen=True)
+class Invocation:
+    """A command line, resolved. *argument*: the command, or the name of the subsystem; "" for other kinds."""
+
+    resolution: Resolution
+    settings: Settings
+    kind: SessionKind
+    argument: str
+    tty: TTYRequest
+    stdin_null: bool
+    escape_char: str | None  # None: no escapes
+    forwardings: Forwardings
+    stdio_forward: Forward | None  # -W
+    local_command: str | None
+    control: str | None  # -O
+    print_config: bool  # -G
+    exit_on_forward_failure: bool
+    gateway_ports: bool
+    bind_mask: int
+    bind_unlink: bool
+
+
+def read(argv: Sequence[str]) -> Invocation:
+    """Resolve *argv*, the command line without the program's name. Raises UsageError, its subclass BadOption, Query."""
+    _check_flags(argv)
+    resolution = resolve_keywords(argv)
+    settings = build_settings(resolution)
+    _refuse_unsupported(settings)
+    options, line = resolution.options, resolution.line
+    kind, argument = _session(resolution)
+    flags = dict(line.words)
+    if options.get("forkafterauthentication"):
+        raise UsageError(_NOT_IN_FOREGROUND)
+    return Invocation(
+        resolution=resolution,
+        settings=settings,
+        kind=kind,
+        argument=argument,
+        tty=_tty(resolution, kind),
+        stdin_null=bool(options.get("stdinnull")),
+        escape_char=options.get("escapechar", "~") or None,
+        forwardings=_forwardings(resolution),
+        stdio_forward=_stdio_forward(resolution),
+        local_command=_local_command(resolution),
+        control=flags.get("O"),
+        print_config="G" in flags,
+        exit_on_forward_failure=exits_on_failure(resolution),
+        gateway_ports=bool(options.get("gatewayports")),
+        bind_mask=int(options.get("streamlocalbindmask", 0o177)),
+        bind_unlink=bool(options.get("streamlocalbindunlink")),
+    )
+
+
+def _check_flags(argv: Sequence[str]) -> None:
+    """Find unknown flags, missing arguments and queries before anything else is read, as getopt does."""
+    at, destination_seen = 0, False
+    while at < len(argv):
+        word = argv[at]
+        if len(word) < 2 or not word.startswith("-"):
+            if destination_seen:
+                return
+            destination_seen = True
+        elif word == "--":
+            if at + 1 == len(argv) and not destination_seen:
+                raise BadOption("")
+            return
+        else:
+            at += _check_cluster(word, argv[at + 1] if at + 1 < len(argv) else None)
+        at += 1
+    if not destination_seen:
+        raise BadOption("")
+
+
+def _check_cluster(word: str, following: str | None) -> int:
+    """Check a word such as ``-vp``; 1 if *following* is the argument of its last flag, else 0."""
+    for position, letter in enumerate(word[1:], 1):
+        flag = FLAGS.get(letter)
+        if flag is None:
+            raise BadOption(f"unknown option -- {letter}")
+        if letter == "V":
+            raise Query("V")
+        if flag.argument:
+            attached = word[position + 1 :]
+            if not attached and following is None:
+                raise BadOption(f"option requires an argument -- {letter}")
+            if letter == "Q":
+                raise Query("Q", attached or following or "")
+            return 0 if attached else 1
+    return 0
+
+
+def _refuse_unsupported(settings: Settings) -> None:
+    for finding in settings.report:
+        if finding.fatal and not _is_honoured(finding):
+            raise UsageError(f"{finding.origin}: {finding.option}: {finding.why}")
+
+
+def _is_honoured(finding: Finding) -> bool:
+    option = finding.option
+    return option == "command" or option in _HONOURED_FLAGS or option.lower() in _HONOURED_KEYWORDS
+
+
+def _session(resolution: Resolution) -> tuple[SessionKind, str]:
+    line = resolution.line
+    typed = " ".join(line.command)
+    configured = resolution.text("remotecommand")
+    session_type = resolution.options.get("sessiontype", "default")
+    if line.stdio is not None:
+        if typed:
+            raise UsageError("stdio forwarding (-W): cannot be combined with a command; remove the command")
+        return SessionKind.STDIO_FORWARD, ""
+    if session_type == "none":
+        if typed:
+            raise UsageError("-N: cannot be combined with a command; remove one of them")
+        return SessionKind.NONE, ""
+    if typed and configured is not None:
+        raise UsageError("cannot execute command-line and remote command; add -o RemoteCommand=none")
+    if session_type == "subsystem":
+        if not typed:
+            raise UsageError("you must specify a subsystem to invoke")
+        return SessionKind.SUBSYSTEM, typed
+    if typed:
+        return SessionKind.COMMAND, typed
+    if configured is not None:
+        return SessionKind.COMMAND, resolution.expanded("RemoteCommand", configured, home=False, dollar=False)
+    return SessionKind.SHELL, ""
+
+
+def _tty(resolution: Resolution, kind: SessionKind) -> TTYRequest:
+    wanted = resolution.options.get("requesttty", "auto")
+    if wanted == "force":
+        return TTYRequest.FORCE
+    if wanted == "true" or (wanted == "auto" and kind is SessionKind.SHELL):
+        return TTYRequest.IF_LOCAL
+    return TTYRequest.NO
+
+
+def _forwardings(resolution: Resolution) -> Forwardings:
+    options = resolution.options
+    if options.get("clearallforwardings", resolution.line.stdio is not None):
+        return Forwardings()
+
+    def expanded(key: str) -> tuple[Forward, ...]:
+        return tuple(_expand_paths(resolution, key, forward) for forward in options.get(key, ()))
+
+    return Forwardings(expanded("localforward"), expanded("dynamicforward"), expanded("remoteforward"))
+
+
+def _expand_paths(resolution: Resolution, key: str, forward: Forward) -> Forward:
+    def expand(path: str | None) -> str | None:
+        return None if path is None else resolution.expanded(key, path, home=False, dollar=False)
+
+    return forward._replace(listen_path=expand(forward.listen_path), connect_path=expand(forward.connect_path))
+
+
+def _stdio_forward(resolution: Resolution) -> Forward | None:
+    from pmitogen.flags.ssh.values.forwards import read_forward
+
+    if resolution.line.stdio is None:
+        return None
+    return read_forward(resolution.line.stdio, resolution.local.environ, dynamic=True)
+
+
+def _local_command(resolution: Resolution) -> str | None:
+    command = resolution.text("localcommand")
+    if command is None or not resolution.options.get("permitlocalcommand"):
+        return None
+    return resolution.expanded("LocalCommand", command, home=False, dollar=False)

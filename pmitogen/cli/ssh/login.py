@@ -1,0 +1,49 @@
+"""Log in for one command: prompts, warnings and the server's banner on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+
+from pmitogen.cli.ssh.invocation import Invocation
+from pmitogen.cli.ssh.prompts import confirm_with, find_asker
+from pmitogen.cli.ssh.session import is_talkative
+from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.connection import Link
+from pmitogen.transport.login_limits import LOGIN_TIMEOUT
+from pmitogen.util.peer_text import escape_lines, one_line
+
+
+@contextlib.contextmanager
+def log_in(invocation: Invocation) -> Iterator[Link]:
+    """A connection for the body. Raises ConnectError, AuthenticationError."""
+    settings = invocation.settings
+    ask = None if settings.batchmode else find_asker()
+    hops = HopPool()
+    try:
+        link = connect(
+            settings,
+            Credentials(ask=ask),
+            hops=hops,
+            deadline=time.monotonic() + LOGIN_TIMEOUT,
+            ask=confirm_with(ask) if ask else None,
+        )
+        try:
+            if is_talkative(settings.loglevel):
+                _print_notices(link)
+            yield link
+        finally:
+            link.close()
+    finally:
+        hops.close()
+
+
+def _print_notices(link: Link) -> None:
+    for line in escape_lines(link.login.banner) if link.login.banner else ():
+        sys.stderr.write(line + "\n")
+    for warning in link.warnings:
+        sys.stderr.write(one_line(f"Warning: {warning}") + "\n")
+    sys.stderr.flush()

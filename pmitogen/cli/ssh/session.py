@@ -1,0 +1,178 @@
+"""One session over a connection: local streams to the channel and back, a terminal if there is one, and the exit status."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from pmitogen.cli.ssh.escape import HELP, Escape, EscapeReader
+from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
+from pmitogen.cli.ssh.signals import ENDING_SIGNALS, SignalThread
+from pmitogen.cli.ssh.streams import copy_input, copy_output, read_pieces, write_all
+from pmitogen.cli.ssh.terminal import RawTerminal, terminal_for, window_size
+from pmitogen.errors import ConnectionLost
+from pmitogen.transport.connection import Link
+from pmitogen.transport.plain.exec_command import ChannelStream, Command
+from pmitogen.util import threads
+
+STDIN, STDOUT, STDERR = 0, 1, 2
+OPEN_TIMEOUT = 60.0  # seconds for a channel
+FAILED = 255  # ssh's exit status for its own errors, and for a command killed by a signal
+BREAK_LENGTH = 1000  # milliseconds (RFC 4335)
+
+
+class Session:
+    """A session of *invocation* over *link*. Made and run on the main thread."""
+
+    def __init__(self, link: Link, invocation: Invocation, signals: SignalThread) -> None:
+        self._link = link
+        self._signals = signals
+        self._invocation = invocation
+        self._terminal: RawTerminal | None = None
+        self._command: Command | None = None
+
+    def run(self) -> int:
+        """Run it to its end; the exit status for the local shell. Raises ConnectError, ConnectionLost."""
+        wants_tty = self._wants_tty()
+        pty = terminal_for(STDIN, os.environ.get("TERM", "dumb")) if wants_tty else None
+        invocation = self._invocation
+        argument = invocation.argument if invocation.argument else None
+        subsystem = invocation.kind is SessionKind.SUBSYSTEM
+        with Command(self._link, argument, stdin=None, pty=pty, timeout=OPEN_TIMEOUT, subsystem=subsystem) as command:
+            self._command = command
+            if wants_tty and os.isatty(STDIN):
+                self._terminal = RawTerminal(STDIN)
+                self._terminal.enter()
+            self._signals.on_signal = self._on_signal
+            try:
+                return self._exchange(command, wants_tty)
+            finally:
+                self._restore_terminal()
+
+    def _wants_tty(self) -> bool:
+        wanted = self._invocation.tty
+        if wanted is TTYRequest.FORCE:
+            return True
+        if wanted is TTYRequest.NO:
+            return False
+        if os.isatty(STDIN) and not self._invocation.stdin_null:
+            return True
+        self._notice("Pseudo-terminal will not be allocated because stdin is not a terminal.")
+        return False
+
+    def _exchange(self, command: Command, has_tty: bool) -> int:
+        if self._invocation.stdin_null:
+            command.end_input()
+        else:
+            threads.start(copy_input, "ssh stdin", command, self._input(command, has_tty))
+        try:
+            copy_output(command, STDOUT, STDERR, command.stop_output)
+            ended = command.wait(None)
+        except ConnectionLost:
+            self._restore_terminal()
+            raise
+        self._restore_terminal()
+        if has_tty:
+            self._notice(f"Connection to {self._invocation.settings.hostname} closed.")
+        return FAILED if ended.status is None else ended.status
+
+    def _input(self, command: Command, has_tty: bool) -> Iterator[bytes]:
+        """Standard input, without escape sequences."""
+        character = self._invocation.escape_char
+        if not has_tty or character is None:
+            yield from read_pieces(STDIN)
+            return
+        reader = EscapeReader(character)
+        for piece in read_pieces(STDIN):
+            for part in reader.feed(piece):
+                if isinstance(part, bytes):
+                    yield part
+                else:
+                    self._escape(part, command, character)
+
+    def _escape(self, escape: Escape, command: Command, character: str) -> None:
+        if escape is Escape.TERMINATE:
+            self._write_notice(f"{character}.\r\n")
+            self._end("")
+        elif escape is Escape.HELP:
+            self._write_notice(f"{character}?\r\n" + HELP.format(character).replace("\n", "\r\n"))
+        elif escape is Escape.BREAK:
+            command.send_break(BREAK_LENGTH)
+        elif self._terminal is not None:
+            self._terminal.leave()
+            os.kill(os.getpid(), signal.SIGTSTP)
+            time.sleep(0.01)  # the signal may reach another thread first
+            self._terminal.enter()
+
+    # Signals --------------------------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int) -> None:
+        if number in ENDING_SIGNALS:
+            self._end(f"Killed by signal {number}.")
+        if self._terminal is not None and self._command is not None:
+            self._command.resize(*window_size(STDIN))
+
+    def _end(self, reason: str) -> None:
+        """End the program, from any thread: the server sees the connection close."""
+        self._restore_terminal()
+        if reason and self._invocation.settings.loglevel in ("VERBOSE", "DEBUG", "DEBUG1", "DEBUG2", "DEBUG3"):
+            self._write_notice(reason + "\r\n")
+        elif not reason:
+            self._notice(f"Connection to {self._invocation.settings.hostname} closed.")
+        self._link.close()
+        os._exit(FAILED)
+
+    def _restore_terminal(self) -> None:
+        terminal, self._terminal = self._terminal, None
+        if terminal is not None:
+            terminal.leave()
+
+    def _notice(self, line: str) -> None:
+        if is_talkative(self._invocation.settings.loglevel):
+            self._write_notice(line + ("\r\n" if self._terminal else "\n"))
+
+    @staticmethod
+    def _write_notice(text: str) -> None:
+        try:
+            write_all(STDERR, text.encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass  # nobody reads it
+
+
+def is_talkative(loglevel: str) -> bool:
+    """Whether notices are printed at this LogLevel."""
+    return loglevel not in ("QUIET", "SILENT", "FATAL", "ERROR")
+
+
+def forward_stdio(link: Link, host: str, port: int) -> int:
+    """``-W``: standard input and output are a TCP connection from the server to *host*:*port*."""
+    channel = link.open_tunnel(host, port, time.monotonic() + OPEN_TIMEOUT)
+    with ChannelStream(link, channel) as stream:
+        threads.start(copy_input, "ssh stdin", stream, read_pieces(STDIN))
+        copy_output(stream, STDOUT, STDERR, stream.close)
+    sys.stdout.flush()
+    return 0
+
+
+def wait_for_end(link: Link, signals: SignalThread) -> int:
+    """``-N``: keep the connection, for its forwardings, until it ends or a signal comes. Raises ConnectionLost."""
+    ended = threading.Event()
+    reasons: list[str] = []
+
+    def on_lost(reason: str) -> None:
+        reasons.append(reason)
+        ended.set()
+
+    def on_signal(number: int) -> None:
+        if number in ENDING_SIGNALS:
+            link.close()
+            os._exit(FAILED)
+
+    signals.on_signal = on_signal
+    link.on_lost(on_lost)
+    ended.wait()
+    raise ConnectionLost(reasons[0])

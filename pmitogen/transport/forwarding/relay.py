@@ -1,0 +1,90 @@
+"""Copy bytes between a channel and a local socket, with half-close in both directions."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from pmitogen.util import threads
+
+if TYPE_CHECKING:
+    from pmitogen.transport.paramiko_ext.channel import Channel
+
+READ_SIZE = 32 << 10  # bytes
+WINDOW = 2 << 20  # bytes that the server may send on one forwarded connection before they are read
+
+
+def relay(channel: Channel, sock: socket.socket) -> None:
+    """Copy both ways until both have ended, then close both. Blocks; starts one thread for the way to the server."""
+    sender = threads.start(_send, "forwarding", channel, sock)
+    try:
+        while data := channel.recv(READ_SIZE):
+            sock.sendall(data)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_WR)
+        sender.join()
+    except OSError:
+        pass  # the local program has gone: the server is told by the close
+    finally:
+        channel.close()
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)  # ends a read of the other thread
+        sock.close()
+
+
+def _send(channel: Channel, sock: socket.socket) -> None:
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+        while data := sock.recv(READ_SIZE):
+            channel.sendall(data)
+        channel.shutdown_write()
+
+
+class OpenSockets:
+    """The local sockets of one forwarding, so that closing it closes them. Any thread."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._count = 0
+        self._closed = False
+
+    def reserve(self) -> bool:
+        """Count one more connection; False: there are too many, or the forwarding is closed."""
+        with self._lock:
+            admitted = self._count < self._limit and not self._closed
+            self._count += admitted
+            return admitted
+
+    def release(self) -> None:
+        """A connection that was counted has ended."""
+        with self._lock:
+            self._count -= 1
+
+    @contextlib.contextmanager
+    def holding(self, sock: socket.socket) -> Iterator[None]:
+        """Have :meth:`close` shut *sock* down during the body. Raises OSError if the forwarding is closed."""
+        with self._lock:
+            if self._closed:
+                sock.close()
+                raise OSError("the forwarding is closed")
+            self._sockets.add(sock)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._sockets.discard(sock)
+
+    def close(self) -> None:
+        """Shut all of them down. Idempotent; does not wait."""
+        with self._lock:
+            self._closed = True
+            sockets = list(self._sockets)
+        for sock in sockets:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,191 @@
+"""Forward ports and sockets of the server: each connection to them ends here (ssh's -R; RFC 4254 section 7.1).
+
+The server's channels are taken for the addresses that were asked for and for no others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from pmitogen.errors import ConnectError, Error
+from pmitogen.transport.forwarding import address, socks
+from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
+from pmitogen.transport.forwarding.relay import WINDOW, OpenSockets, relay
+from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.paramiko_ext.incoming_channels import NotInvited, Serve
+from pmitogen.util import threads
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from pmitogen.transport.connection import Link
+    from pmitogen.transport.paramiko_ext.channel import Channel
+    from pmitogen.transport.paramiko_ext.transport import ClientTransport
+
+LOG = logging.getLogger("pmitogen.transport")
+MAX_CONNECTIONS = 512  # at once, of one forwarding
+CONNECT_TIMEOUT = 30.0  # seconds for a connection here
+REQUEST_TIMEOUT = 60.0  # seconds for the server's answer
+TCP_KIND, UNIX_KIND = b"forwarded-tcpip", b"forwarded-streamlocal@openssh.com"
+
+
+class RemoteForwardings:
+    """The forwarded ports and sockets of one connection. Any thread."""
+
+    def __init__(self, transport: ClientTransport) -> None:
+        self._lock = threading.Lock()
+        self._by_address: dict[Address, RemoteForwarding] = {}
+        transport.channel_acceptors[TCP_KIND] = _Acceptor(self, _read_tcp)
+        transport.channel_acceptors[UNIX_KIND] = _Acceptor(self, _read_unix)
+
+    def add(self, forwarding: RemoteForwarding, listen: Address) -> None:
+        """Take the channels for *listen*."""
+        with self._lock:
+            self._by_address[listen] = forwarding
+
+    def remove(self, forwarding: RemoteForwarding) -> None:
+        """Take no further channels for it."""
+        with self._lock:
+            for listen in [each for each, holder in self._by_address.items() if holder is forwarding]:
+                del self._by_address[listen]
+
+    def find(self, listen: Address) -> RemoteForwarding | None:
+        """The forwarding of *listen*. OpenSSH names the port alone where the address is its own choice of words."""
+        with self._lock:
+            found = self._by_address.get(listen)
+            if found is None and isinstance(listen, TCPAddress):
+                same = [each for each in self._by_address if isinstance(each, TCPAddress) and each.port == listen.port]
+                found = self._by_address[same[0]] if len(same) == 1 else None
+            return found
+
+
+def _read_tcp(reader: Reader) -> Address:
+    return TCPAddress(reader.text(), reader.u32())
+
+
+def _read_unix(reader: Reader) -> Address:
+    return UnixPath(reader.text())
+
+
+class _Acceptor:
+    window = WINDOW
+
+    def __init__(self, forwardings: RemoteForwardings, read: Callable[[Reader], Address]) -> None:
+        self._forwardings = forwardings
+        self._read = read
+
+    def admit(self, reader: Reader) -> Serve | None:
+        """See :class:`~pmitogen.transport.paramiko_ext.incoming_channels.ChannelAcceptor`."""
+        forwarding = self._forwardings.find(self._read(reader))
+        if forwarding is None:
+            raise NotInvited
+        return forwarding.serve if forwarding.open_sockets.reserve() else None
+
+
+class RemoteForwarding:
+    """A listener of the server whose connections are made here. Close it (``with``), or the connection that it belongs to.
+
+    *target*: where to connect to here; None: the program on the server says so, in SOCKS.
+    Raises ConnectError (stage ``exec``) if the server refuses, ConnectionLost. Blocks for the server's answer. Any thread.
+    """
+
+    def __init__(self, link: Link, listen: Address, target: Address | None) -> None:
+        self._link = link
+        self._target = target
+        self._listen = listen
+        self.open_sockets = OpenSockets(MAX_CONNECTIONS)
+        self._closed = threading.Event()
+        self._forwardings = link.remote_forwardings()
+        if not (isinstance(listen, TCPAddress) and listen.port == 0):  # a connection may come before the answer
+            self._forwardings.add(self, listen)
+        try:
+            answer = self._request("", link)
+        except BaseException:
+            self._forwardings.remove(self)
+            raise
+        if isinstance(listen, TCPAddress) and listen.port == 0:
+            listen = TCPAddress(listen.host, Reader(answer).u32() if answer else 0)
+            self._forwardings.add(self, listen)
+        self.address = listen
+        link.at_end(self.open_sockets.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _request(self, cancel: str, link: Link) -> bytes:
+        where = self.address if cancel else self._listen
+        if isinstance(where, TCPAddress):
+            kind, fields = f"{cancel}tcpip-forward", string(where.host) + where.port.to_bytes(4, "big")
+        else:
+            kind, fields = f"{cancel}streamlocal-forward@openssh.com", string(where.path)
+        try:
+            answer = link.global_request(kind, fields, timeout=REQUEST_TIMEOUT)
+            if answer is None:
+                raise ConnectError(f"{link.peer}: remote port forwarding failed for listen {where}", "exec")
+            if isinstance(where, TCPAddress) and not where.port and not cancel:
+                Reader(answer).u32()
+        except Malformed:
+            raise ConnectError(f"{link.peer}: the server does not say which port it has opened", "exec") from None
+        return answer
+
+    def serve(self, channel: Channel) -> None:
+        """Connect *channel*, which was admitted, on a thread of its own. Transport thread."""
+        try:
+            threads.start(self._serve, "forwarding", channel)
+        except ConnectError:
+            self.open_sockets.release()
+            channel.close()
+
+    def _serve(self, channel: Channel) -> None:
+        try:
+            self._connect(channel)
+        except (OSError, EOFError, socks.NotSOCKS, Malformed, paramiko.SSHException) as error:
+            LOG.info("%s: forwarding from the server's %s: %s", self._link.peer, self.address, error)
+        finally:
+            channel.close()
+            self.open_sockets.release()
+
+    def _connect(self, channel: Channel) -> None:
+        target, request = self._target, None
+        if target is None:
+            request = socks.read_request(lambda count: _read_exactly(channel, count), channel.sendall)
+            target = request.address
+        try:
+            sock = address.connect(target, CONNECT_TIMEOUT)
+        except OSError:
+            if request is not None:
+                request.reply(False)
+            raise
+        with self.open_sockets.holding(sock):
+            if request is not None:
+                request.reply(True)
+            relay(channel, sock)
+
+    def close(self) -> None:
+        """Have the server listen no longer, and end the connections. Idempotent. Blocks for the server's answer."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._forwardings.remove(self)
+        self.open_sockets.close()
+        with contextlib.suppress(Error):
+            self._request("cancel-", self._link)
+
+
+def _read_exactly(channel: Channel, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = channel.recv(count - len(data))
+        if not piece:
+            raise EOFError("the program has gone")
+        data += piece
+    return data

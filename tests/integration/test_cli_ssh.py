@@ -1,0 +1,270 @@
+"""``pmitogen ssh`` against a real sshd, beside OpenSSH's client: the same bytes, and the same exit status."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.processes import wait_until
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+OURS = (sys.executable, "-m", "pmitogen", "ssh")
+BINARY = bytes(range(256)) * 4096  # 1 MiB
+
+
+def ssh(*argv: str, stdin: bytes = b"", program: tuple[str, ...] = OURS) -> subprocess.CompletedProcess[bytes]:
+    """Run the client without a terminal."""
+    return subprocess.run([*program, *argv], input=stdin, capture_output=True, timeout=60, start_new_session=True)
+
+
+@pytest.fixture
+def host(sshd: Sshd, account: Account) -> tuple[str, ...]:
+    """Options and destination."""
+    return (*sshd.ssh_args(), f"{account.name}@{sshd.host}")
+
+
+@pytest.mark.parametrize(
+    ("command", "stdin"),
+    [
+        ("printf out; printf err >&2; exit 3", b""),
+        ("cat", BINARY),
+        ("cat >&2", BINARY),
+        ("kill -9 $$", b""),
+        ("exec >&- 2>&-; sleep 1; exit 4", b""),
+        ("head -c 3", BINARY * 16),
+        ("wc -c", b""),
+        ("echo \"a  b\" 'c'", b""),
+        ("", b"echo from stdin; exit 7\n"),
+    ],
+)
+@pytest.mark.needs_program("ssh")
+def test_same_bytes_and_status_as_openssh(host: tuple[str, ...], command: str, stdin: bytes) -> None:
+    ours, theirs = (ssh(*host, *([command] if command else []), stdin=stdin, program=each) for each in (OURS, ("ssh",)))
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    assert ours.stderr.replace(b"\r", b"") == theirs.stderr.replace(b"\r", b"")
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [("-z",), ("-p",), (), ("-N", "host", "true"), ("-s", "host"), ("-Q", "nonsense"), ("-o", "Nonsense=1", "host", "true")],
+)
+@pytest.mark.needs_program("ssh")
+def test_wrong_usage_ends_as_with_openssh(argv: tuple[str, ...]) -> None:
+    ours, theirs = (ssh(*argv, program=each) for each in (OURS, ("ssh",)))
+    assert (ours.returncode, ours.stdout) == (theirs.returncode, b"")
+    assert ours.stderr and b"Traceback" not in ours.stderr
+
+
+def test_an_unknown_flag_is_named_as_by_getopt() -> None:
+    lines = ssh("-z", "host").stderr.decode().splitlines()
+    assert lines[0] == "unknown option -- z" and lines[1].startswith("usage: ssh ")
+
+
+@pytest.mark.parametrize(
+    ("options", "phrase"),
+    [
+        (("-p", "1"), r"^ssh: connect to host 127\.0\.0\.1 port 1: Connection refused"),
+        (
+            ("-o", "PubkeyAuthentication=no", "-o", "PasswordAuthentication=no"),
+            r"Permission denied \([a-z,-]+\)\.$",
+        ),
+        (("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"), r"^Host key verification failed\.$"),
+        (("-o", "HostName=nonexistent.invalid"), r"^ssh: Could not resolve hostname nonexistent\.invalid: "),
+    ],
+)
+def test_failures_have_the_phrases_that_programs_look_for(host: tuple[str, ...], options: tuple[str, ...], phrase: str) -> None:
+    done = ssh(*options, *host, "true")
+    assert done.returncode == 255 and re.search(phrase, done.stderr.decode(), re.MULTILINE), done.stderr
+    assert not ssh("-q", *options, *host, "true").stderr
+
+
+def test_a_lost_connection(sshd: Sshd, host: tuple[str, ...], make_sshd: Callable[..., Sshd], account: Account) -> None:
+    server = make_sshd()
+    argv = [*OURS, *server.ssh_args(), f"{account.name}@{server.host}", "echo up; sleep 60"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stderr is not None and client.stdout.readline() == b"up\n"
+        server.kill_sessions()
+        assert client.wait(20) == 255
+        assert b"closed by remote host." in client.stderr.read()
+
+
+def test_nobody_reads_the_output(host: tuple[str, ...]) -> None:
+    argv = [*OURS, *host, "yes"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stdout.read(4) == b"y\ny\n"
+        client.stdout.close()
+        assert client.wait(20) == 255, "the server's program is ended, as by SIGPIPE"
+
+
+def test_a_signal_ends_it_and_the_command(host: tuple[str, ...], account: Account) -> None:
+    argv = [*OURS, *host, "echo up; exec cat"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+        assert client.stdout is not None and client.stdout.readline() == b"up\n"
+        client.send_signal(signal.SIGTERM)
+        assert client.wait(20) == 255
+    wait_until(lambda: not account.processes())
+
+
+def test_output_waits_for_a_slow_reader_in_little_memory(host: tuple[str, ...]) -> None:
+    argv = [*OURS, *host, "head -c 200000000 /dev/zero"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stdout.read(1)
+        time.sleep(2)
+        status = Path(f"/proc/{client.pid}/status").read_text()
+        resident = int(re.search(r"VmHWM:\s+(\d+)", status)[1])  # type: ignore[index]
+        size = 1 + sum(len(piece) for piece in iter(lambda: client.stdout.read(1 << 20), b""))
+        assert client.wait(20) == 0
+    assert size == 200000000 and resident < 120_000, f"{resident} KiB"
+
+
+def test_queries(sshd: Sshd, host: tuple[str, ...]) -> None:
+    assert re.match(rb"OpenSSH_\d+\.\d+ .*pmitogen ", ssh("-V").stderr)
+    assert b"aes128-gcm@openssh.com\n" in ssh("-Q", "cipher").stdout
+    lines = ssh("-G", *host).stdout.decode().splitlines()
+    assert f"port {sshd.port}" in lines and f"hostname {sshd.host}" in lines
+    done = ssh("-O", "check", *host)
+    assert (done.returncode, done.stderr) == (255, b'ssh: No ControlPath specified for "-O" command\n')
+
+
+@pytest.mark.needs_program("rsync")
+def test_rsync_both_ways(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
+    source = Path(__file__).parent
+    rsync = ["rsync", "-a", "-e", " ".join((*OURS, *host[:-1]))]
+    subprocess.run([*rsync, f"{source}/", f"{host[-1]}:copy/"], check=True, timeout=60)
+    subprocess.run([*rsync, f"{host[-1]}:copy/", f"{tmp_path}/back/"], check=True, timeout=60)
+    subprocess.run(["diff", "-r", str(source), str(tmp_path / "back")], check=True)
+    shutil.rmtree(account.home / "copy")
+
+
+@pytest.mark.needs_program("git")
+def test_git_push_and_clone(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
+    environment = {**os.environ, "GIT_SSH_COMMAND": " ".join((*OURS, *host[:-1])), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*argv: str, cwd: Path = tmp_path) -> str:
+        settings = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+        done = subprocess.run(["git", *settings, *argv], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    account.run("git", "init", "-q", "--bare", str(account.home / "r.git"))
+    git("init", "-q", "work")
+    (tmp_path / "work/file").write_text("text")
+    git("add", "file", cwd=tmp_path / "work")
+    git("commit", "-qm", "first", cwd=tmp_path / "work")
+    git("push", "-q", f"{host[-1]}:r.git", "HEAD:main", cwd=tmp_path / "work")
+    git("clone", "-q", "-b", "main", f"{host[-1]}:r.git", "clone")
+    assert (tmp_path / "clone/file").read_text() == "text"
+    shutil.rmtree(account.home / "r.git")
+
+
+@pytest.mark.needs_program("scp", "sftp")
+@pytest.mark.parametrize("protocol", [(), ("-O",)], ids=["sftp", "scp"])
+def test_openssh_scp_over_it(host: tuple[str, ...], tmp_path: Path, account: Account, protocol: tuple[str, ...]) -> None:
+    shim = tmp_path / "ssh"
+    shim.write_text(f'#!/bin/sh\nexec {" ".join(OURS)} "$@"\n')
+    shim.chmod(0o755)
+    (tmp_path / "file").write_bytes(BINARY)
+    options = [word.replace("-p", "-P") if word == "-p" else word for word in host[:-1]]  # scp's -p preserves times
+    subprocess.run(["scp", "-q", *protocol, "-S", shim, *options, tmp_path / "file", f"{host[-1]}:file"], check=True, timeout=60)
+    assert (account.home / "file").read_bytes() == BINARY
+    (account.home / "file").unlink()
+
+
+# At a terminal -------------------------------------------------------------------------------------------------------------
+
+
+class AtTerminal:
+    """The client on a terminal of its own."""
+
+    def __init__(self, *argv: str) -> None:
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            os.execv(OURS[0], [*OURS, *argv])
+        self.seen = b""
+
+    def expect(self, text: bytes) -> None:
+        end = time.monotonic() + 20
+        while text not in self.seen:
+            assert time.monotonic() < end and select.select([self.terminal], [], [], 20)[0], self.seen
+            self.seen += os.read(self.terminal, 4096)
+        self.seen = self.seen.partition(text)[2]
+
+    def type(self, text: bytes) -> None:
+        os.write(self.terminal, text)
+
+    def finish(self) -> int:
+        """Its exit status; what it printed last is in :attr:`seen`."""
+        try:
+            while data := os.read(self.terminal, 4096):
+                self.seen += data
+        except OSError:
+            pass
+        os.close(self.terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+def test_a_shell_at_a_terminal(host: tuple[str, ...]) -> None:
+    client = AtTerminal(*host)
+    client.type(b"echo size $(stty size); test -t 0 && echo t''ty\n")
+    client.expect(b"size 24 80")
+    client.expect(b"tty")
+    import fcntl
+    import struct
+    import termios
+
+    fcntl.ioctl(client.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 120, 0, 0))
+    time.sleep(0.3)
+    client.type(b"echo size $(stty size)\n")
+    client.expect(b"size 50 120")
+    client.type(b"sleep 30\n")
+    time.sleep(0.3)
+    client.type(b"\x03")
+    client.type(b"exit 9\n")
+    assert client.finish() == 9 and b"Connection to 127.0.0.1 closed." in client.seen
+
+
+def test_escape_ends_it(host: tuple[str, ...], account: Account) -> None:
+    client = AtTerminal("-t", *host, "echo ready; exec sleep 60")
+    client.expect(b"ready")
+    client.type(b"\r~?")
+    client.expect(b"Supported escape sequences")
+    client.type(b"\r~.")
+    assert client.finish() == 255
+    wait_until(lambda: not account.processes())
+
+
+def test_password_and_host_key_are_asked_for(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
+    account = make_account(password="s3cret-of-test")  # noqa: S106 - of an account that lives as long as the test
+    options = ["-o", f"UserKnownHostsFile={tmp_path}/known", "-o", "IdentityFile=none", "-p", str(sshd.port), "-F", "none"]
+    client = AtTerminal(*options, f"{account.name}@{sshd.host}", "echo in")
+    client.expect(b"Are you sure you want to continue connecting (yes/no)? ")
+    client.type(b"yes\n")
+    client.expect(b"assword: ")
+    client.type(b"s3cret-of-test\n")
+    client.expect(b"in")
+    assert client.finish() == 0 and b"s3cret" not in client.seen
+
+
+def test_askpass_program_is_asked(sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
+    account = make_account(password="s3cret-of-test")  # noqa: S106 - of an account that lives as long as the test
+    program = tmp_path / "askpass"
+    program.write_text(f'#!/bin/sh\necho "$1" >>{tmp_path}/asked\necho s3cret-of-test\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "SSH_ASKPASS": str(program), "SSH_ASKPASS_REQUIRE": "force"}
+    argv = [*OURS, *sshd.ssh_args(), "-o", "PubkeyAuthentication=no", f"{account.name}@{sshd.host}", "echo in"]
+    done = subprocess.run(argv, env=environment, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.stdout == b"in\n", done.stderr
+    assert "assword:" in (tmp_path / "asked").read_text()
