@@ -34,7 +34,7 @@ from pmitogen.hub.requests import Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol.exchange import Exchange, Output
 from pmitogen.protocol.framing import to_wire
-from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.util import threads
 from pmitogen.util.atomic_file import atomic_write
 from pmitogen.util.caller import CallerEnvironment
@@ -81,7 +81,7 @@ class Hub:
         timeout: float | None = None,
         python: str | None = None,
         host_key_checking: bool = True,
-        ask: Ask | None = None,
+        ask: Prompt | None = None,
     ) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
@@ -184,7 +184,7 @@ def connect(target: str, **options: Any) -> Host:
 class Host:
     """An account on a host. Made by :func:`connect`, :meth:`Hub.connect` and :meth:`become`."""
 
-    def __init__(self, hub: Hub, options: Header, caller: CallerEnvironment, become: Header | None, ask: Ask | None) -> None:
+    def __init__(self, hub: Hub, options: Header, caller: CallerEnvironment, become: Header | None, ask: Prompt | None) -> None:
         self._hub = hub
         self._options = options
         self._caller = caller

@@ -184,18 +184,17 @@ def _ask(asked: Target, types: Sequence[str], timeout: int, family: str) -> Answ
 
 def _look_at(settings: Settings, types: Sequence[str], timeout: int, answer: Answer) -> None:
     from pmitogen.transport import connect
-    from pmitogen.transport.dial import describe
     from pmitogen.transport.hostkeys import scan
 
-    hops = connect.HopPool()  # stays empty: nothing here has jump hosts
+    hops = connect.JumpHostPool()  # stays empty: nothing here has jump hosts
 
-    def look(names: Sequence[str]) -> connect.ShownKey:
-        shown = connect.shown_host_key(settings, names, hops=hops, deadline=time.monotonic() + timeout)
+    def look(names: Sequence[str]) -> connect.HostKeyProbe:
+        shown = connect.probe_host_key(settings, names, jump_hosts=hops, deadline=time.monotonic() + timeout)
         if not answer.blobs:
             answer.comments = [f"# {settings.hostname}:{settings.port} {shown.server}"]
         return shown
 
-    for key in scan.host_keys(look, describe(settings), types):
+    for key in scan.scan_host_keys(look, settings.endpoint, types):
         answer.blobs.append(key.blob)
     answer.problem = ""
 

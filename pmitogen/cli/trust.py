@@ -17,8 +17,8 @@ from pmitogen.errors import ConnectError
 
 if TYPE_CHECKING:
     from pmitogen.flags.ssh.settings import Settings
-    from pmitogen.transport.connect import ShownKey
-    from pmitogen.transport.hostkeys.trust import Judged, Trust
+    from pmitogen.transport.connect import HostKeyProbe
+    from pmitogen.transport.hostkeys.trust import KeyStatus, Trust
 
 TIMEOUT = 10  # seconds for each connection, where ConnectTimeout says nothing
 PATIENCE = 120  # seconds more where somebody may be asked on the way, by a jump host
@@ -51,12 +51,12 @@ def run(words: list[str]) -> int:
     keys = _look(settings, person)
     trust = Trust(settings, keys)
     print(f"host keys of {trust.name} ({keys[0].server}):")
-    judged = trust.judge()
+    judged = trust.check()
     for one in judged:
-        kind, fingerprint = one.shown.split(" ", 1)
+        kind, fingerprint = one.description.split(" ", 1)
         print(f"{kind} key fingerprint is {fingerprint}" + (f", known already: {one.where}" if one.where else "."), flush=True)
     for one in _chosen(judged, trust, expected, person):
-        print(f"recorded {one.shown}: {trust.record(one.blob)}")
+        print(f"recorded {one.description}: {trust.record(one.blob)}")
     return 0
 
 
@@ -78,32 +78,33 @@ def _expected(words: Sequence[str]) -> tuple[str, list[str]]:
     return expected, rest
 
 
-def _look(settings: Settings, person: Person | None) -> list[ShownKey]:
+def _look(settings: Settings, person: Person | None) -> list[HostKeyProbe]:
     """All the keys of the server, the one that ssh would be shown first."""
     from pmitogen.hub.session import yes_or_no
     from pmitogen.transport import connect
     from pmitogen.transport.auth.credentials import Credentials
-    from pmitogen.transport.dial import describe
     from pmitogen.transport.hostkeys import scan
     from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
     from pmitogen.transport.keys import public_key
 
-    hops = connect.HopPool()
+    hops = connect.JumpHostPool()
     wanted = [public_key.key_type(public_key.plain_name(name)) for name in host_key_algorithms(settings, "")]
     timeout = (settings.connecttimeout or TIMEOUT) + (PATIENCE if person and settings.proxyjump else 0)
     ask = yes_or_no(person) if person else None
 
-    def look(names: Sequence[str]) -> ShownKey:
+    def look(names: Sequence[str]) -> HostKeyProbe:
         deadline = time.monotonic() + timeout
-        return connect.shown_host_key(settings, names, hops=hops, deadline=deadline, credentials=Credentials(ask=person), ask=ask)
+        return connect.probe_host_key(
+            settings, names, jump_hosts=hops, deadline=deadline, credentials=Credentials(prompt=person), confirm=ask
+        )
 
     try:
-        return list(scan.host_keys(look, describe(settings), tuple(dict.fromkeys(wanted))))
+        return list(scan.scan_host_keys(look, settings.endpoint, tuple(dict.fromkeys(wanted))))
     finally:
         hops.close()
 
 
-def _chosen(judged: Sequence[Judged], trust: Trust, expected: str, person: Person | None) -> list[Judged]:
+def _chosen(judged: Sequence[KeyStatus], trust: Trust, expected: str, person: Person | None) -> list[KeyStatus]:
     """The new keys to record. Raises ConnectError where nobody vouches for any."""
     new = [one for one in judged if one.where is None]
     if expected:
@@ -121,13 +122,13 @@ def _chosen(judged: Sequence[Judged], trust: Trust, expected: str, person: Perso
     raise ConnectError(f"{trust.name}: nothing was recorded", "hostkey")
 
 
-def _with_fingerprint(judged: Sequence[Judged], trust: Trust, expected: str) -> list[Judged]:
+def _with_fingerprint(judged: Sequence[KeyStatus], trust: Trust, expected: str) -> list[KeyStatus]:
     from pmitogen.transport.keys import public_key
 
     algorithm = expected.partition(":")[0]
     found = [one for one in judged if public_key.fingerprint(one.blob, algorithm) == expected]
     if not found:
-        shown = ", ".join(one.shown for one in judged)
+        shown = ", ".join(one.description for one in judged)
         raise ConnectError(
             f"{trust.name}: no host key has the fingerprint {expected}: it shows {shown}: somebody may be listening in", "hostkey"
         )

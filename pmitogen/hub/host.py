@@ -46,7 +46,7 @@ from pmitogen.util.peer_text import escape
 if TYPE_CHECKING:
     from pmitogen.hub.registry import Contexts
     from pmitogen.hub.session import Booting, Login
-    from pmitogen.transport.auth.credentials import Ask
+    from pmitogen.transport.auth.credentials import Prompt
 
 LOG = logging.getLogger("pmitogen.hub")
 LOGIN_ENDED = "the interpreter of the login account has ended"
@@ -80,7 +80,7 @@ class Host:
         self.state = State.NEW
         self.guard = Guard(contexts.scheduler, self._failed)  # of everything that is done about this host
         self.login: Login | None = None
-        self.ask: Ask | None = None  # a person, for questions of the login
+        self.ask: Prompt | None = None  # a person, for questions of the login
         self.born = time.monotonic()
         self.last_used = self.born
         self._waiting: list[Request] = []

@@ -132,7 +132,7 @@ class Writer:
             while (work := self._take()) is not None:
                 data, grant = work
                 if grant:
-                    self._channel.grant(grant)
+                    self._channel.grant_window(grant)
                 view = memoryview(data)
                 while view:
                     sent = self._channel.send(view)

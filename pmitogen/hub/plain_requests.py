@@ -171,11 +171,11 @@ class Serving:
             self._host.log.debug("a command no longer reads")
 
     def _put(self, header: Header) -> None:
-        from pmitogen.transport.plain.file_transfer import Files
+        from pmitogen.transport.plain.file_transfer import FileTransfer
 
         source: Any = _Inbox(self._inbox, self._send) if header.get("more") else io.BytesIO(self._request.body)
         size = header.get("size", len(self._request.body))
-        files = Files(self._link)
+        files = FileTransfer(self._link)
         try:
             files.put(source, size, _text(header["path"]), header.get("mode"))
         finally:
@@ -183,9 +183,9 @@ class Serving:
         self._send({"op": "ok"})
 
     def _get(self, header: Header) -> None:
-        from pmitogen.transport.plain.file_transfer import Files
+        from pmitogen.transport.plain.file_transfer import FileTransfer
 
-        files = Files(self._link)
+        files = FileTransfer(self._link)
         try:
             files.fetch(_text(header["path"]), _Outbox(self))  # type: ignore[arg-type]
         finally:

@@ -27,11 +27,11 @@ from pmitogen.hub.sharing.outliving import OutlivingConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
 from pmitogen.hub.trace import Trace
 from pmitogen.logging import register_secret
-from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.util.caller import CallerEnvironment
 
 if TYPE_CHECKING:
-    from pmitogen.transport.connect import HopPool
+    from pmitogen.transport.connect import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
 LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
@@ -71,7 +71,7 @@ class Contexts:
         """Work that belongs to no host and no client has failed."""
         LOG.error("internal error", exc_info=exc)
 
-    def host(self, options: Header, caller: CallerEnvironment | None = None, ask: Ask | None = None) -> Host:
+    def host(self, options: Header, caller: CallerEnvironment | None = None, ask: Prompt | None = None) -> Host:
         """The host with exactly these options of this caller, made if there is none; a login then asks a person by *ask*.
 
         *caller*: None for this process.
@@ -245,7 +245,7 @@ class Contexts:
         if host.wire.booting is not booting:
             return
         peer = login.link.peer
-        lost = login.link.lost or stream.channel.expired
+        lost = login.link.end_reason or stream.channel.timeout_reason
         if stream.booted and (lost or host.state is not State.BOOTING):
             host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{bootstrap.last_output(stream)}"))
         elif lost:
@@ -382,10 +382,10 @@ class Contexts:
         self.scheduler.cancel_all()
 
 
-def _new_hops() -> HopPool:
-    from pmitogen.transport.connect import HopPool
+def _new_hops() -> JumpHostPool:
+    from pmitogen.transport.connect import JumpHostPool
 
-    return HopPool()
+    return JumpHostPool()
 
 
 def _key(options: Header, caller: CallerEnvironment) -> str:

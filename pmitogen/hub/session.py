@@ -21,7 +21,7 @@ from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.hub.requests import Header
 from pmitogen.hub.scheduler import Guard
-from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
 from pmitogen.util import limits, threads
 from pmitogen.util.caller import NOBODY, CallerEnvironment
@@ -44,7 +44,7 @@ class Booting:
 class Login:
     """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: whose options they are."""
 
-    def __init__(self, options: Header, caller: CallerEnvironment, router: Any, hops: Any, ask: Ask | None = None) -> None:
+    def __init__(self, options: Header, caller: CallerEnvironment, router: Any, hops: Any, ask: Prompt | None = None) -> None:
         self._ask = ask
         self._caller = caller
         self._options = options
@@ -131,11 +131,11 @@ class Login:
         ask = self._ask if not settings.batchmode else None
         link = connect(
             settings,
-            dataclasses.replace(credentials(self._options), ask=ask),
-            hops=self.hops,
+            dataclasses.replace(credentials(self._options), prompt=ask),
+            jump_hosts=self.hops,
             deadline=self._deadline if self._login_timeout else time.monotonic() + LOGIN_TIMEOUT,
             resolver=resolve.resolve_hop,
-            ask=yes_or_no(ask) if ask else None,
+            confirm=yes_or_no(ask) if ask else None,
         )
         with self._lock:
             self.link = link
@@ -181,7 +181,7 @@ class Login:
             try:
                 threads.start(_close_quietly, "pmitogen close", link)
             except ConnectError:  # no thread for it
-                link.hang_up()
+                link.begin_close()
 
 
 def close_on_thread(owner: Any) -> None:
@@ -226,7 +226,7 @@ def secrets_of(options: Mapping[str, Any]) -> Iterator[str]:
         yield from (str(value) for value in (fields.values() if isinstance(fields, Mapping) else [fields]) if value)
 
 
-def yes_or_no(ask: Ask) -> Callable[[str], bool]:
+def yes_or_no(ask: Prompt) -> Callable[[str], bool]:
     """A question that only "yes", written out as for ssh, answers with yes."""
     return lambda question: (ask(f"{question} (yes/no) ", True) or "").strip().lower() == "yes"
 

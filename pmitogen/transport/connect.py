@@ -21,23 +21,23 @@ from pmitogen.transport.auth import jump_credentials
 from pmitogen.transport.auth.authenticate import AuthReport, authenticate
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connection import Link, Stages
-from pmitogen.transport.dial import describe, dial, resolve
+from pmitogen.transport.dial import dial, resolve
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
-from pmitogen.transport.hostkeys.verify import HostKeyVerdict, check_host_key
-from pmitogen.transport.jump_hosts import HopPool, Resolver
+from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
+from pmitogen.transport.jump_hosts import JumpHostPool, Resolver
 from pmitogen.transport.login_limits import RETRY_TIME, answer_timeout, connect_timeout
 from pmitogen.transport.paramiko_ext import algorithms
 from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.transport.paramiko_ext.version_exchange import NotSSH, NoVersion
 from pmitogen.transport.proxy_command import ProxyCommand
-from pmitogen.transport.sharing import endpoint
+from pmitogen.transport.sharing import connection_key
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
-__all__ = ["HopPool", "Link", "Resolver", "ShownKey", "connect", "shown_host_key"]
+__all__ = ["HostKeyProbe", "JumpHostPool", "Link", "Resolver", "connect", "probe_host_key"]
 
-STUCK = 5.0  # seconds
+TRANSPORT_THREAD_GRACE = 5.0  # seconds
 
 _Outcome = TypeVar("_Outcome")
 
@@ -46,21 +46,21 @@ def connect(
     settings: Settings,
     credentials: Credentials,
     *,
-    hops: HopPool,
+    jump_hosts: JumpHostPool,
     deadline: float,
     resolver: Resolver = resolve_hop,
-    ask: Callable[[str], bool] | None = None,
+    confirm: Callable[[str], bool] | None = None,
 ) -> Link:
     """Make a connection. Blocks; any thread but a transport's own.
 
     *hops* keeps the connections to jump hosts, whose settings *resolver* finds. *deadline* is the end of it all in
-    ``time.monotonic()`` seconds, beside the limits of each step. *ask* asks a person whether to trust a new host key.
+    ``time.monotonic()`` seconds, beside the limits of each step. *confirm* asks a person whether to trust a new host key.
     Raises ConnectError with the stage that failed, AuthenticationError.
     """
-    return _Connecting(settings, credentials, hops, deadline, resolver, ask, ()).link()
+    return _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ()).link()
 
 
-class ShownKey(NamedTuple):
+class HostKeyProbe(NamedTuple):
     """A host key that a server proved to have, and what it said of itself. *offered*: all its host key algorithms."""
 
     blob: bytes
@@ -69,25 +69,25 @@ class ShownKey(NamedTuple):
     offered: tuple[str, ...]
 
 
-def shown_host_key(
+def probe_host_key(
     settings: Settings,
     names: Sequence[str],
     *,
-    hops: HopPool,
+    jump_hosts: JumpHostPool,
     deadline: float,
     credentials: Credentials | None = None,
-    ask: Callable[[str], bool] | None = None,
-) -> ShownKey:
+    confirm: Callable[[str], bool] | None = None,
+) -> HostKeyProbe:
     """The host key that the server shows when asked for one of the algorithms *names*; nothing is checked, nobody logs in.
 
-    But for jump hosts: they are connected to as by :func:`connect`, with *credentials* and *ask*.
+    But for jump hosts: they are connected to as by :func:`connect`, with *credentials* and *confirm*.
     Raises ConnectError: stage ``kex`` where the server has no such key. Blocks.
     """
-    return _Connecting(settings, credentials or Credentials(), hops, deadline, resolve_hop, ask, ()).shown_key(names)
+    return _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ()).probe(names)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class _Carrier:
+class _Stream:
     """What the SSH connection runs over."""
 
     sock: Any  # a socket, or a channel through a bastion
@@ -110,26 +110,26 @@ class _Connecting:
 
     settings: Settings
     credentials: Credentials
-    hops: HopPool
+    jump_hosts: JumpHostPool
     deadline: float
     resolver: Resolver
-    ask: Callable[[str], bool] | None
+    confirm: Callable[[str], bool] | None
     path: tuple[Hashable, ...]
 
     def __post_init__(self) -> None:
-        self.where = describe(self.settings)
+        self.where = self.settings.endpoint
         self.stages = Stages()
         self.connect_timeout = connect_timeout(self.settings)
 
     def link(self) -> Link:
         """Connect and log in."""
-        return self._at_the_door(self._attempt)
+        return self._with_retries(self._attempt)
 
-    def shown_key(self, names: Sequence[str]) -> ShownKey:
+    def probe(self, names: Sequence[str]) -> HostKeyProbe:
         """Connect, and go when the server has shown a key for one of these algorithms."""
-        return self._at_the_door(lambda: self._look(names))
+        return self._with_retries(lambda: self._probe(names))
 
-    def _at_the_door(self, attempt: Callable[[], _Outcome]) -> _Outcome:
+    def _with_retries(self, attempt: Callable[[], _Outcome]) -> _Outcome:
         """Make an attempt, and another where the server turned us away at its door."""
         if self.settings.refuseconnection:
             raise ConnectError(f"{self.where}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
@@ -137,9 +137,9 @@ class _Connecting:
         until = min(self.deadline, time.monotonic() + max(RETRY_TIME, self.connect_timeout))
         while True:
             try:
-                with connect_limits.turn(self._door(), self.where, self.deadline):
+                with connect_limits.slot(self._server_key(), self.where, self.deadline):
                     return attempt()
-            except connect_limits.TurnedAway as error:
+            except connect_limits.ConnectionRejected as error:
                 if not connect_limits.pause_before_retry(count, error, until):
                     raise ConnectError(
                         f"{self.where}: the server closed the connection before the key exchange, {count} times; "
@@ -149,42 +149,42 @@ class _Connecting:
                     ) from None
                 count += 1
 
-    def _door(self) -> Hashable:
+    def _server_key(self) -> Hashable:
         """Whose unfinished logins count together."""
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
     def _attempt(self) -> Link:
-        with self._exchanged(self._wanted_host_keys) as (transport, carrier):
+        with self._key_exchange(self._wanted_host_keys) as (transport, stream):
             with self._timed("auth"):
-                report, verdict = self._log_in(transport, carrier)
-            warnings = verdict.warnings + algorithms.weakness(transport, self.settings)
-            return Link(self.settings, transport, self.stages, report, warnings, carrier.close, unsafe=verdict.unsafe)
+                report, decision = self._log_in(transport, stream)
+            warnings = decision.warnings + algorithms.weak_kex_warnings(transport, self.settings)
+            return Link(self.settings, transport, self.stages, report, warnings, stream.close, unsafe=decision.unsafe)
 
-    def _look(self, names: Sequence[str]) -> ShownKey:
-        with self._exchanged(lambda _address: tuple(names)) as (transport, carrier):
+    def _probe(self, names: Sequence[str]) -> HostKeyProbe:
+        with self._key_exchange(lambda _address: tuple(names)) as (transport, stream):
             blob = transport.get_remote_server_key().asbytes()
             server = escape(transport.remote_version)
-            shown = ShownKey(blob, carrier.address, server, tuple(transport.peer_offer["host key"]))
+            shown = HostKeyProbe(blob, stream.address, server, tuple(transport.peer_offer["host key"]))
             transport.close()
-            carrier.close()
+            stream.close()
             return shown
 
     @contextlib.contextmanager
-    def _exchanged(self, host_keys: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[ClientTransport, _Carrier]]:
+    def _key_exchange(self, host_keys: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[ClientTransport, _Stream]]:
         """A transport after its key exchange; closed, with what carries it, where the body fails."""
-        carrier = self._carry()
+        stream = self._open_stream()
         transport: ClientTransport | None = None
         try:
-            transport = self._transport(carrier, host_keys)
+            transport = self._transport(stream, host_keys)
             with self._timed("kex"):
-                self._exchange_keys(transport, carrier)
-            yield transport, carrier
+                self._run_key_exchange(transport, stream)
+            yield transport, stream
         except BaseException:
             if transport is not None:
                 transport.close()
             else:
-                carrier.sock.close()
-            carrier.close()
+                stream.sock.close()
+            stream.close()
             raise
 
     def _wanted_host_keys(self, address: str) -> tuple[str, ...]:
@@ -192,35 +192,35 @@ class _Connecting:
 
     # The way there --------------------------------------------------------------------------------------------------------
 
-    def _carry(self) -> _Carrier:
+    def _open_stream(self) -> _Stream:
         if self.settings.proxyjump:
             with self._timed("proxy"):
-                return self._jump()
+                return self._open_tunnel()
         if self.settings.proxycommand:
             command = ProxyCommand(self.settings)
-            return _Carrier(command.sock, *self._limits(time.monotonic()), command=command)
+            return _Stream(command.sock, *self._limits(time.monotonic()), command=command)
         with self._timed("resolve"):
             addresses = resolve(self.settings)
         with self._timed("tcp"):
             sock, began = dial(self.settings, addresses, self.connect_timeout, self.deadline)
-        return _Carrier(sock, *self._limits(began), address=sock.getpeername()[0])
+        return _Stream(sock, *self._limits(began), address=sock.getpeername()[0])
 
     def _limits(self, began: float) -> tuple[float, float]:
         """When ConnectTimeout began, and when it ends."""
         return began, min(self.deadline, began + self.connect_timeout)
 
-    def _jump(self) -> _Carrier:
+    def _open_tunnel(self) -> _Stream:
         """Through the last of the hops, which is reached through those before it."""
         *before, last = self.settings.proxyjump
         hop = self._hop_settings(last, tuple(before))
-        path = (*self.path, endpoint(self.settings))
-        if endpoint(hop) in path or len(path) > MAX_HOPS:
+        path = (*self.path, connection_key(self.settings))
+        if connection_key(hop) in path or len(path) > MAX_HOPS:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
-        connecting = _Connecting(hop, theirs, self.hops, self.deadline, self.resolver, self.ask, path)
-        bastion = self.hops.link_to(hop, theirs, self.deadline, connecting.link)
+        connecting = _Connecting(hop, theirs, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
+        bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.link)
         began, limit = self._limits(time.monotonic())
-        return _Carrier(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
+        return _Stream(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
 
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
         settings = self.resolver(hop, self.settings)
@@ -231,73 +231,73 @@ class _Connecting:
 
     # The key exchange -----------------------------------------------------------------------------------------------------
 
-    def _transport(self, carrier: _Carrier, host_keys: Callable[[str], tuple[str, ...]]) -> ClientTransport:
+    def _transport(self, stream: _Stream, host_keys: Callable[[str], tuple[str, ...]]) -> ClientTransport:
         settings = self.settings
         interval = DEFAULT_INTERVAL if settings.serveraliveinterval is None else settings.serveraliveinterval
-        log, carrier.close_log = log_file.open_log(settings)
-        transport = ClientTransport(carrier.sock, self.where, interval, settings.serveralivecountmax, log)
-        algorithms.prepare(transport, settings)
-        transport.wanted_host_keys = host_keys(carrier.address)
+        log, stream.close_log = log_file.open_log(settings)
+        transport = ClientTransport(stream.sock, self.where, interval, settings.serveralivecountmax, log)
+        algorithms.apply_preferences(transport, settings)
+        transport.wanted_host_keys = host_keys(stream.address)
         transport.packetizer.set_rekey_limit(*settings.rekeylimit)
-        transport.limit_silence(settings.channeltimeout, settings.channeltimeout_global)
+        transport.set_idle_timeouts(settings.channeltimeout, settings.channeltimeout_global)
         if settings.versionaddendum:
             transport.local_version += f" {settings.versionaddendum}"
         return transport
 
-    def _exchange_keys(self, transport: ClientTransport, carrier: _Carrier) -> None:
+    def _run_key_exchange(self, transport: ClientTransport, stream: _Stream) -> None:
         done = threading.Event()
-        transport.version_deadline = carrier.version_deadline
+        transport.version_deadline = stream.version_deadline
         transport.handshake_timeout = max(0.0, min(answer_timeout(self.settings), self.deadline - time.monotonic()))
         with threads.starting():
             transport.start_client(event=done)
         # The transport's thread keeps the limits; a little more, for a thread that is stuck.
-        done.wait(carrier.version_deadline - time.monotonic() + transport.handshake_timeout + STUCK)
+        done.wait(stream.version_deadline - time.monotonic() + transport.handshake_timeout + TRANSPORT_THREAD_GRACE)
         if not (transport.initial_kex_done and transport.active):
             error = transport.get_exception()
-            failure = self._kex_failure(transport, carrier, error)
+            failure = self._kex_failure(transport, stream, error)
             transport.close()
             raise failure
 
     def _kex_failure(
-        self, transport: ClientTransport, carrier: _Carrier, error: Exception | None
-    ) -> ConnectError | connect_limits.TurnedAway:
+        self, transport: ClientTransport, stream: _Stream, error: Exception | None
+    ) -> ConnectError | connect_limits.ConnectionRejected:
         received = transport.version_exchange.received
         sent = f"; it sent: {received}" if received else ""
         check = f"is port {self.settings.port} its SSH port"
         stage = "kex"
-        text = algorithms.disagreement(transport)
+        text = algorithms.no_common_algorithm(transport)
         if text is not None:
             pass
         elif isinstance(error, NoVersion):
-            text = f"no SSH version came within {self._version_limit(carrier)}{sent}; {check}, and is the server well?"
+            text = f"no SSH version came within {self._version_limit(stream)}{sent}; {check}, and is the server well?"
         elif isinstance(error, NotSSH):
             before = f", after: {received}" if received and received not in str(error) else ""
             text = f"not an SSH server: {error}{before}; {check}?"
         elif transport.packetizer.handshake_timed_out():
             text = f"the key exchange did not end within {transport.handshake_timeout:.3g} s; is the server overloaded?"
         elif "MaxStartups" in received:
-            return connect_limits.TurnedAway(sure=True)
-        elif carrier.command is not None:
-            stage, text = "proxy", carrier.command.last_words() + sent
+            return connect_limits.ConnectionRejected(is_overload=True)
+        elif stream.command is not None:
+            stage, text = "proxy", stream.command.exit_description() + sent
         elif not transport.peer_offer and not received and isinstance(error, (EOFError, OSError)):
-            return connect_limits.TurnedAway(sure=False)
+            return connect_limits.ConnectionRejected(is_overload=False)
         elif not transport.version_exchange.version:
-            text = f"{transport.why(error)} before an SSH version{sent}; {check}?"
+            text = f"{transport.failure_text(error)} before an SSH version{sent}; {check}?"
         else:
-            text = f"the key exchange failed: {transport.why(error)}"
+            text = f"the key exchange failed: {transport.failure_text(error)}"
         return ConnectError(f"{self.where}: {text}", stage)
 
-    def _version_limit(self, carrier: _Carrier) -> str:
+    def _version_limit(self, stream: _Stream) -> str:
         """The time that the server had for its version, and what sets it."""
-        seconds = carrier.version_deadline - carrier.began
+        seconds = stream.version_deadline - stream.began
         return f"{seconds:.3g} s{' (ConnectTimeout)' if seconds >= self.connect_timeout else ''}"
 
     # Logging in -----------------------------------------------------------------------------------------------------------
 
-    def _log_in(self, transport: ClientTransport, carrier: _Carrier) -> tuple[AuthReport, HostKeyVerdict]:
-        verdict = check_host_key(self.settings, transport.get_remote_server_key(), carrier.address, ask=self.ask)
-        self.settings = verdict.restrict(self.settings)
-        return authenticate(transport, self.settings, self.credentials, self.deadline), verdict
+    def _log_in(self, transport: ClientTransport, stream: _Stream) -> tuple[AuthReport, HostKeyDecision]:
+        decision = check_host_key(self.settings, transport.get_remote_server_key(), stream.address, confirm=self.confirm)
+        self.settings = decision.restrict(self.settings)
+        return authenticate(transport, self.settings, self.credentials, self.deadline), decision
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

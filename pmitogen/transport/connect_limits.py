@@ -17,58 +17,58 @@ from collections.abc import Hashable, Iterator
 
 from pmitogen.errors import ConnectError
 
-AT_ONCE = 8  # logins in progress per server: below sshd's default of 10, with room for others
+MAX_CONCURRENT = 8  # logins in progress per server: below sshd's default of 10, with room for others
 FIRST_PAUSE = 0.2  # seconds, before variation
-LONGEST_PAUSE = 3.0  # seconds
-TRIES = 8  # about ten seconds of trying at a door that stays shut
+MAX_PAUSE = 3.0  # seconds
+MAX_ATTEMPTS = 8  # about ten seconds of trying at a door that stays shut
 
 
-class TurnedAway(Exception):
+class ConnectionRejected(Exception):
     """The server closed the connection before the key exchange. *sure*: it said that it has too many."""
 
-    def __init__(self, sure: bool) -> None:
-        super().__init__(sure)
-        self.sure = sure
+    def __init__(self, is_overload: bool) -> None:
+        super().__init__(is_overload)
+        self.is_overload = is_overload
 
 
-class _Door:
+class _HostSlots:
     def __init__(self) -> None:
-        self.turns = threading.BoundedSemaphore(AT_ONCE)
-        self.users = 0
+        self.semaphore = threading.BoundedSemaphore(MAX_CONCURRENT)
+        self.waiting = 0
 
 
-_doors: dict[Hashable, _Door] = {}
-_doors_lock = threading.Lock()
+_slots: dict[Hashable, _HostSlots] = {}
+_slots_lock = threading.Lock()
 
 
 @contextlib.contextmanager
-def turn(server: Hashable, where: str, deadline: float) -> Iterator[None]:
+def slot(server: Hashable, endpoint: str, deadline: float) -> Iterator[None]:
     """Hold one of the AT_ONCE places at *server*, waiting until *deadline*. Raises ConnectError (stage ``tcp``)."""
-    with _doors_lock:
-        door = _doors.setdefault(server, _Door())
-        door.users += 1
+    with _slots_lock:
+        slots = _slots.setdefault(server, _HostSlots())
+        slots.waiting += 1
     try:
-        if not door.turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if not slots.semaphore.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise ConnectError(
-                f"{where}: no turn to log in within the timeout: {door.users} logins to it at once, {AT_ONCE} at a time; "
-                "have fewer hosts at once (forks)",
+                f"{endpoint}: no free login slot within the timeout: {slots.waiting} logins wait, {MAX_CONCURRENT} run at a "
+                "time; use fewer forks",
                 "tcp",
             )
         try:
             yield
         finally:
-            door.turns.release()
+            slots.semaphore.release()
     finally:
-        with _doors_lock:
-            door.users -= 1
-            if not door.users:
-                _doors.pop(server, None)
+        with _slots_lock:
+            slots.waiting -= 1
+            if not slots.waiting:
+                _slots.pop(server, None)
 
 
-def pause_before_retry(attempt: int, turned_away: TurnedAway, deadline: float) -> bool:
+def pause_before_retry(attempt: int, rejection: ConnectionRejected, deadline: float) -> bool:
     """Sleep before try number *attempt* + 1 (the first try is 1). False: there should be no more tries."""
-    pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)
-    if (attempt >= TRIES and not turned_away.sure) or time.monotonic() + pause >= deadline:
+    pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)
+    if (attempt >= MAX_ATTEMPTS and not rejection.is_overload) or time.monotonic() + pause >= deadline:
         return False
     time.sleep(pause)
     return True

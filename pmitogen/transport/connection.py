@@ -19,12 +19,12 @@ import paramiko
 from pmitogen.errors import ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
-from pmitogen.transport.dial import describe
 from pmitogen.transport.forwarding import agent
 from pmitogen.transport.forwarding.address import Address, TCPAddress
 from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
 from pmitogen.transport.forwarding.remote import RemoteForwardings
-from pmitogen.transport.paramiko_ext.channel import Channel, text
+from pmitogen.transport.keys.wire import encode_string
+from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.paramiko_ext.transport import WINDOW, ClientTransport
 from pmitogen.transport.session_env import variables
 from pmitogen.util.caller import NOBODY
@@ -61,7 +61,7 @@ class Link:
         self.login = login
         self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: no secret goes there
         self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
-        self.peer = describe(settings)
+        self.peer = settings.endpoint
         self.stages = stages
         self._transport = transport
         self._on_close = on_close
@@ -76,7 +76,7 @@ class Link:
     # State ----------------------------------------------------------------------------------------------------------------
 
     @property
-    def lost(self) -> str | None:
+    def end_reason(self) -> str | None:
         """Why the connection is over; None while it lives."""
         return self._transport.end_reason
 
@@ -134,9 +134,9 @@ class Link:
         """Keep nothing of the process that asked for the connection, except what commands on it still need."""
         self.settings = self.settings._replace(caller=NOBODY, report=())
 
-    def hang_up(self) -> None:
+    def begin_close(self) -> None:
         """Begin to close; what is left to do the connection's own thread does, a moment later. For the I/O thread of a hub."""
-        self._transport.hang_up()
+        self._transport.begin_close()
 
     # Channels -------------------------------------------------------------------------------------------------------------
 
@@ -150,20 +150,20 @@ class Link:
         while True:
             transport = self._transport
             with transport.channel_closed:
-                closings = transport.closings
+                close_count = transport.close_count
             try:
                 return self._open("session", None, deadline, window)
             except paramiko.ChannelException as error:
-                if not self._wait_for_a_place(closings, deadline):
+                if not self._wait_for_session_slot(close_count, deadline):
                     raise ConnectError(
                         f"{self.peer}: the server refuses a session: {error.text}; raise MaxSessions in its sshd_config", "exec"
                     ) from None
 
-    def _wait_for_a_place(self, closings: int, deadline: float) -> bool:
+    def _wait_for_session_slot(self, close_count: int, deadline: float) -> bool:
         """Wait until one of our channels has closed since *closings* was read. False: none is open, or the time is over."""
         transport = self._transport
         with transport.channel_closed:
-            while transport.closings == closings:
+            while transport.close_count == close_count:
                 if not transport.sessions or not transport.channel_closed.wait(max(0.0, deadline - time.monotonic())):
                     return False
         return True
@@ -186,10 +186,10 @@ class Link:
         """
         if isinstance(target, TCPAddress):
             source = origin or TCPAddress("127.0.0.1", 65535)
-            fields = b"".join(text(each.host) + each.port.to_bytes(4, "big") for each in (target, source))
+            fields = b"".join(encode_string(each.host) + each.port.to_bytes(4, "big") for each in (target, source))
             kind = "direct-tcpip"
         else:
-            kind, fields = "direct-streamlocal@openssh.com", text(target.path) + text("") + bytes(4)
+            kind, fields = "direct-streamlocal@openssh.com", encode_string(target.path) + encode_string("") + bytes(4)
         try:
             return self._transport.open_channel_with(kind, fields, FORWARD_WINDOW, max(0.0, deadline - time.monotonic()))
         except paramiko.ChannelException as error:
@@ -199,11 +199,11 @@ class Link:
                 f"{self.peer}: no answer within the timeout to a request for a channel to {target}", "exec"
             ) from None
         except (paramiko.SSHException, EOFError, OSError):
-            raise ConnectionLost(f"{self.peer}: {self.lost or 'the connection is closed'}") from None
+            raise ConnectionLost(f"{self.peer}: {self.end_reason or 'the connection is closed'}") from None
 
     def global_request(self, kind: str, fields: bytes, *, timeout: float) -> bytes | None:
         """Make a global request; the answer's data, or None where the server refuses. Raises ConnectError, ConnectionLost."""
-        with self._guard():
+        with self._translate_errors():
             return self._transport.request(kind, fields, timeout=timeout)
 
     def remote_forwardings(self) -> RemoteForwardings:
@@ -224,59 +224,59 @@ class Link:
         except paramiko.ChannelException:
             raise
         except (paramiko.SSHException, EOFError, OSError):
-            raise ConnectionLost(f"{self.peer}: {self.lost or 'the connection is closed'}") from None
+            raise ConnectionLost(f"{self.peer}: {self.end_reason or 'the connection is closed'}") from None
 
     def start_command(self, channel: Channel, command: bytes | str, *, wait: bool, timeout: float = 30.0) -> None:
         """Run *command* (for the login shell) on *channel*, with the environment and agent forwarding that the settings want.
 
         With *wait* False nothing is waited for, and data may follow at once; a refusal closes the channel and leaves
-        ``channel.refusal``. With *wait* True blocks up to *timeout* seconds and raises ConnectError (stage ``exec``).
+        ``channel.refusal_reason``. With *wait* True blocks up to *timeout* seconds and raises ConnectError (stage ``exec``).
         """
-        with self._guard():
+        with self._translate_errors():
             self._prepare_session(channel)
-            channel.request("exec", text(command))
+            channel.request("exec", encode_string(command))
             if wait and not channel.wait_for_answer(timeout):
-                raise ConnectError(f"{self.peer}: {channel.refusal or 'the server closed the channel'}: exec", "exec")
+                raise ConnectError(f"{self.peer}: {channel.refusal_reason or 'the server closed the channel'}: exec", "exec")
 
     def start_shell(self, channel: Channel) -> None:
         """Start the login shell on *channel*, with environment and agent forwarding. The answer is not waited for."""
-        with self._guard():
+        with self._translate_errors():
             self._prepare_session(channel)
             channel.request("shell")
 
     def request_subsystem(self, channel: Channel, name: bytes | str) -> None:
         """Start a subsystem on *channel*, with environment and agent forwarding. The answer is not waited for."""
-        with self._guard():
+        with self._translate_errors():
             self._prepare_session(channel)
-            channel.request("subsystem", text(name))
+            channel.request("subsystem", encode_string(name))
 
     def _prepare_session(self, channel: Channel) -> None:
         for name, value in self._variables:
-            channel.request("env", text(name), text(value), want_reply=False)
+            channel.request("env", encode_string(name), encode_string(value), want_reply=False)
         if self.settings.forwardagent:
             self._forward_agent(channel)
         channel.prepare_for_answer()
 
     def start_subsystem(self, channel: Channel, name: str, *, timeout: float = 30.0) -> bool:
         """Start a subsystem such as ``sftp``; False if the server has none. Blocks for its answer."""
-        with self._guard():
+        with self._translate_errors():
             channel.prepare_for_answer()
-            channel.request("subsystem", text(name))
+            channel.request("subsystem", encode_string(name))
             return channel.wait_for_answer(timeout)
 
     @contextlib.contextmanager
-    def _guard(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Turn Paramiko's words for "it is over" into ours."""
         try:
             yield
         except TimeoutError:
             raise ConnectError(f"{self.peer}: no answer within the timeout to a request", "exec") from None
         except (paramiko.SSHException, EOFError, OSError) as error:
-            raise ConnectionLost(f"{self.peer}: {self.lost or error or 'the channel is closed'}") from None
+            raise ConnectionLost(f"{self.peer}: {self.end_reason or error or 'the channel is closed'}") from None
 
-    def ack_window(self, channel: Channel, nbytes: int) -> None:
+    def grant_window(self, channel: Channel, nbytes: int) -> None:
         """Let the peer send *nbytes* more on *channel*; may block, so call it on a writer's thread."""
-        channel.grant(nbytes)
+        channel.grant_window(nbytes)
 
     def _forward_agent(self, channel: Channel) -> None:
         path = agent.socket_path(self.settings)

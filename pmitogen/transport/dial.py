@@ -24,7 +24,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.util import limits
 
-STAGGER = 0.25  # seconds between attempts; RFC 8305 section 8
+CONNECTION_ATTEMPT_DELAY = 0.25  # seconds between attempts; RFC 8305 section 8
 RETRY_PAUSE = 1.0  # seconds between rounds of ConnectionAttempts; as ssh does
 FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
@@ -42,10 +42,10 @@ def resolve(settings: Settings) -> list[Address]:
     except (OSError, UnicodeError) as error:
         if limits.are_used_up(error):
             raise ConnectError(limits.NONE_LEFT, "resolve") from None
-        words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(
-            f"{describe(settings)}: cannot resolve the{kind} name {settings.hostname}: {words}; "
+            f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; "
             "check the spelling, or set ansible_host (HostName) to an address",
             "resolve",
         ) from None
@@ -74,11 +74,11 @@ def dial(settings: Settings, addresses: list[Address], timeout: float, deadline:
             time.sleep(RETRY_PAUSE)
         winner = _race(settings, addresses, timeout, deadline, failures)
         if winner is not None:
-            _tune(winner[0], settings)
+            _set_socket_options(winner[0], settings)
             return winner
         if time.monotonic() >= deadline:
             break
-    raise ConnectError(f"{describe(settings)}: {_explain(settings, failures)}", "tcp")
+    raise ConnectError(f"{settings.endpoint}: {_explain(settings, failures)}", "tcp")
 
 
 def _race(
@@ -94,11 +94,11 @@ def _race(
             while True:
                 now = time.monotonic()
                 if now >= end:
-                    _note_silent(selector, failures, addresses)
+                    _record_timeouts(selector, failures, addresses)
                     return None
                 if more and (now >= next_start or not selector.get_map()):
                     more = _start_one(settings, waiting, selector, failures)
-                    next_start = now + STAGGER
+                    next_start = now + CONNECTION_ATTEMPT_DELAY
                     end = min(deadline, now + timeout) if more else end
                     continue
                 if not more and not selector.get_map():
@@ -148,7 +148,7 @@ def _first_success(
     return None
 
 
-def _note_silent(selector: selectors.BaseSelector, failures: dict[str, str], addresses: list[Address]) -> None:
+def _record_timeouts(selector: selectors.BaseSelector, failures: dict[str, str], addresses: list[Address]) -> None:
     for key in selector.get_map().values():
         failures[key.data[0]] = "no answer"
     if not failures:
@@ -204,7 +204,7 @@ def _interface_address(family: socket.AddressFamily, name: str) -> Any:
     raise OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
 
 
-def _tune(sock: socket.socket, settings: Settings) -> None:
+def _set_socket_options(sock: socket.socket, settings: Settings) -> None:
     sock.setblocking(True)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if settings.tcpkeepalive:
@@ -219,8 +219,3 @@ def _tune(sock: socket.socket, settings: Settings) -> None:
             sock.setsockopt(level, option, mark)
         except OSError:
             pass  # a system may reserve marks; ssh goes on as well
-
-
-def describe(settings: Settings) -> str:
-    """Where a message is about: ``user@host port N``; of nobody in particular, ``host port N``."""
-    return (f"{settings.user}@" if settings.user else "") + f"{settings.hostname} port {settings.port}"

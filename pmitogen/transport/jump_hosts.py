@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.dial import describe
-from pmitogen.transport.sharing import endpoint
+from pmitogen.transport.sharing import connection_key
 
 if TYPE_CHECKING:
     from pmitogen.transport.connection import Link
@@ -29,7 +28,7 @@ Resolver = Callable[[JumpHop, Settings], Settings]
 """What ssh would do for a hop as written, on the way to a destination with those settings: ``flags.ssh.resolve_hop``."""
 
 
-class HopPool:
+class JumpHostPool:
     """Connections to bastions, one per distinct hop. Thread-safe; close it with the run that it serves."""
 
     def __init__(self) -> None:
@@ -37,12 +36,12 @@ class HopPool:
         self._links: dict[Hashable, concurrent.futures.Future[Link]] = {}
         self._closed = False
 
-    def link_to(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
+    def connect(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
         """The live connection to this hop; *make* makes it if there is none. Raises what *make* raised, or ConnectError."""
-        key = endpoint(settings), credentials.identity()
+        key = connection_key(settings), credentials.identity()
         with self._lock:
             if self._closed:
-                raise ConnectError(f"{describe(settings)}: the run is ending", "proxy")
+                raise ConnectError(f"{settings.endpoint}: the run is ending", "proxy")
             future = self._links.get(key)
             ours = future is None or _is_lost(future)
             if ours:
@@ -53,7 +52,7 @@ class HopPool:
         try:
             return future.result(max(0.0, deadline - time.monotonic()))
         except concurrent.futures.TimeoutError:
-            raise ConnectError(f"{describe(settings)}: the jump host did not let us in within the timeout", "proxy") from None
+            raise ConnectError(f"{settings.endpoint}: the jump host did not let us in within the timeout", "proxy") from None
 
     def _make(self, key: Hashable, future: concurrent.futures.Future[Link], make: Callable[[], Link]) -> Link:
         try:
@@ -88,4 +87,4 @@ class HopPool:
 
 
 def _is_lost(future: concurrent.futures.Future[Link]) -> bool:
-    return future.done() and (future.exception() is not None or future.result().lost is not None)
+    return future.done() and (future.exception() is not None or future.result().end_reason is not None)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.dial import describe
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import one_line
 from pmitogen.util.trusted_path import open_for_append
@@ -71,8 +70,8 @@ def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
     try:
         handler = logging.StreamHandler(_open(settings.logfile, settings.caller or CallerEnvironment.current()))
     except OSError as error:
-        raise ConnectError(f"{describe(settings)}: -E {settings.logfile}: {error.strerror}", "resolve") from None
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {describe(settings)}: %(message)s"))
+        raise ConnectError(f"{settings.endpoint}: -E {settings.logfile}: {error.strerror}", "resolve") from None
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {settings.endpoint}: %(message)s"))
     logger = logging.getLogger(f"{NAME}.{next(_numbers)}")
     logger.setLevel(LEVELS.get(settings.loglevel.upper(), logging.INFO))
     logger.addHandler(handler)

@@ -20,15 +20,14 @@ import threading
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.dial import describe
 from pmitogen.util import threads
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
 
-KEPT = 4096  # bytes of the program's last words
-NOT_FOUND = 127  # a shell's exit status for a program that is not there
+MAX_STDERR = 4096  # bytes of the program's last words
+EXIT_NOT_FOUND = 127  # a shell's exit status for a program that is not there
 _SSH = re.compile(r"\s*(exec\s+)?ssh\s")
-LAST_WORDS = 0.5  # seconds that a program which closed the connection gets to say why
+STDERR_GRACE = 0.5  # seconds that a program which closed the connection gets to say why
 
 
 class ProxyCommand:
@@ -36,36 +35,36 @@ class ProxyCommand:
 
     def __init__(self, settings: Settings) -> None:
         assert settings.proxycommand
-        self._where = describe(settings)
+        self._where = settings.endpoint
         self._command = settings.proxycommand
-        self._said = b""
+        self._stderr = b""
         self._ended = threading.Event()
         caller = settings.caller or CallerEnvironment.current()
-        self.sock, theirs = socket.socketpair()
-        with theirs:
+        self.sock, program_end = socket.socketpair()
+        with program_end:
             try:
-                self._process = _start(settings.proxycommand, theirs, caller)
+                self._process = _start(settings.proxycommand, program_end, caller)
             except OSError as error:
                 self.sock.close()
                 problem = f"cannot start {caller.shell}: {error.strerror}"
                 raise ConnectError(f"{self._where}: ProxyCommand: {problem}", "proxy") from None
         try:
-            threads.start(self._attend, f"proxy {self._where}")
+            threads.start(self._collect_stderr, f"proxy {self._where}")
         except ConnectError:
             self.sock.close()
-            self._give_up()
+            self._kill()
             raise
 
-    def _attend(self) -> None:
+    def _collect_stderr(self) -> None:
         """Keep the program's last words, and collect it (its own thread)."""
         assert self._process.stderr is not None
         with self._process.stderr as errors:
-            while chunk := errors.read1(KEPT):  # type: ignore[attr-defined]
-                self._said = (self._said + chunk)[-KEPT:]
+            while chunk := errors.read1(MAX_STDERR):  # type: ignore[attr-defined]
+                self._stderr = (self._stderr + chunk)[-MAX_STDERR:]
         self._process.wait()
         self._ended.set()
 
-    def _give_up(self) -> None:
+    def _kill(self) -> None:
         """End the program and collect it here, for there is nobody else to do so."""
         assert self._process.stderr is not None
         self._process.stderr.close()
@@ -73,16 +72,16 @@ class ProxyCommand:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def last_words(self) -> str:
+    def exit_description(self) -> str:
         """How it ended and what it said, in one line; waits briefly for it to end."""
-        self._ended.wait(LAST_WORDS)
-        said = " | ".join(escape_lines(self._said))
+        self._ended.wait(STDERR_GRACE)
+        stderr = " | ".join(escape_lines(self._stderr))
         code = self._process.returncode
         ended = "is still running" if code is None else f"died of signal {-code}" if code < 0 else f"exited with status {code}"
         advice = ""
-        if code == NOT_FOUND and _SSH.match(self._command):
+        if code == EXIT_NOT_FOUND and _SSH.match(self._command):
             advice = "; no ssh program was found: write a jump in plain words, or use ProxyJump, which need none"
-        return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {said}" if said else " and said nothing") + advice
+        return f"ProxyCommand ({self._command}) {ended}" + (f" and said: {stderr}" if stderr else " and said nothing") + advice
 
     def close(self) -> None:
         """End the program and all that it started; our end of the pair is its user's. Idempotent."""
@@ -91,12 +90,12 @@ class ProxyCommand:
                 os.killpg(self._process.pid, signal.SIGTERM)
 
 
-def _start(command: str, theirs: socket.socket, caller: CallerEnvironment) -> subprocess.Popen[bytes]:
+def _start(command: str, program_end: socket.socket, caller: CallerEnvironment) -> subprocess.Popen[bytes]:
     # "exec", as ssh has it: the shell goes away where the command is a single program.
     return subprocess.Popen(
         [caller.shell, "-c", f"exec {command}"],
-        stdin=theirs.fileno(),
-        stdout=theirs.fileno(),
+        stdin=program_end.fileno(),
+        stdout=program_end.fileno(),
         stderr=subprocess.PIPE,
         start_new_session=True,
         **caller.popen_options(),

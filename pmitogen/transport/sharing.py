@@ -23,38 +23,38 @@ from pmitogen.util.caller import CallerEnvironment
 _KEY = os.urandom(32)
 
 # Of a terminal, a login session or a shell.
-_OF_SESSION = frozenset(
+_SESSION_VARIABLES = frozenset(
     "_ SHLVL PWD OLDPWD COLUMNS LINES TERM COLORTERM TERM_PROGRAM TERM_PROGRAM_VERSION TERM_SESSION_ID WINDOWID WINDOW STY TMUX "
     "TMUX_PANE VTE_VERSION KONSOLE_VERSION SSH_TTY SSH_CLIENT SSH_CONNECTION GPG_TTY XDG_SESSION_ID INVOCATION_ID "
     "JOURNAL_STREAM SYSTEMD_EXEC_PID SUDO_COMMAND".split()
 )
 
 
-def digest(settings: Settings, credentials: Credentials, more: str = "") -> bytes:
+def digest(settings: Settings, credentials: Credentials, extra: str = "") -> bytes:
     """Return what is equal, within this process, for callers who may share a connection; no secret can be found out by it.
 
     *more*: whatever else has to be equal.
     """
     entries = [(entry.user, entry.host, entry.port, entry.credentials.identity()) for entry in credentials.jump_entries]
-    text = repr(_plain([endpoint(settings), credentials.identity(), entries, more]))
+    text = repr(_comparable([connection_key(settings), credentials.identity(), entries, extra]))
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=_KEY, digest_size=32).digest()
 
 
-def _plain(value: object) -> object:
+def _comparable(value: object) -> object:
     """*value* so that equal ones have equal texts, secrets included."""
     if isinstance(value, Secret):
         return "secret", value.reveal()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_comparable(item) for item in value]
     if isinstance(value, frozenset):
-        return sorted(map(repr, map(_plain, value)))
+        return sorted(map(repr, map(_comparable, value)))
     return value
 
 
-def endpoint(settings: Settings) -> Hashable:
+def connection_key(settings: Settings) -> Hashable:
     """Return the part of it that is not about secrets: where it leads, as whom, and by which means."""
     caller = settings.caller or CallerEnvironment.current()
-    same = settings._replace(
+    shared = settings._replace(
         originalhost="",
         connecttimeout=None,
         connectionattempts=1,
@@ -68,14 +68,14 @@ def endpoint(settings: Settings) -> Hashable:
         caller=None,
         report=(),
     )
-    return same, _world(settings, caller)
+    return shared, _caller_state(settings, caller)
 
 
-def _world(settings: Settings, caller: CallerEnvironment) -> Hashable:
+def _caller_state(settings: Settings, caller: CallerEnvironment) -> Hashable:
     """What a ProxyCommand depends on; None without one. A hop taken from one may name files of any kind."""
     if settings.proxycommand is None and all(_is_plain(hop.argv) for hop in settings.proxyjump):
         return None
-    environ = frozenset(item for item in caller.environ.items() if item[0] not in _OF_SESSION)
+    environ = frozenset(item for item in caller.environ.items() if item[0] not in _SESSION_VARIABLES)
     return caller.directory, caller.umask, environ
 
 

@@ -20,7 +20,7 @@ import pytest
 from pmitogen.errors import AuthenticationError, ConnectionLost
 from pmitogen.transport.connection import Link
 from pmitogen.transport.forwarding import agent as forwarding
-from pmitogen.transport.keys.agent_client import Agent, AgentError, SessionBinding
+from pmitogen.transport.keys.agent_client import AgentError, SessionBinding, SSHAgentClient
 from pmitogen.transport.plain import exec_command
 from tests.integration._login import ssh_agent, wait_for_agent
 from tests.support.keys import KeyFile
@@ -365,7 +365,7 @@ def test_no_provider_is_loaded_for_the_target(
     if protection == "binding alone":
         monkeypatch.setattr(forwarding, "refusal_reason", lambda _message: None)
     if protection == "filter alone":
-        monkeypatch.setattr(Agent, "bind", lambda *_words, **_named: True)
+        monkeypatch.setattr(SSHAgentClient, "bind", lambda *_words, **_named: True)
     load = ["ssh-add", "-s", str(built)]
     with agent_that_may_load(short_path, built) as path, forwarded(sshd, path) as link:
         assert (
@@ -393,7 +393,11 @@ def test_ssh_add_on_the_target(sshd: Sshd, make_key: MakeKey, short_path: Path) 
 
 
 def test_a_binding_that_the_agent_finds_wrong_is_an_error(make_key: MakeKey, short_path: Path) -> None:
-    with ssh_agent(short_path, make_key()) as path, Agent(path) as agent, pytest.raises(AgentError, match="refuses to be bound"):
+    with (
+        ssh_agent(short_path, make_key()) as path,
+        SSHAgentClient(path) as agent,
+        pytest.raises(AgentError, match="refuses to be bound"),
+    ):
         agent.bind(SessionBinding(KEY, b"id" * 16, text("ssh-ed25519") + text(b"\3" * 64)), forwarding=False)
 
 

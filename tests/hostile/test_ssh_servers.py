@@ -24,7 +24,7 @@ import pytest
 from pmitogen.errors import ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import HopPool, Link, connect
+from pmitogen.transport.connect import JumpHostPool, Link, connect
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
 from tests.hostile import ssh_server
 from tests.hostile.ssh_server import RAW, SCRIPTED, NoPython, Session, Sftp, string, u32
@@ -191,7 +191,7 @@ def linked(settings: Settings, seconds: float = 20, **changes: Any) -> Link:
     from pmitogen.transport.auth.credentials import Secret
 
     credentials = Credentials(password=Secret("secret"))
-    return connect(settings._replace(**changes), credentials, hops=HopPool(), deadline=time.monotonic() + seconds)
+    return connect(settings._replace(**changes), credentials, jump_hosts=JumpHostPool(), deadline=time.monotonic() + seconds)
 
 
 def test_a_window_that_the_server_ignores() -> None:

@@ -17,8 +17,9 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.authenticate import authenticate
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.auth.report import AuthReport
-from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy, host_key_algorithms
-from pmitogen.transport.hostkeys.verify import HostKeyVerdict, check_host_key
+from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
+from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
+from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
 
@@ -58,7 +59,7 @@ def handshake(settings: Settings, port: int | None = None) -> Iterator[Transport
         transport.join(5)
 
 
-def verify(settings: Settings, **words: Any) -> HostKeyVerdict:
+def verify(settings: Settings, **words: Any) -> HostKeyDecision:
     """Whether the host key does."""
     with handshake(settings) as transport:
         return check_host_key(settings, transport.get_remote_server_key(), "127.0.0.1", **words)

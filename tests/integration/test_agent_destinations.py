@@ -13,7 +13,7 @@ import pytest
 
 from pmitogen.errors import AuthenticationError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
-from pmitogen.transport.connect import HopPool
+from pmitogen.transport.connect import JumpHostPool
 from pmitogen.transport.plain import exec_command
 from tests.support.keys import KeyFile, make_key
 from tests.support.links import link_to, settings_for
@@ -27,8 +27,8 @@ MakeSshd = Callable[..., Sshd]
 
 
 @pytest.fixture
-def hops() -> Iterator[HopPool]:
-    pool = HopPool()
+def hops() -> Iterator[JumpHostPool]:
+    pool = JumpHostPool()
     yield pool
     pool.close()
 
@@ -86,7 +86,7 @@ def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path:
         restrict(agent, make_key(short_path / f"other{number}"), other)
     restrict(agent, key, server)
     link = link_to(by_agent(server, agent))
-    assert [attempt.outcome for attempt in link.login.tried] == ["accepted"]
+    assert [attempt.outcome for attempt in link.login.attempts] == ["accepted"]
     link.close()
 
 
@@ -98,12 +98,12 @@ def test_an_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
         enter(by_agent(server, agent, user="nobody"))
 
 
-def test_each_hop_of_a_jump(make_sshd: MakeSshd, agent: str, key: KeyFile, hops: HopPool) -> None:
+def test_each_hop_of_a_jump(make_sshd: MakeSshd, agent: str, key: KeyFile, hops: JumpHostPool) -> None:
     """As with ssh -J, every connection is made from here."""
     bastion, target = make_sshd(), make_sshd()
     restrict(agent, key, bastion, target)
     settings = by_agent(target, agent, proxyjump=(JumpHop("gate"),))
-    assert enter(settings, hops=hops, resolver=lambda _hop, _target: by_agent(bastion, agent)) == b"in\n"
+    assert enter(settings, jump_hosts=hops, resolver=lambda _hop, _target: by_agent(bastion, agent)) == b"in\n"
 
 
 def test_a_certified_host(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_a_key_for_the_target_alone_goes_no_further(make_sshd: MakeSshd, agent: 
 
 LOG_IN = """
 import sys, time
-from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.connect import JumpHostPool, connect
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.flags.ssh.resolve import resolve
 settings = resolve(sys.argv[1:])
-link = connect(settings, Credentials(), hops=HopPool(), deadline=time.monotonic() + 20)
-print([str(attempt) for attempt in link.login.tried])
+link = connect(settings, Credentials(), jump_hosts=JumpHostPool(), deadline=time.monotonic() + 20)
+print([str(attempt) for attempt in link.login.attempts])
 link.close()
 """
 
@@ -174,7 +174,7 @@ def test_from_a_machine_that_the_agent_is_forwarded_to(
     controller, target = make_sshd(), make_sshd()
     restrict(agent, key, controller, target, a=name_of(controller), b=f"{name_of(controller)}>{name_of(target)}")
     script = short_path / "log_in.py"
-    late = "from pmitogen.transport.auth.userauth import Conversation as C\nseen = C.binds_host.fget\n"
+    late = "from pmitogen.transport.paramiko_ext.userauth import UserauthClient as C\nseen = C.binds_host.fget\n"
     late += "C.binds_host = property(lambda self: self.round_trips > 0 and seen(self))\n"
     script.write_text((late if told == "late" else "") + LOG_IN)
     words = [

@@ -25,7 +25,7 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.authenticate import authenticate
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.keys import public_key
-from pmitogen.transport.keys.wire import Reader, string
+from pmitogen.transport.keys.wire import PacketReader, encode_string
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.sshd import Sshd
@@ -65,8 +65,8 @@ def test_the_service_is_waited_for_where_nothing_is_sent_ahead(sshd: Sshd, monke
 
 def test_second_key_and_absent_one(sshd: Sshd, make_key: MakeKey) -> None:
     report = log_in(key_settings(sshd, make_key("ecdsa"), "/nonexistent/key", sshd.key))
-    assert [attempt.outcome for attempt in report.tried] == ["refused", "not tried", "accepted"]
-    assert "no such file" in str(report.tried[1])
+    assert [attempt.outcome for attempt in report.attempts] == ["refused", "not tried", "accepted"]
+    assert "no such file" in str(report.attempts[1])
     assert report.round_trips == 2
 
 
@@ -94,10 +94,10 @@ def test_passphrase(sshd: Sshd, make_key: MakeKey) -> None:
         assert not echo and threading.current_thread() is threading.main_thread()
         return next(answers)
 
-    assert log_in(key_settings(sshd, key), Credentials(ask=ask))
+    assert log_in(key_settings(sshd, key), Credentials(prompt=ask))
     assert len(asked) == 2 and str(key) in asked[0]
-    assert "no passphrase" in refused(key_settings(sshd, key, batchmode=True), Credentials(ask=ask))
-    assert "no passphrase" in refused(key_settings(sshd, key), Credentials(ask=ask), allow_interactive=False)
+    assert "no passphrase" in refused(key_settings(sshd, key, batchmode=True), Credentials(prompt=ask))
+    assert "no passphrase" in refused(key_settings(sshd, key), Credentials(prompt=ask), allow_interactive=False)
 
 
 def test_open_modes_are_refused(sshd: Sshd, make_key: MakeKey) -> None:
@@ -109,7 +109,7 @@ def test_open_modes_are_refused(sshd: Sshd, make_key: MakeKey) -> None:
 
 def test_default_files_are_silent(sshd: Sshd) -> None:
     settings = settings_for(sshd, identityfile=("/nonexistent/id_rsa", str(sshd.key)))
-    assert len(log_in(settings).tried) == 1
+    assert len(log_in(settings).attempts) == 1
 
 
 def test_algorithm_limits(make_sshd: MakeSshd, make_key: MakeKey) -> None:
@@ -239,7 +239,7 @@ def test_a_certificate_named_as_identity(
             key.path.write_text("")
         report = log_in(resolve(line), credentials)
     assert report.key is not None and "-CERT" in report.key
-    refusals = [attempt for attempt in report.tried if attempt.outcome == "refused"]
+    refusals = [attempt for attempt in report.attempts if attempt.outcome == "refused"]
     assert len(refusals) <= words.count("DECOY")
 
 
@@ -327,9 +327,9 @@ def test_full_agent(sshd: Sshd, make_key: MakeKey, short_path: Path) -> None:
     keys = [make_key() for _ in range(4)]
     with ssh_agent(short_path, *keys, sshd.key) as agent:
         report = log_in(settings_for(sshd, identityagent=agent))
-        assert len(report.tried) == 5 and report.tried[-1].outcome == "accepted"
+        assert len(report.attempts) == 5 and report.attempts[-1].outcome == "accepted"
         only = key_settings(sshd, f"{sshd.key}.pub", identityagent=agent, identitiesonly=True)
-        assert len(log_in(only).tried) == 1
+        assert len(log_in(only).attempts) == 1
         other = key_settings(sshd, f"{keys[0]}.pub", identityagent=agent, identitiesonly=True)
         assert refused(other).count("SHA256:") == 1
         assert log_in(key_settings(sshd, sshd.key, identityagent=agent)).round_trips == 1
@@ -341,7 +341,7 @@ def test_agent_opens_an_encrypted_file(sshd: Sshd, make_key: MakeKey, short_path
     with ssh_agent(short_path, key) as agent:
         keygen("-p", "-P", "", "-N", "secret", "-f", key.path)
         report = log_in(key_settings(sshd, key, identityagent=agent, identitiesonly=True))
-        assert [attempt.outcome for attempt in report.tried] == ["accepted"]
+        assert [attempt.outcome for attempt in report.attempts] == ["accepted"]
 
 
 def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +356,7 @@ def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path
 
 
 def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmitogen.transport.keys.agent_client.Agent.__init__.__defaults__", (0.3,))
+    monkeypatch.setattr("pmitogen.transport.keys.agent_client.SSHAgentClient.__init__.__defaults__", (0.3,))
     settings = settings_for(sshd, identityagent=str(short_path / "none"))
     assert "cannot connect: No such file" in refused(settings)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -376,7 +376,7 @@ class Token(threading.Thread):
         self.touched = 0
         self._key = ed25519.Ed25519PrivateKey.generate()
         raw = self._key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        self.blob = string("sk-ssh-ed25519@openssh.com") + string(raw) + string("ssh:")
+        self.blob = encode_string("sk-ssh-ed25519@openssh.com") + encode_string(raw) + encode_string("ssh:")
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -386,19 +386,19 @@ class Token(threading.Thread):
             for _ in range(3):  # one after another, as a simple agent does; it is asked anew where it knows no binding
                 with self._listener.accept()[0] as peer:
                     while request := peer.recv(65536):
-                        peer.sendall(string(self._answer(Reader(request[4:]))))
+                        peer.sendall(encode_string(self._answer(PacketReader(request[4:]))))
 
-    def _answer(self, request: Reader) -> bytes:
+    def _answer(self, request: PacketReader) -> bytes:
         kind = request.take(1)
         if kind == b"\x1b":
             return b"\5"
         if kind == b"\x0b":
-            return b"\x0c\0\0\0\1" + string(self.blob) + string("token")
+            return b"\x0c\0\0\0\1" + encode_string(self.blob) + encode_string("token")
         assert request.string() == self.blob
         self.touched += 1
         end = b"\1" + self.touched.to_bytes(4, "big")
         signed = hashlib.sha256(b"ssh:").digest() + end + hashlib.sha256(request.string()).digest()
-        return b"\x0e" + string(string("sk-ssh-ed25519@openssh.com") + string(self._key.sign(signed)) + end)
+        return b"\x0e" + encode_string(encode_string("sk-ssh-ed25519@openssh.com") + encode_string(self._key.sign(signed)) + end)
 
 
 def test_security_key_is_touched_only_when_it_will_do(sshd: Sshd, short_path: Path) -> None:
@@ -467,10 +467,10 @@ def test_keys_that_may_not_be_used(sshd: Sshd) -> None:
 def test_password_from_a_person(quick: Sshd, account: Account) -> None:
     answers = ["wrong", account.password]
     settings = settings_for(quick, user=account.name, preferredauthentications=("password",))
-    assert log_in(settings, Credentials(ask=lambda prompt, echo: answers.pop(0))).round_trips == 2
+    assert log_in(settings, Credentials(prompt=lambda prompt, echo: answers.pop(0))).round_trips == 2
     once = settings_for(quick, user=account.name, preferredauthentications=("password",), numberofpasswordprompts=1)
     answers = ["wrong", account.password]
-    refused(once, Credentials(ask=lambda prompt, echo: answers.pop(0)))
+    refused(once, Credentials(prompt=lambda prompt, echo: answers.pop(0)))
     assert len(answers) == 1
 
 
@@ -515,15 +515,15 @@ def test_too_many_keys(make_sshd: MakeSshd, sshd: Sshd, make_key: MakeKey, accou
     credentials = Credentials(password=Secret(account.password or ""))
     report = log_in(key_settings(sshd, *keys, user=account.name, preferredauthentications=("publickey", "password")), credentials)
     assert report.methods == ("password",)
-    assert "further keys" in str(report.tried[-2])
+    assert "further keys" in str(report.attempts[-2])
     strict = make_sshd(config=["MaxAuthTries 3"])
     assert "hung up after 3 refusals" in refused(key_settings(strict, *keys))
 
 
 def test_restricted_settings_send_no_password(quick: Sshd, account: Account) -> None:
-    from pmitogen.transport.hostkeys.verify import HostKeyVerdict
+    from pmitogen.transport.hostkeys.verify import HostKeyDecision
 
-    settings = HostKeyVerdict("unsafe").restrict(settings_for(quick, user=account.name))
+    settings = HostKeyDecision("unsafe").restrict(settings_for(quick, user=account.name))
     text = refused(settings, Credentials(password=Secret(account.password or "")))
     assert "password: " not in text
 
@@ -692,7 +692,7 @@ def test_second_factor() -> None:
         assert threading.current_thread() is threading.main_thread()
         return "123456"
 
-    person = Credentials(password=Secret("pw"), ask=ask)
+    person = Credentials(password=Secret("pw"), prompt=ask)
     assert second_factor([[password], [code]], ["pw", "123456"], person)
     assert asked == [("(u@h) title\n(u@h) instructions\n(u@h) Verification code: ", False)]
 
@@ -720,7 +720,7 @@ class AnyKey(paramiko.ServerInterface):
 def test_algorithms_that_the_server_announces(make_key: MakeKey) -> None:
     settings = Settings("h", "h", "u", identityfile=(str(make_key("rsa")),), identityfile_explicit=True)
     report = at_paramiko(AnyKey(), settings, Credentials(), disabled_algorithms={"pubkeys": ["rsa-sha2-512"]})
-    assert report.tried[-1].outcome == "accepted" and len(report.tried) <= 2
+    assert report.attempts[-1].outcome == "accepted" and len(report.attempts) <= 2
 
 
 def test_secrets_stay_hidden(quick: Sshd, account: Account, caplog: pytest.LogCaptureFixture) -> None:

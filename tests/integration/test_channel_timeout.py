@@ -24,7 +24,7 @@ def test_a_silent_session_is_closed(sshd: Sshd) -> None:
         with pytest.raises(ConnectionLost, match="nothing passed for 1 seconds, after which ChannelTimeout session=1"):
             silent.read(15)
         assert 0.9 < time.monotonic() - began < 5
-        assert link.lost is None
+        assert link.end_reason is None
         assert exec_command.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
 
 
@@ -65,7 +65,7 @@ def test_all_channels_together(sshd: Sshd) -> None:
 
 def test_nobody_is_woken_where_it_is_not_set(sshd: Sshd) -> None:
     with linked(sshd) as link:
-        assert link._transport.packetizer.look_at is None
+        assert link._transport.packetizer.next_timer is None
 
 
 @pytest.mark.needs_root

@@ -18,9 +18,10 @@ import pytest
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
-from pmitogen.transport.connect import HopPool, connect, shown_host_key
+from pmitogen.transport.connect import JumpHostPool, connect, probe_host_key
 from pmitogen.transport.keys import public_key
-from pmitogen.transport.paramiko_ext.channel import Channel, text
+from pmitogen.transport.keys.wire import encode_string
+from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.links import link_to, linked, settings_for
@@ -59,14 +60,14 @@ def answer(sock: socket.socket, words: bytes) -> None:
 def test_key_login_and_what_is_known_of_it(sshd: Sshd) -> None:
     with linked(sshd) as link:
         assert link.peer == f"{link.settings.user}@127.0.0.1 port {sshd.port}"
-        assert link.lost is None
+        assert link.end_reason is None
         assert link.describe()["cipher"] == "aes128-gcm@openssh.com"
         assert link.describe()["server"].startswith("SSH-2.0-OpenSSH")
         assert link.stages.resolve is not None and link.stages.tcp is not None and link.stages.proxy is None
         assert link.stages.kex and link.stages.auth
         assert exec_command.run(link, "echo hello")[1] == b"hello\n"
         assert link.bytes_sent > 500 and link.bytes_received > 500
-    assert link.lost == "closed by us"
+    assert link.end_reason == "closed by us"
 
 
 def test_password_login(sshd: Sshd, account: Account) -> None:
@@ -161,11 +162,11 @@ def test_weak_crypto_is_warned_of_if_wanted(sshd: Sshd) -> None:
 def test_shown_host_key(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     for name, key in zip(("ssh-ed25519", "ecdsa-sha2-nistp256"), server.host_keys, strict=True):
-        shown = shown_host_key(settings_for(server), (name,), hops=HopPool(), deadline=time.monotonic() + 5)
+        shown = probe_host_key(settings_for(server), (name,), jump_hosts=JumpHostPool(), deadline=time.monotonic() + 5)
         assert key.public == public_key.public_line(shown.blob)
         assert shown.server.startswith("SSH-2.0-OpenSSH") and shown.offered == ("ssh-ed25519", "ecdsa-sha2-nistp256")
     with pytest.raises(ConnectError, match="no host key algorithm in common"):
-        shown_host_key(settings_for(server), ("rsa-sha2-512",), hops=HopPool(), deadline=time.monotonic() + 5)
+        probe_host_key(settings_for(server), ("rsa-sha2-512",), jump_hosts=JumpHostPool(), deadline=time.monotonic() + 5)
 
 
 # -- how it fails -----------------------------------------------------------------------------------------------------------
@@ -306,7 +307,7 @@ def test_refuse_connection(sshd: Sshd) -> None:
 
 
 def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmitogen.transport.connect_limits.TRIES", 3)
+    monkeypatch.setattr("pmitogen.transport.connect_limits.MAX_ATTEMPTS", 3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, args=(server, b""))
         thread.start()
@@ -319,11 +320,11 @@ def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.Mo
 def test_a_hundred_at_once_within_max_startups(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["MaxStartups 10:30:60"])
     settings = settings_for(server)
-    hops = HopPool()
+    hops = JumpHostPool()
     deadline = time.monotonic() + 60
     with ThreadPoolExecutor(100) as pool:
-        links = list(pool.map(lambda _: connect(settings, Credentials(), hops=hops, deadline=deadline), range(100)))
-    assert all(link.lost is None for link in links)
+        links = list(pool.map(lambda _: connect(settings, Credentials(), jump_hosts=hops, deadline=deadline), range(100)))
+    assert all(link.end_reason is None for link in links)
     for link in links:
         link.close()
 
@@ -338,7 +339,7 @@ def test_others_crowd_the_door(make_sshd: MakeSshd) -> None:
     timer.start()
     began = time.monotonic()
     with linked(server) as link:
-        assert link.lost is None
+        assert link.end_reason is None
     assert time.monotonic() - began >= 0.8
     timer.join()
 
@@ -368,7 +369,7 @@ def test_a_refused_command_is_told(sshd: Sshd) -> None:
         link.start_command(other, "cat", wait=False)
         link.start_command(other, "true", wait=False)
         assert other.recv(1) == b""
-        assert other.refusal == "the server refused the request"
+        assert other.refusal_reason == "the server refused the request"
 
 
 @pytest.mark.parametrize(
@@ -376,7 +377,7 @@ def test_a_refused_command_is_told(sshd: Sshd) -> None:
     [
         lambda channel: channel.sendall(b"late"),
         lambda channel: channel.shutdown_write(),
-        lambda channel: channel.request("signal", text("TERM"), want_reply=False),
+        lambda channel: channel.request("signal", encode_string("TERM"), want_reply=False),
     ],
     ids=["data", "end of input", "request"],
 )
@@ -397,7 +398,7 @@ def test_what_a_thread_had_ready_does_not_follow_the_close(
             )
             last_word(channel)
             with transport.channel_closed:
-                assert transport.channel_closed.wait_for(lambda: transport.closings, 5)
+                assert transport.channel_closed.wait_for(lambda: transport.close_count, 5)
         (message,) = ready
         send(message)
         assert exec_command.run(link, "echo alive")[1] == b"alive\n"
@@ -485,7 +486,7 @@ def test_a_forked_child_leaves_the_connection_alone(sshd: Sshd) -> None:
             try:
                 del channel
                 gc.collect()
-                os.write(write_end, b"lost" if link.lost or not link._transport.active else b"live")
+                os.write(write_end, b"lost" if link.end_reason or not link._transport.active else b"live")
                 link.close()
             finally:
                 os._exit(0)

@@ -80,10 +80,10 @@ def test_ask(sshd: Sshd, short_path: Path) -> None:
         asked.append(question)
         return False
 
-    assert "not accepted" in refused(settings, ask=no)
+    assert "not accepted" in refused(settings, confirm=no)
     assert "SHA256:" in asked[0]
-    assert verify(settings, ask=lambda question: True).status == "added"
-    assert verify(settings, ask=no).status == "known"
+    assert verify(settings, confirm=lambda question: True).status == "added"
+    assert verify(settings, confirm=no).status == "known"
     assert len(asked) == 1
 
 
@@ -128,7 +128,7 @@ def test_cannot_be_written(sshd: Sshd, short_path: Path) -> None:
 def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     files = write(short_path / "kh", "# a comment", f"[127.0.0.1]:{sshd.port} {make_key('rsa').public}")
     for strict in ("yes", "ask", "accept-new"):
-        text = refused(settings_for(sshd, stricthostkeychecking=strict, userknownhostsfile=files), ask=lambda question: True)
+        text = refused(settings_for(sshd, stricthostkeychecking=strict, userknownhostsfile=files), confirm=lambda question: True)
         assert f"{files[0]}:2" in text and "ssh-keygen -f" in text and "SHA256:" in text
     settings = settings_for(sshd, stricthostkeychecking="no", userknownhostsfile=files, forwardagent=True)
     verdict = verify(settings)

@@ -90,7 +90,7 @@ def test_questions_keep_an_idle_connection_alive_without_polling(make_sshd: Make
         assert time.process_time() - cpu < 0.1
         questions = link.bytes_sent - before
         assert 0 < questions < 1000
-        assert link.lost is None
+        assert link.end_reason is None
 
 
 def test_off(make_sshd: MakeSshd) -> None:
@@ -107,4 +107,4 @@ def test_server_side_questions_are_answered(make_sshd: MakeSshd) -> None:
         channel = link.open_session(5)  # they come as requests on a channel where there is one
         link.start_command(channel, "cat", wait=True)
         time.sleep(3.5)
-        assert link.lost is None
+        assert link.end_reason is None

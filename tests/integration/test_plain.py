@@ -153,18 +153,18 @@ def test_many_at_once(link: Link) -> None:
 
 
 @pytest.fixture(params=["sftp", "cat"])
-def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[file_transfer.Files]:
+def files(request: pytest.FixtureRequest, make_sshd: MakeSshd) -> Iterator[file_transfer.FileTransfer]:
     # Of a word that is given twice sshd takes the first: this one names a program that is not there.
     server = make_sshd(config=[] if request.param == "sftp" else ["Subsystem sftp /nonexistent"])
     with linked(server) as link:
-        made = file_transfer.Files(link)
+        made = file_transfer.FileTransfer(link)
         yield made
         assert made._has_sftp == (request.param == "sftp")
         made.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 << 10, 5_000_001])
-def test_there_and_back(files: file_transfer.Files, short_path: Path, size: int) -> None:
+def test_there_and_back(files: file_transfer.FileTransfer, short_path: Path, size: int) -> None:
     blob = os.urandom(size)
     path = short_path / 'it\'s a "name" with $(echo) 語'
     files.put(io.BytesIO(blob), size, str(path), 0o640)
@@ -176,14 +176,14 @@ def test_there_and_back(files: file_transfer.Files, short_path: Path, size: int)
     assert [each.name for each in short_path.iterdir()] == [path.name]
 
 
-def test_replaces(files: file_transfer.Files, short_path: Path) -> None:
+def test_replaces(files: file_transfer.FileTransfer, short_path: Path) -> None:
     path = short_path / "f"
     path.write_bytes(b"old and longer")
     files.put(io.BytesIO(b"new"), 3, str(path))
     assert path.read_bytes() == b"new"
 
 
-def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.Files, short_path: Path) -> None:
+def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
     path = short_path / "f"
     path.write_bytes(b"old")
     with pytest.raises(RemoteError):
@@ -192,7 +192,7 @@ def test_a_source_cut_short_leaves_the_old_file(files: file_transfer.Files, shor
     assert path.read_bytes() == b"old"
 
 
-def test_missing_folder_and_file(files: file_transfer.Files, short_path: Path) -> None:
+def test_missing_folder_and_file(files: file_transfer.FileTransfer, short_path: Path) -> None:
     with pytest.raises(RemoteError, match="cannot write .*/no/f: .*[Nn]o such file") as caught:
         files.put(io.BytesIO(b"x"), 1, str(short_path / "no" / "f"))
     assert "\n" not in caught.value.message
@@ -200,7 +200,7 @@ def test_missing_folder_and_file(files: file_transfer.Files, short_path: Path) -
         files.fetch(str(short_path / "no"), io.BytesIO())
 
 
-def test_a_session_serves_many_transfers(files: file_transfer.Files, short_path: Path) -> None:
+def test_a_session_serves_many_transfers(files: file_transfer.FileTransfer, short_path: Path) -> None:
     """Failures between them leave nothing behind in it."""
     for number in range(5):
         path = short_path / str(number)
@@ -216,13 +216,13 @@ def test_a_session_serves_many_transfers(files: file_transfer.Files, short_path:
     assert not list(short_path.glob("*.part"))
 
 
-def test_a_folder_is_not_replaced(files: file_transfer.Files, short_path: Path) -> None:
+def test_a_folder_is_not_replaced(files: file_transfer.FileTransfer, short_path: Path) -> None:
     (short_path / "d").mkdir()
     with pytest.raises(RemoteError, match="cannot write"):
         files.put(io.BytesIO(b"x"), 1, str(short_path / "d"))
 
 
-def test_a_file_that_grows_meanwhile(files: file_transfer.Files, short_path: Path) -> None:
+def test_a_file_that_grows_meanwhile(files: file_transfer.FileTransfer, short_path: Path) -> None:
     """What is read is a beginning of the file, without a gap."""
     path = short_path / "f"
     path.write_bytes(bytes(100_000))
@@ -241,11 +241,11 @@ def test_a_file_that_grows_meanwhile(files: file_transfer.Files, short_path: Pat
     assert target.getvalue() == (bytes(100_000) + b"x" * 100_000)[:got] and got >= 100_000
 
 
-def test_a_file_that_tells_no_size(files: file_transfer.Files) -> None:
+def test_a_file_that_tells_no_size(files: file_transfer.FileTransfer) -> None:
     got = io.BytesIO()
     assert files.fetch("/proc/self/status", got) == len(got.getvalue()) > 100
 
 
 def test_no_sessions_is_told(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["MaxSessions 0"])) as link, pytest.raises(ConnectError, match="MaxSessions"):
-        file_transfer.Files(link).fetch("/etc/hostname", io.BytesIO())
+        file_transfer.FileTransfer(link).fetch("/etc/hostname", io.BytesIO())

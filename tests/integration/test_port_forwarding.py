@@ -133,7 +133,7 @@ def test_a_dead_target_costs_its_connection_alone(sshd: Sshd, web: TCPAddress) -
         with socket.create_connection(forwarding.address, 5) as client:
             client.settimeout(10)
             assert client.recv(1) == b""
-        assert link.lost is None
+        assert link.end_reason is None
 
 
 def test_the_end_of_the_connection_ends_its_forwardings(sshd: Sshd, web: TCPAddress, short_path: Path) -> None:

@@ -14,7 +14,7 @@ from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
-from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.connect import JumpHostPool, connect
 from pmitogen.transport.jump_hosts import Resolver
 from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
@@ -28,8 +28,8 @@ MakeKey = Callable[..., KeyFile]
 
 
 @pytest.fixture
-def hops() -> Iterator[HopPool]:
-    pool = HopPool()
+def hops() -> Iterator[JumpHostPool]:
+    pool = JumpHostPool()
     yield pool
     pool.close()
 
@@ -51,7 +51,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     make_account: Callable[..., Account],
     make_key: MakeKey,
     home: Path,
-    hops: HopPool,
+    hops: JumpHostPool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With no ssh program on PATH."""
@@ -68,7 +68,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     words = {"-J": ["-J", "hop"], "file": [], "ProxyCommand": ["-o", f"ProxyCommand=ssh -F {config} -W %h:%p hop"]}[form]
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(home))
-        link = link_to(resolve(["-F", str(config), *words, "target"]), hops=hops)
+        link = link_to(resolve(["-F", str(config), *words, "target"]), jump_hosts=hops)
     assert exec_command.run(link, "id -un; echo $SSH_CONNECTION")[1].split()[0].decode() == people["target"][0].name
     assert link.stages.proxy is not None and link.stages.tcp is None
     link.close()
@@ -88,7 +88,7 @@ def test_jump_with_own_key_user_and_known_hosts(
     ],
 )
 def test_what_a_shell_would_expand_in_a_native_jump(
-    make_sshd: MakeSshd, home: Path, hops: HopPool, monkeypatch: pytest.MonkeyPatch, command: str, native: bool
+    make_sshd: MakeSshd, home: Path, hops: JumpHostPool, monkeypatch: pytest.MonkeyPatch, command: str, native: bool
 ) -> None:
     """With no ssh program on PATH, what needs a shell fails, in one line that says what to write."""
     bastion, target = make_sshd(), make_sshd()
@@ -101,24 +101,24 @@ def test_what_a_shell_would_expand_in_a_native_jump(
         patch.setenv("PATH", str(home))
         settings = resolve(words)
         if native:
-            link_to(settings, hops=hops).close()
+            link_to(settings, jump_hosts=hops).close()
         else:
             with pytest.raises((ConnectError, UsageError)) as caught:
-                link_to(settings, hops=hops)
+                link_to(settings, jump_hosts=hops)
             assert "\n" not in caught.value.message
             if "'" not in command:
                 assert "no ssh program was found: write a jump in plain words, or use ProxyJump" in caught.value.message
     assert bastion.connections() == native
     if not native and "'" not in command:
-        link_to(resolve(words), hops=hops).close()  # with the program
+        link_to(resolve(words), jump_hosts=hops).close()  # with the program
         assert bastion.connections() == 1
 
 
-def test_chain_of_three(make_sshd: MakeSshd, hops: HopPool) -> None:
+def test_chain_of_three(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
     servers = [make_sshd() for _ in range(3)]
     first, second, last = (settings_for(server) for server in servers)
     settings, resolver = through(last, first, second)
-    link = link_to(settings, hops=hops, resolver=resolver)
+    link = link_to(settings, jump_hosts=hops, resolver=resolver)
     assert exec_command.run(link, "echo $SSH_CONNECTION")[1].split()[3].decode() == str(last.port)
     blob = b"x" * 3_000_000
     assert exec_command.run(link, "cat", stdin=blob)[1] == blob
@@ -127,13 +127,13 @@ def test_chain_of_three(make_sshd: MakeSshd, hops: HopPool) -> None:
     assert len(hops.links()) == 2
 
 
-def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: MakeSshd, hops: HopPool) -> None:
+def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
     bastion, target = make_sshd(config=["MaxSessions 1"]), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     deadline = time.monotonic() + 30
     with ThreadPoolExecutor(20) as pool:
         links = list(
-            pool.map(lambda _: connect(settings, Credentials(), hops=hops, deadline=deadline, resolver=resolver), range(20))
+            pool.map(lambda _: connect(settings, Credentials(), jump_hosts=hops, deadline=deadline, resolver=resolver), range(20))
         )
     assert all(exec_command.run(link, "echo ok")[1] == b"ok\n" for link in links)
     assert bastion.connections() == 1
@@ -142,71 +142,71 @@ def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: M
         link.close()
 
 
-def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: MakeSshd, hops: HopPool) -> None:
+def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
-    link = link_to(settings, hops=hops, resolver=resolver)
+    link = link_to(settings, jump_hosts=hops, resolver=resolver)
     told: list[str] = []
     link.on_lost(told.append)
     bastion.kill_sessions()
     limit = time.monotonic() + 5
     while not told and time.monotonic() < limit:
         time.sleep(0.01)
-    assert told and link.lost
-    again = link_to(settings, hops=hops, resolver=resolver)
+    assert told and link.end_reason
+    again = link_to(settings, jump_hosts=hops, resolver=resolver)
     assert exec_command.run(again, "echo ok")[1] == b"ok\n"
     again.close()
     assert bastion.connections() == 2
 
 
-def test_failure_of_a_hop_names_the_hop_and_is_shared(make_sshd: MakeSshd, make_key: MakeKey, hops: HopPool) -> None:
+def test_failure_of_a_hop_names_the_hop_and_is_shared(make_sshd: MakeSshd, make_key: MakeKey, hops: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion, identityfile=(str(make_key().path),)))
     with pytest.raises(AuthenticationError, match=f"port {bastion.port}"):
-        link_to(settings, hops=hops, resolver=resolver)
+        link_to(settings, jump_hosts=hops, resolver=resolver)
     assert target.connections() == 0
 
 
-def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, hops: HopPool) -> None:
+def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, hops: JumpHostPool) -> None:
     assert account.password is not None
     bastion, target = make_sshd(), make_sshd()
     only = {"user": account.name, "identityfile": ()}
     settings, resolver = through(settings_for(target, **only), settings_for(bastion, **only))
     credentials = Credentials(password=Secret(account.password))
     with pytest.raises(AuthenticationError, match=f"port {bastion.port}"):
-        link_to(settings, credentials, hops=hops, resolver=resolver)
+        link_to(settings, credentials, jump_hosts=hops, resolver=resolver)
     assert "Failed password" not in bastion.log()
 
 
-def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, hops: HopPool) -> None:
+def test_target_unreachable_from_the_bastion(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     target.stop()
     with pytest.raises(ConnectError) as got:
-        link_to(settings, hops=hops, resolver=resolver)
+        link_to(settings, jump_hosts=hops, resolver=resolver)
     assert got.value.stage == "proxy"
     assert f"port {bastion.port}: the jump host cannot reach 127.0.0.1 port {target.port}: " in got.value.message
     assert "Connection refused" in got.value.message
 
 
-def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, hops: HopPool) -> None:
+def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, hops: JumpHostPool) -> None:
     settings, resolver = through(settings_for(sshd), settings_for(make_sshd(config=["AllowTcpForwarding no"])))
     with pytest.raises(ConnectError, match="AllowTcpForwarding"):
-        link_to(settings, hops=hops, resolver=resolver)
+        link_to(settings, jump_hosts=hops, resolver=resolver)
 
 
-def test_circle(sshd: Sshd, hops: HopPool) -> None:
+def test_circle(sshd: Sshd, hops: JumpHostPool) -> None:
     settings = settings_for(sshd, proxyjump=(JumpHop("myself"),))
     with pytest.raises(ConnectError, match="lead back to themselves"):
-        link_to(settings, hops=hops, resolver=lambda _hop, _target: settings)
+        link_to(settings, jump_hosts=hops, resolver=lambda _hop, _target: settings)
 
 
 def test_closed_pool_refuses(sshd: Sshd) -> None:
-    hops = HopPool()
+    hops = JumpHostPool()
     hops.close()
     settings, resolver = through(settings_for(sshd), settings_for(sshd, user=getpass.getuser()))
     with pytest.raises(ConnectError, match="the run is ending"):
-        link_to(settings, hops=hops, resolver=resolver)
+        link_to(settings, jump_hosts=hops, resolver=resolver)
 
 
 # -- ProxyCommand -----------------------------------------------------------------------------------------------------------
@@ -238,7 +238,7 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
     )
     assert exec_command.run(link, "echo ok")[1] == b"ok\n"
     link.close()
-    assert link.lost == "closed by us"
+    assert link.end_reason == "closed by us"
 
 
 @pytest.mark.parametrize(

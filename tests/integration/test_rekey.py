@@ -82,7 +82,7 @@ def test_traffic_both_ways_while_keys_change_all_the_time(make_sshd: MakeSshd, c
         megabytes = sum(pipe.count for pipe in pipes) / MEBIBYTE
         rekeys = server.log().count("SSH2_MSG_NEWKEYS received") - 1
         assert rekeys >= min(10, megabytes / 4), (rekeys, megabytes)
-        assert link.lost is None
+        assert link.end_reason is None
 
 
 def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
@@ -93,7 +93,7 @@ def test_many_short_channels_while_keys_change(make_sshd: MakeSshd) -> None:
         for _ in range(25):
             assert len(exec_command.run(link, "head -c 100000 /dev/zero")[1]) == 100_000
         assert time.monotonic() - began < 20
-        assert link.lost is None
+        assert link.end_reason is None
 
 
 def test_the_server_may_begin(make_sshd: MakeSshd) -> None:
@@ -107,7 +107,7 @@ def test_the_server_may_begin(make_sshd: MakeSshd) -> None:
 def test_both_may_begin_at_once(make_sshd: MakeSshd) -> None:
     with linked(make_sshd(config=["RekeyLimit 1M"]), rekeylimit=(MEBIBYTE, 0)) as link:
         _Pipe(link, 2).finish()
-        assert link.lost is None
+        assert link.end_reason is None
 
 
 def test_by_time_on_an_idle_connection(make_sshd: MakeSshd) -> None:

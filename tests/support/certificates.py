@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from pmitogen.transport.keys import public_key
-from pmitogen.transport.keys.wire import mpint, string
+from pmitogen.transport.keys.wire import encode_mpint, encode_string
 
 from .keys import KeyFile
 
@@ -21,7 +21,7 @@ FOREVER = 2**64 - 1
 
 def options(*pairs: tuple[str | bytes, str | bytes]) -> bytes:
     """Critical options or extensions."""
-    return b"".join(string(name) + string(string(value) if value else b"") for name, value in pairs)
+    return b"".join(encode_string(name) + encode_string(encode_string(value) if value else b"") for name, value in pairs)
 
 
 def certificate(
@@ -42,11 +42,22 @@ def certificate(
     """The blob of a certificate for *key*. *algorithm*: of the signature; *spoil*: bytes appended to it after it is made."""
     plain = base64.b64decode(key.public.split()[1])
     name = key.public.split()[0]
-    body = string(public_key.certificate_name(name)) + string(os.urandom(32)) + plain[4 + len(name) :]
-    body += serial.to_bytes(8, "big") + kind.to_bytes(4, "big") + string(key_id) + string(b"".join(map(string, principals)))
-    body += after.to_bytes(8, "big") + before.to_bytes(8, "big") + string(critical) + string(extensions) + string(b"")
-    body += string(base64.b64decode(authority.public.split()[1]))
-    return body + string(sign(authority, body, algorithm) + spoil)
+    body = encode_string(public_key.certificate_name(name)) + encode_string(os.urandom(32)) + plain[4 + len(name) :]
+    body += (
+        serial.to_bytes(8, "big")
+        + kind.to_bytes(4, "big")
+        + encode_string(key_id)
+        + encode_string(b"".join(map(encode_string, principals)))
+    )
+    body += (
+        after.to_bytes(8, "big")
+        + before.to_bytes(8, "big")
+        + encode_string(critical)
+        + encode_string(extensions)
+        + encode_string(b"")
+    )
+    body += encode_string(base64.b64decode(authority.public.split()[1]))
+    return body + encode_string(sign(authority, body, algorithm) + spoil)
 
 
 def sign(authority: KeyFile, data: bytes, algorithm: str | None = None) -> bytes:
@@ -54,14 +65,14 @@ def sign(authority: KeyFile, data: bytes, algorithm: str | None = None) -> bytes
     key = serialization.load_ssh_private_key(authority.path.read_bytes(), None)
     name = authority.public.split()[0]
     if isinstance(key, ed25519.Ed25519PrivateKey):
-        return string(name) + string(key.sign(data))
+        return encode_string(name) + encode_string(key.sign(data))
     if isinstance(key, rsa.RSAPrivateKey):
         algorithm = algorithm or "rsa-sha2-512"
         digest = {"rsa-sha2-512": hashes.SHA512, "rsa-sha2-256": hashes.SHA256, "ssh-rsa": hashes.SHA1}[algorithm]()
-        return string(algorithm) + string(key.sign(data, padding.PKCS1v15(), digest))
+        return encode_string(algorithm) + encode_string(key.sign(data, padding.PKCS1v15(), digest))
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     pair = utils.decode_dss_signature(key.sign(data, ec.ECDSA(public_key.ECDSA_HASHES[name]())))
-    return string(name) + string(b"".join(map(mpint, pair)))
+    return encode_string(name) + encode_string(b"".join(map(encode_mpint, pair)))
 
 
 def write(path: Path, blob: bytes) -> Path:

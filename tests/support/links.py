@@ -10,7 +10,7 @@ from typing import Any
 
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import HopPool, Link, connect
+from pmitogen.transport.connect import JumpHostPool, Link, connect
 
 from .sshd import Sshd
 
@@ -34,8 +34,8 @@ def settings_for(server: Sshd, **changes: Any) -> Settings:
 
 def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **words: Any) -> Link:
     """Connect; the caller closes."""
-    hops = words.pop("hops", None) or HopPool()
-    return connect(settings, credentials or Credentials(), hops=hops, deadline=time.monotonic() + limit, **words)
+    hops = words.pop("jump_hosts", None) or JumpHostPool()
+    return connect(settings, credentials or Credentials(), jump_hosts=hops, deadline=time.monotonic() + limit, **words)
 
 
 @contextlib.contextmanager

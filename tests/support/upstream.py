@@ -134,7 +134,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *_rows(
         TRANSPORT,
-        "transport/hostkeys/algorithm_order.py",
+        "transport/paramiko_ext/host_key_policy.py",
         "protection: another host key at a rekey, or a weaker signature than agreed, is taken",
         "_verify_key(self, host_key, sig)",
         "preferred_keys:value",
@@ -223,8 +223,8 @@ ROWS: tuple[Row, ...] = (
         "preferred_bits:value",
         "max_bits:value",
     ),
-    *_rows(AUTH, "transport/auth/userauth.py", "no login", "_handler_table:value", "abort(self)", "transport"),
-    *_rows(TRANSPORT, "transport/auth/userauth.py", "no login", "_auth_trigger(self)", "auth_handler"),
+    *_rows(AUTH, "transport/paramiko_ext/userauth.py", "no login", "_handler_table:value", "abort(self)", "transport"),
+    *_rows(TRANSPORT, "transport/paramiko_ext/userauth.py", "no login", "_auth_trigger(self)", "auth_handler"),
     *_rows(CHANNEL, EXT + "channel_messages.py", "channels: what may be sent", "out_window_size"),
     *_rows(CHANNEL, "transport/plain/exec_command.py", "commands of hosts without Python", "status_event"),
     # Mitogen

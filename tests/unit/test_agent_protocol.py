@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport.keys.agent_client import Agent, AgentError
-from pmitogen.transport.keys.wire import string
+from pmitogen.transport.keys.agent_client import AgentError, SSHAgentClient
+from pmitogen.transport.keys.wire import encode_string
 
-BLOB = string("ssh-ed25519") + string(bytes(32))
-RSA = string("ssh-rsa") + string(b"\1\0\1") + string(b"\1" * 257)
+BLOB = encode_string("ssh-ed25519") + encode_string(bytes(32))
+RSA = encode_string("ssh-rsa") + encode_string(b"\1\0\1") + encode_string(b"\1" * 257)
 
 
 @contextlib.contextmanager
-def answering(folder: Path, *answers: bytes) -> Iterator[tuple[Agent, list[bytes]]]:
+def answering(folder: Path, *answers: bytes) -> Iterator[tuple[SSHAgentClient, list[bytes]]]:
     """An agent that gives *answers*, one a request, then hangs up; and what it was asked."""
     asked: list[bytes] = []
     listener = socket.socket(socket.AF_UNIX)
@@ -36,14 +36,16 @@ def answering(folder: Path, *answers: bytes) -> Iterator[tuple[Agent, list[bytes
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with Agent(str(folder / "agent"), timeout=2) as agent:
+        with SSHAgentClient(str(folder / "agent"), timeout=2) as agent:
             yield agent, asked
     finally:
         thread.join()
 
 
 def keys_answer(*blobs: bytes) -> bytes:
-    return string(b"\x0c" + struct.pack(">I", len(blobs)) + b"".join(string(blob) + string("a comment") for blob in blobs))
+    return encode_string(
+        b"\x0c" + struct.pack(">I", len(blobs)) + b"".join(encode_string(blob) + encode_string("a comment") for blob in blobs)
+    )
 
 
 def test_list(short_path: Path) -> None:
@@ -55,11 +57,11 @@ def test_list(short_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (string(b"\x05"), "does not list its keys"),
-        (string(b"\x0c"), "broken"),
-        (string(b"\x0c" + struct.pack(">I", 9)), "broken"),
+        (encode_string(b"\x05"), "does not list its keys"),
+        (encode_string(b"\x0c"), "broken"),
+        (encode_string(b"\x0c" + struct.pack(">I", 9)), "broken"),
         (b"\xff\xff\xff\xff", "does not speak the agent protocol"),
-        (string(b""), "does not speak the agent protocol"),
+        (encode_string(b""), "does not speak the agent protocol"),
         (b"\0\0\0\x09abc", "closed the connection"),
         (b"", "closed the connection"),
         (b"HTTP/1.1 400 Bad Request", "does not speak the agent protocol"),
@@ -73,9 +75,12 @@ def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (string(b"\x05"), "refused to sign"),
-        (string(b"\x0e"), "broken"),
-        (string(b"\x0e" + string(string("ssh-rsa") + string(b"x"))), "signed with ssh-rsa, not with rsa-sha2-512"),
+        (encode_string(b"\x05"), "refused to sign"),
+        (encode_string(b"\x0e"), "broken"),
+        (
+            encode_string(b"\x0e" + encode_string(encode_string("ssh-rsa") + encode_string(b"x"))),
+            "signed with ssh-rsa, not with rsa-sha2-512",
+        ),
     ],
 )
 def test_bad_signatures(short_path: Path, answer: bytes, words: str) -> None:
@@ -85,22 +90,25 @@ def test_bad_signatures(short_path: Path, answer: bytes, words: str) -> None:
 
 @pytest.mark.parametrize(("algorithm", "flags"), [("rsa-sha2-256", 2), ("rsa-sha2-512-cert-v01@openssh.com", 4)])
 def test_flags(short_path: Path, algorithm: str, flags: int) -> None:
-    signature = string(algorithm.removesuffix("-cert-v01@openssh.com")) + string(b"signed")
-    with answering(short_path, string(b"\x0e" + string(signature))) as (agent, asked):
+    signature = encode_string(algorithm.removesuffix("-cert-v01@openssh.com")) + encode_string(b"signed")
+    with answering(short_path, encode_string(b"\x0e" + encode_string(signature))) as (agent, asked):
         assert agent.sign(RSA, b"data", algorithm, 2) == signature
-    assert asked == [string(b"\x0d" + string(RSA) + string("data") + struct.pack(">I", flags))]
+    assert asked == [encode_string(b"\x0d" + encode_string(RSA) + encode_string("data") + struct.pack(">I", flags))]
 
 
 def test_silence(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(short_path / "agent"))
         listener.listen()
-        with Agent(str(short_path / "agent"), timeout=0.2) as agent, pytest.raises(AgentError, match="no answer in time"):
+        with (
+            SSHAgentClient(str(short_path / "agent"), timeout=0.2) as agent,
+            pytest.raises(AgentError, match="no answer in time"),
+        ):
             agent.keys()
 
 
 def test_absent(short_path: Path) -> None:
     with pytest.raises(AgentError, match="cannot connect: No such file or directory"):
-        Agent(str(short_path / "none"))
+        SSHAgentClient(str(short_path / "none"))
     with pytest.raises(AgentError, match="cannot connect"):
-        Agent(str(short_path / ("x" * 200)))
+        SSHAgentClient(str(short_path / ("x" * 200)))

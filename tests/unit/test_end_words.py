@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from paramiko import SSHException
 
-from pmitogen.transport.keys.wire import Malformed
-from pmitogen.transport.paramiko_ext.transport import _words
+from pmitogen.transport.keys.wire import DecodeError
+from pmitogen.transport.paramiko_ext.transport import _failure_text
 
 
 @pytest.mark.parametrize("error", [None, EOFError(), ConnectionResetError(104, "Connection reset by peer"), BrokenPipeError()])
 def test_the_server_closed_it(error: BaseException | None) -> None:
-    assert _words(error) == "the server closed the connection"
+    assert _failure_text(error) == "the server closed the connection"
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ def test_the_server_closed_it(error: BaseException | None) -> None:
         (SSHException("odd \x1b[2J"), "odd \\033[2J"),
         (ValueError("odd"), "the server sent a malformed message (ValueError: odd)"),
         (IndexError(), "the server sent a malformed message (IndexError)"),
-        (Malformed("4 bytes wanted"), "the server sent a malformed message (4 bytes wanted)"),
+        (DecodeError("4 bytes wanted"), "the server sent a malformed message (4 bytes wanted)"),
     ],
 )
 def test_other_ends(error: BaseException, words: str) -> None:
-    assert _words(error) == words
+    assert _failure_text(error) == words

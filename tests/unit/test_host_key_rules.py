@@ -13,12 +13,12 @@ from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.hostkeys.algorithm_order import CERTIFIED, DEFAULT_ORDER, host_key_algorithms
 from pmitogen.transport.hostkeys.verify import check_host_key
 from pmitogen.transport.keys import public_key
-from pmitogen.transport.keys.wire import string
+from pmitogen.transport.keys.wire import encode_string
 from tests.support import certificates
 from tests.support.keys import make_key
 
-KEY = string("ssh-ed25519") + string(bytes(32))
-OTHER = string("ssh-ed25519") + string(bytes(31) + b"\1")
+KEY = encode_string("ssh-ed25519") + encode_string(bytes(32))
+OTHER = encode_string("ssh-ed25519") + encode_string(bytes(31) + b"\1")
 ADDRESS = "192.0.2.7"
 
 
@@ -68,7 +68,9 @@ def test_global_file_is_read_and_never_written(tmp_path: Path) -> None:
     assert system.read_text() == line("other", KEY)
 
 
-@pytest.mark.parametrize("blob", [b"", b"\0\0\0\x20x", string("ssh-ed25519-cert-v01@openssh.com"), string("ssh-rsa") + b"\xff"])
+@pytest.mark.parametrize(
+    "blob", [b"", b"\0\0\0\x20x", encode_string("ssh-ed25519-cert-v01@openssh.com"), encode_string("ssh-rsa") + b"\xff"]
+)
 def test_no_key_at_all(blob: bytes) -> None:
     with pytest.raises(ConnectError, match="cannot be read") as caught:
         check_host_key(Settings("web", "web", "root"), ("?", blob), "")
@@ -118,7 +120,7 @@ def test_names_that_known_hosts_cannot_hold_are_not_recorded(tmp_path: Path, nam
         "web ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAA",
         "web ssh-foo AAAAB3NzaC1mb28AAAABQQ==",
         line("web", KEY)[:-6],
-        "web ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(string("ssh-ed25519-cert-v01@openssh.com")).decode(),
+        "web ssh-ed25519-cert-v01@openssh.com " + base64.b64encode(encode_string("ssh-ed25519-cert-v01@openssh.com")).decode(),
     ],
 )
 def test_lines_without_a_key_that_ssh_knows_are_no_other_key(tmp_path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from pmitogen.transport.paramiko_ext.idle_timeout import IdleClock
+from pmitogen.transport.paramiko_ext.idle_timeout import IdleTimeouts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +32,12 @@ OLD, NEW, TUNNEL = Channel("session", 10), Channel("session", 14), Channel("dire
     ],
 )
 def test_who_is_closed_and_when(limits: tuple[int, int], now: float, due: list[Channel], again: float) -> None:
-    found, why, look = IdleClock(*limits).judge([OLD, NEW, TUNNEL], now)
+    found, why, look = IdleTimeouts(*limits).expired_channels([OLD, NEW, TUNNEL], now)
     assert (found, look) == (due, again)
     if found:
         assert ("global" in why) == (TUNNEL in found)
 
 
 def test_with_no_channel_it_looks_before_one_could_be_due() -> None:
-    assert IdleClock(5, 0).judge([], 100)[2] == 105
-    assert IdleClock(0, 7).judge([], 100)[2] == 107
+    assert IdleTimeouts(5, 0).expired_channels([], 100)[2] == 105
+    assert IdleTimeouts(0, 7).expired_channels([], 100)[2] == 107

@@ -8,7 +8,7 @@ import pytest
 
 from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Credentials, Secret
-from pmitogen.transport.auth.keyboard_interactive import Answerer
+from pmitogen.transport.auth.keyboard_interactive import PromptAnswerer
 
 BOTH = Credentials(password=Secret("pw"), otp=Secret("123"))
 PASSWORD = [
@@ -40,41 +40,41 @@ CODE = [
     [*((text, "pw", False) for text in PASSWORD), *((text, "123", echo) for text in CODE for echo in (False, True))],
 )
 def test_prompts(prompt: str, answer: str, echo: bool) -> None:
-    assert Answerer(BOTH, True).answer("", "", [(prompt, echo)]) == [answer]
+    assert PromptAnswerer(BOTH, True).answer("", "", [(prompt, echo)]) == [answer]
 
 
 @pytest.mark.parametrize("prompt", PASSWORD)
 def test_no_password_where_it_would_be_shown(prompt: str) -> None:
-    assert Answerer(BOTH, False).answer("", "", [(prompt, True)]) is None
+    assert PromptAnswerer(BOTH, False).answer("", "", [(prompt, True)]) is None
 
 
 def test_patterns_are_tried_on_the_end_of_a_long_prompt() -> None:
-    answerer = Answerer(Credentials(answers=((r"(a|aa)+$|PIN: $", Secret("1")),)), False)
+    answerer = PromptAnswerer(Credentials(answers=((r"(a|aa)+$|PIN: $", Secret("1")),)), False)
     began = time.monotonic()
     assert answerer.answer("", "", [("x" * 4000 + "PIN: ", False)]) == ["1"]
     assert time.monotonic() - began < 1
 
 
 def test_hidden_prompts_take_what_there_is() -> None:
-    assert Answerer(BOTH, False).answer("", "", [("Geheimnis? ", False)]) == ["pw"]
-    assert Answerer(Credentials(otp=Secret("1")), False).answer("", "", [("?", False)]) == ["1"]
-    assert Answerer(Credentials(password=Secret("p")), False).answer("", "", [("One-time password: ", False)]) == ["p"]
+    assert PromptAnswerer(BOTH, False).answer("", "", [("Geheimnis? ", False)]) == ["pw"]
+    assert PromptAnswerer(Credentials(otp=Secret("1")), False).answer("", "", [("?", False)]) == ["1"]
+    assert PromptAnswerer(Credentials(password=Secret("p")), False).answer("", "", [("One-time password: ", False)]) == ["p"]
 
 
 @pytest.mark.parametrize("prompt", ["User name: ", "Continue? ", ""])
 def test_echoed_words_get_no_secret(prompt: str) -> None:
-    answerer = Answerer(BOTH, False)
+    answerer = PromptAnswerer(BOTH, False)
     assert answerer.answer("", "", [(prompt, True)]) is None
     assert repr(prompt.strip()) in answerer.reason
 
 
 def test_a_code_never_goes_for_a_password() -> None:
-    assert Answerer(Credentials(otp=Secret("1")), False).answer("", "", [("Password: ", False)]) is None
-    assert Answerer(Credentials(password=Secret("p")), False).answer("", "", [("Verification code: ", False)]) is None
+    assert PromptAnswerer(Credentials(otp=Secret("1")), False).answer("", "", [("Password: ", False)]) is None
+    assert PromptAnswerer(Credentials(password=Secret("p")), False).answer("", "", [("Verification code: ", False)]) is None
 
 
 def test_nothing_is_given_twice() -> None:
-    answerer = Answerer(BOTH, False)
+    answerer = PromptAnswerer(BOTH, False)
     assert answerer.answer("", "", [("Password: ", False)]) == ["pw"]
     assert answerer.answer("", "", [("Password: ", False)]) is None
     assert "asks again" in answerer.reason
@@ -82,13 +82,13 @@ def test_nothing_is_given_twice() -> None:
 
 def test_own_patterns() -> None:
     credentials = Credentials(password=Secret("pw"), answers=((r"^PIN", Secret("0000")), ("word", Secret("own"))))
-    assert Answerer(credentials, False).answer("", "", [("pin: ", True), ("Password: ", False)]) == ["0000", "own"]
+    assert PromptAnswerer(credentials, False).answer("", "", [("pin: ", True), ("Password: ", False)]) == ["0000", "own"]
     with pytest.raises(UsageError, match="not a regular expression"):
-        Answerer(Credentials(answers=(("(", Secret("x")),)), False)
+        PromptAnswerer(Credentials(answers=(("(", Secret("x")),)), False)
 
 
 def test_empty_round() -> None:
-    answerer = Answerer(Credentials(), False)
+    answerer = PromptAnswerer(Credentials(), False)
     assert answerer.answer("", "", []) == [] and not answerer.answered
 
 
@@ -99,15 +99,15 @@ def test_a_person() -> None:
         asked.append((prompt, echo))
         return None if "Never" in prompt else "typed"
 
-    answerer = Answerer(Credentials(ask=ask), True, "me@host")
+    answerer = PromptAnswerer(Credentials(prompt=ask), True, "me@host")
     assert answerer.answer("Title", "Do this", [("Name: ", True)]) == ["typed"]
     assert asked == [("(me@host) Title\n(me@host) Do this\n(me@host) Name: ", True)]
     assert answerer.answer("", "", [("Never: ", False)]) is None
-    assert Answerer(Credentials(ask=ask), False).answer("", "", [("Name: ", True)]) is None
+    assert PromptAnswerer(Credentials(prompt=ask), False).answer("", "", [("Name: ", True)]) is None
     assert len(asked) == 2
 
 
 def test_odd_prompts_fit_on_a_line() -> None:
-    answerer = Answerer(Credentials(), False)
+    answerer = PromptAnswerer(Credentials(), False)
     answerer.answer("", "", [("\x1b[31mline\nline" + "x" * 200, True)])
     assert "\n" not in answerer.reason and "\x1b" not in answerer.reason and len(answerer.reason) < 140

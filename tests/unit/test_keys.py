@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import key_decryption, key_file, private_key, public_key
-from pmitogen.transport.keys.private_key import KeyProblem, PrivateKey
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
+from pmitogen.transport.keys.wire import DecodeError
 
 needs_keygen = pytest.mark.needs_program("ssh-keygen")
 KINDS = (("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"), ("rsa", "2048"))
@@ -33,7 +33,7 @@ def check(path: Path, passphrase: str | None = None) -> PrivateKey:
     assert key.blob == public
     for algorithm in public_key.algorithms_of(key.name):
         assert public_key.verify_signature(public, key.sign(b"data", algorithm), b"data") == algorithm
-        with pytest.raises(Malformed):
+        with pytest.raises(DecodeError):
             public_key.verify_signature(public, key.sign(b"data", algorithm), b"other")
     return key
 
@@ -51,9 +51,9 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
         return
     file = key_file.read(str(path))
     assert file.public_blob == key_file.read_public(f"{path}.pub")
-    with pytest.raises(KeyProblem, match="wrong") as wrong:
+    with pytest.raises(UnusableKey, match="wrong") as wrong:
         file.open(Secret("another"))
-    with pytest.raises(KeyProblem, match="no passphrase") as needed:
+    with pytest.raises(UnusableKey, match="no passphrase") as needed:
         file.open()
     assert (wrong.value.passphrase, needed.value.passphrase) == ("wrong", "needed")
 
@@ -63,7 +63,7 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
 def test_ciphers(tmp_path: Path, cipher: str) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", "-Z", cipher, passphrase="secret")
     check(path, "secret")
-    with pytest.raises(KeyProblem, match="wrong"):
+    with pytest.raises(UnusableKey, match="wrong"):
         key_file.read(str(path)).open(Secret("no"))
 
 
@@ -72,11 +72,11 @@ def test_prompts(tmp_path: Path) -> None:
 
     file = key_file.read(str(make_key(tmp_path / "key", passphrase="right").path))
     answers = ["no", "right"]
-    assert file.open_asking(lambda prompt: answers.pop(0), 3)
-    with pytest.raises(KeyProblem, match="wrong"):
-        file.open_asking(lambda prompt: "no", 2)
-    with pytest.raises(KeyProblem, match="no passphrase"):
-        file.open_asking(lambda prompt: None, 2)
+    assert file.open_with_prompt(lambda prompt: answers.pop(0), 3)
+    with pytest.raises(UnusableKey, match="wrong"):
+        file.open_with_prompt(lambda prompt: "no", 2)
+    with pytest.raises(UnusableKey, match="no passphrase"):
+        file.open_with_prompt(lambda prompt: None, 2)
 
 
 @needs_keygen
@@ -99,8 +99,8 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_problems(text: str, words: str) -> None:
-    with pytest.raises(KeyProblem, match=words):
-        private_key.load(private_key.open_envelope(text), None)
+    with pytest.raises(UnusableKey, match=words):
+        private_key.load(private_key.read_header(text), None)
 
 
 def test_truncated(tmp_path: Path) -> None:
@@ -108,15 +108,15 @@ def test_truncated(tmp_path: Path) -> None:
 
     text = make_key(tmp_path / "key").path.read_text()
     for end in range(40, len(text) - 50, 13):
-        with pytest.raises(KeyProblem):
-            private_key.load(private_key.open_envelope(text[:end] + "\n-----END OPENSSH PRIVATE KEY-----\n"), None)
+        with pytest.raises(UnusableKey):
+            private_key.load(private_key.read_header(text[:end] + "\n-----END OPENSSH PRIVATE KEY-----\n"), None)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=100), st.sampled_from(["OPENSSH PRIVATE KEY", "RSA PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"]))
 def test_anything_else_is_a_problem(text: str, label: str) -> None:
-    with pytest.raises(KeyProblem):
-        private_key.load(private_key.open_envelope(f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"), "x")
+    with pytest.raises(UnusableKey):
+        private_key.load(private_key.read_header(f"-----BEGIN {label}-----\n{text}\n-----END {label}-----\n"), "x")
 
 
 def test_secret_hides() -> None:

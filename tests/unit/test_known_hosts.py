@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from pmitogen.transport.hostkeys import known_hosts, store
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts, hash_name, lookup_name
 from pmitogen.transport.hostkeys.store import append
-from pmitogen.transport.keys.wire import string
+from pmitogen.transport.keys.wire import encode_string
 from pmitogen.util.patterns import match_hostname, match_pattern
 
-BLOB = string("ssh-ed25519") + string(bytes(range(32)))
+BLOB = encode_string("ssh-ed25519") + encode_string(bytes(range(32)))
 KEY = "ssh-ed25519 " + base64.b64encode(BLOB).decode()
 NAMES = ["web", "web.example.com", "db1", "[web]:2222", "10.0.0.1", "fe80::1", "[fe80::1]:2022", "EXAMPLE.com"]
 

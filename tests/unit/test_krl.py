@@ -13,12 +13,12 @@ import pytest
 
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.keys import certificate as certificates
-from pmitogen.transport.keys.wire import Malformed, string
+from pmitogen.transport.keys.wire import DecodeError, encode_string
 from tests.support.keys import KeyFile, make_key
 
 pytestmark = pytest.mark.needs_program("ssh-keygen")
 MakeKey = Callable[..., KeyFile]
-HEAD = revocation.MAGIC + struct.pack(">IQQQ", 1, 7, 0, 0) + string(b"") + string(b"a comment")
+HEAD = revocation.MAGIC + struct.pack(">IQQQ", 1, 7, 0, 0) + encode_string(b"") + encode_string(b"a comment")
 SERIALS = (0, 1, 5, 6, 7, 70, 99, 1000, 1001, 1500, 2000, 2001, 10**9, 2**63, 2**64 - 1)
 
 
@@ -43,7 +43,7 @@ def certificate(folder: Path, authority: KeyFile, serial: int, name: str) -> Pat
 def ours(path: Path, publics: Sequence[Path]) -> list[bool]:
     """Which of them the list at *path* revokes."""
     revoked = revocation.RevocationList(path.read_bytes())
-    return [revoked.why(*key(public)) is not None for public in publics]
+    return [revoked.revocation_reason(*key(public)) is not None for public in publics]
 
 
 def key(public: Path) -> tuple[bytes, certificates.Certificate | None]:
@@ -93,58 +93,61 @@ def test_keys_as_ssh_keygen_judges_them(short_path: Path, make_key: MakeKey) -> 
             path = make_list(short_path, [f"{line}: {revoked.read_text().strip()}"])
             assert ours(path, publics) == theirs(path, publics), (line, revoked)
             assert ours(path, publics)[publics.index(revoked)]
-        whys.append(revocation.RevocationList(path.read_bytes()).why(*key(publics[4])))
+        whys.append(revocation.RevocationList(path.read_bytes()).revocation_reason(*key(publics[4])))
     assert whys == [f"the {what} of the certificate's authority" for what in ("key", "SHA1 fingerprint", "SHA256 fingerprint")]
     path = make_list(short_path, [f"hash: {fingerprint}"])
     assert ours(path, publics) == theirs(path, publics) == [False, False, False, True, False, False]
 
 
 def section(kind: int, *parts: bytes) -> bytes:
-    return bytes((kind,)) + string(b"".join(parts))
+    return bytes((kind,)) + encode_string(b"".join(parts))
 
 
 def certified(kind: int, *parts: bytes) -> bytes:
-    return HEAD + section(revocation.CERTIFICATES, string(b""), string(b""), section(kind, *parts))
+    return HEAD + section(revocation.CERTIFICATES, encode_string(b""), encode_string(b""), section(kind, *parts))
 
 
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (revocation.MAGIC + struct.pack(">IQQQ", 2, 7, 0, 0) + string(b"") + string(b""), "version 2"),
+        (revocation.MAGIC + struct.pack(">IQQQ", 2, 7, 0, 0) + encode_string(b"") + encode_string(b""), "version 2"),
         (HEAD[:-1], "wanted"),
         (HEAD + b"\x02", "wanted"),
         (HEAD + section(77), "unknown kind 77"),
-        (HEAD + section(revocation.SIGNATURE, b"key") + string(b"signature"), "signed"),
-        (HEAD + section(revocation.SHA1, string(bytes(19))), "20 bytes"),
-        (HEAD + section(revocation.SHA256, string(bytes(20))), "32 bytes"),
-        (HEAD + section(revocation.KEYS, string(b"key"), b"\0"), "wanted"),
-        (HEAD + section(revocation.EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical section 'x@y'"),
-        (HEAD + section(revocation.EXTENSION, string(b"x@y"), b"\0", string(b""), b"?"), "too many"),
-        (HEAD + section(revocation.CERTIFICATES, string(b"no key"), string(b"")), "wanted"),
+        (HEAD + section(revocation.SIGNATURE, b"key") + encode_string(b"signature"), "signed"),
+        (HEAD + section(revocation.SHA1, encode_string(bytes(19))), "20 bytes"),
+        (HEAD + section(revocation.SHA256, encode_string(bytes(20))), "32 bytes"),
+        (HEAD + section(revocation.KEYS, encode_string(b"key"), b"\0"), "wanted"),
+        (HEAD + section(revocation.EXTENSION, encode_string(b"x@y"), b"\1", encode_string(b"")), "critical section 'x@y'"),
+        (HEAD + section(revocation.EXTENSION, encode_string(b"x@y"), b"\0", encode_string(b""), b"?"), "too many"),
+        (HEAD + section(revocation.CERTIFICATES, encode_string(b"no key"), encode_string(b"")), "wanted"),
         (certified(0x2F), "unknown kind 47"),
         (certified(revocation.SERIALS, bytes(7)), "cut short"),
         (certified(revocation.SERIALS, bytes(8)), "serial number 0"),
         (certified(revocation.SERIAL_RANGE, struct.pack(">QQ", 9, 8)), "from 9 to 8"),
         (certified(revocation.SERIAL_RANGE, struct.pack(">QQQ", 1, 8, 9)), "too many"),
-        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\x80")), "negative"),
-        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"\1" * 2049)), "2049 bytes"),
-        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\2")), "beyond"),
-        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 0), string(b"\1")), "beyond"),
-        (certified(revocation.KEY_IDS, string(b"a"), b"\0"), "wanted"),
-        (certified(revocation.CERTIFICATE_EXTENSION, string(b"x@y"), b"\1", string(b"")), "critical"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), encode_string(b"\x80")), "negative"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), encode_string(b"\1" * 2049)), "2049 bytes"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), encode_string(b"\2")), "beyond"),
+        (certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 0), encode_string(b"\1")), "beyond"),
+        (certified(revocation.KEY_IDS, encode_string(b"a"), b"\0"), "wanted"),
+        (certified(revocation.CERTIFICATE_EXTENSION, encode_string(b"x@y"), b"\1", encode_string(b"")), "critical"),
     ],
 )
 def test_a_broken_list_is_no_list(data: bytes, words: str) -> None:
-    with pytest.raises(Malformed, match=words):
+    with pytest.raises(DecodeError, match=words):
         revocation.RevocationList(data)
 
 
 def test_what_may_be_ignored_is() -> None:
-    extension = section(revocation.EXTENSION, string(b"x@y"), b"\0", string(b"anything"))
-    assert revocation.RevocationList(HEAD + extension).why(b"key") is None
-    assert revocation.RevocationList(HEAD + extension + section(revocation.KEYS, string(b"key"))).why(b"key") == "the key"
-    revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), string(b"\0\1")))
-    revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), string(b"")))
+    extension = section(revocation.EXTENSION, encode_string(b"x@y"), b"\0", encode_string(b"anything"))
+    assert revocation.RevocationList(HEAD + extension).revocation_reason(b"key") is None
+    assert (
+        revocation.RevocationList(HEAD + extension + section(revocation.KEYS, encode_string(b"key"))).revocation_reason(b"key")
+        == "the key"
+    )
+    revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 2**64 - 1), encode_string(b"\0\1")))
+    revocation.RevocationList(certified(revocation.SERIAL_BITMAP, struct.pack(">Q", 1), encode_string(b"")))
 
 
 def test_mangled_lists_raise_nothing_else(short_path: Path, make_key: MakeKey) -> None:
@@ -160,6 +163,6 @@ def test_mangled_lists_raise_nothing_else(short_path: Path, make_key: MakeKey) -
                 data[chance.randrange(len(data))] = chance.randrange(256)
         try:
             revocation.RevocationList(bytes(data))
-        except Malformed:
+        except DecodeError:
             bad += 1
     assert bad > 500

@@ -18,7 +18,7 @@ def test_no_more_than_so_many_at_once() -> None:
 
     def log_in() -> None:
         nonlocal inside, most
-        with connect_limits.turn("server", "here", time.monotonic() + 10):
+        with connect_limits.slot("server", "here", time.monotonic() + 10):
             with lock:
                 inside += 1
                 most = max(most, inside)
@@ -31,31 +31,33 @@ def test_no_more_than_so_many_at_once() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert most == connect_limits.AT_ONCE
-    assert not connect_limits._doors
+    assert most == connect_limits.MAX_CONCURRENT
+    assert not connect_limits._slots
 
 
 def test_other_servers_do_not_wait_and_the_deadline_holds() -> None:
     soon = time.monotonic() + 0.2
-    turns = [connect_limits.turn("busy", "here", soon) for _ in range(connect_limits.AT_ONCE)]
+    turns = [connect_limits.slot("busy", "here", soon) for _ in range(connect_limits.MAX_CONCURRENT)]
     for turn in turns:
         turn.__enter__()
-    with connect_limits.turn("idle", "here", soon):
+    with connect_limits.slot("idle", "here", soon):
         pass
-    with pytest.raises(ConnectError, match="^here: no turn to log in"), connect_limits.turn("busy", "here", soon):
+    with pytest.raises(ConnectError, match="^here: no free login slot"), connect_limits.slot("busy", "here", soon):
         pass
     for turn in turns:
         turn.__exit__(None, None, None)
-    assert not connect_limits._doors
+    assert not connect_limits._slots
 
 
 def test_tries_end(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(connect_limits.time, "sleep", slept.append)
     attempt = 1
-    while connect_limits.pause_before_retry(attempt, connect_limits.TurnedAway(sure=False), time.monotonic() + 100):
+    while connect_limits.pause_before_retry(
+        attempt, connect_limits.ConnectionRejected(is_overload=False), time.monotonic() + 100
+    ):
         attempt += 1
-    assert attempt == connect_limits.TRIES
-    assert all(0.5 * connect_limits.FIRST_PAUSE <= pause <= 1.5 * connect_limits.LONGEST_PAUSE for pause in slept)
-    assert connect_limits.pause_before_retry(50, connect_limits.TurnedAway(sure=True), time.monotonic() + 100)
-    assert not connect_limits.pause_before_retry(1, connect_limits.TurnedAway(sure=True), time.monotonic())
+    assert attempt == connect_limits.MAX_ATTEMPTS
+    assert all(0.5 * connect_limits.FIRST_PAUSE <= pause <= 1.5 * connect_limits.MAX_PAUSE for pause in slept)
+    assert connect_limits.pause_before_retry(50, connect_limits.ConnectionRejected(is_overload=True), time.monotonic() + 100)
+    assert not connect_limits.pause_before_retry(1, connect_limits.ConnectionRejected(is_overload=True), time.monotonic())

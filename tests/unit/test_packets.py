@@ -22,13 +22,13 @@ from paramiko.message import Message
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.inbound_budget import MAX_USELESS
 from pmitogen.transport.paramiko_ext.inflate import MAX_UNPACKED, Decompressor
-from pmitogen.transport.paramiko_ext.packetizer import MAX_PACKET, Packets
+from pmitogen.transport.paramiko_ext.packetizer import MAX_PACKET, FastPacketizer
 
 KEY, IV = os.urandom(64), os.urandom(16)
 IGNORE = 2
 
 
-def set_cipher(packets: Packets, cipher: str, outbound: bool) -> None:
+def set_cipher(packets: FastPacketizer, cipher: str, outbound: bool) -> None:
     """Give *packets* the keys of *cipher*: its name as in ssh, for CTR and CBC with the MAC that is used."""
     words: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
@@ -57,12 +57,12 @@ def cipher(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def pair(cipher: str) -> Iterator[tuple[Packets, Packets, socket.socket]]:
+def pair(cipher: str) -> Iterator[tuple[FastPacketizer, FastPacketizer, socket.socket]]:
     """Ours, the peer's, and the peer's bare socket."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as near:
         far, _ = server.accept()
         with far:
-            ours, theirs = Packets(near), Packets(far)
+            ours, theirs = FastPacketizer(near), FastPacketizer(far)
             set_cipher(theirs, cipher, True)
             set_cipher(ours, cipher, False)
             yield ours, theirs, far
@@ -77,7 +77,7 @@ def message(payload: bytes) -> Message:
 
 @each_cipher
 @pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 11, 12, 13, 14, 15, 16, 17, 1000, 32768, 200_000])
-def test_every_length(pair: tuple[Packets, Packets, socket.socket], size: int) -> None:
+def test_every_length(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], size: int) -> None:
     ours, theirs, _ = pair
     payload = os.urandom(size)
     sender = threading.Thread(target=lambda: [theirs.send_message(message(payload)) for _ in range(3)])
@@ -89,7 +89,7 @@ def test_every_length(pair: tuple[Packets, Packets, socket.socket], size: int) -
     assert ours.bytes_received == theirs.bytes_sent
 
 
-def test_compressed(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_compressed(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     theirs.set_outbound_compressor(ZlibCompressor())
     ours.set_inbound_compressor(Decompressor())
@@ -98,7 +98,7 @@ def test_compressed(pair: tuple[Packets, Packets, socket.socket]) -> None:
     assert theirs.bytes_sent < 1000
 
 
-def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     theirs.set_outbound_compressor(ZlibCompressor())
     ours.set_inbound_compressor(Decompressor())
@@ -112,7 +112,7 @@ def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[Packets, P
     tracemalloc.stop()
 
 
-def test_what_cannot_be_decompressed(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_what_cannot_be_decompressed(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     ours.set_inbound_compressor(Decompressor())
     theirs.send_message(message(b"plain"))
@@ -120,7 +120,7 @@ def test_what_cannot_be_decompressed(pair: tuple[Packets, Packets, socket.socket
         ours.read_message()
 
 
-def sealed_by(packets: Packets, payload: bytes) -> bytearray:
+def sealed_by(packets: FastPacketizer, payload: bytes) -> bytearray:
     """The packet as it goes out."""
     sealed: list[bytes] = []
     packets.write_all = sealed.append  # type: ignore[method-assign]
@@ -130,7 +130,7 @@ def sealed_by(packets: Packets, payload: bytes) -> bytearray:
 
 @each_cipher
 @pytest.mark.parametrize("at", [4, 5, 10, -1, -13])
-def test_a_changed_byte_is_seen(pair: tuple[Packets, Packets, socket.socket], cipher: str, at: int) -> None:
+def test_a_changed_byte_is_seen(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], cipher: str, at: int) -> None:
     if cipher == "none":
         pytest.skip("not protected")
     ours, theirs, far = pair
@@ -142,7 +142,7 @@ def test_a_changed_byte_is_seen(pair: tuple[Packets, Packets, socket.socket], ci
 
 
 @each_cipher
-def test_a_packet_cut_short_is_waited_for_and_refused(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_a_packet_cut_short_is_waited_for_and_refused(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, far = pair
     far.sendall(sealed_by(theirs, bytes(500))[:-3])
     far.shutdown(socket.SHUT_WR)
@@ -150,7 +150,7 @@ def test_a_packet_cut_short_is_waited_for_and_refused(pair: tuple[Packets, Packe
         ours.read_message()
 
 
-def test_a_packet_may_not_come_twice(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_a_packet_may_not_come_twice(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, far = pair
     raw = sealed_by(theirs, b"once")
     far.sendall(raw + raw)
@@ -161,7 +161,7 @@ def test_a_packet_may_not_come_twice(pair: tuple[Packets, Packets, socket.socket
 
 @pytest.mark.parametrize("cipher", ["none", "aes128-gcm", "aes128-ctr etm"], indirect=True)
 @pytest.mark.parametrize("length", [0, 1, 4, 17, MAX_PACKET + 16, 0xFFFFFFFF])
-def test_an_invalid_length_is_not_waited_for(pair: tuple[Packets, Packets, socket.socket], length: int) -> None:
+def test_an_invalid_length_is_not_waited_for(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], length: int) -> None:
     ours, _, far = pair
     far.sendall(length.to_bytes(4, "big"))
     with pytest.raises(SSHException, match="invalid length"):
@@ -170,14 +170,14 @@ def test_an_invalid_length_is_not_waited_for(pair: tuple[Packets, Packets, socke
 
 @pytest.mark.parametrize("cipher", ["none"], indirect=True)
 @pytest.mark.parametrize("padding", [0, 3, 11, 255])
-def test_invalid_padding(pair: tuple[Packets, Packets, socket.socket], padding: int) -> None:
+def test_invalid_padding(pair: tuple[FastPacketizer, FastPacketizer, socket.socket], padding: int) -> None:
     ours, _, far = pair
     far.sendall(bytes((0, 0, 0, 12, padding)) + bytes(11))
     with pytest.raises(SSHException, match="invalid padding"):
         ours.read_message()
 
 
-def test_a_flood_of_useless_messages_ends(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_a_flood_of_useless_messages_ends(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     sender = threading.Thread(target=lambda: [theirs.send_message(message(b"")) for _ in range(MAX_USELESS + 500)])
     sender.start()
@@ -187,7 +187,7 @@ def test_a_flood_of_useless_messages_ends(pair: tuple[Packets, Packets, socket.s
     sender.join()
 
 
-def test_a_message_that_nobody_knows_is_answered(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_a_message_that_nobody_knows_is_answered(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     answered: list[int] = []
     ours.on_unknown = answered.append
@@ -198,7 +198,7 @@ def test_a_message_that_nobody_knows_is_answered(pair: tuple[Packets, Packets, s
     assert answered == [1]
 
 
-def test_volume_asks_for_new_keys_on_both_sides(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_volume_asks_for_new_keys_on_both_sides(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, theirs, _ = pair
     for each in pair[:2]:
         each.set_rekey_limit(10_000, 0)
@@ -208,7 +208,7 @@ def test_volume_asks_for_new_keys_on_both_sides(pair: tuple[Packets, Packets, so
     assert ours.need_rekey() and theirs.need_rekey()
 
 
-def test_close_wakes_a_reader_at_once(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_close_wakes_a_reader_at_once(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, _ = pair
     ended: list[float] = []
 
@@ -226,7 +226,7 @@ def test_close_wakes_a_reader_at_once(pair: tuple[Packets, Packets, socket.socke
     assert ended[0] - began < 0.1
 
 
-def test_close_wakes_a_writer_at_once(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_close_wakes_a_writer_at_once(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     _, theirs, _ = pair
     theirs._sock.settimeout(60)
 
@@ -243,7 +243,7 @@ def test_close_wakes_a_writer_at_once(pair: tuple[Packets, Packets, socket.socke
     assert not writer.is_alive()
 
 
-def test_handshake_limit(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_handshake_limit(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, _ = pair
     ours.start_handshake(0.2)
     began = time.monotonic()
@@ -257,7 +257,7 @@ def test_handshake_limit(pair: tuple[Packets, Packets, socket.socket]) -> None:
     assert not ours.handshake_timed_out()
 
 
-def test_lines(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_lines(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, far = pair
     far.sendall(b"Exceeded MaxStartups\r\nSSH-2.0-x\nrest")
     assert ours.read_line(100, None) == b"Exceeded MaxStartups\r"
@@ -271,7 +271,7 @@ def test_lines(pair: tuple[Packets, Packets, socket.socket]) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="Linux only")
-def test_a_login_acknowledges_at_once(pair: tuple[Packets, Packets, socket.socket]) -> None:
+def test_a_login_acknowledges_at_once(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
     ours, _, far = pair
     far.sendall(b"hello\n")
     ours._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)

@@ -11,7 +11,7 @@ from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.prompts import confirm_with, find_asker
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import HopPool, connect
+from pmitogen.transport.connect import JumpHostPool, connect
 from pmitogen.transport.connection import Link
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
 from pmitogen.util.peer_text import escape_lines, one_line
@@ -22,14 +22,14 @@ def log_in(invocation: Invocation) -> Iterator[Link]:
     """A connection for the body. Raises ConnectError, AuthenticationError."""
     settings = invocation.settings
     ask = None if settings.batchmode else find_asker()
-    hops = HopPool()
+    hops = JumpHostPool()
     try:
         link = connect(
             settings,
-            Credentials(ask=ask),
-            hops=hops,
+            Credentials(prompt=ask),
+            jump_hosts=hops,
             deadline=time.monotonic() + LOGIN_TIMEOUT,
-            ask=confirm_with(ask) if ask else None,
+            confirm=confirm_with(ask) if ask else None,
         )
         try:
             if is_talkative(settings.loglevel):

@@ -133,3 +133,8 @@ class Settings(NamedTuple):
     caller: CallerEnvironment | None = None  # whose directory and environment count; None: this process's
 
     report: tuple[Finding, ...] = ()
+
+    @property
+    def endpoint(self) -> str:
+        """Where the connection goes, for messages: ``user@host port N``, or ``host port N`` where the user is not known."""
+        return (f"{self.user}@" if self.user else "") + f"{self.hostname} port {self.port}"

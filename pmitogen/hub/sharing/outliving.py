@@ -15,7 +15,7 @@ from pmitogen.hub.host import State
 if TYPE_CHECKING:
     from pmitogen.hub.host import Host
     from pmitogen.hub.scheduler import Timer
-    from pmitogen.transport.connect import HopPool
+    from pmitogen.transport.connect import JumpHostPool
 
 
 def persistence(host: Host) -> int:
@@ -31,7 +31,7 @@ class OutlivingConnections:
 
     def __init__(self) -> None:
         self._timers: dict[Host, Timer | None] = {}
-        self._hops: list[HopPool] = []  # of earlier runs
+        self._hops: list[JumpHostPool] = []  # of earlier runs
 
     def __iter__(self) -> Iterator[Host]:
         return iter(list(self._timers))
@@ -56,7 +56,7 @@ class OutlivingConnections:
             timer.cancel()
         return True
 
-    def end_run(self, hops: HopPool) -> None:
+    def end_run(self, hops: JumpHostPool) -> None:
         """The run whose jump hosts these are has ended."""
         self._hops.append(hops)
 

@@ -22,7 +22,7 @@ from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.ssh.settings import METHODS, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.identities import Candidate, Identities
-from pmitogen.transport.auth.keyboard_interactive import Answerer
+from pmitogen.transport.auth.keyboard_interactive import PromptAnswerer
 from pmitogen.transport.auth.report import (
     ACCEPTED,
     PARTIAL,
@@ -31,23 +31,31 @@ from pmitogen.transport.auth.report import (
     Attempt,
     AuthReport,
     refusal,
-    where,
     with_banner,
 )
-from pmitogen.transport.auth.userauth import FAILURE, HOST_BOUND, INFO_REQUEST, PK_OK, REQUEST, SUCCESS, Closed, Conversation
-from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.login_limits import answer_timeout
+from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
+from pmitogen.transport.paramiko_ext.userauth import (
+    FAILURE,
+    HOST_BOUND,
+    INFO_REQUEST,
+    PK_OK,
+    REQUEST,
+    SUCCESS,
+    ConnectionClosed,
+    UserauthClient,
+)
 
 MAX_AUTH_TRIES = 6  # sshd's default; it cannot be asked for
 MAX_REQUEUED = 20  # keys that are offered again, since the server refused something else than them
 MAX_METHODS = 32  # names in one answer of the server; more are ignored
 MAX_ROUNDS = 32  # of keyboard-interactive in one attempt
 MAX_PROMPTS = 64  # in one round
-MAX_PROMPT = 4096  # bytes of one prompt
+MAX_PROMPT_SIZE = 4096  # bytes of one prompt
 
 __all__ = ["AuthReport", "Credentials", "authenticate"]
 
@@ -62,26 +70,26 @@ def authenticate(
 ) -> AuthReport:
     """Log in on *transport*, whose key exchange is done and whose host key is accepted.
 
-    Blocks its thread until *deadline* (``time.monotonic()``) at the latest. ``credentials.ask`` is called on this thread, and
+    Blocks its thread until *deadline* (``time.monotonic()``) at the latest. ``credentials.prompt`` is called on this thread, and
     only if *allow_interactive* and not BatchMode. Raises :class:`AuthenticationError` where everything was refused or nothing
     could be offered; :class:`ConnectError` with stage ``auth`` where the connection ended or the time ran out. Either has what
     the server said to people before the login. The transport is left open.
     """
-    login = _Login(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode)
+    login = _Authenticator(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode)
     try:
         return login.run()
-    except Closed:
-        raise with_banner(login.closed(), login.wire.last_banner) from None
-    except Malformed as error:
-        broken = ConnectError(f"{where(settings)}: login: the server's answer is broken: {error}", "auth")
-        raise with_banner(broken, login.wire.last_banner) from error
+    except ConnectionClosed:
+        raise with_banner(login.connection_closed(), login.userauth.last_banner) from None
+    except DecodeError as error:
+        broken = ConnectError(f"{settings.endpoint}: login: the server's answer is broken: {error}", "auth")
+        raise with_banner(broken, login.userauth.last_banner) from error
     except ConnectError as error:
-        raise with_banner(error, login.wire.last_banner) from None
+        raise with_banner(error, login.userauth.last_banner) from None
     finally:
         login.identities.close()
 
 
-class _Login:
+class _Authenticator:
     """One login. Each method's function makes one attempt and returns False when it has nothing more to offer."""
 
     def __init__(
@@ -90,9 +98,9 @@ class _Login:
         self.transport = transport
         self.settings = settings
         self.credentials = credentials
-        self.interactive = interactive and credentials.ask is not None
-        self.wire = Conversation(transport, settings.user, where(settings), deadline, answer_timeout(settings))
-        self.tried: list[Attempt] = []
+        self.interactive = interactive and credentials.prompt is not None
+        self.userauth = UserauthClient(transport, settings.user, settings.endpoint, deadline, answer_timeout(settings))
+        self.attempts: list[Attempt] = []
         self.succeeded: list[str] = []
         self.allowed: tuple[str, ...] | None = None  # what the server said last; None: it has said nothing yet
         self.refusals = 0
@@ -101,13 +109,13 @@ class _Login:
         self.identities = Identities(
             settings,
             credentials,
-            note=lambda what, why: self._note("publickey", what, why),
-            ask=self._ask_passphrase if self.interactive else None,
+            on_skip=lambda subject, reason: self._skip("publickey", subject, reason),
+            prompt=self._ask_passphrase if self.interactive else None,
             binding=self.binding,
         )
         self._candidates = self.identities.candidates()
-        self._again: list[Candidate] = []  # to be offered once more: not refused for what they are
-        self._requeued = 0
+        self._requeued: list[Candidate] = []  # to be offered once more: not refused for what they are
+        self._requeue_count = 0
         self._pending: tuple[str, str] | None = None  # what the server has not answered yet
         self._passwords_left = settings.numberofpasswordprompts
         self._password: Secret | None = credentials.password
@@ -117,27 +125,29 @@ class _Login:
             "keyboard-interactive": (settings.kbdinteractiveauthentication, self._keyboard_interactive),
             "password": (settings.passwordauthentication, self._password_once),
         }
-        self._open = [name for name in _order(settings, credentials) if self._methods.get(name, (False,))[0]]
+        self._open = [name for name in _method_order(settings, credentials) if self._methods.get(name, (False,))[0]]
 
     def run(self) -> AuthReport:
         if not any(name in self._methods for name in self.settings.preferredauthentications):
             named = ",".join(self.settings.preferredauthentications)
             known = ", ".join(self._methods)
-            raise AuthenticationError(f"{where(self.settings)}: PreferredAuthentications {named}: write some of {known}")
-        while not self.wire.authenticated:
+            raise AuthenticationError(f"{self.settings.endpoint}: PreferredAuthentications {named}: write some of {known}")
+        while not self.userauth.authenticated:
             name = next((name for name in self._open if self.allowed is None or name in self.allowed), None)
             if name is None:
-                self._nothing_left()
+                self._try_none()
             elif not self._methods[name][1]():
                 self._open.remove(name)
-        return AuthReport(tuple(self.succeeded), tuple(self.tried), self.wire.round_trips, self.key, self.wire.server_banner)
+        return AuthReport(
+            tuple(self.succeeded), tuple(self.attempts), self.userauth.round_trips, self.key, self.userauth.server_banner
+        )
 
-    def _nothing_left(self) -> None:
+    def _try_none(self) -> None:
         """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""
         if self.allowed is not None:
             raise self._refusal()
         self._send("none", "")
-        self._settle("none", "", *self.wire.wait(), counts=False)
+        self._record_reply("none", "", *self.userauth.wait(), counts=False)
 
     # -- publickey
 
@@ -148,24 +158,26 @@ class _Login:
         algorithm = self._algorithm(candidate)
         if algorithm is None:
             return True
-        if candidate.probe and not self._likes(candidate, algorithm):
+        if candidate.probe and not self._probe(candidate, algorithm):
             return True
         signed = self._signed_request(candidate, algorithm)
         if signed is None:
             return True
         method, fields = signed
         self._send("publickey", candidate.describe(), fields, wire_method=method)
-        if self._settle("publickey", candidate.describe(), *self.wire.wait(), why=self._certificate_advice(candidate)):
+        if self._record_reply(
+            "publickey", candidate.describe(), *self.userauth.wait(), reason=self._certificate_advice(candidate)
+        ):
             self.key = candidate.describe()
-        elif self._misjudged(candidate, algorithm):
+        elif self._was_premature(candidate, algorithm):
             self._requeue(candidate)
         return True
 
     def _requeue(self, candidate: Candidate) -> None:
         """Offer a key once more later: it was not the key that was refused. Not without end."""
-        if self._requeued < MAX_REQUEUED:
-            self._requeued += 1
-            self._again.append(candidate)
+        if self._requeue_count < MAX_REQUEUED:
+            self._requeue_count += 1
+            self._requeued.append(candidate)
 
     def _signed_request(self, candidate: Candidate, algorithm: str) -> tuple[str, bytes] | None:
         """The method's name on the wire and its fields, signature included; None if there is no signature.
@@ -178,39 +190,39 @@ class _Login:
         except AgentError as error:
             problem = error
         if candidate.agent and not candidate.probe and not self._binds_host():
-            if not self._likes(candidate, algorithm):
+            if not self._probe(candidate, algorithm):
                 return None
             if self._binds_host():
                 try:
                     return self._signed(candidate, algorithm)
                 except AgentError as error:
                     problem = error
-        self._note("publickey", candidate.describe(), str(problem))
+        self._skip("publickey", candidate.describe(), str(problem))
         return None
 
     def _signed(self, candidate: Candidate, algorithm: str) -> tuple[str, bytes]:
-        method, fields = "publickey", b"\1" + string(algorithm) + string(candidate.blob)
+        method, fields = "publickey", b"\1" + encode_string(algorithm) + encode_string(candidate.blob)
         if self._binds_host():
             assert self.binding is not None
-            method, fields = HOST_BOUND, fields + string(self.binding.host_key)
-        data = string(self.wire.session_id()) + bytes([REQUEST]) + self.wire.body(method, fields)
-        return method, fields + string(candidate.sign(data, algorithm, self.wire.remaining()))
+            method, fields = HOST_BOUND, fields + encode_string(self.binding.host_key)
+        data = encode_string(self.userauth.session_id()) + bytes([REQUEST]) + self.userauth.body(method, fields)
+        return method, fields + encode_string(candidate.sign(data, algorithm, self.userauth.remaining()))
 
     def _binds_host(self) -> bool:
         """Whether the server's host key is part of what is signed: the server knows such signatures, and they are not off."""
-        return self.binding is not None and self.settings.pubkeyauthentication_hostbound and self.wire.binds_host
+        return self.binding is not None and self.settings.pubkeyauthentication_hostbound and self.userauth.binds_host
 
-    def _misjudged(self, candidate: Candidate, algorithm: str) -> bool:
+    def _was_premature(self, candidate: Candidate, algorithm: str) -> bool:
         """Whether it was not the key that was refused: the method is not due yet, or only now are the algorithms known."""
         return "publickey" not in (self.allowed or ()) or self._algorithm(candidate) != algorithm
 
     def _next_candidate(self) -> Candidate | None:
         if self.refusals >= MAX_AUTH_TRIES - 1 and self._can_answer():
             if next(self._candidates, None) is not None:
-                why = "one more refusal would end the connection before the password; set IdentitiesOnly=yes"
-                self._note("publickey", "further keys", why)
+                reason = "one more refusal would end the connection before the password; set IdentitiesOnly=yes"
+                self._skip("publickey", "further keys", reason)
             return None
-        return self._again.pop(0) if self._again else next(self._candidates, None)
+        return self._requeued.pop(0) if self._requeued else next(self._candidates, None)
 
     def _can_answer(self) -> bool:
         """Whether a password could still help, so that a try is worth keeping for it."""
@@ -223,20 +235,20 @@ class _Login:
         accepted = self.settings.pubkeyacceptedalgorithms
         allowed = [name for name in accepted if name in names] if accepted else list(names)
         if not allowed:
-            self._note("publickey", candidate.describe(), f"PubkeyAcceptedAlgorithms leaves no algorithm for {candidate.name}")
+            self._skip("publickey", candidate.describe(), f"PubkeyAcceptedAlgorithms leaves no algorithm for {candidate.name}")
             return None
-        told = self.wire.server_algorithms()
-        liked = [name for name in allowed if public_key.plain_name(name) in told]
-        return liked[0] if liked and len(allowed) > 1 else allowed[0]
+        server_algorithms = self.userauth.server_algorithms()
+        usable = [name for name in allowed if public_key.plain_name(name) in server_algorithms]
+        return usable[0] if usable and len(allowed) > 1 else allowed[0]
 
-    def _likes(self, candidate: Candidate, algorithm: str) -> bool:
+    def _probe(self, candidate: Candidate, algorithm: str) -> bool:
         """Ask whether a signature by this key would do (RFC 4252 section 7)."""
-        self._send("publickey", candidate.describe(), b"\0" + string(algorithm) + string(candidate.blob))
-        kind, reader = self.wire.wait()
+        self._send("publickey", candidate.describe(), b"\0" + encode_string(algorithm) + encode_string(candidate.blob))
+        kind, reader = self.userauth.wait()
         if kind == PK_OK:
             return True
-        self._settle("publickey", candidate.describe(), kind, reader, why=self._certificate_advice(candidate))
-        if self._misjudged(candidate, algorithm):
+        self._record_reply("publickey", candidate.describe(), kind, reader, reason=self._certificate_advice(candidate))
+        if self._was_premature(candidate, algorithm):
             self._requeue(candidate)
         return False
 
@@ -249,22 +261,22 @@ class _Login:
         return problem or f"its dates and principals fit: the server has revoked it, or does not trust its authority {authority}"
 
     def _ask_passphrase(self, prompt: str) -> str | None:
-        return self.credentials.ask(prompt, False) if self.credentials.ask else None
+        return self.credentials.prompt(prompt, False) if self.credentials.prompt else None
 
     # -- password and keyboard-interactive
 
     def _password_once(self) -> bool:
-        if self._password is None and self.interactive and self._passwords_left > 0 and self.credentials.ask:
-            answer = self.credentials.ask(f"{self.settings.user}@{self.settings.hostname}'s password: ", False)
+        if self._password is None and self.interactive and self._passwords_left > 0 and self.credentials.prompt:
+            answer = self.credentials.prompt(f"{self.settings.user}@{self.settings.hostname}'s password: ", False)
             self._password = None if answer is None else Secret(answer)
         if self._password is None or self._passwords_left <= 0:
             return False
-        self._send("password", "", b"\0" + string(self._password.reveal()))
-        kind, reader = self.wire.wait()
+        self._send("password", "", b"\0" + encode_string(self._password.reveal()))
+        kind, reader = self.userauth.wait()
         if kind == INFO_REQUEST:  # the same number is PASSWD_CHANGEREQ here
-            self._note("password", "", "it has expired: log in by hand and change it")
+            self._skip("password", "", "it has expired: log in by hand and change it")
             return False
-        if self._settle("password", "", kind, reader) or "password" in (self.allowed or ()):
+        if self._record_reply("password", "", kind, reader) or "password" in (self.allowed or ()):
             self._passwords_left -= 1
             self._password = None
         return True  # else it was not its turn: it is kept, and given when the server accepts this method
@@ -272,23 +284,25 @@ class _Login:
     def _keyboard_interactive(self) -> bool:
         if self._kbdint_left <= 0 or not self._has_answers():
             return False
-        answerer = Answerer(
+        answerer = PromptAnswerer(
             self.credentials, self.interactive, f"{self.settings.user}@{self.settings.hostkeyalias or self.settings.hostname}"
         )
-        self._send("keyboard-interactive", "", string("") + string(",".join(self.settings.kbdinteractivedevices)))
-        kind, reader = self.wire.wait()
+        self._send("keyboard-interactive", "", encode_string("") + encode_string(",".join(self.settings.kbdinteractivedevices)))
+        kind, reader = self.userauth.wait()
         rounds = 0
         while kind == INFO_REQUEST:
             rounds += 1
             if rounds > MAX_ROUNDS:
-                raise Malformed(f"more than {MAX_ROUNDS} rounds of questions")
+                raise DecodeError(f"more than {MAX_ROUNDS} rounds of questions")
             answers = answerer.answer(*_info_request(reader))
             if answers is None:
-                self._note("keyboard-interactive", "", answerer.reason)
+                self._skip("keyboard-interactive", "", answerer.reason)
                 return False
-            self.wire.respond(answers)
-            kind, reader = self.wire.wait()
-        done = self._settle("keyboard-interactive", "", kind, reader, why="" if answerer.answered else "the server asked nothing")
+            self.userauth.respond(answers)
+            kind, reader = self.userauth.wait()
+        done = self._record_reply(
+            "keyboard-interactive", "", kind, reader, reason="" if answerer.answered else "the server asked nothing"
+        )
         if not done and "keyboard-interactive" not in (self.allowed or ()):
             return True  # its turn may come after another factor
         self._kbdint_left -= 1
@@ -299,74 +313,76 @@ class _Login:
 
     # -- outcomes
 
-    def _settle(self, method: str, what: str, kind: int, reader: Reader, *, why: str = "", counts: bool = True) -> bool:
+    def _record_reply(
+        self, method: str, subject: str, kind: int, reader: PacketReader, *, reason: str = "", counts: bool = True
+    ) -> bool:
         """Take down the server's answer; True where the attempt was accepted, wholly or as one factor."""
         self._pending = None
         if kind == SUCCESS:
-            self.tried.append(Attempt(method, what, ACCEPTED))
+            self.attempts.append(Attempt(method, subject, ACCEPTED))
             self.succeeded.append(method)
             return True
         if kind != FAILURE:
-            raise Malformed(f"message {kind} to a {method} request")
+            raise DecodeError(f"message {kind} to a {method} request")
         self.allowed = tuple(name for name in reader.text().split(",", MAX_METHODS)[:MAX_METHODS] if name)
         if reader.take(1) != b"\0":
-            self.tried.append(Attempt(method, what, PARTIAL))
+            self.attempts.append(Attempt(method, subject, PARTIAL))
             self.succeeded.append(method)
             return True
         self.refusals += counts
         if method != "none":
-            why = why if method in self.allowed else "the server does not accept this method now"
-            self.tried.append(Attempt(method, what, REFUSED, why))
+            reason = reason if method in self.allowed else "the server does not accept this method now"
+            self.attempts.append(Attempt(method, subject, REFUSED, reason))
         return False
 
-    def _send(self, method: str, what: str, fields: bytes = b"", *, wire_method: str = "") -> None:
-        self._pending = (method, what)
-        self.wire.request(wire_method or method, fields)
+    def _send(self, method: str, subject: str, fields: bytes = b"", *, wire_method: str = "") -> None:
+        self._pending = (method, subject)
+        self.userauth.request(wire_method or method, fields)
 
-    def _note(self, method: str, what: str, why: str) -> None:
-        self.tried.append(Attempt(method, what, SKIPPED, why))
+    def _skip(self, method: str, subject: str, reason: str) -> None:
+        self.attempts.append(Attempt(method, subject, SKIPPED, reason))
 
-    def closed(self) -> ConnectError:
+    def connection_closed(self) -> ConnectError:
         """The server hung up in the middle: too many refusals, or trouble of its own."""
         error = self.transport.saved_exception
         closed_it = "the server closed the connection"
-        reason = self.transport.why(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
+        reason = self.transport.failure_text(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
         if self._pending:
-            self.tried.append(Attempt(*self._pending, REFUSED, "the connection ended"))
+            self.attempts.append(Attempt(*self._pending, REFUSED, "the connection ended"))
         if self.refusals >= 2 or "Too many authentication failures" in reason:
             count = self.refusals + 1
             return self._refusal(f"the server hung up after {count} refusals: name the right key and set IdentitiesOnly=yes")
-        return ConnectError(f"{where(self.settings)}: login: the connection ended: {reason}", "auth")
+        return ConnectError(f"{self.settings.endpoint}: login: the connection ended: {reason}", "auth")
 
     def _refusal(self, remedy: str | None = None) -> AuthenticationError:
-        if remedy is None and self.wire.explains_refusal:
+        if remedy is None and self.userauth.explains_refusal:
             remedy = ""  # the server's own text helps more
-        return refusal(self.settings, self.tried, self.allowed or (), remedy, self.credentials.withheld_from)
+        return refusal(self.settings, self.attempts, self.allowed or (), remedy, self.credentials.withheld_from)
 
 
-def _order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
+def _method_order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
     """PreferredAuthentications; but in its default, a lone password goes by ``password`` first.
 
     keyboard-interactive with PAM takes three round trips for what ``password`` does in one, and has nothing to ask that we could
     answer. Whoever writes another order, or gives a second factor, gets what is written.
     """
     order = settings.preferredauthentications
-    if order != METHODS or credentials.otp or credentials.answers or credentials.ask or not credentials.password:
+    if order != METHODS or credentials.otp or credentials.answers or credentials.prompt or not credentials.password:
         return order
     return tuple(sorted(order, key=("publickey", "password", "keyboard-interactive").index))
 
 
-def _info_request(reader: Reader) -> tuple[str, str, list[tuple[str, bool]]]:
+def _info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:
     """Title, instructions, prompts (RFC 4256 section 3.2); text that is not UTF-8 is shown as well as may be."""
     title, instructions = (reader.string().decode("utf-8", "replace") for _ in range(2))
     reader.string()  # language
     count = reader.u32()
     if count > MAX_PROMPTS:
-        raise Malformed(f"{count} questions at once")
+        raise DecodeError(f"{count} questions at once")
     prompts = []
     for _ in range(count):
         text = reader.string()
-        if len(text) > MAX_PROMPT:
-            raise Malformed(f"a question of {len(text)} bytes")
+        if len(text) > MAX_PROMPT_SIZE:
+            raise DecodeError(f"a question of {len(text)} bytes")
         prompts.append((text.decode("utf-8", "replace"), reader.take(1) != b"\0"))
     return title, instructions, prompts

@@ -48,7 +48,7 @@ class Secret:
         raise TypeError("a Secret is not pickled")
 
 
-Ask = Callable[[str, bool], "str | None"]
+Prompt = Callable[[str, bool], "str | None"]
 """Asks a person: (the prompt, whether the answer may be echoed) -> the answer, or None to give up."""
 
 
@@ -73,7 +73,7 @@ class Credentials:
     passphrase_files: frozenset[str] | None = None
     otp: Secret | None = None
     answers: tuple[tuple[str, Secret], ...] = ()
-    ask: Ask | None = None
+    prompt: Prompt | None = None
     jump_entries: tuple[JumpEntry, ...] = ()
     withheld_from: str | None = None
 

@@ -16,11 +16,11 @@ from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.user_certificates import UserCertificates
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
-from pmitogen.transport.keys.agent_client import Agent, AgentError, AgentKey, SessionBinding
+from pmitogen.transport.keys.agent_client import AgentError, AgentKey, SessionBinding, SSHAgentClient
 from pmitogen.transport.keys.certificate import Certificate
 from pmitogen.transport.keys.key_file import KeyFile
-from pmitogen.transport.keys.private_key import KeyProblem, PrivateKey
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
+from pmitogen.transport.keys.wire import DecodeError
 
 Sign = Callable[[bytes, str, float], bytes]
 """(data, algorithm, seconds) -> signature blob; may raise AgentError."""
@@ -48,32 +48,33 @@ class Candidate(NamedTuple):
     def describe(self) -> str:
         """Where it is from, what it is: for messages."""
         plain = self.certificate.plain_blob if self.certificate else self.blob
-        return f"{self.source} {public_key.display(self.name)} {public_key.fingerprint(plain)}"
+        return f"{self.source} {public_key.display_name(self.name)} {public_key.fingerprint(plain)}"
 
 
 class Identities:
-    """Finds the candidates of one login. Close it when done.
+    """Finds the keys to offer in one login. Close it when done. One thread.
 
-    *note* is told (what, why) of each key that could not be offered. *ask* asks a person for a passphrase; None: there is nobody.
-    *binding* tells the agent which connection it is used for; None: it is not told.
+    *on_skip*: called with (key, reason) for each key that cannot be offered.
+    *prompt*: asks the user for a passphrase; None: no user can answer.
+    *binding*: sent to the agent so that it knows the connection (session-bind); None: the agent is not bound.
     """
 
     def __init__(
         self,
         settings: Settings,
         credentials: Credentials,
-        note: Callable[[str, str], None],
-        ask: Callable[[str], str | None] | None,
+        on_skip: Callable[[str, str], None],
+        prompt: Callable[[str], str | None] | None,
         binding: SessionBinding | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
-        self._note = note
-        self._ask = ask
+        self._on_skip = on_skip
+        self._prompt = prompt
         self._binding = binding
-        self._agent: Agent | None = None
+        self._agent: SSHAgentClient | None = None
         self._agent_keys: list[AgentKey] | None = None
-        self._certificates = UserCertificates(settings, note)
+        self._certificates = UserCertificates(settings, on_skip)
         self._seen: set[bytes] = set()
 
     def close(self) -> None:
@@ -112,14 +113,14 @@ class Identities:
         try:
             file = key_file.read(path)
         except FileNotFoundError:
-            held = self._held(self._certificates.alone(path))  # neither a private nor a public key is there
+            held = self._in_agent(self._certificates.key_beside(path))  # neither a private nor a public key is there
             if held is not None:
-                yield from self._from_agent(held, _agent_source(held), beside=(path + "-cert.pub",))
+                yield from self._from_agent(held, _agent_source(held), adjacent=(path + "-cert.pub",))
             elif self._settings.identityfile_explicit:
-                self._note(path, "no such file")
+                self._on_skip(path, "no such file")
             return
-        except (OSError, KeyProblem) as error:
-            self._note(path, getattr(error, "strerror", None) or str(error))
+        except (OSError, UnusableKey) as error:
+            self._on_skip(path, getattr(error, "strerror", None) or str(error))
             return
         yield from self._file(file)
 
@@ -129,21 +130,21 @@ class Identities:
         A certificate is offered with its key: here if the agent holds that, else when its file's turn comes.
         """
         if file.is_public and public_key.is_certificate(public_key.blob_type(file.public_blob or b"")):
-            if held := self._held(file.public_blob):
+            if held := self._in_agent(file.public_blob):
                 yield from self._from_agent(held, _agent_source(held))
             return
         try:
             key = file.open(self._passphrase_for(file))
-        except KeyProblem as problem:
-            if held := self._held(file.public_blob):
-                yield from self._from_agent(held, file.source, beside=file.certificate_paths)
+        except UnusableKey as problem:
+            if held := self._in_agent(file.public_blob):
+                yield from self._from_agent(held, file.source, adjacent=file.certificate_paths)
                 return
             try:
-                if not (problem.passphrase and self._ask):
+                if not (problem.passphrase and self._prompt):
                     raise
-                key = file.open_asking(self._ask, self._settings.numberofpasswordprompts)
-            except KeyProblem as last:
-                self._note(file.source, str(last))
+                key = file.open_with_prompt(self._prompt, self._settings.numberofpasswordprompts)
+            except UnusableKey as last:
+                self._on_skip(file.source, str(last))
                 return
         yield from self._with_certificates(file.source, key, file.certificate_paths)
 
@@ -171,45 +172,47 @@ class Identities:
             path = self._settings.identityagent
             if path and path != "none":
                 try:
-                    self._agent = Agent(path)
+                    self._agent = SSHAgentClient(path)
                     if self._binding is not None:
                         self._agent.bind(self._binding, forwarding=False)
                     self._agent_keys = self._agent.keys()
                 except AgentError as error:
-                    self._note("", str(error))
+                    self._on_skip("", str(error))
         return self._agent_keys
 
-    def _held(self, blob: bytes | None) -> AgentKey | None:
+    def _in_agent(self, blob: bytes | None) -> AgentKey | None:
         """The agent's private half of a key, or of a certificate's."""
         if blob is None:
             return None
-        plain = _plain(blob)
+        plain = _certified_key(blob)
         return next((key for key in self._keys_in_agent() if key.blob == plain), None)
 
     def _agent_candidates(self) -> Iterator[Candidate]:
-        wanted = self._wanted_of_agent()
-        usable = [key for key in self._keys_in_agent() if wanted is None or _plain(key.blob) in wanted]
+        wanted = self._identities_only_keys()
+        usable = [key for key in self._keys_in_agent() if wanted is None or _certified_key(key.blob) in wanted]
         for key in usable:
             yield from self._from_agent(key, _agent_source(key), alone=len(usable) == 1)
 
-    def _wanted_of_agent(self) -> set[bytes] | None:
+    def _identities_only_keys(self) -> set[bytes] | None:
         """The public halves that IdentitiesOnly lets through; None: no limit."""
         if not self._settings.identitiesonly:
             return None
         named = self._certificates.keys()
         for path in self._settings.identityfile:
-            if blob := key_file.public_half(path):
+            if blob := key_file.public_blob_for(path):
                 named.add(blob)
         return named
 
-    def _from_agent(self, key: AgentKey, source: str, *, alone: bool = True, beside: tuple[str, ...] = ()) -> Iterator[Candidate]:
-        plain = _plain(key.blob)
+    def _from_agent(
+        self, key: AgentKey, source: str, *, alone: bool = True, adjacent: tuple[str, ...] = ()
+    ) -> Iterator[Candidate]:
+        plain = _certified_key(key.blob)
         if isinstance(plain, str):
-            self._note(source, plain)
+            self._on_skip(source, plain)
             return
         if self._too_short(source, plain):
             return
-        hardware = public_key.is_hardware(key.name)
+        hardware = public_key.is_security_key(key.name)
 
         def sign(data: bytes, algorithm: str, seconds: float) -> bytes:
             assert self._agent is not None
@@ -220,18 +223,18 @@ class Identities:
             certificate = certificates.parse(key.blob)
             yield Candidate(source, key.blob, sign, probe, hardware, certificate, agent=True)
             return
-        for certificate in self._certificates.for_key(key.blob, beside):
+        for certificate in self._certificates.for_key(key.blob, adjacent):
             yield Candidate(f"certificate for {source}", certificate.blob, sign, probe, hardware, certificate, agent=True)
         yield Candidate(source, key.blob, sign, probe, hardware, agent=True)
 
     def _too_short(self, source: str, blob: bytes) -> bool:
         try:
             bits = public_key.rsa_bits(blob)
-        except Malformed:
+        except DecodeError:
             bits = 0
         short = bits is not None and bits < self._settings.requiredrsasize
         if short:
-            self._note(source, f"its RSA key has {bits} bits, RequiredRSASize asks for {self._settings.requiredrsasize}")
+            self._on_skip(source, f"its RSA key has {bits} bits, RequiredRSASize asks for {self._settings.requiredrsasize}")
         return short
 
 
@@ -239,13 +242,13 @@ def _agent_source(key: AgentKey) -> str:
     return f"agent key {key.comment}".strip()
 
 
-def _plain(blob: bytes) -> bytes | str:
+def _certified_key(blob: bytes) -> bytes | str:
     """The key itself, taken out of its certificate; or, in words, why that is no use to a user."""
     try:
         if not public_key.is_certificate(public_key.blob_type(blob)):
             return blob
         certificate = certificates.parse(blob)
-    except Malformed as error:
+    except DecodeError as error:
         return f"is a broken certificate ({error})"
     if certificate.kind != certificates.USER:
         return f"is a {certificates.KIND[certificate.kind]} certificate"

@@ -39,7 +39,7 @@ class JumpEntry(NamedTuple):
         )
 
     @property
-    def precision(self) -> int:
+    def specificity(self) -> int:
         """How much the entry says of its host; of several that match, the most precise one counts."""
         return (self.user is not None) + (self.port is not None)
 
@@ -91,9 +91,9 @@ def for_hop(credentials: Credentials, target: Settings, hop: JumpHop, settings: 
     Nobody but the hop is given what its entry says, and the entries go along for hops before it.
     """
     entries = [entry for entry in credentials.jump_entries if entry.matches(hop, settings)]
-    entries.sort(key=lambda entry: entry.precision, reverse=True)
+    entries.sort(key=lambda entry: entry.specificity, reverse=True)
     if entries:
-        return dataclasses.replace(entries[0].credentials, ask=credentials.ask, jump_entries=credentials.jump_entries)
+        return dataclasses.replace(entries[0].credentials, prompt=credentials.prompt, jump_entries=credentials.jump_entries)
     shared = frozenset(target.identityfile) & frozenset(settings.identityfile)
     allowed = credentials.passphrase_files
     return dataclasses.replace(

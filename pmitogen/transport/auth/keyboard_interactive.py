@@ -14,7 +14,7 @@ from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.util.peer_text import escape, escape_lines, prompt
 
-MATCHED = 1000  # characters at the end of a prompt that the user's patterns are tried on; some patterns take long on more
+MAX_MATCHED = 1000  # characters at the end of a prompt that the user's patterns are tried on; some patterns take long on more
 # Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
 _CODE_WORDS = re.compile(
     r"verification|\bcode\b|one[- ]?time|\botp\b|token|second factor|2fa|totp|authenticator|passcode|yubikey|securid|\bduo\b",
@@ -27,7 +27,7 @@ _PASSWORD_WORDS = re.compile(
 )
 
 
-class Answerer:
+class PromptAnswerer:
     """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer.
 
     *where* is the account and host that ask, for the prompts that a person sees.
@@ -39,8 +39,8 @@ class Answerer:
         self._credentials = credentials
         self._where = where
         self._patterns = [(_compile(pattern), secret) for pattern, secret in credentials.answers]
-        self._ask = credentials.ask if interactive else None
-        self._spent: set[int] = set()
+        self._prompt = credentials.prompt if interactive else None
+        self._used: set[int] = set()
         self.reason = ""
         self.answered = False
 
@@ -49,7 +49,7 @@ class Answerer:
         answers = []
         for text, echo in prompts:
             secret = self._choose(text, echo)
-            reply = secret.reveal() if secret else self._person(title, instructions, text, echo)
+            reply = secret.reveal() if secret else self._ask_user(title, instructions, text, echo)
             if reply is None:
                 return None
             answers.append(reply)
@@ -58,26 +58,26 @@ class Answerer:
 
     def _choose(self, text: str, echo: bool) -> Secret | None:
         for pattern, secret in self._patterns:
-            if pattern.search(text[-MATCHED:]):
-                return self._spend(secret)
+            if pattern.search(text[-MAX_MATCHED:]):
+                return self._use_once(secret)
         is_code = _CODE_WORDS.search(text) is not None
         is_password = _PASSWORD_WORDS.search(text) is not None
         if is_code and not (is_password and self._credentials.otp is None):
-            return self._spend(self._credentials.otp)
+            return self._use_once(self._credentials.otp)
         if not echo:
-            return self._spend(self._credentials.password) or self._spend(None if is_password else self._credentials.otp)
+            return self._use_once(self._credentials.password) or self._use_once(None if is_password else self._credentials.otp)
         return None
 
-    def _spend(self, secret: Secret | None) -> Secret | None:
-        if secret is None or id(secret) in self._spent:
+    def _use_once(self, secret: Secret | None) -> Secret | None:
+        if secret is None or id(secret) in self._used:
             return None
-        self._spent.add(id(secret))
+        self._used.add(id(secret))
         return secret
 
-    def _person(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
-        reply = self._ask(self._shown(title, instructions, text), echo) if self._ask else None
+    def _ask_user(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
+        reply = self._prompt(self._shown(title, instructions, text), echo) if self._prompt else None
         if reply is None:
-            again = " again" if self._spent else ""
+            again = " again" if self._used else ""
             self.reason = f"the server asks{again}: {escape(text, 80)!r}, and no answer is given"
         return reply
 

@@ -22,20 +22,20 @@ class Attempt(NamedTuple):
     """
 
     method: str
-    what: str
+    subject: str
     outcome: str
-    why: str = ""
+    reason: str = ""
 
     def __str__(self) -> str:
-        subject = f"{self.method} {self.what}".strip()
-        return f"{subject}: {self.outcome}{f' ({self.why})' if self.why else ''}"
+        subject = f"{self.method} {self.subject}".strip()
+        return f"{subject}: {self.outcome}{f' ({self.reason})' if self.reason else ''}"
 
 
 class AuthReport(NamedTuple):
     """How a login came about. *round_trips* counts the times it waited for the server; *key* is the key or certificate used."""
 
     methods: tuple[str, ...]
-    tried: tuple[Attempt, ...]
+    attempts: tuple[Attempt, ...]
     round_trips: int
     key: str | None = None
     banner: str = ""
@@ -43,20 +43,20 @@ class AuthReport(NamedTuple):
 
 def refusal(
     settings: Settings,
-    tried: list[Attempt],
+    attempts: list[Attempt],
     allowed: tuple[str, ...],
     remedy: str | None = None,
     withheld_from: str | None = None,
 ) -> AuthenticationError:
     """The error for a login with nothing left to try. *remedy* None: found here. *withheld_from*: see Credentials."""
-    told = "; ".join(map(str, tried)) or "there was nothing to try"
-    accepts = f"; the server accepts {escape(', '.join(allowed))}" if allowed else ""
+    attempts_text = "; ".join(map(str, attempts)) or "there was nothing to try"
+    methods_text = f"; the server accepts {escape(', '.join(allowed))}" if allowed else ""
     usable = tuple(name for name in allowed if name in settings.preferredauthentications)
-    advice = [_remedy(tried, usable) if remedy is None else remedy]
+    advice = [_remedy(attempts, usable) if remedy is None else remedy]
     if withheld_from is not None:
         advice.append(_WITHHELD.format(withheld_from))
     advised = "; ".join(text for text in advice if text)
-    message = f"{where(settings)}: login refused: {told}{accepts}{': ' + advised if advised else ''}"
+    message = f"{settings.endpoint}: login refused: {attempts_text}{methods_text}{': ' + advised if advised else ''}"
     return AuthenticationError(message, tuple(escape(name) for name in allowed))
 
 
@@ -71,20 +71,15 @@ def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
     return ConnectError(message, error.stage)
 
 
-def where(settings: Settings) -> str:
-    """``user@host port N``: who and where, for every message of this room."""
-    return f"{settings.user}@{settings.hostname} port {settings.port}"
-
-
-def _remedy(tried: list[Attempt], allowed: tuple[str, ...]) -> str:
-    offered = [attempt for attempt in tried if attempt.outcome == REFUSED]
-    if any("passphrase" in attempt.why for attempt in tried):
+def _remedy(attempts: list[Attempt], allowed: tuple[str, ...]) -> str:
+    offered = [attempt for attempt in attempts if attempt.outcome == REFUSED]
+    if any("passphrase" in attempt.reason for attempt in attempts):
         return "give the key's right passphrase, or add it to an agent"
     if any(attempt.method == "password" for attempt in offered):
         return "check the user name and the password"
-    if not offered and not any(attempt.outcome == PARTIAL for attempt in tried):
+    if not offered and not any(attempt.outcome == PARTIAL for attempt in attempts):
         return "give an identity file, an agent with a key, or a password"
-    if any(attempt.outcome == PARTIAL for attempt in tried):
+    if any(attempt.outcome == PARTIAL for attempt in attempts):
         return "the server wants a further factor: give it"
     if "password" in allowed or "keyboard-interactive" in allowed:
         return "add the public key to the account's authorized_keys, or give a password"

@@ -14,8 +14,8 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
 from pmitogen.transport.keys.certificate import Certificate
-from pmitogen.transport.keys.private_key import KeyProblem
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.private_key import UnusableKey
+from pmitogen.transport.keys.wire import DecodeError
 
 
 class _Named(NamedTuple):
@@ -26,24 +26,24 @@ class _Named(NamedTuple):
 class UserCertificates:
     """Finds the certificates for a key. *note* is told (what, why) of each that cannot be used. Files are read when needed."""
 
-    def __init__(self, settings: Settings, note: Callable[[str, str], None]) -> None:
+    def __init__(self, settings: Settings, on_skip: Callable[[str, str], None]) -> None:
         self._settings = settings
-        self._note = note
+        self._on_skip = on_skip
         self._loaded: list[_Named] | None = None
         self._used: set[bytes] = set()
 
-    def for_key(self, blob: bytes, beside: tuple[str, ...] = ()) -> list[Certificate]:
+    def for_key(self, blob: bytes, adjacent: tuple[str, ...] = ()) -> list[Certificate]:
         """The certificates of the plain key *blob*; *beside* are the paths of those that may lie beside its file."""
-        paths = () if self._settings.certificatefile else beside
-        found = [*self._named(), *(_Named(path, one) for path in paths if (one := self._read(path, missing_is_noted=False)))]
-        mine = [one.certificate for one in found if one.certificate.plain_blob == blob]
-        self._used.update(certificate.blob for certificate in mine)
-        return mine
+        paths = () if self._settings.certificatefile else adjacent
+        candidates = [*self._named(), *(_Named(path, one) for path in paths if (one := self._read(path, report_missing=False)))]
+        matching = [one.certificate for one in candidates if one.certificate.plain_blob == blob]
+        self._used.update(certificate.blob for certificate in matching)
+        return matching
 
-    def alone(self, path: str) -> bytes | None:
+    def key_beside(self, path: str) -> bytes | None:
         """The plain key of the certificate that lies beside where an identity file would be."""
-        found = None if self._settings.certificatefile else self._read(path + "-cert.pub", missing_is_noted=False)
-        return found and found.plain_blob
+        candidates = None if self._settings.certificatefile else self._read(path + "-cert.pub", report_missing=False)
+        return candidates and candidates.plain_blob
 
     def keys(self) -> set[bytes]:
         """The plain keys that the named certificates are for."""
@@ -53,11 +53,11 @@ class UserCertificates:
         """Tell of each named certificate whose key did not come up."""
         for one in self._named():
             if one.certificate.blob not in self._used:
-                self._note(f"certificate {one.path}", "its private key is neither in a file that was named nor in an agent")
+                self._on_skip(f"certificate {one.path}", "its private key is neither in a file that was named nor in an agent")
 
     def _named(self) -> list[_Named]:
         if self._loaded is None:
-            explicit = [(path, self._read(path, missing_is_noted=True)) for path in self._settings.certificatefile]
+            explicit = [(path, self._read(path, report_missing=True)) for path in self._settings.certificatefile]
             named = [(path, self._read_identity(path)) for path in self._settings.identityfile if path != "none"]
             self._loaded = [_Named(path, one) for path, one in (*explicit, *named) if one is not None]
         return self._loaded
@@ -66,27 +66,27 @@ class UserCertificates:
         """The certificate that an identity file is, or that its ``.pub`` is."""
         try:
             blob = key_file.load_public(path)
-        except (OSError, KeyProblem):
+        except (OSError, UnusableKey):
             return None
         return self._parse(path, blob) if public_key.is_certificate(public_key.blob_type(blob)) else None
 
-    def _read(self, path: str, *, missing_is_noted: bool) -> Certificate | None:
+    def _read(self, path: str, *, report_missing: bool) -> Certificate | None:
         try:
             return self._parse(path, key_file.load_public(path))
         except FileNotFoundError:
-            if missing_is_noted:
-                self._note(f"certificate {path}", "no such file")
-        except (OSError, KeyProblem) as error:
-            self._note(f"certificate {path}", getattr(error, "strerror", None) or str(error))
+            if report_missing:
+                self._on_skip(f"certificate {path}", "no such file")
+        except (OSError, UnusableKey) as error:
+            self._on_skip(f"certificate {path}", getattr(error, "strerror", None) or str(error))
         return None
 
     def _parse(self, path: str, blob: bytes) -> Certificate | None:
         try:
             certificate = certificates.parse(blob)
-        except Malformed as error:
-            self._note(f"certificate {path}", str(error))
+        except DecodeError as error:
+            self._on_skip(f"certificate {path}", str(error))
             return None
         if certificate.kind != certificates.USER:
-            self._note(f"certificate {path}", f"is a {certificates.KIND[certificate.kind]} certificate")
+            self._on_skip(f"certificate {path}", f"is a {certificates.KIND[certificate.kind]} certificate")
             return None
         return certificate

@@ -35,11 +35,11 @@ from pmitogen.transport.keys.agent_client import (
     REQUEST_IDENTITIES,
     SESSION_BIND,
     SIGN_REQUEST,
-    Agent,
     AgentError,
     SessionBinding,
+    SSHAgentClient,
 )
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.util import threads
 from pmitogen.util.token_bucket import TokenBucket
 
@@ -92,8 +92,8 @@ def refusal_reason(message: bytes) -> str | None:
     if kind != EXTENSION:
         return None
     try:
-        name = Reader(message[1:]).text()
-    except Malformed:
+        name = PacketReader(message[1:]).text()
+    except DecodeError:
         return "malformed extension"
     return None if name in ALLOWED_EXTENSIONS else "unknown extension"
 
@@ -105,7 +105,7 @@ class AgentForwarder:
         self._path, self._binding, self._peer = path, binding, peer
         self._lock = threading.Lock()
         self._channels = 0  # admitted, and not yet over
-        self._agents: set[Agent] = set()
+        self._agents: set[SSHAgentClient] = set()
         self._closed = threading.Event()
         self._opens = TokenBucket(OPENS_PER_SECOND, MAX_OPENS_AT_ONCE, time.monotonic())
         self._questions = TokenBucket(QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE, time.monotonic())
@@ -114,7 +114,7 @@ class AgentForwarder:
 
     window = WINDOW
 
-    def admit(self, reader: Reader) -> Serve | None:
+    def admit(self, reader: PacketReader) -> Serve | None:
         """What serves one more channel; None: there are too many. It counts until that is done (transport thread)."""
         with self._lock:
             has_room = self._channels < MAX_CHANNELS and not self._closed.is_set()
@@ -138,7 +138,7 @@ class AgentForwarder:
 
     def _serve(self, channel: Channel) -> None:
         try:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException), Agent(self._path) as agent:
+            with contextlib.suppress(OSError, EOFError, paramiko.SSHException), SSHAgentClient(self._path) as agent:
                 with self._registered(agent):
                     agent.bind(self._binding, forwarding=True)
                     self._relay(channel, agent)
@@ -149,7 +149,7 @@ class AgentForwarder:
             channel.close()
 
     @contextlib.contextmanager
-    def _registered(self, agent: Agent) -> Iterator[None]:
+    def _registered(self, agent: SSHAgentClient) -> Iterator[None]:
         """Have :meth:`close` interrupt *agent*."""
         with self._lock:
             if self._closed.is_set():
@@ -161,7 +161,7 @@ class AgentForwarder:
             with self._lock:
                 self._agents.discard(agent)
 
-    def _relay(self, channel: Channel, agent: Agent) -> None:
+    def _relay(self, channel: Channel, agent: SSHAgentClient) -> None:
         while not self._closed.is_set():
             question = _read_message(channel)
             with self._lock:
@@ -172,7 +172,7 @@ class AgentForwarder:
             if reason is not None:
                 self._log(f"refused to pass on to the agent: {reason}")
             answer = agent.exchange(question, ANSWER_TIMEOUT) if reason is None else bytes([FAILURE])
-            channel.sendall(string(answer))
+            channel.sendall(encode_string(answer))
 
     def _log(self, text: str) -> None:
         """Log *text*, once for each connection: the target decides how often it happens."""

@@ -17,7 +17,7 @@ from pmitogen.errors import ConnectError, Error
 from pmitogen.transport.forwarding import address, socks
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
 from pmitogen.transport.forwarding.relay import WINDOW, OpenSockets, relay
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.paramiko_ext.incoming_channels import NotInvited, Serve
 from pmitogen.util import threads
 
@@ -65,22 +65,22 @@ class RemoteForwardings:
             return found
 
 
-def _read_tcp(reader: Reader) -> Address:
+def _read_tcp(reader: PacketReader) -> Address:
     return TCPAddress(reader.text(), reader.u32())
 
 
-def _read_unix(reader: Reader) -> Address:
+def _read_unix(reader: PacketReader) -> Address:
     return UnixPath(reader.text())
 
 
 class _Acceptor:
     window = WINDOW
 
-    def __init__(self, forwardings: RemoteForwardings, read: Callable[[Reader], Address]) -> None:
+    def __init__(self, forwardings: RemoteForwardings, read: Callable[[PacketReader], Address]) -> None:
         self._forwardings = forwardings
         self._read = read
 
-    def admit(self, reader: Reader) -> Serve | None:
+    def admit(self, reader: PacketReader) -> Serve | None:
         """See :class:`~pmitogen.transport.paramiko_ext.incoming_channels.ChannelAcceptor`."""
         forwarding = self._forwardings.find(self._read(reader))
         if forwarding is None:
@@ -110,7 +110,7 @@ class RemoteForwarding:
             self._forwardings.remove(self)
             raise
         if isinstance(listen, TCPAddress) and listen.port == 0:
-            listen = TCPAddress(listen.host, Reader(answer).u32() if answer else 0)
+            listen = TCPAddress(listen.host, PacketReader(answer).u32() if answer else 0)
             self._forwardings.add(self, listen)
         self.address = listen
         link.at_end(self.open_sockets.close)
@@ -124,16 +124,16 @@ class RemoteForwarding:
     def _request(self, cancel: str, link: Link) -> bytes:
         where = self.address if cancel else self._listen
         if isinstance(where, TCPAddress):
-            kind, fields = f"{cancel}tcpip-forward", string(where.host) + where.port.to_bytes(4, "big")
+            kind, fields = f"{cancel}tcpip-forward", encode_string(where.host) + where.port.to_bytes(4, "big")
         else:
-            kind, fields = f"{cancel}streamlocal-forward@openssh.com", string(where.path)
+            kind, fields = f"{cancel}streamlocal-forward@openssh.com", encode_string(where.path)
         try:
             answer = link.global_request(kind, fields, timeout=REQUEST_TIMEOUT)
             if answer is None:
                 raise ConnectError(f"{link.peer}: remote port forwarding failed for listen {where}", "exec")
             if isinstance(where, TCPAddress) and not where.port and not cancel:
-                Reader(answer).u32()
-        except Malformed:
+                PacketReader(answer).u32()
+        except DecodeError:
             raise ConnectError(f"{link.peer}: the server does not say which port it has opened", "exec") from None
         return answer
 
@@ -148,7 +148,7 @@ class RemoteForwarding:
     def _serve(self, channel: Channel) -> None:
         try:
             self._connect(channel)
-        except (OSError, EOFError, socks.NotSOCKS, Malformed, paramiko.SSHException) as error:
+        except (OSError, EOFError, socks.NotSOCKS, DecodeError, paramiko.SSHException) as error:
             LOG.info("%s: forwarding from the server's %s: %s", self._link.peer, self.address, error)
         finally:
             channel.close()

@@ -21,13 +21,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from pmitogen.transport.keys import certificate, public_key
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util.patterns import match_hostname
 
 PLAIN, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
 
 
-class Line(NamedTuple):
+class KnownHostsLine(NamedTuple):
     """One line that is not a comment: names as written, the key still in base64."""
 
     path: str
@@ -49,7 +49,7 @@ class Line(NamedTuple):
             blob = base64.b64decode(self.key_text, validate=True)
             certificate.plain_blob(blob)
             return blob if public_key.blob_type(blob) == self.key_type else None
-        except (binascii.Error, ValueError, Malformed):
+        except (binascii.Error, ValueError, DecodeError):
             return None
 
     def is_key(self, blob: bytes) -> bool:
@@ -61,11 +61,11 @@ class Line(NamedTuple):
 class KnownHosts:
     """The lines of one file, or of a command's output, indexed by name. Safe to share between threads."""
 
-    def __init__(self, lines: Iterable[Line] = ()) -> None:
-        self._by_name: dict[str, list[Line]] = {}
-        self._by_pattern: list[Line] = []
-        self._hashed: list[tuple[bytes, bytes, Line]] = []
-        self._found: dict[str, tuple[Line, ...]] = {}
+    def __init__(self, lines: Iterable[KnownHostsLine] = ()) -> None:
+        self._by_name: dict[str, list[KnownHostsLine]] = {}
+        self._by_pattern: list[KnownHostsLine] = []
+        self._hashed: list[tuple[bytes, bytes, KnownHostsLine]] = []
+        self._found: dict[str, tuple[KnownHostsLine, ...]] = {}
         for line in lines:
             self._add(line)
 
@@ -74,7 +74,7 @@ class KnownHosts:
         """Read the *text* of a known_hosts file called *path*."""
         return cls(line for number, raw in enumerate(text.split("\n"), 1) if (line := parse_line(raw, path, number)))
 
-    def _add(self, line: Line) -> None:
+    def _add(self, line: KnownHostsLine) -> None:
         if line.names.startswith("|"):
             if hashed := _hash_parts(line.names):
                 self._hashed.append((*hashed, line))
@@ -84,7 +84,7 @@ class KnownHosts:
             for name in line.names.lower().split(","):
                 self._by_name.setdefault(name, []).append(line)
 
-    def lookup(self, name: str) -> tuple[Line, ...]:
+    def lookup(self, name: str) -> tuple[KnownHostsLine, ...]:
         """Every line whose names match *name* (lower case, with ``[ ]:port`` where it belongs), in the order of the file."""
         found = self._found.get(name)
         if found is None:
@@ -97,7 +97,7 @@ class KnownHosts:
         return found
 
 
-def parse_line(raw: str, path: str, number: int) -> Line | None:
+def parse_line(raw: str, path: str, number: int) -> KnownHostsLine | None:
     """One line of the file; None for a comment, an empty line, and one that ssh would skip as well."""
     fields = raw.split(None, 4)
     if len(fields) < 3 or fields[0].startswith("#"):
@@ -107,7 +107,7 @@ def parse_line(raw: str, path: str, number: int) -> Line | None:
         marker = fields.pop(0)
         if marker not in (AUTHORITY, REVOKED) or len(fields) < 3:
             return None
-    return Line(path, number, marker, fields[0], fields[1], fields[2])
+    return KnownHostsLine(path, number, marker, fields[0], fields[1], fields[2])
 
 
 def _hash_parts(names: str) -> tuple[bytes, bytes] | None:

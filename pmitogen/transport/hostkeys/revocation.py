@@ -18,14 +18,14 @@ from collections.abc import Callable
 
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.certificate import Certificate
-from pmitogen.transport.keys.wire import Malformed, Reader, strings
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, decode_strings
 from pmitogen.util.peer_text import escape
 
 MAGIC = b"SSHKRL\n\0"
 VERSION = 1
-LARGEST = 64 << 20  # bytes of a file
-LARGEST_BITMAP = 2048  # bytes; what OpenSSH's own reader takes
-LAST_SERIAL = 2**64 - 1
+MAX_FILE_SIZE = 64 << 20  # bytes of a file
+MAX_BITMAP_SIZE = 2048  # bytes; what OpenSSH's own reader takes
+MAX_SERIAL = 2**64 - 1
 CERTIFICATES, KEYS, SHA1, SIGNATURE, SHA256, EXTENSION = 1, 2, 3, 4, 5, 255
 SERIALS, SERIAL_RANGE, SERIAL_BITMAP, KEY_IDS, CERTIFICATE_EXTENSION = 0x20, 0x21, 0x22, 0x23, 0x39
 
@@ -39,7 +39,7 @@ class _Revoked:
     bitmaps: list[tuple[int, bytes]] = dataclasses.field(default_factory=list)  # first serial; big-endian bits
     key_ids: set[bytes] = dataclasses.field(default_factory=set)
 
-    def why(self, certificate: Certificate) -> str | None:
+    def revocation_reason(self, certificate: Certificate) -> str | None:
         if certificate.key_id.encode("utf-8", "surrogateescape") in self.key_ids:
             return f"its key id {escape(certificate.key_id, 80)!r}"
         serial = certificate.serial
@@ -61,50 +61,50 @@ class RevocationList:
     """One list. Safe to share between threads."""
 
     def __init__(self, data: bytes) -> None:
-        """Parse *data*. Raises :class:`Malformed`."""
+        """Parse *data*. Raises :class:`DecodeError`."""
         self._keys: set[bytes] = set()
         self._hashes: dict[int, set[bytes]] = {SHA1: set(), SHA256: set()}
         self._by_authority: dict[bytes, _Revoked] = {}  # b"": whatever the authority
-        reader = Reader(data)
+        reader = PacketReader(data)
         _header(reader)
         while reader.left:
-            self._section(reader.byte(), Reader(reader.string()))
+            self._section(reader.byte(), PacketReader(reader.string()))
 
-    def why(self, blob: bytes, certificate: Certificate | None = None) -> str | None:
+    def revocation_reason(self, blob: bytes, certificate: Certificate | None = None) -> str | None:
         """What of a plain key *blob*, its *certificate* or that one's authority is listed, in words; None: nothing."""
-        if found := self._why_key(blob):
+        if found := self._key_reason(blob):
             return found
         if certificate is None:
             return None
         for authority in (certificate.authority_blob, b""):
             revoked = self._by_authority.get(authority)
-            if revoked and (found := revoked.why(certificate)):
+            if revoked and (found := revoked.revocation_reason(certificate)):
                 return f"the certificate by {found}"
-        found = self._why_key(certificate.authority_blob)
+        found = self._key_reason(certificate.authority_blob)
         return f"{found} of the certificate's authority" if found else None
 
-    def _why_key(self, blob: bytes) -> str | None:
+    def _key_reason(self, blob: bytes) -> str | None:
         if hashlib.sha1(blob, usedforsecurity=False).digest() in self._hashes[SHA1]:
             return "the SHA1 fingerprint"
         if hashlib.sha256(blob).digest() in self._hashes[SHA256]:
             return "the SHA256 fingerprint"
         return "the key" if blob in self._keys else None
 
-    def _section(self, kind: int, body: Reader) -> None:
+    def _section(self, kind: int, body: PacketReader) -> None:
         if kind == CERTIFICATES:
             self._certificates(body)
         elif kind == KEYS:
-            self._keys.update(strings(body.rest()))
+            self._keys.update(decode_strings(body.rest()))
         elif kind in self._hashes:
             self._hashes[kind].update(_hashes(body, 20 if kind == SHA1 else 32))
         elif kind == EXTENSION:
             _extension(body)
         elif kind == SIGNATURE:
-            raise Malformed("it is signed, and the signature cannot be checked here: make it without")
+            raise DecodeError("it is signed, and the signature cannot be checked here: make it without")
         else:
-            raise Malformed(f"it has a section of the unknown kind {kind}")
+            raise DecodeError(f"it has a section of the unknown kind {kind}")
 
-    def _certificates(self, body: Reader) -> None:
+    def _certificates(self, body: PacketReader) -> None:
         authority = body.string()
         if authority:
             public_key.blob_type(authority)
@@ -113,72 +113,72 @@ class RevocationList:
         while body.left:
             kind = body.byte()
             if kind not in _READERS:
-                raise Malformed(f"it has a certificate section of the unknown kind {kind}")
-            part = Reader(body.string())
+                raise DecodeError(f"it has a certificate section of the unknown kind {kind}")
+            part = PacketReader(body.string())
             _READERS[kind](part, revoked)
             part.end()
 
 
-def _header(reader: Reader) -> None:
+def _header(reader: PacketReader) -> None:
     if reader.take(len(MAGIC)) != MAGIC:
-        raise Malformed("it does not begin as a KRL does")
+        raise DecodeError("it does not begin as a KRL does")
     version = reader.u32()
     if version != VERSION:
-        raise Malformed(f"its format is version {version}, only {VERSION} is known")
+        raise DecodeError(f"its format is version {version}, only {VERSION} is known")
     reader.take(3 * 8)  # the list's own version, its date, and flags of which there are none yet
     reader.string()  # reserved
     reader.string()  # a comment
 
 
-def _hashes(body: Reader, size: int) -> list[bytes]:
-    found = strings(body.rest())
+def _hashes(body: PacketReader, size: int) -> list[bytes]:
+    found = decode_strings(body.rest())
     if any(len(one) != size for one in found):
-        raise Malformed(f"a fingerprint in it has not {size} bytes")
+        raise DecodeError(f"a fingerprint in it has not {size} bytes")
     return found
 
 
-def _extension(body: Reader) -> None:
+def _extension(body: PacketReader) -> None:
     name, critical = body.text(), body.byte()
     body.string()
     body.end()
     if critical:
-        raise Malformed(f"it has a critical section {name!r}, which is not known")
+        raise DecodeError(f"it has a critical section {name!r}, which is not known")
 
 
-def _serials(part: Reader, revoked: _Revoked) -> None:
+def _serials(part: PacketReader, revoked: _Revoked) -> None:
     raw = part.take(part.left)
     if len(raw) % 8:
-        raise Malformed("a list of serial numbers in it is cut short")
+        raise DecodeError("a list of serial numbers in it is cut short")
     found = {serial for (serial,) in struct.iter_unpack(">Q", raw)}
     if 0 in found:
-        raise Malformed("it revokes serial number 0")
+        raise DecodeError("it revokes serial number 0")
     revoked.serials |= found
 
 
-def _range(part: Reader, revoked: _Revoked) -> None:
+def _range(part: PacketReader, revoked: _Revoked) -> None:
     low, high = part.u64(), part.u64()
     if not 0 < low <= high:
-        raise Malformed(f"a range in it is from {low} to {high}")
+        raise DecodeError(f"a range in it is from {low} to {high}")
     revoked.ranges.append((low, high))
 
 
-def _bitmap(part: Reader, revoked: _Revoked) -> None:
+def _bitmap(part: PacketReader, revoked: _Revoked) -> None:
     first, bits = part.u64(), part.string()
     if bits[:1] >= b"\x80":
-        raise Malformed("a bitmap in it is negative")
+        raise DecodeError("a bitmap in it is negative")
     bits = bits.lstrip(b"\0")
-    if len(bits) > LARGEST_BITMAP:
-        raise Malformed(f"a bitmap in it has {len(bits)} bytes")
-    if _bit(bits, -first) or first + int.from_bytes(bits, "big").bit_length() - 1 > LAST_SERIAL:
-        raise Malformed("a bitmap in it goes beyond all serial numbers")
+    if len(bits) > MAX_BITMAP_SIZE:
+        raise DecodeError(f"a bitmap in it has {len(bits)} bytes")
+    if _bit(bits, -first) or first + int.from_bytes(bits, "big").bit_length() - 1 > MAX_SERIAL:
+        raise DecodeError("a bitmap in it goes beyond all serial numbers")
     revoked.bitmaps.append((first, bits))
 
 
-def _key_ids(part: Reader, revoked: _Revoked) -> None:
-    revoked.key_ids.update(strings(part.take(part.left)))
+def _key_ids(part: PacketReader, revoked: _Revoked) -> None:
+    revoked.key_ids.update(decode_strings(part.take(part.left)))
 
 
-_READERS: dict[int, Callable[[Reader, _Revoked], None]] = {
+_READERS: dict[int, Callable[[PacketReader, _Revoked], None]] = {
     SERIALS: _serials,
     SERIAL_RANGE: _range,
     SERIAL_BITMAP: _bitmap,
@@ -186,15 +186,15 @@ _READERS: dict[int, Callable[[Reader, _Revoked], None]] = {
     CERTIFICATE_EXTENSION: lambda part, _revoked: _extension(part),
 }
 
-_kept: dict[str, tuple[tuple[int, ...], RevocationList]] = {}
-_kept_lock = threading.Lock()
+_cache: dict[str, tuple[tuple[int, ...], RevocationList]] = {}
+_cache_lock = threading.Lock()
 
 
 def read(path: str, data: bytes, stat: os.stat_result) -> RevocationList:
-    """The list that is the content *data* of *path*, parsed again only when the file has changed. Raises Malformed."""
+    """The list that is the content *data* of *path*, parsed again only when the file has changed. Raises DecodeError."""
     signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev)
-    with _kept_lock:
-        kept = _kept.get(path)
-        if kept is None or kept[0] != signature:
-            kept = _kept[path] = (signature, RevocationList(data))
-        return kept[1]
+    with _cache_lock:
+        cached = _cache.get(path)
+        if cached is None or cached[0] != signature:
+            cached = _cache[path] = (signature, RevocationList(data))
+        return cached[1]

@@ -23,10 +23,10 @@ from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.transport.hostkeys import known_hosts, revocation
-from pmitogen.transport.hostkeys.known_hosts import KnownHosts, Line
+from pmitogen.transport.hostkeys.known_hosts import KnownHosts, KnownHostsLine
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.certificate import Certificate
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util import trusted_path
 from pmitogen.util.caller import CallerEnvironment
 
@@ -49,7 +49,7 @@ def is_local(address: str) -> bool:
         return False
 
 
-class Store:
+class KnownHostsSources:
     """All that is known about hosts, for one connection. Reads each file once per content, runs the command once per name."""
 
     def __init__(self, settings: Settings, address: str) -> None:
@@ -67,7 +67,7 @@ class Store:
             return None
         return None if address == settings.hostname else known_hosts.lookup_name(address, settings.port)
 
-    def lines(self, name: str, blob: bytes | None) -> list[Line]:
+    def lines(self, name: str, blob: bytes | None) -> list[KnownHostsLine]:
         """Every line with a readable key that matches *name*; *blob* is the server's key, None while types are being ordered."""
         found = [line for known in self._read() for line in known.lookup(name)]
         if self.settings.knownhostscommand:
@@ -75,7 +75,7 @@ class Store:
             found += self._command(name, reason, blob).lookup(name)
         return [line for line in found if line.blob is not None]
 
-    def fallback_lines(self) -> list[Line]:
+    def lines_without_port(self) -> list[KnownHostsLine]:
         """The lines of the plain host name, which vouch for its other ports too; nothing under an alias or on port 22.
 
         KnownHostsCommand is not run for them, as in ssh.
@@ -85,7 +85,7 @@ class Store:
         name = self.settings.hostname.lower()
         return [line for known in self._read() for line in known.lookup(name) if line.blob is not None]
 
-    def looked_at(self) -> str:
+    def searched_files(self) -> str:
         """For messages: the files that were searched, and what could not be read."""
         self._read()
         command = ["KnownHostsCommand"] if self.settings.knownhostscommand else []
@@ -199,19 +199,19 @@ def revoked_by(
             found = _revoked_in(path, plain, certificate) or found
         except OSError as error:
             raise refuse(f"RevokedHostKeys {path} cannot be read ({error.strerror}): no host key is safe without it") from error
-        except Malformed as error:
+        except DecodeError as error:
             raise refuse(f"RevokedHostKeys {path} is a broken KRL ({error}): no host key is safe without it") from error
     return found
 
 
 def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str | None:
     with open(path, "rb") as file:
-        content = file.read(revocation.LARGEST + 1)
-        if len(content) > revocation.LARGEST:
+        content = file.read(revocation.MAX_FILE_SIZE + 1)
+        if len(content) > revocation.MAX_FILE_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         if content.startswith(revocation.MAGIC):
-            why = revocation.read(path, content, os.fstat(file.fileno())).why(plain, certificate)
-            return f"{path} (a KRL, which lists {why})" if why else None
+            reason = revocation.read(path, content, os.fstat(file.fileno())).revocation_reason(plain, certificate)
+            return f"{path} (a KRL, which lists {reason})" if reason else None
     blobs = [plain, *([certificate.authority_blob] if certificate else [])]
     for number, raw in enumerate(content.decode("utf-8", "surrogateescape").split("\n"), 1):
         if raw.strip() and not raw.lstrip().startswith("#") and _line_blob(raw) in blobs:
@@ -227,5 +227,5 @@ def _line_blob(raw: str) -> bytes | None:
     try:
         blob = base64.b64decode(fields[1], validate=True)
         return blob if public_key.blob_type(blob) == fields[0] else None
-    except (binascii.Error, ValueError, Malformed):
+    except (binascii.Error, ValueError, DecodeError):
         return None

@@ -11,50 +11,49 @@ from collections.abc import Sequence
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.connect import ShownKey
-from pmitogen.transport.dial import describe
+from pmitogen.transport.connect import HostKeyProbe
 from pmitogen.transport.hostkeys import known_hosts, store
-from pmitogen.transport.hostkeys.store import Store
+from pmitogen.transport.hostkeys.store import KnownHostsSources
 from pmitogen.transport.keys import public_key
 
 
 @dataclasses.dataclass(frozen=True)
-class Judged:
+class KeyStatus:
     """A key of the server's. *where* is the ``file:line`` by which it is known; None: it is new."""
 
     blob: bytes
     where: str | None
-    shown: str  # as ssh prints it
+    description: str  # as ssh prints it
 
 
 class Trust:
     """What known_hosts says of a server's keys, and adding to it. Blocks for files and KnownHostsCommand."""
 
-    def __init__(self, settings: Settings, keys: Sequence[ShownKey]) -> None:
+    def __init__(self, settings: Settings, keys: Sequence[HostKeyProbe]) -> None:
         self._settings = settings
         self._keys = [key.blob for key in keys]
-        self._store = Store(settings, keys[0].address)
+        self._store = KnownHostsSources(settings, keys[0].address)
         self.name = store.host_name(settings)
         self.file = next(iter(settings.userknownhostsfile), "none")
 
-    def judge(self) -> list[Judged]:
+    def check(self) -> list[KeyStatus]:
         """Each key, and where it is known. Raises ConnectError (stage ``hostkey``) if any is revoked or is not what it was."""
         lines = self._store.lines(self.name, self._keys[0])
-        fallback = self._store.fallback_lines()
+        fallback = self._store.lines_without_port()
         for blob in self._keys:
             self._refuse_revoked(blob, [*lines, *fallback])
         plain = [line for line in lines if line.marker == known_hosts.PLAIN]
         known = plain + [line for line in fallback if line.marker == known_hosts.PLAIN and line.blob in self._keys]
-        judged = [Judged(blob, self._where(blob, known), self._shown(blob)) for blob in self._keys]
-        proven = any(one.where for one in judged)
-        for one in judged:
+        statuses = [KeyStatus(blob, self._where(blob, known), self._describe_key(blob)) for blob in self._keys]
+        proven = any(one.where for one in statuses)
+        for one in statuses:
             same_type = [line for line in plain if not proven or line.key_type == public_key.blob_type(one.blob)]
             if one.where is None and same_type:
                 raise self._refusal(
-                    f"the host key {one.shown} is not the one known from {same_type[0].where}: somebody may be listening in, "
-                    "or the server was reinstalled: if so, remove that line first"
+                    f"the host key {one.description} is not the one known from {same_type[0].where}: somebody may be listening "
+                    "in, or the server was reinstalled: if so, remove that line first"
                 )
-        return judged
+        return statuses
 
     def record(self, blob: bytes) -> str:
         """Add a key to the first UserKnownHostsFile; returns its ``file:line``. Raises ConnectError."""
@@ -70,19 +69,19 @@ class Trust:
             raise self._refusal(f"{self.file} cannot be written: {error.strerror}") from None
 
     @staticmethod
-    def _where(blob: bytes, lines: Sequence[known_hosts.Line]) -> str | None:
+    def _where(blob: bytes, lines: Sequence[known_hosts.KnownHostsLine]) -> str | None:
         return next((line.where for line in lines if line.blob == blob), None)
 
-    def _refuse_revoked(self, blob: bytes, lines: Sequence[known_hosts.Line]) -> None:
+    def _refuse_revoked(self, blob: bytes, lines: Sequence[known_hosts.KnownHostsLine]) -> None:
         where = store.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
         revoked = (line for line in lines if line.marker == known_hosts.REVOKED and line.is_key(blob))
         where = where or next((line.where for line in revoked), None)
         if where:
-            raise self._refusal(f"the host key {self._shown(blob)} is revoked by {where}: the server needs a new host key")
+            raise self._refusal(f"the host key {self._describe_key(blob)} is revoked by {where}: the server needs a new host key")
 
-    def _shown(self, blob: bytes) -> str:
-        name = public_key.display(public_key.blob_type(blob))
+    def _describe_key(self, blob: bytes) -> str:
+        name = public_key.display_name(public_key.blob_type(blob))
         return f"{name} {public_key.fingerprint(blob, self._settings.fingerprinthash)}"
 
     def _refusal(self, text: str) -> ConnectError:
-        return ConnectError(f"{describe(self._settings)}: {text}", "hostkey")
+        return ConnectError(f"{self._settings.endpoint}: {text}", "hostkey")

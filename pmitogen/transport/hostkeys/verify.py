@@ -20,19 +20,19 @@ from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.hostkeys import known_hosts, store
-from pmitogen.transport.hostkeys.store import Store
+from pmitogen.transport.hostkeys.store import KnownHostsSources
 from pmitogen.transport.keys import certificate, public_key
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util.patterns import ascii_lower
 
 if TYPE_CHECKING:
     import paramiko
 
-Ask = Callable[[str], bool]
+Confirm = Callable[[str], bool]
 _UNRECORDABLE = frozenset("@?*#[]|'\"\\!, \t\n")  # in a host name: would be read as something else in known_hosts
 
 
-class HostKeyVerdict(NamedTuple):
+class HostKeyDecision(NamedTuple):
     """The server may be talked to.
 
     *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
@@ -57,16 +57,20 @@ class HostKeyVerdict(NamedTuple):
 
 
 def check_host_key(
-    settings: Settings, key: paramiko.PKey | tuple[str, bytes], address: str, *, ask: Ask | None = None
-) -> HostKeyVerdict:
-    """Decide on the key that the server proved to have.
+    settings: Settings, key: paramiko.PKey | tuple[str, bytes], address: str, *, confirm: Confirm | None = None
+) -> HostKeyDecision:
+    """Decide whether to trust the host key that the server proved to have.
 
-    *key* is Paramiko's object, or (type name, blob); *address* the peer's IP address, or "" behind a proxy. *ask* is called on
-    this thread with a question for a person where StrictHostKeyChecking is ``ask``; without it ``ask`` means ``yes``. Raises
-    :class:`ConnectError` with stage ``hostkey``. Appends a new key to the first UserKnownHostsFile where the settings say so.
+    :param key: Paramiko's key object, or (type name, blob).
+    :param address: the peer's IP address; "" behind a proxy.
+    :param confirm: called on this thread with a question for the user where StrictHostKeyChecking is ``ask``; None: the user
+        cannot be asked, and ``ask`` means ``yes``.
+
+    Adds a new key to the first UserKnownHostsFile if the settings say so. Raises :class:`ConnectError` (stage ``hostkey``).
+    Blocks for files and KnownHostsCommand.
     """
     blob = key[1] if isinstance(key, tuple) else key_blob(key)
-    return _Check(settings, blob, address, ask).decide()
+    return _HostKeyCheck(settings, blob, address, confirm).decide()
 
 
 def key_blob(key: paramiko.PKey) -> bytes:
@@ -75,55 +79,55 @@ def key_blob(key: paramiko.PKey) -> bytes:
     return bytes(public.key_blob) if public is not None else key.asbytes()
 
 
-class _Check:
+class _HostKeyCheck:
     """One decision; holds what every step and every message needs."""
 
-    def __init__(self, settings: Settings, blob: bytes, address: str, ask: Ask | None) -> None:
+    def __init__(self, settings: Settings, blob: bytes, address: str, confirm: Confirm | None) -> None:
         self.settings = settings
         self.blob = blob
         self.plain = blob
         self.address = address
-        self.ask = ask
+        self.confirm = confirm
         self.strict = "no" if settings.stricthostkeychecking == "off" else settings.stricthostkeychecking
         self.name = store.host_name(settings)
-        self.store = Store(settings, address)
+        self.store = KnownHostsSources(settings, address)
         self.certificate_problem: str | None = None
         self.certificate: certificate.Certificate | None = None
         self.warnings: list[str] = []
 
     # -- the way through
 
-    def decide(self) -> HostKeyVerdict:
-        if self._exempt():
-            return HostKeyVerdict("local")
+    def decide(self) -> HostKeyDecision:
+        if self._skip_for_localhost():
+            return HostKeyDecision("local")
         try:
             self._read_key()
             self._check_size()
-        except Malformed as error:
+        except DecodeError as error:
             raise self._refuse(f"the server's host key cannot be read: {error}") from error
         if where := store.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
-            raise self._refuse(f"the host key {self.shown()} is revoked by {where}: the server needs a new host key")
+            raise self._refuse(f"the host key {self.describe_key()} is revoked by {where}: the server needs a new host key")
         lines = self.store.lines(self.name, self.blob)
         if revoked := self._revoked(lines):
-            return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+            return self._changed_or_revoked(revoked, "is marked @revoked in", "the server needs a new host key")
         if self.certificate is not None:
-            verdict = self._by_authority(lines)
-            if verdict is not None:
-                return verdict
+            decision = self._by_authority(lines)
+            if decision is not None:
+                return decision
             self._check_plain_is_allowed()
         return self._plain_key([line for line in lines if line.marker == known_hosts.PLAIN])
 
-    def _by_authority(self, lines: list[known_hosts.Line]) -> HostKeyVerdict | None:
+    def _by_authority(self, lines: list[known_hosts.KnownHostsLine]) -> HostKeyDecision | None:
         """The verdict if the certificate settles it; None: the key within it has to be known.
 
         As for plain keys, the lines of the plain host name vouch for its other ports where those of the port do not settle it.
         """
         line = self._authority_line(lines)
         if line is None:
-            fallback = self.store.fallback_lines()
+            fallback = self.store.lines_without_port()
             if revoked := self._revoked(fallback):
                 if self.strict == "no":
-                    return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+                    return self._changed_or_revoked(revoked, "is marked @revoked in", "the server needs a new host key")
                 self.certificate_problem = f"it or its authority is marked @revoked in {revoked.where}"
                 return None
             line = self._authority_line(fallback)
@@ -133,9 +137,9 @@ class _Check:
         assert self.certificate is not None
         host = ascii_lower(self.settings.hostkeyalias or self.settings.hostname)
         self.certificate_problem = certificate.host_problem(self.certificate, host, self.settings.casignaturealgorithms)
-        return None if self.certificate_problem else HostKeyVerdict("certificate", line.where)
+        return None if self.certificate_problem else HostKeyDecision("certificate", line.where)
 
-    def _authority_line(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
+    def _authority_line(self, lines: list[known_hosts.KnownHostsLine]) -> known_hosts.KnownHostsLine | None:
         assert self.certificate is not None
         authority = self.certificate.authority_blob
         return next((line for line in lines if line.marker == known_hosts.AUTHORITY and line.is_key(authority)), None)
@@ -148,23 +152,23 @@ class _Check:
         if allowed and not any(name in allowed for name in names):
             raise self._refuse(f"{self._certificate_refused()}; and HostKeyAlgorithms allows no {names[0]} key without one")
 
-    def _plain_key(self, lines: list[known_hosts.Line]) -> HostKeyVerdict:
+    def _plain_key(self, lines: list[known_hosts.KnownHostsLine]) -> HostKeyDecision:
         same = next((line for line in lines if line.blob == self.plain), None)
         if same:
             return self._check_address(same.where)
         if lines:
-            return self._unsafe(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
-        fallback = self.store.fallback_lines()
+            return self._changed_or_revoked(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
+        fallback = self.store.lines_without_port()
         if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
-            return self._unsafe(revoked, "is marked @revoked in", "the server needs a new host key")
+            return self._changed_or_revoked(revoked, "is marked @revoked in", "the server needs a new host key")
         same = next((line for line in fallback if line.marker == known_hosts.PLAIN and line.blob == self.plain), None)
-        return HostKeyVerdict("known", same.where) if same else self._unknown()
+        return HostKeyDecision("known", same.where) if same else self._unknown()
 
-    def _unknown(self) -> HostKeyVerdict:
-        if self.strict == "yes" or (self.strict == "ask" and self.ask is None):
+    def _unknown(self) -> HostKeyDecision:
+        if self.strict == "yes" or (self.strict == "ask" and self.confirm is None):
             raise self._refuse(self._unknown_text() + self._how_to_add())
-        if self.strict == "ask" and self.ask is not None and not self.ask(self._unknown_text() + " Continue connecting?"):
-            raise self._refuse(f"the host key {self.shown()} is unknown and was not accepted")
+        if self.strict == "ask" and self.confirm is not None and not self.confirm(self._unknown_text() + " Continue connecting?"):
+            raise self._refuse(f"the host key {self.describe_key()} is unknown and was not accepted")
         if _UNRECORDABLE & set(self.settings.hostname):
             raise self._refuse(
                 f"{self._unknown_text()} It cannot be recorded: the host name has characters that mean something there"
@@ -174,20 +178,22 @@ class _Check:
             names.append(self.store.address_name)
         return self._record(names)
 
-    def _record(self, names: list[str]) -> HostKeyVerdict:
+    def _record(self, names: list[str]) -> HostKeyDecision:
         target = next(iter(self.settings.userknownhostsfile), "none")
         if target == "none":
-            return HostKeyVerdict("new", warnings=tuple(self.warnings))
+            return HostKeyDecision("new", warnings=tuple(self.warnings))
         try:
             where = store.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
         except OSError as error:
-            self.warnings.append(f"{self.name}: host key {self.shown()} accepted, but not written to {target}: {error.strerror}")
-            return HostKeyVerdict("new", warnings=tuple(self.warnings))
-        return HostKeyVerdict("added", where, tuple(self.warnings))
+            self.warnings.append(
+                f"{self.name}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
+            )
+            return HostKeyDecision("new", warnings=tuple(self.warnings))
+        return HostKeyDecision("added", where, tuple(self.warnings))
 
     # -- the steps
 
-    def _exempt(self) -> bool:
+    def _skip_for_localhost(self) -> bool:
         wanted = self.settings.nohostauthenticationforlocalhost and not self.settings.hostkeyalias
         return wanted and store.is_local(self.address)
 
@@ -207,27 +213,27 @@ class _Check:
         """The key, and the authority that vouches for it: a revocation may name either."""
         return [self.plain, *([self.certificate.authority_blob] if self.certificate else [])]
 
-    def _revoked(self, lines: list[known_hosts.Line]) -> known_hosts.Line | None:
+    def _revoked(self, lines: list[known_hosts.KnownHostsLine]) -> known_hosts.KnownHostsLine | None:
         revoked = [line for line in lines if line.marker == known_hosts.REVOKED]
         return next((line for line in revoked if any(line.is_key(blob) for blob in self._blobs())), None)
 
-    def _check_address(self, where: str) -> HostKeyVerdict:
+    def _check_address(self, where: str) -> HostKeyDecision:
         """CheckHostIP: the address must not be known with another key, and is written down where it is new."""
         name = self.store.address_name if self.certificate is None else None
         lines = [line for line in self.store.lines(name, self.plain) if line.marker == known_hosts.PLAIN] if name else []
         if not name or any(line.blob == self.plain for line in lines):
-            return HostKeyVerdict("known", where)
+            return HostKeyDecision("known", where)
         if not lines:
             return self._record([name])._replace(status="known", where=where)
         other = f"{self.address} is known with another ({lines[0].where})"
-        text = f"the host key {self.shown()} is known for {self.name} ({where}), but {other}"
-        confirmed = self.strict == "ask" and self.ask is not None and self.ask(text + ". Continue connecting?")
+        text = f"the host key {self.describe_key()} is known for {self.name} ({where}), but {other}"
+        confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ". Continue connecting?")
         if self.strict != "no" and not confirmed:
             raise self._refuse(f"{text}: remove the stale line, or write CheckHostIP=no")
-        return HostKeyVerdict("known", where, (f"{self.name}: {text}",))
+        return HostKeyDecision("known", where, (f"{self.name}: {text}",))
 
-    def _unsafe(self, line: known_hosts.Line, how: str, remedy: str) -> HostKeyVerdict:
-        text = f"the host key {self.shown()} {how} {line.where}"
+    def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, how: str, remedy: str) -> HostKeyDecision:
+        text = f"the host key {self.describe_key()} {how} {line.where}"
         if self.strict != "no":
             raise self._refuse(f"{text}: somebody may be listening in, or {remedy}{self._certificate_text()}")
         settings = self.settings
@@ -238,13 +244,13 @@ class _Check:
                 f"ExitOnForwardFailure is yes; {remedy}"
             )
         warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
-        return HostKeyVerdict("unsafe", line.where, (*self.warnings, warning))
+        return HostKeyDecision("unsafe", line.where, (*self.warnings, warning))
 
     # -- the words
 
-    def shown(self) -> str:
+    def describe_key(self) -> str:
         """The plain key, as ssh would print it."""
-        name = public_key.display(public_key.blob_type(self.plain))
+        name = public_key.display_name(public_key.blob_type(self.plain))
         return f"{name} {public_key.fingerprint(self.plain, self.settings.fingerprinthash)}"
 
     def _authority(self) -> str:
@@ -267,15 +273,15 @@ class _Check:
         return f"the host certificate {self.certificate.describe()} was refused: {self.certificate_problem}"
 
     def _unknown_text(self) -> str:
-        looked = self.store.looked_at() or "no known_hosts file"
+        looked = self.store.searched_files() or "no known_hosts file"
         if self.certificate is not None:
-            return f"{self._certificate_refused()}; and the key within it, {self.shown()}, is not in {looked}."
-        return f"the host key {self.shown()} of {self.name} is not in {looked}."
+            return f"{self._certificate_refused()}; and the key within it, {self.describe_key()}, is not in {looked}."
+        return f"the host key {self.describe_key()} of {self.name} is not in {looked}."
 
     def _how_to_add(self) -> str:
         return f" Check the fingerprint and add the key ({self._trust()}), or write StrictHostKeyChecking=accept-new"
 
-    def _how_to_replace(self, line: known_hosts.Line) -> str:
+    def _how_to_replace(self, line: known_hosts.KnownHostsLine) -> str:
         remove = f"ssh-keygen -f {line.path} -R '{self.name}'"
         return f"the server was reinstalled: if so, remove that line ({remove}) and add the new key ({self._trust()})"
 

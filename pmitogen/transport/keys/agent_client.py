@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pmitogen.transport.keys import public_key
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 
 # A forwarded agent may be slow, a dead one must not stall the login.
 LIST_TIMEOUT = 10.0  # seconds to connect, and to list
@@ -58,7 +58,7 @@ class AgentKey(NamedTuple):
         return public_key.blob_type(self.blob)
 
 
-class Agent:
+class SSHAgentClient:
     """A connection to the agent at *path*.
 
     Raises :class:`AgentError` throughout; close it when done (it is a context manager).
@@ -80,7 +80,7 @@ class Agent:
             raise AgentError(f"agent {self.path}: cannot connect: {error.strerror or 'no answer'}") from error
         return connection
 
-    def __enter__(self) -> Agent:
+    def __enter__(self) -> SSHAgentClient:
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -106,16 +106,23 @@ class Agent:
         raise AgentError(f"agent {self.path}: it refuses to be bound to this connection, so it is not used")
 
     def _bind(self, binding: SessionBinding, forwarding: bool) -> int:
-        fields = string(SESSION_BIND) + string(binding.host_key) + string(binding.session_id) + string(binding.signature)
+        fields = (
+            encode_string(SESSION_BIND)
+            + encode_string(binding.host_key)
+            + encode_string(binding.session_id)
+            + encode_string(binding.signature)
+        )
         return self._ask(bytes([EXTENSION]) + fields + bytes([forwarding]), self._timeout)[0]
 
     def _binds_at_all(self) -> bool:
         """Whether it accepts a binding that is right beyond doubt. Leaves us with a new connection, to which nothing is bound."""
         key = ed25519.Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        name, session_id = string("ssh-ed25519"), os.urandom(32)
+        name, session_id = encode_string("ssh-ed25519"), os.urandom(32)
         self._reconnect()  # one at a time: a simple agent serves no other meanwhile
-        accepted = self._bind(SessionBinding(name + string(public), session_id, name + string(key.sign(session_id))), False)
+        accepted = self._bind(
+            SessionBinding(name + encode_string(public), session_id, name + encode_string(key.sign(session_id))), False
+        )
         self._reconnect()
         return accepted == SUCCESS
 
@@ -135,7 +142,7 @@ class Agent:
             for _ in range(reader.u32()):
                 blob, comment = reader.string(), reader.string().decode("utf-8", "replace")
                 found.append(AgentKey(blob, comment))
-        except Malformed as error:
+        except DecodeError as error:
             raise AgentError(f"agent {self.path}: its list of keys is broken: {error}") from error
         return [key for key in found if _has_type(key.blob)]
 
@@ -146,13 +153,13 @@ class Agent:
         """
         plain = public_key.plain_name(algorithm)
         flags = struct.pack(">I", _FLAGS.get(plain, 0))
-        kind, reader = self._ask(bytes([SIGN_REQUEST]) + string(blob) + string(data) + flags, timeout)
+        kind, reader = self._ask(bytes([SIGN_REQUEST]) + encode_string(blob) + encode_string(data) + flags, timeout)
         if kind != SIGN_RESPONSE:
             raise AgentError("the agent refused to sign (not confirmed, or locked)")
         try:
             signature = reader.string()
-            used = Reader(signature).text()
-        except Malformed as error:
+            used = PacketReader(signature).text()
+        except DecodeError as error:
             raise AgentError(f"the agent's signature is broken: {error}") from error
         if used != plain:
             raise AgentError(f"the agent signed with {used}, not with {plain}: a newer agent is needed")
@@ -163,7 +170,7 @@ class Agent:
         end = time.monotonic() + timeout
         try:
             self._socket.settimeout(max(0.1, timeout))
-            self._socket.sendall(string(request))
+            self._socket.sendall(encode_string(request))
             size = int.from_bytes(self._receive(4, end), "big")
             if not 0 < size <= MAX_MESSAGE:
                 raise AgentError(f"agent {self.path}: it does not speak the agent protocol")
@@ -178,9 +185,9 @@ class Agent:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
-    def _ask(self, request: bytes, timeout: float) -> tuple[int, Reader]:
+    def _ask(self, request: bytes, timeout: float) -> tuple[int, PacketReader]:
         answer = self.exchange(request, timeout)
-        return answer[0], Reader(answer[1:])
+        return answer[0], PacketReader(answer[1:])
 
     def _receive(self, count: int, end: float) -> bytes:
         data = bytearray()
@@ -196,5 +203,5 @@ class Agent:
 def _has_type(blob: bytes) -> bool:
     try:
         return bool(public_key.blob_type(blob))
-    except Malformed:
+    except DecodeError:
         return False

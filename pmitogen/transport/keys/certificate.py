@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.public_key import fingerprint, is_certificate, plain_name
-from pmitogen.transport.keys.wire import Malformed, Reader, string, strings
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, decode_strings, encode_string
 from pmitogen.util.patterns import match_pattern
 from pmitogen.util.peer_text import escape
 
@@ -48,26 +48,26 @@ class Certificate(NamedTuple):
 
     def describe(self) -> str:
         """Short, for messages: the key id is the authority's own name for it."""
-        return f"{public_key.display(self.name)} {escape(self.key_id, 80)!r} serial {self.serial}"
+        return f"{public_key.display_name(self.name)} {escape(self.key_id, 80)!r} serial {self.serial}"
 
 
 def parse(blob: bytes) -> Certificate:
-    """Read a certificate and check its authority's signature over it. Raises :class:`Malformed`."""
-    reader = Reader(blob)
+    """Read a certificate and check its authority's signature over it. Raises :class:`DecodeError`."""
+    reader = PacketReader(blob)
     name = reader.text()
     plain = plain_name(name)
     if not is_certificate(name):
-        raise Malformed(f"{name} is not a certificate type")
+        raise DecodeError(f"{name} is not a certificate type")
     reader.string()  # nonce
     start = reader.offset
     fields = next((count for prefix, count in _KEY_FIELDS if plain.startswith(prefix)), None)
     if fields is None:
-        raise Malformed(f"certificates of type {name} are not known")
+        raise DecodeError(f"certificates of type {name} are not known")
     for _ in range(fields):
         reader.string()
-    plain_blob = string(plain) + blob[start : reader.offset]
+    plain_blob = encode_string(plain) + blob[start : reader.offset]
     serial, kind, key_id = reader.u64(), reader.u32(), _text(reader.string())
-    principals = tuple(map(_text, strings(reader.string())))
+    principals = tuple(map(_text, decode_strings(reader.string())))
     valid_after, valid_before = reader.u64(), reader.u64()
     critical = tuple(map(_text, _names(reader.string())))
     _names(reader.string())  # extensions: permissions of a user, nothing a client must know
@@ -77,10 +77,10 @@ def parse(blob: bytes) -> Certificate:
     signature = reader.string()
     reader.end()
     if kind not in KIND:
-        raise Malformed(f"certificates of kind {kind} are not known")
+        raise DecodeError(f"certificates of kind {kind} are not known")
     if len(principals) > MAX_PRINCIPALS:
-        raise Malformed(f"{len(principals)} principals in it, at most {MAX_PRINCIPALS} are allowed")
-    public_key.check(authority)
+        raise DecodeError(f"{len(principals)} principals in it, at most {MAX_PRINCIPALS} are allowed")
+    public_key.validate(authority)
     public_key.verify_signature(authority, signature, signed)
     return Certificate(
         name=name, blob=blob, plain_blob=plain_blob, serial=serial, kind=kind, key_id=key_id, principals=principals,
@@ -90,31 +90,31 @@ def parse(blob: bytes) -> Certificate:
 
 
 def plain_blob(blob: bytes) -> bytes:
-    """The key itself: *blob*, or what the certificate that it is certifies. Raises :class:`Malformed` if it is neither."""
+    """The key itself: *blob*, or what the certificate that it is certifies. Raises :class:`DecodeError` if it is neither."""
     if is_certificate(public_key.blob_type(blob)):
         return parse(blob).plain_blob
-    public_key.check(blob)
+    public_key.validate(blob)
     return blob
 
 
 def _text(raw: bytes) -> str:
     """A text of the authority's, in whatever encoding. One zero byte may end it, as in OpenSSH; none may stand within."""
     if b"\0" in raw[:-1]:
-        raise Malformed("a text with a zero byte in it")
+        raise DecodeError("a text with a zero byte in it")
     return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
 
 
 def _names(raw: bytes) -> list[bytes]:
     """The names of a list of options, which are pairs of name and data."""
-    parts = strings(raw)
+    parts = decode_strings(raw)
     if len(parts) % 2:
-        raise Malformed("an option in it has no data")
+        raise DecodeError("an option in it has no data")
     return parts[::2]
 
 
 def signature_problem(certificate: Certificate, allowed: tuple[str, ...]) -> str | None:
     """Why CASignatureAlgorithms does not allow this certificate, or None."""
-    algorithm = Reader(certificate.signature).text()
+    algorithm = PacketReader(certificate.signature).text()
     if algorithm in (allowed or DEFAULT_CA_ALGORITHMS):
         return None
     return f"it is signed with {algorithm}, which CASignatureAlgorithms does not allow"
@@ -165,7 +165,7 @@ def user_problem(certificate: Certificate, user: str, now: float | None = None) 
 def authority_fingerprint(certificate: Certificate, algorithm: str = "sha256") -> str:
     """The authority's key, as ssh prints it."""
     blob = certificate.authority_blob
-    return f"{public_key.display(public_key.blob_type(blob))} {fingerprint(blob, algorithm)}"
+    return f"{public_key.display_name(public_key.blob_type(blob))} {fingerprint(blob, algorithm)}"
 
 
 def _date(seconds: int) -> str:

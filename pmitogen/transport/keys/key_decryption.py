@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherAlgorithm, algo
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 
 MAGIC = b"openssh-key-v1\0"
 MAX_ROUNDS = 10_000  # of bcrypt_pbkdf; minutes of work. ssh-keygen's default is 16 to 24
@@ -35,71 +35,79 @@ class WrongPassphrase(ValueError):
     """The private part did not come out right."""
 
 
-class Container(NamedTuple):
+class EncryptedKey(NamedTuple):
     """The outer fields of a key file; *sealed* is the private part, with its tag where the cipher has one."""
 
     cipher: str
     kdf: str
     kdf_options: bytes
     public_blob: bytes
-    sealed: bytes
+    ciphertext: bytes
     tag: bytes
 
 
-def parse(body: str) -> Container:
-    """Read the base64 *body* between the BEGIN and END lines. Raises :class:`Malformed`."""
+def parse(body: str) -> EncryptedKey:
+    """Read the base64 *body* between the BEGIN and END lines. Raises :class:`DecodeError`."""
     try:
-        reader = Reader(base64.b64decode("".join(body.split()), validate=True))
+        reader = PacketReader(base64.b64decode("".join(body.split()), validate=True))
     except ValueError as error:
-        raise Malformed("not base64") from error
+        raise DecodeError("not base64") from error
     if reader.take(len(MAGIC)) != MAGIC:
-        raise Malformed("no magic")
+        raise DecodeError("no magic")
     cipher, kdf, options = reader.text(), reader.text(), reader.string()
     if reader.u32() != 1:
-        raise Malformed("it does not hold one key")
-    return Container(cipher, kdf, options, reader.string(), reader.string(), reader.rest())
+        raise DecodeError("it does not hold one key")
+    return EncryptedKey(cipher, kdf, options, reader.string(), reader.string(), reader.rest())
 
 
-def unwrap(container: Container, passphrase: str) -> str:
-    """The same key file, not encrypted. Raises :class:`WrongPassphrase`, :class:`Malformed`."""
-    if container.cipher not in _SIZES or container.kdf != "bcrypt":
-        raise Malformed(f"its cipher {container.cipher} ({container.kdf}) is not known")
-    size, iv_size = _SIZES[container.cipher]
-    options = Reader(container.kdf_options)
+def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
+    """The same key file, not encrypted. Raises :class:`WrongPassphrase`, :class:`DecodeError`."""
+    if encrypted_key.cipher not in _SIZES or encrypted_key.kdf != "bcrypt":
+        raise DecodeError(f"its cipher {encrypted_key.cipher} ({encrypted_key.kdf}) is not known")
+    size, iv_size = _SIZES[encrypted_key.cipher]
+    options = PacketReader(encrypted_key.kdf_options)
     salt, rounds = options.string(), options.u32()
     if not salt or not 0 < rounds <= MAX_ROUNDS:
-        raise Malformed("its key derivation is out of bounds")
+        raise DecodeError("its key derivation is out of bounds")
     derived = bcrypt.kdf(passphrase.encode(), salt, size + iv_size, rounds, ignore_few_rounds=True)
-    private = _decrypt(container, derived[:size], derived[size:])
+    private = _decrypt(encrypted_key, derived[:size], derived[size:])
     if len(private) < 8 or private[:4] != private[4:8]:
         raise WrongPassphrase
-    plain = MAGIC + string("none") + string("none") + string("") + b"\0\0\0\1" + string(container.public_blob) + string(private)
+    plain = (
+        MAGIC
+        + encode_string("none")
+        + encode_string("none")
+        + encode_string("")
+        + b"\0\0\0\1"
+        + encode_string(encrypted_key.public_blob)
+        + encode_string(private)
+    )
     encoded = base64.encodebytes(plain).decode()
     return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{encoded}-----END OPENSSH PRIVATE KEY-----\n"
 
 
-def _decrypt(container: Container, key: bytes, iv: bytes) -> bytes:
-    if container.cipher.startswith("chacha20"):
-        private = ChaCha20Poly1305(key).open(0, b"", container.sealed, container.tag)
+def _decrypt(encrypted_key: EncryptedKey, key: bytes, iv: bytes) -> bytes:
+    if encrypted_key.cipher.startswith("chacha20"):
+        private = ChaCha20Poly1305(key).open(0, b"", encrypted_key.ciphertext, encrypted_key.tag)
         if private is None:
             raise WrongPassphrase
         return private
-    if "-gcm" in container.cipher:
+    if "-gcm" in encrypted_key.cipher:
         try:
-            return AESGCM(key).decrypt(iv, container.sealed + container.tag, None)
+            return AESGCM(key).decrypt(iv, encrypted_key.ciphertext + encrypted_key.tag, None)
         except InvalidTag:
             raise WrongPassphrase from None
-    if not container.sealed or len(container.sealed) % len(iv):
-        raise Malformed("its private part has no whole number of blocks")
-    algorithm: CipherAlgorithm = _triple_des(key) if container.cipher == "3des-cbc" else algorithms.AES(key)
-    mode = modes.CTR(iv) if container.cipher.endswith("-ctr") else modes.CBC(iv)
+    if not encrypted_key.ciphertext or len(encrypted_key.ciphertext) % len(iv):
+        raise DecodeError("its private part has no whole number of blocks")
+    algorithm: CipherAlgorithm = _triple_des(key) if encrypted_key.cipher == "3des-cbc" else algorithms.AES(key)
+    mode = modes.CTR(iv) if encrypted_key.cipher.endswith("-ctr") else modes.CBC(iv)
     decryptor = Cipher(algorithm, mode).decryptor()
-    return decryptor.update(container.sealed) + decryptor.finalize()
+    return decryptor.update(encrypted_key.ciphertext) + decryptor.finalize()
 
 
 def _triple_des(key: bytes) -> CipherAlgorithm:
     try:
         from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     except ImportError as error:  # before cryptography 43, or after its removal
-        raise Malformed("its cipher 3des-cbc is not known") from error
+        raise DecodeError("its cipher 3des-cbc is not known") from error
     return TripleDES(key)

@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import private_key, public_key
-from pmitogen.transport.keys.private_key import Envelope, KeyProblem, PrivateKey
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.private_key import KeyFileHeader, PrivateKey, UnusableKey
+from pmitogen.transport.keys.wire import DecodeError
 
 MAX_SIZE = 1 << 20  # bytes; ssh reads no larger key file either
-_opened: dict[tuple[object, ...], PrivateKey] = {}
+_key_cache: dict[tuple[object, ...], PrivateKey] = {}
 _opening = threading.Lock()
 
 
@@ -46,47 +46,47 @@ class KeyFile:
         if self.is_public:
             return public_blob_of(self.text)
         try:
-            return private_key.open_envelope(self.text).public_blob or self._sibling()
-        except KeyProblem:
-            return self._sibling()  # a security key's file, say: its .pub still names it in the agent
+            return private_key.read_header(self.text).public_blob or self._read_pub_file()
+        except UnusableKey:
+            return self._read_pub_file()  # a security key's file, say: its .pub still names it in the agent
 
-    def _sibling(self) -> bytes | None:
+    def _read_pub_file(self) -> bytes | None:
         try:
             return read_public(self.source + ".pub") if self.identity else None
-        except (OSError, KeyProblem):
+        except (OSError, UnusableKey):
             return None
 
     def open(self, passphrase: Secret | None = None) -> PrivateKey:
-        """The private key. Raises KeyProblem."""
+        """The private key. Raises UnusableKey."""
         if self.is_public:
-            raise KeyProblem("is a public key, and no agent holds its private half")
-        return self._open_once(private_key.open_envelope(self.text), passphrase)
+            raise UnusableKey("is a public key, and no agent holds its private half")
+        return self._open_once(private_key.read_header(self.text), passphrase)
 
-    def open_asking(self, ask: Callable[[str], str | None], prompts: int) -> PrivateKey:
-        """The private key, with a passphrase from a person, who has *prompts* tries. Raises KeyProblem."""
-        last = KeyProblem("is encrypted and no passphrase is given", "needed")
+    def open_with_prompt(self, prompt: Callable[[str], str | None], prompts: int) -> PrivateKey:
+        """The private key, with a passphrase from a person, who has *prompts* tries. Raises UnusableKey."""
+        last = UnusableKey("is encrypted and no passphrase is given", "needed")
         for _ in range(prompts):
-            answer = ask(f"Enter passphrase for key '{self.source}': ")
+            answer = prompt(f"Enter passphrase for key '{self.source}': ")
             if not answer:
                 break
             try:
                 return self.open(Secret(answer))
-            except KeyProblem as problem:
+            except UnusableKey as problem:
                 last = problem
         raise last
 
-    def _open_once(self, envelope: Envelope, passphrase: Secret | None) -> PrivateKey:
-        if self.identity is None or not envelope.encrypted:
-            return private_key.load(envelope, passphrase.reveal() if passphrase else None)
+    def _open_once(self, header: KeyFileHeader, passphrase: Secret | None) -> PrivateKey:
+        if self.identity is None or not header.encrypted:
+            return private_key.load(header, passphrase.reveal() if passphrase else None)
         name = (*self.identity, passphrase)
         with _opening:  # so that fifty logins open it once
-            if name not in _opened:
-                _opened[name] = private_key.load(envelope, passphrase.reveal() if passphrase else None)
-            return _opened[name]
+            if name not in _key_cache:
+                _key_cache[name] = private_key.load(header, passphrase.reveal() if passphrase else None)
+            return _key_cache[name]
 
 
 def read(path: str) -> KeyFile:
-    """The identity file at *path*; its ``.pub`` alone will do. Raises OSError, KeyProblem (modes too open, too large)."""
+    """The identity file at *path*; its ``.pub`` alone will do. Raises OSError, UnusableKey (modes too open, too large)."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -96,42 +96,42 @@ def read(path: str) -> KeyFile:
         stat = os.fstat(descriptor)
         text = file.read(MAX_SIZE + 1)
     if len(text) > MAX_SIZE:
-        raise KeyProblem("is too large to be a key")
+        raise UnusableKey("is too large to be a key")
     found = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
     # As ssh: a key that others may read is not used. Only where the file is ours; mode bits of a foreign owner are his business.
     if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not found.is_public:
-        raise KeyProblem(f"others may read it (mode {stat.st_mode & 0o777:04o}): chmod 600 it")
+        raise UnusableKey(f"others may read it (mode {stat.st_mode & 0o777:04o}): chmod 600 it")
     return found
 
 
-def public_half(path: str) -> bytes | None:
+def public_blob_for(path: str) -> bytes | None:
     """The public key that an identity file stands for, by its ``.pub`` or its own header; None where that cannot be told."""
     try:
         return read(path).public_blob
-    except (OSError, KeyProblem):
+    except (OSError, UnusableKey):
         try:
             return read_public(path + ".pub")
-        except (OSError, KeyProblem):
+        except (OSError, UnusableKey):
             return None
 
 
 def read_public(path: str) -> bytes:
-    """The blob in a ``.pub`` or ``-cert.pub`` file. Raises OSError, KeyProblem."""
+    """The blob in a ``.pub`` or ``-cert.pub`` file. Raises OSError, UnusableKey."""
     with open(path, encoding="utf-8", errors="replace") as file:
         blob = public_blob_of(file.read(MAX_SIZE))
     if blob is None:
-        raise KeyProblem("is not a public key or certificate")
+        raise UnusableKey("is not a public key or certificate")
     return blob
 
 
 def load_public(path: str) -> bytes:
-    """The blob in the file at *path*, or else in its ``.pub``, as ssh looks for it. Raises OSError, KeyProblem."""
+    """The blob in the file at *path*, or else in its ``.pub``, as ssh looks for it. Raises OSError, UnusableKey."""
     try:
         return read_public(path)
-    except (OSError, KeyProblem) as problem:
+    except (OSError, UnusableKey) as problem:
         try:
             return read_public(path + ".pub")
-        except (OSError, KeyProblem):
+        except (OSError, UnusableKey):
             raise problem from None
 
 
@@ -147,6 +147,6 @@ def public_blob_of(text: str) -> bytes | None:
             blob = base64.b64decode(fields[1], validate=True)
             if public_key.blob_type(blob) == fields[0]:
                 return blob
-        except (binascii.Error, ValueError, Malformed):
+        except (binascii.Error, ValueError, DecodeError):
             continue
     return None

@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
 from pmitogen.transport.keys import key_decryption, public_key, wire
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.wire import DecodeError
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.DOTALL)
 _Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
-class KeyProblem(ValueError):
+class UnusableKey(ValueError):
     """A key that cannot be used, in words for the user.
 
     *passphrase*: ``needed``, ``wrong``, or None where that is not the trouble.
@@ -36,14 +36,14 @@ class KeyProblem(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Envelope:
+class KeyFileHeader:
     """What a key file shows without its passphrase. *public_blob* is None where only the decrypted key would tell."""
 
     text: str
     encrypted: bool
     public_blob: bytes | None
     openssh: bool = False
-    sealed: key_decryption.Container | None = None
+    ciphertext: key_decryption.EncryptedKey | None = None
 
 
 class PrivateKey:
@@ -68,61 +68,61 @@ class PrivateKey:
             raw = self._key.sign(data, padding.PKCS1v15(), digest)
         else:
             pair = utils.decode_dss_signature(self._key.sign(data, ec.ECDSA(public_key.ECDSA_HASHES[plain]())))
-            raw = b"".join(map(wire.mpint, pair))
-        return wire.string(plain) + wire.string(raw)
+            raw = b"".join(map(wire.encode_mpint, pair))
+        return wire.encode_string(plain) + wire.encode_string(raw)
 
 
-def open_envelope(text: str) -> Envelope:
-    """Look at a private key's *text* without decrypting it. Raises :class:`KeyProblem` where it is none, or none we can use."""
+def read_header(text: str) -> KeyFileHeader:
+    """Look at a private key's *text* without decrypting it. Raises :class:`UnusableKey` where it is none, or none we can use."""
     if text.startswith("PuTTY-User-Key-File"):
-        raise KeyProblem("is a PuTTY key: convert it with 'puttygen KEY -O private-openssh-new -o NEW'")
+        raise UnusableKey("is a PuTTY key: convert it with 'puttygen KEY -O private-openssh-new -o NEW'")
     found = _BLOCK.search(text.replace("\r\n", "\n"))
     if found is None:
-        raise KeyProblem("is not a private key")
+        raise UnusableKey("is not a private key")
     label, body = found[1], found[2]
     normal = f"-----BEGIN {label}-----\n{body.strip()}\n-----END {label}-----\n"
     if label == "OPENSSH PRIVATE KEY":
-        return _openssh_envelope(normal, body)
+        return _read_openssh_header(normal, body)
     if label not in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
-        raise KeyProblem(f"is a {label.removesuffix(' PRIVATE KEY')} key, which is not supported: make an ed25519 key")
-    return Envelope(normal, label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body, None)
+        raise UnusableKey(f"is a {label.removesuffix(' PRIVATE KEY')} key, which is not supported: make an ed25519 key")
+    return KeyFileHeader(normal, label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body, None)
 
 
-def _openssh_envelope(normal: str, body: str) -> Envelope:
+def _read_openssh_header(normal: str, body: str) -> KeyFileHeader:
     try:
-        container = key_decryption.parse(body)
-        name = public_key.blob_type(container.public_blob)
-    except Malformed as error:
-        raise KeyProblem(f"is a damaged OpenSSH private key: {error}") from error
-    if public_key.is_hardware(name):
-        raise KeyProblem(f"is a security key ({name}), which is usable through an agent only: add it with ssh-add")
-    sealed = None if container.cipher == "none" else container
-    return Envelope(normal, sealed is not None, container.public_blob, True, sealed)
+        encrypted_key = key_decryption.parse(body)
+        name = public_key.blob_type(encrypted_key.public_blob)
+    except DecodeError as error:
+        raise UnusableKey(f"is a damaged OpenSSH private key: {error}") from error
+    if public_key.is_security_key(name):
+        raise UnusableKey(f"is a security key ({name}), which is usable through an agent only: add it with ssh-add")
+    ciphertext = None if encrypted_key.cipher == "none" else encrypted_key
+    return KeyFileHeader(normal, ciphertext is not None, encrypted_key.public_blob, True, ciphertext)
 
 
-def load(envelope: Envelope, passphrase: str | None) -> PrivateKey:
-    """Decrypt and parse. A passphrase for a key that has none is ignored, as ssh does. Raises :class:`KeyProblem`."""
-    if envelope.encrypted and not passphrase:
-        raise KeyProblem("is encrypted and no passphrase is given", "needed")
-    read = serialization.load_ssh_private_key if envelope.openssh else serialization.load_pem_private_key
-    password = passphrase.encode() if envelope.encrypted and passphrase else None
-    text = envelope.text
+def load(header: KeyFileHeader, passphrase: str | None) -> PrivateKey:
+    """Decrypt and parse. A passphrase for a key that has none is ignored, as ssh does. Raises :class:`UnusableKey`."""
+    if header.encrypted and not passphrase:
+        raise UnusableKey("is encrypted and no passphrase is given", "needed")
+    read = serialization.load_ssh_private_key if header.openssh else serialization.load_pem_private_key
+    password = passphrase.encode() if header.encrypted and passphrase else None
+    text = header.text
     try:
-        if envelope.sealed is not None and passphrase:
-            text, password = key_decryption.unwrap(envelope.sealed, passphrase), None
+        if header.ciphertext is not None and passphrase:
+            text, password = key_decryption.decrypt(header.ciphertext, passphrase), None
         key = read(text.encode(), password)
-    except Malformed as error:
-        raise KeyProblem(f"cannot be opened here: {error}; add it to an agent") from error
+    except DecodeError as error:
+        raise UnusableKey(f"cannot be opened here: {error}; add it to an agent") from error
     except UnsupportedAlgorithm as error:
-        raise KeyProblem(f"cannot be read here ({error}): add it to an agent") from error
+        raise UnusableKey(f"cannot be read here ({error}): add it to an agent") from error
     except (ValueError, TypeError) as error:
         # Neither library nor format tells a wrong passphrase from damage; after encryption the former is the likely one.
-        if envelope.encrypted:
-            raise KeyProblem("does not open with the passphrase given: it is the wrong one", "wrong") from None
-        raise KeyProblem("is a damaged private key") from error
+        if header.encrypted:
+            raise UnusableKey("does not open with the passphrase given: it is the wrong one", "wrong") from None
+        raise UnusableKey("is a damaged private key") from error
     if not isinstance(key, _Key):
-        raise KeyProblem(f"is of a kind ({type(key).__name__.strip('_')}) that is not supported: make an ed25519 key")
+        raise UnusableKey(f"is of a kind ({type(key).__name__.strip('_')}) that is not supported: make an ed25519 key")
     try:
         return PrivateKey(key)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise KeyProblem(f"is of a kind that ssh does not know ({error})") from error
+        raise UnusableKey(f"is of a kind that ssh does not know ({error})") from error

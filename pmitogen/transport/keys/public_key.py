@@ -14,10 +14,10 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 
-from pmitogen.transport.keys.wire import Malformed, Reader
+from pmitogen.transport.keys.wire import DecodeError, PacketReader
 from pmitogen.util.peer_text import escape
 
-CERT = "-cert-v01@openssh.com"
+CERTIFICATE_SUFFIX = "-cert-v01@openssh.com"
 RSA_ALGORITHMS = ("rsa-sha2-512", "rsa-sha2-256")
 MIN_RSA_BITS = 1024  # OpenSSH's own limit
 _RSA_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
@@ -30,31 +30,31 @@ ECDSA_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
     "ecdsa-sha2-nistp384": hashes.SHA384,
     "ecdsa-sha2-nistp521": hashes.SHA512,
 }
-DISPLAY = {"ssh-rsa": "RSA", "ssh-ed25519": "ED25519", "ssh-dss": "DSA", "sk-ssh-ed25519@openssh.com": "ED25519-SK",
+DISPLAY_NAMES = {"ssh-rsa": "RSA", "ssh-ed25519": "ED25519", "ssh-dss": "DSA", "sk-ssh-ed25519@openssh.com": "ED25519-SK",
            "sk-ecdsa-sha2-nistp256@openssh.com": "ECDSA-SK", **dict.fromkeys(ECDSA_HASHES, "ECDSA")}  # fmt: skip
 
 
 def is_certificate(name: str) -> bool:
     """Whether a key type or algorithm name is a certificate's."""
-    return name.endswith(CERT)
+    return name.endswith(CERTIFICATE_SUFFIX)
 
 
 def plain_name(name: str) -> str:
     """The type of the key inside a certificate type; ``sk-`` types keep their own suffix."""
     if not is_certificate(name):
         return name
-    return name[: -len(CERT)] + "@openssh.com" if name.startswith("sk-") else name[: -len(CERT)]
+    return name[: -len(CERTIFICATE_SUFFIX)] + "@openssh.com" if name.startswith("sk-") else name[: -len(CERTIFICATE_SUFFIX)]
 
 
 def certificate_name(name: str) -> str:
     """The certificate type or algorithm for a plain one."""
-    return name.removesuffix("@openssh.com") + CERT
+    return name.removesuffix("@openssh.com") + CERTIFICATE_SUFFIX
 
 
 def key_type(algorithm: str) -> str:
     """The key type that signs by *algorithm*: ``rsa-sha2-512`` -> ``ssh-rsa``, likewise for certificates."""
     if plain_name(algorithm) in RSA_ALGORITHMS:
-        return "ssh-rsa" + CERT if is_certificate(algorithm) else "ssh-rsa"
+        return "ssh-rsa" + CERTIFICATE_SUFFIX if is_certificate(algorithm) else "ssh-rsa"
     return algorithm
 
 
@@ -65,14 +65,14 @@ def algorithms_of(name: str) -> tuple[str, ...]:
     return tuple(map(certificate_name, RSA_ALGORITHMS)) if is_certificate(name) else RSA_ALGORITHMS
 
 
-def is_hardware(name: str) -> bool:
+def is_security_key(name: str) -> bool:
     """Whether signing needs somebody to touch a token."""
     return name.startswith("sk-")
 
 
 def blob_type(blob: bytes) -> str:
-    """The type name a blob begins with. Raises :class:`Malformed`."""
-    return Reader(blob).text()
+    """The type name a blob begins with. Raises :class:`DecodeError`."""
+    return PacketReader(blob).text()
 
 
 def fingerprint(blob: bytes, algorithm: str = "sha256") -> str:
@@ -82,15 +82,15 @@ def fingerprint(blob: bytes, algorithm: str = "sha256") -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
-def display(name: str) -> str:
+def display_name(name: str) -> str:
     """The short name in ssh's messages: ``ED25519``, ``RSA-CERT`` ..."""
     plain = plain_name(name)
-    return (DISPLAY.get(plain) or escape(plain, 80)) + ("-CERT" if is_certificate(name) else "")
+    return (DISPLAY_NAMES.get(plain) or escape(plain, 80)) + ("-CERT" if is_certificate(name) else "")
 
 
 def rsa_bits(blob: bytes) -> int | None:
-    """The size of an RSA key's modulus; None for every other type. Raises :class:`Malformed`."""
-    reader = Reader(blob)
+    """The size of an RSA key's modulus; None for every other type. Raises :class:`DecodeError`."""
+    reader = PacketReader(blob)
     name = reader.text()
     if plain_name(name) != "ssh-rsa":
         return None
@@ -100,24 +100,24 @@ def rsa_bits(blob: bytes) -> int | None:
     return int.from_bytes(reader.string(), "big").bit_length()
 
 
-def check(blob: bytes) -> None:
-    """Raise :class:`Malformed` unless *blob* is a whole plain key of a type that OpenSSH knows today (so not ``ssh-dss``)."""
-    reader = Reader(blob)
+def validate(blob: bytes) -> None:
+    """Raise :class:`DecodeError` unless *blob* is a whole plain key of a type that OpenSSH knows today (so not ``ssh-dss``)."""
+    reader = PacketReader(blob)
     name = reader.text()
-    if name not in DISPLAY or name == "ssh-dss":
-        raise Malformed(f"keys of type {name} are not known")
-    if is_hardware(name):
+    if name not in DISPLAY_NAMES or name == "ssh-dss":
+        raise DecodeError(f"keys of type {name} are not known")
+    if is_security_key(name):
         for _ in range(3 if name.startswith("sk-ecdsa") else 2):
             reader.string()
         reader.end()
         return
     bits = rsa_bits(blob)
     if bits is not None and bits < MIN_RSA_BITS:
-        raise Malformed(f"an RSA key of {bits} bits, at least {MIN_RSA_BITS} are needed")
+        raise DecodeError(f"an RSA key of {bits} bits, at least {MIN_RSA_BITS} are needed")
     try:
         serialization.load_ssh_public_key(public_line(blob).encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise Malformed(f"the {name} key is damaged") from error
+        raise DecodeError(f"the {name} key is damaged") from error
 
 
 def public_line(blob: bytes) -> str:
@@ -129,29 +129,29 @@ def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
     """Check *signature* over *data* by the plain key *blob*; returns the signature algorithm used.
 
     Whether the algorithm is good enough is for the caller to say; SHA-1 (``ssh-rsa``) is checked like the others.
-    Raises :class:`Malformed` where the signature is wrong, or of an algorithm that is unknown or does not fit the key.
+    Raises :class:`DecodeError` where the signature is wrong, or of an algorithm that is unknown or does not fit the key.
     Source: RFC 4253 6.6, RFC 5656, RFC 8332, RFC 8709; OpenSSH PROTOCOL.u2f for ``sk-`` keys.
     """
-    reader = Reader(signature)
+    reader = PacketReader(signature)
     algorithm = reader.text()
     raw = reader.string()
     name = blob_type(blob)
     if name not in (algorithm, key_type(algorithm)):
-        raise Malformed(f"a signature by {algorithm} does not fit a key of type {name}")
-    if is_hardware(name):
+        raise DecodeError(f"a signature by {algorithm} does not fit a key of type {name}")
+    if is_security_key(name):
         blob, data = _hardware_parts(blob, reader, data)
         name = blob_type(blob)
     reader.end()
     try:
         _verify(serialization.load_ssh_public_key(public_line(blob).encode()), name, algorithm, raw, data)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
-        raise Malformed(f"the {algorithm} signature is not valid") from error
+        raise DecodeError(f"the {algorithm} signature is not valid") from error
     return algorithm
 
 
-def _hardware_parts(blob: bytes, signature: Reader, data: bytes) -> tuple[bytes, bytes]:
+def _hardware_parts(blob: bytes, signature: PacketReader, data: bytes) -> tuple[bytes, bytes]:
     """The plain key within an ``sk-`` key, and what the token really signed."""
-    key = Reader(blob)
+    key = PacketReader(blob)
     name = key.string()
     start = key.offset
     key.string()
@@ -172,9 +172,9 @@ def _verify(key: object, name: str, algorithm: str, raw: bytes, data: bytes) -> 
         size = (key.key_size + 7) // 8
         key.verify(raw.rjust(size, b"\0"), data, padding.PKCS1v15(), _RSA_HASHES[algorithm]())
     elif isinstance(key, ec.EllipticCurvePublicKey):
-        reader = Reader(raw)
+        reader = PacketReader(raw)
         pair = [int.from_bytes(reader.string(), "big") for _ in range(2)]
         reader.end()
         key.verify(utils.encode_dss_signature(*pair), data, ec.ECDSA(ECDSA_HASHES[name]()))
     else:
-        raise Malformed(f"signatures by {algorithm} are not accepted")
+        raise DecodeError(f"signatures by {algorithm} are not accepted")

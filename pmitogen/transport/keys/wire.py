@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 
 
-class Malformed(ValueError):
+class DecodeError(ValueError):
     """The bytes are not what their type promises."""
 
 
-class Reader:
-    """Consumes one message from its start; every method raises :class:`Malformed` where the message is too short."""
+class PacketReader:
+    """Consumes one message from its start; every method raises :class:`DecodeError` where the message is too short."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -24,7 +24,7 @@ class Reader:
         """The next *count* raw bytes."""
         end = self.offset + count
         if end > len(self.data):
-            raise Malformed(f"{count} bytes wanted at offset {self.offset}, {len(self.data) - self.offset} left")
+            raise DecodeError(f"{count} bytes wanted at offset {self.offset}, {len(self.data) - self.offset} left")
         piece = self.data[self.offset : end]
         self.offset = end
         return piece
@@ -50,7 +50,7 @@ class Reader:
         try:
             return self.string().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise Malformed("a name is not UTF-8") from error
+            raise DecodeError("a name is not UTF-8") from error
 
     @property
     def left(self) -> int:
@@ -64,23 +64,23 @@ class Reader:
     def end(self) -> None:
         """Raise unless everything has been consumed."""
         if self.offset != len(self.data):
-            raise Malformed(f"{len(self.data) - self.offset} bytes too many")
+            raise DecodeError(f"{len(self.data) - self.offset} bytes too many")
 
 
-def string(value: bytes | str) -> bytes:
-    """*value* as an RFC 4251 string."""
-    raw = value.encode("utf-8") if isinstance(value, str) else value
+def encode_string(value: bytes | str) -> bytes:
+    """Encode *value* as a string (RFC 4251 section 5); text as UTF-8, with the bytes that ``surrogateescape`` stands for."""
+    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
     return struct.pack(">I", len(raw)) + raw
 
 
-def mpint(value: int) -> bytes:
+def encode_mpint(value: int) -> bytes:
     """A non-negative integer as an RFC 4251 mpint."""
-    return string(value.to_bytes(value.bit_length() // 8 + 1, "big") if value else b"")
+    return encode_string(value.to_bytes(value.bit_length() // 8 + 1, "big") if value else b"")
 
 
-def strings(data: bytes) -> list[bytes]:
+def decode_strings(data: bytes) -> list[bytes]:
     """A message that is nothing but strings, as a list."""
-    reader = Reader(data)
+    reader = PacketReader(data)
     found = []
     while reader.offset < len(data):
         found.append(reader.string())

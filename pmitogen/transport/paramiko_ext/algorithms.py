@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.dial import describe
 from pmitogen.transport.keys import chacha20_poly1305
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.util import peer_text
@@ -30,11 +29,11 @@ KEX = (
     "diffie-hellman-group14-sha256",
 )
 KEYWORDS = {"kex": "KexAlgorithms", "host key": "HostKeyAlgorithms", "cipher": "Ciphers", "MAC": "MACs"}
-SHOWN = 600  # characters of the server's list in a message
+MAX_LIST_LENGTH = 600  # characters of the server's list in a message
 POST_QUANTUM = ("mlkem768x25519-sha256",)
 
 
-def prepare(transport: ClientTransport, settings: Settings) -> None:
+def apply_preferences(transport: ClientTransport, settings: Settings) -> None:
     """Set what *transport* offers, before it starts. Raises ConnectError (stage ``kex``). The host key's are set elsewhere."""
     options = transport.get_security_options()
     options.kex = _choose(settings, "kex", settings.kexalgorithms, KEX, transport._kex_info)
@@ -50,24 +49,24 @@ def _choose(
     chosen = tuple(name for name in wanted or ours if name in known)
     if not chosen:
         raise ConnectError(
-            f"{describe(settings)}: {KEYWORDS[what]} {','.join(wanted)}: none of these is available here; "
+            f"{settings.endpoint}: {KEYWORDS[what]} {','.join(wanted)}: none of these is available here; "
             f"write some of {','.join(name for name in known)}",
             "kex",
         )
     return chosen
 
 
-def weakness(transport: ClientTransport, settings: Settings) -> tuple[str, ...]:
+def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[str, ...]:
     """What WarnWeakCrypto has to say about the agreed algorithms: a line, or none."""
     if not settings.warnweakcrypto or transport.agreed_kex in POST_QUANTUM:
         return ()
     return (
-        f"{describe(settings)}: the key exchange {transport.agreed_kex} is not safe from a future quantum computer "
+        f"{settings.endpoint}: the key exchange {transport.agreed_kex} is not safe from a future quantum computer "
         "(WarnWeakCrypto): update the server's OpenSSH to 9.9 or later",
     )
 
 
-def disagreement(transport: ClientTransport) -> str | None:
+def no_common_algorithm(transport: ClientTransport) -> str | None:
     """Both lists, where the server's offer has nothing in common with ours; None: it has."""
     ours = {
         "kex": transport.preferred_kex,
@@ -85,7 +84,7 @@ def disagreement(transport: ClientTransport) -> str | None:
             continue
         if theirs and not set(names) & set(theirs):
             kind = what.rstrip("<")
-            shown = peer_text.escape(",".join(theirs), SHOWN)
+            shown = peer_text.escape(",".join(theirs), MAX_LIST_LENGTH)
             return f"no {kind} algorithm in common: we offer {','.join(names)}; the server offers {shown}{_remedy(kind, theirs)}"
     return None
 

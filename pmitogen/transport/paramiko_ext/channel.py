@@ -3,12 +3,13 @@
 * **The window is counted at our end**, as OpenSSH does: a server that sends more than it may ends its connection. Upstream takes
   whatever comes, and holds all of it until somebody reads. Every message is checked to be as long as it says.
 * ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that said nothing.
-* A refused request leaves a reason (:attr:`Channel.refusal`) instead of a bare closed channel, so that a request may be sent
-  without waiting for its answer.
+* A refused request sets :attr:`Channel.refusal_reason` instead of only closing the channel, so that a request can be sent
+  without waiting for its reply.
 * Nothing follows our ``close`` on the wire, whatever other threads had ready to send on the channel: to the server its number
   then means nothing, or another channel, and OpenSSH ends the whole connection over it.
-* Reading can be split in two: :meth:`Channel.drain` takes what is there and never blocks nor sends; :meth:`Channel.grant` tells
-  the peer that it may send as much again, and may block. An event loop does the first, a writer thread the second.
+* Reading is split in two: :meth:`Channel.drain` takes the data that has arrived and neither blocks nor sends;
+  :meth:`Channel.grant_window` lets the peer send as much again, and may block. An event loop calls the first, a writer thread
+  the second.
 * ``pty-req`` carries terminal modes (no echo, no CR before LF).
 
 Never use ``makefile`` or ``exec_command`` of these: a file object's destructor takes the channel's locks on whatever thread
@@ -35,6 +36,7 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
+from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.input_buffer import InputBuffer
 from pmitogen.util.overrides import require_methods
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 TTY_OP_END = 0
 ECHO = 53
 ONLCR = 72
-QUIET_MODES = ((ECHO, 0), (ONLCR, 0))
+RAW_MODES = ((ECHO, 0), (ONLCR, 0))
 MAX_SENT = 64 << 10  # bytes of data in one message of ours, whatever the server says that it takes
 
 
@@ -75,9 +77,9 @@ class Channel(paramiko.Channel):
     transport: ClientTransport
     kind = "session"
     exit_signal: ExitSignal | None = None
-    refusal: str | None = None  # why the peer closed it or refused a request
-    expired: str | None = None  # why we closed it: ChannelTimeout
-    given_up = False  # nobody waits for it to open any longer
+    refusal_reason: str | None = None  # why the peer closed it or refused a request
+    timeout_reason: str | None = None  # why we closed it: ChannelTimeout
+    abandoned = False  # nobody waits for it to open any longer
     close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text
@@ -146,7 +148,7 @@ class Channel(paramiko.Channel):
     def drain(self, limit: int | None = None) -> tuple[bytes, int]:
         """Take what has arrived, at most *limit* bytes (None: all). Any one thread; never blocks.
 
-        Returns the data, and the window bytes to :meth:`grant` for it (mostly 0). ``(b"", 0)`` when nothing is there; see
+        Returns the data, and the window bytes to :meth:`grant_window` for it (mostly 0). ``(b"", 0)`` when nothing is there; see
         :attr:`ended` for the end, and :attr:`has_input` for more.
         """
         data = self.in_buffer.take(limit)
@@ -168,15 +170,15 @@ class Channel(paramiko.Channel):
         return bool(self.eof_received or self.closed)
 
     @property
-    def told_end(self) -> bool:
+    def exit_reported(self) -> bool:
         """Whether the peer has said how the command ended."""
         return self.exit_status >= 0 or self.exit_signal is not None
 
-    def grant(self, nbytes: int) -> None:
+    def grant_window(self, nbytes: int) -> None:
         """Let the peer send *nbytes* more. May block, while keys change or the socket is full."""
         if nbytes <= 0 or self.closed:
             return
-        self._post(cMSG_CHANNEL_WINDOW_ADJUST, nbytes.to_bytes(4, "big"))
+        self._send(cMSG_CHANNEL_WINDOW_ADJUST, nbytes.to_bytes(4, "big"))
 
     def recv(self, nbytes: int) -> bytes:
         """As upstream's: waits for data, at most *nbytes* of it; ``b""`` at the end. Raises TimeoutError."""
@@ -184,7 +186,7 @@ class Channel(paramiko.Channel):
             data: bytes = self.in_buffer.read(nbytes, self.timeout)
         except PipeTimeout:
             raise TimeoutError from None
-        self.grant(self._check_add_window(len(data)))
+        self.grant_window(self._check_add_window(len(data)))
         return data
 
     def send(self, s: Any) -> int:
@@ -195,7 +197,7 @@ class Channel(paramiko.Channel):
             size = self._wait_for_send_window(len(s))
         if size:
             self.last_used = time.monotonic()
-            self._post(cMSG_CHANNEL_DATA, size.to_bytes(4, "big"), memoryview(s)[:size])
+            self._send(cMSG_CHANNEL_DATA, size.to_bytes(4, "big"), memoryview(s)[:size])
         return int(size)
 
     def sendall(self, s: Any) -> None:
@@ -208,14 +210,14 @@ class Channel(paramiko.Channel):
             rest = rest[sent:]
 
     def request(self, kind: str, *fields: bytes, want_reply: bool = True) -> None:
-        """Send a channel request without waiting for an answer. *fields* are encoded already (see :func:`text`)."""
-        self._post(cMSG_CHANNEL_REQUEST, text(kind), bytes((want_reply,)), *fields)
+        """Send a channel request without waiting for an answer. *fields* are encoded already (see wire.encode_string)."""
+        self._send(cMSG_CHANNEL_REQUEST, encode_string(kind), bytes((want_reply,)), *fields)
 
-    def answer(self, done: bool) -> None:
+    def reply(self, done: bool) -> None:
         """Answer a request of the server's."""
-        self._post(cMSG_CHANNEL_SUCCESS if done else cMSG_CHANNEL_FAILURE)
+        self._send(cMSG_CHANNEL_SUCCESS if done else cMSG_CHANNEL_FAILURE)
 
-    def _post(self, kind: bytes, *rest: bytes | memoryview) -> None:
+    def _send(self, kind: bytes, *rest: bytes | memoryview) -> None:
         self.transport._send_user_message(ChannelMessage(self, kind, *rest))
 
     def _send_eof(self) -> ChannelMessage | None:
@@ -251,30 +253,24 @@ class Channel(paramiko.Channel):
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             super().close()
 
-    def expire(self, why: str) -> None:
+    def close_idle(self, why: str) -> None:
         """Close it for its silence (transport thread).
 
         A command that has ended, and whose output others hold, is not cut short by that.
         """
-        if not self.told_end:
-            self.expired = why
+        if not self.exit_reported:
+            self.timeout_reason = why
         self.close()
 
     def _unlink(self) -> None:
-        self.transport.settle()
+        self.transport.final_reason()
         super()._unlink()  # type: ignore[misc]
 
-    def request_pty(self, term: str, width: int, height: int, modes: tuple[tuple[int, int], ...] = QUIET_MODES) -> None:
+    def request_pty(self, term: str, width: int, height: int, modes: tuple[tuple[int, int], ...] = RAW_MODES) -> None:
         """Ask for a terminal; the answer is not waited for."""
         coded = b"".join(bytes((code,)) + value.to_bytes(4, "big") for code, value in modes) + bytes((TTY_OP_END,))
         size = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes(8)
-        self.request("pty-req", text(term), size, text(coded))
-
-
-def text(value: str | bytes) -> bytes:
-    """An SSH string (RFC 4251 section 5)."""
-    raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    return len(raw).to_bytes(4, "big") + raw
+        self.request("pty-req", encode_string(term), size, encode_string(coded))
 
 
 require_methods(

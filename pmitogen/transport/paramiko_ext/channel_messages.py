@@ -18,7 +18,7 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
-from pmitogen.transport.keys.wire import Reader
+from pmitogen.transport.keys.wire import PacketReader
 from pmitogen.transport.paramiko_ext.channel import Channel, ExitSignal
 from pmitogen.util import peer_text
 
@@ -29,10 +29,10 @@ STDERR = 1  # SSH_EXTENDED_DATA_STDERR
 
 def on_request(channel: Channel, message: Message) -> None:
     """A request from the server on *channel* (transport thread)."""
-    reader = Reader(message.get_remainder())
+    reader = PacketReader(message.get_remainder())
     kind, want_reply = reader.string(), reader.byte()
     known = kind in (b"exit-status", b"exit-signal", b"xon-xoff")  # the last is the terminal's flow control: no matter
-    if channel.told_end or kind not in (b"exit-status", b"exit-signal"):
+    if channel.exit_reported or kind not in (b"exit-status", b"exit-signal"):
         channel.transport.count_useless("channel requests", reader.left)
     elif kind == b"exit-status":
         channel.exit_status = reader.u32()
@@ -42,7 +42,7 @@ def on_request(channel: Channel, message: Message) -> None:
         channel.exit_signal = ExitSignal(name, reader.byte() != 0, peer_text.escape(reader.string()))
         channel.status_event.set()
     if want_reply:
-        channel.answer(known)
+        channel.reply(known)
 
 
 def on_data(channel: Channel, message: Message) -> None:
@@ -69,7 +69,7 @@ def _data(message: Message) -> bytes:
 
 def on_window_adjust(channel: Channel, message: Message) -> None:
     """The server takes more data from us (transport thread)."""
-    nbytes = Reader(message.get_remainder()).u32()
+    nbytes = PacketReader(message.get_remainder()).u32()
     with channel.lock:
         if channel.out_window_size + nbytes > MAX_WINDOW:
             raise paramiko.SSHException("the server granted a larger window than there can be")
@@ -86,8 +86,8 @@ def on_success(channel: Channel, message: Message) -> None:
 
 def on_failure(channel: Channel, message: Message) -> None:
     """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
-    if channel.refusal is None:
-        channel.refusal = "the server refused the request"
+    if channel.refusal_reason is None:
+        channel.refusal_reason = "the server refused the request"
     channel._request_failed(message)
 
 

@@ -14,7 +14,7 @@ from paramiko.kex_gex import KexGexSHA256
 from paramiko.message import Message
 from paramiko.ssh_exception import SSHException
 
-from pmitogen.transport.keys.wire import Reader
+from pmitogen.transport.keys.wire import PacketReader
 from pmitogen.util.overrides import require_methods
 
 MIN_BITS, PREFERRED_BITS, MAX_BITS = 2048, 3072, 8192  # OpenSSH asks for the same with a 128-bit cipher
@@ -30,7 +30,7 @@ class GroupExchange(KexGexSHA256):
         self.x = secrets.randbits(EXPONENT_BITS) | 1 << (EXPONENT_BITS - 1)
 
     def _parse_kexdh_gex_group(self, m: Any) -> None:
-        reader = Reader(m.asbytes())
+        reader = PacketReader(m.asbytes())
         prime, generator = reader.string(), reader.string()
         bits = int.from_bytes(prime, "big").bit_length() if len(prime) <= MAX_BITS // 8 + 1 else MAX_BITS + 1
         if not MIN_BITS <= bits <= MAX_BITS or prime[0] & 0x80 or not prime[-1] & 1:

@@ -12,24 +12,24 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 
-class Watched(Protocol):
+class WatchedChannel(Protocol):
     """What the clock must know of a channel. *last_used*: ``time.monotonic()`` seconds."""
 
     kind: str
     last_used: float
 
 
-AnyWatched = TypeVar("AnyWatched", bound=Watched)
+AnyWatched = TypeVar("AnyWatched", bound=WatchedChannel)
 
 
-class IdleClock:
+class IdleTimeouts:
     """The two limits, in seconds: of each *session*, and of *all* channels taken together; 0 is none."""
 
     def __init__(self, session: float, all_channels: float) -> None:
         self._session = session
         self._all = all_channels
 
-    def judge(self, channels: Iterable[AnyWatched], now: float) -> tuple[list[AnyWatched], str, float]:
+    def expired_channels(self, channels: Iterable[AnyWatched], now: float) -> tuple[list[AnyWatched], str, float]:
         """The channels to close *now*, why, and when to look again."""
         open_ones = list(channels)
         limits = [limit for limit in (self._session, self._all) if limit]
@@ -37,7 +37,7 @@ class IdleClock:
         if self._all and open_ones:
             end = max(channel.last_used for channel in open_ones) + self._all
             if end <= now:
-                return open_ones, _why("global", self._all), now + min(limits)
+                return open_ones, _reason("global", self._all), now + min(limits)
             ends.append(end)
         due = []
         for channel in open_ones:
@@ -45,8 +45,8 @@ class IdleClock:
                 end = channel.last_used + self._session
                 due += [channel] if end <= now else []
                 ends += [end] if end > now else []
-        return due, _why("session", self._session), min(ends)
+        return due, _reason("session", self._session), min(ends)
 
 
-def _why(kind: str, seconds: float) -> str:
+def _reason(kind: str, seconds: float) -> str:
     return f"nothing passed for {seconds:g} seconds, after which ChannelTimeout {kind}={seconds:g} has it closed"

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from paramiko.ssh_exception import SSHException
 
-SHARE = 0.2  # of one processor, for whatever is not accounted for by data
-BURST = 0.5  # seconds of processor time that may be used ahead: a login, a rekey with a group of 8192 bits
+PROCESSOR_SHARE = 0.2  # of one processor, for whatever is not accounted for by data
+MAX_BURST = 0.5  # seconds of processor time that may be used ahead: a login, a rekey with a group of 8192 bits
 DATA_PER_SECOND = 10 << 20  # bytes of channel data that account for one second of processor time; the slowest honest case
-LONGEST_SLEEP = 0.25  # seconds at once
+MAX_SLEEP = 0.25  # seconds at once
 MAX_USELESS = 5000  # messages at once
 USELESS_SIZE = 4096  # bytes that count as one more message
 USELESS_PER_SECOND = 20.0  # messages
@@ -29,7 +29,7 @@ class ProcessorBudget:
 
     def __init__(self, now: float, used: float) -> None:
         self._now, self._used = now, used
-        self._credit = BURST
+        self._credit = MAX_BURST
         self._data = 0
 
     def deliver(self, nbytes: int) -> None:
@@ -42,10 +42,10 @@ class ProcessorBudget:
         :param now: ``time.monotonic()`` seconds.
         :param used: seconds of processor time that the thread has used since its start.
         """
-        earned = (now - self._now) * SHARE + self._data / DATA_PER_SECOND
-        self._credit = min(BURST, self._credit + earned - (used - self._used))
+        earned = (now - self._now) * PROCESSOR_SHARE + self._data / DATA_PER_SECOND
+        self._credit = min(MAX_BURST, self._credit + earned - (used - self._used))
         self._now, self._used, self._data = now, used, 0
-        return min(LONGEST_SLEEP, -self._credit / SHARE) if self._credit < 0 else 0.0
+        return min(MAX_SLEEP, -self._credit / PROCESSOR_SHARE) if self._credit < 0 else 0.0
 
 
 class UselessMessages:

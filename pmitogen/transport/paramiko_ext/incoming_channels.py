@@ -15,7 +15,7 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
-from pmitogen.transport.keys.wire import Reader
+from pmitogen.transport.keys.wire import PacketReader
 from pmitogen.transport.paramiko_ext.channel import Channel
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class ChannelAcceptor(Protocol):
 
     window: int  # bytes that the server may send on a channel before we grant more
 
-    def admit(self, reader: Reader) -> Serve | None:
+    def admit(self, reader: PacketReader) -> Serve | None:
         """Read the kind's own fields; return what will serve the channel, or None where there are too many.
 
-        Raises Malformed, and NotInvited.
+        Raises DecodeError, and NotInvited.
         """
 
 
@@ -52,7 +52,7 @@ class IncomingChannels(_Base):
     _new_channel: Callable[[str, int], Channel]
 
     def _parse_channel_open(self, m: Message) -> None:
-        reader = Reader(m.asbytes())
+        reader = PacketReader(m.asbytes())
         kind, theirs, window, packet = reader.string(), reader.u32(), reader.u32(), reader.u32()
         acceptor = self.channel_acceptors.get(kind)
         if acceptor is None:

@@ -17,18 +17,18 @@ import enum
 DEFAULT_INTERVAL = 15  # seconds; OpenSSH's own default is 0, which leaves a dead peer unnoticed for ever
 # The last question is given most of an interval to be answered, so a peer that falls silent at any moment is reported between
 # (nearly) interval x count and one interval later.
-PATIENCE = 0.8  # of an interval
+LAST_REPLY_FRACTION = 0.8  # of an interval
 
 
-class Verdict(enum.Enum):
+class KeepaliveAction(enum.Enum):
     """What the silence so far asks for."""
 
     WAIT = "wait"
-    ASK = "ask"
-    DEAD = "dead"
+    SEND_REQUEST = "ask"
+    GIVE_UP = "dead"
 
 
-class Silence:
+class KeepaliveTimer:
     """How long the peer has been silent, and what to do about it. Times are ``time.monotonic()`` seconds; not thread-safe.
 
     *interval* 0 means: never ask, never give up.
@@ -37,38 +37,38 @@ class Silence:
     def __init__(self, interval: float, count: int, now: float) -> None:
         self.interval = interval
         self.count = max(1, count)
-        self.heard_at = now
-        self._asked = 0
+        self.last_activity = now
+        self._requests_sent = 0
 
-    def heard(self, now: float) -> None:
+    def activity(self, now: float) -> None:
         """Something arrived."""
-        self.heard_at = now
-        self._asked = 0
+        self.last_activity = now
+        self._requests_sent = 0
 
-    def judge(self, now: float) -> Verdict:
+    def next_action(self, now: float) -> KeepaliveAction:
         """What to do now. Each question that is due is reported once."""
         if not self.interval:
-            return Verdict.WAIT
-        if self.over(now):
-            return Verdict.DEAD
-        due = min(int((now - self.heard_at) / self.interval), self.count)
-        if due > self._asked:
-            self._asked = due
-            return Verdict.ASK
-        return Verdict.WAIT
+            return KeepaliveAction.WAIT
+        if self.expired(now):
+            return KeepaliveAction.GIVE_UP
+        due = min(int((now - self.last_activity) / self.interval), self.count)
+        if due > self._requests_sent:
+            self._requests_sent = due
+            return KeepaliveAction.SEND_REQUEST
+        return KeepaliveAction.WAIT
 
-    def over(self, now: float) -> bool:
+    def expired(self, now: float) -> bool:
         """Whether the silence has lasted too long. Changes nothing, so any thread may ask."""
-        return bool(self.interval) and now - self.heard_at >= self.limit
+        return bool(self.interval) and now - self.last_activity >= self.limit
 
-    def next_look(self, now: float) -> float | None:
-        """Seconds until :meth:`judge` may say something new; None: never."""
+    def seconds_until_action(self, now: float) -> float | None:
+        """Seconds until :meth:`next_action` may say something new; None: never."""
         if not self.interval:
             return None
-        at = self._asked + 1 if self._asked < self.count else self.count + PATIENCE
-        return max(0.0, self.heard_at + at * self.interval - now)
+        at = self._requests_sent + 1 if self._requests_sent < self.count else self.count + LAST_REPLY_FRACTION
+        return max(0.0, self.last_activity + at * self.interval - now)
 
     @property
     def limit(self) -> float:
         """Seconds of silence after which the peer counts as dead."""
-        return self.interval * (self.count + PATIENCE)
+        return self.interval * (self.count + LAST_REPLY_FRACTION)

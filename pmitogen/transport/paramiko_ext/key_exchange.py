@@ -30,7 +30,7 @@ from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 from pmitogen.transport.paramiko_ext.channel import ChannelMessage
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
 from pmitogen.transport.paramiko_ext.inflate import Decompressor
-from pmitogen.transport.paramiko_ext.packetizer import FIRST_USER_MESSAGE, Packets
+from pmitogen.transport.paramiko_ext.packetizer import FIRST_USER_MESSAGE, FastPacketizer
 from pmitogen.transport.paramiko_ext.version_exchange import VersionExchange
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _compressions(known: dict[str, Any]) -> dict[str, Any]:
 class KeyExchange(_Base):
     """To be mixed into a ``paramiko.Transport`` subclass, before it."""
 
-    packetizer: Packets
+    packetizer: FastPacketizer
     # Upstream's, in no stub:
     clear_to_send_timeout: float
     active: bool
@@ -71,11 +71,11 @@ class KeyExchange(_Base):
     _mac_info: dict[str, Any] = paramiko.Transport._mac_info  # type: ignore[attr-defined]
     _compression_info = _compressions(paramiko.Transport._compression_info)  # type: ignore[attr-defined]
 
-    def __init__(self, *words: Any, **named: Any) -> None:
-        super().__init__(*words, **named)
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
         self.packetizer.in_kex = lambda: self.in_kex
         self._kex_start = threading.RLock()  # above clear_to_send_lock
-        self._held: collections.deque[Message] = collections.deque()
+        self._deferred: collections.deque[Message] = collections.deque()
         self.peer_offer: dict[str, list[str]] = {}
         self.agreed_kex = ""
         self.version_exchange = VersionExchange()
@@ -123,15 +123,15 @@ class KeyExchange(_Base):
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)  # type: ignore[misc]
         with self.clear_to_send_lock:
-            while self._held and self.clear_to_send.is_set():
-                self._put(self._held.popleft())
+            while self._deferred and self.clear_to_send.is_set():
+                self._write(self._deferred.popleft())
 
     def _send_message(self, data: Message) -> None:
         """Upstream's call for "send at once", from the transport thread or before the connection is in use."""
         if data.asbytes()[0] >= FIRST_USER_MESSAGE and threading.current_thread() is self:
             self._send_or_hold(data)
         else:
-            self._put(data)
+            self._write(data)
 
     def _send_user_message(self, data: Message) -> None:
         """Send when no key exchange is running: wait for its end, or on the transport thread, keep the message until then."""
@@ -149,11 +149,11 @@ class KeyExchange(_Base):
     def _send_or_hold(self, data: Message) -> None:
         with self.clear_to_send_lock:
             if self.clear_to_send.is_set():
-                self._put(data)
+                self._write(data)
             else:
-                self._held.append(data)
+                self._deferred.append(data)
 
-    def _put(self, data: Message) -> None:
+    def _write(self, data: Message) -> None:
         """Send. What belongs to a channel (then clear_to_send_lock is held) goes nowhere after that channel's close."""
         if isinstance(data, ChannelMessage):
             if data.channel.close_sent:

@@ -24,7 +24,7 @@ REKEY_PACKETS = 1 << 30
 
 
 class PacketKeys(Packetizer):
-    """The part of ``Packets`` that knows ciphers and counts what passed under their keys."""
+    """The part of ``FastPacketizer`` that knows ciphers and counts what passed under their keys."""
 
     REKEY_PACKETS = REKEY_PACKETS
     REKEY_BYTES = DEFAULT_REKEY_BYTES

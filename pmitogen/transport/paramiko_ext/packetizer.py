@@ -33,7 +33,7 @@ from paramiko.packet import NeedRekeyException, Packetizer
 from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.paramiko_ext.inbound_budget import ProcessorBudget, UselessMessages
-from pmitogen.transport.paramiko_ext.keepalive import Silence, Verdict
+from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.packet_ciphers import MIN_PADDING
 from pmitogen.transport.paramiko_ext.packet_keys import PacketKeys
 from pmitogen.util.overrides import require_methods
@@ -41,7 +41,7 @@ from pmitogen.util.overrides import require_methods
 READ_SIZE = 64 * 1024  # bytes; two of OpenSSH's packets. Every connection has a buffer of this size
 MAX_PACKET = 256 << 10  # bytes in a packet's length field; OpenSSH's PACKET_MAX_SIZE
 MIN_PACKET = 1 + MIN_PADDING  # bytes
-LONGEST_NAP = 60.0  # seconds
+MAX_RECV_TIMEOUT = 60.0  # seconds
 # sshd leaves Nagle's algorithm on until a session begins: its second small packet waits for the acknowledgement of its first,
 # which the kernel delays by 40 ms unless told otherwise, again before each read. So while logging in, this many bytes long.
 QUICKACK_BYTES = 16 << 10
@@ -49,7 +49,7 @@ FIRST_USER_MESSAGE = 80  # RFC 4250: from here on a message belongs to the conne
 KEX_METHOD_MESSAGES = range(30, 50)  # numbers that belong to the key exchange method (RFC 4250)
 
 
-class Packets(PacketKeys):
+class FastPacketizer(PacketKeys):
     """One connection's packets. *sock* is a socket, or a channel of another connection."""
 
     def __init__(self, sock: Any) -> None:
@@ -62,40 +62,40 @@ class Packets(PacketKeys):
         self._recv_timeout: float | None = -1.0  # the socket's timeout as we last set it
         self._sending = threading.RLock()
         self._queued_keepalive: Message | None = None
-        self._handshake_by: float | None = None
-        self.silence = Silence(0, 1, time.monotonic())
-        self.on_silence: Callable[[Verdict], None] = lambda _verdict: None
-        self.look_at: float | None = None  # when to call on_look, which returns the next time; time.monotonic() seconds
-        self.on_look: Callable[[float], float | None] = lambda _now: None
+        self._handshake_deadline: float | None = None
+        self.keepalive = KeepaliveTimer(0, 1, time.monotonic())
+        self.on_keepalive: Callable[[KeepaliveAction], None] = lambda _verdict: None
+        self.next_timer: float | None = None  # when to call on_look, which returns the next time; time.monotonic() seconds
+        self.on_timer: Callable[[float], float | None] = lambda _now: None
         self.on_unknown: Callable[[int], None] = lambda _sequence: None  # a message of a type that nobody knows
         self.in_kex: Callable[[], bool] = lambda: False
-        self._squeeze: Callable[[bytes], bytes] | None = None
-        self._expand: Callable[[bytes], bytes] | None = None
+        self._compress: Callable[[bytes], bytes] | None = None
+        self._decompress: Callable[[bytes], bytes] | None = None
         self.bytes_received = self.bytes_sent = 0
         self.budget: ProcessorBudget | None = None  # the reading thread's, from its first read on
         self.useless = UselessMessages(time.monotonic())
 
     def set_outbound_compressor(self, compressor: Any) -> None:
         super().set_outbound_compressor(compressor)
-        self._squeeze = compressor
+        self._compress = compressor
 
     def set_inbound_compressor(self, compressor: Any) -> None:
         super().set_inbound_compressor(compressor)
-        self._expand = compressor
+        self._decompress = compressor
 
     # The handshake's limit ----------------------------------------------------------------------------------------------
 
     def start_handshake(self, timeout: float) -> None:
         """The handshake must be through in *timeout* seconds."""
-        self._handshake_by = time.monotonic() + timeout
+        self._handshake_deadline = time.monotonic() + timeout
 
     def handshake_timed_out(self) -> bool:
-        return self._handshake_by is not None and time.monotonic() >= self._handshake_by
+        return self._handshake_deadline is not None and time.monotonic() >= self._handshake_deadline
 
     def complete_handshake(self) -> None:
         """Upstream's, called after the first message already: the limit is for all of the first key exchange."""
         if self._initial_kex_done:
-            self._handshake_by = None
+            self._handshake_deadline = None
 
     # Reading (transport thread) -----------------------------------------------------------------------------------------
 
@@ -156,9 +156,9 @@ class Packets(PacketKeys):
         padding = plain[0]
         if padding < MIN_PADDING or padding >= length - 1:
             raise SSHException(f"the server sent a packet with invalid padding ({padding} of {length} bytes)")
-        if self._expand is None:
+        if self._decompress is None:
             return plain[1], plain[2 : length - padding]
-        payload = self._expand(plain[1 : length - padding])
+        payload = self._decompress(plain[1 : length - padding])
         if not payload:
             raise SSHException("the server sent an empty packet")
         return payload[0], payload[1:]
@@ -171,29 +171,29 @@ class Packets(PacketKeys):
                 raise EOFError
             if until is not None and now >= until:
                 raise TimeoutError
-            if self.look_at is not None and now >= self.look_at:
-                self.look_at = self.on_look(now)
+            if self.next_timer is not None and now >= self.next_timer:
+                self.next_timer = self.on_timer(now)
             if check_rekey and self.need_rekey() and not self.in_kex():
                 raise NeedRekeyException  # the transport begins one and comes back
-            self._keep_to_budget(now)
+            self._throttle(now)
             self._set_recv_timeout(now, until)
             try:
                 count = self._recv()
             except TimeoutError:
                 # Only now: had the peer sent anything while this thread was busy, it would have been there to read.
-                verdict = self.silence.judge(time.monotonic())
-                if verdict is not Verdict.WAIT:
-                    self.on_silence(verdict)
+                action = self.keepalive.next_action(time.monotonic())
+                if action is not KeepaliveAction.WAIT:
+                    self.on_keepalive(action)
                 continue
             except OSError:
                 if self.closed:
                     raise EOFError from None
                 raise
             self.bytes_received += count
-            self.silence.heard(time.monotonic())
+            self.keepalive.activity(time.monotonic())
             return
 
-    def _keep_to_budget(self, now: float) -> None:
+    def _throttle(self, now: float) -> None:
         """Sleep if this thread has used more than its share of the processor."""
         used = time.thread_time()
         if self.budget is None:
@@ -226,11 +226,11 @@ class Packets(PacketKeys):
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _set_recv_timeout(self, now: float, until: float | None) -> None:
-        ends = [LONGEST_NAP]
-        for moment in (until, self._handshake_by, self._rekey_at, self.look_at):
+        ends = [MAX_RECV_TIMEOUT]
+        for moment in (until, self._handshake_deadline, self._rekey_at, self.next_timer):
             if moment is not None:
                 ends.append(moment - now)
-        look = self.silence.next_look(now)
+        look = self.keepalive.seconds_until_action(now)
         if look is not None:
             ends.append(look)
         timeout = max(0.001, min(ends))
@@ -261,8 +261,8 @@ class Packets(PacketKeys):
             self._queued_keepalive = data
 
     def _send_payload(self, payload: bytes) -> None:
-        if self._squeeze is not None:
-            payload = self._squeeze(payload)
+        if self._compress is not None:
+            payload = self._compress(payload)
         packet = self._sealer.seal(self._sequence_out, payload)
         self._next_sequence_out()
         self.write_all(packet)
@@ -277,8 +277,8 @@ class Packets(PacketKeys):
                 count = self._sock.send(rest)
             except TimeoutError:
                 # The reader may be waiting for us, and then nobody else looks.
-                if self.silence.over(time.monotonic()):
-                    self.on_silence(Verdict.DEAD)
+                if self.keepalive.expired(time.monotonic()):
+                    self.on_keepalive(KeepaliveAction.GIVE_UP)
                 continue
             except OSError as error:
                 raise EOFError(str(error)) from None

@@ -15,8 +15,8 @@ import paramiko
 from paramiko.common import cMSG_CHANNEL_OPEN_FAILURE, cMSG_REQUEST_FAILURE, cMSG_UNIMPLEMENTED
 from paramiko.message import Message
 
-from pmitogen.transport.keys.wire import Malformed, Reader
-from pmitogen.transport.paramiko_ext.packetizer import Packets
+from pmitogen.transport.keys.wire import DecodeError, PacketReader
+from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
 from pmitogen.util import peer_text
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ KEPT_EXTENSIONS = {b"server-sig-algs": 4096, b"publickey-hostbound@openssh.com":
 class ServerMessages(_Base):
     """To be mixed into a ``paramiko.Transport`` subclass, before it. Its methods are upstream's, called on its thread."""
 
-    packetizer: Packets
-    _why: str | None
+    packetizer: FastPacketizer
+    _pending_reason: str | None
     _ext_infos = 0
     server_extensions: dict[str, bytes]  # upstream's; in no stub
     _log: Callable[..., None]  # upstream's; in no stub
@@ -43,13 +43,13 @@ class ServerMessages(_Base):
         self.packetizer.useless.count(what, time.monotonic(), size)
 
     def _parse_disconnect(self, m: Message) -> None:
-        reader = Reader(m.asbytes())
+        reader = PacketReader(m.asbytes())
         code, description = reader.u32(), peer_text.escape(reader.string())
-        self._why = f"the server says: {description}" if description else f"the server disconnects (code {code})"
+        self._pending_reason = f"the server says: {description}" if description else f"the server disconnects (code {code})"
 
     def _parse_debug(self, m: Message) -> None:
         self.count_useless("debug", len(m.asbytes()))
-        reader = Reader(m.asbytes())
+        reader = PacketReader(m.asbytes())
         reader.byte()
         self._log(logging.DEBUG, "Debug message of the server: %s", peer_text.escape(reader.string()))
 
@@ -58,17 +58,17 @@ class ServerMessages(_Base):
         if self._ext_infos > MAX_EXT_INFO:
             self.count_useless("ext-info", len(m.asbytes()))
             return
-        reader = Reader(m.asbytes())
+        reader = PacketReader(m.asbytes())
         count = reader.u32()
         if count > MAX_EXTENSIONS:
-            raise Malformed(f"{count} extensions")
+            raise DecodeError(f"{count} extensions")
         for _ in range(count):
             name, value = reader.string(), reader.string()
             if len(value) <= KEPT_EXTENSIONS.get(name, -1):
                 self.server_extensions = {**self.server_extensions, name.decode(): value}
 
     def _parse_global_request(self, m: Message) -> None:
-        reader = Reader(m.asbytes())
+        reader = PacketReader(m.asbytes())
         kind, want_reply = reader.string(), reader.byte()
         self.count_useless("global request", len(m.asbytes()))
         self._log(logging.DEBUG, "Global request of the server, not granted: %s", peer_text.escape(kind, 80))

@@ -27,57 +27,59 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from pmitogen.transport import log_file
-from pmitogen.transport.hostkeys.algorithm_order import HostKeyPolicy
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.paramiko_ext import channel_messages
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.paramiko_ext.global_requests import GlobalRequests
-from pmitogen.transport.paramiko_ext.idle_timeout import IdleClock
+from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
+from pmitogen.transport.paramiko_ext.idle_timeout import IdleTimeouts
 from pmitogen.transport.paramiko_ext.incoming_channels import ChannelAcceptor, IncomingChannels
-from pmitogen.transport.paramiko_ext.keepalive import Silence, Verdict
+from pmitogen.transport.paramiko_ext.keepalive import KeepaliveAction, KeepaliveTimer
 from pmitogen.transport.paramiko_ext.key_exchange import KeyExchange
-from pmitogen.transport.paramiko_ext.packetizer import Packets
+from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
 from pmitogen.transport.paramiko_ext.server_messages import IssuedChannels, ServerMessages
 from pmitogen.util import peer_text
 from pmitogen.util.overrides import require_methods
 
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
-LARGEST_PACKET = 32 << 10  # bytes; what OpenSSH takes and sends
-MAX_WINDOWS = 22 << 20  # bytes in flight or unread on all sessions of a connection; tunnels, read at once, do not count
-MIN_WINDOW = 256 << 10  # bytes; of a session, whatever others have
+MAX_PACKET_SIZE = 32 << 10  # bytes; what OpenSSH takes and sends
+MAX_TOTAL_WINDOW = 22 << 20  # bytes in flight or unread on all sessions of a connection; tunnels, read at once, do not count
+MIN_SESSION_WINDOW = 256 << 10  # bytes; of a session, whatever others have
 
 
 class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
     """One SSH connection, client side, over *sock*. Daemon thread; owned by a Link."""
 
-    packetizer: Packets
+    packetizer: FastPacketizer
     # Upstream's, in no stub:
     remote_mac: str | None
     remote_compression: str | None
     _channel_handler_table = channel_messages.HANDLERS
 
     def __init__(self, sock: Any, name: str, alive_interval: float = 0, alive_count: int = 3, log: str = log_file.NAME) -> None:
-        super().__init__(sock, default_window_size=WINDOW, default_max_packet_size=LARGEST_PACKET, packetizer_class=Packets)
+        super().__init__(
+            sock, default_window_size=WINDOW, default_max_packet_size=MAX_PACKET_SIZE, packetizer_class=FastPacketizer
+        )
         self.name = f"ssh {name}"
         self.set_log_channel(log)
         logger: Any = log_file.PeerLogger(log, name)
         self.logger = logger
         self.packetizer.set_log(logger)
-        self.packetizer.on_silence = self._on_silence
+        self.packetizer.on_keepalive = self._on_keepalive
         self.packetizer.on_unknown = self._answer_unknown
-        self.packetizer.silence = Silence(alive_interval, alive_count, time.monotonic())
+        self.packetizer.keepalive = KeepaliveTimer(alive_interval, alive_count, time.monotonic())
         self._end_lock = threading.Lock()
         self._on_end: list[Callable[[str], None]] = []
         self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
-        self._why: str | None = None  # what is known to end it, until it has
+        self._pending_reason: str | None = None  # what is known to end it, until it has
         # Upstream keeps channels weakly: one that nobody holds is closed by the garbage collector, on any thread, under locks.
-        self._kept: dict[int, Channel] = {}
+        self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
         self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
         self.__init_requests__()
         self.channel_closed = threading.Condition()
-        self.closings = 0  # how often a place became free; guarded by channel_closed
+        self.close_count = 0  # how often a place became free; guarded by channel_closed
 
     # Channels -----------------------------------------------------------------------------------------------------------
 
@@ -95,15 +97,16 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         Raises ChannelException (with the server's text), TimeoutError, SSHException when the connection is over.
         """
         fields = b"".join(
-            string(host) + number.to_bytes(4, "big") for host, number in (address for address in (dest_addr, src_addr) if address)
+            encode_string(host) + number.to_bytes(4, "big")
+            for host, number in (address for address in (dest_addr, src_addr) if address)
         )
         return self.open_channel_with(kind, fields, window_size or WINDOW, timeout)
 
     def open_channel_with(self, kind: str, fields: bytes, window: int, timeout: float | None) -> Channel:
         """As :meth:`open_channel`, with the encoded fields of that kind of channel."""
-        channel, opened = self._ask_for_channel(kind, fields, window)
+        channel, opened = self._send_channel_open(kind, fields, window)
         if not opened.wait(timeout):
-            channel.given_up = True
+            channel.abandoned = True
             if channel.active:  # it was opened just now
                 channel.close()
             raise TimeoutError
@@ -117,10 +120,10 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         """The window for another channel, so that a server cannot fill more memory than MAX_WINDOWS (and MIN_WINDOW for each)."""
         if kind != "session":
             return wanted
-        taken = sum(channel.window for channel in list(self._kept.values()) if channel.kind == "session")
-        return max(MIN_WINDOW, min(wanted, MAX_WINDOWS - taken))
+        taken = sum(channel.window for channel in list(self._channels_by_id.values()) if channel.kind == "session")
+        return max(MIN_SESSION_WINDOW, min(wanted, MAX_TOTAL_WINDOW - taken))
 
-    def _ask_for_channel(self, kind: str, fields: bytes, window: int) -> tuple[Channel, threading.Event]:
+    def _send_channel_open(self, kind: str, fields: bytes, window: int) -> tuple[Channel, threading.Event]:
         opened = threading.Event()
         with self.lock:
             window = self._window(kind, window)
@@ -131,7 +134,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         message.add_string(kind)
         message.add_int(channel.chanid)
         message.add_int(window)
-        message.add_int(LARGEST_PACKET)
+        message.add_int(MAX_PACKET_SIZE)
         message.add_bytes(fields)
         self._send_user_message(message)
         if not self.active:
@@ -144,92 +147,92 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         channel = Channel(number)
         channel.kind = kind
         channel.last_used = time.monotonic()
-        self._kept[number] = channel
+        self._channels_by_id[number] = channel
         self._channels.put(number, channel)  # type: ignore[attr-defined]
         channel._set_transport(self)
         channel.logger = self.logger
-        channel._set_window(window, LARGEST_PACKET)
+        channel._set_window(window, MAX_PACKET_SIZE)
         return channel
 
-    def _opening(self, reader: Reader) -> Channel:
+    def _channel_being_opened(self, reader: PacketReader) -> Channel:
         """The channel that an answer to a request for one is about. Raises SSHException if it is not being opened."""
         number = reader.u32()
-        channel = self._kept.get(number)
+        channel = self._channels_by_id.get(number)
         if channel is None or channel.active or number not in self.channel_events:
             raise paramiko.SSHException(f"the server answered a request for a channel that was not made (number {number})")
         return channel
 
     def _parse_channel_open_success(self, m: Message) -> None:
-        reader = Reader(m.asbytes())
-        channel = self._opening(reader)
+        reader = PacketReader(m.asbytes())
+        channel = self._channel_being_opened(reader)
         with self.lock:
             channel._set_remote_channel(reader.u32(), reader.u32(), reader.u32())
             self.channel_events.pop(channel.chanid).set()
-        if channel.given_up:
+        if channel.abandoned:
             channel.close()
 
     def _parse_channel_open_failure(self, m: Message) -> None:
-        reader = Reader(m.asbytes())
-        channel = self._opening(reader)
+        reader = PacketReader(m.asbytes())
+        channel = self._channel_being_opened(reader)
         code, description = reader.u32(), peer_text.escape(reader.string())
         channel.open_failure = (code, description or CONNECTION_FAILED_CODE.get(code, "refused"))
         with self.lock:
             self._channels.delete(channel.chanid)  # type: ignore[attr-defined]
             opened = self.channel_events.pop(channel.chanid)
-        self._kept.pop(channel.chanid, None)
+        self._channels_by_id.pop(channel.chanid, None)
         opened.set()
 
     def forget(self, channel: Channel) -> None:
         """*channel* is closed on both sides: its place is free."""
-        self._kept.pop(channel.chanid, None)
+        self._channels_by_id.pop(channel.chanid, None)
         with self.channel_closed:
-            self.closings += 1
+            self.close_count += 1
             self.channel_closed.notify_all()
 
     @property
     def sessions(self) -> int:
         """Session channels that the server counts against MaxSessions."""
-        return sum(1 for channel in list(self._kept.values()) if channel.kind == "session" and channel.active)
+        return sum(1 for channel in list(self._channels_by_id.values()) if channel.kind == "session" and channel.active)
 
-    def limit_silence(self, session: float, all_channels: float) -> None:
+    def set_idle_timeouts(self, session: float, all_channels: float) -> None:
         """ChannelTimeout, in seconds: see idle_timeout.py. Call it before the start; 0 and 0 is no limit."""
         if session or all_channels:
-            clock = IdleClock(session, all_channels)
-            self.packetizer.on_look = lambda now: self._close_idle(clock, now)
-            self.packetizer.look_at = 0.0
+            clock = IdleTimeouts(session, all_channels)
+            self.packetizer.on_timer = lambda now: self._close_idle(clock, now)
+            self.packetizer.next_timer = 0.0
 
-    def _close_idle(self, clock: IdleClock, now: float) -> float:
+    def _close_idle(self, clock: IdleTimeouts, now: float) -> float:
         """Close what is due (transport thread); when to look again."""
-        used = [channel for channel in list(self._kept.values()) if channel.active and not channel.closed]
-        due, why, again = clock.judge(used, now)
+        used = [channel for channel in list(self._channels_by_id.values()) if channel.active and not channel.closed]
+        due, failure_text, again = clock.expired_channels(used, now)
         for channel in due:
-            channel.expire(why)
+            channel.close_idle(failure_text)
         return again
 
     # Life and death -----------------------------------------------------------------------------------------------------
 
-    def _on_silence(self, verdict: Verdict) -> None:
+    def _on_keepalive(self, action: KeepaliveAction) -> None:
         if not self.is_authenticated():
-            self.packetizer.silence.heard(time.monotonic())  # a login has its own limit, and may wait for a person
-        elif verdict is Verdict.ASK:
+            self.packetizer.keepalive.activity(time.monotonic())  # a login has its own limit, and may wait for a person
+        elif action is KeepaliveAction.SEND_REQUEST:
             self.probe()
         else:
-            self.end(f"no answer for {self.packetizer.silence.limit:.3g} s")
+            self.end(f"no answer for {self.packetizer.keepalive.limit:.3g} s")
 
     def end(self, reason: str) -> None:
         """End the connection now, for this *reason*. Any thread; does not wait."""
-        if self._why is None:
-            self._why = reason
+        if self._pending_reason is None:
+            self._pending_reason = reason
         self.packetizer.close()
 
-    def hang_up(self) -> None:
+    def begin_close(self) -> None:
         """Begin to close, and leave the rest to the transport's thread. Any thread; idempotent; takes no lock of a channel's."""
         self._closed_by_us = True
         self.end("closed by us")
 
     def close(self) -> None:
         """End the connection on our own wish. Any thread; idempotent; waits for nobody."""
-        self.hang_up()
+        self.begin_close()
         self.active = False
         for channel in list(self._channels.values()):  # type: ignore[attr-defined]
             channel._unlink()
@@ -243,15 +246,15 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         finally:
             self._finish()
 
-    def settle(self) -> str:
+    def final_reason(self) -> str:
         """The reason for the end, found if it was not yet: it is known before any channel looks ended."""
         if self.end_reason is None:
-            self.end_reason = self.why(self.saved_exception)
+            self.end_reason = self.failure_text(self.saved_exception)
         return self.end_reason
 
-    def why(self, error: BaseException | None) -> str:
+    def failure_text(self, error: BaseException | None) -> str:
         """Why the connection failed: what the server said, or *error* of the transport's thread."""
-        return self._why or _words(error)
+        return self._pending_reason or _failure_text(error)
 
     def _finish(self) -> None:
         with self._end_lock:
@@ -259,18 +262,18 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
                 return
             self._finished = True
             self.active = False
-            reason = self.settle()
+            reason = self.final_reason()
             waiting, self._on_end = self._on_end, []
         for opened in list(self.channel_events.values()):
             opened.set()
         if self.completion_event is not None:
             self.completion_event.set()
         with self.channel_closed:
-            self.closings += 1
+            self.close_count += 1
             self.channel_closed.notify_all()
         with self._answered:
             self._answered.notify_all()
-        self._kept.clear()
+        self._channels_by_id.clear()
         if not self._closed_by_us:
             for callback in waiting:
                 callback(reason)
@@ -279,7 +282,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         """In a forked child: drop our copy of the connection without a word on it. It has no thread here; locks may be held."""
         self.active = False
         self._closed_by_us = True
-        for channel in list(self._kept.values()):
+        for channel in list(self._channels_by_id.values()):
             channel.lock = threading.Lock()
             channel.closed = True
         if isinstance(self.sock, socket.socket):
@@ -292,10 +295,10 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
                 self._on_end.append(callback)
                 return
         if not self._closed_by_us:
-            callback(self.settle())
+            callback(self.final_reason())
 
 
-def _words(error: BaseException | None) -> str:
+def _failure_text(error: BaseException | None) -> str:
     """Why the transport's thread has ended. A reset is an end like another: it comes where the server had not read all."""
     if error is None or isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return "the server closed the connection"
@@ -304,7 +307,7 @@ def _words(error: BaseException | None) -> str:
     if isinstance(error, paramiko.SSHException):
         return peer_text.escape(str(error)) or type(error).__name__
     text = peer_text.escape(str(error))
-    if not isinstance(error, Malformed):
+    if not isinstance(error, DecodeError):
         text = f"{type(error).__name__}: {text}".rstrip(": ")
     return f"the server sent a malformed message ({text})"
 

@@ -18,8 +18,8 @@ from pmitogen.util import peer_text
 
 MAX_LINE = 8192  # bytes; SSH_MAX_BANNER_LEN of OpenSSH
 MAX_LINES = 1024  # SSH_MAX_PRE_BANNER_LINES
-KEPT_LINES = 2  # from the start, and as many from the end
-SHOWN = 100  # characters of a line in a message
+QUOTED_LINES = 2  # from the start, and as many from the end
+MAX_QUOTED = 100  # characters of a line in a message
 _VERSION = re.compile(r"SSH-([0-9]{1,4})\.([0-9]{1,4})-(.+)")
 
 
@@ -35,10 +35,10 @@ class LineSource(Protocol):
     """Where lines come from."""
 
     def read_line(self, limit: int, until: float | None) -> bytes | None:
-        """See ``Packets.read_line``."""
+        """See ``FastPacketizer.read_line``."""
 
     def unread(self) -> bytes:
-        """See ``Packets.unread``."""
+        """See ``FastPacketizer.unread``."""
 
 
 class VersionExchange:
@@ -91,14 +91,14 @@ class VersionExchange:
     def _keep(self, line: str) -> None:
         self.lines += 1
         shown = self._shown(line)
-        if len(self._first) < KEPT_LINES:
+        if len(self._first) < QUOTED_LINES:
             self._first.append(shown)
         else:
-            self._last = [*self._last, shown][-KEPT_LINES:]
+            self._last = [*self._last, shown][-QUOTED_LINES:]
 
     @staticmethod
     def _shown(line: str | bytes) -> str:
-        return peer_text.escape(line, SHOWN)
+        return peer_text.escape(line, MAX_QUOTED)
 
     @property
     def received(self) -> str:
@@ -113,8 +113,8 @@ def _checked(line: str) -> str:
     """*line*, if it is a version that we can talk to. Raises NotSSH."""
     found = _VERSION.fullmatch(line)
     if found is None:
-        raise NotSSH(f"it sent the version {peer_text.escape(line, SHOWN)!r}")
+        raise NotSSH(f"it sent the version {peer_text.escape(line, MAX_QUOTED)!r}")
     major, minor = int(found[1]), int(found[2])
     if major != 2 and (major, minor) != (1, 99):
-        raise NotSSH(f"it speaks version {major}.{minor} of the protocol only ({peer_text.escape(line, SHOWN)})")
+        raise NotSSH(f"it speaks version {major}.{minor} of the protocol only ({peer_text.escape(line, MAX_QUOTED)})")
     return line

@@ -18,17 +18,18 @@ import paramiko
 
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.transport.connection import Link
-from pmitogen.transport.paramiko_ext.channel import QUIET_MODES, Channel, ExitSignal, text
+from pmitogen.transport.keys.wire import encode_string
+from pmitogen.transport.paramiko_ext.channel import RAW_MODES, Channel, ExitSignal
 from pmitogen.util import threads
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-PIECE = 1 << 20  # bytes of output that are handed out at once
+READ_SIZE = 1 << 20  # bytes of output that are handed out at once
 WINDOW = 4 << 20  # bytes of output that wait here; OpenSSH's client has 2 MiB
 MAX_OUTPUT = 4 << 20  # bytes of a whole output that is collected here
 OPEN_TIMEOUT = 60.0  # seconds for the session channel
-STATUS_PATIENCE = 5.0  # seconds between the end of the output and the exit status
+EXIT_STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
 # signal(7) on Linux; only for the shell's way of telling a signal as a status.
 SIGNAL_NUMBERS = {
     "HUP": 1,
@@ -48,7 +49,7 @@ SIGNAL_NUMBERS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Exit:
+class ExitStatus:
     """How a command ended: its *status*, or the *signal* that killed it; both None where the server told neither."""
 
     status: int | None
@@ -68,7 +69,7 @@ class Terminal(NamedTuple):
     term: str
     columns: int
     rows: int
-    modes: tuple[tuple[int, int], ...] = QUIET_MODES
+    modes: tuple[tuple[int, int], ...] = RAW_MODES
 
 
 class ChannelStream:
@@ -77,13 +78,13 @@ class ChannelStream:
     def __init__(self, link: Link, channel: Channel) -> None:
         self._link = link
         self._channel = channel
-        self._news = threading.Event()
+        self._data_ready = threading.Event()
         self._cancelled = False
         self._feeder: threading.Thread | None = None
         self._failure: Exception | None = None
         # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
-            buffer.set_event(_SetOnly(self._news))  # type: ignore[arg-type]
+            buffer.set_event(_SetOnlyEvent(self._data_ready))  # type: ignore[arg-type]
 
     def __enter__(self) -> Self:
         return self
@@ -108,33 +109,33 @@ class ChannelStream:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            self._news.clear()
+            self._data_ready.clear()
             ended = self._channel.ended
-            out, owed = self._channel.drain(PIECE)
-            err, owed_too = self._channel.drain_stderr(PIECE)
+            out, owed = self._channel.drain(READ_SIZE)
+            err, owed_too = self._channel.drain_stderr(READ_SIZE)
             if out or err:
-                self._link.ack_window(self._channel, owed + owed_too)
+                self._link.grant_window(self._channel, owed + owed_too)
                 return out, err
             if ended:
                 self._raise_if_lost()
                 return None
-            if not self._news.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            if not self._data_ready.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 raise TimeoutError
 
     def _raise_if_lost(self) -> None:
         if self._failure is not None:
             raise self._failure
         # A command that we have cut short may still tell how it ended: that is not its end.
-        lost = self._channel.expired or (None if self._channel.told_end else self._link.lost)
-        if lost and not self._cancelled:
-            raise ConnectionLost(f"{self._link.peer}: {lost}")
+        end_reason = self._channel.timeout_reason or (None if self._channel.exit_reported else self._link.end_reason)
+        if end_reason and not self._cancelled:
+            raise ConnectionLost(f"{self._link.peer}: {end_reason}")
 
     def close(self) -> None:
         """Give up the channel. Idempotent. A command that still runs loses its input and output."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
         if self._feeder is not None and self._feeder is not threading.current_thread():
-            self._feeder.join(STATUS_PATIENCE)
+            self._feeder.join(EXIT_STATUS_TIMEOUT)
 
 
 class Command(ChannelStream):
@@ -191,20 +192,21 @@ class Command(ChannelStream):
             self._failure = error  # the source's own: the reader raises it
             self.cancel()
 
-    def wait(self, timeout: float | None = STATUS_PATIENCE) -> Exit:
+    def wait(self, timeout: float | None = EXIT_STATUS_TIMEOUT) -> ExitStatus:
         """How it ended. Call it when :meth:`read` has returned None. Raises ConnectError where it never began, ConnectionLost.
 
         *timeout*: seconds for the server to say how; None: no limit, for a command that closes its output and goes on.
         """
         self._channel.status_event.wait(timeout)
         self._raise_if_lost()
-        if self._channel.refusal is not None:
+        if self._channel.refusal_reason is not None:
             raise ConnectError(
-                f"{self._link.peer}: {self._channel.refusal} to run a command; see ForceCommand and the account's shell there",
+                f"{self._link.peer}: {self._channel.refusal_reason} to run a command; "
+                "check ForceCommand and the account's shell on the server",
                 "exec",
             )
         status = self._channel.exit_status
-        return Exit(status if status >= 0 else None, self._channel.exit_signal)
+        return ExitStatus(status if status >= 0 else None, self._channel.exit_signal)
 
     def resize(self, columns: int, rows: int) -> None:
         """Tell the command's terminal its size (RFC 4254 section 6.7)."""
@@ -213,7 +215,7 @@ class Command(ChannelStream):
 
     def signal(self, name: str) -> None:
         """Ask the server to send the command a signal; *name* is without SIG (RFC 4254 section 6.9)."""
-        self._request("signal", text(name))
+        self._request("signal", encode_string(name))
 
     def send_break(self, milliseconds: int) -> None:
         """Ask the server for a BREAK of its serial console (RFC 4335)."""
@@ -237,7 +239,7 @@ class Command(ChannelStream):
         self.close()
 
 
-class _SetOnly:
+class _SetOnlyEvent:
     """Passes on ``set`` and keeps ``clear`` away."""
 
     def __init__(self, event: threading.Event) -> None:
@@ -256,7 +258,7 @@ def run(
     on_output: Callable[[bytes, bytes], None] | None = None,
     timeout: float | None = None,
     max_output: int = MAX_OUTPUT,
-) -> tuple[Exit, bytes, bytes]:
+) -> tuple[ExitStatus, bytes, bytes]:
     """Run *command* to its end: how it ended, and its whole output, unless *on_output* takes that piece by piece.
 
     *timeout* in seconds is for the whole; at its end the command is cancelled and TimeoutError raised. Where there is no

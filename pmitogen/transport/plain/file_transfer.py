@@ -17,16 +17,16 @@ import paramiko
 
 from pmitogen.errors import ConnectionLost, RemoteError
 from pmitogen.transport.connection import Link
-from pmitogen.transport.keys.wire import Malformed
+from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.plain import exec_command
 from pmitogen.transport.plain.sftp import SFTP, SFTPError
 from pmitogen.util.peer_text import escape
 
-PIECE = 256 << 10  # bytes of one read from the local file
+READ_SIZE = 256 << 10  # bytes of one read from the local file
 
 
-class Files:
+class FileTransfer:
     """File transfer on one connection. Thread-safe; one transfer at a time on its SFTP channel. Close it when done."""
 
     def __init__(self, link: Link, timeout: float = 60.0) -> None:
@@ -78,10 +78,10 @@ class Files:
                 client = SFTP(channel)
                 channel.settimeout(None)
                 return client
-        except (paramiko.SSHException, EOFError, OSError, SFTPError, Malformed):
+        except (paramiko.SSHException, EOFError, OSError, SFTPError, DecodeError):
             pass  # a server that says yes and then starts nothing (no sftp-server installed) has no SFTP either
-        if self._link.lost is not None:
-            raise ConnectionLost(f"{self._link.peer}: {self._link.lost}")
+        if self._link.end_reason is not None:
+            raise ConnectionLost(f"{self._link.peer}: {self._link.end_reason}")
         channel.close()
         return None
 
@@ -89,9 +89,9 @@ class Files:
     def _reporting(self, verb: str, path: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, EOFError, paramiko.SSHException, SFTPError, Malformed) as error:
-            if self._link.lost is not None:
-                raise ConnectionLost(f"{self._link.peer}: {self._link.lost}") from None
+        except (OSError, EOFError, paramiko.SSHException, SFTPError, DecodeError) as error:
+            if self._link.end_reason is not None:
+                raise ConnectionLost(f"{self._link.peer}: {self._link.end_reason}") from None
             if not isinstance(error, SFTPError) or error.code is None:
                 self._drop_session()  # nobody knows where the two ends are
             reason = getattr(error, "strerror", None) or str(error) or "the server ended SFTP"
@@ -130,7 +130,7 @@ class Files:
         self._check((ended, b"", stderr_end), "read", path)
         return got
 
-    def _check(self, result: tuple[exec_command.Exit, bytes, bytes], verb: str, path: str) -> None:
+    def _check(self, result: tuple[exec_command.ExitStatus, bytes, bytes], verb: str, path: str) -> None:
         ended, _, err = result
         if ended.code:
             words = escape(err, keep_end=True) or f"status {ended.code}"
@@ -155,7 +155,7 @@ def _part_name(path: str) -> str:
 def _pieces(source: IO[bytes], size: int) -> Iterator[bytes]:
     left = size
     while left:
-        piece = source.read(min(PIECE, left))
+        piece = source.read(min(READ_SIZE, left))
         if not piece:
             raise RemoteError(f"{getattr(source, 'name', 'the source')}: ends {left} bytes early: did it change meanwhile?")
         left -= len(piece)

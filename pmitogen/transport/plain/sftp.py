@@ -17,7 +17,7 @@ from typing import IO
 
 import paramiko
 
-from pmitogen.transport.keys.wire import Malformed, Reader, string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import peer_text
 
@@ -76,16 +76,16 @@ class SFTP:
         try:
             if mode is not None:
                 attributes = ATTR_PERMISSIONS.to_bytes(4, "big") + mode.to_bytes(4, "big")
-                self._ask(FSETSTAT, string(handle), attributes)
+                self._ask(FSETSTAT, encode_string(handle), attributes)
             offset = 0
             for piece in pieces:
                 for start in range(0, len(piece), CHUNK):
                     chunk = piece[start : start + CHUNK]
-                    self.send(WRITE, string(handle), offset.to_bytes(8, "big"), string(chunk))
+                    self.send(WRITE, encode_string(handle), offset.to_bytes(8, "big"), encode_string(chunk))
                     offset += len(chunk)
                     self._collect(IN_FLIGHT)
             self._collect(0)
-            self._ask(CLOSE, string(handle))
+            self._ask(CLOSE, encode_string(handle))
         except BaseException:
             self._finish(handle)
             raise
@@ -93,7 +93,7 @@ class SFTP:
     def replace(self, old: str, new: str) -> None:
         """Rename *old* to *new*, in place of a file that is there."""
         try:
-            self._ask(EXTENDED, string("posix-rename@openssh.com"), _path(old), _path(new))
+            self._ask(EXTENDED, encode_string("posix-rename@openssh.com"), _path(old), _path(new))
         except SFTPError:
             # A server without OpenSSH's extension: its own rename does not replace.
             if self._is_file(new):
@@ -117,7 +117,7 @@ class SFTP:
         self._channel.sendall(_packet(kind, number.to_bytes(4, "big"), *fields))
         return number
 
-    def receive(self) -> tuple[int, int, Reader]:
+    def receive(self) -> tuple[int, int, PacketReader]:
         """The next answer: its kind, the number of the request, and the rest. Raises SFTPError if it answers nothing of ours."""
         while True:
             kind, reader = self._read_packet()
@@ -129,7 +129,7 @@ class SFTP:
                 raise SFTPError(f"the server answered an SFTP request that was not made (number {number})")
             self._ignored.remove(number)
 
-    def _ask(self, kind: int, *fields: bytes) -> tuple[int, Reader]:
+    def _ask(self, kind: int, *fields: bytes) -> tuple[int, PacketReader]:
         """Send a request and wait for its answer. Raises SFTPError where it is a refusal."""
         number = self.send(kind, *fields)
         while True:
@@ -157,13 +157,13 @@ class SFTP:
     def _finish(self, handle: bytes) -> None:
         """Close *handle*, without interest in that or in what is still under way."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self.send(CLOSE, string(handle))
+            self.send(CLOSE, encode_string(handle))
         self._ignored |= self._waiting
         self._waiting.clear()
 
     def _size(self, handle: bytes) -> int:
         """How long the file says to be; 0: it does not say."""
-        kind, reader = self._ask(FSTAT, string(handle))
+        kind, reader = self._ask(FSTAT, encode_string(handle))
         return reader.u64() if kind == ATTRS and reader.u32() & ATTR_SIZE else 0
 
     def _is_file(self, path: str) -> bool:
@@ -177,11 +177,11 @@ class SFTP:
 
     # Packets
 
-    def _read_packet(self) -> tuple[int, Reader]:
+    def _read_packet(self) -> tuple[int, PacketReader]:
         length = int.from_bytes(self._take(4), "big")
         if not 5 <= length <= MAX_PACKET:
             raise SFTPError(f"the server sent an SFTP packet of an invalid length ({length})")
-        reader = Reader(self._take(length))
+        reader = PacketReader(self._take(length))
         return reader.byte(), reader
 
     def _take(self, count: int) -> bytes:
@@ -235,7 +235,7 @@ class _Fetch:
 
     def _ask(self, piece: _Piece) -> None:
         offset, size = piece.offset + len(piece.data), piece.size - len(piece.data)
-        number = self._sftp.send(READ, string(self._handle), offset.to_bytes(8, "big"), size.to_bytes(4, "big"))
+        number = self._sftp.send(READ, encode_string(self._handle), offset.to_bytes(8, "big"), size.to_bytes(4, "big"))
         self._by_number[number] = piece
 
     def _take_answer(self) -> None:
@@ -258,14 +258,14 @@ class _Fetch:
             self._ask(piece)
 
 
-def check_status(reader: Reader) -> None:
+def check_status(reader: PacketReader) -> None:
     """Raise SFTPError for a status that is not success."""
     code = reader.u32()
     if code == OK:
         return
     try:
         text = peer_text.escape(reader.string())
-    except Malformed:  # some servers send the code alone
+    except DecodeError:  # some servers send the code alone
         text = ""
     raise SFTPError(text or CODES.get(code, f"status {code}"), code)
 
@@ -275,4 +275,4 @@ def _packet(kind: int, *fields: bytes) -> bytes:
 
 
 def _path(path: str) -> bytes:
-    return string(path.encode("utf-8", "surrogateescape"))
+    return encode_string(path.encode("utf-8", "surrogateescape"))

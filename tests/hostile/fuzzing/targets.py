@@ -32,8 +32,8 @@ from pmitogen.protocol.gate import InterpreterError
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
 from pmitogen.transport.keys import certificate, key_file, private_key, public_key
-from pmitogen.transport.keys.wire import Malformed
-from pmitogen.transport.paramiko_ext.packetizer import Packets
+from pmitogen.transport.keys.wire import DecodeError
+from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 
@@ -100,13 +100,13 @@ def _certificate(data: bytes) -> None:
 def _public_key(data: bytes) -> None:
     name = public_key.blob_type(data)
     public_key.fingerprint(data)
-    public_key.display(name)
+    public_key.display_name(name)
     public_key.rsa_bits(data)
     public_key.verify_signature(data, data[::-1], b"signed")
 
 
 def _private_key(data: bytes) -> None:
-    key = private_key.load(private_key.open_envelope(data.decode("utf-8", "surrogateescape")), "passphrase")
+    key = private_key.load(private_key.read_header(data.decode("utf-8", "surrogateescape")), "passphrase")
     repr(key)
 
 
@@ -237,7 +237,7 @@ def _packets(data: bytes) -> None:
         near, far = socket.socketpair()
         with near, far:
             far.setblocking(False)
-            reader = Packets(near)
+            reader = FastPacketizer(near)
             if sealed:
                 reader.set_inbound_cipher(AESGCM(_KEY), 16, None, 16, None, aead=True, iv_in=_IV)
             try:
@@ -268,11 +268,11 @@ def _peer_text(data: bytes) -> None:
 TARGETS = [
     Target("frames", _frames, (framing.FrameError,), _frame_seeds),
     Target("known_hosts", _known_hosts, (), _known_hosts_seeds),
-    Target("certificate", _certificate, (Malformed,), _certificate_seeds),
-    Target("public_key", _public_key, (Malformed, ValueError), _public_seeds),
+    Target("certificate", _certificate, (DecodeError,), _certificate_seeds),
+    Target("public_key", _public_key, (DecodeError, ValueError), _public_seeds),
     Target("public_key_file", _public_file, (), _public_file_seeds),
-    Target("private_key", _private_key, (private_key.KeyProblem,), _key_seeds),
-    Target("revocation_list", _revocation_list, (Malformed,), _revocation_seeds),
+    Target("private_key", _private_key, (private_key.UnusableKey,), _key_seeds),
+    Target("revocation_list", _revocation_list, (DecodeError,), _revocation_seeds),
     Target("ssh_config", _ssh_config, (UsageError,), _ssh_config_seeds),
     Target("become_output", _become_output, (), _become_seeds),
     Target("channel_messages", _channel_messages, (ProtocolError,), _channel_seeds),

@@ -24,7 +24,7 @@ from paramiko.message import Message
 
 from pmitogen import toggles
 from pmitogen.errors import ConnectError
-from pmitogen.transport.keys.wire import Reader, string
+from pmitogen.transport.keys.wire import PacketReader, encode_string
 from pmitogen.transport.paramiko_ext.inbound_budget import UselessMessages
 from pmitogen.util.overrides import require_methods
 
@@ -32,24 +32,24 @@ SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
 SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
-LIVENESS = 0.5  # seconds between looks whether the connection is still ours
-MAX_BANNER = 16 * 1024  # bytes kept of what the server says before login
+LIVENESS_POLL = 0.5  # seconds between looks whether the connection is still ours
+MAX_BANNER_SIZE = 16 * 1024  # bytes kept of what the server says before login
 MAX_BANNERS = 100  # messages; more are counted as useless
 MAX_ANSWERS = 500  # of the server in one login
 
 
-class Closed(Exception):
+class ConnectionClosed(Exception):
     """The connection ended while an answer was awaited."""
 
 
-class Conversation(AuthHandler):
+class UserauthClient(AuthHandler):
     """Takes the place of Paramiko's handler on *transport* from its creation on. One thread sends and receives."""
 
-    def __init__(self, transport: paramiko.Transport, user: str, where: str, deadline: float, answer_timeout: float) -> None:
+    def __init__(self, transport: paramiko.Transport, user: str, endpoint: str, deadline: float, answer_timeout: float) -> None:
         super().__init__(transport)
         self.username = user
         self._user = user
-        self.where = where
+        self.endpoint = endpoint
         self.deadline = deadline
         self._answer_timeout = answer_timeout
         self.round_trips = 0
@@ -64,7 +64,7 @@ class Conversation(AuthHandler):
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
         self._asked_for_service = False
-        self._takes_turns = not toggles.saves_trips()
+        self._await_service_accept = not toggles.saves_trips()
         self._transport_handlers = {
             SERVICE_ACCEPT: self._on_service_accept,
             SUCCESS: self._on_success,
@@ -93,7 +93,7 @@ class Conversation(AuthHandler):
             self._answers += 1
 
     def _on_service_accept(self, message: Message) -> None:
-        if self._takes_turns:
+        if self._await_service_accept:
             self._put(SERVICE_ACCEPT, message)
         else:
             self._useless.count("service accept", time.monotonic(), len(message.asbytes()))
@@ -109,9 +109,9 @@ class Conversation(AuthHandler):
         if self._banners > MAX_BANNERS or self.authenticated:
             self._useless.count("banners", time.monotonic(), len(message.asbytes()))
             return
-        self.last_banner = Reader(message.asbytes()).string()[:MAX_BANNER]
+        self.last_banner = PacketReader(message.asbytes()).string()[:MAX_BANNER_SIZE]
         self.explains_refusal = self._answers > 0
-        self._banner += self.last_banner[: MAX_BANNER - len(self._banner)]
+        self._banner += self.last_banner[: MAX_BANNER_SIZE - len(self._banner)]
 
     def abort(self) -> None:
         """Paramiko's call when the connection is gone."""
@@ -142,39 +142,39 @@ class Conversation(AuthHandler):
         """Send a userauth request without waiting; the service request goes before the first. Raises what :meth:`wait` does."""
         if not self._asked_for_service:
             self._asked_for_service = True
-            self._send(bytes([SERVICE_REQUEST]) + string("ssh-userauth"), answered=self._takes_turns)
-            if self._takes_turns:
+            self._send(bytes([SERVICE_REQUEST]) + encode_string("ssh-userauth"), answered=self._await_service_accept)
+            if self._await_service_accept:
                 self.wait()
         self._send(bytes([REQUEST]) + self.body(method, rest))
 
     def body(self, method: str, rest: bytes) -> bytes:
         """The fields every request begins with, which are also what is signed."""
-        return string(self._user) + string(SERVICE) + string(method) + rest
+        return encode_string(self._user) + encode_string(SERVICE) + encode_string(method) + rest
 
     def respond(self, answers: list[str]) -> None:
         """Answer an INFO_REQUEST (RFC 4256 section 3.4)."""
-        self._send(bytes([INFO_RESPONSE]) + len(answers).to_bytes(4, "big") + b"".join(map(string, answers)))
+        self._send(bytes([INFO_RESPONSE]) + len(answers).to_bytes(4, "big") + b"".join(map(encode_string, answers)))
 
-    def wait(self) -> tuple[int, Reader]:
-        """The next answer. Raises :class:`Closed`, and ConnectError where none comes in time."""
+    def wait(self) -> tuple[int, PacketReader]:
+        """The next answer. Raises :class:`ConnectionClosed`, and ConnectError where none comes in time."""
         self.round_trips += 1
         if self.round_trips > MAX_ANSWERS:
-            raise ConnectError(f"{self.where}: login: the server asks and refuses without end ({MAX_ANSWERS} answers)", "auth")
+            raise ConnectError(f"{self.endpoint}: login: the server asks and refuses without end ({MAX_ANSWERS} answers)", "auth")
         began = time.monotonic()
         until = min(began + self._answer_timeout, self.deadline)
         while True:
             try:
-                answer = self._inbox.get(timeout=max(0.0, min(until - time.monotonic(), LIVENESS)))
+                answer = self._inbox.get(timeout=max(0.0, min(until - time.monotonic(), LIVENESS_POLL)))
             except queue.Empty:
                 if not self._paramiko.is_active():  # closed by another thread of ours, of which abort is not told
-                    raise Closed from None
+                    raise ConnectionClosed from None
                 if time.monotonic() >= until:
                     waited = f"{max(0.0, until - began):.3g} s"
-                    raise ConnectError(f"{self.where}: login: no answer from the server within {waited}", "auth") from None
+                    raise ConnectError(f"{self.endpoint}: login: no answer from the server within {waited}", "auth") from None
                 continue
             if answer is None:
-                raise Closed
-            return answer[0], Reader(answer[1])
+                raise ConnectionClosed
+            return answer[0], PacketReader(answer[1])
 
     def remaining(self) -> float:
         """Seconds to the deadline; never negative."""
@@ -182,13 +182,13 @@ class Conversation(AuthHandler):
 
     def _send(self, message: bytes, answered: bool = True) -> None:
         if not self._paramiko.is_active():
-            raise Closed
+            raise ConnectionClosed
         with self._lock:
             self._expected += answered
         try:
             self._paramiko._send_user_message(Message(message))
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise Closed from error
+            raise ConnectionClosed from error
 
 
 require_methods(AuthHandler, "abort(self)")
