@@ -128,6 +128,11 @@ def _parser() -> argparse.ArgumentParser:
 
     setup = add("setup", "make 'ansible_connection: pmitogen' work for this user")
     setup.add_argument("--remove", action="store_true", help="undo it")
+    setup.add_argument(
+        "--shims",
+        metavar="DIR",
+        help="instead: make programs in DIR under the names of OpenSSH's (ssh ...), for rsync, git and others that start them",
+    )
     add("plugin-path", "print the folder to put in ansible.cfg's connection_plugins", function="plugin_path")
     add("demo", "run a small playbook against a throw-away SSH server")
     _add_explain(add("explain", "show what becomes of the options of ssh, sudo, su or doas"))

@@ -21,6 +21,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pmitogen.cli import shims
 from pmitogen.errors import UsageError
 
 PLUGINS = Path(__file__).resolve().parents[1] / "ansible" / "plugins" / "connection"
@@ -48,6 +49,9 @@ def plugin_path(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Make the link, or remove it, and say what was done. Raises UsageError if something else is in its place."""
+    if options.shims is not None:
+        directory = Path(options.shims).expanduser().absolute()
+        return shims.remove(directory) if options.remove else shims.install(directory)
     home = Path(os.environ.get("ANSIBLE_HOME") or "~/.ansible").expanduser()
     link = home / "plugins" / "connection" / "pmitogen.py"
     if options.remove:
