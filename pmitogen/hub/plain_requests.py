@@ -12,68 +12,101 @@ import logging
 import queue
 import shlex
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
 from pmitogen.hub.requests import Header, Request, error_frame
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
+from pmitogen.protocol.operations import Op
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.hub.host import Host
+    from pmitogen.hub.scheduler import Guard
+    from pmitogen.hub.session import Login
     from pmitogen.transport.plain import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
-def serve(host: Host, request: Request) -> None:
-    """Begin to serve *request*. I/O thread."""
-    header = request.header
-    if header["op"] == "run" and not header.get("looked_again"):
-        header["looked_again"] = True
-        host.retry_boot(request)
-    elif header.get("become") and (header["op"] != "run" or host.python_is_broken):
-        # Only its own plugin can wrap the command now; the worker has it.
-        host.plain_done(request, error_frame(WrapperNeeded(no_python(host))), b"")
-    elif header["op"] == "run" or header["op"] == "fs" and not host.runs_sh:
-        # What breaks at our start may do for a module, which the worker can pipe into it.
-        failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
-        host.plain_done(request, error_frame(failure(no_python(host))), b"")
-    else:
-        serving = Serving(host, request)
-        request.account = None
-        request.serving = serving
-        for follow_header, body in request.tail:
-            serving.follow(follow_header, body)
-        request.tail.clear()
-        try:
-            threads.start(serving.run, f"pmitogen plain {host.name}")
-        except Error as exc:
-            host.plain_done(request, error_frame(ConnectError(f"{host.name}: {exc.message}", "exec")), b"")
+class PlainHost(Protocol):
+    """The host of the requests."""
+
+    name: str
+    session: Login | None
+    runs_sh: bool
+    python_is_broken: bool
+    no_python_reason: str
+
+    @property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """Logs with the host's name."""
+
+    @property
+    def guard(self) -> Guard:
+        """Runs work about the host."""
+
+    @property
+    def peer(self) -> str:
+        """The account and address of the login."""
+
+    def retry_boot(self, request: Request) -> None:
+        """Start Python for *request*, if there is one by now."""
+
+    def on_plain_frame(self, request: Request, header: Header, body: bytes) -> None:
+        """Pass on a frame for the client."""
 
 
-def no_python(host: Host) -> str:
+class PlainRequests:
+    """See interfaces.PlainBackend. One for each host."""
+
+    def __init__(self, host: PlainHost) -> None:
+        self._host = host
+
+    def start(self, request: Request) -> None:
+        """Begin to serve *request*."""
+        host, header = self._host, request.header
+        if header["op"] == Op.RUN and not header.get("looked_again"):
+            header["looked_again"] = True
+            host.retry_boot(request)
+        elif header.get("become") and (header["op"] != Op.RUN or host.python_is_broken):
+            # Only the become plugin can wrap the command now, and the client has it.
+            self._fail(request, WrapperNeeded(no_python(host)))
+        elif header["op"] == Op.RUN or header["op"] == Op.FS and not host.runs_sh:
+            # An interpreter that fails at our start may still run a module that the client pipes into it.
+            failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
+            self._fail(request, failure(no_python(host)))
+        else:
+            serving = Serving(host, request)
+            request.account = None
+            request.serving = serving
+            for follow_header, body in request.tail:
+                serving.follow(follow_header, body)
+            request.tail.clear()
+            try:
+                threads.start(serving.run, f"pmitogen plain {host.name}")
+            except Error as exc:
+                self._fail(request, ConnectError(f"{host.name}: {exc.message}", "exec"))
+
+    def _fail(self, request: Request, error: Error) -> None:
+        self._host.on_plain_frame(request, error_frame(error), b"")
+
+
+def no_python(host: PlainHost) -> str:
     """The one line for a module on a host without Python."""
     advice = (
         "modules need one: install it with the raw module (raw: apt-get install -y python3), "
         "or name one in ansible_python_interpreter"
     )
-    return f"{host.peer}: {host.no_python}; {advice if host.runs_sh else NO_SHELL}"
-
-
-def follow(request: Request, header: Header, body: bytes) -> None:
-    """A frame that belongs to *request*. I/O thread."""
-    if request.serving is not None:
-        request.serving.follow(header, body)
+    return f"{host.peer}: {host.no_python_reason}; {advice if host.runs_sh else NO_SHELL}"
 
 
 class Serving:
     """One request on its thread. ``follow`` comes from the I/O thread; all else is the thread's."""
 
-    def __init__(self, host: Host, request: Request) -> None:
+    def __init__(self, host: PlainHost, request: Request) -> None:
         self._host, self._request = host, request
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._credit = threading.Semaphore(0)
@@ -113,7 +146,7 @@ class Serving:
             self._send(error_frame(ConnectionLost(f"{self._host.name}: internal error: {type(exc).__name__}")))
 
     def _send(self, header: Header, body: bytes = b"") -> None:
-        self._host.guard.defer(self._host.plain_done, self._request, header, body)
+        self._host.guard.defer(self._host.on_plain_frame, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
         """Send output, as fast as it is taken."""
@@ -126,8 +159,8 @@ class Serving:
 
     @property
     def _link(self) -> Any:
-        assert self._host.login is not None
-        return self._host.login.link
+        assert self._host.session is not None
+        return self._host.session.link
 
     # What can be asked
 

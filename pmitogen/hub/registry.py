@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import mitogen.core
 
-from pmitogen.errors import ConnectError, ConnectionLost, Error
-from pmitogen.hub import bootstrap
-from pmitogen.hub import session as logins
+from pmitogen.errors import ConnectionLost
+from pmitogen.hub import session as sessions
 from pmitogen.hub.blob_store import Blobs
-from pmitogen.hub.host import LOGIN_ENDED, Host, State
+from pmitogen.hub.host.connector import HostConnector
+from pmitogen.hub.host.host import Host
 from pmitogen.hub.mitogen_router import Broker, Router
-from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.plain_requests import PlainRequests
+from pmitogen.hub.requests import Header
 from pmitogen.hub.scheduler import Guard, Scheduler, Work
 from pmitogen.hub.sharing.outliving import OutlivingConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
@@ -51,12 +52,12 @@ class Contexts:
         self.blobs = Blobs()
         self.hops = _new_hops()
         self._hosts: dict[str, Host] = {}
-        self._logins: weakref.WeakSet[logins.Login] = weakref.WeakSet()
+        self._logins: weakref.WeakSet[sessions.Login] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
         self.trace: Trace | None = None
         self._shared = SharedConnections() if shares else None
         self._outliving = OutlivingConnections()
-        self._closing, self._close_reason = False, ""
+        self.is_closing, self._close_reason = False, ""
         self._when_empty: Callable[[], None] | None = None
         self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
         mitogen.core.listen(self.broker, "shutdown", self._close_all)
@@ -80,12 +81,18 @@ class Contexts:
         key = _key(options, caller)
         found = self._hosts.get(key)
         if found is None:
-            for secret in logins.secrets_of(options):
+            for secret in sessions.secrets_of(options):
                 register_secret(secret)
-            found = self._hosts[key] = Host(self, options, caller)
+            found = self._hosts[key] = self._make_host(options, caller)
             found.keys.add(key)
             found.ask = ask
         return found
+
+    def _make_host(self, options: Header, caller: CallerEnvironment) -> Host:
+        host = Host(options, caller, self.scheduler, self.router, self.blobs, self.plan, lambda: self.trace)
+        host.connector = HostConnector(host, self)
+        host.plain_backend = PlainRequests(host)
+        return host
 
     def hosts(self) -> list[Host]:
         """All hosts that are not dead."""
@@ -98,8 +105,6 @@ class Contexts:
                 del self._hosts[key]
         if self._shared is not None:
             self._shared.release(host)
-        if host.wire.booting is not None:
-            self._by_context.pop(host.wire.booting.context_id, None)
         self._outliving.take(host)
         self._outliving.close_unused(self.hosts())
         if self._when_empty is not None and not self.hosts():
@@ -115,78 +120,20 @@ class Contexts:
         """What the next request to a dead host should use."""
         return self.host(host.options, host.caller, host.ask)
 
-    def renew(self, host: Host, reconnect: bool) -> Host:
-        """Take the place of a host whose session is not what a new one would be: with a new session, or else a new connection.
+    # For connectors (see connector.Connections)
 
-        Requests under way go on in the old session; then it is ended (``close_session``).
-        """
-        new = Host(self, host.options, host.caller)
-        new.keys = host.keys
-        self._hosts.update(dict.fromkeys(new.keys, new))
-        if self._shared is not None:
-            self._shared.hand_over(host, new)
-        new.ask, new.state, new.needs_python = host.ask, State.CONNECTING, True
-        python = [host.exe] if host.exe else None
-        if reconnect or host.login is None:
-            self.connect(new, python)
-            return new
-        login = new.login = host.login
+    def new_session(self, host: Host) -> sessions.Login:
+        """A session for *host*, not yet connected. It is closed with the hub."""
+        session = sessions.Login(host.options, host.caller, self.router, self.hops, host.ask)
+        self._logins.add(session)
+        return session
 
-        def on_error(exc: Error) -> None:
-            new.log.debug("no further session: %s", exc.message)
-            new.login = None
-            self.connect(new, python)  # as ssh does where MaxSessions allows no other
+    def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
+        """The host that has the connection with this identity, which is *host* if there is none. Any thread."""
+        return host if self._shared is None else self._shared.claim(identity(), host)
 
-        def defer_error(exc: Error) -> None:
-            new.guard.defer(on_error, exc)
-
-        candidates = _candidates(new, python)
-        logins.run_in_thread(new.name, lambda: self._boot(new, login, candidates), defer_error)
-        return new
-
-    def close_session(self, host: Host) -> None:
-        """End a session that another has taken the place of; the connection goes on, if that is the other's."""
-        booting, successor = host.wire.booting, host.renewal.successor
-        host.wire.shut()
-        if booting is not None:
-            self._by_context.pop(booting.context_id, None)
-            booting.stream.on_disconnect(self.broker)
-        if host.login is not None and (successor is None or successor.login is not host.login):
-            host.login.close()
-
-    # Connecting
-
-    def connect(self, host: Host, python: list[str] | None) -> None:
-        """Log in and start Python; *python* is the interpreter that the first request wants, if it names one."""
-        login = logins.Login(host.options, host.caller, self.router, self.hops, host.ask)
-        self._logins.add(login)
-        candidates = _candidates(host, python)
-
-        def work() -> None:
-            login.resolve()
-            if self._shared is not None:
-                other = self._shared.claim(login.identity(), host)
-                if other is not host:
-                    host.guard.defer(self._join, host, other, python)
-                    return
-            login.connect()
-            host.log.debug("logged in")
-            login.link.on_lost(lambda reason: host.guard.defer(self._lost, host, login, reason))
-            if host.needs_python:
-                self._boot(host, login, candidates)
-            else:
-                host.guard.defer(self._on_login, host, login)
-
-        logins.run_in_thread(host.name, work, lambda exc: self._connect_failed(host, login, exc))
-
-    def _join(self, host: Host, other: Host, python: list[str] | None) -> None:
-        """Another host has the connection that this one would make."""
-        if host.state is not State.CONNECTING:  # meanwhile
-            return
-        if other.state is State.DEAD:
-            self.connect(host, python)
-            return
-        host.log.debug("uses the connection to %s", other.peer)
+    def merge(self, host: Host, other: Host) -> None:
+        """Have *host* use the connection of *other*."""
         if self._outliving.take(other):
             other.begin_run(host)
         for key in host.keys:
@@ -194,91 +141,21 @@ class Contexts:
         other.keys |= host.keys
         host.join(other)
 
-    def _connect_failed(self, host: Host, login: logins.Login, exc: Error) -> None:
-        login.close()
-        host.guard.defer(host.fail, exc)
+    def make_successor(self, host: Host) -> Host:
+        """Make a host that takes the place of *host* from now on."""
+        new = self._make_host(host.options, host.caller)
+        self._hosts.update(dict.fromkeys(host.keys, new))
+        if self._shared is not None:
+            self._shared.hand_over(host, new)
+        return new
 
-    def _on_login(self, host: Host, login: logins.Login) -> None:
-        if self._closing:  # meanwhile
-            login.close()
-        else:
-            host.on_login(login)
+    def add_channel(self, context_id: int, host: Host) -> None:
+        """Deliver messages of the agent with this number to *host*."""
+        self._by_context[context_id] = host
 
-    def reboot(self, host: Host, python: list[str] | None = None) -> None:
-        """Start Python on a host that had none, or needed none so far; *python*: the interpreter that the request names."""
-        login, candidates = host.login, _candidates(host, python)
-        assert login is not None
-        logins.run_in_thread(
-            host.name, lambda: self._boot(host, login, candidates), lambda exc: self._connect_failed(host, login, exc)
-        )
-
-    def _boot(self, host: Host, login: logins.Login, candidates: tuple[str, ...]) -> None:
-        """On the login's thread."""
-        booting = login.boot(candidates, host.guard, on_end=lambda: self._boot_ended(host, login, booting))
-        host.guard.defer(self._on_channel, host, login, booting)
-
-    def _on_channel(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
-        if self._closing:  # while it was being made
-            booting.stream.on_disconnect(self.broker)
-            login.close()
-            return
-        self._by_context[booting.context_id] = host
-        self.router.adopt(booting.context_id, booting.stream)
-        host.on_channel(booting, login)
-        booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
-        limit = login.start_timeout
-        host.guard.later(limit, self._boot_overdue, host, login, booting, limit)
-
-    def _boot_overdue(self, host: Host, login: logins.Login, booting: logins.Booting, limit: float) -> None:
-        if host.wire.booting is booting and not booting.stream.booted:
-            host.fail(
-                ConnectError(
-                    f"{login.link.peer}: no Python came up within {limit:.3g} seconds{bootstrap.last_output(booting.stream)}",
-                    "python",
-                )
-            )
-
-    def _boot_ended(self, host: Host, login: logins.Login, booting: logins.Booting) -> None:
-        """The channel has ended: there was no Python, or the host is lost."""
-        stream = booting.stream
-        self._by_context.pop(booting.context_id, None)
-        if host.wire.booting is not booting:
-            return
-        peer = login.link.peer
-        lost = login.link.end_reason or stream.channel.timeout_reason
-        if stream.booted and (lost or host.state is not State.BOOTING):
-            host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_ENDED}{bootstrap.last_output(stream)}"))
-        elif lost:
-            host.fail(ConnectionLost(f"{peer}: {lost}"))
-        elif bootstrap.no_python_marker(stream.token) in stream.noise.splitlines():
-            host.log.debug("no usable Python")
-            too_old = bootstrap.too_old(stream.complaints)
-            host.on_no_python(login, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
-        elif stream.booted or bootstrap.shell_marker(stream.token) in stream.noise:
-            host.log.debug("Python does not start")
-            host.on_no_python(login, f"Python does not start{bootstrap.last_output(stream)}", is_broken=True)
-        else:
-            host.log.debug("the login shell did not start Python")
-            host.on_no_python(
-                login,
-                f"the login shell did not start Python{bootstrap.last_output(stream)}",
-                runs_sh=False,
-            )
-
-    def give_up_boot(self, host: Host) -> None:
-        """The interpreter has ended before it was up. A moment later, when its last output is here, the channel is closed."""
-        booting = host.wire.booting
-        if booting is not None:
-            host.guard.later(LAST_OUTPUT, booting.stream.on_disconnect, self.broker)
-
-    def _lost(self, host: Host, login: logins.Login, reason: str) -> None:
-        if host.login is None:
-            host.fail(ConnectionLost(reason))
-        each: Host | None = host
-        while each is not None:
-            if each.login is login:
-                each.fail(ConnectionLost(reason))
-            each = each.renewal.successor
+    def remove_channel(self, context_id: int) -> None:
+        """Deliver no further messages of this agent."""
+        self._by_context.pop(context_id, None)
 
     # What hosts need
 
@@ -291,7 +168,7 @@ class Contexts:
         """The plan for a raw become request. Raises UsageError."""
         from pmitogen.flags.become.plan import plan
 
-        for secret in logins.secrets_of(become):
+        for secret in sessions.secrets_of(become):
             register_secret(secret)
         made, _findings = plan(
             become["method"],
@@ -306,20 +183,6 @@ class Contexts:
             via=self.plan(become["via"]) if become.get("via") else None,
         )
         return dict(made)
-
-    # Hosts without Python
-
-    def plain(self, host: Host, request: Request) -> None:
-        """Serve a request over bare SSH."""
-        from pmitogen.hub import plain_requests
-
-        plain_requests.serve(host, request)
-
-    def plain_follow(self, host: Host, request: Request, header: Header, body: bytes) -> None:
-        """A frame for a request that is served over bare SSH."""
-        from pmitogen.hub import plain_requests
-
-        plain_requests.follow(request, header, body)
 
     # Between runs (see daemon/lifecycle.py)
 
@@ -362,7 +225,7 @@ class Contexts:
 
         *reason*: what unfinished requests are told.
         """
-        self._closing, self._close_reason = True, reason
+        self.is_closing, self._close_reason = True, reason
         self.broker.shutdown()
         self.broker.join()
         for login in list(self._logins):  # one that was still connecting has told the loop in vain
@@ -373,7 +236,7 @@ class Contexts:
 
     def _close_all(self) -> None:
         """The I/O thread is going to end: because it was told to, or by a fault of ours."""
-        told, self._closing = self._closing, True
+        told, self.is_closing = self.is_closing, True
         for host in self.hosts():
             if told:
                 host.close(self._close_reason)
@@ -390,9 +253,3 @@ def _new_hops() -> JumpHostPool:
 
 def _key(options: Header, caller: CallerEnvironment) -> str:
     return json.dumps(options, sort_keys=True) + caller.digest
-
-
-def _candidates(host: Host, python: list[str] | None = None) -> tuple[str, ...]:
-    """The interpreters to try: those that the user named; else the one that the first request wants, and the usual ones."""
-    named = tuple(str(name) for name in host.options.get("boot_python") or ())
-    return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES

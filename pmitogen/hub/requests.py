@@ -7,6 +7,7 @@ own number in ``id``. Exactly one frame of each request is final: ``exit``, ``ok
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -15,10 +16,18 @@ from pmitogen.protocol.errors import error_fields
 from pmitogen.protocol.operations import FINAL, FOLLOWING, Op
 from pmitogen.util.peer_text import one_line
 
-__all__ = ["FINAL", "FOLLOWING", "Client", "Header", "Request", "Then", "error_frame"]
+__all__ = ["FINAL", "FOLLOWING", "Client", "Header", "Request", "Then", "error_frame", "next_request_id"]
 Header = dict[str, Any]
 MESSAGE_LIMIT = 1200  # characters of an error's text
 SMALL_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
+
+
+_ids = itertools.count(1)
+
+
+def next_request_id() -> int:
+    """A number for a request, unique in this process: what agents know it by."""
+    return next(_ids)
 
 
 class Client(Protocol):
@@ -34,6 +43,13 @@ class Client(Protocol):
     def resume(self) -> None:
         """Send again."""
         return
+
+
+class Serving(Protocol):
+    """Serves one request over plain SSH."""
+
+    def follow(self, header: Header, body: bytes) -> None:
+        """Take a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
 
 
 class Then(Client):
@@ -60,7 +76,7 @@ class Request:
     sent: bool = False
     born: float = 0.0  # when it was made, in time.monotonic() seconds
     ending: bool = False  # it was killed, or its account's interpreter was: that is no news
-    serving: Any = None  # what serves it on a host without Python
+    serving: Serving | None = None  # serves it over plain SSH
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
     tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is under way
     told: bool = False  # it was answered before it was done

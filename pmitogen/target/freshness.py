@@ -17,7 +17,7 @@ The third column holds paths (``~`` is the account's home), a function that retu
 ``tests/ansible/differential/plays``, or a test function.
 
 Watched files are looked at by stat(2) before each request. If one has changed, the request is refused, and the hub makes it again
-in a fresh place (see ``pmitogen/hub/renewal.py``). Requests under way go on where they are.
+in a fresh place (see ``pmitogen/hub/host/renewal.py``). Requests under way go on where they are.
 """
 
 import os

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import pmitogen
-from pmitogen.hub import accounts
+from pmitogen.hub.host import accounts
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible

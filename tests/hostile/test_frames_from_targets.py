@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub.host import State
+from pmitogen.hub.host.states import State
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import Request
 from tests.hostile import hostile_agent
@@ -162,7 +162,7 @@ def test_what_breaks_the_protocol_ends_that_host_alone(scene: Scene, names: tupl
     for name, askers in asked.items():
         for asker in askers:
             header, _ = asker.final(60)
-            assert (header["op"], header["kind"]) == ("error", "unreachable"), name
+            assert (header["op"], header["kind"]) == ("error", "lost"), name
             assert "protocol error: the target sent " in header["msg"], (name, header["msg"])
             assert header["msg"].isprintable() and scene.honest["host"] in header["msg"] and len(header["msg"]) < 400
         scene.check_honest()

@@ -41,7 +41,7 @@ threading.Thread.start = start
 """
 FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30));"
 FAULTY = """
-from pmitogen.hub.host import Host
+from pmitogen.hub.host.host import Host
 from pmitogen.hub.scheduler import Guard
 Host.on_channel = lambda *args: 1 / 0
 Guard.run = lambda guard, work, *args: work(*args)
@@ -125,7 +125,7 @@ def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(spawn, "MAIN", FAULTY + spawn.MAIN)
         began = time.monotonic()
-        assert _ask(options) == "unreachable: 127.0.0.1: internal error; PMITOGEN_LOG=debug shows more"
+        assert _ask(options) == "lost: 127.0.0.1: internal error; PMITOGEN_LOG=debug shows more"
         assert time.monotonic() - began < 15
         processes.wait_until(lambda: not _hub_pids(), 8)
     assert _ask(options) == "in"  # the next one starts another

@@ -28,7 +28,8 @@ import mitogen.core
 from pmitogen.errors import ConnectionLost, Error, UsageError
 from pmitogen.hub.daemon.lifecycle import Life
 from pmitogen.hub.daemon.run_settings import RunSettings
-from pmitogen.hub.host import Host, State
+from pmitogen.hub.host.host import Host
+from pmitogen.hub.host.states import State
 from pmitogen.hub.registry import Contexts
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
@@ -250,8 +251,10 @@ class Worker:
         assert self._host is not None
         if self._host.state is State.DEAD:
             ended, self._host = self._host, self._contexts.replace(self._host)
-            if ended.may_lack(self._chain):  # what this request builds on may not be there, and whoever asked was told that it is
-                request.fail(ConnectionLost(ended.end))
+            if ended.may_have_lost(
+                self._chain
+            ):  # what this request builds on may not be there, and whoever asked was told that it is
+                request.fail(ConnectionLost(ended.end_reason))
                 return
         self._host.guard.run(self._host.submit, request)
 

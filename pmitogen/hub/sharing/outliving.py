@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pmitogen.hub import session
-from pmitogen.hub.host import State
+from pmitogen.hub.host.states import State
 
 if TYPE_CHECKING:
-    from pmitogen.hub.host import Host
+    from pmitogen.hub.host.host import Host
     from pmitogen.hub.scheduler import Timer
     from pmitogen.transport.connect import JumpHostPool
 
 
 def persistence(host: Host) -> int:
     """Return the seconds that a connection outlives its run; 0: none; -1: until somebody ends it."""
-    settings = host.login.settings if host.login is not None else None
+    settings = host.session.settings if host.session is not None else None
     if settings is None or not settings.controlmaster or host.busy or host.state not in (State.UP, State.PLAIN):
         return 0
     return settings.controlpersist
@@ -62,7 +62,7 @@ class OutlivingConnections:
 
     def close_unused(self, hosts: Iterable[Host]) -> None:
         """Close the connections to jump hosts of earlier runs that none of *hosts* is reached through."""
-        used = [host.login.hops for host in hosts if host.login is not None]
+        used = [host.session.hops for host in hosts if host.session is not None]
         for hops in [each for each in self._hops if each not in used]:
             self._hops.remove(hops)
             session.close_on_thread(hops)

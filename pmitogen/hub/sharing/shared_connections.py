@@ -12,7 +12,7 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pmitogen.hub.host import Host
+    from pmitogen.hub.host.host import Host
 
 
 class SharedConnections:

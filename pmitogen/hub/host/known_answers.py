@@ -6,7 +6,7 @@ I/O thread.
 from __future__ import annotations
 
 from pmitogen import toggles
-from pmitogen.hub.accounts import Account, Accounts
+from pmitogen.hub.host.accounts import Account, Accounts
 from pmitogen.hub.requests import SMALL_FILE, Header, Request
 
 

@@ -16,16 +16,15 @@ Everything here happens on the hub's I/O thread.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from pmitogen.hub.accounts import Account, Accounts
+from pmitogen.hub.host.accounts import Account, Accounts
+from pmitogen.hub.host.interfaces import Connector, Successor, Timers
 from pmitogen.hub.requests import Header, Request
 from pmitogen.protocol.errors import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
-
-if TYPE_CHECKING:
-    from pmitogen.hub.host import Host
 
 MAX_HELD = 4 << 20  # bytes of one chain's requests
 MAX_REFUSALS = 3  # of one request; then it is sent once more to be done as things are
@@ -79,12 +78,40 @@ class EarlyAnswers:
         return held[max(0, len(held) - count) :] if count > 0 else []
 
 
-class Renewal:
-    """See the head of this file. One for each *host*."""
+class RenewedHost(Protocol):
+    """The host whose session may be out of date."""
 
-    def __init__(self, host: Host, accounts: Accounts, early: EarlyAnswers) -> None:
+    connector: Connector
+
+    @property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """Logs with the host's name."""
+
+    @property
+    def guard(self) -> Timers:
+        """Runs work about the host."""
+
+    @property
+    def peer(self) -> str:
+        """The account and address of the login."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is under way."""
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+
+    def end_session(self) -> None:
+        """End the session: nothing is left to do in it."""
+
+
+class Renewal:
+    """Makes refused requests again, in an interpreter, a session or a connection that is up to date. One for each host."""
+
+    def __init__(self, host: RenewedHost, accounts: Accounts, early: EarlyAnswers) -> None:
         self._host, self._accounts, self._early = host, accounts, early
-        self.successor: Host | None = None  # has the newer session: every further request is for it
+        self.successor: Successor | None = None  # has the newer session: it gets every further request
 
     def on_refusal(self, request: Request, refusal: Header) -> None:
         """Make a refused request again, behind those of its chain that were lost with it."""
@@ -101,7 +128,7 @@ class Renewal:
                 )
             )
             return
-        target = self._host
+        target: RenewedHost | Successor = self._host
         if why == ACCOUNT and account is not None:
             self._accounts.retire(account)
         elif why in (SESSION, CONNECT):
@@ -111,9 +138,9 @@ class Renewal:
             each.header["as_is"] = request.refusals == MAX_REFUSALS + 1
             target.guard.run(target.submit, each)
 
-    def _succeeded(self, reconnect: bool) -> Host:
+    def _succeeded(self, reconnect: bool) -> Successor:
         if self.successor is None:
-            self.successor = self._host.contexts.renew(self._host, reconnect)
+            self.successor = self._host.connector.replace_session(reconnect)
         return self.successor
 
     def end_unused(self) -> None:

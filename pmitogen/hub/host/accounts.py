@@ -14,16 +14,12 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
 
 from pmitogen.errors import Error
-from pmitogen.hub import user_commands
 from pmitogen.hub.bootstrap import become_sources, new_token
+from pmitogen.hub.host import user_commands
 from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.scheduler import Guard
-
-if TYPE_CHECKING:
-    from pmitogen.hub.registry import Contexts
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
 MOST = 20  # accounts behind the login's, kept alive per host
@@ -70,9 +66,13 @@ class Accounts:
     """
 
     def __init__(
-        self, contexts: Contexts, guard: Guard, frame: Callable[[Header, bytes], None], named_pythons: Sequence[str]
+        self,
+        plan: Callable[[Header], Header],
+        guard: Guard,
+        frame: Callable[[Header, bytes], None],
+        named_pythons: Sequence[str],
     ) -> None:
-        self._contexts = contexts
+        self._plan = plan
         self._guard = guard
         self._frame = frame
         self._named_pythons = list(named_pythons)
@@ -139,7 +139,7 @@ class Accounts:
             "token": new_token(),
         }
         if become:
-            plan = header["plan"] = self._contexts.plan(become)
+            plan = header["plan"] = self._plan(become)
             header.update(named=self._named_pythons, wraps=bool(become.get("wraps")))
             if not self._sent_become:
                 self._sent_become = True

@@ -1,0 +1,215 @@
+"""Reading the frames of one host's agent, after they have passed the gate (protocol/gate.py). I/O thread."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pmitogen.errors import ConnectionLost, Error
+from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.host.accounts import Accounts
+from pmitogen.hub.host.interfaces import Connector, Timers
+from pmitogen.hub.host.known_answers import KnownAnswers
+from pmitogen.hub.host.pending import PendingRequests
+from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
+from pmitogen.hub.host.request_sender import RequestSender
+from pmitogen.hub.host.states import State
+from pmitogen.hub.requests import Header, Request
+from pmitogen.protocol.operations import FINAL, ErrorKind, Op
+from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.hub.trace import Trace
+
+LOGIN_INTERPRETER_ENDED = "the interpreter of the login account has ended"
+SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
+KILL_EXIT_CODES = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))
+_ENDS_ACCOUNT = (ErrorKind.BECOME, ErrorKind.PYTHON, ErrorKind.GONE)
+_NO_LOGIN_STATE = "state"  # the ``why`` of an interpreter that cannot start a process as a login would
+
+
+class AnsweredHost(Protocol):
+    """The host of the agent."""
+
+    name: str
+    state: State
+    wire: Wire
+    last_used: float
+    connector: Connector
+
+    @property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """Logs with the host's name."""
+
+    @property
+    def guard(self) -> Timers:
+        """Runs work about the host."""
+
+    @property
+    def peer(self) -> str:
+        """The account and address of the login."""
+
+    @property
+    def withheld(self) -> str | None:
+        """Why no secret goes to this host."""
+
+    def describe(self) -> Header:
+        """The connection's properties."""
+
+    def on_agent_up(self, hello: Header) -> None:
+        """Python is up."""
+
+    def send_waiting(self) -> None:
+        """Send the requests that wait."""
+
+    def serve_plain(self, request: Request) -> None:
+        """Serve a request over plain SSH."""
+
+    def fail(self, error: Error) -> None:
+        """The connection is lost."""
+
+
+class AnswerReader:
+    """Passes answers on to clients, and follows the life of the interpreters."""
+
+    def __init__(
+        self,
+        host: AnsweredHost,
+        accounts: Accounts,
+        pending: PendingRequests,
+        early: EarlyAnswers,
+        known: KnownAnswers,
+        renewal: Renewal,
+        sender: RequestSender,
+        trace: Callable[[], Trace | None],
+    ) -> None:
+        self._host, self._accounts, self._pending, self._early = host, accounts, pending, early
+        self._known, self._renewal, self._sender, self._trace = known, renewal, sender, trace
+        self.boot_failed = False  # the login account's interpreter has ended before it was up
+        self._handlers: dict[str, Callable[[Header], None]] = {
+            Op.HELLO: self._on_hello,
+            Op.GONE: self._on_gone,
+            Op.LEFT: self._on_left,
+            Op.ASK: lambda header: self._accounts.on_ask(header, self._host.withheld),
+            Op.CHANGED: lambda header: self._known.forget_homes(),
+            Op.LATE: lambda header: self._host.log.warning("%s", escape(header["msg"])),
+            Op.LACK: lambda header: self._host.wire.resend(),
+        }
+
+    def on_frame(self, header: Header, body: bytes) -> None:
+        """Take a frame of the agent's."""
+        if self.boot_failed:  # all requests are going to be made again, over plain SSH
+            return
+        handler = self._handlers.get(header["op"])
+        if handler is not None:
+            handler(header)
+        else:
+            header.pop("acct", None)
+            self._on_answer(header, body)
+
+    def _on_gone(self, header: Header) -> None:
+        account = self._accounts.get(header["acct"])
+        if account is None:
+            return
+        if account.number:
+            self._accounts.forget(account)
+        elif self._host.state is State.BOOTING:
+            self.boot_failed = True
+            self._host.connector.abandon_start()
+        else:  # nothing starts another one: the next request makes another connection
+            self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
+
+    def _on_left(self, header: Header) -> None:
+        if self._accounts.left(header["acct"]):
+            self._host.send_waiting()
+
+    def _on_hello(self, header: Header) -> None:
+        account = self._accounts.get(header["acct"])
+        if account is None:
+            return
+        account.on_hello(header)
+        self._host.log.debug(
+            "account %d is up: user %s, %s, Python %s",
+            account.number,
+            escape(str(account.user), 80),
+            escape(str(account.exe)),
+            escape(str(header.get("python")), 80),
+        )
+        if account.number == 0:
+            self._host.on_agent_up(header)
+            trace = self._trace()
+            if trace is not None:
+                trace.stages(self._host.name, time.time(), self._host.describe().get("stages", {}))
+            self._known.on_login(account)
+            self._host.send_waiting()  # those that were to have another interpreter than this one
+
+    def _on_answer(self, header: Header, body: bytes) -> None:
+        request, kind = self._pending.get(header["id"]), header.get("kind")
+        if request is None:
+            return
+        if kind == ErrorKind.STALE:
+            self._close(request)
+            self._renewal.on_refusal(request, header)
+            self._renewal.end_unused()
+            return
+        if kind != ErrorKind.PYTHON_MISMATCH:
+            request.heard = True
+            request.tail.clear()
+        if (kind == ErrorKind.GONE or header.get("rc") in KILL_EXIT_CODES) and not request.ending:
+            # A host that shuts down kills processes one by one. If the connection ends soon after, that is the failure to report.
+            request.ending = True
+            self._host.guard.later(SHUTDOWN_GRACE, self._on_answer, header, body)
+            return
+        if header["op"] not in FINAL:
+            request.answer(header, body)
+            return
+        self._close(request)
+        if self._is_made_again(request, header):
+            return
+        self._finish(request, header)
+        request.answer(header, body)
+        self._renewal.end_unused()
+
+    def _close(self, request: Request) -> None:
+        self._pending.close(request)
+        if request.account is not None:
+            request.account.busy -= 1
+
+    def _is_made_again(self, request: Request, header: Header) -> bool:
+        """Whether a final answer stays in the hub, because the request is made again in another way."""
+        kind, reason = header.get("kind"), header.get("why")
+        if kind == ErrorKind.PYTHON_MISMATCH:
+            self._sender.send_again(request)
+            return True
+        if reason == _NO_LOGIN_STATE and kind is None:
+            if request.header["op"] == Op.EXEC and not request.header.get("become"):
+                self._host.serve_plain(request)
+                return True
+            header["kind"] = ErrorKind.WRAP.value
+        # The request names no interpreter, and another request has named one that does not work.
+        named = request.account is not None and request.account.python and not request.header.get("python")
+        if named and ErrorKind.PYTHON in (kind, reason) and not request.header.get("more"):
+            self._accounts.forget(request.account)
+            self._sender.send_again(request)
+            return True
+        return False
+
+    def _finish(self, request: Request, header: Header) -> None:
+        kind, account = header.get("kind"), request.account
+        if account is not None and kind in _ENDS_ACCOUNT:
+            self._accounts.forget(account)
+            if kind == ErrorKind.BECOME:
+                header["msg"] = f"{self._host.peer}: {header['msg']}"
+        self._early.confirm(request.header.get("chain", 0), account)
+        took = time.monotonic() - request.born
+        task = {"task": request.task} if request.task else {}
+        self._host.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
+        trace = self._trace()
+        if trace is not None:
+            row, what = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
+            trace.request(self._host.name, row, what, trace.wall(request.born), header.get("t"))
+        self._known.remember(request, header)
+        self._host.last_used = time.monotonic()

@@ -1,0 +1,234 @@
+"""Making the connection of one host: login, session, Python, and how each of them ends.
+
+Methods run on the hub's I/O thread unless they say otherwise. What blocks happens on a login thread and comes back by
+``host.guard.defer``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.hub import bootstrap
+from pmitogen.hub import session as sessions
+from pmitogen.hub.host.answer_reader import LOGIN_INTERPRETER_ENDED
+from pmitogen.hub.host.states import State
+
+if TYPE_CHECKING:
+    from pmitogen.hub.host.host import Host
+    from pmitogen.hub.mitogen_router import Router
+
+LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
+
+
+class Connections(Protocol):
+    """All connections of the hub, as far as the connector of one host needs them."""
+
+    router: Router
+    broker: Any
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the hub is ending."""
+
+    def new_session(self, host: Host) -> sessions.Login:
+        """A session for *host*, not yet connected. It is closed with the hub."""
+
+    def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
+        """The host that has the connection with this identity, which is *host* if there is none. Any thread."""
+
+    def merge(self, host: Host, other: Host) -> None:
+        """Have *host* use the connection of *other*."""
+
+    def make_successor(self, host: Host) -> Host:
+        """Make a host that takes the place of *host* from now on."""
+
+    def add_channel(self, context_id: int, host: Host) -> None:
+        """Deliver messages of the agent with this number to *host*."""
+
+    def remove_channel(self, context_id: int) -> None:
+        """Deliver no further messages of this agent."""
+
+    def forget(self, host: Host) -> None:
+        """The connection of *host* has ended."""
+
+
+class HostConnector:
+    """See interfaces.Connector. One for each host."""
+
+    def __init__(self, host: Host, connections: Connections) -> None:
+        self._host, self._connections = host, connections
+
+    def connect(self, python: list[str] | None) -> None:
+        host = self._host
+        session = self._connections.new_session(host)
+        candidates = self._candidates(python)
+
+        def work() -> None:
+            session.resolve()
+            other = self._connections.claim(session.identity, host)
+            if other is not host:
+                host.guard.defer(self._join, other, python)
+                return
+            session.connect()
+            host.log.debug("logged in")
+            session.link.on_lost(lambda reason: host.guard.defer(self._on_link_lost, session, reason))
+            if host.needs_python:
+                self._boot(session, candidates)
+            else:
+                host.guard.defer(self._on_login, session)
+
+        sessions.run_in_thread(host.name, work, lambda exc: self._on_connect_failed(session, exc))
+
+    def start_python(self, python: list[str] | None) -> None:
+        session, candidates = self._host.session, self._candidates(python)
+        assert session is not None
+        sessions.run_in_thread(
+            self._host.name,
+            lambda: self._boot(session, candidates),
+            lambda exc: self._on_connect_failed(session, exc),
+        )
+
+    def abandon_start(self) -> None:
+        booting = self._host.wire.booting
+        if booting is not None:
+            self._host.guard.later(LAST_OUTPUT, booting.stream.on_disconnect, self._connections.broker)
+
+    def replace_session(self, reconnect: bool) -> Host:
+        """See interfaces.Connector. Requests under way go on in the old session, which :meth:`close_session` then ends."""
+        host = self._host
+        new = self._connections.make_successor(host)
+        new.succeed(host)
+        python = [host.exe] if host.exe else None
+        if reconnect or host.session is None:
+            new.connector.connect(python)
+        else:
+            new.session = host.session
+            HostConnector(new, self._connections)._open_session(host.session, python)
+        return new
+
+    def _open_session(self, session: sessions.Login, python: list[str] | None) -> None:
+        """Start Python in a further session of a connection; if there can be none, make a connection."""
+        host, candidates = self._host, self._candidates(python)
+
+        def on_error(exc: Error) -> None:
+            host.log.debug("no further session: %s", exc.message)
+            host.session = None
+            self.connect(python)  # as ssh does where MaxSessions allows no other
+
+        def defer_error(exc: Error) -> None:
+            host.guard.defer(on_error, exc)
+
+        sessions.run_in_thread(host.name, lambda: self._boot(session, candidates), defer_error)
+
+    def close_session(self) -> None:
+        host = self._host
+        booting, successor = host.wire.booting, host.successor
+        host.wire.shut()
+        if booting is not None:
+            self._connections.remove_channel(booting.context_id)
+            booting.stream.on_disconnect(self._connections.broker)
+        if host.session is not None and (successor is None or successor.session is not host.session):
+            host.session.close()
+
+    def close(self) -> None:
+        host = self._host
+        booting = host.wire.booting
+        if booting is not None:
+            self._connections.remove_channel(booting.context_id)
+        self._connections.forget(host)
+        if booting is not None:
+            booting.stream.on_disconnect(self._connections.broker)
+        if host.session is not None:
+            host.session.close()
+
+    # What comes back from threads
+
+    def _join(self, other: Host, python: list[str] | None) -> None:
+        """Another host has the connection that this one would make."""
+        if self._host.state is not State.CONNECTING:  # it has ended meanwhile
+            return
+        if other.state is State.DEAD:
+            self.connect(python)
+            return
+        self._host.log.debug("uses the connection to %s", other.peer)
+        self._connections.merge(self._host, other)
+
+    def _on_connect_failed(self, session: sessions.Login, exc: Error) -> None:
+        """Any thread."""
+        session.close()
+        self._host.guard.defer(self._host.fail, exc)
+
+    def _on_login(self, session: sessions.Login) -> None:
+        if self._connections.is_closing:  # since the login
+            session.close()
+        else:
+            self._host.on_login(session)
+
+    def _on_link_lost(self, session: sessions.Login, reason: str) -> None:
+        """A connection has ended: so do this host and its successors, as far as they use it."""
+        if self._host.session is None:
+            self._host.fail(ConnectionLost(reason))
+        if self._host.session is session:
+            self._host.fail(ConnectionLost(reason))
+        each = self._host.successor
+        while each is not None:
+            if each.session is session:
+                each.fail(ConnectionLost(reason))
+            each = each.successor
+
+    # Python's start
+
+    def _candidates(self, python: list[str] | None) -> tuple[str, ...]:
+        """The interpreters to try: the user's choice; otherwise that of the first request, and the usual ones."""
+        named = tuple(str(name) for name in self._host.options.get("boot_python") or ())
+        return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
+
+    def _boot(self, session: sessions.Login, candidates: tuple[str, ...]) -> None:
+        """Open a session channel and send the bundle. On the login thread; raises Error."""
+        booting = session.boot(candidates, self._host.guard, on_end=lambda: self._on_channel_end(session, booting))
+        self._host.guard.defer(self._on_channel, session, booting)
+
+    def _on_channel(self, session: sessions.Login, booting: sessions.Booting) -> None:
+        if self._connections.is_closing:  # since the channel was opened
+            booting.stream.on_disconnect(self._connections.broker)
+            session.close()
+            return
+        self._connections.add_channel(booting.context_id, self._host)
+        self._connections.router.adopt(booting.context_id, booting.stream)
+        self._host.on_channel(booting, session)
+        booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
+        limit = session.start_timeout
+        self._host.guard.later(limit, self._on_boot_timeout, session, booting, limit)
+
+    def _on_boot_timeout(self, session: sessions.Login, booting: sessions.Booting, limit: float) -> None:
+        if self._host.wire.booting is booting and not booting.stream.booted:
+            last_output = bootstrap.last_output(booting.stream)
+            self._host.fail(
+                ConnectError(f"{session.link.peer}: no Python came up within {limit:.3g} seconds{last_output}", "python")
+            )
+
+    def _on_channel_end(self, session: sessions.Login, booting: sessions.Booting) -> None:
+        """The channel has ended: there is no usable Python, or the connection is lost."""
+        host, stream = self._host, booting.stream
+        self._connections.remove_channel(booting.context_id)
+        if host.wire.booting is not booting or host.state is State.DEAD:
+            return
+        peer = session.link.peer
+        lost = session.link.end_reason or stream.channel.timeout_reason
+        last_output = bootstrap.last_output(stream)
+        if stream.booted and (lost or host.state is not State.BOOTING):
+            host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_INTERPRETER_ENDED}{last_output}"))
+        elif lost:
+            host.fail(ConnectionLost(f"{peer}: {lost}"))
+        elif bootstrap.no_python_marker(stream.token) in stream.noise.splitlines():
+            host.log.debug("no usable Python")
+            too_old = bootstrap.too_old(stream.complaints)
+            host.on_no_python(session, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
+        elif stream.booted or bootstrap.shell_marker(stream.token) in stream.noise:
+            host.log.debug("Python does not start")
+            host.on_no_python(session, f"Python does not start{last_output}", is_broken=True)
+        else:
+            host.log.debug("the login shell did not start Python")
+            host.on_no_python(session, f"the login shell did not start Python{last_output}", runs_sh=False)

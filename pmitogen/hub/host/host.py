@@ -1,0 +1,371 @@
+"""One host: its connection, its accounts, and the requests under way. Everything here happens on the hub's I/O thread.
+
+Requests wait while the host is CONNECTING (see states.py). From BOOTING on they are sent at once, behind the bundle that
+starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python they are taken back and
+go over plain SSH. A host that was asked only for commands of its login shell (``raw``) is PLAIN, too: it may be an appliance, so
+nothing else is sent to it. The first request of another kind then starts Python.
+
+Requests are sent by request_sender.py, answers are read by answer_reader.py, and the connection is made by connector.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pmitogen import toggles
+from pmitogen.errors import BecomeError, ConnectionLost, Error, UsageError
+from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.back_pressure import BackPressure
+from pmitogen.hub.host.accounts import Accounts
+from pmitogen.hub.host.answer_reader import AnswerReader
+from pmitogen.hub.host.interfaces import Connector, PlainBackend, Successor
+from pmitogen.hub.host.known_answers import KnownAnswers
+from pmitogen.hub.host.pending import PendingRequests
+from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
+from pmitogen.hub.host.request_sender import RequestSender
+from pmitogen.hub.host.states import Event, State, next_state
+from pmitogen.hub.requests import Header, Request, next_request_id
+from pmitogen.hub.scheduler import Guard
+from pmitogen.logging import for_host
+from pmitogen.protocol.errors import InterpreterEnded, OptionsError, ProtocolError
+from pmitogen.protocol.gate import InterpreterError
+from pmitogen.protocol.operations import FINAL, Op
+from pmitogen.util.caller import NOBODY, CallerEnvironment
+from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.hub.blob_store import Blobs
+    from pmitogen.hub.mitogen_router import Router
+    from pmitogen.hub.scheduler import Scheduler
+    from pmitogen.hub.session import Booting, Login
+    from pmitogen.hub.trace import Trace
+    from pmitogen.transport.auth.credentials import Prompt
+
+LOG = logging.getLogger("pmitogen.hub")
+
+
+class Host:
+    """The connection of one option set, and the requests that were made over it. I/O thread.
+
+    :param options: the raw option set that a worker sent.
+    :param caller: the process whose options these are.
+    :param scheduler: the hub's queue and timers.
+    :param router: sends messages to agents.
+    :param blobs: the contents of payloads.
+    :param plan: makes the plan of a become request; raises UsageError.
+    :param trace: returns the timeline of the run, or None.
+    """
+
+    connector: Connector
+    plain_backend: PlainBackend
+
+    def __init__(
+        self,
+        options: Header,
+        caller: CallerEnvironment,
+        scheduler: Scheduler,
+        router: Router,
+        blobs: Blobs,
+        plan: Callable[[Header], Header],
+        trace: Callable[[], Trace | None],
+    ) -> None:
+        self.keys: set[str] = set()  # of the option sets that use it, in the registry
+        self.options = options
+        self.caller = caller
+        self.name = str(options.get("host") or "?")
+        self.log = for_host(LOG, self.name)
+        self.state = State.NEW
+        self.guard = Guard(scheduler, self._failed)  # of everything that is done about this host
+        self.session: Login | None = None
+        self.ask: Prompt | None = None  # asks the user during the login
+        self.last_used = time.monotonic()
+        self.end_reason = ""
+        self.wire = Wire(router, blobs)
+        self.no_python_reason = ""  # why the host has no Python, if so
+        self.python_is_broken = False  # whether that is because it fails to start
+        self.runs_sh = True  # whether the login shell can run /bin/sh
+        self.needs_python = False  # whether any request needs Python. Written on the I/O thread, read on any
+        self.agent_hello: Header = {}
+        self._pending = PendingRequests()
+        self._early = EarlyAnswers()
+        self._accounts = Accounts(plan, self.guard, self.wire.send, options.get("boot_python") or ())
+        self._known = KnownAnswers(self._accounts)
+        self._renewal = Renewal(self, self._accounts, self._early)
+        self._pressure = BackPressure(lambda: self.wire.queued + self._pending.waiting_size)
+        self._sender = RequestSender(self, self._accounts, self._pending, self._early, self._known, trace)
+        self._answers = AnswerReader(
+            self, self._accounts, self._pending, self._early, self._known, self._renewal, self._sender, trace
+        )
+        self._boot_started = 0.0  # time.monotonic() seconds
+
+    @property
+    def peer(self) -> str:
+        """The account and address of the login, for messages; the host's name before the login."""
+        return str(self.session.link.peer) if self.session is not None and self.session.link is not None else self.name
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request is under way."""
+        return bool(self._pending)
+
+    @property
+    def successor(self) -> Successor | None:
+        """The host that takes all further requests, if the session is out of date."""
+        return self._renewal.successor
+
+    @property
+    def exe(self) -> str | None:
+        """The interpreter that serves the login account."""
+        return self._accounts.login.exe
+
+    @property
+    def withheld(self) -> str | None:
+        """Why no secret goes to this host, or None."""
+        return self.session.withheld if self.session is not None else None
+
+    def describe(self) -> Header:
+        """The connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
+        found: Header = {
+            "state": self.state.value,
+            "python": self.agent_hello.get("python"),
+            "no_python": self.no_python_reason,
+            "exe": self.exe,
+            "user": self.agent_hello.get("user"),
+            "home": self.agent_hello.get("home"),
+            "accounts": len(self._accounts),
+        }
+        return {**found, **(self.session.describe() if self.session is not None else {})}
+
+    def _on(self, event: Event) -> None:
+        """Change the state. No other method does. Raises IllegalTransition."""
+        before, self.state = self.state, next_state(self.state, event)
+        self.log.debug("%s: %s -> %s", event.value, before.value, self.state.value)
+
+    # Requests from clients
+
+    def submit(self, request: Request) -> None:
+        """Take a request: send it, have it wait for the connection, or answer it from memory."""
+        successor, before = self.successor, self._early.account(request.header.get("chain", 0))
+        if successor is not None and before is None:
+            successor.guard.run(successor.submit, request)
+            return
+        request.idle_before = 0.0 if self.busy else time.monotonic() - self.last_used
+        self.last_used = request.born = time.monotonic()
+        request.rid, request.host = next_request_id(), self
+        is_first, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
+        if successor is not None and before is not None:
+            self._sender.send_after(before, request)
+        elif request.header.pop("plain", False) and self.state in (State.BOOTING, State.UP):
+            self.serve_plain(request)
+        elif self.state in (State.BOOTING, State.UP):
+            self._sender.send(request)
+        elif self.state is State.PLAIN and is_first and self.needs_python:
+            self.retry_boot(request)
+        elif self.state is State.PLAIN:
+            self.serve_plain(request)
+        elif self.state is State.DEAD:
+            request.fail(ConnectionLost(f"{self.name}: the connection has ended"))
+        else:
+            self._pending.wait(request)
+            if self.state is State.NEW:
+                self._on(Event.CONNECT)
+                self.connector.connect(request.login_python)
+        self._pressure.check(request.client)
+
+    def follow(self, request: Request, header: Header, body: bytes) -> None:
+        """Take a frame that belongs to a request: data, end of input, credit, or a cancellation."""
+        if header["op"] == Op.KILL:
+            request.ending = True
+        if header.pop("secret", False) and self.withheld:
+            request.fail(BecomeError(f"{self.peer}: {self.withheld}", "other"))
+            self.abandon(request)
+        elif request.sent:
+            if not request.heard:  # it may have to be sent again
+                request.tail.append((header, body))
+            self.wire.send({**header, "id": request.rid, "acct": request.account.number}, body)
+        elif self._pending.get(request.rid) is not None and request.serving is not None:
+            request.serving.follow(header, body)
+        elif header["op"] == Op.KILL:
+            self._pending.stop_waiting(request)
+        else:
+            request.tail.append((header, body))
+        if body:
+            self._pressure.check(request.client)
+
+    def abandon(self, request: Request) -> None:
+        """Cancel a request whose client has gone."""
+        request.client = None
+        self.follow(request, {"op": Op.KILL.value}, b"")
+
+    def end_chain(self, chain: int) -> None:
+        """The client that made the requests of *chain* has gone."""
+        self._early.forget(chain)
+        self._renewal.end_unused()
+        if self.successor is not None:
+            self.successor.end_chain(chain)
+
+    def may_have_lost(self, chain: int) -> bool:
+        """Whether the connection may have ended before a request of *chain* was done that had been acknowledged early."""
+        return chain in self._early
+
+    def send_waiting(self) -> None:
+        """Send the requests that wait."""
+        for request in self._pending.take_waiting():
+            self._sender.send(request)
+        self._pressure.release()
+
+    def serve_plain(self, request: Request) -> None:
+        """Serve a request over plain SSH."""
+        if request.header["op"] == Op.AHEAD:
+            request.answer({"op": Op.OK.value})
+        else:
+            request.sent = False
+            self._pending.open(request)
+            self.plain_backend.start(request)
+
+    def on_plain_frame(self, request: Request, header: Header, body: bytes) -> None:
+        """Pass on a frame of a request that is served over plain SSH."""
+        if self._pending.get(request.rid) is not None:
+            if header["op"] in FINAL:
+                self._pending.close(request)
+            request.answer(header, body)
+
+    def retry_boot(self, request: Request) -> None:
+        """Start Python for a request on a host that has none so far: it may have been installed meanwhile."""
+        self._pending.wait(request)
+        if self.state is not State.CONNECTING:  # for another request
+            self._on(Event.PYTHON_WANTED)
+            self.connector.start_python(request.login_python)
+
+    # Between runs, and between connections
+
+    def end_run(self) -> None:
+        """The run has ended: keep the connection and the login account's interpreter, and nothing else of the run."""
+        self._accounts.drop_all()
+        self.keys.clear()
+        self.options, self.caller, self.ask = {}, NOBODY, None
+        if self.session is not None:
+            self.session.forget_caller()
+
+    def begin_run(self, host: Host) -> None:
+        """Become the connection of *host*, which another run would otherwise make anew."""
+        self.options, self.caller, self.name, self.log = host.options, host.caller, host.name, host.log
+
+    def join(self, other: Host) -> None:
+        """Pass all requests, and all further ones, to another host that has the same connection."""
+        self._on(Event.END)
+        self._renewal.successor = other
+        for request in self._pending.take_waiting():
+            other.guard.run(other.submit, request)
+
+    def succeed(self, host: Host) -> None:
+        """Begin as the successor of *host*: its connector is about to make the session."""
+        self.keys, self.ask, self.needs_python = host.keys, host.ask, True
+        self._on(Event.CONNECT)
+
+    # The connection's life
+
+    def on_message(self, data: bytes, packed: bool) -> None:
+        """A message from the agent. Raises ProtocolError."""
+        frame = self.wire.read(data, packed)
+        if frame is not None:
+            self._answers.on_frame(dict(frame[0]), frame[1])
+
+    def on_channel(self, booting: Booting, session: Login) -> None:
+        """The bundle is on its way; requests may follow it."""
+        if self.state is not State.CONNECTING:
+            session.close()
+            return
+        self.session = session
+        self.wire.open(booting, "xz" if session.is_far and toggles.saves_trips() else "zlib")
+        booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
+        self._answers.boot_failed = False
+        self._boot_started = time.monotonic()
+        self._on(Event.PYTHON_STARTING)
+        self.send_waiting()
+
+    def on_agent_up(self, hello: Header) -> None:
+        """The agent has said hello: Python is up."""
+        self._on(Event.PYTHON_UP)
+        self.agent_hello = hello
+        if self.session is not None:
+            self.session.stages["python"] = time.monotonic() - self._boot_started
+
+    def on_login(self, session: Login) -> None:
+        """Logged in, and no request needed Python when the login began."""
+        if self.state is not State.CONNECTING:
+            session.close()
+            return
+        self.session = session
+        if self.needs_python:  # another request has come meanwhile
+            named = [request.login_python for request in self._pending.waiting]
+            self.connector.start_python(next(filter(None, named), None))
+        else:
+            self._go_plain(Event.LOGGED_IN)
+
+    def on_no_python(self, session: Login, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
+        """There is a connection but no interpreter: take back what was sent, and serve it over plain SSH."""
+        self.session, self.runs_sh, self.python_is_broken = session, runs_sh, is_broken
+        self.wire.shut()
+        self.no_python_reason = reason
+        self._accounts.reset()
+        self._go_plain(Event.NO_PYTHON)
+
+    def _go_plain(self, event: Event) -> None:
+        self._on(event)
+        for request in self._pending.take_waiting() + self._pending.take_open(lambda request: request.serving is None):
+            self.serve_plain(request)
+
+    # Its end
+
+    def _failed(self, exc: Exception) -> None:
+        """Work about this host has failed: end the host, or the interpreter that is to blame."""
+        if isinstance(exc, InterpreterError):
+            account = self._accounts.get(exc.account)
+            if account is not None:
+                who = f"the interpreter of account {escape(account.user or '?')}"
+                self.log.warning("protocol error: %s sent %s", who, exc)
+                self._accounts.drop(account)
+                for request in self._pending.take_of(account):
+                    request.fail(InterpreterEnded(f"{self.peer}: protocol error: {who} sent {exc}; it was ended"))
+        elif isinstance(exc, ProtocolError):
+            self.log.warning("protocol error: the target sent %s", exc)
+            self.fail(ConnectionLost(f"{self.peer}: protocol error: the target sent {exc}; the connection was closed"))
+        else:
+            self.log.error("internal error", exc_info=exc)
+            self.fail(ConnectionLost(f"{self.peer}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more"))
+
+    def fail(self, error: Error) -> None:
+        """There is no connection, or it is lost: every request ends with *error*."""
+        if self.state is not State.DEAD:
+            self.end_reason = error.message
+            self._end(OptionsError(error.message) if isinstance(error, UsageError) else error)
+
+    def close(self, reason: str = "") -> None:
+        """End the connection, and with it every process of ours on the host. Idempotent.
+
+        :param reason: the message of unfinished requests.
+        """
+        self.end_reason = self.end_reason or f"{self.peer}: {reason or 'the connection was closed'}"
+        self._end(ConnectionLost(self.end_reason))
+
+    def _end(self, error: Error) -> None:
+        requests = self._pending.take_all()
+        if self.state is not State.DEAD:
+            self._on(Event.END)
+        self.guard.close()
+        self._pressure.release_all()
+        self.connector.close()
+        for request in requests + self._pending.take_all():
+            request.fail(error)
+
+    def end_session(self) -> None:
+        """End a session that has a successor and nothing left to do. Idempotent."""
+        if self.state is State.DEAD:
+            return
+        self._on(Event.END)
+        self.guard.close()
+        self.connector.close_session()

@@ -1,0 +1,76 @@
+"""The narrow seams between a host and the rest of the hub. All methods are called on the hub's I/O thread; none blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pmitogen.errors import Error
+from pmitogen.hub.requests import Request
+
+
+class Timers(Protocol):
+    """Work that is due later. Implemented by scheduler.Guard."""
+
+    def run(self, work: Callable[..., object], *args: Any) -> None:
+        """Call *work* now; if it raises, the owner is ended."""
+
+    def later(self, seconds: float, work: Callable[..., object], *args: Any) -> object:
+        """Call *work* after *seconds*, unless the owner has ended by then."""
+
+
+class Successor(Protocol):
+    """The host that takes all further requests of one whose session is out of date."""
+
+    @property
+    def guard(self) -> Timers:
+        """Runs work about it."""
+
+    @property
+    def session(self) -> object:
+        """Its SSH connection; the same object where two hosts share one."""
+
+    @property
+    def successor(self) -> Successor | None:
+        """Its own successor, if there is one."""
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+
+    def end_chain(self, chain: int) -> None:
+        """The client that made the requests of *chain* has gone."""
+
+    def fail(self, error: Error) -> None:
+        """End it with *error*."""
+
+
+class Connector(Protocol):
+    """Makes and ends the connection of one host. What blocks happens on threads; results come back as calls of the host's."""
+
+    def connect(self, python: list[str] | None) -> None:
+        """Log in and start Python.
+
+        :param python: the interpreter that the first request names; None if it names none.
+        """
+
+    def start_python(self, python: list[str] | None) -> None:
+        """Start Python on a connection that has none so far."""
+
+    def abandon_start(self) -> None:
+        """The interpreter has ended before it was up: close its channel once its last output has arrived."""
+
+    def replace_session(self, reconnect: bool) -> Successor:
+        """Make a host with a new session on the same connection, or with a new connection if *reconnect*."""
+
+    def close_session(self) -> None:
+        """End the session; the connection stays if the successor uses it."""
+
+    def close(self) -> None:
+        """Forget the host, and close its channel and its connection."""
+
+
+class PlainBackend(Protocol):
+    """Serves requests of one host over plain SSH, without Python."""
+
+    def start(self, request: Request) -> None:
+        """Begin to serve *request*; its answers come back by ``Host.on_plain_frame``."""

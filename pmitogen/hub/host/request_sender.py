@@ -1,0 +1,160 @@
+"""Sending the requests of one host to its agent. I/O thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from pmitogen.errors import Error
+from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
+from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.host.accounts import Account, Accounts
+from pmitogen.hub.host.known_answers import KnownAnswers
+from pmitogen.hub.host.pending import PendingRequests
+from pmitogen.hub.host.renewal import EarlyAnswers
+from pmitogen.hub.host.states import State
+from pmitogen.hub.requests import Header, Request, Then, next_request_id
+from pmitogen.protocol.operations import Fs, Op
+
+if TYPE_CHECKING:
+    from pmitogen.hub.session import Login
+    from pmitogen.hub.trace import Trace
+
+DEFAULT_PERSISTENCE = 60.0  # seconds: the ControlPersist of DEFAULT_SSH_ARGS
+_NOT_SENT = frozenset(("become", "python", "bootenv", "early", "zip", "likely_python"))  # fields that are for the hub alone
+
+
+class SendingHost(Protocol):
+    """The host of the requests."""
+
+    state: State
+    wire: Wire
+    options: Header
+    session: Login | None
+
+    def submit(self, request: Request) -> None:
+        """Take a request."""
+
+    def follow(self, request: Request, header: Header, body: bytes) -> None:
+        """Take a frame that belongs to a request."""
+
+
+class RequestSender:
+    """Finds or starts the account of each request, and sends the request to it."""
+
+    def __init__(
+        self,
+        host: SendingHost,
+        accounts: Accounts,
+        pending: PendingRequests,
+        early: EarlyAnswers,
+        known: KnownAnswers,
+        trace: Callable[[], Trace | None],
+    ) -> None:
+        self._host, self._accounts, self._pending = host, accounts, pending
+        self._early, self._known, self._trace = early, known, trace
+
+    def send(self, request: Request) -> None:
+        """Send a request, or answer it from memory, or have it wait until users of the host may be removed."""
+        header = request.header
+        chain = header.get("chain", 0)
+        if header["op"] == Op.AHEAD:
+            self._finish_preconnect(request)
+            return
+        if header["op"] == Op.FS and self._known.answer(request):
+            return
+        try:
+            account = self._accounts.wanted_by(header)
+            before = self._early.account(chain)
+            if before is not None and before is not account:
+                self.send_after(before, request)
+                return
+            message = {key: value for key, value in header.items() if key not in _NOT_SENT}
+            if header["op"] == Op.RUN:
+                message["man"] = self._host.wire.supply(header)
+        except Error as exc:
+            request.fail(exc)
+            return
+        if self._accounts.leave(request, account):
+            self._pending.wait(request)
+            return
+        is_quiet = bool(header.get("early")) and (
+            request.told or self._early.has_room(chain, len(request.body)) and self._known.answer_ahead(request, account)
+        )
+        if is_quiet:
+            message["quiet"] = True  # a failure surfaces at the next request of the same chain
+        message.update(id=request.rid, acct=account.number)
+        if self._trace() is not None:
+            message["trace"] = True
+        if request.idle_before > self._ssh_persistence:
+            message["reconnect"] = True
+        if account.number == 0 and header.get("python") and account.exe is None:
+            message["if_python"] = header["python"][0]
+        request.account, request.sent = account, True
+        account.last_used = time.monotonic()
+        self._host.wire.send(message, request.body)
+        if is_quiet:
+            if header.get("do") != Fs.REMOVE:  # nothing depends on a removal
+                self._early.add(header["chain"], account, request)
+            return
+        account.busy += 1
+        self._pending.open(request)
+        tail, request.tail = request.tail, []
+        for follow_header, follow_body in tail:
+            self._host.follow(request, follow_header, follow_body)
+
+    def send_after(self, account: Account, request: Request) -> None:
+        """Send a request once *account* has done the requests of its chain that were acknowledged early.
+
+        Two interpreters have no other order. If the interpreter of *account* has ended meanwhile, the agent says so, and the
+        request fails with that error.
+        """
+
+        def go_on(answer: Header) -> None:
+            if answer["op"] == Op.ERROR:
+                request.answer(answer)
+            elif not request.ending:
+                self._host.submit(request)
+
+        question: Header = {
+            "op": Op.FS.value,
+            "do": Fs.EXISTS.value,
+            "path": "/",
+            "chain": request.header["chain"],
+            "as_is": True,
+        }
+        asking = Request(Then(go_on), 0, question, b"", rid=next_request_id(), account=account, sent=True, born=time.monotonic())
+        asking.before = request
+        account.busy += 1
+        self._pending.open(asking)
+        self._host.wire.send({**question, "id": asking.rid, "acct": account.number}, b"")
+
+    def send_again(self, request: Request) -> None:
+        """Send a request once more: it got another interpreter than it needs."""
+        request.sent = False
+        request.header.pop("likely_python", None)
+        if self._host.state is State.UP:
+            self.send(request)
+        else:
+            self._pending.wait(request)
+
+    def _finish_preconnect(self, request: Request) -> None:
+        """Answer a request that only wants the connection."""
+        if self._host.state is State.BOOTING:
+            self._pending.wait(request)
+        else:
+            request.answer({"op": Op.OK.value})
+
+    @property
+    def _ssh_persistence(self) -> float:
+        """Seconds that Ansible's ssh would keep this connection after its last use."""
+        host = self._host
+        args = host.options.get("ssh_args")
+        if args is None or host.options.get("otp") or host.session is None or host.session.settings is None:
+            return math.inf  # the library's connections last; a one-time password is good for one login
+        if str(args).split() == DEFAULT_SSH_ARGS.split():
+            return DEFAULT_PERSISTENCE
+        seconds = host.session.settings.controlpersist
+        return math.inf if seconds < 0 else seconds

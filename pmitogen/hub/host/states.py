@@ -1,0 +1,62 @@
+"""States of a host and what may happen in each: the table, and nothing else.
+
+A pair of state and event that is not in ``TRANSITIONS`` is an error of the hub's. It ends that host, as any failure of work about
+it does (see scheduler.py).
+
+::
+
+    NEW -> CONNECTING -> BOOTING -> UP -> DEAD
+            ^      |        |
+            |      v        v
+            +---- PLAIN <---+             every state may end in DEAD
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+
+class State(enum.Enum):
+    """How far the connection of a host is."""
+
+    NEW = "new"  # nothing was asked so far
+    CONNECTING = "connecting"  # a thread logs in, or opens a session; requests wait
+    BOOTING = "booting"  # Python is starting; requests are sent behind the bundle that starts it
+    UP = "up"  # the agent has said hello
+    PLAIN = "plain"  # logged in, without Python: requests are served over plain SSH
+    DEAD = "dead"  # the connection has ended; the next request makes another host
+
+
+class Event(enum.Enum):
+    """What happens to a host."""
+
+    CONNECT = "connect"  # a request needs the connection
+    LOGGED_IN = "logged in"  # and no request so far needs Python
+    PYTHON_STARTING = "Python is starting"
+    PYTHON_UP = "Python is up"
+    NO_PYTHON = "no Python"
+    PYTHON_WANTED = "Python is wanted"  # a request needs it, and there may be one by now
+    END = "end"
+
+
+TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
+    State.NEW: {Event.CONNECT: State.CONNECTING, Event.END: State.DEAD},
+    State.CONNECTING: {Event.LOGGED_IN: State.PLAIN, Event.PYTHON_STARTING: State.BOOTING, Event.END: State.DEAD},
+    State.BOOTING: {Event.PYTHON_UP: State.UP, Event.NO_PYTHON: State.PLAIN, Event.END: State.DEAD},
+    State.UP: {Event.END: State.DEAD},
+    State.PLAIN: {Event.PYTHON_WANTED: State.CONNECTING, Event.END: State.DEAD},
+    State.DEAD: {},
+}
+
+
+class IllegalTransition(Exception):
+    """An event that is not possible in the state of the host."""
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state after *event*. Raises IllegalTransition."""
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise IllegalTransition(f"{event.value!r} in the state {state.value!r}") from None
