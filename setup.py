@@ -30,6 +30,7 @@ setup(
         "test": [
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
+            "mock-ssh-server>=0.9,<1",
             "hypothesis>=6.100,<7",
             "mypy>=1.15,<3",
             "ruff>=0.9,<1",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import upstream
 from tests.support.session import repository
 
 PACKAGE = repository / "pmitogen"
@@ -36,7 +37,6 @@ LONGER = {
     "pmitogen/api.py": 520,
     "pmitogen/target/agent.py": 560,
     "pmitogen/target/runner.py": 560,
-    "pmitogen/transport/paramiko_ext/transport.py": 460,
 }
 
 
@@ -122,6 +122,21 @@ def test_only_the_scheduler_touches_the_io_loops_queue_and_timers() -> None:
         )
     ]
     assert not wrong
+
+
+def test_only_paramiko_ext_uses_paramikos_private_names() -> None:
+    """The rest uses its public wrappers. The demo server, which is no part of the transport, has a transport of its own."""
+    generic = {"_channels", "_closed", "_event", "_lock", "_log", "_send"}  # names that classes of ours have as well
+    private = {row.name for row in upstream.ROWS if row.owner.startswith("paramiko") and row.name.startswith("_")} - generic
+    wrong = [
+        f"{path.relative_to(repository)}:{node.lineno}: {name}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.parent.name != "paramiko_ext" and path != PACKAGE / "cli/demo/server.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Attribute, ast.FunctionDef))
+        and (name := node.attr if isinstance(node, ast.Attribute) else node.name) in private
+    ]
+    assert private and not wrong
 
 
 def test_packages_and_files_stay_small() -> None:
