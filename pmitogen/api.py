@@ -29,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, TypeVar
 
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
-from pmitogen.hub.registry import Contexts
+from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.requests import Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol.exchange import Exchange, Output
@@ -62,7 +62,7 @@ class Hub:
     """The owner of connections to many hosts, in this process. Close it, or use it in ``with``."""
 
     def __init__(self) -> None:
-        self._contexts = Contexts()
+        self._contexts = HostRegistry()
         self._contexts.when_ended = self._on_end
         self._closed = False
         self._over = False  # closed, or its I/O thread has ended, which only a fault of ours would do

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, cast
 
 from pmitogen.errors import UsageError
 from pmitogen.hub.back_pressure import OUTPUT_HIGH, OUTPUT_LOW
-from pmitogen.hub.blob_store import Blobs
+from pmitogen.hub.blob_store import BlobStore
 from pmitogen.hub.mitogen_router import Router
 from pmitogen.hub.requests import Header
-from pmitogen.hub.session import Booting
+from pmitogen.hub.session import BootChannel
 from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.gate import Gate
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from pmitogen.protocol.from_agent import FromAgent
 
 
-class Wire:
+class AgentChannel:
     """See the head of this file. *blobs*: the contents of the run."""
 
-    def __init__(self, router: Router, blobs: Blobs) -> None:
+    def __init__(self, router: Router, blobs: BlobStore) -> None:
         self._router, self._blobs = router, blobs
-        self.booting: Booting | None = None
-        self.shut()
+        self.booting: BootChannel | None = None
+        self.reset()
 
-    def open(self, booting: Booting, codec: str) -> None:
+    def open(self, booting: BootChannel, codec: str) -> None:
         """Lead to the agent that comes up on this channel. *codec*: how contents are packed (see Blobs.pack)."""
         self.booting, self._codec = booting, codec
 
-    def shut(self) -> None:
+    def reset(self) -> None:
         """There is no agent, and what was sent went nowhere."""
         self.booting = None
         self._codec = "zlib"
@@ -96,7 +96,7 @@ class Wire:
             raise ProtocolError("the end of the compressed stream")
         return found
 
-    def supply(self, header: Header) -> str:
+    def send_missing_blobs(self, header: Header) -> str:
         """Send what the host lacks of the payload that a request names; return its manifest. Raises UsageError."""
         manifest: str | None = header.get("man") or self._blobs.manifest_of(header["zip"])
         if manifest is None:
@@ -107,7 +107,7 @@ class Wire:
             self._sent |= missing
         return manifest
 
-    def resend(self) -> None:
+    def resend_blobs(self) -> None:
         """The target's Python lacks the better codec, and could read nothing so far."""
         if self._codec != "zlib":
             self._codec = "zlib"

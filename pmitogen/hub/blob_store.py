@@ -32,7 +32,7 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
 
 
-class Blobs:
+class BlobStore:
     """See the head of this file."""
 
     def __init__(self) -> None:

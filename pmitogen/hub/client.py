@@ -179,15 +179,15 @@ def stop_hubs(pid: int | None = None, *, everything: bool = False, limit: float 
 
     Waits at most *limit* seconds for each. Returns how many were told.
     """
-    told = 0
+    stopped = 0
     for _, client in _each_hub([]):
         with contextlib.closing(client), contextlib.suppress(HubError, TimeoutError):
             status = _status(client)
             kept = status.get("run") is None
             if status.get("pid") == pid if pid is not None else everything or kept:
                 client.send({"op": "stop", "id": 2, "kept": pid is None and not everything})
-                told += _has_closed(client, limit)
-    return told
+                stopped += _has_closed(client, limit)
+    return stopped
 
 
 def _status(client: Client) -> Header:

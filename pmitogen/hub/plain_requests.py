@@ -24,7 +24,7 @@ from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
     from pmitogen.hub.scheduler import Guard
-    from pmitogen.hub.session import Login
+    from pmitogen.hub.session import Session
     from pmitogen.transport.plain import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -35,7 +35,7 @@ class PlainHost(Protocol):
     """The host of the requests."""
 
     name: str
-    session: Login | None
+    session: Session | None
     runs_sh: bool
     python_is_broken: bool
     no_python_reason: str
@@ -79,14 +79,14 @@ class PlainRequests:
             failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
             self._fail(request, failure(no_python(host)))
         else:
-            serving = Serving(host, request)
+            plain_request = PlainRequest(host, request)
             request.account = None
-            request.serving = serving
-            for follow_header, body in request.tail:
-                serving.follow(follow_header, body)
-            request.tail.clear()
+            request.plain_request = plain_request
+            for follow_header, body in request.followups:
+                plain_request.follow(follow_header, body)
+            request.followups.clear()
             try:
-                threads.start(serving.run, f"pmitogen plain {host.name}")
+                threads.start(plain_request.run, f"pmitogen plain {host.name}")
             except Error as exc:
                 self._fail(request, ConnectError(f"{host.name}: {exc.message}", "exec"))
 
@@ -103,7 +103,7 @@ def no_python(host: PlainHost) -> str:
     return f"{host.peer}: {host.no_python_reason}; {advice if host.runs_sh else NO_SHELL}"
 
 
-class Serving:
+class PlainRequest:
     """One request on its thread. ``follow`` comes from the I/O thread; all else is the thread's."""
 
     def __init__(self, host: PlainHost, request: Request) -> None:
@@ -138,7 +138,7 @@ class Serving:
         """Serve; every way out sends the final frame."""
         header = self._request.header
         try:
-            {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._small}[header["op"]](header)
+            {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
             self._send(error_frame(exc))
         except Exception as exc:
@@ -206,7 +206,7 @@ class Serving:
     def _put(self, header: Header) -> None:
         from pmitogen.transport.plain.file_transfer import FileTransfer
 
-        source: Any = _Inbox(self._inbox, self._send) if header.get("more") else io.BytesIO(self._request.body)
+        source: Any = _InboxReader(self._inbox, self._send) if header.get("more") else io.BytesIO(self._request.body)
         size = header.get("size", len(self._request.body))
         files = FileTransfer(self._link)
         try:
@@ -220,12 +220,12 @@ class Serving:
 
         files = FileTransfer(self._link)
         try:
-            files.fetch(_text(header["path"]), _Outbox(self))  # type: ignore[arg-type]
+            files.fetch(_text(header["path"]), _OutboxWriter(self))  # type: ignore[arg-type]
         finally:
             files.close()
         self._send({"op": "ok"})
 
-    def _small(self, header: Header) -> None:
+    def _file_operation(self, header: Header) -> None:
         from pmitogen.transport.plain import exec_command
 
         exit_, out, err = exec_command.run(self._link, _small_command(header))
@@ -261,20 +261,20 @@ def _small_command(header: Header) -> str:
     return f"echo {_shell_path(header['path'])}"
 
 
-def _text(wire: str) -> str:
-    return str(from_wire(wire).decode("utf-8", "surrogateescape"))
+def _text(agent_channel: str) -> str:
+    return str(from_wire(agent_channel).decode("utf-8", "surrogateescape"))
 
 
-def _shell_path(wire: str) -> str:
+def _shell_path(agent_channel: str) -> str:
     """A path for a shell, which still expands a leading ~user."""
-    path = _text(wire)
+    path = _text(agent_channel)
     head, slash, rest = path.partition("/")
     if head.startswith("~") and head[1:].replace("-", "").replace("_", "").replace(".", "").isalnum() or head == "~":
         return head + slash + (shlex.quote(rest) if rest else "")
     return shlex.quote(path)
 
 
-class _Inbox(io.RawIOBase):
+class _InboxReader(io.RawIOBase):
     """What a client sends, as a file; each piece that is taken is acknowledged."""
 
     def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Any) -> None:
@@ -302,11 +302,11 @@ class _Inbox(io.RawIOBase):
         return b"".join(parts)
 
 
-class _Outbox(io.RawIOBase):
+class _OutboxWriter(io.RawIOBase):
     """A file whose writes go to the client."""
 
-    def __init__(self, serving: Serving) -> None:
-        self._serving = serving
+    def __init__(self, plain_request: PlainRequest) -> None:
+        self._serving = plain_request
 
     def writable(self) -> bool:
         return True

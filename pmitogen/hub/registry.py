@@ -17,7 +17,7 @@ import mitogen.core
 
 from pmitogen.errors import ConnectionLost
 from pmitogen.hub import session as sessions
-from pmitogen.hub.blob_store import Blobs
+from pmitogen.hub.blob_store import BlobStore
 from pmitogen.hub.host.connector import HostConnector
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.mitogen_router import Broker, Router
@@ -38,7 +38,7 @@ LOG = logging.getLogger("pmitogen.hub")
 LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
 
 
-class Contexts:
+class HostRegistry:
     """See the head of this file. Construct it on any thread; it starts the I/O thread.
 
     :param shares: whether option sets that resolve to the same connection share it (see sharing/).
@@ -49,10 +49,10 @@ class Contexts:
         self.scheduler = Scheduler(self.broker)
         self.guard = Guard(self.scheduler, self._failed)  # of what belongs to no host and no client
         self.router = Router(self.broker, self._on_message)
-        self.blobs = Blobs()
+        self.blobs = BlobStore()
         self.hops = _new_hops()
         self._hosts: dict[str, Host] = {}
-        self._logins: weakref.WeakSet[sessions.Login] = weakref.WeakSet()
+        self._logins: weakref.WeakSet[sessions.Session] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
         self.trace: Trace | None = None
         self._shared = SharedConnections() if shares else None
@@ -122,9 +122,9 @@ class Contexts:
 
     # For connectors (see connector.Connections)
 
-    def new_session(self, host: Host) -> sessions.Login:
+    def new_session(self, host: Host) -> sessions.Session:
         """A session for *host*, not yet connected. It is closed with the hub."""
-        session = sessions.Login(host.options, host.caller, self.router, self.hops, host.ask)
+        session = sessions.Session(host.options, host.caller, self.router, self.hops, host.ask)
         self._logins.add(session)
         return session
 
@@ -236,9 +236,9 @@ class Contexts:
 
     def _close_all(self) -> None:
         """The I/O thread is going to end: because it was told to, or by a fault of ours."""
-        told, self.is_closing = self.is_closing, True
+        was_requested, self.is_closing = self.is_closing, True
         for host in self.hosts():
-            if told:
+            if was_requested:
                 host.close(self._close_reason)
             else:
                 host.fail(ConnectionLost(f"{host.name}: internal error; PMITOGEN_LOG=debug shows more"))

@@ -1,6 +1,6 @@
-"""A request on its way: who asked, what for, and how it is answered.
+"""Requests of clients, from the moment they are made until their final answer.
 
-Whoever asks (a worker's connection, the library) is a *Client*: it gets every frame that belongs to its requests, with its
+A worker's connection or a call of the library is a *client*: it gets every frame that belongs to its requests, with its
 own number in ``id``. Exactly one frame of each request is final: ``exit``, ``ok`` or ``error``.
 """
 
@@ -16,10 +16,10 @@ from pmitogen.protocol.errors import error_fields
 from pmitogen.protocol.operations import FINAL, FOLLOWING, Op
 from pmitogen.util.peer_text import one_line
 
-__all__ = ["FINAL", "FOLLOWING", "Client", "Header", "Request", "Then", "error_frame", "next_request_id"]
+__all__ = ["FINAL", "FOLLOWING", "CallbackClient", "Client", "Header", "Request", "error_frame", "next_request_id"]
 Header = dict[str, Any]
 MESSAGE_LIMIT = 1200  # characters of an error's text
-SMALL_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
+MAX_INLINE_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
 
 
 _ids = itertools.count(1)
@@ -45,14 +45,14 @@ class Client(Protocol):
         return
 
 
-class Serving(Protocol):
+class PlainRequest(Protocol):
     """Serves one request over plain SSH."""
 
     def follow(self, header: Header, body: bytes) -> None:
         """Take a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
 
 
-class Then(Client):
+class CallbackClient(Client):
     """A client that goes on with something else: *work* is called with the final frame's header, without its number."""
 
     def __init__(self, work: Callable[[Header], None]) -> None:
@@ -71,17 +71,17 @@ class Request:
     local_id: int
     header: Header
     body: bytes
-    rid: int = 0
+    request_id: int = 0
     account: Any = None
     sent: bool = False
-    born: float = 0.0  # when it was made, in time.monotonic() seconds
-    ending: bool = False  # it was killed, or its account's interpreter was: that is no news
-    serving: Serving | None = None  # serves it over plain SSH
+    created_at: float = 0.0  # when it was made, in time.monotonic() seconds
+    is_cancelled: bool = False  # it was killed, or its account's interpreter was; its end is then expected
+    plain_request: PlainRequest | None = None  # serves it over plain SSH
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
-    tail: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames that follow it, until it is under way
-    told: bool = False  # it was answered before it was done
+    followups: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames for it, until it is sent
+    is_acknowledged: bool = False  # it was answered before it was done
     host: Any = None  # where it was submitted last
-    heard: bool = False  # something has come back for it, so that it is under way
+    is_answered: bool = False  # something has come back for it, so that it is under way
     before: Request | None = None  # it only asks whether this one may be sent
     idle_before: float = 0.0  # seconds that its host had nothing to do before
     refusals: int = 0  # how often it was refused, to be made again
@@ -89,7 +89,7 @@ class Request:
     @property
     def size(self) -> int:
         """Bytes that wait until it is sent."""
-        return len(self.body) + sum(len(body) for _, body in self.tail)
+        return len(self.body) + sum(len(body) for _, body in self.followups)
 
     @property
     def needs_python(self) -> bool:
@@ -105,18 +105,18 @@ class Request:
         return None if self.header.get("become") else self.header.get("python")
 
     def answer(self, header: Header, body: bytes = b"") -> None:
-        """Pass a frame to whoever asked. The text of an error may come from the target."""
+        """Pass a frame to the client. The text of an error may come from the target."""
         if header["op"] == "error":
             header = {**header, "msg": one_line(str(header.get("msg")), MESSAGE_LIMIT)}
         if self.client is not None:
             self.client.answer({**header, "id": self.local_id}, body)
 
     def describe(self) -> str:
-        """What it asks, for logs: no parameters, which may be secret."""
+        """Number, operation and account, for logs. No parameters: these may be secret."""
         header = self.header
         what = header.get("fqn") or header.get("do") or ""
         who = (header.get("become") or {}).get("user", "root") if header.get("become") else "login"
-        return f"#{self.rid} {header['op']} {what} as {who}".replace("  ", " ")
+        return f"#{self.request_id} {header['op']} {what} as {who}".replace("  ", " ")
 
     def fail(self, error: Error) -> None:
         """Send *error* as the final answer."""

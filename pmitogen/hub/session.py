@@ -34,14 +34,14 @@ PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default Login
 
 
 @dataclasses.dataclass(eq=False, repr=False)
-class Booting:
+class BootChannel:
     """A session channel on which a Python is starting."""
 
     stream: Any
     context_id: int
 
 
-class Login:
+class Session:
     """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: whose options they are."""
 
     def __init__(self, options: Header, caller: CallerEnvironment, router: Any, hops: Any, ask: Prompt | None = None) -> None:
@@ -148,7 +148,7 @@ class Login:
         """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
         return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
 
-    def boot(self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None]) -> Booting:
+    def boot(self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None]) -> BootChannel:
         """Start Python on a new session channel; what arrives there is handled under *guard*. Raises Error."""
         from pmitogen.hub import bootstrap
         from pmitogen.hub.mitogen_stream import ChannelStream
@@ -162,7 +162,7 @@ class Login:
         stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), guard, on_end)
         stream.token = token
         stream.writer.put(bundle)
-        return Booting(stream, context_id)
+        return BootChannel(stream, context_id)
 
     def forget_caller(self) -> None:
         """Keep the connection, and nothing of whose options made it."""

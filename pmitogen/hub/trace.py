@@ -5,7 +5,7 @@ ends, in the Chrome trace event format (chrome://tracing, https://ui.perfetto.de
 connection and one per worker. ``pmitogen trace file.json`` sums it up as a table.
 
 Times are wall clock, microseconds. A target has no clock of ours: it tells durations only, which are laid in the middle of
-the request's time on the way; so ``wire`` is what neither side can account for, there and back.
+the request's time on the way; so ``agent_channel`` is what neither side can account for, there and back.
 """
 
 from __future__ import annotations
@@ -48,15 +48,19 @@ class Trace:
             self.span(host, CONNECTION, name, start, start + seconds)
             start += seconds
 
-    def request(self, host: str, row: int, what: str, born: float, target: list[float] | None) -> None:
-        """A request made at *born* has just been answered; *target*: [seconds before its process, seconds of its process]."""
+    def request(self, host: str, row: int, what: str, created_at: float, target: list[float] | None) -> None:
+        """Add a request that has just been answered.
+
+        :param created_at: wall clock in seconds.
+        :param target: [seconds before its process, seconds of its process], if the target said so.
+        """
         now = time.time()
-        self.span(host, row, what, born, now)
+        self.span(host, row, what, created_at, now)
         if target:
             queue, ran = target
-            wire = max(0.0, now - born - queue - ran)
-            start = born + wire / 2
-            self.span(host, row, "wire", born, start)
+            agent_channel = max(0.0, now - created_at - queue - ran)
+            start = created_at + agent_channel / 2
+            self.span(host, row, "wire", created_at, start)
             self.span(host, row, "start", start, start + queue)
             self.span(host, row, "module", start + queue, start + queue + ran)
             self.span(host, row, "wire", start + queue + ran, now)

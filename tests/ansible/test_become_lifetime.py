@@ -142,7 +142,7 @@ def login(sshd: Sshd) -> Iterator[Callable[[Account], pmitogen.Host]]:
 @pytest.mark.usefixtures("still_accounts")
 def test_only_so_many_accounts_stay(login: Callable[[Account], pmitogen.Host], make_account: Callable[..., Account]) -> None:
     """The one that was used longest ago goes first."""
-    most = accounts.MOST
+    most = accounts.MAX_ACCOUNTS
     account, other = make_account(sudo="ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"), make_account()
     host = login(account)
     hosts = [host.become(other.name, flags=f"-H NUMBER={number}") for number in range(most + 3)]

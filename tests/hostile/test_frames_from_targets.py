@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub.host.states import State
-from pmitogen.hub.registry import Contexts
+from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.requests import Request
 from tests.hostile import hostile_agent
 from tests.support import processes
@@ -65,7 +65,7 @@ class Asker:
 class Scene:
     """A hub in this process, an honest host, and places for hostile ones."""
 
-    def __init__(self, contexts: Contexts, honest: dict[str, Any], account: Account) -> None:
+    def __init__(self, contexts: HostRegistry, honest: dict[str, Any], account: Account) -> None:
         self.contexts, self.honest, self._account = contexts, honest, account
 
     def ask(self, options: dict[str, Any], **header: Any) -> Asker:
@@ -117,7 +117,7 @@ def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
         "timeout": 30,
         "ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
     }
-    contexts = Contexts()
+    contexts = HostRegistry()
     made = Scene(contexts, honest, account)
     made.check_honest()
     yield made

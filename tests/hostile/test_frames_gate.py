@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.protocol import framing
 from pmitogen.protocol.channel_messages import HEADER, ChannelReader
 from pmitogen.protocol.errors import ProtocolError
@@ -301,8 +301,8 @@ TEXTS = {
 }
 
 
-def make_wire() -> Wire:
-    wire = Wire(Mock(), Mock())
+def make_wire() -> AgentChannel:
+    wire = AgentChannel(Mock(), Mock())
     wire.booting = Mock()
     for header, size in SENT:
         wire.send(header, bytes(size))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import pmitogen
-from pmitogen.hub.blob_store import Blobs
+from pmitogen.hub.blob_store import BlobStore
 from tests.integration.test_api import connect, no_key
 from tests.support import processes
 from tests.support.accounts import Account
@@ -228,8 +228,8 @@ def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str,
 
     monkeypatch.setattr("pmitogen.hub.session.FAR", 0.0)
     codecs: list[str] = []
-    pack = Blobs.pack
-    monkeypatch.setattr(Blobs, "pack", lambda self, names, codec="zlib": codecs.append(codec) or pack(self, names, codec))
+    pack = BlobStore.pack
+    monkeypatch.setattr(BlobStore, "pack", lambda self, names, codec="zlib": codecs.append(codec) or pack(self, names, codec))
     for version, path in pythons.items():
         codecs.clear()
         with connect(sshd, "root", python=path) as host:  # an interpreter may lie in its home

@@ -13,7 +13,7 @@ import pytest
 
 from pmitogen.errors import UsageError
 from pmitogen.hub.daemon import socket_paths
-from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.daemon.lifecycle import HubLifecycle
 from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.util import processes
 
@@ -40,7 +40,7 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
 
 def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
     """Its last connection has had its time just before the next run found it."""
-    life = Life(os.getpid(), RunSettings())
+    life = HubLifecycle(os.getpid(), RunSettings())
     contexts, listener = Mock(), Mock(path="/d/resting.sock")
     life.resting = True
     life.nothing_left()

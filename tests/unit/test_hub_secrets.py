@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from pmitogen import logging
-from pmitogen.hub.registry import Contexts
+from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.session import SECRETS
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
-    contexts = Contexts()
+    contexts = HostRegistry()
     try:
         contexts.host({"host": "web", name: f"handed over as {name}"})
     finally:
@@ -20,7 +20,7 @@ def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
 
 
 def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
-    contexts = Contexts()
+    contexts = HostRegistry()
     try:
         first = {"method": "sudo", "user": "alice", "password": "the first step's"}
         contexts.plan({"method": "su", "user": "root", "password": "the second step's", "via": first})

@@ -9,12 +9,12 @@ import pytest
 
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.host.states import TRANSITIONS, Event, IllegalTransition, State, next_state
-from pmitogen.hub.registry import Contexts
+from pmitogen.hub.registry import HostRegistry
 
 
 @pytest.fixture
 def host() -> Host:
-    contexts = Contexts()
+    contexts = HostRegistry()
     try:
         return contexts.host({"host": "web1"})
     finally:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.hub.blob_store import Blobs
+from pmitogen.hub.blob_store import BlobStore
 from pmitogen.protocol import framing
 from pmitogen.target import jobs
 from tests.support import processes, programs, session
@@ -111,7 +111,7 @@ class Peer:
 
 
 def _sent() -> tuple[str, dict[str, bytes]]:
-    blobs = Blobs()
+    blobs = BlobStore()
     manifest = blobs.add_files(FILES)
     return manifest, dict(blobs.contents)
 
@@ -416,7 +416,7 @@ def test_a_status_is_collected_once(peer: Peer) -> None:
 
 
 def _send_module(peer: Peer, source: bytes, more: dict[str, bytes] | None = None) -> str:
-    blobs = Blobs()
+    blobs = BlobStore()
     manifest = blobs.add_files({**FILES, **(more or {}), "ansible/modules/other.py": source})
     peer.send({"op": "blobs", "blobs": [[n, len(d)] for n, d in blobs.contents.items()]}, b"".join(blobs.contents.values()))
     return manifest
@@ -514,7 +514,7 @@ def test_everything_ends_with_the_agent(peer: Peer) -> None:
 
 def test_archives_share_their_contents() -> None:
     """The hub's side of payloads: by content, packed once for the same set."""
-    blobs, data = Blobs(), io.BytesIO()
+    blobs, data = BlobStore(), io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in FILES.items():
             archive.writestr(name, content)
@@ -534,4 +534,4 @@ def test_a_broken_archive_is_refused(broken: bytes) -> None:
     from pmitogen.errors import UsageError
 
     with pytest.raises(UsageError, match="module archive"):
-        Blobs().add_archive("x", broken)
+        BlobStore().add_archive("x", broken)

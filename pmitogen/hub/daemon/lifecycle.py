@@ -27,13 +27,13 @@ from pmitogen.util import processes
 
 if TYPE_CHECKING:
     from pmitogen.hub.daemon.server import Listener
-    from pmitogen.hub.registry import Contexts
+    from pmitogen.hub.registry import HostRegistry
 
 POLL = 0.5  # seconds between looks at the run, where there are no pidfds
 STOP, ADOPTED, EMPTY = b"x", b"a", b"e"
 
 
-class Life:
+class HubLifecycle:
     """See the head of this file. ``until_end`` is the main thread's; the rest may be called on any."""
 
     def __init__(self, run_pid: int, settings: RunSettings) -> None:
@@ -54,7 +54,7 @@ class Life:
         self.resting = False  # too late for another run to find us
         os.write(self._write_fd, EMPTY)
 
-    def until_end(self, contexts: Contexts, listener: Listener) -> int:
+    def until_end(self, contexts: HostRegistry, listener: Listener) -> int:
         """Return when the hub is to end: the pid of the run that has ended, or 0 if we were told to."""
         while True:
             if not self._wait_for_run():
@@ -81,7 +81,7 @@ class Life:
 
     # On the I/O thread
 
-    def _rest(self, contexts: Contexts, listener: Listener) -> bool:
+    def _rest(self, contexts: HostRegistry, listener: Listener) -> bool:
         """Keep what outlives its run; return whether anything does."""
         if not contexts.retire(self.nothing_left) or not self.fingerprint:
             return False
@@ -91,7 +91,7 @@ class Life:
         listener.rename(socket_paths.resting_socket(listener.path, self.fingerprint))
         return True
 
-    def adopt(self, contexts: Contexts, listener: Listener, run_pid: int, path: str, settings: RunSettings) -> None:
+    def adopt(self, contexts: HostRegistry, listener: Listener, run_pid: int, path: str, settings: RunSettings) -> None:
         """Serve another run from now on. Raises UsageError if we serve one, or cannot serve this one."""
         if not self.resting:
             raise UsageError("this hub serves a run")
@@ -105,7 +105,7 @@ class Life:
         os.write(self._write_fd, ADOPTED)
 
 
-def _on_io_thread(contexts: Contexts, work: Any) -> bool:
+def _on_io_thread(contexts: HostRegistry, work: Any) -> bool:
     """Call *work* there and wait; False if that thread has ended."""
     done = threading.Event()
     answers: list[bool] = []

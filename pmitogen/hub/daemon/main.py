@@ -19,7 +19,7 @@ from pmitogen.errors import Error
 from pmitogen.hub.client import HUB_ENDED
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.hub.daemon.compatibility import fingerprint
-from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.daemon.lifecycle import HubLifecycle
 from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.hub.trace import make_trace
 from pmitogen.protocol import framing
@@ -36,16 +36,16 @@ def main() -> None:
     os.umask(0o077)  # what is made for a caller is made with the caller's
     gc.disable()  # while libraries are loaded: each round would visit all that they have made so far
     settings = RunSettings.from_message(json.loads(sys.argv[4]))
-    life = Life(run_pid, settings)
+    life = HubLifecycle(run_pid, settings)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         signal.signal(getattr(signal, name), lambda number, _: life.stop(f"the signal {signal.Signals(number).name}"))
     try:
         settings.begin(run_pid)
         _raise_file_limit()
         from pmitogen.hub.daemon.server import Listener
-        from pmitogen.hub.registry import Contexts
+        from pmitogen.hub.registry import HostRegistry
 
-        contexts = Contexts(shares=True)
+        contexts = HostRegistry(shares=True)
         contexts.trace = make_trace(settings.trace, socket_paths.number_in(path))
         contexts.when_ended = life.stop
     except (Error, OSError, ImportError) as exc:
@@ -71,7 +71,7 @@ def _end(folder: str, ended: int) -> None:
     os._exit(0)
 
 
-def _warm_up(life: Life) -> None:
+def _warm_up(life: HubLifecycle) -> None:
     """Have ready what the first connection needs, while its worker is still writing, and then what a later run may ask."""
 
     from pmitogen.util import threads

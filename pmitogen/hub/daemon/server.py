@@ -26,11 +26,11 @@ from typing import Any
 import mitogen.core
 
 from pmitogen.errors import ConnectionLost, Error, UsageError
-from pmitogen.hub.daemon.lifecycle import Life
+from pmitogen.hub.daemon.lifecycle import HubLifecycle
 from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.host.states import State
-from pmitogen.hub.registry import Contexts
+from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol import framing, hello
@@ -39,7 +39,7 @@ from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
-ACCEPT_PAUSE = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
+ACCEPT_RETRY_DELAY = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
 MAX_CALLERS = 100  # of one run; one that is forgotten is asked for again
 REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 
@@ -47,12 +47,12 @@ REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 class Listener(mitogen.core.Stream):  # type: ignore[misc]
     """The listening socket *sock*, which has the name *path*, on the I/O loop."""
 
-    def __init__(self, contexts: Contexts, sock: socket.socket, path: str, life: Life) -> None:
+    def __init__(self, contexts: HostRegistry, sock: socket.socket, path: str, life: HubLifecycle) -> None:
         self.name = "listener"
         self.path = path
         self.life = life
         self.contexts = contexts
-        self.born = time.time()
+        self.created_at = time.time()
         self.connections = 0
         self.callers: dict[str, CallerEnvironment] = {}  # by digest
         self._chains = itertools.count(1)
@@ -69,13 +69,13 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
             except OSError as exc:
                 if limits.are_used_up(exc):  # it would be told again at once, and ever again
                     broker.stop_receive(self)
-                    self.contexts.guard.later(ACCEPT_PAUSE, broker.start_receive, self)
+                    self.contexts.guard.later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
                 return
             if not _is_ours(sock):
                 LOG.warning("refused a connection of another account")
                 sock.close()
                 continue
-            Worker(self, sock, next(self._chains))
+            WorkerSession(self, sock, next(self._chains))
 
     def on_shutdown(self, broker: Any) -> None:
         self.on_disconnect(broker)
@@ -102,12 +102,12 @@ def _is_ours(sock: socket.socket) -> bool:
     return processes.peer_uid(sock) in (None, os.getuid(), 0)  # None: the directory's mode must do
 
 
-class WorkerProtocol(mitogen.core.Protocol):  # type: ignore[misc]
+class WorkerSessionProtocol(mitogen.core.Protocol):  # type: ignore[misc]
     """Frames of one worker."""
 
     read_size = 1 << 18
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: WorkerSession) -> None:
         self._worker = worker
         self._reader = framing.FrameReader()
         self._writer = mitogen.core.BufferedWriter(worker.listener.contexts.broker, self)
@@ -130,7 +130,7 @@ class WorkerProtocol(mitogen.core.Protocol):  # type: ignore[misc]
         self._worker.on_gone()
 
 
-class Worker:
+class WorkerSession:
     """One connection from a worker."""
 
     def __init__(self, listener: Listener, sock: socket.socket, chain: int) -> None:
@@ -140,7 +140,7 @@ class Worker:
         self._chain = chain
         self._host: Host | None = None
         self._requests: dict[int, Request] = {}
-        self._wanting: dict[str, list[Request]] = {}
+        self._awaiting_archive: dict[str, list[Request]] = {}
         self._held: list[tuple[Header, bytes]] = []  # from an open on, whose caller is not known yet
         self._gone = False
         self._ahead: Request | None = None
@@ -150,9 +150,9 @@ class Worker:
         listener.connections += 1
         self._stream = mitogen.core.Stream()
         self._stream.name = "worker"
-        self._stream.set_protocol(WorkerProtocol(self))
+        self._stream.set_protocol(WorkerSessionProtocol(self))
         sock.setblocking(False)
-        self._stream.accept(sock, _Twin(sock))
+        self._stream.accept(sock, _WriteSide(sock))
         self._contexts.broker.start_receive(self._stream)
 
     def answer(self, header: Header, body: bytes) -> None:
@@ -237,10 +237,10 @@ class Worker:
         request = Request(self, header.pop("id"), header, body, task=task)
         self._requests[request.local_id] = request
         header["chain"] = self._chain
-        if self._ahead is not None and self._met_ahead(self._ahead, request):
+        if self._ahead is not None and self._resolve_preconnect(self._ahead, request):
             return
         if header["op"] == "run" and self._contexts.blobs.manifest_of(header["zip"]) is None:
-            waiting = self._wanting.setdefault(header["zip"], [])
+            waiting = self._awaiting_archive.setdefault(header["zip"], [])
             waiting.append(request)
             if len(waiting) == 1:
                 self.answer({"op": "need", "id": request.local_id, "zip": header["zip"]}, b"")
@@ -289,7 +289,7 @@ class Worker:
         self._requests[ahead.local_id] = ahead
         self._submit(ahead)
 
-    def _met_ahead(self, ahead: Request, request: Request) -> bool:
+    def _resolve_preconnect(self, ahead: Request, request: Request) -> bool:
         """The request that the connection was made ahead for: whether it is answered by how that ended."""
         self._ahead = ahead.client = None
         self._requests.pop(ahead.local_id, None)
@@ -298,7 +298,7 @@ class Worker:
         return self._ahead_error is not None
 
     def _on_zip(self, header: Header, body: bytes) -> None:
-        waiting = self._wanting.pop(header["zip"], [])
+        waiting = self._awaiting_archive.pop(header["zip"], [])
         try:
             self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
         except (UsageError, binascii.Error) as exc:
@@ -322,7 +322,7 @@ class Worker:
                 "id": header["id"],
                 "pid": os.getpid(),
                 "run": (None if self.listener.life.resting else self.listener.life.run_pid),
-                "age": time.time() - self.listener.born,
+                "age": time.time() - self.listener.created_at,
                 "hosts": len(hosts),
                 "busy": sum(host.busy for host in hosts),
                 "workers": self.listener.connections - 1,
@@ -354,7 +354,7 @@ class Worker:
             self.listener.life.stop("pmitogen hubs --stop")
 
 
-class _Twin:
+class _WriteSide:
     """The write side of a socket whose read side owns it: closing this one closes nothing."""
 
     def __init__(self, sock: socket.socket) -> None:

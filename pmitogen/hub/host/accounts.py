@@ -22,8 +22,8 @@ from pmitogen.hub.requests import Header, Request
 from pmitogen.hub.scheduler import Guard
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
-MOST = 20  # accounts behind the login's, kept alive per host
-GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
+MAX_ACCOUNTS = 20  # accounts behind the login's, kept alive per host
+ESCALATION_GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -50,7 +50,7 @@ class Account:
         self.home, self.user, self.exe = str(header["home"]), str(header["user"]), str(header["exe"])
         self.home_writable = bool(header.get("home_writable"))
 
-    def sure_base(self, base: str) -> str | None:
+    def known_temp_base(self, base: str) -> str | None:
         """Where a temporary directory will surely be made: in a writable home, or where one was made before."""
         if self.home is not None and self.home_writable and _PLAIN.fullmatch(self.home):
             if base.startswith("~/"):
@@ -97,7 +97,7 @@ class Accounts:
         """The account with this number, if there is one."""
         return self._by_number.get(number)
 
-    def wanted_by(self, header: Header) -> Account:
+    def account_for(self, header: Header) -> Account:
         """The account that a request is for, started if need be. Raises UsageError."""
         become = header.get("become")
         python = tuple(header.get("python") or ())
@@ -145,7 +145,7 @@ class Accounts:
                 self._sent_become = True
                 self._frame({"op": "sources"}, become_sources())
             # Its own clock is the target's; this one is for the case that it fails.
-            self._guard.later(float(plan["timeout"]) + GRACE, self._overdue, account)
+            self._guard.later(float(plan["timeout"]) + ESCALATION_GRACE, self._overdue, account)
         self._frame(header, b"")
 
     def _overdue(self, account: Account) -> None:
@@ -178,7 +178,7 @@ class Accounts:
     def _drop_idle(self, but: Account) -> None:
         others = (account for account in self._by_number.values() if account.number and account is not but)
         idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
-        for account in idle[: max(0, len(self) - 1 - MOST)]:
+        for account in idle[: max(0, len(self) - 1 - MAX_ACCOUNTS)]:
             self.drop(account)
 
     def retire(self, account: Account) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pmitogen.errors import ConnectionLost, Error
-from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.host.accounts import Accounts
 from pmitogen.hub.host.interfaces import Connector, Timers
 from pmitogen.hub.host.known_answers import KnownAnswers
@@ -36,7 +36,7 @@ class AnsweredHost(Protocol):
 
     name: str
     state: State
-    wire: Wire
+    agent_channel: AgentChannel
     last_used: float
     connector: Connector
 
@@ -96,7 +96,7 @@ class AnswerReader:
             Op.ASK: lambda header: self._accounts.on_ask(header, self._host.withheld),
             Op.CHANGED: lambda header: self._known.forget_homes(),
             Op.LATE: lambda header: self._host.log.warning("%s", escape(header["msg"])),
-            Op.LACK: lambda header: self._host.wire.resend(),
+            Op.LACK: lambda header: self._host.agent_channel.resend_blobs(),
         }
 
     def on_frame(self, header: Header, body: bytes) -> None:
@@ -156,11 +156,11 @@ class AnswerReader:
             self._renewal.end_unused()
             return
         if kind != ErrorKind.PYTHON_MISMATCH:
-            request.heard = True
-            request.tail.clear()
-        if (kind == ErrorKind.GONE or header.get("rc") in KILL_EXIT_CODES) and not request.ending:
+            request.is_answered = True
+            request.followups.clear()
+        if (kind == ErrorKind.GONE or header.get("rc") in KILL_EXIT_CODES) and not request.is_cancelled:
             # A host that shuts down kills processes one by one. If the connection ends soon after, that is the failure to report.
-            request.ending = True
+            request.is_cancelled = True
             self._host.guard.later(SHUTDOWN_GRACE, self._on_answer, header, body)
             return
         if header["op"] not in FINAL:
@@ -204,12 +204,12 @@ class AnswerReader:
             if kind == ErrorKind.BECOME:
                 header["msg"] = f"{self._host.peer}: {header['msg']}"
         self._early.confirm(request.header.get("chain", 0), account)
-        took = time.monotonic() - request.born
+        took = time.monotonic() - request.created_at
         task = {"task": request.task} if request.task else {}
         self._host.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
         trace = self._trace()
         if trace is not None:
             row, what = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
-            trace.request(self._host.name, row, what, trace.wall(request.born), header.get("t"))
+            trace.request(self._host.name, row, what, trace.wall(request.created_at), header.get("t"))
         self._known.remember(request, header)
         self._host.last_used = time.monotonic()

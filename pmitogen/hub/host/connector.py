@@ -32,7 +32,7 @@ class Connections(Protocol):
     def is_closing(self) -> bool:
         """Whether the hub is ending."""
 
-    def new_session(self, host: Host) -> sessions.Login:
+    def new_session(self, host: Host) -> sessions.Session:
         """A session for *host*, not yet connected. It is closed with the hub."""
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
@@ -91,7 +91,7 @@ class HostConnector:
         )
 
     def abandon_start(self) -> None:
-        booting = self._host.wire.booting
+        booting = self._host.agent_channel.booting
         if booting is not None:
             self._host.guard.later(LAST_OUTPUT, booting.stream.on_disconnect, self._connections.broker)
 
@@ -108,7 +108,7 @@ class HostConnector:
             HostConnector(new, self._connections)._open_session(host.session, python)
         return new
 
-    def _open_session(self, session: sessions.Login, python: list[str] | None) -> None:
+    def _open_session(self, session: sessions.Session, python: list[str] | None) -> None:
         """Start Python in a further session of a connection; if there can be none, make a connection."""
         host, candidates = self._host, self._candidates(python)
 
@@ -124,8 +124,8 @@ class HostConnector:
 
     def close_session(self) -> None:
         host = self._host
-        booting, successor = host.wire.booting, host.successor
-        host.wire.shut()
+        booting, successor = host.agent_channel.booting, host.successor
+        host.agent_channel.reset()
         if booting is not None:
             self._connections.remove_channel(booting.context_id)
             booting.stream.on_disconnect(self._connections.broker)
@@ -134,7 +134,7 @@ class HostConnector:
 
     def close(self) -> None:
         host = self._host
-        booting = host.wire.booting
+        booting = host.agent_channel.booting
         if booting is not None:
             self._connections.remove_channel(booting.context_id)
         self._connections.forget(host)
@@ -155,18 +155,18 @@ class HostConnector:
         self._host.log.debug("uses the connection to %s", other.peer)
         self._connections.merge(self._host, other)
 
-    def _on_connect_failed(self, session: sessions.Login, exc: Error) -> None:
+    def _on_connect_failed(self, session: sessions.Session, exc: Error) -> None:
         """Any thread."""
         session.close()
         self._host.guard.defer(self._host.fail, exc)
 
-    def _on_login(self, session: sessions.Login) -> None:
+    def _on_login(self, session: sessions.Session) -> None:
         if self._connections.is_closing:  # since the login
             session.close()
         else:
             self._host.on_login(session)
 
-    def _on_link_lost(self, session: sessions.Login, reason: str) -> None:
+    def _on_link_lost(self, session: sessions.Session, reason: str) -> None:
         """A connection has ended: so do this host and its successors, as far as they use it."""
         if self._host.session is None:
             self._host.fail(ConnectionLost(reason))
@@ -185,12 +185,12 @@ class HostConnector:
         named = tuple(str(name) for name in self._host.options.get("boot_python") or ())
         return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
 
-    def _boot(self, session: sessions.Login, candidates: tuple[str, ...]) -> None:
+    def _boot(self, session: sessions.Session, candidates: tuple[str, ...]) -> None:
         """Open a session channel and send the bundle. On the login thread; raises Error."""
         booting = session.boot(candidates, self._host.guard, on_end=lambda: self._on_channel_end(session, booting))
         self._host.guard.defer(self._on_channel, session, booting)
 
-    def _on_channel(self, session: sessions.Login, booting: sessions.Booting) -> None:
+    def _on_channel(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
         if self._connections.is_closing:  # since the channel was opened
             booting.stream.on_disconnect(self._connections.broker)
             session.close()
@@ -202,18 +202,18 @@ class HostConnector:
         limit = session.start_timeout
         self._host.guard.later(limit, self._on_boot_timeout, session, booting, limit)
 
-    def _on_boot_timeout(self, session: sessions.Login, booting: sessions.Booting, limit: float) -> None:
-        if self._host.wire.booting is booting and not booting.stream.booted:
+    def _on_boot_timeout(self, session: sessions.Session, booting: sessions.BootChannel, limit: float) -> None:
+        if self._host.agent_channel.booting is booting and not booting.stream.booted:
             last_output = bootstrap.last_output(booting.stream)
             self._host.fail(
                 ConnectError(f"{session.link.peer}: no Python came up within {limit:.3g} seconds{last_output}", "python")
             )
 
-    def _on_channel_end(self, session: sessions.Login, booting: sessions.Booting) -> None:
+    def _on_channel_end(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
         """The channel has ended: there is no usable Python, or the connection is lost."""
         host, stream = self._host, booting.stream
         self._connections.remove_channel(booting.context_id)
-        if host.wire.booting is not booting or host.state is State.DEAD:
+        if host.agent_channel.booting is not booting or host.state is State.DEAD:
             return
         peer = session.link.peer
         lost = session.link.end_reason or stream.channel.timeout_reason

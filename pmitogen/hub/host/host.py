@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from pmitogen import toggles
 from pmitogen.errors import BecomeError, ConnectionLost, Error, UsageError
-from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.back_pressure import BackPressure
 from pmitogen.hub.host.accounts import Accounts
 from pmitogen.hub.host.answer_reader import AnswerReader
@@ -37,10 +37,10 @@ from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.hub.blob_store import Blobs
+    from pmitogen.hub.blob_store import BlobStore
     from pmitogen.hub.mitogen_router import Router
     from pmitogen.hub.scheduler import Scheduler
-    from pmitogen.hub.session import Booting, Login
+    from pmitogen.hub.session import BootChannel, Session
     from pmitogen.hub.trace import Trace
     from pmitogen.transport.auth.credentials import Prompt
 
@@ -68,7 +68,7 @@ class Host:
         caller: CallerEnvironment,
         scheduler: Scheduler,
         router: Router,
-        blobs: Blobs,
+        blobs: BlobStore,
         plan: Callable[[Header], Header],
         trace: Callable[[], Trace | None],
     ) -> None:
@@ -79,11 +79,11 @@ class Host:
         self.log = for_host(LOG, self.name)
         self.state = State.NEW
         self.guard = Guard(scheduler, self._failed)  # of everything that is done about this host
-        self.session: Login | None = None
+        self.session: Session | None = None
         self.ask: Prompt | None = None  # asks the user during the login
         self.last_used = time.monotonic()
         self.end_reason = ""
-        self.wire = Wire(router, blobs)
+        self.agent_channel = AgentChannel(router, blobs)
         self.no_python_reason = ""  # why the host has no Python, if so
         self.python_is_broken = False  # whether that is because it fails to start
         self.runs_sh = True  # whether the login shell can run /bin/sh
@@ -91,10 +91,10 @@ class Host:
         self.agent_hello: Header = {}
         self._pending = PendingRequests()
         self._early = EarlyAnswers()
-        self._accounts = Accounts(plan, self.guard, self.wire.send, options.get("boot_python") or ())
+        self._accounts = Accounts(plan, self.guard, self.agent_channel.send, options.get("boot_python") or ())
         self._known = KnownAnswers(self._accounts)
         self._renewal = Renewal(self, self._accounts, self._early)
-        self._pressure = BackPressure(lambda: self.wire.queued + self._pending.waiting_size)
+        self._pressure = BackPressure(lambda: self.agent_channel.queued + self._pending.waiting_size)
         self._sender = RequestSender(self, self._accounts, self._pending, self._early, self._known, trace)
         self._answers = AnswerReader(
             self, self._accounts, self._pending, self._early, self._known, self._renewal, self._sender, trace
@@ -153,8 +153,8 @@ class Host:
             successor.guard.run(successor.submit, request)
             return
         request.idle_before = 0.0 if self.busy else time.monotonic() - self.last_used
-        self.last_used = request.born = time.monotonic()
-        request.rid, request.host = next_request_id(), self
+        self.last_used = request.created_at = time.monotonic()
+        request.request_id, request.host = next_request_id(), self
         is_first, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
         if successor is not None and before is not None:
             self._sender.send_after(before, request)
@@ -178,20 +178,20 @@ class Host:
     def follow(self, request: Request, header: Header, body: bytes) -> None:
         """Take a frame that belongs to a request: data, end of input, credit, or a cancellation."""
         if header["op"] == Op.KILL:
-            request.ending = True
+            request.is_cancelled = True
         if header.pop("secret", False) and self.withheld:
             request.fail(BecomeError(f"{self.peer}: {self.withheld}", "other"))
             self.abandon(request)
         elif request.sent:
-            if not request.heard:  # it may have to be sent again
-                request.tail.append((header, body))
-            self.wire.send({**header, "id": request.rid, "acct": request.account.number}, body)
-        elif self._pending.get(request.rid) is not None and request.serving is not None:
-            request.serving.follow(header, body)
+            if not request.is_answered:  # it may have to be sent again
+                request.followups.append((header, body))
+            self.agent_channel.send({**header, "id": request.request_id, "acct": request.account.number}, body)
+        elif self._pending.get(request.request_id) is not None and request.plain_request is not None:
+            request.plain_request.follow(header, body)
         elif header["op"] == Op.KILL:
             self._pending.stop_waiting(request)
         else:
-            request.tail.append((header, body))
+            request.followups.append((header, body))
         if body:
             self._pressure.check(request.client)
 
@@ -228,7 +228,7 @@ class Host:
 
     def on_plain_frame(self, request: Request, header: Header, body: bytes) -> None:
         """Pass on a frame of a request that is served over plain SSH."""
-        if self._pending.get(request.rid) is not None:
+        if self._pending.get(request.request_id) is not None:
             if header["op"] in FINAL:
                 self._pending.close(request)
             request.answer(header, body)
@@ -270,17 +270,17 @@ class Host:
 
     def on_message(self, data: bytes, packed: bool) -> None:
         """A message from the agent. Raises ProtocolError."""
-        frame = self.wire.read(data, packed)
+        frame = self.agent_channel.read(data, packed)
         if frame is not None:
             self._answers.on_frame(dict(frame[0]), frame[1])
 
-    def on_channel(self, booting: Booting, session: Login) -> None:
+    def on_channel(self, booting: BootChannel, session: Session) -> None:
         """The bundle is on its way; requests may follow it."""
         if self.state is not State.CONNECTING:
             session.close()
             return
         self.session = session
-        self.wire.open(booting, "xz" if session.is_far and toggles.saves_trips() else "zlib")
+        self.agent_channel.open(booting, "xz" if session.is_far and toggles.saves_trips() else "zlib")
         booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
         self._answers.boot_failed = False
         self._boot_started = time.monotonic()
@@ -294,7 +294,7 @@ class Host:
         if self.session is not None:
             self.session.stages["python"] = time.monotonic() - self._boot_started
 
-    def on_login(self, session: Login) -> None:
+    def on_login(self, session: Session) -> None:
         """Logged in, and no request needed Python when the login began."""
         if self.state is not State.CONNECTING:
             session.close()
@@ -306,17 +306,17 @@ class Host:
         else:
             self._go_plain(Event.LOGGED_IN)
 
-    def on_no_python(self, session: Login, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
+    def on_no_python(self, session: Session, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
         """There is a connection but no interpreter: take back what was sent, and serve it over plain SSH."""
         self.session, self.runs_sh, self.python_is_broken = session, runs_sh, is_broken
-        self.wire.shut()
+        self.agent_channel.reset()
         self.no_python_reason = reason
         self._accounts.reset()
         self._go_plain(Event.NO_PYTHON)
 
     def _go_plain(self, event: Event) -> None:
         self._on(event)
-        for request in self._pending.take_waiting() + self._pending.take_open(lambda request: request.serving is None):
+        for request in self._pending.take_waiting() + self._pending.take_open(lambda request: request.plain_request is None):
             self.serve_plain(request)
 
     # Its end

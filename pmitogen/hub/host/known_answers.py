@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pmitogen import toggles
 from pmitogen.hub.host.accounts import Account, Accounts
-from pmitogen.hub.requests import SMALL_FILE, Header, Request
+from pmitogen.hub.requests import MAX_INLINE_FILE, Header, Request
 
 
 class KnownAnswers:
@@ -34,7 +34,7 @@ class KnownAnswers:
             request.answer({"op": "ok", "path": self._homes[header["path"]]})
             return True
         if header["do"] == "account":
-            account = self._accounts.wanted_by(header)
+            account = self._accounts.account_for(header)
             if account.home is not None:
                 request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
                 return True
@@ -51,16 +51,16 @@ class KnownAnswers:
         if not toggles.saves_trips():
             return False
         answer: Header = {"op": "ok"}
-        if header["op"] == "put" and (header.get("more") or len(request.body) > SMALL_FILE):
+        if header["op"] == "put" and (header.get("more") or len(request.body) > MAX_INLINE_FILE):
             return False
         if header["op"] == "fs" and header["do"] == "mkdtemp":
-            base = account.sure_base(header["bases"][0])
+            base = account.known_temp_base(header["bases"][0])
             if base is None:
                 return False
             answer["path"] = f"{base.rstrip('/')}/{header['name']}"
             header["bases"] = [base]  # should it have to be made again
         request.answer(answer)
-        request.told = True
+        request.is_acknowledged = True
         return True
 
     def remember(self, request: Request, header: Header) -> None:

@@ -30,7 +30,7 @@ class PendingRequests:
 
     def wait(self, request: Request) -> None:
         """Have *request* wait, behind the others."""
-        self._open.pop(request.rid, None)
+        self._open.pop(request.request_id, None)
         self._waiting.append(request)
 
     def stop_waiting(self, request: Request) -> None:
@@ -44,7 +44,7 @@ class PendingRequests:
 
     def open(self, request: Request) -> None:
         """*request* is under way."""
-        self._open[request.rid] = request
+        self._open[request.request_id] = request
 
     def get(self, number: int) -> Request | None:
         """The request under way with this number."""
@@ -52,13 +52,13 @@ class PendingRequests:
 
     def close(self, request: Request) -> bool:
         """*request* is no longer under way. Returns whether it was."""
-        return self._open.pop(request.rid, None) is not None
+        return self._open.pop(request.request_id, None) is not None
 
     def take_open(self, condition: Callable[[Request], bool] = lambda request: True) -> list[Request]:
         """Remove and return the requests under way that *condition* holds for."""
         taken = [request for request in self._open.values() if condition(request)]
         for request in taken:
-            del self._open[request.rid]
+            del self._open[request.request_id]
         return taken
 
     def take_of(self, account: Account) -> list[Request]:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.errors import Error
 from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
-from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.host.accounts import Account, Accounts
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers
 from pmitogen.hub.host.states import State
-from pmitogen.hub.requests import Header, Request, Then, next_request_id
+from pmitogen.hub.requests import CallbackClient, Header, Request, next_request_id
 from pmitogen.protocol.operations import Fs, Op
 
 if TYPE_CHECKING:
-    from pmitogen.hub.session import Login
+    from pmitogen.hub.session import Session
     from pmitogen.hub.trace import Trace
 
 DEFAULT_PERSISTENCE = 60.0  # seconds: the ControlPersist of DEFAULT_SSH_ARGS
@@ -30,9 +30,9 @@ class SendingHost(Protocol):
     """The host of the requests."""
 
     state: State
-    wire: Wire
+    agent_channel: AgentChannel
     options: Header
-    session: Login | None
+    session: Session | None
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -66,14 +66,14 @@ class RequestSender:
         if header["op"] == Op.FS and self._known.answer(request):
             return
         try:
-            account = self._accounts.wanted_by(header)
+            account = self._accounts.account_for(header)
             before = self._early.account(chain)
             if before is not None and before is not account:
                 self.send_after(before, request)
                 return
             message = {key: value for key, value in header.items() if key not in _NOT_SENT}
             if header["op"] == Op.RUN:
-                message["man"] = self._host.wire.supply(header)
+                message["man"] = self._host.agent_channel.send_missing_blobs(header)
         except Error as exc:
             request.fail(exc)
             return
@@ -81,11 +81,13 @@ class RequestSender:
             self._pending.wait(request)
             return
         is_quiet = bool(header.get("early")) and (
-            request.told or self._early.has_room(chain, len(request.body)) and self._known.answer_ahead(request, account)
+            request.is_acknowledged
+            or self._early.has_room(chain, len(request.body))
+            and self._known.answer_ahead(request, account)
         )
         if is_quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
-        message.update(id=request.rid, acct=account.number)
+        message.update(id=request.request_id, acct=account.number)
         if self._trace() is not None:
             message["trace"] = True
         if request.idle_before > self._ssh_persistence:
@@ -94,15 +96,15 @@ class RequestSender:
             message["if_python"] = header["python"][0]
         request.account, request.sent = account, True
         account.last_used = time.monotonic()
-        self._host.wire.send(message, request.body)
+        self._host.agent_channel.send(message, request.body)
         if is_quiet:
             if header.get("do") != Fs.REMOVE:  # nothing depends on a removal
                 self._early.add(header["chain"], account, request)
             return
         account.busy += 1
         self._pending.open(request)
-        tail, request.tail = request.tail, []
-        for follow_header, follow_body in tail:
+        followups, request.followups = request.followups, []
+        for follow_header, follow_body in followups:
             self._host.follow(request, follow_header, follow_body)
 
     def send_after(self, account: Account, request: Request) -> None:
@@ -115,7 +117,7 @@ class RequestSender:
         def go_on(answer: Header) -> None:
             if answer["op"] == Op.ERROR:
                 request.answer(answer)
-            elif not request.ending:
+            elif not request.is_cancelled:
                 self._host.submit(request)
 
         question: Header = {
@@ -125,11 +127,20 @@ class RequestSender:
             "chain": request.header["chain"],
             "as_is": True,
         }
-        asking = Request(Then(go_on), 0, question, b"", rid=next_request_id(), account=account, sent=True, born=time.monotonic())
+        asking = Request(
+            CallbackClient(go_on),
+            0,
+            question,
+            b"",
+            request_id=next_request_id(),
+            account=account,
+            sent=True,
+            created_at=time.monotonic(),
+        )
         asking.before = request
         account.busy += 1
         self._pending.open(asking)
-        self._host.wire.send({**question, "id": asking.rid, "acct": account.number}, b"")
+        self._host.agent_channel.send({**question, "id": asking.request_id, "acct": account.number}, b"")
 
     def send_again(self, request: Request) -> None:
         """Send a request once more: it got another interpreter than it needs."""

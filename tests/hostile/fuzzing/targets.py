@@ -24,7 +24,7 @@ from pmitogen.become import diagnosis
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import match_criteria
 from pmitogen.flags.ssh.resolve import resolve
-from pmitogen.hub.agent_channel import Wire
+from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.protocol import framing
 from pmitogen.protocol.channel_messages import HEADER, KIND, ChannelReader
 from pmitogen.protocol.errors import ProtocolError
@@ -225,7 +225,7 @@ def _channel_seeds(directory: Path) -> list[bytes]:
 def _agent_frames(data: bytes) -> None:
     """One message, plain and compressed, through the gate."""
     for packed in (False, True):
-        Wire(Mock(), Mock()).read(zlib.compress(data) if packed else data, packed)
+        AgentChannel(Mock(), Mock()).read(zlib.compress(data) if packed else data, packed)
 
 
 # Packets --------------------------------------------------------------------------------------------------------------------
