@@ -297,7 +297,8 @@ class _Connecting:
     def _log_in(self, transport: ClientTransport, stream: _Stream) -> tuple[AuthReport, HostKeyDecision]:
         decision = check_host_key(self.settings, transport.get_remote_server_key(), stream.address, confirm=self.confirm)
         self.settings = decision.restrict(self.settings)
-        return authenticate(transport, self.settings, self.credentials, self.deadline), decision
+        report = authenticate(transport, self.settings, self.credentials, self.deadline, key_cache=self.jump_hosts.key_cache)
+        return report, decision
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

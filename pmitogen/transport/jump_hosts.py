@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.keys.key_file import KeyCache
 from pmitogen.transport.sharing import connection_key
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class JumpHostPool:
         self._lock = threading.Lock()
         self._links: dict[Hashable, concurrent.futures.Future[Link]] = {}
         self._closed = False
+        self.key_cache = KeyCache()  # of all connections of the run, to jump hosts and to targets
 
     def connect(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
         """The live connection to this hop; *make* makes it if there is none. Raises what *make* raised, or ConnectError."""
@@ -81,6 +83,7 @@ class JumpHostPool:
         with self._lock:
             self._closed = True
             futures, self._links = list(self._links.values()), {}
+        self.key_cache.clear()
         for future in futures:
             if future.done() and future.exception() is None:
                 future.result().close()

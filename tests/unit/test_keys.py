@@ -82,9 +82,13 @@ def test_prompts(tmp_path: Path) -> None:
 @needs_keygen
 def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", passphrase="secret")
-    first = key_file.read(str(path)).open(Secret("secret"))
-    monkeypatch.setattr(private_key, "load", None)
-    assert key_file.read(str(path)).open(Secret("secret")) is first
+    cache = key_file.KeyCache()
+    first = key_file.read(str(path)).open(Secret("secret"), cache)
+    with monkeypatch.context() as patched:
+        patched.setattr(private_key, "load", None)
+        assert key_file.read(str(path)).open(Secret("secret"), cache) is first
+    cache.clear()
+    assert key_file.read(str(path)).open(Secret("secret"), cache) is not first
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class OutlivingConnections:
 
     def end_run(self, hops: JumpHostPool) -> None:
         """The run whose jump hosts these are has ended."""
+        hops.key_cache.clear()  # no later run may log in with this run's decrypted keys
         self._hops.append(hops)
 
     def close_unused(self, hosts: Iterable[Host]) -> None:

@@ -35,6 +35,7 @@ from pmitogen.transport.auth.report import (
 )
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
+from pmitogen.transport.keys.key_file import KeyCache
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.login_limits import answer_timeout
 from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
@@ -67,15 +68,19 @@ def authenticate(
     deadline: float,
     *,
     allow_interactive: bool = True,
+    key_cache: KeyCache | None = None,
 ) -> AuthReport:
-    """Log in on *transport*, whose key exchange is done and whose host key is accepted.
+    """Log in on *transport*, after its key exchange and the check of its host key. Blocks.
 
-    Blocks its thread until *deadline* (``time.monotonic()``) at the latest. ``credentials.prompt`` is called on this thread, and
-    only if *allow_interactive* and not BatchMode. Raises :class:`AuthenticationError` where everything was refused or nothing
-    could be offered; :class:`ConnectError` with stage ``auth`` where the connection ended or the time ran out. Either has what
-    the server said to people before the login. The transport is left open.
+    :param deadline: when to give up; ``time.monotonic()`` seconds.
+    :param allow_interactive: whether ``credentials.prompt`` may be called, on this thread; BatchMode forbids it as well.
+    :param key_cache: keeps opened keys for other logins; None: the login opens its own.
+
+    Raises :class:`AuthenticationError` if the server refused everything or nothing could be offered, and :class:`ConnectError`
+    (stage ``auth``) if the connection ended or the time ran out. Both messages end with the server's banner, if it sent one.
+    The transport is left open.
     """
-    login = _Authenticator(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode)
+    login = _Authenticator(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode, key_cache)
     try:
         return login.run()
     except ConnectionClosed:
@@ -93,7 +98,13 @@ class _Authenticator:
     """One login. Each method's function makes one attempt and returns False when it has nothing more to offer."""
 
     def __init__(
-        self, transport: paramiko.Transport, settings: Settings, credentials: Credentials, deadline: float, interactive: bool
+        self,
+        transport: paramiko.Transport,
+        settings: Settings,
+        credentials: Credentials,
+        deadline: float,
+        interactive: bool,
+        key_cache: KeyCache | None,
     ) -> None:
         self.transport = transport
         self.settings = settings
@@ -112,6 +123,7 @@ class _Authenticator:
             on_skip=lambda subject, reason: self._skip("publickey", subject, reason),
             prompt=self._ask_passphrase if self.interactive else None,
             binding=self.binding,
+            key_cache=key_cache,
         )
         self._candidates = self.identities.candidates()
         self._requeued: list[Candidate] = []  # to be offered once more: not refused for what they are

@@ -18,7 +18,7 @@ from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
 from pmitogen.transport.keys.agent_client import AgentError, AgentKey, SessionBinding, SSHAgentClient
 from pmitogen.transport.keys.certificate import Certificate
-from pmitogen.transport.keys.key_file import KeyFile
+from pmitogen.transport.keys.key_file import KeyCache, KeyFile
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 from pmitogen.transport.keys.wire import DecodeError
 
@@ -56,6 +56,7 @@ class Identities:
 
     *on_skip*: called with (key, reason) for each key that cannot be offered.
     *prompt*: asks the user for a passphrase; None: no user can answer.
+    *key_cache*: keeps opened keys for other logins; None: each login opens its own.
     *binding*: sent to the agent so that it knows the connection (session-bind); None: the agent is not bound.
     """
 
@@ -66,12 +67,14 @@ class Identities:
         on_skip: Callable[[str, str], None],
         prompt: Callable[[str], str | None] | None,
         binding: SessionBinding | None = None,
+        key_cache: KeyCache | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
         self._on_skip = on_skip
         self._prompt = prompt
         self._binding = binding
+        self._key_cache = key_cache
         self._agent: SSHAgentClient | None = None
         self._agent_keys: list[AgentKey] | None = None
         self._certificates = UserCertificates(settings, on_skip)
@@ -134,7 +137,7 @@ class Identities:
                 yield from self._from_agent(held, _agent_source(held))
             return
         try:
-            key = file.open(self._passphrase_for(file))
+            key = file.open(self._passphrase_for(file), self._key_cache)
         except UnusableKey as problem:
             if held := self._in_agent(file.public_blob):
                 yield from self._from_agent(held, file.source, adjacent=file.certificate_paths)
@@ -142,7 +145,7 @@ class Identities:
             try:
                 if not (problem.passphrase and self._prompt):
                     raise
-                key = file.open_with_prompt(self._prompt, self._settings.numberofpasswordprompts)
+                key = file.open_with_prompt(self._prompt, self._settings.numberofpasswordprompts, self._key_cache)
             except UnusableKey as last:
                 self._on_skip(file.source, str(last))
                 return

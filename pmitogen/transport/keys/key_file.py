@@ -1,7 +1,7 @@
-"""Identity files: reading, judging their modes, and opening each encrypted key once per process.
+"""Identity files: reading them, checking their modes, and opening each encrypted key once for each run.
 
-Opening a key is slow on purpose (bcrypt: some 0.1 s), and a hub logs in to many hosts with one key, so an opened key is kept,
-in memory only, under the file's identity and the passphrase that opened it. Any change of the file makes it be read again.
+Opening a key is slow on purpose (bcrypt: about 0.1 s), and a run logs in to many hosts with one key. A :class:`KeyCache` keeps
+opened keys in memory for as long as its owner, the JumpHostPool of a run, is open. A changed file is read again.
 """
 
 from __future__ import annotations
@@ -15,12 +15,30 @@ from collections.abc import Callable
 
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import private_key, public_key
-from pmitogen.transport.keys.private_key import KeyFileHeader, PrivateKey, UnusableKey
+from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 from pmitogen.transport.keys.wire import DecodeError
 
 MAX_SIZE = 1 << 20  # bytes; ssh reads no larger key file either
-_key_cache: dict[tuple[object, ...], PrivateKey] = {}
-_opening = threading.Lock()
+
+
+class KeyCache:
+    """Decrypted keys, by the file's identity and the passphrase that opened it. Thread-safe. Clear it when the run ends."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._keys: dict[tuple[object, ...], PrivateKey] = {}
+
+    def open(self, name: tuple[object, ...], load: Callable[[], PrivateKey]) -> PrivateKey:
+        """Return the key called *name*; call *load* if it is not here. Blocks while another thread loads a key."""
+        with self._lock:  # fifty logins with one key decrypt it once
+            if name not in self._keys:
+                self._keys[name] = load()
+            return self._keys[name]
+
+    def clear(self) -> None:
+        """Forget all keys. Idempotent."""
+        with self._lock:
+            self._keys.clear()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -56,33 +74,34 @@ class KeyFile:
         except (OSError, UnusableKey):
             return None
 
-    def open(self, passphrase: Secret | None = None) -> PrivateKey:
-        """The private key. Raises UnusableKey."""
+    def open(self, passphrase: Secret | None = None, cache: KeyCache | None = None) -> PrivateKey:
+        """Return the private key. *cache*: where an opened key is kept; None: nowhere. Raises UnusableKey."""
         if self.is_public:
             raise UnusableKey("is a public key, and no agent holds its private half")
-        return self._open_once(private_key.read_header(self.text), passphrase)
+        header = private_key.read_header(self.text)
 
-    def open_with_prompt(self, prompt: Callable[[str], str | None], prompts: int) -> PrivateKey:
-        """The private key, with a passphrase from a person, who has *prompts* tries. Raises UnusableKey."""
+        def load() -> PrivateKey:
+            return private_key.load(header, passphrase.reveal() if passphrase else None)
+
+        if cache is None or self.identity is None or not header.encrypted:
+            return load()
+        return cache.open((*self.identity, passphrase), load)
+
+    def open_with_prompt(self, prompt: Callable[[str], str | None], attempts: int, cache: KeyCache | None = None) -> PrivateKey:
+        """Return the private key, with a passphrase that *prompt* asks the user for, up to *attempts* times.
+
+        *prompt* returns None to give up. Raises UnusableKey.
+        """
         last = UnusableKey("is encrypted and no passphrase is given", "needed")
-        for _ in range(prompts):
+        for _ in range(attempts):
             answer = prompt(f"Enter passphrase for key '{self.source}': ")
             if not answer:
                 break
             try:
-                return self.open(Secret(answer))
+                return self.open(Secret(answer), cache)
             except UnusableKey as problem:
                 last = problem
         raise last
-
-    def _open_once(self, header: KeyFileHeader, passphrase: Secret | None) -> PrivateKey:
-        if self.identity is None or not header.encrypted:
-            return private_key.load(header, passphrase.reveal() if passphrase else None)
-        name = (*self.identity, passphrase)
-        with _opening:  # so that fifty logins open it once
-            if name not in _key_cache:
-                _key_cache[name] = private_key.load(header, passphrase.reveal() if passphrase else None)
-            return _key_cache[name]
 
 
 def read(path: str) -> KeyFile:
