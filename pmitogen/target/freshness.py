@@ -39,7 +39,7 @@ TABLE = (
     ("Python variables", START, ("PYTHON*", "HOME")),  # fresh_login.yml: variables
     ("interpreter", PYTHON, sources.interpreter),  # fresh_login.yml: interpreter, interpreter on the path
     ("site directories", PYTHON, sources.site_directories),  # fresh_login.yml: user site, path configuration file
-    ("imported modules", PYTHON, sources.imported_directories),  # fresh_become.yml: changed module
+    ("imported modules", PYTHON, sources.imported_modules),  # fresh_become.yml: changed module
     ("dynamic linker", PYTHON, ("/etc/ld.so.cache", "/etc/ld.so.preload")),  # test_freshness.py: test_libraries
     ("locales", PYTHON, sources.locale_files),  # test_freshness.py: test_libraries
     ("OpenSSL", PYTHON, sources.openssl_files),  # test_freshness.py: test_libraries
@@ -127,7 +127,7 @@ class FreshnessGuard(object):
 
     def watch_imports(self):
         """Modules were imported: watch where they lie, too."""
-        self._watches[0].add(sources.imported_directories({}))
+        self._watches[0].add(sources.imported_modules({}))
 
     def on_entered(self, start_info, user):
         """The account of *user* was entered as *place* says, or the interpreter was asked for by another name."""

@@ -1,9 +1,9 @@
 """Which files a fresh process would read here: the functions of freshness.py's table.
 
-Each takes a *place*, a dict that says what is known of the interpreter and its account: ``python`` is the program that was asked
-for, ``programs`` are the paths of sudo, su or doas, ``shell`` says whether they start a login shell. It returns paths, of files
-that exist or not. A path that ends in a slash is a directory with its files; one that ends in ``/.`` is a directory of which only
-the identity counts. Nothing raises: what cannot be read is left out.
+Each takes a *start_info*, a dict that says what is known of the interpreter and its account: ``python`` is the program that
+was asked for, ``programs`` are the paths of sudo, su or doas, ``shell`` says whether they start a login shell. It returns
+paths, of files that exist or not. A path that ends in a slash is a directory with its files; one that ends in ``/.`` is a
+directory of which only the identity counts. Nothing raises: what cannot be read is left out.
 """
 
 import os
@@ -18,9 +18,13 @@ PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d")
 PAM_MODULES = {
     "access": ("/etc/security/access.conf",),
     "env": ("/etc/environment", "/etc/security/pam_env.conf"),
+    "faillock": ("/etc/security/faillock.conf",),
     "group": ("/etc/security/group.conf",),
     "limits": ("/etc/security/limits.conf", "/etc/security/limits.d/"),
     "namespace": ("/etc/security/namespace.conf", "/etc/security/namespace.d/"),
+    "nologin": ("/etc/nologin", "/var/run/nologin"),
+    "securetty": ("/etc/securetty",),
+    "shells": ("/etc/shells",),
     "time": ("/etc/security/time.conf",),
     "umask": ("/etc/login.defs",),
 }
@@ -45,7 +49,15 @@ SHELLS = {
     "sh": ((), ("/etc/profile", "/etc/profile.d/", "~/.profile")),
 }
 SHELLS["tcsh"] = SHELLS["csh"]
-SOURCED = re.compile(r"(?:^|[\s;&|({])(?:\.|source)\s+([^\s;&|)]+)", re.M)
+# Programs, which do not count; and what others change all the time, which counts only if a shell reads it by ``.``.
+PROGRAM_FILES = ("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/share/", "/bin/", "/sbin/", "/lib/", "/dev/", "/proc/", "/sys/")
+RESTLESS = ("/run/", "/tmp/", "/var/cache/", "/var/lib/", "/var/log/", "/var/mail/", "/var/run/", "/var/spool/", "/var/tmp/")
+# Of start-up files of shells: text that is not read, and what names a path.
+COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.M)
+WRITTEN = re.compile(r"(^|[\s;&|(])(?:(?:touch|tee|mkdir|rm|mv|cp|chmod|chown|logger)\s[^;&|\n]*|\d?>[>|&]?\s*[^\s;&|)]*)", re.M)
+VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+ASSIGNED = re.compile(r"(?:^|[\s;])(\w+)=([^\s;&|`$()]*(?:\$\{?\w+\}?[^\s;&|`$()]*)*)", re.M)
+WORD = re.compile(r"((?:(?<=^)|(?<=[\s;&|({]))(?:\\?\.|source)\s+)?[\"']?([^\s;&|()<>{}\"'`=:,]+)", re.M)
 
 
 def signature(path):
@@ -57,11 +69,21 @@ def signature(path):
     return found[1:3] if path.endswith("/.") else (found[1], found[2], found[6], found.st_ctime)
 
 
+def permissions(path):
+    """A path with its mode and owner."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return path, found.st_mode, found.st_uid, found.st_gid
+
+
 def read_text(path):
     """The text of a file, "" if it cannot be had."""
     try:
         with open(path, "rb") as stream:
-            return stream.read(MAX_SIZE).decode("latin-1")
+            found = stream.read(MAX_SIZE)
+        return found if str is bytes else os.fsdecode(found)
     except (IOError, OSError):
         return ""
 
@@ -107,7 +129,7 @@ def interpreter(start_info):
 def site_directories(start_info):
     """Where modules are looked for, or would be if the directory was there, and the files that say so."""
     site = sys.modules.get("site")
-    found = [path for path in sys.path if path and path[-4:] != ".zip" and os.path.basename(path) != "lib-dynload"]
+    found = [path for path in sys.path if path and path[:6] != "/proc/" and os.path.basename(path) != "lib-dynload"]
     try:
         sites = list(site.getsitepackages())
     except AttributeError:  # not imported (-S), or that of an old virtualenv
@@ -127,12 +149,12 @@ def module_file(name):
     return path[:-1] if path.endswith((".pyc", ".pyo")) else path
 
 
-def imported_directories(start_info):
-    """Where modules lie that were imported from anywhere but the standard library. What installs others replaces files there."""
+def imported_modules(start_info):
+    """The modules that were imported from anywhere but the standard library: their files, and where these lie."""
     own = os.path.dirname(os.__file__) + "/"
-    found = set(os.path.dirname(module_file(name)) for name in list(sys.modules))
-    foreign = [path for path in found if path[:1] == "/" and ("-packages" in path or not (path + "/").startswith(own))]
-    return [path for path in foreign if list_directory(path)]
+    files = [path for path in map(module_file, list(sys.modules)) if path[:1] == "/" and os.path.exists(path)]
+    files = sorted(path for path in files if "-packages" in path or not path.startswith(own))
+    return list(set(map(os.path.dirname, files))) + files[:MAX_NAMES]
 
 
 def locale_files(start_info):
@@ -183,7 +205,7 @@ def pam_files(services):
             module = re.search(r"\bpam_(\w+)\.so", line) if words else None
             if module:
                 found += PAM_MODULES.get(module.group(1), ())
-                found += re.findall(r"\b(?:envfile|conffile|file|conf|accessfile)=(/[^\s\]]+)", line)
+                found += filter(None, map(watchable, re.findall(r"[\s=\[](/[^\s\]]+)", line[module.end() :])))
             if "user_readenv=1" in words:
                 found += expand_home(["~/.pam_environment"])
     return found
@@ -200,15 +222,23 @@ def entry_files(start_info):
         found.append(path)
         found += own_files
         if kind == "sudo":
-            found += sudo_includes("/etc/sudoers")
+            found += sudo_includes()
     return found + pam_files(services)
 
 
-def sudo_includes(path):
-    """What a sudoers file includes, where it can be read."""
-    found = []
-    for kind, name in re.findall(r"^[#@](include|includedir)\s+(/\S+)", read_text(path), re.M):
-        found.append(name + "/" if kind == "includedir" else name)
+def sudo_includes(main="/etc/sudoers", directory="/etc/sudoers.d/"):
+    """What sudo's rules include, and the files of variables that they name, as far as they can be read."""
+    found, todo = [], [main] + [directory + name for name in list_directory(directory)]
+    for path in todo:
+        text = read_text(path)
+        found += re.findall(r"env_file\s*=\s*\"?(/[^\s\",]+)", text)
+        for kind, name in re.findall(r"^\s*[#@](include|includedir)\s+\"?([^\s\"]+)", text, re.M):
+            place = os.path.join(os.path.dirname(path), name.replace("%h", os.uname()[1].partition(".")[0]))
+            if kind == "includedir":
+                place = place.rstrip("/") + "/"
+            if place not in found and place != directory and len(todo) < 2 * MAX_NAMES:
+                found.append(place)
+                todo += [place + each for each in list_directory(place)] if kind == "includedir" else [place]
     return found
 
 
@@ -229,22 +259,45 @@ def shell_files(shell, login):
 
 
 def sourced(paths):
-    """*paths*, and the files that they read by ``.`` or ``source``, as far as their names are written out."""
-    found = list(paths)
-    for path in found:
-        for name in SOURCED.findall(read_text(path) if not path.endswith("/") else ""):
-            name = re.sub(r"^(?:~|\$HOME|\$\{HOME\})(?=/)", lambda _: home_directory(), name.strip("\"'"))
-            if (
-                name[:1] == "/"
-                and name[:5] != "/usr/"
-                and not set(name) & set("$*`?")
-                and name not in found
-                and len(found) < MAX_NAMES
-            ):
+    """*paths*, and the files that these start-up files name, whether they read them by ``.`` or look at them otherwise."""
+    found, todo = list(paths), [path for path in paths if not path.endswith("/")]
+    for path in todo:
+        for name, is_sourced in named(read_text(path)):
+            if len(found) >= MAX_NAMES:
+                break
+            if name not in found:
                 found.append(name)
-                if name == "/etc/bashrc":  # of Red Hat's: its loop is more than we read
-                    found.append("/etc/profile.d/")
+            if is_sourced and name not in todo and not name.endswith("/"):
+                todo.append(name)
     return found
+
+
+def named(text):
+    """The paths in the text of a start-up file, each with whether it is read by ``.`` or ``source``."""
+    text, values, found = WRITTEN.sub(r"\1", COMMENT.sub("", text)), dict(os.environ, HOME=home_directory(), PATH="$"), []
+    expand = lambda text: VARIABLE.sub(lambda match: values.get(match.group(1) or match.group(2), "$"), text)  # noqa: E731
+    for name, value in ASSIGNED.findall(text):
+        values.setdefault(name, expand(value.strip("\"'")))
+    for sources_it, word in WORD.findall(expand(text)):
+        if word[:1] == "~":
+            word = home_directory() + word[1:] if word[1:2] in ("", "/") else os.path.expanduser(word)
+        if word[:1] not in ("/", "$", "~") and (sources_it or word[:2] == "./"):
+            word = home_directory() + "/" + word
+        path = watchable(word, () if sources_it else RESTLESS)
+        if path:
+            found.append((path, bool(sources_it)))
+    return found
+
+
+def watchable(path, without=RESTLESS):
+    """*path* as it can be watched, "" if it is not to be: a pattern's directory with its files, of others the identity alone."""
+    if path[:1] != "/" or "$" in path:
+        return ""
+    pattern = re.search(r"[^/]*[*?\[]", path)
+    path = os.path.normpath(path[: pattern.start()] if pattern else path).replace("//", "/")
+    if path in ("/", "/etc", home_directory()) or (path + "/").startswith(PROGRAM_FILES + without):
+        return ""
+    return path + "/" if pattern else path + "/." if os.path.isdir(path) else path
 
 
 def profile_files(start_info):

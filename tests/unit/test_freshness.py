@@ -112,9 +112,15 @@ def test_modules_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "fresh_elsewhere.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
     __import__("fresh_elsewhere")
-    found = sources.imported_directories({})
+    found = sources.imported_modules({})
     assert str(tmp_path) in found
+    assert f"{tmp_path}/fresh_elsewhere.py" in found  # an editor leaves the directory as it is
     assert not any(path.endswith(("/json", "/collections")) for path in found)
+
+
+def test_archives_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "modules.zip")
+    assert f"{tmp_path}/modules.zip" in sources.site_directories({})
 
 
 def test_site_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +163,40 @@ def test_start_up_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert sources.shell_files("/bin/dash", False) == ["/opt/env"]
 
 
+def test_what_a_start_up_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/app")
+    text = """
+    for rc in ~/.bashrc.d/*; do . "$rc"; done   # ~/comment
+    export NVM_DIR="$HOME/.nvm"; [ -s "$NVM_DIR/nvm.sh" ] && \\. "$NVM_DIR/nvm.sh"
+    export ROLE=$(cat /opt/role) TOOLS=%s
+    . ./.here; . plain; . ~/früh; source ${UNSET}/x
+    date >> ~/log; touch ~/touched; ls /usr/share/x /tmp/x; . /tmp/read
+    """
+    (tmp_path / "rc").write_text(text % tmp_path)
+    found = dict(sources.named(sources.read_text(f"{tmp_path}/rc")))
+    assert {"/home/app/.nvm/nvm.sh", "/home/app/.here", "/home/app/plain", "/home/app/früh", "/tmp/read"} == {
+        path for path in found if found[path]
+    }
+    assert {"/home/app/.bashrc.d/", "/opt/role"} <= set(found)
+    assert not {"/home/app/comment", "/home/app/log", "/home/app/touched", "/usr/share/x", "/tmp/x"} & set(found)
+
+
+def test_a_directory_that_is_only_named_counts_by_its_identity(tmp_path: Path) -> None:
+    assert sources.watchable(str(tmp_path), ()) == f"{tmp_path}/."
+    assert sources.watchable(f"{tmp_path}/*.sh", ()) == f"{tmp_path}/"
+    assert sources.watchable(f"{tmp_path}/file", ()) == f"{tmp_path}/file"
+    assert sources.watchable(f"{tmp_path}/$UNKNOWN", ()) == sources.watchable("relative") == sources.watchable("/") == ""
+
+
+def test_what_rules_of_sudo_include(tmp_path: Path) -> None:
+    main, more = tmp_path / "sudoers", tmp_path / "more"
+    main.write_text('@include more\n#includedir /opt/rules\nDefaults env_file = "/opt/environment"\n')
+    more.write_text("  @include /opt/deeper.%h\nDefaults restricted_env_file=/opt/restricted, umask=077\n@include more\n")
+    found = sources.sudo_includes(str(main), f"{tmp_path}/none/")
+    assert {str(more), "/opt/rules/", "/opt/environment", "/opt/restricted"} <= set(found)
+    assert any(path.startswith("/opt/deeper.") and "%" not in path for path in found)
+
+
 def test_a_home_counts_by_its_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -175,12 +215,15 @@ def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "su").write_text(
         "auth sufficient pam_rootok.so\n@include common\n"
         "session required pam_env.so readenv=1 envfile=/etc/default/locale user_readenv=1\n"
-        "session optional pam_motd.so motd=/run/motd.dynamic\n# session required pam_time.so\n-session include more\n"
+        "session optional pam_motd.so motd=/run/motd.dynamic\nsession required pam_exec.so quiet /opt/program\n"
+        "auth required pam_listfile.so item=user [file=/opt/list] onerr=fail\n"
+        "auth required pam_shells.so\n# session required pam_time.so\n-session include more\n"
     )
     (tmp_path / "common").write_text("session required pam_limits.so\nsession include su\n")
     found = sources.pam_files(["su"])
     assert {f"{tmp_path}/su", f"{tmp_path}/common", f"{tmp_path}/more"} <= set(found)
     assert {"/etc/environment", "/etc/default/locale", "/etc/security/limits.d/", "/home/app/.pam_environment"} <= set(found)
+    assert {"/opt/program", "/opt/list", "/etc/shells"} <= set(found)
     assert not {"/etc/security/time.conf", "/run/motd.dynamic"} & set(found)
 
 
@@ -195,6 +238,7 @@ def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("/etc/sudoers.d/", "other ALL=(ALL) ALL", False),
         ("/etc/sudoers.d/", "%wheel ALL=(ALL) ALL", True),
         ("/etc/sudoers.d/", "other, app ALL=(ALL) ALL", True),
+        ("/etc/sudoers.d/", "other , app ALL=(ALL) ALL", True),
         ("/etc/sudoers.d/", "ADMINS ALL=(ALL) ALL", True),
         ("/etc/sudoers.d/", "Defaults:other umask=0", False),
         ("/etc/sudoers.d/", "Defaults:app umask=0", True),
@@ -210,6 +254,42 @@ def test_pam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_whom_a_line_is_about(path: str, line: str, counts: bool) -> None:
     assert rules.concerns(path, line, ["app", "root"]) is counts
+
+
+def test_the_primary_group() -> None:
+    assert rules.concerns("/etc/group", "renamed:x:1001:", ["app"], {"1001"})
+    assert not rules.concerns("/etc/group", "other:x:1002:", ["app"], {"1001"})
+
+
+@pytest.fixture
+def rules_of_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, freshness.Watch]:
+    """A rule of *app*, and a watch of its directory."""
+    directory = tmp_path / "sudoers.d"
+    directory.mkdir()
+    (directory / "app").write_text("User_Alias ADMINS = other, \\\n  more\napp ALL=(ALL) ALL\n")
+    monkeypatch.setattr(rules, "FILES", (f"{directory}/",))
+    monkeypatch.setattr(rules, "PREFIXES", (str(directory),))
+    monkeypatch.setattr(freshness, "TABLE", (("rules", freshness.ENTRY, (f"{directory}/",)),))
+    return directory, freshness.Watch(freshness.ENTRY, {"users": ["app"]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rule: rule.rename(rule.with_name("app.off")),  # sudo ignores a name with a dot
+        lambda rule: rule.chmod(0o666),  # and a file that others may write
+        lambda rule: rule.write_text("app ALL=(ALL) ALL\n"),
+        lambda rule: rule.write_text(rule.read_text().replace("  more", "  more, \\\n  another")),
+    ],
+)
+def test_a_rule_that_sudo_ignores_or_reads_otherwise(
+    rules_of_app: tuple[Path, freshness.Watch], change: Callable[[Path], object]
+) -> None:
+    directory, watch = rules_of_app
+    (directory / "third").write_text("third ALL=(ALL) ALL\n")
+    assert watch.changed() is None
+    change(directory / "app")
+    assert watch.changed() is not None
 
 
 def test_what_is_about_others_is_no_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
