@@ -1,7 +1,7 @@
-"""Connecting, as the protocol goes: resolve, dial or pass through bastions, exchange keys, check the host key, log in.
+"""Make one SSH connection: resolve, connect or pass through jump hosts, exchange keys, check the host key, authenticate.
 
-One call makes one connection, on the caller's thread; many run side by side. The time limits are login_limits.py's. Every failure
-is a :class:`~pmitogen.errors.ConnectError` of one line that says where, at which stage, what happened and what would help.
+Each call makes one connection on the caller's thread; many calls may run at the same time. login_limits.py has the time limits.
+Every failure is a :class:`~pmitogen.errors.ConnectError` of one line: where, what happened, and what to do about it.
 """
 
 from __future__ import annotations
@@ -51,17 +51,22 @@ def connect(
     resolver: Resolver = resolve_hop,
     confirm: Callable[[str], bool] | None = None,
 ) -> Link:
-    """Make a connection. Blocks; any thread but a transport's own.
+    """Make a connection. Blocks; call it on any thread except a transport's.
 
-    *hops* keeps the connections to jump hosts, whose settings *resolver* finds. *deadline* is the end of it all in
-    ``time.monotonic()`` seconds, beside the limits of each step. *confirm* asks a person whether to trust a new host key.
-    Raises ConnectError with the stage that failed, AuthenticationError.
+    :param settings: the resolved options of the destination.
+    :param credentials: what to authenticate with, besides the keys that *settings* names.
+    :param jump_hosts: the connections to jump hosts; a missing one is made and added.
+    :param deadline: when to give up, in ``time.monotonic()`` seconds; the limits of each step apply as well.
+    :param resolver: returns the settings of a jump host.
+    :param confirm: asks the user whether to trust a new host key; None: the user cannot be asked.
+
+    Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
     return _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ()).link()
 
 
 class HostKeyProbe(NamedTuple):
-    """A host key that a server proved to have, and what it said of itself. *offered*: all its host key algorithms."""
+    """A host key that a server proved to have, and the server's version. *offered*: the host key algorithms it offers."""
 
     blob: bytes
     address: str  # the peer's IP address; "" behind a proxy
@@ -78,17 +83,17 @@ def probe_host_key(
     credentials: Credentials | None = None,
     confirm: Callable[[str], bool] | None = None,
 ) -> HostKeyProbe:
-    """The host key that the server shows when asked for one of the algorithms *names*; nothing is checked, nobody logs in.
+    """Return the host key that the server sends for one of the algorithms *names*. Checks nothing, does not authenticate. Blocks.
 
-    But for jump hosts: they are connected to as by :func:`connect`, with *credentials* and *confirm*.
-    Raises ConnectError: stage ``kex`` where the server has no such key. Blocks.
+    Jump hosts are connected to as by :func:`connect`, with *credentials* and *confirm*.
+    Raises ConnectError (stage ``kex`` if the server has no such key).
     """
     return _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ()).probe(names)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
 class _Stream:
-    """What the SSH connection runs over."""
+    """The byte stream to the server that SSH runs over."""
 
     sock: Any  # a socket, or a channel through a bastion
     began: float  # when its ConnectTimeout began; time.monotonic() seconds
@@ -106,7 +111,7 @@ class _Stream:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class _Connecting:
-    """One connection in the making. *path*: the bastions that we are being made for, outermost target first."""
+    """One connection being made. *path*: the destinations that need it as a jump host, outermost first."""
 
     settings: Settings
     credentials: Credentials
@@ -122,15 +127,15 @@ class _Connecting:
         self.connect_timeout = connect_timeout(self.settings)
 
     def link(self) -> Link:
-        """Connect and log in."""
+        """Connect and authenticate."""
         return self._with_retries(self._attempt)
 
     def probe(self, names: Sequence[str]) -> HostKeyProbe:
-        """Connect, and go when the server has shown a key for one of these algorithms."""
+        """Connect, and disconnect after the server has sent a key for one of these algorithms."""
         return self._with_retries(lambda: self._probe(names))
 
     def _with_retries(self, attempt: Callable[[], _Outcome]) -> _Outcome:
-        """Make an attempt, and another where the server turned us away at its door."""
+        """Make an attempt; retry while the server closes the connection before the key exchange."""
         if self.settings.refuseconnection:
             raise ConnectError(f"{self.where}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
         count = 1
@@ -150,7 +155,7 @@ class _Connecting:
                 count += 1
 
     def _server_key(self) -> Hashable:
-        """Whose unfinished logins count together."""
+        """The key under which unfinished logins are counted."""
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
     def _attempt(self) -> Link:
@@ -190,7 +195,7 @@ class _Connecting:
     def _wanted_host_keys(self, address: str) -> tuple[str, ...]:
         return host_key_algorithms(self.settings, address)
 
-    # The way there --------------------------------------------------------------------------------------------------------
+    # The byte stream ------------------------------------------------------------------------------------------------------
 
     def _open_stream(self) -> _Stream:
         if self.settings.proxyjump:
@@ -206,7 +211,7 @@ class _Connecting:
         return _Stream(sock, *self._limits(began), address=sock.getpeername()[0])
 
     def _limits(self, began: float) -> tuple[float, float]:
-        """When ConnectTimeout began, and when it ends."""
+        """Return when ConnectTimeout began and when it ends."""
         return began, min(self.deadline, began + self.connect_timeout)
 
     def _open_tunnel(self) -> _Stream:
@@ -292,7 +297,7 @@ class _Connecting:
         seconds = stream.version_deadline - stream.began
         return f"{seconds:.3g} s{' (ConnectTimeout)' if seconds >= self.connect_timeout else ''}"
 
-    # Logging in -----------------------------------------------------------------------------------------------------------
+    # Authentication --------------------------------------------------------------------------------------------------------
 
     def _log_in(self, transport: ClientTransport, stream: _Stream) -> tuple[AuthReport, HostKeyDecision]:
         decision = check_host_key(self.settings, transport.get_remote_server_key(), stream.address, confirm=self.confirm)

@@ -1,10 +1,9 @@
-"""Not too many logins at once to one server, and another try when it turned us away at the door.
+"""Limit concurrent logins to one server, and retry when it rejects a connection early.
 
-sshd counts connections that have not logged in yet, and from MaxStartups' first number on (10 by default) drops new ones at
-random, by closing them before it has said anything (sshd_config(5)). A play over one bastion, or many names for one machine,
-runs into that.
-So at most a few logins at a time go to one server from this process, and a connection that is closed before its key exchange is
-tried again after a pause that grows and varies: other controllers may be knocking too.
+sshd counts connections that have not authenticated yet. From the first number of MaxStartups on (10 by default) it drops new
+ones at random, before it sends its version (sshd_config(5)). A play behind one jump host, or with many names for one machine,
+reaches that number. So this process runs at most MAX_CONCURRENT logins to one server at a time, and retries a connection that
+was closed before its key exchange, after a growing random delay: other controllers may be connecting too.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from pmitogen.errors import ConnectError
 MAX_CONCURRENT = 8  # logins in progress per server: below sshd's default of 10, with room for others
 FIRST_PAUSE = 0.2  # seconds, before variation
 MAX_PAUSE = 3.0  # seconds
-MAX_ATTEMPTS = 8  # about ten seconds of trying at a door that stays shut
+MAX_ATTEMPTS = 8  # about ten seconds in all
 
 
 class ConnectionRejected(Exception):
-    """The server closed the connection before the key exchange. *sure*: it said that it has too many."""
+    """The server closed the connection before the key exchange. *is_overload*: it said that it has too many connections."""
 
     def __init__(self, is_overload: bool) -> None:
         super().__init__(is_overload)
@@ -43,7 +42,7 @@ _slots_lock = threading.Lock()
 
 @contextlib.contextmanager
 def slot(server: Hashable, endpoint: str, deadline: float) -> Iterator[None]:
-    """Hold one of the AT_ONCE places at *server*, waiting until *deadline*. Raises ConnectError (stage ``tcp``)."""
+    """Hold one of the MAX_CONCURRENT slots of *server*; wait for one until *deadline*. Raises ConnectError (stage ``tcp``)."""
     with _slots_lock:
         slots = _slots.setdefault(server, _HostSlots())
         slots.waiting += 1
@@ -66,7 +65,7 @@ def slot(server: Hashable, endpoint: str, deadline: float) -> Iterator[None]:
 
 
 def pause_before_retry(attempt: int, rejection: ConnectionRejected, deadline: float) -> bool:
-    """Sleep before try number *attempt* + 1 (the first try is 1). False: there should be no more tries."""
+    """Sleep before attempt number *attempt* + 1 (the first is 1). Returns False if no further attempt should be made."""
     pause = min(MAX_PAUSE, FIRST_PAUSE * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5)
     if (attempt >= MAX_ATTEMPTS and not rejection.is_overload) or time.monotonic() + pause >= deadline:
         return False

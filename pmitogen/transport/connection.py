@@ -1,7 +1,7 @@
-"""One live, authenticated SSH connection, and what can be asked of it.
+"""One authenticated SSH connection and its channels.
 
-The owner of its transport, and of the process that carries it if that is a ProxyCommand. Made by connect.py. Its methods may be
-called on any thread but the transport's own; those that can block say so.
+It owns its transport, and the ProxyCommand process if there is one. connect.py makes it. Call its methods on any thread except
+the transport's; those that block say so.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pmitogen.util.peer_text import escape
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Stages:
-    """How long each stage of connecting took, in seconds; None: it was not needed."""
+    """Seconds that each stage of connecting took; None: the stage was not needed."""
 
     resolve: float | None = None
     tcp: float | None = None
@@ -160,7 +160,7 @@ class Link:
                     ) from None
 
     def _wait_for_session_slot(self, close_count: int, deadline: float) -> bool:
-        """Wait until one of our channels has closed since *closings* was read. False: none is open, or the time is over."""
+        """Wait until a channel closes after *close_count* was read. False: none is open, or the time is over."""
         transport = self._transport
         with transport.channel_closed:
             while transport.close_count == close_count:
@@ -266,7 +266,7 @@ class Link:
 
     @contextlib.contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Turn Paramiko's words for "it is over" into ours."""
+        """Raise Paramiko's errors as ours."""
         try:
             yield
         except TimeoutError:

@@ -1,9 +1,8 @@
-"""The bastions of a run: one connection to each, shared by every target behind it.
+"""Connections to the jump hosts of a run: one to each, shared by all targets behind it.
 
-A hop is told from another by its settings (host, port, user, keys and whatever else would make ssh log in differently) and by the
-credentials that it is given. The first that needs one connects; the others wait for that, each as long as its own time allows,
-and share its failure too: one attempt at a bastion with a wrong key is enough. A hop that was lost is made anew for the next that
-asks.
+Jump hosts are equal if their settings and credentials are (see sharing.py). The first caller that needs one connects; others
+wait for it until their own deadlines, and get its failure too: one attempt with a wrong key is enough. A lost connection is
+made again for the next caller.
 
 Tunnels are ``direct-tcpip`` channels (RFC 4254 section 7.2), which sshd does not count against MaxSessions.
 """
@@ -30,7 +29,7 @@ Resolver = Callable[[JumpHop, Settings], Settings]
 
 
 class JumpHostPool:
-    """Connections to bastions, one per distinct hop. Thread-safe; close it with the run that it serves."""
+    """Connections to jump hosts, and the opened keys of the run. Thread-safe. Close it when the run ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -39,7 +38,7 @@ class JumpHostPool:
         self.key_cache = KeyCache()  # of all connections of the run, to jump hosts and to targets
 
     def connect(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
-        """The live connection to this hop; *make* makes it if there is none. Raises what *make* raised, or ConnectError."""
+        """Return the live connection to this jump host; call *make* if there is none. Raises its error, or ConnectError."""
         key = connection_key(settings), credentials.identity()
         with self._lock:
             if self._closed:
@@ -73,7 +72,7 @@ class JumpHostPool:
         return link
 
     def links(self) -> list[Link]:
-        """The connections that are up."""
+        """Return the connections that are open."""
         with self._lock:
             futures = list(self._links.values())
         return [future.result() for future in futures if future.done() and not _is_lost(future)]

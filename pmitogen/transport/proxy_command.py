@@ -1,11 +1,11 @@
-"""ProxyCommand: a program that carries the connection, run by the caller's shell, in its directory and environment, as ssh does.
+"""ProxyCommand: run a program as the connection to the server, as ssh does: by the caller's shell, directory and environment.
 
-The program gets one end of a socket pair as its standard input and output, so that nothing has to be copied in between, and a
-pipe for its errors. One thread keeps the last of what it says there, for our message if the connection fails, and collects the
-process at its end; closing kills its process group, so a pipeline of several programs goes as well.
+The program's standard input and output are one end of a socket pair, so no data is copied in between; its standard error is a
+pipe. One thread keeps the end of that error output for our message, and waits for the process. :meth:`ProxyCommand.close` kills
+the process group, so a pipeline of several programs ends as well.
 
-Missing upstream: ``paramiko.ProxyCommand`` splits the text itself (no shell), spins when the program ends, never reads its
-errors and leaves a zombie. Upstream is mended when a ProxyCommand of ``exec nc "$HOST" 22 2>/dev/null`` works and ends.
+Missing upstream: ``paramiko.ProxyCommand`` splits the command itself (no shell), spins when the program ends, never reads its
+error output and leaves a zombie. Upstream is mended when a ProxyCommand of ``exec nc "$HOST" 22 2>/dev/null`` works and ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pmitogen.util import threads
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
 
-MAX_STDERR = 4096  # bytes of the program's last words
+MAX_STDERR = 4096  # bytes of error output that are kept, from its end
 EXIT_NOT_FOUND = 127  # a shell's exit status for a program that is not there
 _SSH = re.compile(r"\s*(exec\s+)?ssh\s")
 STDERR_GRACE = 0.5  # seconds that a program which closed the connection gets to say why
@@ -56,7 +56,7 @@ class ProxyCommand:
             raise
 
     def _collect_stderr(self) -> None:
-        """Keep the program's last words, and collect it (its own thread)."""
+        """Keep the end of the program's error output and wait for the process (its own thread)."""
         assert self._process.stderr is not None
         with self._process.stderr as errors:
             while chunk := errors.read1(MAX_STDERR):  # type: ignore[attr-defined]
@@ -65,7 +65,7 @@ class ProxyCommand:
         self._ended.set()
 
     def _kill(self) -> None:
-        """End the program and collect it here, for there is nobody else to do so."""
+        """Kill the program and wait for it: its thread could not be started."""
         assert self._process.stderr is not None
         self._process.stderr.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -73,7 +73,7 @@ class ProxyCommand:
         self._process.wait()
 
     def exit_description(self) -> str:
-        """How it ended and what it said, in one line; waits briefly for it to end."""
+        """Return in one line how the program ended and its error output; waits up to STDERR_GRACE seconds for its end."""
         self._ended.wait(STDERR_GRACE)
         stderr = " | ".join(escape_lines(self._stderr))
         code = self._process.returncode

@@ -1,8 +1,8 @@
-"""What a login may prove itself with, in types that hide themselves.
+"""Secrets to authenticate with, in types that hide their values.
 
-A password travels from the user's variables to the wire and nowhere else: not into a log, an exception, a repr or a core
-traceback's locals. So it is a :class:`Secret` from the first line on, and only the code that puts it on the wire calls
-:meth:`Secret.reveal`. This file imports nothing heavy: the hub builds these before Paramiko is loaded.
+A password goes from the user's variables to the server and nowhere else: not into a log, an exception, a repr or a traceback.
+It is a :class:`Secret` from the beginning, and only the code that encodes it calls :meth:`Secret.reveal`. This module imports
+nothing heavy, because the hub uses it before Paramiko is loaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A text that shows itself only to :meth:`reveal`; equal to another with the same text, hashable, never printed."""
+    """A text that only :meth:`reveal` returns. Comparable and hashable; never printed or pickled."""
 
     __slots__ = ("_text",)
 
@@ -49,22 +49,24 @@ class Secret:
 
 
 Prompt = Callable[[str, bool], "str | None"]
-"""Asks a person: (the prompt, whether the answer may be echoed) -> the answer, or None to give up."""
+"""Asks the user: (prompt, whether the answer may be echoed) -> the answer, or None to give up."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Credentials:
-    """Everything that may log us in, besides what the settings name (identity files, the agent).
+    """The secrets to authenticate with, besides what the settings name (identity files, the agent).
 
-    *private_keys*: whole key files as text, in any format of ``ssh-keygen``.
-    *passphrase*: opens these and the identity files.
-    *passphrase_files*: the identity files that the passphrase may open; None: all.
-    *otp*: the one-time second factor. It answers a prompt that asks for a code, once.
-    *answers*: (prompt pattern, answer). The pattern is a regular expression, searched without case in the server's prompt; the
-    first that matches wins over password and otp.
-    *ask*: called on the thread that called :func:`~pmitogen.transport.auth.authenticate`, never on Paramiko's.
-    *jump_entries*: what jump hosts on the way are given (see jump_credentials.py).
-    *withheld_from*: the name of a jump host without an entry, from which the target's secrets were withheld; for messages.
+    *password*: for ``password`` and for prompts that do not echo; None: there is none.
+    *private_keys*: private keys as text, in any format that ``ssh-keygen`` writes.
+    *passphrase*: opens *private_keys* and the identity files; None: only unencrypted keys are used.
+    *passphrase_files*: the identity files that *passphrase* may open; None: all of them.
+    *otp*: a one-time code; answers one prompt that asks for a code; None: there is none.
+    *answers*: (pattern, answer). The pattern is a regular expression, searched without case in the server's prompt; the first
+    match takes precedence over *password* and *otp*.
+    *prompt*: asks the user; called on the thread that authenticates, never on Paramiko's; None: the user cannot be asked.
+    *jump_entries*: the credentials of jump hosts (see jump_credentials.py).
+    *withheld_from*: the jump host without an entry that did not get the target's secrets, for messages; None: nothing was
+    withheld.
     """
 
     password: Secret | None = None

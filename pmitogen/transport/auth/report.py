@@ -1,4 +1,4 @@
-"""What a login tried, with what outcome, and the one line that says so when nothing worked."""
+"""The attempts of a login and their outcomes, and the error message if all failed."""
 
 from __future__ import annotations
 

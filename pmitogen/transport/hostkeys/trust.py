@@ -19,7 +19,7 @@ from pmitogen.transport.keys import public_key
 
 @dataclasses.dataclass(frozen=True)
 class KeyStatus:
-    """A key of the server's. *where* is the ``file:line`` by which it is known; None: it is new."""
+    """A host key of the server. *where*: the ``file:line`` that has it; None: the key is new."""
 
     blob: bytes
     where: str | None

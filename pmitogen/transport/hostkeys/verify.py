@@ -46,7 +46,7 @@ class HostKeyDecision(NamedTuple):
 
     @property
     def unsafe(self) -> bool:
-        """Whether the one at the other end may be somebody else: no password for them, and no agent."""
+        """True if another machine may be at the other end: send it no password and forward no agent."""
         return self.status == "unsafe"
 
     def restrict(self, settings: Settings) -> Settings:
@@ -80,7 +80,7 @@ def key_blob(key: paramiko.PKey) -> bytes:
 
 
 class _HostKeyCheck:
-    """One decision; holds what every step and every message needs."""
+    """One decision, with the state that its steps and messages need."""
 
     def __init__(self, settings: Settings, blob: bytes, address: str, confirm: Confirm | None) -> None:
         self.settings = settings
@@ -95,7 +95,7 @@ class _HostKeyCheck:
         self.certificate: certificate.Certificate | None = None
         self.warnings: list[str] = []
 
-    # -- the way through
+    # -- decisions
 
     def decide(self) -> HostKeyDecision:
         if self._skip_for_localhost():
@@ -246,7 +246,7 @@ class _HostKeyCheck:
         warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
         return HostKeyDecision("unsafe", line.where, (*self.warnings, warning))
 
-    # -- the words
+    # -- messages
 
     def describe_key(self) -> str:
         """The plain key, as ssh would print it."""

@@ -1,7 +1,7 @@
-"""The data types of RFC 4251 section 5, as far as keys, certificates and agents use them.
+"""The data types of RFC 4251 section 5 that keys, certificates, agents and SFTP use.
 
-Paramiko's ``Message`` reads past the end of a message as zero bytes; what comes from a server's certificate or from a file is
-not to be trusted that far, so this reader raises instead.
+Paramiko's ``Message`` returns zero bytes after the end of a message. A server's certificate or a file must not be trusted that
+far, so this reader raises an error instead.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import struct
 
 
 class DecodeError(ValueError):
-    """The bytes are not what their type promises."""
+    """The bytes do not encode the expected type."""
 
 
 class PacketReader:
-    """Consumes one message from its start; every method raises :class:`DecodeError` where the message is too short."""
+    """Reads the fields of one message in order; every method raises :class:`DecodeError` if the message is too short."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 
 class WatchedChannel(Protocol):
-    """What the clock must know of a channel. *last_used*: ``time.monotonic()`` seconds."""
+    """The part of a channel that IdleTimeouts reads. *last_used*: ``time.monotonic()`` seconds."""
 
     kind: str
     last_used: float
@@ -23,7 +23,7 @@ AnyWatched = TypeVar("AnyWatched", bound=WatchedChannel)
 
 
 class IdleTimeouts:
-    """The two limits, in seconds: of each *session*, and of *all* channels taken together; 0 is none."""
+    """ChannelTimeout's two limits in seconds, for each *session* and for *all_channels* together; 0: no limit."""
 
     def __init__(self, session: float, all_channels: float) -> None:
         self._session = session

@@ -1,6 +1,6 @@
-"""What has arrived on a channel and was not read yet.
+"""Data that arrived on a channel and was not read yet.
 
-Missing upstream (Paramiko 5.1): ``BufferedPipe`` copies the rest of its data for each piece that is read, and hands out all of
+Missing upstream (Paramiko 5.1): ``BufferedPipe`` copies the rest of its data for each piece that is read, and returns all of
 it with three copies in memory.
 """
 

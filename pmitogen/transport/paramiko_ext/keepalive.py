@@ -1,13 +1,11 @@
-"""Noticing that the peer has gone, without a word from it.
+"""Decide when to send a keepalive request and when to give up a silent connection.
 
-A TCP connection to a machine that lost its power, or to a process that was stopped, stays "established" for hours. OpenSSH
-asks: after ServerAliveInterval seconds in which nothing at all came from the server it sends a request that any server must
-answer, and after ServerAliveCountMax such questions without a word it gives up (ssh_config(5)). Anything that arrives
-counts as a sign of life. This file is that clock and nothing else: it sends nothing and reads no time of its own, so it is
-tested with plain numbers.
+A TCP connection to a machine that lost power, or to a stopped process, stays "established" for hours. OpenSSH sends a request
+that every server must answer after ServerAliveInterval seconds without data, and gives up after ServerAliveCountMax requests
+without a reply (ssh_config(5)). Any data from the server counts as activity. This module sends nothing and reads no clock.
 
-Missing upstream: ``Transport.set_keepalive`` sends a request that asks for no answer and watches for none, so it keeps a
-NAT entry alive and never notices a dead peer. If Paramiko gains a counting keepalive, this file can go.
+Missing upstream: ``Transport.set_keepalive`` sends a request without a reply and waits for none, so it never notices a dead
+server. This module can go when Paramiko counts unanswered keepalives.
 """
 
 from __future__ import annotations
@@ -15,23 +13,23 @@ from __future__ import annotations
 import enum
 
 DEFAULT_INTERVAL = 15  # seconds; OpenSSH's own default is 0, which leaves a dead peer unnoticed for ever
-# The last question is given most of an interval to be answered, so a peer that falls silent at any moment is reported between
-# (nearly) interval x count and one interval later.
+# The last request waits this part of an interval for its reply, so a silent server is reported between interval x count and
+# interval x (count + 1) seconds after its last data.
 LAST_REPLY_FRACTION = 0.8  # of an interval
 
 
 class KeepaliveAction(enum.Enum):
-    """What the silence so far asks for."""
+    """What to do after the silence so far."""
 
     WAIT = "wait"
-    SEND_REQUEST = "ask"
-    GIVE_UP = "dead"
+    SEND_REQUEST = "send request"
+    GIVE_UP = "give up"
 
 
 class KeepaliveTimer:
-    """How long the peer has been silent, and what to do about it. Times are ``time.monotonic()`` seconds; not thread-safe.
+    """Measures how long the server has been silent. Times are ``time.monotonic()`` seconds. Not thread-safe.
 
-    *interval* 0 means: never ask, never give up.
+    *interval*: seconds without data before a request; 0: send none and never give up. *count*: unanswered requests allowed.
     """
 
     def __init__(self, interval: float, count: int, now: float) -> None:
@@ -41,12 +39,12 @@ class KeepaliveTimer:
         self._requests_sent = 0
 
     def activity(self, now: float) -> None:
-        """Something arrived."""
+        """Record that data arrived."""
         self.last_activity = now
         self._requests_sent = 0
 
     def next_action(self, now: float) -> KeepaliveAction:
-        """What to do now. Each question that is due is reported once."""
+        """Return what to do now. Each request that is due is returned once."""
         if not self.interval:
             return KeepaliveAction.WAIT
         if self.expired(now):
@@ -58,7 +56,7 @@ class KeepaliveTimer:
         return KeepaliveAction.WAIT
 
     def expired(self, now: float) -> bool:
-        """Whether the silence has lasted too long. Changes nothing, so any thread may ask."""
+        """Return True if the silence has lasted too long. Changes nothing; any thread may call it."""
         return bool(self.interval) and now - self.last_activity >= self.limit
 
     def seconds_until_action(self, now: float) -> float | None:
