@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, Protocol
 
 from pmitogen.protocol.errors import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
+from pmitogen.protocol.limits import INLINE
 from pmitogen.protocol.operations import FINAL, Op
 
-INLINE = 4 * CHUNK  # bytes of a body that are sent in the frame of the request itself
 Header = Mapping[str, Any]
 
 

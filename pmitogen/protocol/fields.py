@@ -4,6 +4,7 @@ A TypedDict names them in ``Annotated``: ``rc: Annotated[int, Range(0, 255)]``. 
 the same line.
 """
 
+import collections.abc
 import dataclasses
 import math
 import types
@@ -66,16 +67,48 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Wire:
-    """At most *most* bytes, as text whose code points are the bytes. Without NUL, which no path or argument can hold."""
+    """At most *most* bytes, as text whose code points are the bytes. *nul*: whether NUL may be among them."""
+
+    most: int
+    nul: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"at most {self.most} bytes, as Latin-1 text{'' if self.nul else ' without NUL'}"
+
+    def fits(self, value: object) -> bool:
+        return (
+            type(value) is str
+            and len(value) <= self.most
+            and (self.nul or "\0" not in value)
+            and (value.isascii() or max(value) <= "\xff")
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A finite number."""
+
+    text: str = "finite number"
+
+    def fits(self, value: object) -> bool:
+        return type(value) in (int, float) and -1e18 < value < 1e18  # type: ignore[operator]
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+    """Text of at most *most* characters, a finite number, true, false or null."""
 
     most: int
 
     @property
     def text(self) -> str:
-        return f"at most {self.most} bytes, as Latin-1 text without NUL"
+        return f"text of at most {self.most} characters, number, true, false or null"
 
     def fits(self, value: object) -> bool:
-        return type(value) is str and len(value) <= self.most and "\0" not in value and (value.isascii() or max(value) <= "\xff")
+        if type(value) is str:
+            return len(value) <= self.most
+        return value is None or type(value) is bool or Number().fits(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,13 +151,53 @@ class Mapping:
 
 
 @dataclasses.dataclass(frozen=True)
-class Anything:
-    """An object that its reader checks by itself."""
+class Fixed:
+    """A list with one item of each of these types."""
 
-    text: str = "object"
+    items: tuple[FieldType, ...]
+
+    @property
+    def text(self) -> str:
+        return f"list of {len(self.items)}: {', '.join(item.text for item in self.items)}"
 
     def fits(self, value: object) -> bool:
-        return type(value) is dict
+        items = self.items
+        return type(value) is list and len(value) == len(items) and all(map(lambda item, each: item.fits(each), items, value))
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """An object whose names and types of values *message*, a TypedDict, gives."""
+
+    message: Any
+    required: collections.abc.Mapping[str, FieldType] = dataclasses.field(init=False)
+    optional: collections.abc.Mapping[str, FieldType] = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        required, optional = fields_of(self.message)
+        object.__setattr__(self, "required", required)
+        object.__setattr__(self, "optional", optional)
+
+    @property
+    def text(self) -> str:
+        return f"object {self.message.__name__}"
+
+    def fits(self, value: object) -> bool:
+        return (
+            type(value) is dict
+            and self.required.keys() <= value.keys() <= self.required.keys() | self.optional.keys()
+            and all((self.required.get(name) or self.optional[name]).fits(item) for name, item in value.items())
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Unchecked:
+    """Anything; its reader checks it."""
+
+    text: str = "anything"
+
+    def fits(self, value: object) -> bool:
+        return True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +236,13 @@ class OrNull:
 
     def fits(self, value: object) -> bool:
         return value is None or self.inner.fits(value)
+
+
+def fields_of(message: Any) -> tuple[dict[str, FieldType], dict[str, FieldType]]:
+    """The required and the optional fields of a TypedDict. Raises TypeError for a field that has no bounds."""
+    found = {name: field_type(annotation) for name, annotation in message.__annotations__.items()}
+    required = {name: kind for name, kind in found.items() if name in message.__required_keys__}
+    return required, {name: kind for name, kind in found.items() if name not in required}
 
 
 def field_type(annotation: Any) -> FieldType:

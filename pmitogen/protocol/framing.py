@@ -117,7 +117,7 @@ def parse_header(data):
     """Return the header dict. Raises FrameError."""
     try:
         header = json.loads(data.decode("ascii"))
-    except ValueError:
+    except (ValueError, RuntimeError):  # RuntimeError: it is nested too deeply
         raise FrameError("frame header is not JSON")
     if not isinstance(header, dict):
         raise FrameError("frame header is not an object")

@@ -20,6 +20,9 @@ from pmitogen.protocol.framing import (
 TARGET_UNPACKED = 8 + TARGET_HEADER + PACK_BELOW  # one frame of the packed stream
 TARGET_MESSAGE = 8 + TARGET_HEADER + TARGET_BODY  # data of one Mitogen message
 
+# From a client
+INLINE = 4 * CHUNK  # bytes of a body that come in the frame of the request itself; the rest follows in data frames
+
 # Text
 PATH = 16 << 10  # bytes of a path: PATH_MAX of Linux is 4096
 NAME = 256  # LOGIN_NAME_MAX of Linux
@@ -31,6 +34,7 @@ WINDOW_SLACK = 1 << 20  # what may be under way beyond the window: a sender look
 __all__ = [
     "CHUNK",
     "FRAME_COST",
+    "INLINE",
     "MAX_BODY",
     "MAX_HEADER",
     "MESSAGE_TEXT",

@@ -28,6 +28,7 @@ class Op(str, enum.Enum):
     OUT = "out"
     # Between a client and the hub, about the hub
     ADOPT = "adopt"
+    CALLER = "caller"
     HELLO = "hello"
     OPEN = "open"
     REFUSED = "refused"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator, Mapping
 
-from pmitogen.protocol import channel_messages, framing, limits
+from pmitogen.protocol import channel_messages, framing, from_agent, from_client, limits
 from pmitogen.protocol.answers import ANSWERS
-from pmitogen.protocol.from_agent import TABLE
+from pmitogen.protocol.fields import FieldType, Record
 from pmitogen.protocol.hello import STABLE, VERSION, Identity
+from pmitogen.protocol.table import Table
 
 INTRODUCTION = """# The protocol between client, hub, agent and runner
 
@@ -28,7 +30,14 @@ Paths, arguments and environment variables are bytes; the header holds them as L
 
 A client's first frame is `hello` with {identity}. The hub serves a client only if all of it equals its own;
 otherwise it answers with `refused` and closes the connection.
-The framing and the operations {stable} are the same in every version.
+The framing and the operations {stable} are the same in every version; only these may have
+fields that are not in the table.
+A client that sends anything that is not in the table, a request before `open`, or a request with the number of an open one is
+answered with `refused`, which says what was wrong, and its connection is closed.
+
+### Messages of a client
+
+{client}
 
 ## The agent link
 
@@ -63,17 +72,10 @@ def render() -> str:
             plain=framing.TO_HUB_PLAIN,
             packed=framing.TO_HUB_PACKED,
             pack_below=limits.PACK_BELOW,
+            client="\n".join(_rows(from_client.TABLE)),
         ),
         "### Messages of an agent\n",
-        "| operation | field | holds |",
-        "|---|---|---|",
-    ]
-    for op, row in TABLE.rows.items():
-        size = f" Body: {row.least_body} to {row.most_body} bytes." if row.most_body else ""
-        lines.append(f"| `{op}` | | {inspect.getdoc(row.message)}{size} |")
-        lines += [f"| | `{name}` | {kind.text} |" for name, kind in row.required.items()]
-        lines += [f"| | `{name}` (optional) | {kind.text} |" for name, kind in row.optional.items()]
-    lines += [
+        *_rows(from_agent.TABLE),
         "",
         "### Answers to requests\n",
         "| request | final answer | its fields | `out` streams | `credit` |",
@@ -86,6 +88,28 @@ def render() -> str:
         lines.append(f"| `{name}` | `{answers.final}` | {fields} | {streams} | {'yes' if answers.consumes else ''} |")
     lines.append(STATES.format(window=limits.CREDIT_WINDOW, slack=limits.WINDOW_SLACK))
     return "\n".join(lines)
+
+
+def _rows(table: Table) -> Iterator[str]:
+    """The rows of a table of messages, and then those of the objects in them."""
+    records: dict[str, Record] = {}
+    yield "| operation | field | holds |"
+    yield "|---|---|---|"
+    for row in table.rows.values():
+        size = f" Body: {row.least_body} to {row.most_body} bytes." if row.most_body else ""
+        yield f"| `{row.name}` | | {inspect.getdoc(row.message)}{size} |"
+        yield from _fields(row.required, row.optional)
+        for kind in (*row.required.values(), *row.optional.values()):
+            if isinstance(kind, Record):
+                records[kind.message.__name__] = kind
+    for name, record in records.items():
+        yield f"| object {name} | | {inspect.getdoc(record.message)} |"
+        yield from _fields(record.required, record.optional)
+
+
+def _fields(required: Mapping[str, FieldType], optional: Mapping[str, FieldType]) -> Iterator[str]:
+    yield from (f"| | `{name}` | {kind.text} |" for name, kind in required.items())
+    yield from (f"| | `{name}` (optional) | {kind.text} |" for name, kind in optional.items())
 
 
 if __name__ == "__main__":

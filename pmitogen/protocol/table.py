@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pmitogen.protocol.errors import ProtocolError
-from pmitogen.protocol.fields import FieldType, OneOf, field_type
+from pmitogen.protocol.fields import FieldType, OneOf, Record, fields_of
 from pmitogen.util.peer_text import escape
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One message. *message* is a TypedDict whose annotations say what each field may hold; bodies are counted in bytes."""
+    """One message.
+
+    :param message: a TypedDict whose annotations say what each field may hold. If it has ``do``, that is part of its name.
+    :param least_body: bytes.
+    :param most_body: bytes.
+    :param extensible: whether it may have further fields, which other versions give it.
+    """
 
     message: Any
     least_body: int = 0
     most_body: int = 0
-    op: str = ""
-    required: Mapping[str, FieldType] = dataclasses.field(default_factory=dict)
-    optional: Mapping[str, FieldType] = dataclasses.field(default_factory=dict)
+    extensible: bool = False
+    op: str = dataclasses.field(init=False)
+    do: str | None = dataclasses.field(init=False)
+    required: Mapping[str, FieldType] = dataclasses.field(init=False)  # except op and do
+    optional: Mapping[str, FieldType] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        types = {name: field_type(annotation) for name, annotation in self.message.__annotations__.items()}
-        op = types.pop("op")
-        assert isinstance(op, OneOf)
-        object.__setattr__(self, "op", op.values[0])
-        object.__setattr__(self, "required", {name: types[name] for name in types if name in self.message.__required_keys__})
-        object.__setattr__(self, "optional", {name: types[name] for name in types if name not in self.required})
+        required, optional = fields_of(self.message)
+        names = {**optional, **required}
+        for name in ("op", "do"):
+            kind = names.get(name)
+            assert isinstance(kind, OneOf) or name == "do"
+            object.__setattr__(self, name, kind.values[0] if isinstance(kind, OneOf) else None)
+        named = ("op",) if self.do is None else ("op", "do")
+        object.__setattr__(self, "required", {name: kind for name, kind in required.items() if name not in named})
+        object.__setattr__(self, "optional", {name: kind for name, kind in optional.items() if name not in named})
+
+    @property
+    def name(self) -> str:
+        """For people: the operation, and what it does."""
+        return self.op if self.do is None else f"{self.op} {self.do}"
 
 
 class Table:
-    """All messages that may come from a peer."""
+    """All messages that may come from a peer.
 
-    def __init__(self, *rows: Row) -> None:
-        self.rows = {row.op: row for row in rows}
+    :param shows_values: whether errors quote a value that does not fit. Where values may be secret, they give its type only.
+    """
+
+    def __init__(self, *rows: Row, shows_values: bool = True) -> None:
+        self.rows: dict[str | tuple[str, str], Row] = {row.op if row.do is None else (row.op, row.do): row for row in rows}
+        self._shown: Callable[[object], str] = shown if shows_values else type_shown
 
     def check(self, header: dict[str, Any], body_size: int) -> None:
         """Return if a frame is one of these messages.
@@ -46,26 +66,52 @@ class Table:
         """
         op = header.get("op")
         row = self.rows.get(op) if type(op) is str else None
+        known = 1
         if row is None:
-            raise ProtocolError(f"unknown operation {shown(op)}")
+            do = header.get("do")
+            row = self.rows.get((op, do)) if type(op) is str and type(do) is str else None
+            known = 2
+        if row is None:
+            raise ProtocolError(f"unknown operation {shown(op)}{f' {shown(do)}' if 'do' in header else ''}")
         required, optional = row.required, row.optional
-        found = 1
         for name, kind in required.items():
             if name not in header:
-                raise ProtocolError(f"{op} without {name}")
+                raise ProtocolError(f"{row.name} without {name}")
             if not kind.fits(header[name]):
-                raise ProtocolError(f"{op} with {name} {shown(header[name])}; expected {kind.text}")
-            found += 1
-        if found < len(header):
+                raise self._misfit(row.name, name, header[name], kind)
+        if len(required) + known < len(header):
             for name, value in header.items():
-                if name in required or name == "op":
+                if name in required or name == "op" or name == "do" and known == 2:
                     continue
-                if name not in optional:
-                    raise ProtocolError(f"{op} with unknown field {shown(name)}")
-                if not optional[name].fits(value):
-                    raise ProtocolError(f"{op} with {name} {shown(value)}; expected {optional[name].text}")
+                if name in optional:
+                    if not optional[name].fits(value):
+                        raise self._misfit(row.name, name, value, optional[name])
+                elif not row.extensible:
+                    raise ProtocolError(f"{row.name} with unknown field {shown(name)}")
         if not row.least_body <= body_size <= row.most_body:
-            raise ProtocolError(f"{op} with a body of {body_size} bytes; expected {row.least_body} to {row.most_body}")
+            raise ProtocolError(f"{row.name} with a body of {body_size} bytes; expected {row.least_body} to {row.most_body}")
+
+    def _misfit(self, op: str, name: str, value: object, kind: FieldType) -> ProtocolError:
+        """The error for a value that does not fit; it names the field of an object that is at fault."""
+        if isinstance(kind, Record) and type(value) is dict:
+            for inner, item in value.items():
+                expected = kind.required.get(inner) or kind.optional.get(inner)
+                if expected is None:
+                    return ProtocolError(f"{op} with unknown field {name}.{escape(inner, 60)}")
+                if not expected.fits(item):
+                    return self._misfit(op, f"{name}.{inner}", item, expected)
+            missing = next(inner for inner in kind.required if inner not in value)
+            return ProtocolError(f"{op} without {name}.{missing}")
+        return ProtocolError(f"{op} with {name} {self._shown(value)}; expected {kind.text}")
+
+
+def type_shown(value: object) -> str:
+    """The type of a value of a peer's, as JSON calls it."""
+    if isinstance(value, (dict, list)):
+        return shown(value)
+    if isinstance(value, str):
+        return f"a text of {len(value)} characters"
+    return "null" if value is None else "true or false" if isinstance(value, bool) else "a number"
 
 
 def shown(value: object) -> str:

@@ -33,7 +33,7 @@ from pmitogen.hub.host.states import State
 from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
-from pmitogen.protocol import framing, hello
+from pmitogen.protocol import framing, from_client, hello
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment
@@ -189,13 +189,15 @@ class WorkerSession:
             self._host.guard.run(self._host.end_chain, self._chain)
 
     def on_frame(self, header: Header, body: bytes) -> None:
-        """Take one frame of the worker's."""
+        """Take one frame of the worker's. Raises ProtocolError if it may not say that, or not now."""
         op = header.get("op")
         if self._gone:
             return
-        if self._refusal is not None and op not in hello.STABLE:
+        if self._refusal is not None and (type(op) is not str or op not in hello.STABLE):
             self._refuse(self._refusal)
-        elif self._held and op not in ("caller", *hello.STABLE):
+            return
+        from_client.TABLE.check(header, len(body))
+        if self._held and op not in ("caller", *hello.STABLE):
             self._held.append((header, body))
         elif op in FOLLOWING:
             request = self._requests.get(header.get("id", -1))
@@ -205,11 +207,7 @@ class WorkerSession:
         elif op in REQUESTS:
             self._request(header, body)
         else:
-            handler = getattr(self, f"_on_{op}", None)
-            if handler is None:
-                self._fail(header, UsageError(f"unknown request {op!r}"))
-            else:
-                handler(header, body)
+            getattr(self, f"_on_{op}")(header, body)
 
     def _fail(self, header: Header, error: Error) -> None:
         """Answer a frame that is no request of a host's."""
@@ -232,8 +230,16 @@ class WorkerSession:
     def _on_hello(self, header: Header, body: bytes) -> None:
         self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
 
+    def _check_new(self, header: Header) -> None:
+        """Return if a request may be made now. Raises ProtocolError."""
+        if self._host is None:
+            raise ProtocolError(f"{header['op']} before open")
+        if header["id"] in self._requests:
+            raise ProtocolError(f"{header['op']} with id {header['id']}, which is in use")
+
     def _request(self, header: Header, body: bytes) -> None:
-        task = str(header.pop("task", ""))
+        self._check_new(header)
+        task = header.pop("task", "")
         request = Request(self, header.pop("id"), header, body, task=task)
         self._requests[request.local_id] = request
         header["chain"] = self._chain
@@ -285,6 +291,7 @@ class WorkerSession:
 
     def _on_ahead(self, header: Header, body: bytes) -> None:
         """Connect, for a request that is going to follow: it is that which is told if there is no connection to be had."""
+        self._check_new(header)
         self._ahead = ahead = Request(self, header.pop("id"), header, b"")
         self._requests[ahead.local_id] = ahead
         self._submit(ahead)
