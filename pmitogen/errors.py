@@ -3,7 +3,7 @@
 ::
 
     Error
-    ├── UsageError            the user's words: an option, a flag, a file     (nothing was attempted)
+    ├── UsageError            an option, argument or file of the user's; .origin says where (nothing was attempted)
     ├── ConnectError          no usable connection; .stage says how far it came
     │   └── AuthenticationError   the server refused every credential; a retry would only lock the account
     ├── ConnectionLost        a connection that worked has gone
@@ -34,7 +34,16 @@ class Error(Exception):
 
 
 class UsageError(Error):
-    """Words that cannot be honoured. Nothing was attempted."""
+    """An option or argument that cannot be honoured. Nothing was attempted.
+
+    *problem*: what is wrong, and what to use instead.
+    *origin*: where it was given ("command line", "ssh_args", a file and its line); the message begins with it. Empty if unknown.
+    """
+
+    def __init__(self, problem: str, origin: str = "") -> None:
+        super().__init__(f"{origin}: {problem}" if origin else problem)
+        self.problem = problem
+        self.origin = origin
 
 
 class ConnectError(Error):

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import os
 
-VARIABLES = ("PMITOGEN_WARM", "PMITOGEN_SPARES", "PMITOGEN_WIRE")
+VARIABLES = ("PMITOGEN_PRELOAD", "PMITOGEN_PREFORK", "PMITOGEN_PIPELINE")
 
 
-def works_ahead() -> bool:
-    """Whether the controller's processes do before they are asked what they are going to be asked (``PMITOGEN_WARM``)."""
-    return _is_on("PMITOGEN_WARM")
+def preload_enabled() -> bool:
+    """Whether the controller's processes do before they are asked what they are going to be asked (``PMITOGEN_PRELOAD``)."""
+    return _is_on("PMITOGEN_PRELOAD")
 
 
-def warms_targets() -> bool:
-    """Whether a target's runner keeps modules and processes ready, and lends what it has compiled (``PMITOGEN_SPARES``)."""
-    return _is_on("PMITOGEN_SPARES")
+def target_preload_enabled() -> bool:
+    """Whether a target's runner keeps modules and processes ready, and lends what it has compiled (``PMITOGEN_PREFORK``)."""
+    return _is_on("PMITOGEN_PREFORK")
 
 
-def saves_trips() -> bool:
-    """Whether a request follows one that has not been answered yet, and is packed for the distance (``PMITOGEN_WIRE``)."""
-    return _is_on("PMITOGEN_WIRE")
+def request_pipelining_enabled() -> bool:
+    """Whether a request follows one that has not been answered yet, and is packed for the distance (``PMITOGEN_PIPELINE``)."""
+    return _is_on("PMITOGEN_PIPELINE")
 
 
 def _is_on(name: str) -> bool:

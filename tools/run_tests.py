@@ -22,7 +22,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 DIFFERENTIAL = "tests/ansible/differential"
-LENT = [f"tests/ansible/test_{name}.py" for name in ("ahead", "entry_points", "failures", "several_hubs", "switches")]
+LENT = [f"tests/ansible/test_{name}.py" for name in ("preconnect", "entry_points", "failures", "several_hubs", "toggles")]
 LENT += ["tests/integration/test_channel_timeout.py", "tests/integration/test_keepalive.py"]
 WITHOUT = [f"--ignore={path}" for path in (DIFFERENTIAL, *LENT)]
 SHARDS = {

@@ -21,13 +21,13 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-_TAIL = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
+_CALL_START = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
 _REQUIRED = frozenset((b"module_fqn", b"params", b"profile", b"extensions", b"zip_data"))
 _OPTIONAL = frozenset((b"ansible_module", b"date_time", b"rlimit_nofile"))  # the first two: for the file that we do not make
-_HEAD = b"_ANSIBALLZ_WRAPPER = True"
+_WRAPPER_MARK = b"_ANSIBALLZ_WRAPPER = True"
 _ZIP = b"\nzip_data='"
 _SIGNATURE = re.compile(rb"\ndef _ansiballz_main\(\n((?:    \w+: [^\n]+,\n)+)\) -> None:\n")
-_ENTRY = b"from ansible.module_utils._internal._ansiballz import _loader\n"
+_LOADER_IMPORT = b"from ansible.module_utils._internal._ansiballz import _loader\n"
 _ENTRY_CALL = re.compile(rb"\n +_loader\.run_module\(\n((?: +\w+=\w+,\n)+) +\)\n")
 _ENTRY_KEYWORDS = {  # what our child passes to run_module itself
     b"json_params": b"json_params",
@@ -49,32 +49,32 @@ class Payload:
     """One recognised script. A plain class, because this file is imported anew for every task.
 
     *generation*: "runpy" or "loader", how the module starts.
-    *fqn*: the module's name.
+    *module_name*: the module's name.
     *params*: its parameters, as JSON.
     *archive*: the zip in base64. It is most of the script, so it is not copied.
     *profile*: how the module writes its result.
-    *nofile*: the limit of open files that it gets; 0: the one that it has.
-    *keywords*: further arguments for ``run_module``, as JSON (see :func:`_encode`); empty if there are none. May be secret.
+    *rlimit_nofile*: the module's limit of open files; 0 leaves the limit unchanged.
+    *keywords*: further arguments for ``run_module``, as JSON (see :func:`_encode_keywords`); empty if none. May be secret.
     """
 
-    __slots__ = ("archive", "fqn", "generation", "keywords", "nofile", "params", "profile")
+    __slots__ = ("archive", "generation", "keywords", "module_name", "params", "profile", "rlimit_nofile")
 
     def __init__(
         self,
         generation: str,
-        fqn: str,
+        module_name: str,
         params: bytes,
         archive: memoryview,
         profile: str = "",
-        nofile: int = 0,
+        rlimit_nofile: int = 0,
         keywords: bytes = b"",
     ) -> None:
         self.generation = generation
-        self.fqn = fqn
+        self.module_name = module_name
         self.params = params
         self.archive = archive
         self.profile = profile
-        self.nofile = nofile
+        self.rlimit_nofile = rlimit_nofile
         self.keywords = keywords
 
     @property
@@ -83,22 +83,22 @@ class Payload:
         return hashlib.sha1(self.archive, usedforsecurity=False).hexdigest()
 
 
-def recognise(script: bytes) -> Payload | None:
+def parse_ansiballz(script: bytes) -> Payload | None:
     """Take a script apart, or return None."""
-    start = script.find(_TAIL)  # no literal holds a line break as such, so what is found first is found only once
+    start = script.find(_CALL_START)  # no literal holds a line break as such, so what is found first is found only once
     if start >= 0:
-        return _recognise_call(script, start)
-    if _HEAD in script[:400]:
-        return _recognise_constants(script)
+        return _parse_call(script, start)
+    if _WRAPPER_MARK in script[:400]:
+        return _parse_constants(script)
     return None
 
 
-def _recognise_call(script: bytes, start: int) -> Payload | None:
-    archive = _literal(script, _ZIP, start)
-    if archive is None or _HEAD not in script[:400]:
+def _parse_call(script: bytes, start: int) -> Payload | None:
+    archive = _string_bounds(script, _ZIP, start)
+    if archive is None or _WRAPPER_MARK not in script[:400]:
         return None
     first, last = archive
-    lines = script[start + len(_TAIL) : first] + script[last:]  # all but the archive
+    lines = script[start + len(_CALL_START) : first] + script[last:]  # all but the archive
     if not lines.rstrip().endswith(b"\n)"):
         return None
     found: dict[bytes, bytes] = {}
@@ -109,29 +109,29 @@ def _recognise_call(script: bytes, start: int) -> Payload | None:
         found[name] = value[:-1]
     if not _REQUIRED <= found.keys() or found[b"extensions"] != b"{}" or found[b"zip_data"] != b"''":
         return None
-    further = _passed_on(script[:start], found.keys())
+    further = _unknown_parameters(script[:start], found.keys())
     if further is None:
         return None
     try:
-        params, fqn, profile = (_value(found[name].decode()) for name in (b"params", b"module_fqn", b"profile"))
-        nofile = int(found.get(b"rlimit_nofile", b"0"))
-        keywords = _encode({keyword.decode(): _value(found[name].decode()) for keyword, name in further.items()})
+        params, module_name, profile = (_literal_value(found[name].decode()) for name in (b"params", b"module_fqn", b"profile"))
+        rlimit_nofile = int(found.get(b"rlimit_nofile", b"0"))
+        keywords = _encode_keywords({keyword.decode(): _literal_value(found[name].decode()) for keyword, name in further.items()})
     except (ValueError, SyntaxError, TypeError):
         return None
     if not isinstance(params, str):
         return None
     encoded = params.encode("utf-8", "surrogateescape")
-    return Payload("loader", fqn, encoded, memoryview(script)[first:last], profile, nofile, keywords)
+    return Payload("loader", module_name, encoded, memoryview(script)[first:last], profile, rlimit_nofile, keywords)
 
 
-def _passed_on(wrapper: bytes, given: Collection[bytes]) -> dict[bytes, bytes] | None:
+def _unknown_parameters(wrapper: bytes, given: Collection[bytes]) -> dict[bytes, bytes] | None:
     """Keyword of ``run_module`` -> parameter of the wrapper, for the parameters that are unknown here.
 
     None: the wrapper is of another kind, or does something with one of them that we do not.
     """
     signature = _SIGNATURE.search(wrapper)
     calls = [dict(line.strip(b" ,").split(b"=") for line in call[1].splitlines()) for call in _ENTRY_CALL.finditer(wrapper)]
-    if signature is None or not calls or _ENTRY not in wrapper or any(call != calls[0] for call in calls):
+    if signature is None or not calls or _LOADER_IMPORT not in wrapper or any(call != calls[0] for call in calls):
         return None
     parameters = [line.strip().partition(b":")[0] for line in signature[1].splitlines()]
     if set(parameters) != set(given) or any(calls[0].get(name) != value for name, value in _ENTRY_KEYWORDS.items()):
@@ -146,7 +146,7 @@ def _passed_on(wrapper: bytes, given: Collection[bytes]) -> dict[bytes, bytes] |
     return further
 
 
-def _encode(keywords: dict[str, Any]) -> bytes:
+def _encode_keywords(keywords: dict[str, Any]) -> bytes:
     """Keyword arguments as JSON: {name: [type, value]}; the type is empty for what JSON has itself.
 
     Raises ValueError or TypeError for a value that would not arrive as it is.
@@ -163,7 +163,7 @@ def _encode(keywords: dict[str, Any]) -> bytes:
     return json.dumps(typed).encode("ascii")
 
 
-def _value(literal: str) -> Any:
+def _literal_value(literal: str) -> Any:
     """What a literal stands for. Most are strings with nothing escaped in them, and need no parser, which costs a worker more.
 
     Raises ValueError, SyntaxError, TypeError.
@@ -176,8 +176,8 @@ def _value(literal: str) -> Any:
     return ast.literal_eval(literal)
 
 
-def _recognise_constants(script: bytes) -> Payload | None:
-    archive = _literal(script, _OLD_ZIP)
+def _parse_constants(script: bytes) -> Payload | None:
+    archive = _string_bounds(script, _OLD_ZIP)
     if archive is None:
         return None
     first, last = archive
@@ -188,7 +188,7 @@ def _recognise_constants(script: bytes) -> Payload | None:
     if not params or not module or module[1] != module[2] or any(extra in rest for extra in _OLD_EXTRAS):
         return None
     try:
-        text = _value(params[1].decode())
+        text = _literal_value(params[1].decode())
     except (ValueError, SyntaxError):
         return None
     if not isinstance(text, str):
@@ -196,7 +196,7 @@ def _recognise_constants(script: bytes) -> Payload | None:
     return Payload("runpy", module[1].decode(), text.encode("utf-8", "surrogateescape"), memoryview(script)[first:last])
 
 
-def _literal(script: bytes, opening: bytes, start: int = 0) -> tuple[int, int] | None:
+def _string_bounds(script: bytes, opening: bytes, start: int = 0) -> tuple[int, int] | None:
     """Where the string literal after *opening* begins and ends; None if there is none, or its text is not what it stands for."""
     first = script.find(opening, start)
     if first < 0:

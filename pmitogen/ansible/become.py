@@ -12,25 +12,25 @@ NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")
 
 
-def take_over(plugin: Any, pipes_by_name: bool, taken: Callable[[], bool]) -> None:
+def install_native(plugin: Any, legacy_pipelining: bool, is_native: Callable[[], bool]) -> None:
     """If *plugin* is sudo, su or doas, have it leave commands as they are for as long as *taken* says so.
 
     The attributes are this instance's alone; Ansible still sets and reads the plugin's options. *pipes_by_name*: this is an
     ansible-core (before 2.19) that pipes no module through a plugin named "su", as ours can; so there it goes by its full name.
     """
-    found = method(plugin)
+    found = native_method(plugin)
     if found is None:
         return
-    plugin.build_become_command = lambda cmd, shell: cmd if taken() else wrap(plugin, cmd, shell)
-    if found == "su" and pipes_by_name:
+    plugin.build_become_command = lambda cmd, shell: cmd if is_native() else build_wrapped(plugin, cmd, shell)
+    if found == "su" and legacy_pipelining:
         plugin.name = "ansible.builtin.su"
 
 
-def takes(plugin: Any) -> bool:
+def supports(plugin: Any) -> bool:
     """Whether the hub can do what *plugin*, which has its options, asks for: not where a program of the user's own stands in for
     sudo, su or doas and takes options that those do not have.
     """
-    kind = method(plugin)
+    kind = native_method(plugin)
     if kind is None:
         return False
     options = _options(plugin)
@@ -47,13 +47,13 @@ def takes(plugin: Any) -> bool:
     return True
 
 
-def wrap(plugin: Any, command: str, shell: Any) -> str:
+def build_wrapped(plugin: Any, command: str, shell: Any) -> str:
     """*command* as *plugin*, which was taken over, would have built it. From here on it has its own name, for its prompts."""
     vars(plugin).pop("name", None)
     return str(type(plugin).build_become_command(plugin, command, shell))
 
 
-def method(plugin: Any) -> str | None:
+def native_method(plugin: Any) -> str | None:
     """Which of ours a become plugin is, or None."""
     name = str(getattr(plugin, "name", None) or "").rpartition(".")[2]
     return (
@@ -70,7 +70,7 @@ def request(plugin: Any, timeout: float) -> dict[str, Any]:
     ``wraps`` says that whoever asks can do without the hub.
     """
     words = {name: value for name, value in become_options(_options(plugin)).items() if value}
-    return {"method": method(plugin), "timeout": timeout, "wraps": True, **words}
+    return {"method": native_method(plugin), "timeout": timeout, "wraps": True, **words}
 
 
 def _options(plugin: Any) -> dict[str, Any]:

@@ -23,11 +23,11 @@ from ansible.utils.display import Display
 from pmitogen import toggles
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import shell as shells
-from pmitogen.ansible.ansiballz import recognise
-from pmitogen.ansible.exchange import OPTION_PIPES, NeedsWrapping, NoInterpreter, RemoteFailure, hub_log, last_words
-from pmitogen.ansible.hub_session import HubLink, is_shown, telling
+from pmitogen.ansible.ansiballz import parse_ansiballz
+from pmitogen.ansible.exchange import LEGACY_PIPELINING, NeedsBecomeWrapper, NoInterpreter, RemoteFailure, hub_log, signal_message
+from pmitogen.ansible.hub_session import HubSession, is_verbose, verbose_output
 from pmitogen.ansible.options import unread_variables
-from pmitogen.ansible.options.option_cache import Words, options_of
+from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.request_values import command_request, from_wire, plain_value, split_command, wire_env
@@ -36,7 +36,7 @@ from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
 
 display = Display()
-Result = tuple[int, bytes, bytes]
+ExecResult = tuple[int, bytes, bytes]
 
 HUB_OPTIONS = (
     "host",
@@ -58,9 +58,10 @@ HUB_OPTIONS = (
     "verbosity",
     "boot_python",
 )  # what the hub needs to know to connect
-LOGIN_SHELL = ""  # stands for the account's own
-SMALL_FILE = 256 << 10  # bytes; such a file rides with the next request
-_NAME = re.compile(r"(?!auto)[\w./+-]+")  # of an interpreter: no template, and not one of Ansible's ways to look for one
+USE_LOGIN_SHELL = ""  # as argv[0]: the login shell of the account
+MAX_INLINE_FILE = 256 << 10  # bytes; a file up to this size is sent inside one request
+# An interpreter's path: not a template, and not one of the "auto" settings with which Ansible searches.
+_INTERPRETER_PATTERN = re.compile(r"(?!auto)[\w./+-]+")
 
 
 class Connection(ConnectionBase):
@@ -71,26 +72,26 @@ class Connection(ConnectionBase):
     has_tty = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._link = HubLink(
+        self._hub_session = HubSession(
             self._hub_options,
             self._host,
             self._become_request,
-            self._hubs,
-            self._named_interpreter,
+            self._hub_count,
+            self._configured_interpreter,
             lambda: self.become is not None,
         )
-        if multiprocessing.parent_process() is not None and toggles.works_ahead():
+        if multiprocessing.parent_process() is not None and toggles.preload_enabled():
             gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
-            self._shell: Any = shells.remembering(self._shell)
-            self._shell.becoming = lambda: self._become_taken
+            self._shell: Any = shells.record(self._shell)
+            self._shell.is_becoming = lambda: self._become_is_native
         self._interpreter: Any = None  # which the task's host names
         self._unread: dict[str, Any] = {}
         self._task = ""  # the task's name, where the hub logs it
-        self._become_words: dict[str, Any] | None = None
-        self._become_ours: bool | None = False  # None: to be seen when the plugin has its options
+        self._become_fields: dict[str, Any] | None = None
+        self._native_become: bool | None = False  # None: to be seen when the plugin has its options
         self._in_own_session = False  # whether wrapped commands run apart from the login account's interpreter
 
     # What Ansible asks of a connection
@@ -99,12 +100,12 @@ class Connection(ConnectionBase):
         self._connected = True
         return self
 
-    def set_options(self, task_keys: Words = None, var_options: Words = None, direct: Words = None) -> None:
+    def set_options(self, task_keys: OptionSource = None, var_options: OptionSource = None, direct: OptionSource = None) -> None:
         """Take the options, anew for each item of a loop.
 
         ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below.
         """
-        found = options_of("connection", self._load_name, task_keys, var_options, direct)
+        found = cached_options("connection", self._load_name, task_keys, var_options, direct)
         if found is None:
             super().set_options(task_keys, var_options, direct)
         else:
@@ -116,25 +117,25 @@ class Connection(ConnectionBase):
         if self._unread:
             for line in unread_variables.warnings(self._unread, self.get_option):
                 display.warning(line)
-        self._link.options_changed()
-        if OPTION_PIPES:
+        self._hub_session.options_changed()
+        if LEGACY_PIPELINING:
             self.set_option("pipelining", True)
         self._task = str((task_keys or {}).get("name") or "") if _is_logged() else ""
-        self._link.mark("options")
+        self._hub_session.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there.
 
         Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
         """
-        self._link.foresee()
-        if not shared_state.hosts.lent and toggles.works_ahead():
+        self._hub_session.connect_early()
+        if not shared_state.current.payloads_restored and toggles.preload_enabled():
             from pmitogen.ansible.preload import payload_cache
 
-            payload_cache.lend(shared_state.hosts)
+            payload_cache.restore(shared_state.current)
         if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
             return False
-        return self.become is None or self._become_taken or bool(getattr(self.become, "pipelining", True))
+        return self.become is None or self._become_is_native or bool(getattr(self.become, "pipelining", True))
 
     def _resolve_option_variables(self, variables: Any, templar: Any) -> Any:
         """Note the interpreter that the task's host names, and variables that are not read (ansible-core 2.17 and later)."""
@@ -142,10 +143,10 @@ class Connection(ConnectionBase):
         self._unread = unread_variables.find(variables)
         return super()._resolve_option_variables(variables, templar)
 
-    def _named_interpreter(self) -> str | None:
+    def _configured_interpreter(self) -> str | None:
         """The program that is going to be asked for in the task's account, where that is said and not looked for."""
         named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
-        return str(named) if isinstance(named, str) and _NAME.fullmatch(named) else None
+        return str(named) if isinstance(named, str) and _INTERPRETER_PATTERN.fullmatch(named) else None
 
     def set_become_plugin(self, plugin: Any) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
@@ -153,45 +154,45 @@ class Connection(ConnectionBase):
         Called for each item of a loop, which may become somebody else.
         """
         super().set_become_plugin(plugin)
-        self._become_words = None
-        self._become_ours, self._in_own_session = None, False
+        self._become_fields = None
+        self._native_become, self._in_own_session = None, False
         if plugin is not None:
-            become_requests.take_over(plugin, OPTION_PIPES, lambda: self._become_taken)
+            become_requests.install_native(plugin, LEGACY_PIPELINING, lambda: self._become_is_native)
 
     @property
-    def _become_taken(self) -> bool:
+    def _become_is_native(self) -> bool:
         """Whether the hub enters the task's account. Known once the become plugin has its options."""
-        if self._become_ours is None:
-            self._become_ours = self.become is not None and become_requests.takes(self.become)
-        return self._become_ours
+        if self._native_become is None:
+            self._native_become = self.become is not None and become_requests.supports(self.become)
+        return self._native_become
 
-    def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> Result:
+    def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> ExecResult:
         """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
         words = split_command(cmd)
-        meaning = getattr(self._shell, "meanings", {}).get(words[2].strip()) if words else None
-        is_bare = self._become_taken  # our own become: the command is not wrapped
+        meaning = getattr(self._shell, "operations", {}).get(words[2].strip()) if words else None
+        is_bare = self._become_is_native  # our own become: the command is not wrapped
         try:
             if isinstance(meaning, shells.Module):
-                result = self._module(meaning, in_data)
+                result = self._run_module(meaning, in_data)
                 if result is not None:
                     return result
             elif meaning is not None and in_data is None:
-                return self._known(meaning)
-        except NeedsWrapping:
+                return self._run_operation(meaning)
+        except NeedsBecomeWrapper:
             self._leave_become_to_plugin()
-        argv = words or ["/bin/sh" if is_bare else LOGIN_SHELL, "-c", cmd]
-        if self.become is not None and sudoable and not self._become_taken:
-            return self._wrap_and_run(words, cmd, in_data) if is_bare else self._wrapped(argv, in_data)
+        argv = words or ["/bin/sh" if is_bare else USE_LOGIN_SHELL, "-c", cmd]
+        if self.become is not None and sudoable and not self._become_is_native:
+            return self._wrap_and_run(words, cmd, in_data) if is_bare else self._exec_wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
             return self._run(command_request(argv, tty), in_data or b"", become=sudoable)
-        except (NeedsWrapping, NoInterpreter) as exc:
+        except (NeedsBecomeWrapper, NoInterpreter) as exc:
             if not is_bare or not sudoable:
                 raise
-            if isinstance(exc, NeedsWrapping):
+            if isinstance(exc, NeedsBecomeWrapper):
                 self._leave_become_to_plugin()
             return self._wrap_and_run(words, cmd, in_data)  # no Python there for us: the command itself may not need one
 
@@ -206,7 +207,7 @@ class Connection(ConnectionBase):
         with stream:
             try:
                 self._put(stream, out_path)
-            except NeedsWrapping:
+            except NeedsBecomeWrapper:
                 self._leave_become_to_plugin()
                 stream.seek(0)
                 self._put(stream, out_path)
@@ -219,10 +220,10 @@ class Connection(ConnectionBase):
             "mode": state.st_mode & 0o777,
             "what": f"failed to transfer file to {out_path}",
         }
-        if state.st_size <= SMALL_FILE:
-            self._link.request({**header, "early": True}, stream.read())
+        if state.st_size <= MAX_INLINE_FILE:
+            self._hub_session.request({**header, "early": True}, stream.read())
         else:
-            self._link.stream_out({**header, "size": state.st_size}, stream)
+            self._hub_session.stream_out({**header, "size": state.st_size}, stream)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file here, whole or not at all. A new one gets the original's mode, as sftp's ``get`` gives it."""
@@ -234,29 +235,29 @@ class Connection(ConnectionBase):
         header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
         with atomic_write(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
             try:
-                answer.update(self._link.request(header, sink=stream.write))
-            except NeedsWrapping:
+                answer.update(self._hub_session.request(header, sink=stream.write))
+            except NeedsBecomeWrapper:
                 self._leave_become_to_plugin()
-                answer.update(self._link.request(header, sink=stream.write))
+                answer.update(self._hub_session.request(header, sink=stream.write))
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
         self.close()
-        self._link.reset()
+        self._hub_session.reset()
 
     def close(self) -> None:
         """Let go of the hub; the host's connection stays with it."""
-        self._link.close()
+        self._hub_session.close()
         self._connected = False
 
     # Meanings
 
-    def _module(self, module: shells.Module, in_data: bytes | None) -> Result | None:
+    def _run_module(self, module: shells.Module, in_data: bytes | None) -> ExecResult | None:
         """Run a recognised payload in the account's warm interpreter; None if it is not one."""
         if not in_data or module.command or module.arguments:
             return None
-        self._link.mark("prepare")
-        payload = recognise(in_data)
+        self._hub_session.mark("prepare")
+        payload = parse_ansiballz(in_data)
         python = module.interpreter.split()
         if payload is None or not python:
             return None
@@ -268,10 +269,10 @@ class Connection(ConnectionBase):
         header = {
             "op": "run",
             "zip": payload.archive_name,
-            "fqn": payload.fqn,
+            "fqn": payload.module_name,
             "gen": payload.generation,
             "profile": payload.profile,
-            "nofile": payload.nofile,
+            "nofile": payload.rlimit_nofile,
             "python": [to_wire(word) for word in python],
             "env": wire_env(dict(module.env)),
         }
@@ -284,17 +285,17 @@ class Connection(ConnectionBase):
         except NoInterpreter:
             return None  # as a command, it fails in the shell's words, which Ansible knows
 
-    def _known(self, meaning: Any) -> Result:
+    def _run_operation(self, meaning: Any) -> ExecResult:
         """Do what a text of the shell object's means. Raises AnsibleError."""
-        if isinstance(meaning, shells.Nothing):
+        if isinstance(meaning, shells.NoOperation):
             return 0, b"", b""
         if isinstance(meaning, shells.Home):
-            answer = self._link.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
+            answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
             path = answer.get("path")
             return 0, (from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
-        header = self._small(meaning)
+        header = self._operation_request(meaning)
         try:
-            answer = self._link.request(header)
+            answer = self._hub_session.request(header)
         except RemoteFailure as exc:
             return 1, b"", f"{exc}\n".encode()
         if isinstance(meaning, shells.Exists):
@@ -303,7 +304,7 @@ class Connection(ConnectionBase):
             return 0, meaning.name.encode() + b"=" + from_wire(answer["path"]) + b"\n", b""
         return 0, b"", b""
 
-    def _small(self, meaning: Any) -> dict[str, Any]:
+    def _operation_request(self, meaning: Any) -> dict[str, Any]:
         if isinstance(meaning, shells.MakeTemp):
             bases = [to_wire(base) for base in ((meaning.base,) if meaning.base is not None else self._temp_bases())]
             return {
@@ -332,17 +333,17 @@ class Connection(ConnectionBase):
 
     def _run(
         self, header: dict[str, Any], body: bytes = b"", archive: bytes | memoryview = b"", *, become: bool = True
-    ) -> Result:
+    ) -> ExecResult:
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
         if self._task:
             header = {**header, "task": self._task}
-        answer = self._link.request(header, body, archive, become=become, streamed=streamed)
-        self._link.mark("")
+        answer = self._hub_session.request(header, body, archive, become=become, streamed=streamed)
+        self._hub_session.mark("")
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
-        result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + last_words(header, answer)
-        if is_shown():
-            telling().show_result(display, result, bool(self._play_context.no_log), self._host())
+        result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + signal_message(header, answer)
+        if is_verbose():
+            verbose_output().show_result(display, result, bool(self._play_context.no_log), self._host())
         return result
 
     def _hub_options(self) -> dict[str, Any]:
@@ -359,7 +360,7 @@ class Connection(ConnectionBase):
     def _host(self) -> str:
         return str(self.get_option("host") or self._play_context.remote_addr)
 
-    def _hubs(self) -> int:
+    def _hub_count(self) -> int:
         """How many the run has. Raises AnsibleError."""
         hubs = int(self.get_option("hubs"))
         if hubs < 1:
@@ -368,30 +369,30 @@ class Connection(ConnectionBase):
         return hubs
 
     def _become_request(self) -> dict[str, Any] | None:
-        if not self._become_taken:
+        if not self._become_is_native:
             return None
-        if self._become_words is None:
-            self._become_words = become_requests.request(self.become, float(self.get_option("timeout") or 10))
-        return self._become_words
+        if self._become_fields is None:
+            self._become_fields = become_requests.request(self.become, float(self.get_option("timeout") or 10))
+        return self._become_fields
 
     # Become plugins that are not ours
 
     def _leave_become_to_plugin(self) -> None:
         """The hub cannot enter the task's account: from here on, do as over ssh, with a session for each command."""
-        self._become_ours, self._in_own_session = False, True
+        self._native_become, self._in_own_session = False, True
 
-    def _wrap_and_run(self, words: list[str], cmd: str, in_data: bytes | None) -> Result:
+    def _wrap_and_run(self, words: list[str], cmd: str, in_data: bytes | None) -> ExecResult:
         """Run a command that was left unwrapped, since the hub was to enter the account. *words*: *cmd* split, if it could be."""
-        wrapped = become_requests.wrap(self.become, shlex.join(words) if words else cmd, self._shell)
-        return self._wrapped(["/bin/sh" if words else LOGIN_SHELL, "-c", wrapped], in_data)
+        wrapped = become_requests.build_wrapped(self.become, shlex.join(words) if words else cmd, self._shell)
+        return self._exec_wrapped(["/bin/sh" if words else USE_LOGIN_SHELL, "-c", wrapped], in_data)
 
-    def _wrapped(self, argv: list[str], in_data: bytes | None) -> Result:
+    def _exec_wrapped(self, argv: list[str], in_data: bytes | None) -> ExecResult:
         from pmitogen.ansible import become_dialogue
 
         tty = not in_data and bool(self.get_option("use_tty"))
         timeout = float(self.get_option("timeout") or 10)
         command = {**command_request(argv, tty), "plain": self._in_own_session}
-        return become_dialogue.run(self.become, self._link.interactive(command), in_data, timeout)
+        return become_dialogue.run_wrapped(self.become, self._hub_session.interactive(command), in_data, timeout)
 
 
 def _is_logged() -> bool:

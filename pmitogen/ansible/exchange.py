@@ -16,9 +16,9 @@ from pmitogen.hub import client as hub
 from pmitogen.protocol.errors import InterpreterEnded, InterpreterUnavailable, NoPythonError, OptionsError, WrapperNeeded
 
 # Before 2.19 Ansible asks an option, and who becomes, whether to pipe; since then a method of the connection.
-OPTION_PIPES = not hasattr(ConnectionBase, "is_pipelining_enabled")
+LEGACY_PIPELINING = not hasattr(ConnectionBase, "is_pipelining_enabled")
 # What Ansible's ssh plugin raises when a become prompt does not come: FAILED at first, UNREACHABLE since 2.19.
-Overdue = AnsibleError if OPTION_PIPES else AnsibleConnectionFailure
+BecomeTimeout = AnsibleError if LEGACY_PIPELINING else AnsibleConnectionFailure
 
 
 class RemoteFailure(AnsibleError):
@@ -29,7 +29,7 @@ class NoInterpreter(AnsibleError):
     """The interpreter that a request needs is missing in its account, or does not start."""
 
 
-class NeedsWrapping(AnsibleError):
+class NeedsBecomeWrapper(AnsibleError):
     """The hub cannot enter the account (the host has no Python, say), so the become plugin must wrap the command after all."""
 
 
@@ -38,7 +38,7 @@ _EXCEPTIONS: tuple[tuple[type[Error], type[AnsibleError]], ...] = (
     (AuthenticationError, AnsibleAuthenticationFailure),
     (OptionsError, AnsibleConnectionFailure),  # the ssh program would have ended with 255
     (InterpreterUnavailable, NoInterpreter),
-    (WrapperNeeded, NeedsWrapping),
+    (WrapperNeeded, NeedsBecomeWrapper),
     (NoPythonError, AnsibleError),
     (InterpreterEnded, AnsibleError),
     (ConnectError, AnsibleConnectionFailure),
@@ -47,7 +47,7 @@ _EXCEPTIONS: tuple[tuple[type[Error], type[AnsibleError]], ...] = (
     (RemoteError, RemoteFailure),
     (Error, AnsibleError),
 )
-_BECOME_EXCEPTIONS = {"timeout": Overdue, "python": NoInterpreter, "state": NeedsWrapping}  # by BecomeError.kind
+_BECOME_EXCEPTIONS = {"timeout": BecomeTimeout, "python": NoInterpreter, "state": NeedsBecomeWrapper}  # by BecomeError.kind
 
 
 def ansible_error(error: Error) -> AnsibleError:
@@ -62,7 +62,7 @@ def hub_log() -> str | None:
     return "debug" if Display().verbosity >= 4 else None
 
 
-class Spans:
+class WorkerTrace:
     """What this worker spent its time on, for the timeline (PMITOGEN_TRACE)."""
 
     def __init__(self) -> None:
@@ -76,14 +76,14 @@ class Spans:
             self._spans.append((name, self._last, now))
         self._last = now
 
-    def tell(self, client: hub.Client) -> None:
+    def send(self, client: hub.Client) -> None:
         """Send it to the hub; this worker is done."""
         self.mark("result")
         with contextlib.suppress(HubError):
             client.send({"op": "trace", "spans": self._spans})
 
 
-def last_words(header: dict[str, Any], answer: dict[str, Any]) -> bytes:
+def signal_message(header: dict[str, Any], answer: dict[str, Any]) -> bytes:
     """What the shell that starts modules over ssh says of one that a signal ended ("Killed")."""
     number = answer.get("signal")
     if header["op"] != "run" or number in (None, signal.SIGINT, signal.SIGPIPE):

@@ -17,20 +17,20 @@ from typing import Any
 
 from ansible.plugins import AnsiblePlugin
 
-from pmitogen.ansible.options.option_cache import Words, options_of
+from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 
 U_RWX = 0o700
-_SHELL_ONLY = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # what only a shell can make of a folder's name
-_MODES = {"u+x": 0o100, "u+rwx": U_RWX}
+_SHELL_METACHARACTERS = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # what only a shell can make of a folder's name
+_MODE_BITS = {"u+x": 0o100, "u+rwx": U_RWX}
 
 
-class Meaning:
+class ShellOperation:
     """What a text stands for: the kinds below. Plain classes, because this file is imported anew for every task."""
 
     __slots__ = ()
 
 
-class MakeTemp(Meaning):
+class MakeTemp(ShellOperation):
     """Make a directory *name* in *base* for this account alone; no base: the account's own temporary directory."""
 
     __slots__ = ("base", "name")
@@ -39,7 +39,7 @@ class MakeTemp(Meaning):
         self.name, self.base = name, base
 
 
-class AddMode(Meaning):
+class AddMode(ShellOperation):
     """Add permission bits to paths."""
 
     __slots__ = ("bits", "paths")
@@ -48,7 +48,7 @@ class AddMode(Meaning):
         self.paths, self.bits = paths, bits
 
 
-class OnPath(Meaning):
+class PathOperation(ShellOperation):
     """Something about one path."""
 
     __slots__ = ("path",)
@@ -57,31 +57,31 @@ class OnPath(Meaning):
         self.path = path
 
 
-class Remove(OnPath):
+class Remove(PathOperation):
     """Remove a tree."""
 
     __slots__ = ()
 
 
-class Home(OnPath):
+class Home(PathOperation):
     """Tell where a user's home is."""
 
     __slots__ = ()
 
 
-class Exists(OnPath):
+class Exists(PathOperation):
     """Tell whether a path is there."""
 
     __slots__ = ()
 
 
-class Nothing(Meaning):
+class NoOperation(ShellOperation):
     """Nothing is left to do."""
 
     __slots__ = ()
 
 
-class Module(Meaning):
+class Module(ShellOperation):
     """Start a module: with *command* empty, the payload comes on stdin."""
 
     __slots__ = ("arguments", "command", "env", "interpreter")
@@ -90,14 +90,14 @@ class Module(Meaning):
         self.interpreter, self.env, self.command, self.arguments = interpreter, env, command, arguments
 
 
-class Remembering:
+class RecordingShellMixin:
     """Mixed into the class of the shell plugin that Ansible loaded; see the head of this file."""
 
-    meanings: dict[str, Any]
+    operations: dict[str, Any]
     environments: dict[str, tuple[tuple[str, str], ...]]
 
     @staticmethod
-    def becoming() -> bool:
+    def is_becoming() -> bool:
         """Whether this is a become task whose account the hub enters; the connection lays its own answer over this one."""
         return False
 
@@ -110,62 +110,62 @@ class Remembering:
         if not basefile:
             basefile = self._generate_temp_dir_name()  # type: ignore[attr-defined]
         text: str = super().mkdtemp(basefile=basefile, system=system, mode=mode, tmpdir=tmpdir)  # type: ignore[misc]
-        if mode == U_RWX and (self.becoming() or not system and not _SHELL_ONLY.intersection(tmpdir or "")):
-            self.meanings[text] = MakeTemp(basefile, None if self.becoming() else tmpdir)
+        if mode == U_RWX and (self.is_becoming() or not system and not _SHELL_METACHARACTERS.intersection(tmpdir or "")):
+            self.operations[text] = MakeTemp(basefile, None if self.is_becoming() else tmpdir)
         return text
 
     def chmod(self, paths: Iterable[str], mode: str) -> str:
         paths = list(paths)
         text: str = super().chmod(paths, mode)  # type: ignore[misc]
-        if mode in _MODES:
-            self.meanings[text] = AddMode(tuple(paths), _MODES[mode])
+        if mode in _MODE_BITS:
+            self.operations[text] = AddMode(tuple(paths), _MODE_BITS[mode])
         return text
 
     def set_user_facl(self, paths: Iterable[str], user: str, mode: str) -> str:
         paths = list(paths)
         text: str = super().set_user_facl(paths, user, mode)  # type: ignore[misc]
-        if self.becoming():
-            self.meanings[text] = AddMode(tuple(paths), U_RWX) if "x" in mode else Nothing()
+        if self.is_becoming():
+            self.operations[text] = AddMode(tuple(paths), U_RWX) if "x" in mode else NoOperation()
         return text
 
     def remove(self, path: str, recurse: bool = False) -> str:
         text: str = super().remove(path, recurse)  # type: ignore[misc]
         if recurse:
-            self.meanings[text] = Remove(path)
+            self.operations[text] = Remove(path)
         return text
 
     def exists(self, path: str) -> str:
         text: str = super().exists(path)  # type: ignore[misc]
-        self.meanings[text] = Exists(path)
+        self.operations[text] = Exists(path)
         return text
 
     def expand_user(self, user_home_path: str, username: str = "") -> str:
         text: str = super().expand_user(user_home_path, username)  # type: ignore[misc]
         if user_home_path.startswith("~") and "/" not in user_home_path:
-            self.meanings[text] = Home(user_home_path + username if user_home_path == "~" else user_home_path)
+            self.operations[text] = Home(user_home_path + username if user_home_path == "~" else user_home_path)
         return text
 
     def build_module_command(self, env_string: str, shebang: str | None, cmd: str, arg_path: str | None = None) -> str:
         text: str = super().build_module_command(env_string, shebang, cmd, arg_path)  # type: ignore[misc]
         env = self.environments.get(env_string, () if not env_string.strip() else None)
         if env is not None:
-            self.meanings[text.strip()] = Module((shebang or "").removeprefix("#!").strip(), env, cmd.strip(), arg_path)
+            self.operations[text.strip()] = Module((shebang or "").removeprefix("#!").strip(), env, cmd.strip(), arg_path)
         return text
 
     def append_command(self, cmd: str, cmd_to_append: str) -> str:
         text: str = super().append_command(cmd, cmd_to_append)  # type: ignore[misc]
         if (
-            cmd_to_append == "sleep 0" and cmd in self.meanings
+            cmd_to_append == "sleep 0" and cmd in self.operations
         ):  # ansible-core up to 2.19 ends each command so, for terminals' sake
-            self.meanings[text] = self.meanings[cmd]
+            self.operations[text] = self.operations[cmd]
         return text
 
 
-class Settling(AnsiblePlugin):
+class CachedOptionsMixin(AnsiblePlugin):
     """Mixed in behind that class: what it asks its own base for is known already, but for what the task says."""
 
-    def set_options(self, task_keys: Words = None, var_options: Words = None, direct: Words = None) -> None:
-        found = options_of("shell", self._load_name, task_keys, var_options, direct)
+    def set_options(self, task_keys: OptionSource = None, var_options: OptionSource = None, direct: OptionSource = None) -> None:
+        found = cached_options("shell", self._load_name, task_keys, var_options, direct)
         if found is None:
             super().set_options(task_keys, var_options, direct)
         else:
@@ -173,15 +173,15 @@ class Settling(AnsiblePlugin):
 
 
 @functools.cache
-def class_of(shell: type) -> type:
+def recording_class(shell: type) -> type:
     """The class of a shell that is one of class *shell* in every respect, and remembers."""
-    return type(shell.__name__, (Remembering, shell, Settling), {"__module__": shell.__module__})
+    return type(shell.__name__, (RecordingShellMixin, shell, CachedOptionsMixin), {"__module__": shell.__module__})
 
 
-def remembering(shell: Any) -> Any:
+def record(shell: Any) -> Any:
     """Return a shell that is *shell* in every respect, and remembers."""
     kind: Any = type(shell)
-    new: Any = object.__new__(class_of(kind))
+    new: Any = object.__new__(recording_class(kind))
     new.__dict__.update(shell.__dict__)
-    new.meanings, new.environments = {}, {}
+    new.operations, new.environments = {}, {}
     return new

@@ -18,14 +18,14 @@ from pmitogen.util.peer_text import one_line
 _MASKS_SECRETS = importlib.util.find_spec("ansible.module_utils.secrets") is not None
 
 
-def begin(header: dict[str, Any]) -> str:
+def format_start(header: dict[str, Any]) -> str:
     """The line for a request that starts a process. A target may have chosen a path or an interpreter in it."""
     become = header.get("become") or {}
     by = [become.get("exe") or become.get("method"), become.get("flags")]
     account = f" AS {become.get('user') or 'root'} BY {' '.join(map(str, filter(None, by)))}" if become else ""
     if header["op"] == "run":
-        return one_line(f"EXEC {header['fqn']} IN {_words(header['python'])}{account}")
-    return one_line(f"EXEC {_words(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}")
+        return one_line(f"EXEC {header['fqn']} IN {_join_wire_argv(header['python'])}{account}")
+    return one_line(f"EXEC {_join_wire_argv(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}")
 
 
 def show_result(display: Any, result: tuple[int, bytes, bytes], no_log: bool, host: str) -> None:
@@ -38,6 +38,6 @@ def show_result(display: Any, result: tuple[int, bytes, bytes], no_log: bool, ho
         display.vvv(f"rc={result[0]}, {censored}" if no_log else str(result), host=host)
 
 
-def _words(wire: list[str]) -> str:
+def _join_wire_argv(wire: list[str]) -> str:
     words = [from_wire(word).decode("utf-8", "replace") for word in wire]
     return shlex.join(words if words[0] else words[2:])

@@ -1,7 +1,7 @@
-"""What the command line looks like, and how its errors do.
+"""Parse the command line, run the subcommand, and print its errors.
 
-An error is one line on stderr, ``pmitogen COMMAND: what it is about: what went wrong, and what to do``, and exit code 1, or 2 if
-words on the command line are wrong. A traceback is always a defect. Ctrl-C is exit code 130, a closed pipe is none.
+An error is one line on stderr, ``pmitogen COMMAND: where: what, and what to do``. Exit code 1; 2 if the command line is wrong;
+130 after Ctrl-C. A closed pipe is not an error.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pmitogen.cli.errors import Parser, exit_code
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import one_line
 
-# What a command's function is: words or parsed options in, exit code out.
+# The function of a command: takes its arguments, or its parsed options; returns the exit code.
 _Run = Callable[[Any], int]
 
 # Each command is the function ``run`` of a module of this package.
@@ -39,7 +39,7 @@ _MODULES = {
 # These read their words themselves: everything after them is theirs.
 _RAW = {"ssh", "demo", "ping", "keyscan", "trust"}
 
-_EPILOG = "pmitogen COMMAND --help tells more. In Ansible: ansible_connection: pmitogen, after pmitogen setup."
+_EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, then set ansible_connection: pmitogen."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,12 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _load(options.command, options.function)(options)
         sys.stdout.flush()
         return code
-    except SystemExit as end:  # argparse: 0 after --help, 2 after wrong words
+    except SystemExit as end:  # argparse: 0 after --help, 2 after an error
         return end.code if isinstance(end.code, int) else 1
     except Error as error:
         return _fail(f"{command}: {error.message}", exit_code(error))
     except BrokenPipeError:
-        # Whoever read has seen enough. Python would complain about it once more at exit.
+        # The reader has closed the pipe. Without this, Python reports it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
-    """What follows ``--`` is nobody's option: argparse would drop further ones, in its own way in each Python."""
+    """Parse the options before the first ``--``. argparse would also drop further ``--``, differently in each Python version."""
     if "--" not in words:
         end = _end_of_ours(words)
         words = [*words[:end], "--", *words[end:]]
@@ -82,14 +82,14 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     options = _parser().parse_args(words[:end])
     rest = list(words[end + 1 :])
     if rest and options.command != "explain":
-        _parser().error(f"unexpected words: {' '.join(rest)}")
+        _parser().error(f"unexpected arguments: {' '.join(rest)}")
     if options.command == "explain":
         options.words += rest
     return options
 
 
 def _end_of_ours(words: Sequence[str]) -> int:
-    """Where ``--`` is left out: how many of *words* are ours. For explain, all up to the first that only the program can know."""
+    """Return how many arguments are ours if ``--`` is missing. For explain: those before the first option of the program."""
     if words[:1] != ["explain"]:
         return len(words)
     at, program = 1, False
@@ -127,32 +127,32 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     setup = add("setup", "make 'ansible_connection: pmitogen' work for this user")
-    setup.add_argument("--remove", action="store_true", help="undo it")
+    setup.add_argument("--remove", action="store_true", help="remove the link and the stored payloads")
     setup.add_argument(
         "--shims",
         metavar="DIR",
-        help="instead: make programs in DIR under the names of OpenSSH's (ssh ...), for rsync, git and others that start them",
+        help="instead: create programs with OpenSSH's names (ssh ...) in DIR, for rsync, git and others that run them",
     )
-    add("plugin-path", "print the folder to put in ansible.cfg's connection_plugins", function="plugin_path")
-    add("demo", "run a small playbook against a throw-away SSH server")
-    _add_explain(add("explain", "show what becomes of the options of ssh, sudo, su or doas"))
+    add("plugin-path", "print the directory for connection_plugins in ansible.cfg", function="plugin_path")
+    add("demo", "run a small playbook against a temporary SSH server")
+    _add_explain(add("explain", "show how the options of ssh, sudo, su or doas are resolved"))
     add("ssh", "run a command or a shell on a host, with ssh's own command line: pmitogen ssh [SSH OPTIONS] HOST [COMMAND]")
-    add("ping", "log in to a host, start Python there, and time it: pmitogen ping [SSH OPTIONS] HOST")
-    add("keyscan", "print the host keys of servers, in the form of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
-    add("trust", "show the host keys of a server, and record them if you say so: pmitogen trust [SSH OPTIONS] HOST")
+    add("ping", "log in to a host, start Python there, and print the time of each step: pmitogen ping [SSH OPTIONS] HOST")
+    add("keyscan", "print the host keys of servers, in the format of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
+    add("trust", "show the host keys of a server, and record them after confirmation: pmitogen trust [SSH OPTIONS] HOST")
     hubs = add("hubs", "list the running hubs, which hold the connections of a run")
     hubs.add_argument(
         "--stop",
         nargs="?",
         const="kept",
         metavar="PID",
-        help="end the hubs that are kept for a later run, or the one with this pid",
+        help="stop the hubs that are kept for a later run, or the hub with this pid",
     )
-    hubs.add_argument("--all", action="store_true", help="with --stop: end those too that serve a run now, whose tasks then fail")
+    hubs.add_argument("--all", action="store_true", help="with --stop: also stop hubs that serve a run now; its tasks then fail")
     hubs.add_argument("--json", action="store_true", help="print JSON")
-    trace = add("trace", "sum up the timeline of a run that had PMITOGEN_TRACE=FILE")
-    trace.add_argument("files", metavar="FILE", nargs="+", help="the timeline, in the trace event format of browsers")
-    add("version", "print the versions of pmitogen and of what it stands on")
+    trace = add("trace", "summarise the timeline of a run with PMITOGEN_TRACE=FILE")
+    trace.add_argument("files", metavar="FILE", nargs="+", help="a timeline in the trace event format")
+    add("version", "print the versions of pmitogen and its dependencies")
     return parser
 
 
@@ -161,7 +161,7 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
         "pmitogen explain ssh [--json] [-F FILE] [--] [SSH OPTIONS] HOST\n"
         "       pmitogen explain sudo|su|doas [--json] [--] FLAGS"
     )
-    parser.add_argument("program", choices=("ssh", "sudo", "su", "doas"), help="whose options they are")
+    parser.add_argument("program", choices=("ssh", "sudo", "su", "doas"), help="the program that the options are for")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-F", dest="config", metavar="FILE", help="ssh: read this configuration file instead of the usual ones")
     parser.add_argument("words", nargs="*", metavar="WORD", help="the options, and for ssh the host")

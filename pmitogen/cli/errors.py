@@ -1,4 +1,4 @@
-"""The words of a command line, and the words it answers with."""
+"""Errors in a command line, and the exit code of each error."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import NoReturn
 
 from pmitogen.errors import Error, UsageError
 
-PLACE = "command line"  # where words stand, in the messages about them
+ORIGIN = "command line"  # the origin of an error in an argument
 
 
-class WrongWords(UsageError):
-    """The command line itself is wrong, not what it asks for."""
+class CommandLineError(UsageError):
+    """The arguments of the command are wrong. *problem* and *origin* as in :class:`UsageError`."""
 
 
 def exit_code(error: Error) -> int:
-    """2 for wrong words on the command line, 1 for all else."""
-    return 2 if isinstance(error, WrongWords) or error.message.startswith(f"{PLACE}: ") else 1
+    """Return the exit code for *error*: 2 for an error in the command line, otherwise 1."""
+    is_usage = isinstance(error, CommandLineError) or isinstance(error, UsageError) and error.origin == ORIGIN
+    return 2 if is_usage else 1
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
+    """An argument parser that prints an error as one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}: {self.prog} --help shows what is possible\n")
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

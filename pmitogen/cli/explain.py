@@ -1,6 +1,6 @@
-"""``pmitogen explain``: what becomes of the options of ssh, sudo, su or doas, before any of them is used.
+"""``pmitogen explain``: show how the options of ssh, sudo, su or doas are resolved, and the support of each.
 
-For ssh it stands in for ``ssh -G``: the resolved options, and for each that was given whether it is honoured.
+For ssh this takes the place of ``ssh -G``. Nothing is connected or run.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pmitogen.cli.errors import WrongWords
+from pmitogen.cli.errors import CommandLineError
 
-_WIDEST = 40  # characters of a column, but for the last; one that is wider only shifts its own line
+MAX_COLUMN_WIDTH = 40  # characters, except for the last column; a wider cell shifts the rest of its line only
 
-# Among the flags of a become program a conflict means that the program refuses them; among ssh's that one has no effect.
+# A conflict of flags is an error in a become program; in ssh, one of the two options has no effect.
 _FAILING = {"ssh": {"refused"}, "sudo": {"refused", "conflict"}, "su": {"refused", "conflict"}, "doas": {"refused", "conflict"}}
 
 
@@ -33,17 +33,17 @@ def _explain(program: str, config: str | None, words: Sequence[str]) -> Mapping[
         from pmitogen.flags.ssh.report.explain import explain_ssh
 
         if not words:
-            raise WrongWords("no host: write pmitogen explain ssh [SSH OPTIONS] HOST")
+            raise CommandLineError("no host; usage: pmitogen explain ssh [SSH OPTIONS] HOST")
         return explain_ssh([*(["-F", config] if config is not None else []), *words])
     if config is not None:
-        raise WrongWords(f"-F {config}: {program} has no configuration file to name: leave -F out")
+        raise CommandLineError(f"-F {config}: only ssh reads a configuration file; remove -F")
     from pmitogen.flags.become.plan import explain_become
 
     return explain_become(program, list(words))
 
 
 def _table(answer: Mapping[str, Any]) -> Iterator[str]:
-    """The options in two columns, then the report in four."""
+    """Yield the lines of the options, in two columns, and of the report, in four."""
     if "host" in answer:
         yield f"host {answer['host']}"
     options = [(name, text) for name, value in answer["options"].items() for text in _texts(value)]
@@ -55,17 +55,17 @@ def _table(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: object) -> list[str]:
-    """The value or values of an option, a line for each."""
+    """Return the value of an option as text, one entry for each value of a list."""
     if isinstance(value, (list, tuple)):
         return [str(each) for each in value] or [""]
     return ["yes" if value is True else "no" if value is False else "" if value is None else str(value)]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows under one another, the last column as wide as it likes."""
+    """Yield the rows as aligned lines. The last column is not padded."""
     if not rows:
         return
-    widths = [min(_WIDEST, max(len(row[column]) for row in rows)) for column in range(len(rows[0]) - 1)]
+    widths = [min(MAX_COLUMN_WIDTH, max(len(row[column]) for row in rows)) for column in range(len(rows[0]) - 1)]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
         yield "  ".join([*cells, row[-1]]).rstrip()

@@ -1,4 +1,4 @@
-"""``pmitogen hubs``: the processes that hold the connections of this user's runs."""
+"""``pmitogen hubs``: list and stop the hubs, which are the processes that hold the connections of this user's runs."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import json
 import sys
 from collections.abc import Mapping
 
-from pmitogen.cli.errors import PLACE, WrongWords
+from pmitogen.cli.errors import ORIGIN, CommandLineError
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import escape
 
-_WANTED = ("pid", "run", "age", "hosts", "busy", "workers")
+JSON_FIELDS = ("pid", "run", "age", "hosts", "busy", "workers")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List the hubs, or end some."""
+    """List the hubs, or stop some. Returns 1 if a hub could not be queried."""
     if options.stop is not None:
         return _stop(options)
     if options.all:
-        raise WrongWords(f"{PLACE}: --all: goes with --stop")
+        raise CommandLineError("--all: use it with --stop", ORIGIN)
     from pmitogen.hub import client
 
     hubs, problems = client.list_hubs()
     if options.json:
-        print(json.dumps([{name: hub.get(name) for name in _WANTED} for hub in hubs], indent=2))
+        print(json.dumps([{name: hub.get(name) for name in JSON_FIELDS} for hub in hubs], indent=2))
     else:
         for hub in hubs:
             print(_line(hub))
@@ -36,33 +36,33 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    """End those kept for a later run, one by its pid, or all."""
+    """Stop the hubs that are kept for a later run, one hub by its pid, or all."""
     from pmitogen.hub import client
 
     pid = None
     if options.stop != "kept":
         if not (options.stop.isascii() and options.stop.isdigit()):
-            raise WrongWords(f"{PLACE}: --stop: {options.stop}: not the pid of a hub; pmitogen hubs lists them")
+            raise CommandLineError(f"--stop: invalid pid {options.stop!r}; pmitogen hubs lists the hubs", ORIGIN)
         if options.all:
-            raise WrongWords(f"{PLACE}: --all: goes with --stop alone, not with the pid of one hub")
+            raise CommandLineError("--all: cannot be combined with the pid of one hub; remove one of them", ORIGIN)
         pid = int(options.stop)
     count = client.stop_hubs(pid, everything=options.all)
     if pid is not None and not count:
-        raise Error(f"--stop: {pid}: no hub of this account has this pid; pmitogen hubs lists them")
+        raise Error(f"--stop: {pid}: no such hub of this account; pmitogen hubs lists the hubs")
     print(json.dumps({"stopped": count}) if options.json else f"{_counted(count, 'hub')} ended")
     return 0
 
 
 def _line(hub: Mapping[str, object]) -> str:
-    """``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``; of one whose run has ended, that it waits for another."""
-    numbers = {name: _number(hub.get(name)) for name in _WANTED}
+    """Return the line for one hub, such as ``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``."""
+    numbers = {name: _number(hub.get(name)) for name in JSON_FIELDS}
     whose = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
     hosts = _counted(numbers["hosts"], "host")
     return f"hub {numbers['pid']} {whose}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
 
 
 def _number(value: object) -> int:
-    """A number of a hub's answer; 0 for anything else that it sends."""
+    """Return *value*, from a hub's answer, as an int; 0 if it is not a number."""
     return int(value) if isinstance(value, (int, float)) and abs(value) < 1e15 else 0
 
 

@@ -1,7 +1,7 @@
-"""``pmitogen keyscan``: the host keys of servers, in the form of known_hosts, for nodes that have no ``ssh-keyscan``.
+"""``pmitogen keyscan``: print the host keys of servers in the format of known_hosts, as ``ssh-keyscan`` does.
 
-Keys go to stdout, what else there is to say to stderr: a comment for each server, a line for each that gave nothing. Nothing is
-read from ssh's configuration, as ssh-keyscan reads none; ``pmitogen trust`` does, and looks a key up before it is believed.
+Keys are printed to stdout; a comment for each server and an error for each server without a key, to stderr. As with
+ssh-keyscan, ssh's configuration is not read and the keys are not verified; ``pmitogen trust`` does both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
-from pmitogen.cli.errors import Parser, WrongWords
+from pmitogen.cli.errors import CommandLineError, Parser
 from pmitogen.errors import Error
 from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import Settings
@@ -23,7 +23,7 @@ from pmitogen.flags.ssh.values import numbers
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape, one_line
 
-AT_ONCE = 30  # servers
+MAX_CONCURRENT = 30  # servers
 TYPES = {
     "rsa": ("ssh-rsa",),
     "ecdsa": ("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"),
@@ -41,7 +41,7 @@ class Target:
 
 @dataclasses.dataclass
 class Answer:
-    """What came of one target. *problem*: why there is less than there should be, in one line."""
+    """The keys of one target. *problem*: the reason if keys are missing, in one line."""
 
     target: Target
     blobs: list[bytes] = dataclasses.field(default_factory=list)
@@ -50,32 +50,36 @@ class Answer:
 
 
 def _parser() -> Parser:
-    """The options are ssh-keyscan's."""
-    parser = Parser(prog="pmitogen keyscan", description="Print the host keys of servers, in the form of known_hosts.")
+    """Return the parser of ssh-keyscan's options."""
+    parser = Parser(prog="pmitogen keyscan", description="Print the host keys of servers, in the format of known_hosts.")
     parser.add_argument("-4", dest="family", action="store_const", const="inet", default="any", help="use IPv4 only")
     parser.add_argument("-6", dest="family", action="store_const", const="inet6", help="use IPv6 only")
     parser.add_argument("-H", dest="hashed", action="store_true", help="hash the names")
     parser.add_argument("-q", dest="quiet", action="store_true", help="print no comments")
-    parser.add_argument("-p", dest="port", metavar="PORT", default="22", help="the port of hosts that name none")
-    parser.add_argument("-T", dest="timeout", metavar="TIME", default="5", help="how long each connection may take (5 seconds)")
-    parser.add_argument("-t", dest="types", metavar="TYPE,...", default="", help=f"the types of key: {', '.join(TYPES)}")
+    parser.add_argument(
+        "-p", dest="port", metavar="PORT", default="22", help="port of hosts without one of their own (default: 22)"
+    )
+    parser.add_argument(
+        "-T", dest="timeout", metavar="TIME", default="5", help="time limit of each connection (default: 5 seconds)"
+    )
+    parser.add_argument("-t", dest="types", metavar="TYPE,...", default="", help=f"key types: {', '.join(TYPES)}")
     parser.add_argument("-f", dest="files", metavar="FILE", action="append", default=[], help="read hosts from FILE, - for stdin")
     parser.add_argument("hosts", nargs="*", metavar="HOST", help="HOST, HOST:PORT, [ADDRESS]:PORT, or 'ADDRESS,... NAME,...'")
     return parser
 
 
-def run(words: list[str]) -> int:
-    """Print the keys. 1 if some host gave none, 2 for wrong usage."""
-    options = _parser().parse_args(words)
+def run(argv: list[str]) -> int:
+    """Print the keys. Returns 1 if a host has sent no key. Raises CommandLineError."""
+    options = _parser().parse_args(argv)
     port = _checked("-p", options.port, numbers.port)
     timeout = _checked("-T", options.timeout, numbers.seconds)
     if not timeout:
-        raise WrongWords(f"-T {options.timeout}: give it some time")
+        raise CommandLineError(f"-T {options.timeout}: invalid time; use more than 0 seconds")
     types = _types(options.types)
     failed = False
     targets = [target(word, port) for word in [*_from_files(options.files), *options.hosts]]
     if not targets:
-        raise WrongWords("no host: write pmitogen keyscan [OPTIONS] HOST...")
+        raise CommandLineError("no host; usage: pmitogen keyscan [OPTIONS] HOST...")
     for answer in _all_answers(targets, lambda each: _ask(each, types, timeout, options.family)):
         if not options.quiet:
             _print(sys.stderr, answer.comments)
@@ -91,29 +95,29 @@ def _print(file: TextIO, lines: Iterable[str]) -> None:
     file.flush()
 
 
-# The words
+# Arguments
 
 
 def _checked(option: str, text: str, check: Callable[[str], int]) -> int:
     try:
         return check(text)
     except ConfigValueError as problem:
-        raise WrongWords(f"{option} {text}: {problem}") from None
+        raise CommandLineError(f"{option} {text}: {problem}") from None
 
 
 def _types(text: str) -> list[str]:
-    """Types of key, by their short names or in full."""
+    """Return the key types, which can be given by their short or full names."""
     found: dict[str, None] = {}
     for word in (text or ",".join(TYPES)).split(","):
         whole = TYPES.get(word, (word,))
         if not any(set(whole) <= set(names) for names in TYPES.values()):
-            raise WrongWords(f"-t {text}: {word!r} is no type of key known here: write some of {', '.join(TYPES)}")
+            raise CommandLineError(f"-t {text}: unknown key type {word!r}; use {', '.join(TYPES)}")
         found.update(dict.fromkeys(whole))
     return list(found)
 
 
 def _from_files(names: Sequence[str]) -> Iterator[str]:
-    """The lines of files of hosts, without comments. Raises OSError."""
+    """Yield the lines of the host files, without comments. Raises OSError."""
     for name in names:
         with contextlib.nullcontext(sys.stdin) if name == "-" else open(name, encoding="utf-8", errors="replace") as file:
             for line in file:
@@ -122,28 +126,28 @@ def _from_files(names: Sequence[str]) -> Iterator[str]:
 
 
 def target(word: str, port: int) -> Target:
-    """Read ``HOST``, ``HOST:PORT``, ``[ADDRESS]:PORT``, or a list of these to try and, after a blank, the names to print."""
+    """Parse ``HOST``, ``HOST:PORT`` or ``[ADDRESS]:PORT``, or ``ADDRESS,... NAME,...``: addresses to try, names to print."""
     addresses, *names = word.split(None, 1)
-    return Target(_places(addresses, port), _places(names[0].strip() if names else addresses, port))
+    return Target(_parse_addresses(addresses, port), _parse_addresses(names[0].strip() if names else addresses, port))
 
 
-def _places(words: str, port: int) -> tuple[tuple[str, int], ...]:
-    return tuple(_place(word, port) for word in words.split(","))
+def _parse_addresses(text: str, port: int) -> tuple[tuple[str, int], ...]:
+    return tuple(_parse_address(word, port) for word in text.split(","))
 
 
-def _place(word: str, port: int) -> tuple[str, int]:
+def _parse_address(word: str, port: int) -> tuple[str, int]:
     found = re.fullmatch(r"\[([^][]+)\](?::(.+))?|([^]:[]+):([^:]+)", word)
     host, number = (found[1] or found[3], found[2] or found[4]) if found else (word, None)
     if not host or set(host) & set("[]/ ") or host.startswith("-"):
-        raise WrongWords(f"{word!r} is no host: write HOST, HOST:PORT or [ADDRESS]:PORT")
+        raise CommandLineError(f"invalid host {word!r}; use HOST, HOST:PORT or [ADDRESS]:PORT")
     return host, _checked(word, number, numbers.port) if number else port
 
 
-# Asking
+# Queries
 
 
 def _all_answers(targets: Sequence[Target], ask: Callable[[Target], Answer]) -> Iterator[Answer]:
-    """The answer of each target as it comes, from AT_ONCE threads at most, which end with this process."""
+    """Yield the answer of each target as it arrives. At most MAX_CONCURRENT threads; they end with this process."""
     from pmitogen.transport.hostkeys import scan  # noqa: F401  # Paramiko: loaded once, not by all threads at a time
 
     waiting, done = queue.SimpleQueue[Target](), queue.SimpleQueue[Answer]()
@@ -155,34 +159,34 @@ def _all_answers(targets: Sequence[Target], ask: Callable[[Target], Answer]) -> 
             while True:
                 done.put(ask(waiting.get_nowait()))
 
-    for number in range(min(AT_ONCE, len(targets))):
+    for number in range(min(MAX_CONCURRENT, len(targets))):
         try:
             threads.start(work, "keyscan")
         except Error:
             if not number:
                 raise
-            break  # those that there are ask everybody
+            break  # the threads that have started query all targets
     for _ in targets:
         yield done.get()
 
 
 def _ask(asked: Target, types: Sequence[str], timeout: int, family: str) -> Answer:
-    """The keys behind the first address that gives any."""
+    """Return the keys of the first address that sends any."""
     answer = Answer(asked)
     for host, port in asked.addresses:
         settings = Settings(originalhost=host, hostname=host, user="", port=port, addressfamily=family)
         try:
-            _look_at(settings, types, timeout, answer)
+            _scan(settings, types, timeout, answer)
         except Error as error:
             answer.problem = error.message
-        except Exception as error:  # a server can say anything, and there are others to ask
+        except Exception as error:  # a server can send anything; the other targets are still scanned
             answer.problem = f"{host} port {port}: unexpected: {type(error).__name__}: {escape(str(error))}"
         if answer.blobs:
             break
     return answer
 
 
-def _look_at(settings: Settings, types: Sequence[str], timeout: int, answer: Answer) -> None:
+def _scan(settings: Settings, types: Sequence[str], timeout: int, answer: Answer) -> None:
     from pmitogen.transport import connect
     from pmitogen.transport.hostkeys import scan
 
@@ -200,7 +204,7 @@ def _look_at(settings: Settings, types: Sequence[str], timeout: int, answer: Ans
 
 
 def _lines(names: Sequence[tuple[str, int]], blob: bytes, hashed: bool) -> list[str]:
-    """As known_hosts has them: names share a line where they are plain, as for ssh-keyscan."""
+    """Return known_hosts lines for one key. Names share a line if none has a port, as in ssh-keyscan."""
     from pmitogen.transport.hostkeys import known_hosts
     from pmitogen.transport.keys import public_key
 

@@ -1,11 +1,10 @@
-"""``pmitogen setup`` and ``pmitogen plugin-path``: how Ansible comes to know the connection plugin.
+"""``pmitogen setup`` and ``pmitogen plugin-path``: make the connection plugin known to Ansible.
 
-Ansible looks for connection plugins in ``~/.ansible/plugins/connection`` unless told otherwise, so a link there to our plugin
-file is all it takes. A link, since it stays right when pmitogen is upgraded, and since Ansible passes over one that leads
-nowhere: should pmitogen be removed, ``ansible_connection: pmitogen`` is "not found", and nothing else is disturbed.
+By default Ansible searches ``~/.ansible/plugins/connection``, so setup creates a symbolic link to the plugin's file there. A
+link stays valid when pmitogen is upgraded, and Ansible ignores a dangling one: once pmitogen is uninstalled,
+``ansible_connection: pmitogen`` is "not found" and nothing else changes.
 
-Whether that was enough is Ansible's own to say: the Python that runs ansible-playbook is asked where it finds the plugin, and
-whether it can import it.
+Setup then checks the result: it runs the Python of ansible-playbook and asks Ansible's loader for the plugin.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from pmitogen.errors import UsageError
 
 PLUGINS = Path(__file__).resolve().parents[1] / "ansible" / "plugins" / "connection"
 PLUGIN = PLUGINS / "pmitogen.py"
-_OURS = "pmitogen/ansible/plugins/connection/pmitogen.py"  # how the target of any link of ours ends
+_OUR_TARGET_SUFFIX = "pmitogen/ansible/plugins/connection/pmitogen.py"  # the end of the target of every link that setup has made
 
 # Run by Ansible's Python, on which pmitogen need not be installed.
 _PROBE = """import sys; sys.path = [path for path in sys.path if path]
@@ -42,13 +41,13 @@ print(json.dumps({"version": __version__, "found": found, "importable": importab
 
 
 def plugin_path(options: argparse.Namespace) -> int:
-    """Print the folder to put in ``connection_plugins``."""
+    """Print the directory for ``connection_plugins``."""
     print(PLUGINS)
     return 0
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make the link, or remove it, and say what was done. Raises UsageError if something else is in its place."""
+    """Create or remove the link, and print what was done. Raises UsageError if another file has its name."""
     if options.shims is not None:
         directory = Path(options.shims).expanduser().absolute()
         return shims.remove(directory) if options.remove else shims.install(directory)
@@ -61,36 +60,36 @@ def run(options: argparse.Namespace) -> int:
     return _verify(link)
 
 
-def _is_ours(link: Path) -> bool:
-    return link.is_symlink() and os.readlink(link).endswith(_OURS)
+def _is_our_link(link: Path) -> bool:
+    return link.is_symlink() and os.readlink(link).endswith(_OUR_TARGET_SUFFIX)
 
 
-def _refuse_foreign(link: Path) -> None:
-    if os.path.lexists(link) and not _is_ours(link):
-        raise UsageError(f"{link}: was not made by pmitogen setup: move it away first")
+def _refuse_other_file(link: Path) -> None:
+    if os.path.lexists(link) and not _is_our_link(link):
+        raise UsageError(f"{link}: was not created by pmitogen setup; move it away first")
 
 
 def _make(link: Path) -> None:
-    _refuse_foreign(link)
+    _refuse_other_file(link)
     if link.is_symlink() and os.readlink(link) == str(PLUGIN):
-        print(f"{link}: is there already")
+        print(f"{link}: already exists")
         return
     link.parent.mkdir(parents=True, exist_ok=True)
-    # By another name first, so that a run that is under way never misses the plugin.
+    # Created under another name first, so that a concurrent run always finds the plugin.
     fresh = link.with_name(f".pmitogen-{os.getpid()}")
     fresh.symlink_to(PLUGIN)
     fresh.replace(link)
-    print(f"{link}: made, a link to {PLUGIN}")
+    print(f"{link}: created, a link to {PLUGIN}")
 
 
 def _remove(link: Path) -> int:
-    _refuse_foreign(link)
+    _refuse_other_file(link)
     if not link.is_symlink():
-        print(f"{link}: is not there; nothing to remove")
+        print(f"{link}: does not exist; nothing to remove")
         return 0
     link.unlink()
     print(f"{link}: removed")
-    # What Python made of it, and folders that nobody else uses.
+    # The compiled plugin, and directories that are empty now.
     for cached in link.parent.glob("__pycache__/pmitogen.*.pyc"):
         cached.unlink()
     for folder in (link.parent / "__pycache__", link.parent, link.parent.parent):
@@ -100,47 +99,47 @@ def _remove(link: Path) -> int:
 
 
 def _remove_payloads(folder: Path) -> None:
-    """What runs have kept of Ansible's payloads (ansible/preload/payload_cache.py)."""
+    """Remove the payloads that runs have stored (ansible/preload/payload_cache.py)."""
     if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
         shutil.rmtree(folder)
-        print(f"{folder}: removed, with the payloads that were kept in it")
+        print(f"{folder}: removed, with the stored payloads")
 
 
 def _verify(link: Path) -> int:
-    """Ask Ansible. Returns 0 where it finds the plugin or where there is no Ansible yet."""
+    """Check that Ansible finds the plugin. Returns 0 if so, or if Ansible is not installed."""
     playbook = _find_playbook()
     if playbook is None:
-        print("ansible-playbook: not found on the PATH; once it is there, write 'ansible_connection: pmitogen'")
+        print("ansible-playbook: not found on PATH; after its installation, set ansible_connection: pmitogen")
         return 0
     python = _python_of(playbook)
     answer = _probe(python)
     if answer is None:
-        return _complain(f"{playbook}: cannot be asked whether it finds the plugin; try: {playbook} --version")
+        return _warn(f"{playbook}: could not check whether it finds the plugin; run: {playbook} --version")
     ansible = f"{playbook} (ansible-core {answer['version']})"
     if not answer["found"]:
-        return _complain(
-            f"{ansible}: does not look in {link.parent}: add that folder to connection_plugins in ansible.cfg, "
+        return _warn(
+            f"{ansible}: does not search {link.parent}; add this directory to connection_plugins in ansible.cfg, "
             "or to ANSIBLE_CONNECTION_PLUGINS"
         )
     if not answer["importable"]:
-        return _complain(f"{ansible}: its Python has no pmitogen: write {python} -m pip install pmitogen")
-    print(f"{ansible}: finds it; write 'ansible_connection: pmitogen', or -c pmitogen")
+        return _warn(f"{ansible}: pmitogen is not installed for its Python; run: {python} -m pip install pmitogen")
+    print(f"{ansible}: plugin found; set ansible_connection: pmitogen, or use -c pmitogen")
     return 0
 
 
-def _complain(message: str) -> int:
+def _warn(message: str) -> int:
     sys.stdout.flush()
     print(f"pmitogen setup: {message}", file=sys.stderr)
     return 1
 
 
 def _find_playbook() -> str | None:
-    """The ansible-playbook that the user runs, else the one beside our own Python."""
+    """Return the first ansible-playbook on PATH, or else the one beside this Python."""
     return shutil.which("ansible-playbook") or shutil.which("ansible-playbook", path=os.path.dirname(sys.executable))
 
 
 def _python_of(playbook: str) -> str:
-    """The Python that runs this ansible-playbook, as it says itself."""
+    """Return the Python of this ansible-playbook, according to its --version."""
     said = _output([playbook, "--version"])
     match = re.search(r"^\s*python version = .*\((/[^()]*)\)\s*$", said, re.M)
     return match.group(1) if match else sys.executable

@@ -1,4 +1,4 @@
-"""``pmitogen trace FILE...``: what a run's tasks spent their time on, from the timeline that ``PMITOGEN_TRACE`` had written."""
+"""``pmitogen trace FILE...``: summarise the timelines that a run with ``PMITOGEN_TRACE=FILE`` has written."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from pmitogen.errors import UsageError
 
 ROWS = (
-    ("options", "worker: plugin loaded, options taken"),
-    ("prepare", "worker: Ansible builds the task's payload"),
-    ("payload", "worker: payload recognised and handed over"),
-    ("wire", "hub, network and agent, there and back"),
-    ("start", "target: from the frame's arrival to the module's process"),
-    ("module", "target: the module itself"),
+    ("options", "worker: load the plugin, take the options"),
+    ("prepare", "worker: Ansible builds the payload"),
+    ("payload", "worker: parse and send the payload"),
+    ("wire", "hub, network and agent, both directions"),
+    ("start", "target: start the module's process"),
+    ("module", "target: run the module"),
     ("result", "worker: from the answer to the end of the task"),
 )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one table for the trace files: a run writes one for each hub that it has."""
+    """Print one table for all files; a run writes a file for each of its hubs."""
     events: list[dict[str, Any]] = []
     for file in options.files:
         try:
@@ -37,12 +37,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def table(events: Iterable[dict[str, Any]]) -> str:
-    """The table as text: for each kind of span how often, and its median, mean and total in milliseconds."""
+    """Return the table as text: count, median, mean and total in milliseconds for each kind of span."""
     spans: dict[str, list[float]] = collections.defaultdict(list)
     for event in events:
         if isinstance(event, dict) and event.get("ph") == "X" and isinstance(event.get("dur"), (int, float)):
             spans[str(event.get("name"))].append(event["dur"] / 1000)
-    lines = [f"{'what':58} {'times':>6} {'median ms':>10} {'mean ms':>9} {'total ms':>10}"]
+    lines = [f"{'stage':58} {'count':>6} {'median ms':>10} {'mean ms':>9} {'total ms':>10}"]
     for name, title in ROWS:
         if spans.get(name):
             lines.append(_line(title, spans[name]))

@@ -1,4 +1,4 @@
-"""``pmitogen version``: what pmitogen stands on, as needed to report a problem."""
+"""``pmitogen version``: print the versions of pmitogen and its dependencies, for problem reports."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import sys
 
 import pmitogen
 
-_OTHERS = ("paramiko", "cryptography", "mitogen", "ansible-core")
+DEPENDENCIES = ("paramiko", "cryptography", "mitogen", "ansible-core")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one version a line. Nothing is imported for it."""
+    """Print one version a line, without importing the packages."""
     print(f"pmitogen {pmitogen.__version__}")
-    for name in _OTHERS:
+    for name in DEPENDENCIES:
         print(f"{name} {_version(name)}")
     print(f"python {platform.python_version()} ({sys.executable})")
     return 0

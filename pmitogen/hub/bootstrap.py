@@ -182,7 +182,7 @@ def bundle() -> bytes:
 
 @functools.cache
 def _made_bundle() -> bytes:
-    spares = toggles.warms_targets()
+    spares = toggles.target_preload_enabled()
 
     def make() -> bytes:
         parts = {"role": "agent", "spares": spares, "files": target_files(), "stage0": stage0()}

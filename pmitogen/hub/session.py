@@ -158,7 +158,7 @@ class Session:
         context_id = self._router.new_context_id()
         channel = self.link.open_session(min(answer_timeout(self.link.settings), self.start_timeout))
         command = bootstrap.command(token, len(bundle), context_id, candidates)
-        self.link.start_command(channel, command, wait=not toggles.saves_trips())
+        self.link.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
         stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), guard, on_end)
         stream.token = token
         stream.writer.put(bundle)

@@ -64,6 +64,7 @@ class ErrorFields(TypedDict, total=False):
     msg: str
     stage: str  # ConnectError.stage
     why: str  # BecomeError.kind
+    origin: str  # UsageError.origin, with which msg begins unless it is empty
 
 
 class Row(NamedTuple):
@@ -78,8 +79,8 @@ class Row(NamedTuple):
 
 TABLE = (
     Row(ErrorKind.AUTH, AuthenticationError),
-    Row(ErrorKind.USAGE, UsageError),
-    Row(ErrorKind.OPTIONS, OptionsError),
+    Row(ErrorKind.USAGE, UsageError, "origin", "origin"),
+    Row(ErrorKind.OPTIONS, OptionsError, "origin", "origin"),
     Row(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp"),
     Row(ErrorKind.LOST, ConnectionLost),
     Row(ErrorKind.BECOME, BecomeError, "kind", "why", "other"),
@@ -111,4 +112,9 @@ def exception_from(fields: Mapping[str, Any]) -> Error:
     """The exception for an ``error`` frame: the inverse of :func:`error_fields`. An unknown kind gives a RemoteError."""
     row = _BY_KIND.get(fields.get("kind"), _BY_KIND[None])
     message = str(fields["msg"])
-    return row.exception(message, str(fields.get(row.field) or row.default)) if row.field else row.exception(message)
+    if not row.field:
+        return row.exception(message)
+    value = str(fields.get(row.field) or row.default)
+    if row.field == "origin" and value:
+        message = message[len(value) + len(": ") :]  # the exception adds it again
+    return row.exception(message, value)

@@ -48,7 +48,7 @@ print(json.dumps([plugin.get_option("port"), [text for text in parsed if "name: 
 
 def test_the_collections_plugin_is_the_plugin() -> None:
     assert generate.main(["--check"]) == 0
-    ours, theirs = map(generate.documentation, (generate.PLUGIN, generate.COLLECTION_PLUGIN))
+    ours, theirs = map(generate.load_documentation, (generate.PLUGIN, generate.COLLECTION_PLUGIN))
     assert {**ours, "name": "ssh", "options": options_for("pmitogen.core.ssh")} == theirs
     manifest = (repository / "ansible_collections/pmitogen/core/galaxy.yml").read_text()
     assert re.findall(r"^version: (.*)$", manifest, re.M) == re.findall(r'version="(.*)"', (repository / "setup.py").read_text())
@@ -65,7 +65,7 @@ def test_ansible_doc_shows_it(ansible: Ansible) -> None:
     command = [ansible.python, "-m", "ansible", "doc", "-t", "connection", "--json", "pmitogen.core.ssh"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=ansible.folder)
     (shown,) = json.loads(done.stdout).values()
-    assert set(shown["doc"]["options"]) == set(generate.documentation()["options"])
+    assert set(shown["doc"]["options"]) == set(generate.load_documentation()["options"])
     assert "connection: pmitogen.core.ssh" in shown["examples"]
 
 

@@ -18,12 +18,12 @@ FAKE = """#!/usr/bin/python
 from ansible.module_utils.basic import AnsibleModule
 AnsibleModule(argument_spec={"path": {}}).exit_json(whose="the playbook's own")
 """
-LET_GO = """
+DETACH = """
 import json, os
 from pmitogen.ansible.preload import prebuild
 told, tell = os.pipe()
 if os.fork() == 0:
-    prebuild._let_go()
+    prebuild._detach_fds()
     os._exit(os.write(tell, b"a message") != 9 or os.open(os.devnull, os.O_RDONLY) <= tell)
 code = os.waitstatus_to_exitcode(os.wait()[1])
 os.close(tell)
@@ -81,7 +81,7 @@ def test_built_while_the_first_task_runs(ansible: Ansible, sshd: Sshd, account: 
 @pytest.mark.one_core
 def test_off(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     tasks = [SLOW, {"name": "stat", "ansible.builtin.stat": {"path": "/etc/passwd"}}]
-    run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", PMITOGEN_WARM="0").check()
+    run = _play(ansible, ansible.target(sshd, account), tasks, tmp_path / "local", PMITOGEN_PRELOAD="0").check()
     assert _built(run) == {"command"}
 
 
@@ -121,4 +121,4 @@ def test_a_run_that_ends_meanwhile(ansible: Ansible, sshd: Sshd, account: Accoun
 @pytest.mark.one_core
 def test_the_helper_tells_nobody_anything(ansible: Ansible) -> None:
     """And what it opens is not where a worker's messages would go."""
-    assert ansible.answer(LET_GO) == [0, ""]
+    assert ansible.answer(DETACH) == [0, ""]

@@ -51,7 +51,7 @@ def test_every_name_is_removed_from_facts(core: str, plugin: str, folder: str, t
 
 @pytest.mark.needs_ansible
 def test_the_collections_file_names_no_other_variable() -> None:
-    documented = generate.documentation(generate.COLLECTION_PLUGIN)["options"]
+    documented = generate.load_documentation(generate.COLLECTION_PLUGIN)["options"]
     assert {entry["name"] for option in documented.values() for entry in option.get("vars", ())} == _variables(
         "pmitogen.core.ssh"
     )
@@ -72,13 +72,13 @@ def test_no_bare_name_is_a_variable() -> None:
 def test_shell_and_become_read_the_variables_that_core_declares(core: str, tmp_path: Any) -> None:
     """Those are options of Ansible's own plugins: over ssh the same names act, on the target alone. None is added."""
     from pmitogen.ansible.become import NATIVE
-    from pmitogen.ansible.options.shell_table import OPTIONS_OF_TEXT
+    from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
     ansible = _ansible(core, tmp_path)
     theirs = {tuple(names) for names in ansible.answer(NAMES, "shell", "sh").values()}
     tables = [
         {tuple(entry["name"] for entry in option.get("vars", ())) for option in table.values()}
-        for table in OPTIONS_OF_TEXT.values()
+        for table in OPTIONS_BY_DIGEST.values()
     ]
     assert theirs in tables
     for method in set(NATIVE) & {"sudo", "su"}:

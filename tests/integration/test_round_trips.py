@@ -54,10 +54,10 @@ def test_nothing_is_waited_for_that_can_follow(
         original(link, *args, wait=wait, **words)
 
     monkeypatch.setattr(Link, "start_command", start_command)
-    monkeypatch.delenv("PMITOGEN_WIRE", raising=False)
+    monkeypatch.delenv("PMITOGEN_PIPELINE", raising=False)
     fewest = _turns(relay, sshd, account)
     assert fewest <= 14
-    monkeypatch.setenv("PMITOGEN_WIRE", "0")
+    monkeypatch.setenv("PMITOGEN_PIPELINE", "0")
     assert _turns(relay, sshd, account) == fewest + 2
     assert waited == [False, True]
 

@@ -134,7 +134,7 @@ def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
     put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "early": True}
     said: dict[str, list[str]] = {}
     for setting in ("1", "0"):
-        monkeypatch.setenv("PMITOGEN_WIRE", setting)
+        monkeypatch.setenv("PMITOGEN_PIPELINE", setting)
         door = Door(options)
         try:
             answers = [door.final(door.request(put, b"x"))[0], door.final(door.request({"op": "exec", "argv": ["true"]}))[0]]

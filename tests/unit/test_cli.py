@@ -13,8 +13,9 @@ import pytest
 
 import pmitogen
 from pmitogen import cli
-from pmitogen.cli import dispatch, explain, hubs, ping
-from pmitogen.cli.errors import WrongWords
+from pmitogen.cli import dispatch, explain, hubs, prompt
+from pmitogen.cli.errors import CommandLineError
+from pmitogen.cli.ssh_args import split_destination
 
 COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "keyscan", "trust", "hubs", "version"]
 
@@ -173,13 +174,13 @@ def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_ping_tells_the_host_from_the_options(words: list[str], expected: tuple[list[str], str]) -> None:
-    assert ping.split(words) == expected
+    assert split_destination(words, "ping") == expected
 
 
 @pytest.mark.parametrize("words", [["-p", "22"], ["-p"], ["--"], ["h", "uptime"], ["--", "h", "-v"]])
 def test_ping_takes_one_host_and_no_command(words: list[str]) -> None:
-    with pytest.raises(WrongWords):
-        ping.split(words)
+    with pytest.raises(CommandLineError):
+        split_destination(words, "ping")
 
 
 class _BareHost:
@@ -210,7 +211,7 @@ def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_ping_asks_only_at_a_terminal_and_no_more_once_there_was_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    people: list[ping.Person | None] = []
+    people: list[prompt.TerminalPrompt | None] = []
 
     def connect(*_: object, **words: Any) -> _BareHost:
         people.append(words["ask"])

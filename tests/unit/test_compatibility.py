@@ -19,7 +19,7 @@ ENVIRON = {"HOME": "/h", "LANG": "C", "PATH": "/bin"}
 
 def test_the_process_gets_what_its_interpreter_reads_and_no_more() -> None:
     secret = {"ANSIBLE_VAULT_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "SSH_AUTH_SOCK": "/a", "TOKEN": "x", "PWD": "/d"}
-    kept = {"PYTHONPATH": "/lib", "LD_LIBRARY_PATH": "/l", "LC_ALL": "C", "RES_OPTIONS": "rotate", "PMITOGEN_WIRE": "0"}
+    kept = {"PYTHONPATH": "/lib", "LD_LIBRARY_PATH": "/l", "LC_ALL": "C", "RES_OPTIONS": "rotate", "PMITOGEN_PIPELINE": "0"}
     assert process_environment(CallerEnvironment({**ENVIRON, **secret, **kept})) == {**ENVIRON, **kept}
     relative = CallerEnvironment({"PYTHONPATH": "lib:/abs:./x"}, "/run/here")
     assert process_environment(relative) == {"PYTHONPATH": "/run/here/lib:/abs:/run/here/x"}
@@ -36,7 +36,7 @@ def test_the_process_gets_what_its_interpreter_reads_and_no_more() -> None:
         ("RES_OPTIONS", True),
         ("OPENSSL_CONF", True),
         ("HOME", True),
-        ("PMITOGEN_WIRE", True),
+        ("PMITOGEN_PIPELINE", True),
         ("PMITOGEN_LOG", False),
         ("PMITOGEN_TRACE", False),
         ("PATH", False),

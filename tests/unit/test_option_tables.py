@@ -58,7 +58,7 @@ plugin = connection_loader.get(name, PlayContext(), None)
 def test_the_documentation_is_the_table(ansible: Ansible) -> None:
     code = (
         "import json; from pmitogen.ansible.options import generate as g; from pmitogen.ansible.options.table import OPTIONS;"
-        "print(json.dumps([g.documentation()['options'] == OPTIONS, g.main(['--check'])]))"
+        "print(json.dumps([g.load_documentation()['options'] == OPTIONS, g.main(['--check'])]))"
     )
     assert ansible.answer(code) == [True, 0]
 

@@ -11,12 +11,12 @@ pytest.importorskip("ansible")
 from pmitogen.ansible.preload import prebuild
 
 
-def _foreseen(folder: Path, **files: str) -> list[str]:
+def _predicted(folder: Path, **files: str) -> list[str]:
     for name, text in files.items():
         path = folder / name.replace("__", "/").replace("_yml", ".yml")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return prebuild.foreseen([str(folder / "play.yml")])
+    return prebuild.predicted_modules([str(folder / "play.yml")])
 
 
 def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_tasks_blocks_and_handlers_in_their_order(tmp_path: Path) -> None:
     - getent: {database: passwd}
 """
     wanted = ["stat", "lineinfile", "command", "user", "getent"]
-    assert _foreseen(tmp_path, play_yml=text) == wanted
+    assert _predicted(tmp_path, play_yml=text) == wanted
 
 
 def test_nothing_of_what_the_controller_does_itself(tmp_path: Path) -> None:
@@ -48,12 +48,12 @@ def test_nothing_of_what_the_controller_does_itself(tmp_path: Path) -> None:
   gather_facts: false
   tasks: [{debug: {msg: x}}, {set_fact: {x: y}}, {fail: }, {pause: }, {package: {name: x}}, {ping: }]
 """
-    assert _foreseen(tmp_path, play_yml=text) == ["ping"]
+    assert _predicted(tmp_path, play_yml=text) == ["ping"]
 
 
 def test_what_carries_an_action_out(tmp_path: Path) -> None:
     text = "- hosts: all\n  tasks:\n    - template: {src: x, dest: y}\n    - fetch: {src: x, dest: y}\n"
-    assert _foreseen(tmp_path, play_yml=text) == ["stat", "file", "copy", "slurp"]
+    assert _predicted(tmp_path, play_yml=text) == ["stat", "file", "copy", "slurp"]
 
 
 def test_roles_and_included_files(tmp_path: Path) -> None:
@@ -74,34 +74,34 @@ def test_roles_and_included_files(tmp_path: Path) -> None:
         "roles__two__tasks__main_yml": "- mount_facts:\n- slurp: {src: x}\n",
         "roles__four__tasks__main_yml": "- tempfile:\n",
     }
-    assert set(_foreseen(tmp_path, play_yml=text, **files)) >= {"hostname", "ping", "group", "slurp", "tempfile"}
+    assert set(_predicted(tmp_path, play_yml=text, **files)) >= {"hostname", "ping", "group", "slurp", "tempfile"}
 
 
 @pytest.mark.parametrize("place", ["module_utils__x_yml", "roles__any__module_utils__x_yml"])
 def test_nothing_where_module_utils_may_be_replaced(place: str, tmp_path: Path) -> None:
-    assert _foreseen(tmp_path, play_yml="- hosts: all\n  tasks: [{ping: }]\n") == ["ping"]
-    assert _foreseen(tmp_path, **{place: ""}) == []
+    assert _predicted(tmp_path, play_yml="- hosts: all\n  tasks: [{ping: }]\n") == ["ping"]
+    assert _predicted(tmp_path, **{place: ""}) == []
 
 
 def test_nor_in_a_folder_whose_name_is_a_pattern(tmp_path: Path) -> None:
     folder = tmp_path / "[x]"
-    assert _foreseen(folder, play_yml="- hosts: all\n  tasks: [{stat: {path: /x}}]") == ["stat"]
-    assert _foreseen(folder, module_utils__x_yml="") == []
+    assert _predicted(folder, play_yml="- hosts: all\n  tasks: [{stat: {path: /x}}]") == ["stat"]
+    assert _predicted(folder, module_utils__x_yml="") == []
 
 
 @pytest.mark.parametrize(
     "text", ["", "x", "- 1\n- [2]\n", "{", "- hosts: all\n  tasks: 3\n", "$ANSIBLE_VAULT;1.1;AES256\n6162\n", "- {? [a]: b}\n"]
 )
 def test_what_is_no_playbook(text: str, tmp_path: Path) -> None:
-    assert _foreseen(tmp_path, play_yml=text) == []
-    assert prebuild.foreseen([str(tmp_path / "missing.yml"), "name.of.collection"]) == []
+    assert _predicted(tmp_path, play_yml=text) == []
+    assert prebuild.predicted_modules([str(tmp_path / "missing.yml"), "name.of.collection"]) == []
 
 
 def test_tags_that_only_ansible_knows(tmp_path: Path) -> None:
     text = "- hosts: all\n  vars: {x: !unsafe y}\n  tasks:\n    - ping: {data: !vault z}\n"
-    assert _foreseen(tmp_path, play_yml=text) == ["ping"]
+    assert _predicted(tmp_path, play_yml=text) == ["ping"]
 
 
 def test_files_that_include_each_other(tmp_path: Path) -> None:
     text = "- hosts: all\n  tasks: [{include_tasks: a.yml}]\n"
-    assert _foreseen(tmp_path, play_yml=text, a_yml="- include_tasks: a.yml\n- ping:\n") == ["ping"]
+    assert _predicted(tmp_path, play_yml=text, a_yml="- include_tasks: a.yml\n- ping:\n") == ["ping"]

@@ -54,7 +54,7 @@ from __future__ import annotations
 from typing import Any
 
 # fmt: off
-OPTIONS_OF_TEXT: dict[str, dict[str, dict[str, Any]]] = \\
+OPTIONS_BY_DIGEST: dict[str, dict[str, dict[str, Any]]] = \\
 '''
 
 PAGE_HEAD = """# Options of the connection plugin
@@ -74,10 +74,10 @@ Ansible does not connect with them.
 How the ssh arguments themselves are understood is shown by `pmitogen explain ssh -- ARGS... HOST`.
 """
 
-EFFECTLESS = "Accepted without effect"
+NO_EFFECT_PREFIX = "Accepted without effect"
 
 
-def documentation(path: pathlib.Path = PLUGIN) -> dict[str, Any]:
+def load_documentation(path: pathlib.Path = PLUGIN) -> dict[str, Any]:
     """The parsed DOCUMENTATION of the plugin file, which is read and not imported."""
     import yaml  # type: ignore[import-untyped]
 
@@ -133,9 +133,9 @@ def shell_options() -> dict[str, Any]:
 def render_shell_table() -> str:
     """The text of ``shell_table.py`` with the entry of the ansible-core at hand."""
     from pmitogen.ansible.options import register_shell as reader
-    from pmitogen.ansible.options.shell_table import OPTIONS_OF_TEXT
+    from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
-    table = dict(sorted({**OPTIONS_OF_TEXT, reader.digest(): shell_options()}.items()))
+    table = dict(sorted({**OPTIONS_BY_DIGEST, reader.documentation_digest(): shell_options()}.items()))
     entries = [f"{digest!r}:\n{pprint.pformat(options, width=125, sort_dicts=False)},\n" for digest, options in table.items()]
     return SHELL_TABLE_HEAD + "{\n" + "".join(entries) + "}\n"
 
@@ -173,7 +173,7 @@ def _section(name: str, option: dict[str, Any]) -> str:
 
 def render_page(options: dict[str, Any]) -> str:
     """The users' page: options that do something first, then those that are only accepted."""
-    effective = {name: option for name, option in options.items() if EFFECTLESS not in _description(option)}
+    effective = {name: option for name, option in options.items() if NO_EFFECT_PREFIX not in _description(option)}
     pages = [PAGE_HEAD, "## Options that do something\n"]
     pages += [_section(name, option) for name, option in effective.items()]
     pages += ["## Options that are accepted without effect\n"]
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.shell:
         SHELL_TABLE.write_text(render_shell_table(), encoding="utf-8")
         return 0
-    options = documentation()["options"]
+    options = load_documentation()["options"]
     if args.markdown:
         sys.stdout.write(render_page(options))
     elif not args.check:

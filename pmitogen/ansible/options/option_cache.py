@@ -17,11 +17,11 @@ from typing import Any
 
 from ansible import constants, context
 
-Words = Mapping[str, Any] | None
+OptionSource = Mapping[str, Any] | None
 Options = tuple[dict[str, Any], dict[str, Any]]  # values and origins, by option
 
 
-class Settled:
+class OptionCache:
     """The options of the plugin that Ansible knows as *name*; *kind* is "connection" or "shell".
 
     Raises what the configuration manager raises.
@@ -41,18 +41,18 @@ class Settled:
         self._values: dict[str, Any] = {}
         self._origins: dict[str, Any] = {}
         for option in self._definitions:
-            self._values[option], self._origins[option] = self._ask(option)
+            self._values[option], self._origins[option] = self._lookup(option)
 
     def _read_environment(self) -> list[str | None]:
         return [os.environ.get(name) for name in self._environment]
 
-    def _ask(self, option: str, **sources: Words) -> tuple[Any, Any]:
-        found: tuple[Any, Any] = constants.config.get_config_value_and_origin(
+    def _lookup(self, option: str, **sources: OptionSource) -> tuple[Any, Any]:
+        cache: tuple[Any, Any] = constants.config.get_config_value_and_origin(
             option, plugin_type=self.kind, plugin_name=self.name, **sources
         )
-        return found
+        return cache
 
-    def holds(self) -> bool:
+    def is_valid(self) -> bool:
         """Whether everything is as it was found."""
         return (
             constants.config is self._config
@@ -61,7 +61,7 @@ class Settled:
             and self._read_environment() == self._setting
         )
 
-    def options(self, keys: Words, variables: Words, direct: Words) -> Options:
+    def options(self, keys: OptionSource, variables: OptionSource, direct: OptionSource) -> Options:
         """All options of a task with these keywords and variables, and these words of whoever made the plugin."""
         values, origins = dict(self._values), dict(self._origins)
         named: set[str] = set()
@@ -70,36 +70,36 @@ class Settled:
                 if word in index:
                     named |= index[word]
         for option in named:
-            values[option], origins[option] = self._ask(option, keys=keys, variables=variables, direct=direct)
+            values[option], origins[option] = self._lookup(option, keys=keys, variables=variables, direct=direct)
         return values, origins
 
 
 def _index(definitions: Mapping[str, Any], source: str) -> dict[str, set[str]]:
     """Which options each word of this *source* sets."""
-    found: dict[str, set[str]] = {}
+    cache: dict[str, set[str]] = {}
     for option, definition in definitions.items():
         for entry in definition.get(source, ()):
-            found.setdefault(entry["name"], set()).add(option)
-    return found
+            cache.setdefault(entry["name"], set()).add(option)
+    return cache
 
 
-_settled: dict[tuple[str, str], Settled] = {}
+_caches: dict[tuple[str, str], OptionCache] = {}
 
 
-def settle(kind: str, name: str) -> None:
+def prime(kind: str, name: str) -> None:
     """Ask for the options of the plugin *name*, for the workers that are forked from this process."""
-    before = _complaints()
-    found = Settled(kind, name)
-    if _complaints() == before:
-        _settled[kind, name] = found
+    before = _pending_warnings()
+    cache = OptionCache(kind, name)
+    if _pending_warnings() == before:
+        _caches[kind, name] = cache
 
 
-def _complaints() -> list[list[Any]]:
+def _pending_warnings() -> list[list[Any]]:
     """What the configuration manager is going to say to the user."""
     return [list(getattr(constants.config, kind, ())) for kind in ("WARNINGS", "DEPRECATED", "_errors")]
 
 
-def options_of(kind: str, name: str, keys: Words, variables: Words, direct: Words) -> Options | None:
+def cached_options(kind: str, name: str, keys: OptionSource, variables: OptionSource, direct: OptionSource) -> Options | None:
     """The options of the plugin *name* for one task, or None where Ansible has to be asked for each."""
-    found = _settled.get((kind, name))
-    return found.options(keys, variables, direct) if found is not None and found.holds() else None
+    cache = _caches.get((kind, name))
+    return cache.options(keys, variables, direct) if cache is not None and cache.is_valid() else None

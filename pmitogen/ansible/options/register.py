@@ -18,19 +18,19 @@ from pmitogen.ansible.options.table import OPTIONS
 NAME = "pmitogen"
 
 
-def load_name(module_name: str, path: str) -> str:
+def plugin_load_name(module_name: str, path: str) -> str:
     """The name under which Ansible's loader knows the plugin whose module has this ``__name__`` and ``__file__``."""
     if module_name.startswith("ansible_collections."):
         return module_name
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def register(module_name: str, path: str) -> str:
+def register_options(module_name: str, path: str) -> str:
     """Register the options for the connection plugin with this ``__name__`` and ``__file__``; known ones stay as they are.
 
     Returns the plugin's name.
     """
-    name = load_name(module_name, path)
+    name = plugin_load_name(module_name, path)
     if not constants.config.has_configuration_definition("connection", name):
         constants.config.initialize_plugin_configuration_definitions("connection", name, options_for(name))
     return name

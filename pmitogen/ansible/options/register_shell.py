@@ -14,10 +14,10 @@ from ansible.plugins import loader
 from ansible.plugins.doc_fragments import shell_common
 from ansible.plugins.shell import sh
 
-from pmitogen.ansible.options.shell_table import OPTIONS_OF_TEXT
+from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
 
-def digest() -> str:
+def documentation_digest() -> str:
     """The digest of the documentation of the ``sh`` plugin that this Ansible brings, its fragment included."""
     text = f"{sh.DOCUMENTATION}\0{shell_common.ModuleDocFragment.DOCUMENTATION}"
     return hashlib.sha256(text.encode()).hexdigest()
@@ -31,6 +31,6 @@ def register_shell() -> None:
         return
     if loader.fragment_loader.find_plugin("shell_common") != shell_common.__file__:
         return
-    options = OPTIONS_OF_TEXT.get(digest())
+    options = OPTIONS_BY_DIGEST.get(documentation_digest())
     if options is not None:
         constants.config.initialize_plugin_configuration_definitions("shell", "sh", options)

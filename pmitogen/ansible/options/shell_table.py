@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 # fmt: off
-OPTIONS_OF_TEXT: dict[str, dict[str, dict[str, Any]]] = \
+OPTIONS_BY_DIGEST: dict[str, dict[str, dict[str, Any]]] = \
 {
 '006ca45920a89fb56c5bb3fb49ac7dbdbe755985b4fcf1d51ac46004d988e836':
 {'remote_tmp': {'default': '~/.ansible/tmp',

@@ -7,7 +7,7 @@ collector is told to leave alone the objects that exist already. Where an ansibl
 step does nothing and the workers do it themselves. The hub is started as well.
 
 A run that does not use the plugin is left as it is: nothing is preloaded unless the command line, the configuration, the
-inventory or a playbook names it. ``PMITOGEN_WARM=0`` preloads nothing, for diagnosis.
+inventory or a playbook names it. ``PMITOGEN_PRELOAD=0`` preloads nothing, for diagnosis.
 """
 
 from __future__ import annotations
@@ -38,47 +38,58 @@ from pmitogen.hub import client
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.util.caller import CallerEnvironment
 
-NAMES = ("pmitogen", "pmitogen.core.ssh")
-MAX_FILES, MAX_BYTES_READ = 40, 1 << 18  # of the inventory and the playbooks, read to learn whether a run uses the plugin
+PLUGIN_NAMES = ("pmitogen", "pmitogen.core.ssh")
+# Limits of what is read of the inventory and the playbooks to find out whether a run uses the plugin.
+MAX_INVENTORY_FILES = 40
+MAX_BYTES_READ = 1 << 18  # of each file
 
 
-def warm(name: str) -> None:
+def preload(name: str) -> None:
     """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
-    if multiprocessing.parent_process() is not None or not toggles.works_ahead() or not _run_uses_pmitogen():
+    if multiprocessing.parent_process() is not None or not toggles.preload_enabled() or not _run_uses_pmitogen():
         return
-    steps = _memory, _hub, lambda: option_cache.settle("connection", name), _shell, _profiles, _results, _plugins, _templates
+    steps = (
+        _share_state,
+        _start_hub,
+        lambda: option_cache.prime("connection", name),
+        _load_shell_options,
+        _load_json_profiles,
+        _load_result_types,
+        _find_plugins,
+        _compile_template_patterns,
+    )
     for step in steps:
         with contextlib.suppress(Exception):
             step()
     gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
 
 
-def _memory() -> None:
+def _share_state() -> None:
     """What workers tell each other, and whose workers they are."""
-    shared_state.hosts = shared_state.Hosts()
+    shared_state.current = shared_state.SharedState()
     socket_paths.remember_start()
-    atexit.register(_end, shared_state.hosts)
+    atexit.register(_at_exit, shared_state.current)
 
 
-def _end(shared: shared_state.Hosts) -> None:
+def _at_exit(state: shared_state.SharedState) -> None:
     """The run is over. Ansible's own temporary files are still there: what was registered last comes first."""
-    if shared.helper[0]:
+    if state.prebuild_process[0]:
         from pmitogen.ansible.preload import prebuild
 
-        prebuild.end(shared)
-    if shared.lent:
+        prebuild.stop(state)
+    if state.payloads_restored:
         from pmitogen.ansible.preload import payload_cache
 
-        payload_cache.keep()
+        payload_cache.store()
 
 
-def _shell() -> None:
+def _load_shell_options() -> None:
     """The options of the shell plugin that all but a few hosts have."""
     register_shell()
-    option_cache.settle("shell", "sh")
+    option_cache.prime("shell", "sh")
 
 
-def _profiles() -> None:
+def _load_json_profiles() -> None:
     """How parameters and results of modules are written as JSON (ansible-core 2.19 and later)."""
     from ansible.module_utils.common import json
 
@@ -86,21 +97,21 @@ def _profiles() -> None:
     json.get_module_decoder("legacy", json.Direction.MODULE_TO_CONTROLLER)
 
 
-def _results() -> None:
+def _load_result_types() -> None:
     """Which fields the result of a task has, by their annotations (ansible-core 2.21)."""
     task = importlib.import_module("ansible._internal._task")
     task.UnifiedTaskResult.from_action_result_dict({})
     task.UnifiedTaskResult.from_module_result_dict({})
 
 
-def _plugins() -> None:
+def _find_plugins() -> None:
     """The shell's class, and where modules and shell plugins lie.
 
     Ansible forgets the latter whenever a play or role brings folders of its own.
     """
     importlib.import_module("ansible_collections.ansible.builtin.plugins.shell")
     importlib.import_module("ansible_collections.ansible.builtin.plugins.become")
-    shell.class_of(sh.ShellModule)
+    shell.recording_class(sh.ShellModule)
     if constants.OLD_PLUGIN_CACHE_CLEARING:  # then it does not forget, and would overlook such a folder
         return
     loader.module_loader.find_plugin("command")
@@ -109,7 +120,7 @@ def _plugins() -> None:
     loader.connection_loader.find_plugin("pmitogen")
 
 
-def _templates() -> None:
+def _compile_template_patterns() -> None:
     """The patterns by which templates are cut into words: else made in each worker that sees a template."""
     text: Any = "{{ 1 }}"
     with contextlib.suppress(AttributeError):  # before ansible-core 2.19 every text is one
@@ -117,7 +128,7 @@ def _templates() -> None:
     Templar(loader=DataLoader(), variables={}).template(text)
 
 
-def _hub() -> None:
+def _start_hub() -> None:
     """Start the hub of a playbook's run: it loads its libraries while Ansible reads the playbook."""
     args = context.CLIARGS
     caller = CallerEnvironment.current()  # workers find it there, too
@@ -132,11 +143,11 @@ def _run_uses_pmitogen() -> bool:
     exactly as it is without the plugin.
     """
     args = context.CLIARGS
-    if args.get("connection") in NAMES:
+    if args.get("connection") in PLUGIN_NAMES:
         return True
     playbooks = [name for name in args.get("args") or () if isinstance(name, str) and os.path.isfile(name)]
     files = itertools.chain(itertools.chain.from_iterable(map(_inventory_files, args.get("inventory") or ())), playbooks)
-    return any(map(_mentions_pmitogen, itertools.islice(files, MAX_FILES)))
+    return any(map(_mentions_pmitogen, itertools.islice(files, MAX_INVENTORY_FILES)))
 
 
 def _inventory_files(source: str) -> Iterator[str]:

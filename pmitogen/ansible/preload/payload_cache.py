@@ -12,7 +12,7 @@ holds nothing of a task's: parameters are added later.
 
 A copy is code that runs on targets, so the folder must be ours and closed to everybody else, and each copy whole, and a regular
 file with one name that nobody else can write to. Ansible keeps its own in Python's pickle; ours are JSON and an archive, of which
-a new pickle is made for Ansible. ``PMITOGEN_WARM=0`` switches it off, and it is for ansible-core 2.19 and later.
+a new pickle is made for Ansible. ``PMITOGEN_PRELOAD=0`` switches it off, and it is for ansible-core 2.19 and later.
 """
 
 from __future__ import annotations
@@ -40,51 +40,54 @@ from ansible import constants, module_utils, release
 from ansible.executor import module_common
 from ansible.plugins.loader import module_utils_loader
 
-from pmitogen.ansible.preload.prebuild import brings_module_utils, cache, played
-from pmitogen.ansible.preload.shared_state import Hosts
+from pmitogen.ansible.preload.prebuild import ansiballz_cache_dir, has_module_utils, playbook_paths
+from pmitogen.ansible.preload.shared_state import SharedState
 from pmitogen.util import atomic_file, private_directory, trusted_path
 
-FOLDER = "pmitogen"  # in ANSIBLE_HOME
+CACHE_DIR = "pmitogen"  # in ANSIBLE_HOME
 LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not empty when that has been done
-MOST_KEPT, MOST_LENT, LARGEST = 64, 32, 4 << 20
-STRAY = 3600.0  # seconds after which an unfinished file is nobody's
+MAX_STORED = 64  # payloads
+MAX_RESTORED = 32  # payloads for one run
+MAX_ENTRY_SIZE = 4 << 20  # bytes
+STALE_AFTER = 3600.0  # seconds after which an unfinished file is nobody's
 _FORMAT = 2
 _COLLECTION = re.compile(r"ansible_collections\.\w+\.\w+(?=\.plugins\.)")
-_NAME = re.compile(rf"(?:ansible\.modules|{_COLLECTION.pattern}\.plugins\.modules)\.[\w.]+-ZIP_\w+-none")  # no debugger
+# "none": built without a debugger.
+_MODULE_CACHE_NAME = re.compile(rf"(?:ansible\.modules|{_COLLECTION.pattern}\.plugins\.modules)\.[\w.]+-ZIP_\w+-none")
 _BUILDER = (module_common, release)
 _FIELDS, _METADATA = ["zip_data", "metadata", "source_mapping"], ["serialization_profile"]  # of _CachedModule, as we know it
 _GENERATED = ("ansible/__init__.py", "ansible/module_utils/__init__.py")  # the builder writes these itself
 _CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
 
 
-def lend(shared: Hosts) -> None:
+def restore(state: SharedState) -> None:
     """In a worker that is about to build a payload: find what need not be built, unless another has done so. Never raises."""
     with contextlib.suppress(Exception):
         if hasattr(module_common, "_CachedModule"):
-            os.makedirs(cache(), exist_ok=True)
-            with _locked(os.path.join(cache(), LOCK)) as lock:  # the others wait, and then need not build
+            os.makedirs(ansiballz_cache_dir(), exist_ok=True)
+            with _locked(os.path.join(ansiballz_cache_dir(), LOCK)) as lock:  # the others wait, and then need not build
                 if not os.read(lock, 1):
                     os.write(lock, b"lent\n")
-                    _lend_all()
-    shared.lent = True  # also if there was nothing to lend: nobody need look again
+                    _restore_all()
+    state.payloads_restored = True  # also if there was nothing to lend: nobody need look again
 
 
-def keep() -> None:
+def store() -> None:
     """Keep what is new, for later runs. Never raises.
 
     In the process that the workers are forked from, at its end; without such a one (``ansible``), in each worker.
     """
     with contextlib.suppress(Exception):
-        entries = {entry: name for name in os.listdir(cache()) if (entry := _entry(name))}
+        entries = {entry: name for name in os.listdir(ansiballz_cache_dir()) if (entry := _cache_name(name))}
         if not entries:
             return
-        with _folder(create=True) as folder:
-            new = entries.keys() - set(os.listdir(folder))
+        with _open_cache_dir(create=True) as cache_dir:
+            new = entries.keys() - set(os.listdir(cache_dir))
             for entry in new:
                 with contextlib.suppress(Exception):
-                    _keep(folder, entry, entries[entry])
+                    _store_one(cache_dir, entry, entries[entry])
             if new:
-                _drop_oldest(folder)
+                _prune(cache_dir)
 
 
 @contextlib.contextmanager
@@ -99,10 +102,10 @@ def _locked(path: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _folder(create: bool) -> Iterator[int]:
+def _open_cache_dir(create: bool) -> Iterator[int]:
     """The folder of the copies, open. Raises OSError if there is none, or if others could have a hand in it."""
     home = os.path.expanduser(str(constants.config.get_config_value("ANSIBLE_HOME")))
-    path = os.path.join(home, FOLDER)
+    path = os.path.join(home, CACHE_DIR)
     if create and os.stat(home).st_uid == os.geteuid():
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -115,22 +118,22 @@ def _folder(create: bool) -> Iterator[int]:
 
 
 @functools.cache
-def _key(root: str | None) -> str:
+def _installation_key(root: str | None) -> str:
     """Tells the copies of this ansible-core, as it was installed here, from those of any other: machines may share a home.
 
     *root*: where the collection lies that the module is from.
     """
-    core = [_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag, _state(str(release.__file__))]
+    core = [_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag, _file_signature(str(release.__file__))]
     return hashlib.sha256(json.dumps([core, root]).encode()).hexdigest()[:16]
 
 
-def _entry(name: str) -> str | None:
+def _cache_name(name: str) -> str | None:
     """How a copy of what Ansible's cache calls *name* is called; None: it is not for us."""
-    if not _NAME.fullmatch(name):
+    if not _MODULE_CACHE_NAME.fullmatch(name):
         return None
     collection = _collection(name)
-    root = _root(collection) if collection else None
-    return f"{_key(root)}-{name}" if root or not collection else None
+    root = _collection_path(collection) if collection else None
+    return f"{_installation_key(root)}-{name}" if root or not collection else None
 
 
 def _collection(name: str) -> str:
@@ -139,7 +142,7 @@ def _collection(name: str) -> str:
     return found.group() if found else ""
 
 
-def _root(collection: str) -> str | None:
+def _collection_path(collection: str) -> str | None:
     """Where this process has loaded a collection from, if it has."""
     places = list(getattr(sys.modules.get(collection), "__path__", ()))
     return str(places[0]) if len(places) == 1 else None
@@ -148,53 +151,53 @@ def _root(collection: str) -> str | None:
 # Lending
 
 
-def _lend_all() -> None:
-    if not _is_core_alone():
+def _restore_all() -> None:
+    if not _only_core_module_utils():
         return
-    with _folder(create=False) as folder:
-        entries = [entry for entry in os.listdir(folder) if entry == _entry(entry.partition("-")[2])]
-        entries.sort(key=lambda entry: os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mtime, reverse=True)
-        for entry in entries[:MOST_LENT]:
+    with _open_cache_dir(create=False) as cache_dir:
+        entries = [entry for entry in os.listdir(cache_dir) if entry == _cache_name(entry.partition("-")[2])]
+        entries.sort(key=lambda entry: os.stat(entry, dir_fd=cache_dir, follow_symlinks=False).st_mtime, reverse=True)
+        for entry in entries[:MAX_RESTORED]:
             with contextlib.suppress(OSError):
-                _lend(folder, entry)
+                _restore_one(cache_dir, entry)
 
 
-def _lend(folder: int, entry: str) -> None:
-    payload = _payload(folder, entry)
+def _restore_one(cache_dir: int, entry: str) -> None:
+    payload = _read_entry(cache_dir, entry)
     if payload is None:
-        os.unlink(entry, dir_fd=folder)  # it will never be of use again
+        os.unlink(entry, dir_fd=cache_dir)  # it will never be of use again
         return
-    path = os.path.join(cache(), entry.partition("-")[2])
+    path = os.path.join(ansiballz_cache_dir(), entry.partition("-")[2])
     if not os.path.exists(path):
         payload.dump(path)
 
 
-def _payload(folder: int, entry: str) -> Any:
+def _read_entry(cache_dir: int, entry: str) -> Any:
     """What is kept under that name, as Ansible has it, if it is whole and would be built the same today; else None."""
     try:
-        with open(trusted_path.open_own(entry, dir_fd=folder), "rb") as stream:
-            head, _, data = stream.read(LARGEST).partition(b"\n")
-        about = json.loads(head)
-        sound = about["sha256"] == _digest(about, data)
-        sources = about["sources"]
+        with open(trusted_path.open_own(entry, dir_fd=cache_dir), "rb") as stream:
+            head, _, data = stream.read(MAX_ENTRY_SIZE).partition(b"\n")
+        header = json.loads(head)
+        sound = header["sha256"] == _digest(header, data)
+        sources = header["sources"]
         complete = all(str(module.__file__) in sources for module in _BUILDER)
-        same = all(_state(path) == tuple(state) for path, state in sources.items())
-        return _from_text(about, data) if sound and complete and same else None
+        same = all(_file_signature(path) == tuple(state) for path, state in sources.items())
+        return _from_text(header, data) if sound and complete and same else None
     except (trusted_path.UntrustedPath, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _digest(about: dict[str, Any], data: bytes) -> str:
-    text = json.dumps([about["profile"], about["mapping"], about["sources"]], sort_keys=True).encode()
+def _digest(header: dict[str, Any], data: bytes) -> str:
+    text = json.dumps([header["profile"], header["mapping"], header["sources"]], sort_keys=True).encode()
     return hashlib.sha256(text + data).hexdigest()
 
 
-def _from_text(about: dict[str, Any], data: bytes) -> Any:
+def _from_text(header: dict[str, Any], data: bytes) -> Any:
     """Make what Ansible's cache holds of plain values. Raises ValueError, TypeError."""
-    mapping = about["mapping"]
-    if not isinstance(about["profile"], str) or not all(isinstance(word, str) for item in mapping.items() for word in item):
+    mapping = header["mapping"]
+    if not isinstance(header["profile"], str) or not all(isinstance(word, str) for item in mapping.items() for word in item):
         raise ValueError
-    metadata = module_common.ModuleMetadataV1(serialization_profile=about["profile"])
+    metadata = module_common.ModuleMetadataV1(serialization_profile=header["profile"])
     return module_common._CachedModule(zip_data=data, metadata=metadata, source_mapping=mapping)
 
 
@@ -207,7 +210,7 @@ def _to_text(payload: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def _state(path: str) -> tuple[int, ...]:
+def _file_signature(path: str) -> tuple[int, ...]:
     """What changes when anybody does anything to a file, or adds one to a folder or takes one from it."""
     try:
         found = os.stat(path)
@@ -218,41 +221,41 @@ def _state(path: str) -> tuple[int, ...]:
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
-def _is_core_alone() -> bool:
+def _only_core_module_utils() -> bool:
     """Whether core's is the only ``module_utils`` with anything in it, now and in what the run may still load."""
     own = os.path.dirname(str(module_utils.__file__))
     for path in module_utils_loader._get_paths(subdirs=False):
         if os.path.isdir(path) and not os.path.samefile(path, own) and os.listdir(path):
             return False
-    return not (played() and brings_module_utils(played()))
+    return not (playbook_paths() and has_module_utils(playbook_paths()))
 
 
 # Keeping
 
 
-def _keep(folder: int, entry: str, name: str) -> None:
-    payload = module_common._CachedModule.load(os.path.join(cache(), name))
+def _store_one(cache_dir: int, entry: str, name: str) -> None:
+    payload = module_common._CachedModule.load(os.path.join(ansiballz_cache_dir(), name))
     with zipfile.ZipFile(io.BytesIO(base64.b64decode(payload.zip_data))) as archive:
         members = [info for info in archive.infolist() if info.filename not in _GENERATED]
     collection = _collection(name)
-    root = _root(collection) or ""
-    files = {_source(info.filename, collection, root): info for info in members}
-    more = [*_builder(), *([os.path.join(root, "meta", "runtime.yml")] if collection else [])]
-    states = {source: _state(source) for source in [*files, *map(os.path.dirname, files), *more]}
+    root = _collection_path(collection) or ""
+    files = {_source_path(info.filename, collection, root): info for info in members}
+    more = [*_builder_files(), *([os.path.join(root, "meta", "runtime.yml")] if collection else [])]
+    states = {source: _file_signature(source) for source in [*files, *map(os.path.dirname, files), *more]}
     for source, info in files.items():
         if not states[source] and not info.file_size and source.endswith("/__init__.py"):
             continue  # a package without such a file: the builder makes it one
         with open(source, "rb") as stream:
             if zlib.crc32(stream.read()) != info.CRC:
                 return  # not what Ansible would take, or no longer
-    about = {**_to_text(payload), "sources": states}
-    head = json.dumps({**about, "sha256": _digest(about, payload.zip_data)}).encode() + b"\n"
-    if len(head) + len(payload.zip_data) <= LARGEST:
-        with atomic_file.create(entry, dir_fd=folder) as stream:
+    header = {**_to_text(payload), "sources": states}
+    head = json.dumps({**header, "sha256": _digest(header, payload.zip_data)}).encode() + b"\n"
+    if len(head) + len(payload.zip_data) <= MAX_ENTRY_SIZE:
+        with atomic_file.create(entry, dir_fd=cache_dir) as stream:
             stream.write(head + payload.zip_data)
 
 
-def _source(member: str, collection: str, root: str) -> str:
+def _source_path(member: str, collection: str, root: str) -> str:
     """The file that a member of a payload's archive should be a copy of. Raises ValueError if it is of another collection."""
     if member.startswith("ansible/"):
         return os.path.join(os.path.dirname(_CORE), member)
@@ -262,7 +265,7 @@ def _source(member: str, collection: str, root: str) -> str:
     return os.path.join(root.removesuffix("/" + own[:-1]), member)
 
 
-def _builder() -> list[str]:
+def _builder_files() -> list[str]:
     """The files of Ansible's builder."""
     return [
         str(module.__file__)
@@ -272,14 +275,14 @@ def _builder() -> list[str]:
     ]
 
 
-def _drop_oldest(folder: int) -> None:
+def _prune(cache_dir: int) -> None:
     """Keep the newest; and nothing that a process left that was stopped while it wrote."""
     ages = {}
-    for entry in os.listdir(folder):
+    for entry in os.listdir(cache_dir):
         with contextlib.suppress(OSError):
-            ages[entry] = os.stat(entry, dir_fd=folder, follow_symlinks=False).st_mtime
+            ages[entry] = os.stat(entry, dir_fd=cache_dir, follow_symlinks=False).st_mtime
     whole = sorted((entry for entry in ages if not entry.startswith(".")), key=ages.__getitem__)
-    strays = [entry for entry in ages if entry.startswith(".") and ages[entry] < time.time() - STRAY]
-    for entry in strays + whole[:-MOST_KEPT]:
+    strays = [entry for entry in ages if entry.startswith(".") and ages[entry] < time.time() - STALE_AFTER]
+    for entry in strays + whole[:-MAX_STORED]:
         with contextlib.suppress(OSError):
-            os.unlink(entry, dir_fd=folder)
+            os.unlink(entry, dir_fd=cache_dir)

@@ -8,7 +8,7 @@ What is not built yet when a worker needs it, the worker builds, under Ansible's
 
 Only modules of ansible-core itself are built so: the cache keeps them apart from whatever a role brings in its ``library``.
 Where a role or a playbook brings ``module_utils``, which may take the place of core's from some play on, none are.
-``PMITOGEN_WARM=0`` switches it off.
+``PMITOGEN_PRELOAD=0`` switches it off.
 """
 
 from __future__ import annotations
@@ -29,65 +29,72 @@ from ansible.executor import module_common
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-from pmitogen.ansible.preload.shared_state import Hosts
+from pmitogen.ansible.preload.shared_state import SharedState
 from pmitogen.util import processes
 
-MOST_MODULES, MOST_FILES, LARGEST_FILE = 24, 60, 1 << 18
-RUN_BY = {"shell": ("command",), "template": ("stat", "file", "copy"), "copy": ("stat", "file", "copy"), "fetch": ("slurp",)}
-PATIENCE = 100  # milliseconds
+MAX_MODULES = 24
+MAX_FILES = 60
+MAX_FILE_SIZE = 1 << 18  # bytes
+MODULES_OF_ACTION = {
+    "shell": ("command",),
+    "template": ("stat", "file", "copy"),
+    "copy": ("stat", "file", "copy"),
+    "fetch": ("slurp",),
+}
+KILL_ATTEMPTS = 100  # one each millisecond
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NODES = ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always")
+_TASK_LIST_KEYS = ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always")
 
 
-def begin(run_pid: int, shared: Hosts) -> None:
+def start(run_pid: int, state: SharedState) -> None:
     """In the first worker of a run that waits for a module's answer: have the other payloads built. Never raises."""
     with contextlib.suppress(Exception):
-        if not _is_wanted():
+        if not _should_prebuild():
             return
-        start = processes.start_time(run_pid)
+        run_started = processes.start_time(run_pid)
         pid = os.fork()
         if pid == 0:
             try:
-                _build_all(run_pid, start)
+                _build_all(run_pid, run_started)
             finally:
                 os._exit(0)
-        shared.helper = pid, int(processes.start_time(pid))
+        state.prebuild_process = pid, int(processes.start_time(pid))
 
 
-def end(shared: Hosts) -> None:
+def stop(state: SharedState) -> None:
     """In the process that the workers are forked from, at its end: see that nobody writes where Ansible is about to tidy up."""
-    pid, start = shared.helper
-    for _ in range(PATIENCE):
-        if not processes.is_running(pid, str(start)):
+    pid, run_started = state.prebuild_process
+    for _ in range(KILL_ATTEMPTS):
+        if not processes.is_running(pid, str(run_started)):
             break
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)
 
 
-def _is_wanted() -> bool:
+def _should_prebuild() -> bool:
     """Whether this is a playbook's run, on a machine with a processor to spare, of an ansible-core that builds as we know it."""
     known = {"module_name", "module_path", "module_args", "templar", "task_vars", "module_compression"}
     return (
-        bool(played())
+        bool(playbook_paths())
         and len(os.sched_getaffinity(0)) > 1
         and hasattr(module_common, "_CachedModule")
         and known <= set(inspect.signature(module_common.modify_module).parameters)
     )
 
 
-def _build_all(run_pid: int, start: str) -> None:
+def _build_all(run_pid: int, run_started: str) -> None:
     """In the process of its own: it holds nothing that anybody waits for, and ends soon after the run, if not before."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    _let_go()
+    _detach_fds()
     processes.forbid_dumps()
     gc.disable()  # it is for a moment
     templar = Templar(loader=DataLoader(), variables={})
-    for name in foreseen(played()):
-        if not processes.is_running(run_pid, start) or not os.path.isdir(str(constants.DEFAULT_LOCAL_TMP)):
+    for name in predicted_modules(playbook_paths()):
+        if not processes.is_running(run_pid, run_started) or not os.path.isdir(str(constants.DEFAULT_LOCAL_TMP)):
             return  # the run was killed
-        if glob.glob(os.path.join(cache(), f"ansible.modules.{name}-*")):
+        if glob.glob(os.path.join(ansiballz_cache_dir(), f"ansible.modules.{name}-*")):
             continue  # built, or being built
         with contextlib.suppress(Exception):
             module_common.modify_module(
@@ -100,17 +107,17 @@ def _build_all(run_pid: int, start: str) -> None:
             )
 
 
-def cache() -> str:
+def ansiballz_cache_dir() -> str:
     """The folder in which Ansible keeps the payloads that this run has built."""
     return os.path.join(str(constants.DEFAULT_LOCAL_TMP), "ansiballz_cache")
 
 
-def played() -> list[str]:
+def playbook_paths() -> list[str]:
     """The playbooks that this process was told to play; none if it is another program than ``ansible-playbook``."""
     return list(context.CLIARGS.get("args") or ()) if "syntax" in context.CLIARGS else []
 
 
-def _let_go() -> None:
+def _detach_fds() -> None:
     """Let go of all that is open, but keep its numbers taken: what a worker would tell the run must not end up in a file."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in os.listdir("/proc/self/fd"):
@@ -131,59 +138,59 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def foreseen(playbooks: list[str]) -> list[str]:
+def predicted_modules(playbooks: list[str]) -> list[str]:
     """The modules of ansible-core that the tasks of *playbooks* name, or are carried out by, in their order."""
     found: dict[str, None] = {}
-    if brings_module_utils(playbooks):
+    if has_module_utils(playbooks):
         return []
-    roles = _role_folders(playbooks)
+    roles = _role_dirs(playbooks)
     files = [os.path.abspath(path) for path in playbooks]
     for number, path in enumerate(files):
-        if number == MOST_FILES or len(found) >= MOST_MODULES:
+        if number == MAX_FILES or len(found) >= MAX_MODULES:
             break
-        for key, value in _entries(path):
+        for key, value in _task_entries(path):
             name = key.removeprefix("ansible.builtin.").removeprefix("ansible.legacy.")
             if name.startswith(("include_", "import_")) or name == "roles":
-                files += [more for more in _named(name, value, os.path.dirname(path), roles) if more not in files]
+                files += [more for more in _included_files(name, value, os.path.dirname(path), roles) if more not in files]
             elif name.isidentifier():
-                found.update((module, None) for module in RUN_BY.get(name, (name,)) if _is_module(module))
-    return list(found)[:MOST_MODULES]
+                found.update((module, None) for module in MODULES_OF_ACTION.get(name, (name,)) if _is_module(module))
+    return list(found)[:MAX_MODULES]
 
 
-def brings_module_utils(playbooks: list[str]) -> bool:
+def has_module_utils(playbooks: list[str]) -> bool:
     """Whether beside *playbooks*, or in any role at hand, there is a folder of ``module_utils``."""
-    roles = (os.path.join(glob.escape(folder), "*") for folder in _role_folders(playbooks))
-    return any(glob.glob(os.path.join(place, "module_utils")) for place in (*map(glob.escape, _folders(playbooks)), *roles))
+    roles = (os.path.join(glob.escape(directory), "*") for directory in _role_dirs(playbooks))
+    return any(glob.glob(os.path.join(place, "module_utils")) for place in (*map(glob.escape, _playbook_dirs(playbooks)), *roles))
 
 
-def _folders(playbooks: list[str]) -> list[str]:
+def _playbook_dirs(playbooks: list[str]) -> list[str]:
     return list(dict.fromkeys(os.path.dirname(os.path.abspath(path)) for path in playbooks))
 
 
-def _role_folders(playbooks: list[str]) -> list[str]:
-    return [*(os.path.join(folder, "roles") for folder in _folders(playbooks)), *(constants.DEFAULT_ROLES_PATH or ())]
+def _role_dirs(playbooks: list[str]) -> list[str]:
+    return [*(os.path.join(directory, "roles") for directory in _playbook_dirs(playbooks)), *(constants.DEFAULT_ROLES_PATH or ())]
 
 
-def _entries(path: str) -> Iterator[tuple[str, yaml.Node]]:
+def _task_entries(path: str) -> Iterator[tuple[str, yaml.Node]]:
     """(key, value) of every play, block and task of a file."""
     try:
         with open(path, "rb") as stream:
-            root = yaml.compose(stream.read(LARGEST_FILE), Loader=_LOADER)
+            root = yaml.compose(stream.read(MAX_FILE_SIZE), Loader=_LOADER)
     except (OSError, yaml.YAMLError):
         return
-    yield from _of_list(root)
+    yield from _walk(root)
 
 
-def _of_list(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
+def _walk(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
     for entry in node.value if isinstance(node, yaml.SequenceNode) else ():
         for key, value in entry.value if isinstance(entry, yaml.MappingNode) else ():
-            if key.value in _NODES:
-                yield from _of_list(value)
+            if key.value in _TASK_LIST_KEYS:
+                yield from _walk(value)
             elif isinstance(key.value, str):
                 yield key.value, value
 
 
-def _named(how: str, value: yaml.Node, folder: str, roles: list[str]) -> Iterator[str]:
+def _included_files(how: str, value: yaml.Node, directory: str, roles: list[str]) -> Iterator[str]:
     """The files that an include, an import or a list of roles names, as far as they are plain words."""
     values = value.value if isinstance(value, yaml.SequenceNode) else [value]
     for each in values:
@@ -197,4 +204,4 @@ def _named(how: str, value: yaml.Node, folder: str, roles: list[str]) -> Iterato
                 for place in roles:
                     yield from sorted(glob.glob(os.path.join(glob.escape(place), glob.escape(word.value), "tasks", "*.y*ml")))
             else:
-                yield os.path.join(folder, word.value)
+                yield os.path.join(directory, word.value)

@@ -11,77 +11,77 @@ import mmap
 import struct
 import zlib
 
-PLACES = 1 << 16
-_HELPER = struct.Struct("QQ")  # its pid, and when it started
+SLOTS = 1 << 16
+_PREBUILD_PROCESS = struct.Struct("QQ")  # its pid, and when it started
 
 
-class Hosts:
+class SharedState:
     """See the head of this file. Every process may read and write it at any time: it is a byte to each place."""
 
-    shared = True
+    is_shared = True
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, PLACES + _HELPER.size + 2)
+        self._memory = mmap.mmap(-1, SLOTS + _PREBUILD_PROCESS.size + 2)
 
-    def has(self, host: str) -> bool:
-        return self._memory[_place(host)] != 0
+    def is_known(self, host: str) -> bool:
+        return self._memory[_slot(host)] != 0
 
-    def add(self, host: str) -> None:
-        self._memory[_place(host)] = 1
+    def mark(self, host: str) -> None:
+        self._memory[_slot(host)] = 1
 
-    def drop(self, host: str) -> None:
-        self._memory[_place(host)] = 0
+    def clear(self, host: str) -> None:
+        self._memory[_slot(host)] = 0
 
-    def is_first(self) -> bool:
+    def claim_first(self) -> bool:
         """Whether nobody has asked before."""
         asked, self._memory[-1] = self._memory[-1], 1
         return not asked
 
     @property
-    def lent(self) -> bool:
+    def payloads_restored(self) -> bool:
         """Whether somebody has seen to the payloads of earlier runs (builds.py)."""
         return self._memory[-2] != 0
 
-    @lent.setter
-    def lent(self, done: bool) -> None:
+    @payloads_restored.setter
+    def payloads_restored(self, done: bool) -> None:
         self._memory[-2] = done
 
     @property
-    def helper(self) -> tuple[int, int]:
+    def prebuild_process(self) -> tuple[int, int]:
         """The process that a worker has started for all of them, if any: its pid, or 0, and its start (processes.start_time)."""
-        pid, start = _HELPER.unpack_from(self._memory, PLACES)
+        pid, start = _PREBUILD_PROCESS.unpack_from(self._memory, SLOTS)
         return pid, start
 
-    @helper.setter
-    def helper(self, process: tuple[int, int]) -> None:
-        _HELPER.pack_into(self._memory, PLACES, *process)
+    @prebuild_process.setter
+    def prebuild_process(self, process: tuple[int, int]) -> None:
+        _PREBUILD_PROCESS.pack_into(self._memory, SLOTS, *process)
 
 
-class Strangers(Hosts):
+class NullSharedState(SharedState):
     """Stands for it in a process that shares nothing: nobody has been met, and nobody is the first of anything."""
 
-    shared = False
-    helper = 0, 0
-    lent = False
+    is_shared = False
+    prebuild_process = 0, 0
+    payloads_restored = False
 
     def __init__(self) -> None:
         pass
 
-    def has(self, host: str) -> bool:
+    def is_known(self, host: str) -> bool:
         return False
 
-    def add(self, host: str) -> None:
+    def mark(self, host: str) -> None:
         pass
 
-    def drop(self, host: str) -> None:
+    def clear(self, host: str) -> None:
         pass
 
-    def is_first(self) -> bool:
+    def claim_first(self) -> bool:
         return False
 
 
-def _place(host: str) -> int:
-    return zlib.crc32(host.encode("utf-8", "surrogateescape")) % PLACES
+def _slot(host: str) -> int:
+    return zlib.crc32(host.encode("utf-8", "surrogateescape")) % SLOTS
 
 
-hosts: Hosts = Strangers()  # until the process that workers are forked from makes one to share
+current: SharedState = NullSharedState()  # until the process that workers are forked from makes one to share

@@ -1,8 +1,8 @@
-"""``pmitogen demo``: a real playbook over pmitogen, against a throw-away SSH server on loopback.
+"""``pmitogen demo``: run a playbook over pmitogen against a temporary SSH server on loopback.
 
-Needs ansible-core in the same environment, and neither sshd nor root. Everything is made in a temporary folder and gone
-afterwards. The playbook runs with an ssh, scp, sftp and sshpass first on its PATH that leave a mark and fail: the demo
-passes only if every task did and none of them was started.
+Requires ansible-core in the same environment, but neither sshd nor root. All files are created in a temporary directory and
+removed at the end. PATH begins with decoys of ssh, scp, sftp and sshpass that log their start and fail: the demo passes only if
+every task succeeds and no decoy was started.
 """
 
 from __future__ import annotations
@@ -77,31 +77,31 @@ _FILES = {
 
 
 def run(args: list[str]) -> int:
-    """The command. Returns 0 only if every task passed and no ssh program was started."""
-    parser = argparse.ArgumentParser(prog="pmitogen demo", description="Run a small playbook against a throw-away SSH server.")
+    """Run the command. Returns 0 only if every task succeeded and no ssh program was started."""
+    parser = argparse.ArgumentParser(prog="pmitogen demo", description="Run a small playbook against a temporary SSH server.")
     parser.add_argument("-v", action="count", default=0, help="as for ansible-playbook")
     options = parser.parse_args(args)
     if importlib.util.find_spec("ansible") is None:
-        print(f"demo: ansible-core: not installed for {sys.executable}; write: pip install ansible-core", file=sys.stderr)
+        print(f"demo: ansible-core: not installed for {sys.executable}; run: pip install ansible-core", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="pmitogen-demo-") as name:
         return _demonstrate(Path(name), options.v)
 
 
 def _demonstrate(folder: Path, verbosity: int) -> int:
-    # Imported here so that asking for help costs no Paramiko.
+    # Imported here so that --help does not load Paramiko.
     import paramiko
 
     from pmitogen.cli.demo.server import DemoServer
 
     keys = [_make_key(folder / name) for name in ("host_key", "user_key")]
     host_key, user_key = (paramiko.Ed25519Key.from_private_key_file(str(path)) for path in keys)
-    marks = _poison(folder)
+    decoy_log = _install_decoys(folder)
     with DemoServer(host_key, user_key) as server:
-        print(f"demo: a throw-away SSH server listens on {server.address}:{server.port}", flush=True)
+        print(f"demo: a temporary SSH server listens on {server.address}:{server.port}", flush=True)
         _write_files(folder, server)
         code = _run_playbook(folder, verbosity)
-        return _judge(code, folder, marks, server)
+        return _report(code, folder, decoy_log, server)
 
 
 def _make_key(path: Path) -> Path:
@@ -116,15 +116,15 @@ def _make_key(path: Path) -> Path:
     return path
 
 
-def _poison(folder: Path) -> Path:
-    """Programs that leave a mark in the file returned, and fail, under the names of the ssh programs."""
-    marks = folder / "started"
+def _install_decoys(folder: Path) -> Path:
+    """Create programs with the names of ssh's programs that fail. Returns the file in which they log that they were started."""
+    decoy_log = folder / "started"
     (folder / "bin").mkdir()
     for name in _SSH_PROGRAMS:
         program = folder / "bin" / name
-        program.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(marks))}\nexit 255\n')
+        program.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(decoy_log))}\nexit 255\n')
         program.chmod(0o755)
-    return marks
+    return decoy_log
 
 
 def _write_files(folder: Path, server: DemoServer) -> None:
@@ -148,7 +148,7 @@ def _write_files(folder: Path, server: DemoServer) -> None:
 
 
 def _run_playbook(folder: Path, verbosity: int) -> int:
-    """Runs ansible-playbook with the terminal's output; returns its exit code, 130 if the user interrupted it."""
+    """Run ansible-playbook on this terminal. Returns its exit code, or 130 if the user interrupted it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     env.update(
         PATH=f"{folder / 'bin'}:{env.get('PATH', os.defpath)}",
@@ -178,13 +178,13 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
             return 130
 
 
-def _judge(code: int, folder: Path, marks: Path, server: DemoServer) -> int:
-    """Says how it went; the exit code."""
+def _report(code: int, folder: Path, decoy_log: Path, server: DemoServer) -> int:
+    """Print the outcome and return the exit code."""
     if code:
         print(f"demo: FAILED: ansible-playbook exited {code}", flush=True)
         return code
-    if marks.exists():
-        print("demo: FAILED: ssh programs were started:\n" + marks.read_text(), flush=True)
+    if decoy_log.exists():
+        print("demo: FAILED: ssh programs were started:\n" + decoy_log.read_text(), flush=True)
         return 1
     if not (folder / "made" / "report.txt").exists() or not server.sessions:
         print("demo: FAILED: the playbook did not reach the server", flush=True)

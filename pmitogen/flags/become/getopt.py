@@ -81,10 +81,10 @@ def split(text: str, origin: str) -> list[str]:
     try:
         words = shlex.split(text)
     except ValueError as e:
-        raise UsageError(f"{origin}: {text}: {str(e).lower()}: close the quote") from None
+        raise UsageError(f"{text}: {str(e).lower()}: close the quote", origin) from None
     syntax = _SHELL_SYNTAX.search(_QUOTED.sub("", text))
     if syntax:
-        raise UsageError(f"{origin}: {text}: {syntax.group()}: flags are not read by a shell: use the result of the expansion")
+        raise UsageError(f"{text}: {syntax.group()}: flags are not read by a shell: use the result of the expansion", origin)
     return words
 
 
@@ -111,44 +111,47 @@ def parse(
             continue
         del left[0]
         read = _long if word.startswith("--") else _cluster
-        given.extend(read(word, left, table, f"{origin}: {program}"))
+        try:
+            given.extend(read(word, left, table))
+        except UsageError as error:
+            raise UsageError(f"{program}: {error.problem}", origin) from None
     return ParsedOptions(tuple(given), tuple(left))
 
 
-def _long(word: str, left: list[str], table: Sequence[Option], where: str) -> list[ParsedOption]:
+def _long(word: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
     name, equals, value = word[2:].partition("=")
     rows = [s for s in table if len(s.long) > 1]
     fits = [s for s in rows if s.long == name] or [s for s in rows if s.long.startswith(name)]
     names = sorted({"--" + s.long for s in fits})
     if not fits:
-        raise UsageError(f"{where}: --{name}: unknown option")
+        raise UsageError(f"--{name}: unknown option")
     if len(names) > 1:
-        raise UsageError(f"{where}: --{name}: ambiguous, one of {', '.join(names)}: use the full name")
+        raise UsageError(f"--{name}: ambiguous, one of {', '.join(names)}: use the full name")
     # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is meant.
     option = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
     if option.value == "no" and equals:
-        raise UsageError(f"{where}: --{option.long}: takes no value: leave out ={value}")
+        raise UsageError(f"--{option.long}: takes no value: leave out ={value}")
     if option.value == "required" and not equals:
-        value = _next(left, f"{where}: --{option.long}")
+        value = _next(left, f"--{option.long}")
     return [ParsedOption(option, value if option.value == "required" or equals else None, "--" + option.long)]
 
 
-def _cluster(word: str, left: list[str], table: Sequence[Option], where: str) -> list[ParsedOption]:
+def _cluster(word: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
     found: list[ParsedOption] = []
     for at, letter in enumerate(word[1:], 1):
         option = next((s for s in table if s.short == letter), None)
         if option is None:
-            raise UsageError(f"{where}: -{letter}: unknown option" + (f" (in {word})" if len(word) > 2 else ""))
+            raise UsageError(f"-{letter}: unknown option" + (f" (in {word})" if len(word) > 2 else ""))
         if option.value == "required":
-            found.append(ParsedOption(option, word[at + 1 :] or _next(left, f"{where}: -{letter}"), "-" + letter))
+            found.append(ParsedOption(option, word[at + 1 :] or _next(left, f"-{letter}"), "-" + letter))
             break
         found.append(ParsedOption(option, None, "-" + letter))
     return found
 
 
-def _next(left: list[str], where: str) -> str:
+def _next(left: list[str], option: str) -> str:
     if not left:
-        raise UsageError(f"{where}: needs a value")
+        raise UsageError(f"{option}: needs a value")
     return left.pop(0)
 
 

@@ -206,4 +206,4 @@ def _words(step: _Program, interpretation: Interpretation, user: str | None, *, 
 def _refuse(method: str, findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.fatal or finding.verdict is Verdict.REFUSED:
-            raise UsageError(f"{finding.origin}: {method} {finding.option}: {finding.why}")
+            raise UsageError(f"{method} {finding.option}: {finding.why}", finding.origin)

@@ -303,7 +303,7 @@ def parse(context: ParseState, argv: Sequence[str], origins: Sequence[Origin], d
     line = Parser(context, argv, origins).parse()
     if line.host is None:
         if not default_host:
-            raise UsageError("command line: destination: the host name is missing; use [USER@]HOST at the end")
+            raise UsageError("destination: the host name is missing; use [USER@]HOST at the end", "command line")
         line.host = default_host
     place = line.host_origin or Origin("command line")
     user = context.options.get("user")

@@ -25,7 +25,7 @@ class Origin(NamedTuple):
 
     def error(self, problem: object) -> UsageError:
         """Return the error for an invalid value at this place."""
-        return UsageError(f"{self.place}: {problem}")
+        return UsageError(str(problem), self.place)
 
 
 class GivenOption(NamedTuple):

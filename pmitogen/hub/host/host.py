@@ -280,7 +280,7 @@ class Host:
             session.close()
             return
         self.session = session
-        self.agent_channel.open(booting, "xz" if session.is_far and toggles.saves_trips() else "zlib")
+        self.agent_channel.open(booting, "xz" if session.is_far and toggles.request_pipelining_enabled() else "zlib")
         booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
         self._answers.boot_failed = False
         self._boot_started = time.monotonic()
@@ -342,7 +342,7 @@ class Host:
         """There is no connection, or it is lost: every request ends with *error*."""
         if self.state is not State.DEAD:
             self.end_reason = error.message
-            self._end(OptionsError(error.message) if isinstance(error, UsageError) else error)
+            self._end(OptionsError(error.problem, error.origin) if isinstance(error, UsageError) else error)
 
     def close(self, reason: str = "") -> None:
         """End the connection, and with it every process of ours on the host. Idempotent.

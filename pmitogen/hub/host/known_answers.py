@@ -48,7 +48,7 @@ class KnownAnswers:
         Returns whether that was done.
         """
         header = request.header
-        if not toggles.saves_trips():
+        if not toggles.request_pipelining_enabled():
             return False
         answer: Header = {"op": "ok"}
         if header["op"] == "put" and (header.get("more") or len(request.body) > MAX_INLINE_FILE):

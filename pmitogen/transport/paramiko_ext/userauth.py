@@ -64,7 +64,7 @@ class UserauthClient(AuthHandler):
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
         self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
         self._asked_for_service = False
-        self._await_service_accept = not toggles.saves_trips()
+        self._await_service_accept = not toggles.request_pipelining_enabled()
         self._transport_handlers = {
             SERVICE_ACCEPT: self._on_service_accept,
             SUCCESS: self._on_success,

@@ -403,9 +403,9 @@ except ImportError:  # a checkout that ansible.cfg names, not an installed packa
     sys.path.append(os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 6)))
 
 from pmitogen.ansible.connection import Connection  # noqa: E402
-from pmitogen.ansible.options.register import register  # noqa: E402
-from pmitogen.ansible.preload.before_fork import warm  # noqa: E402
+from pmitogen.ansible.options.register import register_options  # noqa: E402
+from pmitogen.ansible.preload.before_fork import preload  # noqa: E402
 
 __all__ = ["Connection"]
 
-warm(register(__name__, __file__))
+preload(register_options(__name__, __file__))

@@ -18,7 +18,7 @@ context.CLIARGS = CLIArgs(
 )
 init_plugin_loader()
 connection_loader.add_directory(sys.argv[1])
-from pmitogen.ansible import exchange; from pmitogen.ansible.options import option_cache as settled
+from pmitogen.ansible import exchange; from pmitogen.ansible.options import option_cache
 plugin = connection_loader.get("pmitogen", PlayContext(), None)
 config = constants.config
 asked = []
@@ -29,7 +29,7 @@ def counting(*args, **kwargs):
 def theirs(keys, variables, direct):
     kind = type(plugin).__mro__[1]
     kind.set_options(plugin, keys, variables, direct)
-    return {**plugin._options, **({"pipelining": True} if exchange.OPTION_PIPES else {})}  # which the plugin says by itself
+    return {**plugin._options, **({"pipelining": True} if exchange.LEGACY_PIPELINING else {})}  # which the plugin says by itself
 def ours(keys, variables, direct):
     plugin.set_options(keys, variables, direct)
     return dict(plugin._options)
@@ -42,7 +42,7 @@ worth = {"ansible_port": 2222, "ansible_ssh_port": 22, "ansible_ssh_timeout": 7,
          "ansible_ssh_use_tty": "false", "ansible_ssh_transfer_method": "scp", "ansible_ssh_password_mechanism": "sshpass",
          "ansible_pmitogen_boot_python": ["python3", "/opt/python"], "ansible_pmitogen_hops": {"b": {"otp": "1"}},
          "ansible_pmitogen_jump_credentials": {"b": {}}, "ansible_ssh_jump_credentials": {"b": {"otp": "2"}}}
-wrong, settling, saved = [], 0, []
+wrong, cached, saved = [], 0, []
 for _ in range(150):
     variables = {name: worth.get(name, "value of " + name) for name in dice.sample(words, dice.randrange(9))}
     variables.update({name: None for name in dice.sample(words, 2)})
@@ -52,7 +52,7 @@ for _ in range(150):
     direct = dice.choice((None, {}, {"host": "direct's"}, {"pipelining": None}))
     given = dice.choice(((keys, variables, direct), (keys, variables, None), (None, variables, None), (None, None, None)))
     expected = theirs(*given)
-    settling += settled.options_of("connection", "pmitogen", *given) is not None
+    cached += option_cache.cached_options("connection", "pmitogen", *given) is not None
     del asked[:]
     config.get_config_value_and_origin = counting
     got = ours(*given)
@@ -60,7 +60,7 @@ for _ in range(150):
     config.get_config_value_and_origin = real
     if got != expected or list(map(type, got.values())) != [type(expected[name]) for name in got]:
         wrong.append([given, [[name, got[name], expected[name]] for name in got if got[name] != expected[name]]])
-print(json.dumps([settling, min(saved), wrong[:1], sorted(got) == sorted(plugin.option_definitions)], default=str))
+print(json.dumps([cached, min(saved), wrong[:1], sorted(got) == sorted(plugin.option_definitions)], default=str))
 """
 ENVIRONMENT = {
     "ANSIBLE_SSH_ARGS": "-o ServerAliveInterval=5",
@@ -73,9 +73,9 @@ ENVIRONMENT = {
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("environment", [{}, ENVIRONMENT], ids=["bare", "set"])
 def test_they_are_what_ansible_says_for_any_task(ansible: Ansible, environment: dict[str, str]) -> None:
-    settling, saved, wrong, complete = ansible.answer(HEAD + SAME, str(PLUGINS), "seed", **environment)
+    cached, saved, wrong, complete = ansible.answer(HEAD + SAME, str(PLUGINS), "seed", **environment)
     assert wrong == []
-    assert settling == 150  # else this compares Ansible with itself
+    assert cached == 150  # else this compares Ansible with itself
     assert saved > 10 and complete
 
 
@@ -87,7 +87,7 @@ words = [entry["name"] for option in stock.option_definitions.values() for entry
 worth = {"ansible_system_tmpdirs": ["/one/", "/two"], "ansible_admin_users": "root,toor",
          "ansible_shell_allow_world_readable_temp": "yes"}
 dice = random.Random(sys.argv[2])
-wrong, settling, saved = [], 0, []
+wrong, cached, saved = [], 0, []
 def all_of(kind, given):
     kind.set_options(*given)
     found = {name: [value, str(type(value))] for name, value in kind._options.items()}
@@ -98,7 +98,7 @@ for _ in range(100):
     keys.update(dice.choice(({}, {"async_dir": "/keyword's"})))
     given = dice.choice(((keys, variables, None), (keys, variables, {"remote_tmp": "/direct"}), (None, None, None)))
     expected = all_of(stock, given)
-    settling += settled.options_of("shell", "sh", *given) is not None
+    cached += option_cache.cached_options("shell", "sh", *given) is not None
     del asked[:]
     config.get_config_value_and_origin = counting
     got = all_of(shell, given)
@@ -109,16 +109,16 @@ for _ in range(100):
 try:
     shell.set_options({}, {"ansible_system_tmpdirs": ["relative"]}, None)
 except Exception as exc:
-    print(json.dumps([settling, max(saved), wrong[:1], str(exc)], default=str))
+    print(json.dumps([cached, max(saved), wrong[:1], str(exc)], default=str))
 """
 
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("environment", [{}, {"ANSIBLE_REMOTE_TMP": "/other", "ANSIBLE_ASYNC_DIR": "/jobs"}], ids=["bare", "set"])
 def test_the_shells_are_what_ansible_says_too(ansible: Ansible, environment: dict[str, str]) -> None:
-    settling, saved, wrong, error = ansible.answer(HEAD + SHELL, str(PLUGINS), "seed", **environment)
+    cached, saved, wrong, error = ansible.answer(HEAD + SHELL, str(PLUGINS), "seed", **environment)
     assert wrong == []
-    assert settling == 100  # else this compares Ansible with itself
+    assert cached == 100  # else this compares Ansible with itself
     assert saved > 3
     assert "relative path" in error, "what the shell does with its options it still does"
 
@@ -128,13 +128,13 @@ def test_what_is_found_elsewhere_by_then_is_asked_for_anew(ansible: Ansible) -> 
     code = """
 first = plugin.get_option("ssh_args")
 os.environ["ANSIBLE_SSH_ARGS"] = "-4"
-holds = settled.options_of("connection", "pmitogen", {}, {}, None)
+valid = option_cache.cached_options("connection", "pmitogen", {}, {}, None)
 after_environment = ours({}, {}, None)["ssh_args"]
 del os.environ["ANSIBLE_SSH_ARGS"]
-back = settled.options_of("connection", "pmitogen", {}, {}, None) is not None
+back = option_cache.cached_options("connection", "pmitogen", {}, {}, None) is not None
 context.CLIARGS = CLIArgs({"ssh_common_args": "-6"})
 after_arguments = ours({}, {}, None)["ssh_common_args"]
-print(json.dumps([holds, after_environment, back, after_arguments]))
+print(json.dumps([valid, after_environment, back, after_arguments]))
 """
     assert ansible.answer(HEAD + code, str(PLUGINS)) == [None, "-4", True, "-6"]
 
@@ -142,7 +142,7 @@ print(json.dumps([holds, after_environment, back, after_arguments]))
 @pytest.mark.needs_ansible
 def test_a_bad_value_is_said_by_the_task_that_has_it(ansible: Ansible) -> None:
     code = """
-found = settled.options_of("connection", "pmitogen", {}, {}, None)
+found = option_cache.cached_options("connection", "pmitogen", {}, {}, None)
 overridden = ours({}, {"ansible_ssh_retries": 4}, None)["reconnection_retries"]
 try:
     ours({}, {}, None)
@@ -160,7 +160,7 @@ print(json.dumps([found, overridden, error]))
 @pytest.mark.needs_ansible
 def test_nothing_is_asked_ahead_where_that_is_switched_off(ansible: Ansible) -> None:
     code = """
-found = settled.options_of("connection", "pmitogen", {}, {}, None)
+found = option_cache.cached_options("connection", "pmitogen", {}, {}, None)
 print(json.dumps([found, ours({}, {"ansible_port": 9}, None)["port"]]))
 """
-    assert ansible.answer(HEAD + code, str(PLUGINS), PMITOGEN_WARM="0") == [None, 9]
+    assert ansible.answer(HEAD + code, str(PLUGINS), PMITOGEN_PRELOAD="0") == [None, 9]

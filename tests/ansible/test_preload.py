@@ -35,7 +35,7 @@ def look():
         "actions": "copy" in action_loader._plugin_path_cache[""],
         "profiles": sum("_profiles._module_legacy" in name for name in sys.modules),
         "modules": "command" in module_loader._plugin_path_cache[""],
-        "options": sorted(sys.modules["pmitogen.ansible.options.option_cache"]._settled),
+        "options": sorted(sys.modules["pmitogen.ansible.options.option_cache"]._caches),
     }
 if sys.argv[1] == "worker":
     with multiprocessing.get_context("fork").Pool(1) as pool:
@@ -58,7 +58,7 @@ def test_once_and_before_the_workers(ansible: Ansible) -> None:
     everything = {"lexers": True, "actions": True, "profiles": profiles, "modules": True, "options": options}
     assert _look(ansible, "main") == everything
     assert _look(ansible, "worker") == nothing, "a worker has no workers"
-    assert _look(ansible, "main", PMITOGEN_WARM="0") == nothing
+    assert _look(ansible, "main", PMITOGEN_PRELOAD="0") == nothing
     assert _look(ansible, "main", "ssh") == nothing, "a run over another connection is left as it is"
 
 
@@ -77,7 +77,7 @@ def test_a_folder_that_a_play_brings_is_seen_where_ansible_does_not_look_again(a
         ({"hosts.ini": "web", "host_vars/web.yml": "ansible_connection: pmitogen"}, [], {}, True),
         ({"hosts.ini": "web"}, ["-c", "pmitogen"], {}, True),
         ({"hosts.ini": "web ansible_connection=ssh"}, [], {}, False),
-        ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {"PMITOGEN_WARM": "0"}, False),
+        ({"hosts.ini": "web ansible_connection=pmitogen"}, [], {"PMITOGEN_PRELOAD": "0"}, False),
     ],
 )
 def test_the_hub_of_a_run_that_will_want_one(

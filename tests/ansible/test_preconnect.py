@@ -1,4 +1,4 @@
-"""The connection is made while Ansible builds the first payload: see ``foresee`` in pmitogen/ansible/hub_session.py."""
+"""The connection is made while Ansible builds the first payload: see ``connect_early`` in pmitogen/ansible/hub_session.py."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_first_step_without_a_module_starts_the_interpreter_that_modules_want(
 @pytest.mark.one_core
 def test_off(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     host = ansible.target(sshd, account, ansible_python_interpreter=PYTHON)
-    run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)], PMITOGEN_WARM="0").check()
+    run = _play(ansible, {"h": host}, [_foreseen(sshd, limit=1.5)], PMITOGEN_PRELOAD="0").check()
     assert not run.task("who")["seen"] and run.task("who")["stdout"] == account.name
 
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pmitogen.ansible import ansiballz
-from pmitogen.ansible.ansiballz import Payload, recognise
+from pmitogen.ansible.ansiballz import Payload, parse_ansiballz
 from pmitogen.target import child
 from tests.support.ansible import installed_cores
 
@@ -54,7 +54,7 @@ def build(core: str, name: str) -> bytes:
 
 
 def known(core: str, name: str) -> Payload:
-    payload = recognise(build(core, name))
+    payload = parse_ansiballz(build(core, name))
     assert payload is not None
     return payload
 
@@ -64,7 +64,7 @@ def known(core: str, name: str) -> Payload:
 @pytest.mark.parametrize("core", CORES)
 def test_real_payloads_are_recognised(core: str, name: str) -> None:
     payload = known(core, name)
-    assert payload.fqn == f"ansible.modules.{name}"
+    assert payload.module_name == f"ansible.modules.{name}"
     assert payload.generation == ("loader" if tuple(map(int, core.split("."))) >= (2, 19) else "runpy")
     args = json.loads(payload.params)["ANSIBLE_MODULE_ARGS"]
     assert {key: args[key] for key in ARGUMENTS[name]} == ARGUMENTS[name]
@@ -113,9 +113,9 @@ def test_whatever_is_not_understood_wholly_is_not_recognised(core: str) -> None:
         ]
     else:
         extra += [script.replace(b"runpy.run_module(", b"runpy.run_path("), script.replace(b"ZIPDATA = '", b"ZIPDATA = open('")]
-    wrong = [number for number, text in enumerate(extra) if text != script and recognise(text) not in (None, payload)]
+    wrong = [number for number, text in enumerate(extra) if text != script and parse_ansiballz(text) not in (None, payload)]
     assert not wrong
-    assert recognise(extra[0]) is None or payload.generation == "runpy"
+    assert parse_ansiballz(extra[0]) is None or payload.generation == "runpy"
 
 
 def _with_a_keyword(script: bytes, value: str, passed: bool = True, used: bytes = b"") -> bytes:
@@ -134,7 +134,7 @@ def _with_a_keyword(script: bytes, value: str, passed: bool = True, used: bytes 
 )
 def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value: object) -> None:
     script = build(core, "command")
-    payload = recognise(_with_a_keyword(script, repr(value)))
+    payload = parse_ansiballz(_with_a_keyword(script, repr(value)))
     assert payload is not None and payload.params == known(core, "command").params
     kind, plain = json.loads(payload.keywords)["something_new"]
     assert (child.EXTRA_TYPES[kind](plain) if kind else plain) == value
@@ -144,25 +144,25 @@ def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value
 @pytest.mark.parametrize("core", [core for core in CORES if core >= "2.22"])
 def test_secrets_are_carried_and_not_shown(core: str) -> None:
     script = build(core, "command").replace(b"\nsecrets=frozenset(),", b"\nsecrets=frozenset({'s3cret', 'another'}),")
-    payload = recognise(script)
+    payload = parse_ansiballz(script)
     assert payload is not None
     assert json.loads(payload.keywords) == {"secrets": ["frozenset", ["another", "s3cret"]]}
-    assert "s3cret" not in f"{payload!r} {payload} {payload.fqn} {payload.profile} {payload.archive_name}"
+    assert "s3cret" not in f"{payload!r} {payload} {payload.module_name} {payload.profile} {payload.archive_name}"
 
 
 @pytest.mark.needs_ansible
 @pytest.mark.parametrize("core", [core for core in CORES if core >= "2.19"])
 def test_a_limit_of_files_is_carried(core: str) -> None:
     script = build(core, "command").replace(b"\nrlimit_nofile=0,", b"\nrlimit_nofile=4096,")
-    payload = recognise(script)
-    assert payload is not None and payload.nofile == 4096
+    payload = parse_ansiballz(script)
+    assert payload is not None and payload.rlimit_nofile == 4096
 
 
 @given(st.one_of(st.text(), st.text("ab'\"\\{}:, \u00fc"), st.integers(), st.lists(st.text("'a"))))
 def test_a_literal_is_worth_what_python_says(value: object) -> None:
-    assert ansiballz._value(repr(value)) == value
+    assert ansiballz._literal_value(repr(value)) == value
 
 
 def test_a_string_that_python_would_not_read_is_not_read() -> None:
     with pytest.raises(SyntaxError):
-        ansiballz._value("'a\rb'")
+        ansiballz._literal_value("'a\rb'")

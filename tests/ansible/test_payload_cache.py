@@ -32,13 +32,13 @@ AnsibleModule(argument_spec={}).exit_json(word=WORD)
 AT_ONCE = """
 import json, os, sys, time
 from ansible import constants
-from pmitogen.ansible.preload import payload_cache as builds, shared_state as met
+from pmitogen.ansible.preload import payload_cache, shared_state
 constants.DEFAULT_LOCAL_TMP = sys.argv[1]
 out, into = os.pipe()
-builds._lend_all = lambda: (os.write(into, b"begin "), time.sleep(0.5), os.write(into, b"end "))
+payload_cache._restore_all = lambda: (os.write(into, b"begin "), time.sleep(0.5), os.write(into, b"end "))
 for _ in range(2):
     if os.fork() == 0:
-        builds.lend(met.Hosts())
+        payload_cache.restore(shared_state.SharedState())
         os.write(into, b"back ")
         os._exit(0)
 for _ in range(2):
@@ -49,19 +49,19 @@ print(json.dumps(os.read(out, 100).decode().split()))
 FIRST_RUN = """
 import json, sys
 from ansible import constants
-from pmitogen.ansible.preload import payload_cache as builds, shared_state as met
+from pmitogen.ansible.preload import payload_cache, shared_state
 constants.DEFAULT_LOCAL_TMP = sys.argv[1]
-hosts = met.Hosts()
-builds.lend(hosts)
-print(json.dumps(hosts.lent))
+hosts = shared_state.SharedState()
+payload_cache.restore(hosts)
+print(json.dumps(hosts.payloads_restored))
 """
 
 OLDEST = """
 import json, os, sys
-from pmitogen.ansible.preload import payload_cache as builds
+from pmitogen.ansible.preload import payload_cache
 folder = os.open(sys.argv[1], os.O_RDONLY)
-builds._drop_oldest(folder)
-print(json.dumps([builds.MOST_KEPT, sorted(os.listdir(folder))]))
+payload_cache._prune(folder)
+print(json.dumps([payload_cache.MAX_STORED, sorted(os.listdir(folder))]))
 """
 
 
@@ -83,7 +83,7 @@ class Home:
         files: dict[str, str | bytes] | None = None,
         **env: str,
     ) -> Run:
-        """Plays *tasks*, with Ansible's own account of what it builds."""
+        """Plays *tasks*, with Ansible's own account of what it payload_cache."""
         run = self._ansible.tasks(
             tasks,
             {f"h{number}": target for number in range(hosts)},
@@ -262,10 +262,10 @@ def test_nothing_is_made_in_the_home_of_another(home: Home, ansible: Ansible, ss
 @pytest.mark.one_core
 def test_off(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     target = ansible.target(sshd, account)
-    home.play(target, [STAT], PMITOGEN_WARM="0")
+    home.play(target, [STAT], PMITOGEN_PRELOAD="0")
     assert not home.kept.exists()
     home.play(target, [STAT])
-    assert built(home.play(target, [STAT], PMITOGEN_WARM="0")) == 1
+    assert built(home.play(target, [STAT], PMITOGEN_PRELOAD="0")) == 1
 
 
 @pytest.mark.one_core
