@@ -6,10 +6,10 @@
     ├── UsageError            an option, argument or file of the user's; .origin says where (nothing was attempted)
     ├── ConnectError          no usable connection; .stage says how far it came
     │   └── AuthenticationError   the server refused every credential; a retry would only lock the account
-    ├── ConnectionLost        a connection that worked has gone
+    ├── ConnectionLost        a connection that worked has ended
     ├── BecomeError           sudo, su or doas did not let us in; .kind says why
     ├── RemoteError           something on the target failed: a file operation, an interpreter
-    └── HubError              the hub process is gone or speaks another version
+    └── HubError              the hub process is gone, unreachable or of another version
 
 A message is one line, ``where: what: the word, and what to do``; it never holds a secret. Where a peer's text stands in it,
 control and invisible characters are escaped. Foreign exceptions (Paramiko's, the operating system's) stop at the module that

@@ -222,7 +222,7 @@ def _open(path: str) -> TextIO:
 
 
 def _stderr_of(pid: int) -> TextIO | None:
-    """What that process has for stderr, opened anew; None where the system does not allow it (no /proc, a socket)."""
+    """Open the stderr of another process. Returns None if the system does not allow it (no /proc, or a socket)."""
     try:
         fd = os.open(f"/proc/{pid}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""What goes between the hub and one host's agent: frames, and the contents that payloads are made of.
+"""Frames between the hub and one host's agent, and the payload contents sent ahead of them.
 
 Small frames go through one compressed stream each way, in which a repeated task costs a few dozen bytes; what is larger goes by
 itself, as it is. Every message holds exactly one frame. A content is sent once, whichever accounts want it. Everything here
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 
 class AgentChannel:
-    """See the head of this file. *blobs*: the contents of the run."""
+    """The channel to one agent: compresses, sends, receives and checks frames. I/O thread.
+
+    :param router: sends Mitogen messages.
+    :param blobs: the payload contents of the run.
+    """
 
     def __init__(self, router: Router, blobs: BlobStore) -> None:
         self._router, self._blobs = router, blobs
@@ -35,11 +39,11 @@ class AgentChannel:
         self.reset()
 
     def open(self, booting: BootChannel, codec: str) -> None:
-        """Lead to the agent that comes up on this channel. *codec*: how contents are packed (see Blobs.pack)."""
+        """Send to the agent that starts on this channel. *codec*: how contents are packed (see Blobs.pack)."""
         self.booting, self._codec = booting, codec
 
     def reset(self) -> None:
-        """There is no agent, and what was sent went nowhere."""
+        """Forget the agent and everything that was sent to it."""
         self.booting = None
         self._codec = "zlib"
         self._sent: set[str] = set()

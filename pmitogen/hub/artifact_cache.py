@@ -1,4 +1,4 @@
-"""What takes a tenth of a second to make and depends on nothing but installed files, kept beside Python's own bytecode.
+"""Cache of artifacts that depend only on installed files and take long to build, beside Python's own bytecode.
 
 The sources that travel to targets are minified and compressed, which costs as much as a login. The outcome is kept where
 Python keeps the compiled form of this very package (``__pycache__``), under the same conditions: only if that folder can be

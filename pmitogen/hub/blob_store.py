@@ -1,4 +1,4 @@
-"""What has been read of AnsiballZ archives: contents by hash, and for each archive the manifest of its members.
+"""Content-addressed store of AnsiballZ archive members, with a manifest for each archive.
 
 An archive is opened once per run, however many hosts and tasks use it. Contents are shared between archives, since most of
 every archive is the same module_utils. What a host lacks is compressed once per set of hashes, not per host: a play over
@@ -33,7 +33,7 @@ def digest(data: bytes) -> str:
 
 
 class BlobStore:
-    """See the head of this file."""
+    """The contents of one run by hash, and the manifests that list them. I/O thread."""
 
     def __init__(self) -> None:
         self.contents: dict[str, bytes] = {}

@@ -86,7 +86,7 @@ _making = threading.Lock()
 
 
 def new_token() -> str:
-    """A word that no other output contains by chance."""
+    """Return a random token that no other output contains by chance."""
     return secrets.token_hex(8)
 
 
@@ -106,7 +106,7 @@ def shell_marker(token: str) -> bytes:
 
 
 def too_old(complaints: bytes) -> str:
-    """Which interpreters were found too old, in our loader's words; what shells said besides does not help."""
+    """Return the loader's message about interpreters that are too old; empty if there is none."""
     return "; ".join(line for line in escape_lines(complaints) if "older than 2.7" in line)
 
 
@@ -163,7 +163,7 @@ def target_files() -> dict[str, str]:
 
 @functools.cache
 def become_sources() -> bytes:
-    """What the agent needs besides, for the first account behind sudo, su or doas: the body of a ``sources`` frame."""
+    """Return the body of a ``sources`` frame: the files that the agent needs before it enters its first account."""
 
     def make() -> bytes:
         found = {"pmitogen/become/__init__.py": ""}
@@ -175,7 +175,7 @@ def become_sources() -> bytes:
 
 
 def bundle() -> bytes:
-    """What the loader reads: the same bytes for every host of a run, so they are made once. Any thread."""
+    """Return the bundle that the loader reads. It is the same for every host, so it is built once. Any thread."""
     with _making:  # many logins may want it at the same moment
         return _made_bundle()
 

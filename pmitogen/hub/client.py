@@ -1,4 +1,4 @@
-"""What a worker needs of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
+"""A client of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
 
 Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local
 socket and one frame each way. The first worker that finds no hub starts one (see daemon/spawn.py).
@@ -55,7 +55,7 @@ class Client:
         return self._last_id
 
     def open(self, options: Header, caller: CallerEnvironment) -> None:
-        """Say with the next frame whose requests follow. If the hub does not know the *caller*, it is told while we wait."""
+        """Send the option set and the caller with the next frame. If the hub asks for the caller, :meth:`receive` answers."""
         self._caller = caller
         self.queue({"op": "open", "options": options, "caller": caller.digest, "pid": os.getpid()})
 
@@ -191,7 +191,7 @@ def stop_hubs(pid: int | None = None, *, everything: bool = False, limit: float 
 
 
 def _status(client: Client) -> Header:
-    """What a hub says of itself. Raises HubError, TimeoutError."""
+    """Ask a hub for its status. Raises HubError, TimeoutError."""
     client.send({"op": "status", "id": 1})
     return client.receive(ANSWER_LIMIT)[0]
 

@@ -32,7 +32,7 @@ OnMessage = Callable[[int, bytes, bool], None]
 
 
 class Router(mitogen.core.Router):  # type: ignore[misc]
-    """See the head of this file."""
+    """A router that delivers frames of agents and does nothing else."""
 
     unidirectional = True
     max_message_size = MAX_HEADER + MAX_BODY + 64

@@ -168,7 +168,7 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
 
 
 class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
-    """See the head of this file. Lives on the I/O thread, but for its constructor.
+    """A Mitogen stream over a Paramiko channel. I/O thread, except for the constructor.
 
     What arrives is handled under *guard*: what fails there ends the host. *on_end* is called once, when the channel has ended.
     """
@@ -267,12 +267,12 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
 
     @property
     def booted(self) -> bool:
-        """Whether our code runs at the other end."""
+        """Return whether the loader has started on the target."""
         return self._booted
 
     @property
     def over(self) -> bool:
-        """Whether nobody wants what still arrives."""
+        """Return whether the stream has ended; what still arrives is discarded."""
         return self._ended
 
     def on_disconnect(self, broker: Any) -> None:

@@ -275,7 +275,7 @@ def _shell_path(agent_channel: str) -> str:
 
 
 class _InboxReader(io.RawIOBase):
-    """What a client sends, as a file; each piece that is taken is acknowledged."""
+    """The client's data as a readable file. Each piece that is read is acknowledged."""
 
     def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Any) -> None:
         self._inbox, self._send = inbox, send

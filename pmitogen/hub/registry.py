@@ -39,7 +39,7 @@ LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its e
 
 
 class HostRegistry:
-    """See the head of this file. Construct it on any thread; it starts the I/O thread.
+    """All hosts, and the I/O thread that serves them. May be constructed on any thread; starts the I/O thread.
 
     :param shares: whether option sets that resolve to the same connection share it (see sharing/).
     """
@@ -117,7 +117,7 @@ class HostRegistry:
             host.close()
 
     def replace(self, host: Host) -> Host:
-        """What the next request to a dead host should use."""
+        """Return the host that takes the place of a dead one."""
         return self.host(host.options, host.caller, host.ask)
 
     # For connectors (see connector.Connections)

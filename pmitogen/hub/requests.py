@@ -31,7 +31,7 @@ def next_request_id() -> int:
 
 
 class Client(Protocol):
-    """Who receives answers. Called on the hub's I/O thread; must not block."""
+    """A receiver of answers. Called on the hub's I/O thread; must not block."""
 
     def answer(self, header: Header, body: bytes) -> None:
         """Take one frame."""
@@ -93,7 +93,7 @@ class Request:
 
     @property
     def needs_python(self) -> bool:
-        """Whether it is to be carried out by an interpreter on the host. Not a command for the account's own login shell
+        """Return whether an interpreter on the host must serve it. A command for the account's login shell needs none
         (``raw``): that may be all that a host can do.
         """
         header = self.header
@@ -101,7 +101,7 @@ class Request:
 
     @property
     def login_python(self) -> list[str] | None:
-        """The interpreter that it names for the login account. One that it names for another account is started in that only."""
+        """The interpreter that it names for the login account; None if it names none, or is for another account."""
         return None if self.header.get("become") else self.header.get("python")
 
     def answer(self, header: Header, body: bytes = b"") -> None:

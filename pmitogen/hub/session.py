@@ -60,7 +60,7 @@ class Session:
 
     @property
     def is_far(self) -> bool:
-        """Whether the network is slow enough for smaller payloads to be worth processor time on both sides."""
+        """Return whether the network is slow enough for stronger compression to pay."""
         return self.link is not None and (self.link.stages.kex or 0) > FAR
 
     @property
@@ -71,7 +71,7 @@ class Session:
         return None
 
     def describe(self) -> Header:
-        """What is known of the connection, for people; nothing while there is none."""
+        """The connection's properties; empty before the login."""
         link = self.link
         if link is None:
             return {}
@@ -87,7 +87,7 @@ class Session:
     # On the login's thread
 
     def resolve(self) -> None:
-        """Find out what the options mean. Raises Error."""
+        """Resolve the options to settings. Raises Error."""
         from pmitogen.flags.ssh import resolve
 
         if self._login_timeout:

@@ -1,4 +1,4 @@
-"""Where the time goes: a timeline of a run, for people and for a browser's trace viewer.
+"""Timeline of a run, for a browser's trace viewer and ``pmitogen trace``.
 
 ``PMITOGEN_TRACE=file.json`` has each worker, the hub and each target say when they did what; the hub writes it when the run
 ends, in the Chrome trace event format (chrome://tracing, https://ui.perfetto.dev): a process per host, in it a row for the

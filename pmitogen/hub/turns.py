@@ -43,7 +43,7 @@ class Turns:
 
 
 class Share:
-    """What one host uses of each turn. *work* goes on with what was put off. I/O thread."""
+    """The share of each turn that one host uses. *work* is called to continue in the next turn. I/O thread."""
 
     def __init__(self, turns: Turns, work: Callable[[], None]) -> None:
         self._turns, self._work = turns, work
@@ -53,7 +53,7 @@ class Share:
         self.is_waiting = False
 
     def is_used_up(self) -> bool:
-        """Whether the host has had its share of this turn. If so, *work* is called in the next one."""
+        """Return whether the host has used its share of this turn. If so, *work* is called in the next turn."""
         if self._turn != self._turns.number:
             self._turn = self._turns.number
             self._messages = self._bytes = 0

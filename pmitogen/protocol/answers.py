@@ -1,4 +1,4 @@
-"""Which answers each request may get: the state of a request decides what a peer may say about it.
+"""Answers that each request may get, depending on its state.
 
 A request is open from the moment it is sent until its final answer. A ``quiet`` one is never open.
 """
@@ -16,7 +16,7 @@ from pmitogen.protocol.window import Window
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What may answer one operation."""
+    """The frames that may answer one operation."""
 
     final: Op  # besides error
     fields: frozenset[str] = frozenset()  # that the final answer must have, and no others

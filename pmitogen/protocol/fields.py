@@ -12,14 +12,14 @@ from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origi
 
 
 class FieldType(Protocol):
-    """What a field may hold."""
+    """The type and bounds of a field."""
 
     @property
     def text(self) -> str:
-        """What is expected, for messages and PROTOCOL.md."""
+        """The expected value in words, for messages and PROTOCOL.md."""
 
     def fits(self, value: object) -> bool:
-        """Whether *value*, as JSON has it, is of this type and within its bounds. Never raises."""
+        """Return whether the JSON value *value* has this type and is within its bounds. Never raises."""
 
 
 @dataclasses.dataclass(frozen=True)

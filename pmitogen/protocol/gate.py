@@ -37,7 +37,7 @@ class InterpreterError(ProtocolError):
 
 @dataclasses.dataclass
 class _Interpreter:
-    """What the frames so far tell of an account's interpreter."""
+    """State of an account's interpreter, as the frames so far tell it."""
 
     is_up: bool = False
     is_gone: bool = False
@@ -50,7 +50,7 @@ class _Interpreter:
 
 
 class Gate:
-    """See the head of this file. One per agent; I/O thread."""
+    """Admits or rejects each frame of one agent. I/O thread."""
 
     def __init__(self) -> None:
         self._interpreters = {0: _Interpreter()}

@@ -22,7 +22,7 @@ STABLE = frozenset(("hello", "status", "stop", "refused"))  # operations that ev
 
 
 class Identity(TypedDict):
-    """Which pmitogen a process runs. Two processes speak with each other only if all of it is equal."""
+    """Identity of the pmitogen that a process runs. Two processes talk to each other only if all fields are equal."""
 
     version: int
     pmitogen: str  # its release

@@ -1,4 +1,4 @@
-"""How much of everything a peer may send. All sizes in bytes, all times in seconds.
+"""Limits of what a peer may send. Sizes in bytes, times in seconds.
 
 The limits that targets keep, too, are in protocol/framing.py.
 """

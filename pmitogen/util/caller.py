@@ -25,7 +25,7 @@ ROOT = "/"
 
 
 class CallerMessage(TypedDict):
-    """How it travels from a worker to the hub."""
+    """The fields of the ``caller`` frame that sends it to the hub."""
 
     directory: str
     environ: dict[str, str]

@@ -1,4 +1,4 @@
-"""Sockets and files of our own: a process may have so many open, and a run on many hosts needs one for each."""
+"""Exhaustion of file descriptors: a run on many hosts needs one socket for each."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ _WORDS = tuple(map(os.strerror, _NUMBERS))
 
 
 def are_used_up(error: BaseException) -> bool:
-    """Whether *error* says that there is none left; the resolver says so in words only (EAI_SYSTEM)."""
+    """Return whether *error* means that no file descriptor is left. The resolver (EAI_SYSTEM) gives only strerror."""
     return isinstance(error, OSError) and (error.errno in _NUMBERS or error.strerror in _WORDS)

@@ -25,7 +25,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def match_pattern(text: str, pattern: str) -> bool:
-    """Whether the whole *text* matches; linear-time for many stars, so that no pattern can hang us."""
+    """Return whether the whole *text* matches. Linear time, however many stars the pattern has."""
     if "*" not in pattern and "?" not in pattern:
         return text == pattern
     if pattern.count("*") <= 2:

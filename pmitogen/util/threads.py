@@ -1,4 +1,4 @@
-"""Threads of our own: what blocks is done on them. A controller may have none left, in a container whose processes are few."""
+"""Starting threads, and the error for a process that can start no more of them."""
 
 from __future__ import annotations
 

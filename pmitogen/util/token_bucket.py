@@ -17,7 +17,7 @@ class TokenBucket:
         return max(0.0, -self._left / self._rate)
 
     def allows(self, now: float) -> bool:
-        """Whether one more is within the limit. It is counted only then."""
+        """Return whether one more event is within the limit, and count it if so."""
         self._refill(now)
         allowed = self._left >= 1
         self._left -= allowed

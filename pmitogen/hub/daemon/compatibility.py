@@ -1,4 +1,4 @@
-"""Which runs a hub that outlives its own may serve: those that would start the very same hub.
+"""Compatibility of a standby hub with a later run: it may serve a run that would start an identical hub.
 
 A hub has loaded libraries, and its process has an environment, groups and namespaces. A later run takes it over only if all of
 that is equal: pmitogen and its dependencies as they are installed (a new version may lie in the same place), Python,
@@ -50,7 +50,7 @@ def _counts(name: str) -> bool:
 
 
 def _decides(name: str) -> bool:
-    """Whether hubs that differ in this variable are different; what else is ours a run sets for itself."""
+    """Return whether two hubs that differ in this variable are incompatible."""
     return name in toggles.VARIABLES if name.startswith("PMITOGEN_") else name != "PATH"
 
 

@@ -1,4 +1,4 @@
-"""How long a hub lives.
+"""Life of the hub process: one run, standby, the next run, and the end.
 
 ::
 
@@ -34,7 +34,7 @@ STOP, ADOPTED, EMPTY = b"x", b"a", b"e"
 
 
 class HubLifecycle:
-    """See the head of this file. ``until_end`` is the main thread's; the rest may be called on any."""
+    """Serves runs one after another, until the process is to end. ``until_end`` runs on the main thread, the rest on any."""
 
     def __init__(self, run_pid: int, settings: RunSettings) -> None:
         self.run_pid = run_pid

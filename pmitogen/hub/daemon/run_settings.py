@@ -1,4 +1,4 @@
-"""What a hub does for the run that it serves besides connecting: where it logs to, how much, and its timeline.
+"""Settings of the run that a hub serves: log file, log level and timeline.
 
 These come with the run: from whoever starts the hub, or takes over one that an earlier run has left.
 """

@@ -1,4 +1,4 @@
-"""The hub's private socket: who may speak here, and what.
+"""The hub's private socket: access control, and the frames of workers.
 
 The socket lies in a directory that belongs to this account alone, is itself closed to others, and every peer's credentials
 are checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see
@@ -98,7 +98,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
 
 
 def _is_ours(sock: socket.socket) -> bool:
-    """Whether the peer is this account's (or root's)."""
+    """Return whether the peer runs as this account or as root."""
     return processes.peer_uid(sock) in (None, os.getuid(), 0)  # None: the directory's mode must do
 
 
@@ -166,17 +166,17 @@ class WorkerSession:
             self._stream.protocol.write(framing.encode_frame(header, body))
 
     def pause(self) -> None:
-        """Stop reading from it: its host does not take what it sends."""
+        """Stop reading: the host does not accept more data for now."""
         if not self._gone:
             self._contexts.broker.stop_receive(self._stream)
 
     def resume(self) -> None:
-        """Read on."""
+        """Resume reading."""
         if not self._gone:
             self._contexts.broker.start_receive(self._stream)
 
     def on_gone(self) -> None:
-        """The worker has ended: so does what it had under way."""
+        """Cancel the requests of a worker that has gone."""
         if self._gone:
             return
         self._gone = True
@@ -214,7 +214,7 @@ class WorkerSession:
         self.answer({**error_frame(error), "id": header.get("id", 0)}, b"")
 
     def _failed(self, exc: Exception) -> None:
-        """What this client sent cannot be handled."""
+        """Refuse a client whose frames cannot be handled."""
         if isinstance(exc, (ProtocolError, framing.FrameError)):
             self._refuse(f"protocol error: the client sent {exc}")
         else:

@@ -1,4 +1,4 @@
-"""Where hubs listen: a directory that belongs to this account alone, one socket per hub, named after its run and number.
+"""Paths of the hubs' sockets: one per hub, named after run and number, in a directory of this account alone.
 
 Who can write into that directory could take the place of a hub and be handed passwords; so it is used only if it is a real
 directory, ours, closed to everyone else, and where nobody else can rename it. Anybody may make a directory of that name in /tmp
@@ -108,7 +108,7 @@ def remember_start() -> None:
 
 
 def number_of(host: str, hubs: int) -> int:
-    """Which of the *hubs* of a run, from 0, holds the connections to the address *host*."""
+    """Return the index, from 0, of the hub that holds the connections to the address *host*, of *hubs* in the run."""
     return zlib.crc32(host.encode("utf-8", "surrogateescape")) % hubs if hubs > 1 else 0
 
 
@@ -167,7 +167,7 @@ def sweep(folder: str, ended: int) -> None:
 
 
 def listens(path: str) -> bool:
-    """Whether somebody listens at *path*. Raises OSError where that cannot be seen."""
+    """Return whether a process listens at *path*. Raises OSError if that cannot be found out."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             with address(path) as short:

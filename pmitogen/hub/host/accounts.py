@@ -45,13 +45,13 @@ class Account:
     retired: bool = False  # a fresh interpreter would differ: no further request is for it
 
     def on_hello(self, header: Header) -> None:
-        """Its runner is up, and says who it is."""
+        """Note what the runner reports about itself."""
         self.is_up = True
         self.home, self.user, self.exe = str(header["home"]), str(header["user"]), str(header["exe"])
         self.home_writable = bool(header.get("home_writable"))
 
     def known_temp_base(self, base: str) -> str | None:
-        """Where a temporary directory will surely be made: in a writable home, or where one was made before."""
+        """Return the directory in which a temporary directory can be created for sure, or None if that is not known."""
         if self.home is not None and self.home_writable and _PLAIN.fullmatch(self.home):
             if base.startswith("~/"):
                 return self.home + base[1:]
@@ -61,8 +61,12 @@ class Account:
 
 
 class Accounts:
-    """See the head of this file. *guard* is the host's; *frame* sends a frame to the host's agent. *named_pythons*: interpreters
-    that the user named for the host by their paths; they may be started in other accounts than the login's.
+    """Starts, finds and ends the interpreters of one host. I/O thread.
+
+    :param plan: makes the plan of a become request; raises UsageError.
+    :param guard: of the host.
+    :param frame: sends a frame to the host's agent.
+    :param named_pythons: paths of interpreters that the user named for the host; they may be started in any account.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Accounts:
         self.reset()
 
     def reset(self) -> None:
-        """There is none but the login's, and nothing of ours on the host."""
+        """Forget all accounts except the login account, and all files sent."""
         self._by_number: dict[int, Account] = {0: Account(0)}
         self._sent_become = False
 

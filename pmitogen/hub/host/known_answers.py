@@ -11,7 +11,7 @@ from pmitogen.hub.requests import MAX_INLINE_FILE, Header, Request
 
 
 class KnownAnswers:
-    """What is known of one host."""
+    """Home directories and temporary directories of one host. I/O thread."""
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts

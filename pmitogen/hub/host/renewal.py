@@ -69,7 +69,7 @@ class EarlyAnswers:
             self._chains.pop(chain, None)
 
     def forget(self, chain: int) -> None:
-        """Nobody goes on with *chain*."""
+        """The client of *chain* has gone."""
         self._chains.pop(chain, None)
 
     def take(self, chain: int, count: int) -> list[Request]:

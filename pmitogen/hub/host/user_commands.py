@@ -1,4 +1,4 @@
-"""Which accounts a request is about to remove or change.
+"""Accounts that a request is about to remove or change.
 
 userdel and usermod refuse while an account has a process, and an interpreter that waits for the account's next task is one.
 """

@@ -1,1 +1,1 @@
-"""Which option sets use the same connection, within a run and between runs."""
+"""Sharing of connections between option sets, within a run and between runs."""

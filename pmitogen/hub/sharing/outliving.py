@@ -27,7 +27,7 @@ def persistence(host: Host) -> int:
 
 
 class OutlivingConnections:
-    """See the head of this file."""
+    """The connections of ended runs, with their timers and jump hosts. I/O thread."""
 
     def __init__(self) -> None:
         self._timers: dict[Host, Timer | None] = {}

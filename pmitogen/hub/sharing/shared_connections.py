@@ -1,4 +1,4 @@
-"""Which host has the connection that an option set resolves to.
+"""Hosts by the identity of their connection.
 
 Within a run, and where ControlPersist has connections outlive it, two option sets share a connection where they mean the same
 one: the same place and account, by the same means (see transport/sharing.py). Two inventory names of one machine do, and two
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SharedConnections:
-    """See the head of this file. Any thread."""
+    """The host that has each connection. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
