@@ -16,6 +16,7 @@ from typing import Any
 from pmitogen.errors import HubError
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import framing, hello
+from pmitogen.protocol.operations import Op
 from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
@@ -104,7 +105,7 @@ class Client:
                 raise HubError(f"not a hub of pmitogen's: {exc}") from None
         frame = self._ready.pop(0)
         _check(frame[0])
-        if frame[0].get("op") == "need" and "caller" in frame[0] and self._caller is not None:
+        if frame[0].get("op") == Op.NEED and "caller" in frame[0] and self._caller is not None:
             self.introduce(self._caller)
             self.flush()
             return self.receive(timeout)
@@ -116,7 +117,7 @@ class Client:
 
 def _check(frame: Header) -> None:
     """Raise the HubError that a hub says instead of anything else, if it could not start."""
-    if frame.get("op") == "refused":
+    if frame.get("op") == Op.REFUSED:
         raise HubError(str(frame.get("msg")))
 
 
@@ -201,7 +202,7 @@ def _has_closed(client: Client, limit: float) -> bool:
     until = time.monotonic() + limit
     while time.monotonic() < until:
         try:
-            if client.receive(limit)[0].get("op") == "error":
+            if client.receive(limit)[0].get("op") == Op.ERROR:
                 return False
         except HubError:
             return True

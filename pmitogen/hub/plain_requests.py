@@ -18,7 +18,7 @@ from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
 from pmitogen.hub.requests import Header, Request, error_frame
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
-from pmitogen.protocol.operations import Op
+from pmitogen.protocol.operations import Fs, Op
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
@@ -117,14 +117,14 @@ class PlainRequest:
     def follow(self, header: Header, body: bytes) -> None:
         """Data, its end, credit or a cancellation."""
         op = header["op"]
-        if op == "data":
+        if op == Op.DATA:
             self._inbox.put(body)
-        elif op == "eof":
+        elif op == Op.EOF:
             self._inbox.put(None)
-        elif op == "credit":
+        elif op == Op.CREDIT:
             self._room += header["n"]
             self._credit.release()
-        elif op == "kill":
+        elif op == Op.KILL:
             self._cancelled = True
             self._inbox.put(None)
             self._credit.release()
@@ -229,7 +229,7 @@ class PlainRequest:
         from pmitogen.transport.plain import exec_command
 
         exit_, out, err = exec_command.run(self._link, _small_command(header))
-        if header["do"] == "exists":
+        if header["do"] == Fs.EXISTS:
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:
             raise RemoteError(f"{header.get('what', header['do'])}: {escape(err, keep_end=True)}")
@@ -249,14 +249,14 @@ def _terminal(header: Header) -> exec_command.Terminal:
 def _small_command(header: Header) -> str:
     """The shell command for a small operation."""
     do = header["do"]
-    if do == "mkdtemp":
+    if do == Fs.MKDTEMP:
         base, name = _shell_path(header["bases"][0]), shlex.quote(_text(header["name"]))
         return f"umask 77 && mkdir -p {base} && mkdir {base}/{name} && cd {base}/{name} && pwd"
-    if do == "chmod":
+    if do == Fs.CHMOD:
         return "chmod u+rwx " + " ".join(_shell_path(path) for path in header["paths"])
-    if do == "remove":
+    if do == Fs.REMOVE:
         return f"rm -rf {_shell_path(header['path'])}"
-    if do == "exists":
+    if do == Fs.EXISTS:
         return f"test -e {_shell_path(header['path'])}"
     return f"echo {_shell_path(header['path'])}"
 

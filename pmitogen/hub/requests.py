@@ -97,7 +97,7 @@ class Request:
         (``raw``): that may be all that a host can do.
         """
         header = self.header
-        return header["op"] != "exec" or bool(header["argv"][0]) or bool(header.get("become"))
+        return header["op"] != Op.EXEC or bool(header["argv"][0]) or bool(header.get("become"))
 
     @property
     def login_python(self) -> list[str] | None:
@@ -106,7 +106,7 @@ class Request:
 
     def answer(self, header: Header, body: bytes = b"") -> None:
         """Pass a frame to the client. The text of an error may come from the target."""
-        if header["op"] == "error":
+        if header["op"] == Op.ERROR:
             header = {**header, "msg": one_line(str(header.get("msg")), MESSAGE_LIMIT)}
         if self.client is not None:
             self.client.answer({**header, "id": self.local_id}, body)

@@ -35,6 +35,7 @@ from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol import framing, from_client, hello
 from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.operations import Op
 from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment
 
@@ -160,7 +161,7 @@ class WorkerSession:
         if header["op"] in FINAL:
             ended = self._requests.pop(header["id"], None)
             if ended is not None and ended is self._ahead:
-                self._ahead_error = header if header["op"] == "error" else None
+                self._ahead_error = header if header["op"] == Op.ERROR else None
                 return
         if not self._gone:
             self._stream.protocol.write(framing.encode_frame(header, body))
@@ -245,7 +246,7 @@ class WorkerSession:
         header["chain"] = self._chain
         if self._ahead is not None and self._resolve_preconnect(self._ahead, request):
             return
-        if header["op"] == "run" and self._contexts.blobs.manifest_of(header["zip"]) is None:
+        if header["op"] == Op.RUN and self._contexts.blobs.manifest_of(header["zip"]) is None:
             waiting = self._awaiting_archive.setdefault(header["zip"], [])
             waiting.append(request)
             if len(waiting) == 1:

@@ -21,6 +21,7 @@ from pmitogen.hub.client import Client
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.hub.daemon.compatibility import fingerprint, process_environment
 from pmitogen.hub.daemon.run_settings import RunSettings
+from pmitogen.protocol.operations import Op
 from pmitogen.util import private_directory
 from pmitogen.util.caller import CallerEnvironment
 
@@ -106,7 +107,7 @@ def _adopt_resting(path: str, run_pid: int, settings: RunSettings, environ: dict
         if offered == wanted:
             with contextlib.suppress(OSError, HubError, TimeoutError), contextlib.closing(Client(name)) as client:
                 client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path, "settings": settings.message()})
-                if client.receive(START_LIMIT)[0]["op"] == "ok":
+                if client.receive(START_LIMIT)[0]["op"] == Op.OK:
                     return True
     return False
 

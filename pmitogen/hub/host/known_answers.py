@@ -8,6 +8,7 @@ from __future__ import annotations
 from pmitogen import toggles
 from pmitogen.hub.host.accounts import Account, Accounts
 from pmitogen.hub.requests import MAX_INLINE_FILE, Header, Request
+from pmitogen.protocol.operations import Fs, Op
 
 
 class KnownAnswers:
@@ -30,10 +31,10 @@ class KnownAnswers:
     def answer(self, request: Request) -> bool:
         """Answer a question about home directories from memory. Returns whether that was possible. Raises UsageError."""
         header = request.header
-        if header["do"] == "home" and not header.get("become") and header["path"] in self._homes:
+        if header["do"] == Fs.HOME and not header.get("become") and header["path"] in self._homes:
             request.answer({"op": "ok", "path": self._homes[header["path"]]})
             return True
-        if header["do"] == "account":
+        if header["do"] == Fs.ACCOUNT:
             account = self._accounts.account_for(header)
             if account.home is not None:
                 request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
@@ -51,9 +52,9 @@ class KnownAnswers:
         if not toggles.request_pipelining_enabled():
             return False
         answer: Header = {"op": "ok"}
-        if header["op"] == "put" and (header.get("more") or len(request.body) > MAX_INLINE_FILE):
+        if header["op"] == Op.PUT and (header.get("more") or len(request.body) > MAX_INLINE_FILE):
             return False
-        if header["op"] == "fs" and header["do"] == "mkdtemp":
+        if header["op"] == Op.FS and header["do"] == Fs.MKDTEMP:
             base = account.known_temp_base(header["bases"][0])
             if base is None:
                 return False
@@ -66,9 +67,9 @@ class KnownAnswers:
     def remember(self, request: Request, header: Header) -> None:
         """Keep what a final answer tells about the host."""
         asked = request.header
-        if asked["op"] != "fs" or header["op"] != "ok":
+        if asked["op"] != Op.FS or header["op"] != Op.OK:
             return
-        if asked["do"] == "home" and not asked.get("become"):
+        if asked["do"] == Fs.HOME and not asked.get("become"):
             self._homes[asked["path"]] = header["path"]
-        elif asked["do"] == "mkdtemp" and request.account is not None:
+        elif asked["do"] == Fs.MKDTEMP and request.account is not None:
             request.account.temp_bases[asked["bases"][0]] = header["path"].rpartition("/")[0]

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection
 
 from pmitogen.hub.requests import Request
+from pmitogen.protocol.operations import Op
 
 _MODULE = "ansible.modules.user"
 _PROGRAMS = re.compile(rb"\b(?:userdel|usermod|deluser)\b")
@@ -20,7 +21,7 @@ def users(request: Request, known: Collection[str]) -> set[str]:
     header = request.header
     if not known or header["op"] not in ("run", "exec"):
         return set()
-    text = request.body[:_LOOKED_AT] if header["op"] == "run" else " ".join(header["argv"]).encode("latin-1", "replace")
+    text = request.body[:_LOOKED_AT] if header["op"] == Op.RUN else " ".join(header["argv"]).encode("latin-1", "replace")
     if header.get("fqn") != _MODULE and not _PROGRAMS.search(text):
         return set()
     words = set(re.findall(rb"[^\s\"'=,;:|&()/\\]+", text))
