@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmitogen.api import Host, Hub, connect
+    from pmitogen.api import Ask, Completed, Host, Hub, Process, Terminal, connect
     from pmitogen.errors import (
         AuthenticationError,
         BecomeError,
@@ -26,31 +26,38 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Ask",
     "AuthenticationError",
     "BecomeError",
+    "Completed",
     "ConnectError",
     "ConnectionLost",
     "Error",
     "Host",
     "Hub",
     "HubError",
+    "Process",
     "RemoteError",
+    "Terminal",
     "UsageError",
     "__version__",
     "connect",
 ]
 
 _HOMES = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
-_HOMES.update(dict.fromkeys(("Host", "Hub", "connect"), "pmitogen.api"))
+_HOMES.update(
+    dict.fromkeys(("Ask", "Completed", "Host", "Hub", "Process", "Terminal", "connect"), "pmitogen.api"),
+)
 
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from the module it lives in, once."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'pmitogen' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> Any:
+        """Load a public name from the module it lives in, once."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'pmitogen' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

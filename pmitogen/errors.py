@@ -18,7 +18,27 @@ called for them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, Literal, cast
+
 from pmitogen.util.peer_text import one_line
+
+if TYPE_CHECKING:
+    from pmitogen.api.results import Completed
+
+ConnectStage = Literal["options", "resolve", "tcp", "proxy", "kex", "hostkey", "auth", "exec", "python"]
+BecomeKind = Literal[
+    "password-missing",
+    "password-wrong",
+    "not-permitted",
+    "unknown-user",
+    "not-installed",
+    "tty",
+    "shell",
+    "account",
+    "python",
+    "timeout",
+    "other",
+]
 
 
 class Error(Exception):
@@ -54,7 +74,7 @@ class ConnectError(Error):
 
     def __init__(self, message: str, stage: str) -> None:
         super().__init__(message)
-        self.stage = stage
+        self.stage = cast(ConnectStage, stage)
 
 
 class AuthenticationError(ConnectError):
@@ -81,19 +101,21 @@ class BecomeError(Error):
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
-        self.kind = kind
+        self.kind = cast(BecomeKind, kind)
 
 
 class RemoteError(Error):
     """Something on the target failed.
 
     *text* is the target's own text: a remote traceback, for example, or what a command wrote to stderr. It may hold control
-    characters; do not print it to a terminal as it is.
+    characters; do not print it to a terminal as it is. *result* is how a command ended that ``check=True`` demanded success of;
+    None for everything else.
     """
 
-    def __init__(self, message: str, text: str = "") -> None:
+    def __init__(self, message: str, text: str = "", result: Completed[Any] | None = None) -> None:
         super().__init__(message)
         self.text = text
+        self.result = result
 
 
 class HubError(Error):

@@ -18,6 +18,7 @@ import pytest
 
 import pmitogen
 from pmitogen.api import Host, Hub
+from pmitogen.api.waiting import Blocking, finish
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -57,7 +58,7 @@ def test_the_directory_and_environment_of_the_call_count(
     with connect(sshd, account, ssh_args=[*no_key(sshd)[:-2], "-o", "IdentityFile=${PLACE}/id"]) as host:
         monkeypatch.chdir("/")
         monkeypatch.delenv("PLACE")
-        host._on_io_thread(lambda: host._hub._contexts.close_host(host._options, host._caller))
+        finish(host._account.close(Blocking()))
         assert host.run("id -un").stdout == f"{account.name}\n".encode()
 
 

@@ -184,7 +184,7 @@ def _end_of_a_call(host: pmitogen.Host, cause: Callable[[], object]) -> BaseExce
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    processes.wait_until(lambda: host._hub._calls, 5)
+    processes.wait_until(lambda: host._hub._core.calls, 5)
     cause()
     waiting.join(15)
     return seen[0]
@@ -202,7 +202,7 @@ def test_a_lost_connection_is_cleared_away_without_a_thread(
 
 def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
     with connect() as host:
-        error = _end_of_a_call(host, lambda: host._hub._contexts.broker.defer(lambda: 1 / 0))
+        error = _end_of_a_call(host, lambda: host._hub._core.contexts.broker.defer(lambda: 1 / 0))
         assert isinstance(error, ConnectionLost) and "internal error" in error.message
         with pytest.raises(ConnectionLost):
             host.run("true")
@@ -210,7 +210,7 @@ def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
 
 def test_a_call_that_the_io_thread_never_saw_ends(connect: Connect) -> None:
     with connect() as host:
-        contexts = host._hub._contexts
+        contexts = host._hub._core.contexts
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(contexts.broker, "defer", lambda *args: None)
             error = _end_of_a_call(host, lambda: contexts.when_ended())

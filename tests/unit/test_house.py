@@ -27,14 +27,15 @@ MAY_IMPORT = {
     "transport": {"transport", "flags", "util"},
     "hub": {"hub", "transport", "flags", "target", "become", "protocol", "util"},
     "ansible": {"ansible", "hub", "flags", "target", "become", "protocol", "util"},
-    "cli": {"cli", "hub", "transport", "flags", "ansible", "protocol", "util"},
+    "api": {"api", "hub", "transport", "flags", "target", "become", "protocol", "util"},
+    "aio": {"aio", "api", "hub", "transport", "protocol", "util"},
+    "cli": {"cli", "api", "hub", "transport", "flags", "ansible", "protocol", "util"},
 }
 MAX_FILES = 22  # in one package
 MAX_LINES = 400  # in one file
 # Files that are over the limit today; no further one may be, and these only shrink.
 LONGER = {
     "pmitogen/ansible/plugins/connection/pmitogen.py": 480,  # the options' documentation, which Ansible reads from this file
-    "pmitogen/api.py": 520,
     "pmitogen/target/agent.py": 560,
     "pmitogen/target/runner.py": 560,
 }

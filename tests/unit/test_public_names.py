@@ -22,7 +22,8 @@ def test_import_is_free() -> None:
 
 def test_all_is_exactly_what_is_public() -> None:
     error_names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.Error)}
-    assert set(pmitogen.__all__) == error_names | {"Host", "Hub", "connect", "__version__"}
+    library = {"Ask", "Completed", "Host", "Hub", "Process", "Terminal", "connect"}
+    assert set(pmitogen.__all__) == error_names | library | {"__version__"}
     assert pmitogen.__all__ == sorted(pmitogen.__all__)
 
 

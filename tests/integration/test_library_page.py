@@ -1,4 +1,4 @@
-"""Every example of docs/embedding.md runs as it stands there, as a script of its own."""
+"""Every example of docs/library.md runs as it stands there, as a script of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
-PAGE = (session.repository / "docs" / "embedding.md").read_text()
+PAGE = (session.repository / "docs" / "library.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 
 # The page's hosts are this server, by a configuration file that would else be the user's own.

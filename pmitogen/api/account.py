@@ -1,0 +1,202 @@
+"""An account on a host, and what can be asked of it: the one implementation below the blocking and the asyncio interface.
+
+Every operation is a coroutine that waits in the *style* of its caller; see waiting.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
+
+from pmitogen.api import arguments
+from pmitogen.api.core import Core
+from pmitogen.api.exchange import Exchange
+from pmitogen.api.waiting import Style
+from pmitogen.errors import RemoteError, UsageError
+from pmitogen.hub.requests import Header
+from pmitogen.transport.auth.credentials import Ask
+from pmitogen.util.caller import CallerEnvironment
+from pmitogen.util.peer_text import escape
+
+T = TypeVar("T")
+BecomeMethod = Literal["sudo", "su", "doas"]
+DEFAULT_FLAGS = {"sudo": "-H"}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Account:
+    """See the head of this file.
+
+    :param options: the raw option set of the connection.
+    :param caller: whose options they are.
+    :param become: how the account is entered; None: it is the one that logs in.
+    :param ask: asks a person during the login.
+    """
+
+    core: Core
+    options: Header
+    caller: CallerEnvironment
+    become: Header | None = None
+    ask: Ask | None = None
+
+    def __str__(self) -> str:
+        who = f" as {self.become['user']}" if self.become else ""
+        return f"<pmitogen.Host {self.options['host']}{who}>"
+
+    async def exchange(
+        self,
+        style: Style,
+        header: Header,
+        body: bytes = b"",
+        *,
+        timeout: float | None = None,
+    ) -> tuple[Header, bytes, bytes]:
+        """Make a request without further input. Returns the final frame, stdout and stderr; what ends the wait early ends it."""
+        request = Exchange(self, header, body)
+        await self.finish(style, request, timeout)
+        return request.result(), request.take(0), request.take(1)
+
+    async def finish(self, style: Style, request: Exchange, timeout: float | None) -> None:
+        """Wait for the end of a request whose output is small, or is taken by others."""
+        try:
+            await request.until(lambda: False, style, None if timeout is None else time.monotonic() + timeout)
+        except TimeoutError:
+            request.kill()
+            raise self.timed_out(timeout) from None
+        except BaseException:
+            request.kill()
+            raise
+
+    def timed_out(self, timeout: float | None) -> TimeoutError:
+        """The exception for a call that took longer than *timeout* seconds."""
+        return TimeoutError(f"{self}: not done within {timeout:g} seconds")
+
+    async def ping(self, style: Style) -> None:
+        """See that there is a connection, and a running Python if the host has one."""
+        await self.exchange(style, {"op": "fs", "do": "home", "path": "~"})
+
+    async def info(self, style: Style) -> dict[str, Any]:
+        """What is known of the connection."""
+        await self.ping(style)
+        contexts = self.core.contexts
+        return await self.core.on_io_thread(style, self, lambda: contexts.host(self.options, self.caller).describe())
+
+    async def close(self, style: Style) -> None:
+        """Close the connection of this and of every other account of its host."""
+        self.core.check_process(self)
+        if not self.core.over:
+            contexts = self.core.contexts
+            await self.core.on_io_thread(style, self, lambda: contexts.close_host(self.options, self.caller))
+
+    async def call(
+        self, style: Style, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> T:
+        """Call *function* there."""
+        from pmitogen.hub.function_sources import source_of
+
+        self.core.check(self)
+        name, qualname, files = source_of(function)
+        value: T = await self.call_by_name(style, name, qualname, files, args, kwargs, timeout)
+        return value
+
+    async def call_by_name(
+        self,
+        style: Style,
+        name: str,
+        qualname: str,
+        files: Mapping[str, bytes],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        timeout: float | None = None,
+    ) -> Any:
+        """Call the function *qualname* of the module *name*, which is among *files* or in the target's Python."""
+        try:
+            body = json.dumps([args, kwargs]).encode("ascii")
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
+        manifest = await self.core.on_io_thread(style, self, lambda: self.core.contexts.blobs.add_files(dict(files)))
+        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}}
+        header["names"] = _public_names()
+        request = Exchange(self, header, body)
+        answer = _Tail()
+        try:
+            deadline = None if timeout is None else time.monotonic() + timeout
+            while request.final is None:
+                await request.until(request.has_any_output, style, deadline)
+                answer.add(request)
+        except TimeoutError:
+            request.kill()
+            raise self.timed_out(timeout) from None
+        except BaseException:
+            request.kill()
+            raise
+        answer.add(request)
+        frame = request.result()
+        return self._value(qualname, frame, answer.stdout.rpartition(b"\n")[2], answer.stderr)
+
+    def _value(self, qualname: str, frame: Header, last: bytes, err: bytes) -> Any:
+        """What the function returned, from its last line of output. Raises RemoteError."""
+        try:
+            answer = json.loads(last)
+            if not isinstance(answer, dict) or not ("value" in answer or "error" in answer):
+                raise ValueError
+        except (ValueError, RecursionError):
+            message = f"{self}: {qualname} ended without a result, status {frame['rc']}: {escape(err, keep_end=True)}"
+            raise RemoteError(message, err.decode("utf-8", "replace")) from None
+        if "error" in answer:
+            raise RemoteError(f"{self}: {qualname}: {escape(str(answer['error']))}", str(answer.get("traceback", "")))
+        return answer["value"]
+
+    def entered(
+        self,
+        user: str,
+        method: BecomeMethod,
+        password: str | bytes | None,
+        flags: str | None,
+        exe: arguments.AnyPath | None,
+        timeout: float,
+    ) -> Account:
+        """The same host as another account. Raises TypeError, UsageError."""
+        name = arguments.text(method, "become: method")
+        flags = arguments.optional_text(flags, "become: flags")
+        step: Header = {
+            "method": name,
+            "user": arguments.text(user, "become: user"),
+            "timeout": arguments.seconds(timeout, "become: timeout") or 0.0,
+            "flags": flags if flags is not None else DEFAULT_FLAGS.get(name, ""),
+        }
+        secret = arguments.secret(password, "become: password")
+        if secret is not None:
+            step["password"] = secret
+        if exe is not None:
+            step["exe"] = os.fsdecode(arguments.wire_path(exe, "become: exe").encode("latin-1"))
+        if self.become is not None:
+            step["via"] = self.become
+        return dataclasses.replace(self, become=step)
+
+
+class _Tail:
+    """The output of a called function: of stderr no more than is shown."""
+
+    SHOWN = 64 << 10  # bytes
+
+    def __init__(self) -> None:
+        self.stdout = b""
+        self.stderr = b""
+        self._parts: list[bytes] = []
+
+    def add(self, request: Exchange) -> None:
+        self._parts.append(request.take(0))
+        self.stderr = (self.stderr + request.take(1))[-self.SHOWN :]
+        if request.final is not None:
+            self.stdout = b"".join(self._parts)
+
+
+def _public_names() -> list[str]:
+    import pmitogen
+
+    return [name for name in pmitogen.__all__ if not name.startswith("_")]

@@ -1,0 +1,201 @@
+"""Arguments of the library's calls, checked by type on the caller's thread.
+
+A wrong type is a TypeError, as Python's own functions raise it: ``run: cwd: expected str, bytes or os.PathLike, not int``. What
+subprocess accepts is accepted here: paths as str, bytes or os.PathLike, input as str or bytes, environment values as either.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import stat
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import IO, Any, NoReturn, cast
+
+from pmitogen.errors import UsageError
+from pmitogen.protocol.framing import to_wire
+
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Command = str | bytes | Sequence[Word]
+
+
+def wrong(what: str, expected: str, value: object) -> NoReturn:
+    """Raise the TypeError for a value of the wrong type. The value itself, which may be secret, is not in it."""
+    raise TypeError(f"{what}: expected {expected}, not {type(value).__name__}")
+
+
+def wire_path(value: AnyPath, what: str) -> str:
+    """A path on the host, as it is sent. Raises TypeError, UsageError."""
+    path = wire_word(value, what)
+    if not path:
+        raise UsageError(f"{what}: an empty path")
+    return path
+
+
+def wire_word(value: Word, what: str) -> str:
+    """An argument or path, as it is sent. Raises TypeError, UsageError."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, (str, bytes)):
+        wrong(what, "str, bytes or os.PathLike", value)
+    try:
+        word = cast(str, to_wire(value))
+    except UnicodeEncodeError:
+        raise UsageError(f"{what}: text that UTF-8 cannot encode") from None
+    if "\0" in word:
+        raise UsageError(f"{what}: a NUL character")
+    return word
+
+
+def shown(value: object) -> str:
+    """A path, for messages."""
+    return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
+
+
+def wire_command(command: Command, what: str) -> list[str]:
+    """The argument vector of a command: a text is for ``/bin/sh``. Raises TypeError, UsageError."""
+    if isinstance(command, (str, bytes)):
+        return ["/bin/sh", "-c", wire_word(command, f"{what}: command")]
+    if isinstance(command, os.PathLike) or not isinstance(command, Iterable) or isinstance(command, Mapping):
+        wrong(f"{what}: command", "str, bytes or a sequence of arguments", command)
+    argv = [wire_word(word, f"{what}: argument {number}") for number, word in enumerate(command)]
+    if not argv or not argv[0]:
+        raise UsageError(f"{what}: an empty command")
+    return argv
+
+
+def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, what: str) -> dict[str, str]:
+    """Variables, as they are sent. Raises TypeError, UsageError."""
+    if env is None:
+        return {}
+    if not isinstance(env, Mapping):
+        wrong(f"{what}: env", "a mapping of str to str", env)
+    found = {}
+    for name, value in cast(Mapping[Any, Any], env).items():
+        wire_name = wire_word(name, f"{what}: env: a name")
+        if not wire_name or "=" in wire_name:
+            raise UsageError(f"{what}: env: {shown(name)!r}: invalid name of a variable")
+        found[wire_name] = wire_word(value, f"{what}: env: {shown(name)}")
+    return found
+
+
+def seconds(value: float | None, what: str) -> float | None:
+    """A duration; None: no limit. Raises TypeError, UsageError."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        wrong(what, "seconds as int or float, or None", value)
+    if math.isnan(value) or value < 0:
+        raise UsageError(f"{what}: {value}: expected seconds, 0 or more")
+    return None if value > threading.TIMEOUT_MAX else float(value)
+
+
+def flag(value: bool, what: str) -> bool:
+    """True or False. Raises TypeError."""
+    if not isinstance(value, bool):
+        wrong(what, "bool", value)
+    return value
+
+
+def number(value: int, what: str, least: int, most: int) -> int:
+    """A whole number. Raises TypeError, UsageError."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        wrong(what, "int", value)
+    found = value.__index__()
+    if not least <= found <= most:
+        raise UsageError(f"{what}: {found}: expected {least} to {most}")
+    return found
+
+
+def text(value: str, what: str) -> str:
+    """A text that is not empty. Raises TypeError, UsageError."""
+    if not isinstance(value, str):
+        wrong(what, "str", value)
+    if not value or "\0" in value:
+        raise UsageError(f"{what}: {'a NUL character' if value else 'an empty text'}")
+    return value
+
+
+def optional_text(value: str | None, what: str) -> str | None:
+    """A text, or None. Raises TypeError, UsageError."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        wrong(what, "str or None", value)
+    if "\0" in value:
+        raise UsageError(f"{what}: a NUL character")
+    return value
+
+
+def secret(value: str | bytes | None, what: str) -> str | None:
+    """A secret as text. Raises TypeError, UsageError; neither shows it."""
+    if value is None or isinstance(value, str):
+        return value
+    if not isinstance(value, bytes):
+        wrong(what, "str, bytes or None", value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{what}: bytes that are not UTF-8") from None
+
+
+def words(value: Sequence[Word], what: str) -> list[str]:
+    """Arguments of a local command line, as text. Raises TypeError, UsageError."""
+    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
+        wrong(what, "a sequence of arguments (shlex.split makes one of a text)", value)
+    found = []
+    for place, word in enumerate(value):
+        if not isinstance(word, (str, bytes, os.PathLike)):
+            wrong(f"{what}: argument {place}", "str, bytes or os.PathLike", word)
+        found.append(os.fsdecode(word))
+    return found
+
+
+def is_stream(value: object, method: str) -> bool:
+    """Whether *value* is an open file, as far as this *method* of one is concerned."""
+    return callable(getattr(value, method, None))
+
+
+def source(value: Any, what: str, encoding: str | None = None) -> bytes | IO[Any]:
+    """What a command reads: bytes, text (encoded), or an open file. Raises TypeError, UsageError."""
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        try:
+            return value.encode(encoding or "utf-8")
+        except (UnicodeEncodeError, LookupError) as exc:
+            raise UsageError(f"{what}: {exc}") from None
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, int) or not is_stream(value, "read"):
+        wrong(what, "bytes, str or an open file", value)
+    return cast("IO[Any]", value)
+
+
+def read_piece(stream: IO[Any], size: int, encoding: str | None = None) -> bytes:
+    """Read from an open file, which may be one of text. Empty: its end. Raises TypeError, and what the file raises."""
+    waits: object = stream
+    if isinstance(waits, io.TextIOBase) and not isinstance(waits, io.StringIO):
+        piece: Any = waits.readline(size)  # a terminal's read() would wait for more than a line
+    else:
+        piece = getattr(stream, "read1", stream.read)(size)
+    if piece is None:  # nothing there now, in a stream that does not block
+        raise BlockingIOError("a stream that does not block, with nothing to read")
+    if isinstance(piece, str):
+        return piece.encode(encoding or getattr(stream, "encoding", None) or "utf-8")
+    if not isinstance(piece, (bytes, bytearray, memoryview)):
+        wrong("input: what its read() returned", "bytes or str", piece)
+    return bytes(piece)
+
+
+def reads_at_once(stream: object) -> bool:
+    """Whether reading never waits for anybody: memory, or a regular file."""
+    if isinstance(stream, (io.BytesIO, io.StringIO)):
+        return True
+    try:
+        return stat.S_ISREG(os.fstat(cast(Any, stream).fileno()).st_mode)
+    except (OSError, AttributeError, TypeError, ValueError):
+        return False

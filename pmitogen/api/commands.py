@@ -1,0 +1,271 @@
+"""Running commands: the request, its input and its output."""
+
+from __future__ import annotations
+
+import codecs
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import IO, Any, Literal, TypedDict
+
+from pmitogen.api import arguments
+from pmitogen.api.account import Account
+from pmitogen.api.exchange import Exchange
+from pmitogen.api.results import Completed
+from pmitogen.api.waiting import Blocking, Style, finish
+from pmitogen.errors import RemoteError, UsageError
+from pmitogen.hub.requests import Header
+from pmitogen.protocol.framing import CHUNK
+from pmitogen.util import threads
+from pmitogen.util.peer_text import escape
+
+StreamName = Literal["stdout", "stderr"]
+NAMES: tuple[StreamName, StreamName] = ("stdout", "stderr")
+
+
+Input = str | bytes | IO[bytes] | IO[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Terminal:
+    """A terminal for a command: its kind for ``$TERM``, and its size in characters."""
+
+    term: str = "xterm"
+    columns: int = 80
+    lines: int = 24
+
+    def __post_init__(self) -> None:
+        arguments.text(self.term, "Terminal: term")
+        for name in ("columns", "lines"):
+            arguments.number(getattr(self, name), f"Terminal: {name}", 0, 65535)
+
+
+class StartArguments(TypedDict, total=False):
+    """Keyword arguments of ``Host.start``; :meth:`pmitogen.Host.run` says what each means."""
+
+    env: Mapping[str, str] | None
+    cwd: arguments.AnyPath | None
+    tty: bool | Terminal
+
+
+class RunArguments(StartArguments, total=False):
+    """Keyword arguments of ``Host.run``."""
+
+    stdin: Input
+    input: Input
+    timeout: float | None
+    check: bool
+    capture: bool
+
+
+def text_encoding(text: bool, encoding: str | None, errors: str | None, what: str) -> tuple[str, str] | None:
+    """Encoding and error handler of a call whose output is text; None: bytes. Raises TypeError, UsageError."""
+    arguments.flag(text, f"{what}: text")
+    arguments.optional_text(encoding, f"{what}: encoding")
+    arguments.optional_text(errors, f"{what}: errors")
+    if not text and encoding is None and errors is None:
+        return None
+    try:
+        codecs.lookup(encoding or "utf-8")
+        codecs.lookup_error(errors or "replace")
+    except LookupError as exc:
+        raise UsageError(f"{what}: {exc}") from None
+    return encoding or "utf-8", errors or "replace"
+
+
+def exec_header(
+    what: str,
+    command: arguments.Command,
+    env: Mapping[str, str] | None,
+    cwd: arguments.AnyPath | None,
+    tty: bool | Terminal,
+) -> Header:
+    """The request for a command. Raises TypeError, UsageError."""
+    header: Header = {"op": "exec", "argv": arguments.wire_command(command, what)}
+    variables = arguments.wire_env(env, what)
+    if isinstance(tty, Terminal):
+        header["tty"] = True
+        header["size"] = [tty.lines, tty.columns]
+        variables.setdefault("TERM", tty.term)
+    else:
+        header["tty"] = arguments.flag(tty, f"{what}: tty")
+    if variables:
+        header["env"] = variables
+    if cwd is not None:
+        header["cwd"] = arguments.wire_path(cwd, f"{what}: cwd")
+    return header
+
+
+class Output:
+    """The output of one command, as its caller wants it."""
+
+    def __init__(
+        self, capture: bool, on_output: Callable[[StreamName, Any], object] | None, encoding: tuple[str, str] | None
+    ) -> None:
+        self._parts: tuple[list[Any], list[Any]] = ([], [])
+        self._capture, self._on_output, self._encoding = capture, on_output, encoding
+        self._decoders = [codecs.getincrementaldecoder(encoding[0])(encoding[1]) if encoding else None for _ in NAMES]
+        self._lines = ["", ""]  # of each stream the line that has not ended
+
+    def add(self, number: int, data: bytes, ended: bool) -> None:
+        """Take what came on a stream; *ended*: it is the last."""
+        decoder = self._decoders[number]
+        if decoder is None:
+            if data and self._capture:
+                self._parts[number].append(data)
+            if data and self._on_output is not None:
+                self._on_output(NAMES[number], data)
+            return
+        text = decoder.decode(data, ended)
+        if self._capture:
+            self._parts[number].append(text)
+        if self._on_output is not None:
+            lines = (self._lines[number] + text).split("\n")
+            self._lines[number] = lines.pop()
+            for line in lines:
+                self._on_output(NAMES[number], line.removesuffix("\r") + "\n")
+            if ended and self._lines[number]:
+                self._on_output(NAMES[number], self._lines[number])
+                self._lines[number] = ""
+
+    def whole(self, number: int) -> Any:
+        """All of a stream; line ends of a text are ``\\n``."""
+        if self._encoding is None:
+            return b"".join(self._parts[number])
+        return "".join(self._parts[number]).replace("\r\n", "\n").replace("\r", "\n")
+
+
+class Feeding:
+    """What a command reads. Bytes and files are sent as there is room; a stream that may block has a thread of its own."""
+
+    def __init__(self, source: bytes | IO[Any], encoding: str | None) -> None:
+        self._encoding = encoding
+        self._stream: IO[Any] | None = None
+        self.first = b""
+        self.failure: BaseException | None = None
+        self._rest = memoryview(b"")
+        if not isinstance(source, bytes):
+            self._stream = source
+        elif len(source) <= CHUNK:
+            self.first = source
+        else:
+            self._rest = memoryview(source)
+        self.feeds = not isinstance(source, bytes) or len(source) > CHUNK
+        self.waits = self.feeds  # whether there is something to send on the caller's thread
+
+    def begin(self, request: Exchange) -> None:
+        """Start the thread, if one is needed."""
+        if self._stream is not None and not arguments.reads_at_once(self._stream):
+            self.waits = False
+            threads.start(self._feed, "pmitogen stdin", request, self._stream)
+
+    async def send_some(self, request: Exchange, style: Style) -> None:
+        """Send one piece. There is room."""
+        if self._stream is not None:
+            piece = await style.blocking(arguments.read_piece, self._stream, CHUNK, self._encoding)
+        else:
+            piece, self._rest = bytes(self._rest[:CHUNK]), self._rest[CHUNK:]
+        if piece:
+            await request.send(piece, style)
+        else:
+            request.end_input()
+            self.waits = False
+
+    def _feed(self, request: Exchange, stream: IO[Any]) -> None:
+        try:
+            while piece := arguments.read_piece(stream, CHUNK, self._encoding):
+                if not finish(request.send(piece, Blocking())):
+                    return
+            request.end_input()
+        except BaseException as exc:
+            self.failure = exc
+            request.kill()
+
+
+async def checked_run(
+    account: Account,
+    style: Style,
+    command: arguments.Command,
+    stdin: Input,
+    input: Input,
+    env: Mapping[str, str] | None,
+    cwd: arguments.AnyPath | None,
+    tty: bool | Terminal,
+    timeout: float | None,
+    check: bool,
+    text: bool,
+    encoding: str | None,
+    errors: str | None,
+    capture: bool,
+    on_output: Callable[[StreamName, Any], object] | None,
+) -> Completed[Any]:
+    """Check the arguments of ``run``, and run the command."""
+    if stdin is not None and input is not None:
+        raise UsageError("run: stdin and input are two names for one thing: use one")
+    decoding = text_encoding(text, encoding, errors, "run")
+    source = arguments.source(stdin if input is None else input, "run: stdin", decoding[0] if decoding else None)
+    if on_output is not None and not callable(on_output):
+        arguments.wrong("run: on_output", "a function", on_output)
+    header = exec_header("run", command, env, cwd, tty)
+    if on_output is not None:
+        header["eager"] = True
+    output = Output(arguments.flag(capture, "run: capture"), on_output, decoding)
+    limit = arguments.seconds(timeout, "run: timeout")
+    return await run(account, style, header, source, output, decoding, limit, arguments.flag(check, "run: check"))
+
+
+async def run(
+    account: Account,
+    style: Style,
+    header: Header,
+    source: bytes | IO[Any],
+    output: Output,
+    encoding: tuple[str, str] | None,
+    timeout: float | None,
+    check: bool,
+) -> Completed[Any]:
+    """Run a command to its end."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    feeding = Feeding(source, encoding[0] if encoding else None)
+    request = Exchange(account, header, feeding.first, feeding.feeds)
+
+    def is_ready() -> bool:
+        return request.has_any_output() or feeding.waits and request.has_room()
+
+    try:
+        if feeding.feeds:
+            feeding.begin(request)
+        ended = False
+        while not ended:
+            await request.until(is_ready, style, deadline)
+            ended = request.final is not None
+            for number in (0, 1):
+                data = request.take(number)
+                if data or ended:
+                    output.add(number, data, ended)
+            if feeding.waits and not ended and request.has_room():
+                await feeding.send_some(request, style)
+    except TimeoutError as exc:
+        request.kill()
+        if deadline is None or time.monotonic() < deadline:
+            raise  # of the caller's own function or stream
+        raise account.timed_out(timeout) from exc.__cause__
+    except BaseException:
+        request.kill()
+        raise
+    if feeding.failure is not None:
+        raise feeding.failure
+    done: Completed[Any] = Completed(int(request.result()["rc"]), output.whole(0), output.whole(1))
+    if check and done.rc:
+        raise failed(account, header, done)
+    return done
+
+
+def failed(account: Account, header: Header, done: Completed[Any]) -> RemoteError:
+    """The exception for a status other than 0."""
+    err = done.stderr
+    text = err if isinstance(err, str) else err.decode("utf-8", "replace")
+    last = escape(text.rstrip().rpartition("\n")[2])
+    name = header["argv"][0].encode("latin-1").decode("utf-8", "replace")
+    message = f"{account}: {escape(name)} ended with status {done.rc}{': ' + last if last else ''}"
+    return RemoteError(message, text, done)

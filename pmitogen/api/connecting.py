@@ -1,0 +1,99 @@
+"""What connections are made with: the arguments of ``connect``, as an option set of the hub."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, cast
+
+from pmitogen.api import arguments
+from pmitogen.api.arguments import Word
+from pmitogen.errors import UsageError
+from pmitogen.hub.requests import Header
+from pmitogen.transport.auth.credentials import Ask
+
+JUMP_FIELDS = ("password", "private_key", "passphrase", "otp")
+
+
+class JumpCredentials(TypedDict, total=False):
+    """What one jump host is logged in to with."""
+
+    password: str
+    private_key: str
+    passphrase: str
+    otp: str
+
+
+class ConnectArguments(TypedDict, total=False):
+    """Keyword arguments of ``connect``; :meth:`pmitogen.Hub.connect` says what each means."""
+
+    ssh_args: Sequence[Word]
+    password: str | bytes | None
+    private_key: str | bytes | None
+    passphrase: str | bytes | None
+    otp: str | bytes | None
+    jump_credentials: Mapping[str, JumpCredentials] | None
+    timeout: float | None
+    python: str | os.PathLike[str] | None
+    host_key_checking: bool
+    ask: Ask | None
+
+
+_NAMES = ConnectArguments.__annotations__.keys()
+
+
+def option_set(target: str, given: ConnectArguments) -> tuple[Header, Ask | None]:
+    """The hub's options for *target*, and who is asked. Raises TypeError, UsageError."""
+    for name in given:
+        if name not in _NAMES:
+            raise TypeError(f"connect: unexpected argument {name!r}; use one of {', '.join(_NAMES)}")
+    ask = given.get("ask")
+    if ask is not None and not callable(ask):
+        arguments.wrong("connect: ask", "a function", ask)
+    timeout = arguments.seconds(given.get("timeout"), "connect: timeout")
+    options: Header = {
+        "host": arguments.text(target, "connect: target"),
+        "host_key_checking": arguments.flag(given.get("host_key_checking", True), "connect: host_key_checking"),
+    }
+    more: dict[str, Any] = {
+        "ssh_extra_args": shlex.join(arguments.words(given.get("ssh_args", ()), "connect: ssh_args")),
+        "ssh_extra_args_from": "ssh_args",
+        "password": arguments.secret(given.get("password"), "connect: password"),
+        "private_key": arguments.secret(given.get("private_key"), "connect: private_key"),
+        "private_key_passphrase": arguments.secret(given.get("passphrase"), "connect: passphrase"),
+        "otp": arguments.secret(given.get("otp"), "connect: otp"),
+        "jump_credentials": _jump_credentials(given.get("jump_credentials")),
+        "boot_python": _python(given.get("python")),
+        "interactive": ask is not None,
+        "timeout": timeout and math.ceil(timeout),
+        "login_timeout": timeout,
+    }
+    options.update((name, value) for name, value in more.items() if value)
+    return options, ask
+
+
+def _python(given: str | os.PathLike[str] | None) -> list[str] | None:
+    if given is None:
+        return None
+    return [arguments.text(os.fspath(given) if isinstance(given, os.PathLike) else given, "connect: python")]
+
+
+def _jump_credentials(given: Mapping[str, JumpCredentials] | None) -> dict[str, dict[str, str]] | None:
+    if given is None:
+        return None
+    what = "connect: jump_credentials"
+    if not isinstance(given, Mapping):
+        arguments.wrong(what, "a mapping of jump hosts to mappings", given)
+    found: dict[str, dict[str, str]] = {}
+    for host, fields in given.items():
+        arguments.text(host, f"{what}: a host")
+        if not isinstance(fields, Mapping):
+            arguments.wrong(f"{what}: {host}", "a mapping", fields)
+        found[host] = {}
+        for name, value in cast("Mapping[Any, Any]", fields).items():
+            if name not in JUMP_FIELDS:
+                raise UsageError(f"{what}: {host}: unknown {name!r}; use one of {', '.join(JUMP_FIELDS)}")
+            found[host][name] = arguments.secret(value, f"{what}: {host}: {name}") or ""
+    return found

@@ -1,0 +1,123 @@
+"""What lies below a Hub: its connections, its one I/O thread, and the calls that wait for answers.
+
+It ends with the program, however that ends: the I/O thread does not keep the process alive, and what the program forgot to close
+is closed at its exit. It belongs to one process: in a fork of that its thread does not exist, so every use there is an error.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from pmitogen.errors import ConnectError, ConnectionLost, UsageError
+from pmitogen.hub.registry import Contexts
+from pmitogen.util import threads
+
+if TYPE_CHECKING:
+    from pmitogen.api.exchange import Exchange
+    from pmitogen.api.waiting import Style, Waiter
+
+T = TypeVar("T")
+_living: weakref.WeakSet[Core] = weakref.WeakSet()
+
+
+class Core:
+    """See the head of this file. Raises ConnectError where no thread is to be had."""
+
+    def __init__(self) -> None:
+        made: list[Contexts | BaseException] = []
+
+        def make() -> None:
+            try:
+                made.append(Contexts())
+            except BaseException as exc:
+                made.append(exc)
+
+        # A thread is a daemon if the one that starts it is, and Mitogen starts the I/O thread by itself.
+        threads.start(make, "pmitogen start").join()
+        (contexts,) = made
+        if isinstance(contexts, BaseException):
+            raise contexts
+        self.contexts = contexts
+        self.contexts.when_ended = self._on_end
+        self.pid = os.getpid()
+        self.over = False  # closed, or its I/O thread has ended, which only a fault of ours would do
+        self._closed = False
+        self.calls: set[Exchange] = set()  # those that have not ended
+        self._waiting: set[Waiter] = set()
+        _living.add(self)
+
+    def check(self, who: object) -> None:
+        """Return if *who*, a host, may be used here and now. Raises UsageError in a fork, ConnectionLost after the end."""
+        self.check_process(who)
+        if self.over:
+            raise ConnectionLost(f"{who}: its hub is closed")
+
+    def check_process(self, who: object) -> None:
+        """Raise UsageError if this is a fork of the process to which the hub belongs."""
+        if os.getpid() != self.pid:
+            raise UsageError(f"{who}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
+
+    def defer(self, work: Callable[[], object]) -> bool:
+        """Have *work* called on the I/O thread. False: it has ended."""
+        return self.contexts.defer(work)
+
+    async def on_io_thread(self, style: Style, who: object, work: Callable[[], T]) -> T:
+        """Have *work* done on the I/O thread, and return what it returns."""
+        self.check(who)
+        waiter, results = style.waiter(), list[tuple[T | None, BaseException | None]]()
+
+        def run() -> None:
+            try:
+                results.append((work(), None))
+            except BaseException as exc:
+                results.append((None, exc))
+            finally:
+                self._waiting.discard(waiter)
+                waiter.wake()
+
+        self._waiting.add(waiter)
+        if not self.over and self.defer(run):
+            await waiter.wait(None)
+        self._waiting.discard(waiter)
+        if not results:
+            raise ConnectionLost(f"{who}: its hub is closed")
+        value, failure = results[0]
+        if failure is not None:
+            raise failure
+        return value  # type: ignore[return-value]
+
+    def close(self) -> None:
+        """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
+        if self._closed or os.getpid() != self.pid:
+            return
+        self._closed = self.over = True
+        self.contexts.close()
+        self._on_end()  # for calls that were made in the last moment
+        _living.discard(self)
+
+    def close_later(self) -> None:
+        """As :meth:`close`, from wherever an object is collected: waits for nothing."""
+        if self._closed or os.getpid() != self.pid:
+            return
+        try:
+            threads.start(self.close, "pmitogen close")
+        except ConnectError:  # the interpreter is ending
+            self.close()
+
+    def _on_end(self) -> None:
+        """Nobody answers any more: tell those who wait."""
+        self.over = True
+        for call in list(self.calls):
+            call.fail("gone", "the hub was closed")
+        for waiter in list(self._waiting):
+            waiter.wake()
+
+
+@atexit.register
+def _close_forgotten() -> None:
+    for core in list(_living):
+        core.close()

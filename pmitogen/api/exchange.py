@@ -1,0 +1,210 @@
+"""One request of the library, shared by the hub's I/O thread, which delivers frames, and whoever reads and feeds it.
+
+It decides nothing about waiting: a reader that finds nothing waits by a :class:`~pmitogen.api.waiting.Waiter` of its own, so a
+thread and a task may use the same exchange. Back-pressure is kept in both directions: what is not taken is not acknowledged, and
+what the other end has no room for is not sent.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pmitogen.api.failures import error_of
+from pmitogen.errors import ConnectionLost
+from pmitogen.hub.requests import FINAL, Header, Request
+from pmitogen.hub.scheduler import Guard
+from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
+
+if TYPE_CHECKING:
+    from pmitogen.api.account import Account
+    from pmitogen.api.waiting import Style, Waiter
+
+ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before the other end is told
+
+
+class Exchange:
+    """See the head of this file.
+
+    :param header: the request; see the tables of the protocol.
+    :param body: its body.
+    :param feeds: whether :meth:`send` will send more, up to :meth:`end_input`.
+    """
+
+    def __init__(self, account: Account, header: Header, body: bytes = b"", feeds: bool = False) -> None:
+        self._account, self._core = account, account.core
+        self._core.check(account)
+        self._guard = Guard(self._core.contexts.scheduler, self._failed)
+        self._lock = threading.Lock()
+        self._waiters: list[Waiter] = []
+        self._output: tuple[list[bytes], list[bytes]] = ([], [])
+        self._owed = 0  # bytes taken and not acknowledged
+        self._room = CREDIT_WINDOW
+        self._paused = False
+        self._feeds = feeds
+        self.final: Header | None = None
+        self._killed = False
+        if feeds:
+            header["more"] = True
+        if account.become:
+            header["become"] = account.become
+        self._request = Request(self, 0, header, body)
+        self._core.calls.add(self)
+        self._defer(self._submit)
+
+    # The I/O thread's side
+
+    def _defer(self, work: Callable[[], None]) -> None:
+        if self._core.over or not self._guard.defer(work):
+            self.fail("gone", "the hub was closed")
+
+    def _submit(self) -> None:
+        account = self._account
+        self._core.contexts.host(account.options, account.caller, account.ask).submit(self._request)
+
+    def _failed(self, exc: Exception) -> None:
+        """Work for this call has failed: that is the end of this call alone."""
+        logging.getLogger("pmitogen").error("internal error", exc_info=exc)
+        self.fail("usage", f"internal error: {type(exc).__name__}: {exc}")
+
+    def answer(self, header: Header, body: bytes) -> None:
+        """Take a frame. I/O thread; raises nothing."""
+        op = header["op"]
+        with self._lock:
+            if self.final is not None:
+                return
+            if op == "out":
+                self._output[header["s"] - 1].append(body)
+            elif op == "credit":
+                self._room += header["n"]
+            elif op in FINAL:
+                size = header.get("n", len(body))
+                for number, piece in ((0, body[:size]), (1, body[size:])):
+                    if piece:
+                        self._output[number].append(piece)
+                self.final = header
+                self._core.calls.discard(self)
+            self._wake()
+
+    def pause(self) -> None:
+        """Send no more for the moment. I/O thread."""
+        self._paused = True
+
+    def resume(self) -> None:
+        """Send again. I/O thread."""
+        with self._lock:
+            self._paused = False
+            self._wake()
+
+    def fail(self, kind: str, message: str) -> None:
+        """End it with an error. Any thread."""
+        self.answer({"op": "error", "kind": kind, "msg": message}, b"")
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.wake()
+
+    # The caller's side
+
+    async def until(self, ready: Callable[[], bool], style: Style, deadline: float | None = None) -> None:
+        """Wait until *ready*, or the end. Raises TimeoutError when *deadline* (time.monotonic() seconds) has passed."""
+        while True:
+            with self._lock:
+                if self.final is not None or ready():
+                    return
+                waiter = style.waiter()
+                self._waiters.append(waiter)
+            try:
+                if not await waiter.wait(deadline):
+                    raise TimeoutError
+            finally:
+                with self._lock:
+                    if waiter in self._waiters:
+                        self._waiters.remove(waiter)
+
+    def has_output(self, number: int) -> bool:
+        """Whether something waits on stream *number*: 0 for stdout, 1 for stderr."""
+        return bool(self._output[number])
+
+    def has_any_output(self) -> bool:
+        """Whether something waits on either stream."""
+        return bool(self._output[0] or self._output[1])
+
+    def has_room(self) -> bool:
+        """Whether the other end takes more input."""
+        return self._room > 0 and not self._paused
+
+    def take(self, number: int, size: int = -1) -> bytes:
+        """Take what waits on a stream, at most *size* bytes (-1: all). Empty: there is nothing now."""
+        with self._lock:
+            pieces = self._output[number]
+            if not pieces:
+                return b""
+            if size < 0:
+                taken = b"".join(pieces)
+                pieces.clear()
+            else:
+                taken = pieces[0][:size]
+                rest = pieces[0][size:]
+                if rest:
+                    pieces[0] = rest
+                else:
+                    del pieces[0]
+            self._owed += len(taken)
+            owed = self._owed if self._owed >= ACKNOWLEDGE and self.final is None else 0
+            self._owed -= owed
+        if owed:
+            self.follow({"op": "credit", "n": owed})
+        return taken
+
+    async def send(self, data: bytes, style: Style, deadline: float | None = None) -> bool:
+        """Send input, in pieces that the other end has room for. False: it has ended and takes no more."""
+        view = memoryview(data)
+        while len(view):
+            await self.until(self.has_room, style, deadline)
+            if self.final is not None:
+                return False
+            piece = bytes(view[:CHUNK])
+            view = view[len(piece) :]
+            with self._lock:
+                self._room -= len(piece)
+            self.follow({"op": "data"}, piece)
+        return self.final is None
+
+    def end_input(self) -> None:
+        """The input ends here. Idempotent."""
+        if self._feeds:
+            self._feeds = False
+            self.follow({"op": "eof"})
+
+    def follow(self, header: Header, body: bytes = b"") -> None:
+        """Send a frame that belongs to the request. Nothing, if it has ended."""
+        if self.final is None:
+            self._defer(lambda: self._follow(header, body))
+
+    def _follow(self, header: Header, body: bytes) -> None:
+        if self._request.host is not None:
+            self._request.host.follow(self._request, header, body)
+
+    def kill(self) -> None:
+        """End what it started: SIGTERM to the process group, SIGKILL two seconds later. Idempotent."""
+        if not self._killed:
+            self._killed = True
+            self.follow({"op": "kill"})
+
+    def result(self) -> Header:
+        """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""
+        if self.final is None:
+            raise ConnectionLost(f"{self._account}: not ended")
+        if self.final["op"] == "error":
+            raise error_of(self.final, str(self._account))
+        return self.final
+
+    def __repr__(self) -> str:
+        return f"<{self._request.describe()}>"
+
+    def __getstate__(self) -> Any:
+        raise TypeError("a running request cannot be pickled")

@@ -1,0 +1,116 @@
+"""Connections to many hosts, for threads."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from pmitogen.api import connecting
+from pmitogen.api.account import Account
+from pmitogen.api.core import Core
+from pmitogen.api.host import Host
+from pmitogen.api.waiting import Blocking, finish
+from pmitogen.util import threads
+from pmitogen.util.caller import CallerEnvironment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pmitogen.api.connecting import ConnectArguments
+
+T = TypeVar("T")
+STYLE = Blocking()
+
+
+class Hub:
+    """The owner of connections to many hosts, in this process. Close it, or use it in ``with``.
+
+    What is not closed is closed when the hub and its hosts are no longer used, and when the program ends.
+    """
+
+    def __init__(self) -> None:
+        self._core = Core()
+        self._forget = weakref.finalize(self, self._core.close_later)
+        self._forget.atexit = False  # then it is closed by the core itself
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pmitogen.Hub cannot be pickled: it belongs to this process; make one in the other")
+
+    def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
+        """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
+
+        :param ssh_args: arguments of ssh's command line. ssh_config(5) counts as for ssh. This process's working directory and
+            environment at the time of this call count, also for a later reconnection.
+        :param password: answers the server's password prompt.
+        :param private_key: a key's text, not a path (for that, ``-i`` in *ssh_args*).
+        :param passphrase: opens it, and the identity files.
+        :param otp: answers a second factor, once.
+        :param jump_credentials: what jump hosts (``-J``, ProxyJump, ``ProxyCommand="ssh -W ..."``) are logged in to with, by
+            ``[user@]host[:port]``: a mapping with any of ``password``, ``private_key``, ``passphrase`` and ``otp``. A jump
+            host with an entry is given that and nothing else; without one, keys only.
+        :param timeout: seconds for everything up to a running Python. None: as with ssh, ConnectTimeout (10 seconds where it is
+            not set) ends with the server's version, and a slow login may take its time.
+        :param python: is tried before the usual interpreters.
+        :param host_key_checking: False: accept any host key.
+        :param ask: called, on a thread of ours, with a question for a person and whether the answer may be seen as it is typed:
+            whether to trust a new host key ("yes" does; and only where StrictHostKeyChecking is ``ask``, the default), for a
+            passphrase, a password, a second factor. It returns the answer, or None to give up. With it, a *timeout* is two
+            minutes longer. BatchMode keeps it silent.
+
+        Options that agree in everything share one connection.
+
+        Raises TypeError, UsageError, ConnectError (``.stage`` says how far it came), AuthenticationError.
+        """
+        header, ask = connecting.option_set(target, options)
+        account = Account(self._core, header, CallerEnvironment.current(), None, ask)
+        finish(account.ping(STYLE))
+        return Host(account, self)
+
+    def map(self, function: Callable[[Host], T], hosts: Sequence[Host]) -> list[T]:
+        """Call *function* with every host, all at once, a thread each; return the results in the hosts' order.
+
+        Raises what the first failing one raised, after all have ended, and ConnectError where there are no threads for all.
+        """
+        results: list[Any] = [None] * len(hosts)
+        errors: list[BaseException] = []
+
+        def work(position: int, host: Host) -> None:
+            try:
+                results[position] = function(host)
+            except BaseException as exc:
+                errors.append(exc)
+
+        begun = []
+        try:
+            for position, host in enumerate(hosts):
+                begun.append(threads.start(work, f"pmitogen map {host}", position, host))
+        finally:
+            for thread in begun:
+                thread.join()
+        if errors:
+            raise errors[0]
+        return results
+
+    def close(self) -> None:
+        """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
+        self._forget.detach()
+        self._core.close()
+
+    def __enter__(self) -> Hub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(target: str, **options: Unpack[ConnectArguments]) -> Host:
+    """Connect to one host, with a hub of its own that closes with it. *options* are those of :meth:`Hub.connect`."""
+    hub = Hub()
+    try:
+        host = hub.connect(target, **options)
+    except BaseException:
+        hub.close()
+        raise
+    host._owns_hub = True
+    return host

@@ -1,0 +1,145 @@
+"""A running command, for threads: streams and methods as those of :class:`subprocess.Popen`."""
+
+from __future__ import annotations
+
+import io
+import signal
+from typing import IO, Any, Generic, TypeVar, cast
+
+from pmitogen.api import arguments
+from pmitogen.api.running import Running
+from pmitogen.api.waiting import Blocking, finish
+from pmitogen.protocol.framing import CHUNK
+
+Text = TypeVar("Text", bytes, str)
+STYLE = Blocking()
+
+
+class Process(Generic[Text]):
+    """A command that runs on a host. Made by :meth:`Host.start`. Leaving its ``with`` block ends it, however the block is left.
+
+    Any thread may use it; each stream is for one thread at a time. Output that nobody reads makes the command wait, and so
+    :meth:`wait` alone never returns for a command that prints more than a few MiB: read it, or use :meth:`communicate`.
+    """
+
+    stdin: IO[Text]
+    """What the command reads; nothing is held back. ``close()`` is its end of input."""
+    stdout: IO[Text]
+    """What the command prints: iterate over its lines, or ``read``."""
+    stderr: IO[Text]
+    """What it prints as errors; empty where it has a terminal, which merges both."""
+
+    def __init__(self, running: Running, encoding: tuple[str, str] | None) -> None:
+        self._running = running
+        self._encoding = encoding
+        stdin: Any = _Stdin(running)
+        # Large enough to take what came at once; read1 and readline return what there is.
+        outputs: list[Any] = [io.BufferedReader(_Output(running, number), CHUNK) for number in (0, 1)]
+        if encoding is not None:
+            stdin = io.TextIOWrapper(stdin, *encoding, newline="", write_through=True)
+            outputs = [io.TextIOWrapper(stream, *encoding) for stream in outputs]
+        self.stdin, self.stdout, self.stderr = cast("IO[Text]", stdin), outputs[0], outputs[1]
+
+    def __repr__(self) -> str:
+        rc = self._running.returncode
+        return f"<pmitogen.Process on {self._running.account}: {'running' if rc is None else f'ended with {rc}'}>"
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, 128 + n for signal n; None while it runs, and where the connection ended first."""
+        return self._running.returncode
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs. Raises ConnectError, ConnectionLost, BecomeError."""
+        return self._running.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit status.
+
+        Raises TimeoutError after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
+        """
+        return finish(self._running.wait(STYLE, arguments.seconds(timeout, "wait: timeout")))
+
+    def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
+        """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr).
+
+        Raises TimeoutError after *timeout* seconds (it goes on; the output so far is lost), and as :meth:`wait`.
+        """
+        data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
+        if not isinstance(data, bytes):
+            arguments.wrong("communicate: input", "bytes or str", data)
+        found = finish(self._running.communicate(data, STYLE, arguments.seconds(timeout, "communicate: timeout")))
+        return cast("tuple[Text, Text]", tuple(decoded(part, self._encoding) for part in found))
+
+    def send_signal(self, number: int | signal.Signals) -> None:
+        """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
+        self._running.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to its process group."""
+        self._running.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to its process group."""
+        self._running.send_signal(signal.SIGKILL)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of its terminal. Raises UsageError if it has none."""
+        width = arguments.number(columns, "resize: columns", 0, 65535)
+        self._running.resize(width, arguments.number(lines, "resize: lines", 0, 65535))
+
+    def close(self) -> None:
+        """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""
+        finish(self._running.end(STYLE))
+
+    def __enter__(self) -> Process[Text]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def decoded(data: bytes, encoding: tuple[str, str] | None) -> bytes | str:
+    """Output as the call wants it; line ends of a text are ``\\n``."""
+    if encoding is None:
+        return data
+    return data.decode(*encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+class _Output(io.RawIOBase):
+    """A stream of output, unbuffered."""
+
+    def __init__(self, running: Running, number: int) -> None:
+        self._running, self._number = running, number
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = finish(self._running.read(self._number, len(buffer), STYLE))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Stdin(io.BufferedIOBase):
+    """The input of a process. ``write`` returns when all is on its way."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self.closed:
+            raise ValueError("write to closed file")
+        if isinstance(data, str):
+            arguments.wrong("write", "bytes (or start the process with text=True)", data)
+        view = bytes(data)
+        finish(self._running.write(view, STYLE))
+        return len(view)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._running.exchange.end_input()
+        super().close()

@@ -1,0 +1,117 @@
+"""A running command: the one implementation below both kinds of :class:`Process`."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from typing import Any
+
+from pmitogen.api.account import Account
+from pmitogen.api.exchange import Exchange
+from pmitogen.api.waiting import Style
+from pmitogen.errors import UsageError
+from pmitogen.hub.requests import Header
+from pmitogen.protocol.framing import CHUNK
+
+KILL_PATIENCE = 10.0  # seconds for a process to be gone after it was told to end
+LAST_SIGNAL = 64
+
+
+class Running:
+    """See the head of this file. Any thread or task may use it; each stream is for one at a time."""
+
+    def __init__(self, account: Account, header: Header) -> None:
+        self.account = account
+        self.is_terminal = bool(header["tty"])
+        self.exchange = Exchange(account, {**header, "eager": True}, b"", feeds=True)
+        weakref.finalize(self, self.exchange.kill).atexit = False
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status; None while it runs."""
+        final = self.exchange.final
+        return int(final["rc"]) if final is not None and final["op"] == "exit" else None
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs. Raises what :meth:`wait` raises."""
+        return None if self.exchange.final is None else int(self.exchange.result()["rc"])
+
+    async def read(self, number: int, size: int, style: Style) -> bytes:
+        """Some output of a stream, at most *size* bytes (-1: what is there). Empty: its end."""
+        request = self.exchange
+        await request.until(lambda: request.has_output(number), style)
+        data = request.take(number, size)
+        if not data and request.final is not None:
+            request.result()  # the connection may be what ended
+        return data
+
+    async def write(self, data: bytes, style: Style) -> None:
+        """Send input. Raises BrokenPipeError once the process has ended."""
+        if not await self.exchange.send(data, style):
+            self.exchange.result()
+            raise BrokenPipeError(32, "the process has ended")
+
+    async def wait(self, style: Style, timeout: float | None) -> int:
+        """Wait for its end."""
+        try:
+            await self.exchange.until(lambda: False, style, None if timeout is None else time.monotonic() + timeout)
+        except TimeoutError:
+            raise self.account.timed_out(timeout) from None
+        return int(self.exchange.result()["rc"])
+
+    async def communicate(self, data: bytes, style: Style, timeout: float | None) -> tuple[bytes, bytes]:
+        """Send *data* and the end of input, take all output, and wait for the end."""
+        request = self.exchange
+        deadline = None if timeout is None else time.monotonic() + timeout
+        parts: tuple[list[bytes], list[bytes]] = ([], [])
+        rest = memoryview(data)
+
+        def is_ready() -> bool:
+            return request.has_any_output() or bool(rest) and request.has_room()
+
+        try:
+            ended = False
+            while not ended:
+                if not rest:
+                    request.end_input()
+                await request.until(is_ready, style, deadline)
+                ended = request.final is not None
+                for number in (0, 1):
+                    parts[number].append(request.take(number))
+                if rest and not ended and request.has_room():
+                    await request.send(bytes(rest[:CHUNK]), style)
+                    rest = rest[CHUNK:]
+        except TimeoutError:
+            raise self.account.timed_out(timeout) from None
+        request.result()
+        return b"".join(parts[0]), b"".join(parts[1])
+
+    def send_signal(self, number: Any) -> None:
+        """Send a signal to its process group."""
+        try:
+            value = int(number)
+        except (TypeError, ValueError):
+            raise TypeError(f"send_signal: expected a signal's number, not {type(number).__name__}") from None
+        if not 1 <= value <= LAST_SIGNAL:
+            raise UsageError(f"send_signal: {value}: expected 1 to {LAST_SIGNAL}")
+        self.exchange.follow({"op": "signal", "n": value})
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of its terminal."""
+        if not self.is_terminal:
+            raise UsageError(f"{self.account}: resize: the process has no terminal")
+        self.exchange.follow({"op": "resize", "size": [lines, columns]})
+
+    async def end(self, style: Style) -> None:
+        """Kill it if it runs, and wait until it is gone."""
+        request = self.exchange
+        if request.final is None:
+            request.kill()
+            deadline = time.monotonic() + KILL_PATIENCE
+            try:
+                while request.final is None:
+                    await request.until(request.has_any_output, style, deadline)
+                    request.take(0)  # so that it can end
+                    request.take(1)
+            except TimeoutError:
+                pass

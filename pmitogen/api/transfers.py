@@ -1,0 +1,126 @@
+"""Copying one file to or from a host, in pieces, in constant memory."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from typing import IO, Any
+
+from pmitogen.api import arguments
+from pmitogen.api.account import Account
+from pmitogen.api.exchange import Exchange
+from pmitogen.api.waiting import Style
+from pmitogen.hub.requests import Header
+from pmitogen.protocol.framing import CHUNK
+from pmitogen.util.atomic_file import atomic_write
+
+Progress = Callable[[int, "int | None"], object]
+"""Called with the bytes copied so far, and how many there are (None: unknown)."""
+Source = str | bytes | os.PathLike[str] | IO[bytes]
+
+
+def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> Header:
+    """The request for a file to be written. Raises TypeError, UsageError."""
+    header: Header = {"op": "put", "path": arguments.wire_path(path, "put: path"), "what": arguments.shown(path)}
+    header["mode"] = arguments.number(mode, "put: mode", 0, 0o7777)
+    if size is not None:
+        header["size"] = size
+    return header
+
+
+def get_header(path: arguments.AnyPath) -> Header:
+    """The request for a file to be read. Raises TypeError, UsageError."""
+    return {"op": "get", "path": arguments.wire_path(path, "get: path"), "what": arguments.shown(path)}
+
+
+async def put(
+    account: Account, style: Style, source: Any, path: arguments.AnyPath, mode: int, progress: Progress | None = None
+) -> None:
+    """Copy *source*, bytes, a path or an open file, to *path* there."""
+    header = put_header(path, mode)
+    if isinstance(source, (str, os.PathLike)):
+        with await style.blocking(open, source, "rb") as stream:
+            header["size"] = os.fstat(stream.fileno()).st_size
+            await _send(account, style, header, stream, progress)
+        return
+    data = arguments.source(source, "put: source")
+    if isinstance(data, bytes) and len(data) <= CHUNK:
+        await account.exchange(style, header, data)
+        if progress is not None:
+            progress(len(data), len(data))
+        return
+    if isinstance(data, bytes):
+        import io
+
+        header["size"] = len(data)
+        data = io.BytesIO(data)
+    await _send(account, style, header, data, progress)
+
+
+async def _send(account: Account, style: Style, header: Header, stream: IO[Any], progress: Progress | None) -> None:
+    request = Exchange(account, header, feeds=True)
+    sent, size = 0, header.get("size")
+    try:
+        while request.final is None:
+            piece = await style.blocking(arguments.read_piece, stream, CHUNK)
+            if not piece:
+                request.end_input()
+                break
+            await request.send(piece, style)
+            sent += len(piece)
+            if progress is not None:
+                await told(progress(sent, size))
+    except BaseException:
+        request.kill()
+        raise
+    await account.finish(style, request, None)
+    request.result()
+
+
+async def told(answer: object) -> None:
+    """Wait for what a caller's function returned, if it is to be awaited."""
+    if inspect.isawaitable(answer):
+        await answer
+
+
+async def get(
+    account: Account, style: Style, path: arguments.AnyPath, target: Any = None, progress: Progress | None = None
+) -> bytes:
+    """Copy *path* from there to *target*, a path or an open file; without one, return it."""
+    header = get_header(path)
+    if target is None:
+        parts: list[bytes] = []
+        await receive(account, style, header, parts.append, progress)
+        return b"".join(parts)
+    if isinstance(target, (str, bytes, os.PathLike)):
+        with atomic_write(os.fsdecode(target)) as stream:
+            await receive(account, style, header, stream.write, progress)
+        return b""
+    if isinstance(target, int) or not arguments.is_stream(target, "write"):
+        arguments.wrong("get: target", "a path, an open file or None", target)
+    await receive(account, style, header, target.write, progress)
+    return b""
+
+
+async def receive(
+    account: Account, style: Style, header: Header, write: Callable[[bytes], object], progress: Progress | None
+) -> Header:
+    """Read a file, piece by piece, to *write*. Returns the final frame."""
+    request = Exchange(account, header)
+    received = 0
+    try:
+        ended = False
+        while not ended:
+            await request.until(request.has_any_output, style)
+            ended = request.final is not None
+            data = request.take(0)
+            if data:
+                await style.blocking(write, data)
+                received += len(data)
+                if progress is not None:
+                    await told(progress(received, None))
+    except BaseException:
+        request.kill()
+        raise
+    return request.result()
