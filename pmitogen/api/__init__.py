@@ -18,6 +18,6 @@ from pmitogen.api.host import Host
 from pmitogen.api.hub import Hub, connect
 from pmitogen.api.process import Process
 from pmitogen.api.results import Completed
-from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.auth.credentials import Prompt as Ask
 
 __all__ = ["Ask", "Completed", "ConnectArguments", "Host", "Hub", "JumpCredentials", "Process", "Terminal", "connect"]

@@ -18,7 +18,7 @@ from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError, UsageError
 from pmitogen.hub.requests import Header
-from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 
@@ -82,15 +82,15 @@ class Account:
     async def info(self, style: Style) -> dict[str, Any]:
         """What is known of the connection."""
         await self.ping(style)
-        contexts = self.core.contexts
-        return await self.core.on_io_thread(style, self, lambda: contexts.host(self.options, self.caller).describe())
+        registry = self.core.registry
+        return await self.core.on_io_thread(style, self, lambda: registry.host(self.options, self.caller).describe())
 
     async def close(self, style: Style) -> None:
         """Close the connection of this and of every other account of its host."""
         self.core.check_process(self)
         if not self.core.over:
-            contexts = self.core.contexts
-            await self.core.on_io_thread(style, self, lambda: contexts.close_host(self.options, self.caller))
+            registry = self.core.registry
+            await self.core.on_io_thread(style, self, lambda: registry.close_host(self.options, self.caller))
 
     async def call(
         self, style: Style, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
@@ -118,7 +118,7 @@ class Account:
             body = json.dumps([args, kwargs]).encode("ascii")
         except (TypeError, ValueError, RecursionError) as exc:
             raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
-        manifest = await self.core.on_io_thread(style, self, lambda: self.core.contexts.blobs.add_files(dict(files)))
+        manifest = await self.core.on_io_thread(style, self, lambda: self.core.registry.blobs.add_files(dict(files)))
         header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}}
         header["names"] = _public_names()
         request = Exchange(self, header, body)

@@ -12,7 +12,7 @@ from pmitogen.api import arguments
 from pmitogen.api.arguments import Word
 from pmitogen.errors import UsageError
 from pmitogen.hub.requests import Header
-from pmitogen.transport.auth.credentials import Ask
+from pmitogen.transport.auth.credentials import Prompt as Ask
 
 JUMP_FIELDS = ("password", "private_key", "passphrase", "otp")
 

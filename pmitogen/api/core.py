@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from pmitogen.errors import ConnectError, ConnectionLost, UsageError
-from pmitogen.hub.registry import Contexts
+from pmitogen.hub.registry import HostRegistry
 from pmitogen.util import threads
 
 if TYPE_CHECKING:
@@ -28,21 +28,21 @@ class Core:
     """See the head of this file. Raises ConnectError where no thread is to be had."""
 
     def __init__(self) -> None:
-        made: list[Contexts | BaseException] = []
+        made: list[HostRegistry | BaseException] = []
 
         def make() -> None:
             try:
-                made.append(Contexts())
+                made.append(HostRegistry())
             except BaseException as exc:
                 made.append(exc)
 
         # A thread is a daemon if the one that starts it is, and Mitogen starts the I/O thread by itself.
         threads.start(make, "pmitogen start").join()
-        (contexts,) = made
-        if isinstance(contexts, BaseException):
-            raise contexts
-        self.contexts = contexts
-        self.contexts.when_ended = self._on_end
+        (registry,) = made
+        if isinstance(registry, BaseException):
+            raise registry
+        self.registry = registry
+        self.registry.when_ended = self._on_end
         self.pid = os.getpid()
         self.over = False  # closed, or its I/O thread has ended, which only a fault of ours would do
         self._closed = False
@@ -63,7 +63,7 @@ class Core:
 
     def defer(self, work: Callable[[], object]) -> bool:
         """Have *work* called on the I/O thread. False: it has ended."""
-        return self.contexts.defer(work)
+        return self.registry.defer(work)
 
     async def on_io_thread(self, style: Style, who: object, work: Callable[[], T]) -> T:
         """Have *work* done on the I/O thread, and return what it returns."""
@@ -95,7 +95,7 @@ class Core:
         if self._closed or os.getpid() != self.pid:
             return
         self._closed = self.over = True
-        self.contexts.close()
+        self.registry.close()
         self._on_end()  # for calls that were made in the last moment
         _living.discard(self)
 
@@ -112,7 +112,7 @@ class Core:
         """Nobody answers any more: tell those who wait."""
         self.over = True
         for call in list(self.calls):
-            call.fail("gone", "the hub was closed")
+            call.fail(ConnectionLost("the hub was closed"))
         for waiter in list(self._waiting):
             waiter.wake()
 

@@ -12,10 +12,10 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pmitogen.api.failures import error_of
-from pmitogen.errors import ConnectionLost
-from pmitogen.hub.requests import FINAL, Header, Request
+from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
+from pmitogen.hub.requests import FINAL, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
+from pmitogen.protocol.errors import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Exchange:
     def __init__(self, account: Account, header: Header, body: bytes = b"", feeds: bool = False) -> None:
         self._account, self._core = account, account.core
         self._core.check(account)
-        self._guard = Guard(self._core.contexts.scheduler, self._failed)
+        self._guard = Guard(self._core.registry.scheduler, self._failed)
         self._lock = threading.Lock()
         self._waiters: list[Waiter] = []
         self._output: tuple[list[bytes], list[bytes]] = ([], [])
@@ -58,16 +58,16 @@ class Exchange:
 
     def _defer(self, work: Callable[[], None]) -> None:
         if self._core.over or not self._guard.defer(work):
-            self.fail("gone", "the hub was closed")
+            self.fail(ConnectionLost("the hub was closed"))
 
     def _submit(self) -> None:
         account = self._account
-        self._core.contexts.host(account.options, account.caller, account.ask).submit(self._request)
+        self._core.registry.host(account.options, account.caller, account.ask).submit(self._request)
 
     def _failed(self, exc: Exception) -> None:
         """Work for this call has failed: that is the end of this call alone."""
         logging.getLogger("pmitogen").error("internal error", exc_info=exc)
-        self.fail("usage", f"internal error: {type(exc).__name__}: {exc}")
+        self.fail(UsageError(f"internal error: {type(exc).__name__}: {exc}"))
 
     def answer(self, header: Header, body: bytes) -> None:
         """Take a frame. I/O thread; raises nothing."""
@@ -98,9 +98,9 @@ class Exchange:
             self._paused = False
             self._wake()
 
-    def fail(self, kind: str, message: str) -> None:
+    def fail(self, error: Error) -> None:
         """End it with an error. Any thread."""
-        self.answer({"op": "error", "kind": kind, "msg": message}, b"")
+        self.answer(error_frame(error), b"")
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -200,7 +200,8 @@ class Exchange:
         if self.final is None:
             raise ConnectionLost(f"{self._account}: not ended")
         if self.final["op"] == "error":
-            raise error_of(self.final, str(self._account))
+            error = exception_from(self.final)
+            raise RemoteError(f"{self._account}: {error}", error.text) if isinstance(error, RemoteError) else error
         return self.final
 
     def __repr__(self) -> str:

@@ -11,6 +11,7 @@ import io
 import logging
 import queue
 import shlex
+import signal
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -124,6 +125,13 @@ class PlainRequest:
         elif op == Op.CREDIT:
             self._room += header["n"]
             self._credit.release()
+        elif op == Op.SIGNAL:
+            if self._command is not None:
+                self._command.signal(_signal_name(header["n"]))
+        elif op == Op.RESIZE:
+            lines, columns = header["size"]
+            if self._command is not None:
+                self._command.resize(columns, lines)
         elif op == Op.KILL:
             self._cancelled = True
             self._inbox.put(None)
@@ -171,7 +179,7 @@ class PlainRequest:
         interactive = bool(header.get("more"))
         with exec_command.Command(
             self._link,
-            shlex.join(words) if words[0] else words[2],  # sshd itself calls the account's shell
+            _command_line(words, header) if words[0] else words[2],  # sshd itself calls the account's shell
             stdin=None if interactive else self._request.body,
             pty=_terminal(header) if header.get("tty") else None,
         ) as command:
@@ -238,12 +246,28 @@ class PlainRequest:
             self._send({"op": "ok", "path": to_wire(last)})
 
 
+def _signal_name(number: int) -> str:
+    """A signal as SSH names it."""
+    try:
+        return signal.Signals(number).name.removeprefix("SIG")
+    except ValueError:
+        return str(number)
+
+
+def _command_line(words: list[str], header: Header) -> str:
+    """A command for the account's shell, in its directory and with its variables."""
+    variables = [f"{_text(name)}={_text(value)}" for name, value in (header.get("env") or {}).items()]
+    line = shlex.join([*(["env", *variables] if variables else []), *words])
+    return f"cd {shlex.quote(_text(header['cwd']))} && {line}" if header.get("cwd") else line
+
+
 def _terminal(header: Header) -> exec_command.Terminal:
     """The terminal that ssh would ask for, where Ansible runs it: of no size, in the modes of a new one, with Ansible's TERM."""
     from pmitogen.transport.plain import exec_command
 
     term = (header.get("env") or {}).get("TERM")
-    return exec_command.Terminal(_text(term) if term else "", 0, 0, modes=())
+    lines, columns = header.get("size") or (0, 0)
+    return exec_command.Terminal(_text(term) if term else "", columns, lines, modes=())
 
 
 def _small_command(header: Header) -> str:

@@ -30,6 +30,7 @@ CREDIT_WINDOW = 4 << 20  # bytes of one transfer that may be under way, unacknow
 TARGET_HEADER = 64 << 10  # bytes of a header from a target
 TARGET_BODY = 2 * CHUNK  # bytes of a body from a target
 MESSAGE_TEXT = 4000  # characters of an error message
+FOLLOWING = ("data", "eof", "credit", "kill", "signal", "resize")  # frames that belong to a request already made
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream; larger ones are not worth the processor time
 
 if str is bytes:  # Python 2

@@ -20,6 +20,8 @@ class Op(str, enum.Enum):
     DATA = "data"
     EOF = "eof"
     KILL = "kill"
+    RESIZE = "resize"
+    SIGNAL = "signal"
     # Answers
     ERROR = "error"
     EXIT = "exit"
@@ -89,4 +91,4 @@ class ErrorKind(str, enum.Enum):
 
 
 FINAL = frozenset((Op.EXIT, Op.OK, Op.ERROR))  # exactly one of these ends a request
-FOLLOWING = frozenset((Op.DATA, Op.EOF, Op.CREDIT, Op.KILL))  # these belong to a request that was made
+FOLLOWING = frozenset((Op.DATA, Op.EOF, Op.CREDIT, Op.KILL, Op.RESIZE, Op.SIGNAL))  # these belong to a request that was made

@@ -118,7 +118,7 @@ class RunnerProxy(object):
 
     def request(self, header, body):
         """Forward a request, and ahead of it the blobs that it needs."""
-        if header["op"] not in ("data", "eof", "credit", "kill", "codes") and not header.get("quiet"):
+        if header["op"] not in framing.FOLLOWING + ("codes",) and not header.get("quiet"):
             self.open_requests.add(header.get("id"))
         if self._queue is not None:
             self._queue.append((header, body))
@@ -327,7 +327,7 @@ class Agent(object):
                 self._waiting_for_blobs.append((dict(header, acct=runner.account), body))
             elif runner is not None:
                 runner.request(header, body)
-            elif op not in ("data", "eof", "credit", "kill"):
+            elif op not in framing.FOLLOWING:
                 end = self._end_errors.get(account) or {"op": "error", "kind": "gone", "msg": ENDED_MESSAGE}
                 self.send(dict(end, id=header.get("id")), b"")
 

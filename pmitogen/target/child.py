@@ -108,16 +108,19 @@ def execute(argv, env, cwd=None):
         environ = os.environ if str is bytes else os.environb
         environ.clear()
         environ.update(state.environ)
+    failing = program
     try:
         change_environment(env)
         if cwd:
-            os.chdir(cwd)
+            failing = from_wire(cwd)
+            os.chdir(failing)
         if not program:
             program = (os.environ if str is bytes else os.environb).get(b"SHELL") or b"/bin/sh"
             argv[0] = os.path.basename(program)
+        failing = program
         os.execvp(program, argv)
     except OSError as exc:
-        name = program if str is bytes else os.fsdecode(program)
+        name = failing if str is bytes else os.fsdecode(failing)
         os.write(2, ("%s: %s\n" % (name, exc.strerror)).encode("utf-8", "replace"))
         os._exit(127 if exc.errno == 2 else 126)
 

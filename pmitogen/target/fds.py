@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import struct
+import termios
 
 
 def set_nonblocking(fd):
@@ -10,6 +12,11 @@ def set_nonblocking(fd):
 
 def set_cloexec(fd):
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
+
+
+def set_window_size(fd, lines, columns):
+    """Set the size of a terminal, in characters."""
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
 class FdGuard(object):

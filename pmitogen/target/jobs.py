@@ -13,7 +13,7 @@ import os
 import signal
 import time
 
-from pmitogen.target.fds import set_nonblocking
+from pmitogen.target.fds import set_nonblocking, set_window_size
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
 KILL_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
@@ -83,6 +83,11 @@ class Job(object):
 
     def on_credit(self, count):
         self._credit += count
+
+    def resize(self, lines, columns):
+        """Change the size of its terminal, if it has one."""
+        for fd in self._out if self._tty else ():
+            set_window_size(fd, lines, columns)
 
     # From the child
     def on_writable(self):
@@ -220,7 +225,7 @@ class ProcessReaper(object):
 
     def add(self, pid):
         """Ask a child that is not yet collected, and all its descendants, to end."""
-        self._signal(pid, signal.SIGTERM)
+        self.send_signal(pid, signal.SIGTERM)
         self._kill_at.setdefault(pid, now() + KILL_GRACE)
 
     def collect(self, pid):
@@ -239,9 +244,9 @@ class ProcessReaper(object):
         """Kill what was asked to end and has not: it may be the child of a child that is gone."""
         moment = now()
         for pid, when in list(self._kill_at.items()):
-            gone = not self._signal(pid, 0)
+            gone = not self.send_signal(pid, 0)
             if when <= moment and not gone:
-                self._signal(pid, signal.SIGKILL)
+                self.send_signal(pid, signal.SIGKILL)
             if when <= moment or gone:
                 del self._kill_at[pid]
                 self._groups.discard(pid)
@@ -252,7 +257,7 @@ class ProcessReaper(object):
             return now() + POLL_INTERVAL
         return min(self._kill_at.values()) if self._kill_at else None
 
-    def _signal(self, pid, signum):
+    def send_signal(self, pid, signum):
         """Signal a child's process group, or the child alone if it has not made its own yet. False if nothing of them is left."""
         for send in (os.killpg, os.kill)[: 1 if pid in self._groups else 2]:
             try:

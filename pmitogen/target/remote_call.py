@@ -31,7 +31,10 @@ class RemotePlaceholder(Exception):
     """Stands for a public name of pmitogen's: it may be imported and named here, but not used."""
 
     def __init__(self, *args, **kwargs):
-        raise RuntimeError("pmitogen makes no connections from a host: call it from the program that connected")
+        raise RuntimeError(
+            "pmitogen makes no connections from a host: call it from the program that connected, and if this is its script, "
+            "put its own statements below: if __name__ == '__main__':"
+        )
 
 
 def install_placeholders(names):

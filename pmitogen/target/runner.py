@@ -11,7 +11,7 @@ run       a Python payload in a forked child (see child.py): ``man``, ``fqn``, `
 exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more`` promises further data
 put, get  a file, in pieces
 fs        a small operation on files, done at once (see files.py)
-data, eof, credit, kill   to a job or transfer under way, by ``id``
+data, eof, credit, kill   to a job or transfer under way, by ``id``; to a job also ``signal`` and ``resize``
 ========  =======================================================================================================
 
 Each request with an ``id`` is answered by exactly one of ``exit``, ``ok`` or ``error``, which carries it; one that is ``quiet``
@@ -264,7 +264,7 @@ class Runner(object):
     # Requests
     def _dispatch(self, header, body):
         op, request_id = header.get("op"), header.get("id")
-        if op in ("data", "eof", "credit", "kill"):
+        if op in framing.FOLLOWING:
             self._route_followup(op, request_id, header, body)
         elif op == "blobs":
             self._discard_prefork()
@@ -327,6 +327,11 @@ class Runner(object):
             self._kill(request_id, item)
         elif op == "credit":
             item.on_credit(header["n"])
+        elif op == "signal":
+            self._signal(item, header["n"])
+        elif op == "resize":
+            if hasattr(item, "resize"):
+                item.resize(*header["size"])
         else:
             operation = (lambda: item.on_data(body)) if op == "data" else (lambda: self._finish_upload(request_id, item))
             self._reply_with_os_error(request_id, getattr(item, "label", "writing"), operation)
@@ -335,6 +340,10 @@ class Runner(object):
         item.on_eof()
         if request_id in self._transfers:
             del self._transfers[request_id]
+
+    def _signal(self, item, number):
+        if hasattr(item, "pid") and not item.is_collected():
+            self._reaper.send_signal(item.pid, number)
 
     def _kill(self, request_id, item):
         if request_id in self._transfers:
@@ -380,6 +389,8 @@ class Runner(object):
     def _exec_tty(self, request_id, header, body):
         with fds.FdGuard() as guard:
             master, slave = guard.pty()
+            if "size" in header:
+                fds.set_window_size(slave, *header["size"])
             pid = child.fork(lambda: self._execute(header), slave, slave, slave, slave)
         os.close(slave)
         job = jobs.Job(request_id, self.send, pid, master, master, None, tty=True, stream_output=header.get("eager"))

@@ -202,7 +202,7 @@ def test_a_lost_connection_is_cleared_away_without_a_thread(
 
 def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
     with connect() as host:
-        error = _end_of_a_call(host, lambda: host._hub._core.contexts.broker.defer(lambda: 1 / 0))
+        error = _end_of_a_call(host, lambda: host._hub._core.registry.broker.defer(lambda: 1 / 0))
         assert isinstance(error, ConnectionLost) and "internal error" in error.message
         with pytest.raises(ConnectionLost):
             host.run("true")
@@ -210,7 +210,7 @@ def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
 
 def test_a_call_that_the_io_thread_never_saw_ends(connect: Connect) -> None:
     with connect() as host:
-        contexts = host._hub._core.contexts
+        contexts = host._hub._core.registry
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(contexts.broker, "defer", lambda *args: None)
             error = _end_of_a_call(host, lambda: contexts.when_ended())

@@ -177,7 +177,7 @@ class Host:
 
     def follow(self, request: Request, header: Header, body: bytes) -> None:
         """Take a frame that belongs to a request: data, end of input, credit, or a cancellation."""
-        if header["op"] == Op.KILL:
+        if header["op"] in (Op.KILL, Op.SIGNAL):
             request.is_cancelled = True
         if header.pop("secret", False) and self.withheld:
             request.fail(BecomeError(f"{self.peer}: {self.withheld}", "other"))

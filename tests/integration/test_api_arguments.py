@@ -1,0 +1,186 @@
+"""Arguments of the library: what subprocess accepts is accepted, and what is wrong fails at the caller alone."""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen.api import Host, Hub
+from tests.support.accounts import Account
+from tests.support.library import connect
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+@pytest.fixture
+def host(sshd: Sshd, account: Account) -> Iterator[Host]:
+    with connect(sshd, account) as made:
+        yield made
+
+
+def test_paths_and_texts_are_taken_as_by_subprocess(host: Host, account: Account) -> None:
+    assert host.run("pwd", cwd=pathlib.Path("/tmp")).stdout == host.run(b"pwd", cwd=b"/tmp").stdout == b"/tmp\n"
+    assert host.run(["echo", pathlib.Path("/a b"), b"c"]).stdout == b"/a b c\n"
+    assert host.run(["cat"], stdin="größer").stdout == "größer".encode()
+    assert host.run(["cat"], stdin=io.StringIO("text")).stdout == b"text"
+    assert host.run(["cat"], stdin=bytearray(b"array")).stdout == b"array"
+    path = pathlib.PurePosixPath(str(account.home)) / "given"
+    host.put(io.BytesIO(b"x"), path)
+    assert host.get(path) == host.get(os.fsencode(str(path))) == b"x"
+    host.put(io.StringIO("text"), str(path))  # type: ignore[arg-type]
+    assert host.get(path) == b"text"
+    host.run(["rm", path], check=True)
+    assert host.run("echo $A", env={"A": pathlib.Path("/p")}).stdout == b"/p\n"  # type: ignore[dict-item]
+
+
+WRONG: list[Any] = [
+    lambda host: host.run("pwd", cwd=3),
+    lambda host: host.run("pwd", tty=object()),
+    lambda host: host.run("pwd", stdin=3),
+    lambda host: host.run("pwd", env={"A": 1}),
+    lambda host: host.run("pwd", env=["A"]),
+    lambda host: host.run("pwd", timeout="x"),
+    lambda host: host.run("pwd", check="yes"),
+    lambda host: host.run("pwd", text="yes"),
+    lambda host: host.run("pwd", encoding=3),
+    lambda host: host.run("pwd", on_output=3),
+    lambda host: host.run(["echo", 3]),
+    lambda host: host.run(3),
+    lambda host: host.run(None),
+    lambda host: host.start("pwd", cwd=3),
+    lambda host: host.start("cat").send_signal("x"),
+    lambda host: host.put(3, "/tmp/x"),
+    lambda host: host.put(object(), "/tmp/x"),
+    lambda host: host.put(b"", 3),
+    lambda host: host.put(b"", "/tmp/x", mode="644"),
+    lambda host: host.get(3),
+    lambda host: host.get("/etc/passwd", 3),
+    lambda host: host.become(timeout="x"),
+    lambda host: host.become(flags=["-H"]),
+    lambda host: host.become(password=3),
+    lambda host: host.become(3),
+    lambda host: host.become(exe=3),
+    lambda host: host.call(os.getloadavg, timeout="x"),
+    lambda host: host._hub.connect(3),
+    lambda host: host._hub.connect("h", python=3),
+    lambda host: host._hub.connect("h", password=3),
+    lambda host: host._hub.connect("h", private_key=3),
+    lambda host: host._hub.connect("h", ssh_args="-p 22"),
+    lambda host: host._hub.connect("h", ssh_args=[22]),
+    lambda host: host._hub.connect("h", timeout="x"),
+    lambda host: host._hub.connect("h", ask="x"),
+    lambda host: host._hub.connect("h", pasword="x"),
+    lambda host: host._hub.connect("h", host_key_checking="no"),
+    lambda host: host._hub.connect("h", jump_credentials=["x"]),
+    lambda host: host._hub.connect("h", jump_credentials={"j": {"password": 3}}),
+]
+
+
+def test_a_wrong_type_is_a_type_error_and_harms_nobody(sshd: Sshd, account: Account) -> None:
+    with Hub() as hub:
+        one, other = connect(sshd, account, hub), connect(sshd, account, hub, timeout=31)
+        for number, wrong in enumerate(WRONG):
+            with pytest.raises(TypeError) as caught:
+                wrong(one)
+            assert ": expected " in str(caught.value) or "unexpected argument" in str(caught.value), number
+        for each in (one, other):
+            assert each.run("echo alive").stdout == b"alive\n"
+
+
+REFUSED: list[Any] = [
+    lambda host: host.run("a\0b"),
+    lambda host: host.run(["a", "\0"]),
+    lambda host: host.run(["a", "\ud800"]),
+    lambda host: host.run([]),
+    lambda host: host.run([""]),
+    lambda host: host.run("a", env={"A=B": "c"}),
+    lambda host: host.run("a", env={"": "c"}),
+    lambda host: host.run("a", cwd=""),
+    lambda host: host.run("a", timeout=-1),
+    lambda host: host.run("a", timeout=float("nan")),
+    lambda host: host.run("a", encoding="no-such"),
+    lambda host: host.run("a", stdin=b"", input=b""),
+    lambda host: host.put(b"", ""),
+    lambda host: host.put(b"", "/tmp/x", mode=0o10000),
+    lambda host: host.become(""),
+    lambda host: host._hub.connect(""),
+    lambda host: host._hub.connect("h", jump_credentials={"j": {"pasword": "x"}}),
+]
+
+
+def test_a_wrong_value_is_a_usage_error(host: Host) -> None:
+    for number, wrong in enumerate(REFUSED):
+        with pytest.raises(pmitogen.UsageError):
+            wrong(host)
+            pytest.fail(f"{number} was taken")
+    assert host.run("echo alive").stdout == b"alive\n"
+
+
+def test_a_failure_inside_one_call_ends_that_call_alone(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pmitogen.hub.host import Host as HubHost
+
+    with Hub() as hub:
+        one, other = connect(sshd, account, hub), connect(sshd, account, hub, timeout=31)
+        with monkeypatch.context() as patch:
+            patch.setattr(HubHost, "submit", lambda self, request: 1 / 0)
+            with pytest.raises(pmitogen.UsageError, match="internal error: ZeroDivisionError"):
+                one.run("true")
+        for each in (one, other):
+            assert each.run("echo alive").stdout == b"alive\n"
+
+
+def test_a_directory_that_does_not_exist_is_named(host: Host) -> None:
+    done = host.run("pwd", cwd="/nowhere/at all")
+    assert (done.rc, done.stderr) == (127, b"/nowhere/at all: No such file or directory\n")
+    with pytest.raises(pmitogen.RemoteError, match="/nowhere/at all: No such file"):
+        host.run("pwd", cwd="/nowhere/at all", check=True)
+
+
+def test_a_failed_check_has_the_result(host: Host) -> None:
+    with pytest.raises(pmitogen.RemoteError) as caught:
+        host.run("echo out; echo err >&2; exit 3", check=True)
+    assert caught.value.result == pmitogen.Completed(3, b"out\n", b"err\n")
+
+
+def test_output_as_text(host: Host) -> None:
+    assert host.run(r"printf 'a\r\nb\377'", text=True).stdout == "a\nb\ufffd"
+    assert host.run(r"printf '\344'", encoding="latin-1").stdout == "ä"
+    assert host.run(["cat"], input="ä", encoding="latin-1").stdout == "ä"
+    pieces: list[tuple[str, str]] = []
+    command = "echo 1; sleep 0.2; echo 2 >&2; printf 3"
+    done = host.run(command, text=True, capture=False, on_output=lambda *piece: pieces.append(piece))
+    assert sorted(pieces) == [("stderr", "2\n"), ("stdout", "1\n"), ("stdout", "3")] and done.stdout == ""
+
+
+def test_a_failure_of_the_callers_own_function_ends_the_command(host: Host, account: Account) -> None:
+    from tests.support import processes
+
+    with pytest.raises(ZeroDivisionError):
+        host.run("echo x; sleep 4720", on_output=lambda stream, data: 1 / 0)
+    processes.wait_until(lambda: not [p for p in account.processes() if "4720" in p.command])
+
+
+def test_a_stream_that_blocks_holds_up_neither_output_nor_the_timeout(host: Host) -> None:
+    read_fd, write_fd = os.pipe()
+    seen: list[bytes] = []
+    with os.fdopen(read_fd, "rb") as stream, os.fdopen(write_fd, "wb"):
+        with pytest.raises(TimeoutError, match="within 1 seconds"):
+            host.run("echo here; cat", stdin=stream, timeout=1, on_output=lambda name, data: seen.append(data))
+    assert seen == [b"here\n"]
+
+
+def test_a_stream_that_fails_fails_the_command(host: Host) -> None:
+    class Broken(io.RawIOBase):
+        def read(self, size: int = -1) -> bytes:
+            raise OSError(5, "broken")
+
+    with pytest.raises(OSError, match="broken"):
+        host.run(["cat"], stdin=Broken())  # type: ignore[arg-type]
+    assert host.run("echo alive").stdout == b"alive\n"

@@ -1,0 +1,91 @@
+"""The library's connections end with the program, and belong to one process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import pmitogen
+from tests.support import processes, session
+from tests.support.accounts import Account
+from tests.support.library import connect
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+FORGETS = """
+import sys, threading, time, pmitogen
+host = pmitogen.connect(sys.argv[1], ssh_args=sys.argv[3:], timeout=30)
+def run():
+    try:
+        host.run("sleep 4730")
+    except pmitogen.Error:
+        pass
+threading.Thread(target=run, daemon=True).start()
+process = host.start("sleep 4730")
+time.sleep(0.5)
+if sys.argv[2] == "raises":
+    raise ValueError("mine")
+if sys.argv[2] == "exits":
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize(("way", "status"), [("returns", 0), ("raises", 1), ("exits", 3)])
+def test_a_forgotten_close_ends_with_the_program(way: str, status: int, sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    (tmp_path / "forgets.py").write_text(FORGETS)
+    command = [sys.executable, "-W", "error", str(tmp_path / "forgets.py"), f"{account.name}@{sshd.host}", way, *sshd.ssh_args()]
+    env = {**os.environ, "PYTHONPATH": str(session.repository)}
+    began = time.monotonic()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=env, cwd=tmp_path)
+    assert done.returncode == status and time.monotonic() - began < 15, done.stderr
+    assert done.stderr.count("Traceback") == (way == "raises"), done.stderr
+    processes.wait_until(lambda: not [p for p in account.processes() if "4730" in p.command or "python" in p.command])
+
+
+def test_a_hub_that_nobody_uses_any_more_is_closed(sshd: Sshd, account: Account) -> None:
+    before = threading.active_count()
+    host = connect(sshd, account)
+    assert host.run("true").ok
+    del host
+    processes.wait_until(lambda: threading.active_count() <= before)
+    processes.wait_until(lambda: not [p for p in account.processes() if "python" in p.command])
+
+
+def _in_a_fork(host: pmitogen.Host, answers: multiprocessing.SimpleQueue[str]) -> None:
+    for use in (lambda: host.run("true"), host.ping, host.info, lambda: host.start("true"), lambda: host.get("/x")):
+        try:
+            use()
+            answers.put("done")
+        except pmitogen.UsageError as error:
+            answers.put(str(error))
+    host.close()  # as a with block would: it is the parent's, and stays open
+
+
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_fork_is_told_at_once(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host:
+        context = multiprocessing.get_context("fork")
+        answers = context.SimpleQueue()
+        child = context.Process(target=_in_a_fork, args=(host, answers))
+        child.start()
+        found = [answers.get() for _ in range(5)]
+        child.join(10)
+        assert child.exitcode == 0
+        assert all(f"belongs to process {os.getpid()}" in line for line in found), found
+        assert host.run("echo alive").stdout == b"alive\n"
+
+
+def test_pickling_says_what_to_do(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host:
+        for thing in (host, host._hub, host.become()):
+            with pytest.raises(TypeError, match="cannot be pickled: it belongs to this process"):
+                pickle.dumps(thing)
