@@ -124,7 +124,7 @@ def test_a_wrong_value_is_a_usage_error(host: Host) -> None:
 
 
 def test_a_failure_inside_one_call_ends_that_call_alone(sshd: Sshd, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pmitogen.hub.host import Host as HubHost
+    from pmitogen.hub.host.host import Host as HubHost
 
     with Hub() as hub:
         one, other = connect(sshd, account, hub), connect(sshd, account, hub, timeout=31)
