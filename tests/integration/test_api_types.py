@@ -14,6 +14,7 @@ from tests.support import session
 GOOD = """
 import pathlib, signal, sys
 import pmitogen
+from pmitogen import aio
 
 def ask(prompt: str, echo: bool) -> str | None:
     return None

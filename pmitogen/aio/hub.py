@@ -1,0 +1,90 @@
+"""Connections to many hosts, for tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from pmitogen.aio.host import Host
+from pmitogen.aio.waiting import Suspending
+from pmitogen.api import connecting
+from pmitogen.api.account import Account
+from pmitogen.api.core import Core
+from pmitogen.util.caller import CallerEnvironment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from pmitogen.api.connecting import ConnectArguments
+
+STYLE = Suspending()
+
+
+class Hub:
+    """The owner of connections to many hosts, in this process. Close it, or use it in ``async with``."""
+
+    def __init__(self) -> None:
+        self._core = Core()
+        self._forget = weakref.finalize(self, self._core.close_later)
+        self._forget.atexit = False  # then it is closed by the core itself
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a pmitogen.aio.Hub cannot be pickled: it belongs to this process; make one in the other")
+
+    async def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
+        """Log in to *target* and return it, connected. As :meth:`pmitogen.Hub.connect`, with the same options."""
+        header, ask = connecting.option_set(target, options)
+        account = Account(self._core, header, CallerEnvironment.current(), None, ask)
+        await account.ping(STYLE)
+        return Host(account, self)
+
+    async def close(self) -> None:
+        """Close every connection, and end what still runs on the hosts. Idempotent; takes up to a few seconds."""
+        self._forget.detach()
+        await asyncio.to_thread(self._core.close)
+
+    async def __aenter__(self) -> Hub:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+class Connecting:
+    """What :func:`connect` returns: await it for a host, or use it in ``async with``, which closes the host."""
+
+    def __init__(self, target: str, options: ConnectArguments) -> None:
+        self._target, self._options = target, options
+        self._host: Host | None = None
+
+    async def _connect(self) -> Host:
+        hub = Hub()
+        try:
+            host = await hub.connect(self._target, **self._options)
+        except BaseException:
+            hub._core.close_later()
+            raise
+        host._owns_hub = True
+        return host
+
+    def __await__(self) -> Generator[Any, None, Host]:
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> Host:
+        self._host = await self._connect()
+        return self._host
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._host is not None:
+            await self._host.close()
+
+
+def connect(target: str, **options: Unpack[ConnectArguments]) -> Connecting:
+    """Connect to one host, with a hub of its own that closes with it: ``async with connect(...) as host``, or await it.
+
+    *options* are those of :meth:`pmitogen.Hub.connect`.
+    """
+    connecting.option_set(target, options)  # an error at the line that has it
+    return Connecting(target, options)

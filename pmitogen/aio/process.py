@@ -1,0 +1,156 @@
+"""A running command, for tasks."""
+
+from __future__ import annotations
+
+import codecs
+import signal
+from typing import Any, Generic, TypeVar, cast
+
+from pmitogen.aio.waiting import Suspending
+from pmitogen.api import arguments
+from pmitogen.api.process import decoded
+from pmitogen.api.running import Running
+
+Text = TypeVar("Text", bytes, str)
+STYLE = Suspending()
+
+
+class InputStream(Generic[Text]):
+    """What a process reads; nothing is held back."""
+
+    def __init__(self, running: Running, encoding: tuple[str, str] | None) -> None:
+        self._running, self._encoding = running, encoding
+        self._closed = False
+
+    async def write(self, data: Text) -> None:
+        """Send *data*; returns when all is on its way. Raises TypeError, BrokenPipeError, and as :meth:`Process.wait`."""
+        if self._closed:
+            raise ValueError("write to closed stream")
+        raw: object = data.encode(self._encoding[0]) if isinstance(data, str) and self._encoding is not None else data
+        if not isinstance(raw, bytes) or self._encoding is not None and isinstance(data, bytes):
+            arguments.wrong("write", "bytes" if self._encoding is None else "str", data)
+        await self._running.write(raw, STYLE)
+
+    def close(self) -> None:
+        """End the input. Idempotent."""
+        self._closed = True
+        self._running.exchange.end_input()
+
+
+class OutputStream(Generic[Text]):
+    """What a process prints: iterate over its lines (``async for``), or :meth:`read`. For one task at a time."""
+
+    def __init__(self, running: Running, number: int, encoding: tuple[str, str] | None) -> None:
+        self._running, self._number = running, number
+        self._decoder: Any = None
+        self._empty: Any = b""
+        if encoding is not None:
+            made = codecs.getincrementaldecoder(encoding[0])(encoding[1])
+            import io
+
+            self._decoder = io.IncrementalNewlineDecoder(made, translate=True)
+            self._empty = ""
+        self._buffer: Any = self._empty
+        self._ended = False
+
+    async def _fill(self) -> None:
+        data = await self._running.read(self._number, -1, STYLE)
+        self._ended = not data
+        self._buffer += data if self._decoder is None else self._decoder.decode(data, self._ended)
+
+    def _cut(self, size: int) -> Text:
+        taken, self._buffer = self._buffer[:size], self._buffer[size:]
+        return cast(Text, taken)
+
+    async def read(self, size: int = -1) -> Text:
+        """Return at most *size* bytes or characters as soon as there are any; -1: all up to the end. Empty: the end."""
+        while not self._ended and (size < 0 or not self._buffer) and size != 0:
+            await self._fill()
+        return self._cut(len(self._buffer) if size < 0 else size)
+
+    async def readline(self) -> Text:
+        """Return the next line, with its end; the last one may have none. Empty: the end."""
+        end = "\n" if self._decoder is not None else b"\n"
+        searched = 0
+        while (found := self._buffer.find(end, searched)) < 0 and not self._ended:
+            searched = len(self._buffer)
+            await self._fill()
+        return self._cut(len(self._buffer) if found < 0 else found + 1)
+
+    def __aiter__(self) -> OutputStream[Text]:
+        return self
+
+    async def __anext__(self) -> Text:
+        line = await self.readline()
+        if not line:
+            raise StopAsyncIteration
+        return line
+
+
+class Process(Generic[Text]):
+    """A command that runs on a host. Made by :meth:`Host.start`. Leaving its ``async with`` block ends it.
+
+    Output that nobody reads makes the command wait, and so :meth:`wait` alone never returns for a command that prints more than
+    a few MiB: read it, or use :meth:`communicate`.
+    """
+
+    def __init__(self, running: Running, encoding: tuple[str, str] | None) -> None:
+        self._running, self._encoding = running, encoding
+        self.stdin: InputStream[Text] = InputStream(running, encoding)
+        self.stdout: OutputStream[Text] = OutputStream(running, 0, encoding)
+        self.stderr: OutputStream[Text] = OutputStream(running, 1, encoding)
+
+    def __repr__(self) -> str:
+        rc = self._running.returncode
+        return f"<pmitogen.aio.Process on {self._running.account}: {'running' if rc is None else f'ended with {rc}'}>"
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, 128 + n for signal n; None while it runs, and where the connection ended first."""
+        return self._running.returncode
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs. Raises ConnectError, ConnectionLost, BecomeError."""
+        return self._running.poll()
+
+    async def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit status.
+
+        Raises TimeoutError after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
+        """
+        return await self._running.wait(STYLE, arguments.seconds(timeout, "wait: timeout"))
+
+    async def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
+        """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr)."""
+        data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
+        if not isinstance(data, bytes):
+            arguments.wrong("communicate: input", "bytes or str", data)
+        found = await self._running.communicate(data, STYLE, arguments.seconds(timeout, "communicate: timeout"))
+        return cast("tuple[Text, Text]", tuple(decoded(part, self._encoding) for part in found))
+
+    def send_signal(self, number: int | signal.Signals) -> None:
+        """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
+        self._running.send_signal(number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM to its process group."""
+        self._running.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL to its process group."""
+        self._running.send_signal(signal.SIGKILL)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """Change the size of its terminal. Raises UsageError if it has none."""
+        width = arguments.number(columns, "resize: columns", 0, 65535)
+        self._running.resize(width, arguments.number(lines, "resize: lines", 0, 65535))
+
+    async def close(self) -> None:
+        """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""
+        await self._running.end(STYLE)
+
+    async def __aenter__(self) -> Process[Text]:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

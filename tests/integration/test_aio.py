@@ -1,0 +1,160 @@
+"""The library for asyncio against a real sshd: the same operations, and what cancelling ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen import aio
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+Use = Callable[[Callable[[aio.Host], Coroutine[Any, Any, Any]]], Any]
+
+
+@pytest.fixture
+def use(sshd: Sshd, account: Account) -> Use:
+    """Call a function with a connected host in an event loop, and return its result."""
+
+    async def connected(work: Callable[[aio.Host], Coroutine[Any, Any, Any]]) -> Any:
+        async with aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30) as host:
+            return await work(host)
+
+    return lambda work: asyncio.run(connected(work))
+
+
+def left(account: Account, word: str) -> list[processes.Process]:
+    return [process for process in account.processes() if word in process.command]
+
+
+def test_commands_files_functions_and_accounts(use: Use, account: Account, tmp_path: Path) -> None:
+    async def work(host: aio.Host) -> None:
+        await host.ping()
+        done = await host.run("cat; echo err >&2; exit 3", stdin="größer", text=True)
+        assert done == pmitogen.Completed(3, "größer", "err\n")
+        with pytest.raises(pmitogen.RemoteError, match="status 4"):
+            await host.run("exit 4", check=True)
+        with pytest.raises(TypeError, match="cwd"):
+            await host.run("pwd", cwd=3)  # type: ignore[call-overload]
+        data = os.urandom(3 << 20)
+        assert (await host.run(["cat"], stdin=data)).stdout == data
+        path = f"{account.home}/aio"
+        seen: list[int] = []
+        await host.put(data, path, progress=lambda sent, size: seen.append(sent))
+        assert seen[-1] == len(data) and sorted(seen) == seen
+        assert await host.get(path) == data
+        await host.get(path, tmp_path / "back")
+        assert (tmp_path / "back").read_bytes() == data
+        await host.run(["rm", path], check=True)
+        assert len(await host.call(os.getloadavg)) == 3
+        assert (await host.become().run("id -u")).stdout == b"0\n"
+        assert (await host.info())["user"] == account.name
+
+    use(work)
+
+
+def test_a_process(use: Use) -> None:
+    async def work(host: aio.Host) -> None:
+        async with await host.start('while read line; do echo "got $line"; done; printf end', text=True) as process:
+            for word in ("one", "two"):
+                await process.stdin.write(word + "\n")
+                assert await process.stdout.readline() == f"got {word}\n"
+            process.stdin.close()
+            assert [line async for line in process.stdout] == ["end"]
+            assert await process.wait(5) == process.returncode == 0
+        async with await host.start(["cat"]) as raw:
+            assert await raw.communicate(b"x" * (9 << 20)) == (b"x" * (9 << 20), b"")
+        async with await host.start("sleep 100") as sleeping:
+            with pytest.raises(TimeoutError):
+                await sleeping.wait(0.1)
+            sleeping.terminate()
+            assert await sleeping.wait(5) == 128 + 15
+
+    use(work)
+
+
+def test_cancelling_a_task_ends_the_remote_process(use: Use, account: Account) -> None:
+    async def work(host: aio.Host) -> None:
+        task = asyncio.create_task(host.run("sleep 4750 & sleep 4750"))
+        await asyncio.to_thread(processes.wait_until, lambda: len(left(account, "sleep 4750")) >= 2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.to_thread(processes.wait_until, lambda: not left(account, "4750"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(host.run("sleep 4751"), 0.5)
+        await asyncio.to_thread(processes.wait_until, lambda: not left(account, "4751"))
+        with pytest.raises(TimeoutError, match="not done within"):
+            await host.run("sleep 4752", timeout=0.5)
+
+        async def reads() -> None:
+            async with await host.start("echo x; sleep 4753") as process:
+                async for _ in process.stdout:
+                    started.set()
+
+        started = asyncio.Event()
+        reading = asyncio.create_task(reads())
+        await started.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        await asyncio.to_thread(processes.wait_until, lambda: not left(account, "475"))
+        assert (await host.run("echo alive")).stdout == b"alive\n"
+
+    use(work)
+
+
+def test_many_at_once_take_no_thread_each(use: Use) -> None:
+    async def work(host: aio.Host) -> None:
+        before = threading.active_count()
+        began = time.monotonic()
+        tasks = [asyncio.create_task(host.run(f"sleep 1; echo {number}")) for number in range(50)]
+        await asyncio.sleep(0.5)
+        assert threading.active_count() <= before
+        found = await asyncio.gather(*tasks)
+        assert [done.stdout for done in found] == [f"{number}\n".encode() for number in range(50)]
+        assert time.monotonic() - began < 20
+
+    use(work)
+
+
+def test_a_refused_login_and_a_closed_port(sshd: Sshd, account: Account) -> None:
+    async def work() -> None:
+        with pytest.raises(pmitogen.ConnectError) as caught:
+            async with aio.connect("127.0.0.1", ssh_args=["-F", "/dev/null", "-p", "1"]):
+                pass
+        assert caught.value.stage == "tcp"
+        with pytest.raises(TypeError, match="unexpected argument 'pasword'"):
+            aio.connect("x", pasword="y")  # type: ignore[call-arg]
+        host = await aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30)
+        await host.close()
+        await host.close()
+        with pytest.raises(pmitogen.ConnectionLost):
+            await host.run("true")
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.3])
+def test_cancelling_a_login(seconds: float, sshd: Sshd, account: Account) -> None:
+    async def work() -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_connect_and_wait(sshd, account), seconds)
+
+    asyncio.run(work())
+    processes.wait_until(lambda: not left(account, "python"))
+
+
+async def _connect_and_wait(sshd: Sshd, account: Account) -> None:
+    async with aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30):
+        await asyncio.sleep(10)
