@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import subprocess
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,3 +130,15 @@ def test_secret_hides() -> None:
     secret = Secret("hidden")
     assert "hidden" not in f"{secret} {secret!r} {[secret]}"
     assert secret == Secret("hidden") and secret != Secret("other") and hash(secret) == hash(Secret("hidden"))
+
+
+def test_a_compressed_point_is_said_not_to_be_readable() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    text = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    body = base64.b64decode("".join(text.decode().splitlines()[1:-1]))
+    numbers = key.public_key().public_numbers()
+    point = b"\x04" + numbers.x.to_bytes(32, "big") + numbers.y.to_bytes(32, "big")
+    shorter = body.replace(point, bytes([2 + numbers.y % 2]) + point[1:])  # what says that it is compressed
+    armoured = f"-----BEGIN OPENSSH PRIVATE KEY-----\n{base64.b64encode(shorter).decode()}\n-----END OPENSSH PRIVATE KEY-----\n"
+    with pytest.raises(UnusableKey):
+        private_key.load(private_key.read_header(armoured), None)

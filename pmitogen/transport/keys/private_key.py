@@ -113,7 +113,7 @@ def load(header: KeyFileHeader, passphrase: str | None) -> PrivateKey:
         key = read(text.encode(), password)
     except DecodeError as error:
         raise UnusableKey(f"cannot be opened here: {error}; add it to an agent") from error
-    except UnsupportedAlgorithm as error:
+    except (UnsupportedAlgorithm, NotImplementedError) as error:  # the latter: an elliptic curve's point in compressed form
         raise UnusableKey(f"cannot be read here ({error}): add it to an agent") from error
     except (ValueError, TypeError) as error:
         # Neither library nor format tells a wrong passphrase from damage; after encryption the former is the likely one.
