@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmitogen.api import Ask, Completed, Host, Hub, Process, Terminal, connect
+    from pmitogen.api import Ask, Completed, Forwarding, Host, Hub, Outcome, Process, Terminal, connect
     from pmitogen.errors import (
         AuthenticationError,
         BecomeError,
@@ -33,9 +33,11 @@ __all__ = [
     "ConnectError",
     "ConnectionLost",
     "Error",
+    "Forwarding",
     "Host",
     "Hub",
     "HubError",
+    "Outcome",
     "Process",
     "RemoteError",
     "Terminal",
@@ -46,7 +48,7 @@ __all__ = [
 
 _HOMES = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
 _HOMES.update(
-    dict.fromkeys(("Ask", "Completed", "Host", "Hub", "Process", "Terminal", "connect"), "pmitogen.api"),
+    dict.fromkeys(("Ask", "Completed", "Forwarding", "Host", "Hub", "Outcome", "Process", "Terminal", "connect"), "pmitogen.api"),
 )
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these

@@ -8,10 +8,11 @@ from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar
 
 from pmitogen.aio.process import Process
 from pmitogen.aio.waiting import Suspending
-from pmitogen.api import arguments, commands, transfers
+from pmitogen.api import arguments, commands, forwarding, transfers
 from pmitogen.api.account import Account, BecomeMethod
 from pmitogen.api.arguments import AnyPath, Command
 from pmitogen.api.commands import Input, StreamName, Terminal
+from pmitogen.api.forwarding import End, Forwarding
 from pmitogen.api.results import Completed
 from pmitogen.api.running import Running
 from pmitogen.api.transfers import Progress
@@ -228,6 +229,23 @@ class Host:
         Raises RemoteError, OSError for the target, and as :meth:`run`.
         """
         return await transfers.get(self._account, STYLE, path, target, progress)
+
+    async def forward_local(self, target: End, listen: End = 0) -> Forwarding:
+        """Listen here, and have the host connect to *target* for each connection (ssh's ``-L``).
+
+        An end is a port (of the loopback address), a (host, port) pair, or the path of a Unix socket. Port 0: any that is free;
+        the result's ``port`` says which. Closed by leaving its ``with`` block, and with the connection.
+        Raises TypeError, UsageError, ConnectError, ConnectionLost.
+        """
+        return await forwarding.local(self._account, STYLE, target, listen)
+
+    async def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
+        """Have the host listen, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
+        return await forwarding.remote(self._account, STYLE, target, listen)
+
+    async def forward_socks(self, listen: End = 0) -> Forwarding:
+        """Listen here for SOCKS clients, whose connections the host makes (ssh's ``-D``). As :meth:`forward_local`."""
+        return await forwarding.socks(self._account, STYLE, listen)
 
     def become(
         self,

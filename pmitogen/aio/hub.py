@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pmitogen.aio.host import Host
 from pmitogen.aio.waiting import Suspending
 from pmitogen.api import connecting
 from pmitogen.api.account import Account
 from pmitogen.api.core import Core
+from pmitogen.api.many import LIMIT, Item, Outcome, connect_each, limit_of
+from pmitogen.errors import Error
 from pmitogen.util.caller import CallerEnvironment
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
     from pmitogen.api.connecting import ConnectArguments
 
+T = TypeVar("T")
 STYLE = Suspending()
 
 
@@ -39,6 +42,54 @@ class Hub:
         account = Account(self._core, header, CallerEnvironment.current(), None, ask)
         await account.ping(STYLE)
         return Host(account, self)
+
+    @overload
+    async def connect_all(
+        self,
+        targets: Iterable[str],
+        *,
+        limit: int = LIMIT,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[ConnectArguments],
+    ) -> list[Host]: ...
+
+    @overload
+    async def connect_all(
+        self, targets: Iterable[str], *, limit: int = LIMIT, return_exceptions: bool, **options: Unpack[ConnectArguments]
+    ) -> list[Host | Error]: ...
+
+    async def connect_all(
+        self,
+        targets: Iterable[str],
+        *,
+        limit: int = LIMIT,
+        return_exceptions: bool = False,
+        **options: Unpack[ConnectArguments],
+    ) -> list[Host] | list[Host | Error]:
+        """Log in to all *targets*, at most *limit* at once, and return their hosts. As :meth:`pmitogen.Hub.connect_all`."""
+        accounts = connecting.accounts(self._core, targets, options)
+        failures = await connect_each(accounts, STYLE, limit_of(limit, "connect_all"))
+        if not return_exceptions:
+            for failure in failures:
+                if failure is not None:
+                    raise failure
+        return [failure or Host(account, self) for account, failure in zip(accounts, failures, strict=True)]
+
+    async def map(
+        self, function: Callable[[Item], Awaitable[T]], hosts: Iterable[Item], *, limit: int = LIMIT
+    ) -> list[Outcome[Item, T]]:
+        """Await *function* of every host, at most *limit* at once; return what became of each, in the hosts' order."""
+        order = list(hosts)
+        room = asyncio.Semaphore(limit_of(limit, "map"))
+
+        async def work(host: Item) -> Outcome[Item, T]:
+            async with room:
+                try:
+                    return Outcome(host, await function(host))
+                except Exception as exc:
+                    return Outcome(host, None, exc)
+
+        return await asyncio.gather(*map(work, order))
 
     async def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; takes up to a few seconds."""

@@ -77,7 +77,13 @@ class Account:
 
     async def ping(self, style: Style) -> None:
         """See that there is a connection, and a running Python if the host has one."""
-        await self.exchange(style, {"op": "fs", "do": "home", "path": "~"})
+        request = self.start_ping()
+        await self.finish(style, request, None)
+        request.result()
+
+    def start_ping(self) -> Exchange:
+        """Ask for what any host can answer."""
+        return Exchange(self, {"op": "fs", "do": "home", "path": "~"})
 
     async def info(self, style: Style) -> dict[str, Any]:
         """What is known of the connection."""

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, cast
 
 from pmitogen.api import arguments
+from pmitogen.api.account import Account
 from pmitogen.api.arguments import Word
+from pmitogen.api.core import Core
 from pmitogen.errors import UsageError
 from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
+from pmitogen.util.caller import CallerEnvironment
 
 JUMP_FIELDS = ("password", "private_key", "passphrase", "otp")
 
@@ -72,6 +75,18 @@ def option_set(target: str, given: ConnectArguments) -> tuple[Header, Ask | None
     }
     options.update((name, value) for name, value in more.items() if value)
     return options, ask
+
+
+def accounts(core: Core, targets: Iterable[str], given: ConnectArguments) -> list[Account]:
+    """The login accounts of many targets, in their order. Raises TypeError, UsageError."""
+    if isinstance(targets, (str, bytes)):
+        arguments.wrong("connect_all: targets", "an iterable of str", targets)
+    caller = CallerEnvironment.current()
+    made = []
+    for target in targets:
+        options, ask = option_set(target, given)
+        made.append(Account(core, options, caller, None, ask))
+    return made
 
 
 def _python(given: str | os.PathLike[str] | None) -> list[str] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
@@ -209,3 +209,20 @@ class Exchange:
 
     def __getstate__(self) -> Any:
         raise TypeError("a running request cannot be pickled")
+
+
+async def until_any(requests: Sequence[Exchange], style: Style) -> None:
+    """Wait until one of *requests* has ended."""
+    waiter = style.waiter()
+    try:
+        for request in requests:
+            with request._lock:
+                if request.final is not None:
+                    return
+                request._waiters.append(waiter)
+        await waiter.wait(None)
+    finally:
+        for request in requests:
+            with request._lock:
+                if waiter in request._waiters:
+                    request._waiters.remove(waiter)

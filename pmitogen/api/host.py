@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
-from pmitogen.api import arguments, commands, transfers
+from pmitogen.api import arguments, commands, forwarding, transfers
 from pmitogen.api.account import Account, BecomeMethod
 from pmitogen.api.arguments import AnyPath, Command
 from pmitogen.api.commands import Input, StreamName, Terminal
+from pmitogen.api.forwarding import End, Forwarding
 from pmitogen.api.process import Process
 from pmitogen.api.results import Completed
 from pmitogen.api.running import Running
@@ -230,6 +231,23 @@ class Host:
         Raises RemoteError, OSError for the target, and as :meth:`run`.
         """
         return finish(transfers.get(self._account, STYLE, path, target, progress))
+
+    def forward_local(self, target: End, listen: End = 0) -> Forwarding:
+        """Listen here, and have the host connect to *target* for each connection (ssh's ``-L``).
+
+        An end is a port (of the loopback address), a (host, port) pair, or the path of a Unix socket. Port 0: any that is free;
+        the result's ``port`` says which. Closed by leaving its ``with`` block, and with the connection.
+        Raises TypeError, UsageError, ConnectError, ConnectionLost.
+        """
+        return finish(forwarding.local(self._account, STYLE, target, listen))
+
+    def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
+        """Have the host listen, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
+        return finish(forwarding.remote(self._account, STYLE, target, listen))
+
+    def forward_socks(self, listen: End = 0) -> Forwarding:
+        """Listen here for SOCKS clients, whose connections the host makes (ssh's ``-D``). As :meth:`forward_local`."""
+        return finish(forwarding.socks(self._account, STYLE, listen))
 
     def become(
         self,

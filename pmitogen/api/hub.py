@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import collections
+import queue
+import threading
 import weakref
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, NoReturn, TypeVar, overload
 
 from pmitogen.api import connecting
 from pmitogen.api.account import Account
 from pmitogen.api.core import Core
 from pmitogen.api.host import Host
+from pmitogen.api.many import LIMIT, Item, Outcome, connect_each, limit_of
 from pmitogen.api.waiting import Blocking, finish
+from pmitogen.errors import Error
 from pmitogen.util import threads
 from pmitogen.util.caller import CallerEnvironment
 
@@ -67,30 +72,109 @@ class Hub:
         finish(account.ping(STYLE))
         return Host(account, self)
 
-    def map(self, function: Callable[[Host], T], hosts: Sequence[Host]) -> list[T]:
-        """Call *function* with every host, all at once, a thread each; return the results in the hosts' order.
+    @overload
+    def connect_all(
+        self,
+        targets: Iterable[str],
+        *,
+        limit: int = LIMIT,
+        return_exceptions: Literal[False] = False,
+        **options: Unpack[ConnectArguments],
+    ) -> list[Host]: ...
 
-        Raises what the first failing one raised, after all have ended, and ConnectError where there are no threads for all.
+    @overload
+    def connect_all(
+        self, targets: Iterable[str], *, limit: int = LIMIT, return_exceptions: bool, **options: Unpack[ConnectArguments]
+    ) -> list[Host | Error]: ...
+
+    def connect_all(
+        self,
+        targets: Iterable[str],
+        *,
+        limit: int = LIMIT,
+        return_exceptions: bool = False,
+        **options: Unpack[ConnectArguments],
+    ) -> list[Host] | list[Host | Error]:
+        """Log in to all *targets*, at most *limit* at once, and return their hosts in the same order.
+
+        With *return_exceptions* the list has the Error of each host that cannot be had in its place; otherwise the first of
+        these is raised, once all have been tried. *options* are those of :meth:`connect`.
         """
-        results: list[Any] = [None] * len(hosts)
-        errors: list[BaseException] = []
+        accounts = connecting.accounts(self._core, targets, options)
+        failures = finish(connect_each(accounts, STYLE, limit_of(limit, "connect_all")))
+        if not return_exceptions:
+            for failure in failures:
+                if failure is not None:
+                    raise failure
+        return [failure or Host(account, self) for account, failure in zip(accounts, failures, strict=True)]
 
-        def work(position: int, host: Host) -> None:
-            try:
-                results[position] = function(host)
-            except BaseException as exc:
-                errors.append(exc)
+    @overload
+    def map(
+        self,
+        function: Callable[[Item], T],
+        hosts: Iterable[Item],
+        *,
+        limit: int = LIMIT,
+        return_exceptions: Literal[False] = False,
+    ) -> list[T]: ...
 
-        begun = []
+    @overload
+    def map(
+        self, function: Callable[[Item], T], hosts: Iterable[Item], *, limit: int = LIMIT, return_exceptions: bool
+    ) -> list[T | BaseException]: ...
+
+    def map(
+        self, function: Callable[[Item], T], hosts: Iterable[Item], *, limit: int = LIMIT, return_exceptions: bool = False
+    ) -> list[T] | list[T | BaseException]:
+        """Call *function* with every host, at most *limit* at once, a thread each; return the results in the hosts' order.
+
+        With *return_exceptions* the list has the exception of each failing host in its place; otherwise the first is raised,
+        after all have ended. ConnectError where no thread is to be had.
+        """
+        order = list(hosts)
+        outcomes: list[Outcome[Item, T] | None] = [None] * len(order)
+        for number, outcome in self._each(function, order, limit_of(limit, "map")):
+            outcomes[number] = outcome
+        found = [outcome for outcome in outcomes if outcome is not None]
+        if return_exceptions:
+            return [outcome.error or outcome.result() for outcome in found]
+        return [outcome.result() for outcome in found]
+
+    def as_completed(
+        self, function: Callable[[Item], T], hosts: Iterable[Item], *, limit: int = LIMIT
+    ) -> Iterator[Outcome[Item, T]]:
+        """Call *function* with every host as :meth:`map` does, and yield what became of each as soon as it is known.
+
+        Leaving the iteration early calls it for no further host, and waits for those that are under way.
+        """
+        for _, outcome in self._each(function, list(hosts), limit_of(limit, "as_completed")):
+            yield outcome
+
+    def _each(self, function: Callable[[Item], T], hosts: list[Item], limit: int) -> Iterator[tuple[int, Outcome[Item, T]]]:
+        waiting = collections.deque(enumerate(hosts))
+        ended: queue.SimpleQueue[tuple[int, Outcome[Item, T]]] = queue.SimpleQueue()
+
+        def work() -> None:
+            while True:
+                try:
+                    number, host = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    ended.put((number, Outcome(host, function(host))))
+                except BaseException as exc:
+                    ended.put((number, Outcome(host, None, exc)))
+
+        begun: list[threading.Thread] = []
         try:
-            for position, host in enumerate(hosts):
-                begun.append(threads.start(work, f"pmitogen map {host}", position, host))
+            for number in range(min(limit, len(hosts))):
+                begun.append(threads.start(work, f"pmitogen map {number}"))
+            for _ in hosts:
+                yield ended.get()
         finally:
+            waiting.clear()
             for thread in begun:
                 thread.join()
-        if errors:
-            raise errors[0]
-        return results
 
     def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""

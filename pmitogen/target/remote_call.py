@@ -40,10 +40,10 @@ class RemotePlaceholder(Exception):
 def install_placeholders(names):
     """Let the program's module import pmitogen at its top."""
     package = sys.modules["pmitogen"]
-    for name in ("api", "errors"):
+    for name in ("aio", "api", "errors"):
         module = sys.modules["pmitogen." + name] = types.ModuleType("pmitogen." + name)
         setattr(package, name, module)
     for name in names:
         placeholder = type(str(name), (RemotePlaceholder,), {})
-        for module in (package, package.api, package.errors):
+        for module in (package, package.aio, package.api, package.errors):
             setattr(module, str(name), placeholder)

@@ -1,0 +1,109 @@
+"""Forwarded ports and sockets of a host, for as long as their ``with`` block.
+
+An end is a port (of the loopback address), a (host, port) pair, or the path of a Unix socket.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from pmitogen.api import arguments
+from pmitogen.api.account import Account
+from pmitogen.api.waiting import Style
+from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
+
+End = int | tuple[str, int] | str | os.PathLike[str]
+LOOPBACK = "127.0.0.1"
+
+
+class Forwarding:
+    """A forwarded port or socket. Close it, or use it in ``with`` (or ``async with``)."""
+
+    def __init__(self, forwarding: Any) -> None:
+        self._forwarding = forwarding
+
+    @property
+    def address(self) -> tuple[str, int] | str:
+        """Where it listens, with the port that was chosen: (host, port), or the path of the Unix socket."""
+        where: Address = self._forwarding.address
+        return (where.host, where.port) if isinstance(where, TCPAddress) else where.path
+
+    @property
+    def port(self) -> int:
+        """The port on which it listens. Raises AttributeError for a Unix socket."""
+        where: Address = self._forwarding.address
+        if not isinstance(where, TCPAddress):
+            raise AttributeError("a Unix socket has no port")
+        return where.port
+
+    def close(self) -> None:
+        """Listen no longer, and end the connections. Idempotent."""
+        self._forwarding.close()
+
+    def __enter__(self) -> Forwarding:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Forwarding:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+def end(value: End, what: str, least: int = 1) -> Address:
+    """An end of a forwarding; *least*: 0 where any free port may be meant. Raises TypeError, UsageError."""
+    if isinstance(value, (str, os.PathLike)):
+        return UnixPath(arguments.text(os.fspath(value), what))
+    if isinstance(value, int) and not isinstance(value, bool):
+        return TCPAddress(LOOPBACK, arguments.number(value, what, least, 65535))
+    pair: Any = value
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        arguments.wrong(what, "a port, a (host, port) pair or the path of a Unix socket", value)
+    host = pair[0]
+    if not isinstance(host, str):
+        arguments.wrong(f"{what}: host", "str", host)
+    return TCPAddress(host, arguments.number(pair[1], f"{what}: port", least, 65535))
+
+
+async def start(account: Account, style: Style, make: Callable[[Any], Any]) -> Forwarding:
+    """Make a forwarding of the connection of *account*, which is made first if there is none."""
+    await account.ping(style)
+    registry = account.core.registry
+    session = await account.core.on_io_thread(style, account, lambda: registry.host(account.options, account.caller).session)
+    link = session.link if session is not None else None
+    if link is None:
+        raise ConnectionLost(f"{account}: the connection has ended")
+    try:
+        return Forwarding(await style.blocking(make, link))
+    except OSError as error:
+        raise ConnectError(f"{account}: {error.strerror or error}", "exec") from None
+
+
+async def local(account: Account, style: Style, target: End, listen: End) -> Forwarding:
+    """ssh's ``-L``."""
+    from pmitogen.transport.forwarding.local import LocalForwarding
+
+    there, here = end(target, "forward_local: target"), end(listen, "forward_local: listen", 0)
+    return await start(account, style, lambda link: LocalForwarding(link, here, there))
+
+
+async def remote(account: Account, style: Style, target: End, listen: End) -> Forwarding:
+    """ssh's ``-R``."""
+    from pmitogen.transport.forwarding.remote import RemoteForwarding
+
+    here, there = end(target, "forward_remote: target"), end(listen, "forward_remote: listen", 0)
+    return await start(account, style, lambda link: RemoteForwarding(link, there, here))
+
+
+async def socks(account: Account, style: Style, listen: End) -> Forwarding:
+    """ssh's ``-D``."""
+    from pmitogen.transport.forwarding.local import LocalForwarding
+
+    here = end(listen, "forward_socks: listen", 0)
+    return await start(account, style, lambda link: LocalForwarding(link, here, None))

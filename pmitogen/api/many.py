@@ -1,0 +1,68 @@
+"""Many hosts at once: what became of each, and connecting them with no thread of ours for each."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from pmitogen.api import arguments
+from pmitogen.api.account import Account
+from pmitogen.api.exchange import Exchange, until_any
+from pmitogen.api.waiting import Style
+from pmitogen.errors import Error
+
+Item = TypeVar("Item")
+T = TypeVar("T")
+LIMIT = 64  # hosts at once, unless the caller says otherwise
+Targets = Iterable[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome(Generic[Item, T]):
+    """What became of one host: the ``value`` that the function returned, or the ``error`` that it raised."""
+
+    host: Item
+    value: T | None = None
+    error: BaseException | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it succeeded."""
+        return self.error is None
+
+    def result(self) -> T:
+        """Return the value. Raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+def limit_of(limit: int, what: str) -> int:
+    """How many hosts at once. Raises TypeError, UsageError."""
+    return arguments.number(limit, f"{what}: limit", 1, 1 << 20)
+
+
+async def connect_each(accounts: Sequence[Account], style: Style, limit: int) -> list[Error | None]:
+    """Connect all, at most *limit* at once. Returns for each what went wrong, or None."""
+    failures: list[Error | None] = [None] * len(accounts)
+    waiting = collections.deque(enumerate(accounts))
+    running: dict[Exchange, int] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                number, account = waiting.popleft()
+                running[account.start_ping()] = number
+            await until_any(list(running), style)
+            for request in [each for each in running if each.final is not None]:
+                number = running.pop(request)
+                try:
+                    request.result()
+                except Error as exc:
+                    failures[number] = exc
+    except BaseException:
+        for request in running:
+            request.kill()
+        raise
+    return failures

@@ -1,0 +1,96 @@
+"""Many hosts of the library: connecting, calling, and hosts that are dead."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+
+import pmitogen
+from pmitogen import aio
+from pmitogen.api import Host, Hub
+from tests.support.accounts import Account
+from tests.support.library import connect
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+DEAD = "127.0.0.1:1"
+
+
+def targets(sshd: Sshd, account: Account) -> list[str]:
+    """One that works, one where nobody listens, another that works."""
+    return [f"ssh://{account.name}@{sshd.host}:{port}" for port in (sshd.port, 1, sshd.port)]
+
+
+def arguments(sshd: Sshd) -> list[str]:
+    words = sshd.ssh_args()
+    at = words.index("-p")
+    return words[:at] + words[at + 2 :]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 64])
+def test_one_dead_host_costs_the_others_nothing(limit: int, sshd: Sshd, account: Account) -> None:
+    with Hub() as hub:
+        found = hub.connect_all(targets(sshd, account), limit=limit, return_exceptions=True, ssh_args=arguments(sshd), timeout=30)
+        one, dead, two = found
+        assert isinstance(one, Host) and isinstance(two, Host) and isinstance(dead, pmitogen.ConnectError)
+        assert dead.stage == "tcp" and one.run("echo a").stdout == two.run("echo a").stdout == b"a\n"
+        with pytest.raises(pmitogen.ConnectError):
+            hub.connect_all(targets(sshd, account), ssh_args=arguments(sshd), timeout=30)
+        with pytest.raises(TypeError):
+            hub.connect_all("host")
+
+
+def test_results_of_those_that_succeed(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host, Hub() as hub:
+
+        def work(number: int) -> bytes:
+            if number == 1:
+                raise ValueError("mine")
+            return host.run(f"echo {number}").stdout
+
+        found = hub.map(work, range(3), return_exceptions=True)
+        assert found[0] == b"0\n" and isinstance(found[1], ValueError) and found[2] == b"2\n"
+        with pytest.raises(ValueError, match="mine"):
+            hub.map(work, range(3))
+
+
+def test_no_more_than_the_limit_at_once_and_each_as_it_ends(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host, Hub() as hub:
+        lock, now, most = threading.Lock(), 0, 0
+
+        def work(seconds: float) -> float:
+            nonlocal now, most
+            with lock:
+                now += 1
+                most = max(most, now)
+            host.run(f"sleep {seconds}")
+            with lock:
+                now -= 1
+            return seconds
+
+        order = [outcome.result() for outcome in hub.as_completed(work, [1.2, 0.1, 0.5, 0.1], limit=2)]
+        assert most == 2 and order[-1] == 1.2 and sorted(order) == [0.1, 0.1, 0.5, 1.2]
+        began = time.monotonic()
+        for outcome in hub.as_completed(work, [0.1] * 50, limit=1):
+            assert outcome.ok
+            break
+        assert time.monotonic() - began < 3
+
+
+def test_with_asyncio(sshd: Sshd, account: Account) -> None:
+    async def work() -> None:
+        async with aio.Hub() as hub:
+            options = {"ssh_args": arguments(sshd), "timeout": 30}
+            found = await hub.connect_all(targets(sshd, account), return_exceptions=True, **options)  # type: ignore[arg-type]
+            assert isinstance(found[1], pmitogen.ConnectError)
+            hosts = [host for host in found if isinstance(host, aio.Host)]
+
+            async def run(host: aio.Host) -> bytes:
+                return (await host.run("echo a", check=True)).stdout
+
+            assert [outcome.result() for outcome in await hub.map(run, hosts)] == [b"a\n"] * 2
+
+    asyncio.run(work())
