@@ -14,10 +14,24 @@ names for asyncio. Errors are those of :mod:`pmitogen.errors`.
 
 from pmitogen.api.commands import Terminal
 from pmitogen.api.connecting import ConnectArguments, JumpCredentials
+from pmitogen.api.forwarding import Forwarding
 from pmitogen.api.host import Host
 from pmitogen.api.hub import Hub, connect
+from pmitogen.api.many import Outcome
 from pmitogen.api.process import Process
 from pmitogen.api.results import Completed
 from pmitogen.transport.auth.credentials import Prompt as Ask
 
-__all__ = ["Ask", "Completed", "ConnectArguments", "Host", "Hub", "JumpCredentials", "Process", "Terminal", "connect"]
+__all__ = [
+    "Ask",
+    "Completed",
+    "ConnectArguments",
+    "Forwarding",
+    "Host",
+    "Hub",
+    "JumpCredentials",
+    "Outcome",
+    "Process",
+    "Terminal",
+    "connect",
+]
