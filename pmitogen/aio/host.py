@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import IO, TYPE_CHECKING, Any, Literal, NoReturn, ParamSpec, TypeVar, overload
 
+from pmitogen.aio.files import Files
 from pmitogen.aio.process import Process
 from pmitogen.aio.waiting import Suspending
 from pmitogen.api import arguments, commands, forwarding, transfers
@@ -28,7 +29,7 @@ T = TypeVar("T")
 STYLE = Suspending()
 
 
-class Host:
+class Host(Files):
     """An account on a host. Made by :func:`connect`, :meth:`Hub.connect` and :meth:`become`.
 
     It belongs to the process that connected: in a fork of that, every method raises UsageError.

@@ -211,13 +211,13 @@ class Exchange:
         raise TypeError("a running request cannot be pickled")
 
 
-async def until_any(requests: Sequence[Exchange], style: Style) -> None:
-    """Wait until one of *requests* has ended."""
+async def until_any(requests: Sequence[Exchange], style: Style, or_output: bool = False) -> None:
+    """Wait until one of *requests* has ended, or with *or_output* has output. May return earlier."""
     waiter = style.waiter()
     try:
         for request in requests:
             with request._lock:
-                if request.final is not None:
+                if request.final is not None or or_output and request.has_any_output():
                     return
                 request._waiters.append(waiter)
         await waiter.wait(None)

@@ -10,6 +10,7 @@ from pmitogen.api import arguments, commands, forwarding, transfers
 from pmitogen.api.account import Account, BecomeMethod
 from pmitogen.api.arguments import AnyPath, Command
 from pmitogen.api.commands import Input, StreamName, Terminal
+from pmitogen.api.files import Files
 from pmitogen.api.forwarding import End, Forwarding
 from pmitogen.api.process import Process
 from pmitogen.api.results import Completed
@@ -28,7 +29,7 @@ T = TypeVar("T")
 STYLE = Blocking()
 
 
-class Host:
+class Host(Files):
     """An account on a host. Made by :func:`connect`, :meth:`Hub.connect` and :meth:`become`.
 
     It belongs to the process that connected: in a fork of that, every method raises UsageError.

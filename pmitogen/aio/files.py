@@ -1,0 +1,117 @@
+"""Files of a host, for tasks: the operations of ``os`` and ``pathlib`` under their names there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from pmitogen.aio.waiting import Suspending
+from pmitogen.api import arguments, remote_files, trees
+from pmitogen.api.account import Account
+from pmitogen.api.arguments import AnyPath, wire_path
+from pmitogen.api.remote_files import DirEntry, perform
+from pmitogen.api.trees import Changes
+
+STYLE = Suspending()
+
+
+class Files:
+    """The part of :class:`Host` that is about files. Errors of the host's system are OSError, with errno and path.
+
+    A leading ``~`` or ``~user`` in a path is expanded. All need a Python on the host, and raise as :meth:`Host.run` besides.
+    """
+
+    _account: Account
+
+    async def stat(self, path: AnyPath, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Return what stat(2) says, or with ``follow_symlinks=False`` lstat(2)."""
+        return await remote_files.stat(self._account, STYLE, path, follow_symlinks)
+
+    async def exists(self, path: AnyPath) -> bool:
+        """Return whether there is anything at *path*, be it a dangling link."""
+        return bool(await perform(self._account, STYLE, "exists", wire_path(path, "exists: path"), path=path))
+
+    async def listdir(self, path: AnyPath = ".") -> list[str]:
+        """Return the names in a directory, sorted."""
+        return await remote_files.names(self._account, STYLE, "listdir", wire_path(path, "listdir: path"), path=path)
+
+    async def scandir(self, path: AnyPath = ".") -> list[DirEntry]:
+        """Return the entries of a directory with what lstat(2) says of each, sorted by name, in one round trip."""
+        return await remote_files.scandir(self._account, STYLE, path)
+
+    async def walk(self, top: AnyPath) -> list[tuple[str, list[str], list[str]]]:
+        """Return what os.walk yields: (directory, names of directories, names of others), in one round trip."""
+        return await remote_files.walk(self._account, STYLE, top)
+
+    async def glob(self, pattern: AnyPath, *, recursive: bool = False) -> list[str]:
+        """Return the paths that match, sorted. With *recursive*, ``**`` is any number of directories (not on Python 2.7)."""
+        args = wire_path(pattern, "glob: pattern"), arguments.flag(recursive, "glob: recursive")
+        return await remote_files.names(self._account, STYLE, "glob", *args, path=pattern)
+
+    async def mkdir(self, path: AnyPath, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a directory, under the account's umask; with *parents*, those above it too."""
+        await remote_files.mkdir(self._account, STYLE, path, mode, parents, exist_ok)
+
+    async def remove(self, path: AnyPath, *, recursive: bool = False, missing_ok: bool = False) -> None:
+        """Remove a file, a link or an empty directory; with *recursive*, all that is in it."""
+        await remote_files.remove(self._account, STYLE, path, recursive, missing_ok)
+
+    async def rename(self, source: AnyPath, target: AnyPath) -> None:
+        """Rename, and replace what is at *target*."""
+        args = wire_path(source, "rename: source"), wire_path(target, "rename: target")
+        await perform(self._account, STYLE, "rename", *args, path=source)
+
+    async def symlink(self, target: AnyPath, path: AnyPath) -> None:
+        """Make *path* a symbolic link to *target*."""
+        args = wire_path(target, "symlink: target"), wire_path(path, "symlink: path")
+        await perform(self._account, STYLE, "symlink", *args, path=path)
+
+    async def readlink(self, path: AnyPath) -> str:
+        """Return where a symbolic link leads to."""
+        answer = await perform(self._account, STYLE, "readlink", wire_path(path, "readlink: path"), path=path)
+        return remote_files.from_wire_text(answer)
+
+    async def chmod(self, path: AnyPath, mode: int) -> None:
+        """Set the permission bits."""
+        args = wire_path(path, "chmod: path"), arguments.number(mode, "chmod: mode", 0, 0o7777)
+        await perform(self._account, STYLE, "chmod", *args, path=path)
+
+    async def chown(
+        self, path: AnyPath, user: str | int | None = None, group: str | int | None = None, *, follow_symlinks: bool = True
+    ) -> None:
+        """Set owner and group, by names or numbers there; None: leave it."""
+        await remote_files.chown(self._account, STYLE, path, user, group, follow_symlinks)
+
+    async def put_tree(
+        self,
+        source: str | os.PathLike[str],
+        target: AnyPath,
+        *,
+        delete: bool = False,
+        exclude: Iterable[str] = (),
+        times: bool = True,
+        progress: Callable[[str], object] | None = None,
+    ) -> Changes:
+        """Make the directory *target* there like *source* here, with modes and symbolic links. Only files that differ are copied.
+
+        :param delete: remove from *target* what *source* has not, except what is excluded.
+        :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
+        :param times: set the times of modification, too.
+        :param progress: called with the path below the directory of each file that has been copied.
+        """
+        way = trees.Way(delete, tuple(exclude), times, progress)
+        return await trees.put_tree(self._account, STYLE, source, target, way)
+
+    async def get_tree(
+        self,
+        source: AnyPath,
+        target: str | os.PathLike[str],
+        *,
+        delete: bool = False,
+        exclude: Iterable[str] = (),
+        times: bool = True,
+        progress: Callable[[str], object] | None = None,
+    ) -> Changes:
+        """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
+        way = trees.Way(delete, tuple(exclude), times, progress)
+        return await trees.get_tree(self._account, STYLE, source, target, way)

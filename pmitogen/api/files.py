@@ -1,0 +1,163 @@
+"""Files of a host, for threads: the operations of ``os`` and ``pathlib`` under their names there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, Literal, overload
+
+from pmitogen.api import arguments, remote_files, trees
+from pmitogen.api.account import Account
+from pmitogen.api.arguments import AnyPath, wire_path
+from pmitogen.api.opened import ReadRaw, WriteRaw
+from pmitogen.api.remote_files import DirEntry, perform
+from pmitogen.api.trees import Changes
+from pmitogen.api.waiting import Blocking, finish
+
+STYLE = Blocking()
+
+
+class Files:
+    """The part of :class:`Host` that is about files. Errors of the host's system are OSError, with errno and path.
+
+    A leading ``~`` or ``~user`` in a path is expanded. All need a Python on the host, and raise as :meth:`Host.run` besides.
+    """
+
+    _account: Account
+
+    def stat(self, path: AnyPath, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Return what stat(2) says, or with ``follow_symlinks=False`` lstat(2)."""
+        return finish(remote_files.stat(self._account, STYLE, path, follow_symlinks))
+
+    def exists(self, path: AnyPath) -> bool:
+        """Return whether there is anything at *path*, be it a dangling link."""
+        return bool(finish(perform(self._account, STYLE, "exists", wire_path(path, "exists: path"), path=path)))
+
+    def listdir(self, path: AnyPath = ".") -> list[str]:
+        """Return the names in a directory, sorted."""
+        return finish(remote_files.names(self._account, STYLE, "listdir", wire_path(path, "listdir: path"), path=path))
+
+    def scandir(self, path: AnyPath = ".") -> list[DirEntry]:
+        """Return the entries of a directory with what lstat(2) says of each, sorted by name, in one round trip."""
+        return finish(remote_files.scandir(self._account, STYLE, path))
+
+    def walk(self, top: AnyPath) -> list[tuple[str, list[str], list[str]]]:
+        """Return what os.walk yields: (directory, names of directories, names of others), in one round trip."""
+        return finish(remote_files.walk(self._account, STYLE, top))
+
+    def glob(self, pattern: AnyPath, *, recursive: bool = False) -> list[str]:
+        """Return the paths that match, sorted. With *recursive*, ``**`` is any number of directories (not on Python 2.7)."""
+        args = wire_path(pattern, "glob: pattern"), arguments.flag(recursive, "glob: recursive")
+        return finish(remote_files.names(self._account, STYLE, "glob", *args, path=pattern))
+
+    def mkdir(self, path: AnyPath, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Make a directory, under the account's umask; with *parents*, those above it too."""
+        finish(remote_files.mkdir(self._account, STYLE, path, mode, parents, exist_ok))
+
+    def remove(self, path: AnyPath, *, recursive: bool = False, missing_ok: bool = False) -> None:
+        """Remove a file, a link or an empty directory; with *recursive*, all that is in it."""
+        finish(remote_files.remove(self._account, STYLE, path, recursive, missing_ok))
+
+    def rename(self, source: AnyPath, target: AnyPath) -> None:
+        """Rename, and replace what is at *target*."""
+        args = wire_path(source, "rename: source"), wire_path(target, "rename: target")
+        finish(perform(self._account, STYLE, "rename", *args, path=source))
+
+    def symlink(self, target: AnyPath, path: AnyPath) -> None:
+        """Make *path* a symbolic link to *target*."""
+        args = wire_path(target, "symlink: target"), wire_path(path, "symlink: path")
+        finish(perform(self._account, STYLE, "symlink", *args, path=path))
+
+    def readlink(self, path: AnyPath) -> str:
+        """Return where a symbolic link leads to."""
+        answer = finish(perform(self._account, STYLE, "readlink", wire_path(path, "readlink: path"), path=path))
+        return remote_files.from_wire_text(answer)
+
+    def chmod(self, path: AnyPath, mode: int) -> None:
+        """Set the permission bits."""
+        args = wire_path(path, "chmod: path"), arguments.number(mode, "chmod: mode", 0, 0o7777)
+        finish(perform(self._account, STYLE, "chmod", *args, path=path))
+
+    def chown(
+        self, path: AnyPath, user: str | int | None = None, group: str | int | None = None, *, follow_symlinks: bool = True
+    ) -> None:
+        """Set owner and group, by names or numbers there; None: leave it."""
+        finish(remote_files.chown(self._account, STYLE, path, user, group, follow_symlinks))
+
+    def put_tree(
+        self,
+        source: str | os.PathLike[str],
+        target: AnyPath,
+        *,
+        delete: bool = False,
+        exclude: Iterable[str] = (),
+        times: bool = True,
+        progress: Callable[[str], object] | None = None,
+    ) -> Changes:
+        """Make the directory *target* there like *source* here, with modes and symbolic links. Only files that differ are copied.
+
+        :param delete: remove from *target* what *source* has not, except what is excluded.
+        :param exclude: patterns (fnmatch) of names or of paths below the directory, on both sides.
+        :param times: set the times of modification, too.
+        :param progress: called with the path below the directory of each file that has been copied.
+        """
+        way = trees.Way(delete, tuple(exclude), times, progress)
+        return finish(trees.put_tree(self._account, STYLE, source, target, way))
+
+    def get_tree(
+        self,
+        source: AnyPath,
+        target: str | os.PathLike[str],
+        *,
+        delete: bool = False,
+        exclude: Iterable[str] = (),
+        times: bool = True,
+        progress: Callable[[str], object] | None = None,
+    ) -> Changes:
+        """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
+        way = trees.Way(delete, tuple(exclude), times, progress)
+        return finish(trees.get_tree(self._account, STYLE, source, target, way))
+
+    @overload
+    def open(
+        self, path: AnyPath, mode: Literal["r", "w"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractContextManager[IO[str]]: ...
+
+    @overload
+    def open(
+        self, path: AnyPath, mode: Literal["rb", "wb"], *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+
+    def open(
+        self,
+        path: AnyPath,
+        mode: Literal["r", "w", "rb", "wb"] = "r",
+        *,
+        encoding: str = "utf-8",
+        permissions: int = 0o644,
+    ) -> contextlib.AbstractContextManager[IO[Any]]:
+        """Open a file to be read or written from its start to its end, in pieces, in ``with``.
+
+        A written file appears when the block is left; if that is by an exception, what was there before stays as it was.
+        Reading and writing need no Python on the host. *permissions* are those of a new file. Raises RemoteError.
+        """
+        if mode not in ("r", "w", "rb", "wb"):
+            arguments.wrong("open: mode", "'r', 'w', 'rb' or 'wb'", mode)
+        return self._opened(path, mode, encoding, permissions)
+
+    @contextlib.contextmanager
+    def _opened(self, path: AnyPath, mode: str, encoding: str, permissions: int) -> Iterator[IO[Any]]:
+        raw = ReadRaw(self._account, path) if mode.startswith("r") else WriteRaw(self._account, path, permissions)
+        stream: Any = io.BufferedReader(raw, 1 << 17) if isinstance(raw, ReadRaw) else io.BufferedWriter(raw, 1 << 17)
+        if not mode.endswith("b"):
+            stream = io.TextIOWrapper(stream, encoding)
+        try:
+            yield stream
+            stream.close()
+        except BaseException:
+            raw.give_up()
+            with contextlib.suppress(Exception):
+                stream.close()
+            raise

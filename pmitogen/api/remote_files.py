@@ -1,0 +1,151 @@
+"""Operations on files of a host: one call each of a function that travels there; see target/remote_files.py.
+
+What the operating system refuses there is the OSError that it would be here (FileNotFoundError, PermissionError ...), with errno
+and path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import functools
+import os
+import stat as stats
+from typing import Any
+
+from pmitogen.api import arguments
+from pmitogen.api.account import Account
+from pmitogen.api.arguments import AnyPath, shown, wire_path
+from pmitogen.api.waiting import Style
+from pmitogen.errors import RemoteError
+from pmitogen.hub import bootstrap
+
+MODULE = "pmitogen.target.remote_files"
+_STAT_FIELDS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class DirEntry:
+    """An entry of a directory of a host: its name, its path, and what lstat(2) says of it."""
+
+    name: str
+    path: str
+    stat: os.stat_result
+
+    def is_dir(self) -> bool:
+        """Whether it is a directory, not a link to one."""
+        return stats.S_ISDIR(self.stat.st_mode)
+
+    def is_file(self) -> bool:
+        """Whether it is a regular file, not a link to one."""
+        return stats.S_ISREG(self.stat.st_mode)
+
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return stats.S_ISLNK(self.stat.st_mode)
+
+
+@functools.cache
+def _files() -> dict[str, bytes]:
+    names = ("remote_call", "remote_files")
+    return {f"pmitogen/target/{name}.py": bootstrap.text_of("pmitogen.target", name).encode() for name in names}
+
+
+async def perform(account: Account, style: Style, name: str, *args: Any, path: AnyPath | None = None) -> Any:
+    """Call an operation there. Raises OSError; *path* is in it where the host names none."""
+    answer = await account.call_by_name(style, MODULE, "perform", _files(), (name, list(args)), {})
+    if not isinstance(answer, dict):
+        raise malformed(account, name)
+    if "errno" in answer:
+        number = getattr(errno, str(answer["errno"]), errno.EIO)
+        where = str(answer["path"]) if "path" in answer else wire_path(path, name) if path is not None else None
+        raise OSError(
+            number if isinstance(number, int) else errno.EIO, str(answer.get("text"))[:500], where and from_wire_text(where)
+        )
+    return answer.get("value")
+
+
+def malformed(account: Account, name: str) -> RemoteError:
+    """The host's answer is not what the operation returns."""
+    return RemoteError(f"{account}: {name}: malformed answer")
+
+
+def from_wire_text(text: object) -> str:
+    """A path of the host's, as text. Raises ValueError if it is none."""
+    if not isinstance(text, str):
+        raise ValueError
+    return os.fsdecode(text.encode("latin-1"))
+
+
+def stat_result(found: Any) -> os.stat_result:
+    """What stat(2) said there. Raises ValueError."""
+    if not isinstance(found, list) or len(found) != _STAT_FIELDS or not all(type(each) in (int, float) for each in found):
+        raise ValueError
+    times = dict(zip(("st_atime", "st_mtime", "st_ctime"), map(float, found[7:]), strict=True))
+    return os.stat_result([int(each) for each in found], times)
+
+
+async def stat(account: Account, style: Style, path: AnyPath, follow: bool) -> os.stat_result:
+    """stat(2) or lstat(2)."""
+    answer = await perform(
+        account, style, "stat", wire_path(path, "stat: path"), arguments.flag(follow, "stat: follow_symlinks"), path=path
+    )
+    try:
+        return stat_result(answer)
+    except ValueError:
+        raise malformed(account, "stat") from None
+
+
+async def names(account: Account, style: Style, operation: str, *args: Any, path: AnyPath) -> list[str]:
+    """An operation that returns paths or names."""
+    answer = await perform(account, style, operation, *args, path=path)
+    try:
+        return [from_wire_text(name) for name in answer]
+    except (ValueError, TypeError):
+        raise malformed(account, operation) from None
+
+
+async def scandir(account: Account, style: Style, path: AnyPath) -> list[DirEntry]:
+    """The entries of a directory, by name."""
+    answer = await perform(account, style, "scandir", wire_path(path, "scandir: path"), path=path)
+    try:
+        entries = [(from_wire_text(name), stat_result(state)) for name, state in answer]
+    except (ValueError, TypeError):
+        raise malformed(account, "scandir") from None
+    return [DirEntry(name, os.path.join(shown(path), name), state) for name, state in entries]
+
+
+async def walk(account: Account, style: Style, path: AnyPath) -> list[tuple[str, list[str], list[str]]]:
+    """As os.walk."""
+    answer = await perform(account, style, "walk", wire_path(path, "walk: top"), path=path)
+    try:
+        return [
+            (from_wire_text(top), [from_wire_text(name) for name in folders], [from_wire_text(name) for name in files])
+            for top, folders, files in answer
+        ]
+    except (ValueError, TypeError):
+        raise malformed(account, "walk") from None
+
+
+async def mkdir(account: Account, style: Style, path: AnyPath, mode: int, parents: bool, exist_ok: bool) -> None:
+    """mkdir(2), with the parents if wanted."""
+    bits = arguments.number(mode, "mkdir: mode", 0, 0o7777)
+    ways = arguments.flag(parents, "mkdir: parents"), arguments.flag(exist_ok, "mkdir: exist_ok")
+    await perform(account, style, "mkdir", wire_path(path, "mkdir: path"), bits, *ways, path=path)
+
+
+async def remove(account: Account, style: Style, path: AnyPath, recursive: bool, missing_ok: bool) -> None:
+    """Remove a file, a link or a directory."""
+    ways = arguments.flag(recursive, "remove: recursive"), arguments.flag(missing_ok, "remove: missing_ok")
+    await perform(account, style, "remove", wire_path(path, "remove: path"), *ways, path=path)
+
+
+async def chown(
+    account: Account, style: Style, path: AnyPath, user: str | int | None, group: str | int | None, follow: bool
+) -> None:
+    """chown(2), by names or numbers."""
+    for value, what in ((user, "chown: user"), (group, "chown: group")):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
+            arguments.wrong(what, "a name, a number or None", value)
+    way = arguments.flag(follow, "chown: follow_symlinks")
+    await perform(account, style, "chown", wire_path(path, "chown: path"), user, group, way, path=path)

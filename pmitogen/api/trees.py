@@ -1,0 +1,308 @@
+"""Making a directory like another one, across the connection: only files that differ are copied, several under way at once.
+
+What a host lists is not trusted: a path that leads out of the directory, or through something that the host did not list as a
+directory, ends the operation before anything is written here; links are made last, and nothing is written through one.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from pmitogen.api import arguments, transfers
+from pmitogen.api.account import Account
+from pmitogen.api.arguments import AnyPath, wire_path
+from pmitogen.api.exchange import Exchange, until_any
+from pmitogen.api.remote_files import malformed, perform
+from pmitogen.api.waiting import Style
+from pmitogen.errors import RemoteError
+from pmitogen.protocol.framing import CHUNK
+from pmitogen.target import remote_files as operations
+from pmitogen.util.atomic_file import atomic_write
+
+AT_ONCE = 32  # small files under way
+TIME_SLACK = 1e-3  # seconds by which two file systems may round
+
+
+class Entry(NamedTuple):
+    """Something below a directory. Paths are text whose code points are the bytes."""
+
+    path: str
+    kind: str  # d, f, l, or ? for what cannot be copied
+    mode: int
+    size: int
+    time: float
+    target: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What was changed: paths below the directory."""
+
+    copied: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """How a tree is copied; see :meth:`pmitogen.Host.put_tree`. Raises TypeError."""
+
+    delete: bool
+    exclude: tuple[str, ...]
+    times: bool
+    progress: Callable[[str], object] | None
+
+    def __post_init__(self) -> None:
+        arguments.flag(self.delete, "delete")
+        arguments.flag(self.times, "times")
+        for pattern in self.exclude:
+            arguments.text(pattern, "exclude")
+
+    @property
+    def patterns(self) -> list[str]:
+        """The patterns, as they are sent."""
+        return [os.fsencode(pattern).decode("latin-1") for pattern in self.exclude]
+
+    async def tell(self, path: str) -> None:
+        """Tell the caller that a file has been copied."""
+        if self.progress is not None:
+            await transfers.told(self.progress(_text(path)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What makes one directory like another."""
+
+    removed: list[str]
+    folders: list[str]
+    links: list[tuple[str, str]]
+    files: list[Entry]  # new ones, and those of another kind or size
+    doubtful: list[Entry]  # those of the same size: their contents decide
+
+
+def _text(path: str) -> str:
+    return os.fsdecode(path.encode("latin-1"))
+
+
+def _wire(path: str) -> str:
+    return os.fsencode(path).decode("latin-1")
+
+
+def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> Plan:
+    """What has to be done for *target* to be like *source*."""
+    wanted = {entry.path: entry for entry in source if entry.kind in "dfl"}
+    there = {entry.path: entry for entry in target}
+    plan = Plan([], [], [], [], [])
+    gone: set[str] = set()
+    for path in sorted(there):
+        entry, new = there[path], wanted.get(path)
+        inside_gone = path.rpartition("/")[0] in gone
+        is_other = new is not None and (new.kind != entry.kind or new.kind == "l" and new.target != entry.target)
+        if inside_gone or is_other or new is None and delete:
+            gone.add(path)
+            if not inside_gone:
+                plan.removed.append(path)
+    for path in sorted(wanted):
+        entry = wanted[path]
+        old = there.get(path) if path not in gone else None
+        if entry.kind == "d" and old is None:
+            plan.folders.append(path)
+        elif entry.kind == "l" and old is None:
+            plan.links.append((path, entry.target or ""))
+        elif entry.kind == "f" and (old is None or old.size != entry.size):
+            plan.files.append(entry)
+        elif entry.kind == "f":
+            plan.doubtful.append(entry)
+    return plan
+
+
+def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set[str], times: bool) -> list[list[Any]]:
+    """The modes and times to set: files first, directories from the deepest up."""
+    there = {entry.path: entry for entry in target}
+    found = []
+    for entry in sorted(source, key=lambda entry: (entry.kind == "d", -entry.path.count("/"), entry.path)):
+        if entry.kind not in "df":
+            continue
+        old = there.get(entry.path)
+        same = old is not None and old.mode == entry.mode and (not times or abs(old.time - entry.time) < TIME_SLACK)
+        if not same or entry.path in copied or entry.kind == "d":
+            found.append([entry.path, entry.mode, entry.time if times else None])
+    return found
+
+
+def read_entries(answer: Any) -> list[Entry]:
+    """The entries that a host lists. Raises ValueError for what leads out of the directory."""
+    entries = [Entry(*each) for each in answer]
+    folders = {""} | {entry.path for entry in entries if entry.kind == "d"}
+    for path, kind, mode, size, when, target in entries:
+        if type(path) is not str or not path:
+            raise ValueError
+        parent, _, name = path.rpartition("/")
+        if not (
+            type(path) is str and max(path) <= "\xff" and "\0" not in path and parent in folders and name not in ("", ".", "..")
+        ):
+            raise ValueError
+        if kind not in ("d", "f", "l", "?") or type(mode) is not int or type(size) is not int or size < 0:
+            raise ValueError
+        if type(when) not in (int, float) or (kind == "l") != (type(target) is str):
+            raise ValueError
+    if len({entry.path for entry in entries}) != len(entries):
+        raise ValueError
+    return [entry._replace(mode=entry.mode & 0o777) for entry in entries]
+
+
+async def _listed(account: Account, style: Style, path: AnyPath, way: Way) -> list[Entry] | None:
+    answer = await perform(account, style, "tree", wire_path(path, "tree"), way.patterns, path=path)
+    try:
+        return None if answer is None else read_entries(answer)
+    except (ValueError, TypeError):
+        raise malformed(account, "tree") from None
+
+
+async def _differing(account: Account, style: Style, here: str, there: AnyPath, doubtful: list[Entry]) -> list[Entry]:
+    """Those of the *doubtful* whose contents differ."""
+    if not doubtful:
+        return []
+    names = [entry.path for entry in doubtful]
+    theirs = await perform(account, style, "digests", wire_path(there, "tree"), names, path=there)
+    ours = await style.blocking(operations.digests, _wire(here), names)
+    if not isinstance(theirs, list) or len(theirs) != len(names):
+        raise malformed(account, "digests")
+    return [entry for entry, one, other in zip(doubtful, ours, theirs, strict=True) if one is None or one != other]
+
+
+def _local_tree(path: str, way: Way) -> list[Entry]:
+    found = operations.tree(_wire(os.path.abspath(path)), way.patterns)
+    return [Entry(*each)._replace(mode=each[2] & 0o777) for each in found or []]
+
+
+async def put_tree(account: Account, style: Style, source: str | os.PathLike[str], target: AnyPath, way: Way) -> Changes:
+    """Make *target* there like *source* here."""
+    here, what = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
+    if not await style.blocking(os.path.isdir, here):
+        raise NotADirectoryError(20, "not a directory", here)
+    wanted = await style.blocking(_local_tree, here, way)
+    existing = await _listed(account, style, target, way) or []
+    plan = compare(wanted, existing, way.delete)
+    await perform(account, style, "prepare", what, plan.removed, plan.folders, plan.links, path=target)
+    files = plan.files + await _differing(account, style, here, target, plan.doubtful)
+    running: dict[Exchange, Entry] = {}
+    waiting = collections.deque(files)
+    try:
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                entry = waiting.popleft()
+                path, whole = os.path.join(_text(what), _text(entry.path)), os.path.join(here, _text(entry.path))
+                if entry.size > CHUNK:
+                    await transfers.put(account, style, whole, path, entry.mode)
+                    await way.tell(entry.path)
+                    continue
+                data = await style.blocking(_read, whole)
+                running[Exchange(account, transfers.put_header(path, entry.mode), data)] = entry
+            if running:
+                await until_any(list(running), style)
+            for request in [each for each in running if each.final is not None]:
+                entry = running.pop(request)
+                request.result()
+                await way.tell(entry.path)
+    except BaseException:
+        for request in running:
+            request.kill()
+        raise
+    copied = {entry.path for entry in files}
+    states = changed_states(wanted, existing, copied, way.times)
+    if states:
+        await perform(account, style, "complete", what, states, path=target)
+    return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+async def get_tree(account: Account, style: Style, source: AnyPath, target: str | os.PathLike[str], way: Way) -> Changes:
+    """Make *target* here like *source* there."""
+    here, what = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
+    wanted = await _listed(account, style, source, way)
+    if wanted is None:
+        raise NotADirectoryError(20, "not a directory", arguments.shown(source))
+    existing = await style.blocking(_local_tree, here, way)
+    plan = compare(wanted, existing, way.delete)
+    await style.blocking(_prepare, here, plan)
+    files = plan.files + await _differing(account, style, here, source, plan.doubtful)
+    running: dict[Exchange, tuple[Entry, list[bytes]]] = {}
+    waiting = collections.deque(files)
+    try:
+        while waiting or running:
+            while waiting and len(running) < AT_ONCE:
+                entry = waiting.popleft()
+                path = os.path.join(_text(what), _text(entry.path))
+                if entry.size > CHUNK:
+                    await transfers.get(account, style, path, _safe(here, entry.path))
+                    await way.tell(entry.path)
+                    continue
+                running[Exchange(account, transfers.get_header(path))] = entry, []
+            if running:
+                await until_any(list(running), style, or_output=True)
+            for request in [each for each in running if each.final is not None or each.has_any_output()]:
+                entry, parts = running[request]
+                ended = request.final is not None
+                parts.append(request.take(0))
+                if sum(map(len, parts)) > 2 * CHUNK:
+                    raise RemoteError(f"{account}: get_tree: {_text(entry.path)}: the file grows while it is copied")
+                if ended:
+                    del running[request]
+                    request.result()
+                    await style.blocking(_write, _safe(here, entry.path), b"".join(parts))
+                    await way.tell(entry.path)
+    except BaseException:
+        for request in running:
+            request.kill()
+        raise
+    copied = {entry.path for entry in files}
+    await style.blocking(_complete, here, plan, changed_states(wanted, existing, copied, way.times))
+    return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
+
+
+def _safe(root: str, path: str) -> str:
+    """A path below *root*, of which no directory on the way is a link. Raises OSError."""
+    whole = os.path.join(root, _text(path))
+    folder = os.path.dirname(whole)
+    while len(folder) > len(root):
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise NotADirectoryError(20, "not a directory", folder)
+        folder = os.path.dirname(folder)
+    return whole
+
+
+def _prepare(here: str, plan: Plan) -> None:
+    os.makedirs(here, exist_ok=True)
+    for path in plan.removed:
+        whole = _safe(here, path)
+        if stat.S_ISDIR(os.lstat(whole).st_mode):
+            shutil.rmtree(whole)
+        else:
+            os.unlink(whole)
+    for path in plan.folders:
+        os.mkdir(_safe(here, path), 0o700)
+
+
+def _write(path: str, data: bytes) -> None:
+    with atomic_write(path) as stream:
+        stream.write(data)
+
+
+def _complete(here: str, plan: Plan, states: list[list[Any]]) -> None:
+    for path, mode, when in states:
+        whole = _safe(here, path)
+        os.chmod(whole, mode)
+        if when is not None:
+            os.utime(whole, (when, when))
+    for path, to in plan.links:
+        os.symlink(_text(to), _safe(here, path))

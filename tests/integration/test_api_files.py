@@ -1,0 +1,202 @@
+"""File operations of the library: single ones, open files, and whole trees."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen import aio
+from pmitogen.api import Host, trees
+from tests.support.accounts import Account
+from tests.support.library import connect
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+
+@pytest.fixture
+def host(sshd: Sshd, account: Account) -> Iterator[Host]:
+    with connect(sshd, account) as made:
+        yield made
+
+
+@pytest.fixture
+def top(host: Host, account: Account) -> Iterator[Path]:
+    """An empty directory of the account's on the host, which is this machine."""
+    path = account.home / "files"
+    host.mkdir(path)
+    yield path
+    host.become().remove(path, recursive=True)
+
+
+def test_single_operations(host: Host, account: Account, top: Path) -> None:
+    host.put(b"12345", top / "a", mode=0o640)
+    found, real = host.stat(top / "a"), (top / "a").stat()
+    assert (found.st_size, found.st_mode, found.st_uid, found.st_ino) == (5, real.st_mode, account.uid, real.st_ino)
+    assert abs(found.st_mtime - real.st_mtime) < 1e-3
+    host.mkdir(top / "b/c/d", parents=True)
+    host.mkdir(top / "b", exist_ok=True)
+    host.symlink("a", top / "link")
+    assert host.readlink(top / "link") == "a"
+    assert host.stat(top / "link").st_size == 5 and stat.S_ISLNK(host.stat(top / "link", follow_symlinks=False).st_mode)
+    assert host.listdir(top) == ["a", "b", "link"]
+    assert [(e.name, e.path, e.is_file(), e.is_dir(), e.is_symlink()) for e in host.scandir(top)] == [
+        ("a", f"{top}/a", True, False, False),
+        ("b", f"{top}/b", False, True, False),
+        ("link", f"{top}/link", False, False, True),
+    ]
+    assert host.walk(top) == [(each, sorted(folders), sorted(names)) for each, folders, names in os.walk(top)]
+    assert host.glob(f"{top}/[ab]") == [f"{top}/a", f"{top}/b"]
+    assert f"{top}/b/c/d" in host.glob(f"{top}/**", recursive=True)
+    host.chmod(top / "a", 0o600)
+    assert stat.S_IMODE((top / "a").stat().st_mode) == 0o600
+    host.rename(top / "a", top / "new")
+    assert not host.exists(top / "a") and host.exists(top / "new")
+    host.become().chown(top / "new", "root", 0)
+    assert ((top / "new").stat().st_uid, (top / "new").stat().st_gid) == (0, 0)
+    host.remove(top / "link")
+    host.remove(top / "nothing", missing_ok=True)
+    host.remove(top / "b", recursive=True)
+    assert host.listdir(top) == ["new"]
+    name = os.fsdecode(b"not utf-8 \xff\n")
+    host.put(b"", top / name)
+    assert host.listdir(top) == ["new", name] and host.stat(top / name).st_size == 0
+
+
+def test_errors_are_those_of_os(host: Host, top: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        host.stat(top / "nothing")
+    assert (caught.value.errno, caught.value.filename) == (2, f"{top}/nothing")
+    with pytest.raises(PermissionError):
+        host.mkdir("/etc/pmitogen-cannot")
+    with pytest.raises(FileExistsError):
+        host.mkdir(top)
+    with pytest.raises(NotADirectoryError):
+        host.listdir("/etc/passwd")
+    host.mkdir(top / "full/x", parents=True)
+    with pytest.raises(OSError, match="not empty"):
+        host.remove(top / "full")
+    with pytest.raises(OSError, match="no such user"):
+        host.become().chown(top, "nobody-of-this-name")
+    for wrong in (lambda: host.stat(3), lambda: host.chmod(top, "x"), lambda: host.chown(top, 1.5)):  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            wrong()
+
+
+def test_open_files(host: Host, top: Path) -> None:
+    with host.open(top / "a", "w") as stream:
+        stream.write("größer\n")
+        stream.write("line\n" * 200_000)
+        assert not (top / "a").exists()
+    with host.open(top / "a") as stream:
+        assert stream.readline() == "größer\n"
+        assert sum(1 for _ in stream) == 200_000
+    with pytest.raises(KeyError), host.open(top / "a", "wb") as binary:
+        binary.write(bytes(1 << 20))
+        raise KeyError
+    assert (top / "a").read_text().startswith("größer") and host.listdir(top) == ["a"]
+    with host.open(top / "a", "rb") as binary:
+        assert binary.read(8) == "größer".encode()
+    with pytest.raises(pmitogen.RemoteError), host.open(top / "nothing") as stream:
+        stream.read()
+
+
+def fill(path: Path) -> None:
+    (path / "sub/deep").mkdir(parents=True)
+    (path / "empty").mkdir(mode=0o700)
+    for number in range(40):
+        (path / f"sub/{number}").write_text(f"{number}\n" * 5)
+    (path / "sub/deep/large").write_bytes(os.urandom(1 << 20))
+    (path / "run").write_text("#!/bin/sh\n")
+    (path / "run").chmod(0o755)
+    (path / "link").symlink_to("sub/0")
+    (path / "skip.pyc").write_text("x")
+    os.utime(path / "run", (1_000_000_000, 1_000_000_000))
+
+
+def listing(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in sorted(path.rglob("*")):
+        state = each.lstat()
+        content = os.readlink(each) if each.is_symlink() else each.read_bytes() if each.is_file() else None
+        time = None if each.is_symlink() else int(state.st_mtime)
+        found[str(each.relative_to(path))] = (state.st_mode if not each.is_symlink() else 0, time, content)
+    return found
+
+
+def test_trees_go_both_ways_and_only_what_differs(host: Host, top: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    fill(source)
+    seen: list[str] = []
+    changes = host.put_tree(source, top / "t", exclude=["*.pyc"], progress=seen.append)
+    assert len(seen) == 42 and set(changes.copied) == {*seen, "link"} and not changes.removed
+    wanted = {name: state for name, state in listing(source).items() if name != "skip.pyc"}
+    assert listing(top / "t") == wanted
+    assert host.put_tree(source, top / "t", exclude=["*.pyc"]).copied == ()
+    (top / "t/more").write_text("other")
+    host.run("printf '9\n9\n9\n9\n8\n' > sub/9 && rm link && mkdir link && touch link/x", cwd=top / "t", check=True)
+    (source / "run").unlink()
+    changes = host.put_tree(source, top / "t", delete=True, exclude=["*.pyc"])
+    assert (changes.copied, set(changes.removed)) == (("link", "sub/9"), {"more", "run", "link"})
+    back = tmp_path / "back"
+    got = host.get_tree(top / "t", back)
+    assert len(got.copied) == 42 and listing(back) == listing(top / "t")
+    (back / "extra").write_text("x")
+    again = host.get_tree(top / "t", back, delete=True)
+    assert (again.copied, again.removed) == ((), ("extra",))
+
+
+def test_trees_that_are_not_there(host: Host, top: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotADirectoryError):
+        host.put_tree(tmp_path / "nothing", top)
+    with pytest.raises(NotADirectoryError):
+        host.get_tree(top / "nothing", tmp_path / "x")
+    with pytest.raises(PermissionError):
+        (tmp_path / "a").mkdir()
+        host.put_tree(tmp_path / "a", "/etc/pmitogen-cannot")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["../x", "f", 0o644, 1, 0, None],
+        ["/etc/x", "f", 0o644, 1, 0, None],
+        ["a/b", "f", 0o644, 1, 0, None],
+        ["..", "d", 0o755, 1, 0, None],
+        ["", "d", 0o755, 1, 0, None],
+        ["x\0", "f", 0o755, 1, 0, None],
+        ["link/x", "f", 0o644, 1, 0, None],
+        ["x", "z", 0o644, 1, 0, None],
+        ["x", "f", "644", 1, 0, None],
+        [3, "f", 0o644, 1, 0, None],
+        ["link", "f", 0o644, 1, 0, None],
+    ],
+)
+def test_a_host_that_lists_what_leads_out_is_refused(entry: list[Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        trees.read_entries([["link", "l", 0o777, 1, 0, "/etc"], entry])
+
+
+def test_with_asyncio(sshd: Sshd, account: Account, top: Path, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30) as host:
+            source = tmp_path / "source"
+            source.mkdir()
+            fill(source)
+            changes = await host.put_tree(source, top / "t")
+            assert len(changes.copied) == 44
+            await host.get_tree(top / "t", tmp_path / "back")
+            assert listing(tmp_path / "back") == listing(source)
+            assert (await host.stat(top / "t/run")).st_size == 10 and "run" in await host.listdir(top / "t")
+            with pytest.raises(FileNotFoundError):
+                await host.readlink(top / "nothing")
+
+    asyncio.run(work())
