@@ -1,4 +1,4 @@
-"""Operations on files of a host: one call each of a function that travels there; see target/remote_files.py.
+"""Operations on files of a host: one call each of a function that travels there; see target/library/remote_files.py.
 
 What the operating system refuses there is the OSError that it would be here (FileNotFoundError, PermissionError ...), with errno
 and path.
@@ -20,7 +20,7 @@ from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError
 from pmitogen.hub import bootstrap
 
-MODULE = "pmitogen.target.remote_files"
+MODULE = "pmitogen_remote_files"  # its name there
 _STAT_FIELDS = 10
 
 
@@ -47,8 +47,10 @@ class DirEntry:
 
 @functools.cache
 def _files() -> dict[str, bytes]:
-    names = ("remote_call", "remote_files")
-    return {f"pmitogen/target/{name}.py": bootstrap.text_of("pmitogen.target", name).encode() for name in names}
+    return {
+        f"{MODULE}.py": bootstrap.text_of("pmitogen.target.library", "remote_files").encode(),
+        "pmitogen/target/remote_call.py": bootstrap.text_of("pmitogen.target", "remote_call").encode(),
+    }
 
 
 async def perform(account: Account, style: Style, name: str, *args: Any, path: AnyPath | None = None) -> Any:

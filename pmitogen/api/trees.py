@@ -22,7 +22,7 @@ from pmitogen.api.remote_files import malformed, perform
 from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError
 from pmitogen.protocol.framing import CHUNK
-from pmitogen.target import remote_files as operations
+from pmitogen.target.library import remote_files as operations
 from pmitogen.util.atomic_file import atomic_write
 
 AT_ONCE = 32  # small files under way
