@@ -1,1 +1,1 @@
-"""Text in, meaning out: ssh command lines and files, become flags. No Paramiko, no Mitogen."""
+"""Parsers of ssh command lines, ssh configuration files and become flags. Import neither Paramiko nor Mitogen."""

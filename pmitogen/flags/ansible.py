@@ -4,17 +4,21 @@ Ansible has a dozen options for ssh, and its ``ssh`` plugin concatenates them in
 takes the first value it reads for most keywords, so that order is the precedence: ``-o User=`` in ssh_args beats ansible_user,
 and ansible_port beats ``-p`` in ssh_common_args. The same arguments in the same order therefore mean the same here.
 
-Left out, on purpose:
+Left out:
 
 - the default ssh_args, exactly as Ansible has them. They make sense for a program that logs in for each task; they are not the
   user's choice of compression or of connections that outlive the run.
 - ``ControlPath``, the password helper, the terminal (``-tt``) and the program itself: they have no meaning here.
 
-Put in, where Ansible's plugin has other means: ``IdentityFile=none`` stands where the file of a *private_key* would (the key
-itself goes another way), *pkcs11_provider* is stated even without a PIN so that it is refused aloud, one password is one
-attempt, and with a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed. Two options are the
-library's, Ansible has none such: where a person can be asked (*interactive*), passwords stay as ssh has them; and errors in
-ssh_extra_args name what the program calls them (*ssh_extra_args_from*).
+Differences from Ansible's plugin:
+
+- ``IdentityFile=none`` replaces the file of a *private_key*; the key itself is passed in Credentials.
+- *pkcs11_provider* is passed even without a PIN, so that it is refused with a message.
+- One password means one attempt.
+- With a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed.
+
+Two options exist in the library only: with *interactive*, ssh's defaults for passwords stay; *ssh_extra_args_from* is the name
+of ssh_extra_args in error messages.
 """
 
 from __future__ import annotations
@@ -30,15 +34,15 @@ DEFAULT_SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s"
 _WITHOUT_PASSWORD = ("gssapi-with-mic", "gssapi-keyex", "hostbased", "publickey")
 
 _Options = Mapping[str, object]
-_Group = tuple[str, Sequence[str]]  # the option it comes from, and its words
+_Group = tuple[str, Sequence[str]]  # the option and its arguments
 
 
 def build_ssh_argv(options: _Options, caller: CallerEnvironment | None = None) -> tuple[list[str], list[str]]:
-    """Return the arguments of ``ssh``, the host last, and for each the name of the option that it comes from.
+    """Return the arguments of ``ssh``, the host last, and for each one the option that it comes from.
 
-    *options* are the plugin's resolved options by name; a missing one is an unset one. *caller*: whose home ``~`` is in
-    *private_key_file*; by default this process's. The arguments hold no secret.
-    Raises UsageError where the quotes of an option do not match.
+    **options*: the plugin's resolved options by name; a missing one is unset.
+    *caller*: the process whose home directory ``~`` in *private_key_file* means; default: this process.
+    The arguments hold no secret. Raises UsageError if a quote in an option is not closed.
     """
     argv: list[str] = []
     origins: list[str] = []
@@ -49,7 +53,7 @@ def build_ssh_argv(options: _Options, caller: CallerEnvironment | None = None) -
 
 
 def _groups(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
-    """The groups of words, in the order of Ansible's plugin."""
+    """Return the groups of arguments in the order of Ansible's plugin."""
     yield "pkcs11_provider", _pkcs11(options)
     yield "verbosity", _verbosity(options)
     yield "ssh_args", _chosen_ssh_args(options)
@@ -73,12 +77,12 @@ def _groups(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
 
 
 def _set(*settings: str) -> list[str]:
-    """``-o`` before each."""
+    """Return the options with ``-o`` before each."""
     return [word for setting in settings for word in ("-o", setting)]
 
 
 def _split(options: _Options, name: str) -> list[str]:
-    """The words of an option that holds arguments, without empty ones."""
+    """Split an option that holds arguments; drop empty ones."""
     text = options.get(name)
     if not text:
         return []
@@ -108,7 +112,7 @@ def _pkcs11(options: _Options) -> list[str]:
 
 
 def _key(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
-    """A key that is given as such keeps away all others but those of ssh_config, as a file does."""
+    """Return the key options. A key passed as text replaces all others except those of ssh_config, as a file does."""
     if options.get("private_key"):
         yield "private_key", _set("IdentitiesOnly=yes", "IdentityFile=none")
     elif options.get("private_key_file"):

@@ -1,7 +1,7 @@
 """Convert the options of Ansible's sudo, su and doas become plugins to arguments of :func:`pmitogen.flags.become.plan.plan`.
 
-The plugins name the same things alike: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo also has a
-directory, su and doas have translations of "Password". An option that a plugin or its release does not have is unset.
+The plugins use the same option names: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo also has a
+directory; su and doas have translations of "Password". An option that a plugin or its release lacks is unset.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def become_options(options: Mapping[str, object]) -> BecomeOptions:
 
 
 def _text(value: object) -> str | None:
-    """Plain text: Ansible's values may be of subclasses of ``str``, and numbers where a password consists of digits."""
+    """Return plain text: Ansible's values may be subclasses of ``str``, or numbers where a password consists of digits."""
     return None if value is None or value == "" else str(value)
 
 

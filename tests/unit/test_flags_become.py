@@ -129,7 +129,7 @@ REFUSED = [
     ("sudo", "-i -s", "--login and --shell"),
     ("sudo", "-iE", "--login and --preserve-env"),
     ("sudo", "-g a -g b", "given twice, as a and as b"),
-    ("sudo", "-H ls /", "ls /: a command has no place"),
+    ("sudo", "-H ls /", "ls /: a command is not allowed"),
     ("sudo", "-x", "-x: unknown option"),
     ("sudo", "-Hx", "-x: unknown option (in -Hx)"),
     ("sudo", "--nonsense", "--nonsense: unknown option"),
@@ -149,7 +149,7 @@ REFUSED = [
     ("doas", "-L", "runs no command"),
     ("doas", "-u alice", "use become_user: alice"),
     ("doas", "--user=bob", "--user: unknown option"),
-    ("doas", "id", "a command has no place"),
+    ("doas", "id", "a command is not allowed"),
 ]
 
 

@@ -149,7 +149,7 @@ def test_canonical_addresses_and_names() -> None:
 
 
 def test_the_origin_of_a_word_is_named() -> None:
-    with pytest.raises(UsageError, match=r"^ssh_args: Port: bad port 'x'"):
+    with pytest.raises(UsageError, match=r"^ssh_args: Port: invalid port 'x'"):
         resolve(["-o", "Port=x", "h"], origins=["ssh_args", "ssh_args", "inventory_hostname"])
     with pytest.raises(UsageError, match=r"^ansible_port: -p: "):
         resolve(["-p", "0", "h"], origins=["ansible_port"] * 2)

@@ -9,25 +9,25 @@ from pmitogen.flags.ssh.settings import Finding, Verdict
 
 _H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
 
-# doas has no long options: these names have one letter, so that they never match one.
+# doas has no long options. One-letter names here never match a long option.
 TABLE = (
     Option("a", "a", "required", _H, "passed to doas (OpenBSD's authentication style)"),
     Option("C", "C", "required", _R, "checks a configuration and runs no command: remove it"),
     Option("L", "L", "no", _R, "clears authentications and runs no command: remove it"),
-    Option("n", "n", "no", _E, "passed without a password; dropped with one, which it would forbid to ask for"),
-    Option("s", "s", "no", _E, "doas -s takes no command: $SHELL is run with ours, as -s would run it"),
+    Option("n", "n", "no", _E, "passed without a password; dropped with one, because it forbids the prompt"),
+    Option("s", "s", "no", _E, "doas -s takes no command: $SHELL runs the command, as -s would start it"),
     Option("u", "u", "required", _X, ""),
 )
 _NAMES = {"a": "style", "C": "config", "L": "clear", "n": "non-interactive", "s": "shell", "u": "user"}
 
 
 def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
-    """The options in *words*; what is left is a command. Raises UsageError."""
+    """Return the options in *words*; the rest is a command. Raises UsageError."""
     return parse(words, TABLE, lambda word: False, "doas", origin), []
 
 
 def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
-    """What *words* mean. *user* is become_user (None: unknown), *password* whether there is one. Raises UsageError."""
+    """Interpret *words*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
     scanned, _ = parse_options(words, origin)
     interpretation = Interpretation()
     for given in scanned.given:
@@ -45,7 +45,7 @@ def read(words: Sequence[str], *, user: str | None, password: bool, origin: str)
         if given.option.verdict is _H:
             interpretation.argv += render(given)
     if scanned.rest:
-        why = "a command has no place in the flags: remove it"
+        why = "a command is not allowed in the flags: remove it"
         interpretation.findings.append(Finding(" ".join(scanned.rest), origin, _R, why, fatal=True))
     check_repeats(interpretation, scanned, origin)
     return interpretation

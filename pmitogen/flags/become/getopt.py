@@ -1,9 +1,8 @@
 """Parse options as the getopt of sudo, su and doas does.
 
-A program is a table of ``Option`` rows, one for every option its manual names, the refused ones included, so that only what is
-in no row is unknown. ``parse`` knows short options alone, in clusters and with attached values (``-HnS``, ``-unobody``), long
-options with ``=`` or a word of their own, unambiguous beginnings of long options, and ``--``. sudo.py, su.py and doas.py
-say what each option does to the plan.
+A program has a table of ``Option`` rows, one for each option in its manual, refused ones included. Any other option is unknown.
+``parse`` accepts short options, clusters and attached values (``-HnS``, ``-unobody``), long options with ``=`` or a separate
+value, unambiguous prefixes of long options, and ``--``. sudo.py, su.py and doas.py apply each option to the plan.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Option:
     """One option of a program. *value*: "no", "required" or "optional" (attached only)."""
 
     short: str  # without the dash; "" if it has none
-    long: str  # without the dashes; for a program without long options, a name of ours
+    long: str  # without the dashes; for a program without long options, a name for messages
     value: str
     verdict: Verdict
     why: str
@@ -34,7 +33,7 @@ class Option:
 
 @dataclasses.dataclass(frozen=True)
 class ParsedOption:
-    """One option as it was given; *written* is how, without the value."""
+    """One option as given. *written*: its spelling, without the value."""
 
     option: Option
     value: str | None
@@ -43,7 +42,7 @@ class ParsedOption:
 
 @dataclasses.dataclass(frozen=True)
 class ParsedOptions:
-    """The options in order, and the words from the first operand on that the program takes for a command."""
+    """The options in order, and the command: everything from its first argument on."""
 
     given: tuple[ParsedOption, ...]
     rest: tuple[str, ...]
@@ -51,11 +50,11 @@ class ParsedOptions:
 
 @dataclasses.dataclass
 class Interpretation:
-    """What option words mean to one program: the seam between its file and become.py.
+    """The meaning of one program's options, returned by sudo.py, su.py and doas.py to plan.py.
 
-    *argv* are the options to pass, without the program, its prompt, its user, ``-n`` and what comes after; *form* is how the
-    command is to be given ("argv", "sudo-shell", "string", "own-shell"; see become/escalation.py). *shell*: "login" for the
-    account's own, a path, or None where no shell of the account is run.
+    **argv*: the options to pass, without the program, its prompt, its user, ``-n`` and the command.
+    *form*: how the command is passed ("argv", "sudo-shell", "string", "own-shell"; see become/escalation.py).
+    *shell*: "login" for the account's login shell, a path, or None if no shell of the account runs.
     """
 
     argv: list[str] = dataclasses.field(default_factory=list)
@@ -68,16 +67,14 @@ class Interpretation:
     shell: str | None = None
 
     def note(self, given: ParsedOption, verdict: Verdict | None = None, why: str | None = None, *, origin: str) -> None:
-        """Adds a line to the report, the row's own words where none are given. Refused is fatal."""
+        """Add a line to the report, by default with the row's text. A refused option is fatal."""
         verdict = given.option.verdict if verdict is None else verdict
         why = given.option.why if why is None else why
         self.findings.append(Finding(given.written, origin, verdict, why, fatal=verdict is Verdict.REFUSED))
 
 
 def split(text: str, origin: str) -> list[str]:
-    """The words of *text*, quoted as for a shell. Raises UsageError for open quotes and for what needs a shell to mean
-    anything.
-    """
+    """Split *text*, quoted as for a shell. Raises UsageError for open quotes and for text that needs a shell."""
     try:
         words = shlex.split(text)
     except ValueError as e:
@@ -91,9 +88,9 @@ def split(text: str, origin: str) -> list[str]:
 def parse(
     words: Sequence[str], table: Sequence[Option], operand: Callable[[str], bool], program: str, origin: str
 ) -> ParsedOptions:
-    """Reads *words* by *table*. *operand* is asked about each word that is no option: True takes it and goes on, False ends.
+    """Parse *words* with *table*. *operand* is called with each argument that is not an option: True takes it, False ends.
 
-    Raises UsageError for an unknown option, an ambiguous beginning, a missing value or one too many.
+    Raises UsageError for an unknown option, an ambiguous prefix, a missing value or an unexpected one.
     """
     given: list[ParsedOption] = []
     left = list(words)
@@ -127,7 +124,7 @@ def _long(word: str, left: list[str], table: Sequence[Option]) -> list[ParsedOpt
         raise UsageError(f"--{name}: unknown option")
     if len(names) > 1:
         raise UsageError(f"--{name}: ambiguous, one of {', '.join(names)}: use the full name")
-    # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is meant.
+    # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is used.
     option = next((s for s in fits if (s.value != "no") == bool(equals)), fits[0])
     if option.value == "no" and equals:
         raise UsageError(f"--{option.long}: takes no value: leave out ={value}")
@@ -156,14 +153,14 @@ def _next(left: list[str], option: str) -> str:
 
 
 def render(given: ParsedOption) -> list[str]:
-    """*given* as words for the program; short where it can be, since programs of before 2013 know no long ones."""
+    """*Return *given* as arguments; short where possible, because programs from before 2013 have no long options."""
     if given.option.short:
         return ["-" + given.option.short, *([] if given.value is None else [given.value])]
     return [f"--{given.option.long}" + ("" if given.value is None else f"={given.value}")]
 
 
 def check_user(interpretation: Interpretation, given: ParsedOption, wanted: str | None, origin: str) -> None:
-    """Judges a user named in the flags: the account is become_user's to say, and both must say the same."""
+    """Check a user named in the flags: it must be the one that become_user names."""
     if wanted is None or wanted == given.value:
         interpretation.note(given, Verdict.HARMLESS, "names the account that become_user names", origin=origin)
         interpretation.user = given.value
@@ -173,7 +170,7 @@ def check_user(interpretation: Interpretation, given: ParsedOption, wanted: str 
 
 
 def check_repeats(interpretation: Interpretation, scanned: ParsedOptions, origin: str, *, repeatable: str = "") -> None:
-    """Reports options that were given twice with different values; *may* is the long name of one that may be."""
+    """Report options given twice with different values, except the one with the long name *may*."""
     first: dict[str, ParsedOption] = {}
     for given in scanned.given:
         known = first.setdefault(given.option.long, given)

@@ -1,15 +1,15 @@
 """Build the escalation plan from become_method, become_exe, become_flags and become_user; become/escalation.py runs it.
 
-A plan is a dict that JSON can carry:
+A plan is a dict that JSON can encode:
 
-- ``argv``: the argument vector up to the command. The word ``{prompt}`` in it stands for a prompt that is made up on the target.
+- ``argv``: the argument vector up to the command. ``{prompt}`` in it is replaced by a random prompt on the target.
 - ``form``: how the command is added (see ``become/chain.py``). ``shell``: the shell that takes it, ``login``, or None.
-- ``stdin``: ``pipe``, or ``tty`` for su, which asks its questions there.
-- ``programs``: the kinds of programs in ``argv``. ``asking``: those of them that may ask for a password.
-- ``secrets``: the kinds of secrets that there are. The plan itself holds none; the target asks for one when a prompt does.
+- ``stdin``: ``pipe``, or ``tty`` for su, which prompts there.
+- ``programs``: the kinds of programs in ``argv``. ``asking``: those that may ask for a password.
+- ``secrets``: the kinds of secrets available. The plan itself holds none; the target requests one when a prompt appears.
 
-become_exe may be several words: a prefix (``env X=1 sudo``), options (``sudo -k``), and programs in a chain (``sudo su -``),
-where flags belong to the program that become_method names, and the account to the last one.
+become_exe may have several parts: a prefix (``env X=1 sudo``), options (``sudo -k``), and programs in a chain (``sudo su -``),
+where flags apply to the program that become_method names, and the account to the last one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pmitogen.flags.ssh.settings import Finding, Verdict
 
 Plan = dict[str, Any]
 
-# Programs that take a method's options; any other name is taken for the method's own program.
+# Programs that take a method's options; any other name counts as the method's own program.
 _PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo", "su": "su", "su-rs": "su", "doas": "doas"}
 
 
@@ -49,7 +49,7 @@ _METHODS = {
 
 @dataclasses.dataclass(frozen=True)
 class _Program:
-    """One program of become_exe: its kind, the word that names it, and the options that stand beside it."""
+    """One program of become_exe: its kind, its name as written, and the options written after it."""
 
     kind: str
     program: str
@@ -69,14 +69,16 @@ def plan(
     timeout: float,
     via: Plan | None = None,
 ) -> tuple[Plan, tuple[Finding, ...]]:
-    """The plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), and what became of each option.
+    """Return the plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), with a report on each option.
 
-    *exe* and *flags* are as Ansible has them (None: the method's own program, no flags); an empty *password* is none. *chdir*
-    is a folder to go to before, as the account that we come from. *otp* answers a second factor. *prompt_l10n* are words for
-    "Password" (empty: those that we know). *timeout* is in seconds, until the command has started. *via* is the plan of
-    another escalation, in whose account this one starts.
+    **exe*, *flags*: as in Ansible; None: the method's own program, no flags.
+    *password*: empty or None: there is none. *otp*: answers a second factor.
+    *chdir*: a directory to change to first, as the account that escalates.
+    *prompt_l10n*: translations of "Password"; empty: the built-in ones.
+    *timeout*: seconds until the command has started.
+    *via*: the plan of another escalation, whose account this one starts in.
 
-    Raises UsageError, one line for the first option that cannot be honoured.
+    Raises UsageError, one line, for the first option that cannot be honoured.
     """
     if method not in _METHODS:
         raise UsageError(f"become_method: {method}: use sudo, su or doas")
@@ -89,13 +91,13 @@ def plan(
     _refuse(method, findings)
     after_su = via is not None and via["last"] == "su"
     if after_su and steps[0].kind == "doas" and password:
-        raise UsageError("become: doas asks on the terminal, which su takes from its command: use sudo after su, or doas without")
+        raise UsageError("become: doas asks on the terminal, and su gives its command none: use sudo after su, or doas alone")
     argv = list(prefix)
     for number, (step, interpretation) in enumerate(zip(steps, readings, strict=True)):
         target = user if number == len(steps) - 1 else interpretation.user
         argv += _words(step, interpretation, target, noninteractive=interpretation.noninteractive and not password)
         if after_su and not number and step.kind == "sudo":
-            argv.insert(len(prefix) + 1, "-S")  # su's command has no terminal of its own, but stdin is one
+            argv.insert(len(prefix) + 1, "-S")  # su's command has no controlling terminal, but its stdin is a terminal
     last, asking = readings[-1], _asking(steps, readings, via)
     return {
         "method": method,
@@ -116,7 +118,7 @@ def plan(
 
 
 def is_known_program(exe: str) -> bool:
-    """Whether become_exe names sudo, su or doas, under any of their names, or cannot be read at all."""
+    """Return True if become_exe names sudo, su or doas by any of their names, or cannot be parsed."""
     try:
         return any(posixpath.basename(word) in _PROGRAMS for word in split(exe, "become_exe"))
     except UsageError:
@@ -124,9 +126,9 @@ def is_known_program(exe: str) -> bool:
 
 
 def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
-    """``{"options": {name: value}, "report": [{"option", "from", "verdict", "why"}]}`` for *flags* (text, or words).
+    """``{"options": {name: value}, "report": [{"option", "from", "verdict", "why"}]}`` for *flags* (text or arguments).
 
-    Raises UsageError for words that are no options of *method* at all.
+    Raises UsageError for options that *method* does not have.
     """
     if method not in _METHODS:
         raise UsageError(f"explain: {method}: use sudo, su or doas")
@@ -143,7 +145,7 @@ def _check_user(user: str) -> None:
 
 
 def _steps(method: str, exe: str) -> tuple[list[str], list[_Program]]:
-    """The words before the first program of become_exe, and its programs."""
+    """Return the arguments before the first program of become_exe, and its programs."""
     words = split(exe, "become_exe")
     start = next((n for n, word in enumerate(words) if posixpath.basename(word) in _PROGRAMS), None)
     if start is None:
@@ -166,14 +168,14 @@ def _steps(method: str, exe: str) -> tuple[list[str], list[_Program]]:
 
 
 def _after_env(words: Sequence[str]) -> int:
-    """Where the program stands behind ``env VAR=value``; 0 if env does not stand before it."""
+    """Return the index of the program after ``env VAR=value``; 0 without env."""
     if not words or posixpath.basename(words[0]) != "env":
         return 0
     return next((n for n, word in enumerate(words) if n and "=" not in word and not word.startswith("-")), len(words))
 
 
 def _readings(method: str, steps: Sequence[_Program], flags: Sequence[str], user: str, password: bool) -> list[Interpretation]:
-    """Each program's options; the flags go to the last program of the method's kind."""
+    """Parse each program's options; the flags go to the last program of the method's kind."""
     owner = max(number for number, step in enumerate(steps) if step.kind == method)
     readings = []
     for number, step in enumerate(steps):
@@ -187,7 +189,7 @@ def _readings(method: str, steps: Sequence[_Program], flags: Sequence[str], user
 
 
 def _asking(steps: Sequence[_Program], readings: Sequence[Interpretation], via: Plan | None) -> list[str]:
-    """Kinds of the programs that may ask for a password: a su does not if root runs it, as in ``sudo su -``."""
+    """Return the kinds of programs that may ask for a password: su does not if root runs it, as in ``sudo su -``."""
     callers = [via["user"] if via else None, *(interpretation.user or "root" for interpretation in readings)]
     pairs = zip(steps, callers, strict=False)
     return [step.kind for step, caller in pairs if step.kind != "su" or caller not in ("root", "#0")]

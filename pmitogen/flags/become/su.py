@@ -1,4 +1,4 @@
-"""su's options (util-linux 2.38, which shadow's, BusyBox's and the BSDs' are subsets of).
+"""su's options, those of util-linux 2.38. The su of shadow, BusyBox and the BSDs has a subset of them.
 
 Options go before the user and ``-c`` after it: the BSDs read a ``-c`` before the user as a login class.
 """
@@ -27,8 +27,8 @@ TABLE = (
     Option("c", "command", "required", _R, _OURS),
     Option("", "session-command", "required", _R, _OURS),
     Option("f", "fast", "no", _H, "passed to su"),
-    Option("g", "group", "required", _H, "passed to su, which allows it to root alone"),
-    Option("G", "supp-group", "required", _H, "passed to su, which allows it to root alone"),
+    Option("g", "group", "required", _H, "passed to su, which allows it for root only"),
+    Option("G", "supp-group", "required", _H, "passed to su, which allows it for root only"),
     Option("m", "preserve-environment", "no", _H, "passed to su"),
     Option("p", "preserve-environment", "no", _H, "passed to su"),
     Option("P", "pty", "no", _X, "there is a terminal already"),
@@ -48,7 +48,7 @@ PROMPTS = (
 
 
 def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
-    """The options in *words*, and the operands among them: ``-`` and users. Raises UsageError."""
+    """Return the options in *words* and the operands among them (``-`` and users). Raises UsageError."""
     operands: list[str] = []
 
     def operand(word: str) -> bool:
@@ -59,8 +59,8 @@ def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, lis
 
 
 def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
-    """What *words* mean. *user* is become_user (None: unknown), *password* whether there is one. Raises UsageError."""
-    del password  # su asks or does not, whatever its options
+    """Interpret *words*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
+    del password  # no option of su changes its password prompt
     scanned, operands = parse_options(words, origin)
     interpretation = Interpretation(form="string", shell="login")
     for given in scanned.given:
@@ -72,7 +72,7 @@ def read(words: Sequence[str], *, user: str | None, password: bool, origin: str)
         else:
             check_user(interpretation, ParsedOption(Option("", "user", "required", _X, ""), word, word), user, origin)
     if "login" in interpretation.options and "preserve-environment" in interpretation.options:
-        why = "su ignores it beside a login: remove one of them"
+        why = "su ignores it together with a login shell: remove one of them"
         interpretation.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, why))
     check_repeats(interpretation, scanned, origin, repeatable="supp-group")
     return interpretation

@@ -1,4 +1,4 @@
-"""sudo's options (sudo(8) 1.9, the BSD ones included), and what each means for an account that is entered once per run.
+"""sudo's options (sudo(8) 1.9, the BSD ones included), and the effect of each on an account that is entered once per run.
 
 pmitogen answers the password prompt on a terminal and sets the prompt, so it controls ``-S`` and ``-p``. ``-n`` is dropped if
 there is a password, as Ansible's sudo plugin does.
@@ -27,7 +27,7 @@ _NO_COMMAND = "runs no command: remove it"
 TABLE = (
     Option("A", "askpass", "no", _R, "needs an askpass program on the target: remove it and set become_password"),
     Option("a", "auth-type", "required", _H, "passed to sudo"),
-    Option("B", "bell", "no", _X, "no effect: there is no terminal that rings"),
+    Option("B", "bell", "no", _X, "no effect: a bell needs a terminal"),
     Option("b", "background", "no", _R, "would detach the command: remove it and use async"),
     Option("C", "close-from", "required", _H, "passed to sudo"),
     Option("c", "login-class", "required", _H, "passed to sudo"),
@@ -35,9 +35,9 @@ TABLE = (
     Option("E", "preserve-env", "no", _H, "passed to sudo"),
     Option("", "preserve-env", "optional", _H, "passed to sudo"),
     Option("e", "edit", "no", _R, _NO_COMMAND),
-    Option("g", "group", "required", _H, "passed to sudo; part of what tells accounts apart"),
+    Option("g", "group", "required", _H, "passed to sudo; accounts entered with different values are separate"),
     Option("H", "set-home", "no", _H, "passed to sudo"),
-    # -h is --help if it stands alone and --host if a value follows; neither can be.
+    # -h is --help without a value and --host with one; both are refused.
     Option("h", "help", "no", _R, "runs no command, or one on another host: remove it, and name the host in the inventory"),
     Option("", "host", "required", _R, "would run the command on another host: name that host in the inventory instead"),
     Option("i", "login", "no", _H, "passed to sudo; what the profile prints is skipped"),
@@ -45,16 +45,16 @@ TABLE = (
     Option("k", "reset-timestamp", "no", _H, "passed to sudo"),
     Option("l", "list", "no", _R, _NO_COMMAND),
     Option("N", "no-update", "no", _H, "passed to sudo"),
-    Option("n", "non-interactive", "no", _E, "passed without a password; dropped with one, which it would forbid to ask for"),
+    Option("n", "non-interactive", "no", _E, "passed without a password; dropped with one, because it forbids the prompt"),
     Option("P", "preserve-groups", "no", _H, "passed to sudo"),
     Option("p", "prompt", "required", _E, "pmitogen sets its own prompt"),
     Option("R", "chroot", "required", _H, "passed to sudo"),
     Option("r", "role", "required", _H, "passed to sudo"),
     Option("S", "stdin", "no", _E, "the password goes through a terminal, so that stdin stays free for data"),
     Option("s", "shell", "no", _H, "passed to sudo; the command is quoted for that shell"),
-    Option("T", "command-timeout", "required", _R, "would end what all tasks of the account share: use the task's timeout"),
+    Option("T", "command-timeout", "required", _R, "ends the process shared by an account's tasks: use the task's timeout"),
     Option("t", "type", "required", _H, "passed to sudo"),
-    Option("U", "other-user", "required", _R, "belongs to -l: remove it, or write become_user"),
+    Option("U", "other-user", "required", _R, "belongs to -l: remove it, or set become_user"),
     Option("u", "user", "required", _X, ""),
     Option("V", "version", "no", _R, _NO_COMMAND),
     Option("v", "validate", "no", _R, _NO_COMMAND),
@@ -66,7 +66,7 @@ _EXCLUSIVE = (("login", "shell"), ("login", "preserve-env"))
 
 
 def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
-    """The options in *words*, and the assignments (``VAR=value``) among them; what is left is a command. Raises UsageError."""
+    """Return the options in *words* and the assignments (``VAR=value``); the rest is a command. Raises UsageError."""
     assignments: list[str] = []
 
     def operand(word: str) -> bool:
@@ -79,7 +79,7 @@ def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, lis
 
 
 def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
-    """What *words* mean. *user* is become_user (None: unknown), *password* whether there is one. Raises UsageError."""
+    """Interpret *words*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
     scanned, assignments = parse_options(words, origin)
     interpretation = Interpretation(operands=assignments)
     for given in scanned.given:
@@ -87,9 +87,9 @@ def read(words: Sequence[str], *, user: str | None, password: bool, origin: str)
     for word in assignments:
         name = word.partition("=")[0]
         interpretation.options[name] = word.partition("=")[2]
-        interpretation.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers lets it be"))
+        interpretation.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers allows it"))
     if scanned.rest:
-        why = "a command has no place in the flags: remove it"
+        why = "a command is not allowed in the flags: remove it"
         interpretation.findings.append(Finding(" ".join(scanned.rest), origin, _R, why, fatal=True))
     for one, other in _EXCLUSIVE:
         if one in interpretation.options and other in interpretation.options and interpretation.options[other] is True:

@@ -30,7 +30,7 @@ _LISTS = {
 
 
 def algorithm_list(resolution: Resolution, key: str) -> tuple[str, ...]:
-    """The list that a keyword's value means. Raises UsageError."""
+    """Return the algorithms that a keyword's value selects. Raises UsageError."""
     try:
         return resolution.program.catalogue.resolve(_LISTS[key], resolution.options.get(key))
     except ConfigValueError as problem:
@@ -38,7 +38,7 @@ def algorithm_list(resolution: Resolution, key: str) -> tuple[str, ...]:
 
 
 def build_settings(resolution: Resolution) -> Settings:
-    """Make the Settings of a resolution. Raises UsageError."""
+    """Return the Settings of a resolution. Raises UsageError."""
     given = resolution.options.get
     absolute = resolution.local.caller.absolute
     lists = {key: algorithm_list(resolution, key) if resolution.options.has(key) else () for key in _LISTS}
@@ -123,7 +123,7 @@ def _qos(value: tuple[int, int] | None) -> tuple[int, ...]:
 
 
 def _proxy(resolution: Resolution) -> tuple[tuple[JumpHop, ...], str | None, bool]:
-    """Hops or a command, and whether a command has become a hop."""
+    """Return the hops, the command, and whether the hops come from a command."""
     jump = resolution.jump()
     if jump is not None:
         argv: tuple[str, ...] = () if resolution.line.config is None else ("-F", _config(resolution, resolution.line.config))
@@ -175,22 +175,22 @@ def _forward_agent(resolution: Resolution) -> tuple[bool, str | None]:
 
 
 def agent_socket(resolution: Resolution, value: str) -> str:
-    """The path that ForwardAgent means by *value*. Raises UsageError, also where ssh would make no connection without it."""
+    """Return the path that ForwardAgent's *value* means. Raises UsageError, also where ssh would refuse to connect without it."""
     path = resolution.expanded("ForwardAgent", value)
     if exits_on_failure(resolution) and not os.path.exists(
         resolution.local.caller.absolute(path)
-    ):  # $NAME as it stands, as ssh does
+    ):  # $NAME is not expanded, as in ssh
         raise resolution.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
     return path
 
 
 def exits_on_failure(resolution: Resolution) -> bool:
-    """Whether the connection fails if a forwarding cannot be set up."""
+    """Return True if the connection fails when a forwarding cannot be set up."""
     return bool(resolution.options.get("exitonforwardfailure", resolution.line.stdio is not None))
 
 
 def known_hosts(resolution: Resolution, key: str) -> tuple[str, ...]:
-    """The files of one of the two known_hosts keywords, expanded. Raises UsageError."""
+    """Return the expanded files of one of the two known_hosts keywords. Raises UsageError."""
     files: tuple[str, ...] | None = resolution.options.get(key) or None
     if files is not None and ascii_lower(files[0]) == "none":
         return ()
@@ -221,7 +221,7 @@ def _methods(resolution: Resolution) -> tuple[str, ...]:
 
 
 def environment(resolution: Resolution) -> list[tuple[str, str]]:
-    """SetEnv's names and expanded values. Raises UsageError."""
+    """Return SetEnv's names and expanded values. Raises UsageError."""
     pairs = []
     for word in resolution.options.get("setenv", ()):
         name, _, value = word.partition("=")
@@ -230,7 +230,7 @@ def environment(resolution: Resolution) -> list[tuple[str, str]]:
 
 
 def _session_timeout(pairs: tuple[str, ...]) -> int:
-    """The timeout of the first pattern that matches a session with a command; 0 for none."""
+    """Return the timeout of the first pattern that matches a session with a command; 0: none."""
     for kind, interval in _timeouts(pairs):
         if kind != "global" and (match_pattern("session", kind) or match_pattern("session:command", kind)):
             return interval

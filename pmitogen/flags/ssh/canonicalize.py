@@ -1,6 +1,6 @@
 """Canonicalise host names: numeric addresses always, names if CanonicalizeHostname is set.
 
-This is the one place in flags/ that asks the resolver, as ssh must too before it can read its files for the final name.
+Only this module of flags/ queries the resolver, as ssh does before it reads its files for the final name.
 Source: resolve_canonicalize() and check_follow_cname() in ssh.c of OpenSSH 10.5.
 """
 
@@ -19,12 +19,12 @@ _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
 def looks_numeric(name: str) -> bool:
-    """Whether the name can only be an address."""
+    """Return True if the name can only be an address."""
     return "%" in name or ":" in name or not name.strip("0123456789.")
 
 
 class Canonicalizer:
-    """Canonicalisation under the options of one destination, in which what decides on it is settled (see resolver.py)."""
+    """Canonicalise names by one destination's options; those about canonicalisation are final already (see resolver.py)."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -36,15 +36,15 @@ class Canonicalizer:
 
     @property
     def enabled(self) -> bool:
-        """Whether names are to be made canonical at all."""
+        """True if CanonicalizeHostname applies."""
         return bool(self._mode != "false")
 
     def is_address(self, name: str) -> bool:
-        """Whether the name is an address in any notation that the resolver knows."""
+        """Return True if the name is an address in a notation that the resolver accepts."""
         return looks_numeric(name) or self._numeric(name) is not None
 
     def canonical(self, name: str) -> str:
-        """The canonical form of *name*, which may be itself. Raises UsageError when it must be found and is not."""
+        """Return the canonical form of *name*, or *name*. Raises UsageError if it must resolve and does not."""
         address = self._numeric(name)
         if address is not None:
             return address if address.lower() != name.lower() else name
@@ -53,7 +53,7 @@ class Canonicalizer:
         return self._qualified(name)
 
     def follow_alias(self, name: str) -> str:
-        """Follow a permitted alias of a name for which no canonicalisation took place. Raises UsageError."""
+        """Follow a permitted alias of a name that was not canonicalised. Raises UsageError."""
         if not self._rules() or not (self.direct or self._mode == "always"):
             return name
         alias = self._lookup(name)
@@ -103,7 +103,7 @@ class Canonicalizer:
             return None
 
     def _lookup(self, name: str) -> str | None:
-        """The resolver's canonical name for *name* (empty when it gives none that is usable); None when there is no such host."""
+        """Return the resolver's canonical name for *name* (empty: none that is usable); None: no such host."""
         try:
             found = socket.getaddrinfo(name, 22, self._family, socket.SOCK_STREAM, 0, socket.AI_CANONNAME)
         except (OSError, UnicodeError, ValueError):

@@ -1,4 +1,4 @@
-"""The command line of ssh(1): flags in clusters, with attached or separate words, ``--``, and the destination.
+"""Parse the command line of ssh(1): clusters of flags, attached or separate arguments, ``--``, and the destination.
 
 Flags take effect in order, and most replace the value set before; ``-o`` options work like configuration lines: the first wins.
 More flags may follow the destination, then a command. Source: main() in ssh.c of OpenSSH 10.5.
@@ -22,7 +22,7 @@ from pmitogen.flags.ssh.tokens import expand_tilde
 from pmitogen.flags.ssh.values import jump, numbers
 from pmitogen.flags.ssh.values.forwards import read_forward
 
-# Flags that set a keyword, replacing what was there.
+# Flags that set a keyword, replacing its value.
 _SETS: dict[str, tuple[tuple[str, object], ...]] = {
     "4": (("addressfamily", "inet"),),
     "6": (("addressfamily", "inet6"),),
@@ -59,7 +59,7 @@ class CommandLine:
     stdio: str | None = None  # -W, as written
     verbose: int = 0
     syslog: bool = False
-    words: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  # every flag, with its word
+    words: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  # every flag, with its argument
     warnings: list[tuple[str, Origin, str]] = dataclasses.field(default_factory=list)
 
 
@@ -76,7 +76,7 @@ class Parser:
         self._reading = ValueContext(context.program, context.local.environ, command_line=True)
 
     def parse(self) -> CommandLine:
-        """Read everything. Raises UsageError."""
+        """Parse the whole argument vector. Raises UsageError."""
         at, ended = self._flags(0)
         if at < len(self._argv):
             self._destination(self._argv[at], self._origins[at])
@@ -89,7 +89,7 @@ class Parser:
         return self.line
 
     def _flags(self, at: int) -> tuple[int, bool]:
-        """Read flags from *at*; the index after them, and whether ``--`` ended them."""
+        """Parse flags from *at* on; return the index after them, and whether ``--`` ended them."""
         while at < len(self._argv):
             word = self._argv[at]
             if word == "--":
@@ -100,7 +100,7 @@ class Parser:
         return at, False
 
     def _cluster(self, at: int) -> int:
-        """Read one word of flags; the index of the last word used."""
+        """Parse one cluster of flags; return the index of the last argument used."""
         word = self._argv[at]
         origin = self._origins[at]
         for i, letter in enumerate(word[1:], 1):
@@ -138,7 +138,7 @@ class Parser:
 
     def _note_unhandled(self, letter: str, word: str, origin: Origin) -> None:
         if letter == "1":
-            raise ConfigValueError("protocol 1 does not exist any more: remove it")
+            raise ConfigValueError("protocol 1 is not supported: remove it")
         if letter == "O" and word not in _MUX_VERBS:
             raise ConfigValueError(f"unknown command {word!r}")
         self.options.record(f"-{letter}", origin)
@@ -147,7 +147,7 @@ class Parser:
         self.options.override(key, value, origin, f"-{letter}")
 
     def _default_checked(self, letter: str, key: str, word: str, origin: Origin) -> None:
-        """Set a keyword if it is unset yet, checking the word as a configuration line would."""
+        """Set a keyword if it is unset, with the checks of a configuration line."""
         if self.options.has(key):
             return
         row = TABLE[key]
@@ -164,7 +164,7 @@ class Parser:
         self._override_checked("macs", letter, word, origin)
 
     def _override_checked(self, key: str, letter: str, word: str, origin: Origin) -> None:
-        """Set a keyword whatever it was, checking the word as a configuration line would."""
+        """Replace the value of a keyword, with the checks of a configuration line."""
         self._force(letter, key, TABLE[key].kind.parse(Arguments(key, word, [word]), self._reading), origin)
 
     def _flag_D(self, letter: str, word: str, origin: Origin) -> None:
@@ -205,13 +205,13 @@ class Parser:
             os.stat(self.context.local.caller.absolute(path))
         except (OSError, ValueError) as problem:
             reason = getattr(problem, "strerror", None) or problem
-            self.line.warnings.append(("-i", origin, f"identity file {path} is not accessible: {reason}; it is skipped"))
+            self.line.warnings.append(("-i", origin, f"identity file {path} is not accessible: {reason}; skipped"))
             return
         self.options.set_default(TABLE["identityfile"], (path,), origin, "-i")
 
     def _flag_J(self, letter: str, word: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):
-            raise ConfigValueError("only one -J is possible: separate the hops by commas")
+            raise ConfigValueError("only one -J is allowed: separate the hops by commas")
         if self.options.has("proxycommand"):
             raise ConfigValueError("cannot be combined with ProxyCommand: remove one of them")
         self.options.set_default(TABLE["proxyjump"], jump.read_jump(word, strict=True), origin, "-J")
@@ -299,7 +299,7 @@ class Parser:
 
 
 def parse(context: ParseState, argv: Sequence[str], origins: Sequence[Origin], default_host: str | None) -> CommandLine:
-    """Read a command line into the options of *context*, and check its names. Raises UsageError."""
+    """Parse a command line into the options of *context*, and check its names. Raises UsageError."""
     line = Parser(context, argv, origins).parse()
     if line.host is None:
         if not default_host:

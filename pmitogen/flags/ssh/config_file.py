@@ -32,7 +32,7 @@ SYSTEM_FILE = "/etc/ssh/ssh_config"
 class Mode(NamedTuple):
     """How to read one file."""
 
-    user: bool  # relative Includes are below ~/.ssh, not /etc/ssh
+    user: bool  # relative Includes are relative to ~/.ssh, not /etc/ssh
     explicit: bool  # given with -F
     check: bool = False  # of owner and permissions
     never: bool = False  # included from a block that does not apply: check the lines only
@@ -66,18 +66,18 @@ class Reader:
             raise origin.error(problem) from None
 
     def read_file(self, path: str, mode: Mode, active: bool = True) -> bool:
-        """Read one file, by a path that may be relative to the caller's directory; False when it cannot be opened.
+        """Read one file; a relative path is relative to the caller's directory. Return False if it cannot be opened.
 
         Raises UsageError.
         """
         if mode.depth > MAX_DEPTH:
-            raise UsageError(f"{path}: Include: files include one another more than {MAX_DEPTH} deep")
+            raise UsageError(f"{path}: Include: files are nested more than {MAX_DEPTH} deep")
         try:
             with open(self.context.local.caller.absolute(path), "rb") as stream:
                 if mode.check:
                     _check_owner(path, os.fstat(stream.fileno()))
                 text = stream.read()
-        except IsADirectoryError:  # fopen(3) opens a directory, and reads nothing
+        except IsADirectoryError:  # fopen(3) opens a directory and reads nothing
             return True
         except (OSError, ValueError):  # ValueError: a NUL in the name
             return False
@@ -89,7 +89,7 @@ class Reader:
         return True
 
     def _line(self, line: Line, path: str, mode: Mode, active: bool) -> bool:
-        """Read one line, and say whether the block that it stands in, or opens, applies."""
+        """Read one line; return whether its block, or the block that it opens, applies."""
         if line.keyword:
             self._check_known(line.written)
         row = line.row
@@ -119,7 +119,7 @@ class Reader:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
-            raise ConfigValueError(f"{written}: unknown option; if another ssh knows it, add it to IgnoreUnknown")
+            raise ConfigValueError(f"{written}: unknown option; if another ssh supports it, add it to IgnoreUnknown")
 
     def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:
@@ -173,8 +173,8 @@ def _check_owner(path: str, status: os.stat_result) -> None:
 
 
 def _private_group(status: os.stat_result) -> bool:
-    """Whether the file's group holds its owner and nobody else: Debian, with a group for each user, lets it write, and so do
-    we."""
+    """Return True if the owner is the only member of the file's group. Debian, which has a group for each user, allows such
+    a group to write."""
     try:
         group = grp.getgrgid(status.st_gid)
         owner = pwd.getpwuid(status.st_uid)

@@ -1,6 +1,6 @@
 """Cache of parsed configuration files: a run on a thousand hosts reads each of them a thousand times.
 
-The file itself is read each time because it may have changed; a text that is the same is parsed once.
+The file itself is read each time because it may have changed; the same text is parsed once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _changing = threading.Lock()
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Line:
-    """One line that is neither blank nor a comment. *problem*: why it cannot be split."""
+    """One line that is neither blank nor a comment. *problem*: the reason why it cannot be split."""
 
     number: int  # from 1
     keyword: str
@@ -34,7 +34,7 @@ class Line:
     _parsed: tuple[ValueContext, Any, str | None] | None = None
 
     def words(self) -> Arguments:
-        """Return its arguments, unread. Raises ConfigValueError."""
+        """Return its arguments with the cursor at the start. Raises ConfigValueError."""
         if self.problem is not None:
             raise ConfigValueError(self.problem)
         return Arguments(self.keyword, self.rest, self.args)
@@ -51,7 +51,7 @@ class Line:
 
 
 def parse_value(words: Arguments, row: Row, reading: ValueContext) -> tuple[Any, str | None]:
-    """The value of a line of keyword *row*, or what is wrong with it."""
+    """Return the value of a line of keyword *row*, or the error in it."""
     try:
         value = row.kind.parse(words, reading)
     except ConfigValueError as problem:
@@ -62,7 +62,7 @@ def parse_value(words: Arguments, row: Row, reading: ValueContext) -> tuple[Any,
 
 
 def cut(text: bytes) -> list[Line]:
-    """The lines of a file; blank ones and comments are left out. Thread-safe."""
+    """Split a file into lines without blank ones and comments. Thread-safe."""
     lines = _texts.get(text)
     if lines is None:
         lines = [line for number, raw in enumerate(text.split(b"\n"), 1) if (line := _parse_line(number, os.fsdecode(raw)))]

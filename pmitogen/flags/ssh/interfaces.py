@@ -1,4 +1,4 @@
-"""The addresses of this machine's interfaces that are up, for ``Match localnetwork``.
+"""List the addresses of this machine's interfaces, for ``Match localnetwork``.
 
 The standard library cannot list them; getifaddrs(3) is called through ctypes.
 """
@@ -33,7 +33,7 @@ _Interface._fields_ = [
 
 
 def local_addresses() -> list[Address]:
-    """All addresses of interfaces that are up; empty where the system cannot tell."""
+    """Return the addresses of all interfaces that are up; empty if the system cannot list them."""
     try:
         libc = ctypes.CDLL(ctypes.util.find_library("c"), use_errno=True)
         head = ctypes.POINTER(_Interface)()
@@ -63,16 +63,16 @@ def _address(pointer: int) -> list[Address]:
 
 
 def read_networks(text: str) -> list[Network]:
-    """The CIDR list of ``Match localnetwork``. Raises ConfigValueError on host bits, names or negation."""
+    """Parse the CIDR list of ``Match localnetwork``. Raises ConfigValueError for host bits, names or negation."""
     networks: list[Network] = []
     for entry in text.split(","):
         try:
             networks.append(ipaddress.ip_network(entry))
         except ValueError as problem:
-            raise ConfigValueError(f"localnetwork: {entry!r} is no network in CIDR notation ({problem})") from None
+            raise ConfigValueError(f"localnetwork: invalid network {entry!r} ({problem})") from None
     return networks
 
 
 def in_networks(address: Address, networks: list[Network]) -> bool:
-    """Whether *address* lies in one of the networks."""
+    """Return True if *address* is in one of the networks."""
     return any(address.version == network.version and address in network for network in networks)

@@ -23,7 +23,7 @@ class ConfigValueError(Exception):
 
 
 def split_keyword(text: str) -> tuple[str | None, str | None]:
-    """Return (keyword, rest). A keyword of None means an unmatched quote; a rest of None, the end of the line."""
+    """Return (keyword, rest). Keyword None: an unmatched quote. Rest None: the end of the line."""
     found = _SEPARATOR.search(text)
     if found is None:
         return text, None
@@ -41,7 +41,7 @@ def split_keyword(text: str) -> tuple[str | None, str | None]:
 
 
 def split_args(text: str, comments: bool = True) -> list[str]:
-    """Split arguments at blanks, honouring quotes and backslashes. Raises ConfigValueError when a quote stays open."""
+    """Split arguments at blanks, honouring quotes and backslashes. Raises ConfigValueError for an open quote."""
     if _PLAIN.fullmatch(text):
         return [text]
     args: list[str] = []
@@ -81,7 +81,7 @@ def _one_arg(text: str, i: int) -> tuple[str, int]:
 
 
 def quote_arg(word: str) -> str:
-    """Quote a word so that :func:`split_args` returns it unchanged."""
+    """Quote an argument so that :func:`split_args` returns it unchanged."""
     if word and not word.startswith(("#", "=")) and not any(char in "\"'\\" or ord(char) <= 32 for char in word):
         return word
     return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -89,7 +89,7 @@ def quote_arg(word: str) -> str:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Arguments:
-    """The arguments of one keyword: *rest* as written, and a cursor over the split words."""
+    """The arguments of one keyword: **rest* as written, and a cursor over the split ones."""
 
     keyword: str  # lower case
     rest: str
@@ -97,14 +97,14 @@ class Arguments:
     at: int = 0
 
     def next(self) -> str | None:
-        """The next word, or None at the end."""
+        """Return the next argument, or None at the end."""
         if self.at >= len(self.args):
             return None
         self.at += 1
         return self.args[self.at - 1]
 
     def next_required(self) -> str:
-        """Return the next word. Raises ConfigValueError if it is missing or empty."""
+        """Return the next argument. Raises ConfigValueError if it is missing or empty."""
         word = self.next()
         if not word:
             raise ConfigValueError("missing argument")
@@ -112,11 +112,11 @@ class Arguments:
 
     @property
     def left(self) -> int:
-        """Number of unread words."""
+        """The number of unread arguments."""
         return len(self.args) - self.at
 
     def take_rest(self) -> list[str]:
-        """Return all unread words."""
+        """Return all unread arguments."""
         taken = self.args[self.at :]
         self.at = len(self.args)
         return taken

@@ -1,9 +1,8 @@
 """Facts about the local account and host that ssh configuration refers to.
 
 ssh refuses to run for a uid without a passwd entry; containers often run with one. In that case ``USER`` or ``LOGNAME`` and
-``HOME`` are used; if they are unset, the name is ``uidN`` and there is no home.
-With a passwd entry its home counts, not ``$HOME``, as in
-ssh.
+``HOME`` are used; if they are unset, the name is ``uidN`` and there is no home. With a passwd entry its home counts, not
+``$HOME``, as in ssh.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ from pmitogen.util.caller import CallerEnvironment
 
 
 class LocalHost(NamedTuple):
-    """The local account, host and caller. *home* may be empty: then nothing below ``~`` exists."""
+    """The local account, host and caller. *home* may be empty: then no path below ``~`` exists."""
 
     uid: int
     user: str
     home: str
-    host: str  # as gethostname(2) says
+    host: str  # from gethostname(2)
     caller: CallerEnvironment
 
     @property
@@ -38,7 +37,7 @@ class LocalHost(NamedTuple):
 
     @staticmethod
     def home_of(user: str) -> str | None:
-        """The home directory of a named account, or None."""
+        """Return the home directory of a named account, or None."""
         try:
             return pwd.getpwnam(user).pw_dir
         except (KeyError, ValueError):
@@ -46,7 +45,7 @@ class LocalHost(NamedTuple):
 
     @classmethod
     def detect(cls, caller: CallerEnvironment | None = None) -> LocalHost:
-        """The facts for a *caller*, by default this process."""
+        """Return the facts for *caller*, by default this process."""
         caller = caller or CallerEnvironment.current()
         environ = caller.environ
         uid = os.getuid()

@@ -26,7 +26,7 @@ _MAY_BE_EMPTY = ("tagged", "command")
 
 @dataclasses.dataclass(eq=False, repr=False)
 class ParseState:
-    """State of reading the configuration of one destination: the values so far, and how far ssh would be."""
+    """State of reading one destination's configuration: the values so far, and the pass."""
 
     options: Options
     local: LocalHost
@@ -90,7 +90,7 @@ def matches(words: Arguments, context: ParseState) -> bool:
         else:
             result = (_holds(ascii_lower(name), value, context) != negated) and result
     if not seen:
-        raise ConfigValueError("Match: at least one condition is wanted")
+        raise ConfigValueError("Match: missing condition")
     return result
 
 
@@ -111,16 +111,16 @@ def _all(words: Arguments, seen: int, negated: bool, result: bool) -> bool:
 
 
 def _split(name: str, words: Arguments) -> tuple[str, str]:
-    """A condition and its value, which stands after "=" or in the next word."""
+    """Return a condition and its value, which follows "=" or is the next argument."""
     if ascii_lower(name).startswith(_EQUALS):
         name, _, value = name.partition("=")
     else:
         following = words.next()
         if following is None:
-            raise ConfigValueError(f"Match: the condition {name!r} lacks its value")
+            raise ConfigValueError(f"Match: the condition {name!r} has no value")
         value = following
     if value.startswith("#") or (not value and ascii_lower(name) not in _MAY_BE_EMPTY):
-        raise ConfigValueError(f"Match: the condition {name!r} lacks its value")
+        raise ConfigValueError(f"Match: the condition {name!r} has no value")
     if ascii_lower(name) not in _WITH_VALUE:
         raise ConfigValueError(f"Match: unsupported condition {name!r}; known: all canonical final {' '.join(_WITH_VALUE)}")
     return name, value
@@ -139,7 +139,7 @@ def _holds(name: str, value: str, context: ParseState) -> bool:
         "localuser": context.local.user,
         "version": context.program.release,
         "tagged": context.options.get("tag", ""),
-        "command": "",  # there is no command on our command line
+        "command": "",  # the command line here has no command
         "sessiontype": _session_type(context.options),
     }[name]
     if name in _MAY_BE_EMPTY and not text:
@@ -153,7 +153,7 @@ def _session_type(options: Options) -> str:
 
 
 def _succeeds(command: str, context: ParseState) -> bool:
-    """Run a shell command, as ssh does: with the user's shell, and nothing to read."""
+    """Run a shell command as ssh does: with the user's shell and empty standard input."""
     caller = context.local.caller
     shell = caller.absolute(caller.environ.get("SHELL", "/bin/sh"))
     if not os.access(shell, os.X_OK):

@@ -1,7 +1,7 @@
 """The OpenSSH release whose rules apply: 10.5, or an older one when a test compares with the installed ssh.
 
-The differences that a user can see are few: names and defaults of algorithms, a handful of default values, and which keywords
-have their tokens expanded.
+The visible differences are names and defaults of algorithms, a few default values, and the set of keywords with expanded
+tokens.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pmitogen.flags.ssh.values.algorithms import Catalogue
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Program:
-    """One ssh client. *defaults* overrides what ``ssh -G`` prints for a keyword that nobody has set."""
+    """One ssh client. *defaults*: the values that its ``ssh -G`` prints for unset keywords, where they differ."""
 
     release: str = "OpenSSH_10.5p1"  # for "Match version"
     modern: bool = True  # False for 9.x: User, SetEnv and RevokedHostKeys are not expanded, %C has no jump host
@@ -28,7 +28,7 @@ OPENSSH_10 = Program()
 
 
 class ValueContext(NamedTuple):
-    """Context of parsing a value: the OpenSSH release, the environment, and whether the value comes from a command line."""
+    """Context of parsing a value: OpenSSH release, environment, and whether the value is from a command line."""
 
     program: Program
     environ: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Keyword values and where each was given; ssh calls this its Options.
+"""Keyword values with their origins; ssh.c calls this Options.
 
 The first value wins, except for keywords that accumulate. Each value keeps its origin for messages and reports.
 """
@@ -13,7 +13,7 @@ from pmitogen.flags.ssh.values.base import UNSET
 
 
 class Origin(NamedTuple):
-    """Where an option was given.
+    """The place where an option was given.
 
     *explicit*: on a command line or in a ``-F`` file, not in a file for all of the user's sessions.
     *chosen*: False for options that Ansible adds by default; they are parsed and have no effect.
@@ -38,7 +38,7 @@ class GivenOption(NamedTuple):
 
 
 class Options:
-    """Values by lower-case keyword, and the options in the order in which they were given."""
+    """Values by lower-case keyword, and the given options in order."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -47,15 +47,15 @@ class Options:
         self.shadowed: list[tuple[str, Origin, str]] = []  # a ProxyCommand or ProxyJump after the other one
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value of a keyword, or *default*."""
+        """Return the value of a keyword, or *default*."""
         return self.values.get(key, default)
 
     def has(self, key: str) -> bool:
-        """Whether the keyword has been set."""
+        """Return True if the keyword is set."""
         return key in self.values
 
     def set_default(self, row: Row, value: Any, origin: Origin, option: str = "") -> None:
-        """Set a keyword the way a configuration line does: the first value wins, or values add up. Raises ConfigValueError."""
+        """Set a keyword as a configuration line does: the first value wins, or values accumulate. Raises ConfigValueError."""
         if value is UNSET or not origin.effective:
             return
         key = row.key
@@ -72,7 +72,7 @@ class Options:
         self.given.append(GivenOption(option or row.name, value, origin, row))
 
     def _proxy_is_free(self, key: str) -> bool:
-        """A jump keeps out a later command, and either keeps out a later jump; ProxyJump none lets a later command in."""
+        """A ProxyJump blocks a later ProxyCommand; either blocks a later ProxyJump; ProxyJump none blocks no ProxyCommand."""
         jump = self.values.get("proxyjump")
         if key == "proxycommand":
             return jump is None or jump.host == "none"
@@ -87,7 +87,7 @@ class Options:
             self.shadowed.append((option or row.name, origin, why))
 
     def override(self, key: str, value: Any, origin: Origin, option: str) -> None:
-        """Set a keyword the way most flags do: whatever was set before is replaced (but see Kind.replace)."""
+        """Set a keyword as most flags do: replace the value (see ValueType.replace)."""
         if not origin.effective:
             return
         self.given = [one for one in self.given if one.row is None or one.row.key != key]
@@ -96,6 +96,6 @@ class Options:
         self.given.append(GivenOption(option, value, origin, TABLE[key]))
 
     def record(self, option: str, origin: Origin, value: Any = None) -> None:
-        """Record a flag that corresponds to no keyword."""
+        """Record a flag without a keyword."""
         if origin.effective:
             self.given.append(GivenOption(option, value, origin))

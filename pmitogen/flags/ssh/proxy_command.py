@@ -1,8 +1,8 @@
 """Turn a ProxyCommand that only runs ssh to pass through another host into a native jump.
 
-``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised, when it is certain what a shell
-would make of the text (see shell_words.py). Anything else is left to the shell. The flags of that inner command line are kept:
-they are the hop's own configuration.
+``ssh [flags] -W %h:%p [user@]host`` and ``ssh [flags] [user@]host nc %h %p`` are recognised if a shell would
+certainly split the text that way (see shell_words.py). Anything else is left to the shell. The flags of that inner command line
+become the hop's configuration.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ _BLANK = " \t"
 _QUIET = re.compile(r"\s+2>\s*/dev/null\s*$")
 _SSH = re.compile(r"(.*/)?ssh(\.exe)?")
 _NETCAT = re.compile(r"(.*/)?(nc|ncat|netcat)")
-_DROPPED = "WNTnxaqtfG"  # flags of the inner command that say nothing about the hop
+_DROPPED = "WNTnxaqtfG"  # flags of the inner command that do not concern the hop
 
 
 def as_jump_host(command: str, tokens: Mapping[str, str], local: LocalHost) -> JumpHop | None:
-    """The hop that *command* amounts to, or None. Raises ConfigValueError for a bad token."""
+    """Return the hop that *command* connects through, or None. Raises ConfigValueError for an invalid token."""
     words = shell_words(_without_shell(command), local, lambda text: expand(text, tokens))
     if not words or not _SSH.fullmatch(words[0]):
         return None
     try:
         line, user, port = parse_proxy_ssh(words[1:], local)
     except UsageError:
-        return None  # the shell and ssh shall say what is wrong with it
+        return None  # the shell and ssh report the error
     target = expand("%h:%p", tokens), expand("[%h]:%p", tokens)
     through = (line.stdio in target and not line.command) if line.stdio is not None else _is_netcat(line.command, tokens)
     if line.host is None or not through or any(letter in "LRDwXYsOQV" for letter, _ in line.words):
@@ -45,7 +45,7 @@ def as_jump_host(command: str, tokens: Mapping[str, str], local: LocalHost) -> J
 
 
 def _without_shell(command: str) -> str:
-    """*command* without what has no meaning for a jump, and with ``[%h]``, a pattern that matches itself, quoted."""
+    """*Remove the parts of *command* that have no meaning for a jump, and quote ``[%h]``, a pattern that matches itself."""
     command = _QUIET.sub("", command.strip(_BLANK)).removeprefix("exec ")
     return re.sub(r"(?<![^ \t])(-W)?\[%h\]:%p(?![^ \t])", r"\1'[%h]:%p'", command)
 

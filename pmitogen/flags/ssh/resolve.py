@@ -1,8 +1,8 @@
 """Resolve ssh command lines: an argument vector in, Settings out.
 
-:func:`resolve` for a destination, :func:`resolve_hop` for one of its jump hosts. They read the configuration files, run the
-commands of ``Match exec`` and query the resolver if CanonicalizeHostname says so; they have no other effect. Any thread may call
-them. They raise :class:`pmitogen.errors.UsageError` and nothing else.
+:func:`resolve` resolves a destination, :func:`resolve_hop` one of its jump hosts. They read the configuration files, run the
+commands of ``Match exec`` and query the resolver if CanonicalizeHostname is set; they have no other effect. Call them on any
+thread. They raise only :class:`pmitogen.errors.UsageError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pmitogen.util.caller import CallerEnvironment
 
 __all__ = ["ANSIBLE_DEFAULT_ORIGIN", "MAX_HOPS", "resolve", "resolve_hop"]
 
-MAX_HOPS = 16  # on the way to one destination; more of them are a loop
+MAX_HOPS = 16  # jump hosts of one destination; more are a loop
 
 
 def resolve(
@@ -36,7 +36,7 @@ def resolve(
     missing one.
     *origins*: the origin of each argument, for messages ("ssh_args", "ansible_port" ...); default "command line". Arguments with
     the origin :data:`ANSIBLE_DEFAULT_ORIGIN` are parsed and have no effect.
-    *caller*: directory and environment; default: this process's.
+    *caller*: the directory and environment to use; default: this process's.
     *strict*: raise for a refused option; False leaves it to ``Settings.report``, where its finding is ``fatal``.
     Raises UsageError: the place, the option and what to use instead.
     """
@@ -50,11 +50,11 @@ def resolve(
 def resolve_hop(
     hop: JumpHop, parent: Settings | None = None, *, caller: CallerEnvironment | None = None, strict: bool = True
 ) -> Settings:
-    """The hop's own settings, as the ssh that ``ssh -J`` starts would have them.
+    """Return a jump host's settings: those of the ssh process that ``ssh -J`` starts for it.
 
-    Such an ssh is given the hop's user and port, and the destination's ``-F`` and ``-v``, but no other word of its command line;
-    a hop that stems from a ProxyCommand has the words of that command line instead. *parent* is named in messages, and its caller
-    is the hop's unless *caller* is given.
+    That ssh gets the hop's user and port, and the destination's ``-F`` and ``-v``, but no other argument. For a hop that stems
+    from a ProxyCommand it gets the arguments of that command. *parent*: the destination, named in messages.
+    *caller*: default: the parent's.
     """
     argv = list(hop.argv)
     if hop.user is not None:

@@ -26,7 +26,7 @@ from pmitogen.flags.ssh.values.numbers import valid_user
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.patterns import ascii_lower
 
-# What decides on the second reading has its value before that: fill_default_options_for_canonicalization() in readconf.c.
+# Keywords that decide on the second pass get their defaults before it: fill_default_options_for_canonicalization().
 _RESOLVED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1), ("canonicalizefallbacklocal", True))
 ANSIBLE_DEFAULT_ORIGIN = "default ssh_args"  # origin of the options that Ansible adds by default: parsed, without effect
 
@@ -45,7 +45,7 @@ class Resolution:
 
     @property
     def user(self) -> str:
-        """The remote account."""
+        """The remote account name."""
         return str(self.options.get("user", self.local.user))
 
     def jump(self) -> Jump | None:
@@ -54,7 +54,7 @@ class Resolution:
         return None if jump is None or jump.host == "none" else jump
 
     def text(self, key: str) -> str | None:
-        """A string value for which "none" means unset."""
+        """Return a string value for which "none" means unset."""
         value = self.options.get(key)
         return None if value is None or ascii_lower(value) == "none" else str(value)
 
@@ -67,18 +67,18 @@ class Resolution:
             raise self.error(key, problem) from None
 
     def path(self, key: str, value: str) -> str:
-        """Expand the path of keyword *key*; a relative one is below the caller's directory. Raises UsageError."""
+        """Expand the path of keyword *key*; a relative one is relative to the caller's directory. Raises UsageError."""
         return self.local.caller.absolute(self.expanded(key, value))
 
     def error(self, key: str, problem: object) -> UsageError:
-        """An error in the value of keyword *key*."""
+        """Return the error for an invalid value of keyword *key*."""
         row = TABLE.get(key.lower())
         origin = self.options.origins.get(key.lower(), Origin("command line"))
         return origin.error(f"{row.name if row else key}: {problem}")
 
 
 def make_origins(argv: Sequence[str], origins: Sequence[str] | None) -> list[Origin]:
-    """Origins of the words of *argv*; a missing one is the command line."""
+    """Return the origin of each argument; a missing one is the command line."""
     named = [*(origins or ()), *["command line"] * len(argv)][: len(argv)]
     return [Origin(place, explicit=True, effective=place != ANSIBLE_DEFAULT_ORIGIN) for place in named]
 
@@ -116,7 +116,7 @@ def _read_files(context: ParseState, line: CommandLine) -> None:
 
 
 def _final_host(context: ParseState, line: CommandLine) -> str:
-    """The host to connect to; reads the files a second time where that is due."""
+    """Return the host to connect to; read the files a second time if necessary."""
     options = context.options
     host = context.host
     for key, value in _RESOLVED_FIRST:
@@ -141,13 +141,13 @@ def _final_host(context: ParseState, line: CommandLine) -> str:
 def _check(context: ParseState, host: str) -> None:
     options = context.options
     if options.get("connectionattempts") == 0:
-        raise options.origins["connectionattempts"].error("ConnectionAttempts: 0 attempts would never connect")
+        raise options.origins["connectionattempts"].error("ConnectionAttempts: 0 attempts never connect")
     jump = options.get("proxyjump")
     if jump is not None and jump.host != "none":
         user = options.get("user", context.local.user)
         port = options.get("port", 22)
         if jump.host == host and (jump.port or 22) == port and (jump.user or user) == user:
-            problem = f"ProxyJump: {jump.host} is the destination itself: the jump would never end"
+            problem = f"ProxyJump: {jump.host} is the destination itself: the jump host loops"
             raise options.origins["proxyjump"].error(problem)
     for key in ("globalknownhostsfile", "userknownhostsfile"):
         if len(files := options.get(key, ())) > 1 and ascii_lower(files[0]) == "none":
@@ -155,7 +155,7 @@ def _check(context: ParseState, host: str) -> None:
 
 
 def _tokens(context: ParseState, line: CommandLine, host: str) -> dict[str, str]:
-    """The tokens that most keywords know; settles the user on the way, whose own expansion needs all but two of them."""
+    """Return the tokens for most keywords. Expands User first, which may use all but two of them."""
     options, local = context.options, context.local
     alias = options.get("hostkeyalias")
     if alias is not None:

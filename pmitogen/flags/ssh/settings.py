@@ -1,10 +1,10 @@
 """Settings of one connection: every ssh_config keyword, resolved and typed.
 
-The seam between ``flags`` (which reads text) and ``transport`` (which acts). One field per keyword that has an effect
-here, named as the lower-case keyword of ssh_config(5), so that a reader of either manual knows the other. Conventions:
-yes/no words are ``bool``, times are seconds, sizes are bytes, lists are tuples, and ``None`` means "unset, and unset has a
-meaning of its own". Tokens, ``~`` and ``${VAR}`` are already expanded wherever ssh expands them before connecting; those that
-need the connection are left as written, as are all of KnownHostsCommand, because ssh cuts it into arguments before it expands
+``flags`` makes Settings from text, ``transport`` uses them. One field per keyword that has an effect
+here, named as the lower-case keyword of ssh_config(5). Conventions:
+yes/no values are ``bool``, times are seconds, sizes are bytes, lists are tuples, and ``None`` means "unset", where unset has a
+meaning of its own. Tokens, ``~`` and ``${VAR}`` are already expanded wherever ssh expands them before connecting; those that
+need the connection are left as written, as are all of KnownHostsCommand, because ssh splits it into arguments before it expands
 them. Paths are absolute.
 """
 
@@ -19,7 +19,7 @@ METHODS = ("publickey", "keyboard-interactive", "password")  # the default order
 
 
 class Verdict(enum.Enum):
-    """What pmitogen does with an option."""
+    """The treatment of an option."""
 
     HONOURED = "honoured"
     HARMLESS = "harmless"
@@ -29,7 +29,7 @@ class Verdict(enum.Enum):
 
 
 class Finding(NamedTuple):
-    """One line of a report: an option, where it was given, and what pmitogen does with it."""
+    """One line of a report: an option, its origin, and its treatment."""
 
     option: str
     origin: str  # "ssh_args", "command line", "/etc/ssh/ssh_config line 12" ...
@@ -39,10 +39,10 @@ class Finding(NamedTuple):
 
 
 class JumpHop(NamedTuple):
-    """One hop of ProxyJump, as written: the rest comes from the hop's own configuration.
+    """One hop of ProxyJump, as written; other settings come from the hop's own configuration.
 
-    *argv*: the flags that an ssh to this hop would be started with besides: the destination's ``-F`` and ``-v`` for a ProxyJump,
-    those of the inner command line for a ProxyCommand that amounts to a jump.
+    *argv*: further flags for an ssh to this hop: the destination's ``-F`` and ``-v`` for a ProxyJump,
+    those of the inner command line for a ProxyCommand that is a jump.
     """
 
     host: str
@@ -55,7 +55,7 @@ class Settings(NamedTuple):
     """The resolved options of one destination. Defaults are OpenSSH's, except where docs/ssh-options.md says otherwise."""
 
     originalhost: str  # as the user typed it (%n)
-    hostname: str  # what to connect to (%h)
+    hostname: str  # the name or address to connect to (%h)
     user: str
     port: int = 22
 
@@ -67,11 +67,11 @@ class Settings(NamedTuple):
     connectionattempts: int = 1
     tcpkeepalive: bool = True
     ipqos: tuple[int, ...] = ()  # (interactive, bulk) or one for both; empty: leave the system's
-    proxyjump: tuple[JumpHop, ...] = ()  # in travelling order, nearest to us first
+    proxyjump: tuple[JumpHop, ...] = ()  # in order, nearest to this machine first
     proxycommand: str | None = None  # tokens expanded; run by a shell
     versionaddendum: str | None = None
 
-    # Algorithms: empty means our own default order
+    # Algorithms: empty means pmitogen's default order
     ciphers: tuple[str, ...] = ()
     macs: tuple[str, ...] = ()
     kexalgorithms: tuple[str, ...] = ()
@@ -102,12 +102,12 @@ class Settings(NamedTuple):
     # Authentication
     preferredauthentications: tuple[str, ...] = METHODS
     pubkeyauthentication: bool = True
-    pubkeyauthentication_hostbound: bool = True  # with the host key in what is signed, where the server takes that
+    pubkeyauthentication_hostbound: bool = True  # signatures include the host key, if the server supports that
     passwordauthentication: bool = True
     kbdinteractiveauthentication: bool = True
     kbdinteractivedevices: tuple[str, ...] = ()
     identityfile: tuple[str, ...] = ()
-    identityfile_explicit: bool = False  # False: these are ssh's built-in default names, silently skipped when absent
+    identityfile_explicit: bool = False  # False: ssh's built-in default names, skipped without a message when absent
     certificatefile: tuple[str, ...] = ()
     identitiesonly: bool = False
     identityagent: str | None = None  # socket path; None: no agent
@@ -117,24 +117,24 @@ class Settings(NamedTuple):
     # The session
     forwardagent: bool = False
     forwardagent_socket: str | None = None  # a path given as the value of ForwardAgent; None: the same agent as identityagent
-    exitonforwardfailure: bool | None = None  # None: only for a connection whose purpose is to forward, such as a jump host's
+    exitonforwardfailure: bool | None = None  # None: only for a connection that forwards, such as a jump host's
     sendenv: tuple[str, ...] = ()  # patterns; a leading "-" removes
     setenv: tuple[tuple[str, str], ...] = ()
-    serveraliveinterval: int | None = None  # seconds; None: our default
+    serveraliveinterval: int | None = None  # seconds; None: pmitogen's default
     serveralivecountmax: int = 3
     channeltimeout: int = 0  # seconds of silence on a session channel; 0: none
     channeltimeout_global: int = 0  # the same on all channels together
     controlmaster: bool = True
-    controlpath: str | None = None  # no such socket is made; connections with different ones are not shared
+    controlpath: str | None = None  # no socket is made; connections with different paths are not shared
     controlpersist: int = 0  # seconds a connection outlives its last use; 0: only while the run lasts; -1: until stopped
     refuseconnection: str | None = None
     loglevel: str = "INFO"
     logfile: str | None = None  # -E
-    caller: CallerEnvironment | None = None  # whose directory and environment count; None: this process's
+    caller: CallerEnvironment | None = None  # the directory and environment to use; None: this process's
 
     report: tuple[Finding, ...] = ()
 
     @property
     def endpoint(self) -> str:
-        """Where the connection goes, for messages: ``user@host port N``, or ``host port N`` where the user is not known."""
+        """The destination for messages: ``user@host port N``, or ``host port N`` if the user is not known."""
         return (f"{self.user}@" if self.user else "") + f"{self.hostname} port {self.port}"

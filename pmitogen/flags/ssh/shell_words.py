@@ -1,8 +1,10 @@
-"""The arguments of a simple shell command, exactly as ``/bin/sh`` would pass them; or nothing, where a shell would do more.
+"""Split a simple shell command into the arguments that ``/bin/sh`` would pass.
 
-ssh hands a ProxyCommand to a shell. Where that only splits it, removes quotes and expands ``~``, ``~user``, ``$NAME`` and
-``${NAME}``, the outcome is certain, and no shell is needed. Everything else (operators, patterns, substitutions, comments, what
-shells disagree on) is left to the shell: :func:`shell_words` returns None. Source: POSIX, Shell Command Language, 2.2 and 2.6.
+ssh runs a ProxyCommand in a shell. If the shell would only split it, remove quotes and expand ``~``, ``~user``, ``$NAME`` and
+``${NAME}``, the result is certain. Anything else (operators, patterns, substitutions, comments,
+differences between shells) is left to the shell: :func:`shell_words` returns None.
+
+Source: POSIX, Shell Command Language, 2.2 and 2.6.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ from collections.abc import Callable
 from pmitogen.flags.ssh.local_host import LocalHost
 
 _BLANK = " \t"
-_SPECIAL = frozenset("|&;<>()`*?[]{}!\n\r\0")  # unquoted, each means more than itself to some shell
+_SPECIAL = frozenset("|&;<>()`*?[]{}!\n\r\0")  # unquoted, each is special in some shell
 _SPLITS = frozenset(" \t\n*?[\\")  # in an unquoted variable's value: it would become several arguments, or a pattern
 _NAME = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
 _TILDE = re.compile(r"~([A-Za-z0-9_.][A-Za-z0-9_.-]*)?(?=[/ \t]|$)")
 
-# Variables that some shell sets whatever the environment says; one that the environment has not, a shell may have, too.
+# Variables that some shells set themselves. A variable that the environment lacks may be set by a shell as well.
 _OWN = re.compile(
     "_|BASH.*|COMP_.*|DIRSTACK|E?UID|EPOCH.*|FUNCNAME|GROUPS|IFS|LINENO|OLDPWD|OPT.*|PIPESTATUS|PPID|PS[124]|PWD|S?RANDOM|SECONDS"
     "|SHELLOPTS|SHLVL"
@@ -26,14 +28,14 @@ _OWN = re.compile(
 
 
 class _NotSimple(Exception):
-    """A shell would do something that this module does not."""
+    """The command needs a shell."""
 
 
 def shell_words(command: str, local: LocalHost, expand: Callable[[str], str]) -> list[str] | None:
-    """The arguments that *command* consists of, or None if that is for a shell to say.
+    """Return the arguments of *command*, or None if only a shell can tell.
 
-    *expand* is applied to what was written, quoted or not, and not to the values of variables: ssh expands its tokens before
-    the shell sees the command.
+    **expand* is applied to the text as written, quoted or not, but not to values of variables: ssh expands its tokens before
+    it starts the shell.
     """
     try:
         return _Words(command, local, expand).split()
@@ -42,7 +44,7 @@ def shell_words(command: str, local: LocalHost, expand: Callable[[str], str]) ->
 
 
 class _Words:
-    """One command being read. The pieces of a word are literal text, to be expanded, or values, which stay as they are."""
+    """Splitter of one command. Pieces of an argument are literal text, to be expanded, or values, which are not."""
 
     def __init__(self, command: str, local: LocalHost, expand: Callable[[str], str]) -> None:
         self._text = command
@@ -51,8 +53,8 @@ class _Words:
         self._at = 0
         self._literal = ""
         self._done = ""
-        self._started = False  # something of this word was read
-        self._is_word = False  # and it is more than variables without a value
+        self._started = False  # a part of this argument was read
+        self._is_word = False  # a part other than an empty variable
         self._words: list[str] = []
 
     def split(self) -> list[str]:
@@ -130,7 +132,7 @@ class _Words:
         raise _NotSimple
 
     def _escaped(self, among: str | None = None) -> None:
-        """A backslash; within double quotes it stands for itself except before the characters of *among*."""
+        """Read a backslash; within double quotes it is literal except before the characters of *among*."""
         following = self._text[self._at + 1 : self._at + 2]
         if not following or following in "\n\0":
             raise _NotSimple

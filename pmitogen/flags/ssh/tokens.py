@@ -1,6 +1,6 @@
-"""Expansion of ``%`` tokens, ``${VAR}`` and ``~``, with the same errors as ssh's.
+"""Expand ``%`` tokens, ``${VAR}`` and ``~``, with ssh's errors.
 
-The caller decides which tokens a keyword has: :func:`expand` takes a mapping and refuses every other letter.
+The caller passes the tokens that a keyword has; :func:`expand` refuses every other letter.
 Source: misc.c and TOKENS in ssh_config(5) of OpenSSH 10.5.
 """
 
@@ -14,7 +14,7 @@ from pmitogen.flags.ssh.local_host import LocalHost
 
 
 def connection_hash(local_host: str, host: str, port: str, user: str, jump: str) -> str:
-    """``%C``: 40 hex digits that name one destination."""
+    """Return ``%C``: 40 hex digits that identify one destination."""
     text = local_host + host + port + user + jump
     return hashlib.sha1(text.encode("utf-8", "surrogateescape"), usedforsecurity=False).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Options that contradict each other or leave nothing to connect with.
+"""Find options that contradict each other or leave nothing to connect with.
 
 Only contradictions that no server can resolve are fatal; the others are warnings.
 """
@@ -20,7 +20,7 @@ _SWITCHES = {
 
 
 def conflicts(resolution: Resolution) -> Iterator[Finding]:
-    """All contradictions in one destination's options."""
+    """Return the contradictions in one destination's options."""
     for option, origin, why in [*resolution.line.warnings, *resolution.options.shadowed]:
         yield Finding(option, origin.place, Verdict.CONFLICT, why)
     yield from _methods(resolution)
@@ -45,7 +45,7 @@ def _methods(resolution: Resolution) -> Iterator[Finding]:
     if "none" in wanted:
         return
     if written is not None and not set(wanted) & set(OUR_METHODS):
-        why = f"Of these methods we have none; add one of {', '.join(OUR_METHODS)}."
+        why = f"None of these methods is supported; add one of {', '.join(OUR_METHODS)}."
         origin = resolution.options.origins["preferredauthentications"]
         yield Finding("PreferredAuthentications", origin.place, Verdict.REFUSED, why, fatal=True)
     elif not left:
@@ -55,7 +55,7 @@ def _methods(resolution: Resolution) -> Iterator[Finding]:
         why = f"No authentication method is left, for {off} {'is' if len(named) == 1 else 'are'} no: allow one."
         yield _conflict(resolution, key.lower(), key, why, fatal=True)
     elif resolution.options.get("batchmode") and "publickey" not in left:
-        why = "Only methods that may have to ask for something are left: allow publickey."
+        why = "Only methods that may have to prompt are left: allow publickey."
         yield _conflict(resolution, "batchmode", "BatchMode", why)
 
 
@@ -65,7 +65,7 @@ def _keys(resolution: Resolution) -> Iterator[Finding]:
         for key, name in (("identityfile", "IdentityFile"), ("certificatefile", "CertificateFile")):
             origin = options.origins.get(key)
             if origin is not None and origin.explicit:
-                yield _conflict(resolution, key, name, "Is not used, for PubkeyAuthentication is no.")
+                yield _conflict(resolution, key, name, "Not used, because PubkeyAuthentication is no.")
     agent = options.get("identityagent")
     no_agent = agent == "none" or (agent in (None, "SSH_AUTH_SOCK") and not resolution.local.environ.get("SSH_AUTH_SOCK"))
     if options.get("forwardagent") is True and no_agent:
@@ -77,22 +77,22 @@ def _keys(resolution: Resolution) -> Iterator[Finding]:
 def _host(resolution: Resolution) -> Iterator[Finding]:
     options = resolution.options
     if options.get("canonicalizehostname") != "false" and not options.get("canonicaldomains"):
-        why = "Has nothing to try but the name itself: set CanonicalDomains."
+        why = "No effect without CanonicalDomains: set it."
         yield _conflict(resolution, "canonicalizehostname", "CanonicalizeHostname", why)
     if options.get("addressfamily") == "inet" and ":" in resolution.host:
         yield _conflict(
-            resolution, "addressfamily", "AddressFamily", f"{resolution.host} is an IPv6 address, which inet leaves out."
+            resolution, "addressfamily", "AddressFamily", f"{resolution.host} is an IPv6 address, which inet excludes."
         )
     if options.get("addressfamily") == "inet6" and resolution.host.count(".") == 3 and not resolution.host.strip("0123456789."):
         yield _conflict(
-            resolution, "addressfamily", "AddressFamily", f"{resolution.host} is an IPv4 address, which inet6 leaves out."
+            resolution, "addressfamily", "AddressFamily", f"{resolution.host} is an IPv4 address, which inet6 excludes."
         )
     files = [options.get(key, ("",))[:1] for key in ("userknownhostsfile", "globalknownhostsfile")]
     nothing_known = (
         all(first and ascii_lower(first[0]) == "none" for first in files) and resolution.text("knownhostscommand") is None
     )
     if nothing_known and options.get("stricthostkeychecking", "ask") in ("true", "ask"):
-        why = "No host key can be known, for there is neither a known_hosts file nor a KnownHostsCommand: name one."
+        why = "No host key can be known, because there is neither a known_hosts file nor a KnownHostsCommand: set one."
         yield _conflict(resolution, "userknownhostsfile", "UserKnownHostsFile", why)
 
 
@@ -101,5 +101,5 @@ def _sharing(resolution: Resolution) -> Iterator[Finding]:
     persists = options.get("controlpersist", -1) >= 0
     origin = options.origins.get("controlpath")
     if persists and origin is not None and ascii_lower(options.get("controlpath")) == "none":
-        why = "Has no effect, for ControlPath none keeps connections to one run."
+        why = "No effect, because ControlPath none limits connections to one run."
         yield _conflict(resolution, "controlpersist", "ControlPersist", why)

@@ -1,4 +1,4 @@
-"""docs/ssh-options.md, made from the tables of keywords and flags. A test holds the file equal to this."""
+"""Generate docs/ssh-options.md from the tables of keywords and flags. A test compares the file with this output."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, OBSOLETE, ROWS,
 _HEAD = """\
 # Options of ssh
 
-What becomes of every keyword of ssh_config(5) and every flag of ssh(1). This page is made from the program's own tables:
-`python -m pmitogen.flags.ssh.keywords > docs/ssh-options.md`. For one command line, `pmitogen explain ssh -- ARGS... HOST` says
-the same.
+The effect of every keyword of ssh_config(5) and every flag of ssh(1). This page is generated from the program's tables:
+`python -m pmitogen.flags.ssh.keywords > docs/ssh-options.md`. For one command line, `pmitogen explain ssh -- ARGS... HOST`
+prints the same.
 
-- **honoured**: it does what it does in ssh.
-- **emulated**: it does so by other means, or within the limits named.
-- **harmless**: it is accepted, and has no effect here.
-- **refused**: it is an error before anything is connected when it is given for us (`ssh_args` and its like, a `-F` file). In
-  `~/.ssh/config` and `/etc/ssh/ssh_config`, which are there for people's own sessions, it is ignored with a warning; where
-  *always* is added, it is an error there too.
+- **honoured**: as in ssh.
+- **emulated**: by other means, or within the limits named.
+- **harmless**: accepted, without effect.
+- **refused**: an error before any connection, if the option is given to pmitogen (`ssh_args` and similar options, a `-F` file).
+  In `~/.ssh/config` and `/etc/ssh/ssh_config`, which serve all of the user's sessions, it is ignored with a warning; with
+  *always*, it is an error there too.
 
 Files are read as ssh reads them: first value wins, `Host`, `Match` and `Include`, quotes, tokens, `${VARIABLES}`, a second pass
-where `CanonicalizeHostname` or `Match final` asks for one. A word that no table knows is an error, unless `IgnoreUnknown` names
-it.
+with `CanonicalizeHostname` or `Match final`. An unknown keyword is an error, unless `IgnoreUnknown` matches it.
 """
 
 
@@ -47,12 +46,12 @@ def _flags() -> Iterator[tuple[str, ...]]:
 
 
 def document() -> str:
-    """The whole page."""
+    """Return the page as Markdown."""
     lines = [_HEAD, "## Flags", "", *_table(("flag", "verdict", "effect"), _flags()), ""]
     keywords = (_keyword(row) for row in ROWS)
     lines += ["## Keywords", "", *_table(("keyword", "value", "default", "verdict", "effect"), keywords), ""]
     structure = ((name.capitalize(), why) for name, why in BLOCK_KEYWORDS.items())
     lines += ["## Structure of files", "", *_table(("keyword", "effect"), structure), ""]
     ignored = ((name, why) for name, why in sorted(OBSOLETE.items()))
-    lines += ["## Old keywords", "", "They are harmless.", "", *_table(("keyword", "why"), ignored), ""]
+    lines += ["## Old keywords", "", "They have no effect.", "", *_table(("keyword", "why"), ignored), ""]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Resolved options as ``ssh -G`` prints them, keyword by keyword. Source: dump_client_config() in readconf.c of OpenSSH 10.5."""
+"""Print resolved options as ``ssh -G`` does, keyword by keyword. Source: dump_client_config() in readconf.c of OpenSSH 10.5."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PATHS = ("controlpath", "identityagent")
 
 
 def dump(resolution: Resolution) -> dict[str, DumpValue]:
-    """Lower-case keyword -> what ``ssh -G`` prints after it; a list where it prints several lines. Raises UsageError."""
+    """Return lower-case keyword -> value as ``ssh -G`` prints it; a list for several lines. Raises UsageError."""
     display: dict[str, DumpValue] = {"host": resolution.original}
     for row in ROWS:
         lines = _lines(resolution, row)
@@ -35,7 +35,7 @@ def dump(resolution: Resolution) -> dict[str, DumpValue]:
 
 
 def _lines(resolution: Resolution, row: Row) -> list[str]:
-    """The lines of one keyword; none where ``ssh -G`` prints nothing."""
+    """Return the lines of one keyword; none if ``ssh -G`` prints nothing."""
     key = row.key
     special = _SPECIAL.get(key)
     if special is not None:
@@ -76,8 +76,8 @@ def _forwards(resolution: Resolution, key: str) -> list[str]:
 
 
 def _of_keyword(resolution: Resolution, key: str) -> list[Forward]:
-    """The forwardings that ssh prints for a keyword: it keeps local and dynamic ones in one list, tells them by the host
-    "socks", and so prints those to a socket, which have no host, for both."""
+    """Return the forwardings that ssh prints for a keyword. ssh has one list of local and dynamic ones, and takes those with the
+    host "socks" for dynamic. Those to a socket have no host, so ssh prints them for both keywords."""
     if key == "remoteforward":
         return list(resolution.options.get(key, ()))
     both = [

@@ -16,7 +16,7 @@ Line = TypedDict("Line", {"option": str, "from": str, "verdict": str, "why": str
 
 
 class Explanation(TypedDict):
-    """The JSON that programs get."""
+    """The JSON form of an explanation."""
 
     host: str
     options: dict[str, DumpValue]
@@ -30,11 +30,11 @@ def explain_ssh(
     caller: CallerEnvironment | None = None,
     program: Program | None = None,
 ) -> Explanation:
-    """The resolved options of an ssh command line (without the program's name), and the report.
+    """Return the resolved options of an ssh command line (without the program's name), and the report.
 
     ``options`` maps each keyword, in lower case, to its value as ``ssh -G`` prints it: a string, or a list of strings for a
-    keyword that it prints on several lines. *program*: whose defaults are shown; by default those of the installed ssh, or
-    OpenSSH 10's where there is none. Raises UsageError for a word that cannot be read; one that is refused is in the report.
+    keyword that it prints on several lines. *program*: the ssh whose defaults are shown; default: the installed one, or OpenSSH
+    10 if none is installed. Raises UsageError for an argument that cannot be parsed; a refused one is in the report.
     """
     resolution = resolve_keywords(argv, origins, caller, program=program or installed_program())
     report: list[Line] = [

@@ -1,4 +1,4 @@
-"""Defaults of the installed ssh, if any, so that ``pmitogen explain`` and ``ssh -G`` can be compared line by line.
+"""Read the installed ssh's defaults, so that ``pmitogen explain`` and ``ssh -G`` can be compared line by line.
 
 Names and defaults of algorithms, and a few default values, differ between versions of OpenSSH. Only ``explain`` uses this; a
 connection uses the defaults of this package. Nothing is connected: ``ssh -V``, ``-Q`` and ``-G`` print and exit.
@@ -14,7 +14,7 @@ import subprocess
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
 from pmitogen.flags.ssh.values import algorithms
 
-_TIMEOUT = 10  # seconds for each question
+_TIMEOUT = 10  # seconds for each call
 _QUERIES = {
     algorithms.CIPHER: ("cipher", "ciphers"),
     algorithms.MAC: ("mac", "macs"),
@@ -26,7 +26,7 @@ _QUERIES = {
 
 @functools.lru_cache(maxsize=4)
 def installed_program(path: str | None = None) -> Program:
-    """The ssh at *path* (default: the one on PATH); OpenSSH 10 where there is none, or none that answers. Blocks briefly."""
+    """Return the ssh at *path* (default: on PATH), or OpenSSH 10 if there is none that works. Blocks up to a second or so."""
     path = path or shutil.which("ssh")
     if path is None:
         return OPENSSH_10
@@ -50,7 +50,7 @@ def _ask(path: str) -> Program:
 
 
 def _defaults(printed: str) -> dict[str, str]:
-    """keyword -> value; the values of a keyword on several lines are joined by blanks."""
+    """Return keyword -> value; a keyword's values on several lines are joined by blanks."""
     values: dict[str, list[str]] = {}
     for line in printed.splitlines():
         key, _, value = line.partition(" ")

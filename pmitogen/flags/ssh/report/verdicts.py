@@ -1,7 +1,7 @@
 """Report on each option that was given: honoured, harmless, emulated or refused.
 
-The place of a refused option decides whether it is fatal: on a command line it is an error; in a file for all of the user's
-sessions it is ignored with a warning, unless it tightens security. Contradictions are in conflicts.py.
+A refused option on a command line is an error. In a file for all of the user's sessions it is ignored with a warning, unless it
+tightens security. Contradictions are in conflicts.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FORWARDS = ("localforward", "remoteforward", "dynamicforward", "tunnel")
 
 
 def findings(resolution: Resolution, native: bool = False) -> Iterator[Finding]:
-    """All findings on one destination. *native*: its ProxyCommand has become a jump."""
+    """Return the findings on one destination. *native*: its ProxyCommand became a jump."""
     seen: set[tuple[str, str]] = set()
     for given in resolution.options.given:
         finding = _judge(resolution, given, native)
@@ -42,7 +42,7 @@ def _judge(resolution: Resolution, given: GivenOption, native: bool) -> Finding 
     if given.row is None:
         return Finding(given.option, place, Verdict.HARMLESS, OBSOLETE.get(given.option, ""))
     if native and given.row.key == "proxycommand":
-        return Finding(given.option, place, Verdict.EMULATED, "It only runs ssh to pass through a host: done as a native jump.")
+        return Finding(given.option, place, Verdict.EMULATED, "Only runs ssh to pass through a host: done as a native jump.")
     if given.row.verdict is Verdict.REFUSED:
         return _maybe_refused(resolution, given, given.row)
     return Finding(given.option, place, given.row.verdict, given.row.effect)
@@ -51,22 +51,22 @@ def _judge(resolution: Resolution, given: GivenOption, native: bool) -> Finding 
 def _finding(option: str, origin: Origin, verdict: Verdict, why: str, strict: bool = False) -> Finding:
     fatal = verdict is Verdict.REFUSED and (strict or origin.explicit)
     if verdict is Verdict.REFUSED and not fatal:
-        why = f"Ignored, as it stands in a file for your own sessions. {why}"
+        why = f"Ignored in a file for all of your sessions. {why}"
     return Finding(option, origin.place, verdict, why, fatal)
 
 
 def _maybe_refused(resolution: Resolution, given: GivenOption, row: Row) -> Finding:
-    """A row of refused values: those that switch it off are harmless, as is what has no effect here for another reason."""
+    """Judge a row that refuses some values: values that switch it off, or have no effect here, are harmless."""
     options = resolution.options
     harmless = ""
     if row.refuses is not None and not row.refuses(given.value):
-        harmless = "Off, as always with pmitogen."
+        harmless = "Always off in pmitogen."
     elif row.key in _FORWARDS and options.get("clearallforwardings", resolution.line.stdio is not None):
         harmless = "Dropped by ClearAllForwardings."
     elif row.key == "permitlocalcommand" and resolution.text("localcommand") is None:
-        harmless = "Has no effect without LocalCommand."
+        harmless = "No effect without LocalCommand."
     elif row.key == "proxyusefdpass" and (resolution.text("proxycommand") is None or resolution.jump() is not None):
-        harmless = "Has no effect without ProxyCommand."
+        harmless = "No effect without ProxyCommand."
     if harmless:
         return Finding(given.option, given.origin.place, Verdict.HARMLESS, harmless)
     return _finding(given.option, given.origin, Verdict.REFUSED, row.effect, row.strict)

@@ -1,6 +1,6 @@
-"""Algorithm lists: the known names, and how ``+``, ``-``, ``^`` and wildcards change the default list.
+"""Algorithm lists: the known names, and the operators ``+``, ``-``, ``^`` and wildcards on the default list.
 
-Names are checked against everything that OpenSSH 9 or 10 knows, not against what Paramiko can do: the
+Names are checked against the algorithms of OpenSSH 9 and 10, not against Paramiko's: the
 transport uses the supported part of a list and reports the rest. Source: myproposal.h, kex-names.c, cipher.c, mac.c, sshkey.c.
 """
 
@@ -61,7 +61,7 @@ _DEFAULTS = {
     SIGNATURE: _DEFAULT_SIGNATURES,
 }
 _KNOWN = {CIPHER: _CIPHERS, MAC: _MACS, KEX: _KEXES, KEY: _ALL_KEYS, SIGNATURE: _PLAIN_KEYS}
-# sshkey.c takes these for key types too, in any case; no algorithm has such a name, so a list of them alone is empty.
+# sshkey.c takes these for key types too, in any case; no algorithm has such a name, so a list of only these is empty.
 _SHORT_KEY_NAMES = ("ed25519", "ed25519-sk", "ecdsa", "ecdsa-sk", "rsa", "dsa", "mldsa44-ed25519")
 
 
@@ -71,23 +71,23 @@ def _split(table: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Catalogue:
-    """The algorithm names of one ssh program: all it knows, and what it proposes by default."""
+    """The algorithm names of one ssh program: all names, and the default proposal."""
 
     known: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: _split(_KNOWN))
     defaults: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: _split(_DEFAULTS))
 
     def check(self, family: str, spec: str) -> None:
-        """Raise ConfigValueError when *spec* names something unknown. What follows ``-`` is not checked, as in ssh."""
+        """Raise ConfigValueError if *spec* has an unknown name. Names after ``-`` are not checked, as in ssh."""
         if spec.startswith("-"):
             return
         names = spec[1:] if spec[:1] in ("+", "^") else spec
         if not names:
-            raise ConfigValueError(f"{spec!r} names no algorithm")
+            raise ConfigValueError(f"{spec!r}: missing algorithm")
         for name in names.split(","):
             if not name:  # OpenSSH stops reading here
                 return
             if not self._valid(family, name):
-                raise ConfigValueError(f"{name!r} is no {family} algorithm; known: {' '.join(self.known[family])}")
+                raise ConfigValueError(f"unknown {family} algorithm {name!r}; use some of: {' '.join(self.known[family])}")
 
     def _valid(self, family: str, name: str) -> bool:
         known = self.known[family]
@@ -98,7 +98,7 @@ class Catalogue:
         return ascii_lower(name) in _SHORT_KEY_NAMES or any(match_list(one, name) for one in self.known[KEY])
 
     def resolve(self, family: str, spec: str | None) -> tuple[str, ...]:
-        """The list that *spec* means, in order of preference. Raises ConfigValueError when nothing is left."""
+        """Return the algorithms that *spec* selects, best first. Raises ConfigValueError if none is left."""
         defaults, known = self.defaults[family], self.known[family]
         if not spec:
             return defaults
@@ -119,7 +119,7 @@ class Catalogue:
 
 
 def _joined(first: tuple[str, ...] | list[str], second: tuple[str, ...] | list[str]) -> list[str]:
-    """Both lists, without duplicates of the second in the first; an empty name ends the second, as in OpenSSH."""
+    """Join both lists without duplicates; an empty name ends the second, as in OpenSSH."""
     joined = list(first)
     for name in second:
         if not name:

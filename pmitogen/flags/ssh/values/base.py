@@ -1,8 +1,7 @@
-"""Value types of ssh_config keywords: each knows how to read the words of a line and how to write its value back.
+"""Value types of ssh_config keywords: each parses the arguments of a line and renders the value.
 
-``parse(render(x)) == x`` for every value that ``parse`` can give; ``display`` is what ``ssh -G`` prints after the keyword.
-Lists and compound values are in lists.py. Everything raises ConfigValueError, without the place, which the caller
-adds.
+``parse(render(x)) == x`` for every value that ``parse`` returns; ``display`` is the text of ``ssh -G`` after the keyword.
+Lists and compound values are in lists.py. ConfigValueErrors do not name the place; the caller adds it.
 """
 
 from __future__ import annotations
@@ -16,46 +15,46 @@ from pmitogen.flags.ssh.tokens import expand
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util.patterns import ascii_lower
 
-UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()  # a word that leaves the keyword as it was
+UNSET: Any = type("Unset", (), {"__repr__": lambda self: "UNSET"})()  # a value that leaves the keyword unchanged
 
 
 class ValueType:
-    """Base of all value types: one word, taken as it is."""
+    """Base of all value types: one argument, unchanged."""
 
     syntax = "STRING"  # for the documentation
-    accumulates = False  # several lines add up, instead of the first one winning
-    uses_environ = False  # whether the environment decides what can be parsed
+    accumulates = False  # several lines accumulate; otherwise the first one wins
+    uses_environ = False  # True if parsing depends on the environment
 
     def parse(self, words: Arguments, reading: ValueContext) -> Any:
         """Read the value from the arguments of one line. Raises ConfigValueError."""
         return words.next_required()
 
     def words(self, value: Any) -> list[str]:
-        """The value as the words of a line, not yet quoted."""
+        """Return the value as arguments of a line, not yet quoted."""
         return [str(value)]
 
     def render(self, value: Any) -> str:
-        """The value as the arguments of one line of a configuration file."""
+        """Return the value as text of one line of a configuration file."""
         return " ".join(quote_arg(word) for word in self.words(value))
 
     def display(self, value: Any) -> str:
-        """The value as ``ssh -G`` prints it."""
+        """Return the value as ``ssh -G`` prints it."""
         return " ".join(self.words(value))
 
     def validate(self, value: Any) -> None:
-        """Check what ssh checks only when the value takes effect. Raises ConfigValueError."""
+        """Make the checks that ssh makes only when the value takes effect. Raises ConfigValueError."""
 
     def merge(self, old: Any, new: Any) -> Any:
-        """What remains when the keyword comes again: the first value wins."""
+        """Combine the values of two lines: the first value wins."""
         return old
 
     def replace(self, old: Any, new: Any) -> Any:
-        """What remains of *old* (None: nothing yet) when a flag that stands for the keyword comes: the flag's value."""
+        """Return the value after a flag for this keyword: the flag's. *old*: the value before; None: unset."""
         return new
 
 
 class Choice(ValueType):
-    """One of several words, in any case. *table* maps each to the word that is printed for it."""
+    """One of several values, in any case. *table* maps each to the one that is printed."""
 
     def __init__(self, table: dict[str, str], exact: bool = False) -> None:
         self.table = table
@@ -71,7 +70,7 @@ class Choice(ValueType):
 
 
 def choice(text: str, exact: bool = False) -> Choice:
-    """``"true=yes"`` reads true and yes and prints true; ``"inet"`` stands for itself."""
+    """Make a Choice: ``"true=yes"`` parses true and yes and prints true; ``"inet"`` parses and prints inet."""
     table: dict[str, str] = {}
     for group in text.split():
         names = group.split("=")
@@ -96,7 +95,7 @@ class Flag(ValueType):
 
 
 class UpperChoice(ValueType):
-    """One of several words, in any case, printed in capitals; *same* maps a word to the one printed for it."""
+    """One of several values, in any case, printed in capitals; *same* maps a value to the one printed for it."""
 
     def __init__(self, names: str, same: dict[str, str] | None = None) -> None:
         self.names = names.split()
@@ -121,7 +120,7 @@ class Int(ValueType):
 
 
 class Time(ValueType):
-    """Seconds, in any unit of time; ``none`` leaves the keyword unset, for a later line to set it, as in ssh."""
+    """Seconds, in any unit of time; ``none`` leaves the keyword unset, so that a later line can set it, as in ssh."""
 
     syntax = "TIME"
 
@@ -199,7 +198,7 @@ class AgentPath(ValueType):
 
 
 def agent_path(word: str, reading: ValueContext) -> str:
-    """Check the forms of an agent's path that name a variable."""
+    """Check an agent's path that names a variable."""
     expand(word, environ=reading.environ)
     if word.startswith("$") and not word.startswith("${"):
         name = word[1:]
@@ -209,7 +208,7 @@ def agent_path(word: str, reading: ValueContext) -> str:
 
 
 class GssKex(ValueType):
-    """Comma-separated beginnings of names, as the patch of the distributions reads them: up to the first empty one."""
+    """Comma-separated prefixes of names, as in the distributions' patch: up to the first empty one."""
 
     syntax = "NAME,..."
     known = (
@@ -231,11 +230,11 @@ class GssKex(ValueType):
 
 
 class InactiveAgentPath(str):
-    """The path of an agent's socket that came when forwarding was off already: ``ssh -G`` prints it, and nothing is forwarded."""
+    """An agent's socket path set after forwarding was switched off: ``ssh -G`` prints it, and nothing is forwarded."""
 
 
 class ForwardAgent(ValueType):
-    """yes, no, or the path of another agent's socket. Whether and where are each set by the first line that says so."""
+    """yes, no, or the path of another agent's socket. The first line with yes or no, and the first with a path, win."""
 
     syntax = "yes|no|PATH|$VARIABLE"
     uses_environ = True
@@ -287,7 +286,7 @@ class EscapeChar(ValueType):
 
 
 def vis_white(code: int) -> str:
-    """A byte as vis(3) writes it with VIS_WHITE."""
+    """Return a byte as vis(3) encodes it with VIS_WHITE."""
     if code == 0x5C:
         return "\\\\"
     if 33 <= code < 127:

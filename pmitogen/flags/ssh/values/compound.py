@@ -12,7 +12,7 @@ from pmitogen.util.patterns import ascii_lower
 
 
 class RekeyLimit(ValueType):
-    """Bytes, and optionally seconds: (bytes, seconds or None). The two are each set by the first line that has them."""
+    """Bytes, and optionally seconds: (bytes, seconds or None). Each is set by the first line that has it."""
 
     syntax = "SIZE|default [TIME|none]"
 
@@ -85,10 +85,10 @@ class Mask(ValueType):
         return [f"0{value:o}"]
 
     def merge(self, old: int, new: int) -> int:
-        return new  # here, of all keywords, the last value wins
+        return new  # unlike all other keywords, the last value wins
 
 
-# 0x100 stands for "none": leave the system's. The last three are RFC 1349's, which OpenSSH 10 ignores and older ones set.
+# 0x100 is "none": the system's default. The last three are RFC 1349's, which OpenSSH 10 ignores and older ones set.
 _QOS = {
     "none": 0x100, "af11": 0x28, "af12": 0x30, "af13": 0x38, "af21": 0x48, "af22": 0x50, "af23": 0x58, "af31": 0x68,
     "af32": 0x70, "af33": 0x78, "af41": 0x88, "af42": 0x90, "af43": 0x98, "cs0": 0x00, "cs1": 0x20, "cs2": 0x40, "cs3": 0x60,
@@ -111,7 +111,7 @@ class Qos(ValueType):
     def _class(self, word: str | None) -> int:
         known = _QOS.get(ascii_lower(word or ""))
         try:
-            if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", word or ""):  # taken by OpenSSH 9
+            if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", word or ""):  # accepted by OpenSSH 9
                 return int(word or "", 16)
             return numbers.number(word, 0, 255) if known is None else known
         except ConfigValueError:

@@ -1,4 +1,4 @@
-"""LocalForward, RemoteForward, DynamicForward, ``-L``, ``-R``, ``-D``, ``-W``: parsed for the report and for ``ssh -G``.
+"""LocalForward, RemoteForward, DynamicForward, ``-L``, ``-R``, ``-D``, ``-W``: parse forwarding specifications.
 
 Source: parse_forward() in readconf.c of OpenSSH 10.5.
 """
@@ -17,7 +17,7 @@ _HOST_MAX = 1025
 
 
 class Forward(NamedTuple):
-    """One forwarding. A path stands for host and port of its end; a connect host of "socks" means a dynamic one."""
+    """One forwarding. A socket path replaces host and port of its end; the connect host "socks" means a dynamic one."""
 
     listen_host: str | None
     listen_port: int
@@ -28,11 +28,11 @@ class Forward(NamedTuple):
 
     @property
     def dynamic(self) -> bool:
-        """Whether the far end is chosen per connection."""
+        """True if the far end is chosen per connection."""
         return self.connect_host == "socks" and self.connect_port == 0
 
     def words(self) -> list[str]:
-        """The words of the keyword's line, as ``ssh -G`` prints them."""
+        """Return the arguments of the keyword's line, as ``ssh -G`` prints them."""
         if self.listen_path is not None:
             listen = self.listen_path
         else:
@@ -61,7 +61,7 @@ def read_forward(spec: str, environ: Mapping[str, str], dynamic: bool = False, r
 
 
 def _fields(text: str) -> list[tuple[str, bool]]:
-    """Up to four colon-separated fields, each with whether it is a path."""
+    """Split up to four colon-separated fields; with each, whether it is a path."""
     fields: list[tuple[str, bool]] = []
     rest = text
     while rest and len(fields) < 4:

@@ -12,7 +12,7 @@ from pmitogen.util.patterns import ascii_lower
 
 
 class Jump(NamedTuple):
-    """ProxyJump: the last hop, and what stands before it, as written. A host of "none" switches it off."""
+    """ProxyJump: the last hop, and the text before it. The host "none" switches it off."""
 
     host: str
     user: str | None = None
@@ -20,13 +20,13 @@ class Jump(NamedTuple):
     extra: str | None = None
 
     def hops(self) -> list[tuple[str | None, str, int | None]]:
-        """(user, host, port) of every hop, nearest to us first."""
+        """Return (user, host, port) of every hop, nearest to this machine first."""
         before = [read_hop(text) for text in self.extra.split(",")] if self.extra is not None else []
         return [*before, (self.user, self.host, self.port)]
 
 
 def read_hop(text: str) -> tuple[str | None, str, int | None]:
-    """One hop: [user@]host[:port] or an ssh:// URI."""
+    """Parse one hop: [user@]host[:port] or an ssh:// URI."""
     return numbers.ssh_uri(text) or numbers.user_host_port(text)
 
 
@@ -52,7 +52,7 @@ class ProxyJump(ValueType):
 
 
 def read_jump(text: str, strict: bool = False) -> Jump:
-    """Read the hops of ``-J`` or ProxyJump. *strict*, for the command line: names that a shell would misread are refused."""
+    """Parse the hops of ``-J`` or ProxyJump. *strict*: refuse names with shell characters, for the command line."""
     if ascii_lower(text) == "none":
         return Jump("none")
     text = text.partition("#")[0].rstrip(" \t\n\v\f\r")

@@ -1,6 +1,6 @@
 """Value types that are lists or have several parts; see base.py.
 
-A type that *accumulates* parses one line into a tuple, and ``merge`` joins the lines; it is shown as one line per item.
+A type that *accumulates* parses one line into a tuple, and ``merge`` joins the lines; ``ssh -G`` prints one line per item.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from pmitogen.util.patterns import ascii_lower, match_pattern
 
 
 class WordList(ValueType):
-    """Several words on one line; of several lines the first wins. ``none`` must stand alone."""
+    """Several values on one line; the first line wins. ``none`` must be the only value."""
 
     syntax = "WORD..."
 
     def __init__(self, limit: int = 0, empty_ok: bool = True, none: str = "none") -> None:
-        self.limit = limit  # how many words; 0: any number
-        self.empty_ok = empty_ok  # whether a line with a comment only is tolerated
+        self.limit = limit  # number of values; 0: any number
+        self.empty_ok = empty_ok  # True: a line with only a comment is allowed
         self.none = none.split()
 
     def parse(self, words: Arguments, reading: ValueContext) -> Any:
@@ -40,7 +40,7 @@ class WordList(ValueType):
             raise ConfigValueError(f"too many entries: {len(value)}, at most {self.limit}")
 
     def check(self, word: str) -> str:
-        """Check one word, and give what is stored for it."""
+        """Check one argument, and return the value to store."""
         if not word:
             raise ConfigValueError("empty argument")
         return word
@@ -53,7 +53,7 @@ class WordList(ValueType):
 
 
 class FirstWord(WordList):
-    """LogVerbose: of all the words, ssh keeps the first."""
+    """LogVerbose: ssh stores only the first value."""
 
     def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
         return tuple(super().parse(words, reading)[:1])
@@ -125,7 +125,7 @@ class ChannelTimeouts(WordList):
 
 
 class Files(ValueType):
-    """IdentityFile, CertificateFile: one path a line, all lines count."""
+    """IdentityFile, CertificateFile: one path a line; lines accumulate."""
 
     syntax = "PATH"
     accumulates = True
@@ -145,7 +145,7 @@ class Files(ValueType):
 
 
 class SendEnv(ValueType):
-    """Patterns of variable names; ``-pattern`` removes what stood before."""
+    """Patterns of variable names; ``-pattern`` removes earlier ones."""
 
     syntax = "[-]PATTERN..."
     accumulates = True
@@ -173,7 +173,7 @@ class SendEnv(ValueType):
 
 
 class SetEnv(ValueType):
-    """``NAME=VALUE`` words; of one name the first counts, and of several lines too."""
+    """``NAME=VALUE`` arguments; the first value of a name wins, and the first line."""
 
     syntax = "NAME=VALUE..."
 
@@ -193,7 +193,7 @@ class SetEnv(ValueType):
 
 
 class Forwards(ValueType):
-    """LocalForward, RemoteForward, DynamicForward: one a line, all lines count, duplicates do not."""
+    """LocalForward, RemoteForward, DynamicForward: one a line; lines accumulate without duplicates."""
 
     syntax = "[ADDRESS:]PORT HOST:PORT"
     accumulates = True
@@ -215,7 +215,7 @@ class Forwards(ValueType):
             elif self.remote:
                 dynamic = True
             else:
-                raise ConfigValueError("missing target: HOST:PORT is wanted")
+                raise ConfigValueError("missing target; use HOST:PORT")
         return (read_forward(spec, reading.environ, dynamic=dynamic, remote=self.remote),)
 
     def words(self, value: tuple[Forward, ...]) -> list[str]:

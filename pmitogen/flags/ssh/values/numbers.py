@@ -19,11 +19,11 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def number(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
-    """A decimal integer within bounds."""
+    """Parse a decimal integer within bounds."""
     if not text:
-        raise ConfigValueError("missing argument: an integer is wanted")
+        raise ConfigValueError("missing argument; use an integer")
     if not re.fullmatch(r"[ \t\n\v\f\r]*[+-]?[0-9]{1,30}", text):
-        raise ConfigValueError(f"{text!r} is no integer")
+        raise ConfigValueError(f"invalid integer {text!r}")
     value = int(text)
     if not low <= value <= high:
         raise ConfigValueError(f"integer {text} is out of range: {low} to {high}")
@@ -31,7 +31,7 @@ def number(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
 
 
 def seconds(text: str) -> int:
-    """A time such as ``90``, ``10m`` or ``1h30m``, in seconds (fractions of a second are dropped)."""
+    """Parse a time such as ``90``, ``10m`` or ``1h30m`` into seconds; fractions of a second are dropped."""
     total = 0.0
     plain = 0
     parts = re.findall(r"([0-9]+|[0-9]*\.[0-9]+)([smhdwSMHDW]?)", text)
@@ -48,7 +48,7 @@ def seconds(text: str) -> int:
 
 
 def scaled(text: str) -> int:
-    """A size such as ``1G`` or ``512K``, in bytes."""
+    """Parse a size such as ``1G`` or ``512K`` into bytes."""
     found = _SCALED.fullmatch(text)
     if not found or not text.strip():
         raise ConfigValueError(f"invalid size {text!r}; use bytes or units, as in 512M or 1G")
@@ -65,7 +65,7 @@ def scaled(text: str) -> int:
 
 
 def port(text: str, low: int = 1) -> int:
-    """A TCP port, by number or by service name."""
+    """Parse a TCP port, by number or by service name."""
     try:
         return number(text, low, 65535)
     except ConfigValueError:
@@ -74,7 +74,7 @@ def port(text: str, low: int = 1) -> int:
     try:
         return socket.getservbyname(text, "tcp")
     except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate
-        raise ConfigValueError(f"bad port {text!r}: 1 to 65535 or a service name is wanted") from None
+        raise ConfigValueError(f"invalid port {text!r}; use 1 to 65535 or a service name") from None
 
 
 def host_port(text: str) -> tuple[str, str, str]:
@@ -106,7 +106,7 @@ def user_host_port(text: str) -> tuple[str | None, str, int | None]:
 
 
 def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
-    """Read ``ssh://[user@]host[:port]``; None if it is no such URI."""
+    """Read ``ssh://[user@]host[:port]``; None for any other text."""
     if not text.startswith("ssh://"):
         return None
     where = text[6:]
@@ -135,7 +135,7 @@ def _urldecode(text: str) -> str:
 
 
 def valid_domain(name: str, lower: bool = False) -> str:
-    """A DNS name as CanonicalDomains and ssh:// want it, without its trailing dot."""
+    """Check a DNS name as CanonicalDomains and ssh:// do; return it without its trailing dot."""
     if not name:
         raise ConfigValueError("empty domain name")
     if not re.match(r"[A-Za-z0-9_]", name):
@@ -153,12 +153,12 @@ def _control(char: str) -> bool:
 
 
 def valid_host(name: str) -> bool:
-    """Whether ssh takes this as a destination: nothing that a shell would read in ``%h``."""
+    """Return True if ssh accepts this as a destination: no shell characters, because of ``%h``."""
     return not name.startswith("-") and not any(char in "'`\"$\\;&<>|(){}, " or _control(char) for char in name)
 
 
 def valid_user(name: str) -> bool:
-    """Whether ssh takes this as a remote user name: nothing that a shell would read in ``%r``."""
+    """Return True if ssh accepts this as a remote user name: no shell characters, because of ``%r``."""
     if name.startswith("-") or name.endswith("\\"):
         return False
     return not any(_control(char) or char in "'`\";&<>|(){}" for char in name) and " -" not in name
