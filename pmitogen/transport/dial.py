@@ -23,6 +23,7 @@ from typing import Any
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.util import limits
+from pmitogen.util.host_names import odd_names_unknown
 
 CONNECTION_ATTEMPT_DELAY = 0.25  # seconds between attempts; RFC 8305 section 8
 RETRY_PAUSE = 1.0  # seconds between rounds of ConnectionAttempts; as ssh does
@@ -38,11 +39,12 @@ def resolve(settings: Settings) -> list[Address]:
     """
     family = FAMILIES[settings.addressfamily]
     try:
-        found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
+        with odd_names_unknown():
+            found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
+    except OSError as error:
         if limits.are_used_up(error):
             raise ConnectError(limits.NONE_LEFT, "resolve") from None
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        reason = error.strerror or str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(
             f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; "
@@ -123,7 +125,9 @@ def _start_one(
             _bind(sock, family, settings)
             code = sock.connect_ex(target)
         except OSError as error:
-            code = error.errno or errno.EIO
+            failures[target[0]] = error.strerror or str(error)
+            sock.close()
+            continue
         if code in (0, errno.EINPROGRESS):
             selector.register(sock, selectors.EVENT_WRITE, (target[0], time.monotonic()))
             return True
@@ -173,7 +177,11 @@ def _explain(settings: Settings, failures: dict[str, str]) -> str:
 
 def _bind(sock: socket.socket, family: socket.AddressFamily, settings: Settings) -> None:
     if settings.bindaddress:
-        infos = socket.getaddrinfo(settings.bindaddress, 0, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        try:
+            with odd_names_unknown():
+                infos = socket.getaddrinfo(settings.bindaddress, 0, family, socket.SOCK_STREAM, 0, socket.AI_PASSIVE)
+        except socket.gaierror as error:
+            raise OSError(errno.EADDRNOTAVAIL, f"BindAddress {settings.bindaddress}: {error.strerror}") from None
         sock.bind(infos[0][4])
     elif settings.bindinterface:
         _bind_to_interface(sock, family, settings.bindinterface)

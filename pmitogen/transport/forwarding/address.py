@@ -8,6 +8,8 @@ import socket
 import stat
 from typing import NamedTuple
 
+from pmitogen.util.host_names import odd_names_unknown
+
 BACKLOG = 128
 
 
@@ -36,7 +38,8 @@ Address = TCPAddress | UnixPath
 def connect(address: Address, timeout: float) -> socket.socket:
     """Connect to a local *address*. Raises OSError."""
     if isinstance(address, TCPAddress):
-        sock = socket.create_connection((address.host or "localhost", address.port), timeout)
+        with odd_names_unknown():
+            sock = socket.create_connection((address.host or "localhost", address.port), timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     else:
         sock = socket.socket(socket.AF_UNIX)
@@ -59,7 +62,8 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
     if isinstance(address, UnixPath):
         return [_listen_unix(address.path, bind_mask, unlink)]
     host = None if address.host in ("", "*") else address.host
-    found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with odd_names_unknown():
+        found = socket.getaddrinfo(host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     port = address.port
