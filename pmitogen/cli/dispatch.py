@@ -29,6 +29,7 @@ _MODULES = {
     "demo": "demo.play",
     "explain": "explain",
     "ssh": "ssh.main",
+    "keygen": "keygen.main",
     "ping": "ping",
     "keyscan": "keyscan",
     "trust": "trust",
@@ -37,7 +38,7 @@ _MODULES = {
     "version": "version",
 }
 # These read their words themselves: everything after them is theirs.
-_RAW = {"ssh", "demo", "ping", "keyscan", "trust"}
+_RAW = {"ssh", "keygen", "demo", "ping", "keyscan", "trust"}
 
 _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, then set ansible_connection: pmitogen."
 
@@ -137,6 +138,10 @@ def _parser() -> argparse.ArgumentParser:
     add("demo", "run a small playbook against a temporary SSH server")
     _add_explain(add("explain", "show how the options of ssh, sudo, su or doas are resolved"))
     add("ssh", "run a command or a shell on a host, with ssh's own command line: pmitogen ssh [SSH OPTIONS] HOST [COMMAND]")
+    add(
+        "keygen",
+        "make, show and change keys, and edit known_hosts, with ssh-keygen's own command line: pmitogen keygen [OPTIONS]",
+    )
     add("ping", "log in to a host, start Python there, and print the time of each step: pmitogen ping [SSH OPTIONS] HOST")
     add("keyscan", "print the host keys of servers, in the format of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
     add("trust", "show the host keys of a server, and record them after confirmation: pmitogen trust [SSH OPTIONS] HOST")

@@ -121,6 +121,11 @@ def _hash_parts(names: str) -> tuple[bytes, bytes] | None:
         return None
 
 
+def is_hashed_name(text: str) -> bool:
+    """Whether *text* is a name as HashKnownHosts writes it."""
+    return _hash_parts(text) is not None
+
+
 def hash_name(name: str, salt: bytes | None = None) -> str:
     """*name* as HashKnownHosts writes it."""
     salt = os.urandom(hashlib.sha1(usedforsecurity=False).digest_size) if salt is None else salt

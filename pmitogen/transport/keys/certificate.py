@@ -104,6 +104,25 @@ def _text(raw: bytes) -> str:
     return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
 
 
+def options(certificate: Certificate) -> tuple[list[tuple[str, bytes]], list[tuple[str, bytes]]]:
+    """The critical options and the extensions of a parsed certificate, with their data."""
+    reader = PacketReader(certificate.blob)
+    for _ in range(len(decode_strings(certificate.plain_blob)) + 1):  # type and nonce, and the fields of the key
+        reader.string()
+    reader.u64()  # serial
+    reader.u32()  # kind
+    for _ in range(2):  # key id, principals
+        reader.string()
+    reader.u64()
+    reader.u64()
+    critical, extensions = decode_strings(reader.string()), decode_strings(reader.string())
+    return _pairs(critical), _pairs(extensions)
+
+
+def _pairs(parts: list[bytes]) -> list[tuple[str, bytes]]:
+    return [(_text(name), data) for name, data in zip(parts[::2], parts[1::2], strict=True)]
+
+
 def _names(raw: bytes) -> list[bytes]:
     """The names of a list of options, which are pairs of name and data."""
     parts = decode_strings(raw)

@@ -11,6 +11,7 @@ OpenSSH PROTOCOL.key and PROTOCOL.chacha20poly1305; bcrypt_pbkdf is the ``bcrypt
 from __future__ import annotations
 
 import base64
+import re
 from typing import NamedTuple
 
 import bcrypt
@@ -29,6 +30,8 @@ _SIZES = {  # name: bytes of key, of IV
     "aes128-gcm@openssh.com": (16, 12), "aes256-gcm@openssh.com": (32, 12),
     "chacha20-poly1305@openssh.com": (64, 0), "3des-cbc": (24, 8),
 }  # fmt: skip
+
+_FIELDS = {"ssh-ed25519": 2, "ecdsa": 3, "ssh-rsa": 6}  # of a private key, after its type and before its comment
 
 
 class WrongPassphrase(ValueError):
@@ -84,6 +87,18 @@ def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
     )
     encoded = base64.encodebytes(plain).decode()
     return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{encoded}-----END OPENSSH PRIVATE KEY-----\n"
+
+
+def read_comment(text: str) -> str:
+    """The comment in a key file that is not encrypted; "" if there is none, or the file is of another kind."""
+    try:
+        reader = PacketReader(parse(re.sub(r"-----[^-]*-----", "", text)).ciphertext)
+        reader.take(8)  # two equal numbers, to recognise a wrong passphrase by
+        for _ in range(_FIELDS[reader.text().partition("-sha2-")[0]]):
+            reader.string()
+        return reader.string().decode("utf-8", "surrogateescape")
+    except (DecodeError, KeyError):
+        return ""
 
 
 def _decrypt(encrypted_key: EncryptedKey, key: bytes, iv: bytes) -> bytes:

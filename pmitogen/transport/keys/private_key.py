@@ -21,7 +21,7 @@ from pmitogen.transport.keys import key_decryption, public_key, wire
 from pmitogen.transport.keys.wire import DecodeError
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.DOTALL)
-_Key = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+CryptographyKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
 class UnusableKey(ValueError):
@@ -47,10 +47,14 @@ class KeyFileHeader:
 
 
 class PrivateKey:
-    """A key that signs. *blob* is its public half, *name* its type."""
+    """A key that signs. *blob* is its public half, *name* its type; *comment* that of an OpenSSH file, else "".
 
-    def __init__(self, key: _Key) -> None:
-        self._key = key
+    *cryptography_key*: the same key as an object of the ``cryptography`` package.
+    """
+
+    def __init__(self, key: CryptographyKey, comment: str = "") -> None:
+        self.cryptography_key = key
+        self.comment = comment
         encoded = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         self.blob = base64.b64decode(encoded.split()[1])
         self.name = public_key.blob_type(self.blob)
@@ -61,13 +65,13 @@ class PrivateKey:
     def sign(self, data: bytes, algorithm: str) -> bytes:
         """An SSH signature blob over *data*; *algorithm* may be a certificate's name."""
         plain = public_key.plain_name(algorithm)
-        if isinstance(self._key, ed25519.Ed25519PrivateKey):
-            raw = self._key.sign(data)
-        elif isinstance(self._key, rsa.RSAPrivateKey):
+        if isinstance(self.cryptography_key, ed25519.Ed25519PrivateKey):
+            raw = self.cryptography_key.sign(data)
+        elif isinstance(self.cryptography_key, rsa.RSAPrivateKey):
             digest = hashes.SHA512() if plain == "rsa-sha2-512" else hashes.SHA256()
-            raw = self._key.sign(data, padding.PKCS1v15(), digest)
+            raw = self.cryptography_key.sign(data, padding.PKCS1v15(), digest)
         else:
-            pair = utils.decode_dss_signature(self._key.sign(data, ec.ECDSA(public_key.ECDSA_HASHES[plain]())))
+            pair = utils.decode_dss_signature(self.cryptography_key.sign(data, ec.ECDSA(public_key.ECDSA_HASHES[plain]())))
             raw = b"".join(map(wire.encode_mpint, pair))
         return wire.encode_string(plain) + wire.encode_string(raw)
 
@@ -120,9 +124,9 @@ def load(header: KeyFileHeader, passphrase: str | None) -> PrivateKey:
         if header.encrypted:
             raise UnusableKey("does not open with the passphrase given: it is the wrong one", "wrong") from None
         raise UnusableKey("is a damaged private key") from error
-    if not isinstance(key, _Key):
+    if not isinstance(key, CryptographyKey):
         raise UnusableKey(f"is of a kind ({type(key).__name__.strip('_')}) that is not supported: make an ed25519 key")
     try:
-        return PrivateKey(key)
+        return PrivateKey(key, key_decryption.read_comment(text) if header.openssh else "")
     except (ValueError, UnsupportedAlgorithm) as error:
         raise UnusableKey(f"is of a kind that ssh does not know ({error})") from error

@@ -1,0 +1,81 @@
+"""The command line of ssh-keygen(1), as far as it is supported."""
+
+from __future__ import annotations
+
+import getopt
+from collections.abc import Sequence
+
+from pmitogen.errors import UsageError
+
+LETTERS = "ABHKLQUXcdeghiklpquvyxoC:D:E:F:I:M:N:O:P:R:S:V:Y:Z:a:b:f:m:n:r:s:t:w:z:"
+_SUPPORTED = set("HLclpqvyCEFNPRZabfto")
+_FORMATS = "keys are read in OpenSSH's and PEM formats and written in OpenSSH's; leave it out"
+UNSUPPORTED = {
+    **dict.fromkeys("eim", _FORMATS),
+    **dict.fromkeys("shnVzIUD", "certificates are signed by OpenSSH's ssh-keygen"),
+    **dict.fromkeys("kQu", "revocation lists are made by OpenSSH's ssh-keygen"),
+    "A": "host keys are made by the server's own ssh-keygen",
+}
+MAX_DIGITS = 9  # of a number
+CIPHER = "aes256-ctr"
+USAGE = """\
+usage: ssh-keygen [-q] [-a rounds] [-b bits] [-C comment] [-f output_keyfile] [-t ecdsa | ed25519 | rsa]
+                  [-N new_passphrase] [-Z cipher]
+       ssh-keygen -p [-a rounds] [-f keyfile] [-N new_passphrase] [-P old_passphrase]
+       ssh-keygen -y [-f input_keyfile] [-P passphrase]
+       ssh-keygen -c [-C comment] [-f keyfile] [-P passphrase]
+       ssh-keygen -l [-v] [-E fingerprint_hash] [-f input_keyfile]
+       ssh-keygen -L [-f input_keyfile]
+       ssh-keygen -F hostname [-lv] [-f known_hosts_file]
+       ssh-keygen -H [-f known_hosts_file]
+       ssh-keygen -R hostname [-f known_hosts_file]
+"""
+
+
+class BadUsage(UsageError):
+    """The command line itself is wrong: the usage is printed after the message."""
+
+
+class Options:
+    """The flags of one command line, by letter: the value of the last one, "" for one without a value, None if it is absent."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self._values = values
+
+    def __getitem__(self, letter: str) -> str | None:
+        return self._values.get(letter)
+
+    def __contains__(self, letter: str) -> bool:
+        return letter in self._values
+
+    @property
+    def quiet(self) -> bool:
+        """-q."""
+        return "q" in self
+
+    def integer(self, letter: str, default: int, low: int, high: int, name: str) -> int:
+        """A number between *low* and *high*. Raises UsageError."""
+        text = self[letter]
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or not low <= int(text) <= high:
+            raise UsageError(f"-{letter}: invalid {name} {text!r}; use a number from {low} to {high}")
+        return int(text)
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Read *argv*. Raises BadUsage, UsageError."""
+    try:
+        pairs, rest = getopt.getopt(list(argv), LETTERS)
+    except getopt.GetoptError as error:
+        form = "option requires an argument" if "requires" in error.msg else "unknown option"
+        raise BadUsage(f"{form} -- {error.opt.lstrip('-')[:1] or '-'}") from None
+    values = {flag[1:]: value for flag, value in pairs}
+    if rest:
+        raise BadUsage("Too many arguments.")
+    for letter in values:
+        if letter not in _SUPPORTED:
+            raise UsageError(f"-{letter}: not supported: {UNSUPPORTED.get(letter, 'use OpenSSH')}")
+    if values.get("Z", CIPHER) != CIPHER:
+        raise UsageError(f"-Z: {values['Z']}: keys are encrypted with {CIPHER}; leave it out")
+    return Options(values)

@@ -1,0 +1,233 @@
+"""Show keys: public halves (``-y``), fingerprints (``-l``), certificates (``-L``)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pmitogen.cli.keygen import passphrases, randomart
+from pmitogen.cli.keygen.options import Options
+from pmitogen.cli.keygen.questions import ask_path
+from pmitogen.errors import UsageError
+from pmitogen.transport.keys import certificate, key_file, public_key
+from pmitogen.transport.keys.private_key import UnusableKey
+from pmitogen.transport.keys.wire import DecodeError, PacketReader
+from pmitogen.util.peer_text import escape
+
+MAX_SIZE = 64 << 20  # bytes of a file that is shown
+_OPTIONS = re.compile(r'(?:"(?:\\.|[^"\\])*"|[^\s"])+')
+_FLAGS = {
+    "permit-X11-forwarding",
+    "permit-agent-forwarding",
+    "permit-port-forwarding",
+    "permit-pty",
+    "permit-user-rc",
+    "no-touch-required",
+    "verify-required",
+}
+_VALUES = {"force-command", "source-address"}
+_HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
+
+
+def public_half(options: Options) -> int:
+    """``-y``: print the public half of a private key. Raises UsageError."""
+    path = options["f"] or ask_path()
+    key = passphrases.open_key(path, options["P"], f'Load key "{path}"', "Enter passphrase: ")
+    print(f"{public_key.public_line(key.blob)} {escape(key.comment)}".rstrip())
+    return 0
+
+
+def fingerprints(options: Options) -> int:
+    """``-l``: print the fingerprint of each key in a file. Raises UsageError."""
+    path = options["f"] or ask_path()
+    hash_name = hash_of(options)
+    found = list(_keys_of(path))
+    for blob, comment in found:
+        print(f"{bits(blob)} {digest_text(blob, hash_name)} {escape(comment) or 'no comment'} ({kind(blob)})")
+        if "v" in options:
+            print(picture(blob, hash_name))
+    if not found:
+        raise UsageError(f"{path} is not a public key file.")
+    return 0
+
+
+def certificates(options: Options) -> int:
+    """``-L``: print the contents of the certificates in a file. Raises UsageError."""
+    path = options["f"] or ask_path()
+    shown = "(stdin)" if path == "-" else path
+    found = False
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        key = _key_in(line)
+        if key is None:
+            continue
+        try:
+            cert = certificate.parse(key[0])
+        except DecodeError:
+            sys.stdout.flush()
+            print(f"{shown}:{number} is not a certificate", file=sys.stderr, flush=True)
+            continue
+        found = True
+        print(f"{shown}:" if number == 1 and path != "-" else f"{shown}:{number}:")
+        print("\n".join(_describe(cert)))
+    return 0 if found else 1
+
+
+def hash_of(options: Options) -> str:
+    """-E. Raises UsageError."""
+    name = (options["E"] or "sha256").lower()
+    if name not in _HASHES:
+        raise UsageError(f'Invalid hash algorithm "{options["E"]}"')
+    return name
+
+
+def kind(blob: bytes) -> str:
+    """The key's type as ssh-keygen shows it."""
+    return public_key.display_name(public_key.blob_type(blob))
+
+
+def bits(blob: bytes) -> int:
+    """The size of the key in bits."""
+    plain = certificate.plain_blob(blob)
+    name = public_key.blob_type(plain)
+    if name == "ssh-rsa":
+        return public_key.rsa_bits(plain) or 0
+    if name.startswith("ecdsa-sha2-nistp"):
+        return int(name.removeprefix("ecdsa-sha2-nistp")[:3])
+    return 256
+
+
+def digest_text(blob: bytes, hash_name: str) -> str:
+    """The fingerprint of the key, without its certificate, by any of the hashes."""
+    plain = certificate.plain_blob(blob)
+    if hash_name == "md5":
+        return public_key.fingerprint(plain, hash_name)
+    digest = base64.b64encode(hashlib.new(hash_name, plain, usedforsecurity=False).digest())
+    return f"{hash_name.upper()}:{digest.decode().rstrip('=')}"
+
+
+def picture(blob: bytes, hash_name: str) -> str:
+    """The randomart of a key."""
+    plain = certificate.plain_blob(blob)
+    digest = hashlib.new(hash_name, plain, usedforsecurity=False).digest()
+    return randomart.draw(digest, f"{kind(blob)} {bits(blob)}", hash_name.upper())
+
+
+def _keys_of(path: str) -> Iterator[tuple[bytes, str]]:
+    """The keys in a file of public keys, authorized_keys or known_hosts, or the public half of a private one; with comments."""
+    text = _read(path)
+    if path != "-" and "PRIVATE KEY-----" in text.lstrip().partition("\n")[0]:
+        yield _public_of_private(path), _comment_beside(path)
+        return
+    for line in text.splitlines():
+        found = _key_in(line)
+        if found is not None:
+            yield found
+
+
+def _read(path: str) -> str:
+    try:
+        with open(0 if path == "-" else path, errors="surrogateescape", closefd=path != "-") as file:
+            text = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    if len(text) > MAX_SIZE:
+        raise UsageError(f"{path}: is larger than {MAX_SIZE} bytes")
+    return text
+
+
+def _public_of_private(path: str) -> bytes:
+    try:
+        blob = key_file.read(path).public_blob
+    except UnusableKey as error:
+        raise UsageError(f"{path}: {error}") from None
+    if blob is None:
+        raise UsageError(f"{path} is not a public key file.")
+    return blob
+
+
+def _key_in(line: str) -> tuple[bytes, str] | None:
+    """The key of a line and its comment: at its start, or after one field of options or host names."""
+    line = line.strip()
+    if not line or line.startswith("#"):
+        return None
+    key = _key_at_start(line)
+    if key is not None:
+        return key
+    options = _OPTIONS.match(line)
+    key = _key_at_start(line[options.end() :].lstrip()) if options else None
+    return (key[0], key[1] or line[: options.end()]) if key and options else None
+
+
+def _key_at_start(text: str) -> tuple[bytes, str] | None:
+    fields = text.split(None, 2)
+    try:
+        blob = base64.b64decode(fields[1], validate=True)
+        certificate.plain_blob(blob)
+        return (blob, fields[2] if len(fields) > 2 else "") if public_key.blob_type(blob) == fields[0] else None
+    except (IndexError, ValueError):
+        return None
+
+
+def _comment_beside(path: str) -> str:
+    """As ssh-keygen: the comment in the .pub file, or that file's name where it has none."""
+    try:
+        fields = Path(path + ".pub").read_text(errors="surrogateescape").split(None, 2)
+    except OSError:
+        return ""
+    return fields[2].strip() if len(fields) > 2 else f"{path}.pub"
+
+
+def _describe(cert: certificate.Certificate) -> Iterator[str]:
+    role = "user" if cert.kind == certificate.USER else "host"
+    pad = " " * 8
+    authority = certificate.authority_fingerprint(cert)
+    yield f"{pad}Type: {cert.name} {role} certificate"
+    yield f"{pad}Public key: {kind(cert.blob)} {public_key.fingerprint(cert.plain_blob)}"
+    yield f"{pad}Signing CA: {authority} (using {_signature_algorithm(cert)})"
+    yield f'{pad}Key ID: "{escape(cert.key_id)}"'
+    yield f"{pad}Serial: {cert.serial}"
+    yield f"{pad}Valid: {_validity(cert)}"
+    critical, extensions = certificate.options(cert)
+    for title, rows in (
+        ("Principals", [escape(name) for name in cert.principals]),
+        ("Critical Options", list(map(_option, critical))),
+        ("Extensions", list(map(_option, extensions))),
+    ):
+        yield f"{pad}{title}: " + ("" if rows else "(none)")
+        yield from (f"{pad}{pad}{row}" for row in rows)
+
+
+def _option(option: tuple[str, bytes]) -> str:
+    """One option: those that are known have one string as their value, or none."""
+    name, data = option
+    if name in _FLAGS:
+        return name
+    if name in _VALUES:
+        with contextlib.suppress(DecodeError):
+            return f"{name} {escape(PacketReader(data).text())}"
+    return f"{escape(name)} UNKNOWN OPTION: {data.hex()} (len {len(data)})"
+
+
+def _signature_algorithm(cert: certificate.Certificate) -> str:
+    return escape(PacketReader(cert.signature).string())
+
+
+def _validity(cert: certificate.Certificate) -> str:
+    end = 2**64 - 1
+    if cert.valid_after == 0 and cert.valid_before == end:
+        return "forever"
+
+    def date(seconds: int) -> str:
+        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+    if cert.valid_after == 0:
+        return f"before {date(cert.valid_before)}"
+    if cert.valid_before == end:
+        return f"after {date(cert.valid_after)}"
+    return f"from {date(cert.valid_after)} to {date(cert.valid_before)}"
