@@ -11,7 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pmitogen.api import Ask, Completed, Forwarding, Host, Hub, Outcome, Process, Terminal, connect
+    from pmitogen.api import Ask, Completed, ConnectOptions, Forwarding, Host, Hub, Jump, Outcome, Process, Terminal, connect
     from pmitogen.errors import (
         AuthenticationError,
         BecomeError,
@@ -31,12 +31,14 @@ __all__ = [
     "BecomeError",
     "Completed",
     "ConnectError",
+    "ConnectOptions",
     "ConnectionLost",
     "Error",
     "Forwarding",
     "Host",
     "Hub",
     "HubError",
+    "Jump",
     "Outcome",
     "Process",
     "RemoteError",
@@ -48,7 +50,10 @@ __all__ = [
 
 _HOMES = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
 _HOMES.update(
-    dict.fromkeys(("Ask", "Completed", "Forwarding", "Host", "Hub", "Outcome", "Process", "Terminal", "connect"), "pmitogen.api"),
+    dict.fromkeys(
+        ("Ask", "Completed", "ConnectOptions", "Forwarding", "Host", "Hub", "Jump", "Outcome", "Process", "Terminal", "connect"),
+        "pmitogen.api",
+    ),
 )
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these

@@ -18,6 +18,7 @@ from pmitogen.api.forwarding import Forwarding
 from pmitogen.api.host import Host
 from pmitogen.api.hub import Hub, connect
 from pmitogen.api.many import Outcome
+from pmitogen.api.options import ConnectOptions, Jump
 from pmitogen.api.process import Process
 from pmitogen.api.results import Completed
 from pmitogen.transport.auth.credentials import Prompt as Ask
@@ -26,9 +27,11 @@ __all__ = [
     "Ask",
     "Completed",
     "ConnectArguments",
+    "ConnectOptions",
     "Forwarding",
     "Host",
     "Hub",
+    "Jump",
     "JumpCredentials",
     "Outcome",
     "Process",

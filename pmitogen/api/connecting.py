@@ -12,6 +12,7 @@ from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import Word
 from pmitogen.api.core import Core
+from pmitogen.api.options import ConnectOptions
 from pmitogen.errors import UsageError
 from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
@@ -32,6 +33,7 @@ class JumpCredentials(TypedDict, total=False):
 class ConnectArguments(TypedDict, total=False):
     """Keyword arguments of ``connect``; :meth:`pmitogen.Hub.connect` says what each means."""
 
+    options: ConnectOptions | None
     ssh_args: Sequence[Word]
     password: str | bytes | None
     private_key: str | bytes | None
@@ -52,6 +54,10 @@ def option_set(target: str, given: ConnectArguments) -> tuple[Header, Ask | None
     for name in given:
         if name not in _NAMES:
             raise TypeError(f"connect: unexpected argument {name!r}; use one of {', '.join(_NAMES)}")
+    chosen = given.get("options")
+    if chosen is not None and not isinstance(chosen, ConnectOptions):
+        arguments.wrong("connect: options", "ConnectOptions or None", chosen)
+    base = chosen or ConnectOptions()
     ask = given.get("ask")
     if ask is not None and not callable(ask):
         arguments.wrong("connect: ask", "a function", ask)
@@ -61,13 +67,17 @@ def option_set(target: str, given: ConnectArguments) -> tuple[Header, Ask | None
         "host_key_checking": arguments.flag(given.get("host_key_checking", True), "connect: host_key_checking"),
     }
     more: dict[str, Any] = {
-        "ssh_extra_args": shlex.join(arguments.words(given.get("ssh_args", ()), "connect: ssh_args")),
+        "ssh_extra_args": shlex.join([*arguments.words(given.get("ssh_args", ()), "connect: ssh_args"), *base.ssh_args()]),
         "ssh_extra_args_from": "ssh_args",
-        "password": arguments.secret(given.get("password"), "connect: password"),
-        "private_key": arguments.secret(given.get("private_key"), "connect: private_key"),
-        "private_key_passphrase": arguments.secret(given.get("passphrase"), "connect: passphrase"),
-        "otp": arguments.secret(given.get("otp"), "connect: otp"),
-        "jump_credentials": _jump_credentials(given.get("jump_credentials")),
+        "password": arguments.secret(given.get("password"), "connect: password") or base.password,
+        "private_key": arguments.secret(given.get("private_key"), "connect: private_key") or base.private_key,
+        "private_key_passphrase": arguments.secret(given.get("passphrase"), "connect: passphrase") or base.passphrase,
+        "otp": arguments.secret(given.get("otp"), "connect: otp") or base.otp,
+        "jump_credentials": {
+            **{jump.address: jump.credentials for jump in base.jumps if jump.credentials},
+            **(_jump_credentials(given.get("jump_credentials")) or {}),
+        },
+        "reconnection_retries": base.retries,
         "boot_python": _python(given.get("python")),
         "interactive": ask is not None,
         "timeout": timeout and math.ceil(timeout),

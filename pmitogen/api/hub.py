@@ -45,6 +45,7 @@ class Hub:
     def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
+        :param options: a :class:`ConnectOptions`; every other argument that says the same goes before it.
         :param ssh_args: arguments of ssh's command line. ssh_config(5) counts as for ssh. This process's working directory and
             environment at the time of this call count, also for a later reconnection.
         :param password: answers the server's password prompt.

@@ -22,8 +22,20 @@ def test_import_is_free() -> None:
 
 def test_all_is_exactly_what_is_public() -> None:
     error_names = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.Error)}
-    library = {"Ask", "Completed", "Forwarding", "Host", "Hub", "Outcome", "Process", "Terminal", "connect"}
-    assert set(pmitogen.__all__) == error_names | library | {"__version__"}
+    library = {
+        "Ask",
+        "Completed",
+        "ConnectOptions",
+        "Forwarding",
+        "Host",
+        "Hub",
+        "Jump",
+        "Outcome",
+        "Process",
+        "Terminal",
+        "connect",
+    }
+    assert set(pmitogen.__all__) == error_names | library | {"__version__", "connect"}
     assert pmitogen.__all__ == sorted(pmitogen.__all__)
 
 

@@ -1,0 +1,184 @@
+"""Connection options as one immutable object, beside the arguments of ssh's command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from pmitogen.api import arguments
+from pmitogen.errors import UsageError
+
+if TYPE_CHECKING:
+    from pmitogen.flags.ssh.report.explain import Explanation
+
+Path = str | os.PathLike[str]
+HostKeyPolicy = Literal["yes", "accept-new", "no", "ask"]
+POLICIES = ("yes", "accept-new", "no", "ask")
+USER_FILES = "user"  # the configuration files that ssh reads by itself
+
+
+@dataclasses.dataclass(frozen=True)
+class Jump:
+    """A jump host, and what it is logged in to with: that and nothing else. Without any of it, keys only. Raises TypeError."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+    password: str | None = dataclasses.field(default=None, repr=False)
+    private_key: str | None = dataclasses.field(default=None, repr=False)
+    passphrase: str | None = dataclasses.field(default=None, repr=False)
+    otp: str | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        arguments.text(self.host, "Jump: host")
+        for name in ("user", "password", "private_key", "passphrase", "otp"):
+            arguments.optional_text(getattr(self, name), f"Jump: {name}")
+        if self.port is not None:
+            arguments.number(self.port, "Jump: port", 1, 65535)
+
+    @property
+    def address(self) -> str:
+        """``[user@]host[:port]``, as ``-J`` takes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.user + '@' if self.user else ''}{host}{f':{self.port}' if self.port else ''}"
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """What it is given."""
+        names = ("password", "private_key", "passphrase", "otp")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectOptions:
+    """How to connect. What is None is as ssh and its configuration files have it. Raises TypeError, UsageError.
+
+    :param user: the account.
+    :param port: the server's port.
+    :param keys: files of private keys, tried in this order.
+    :param certificates: files of user certificates.
+    :param only_keys: True: offer these keys only, not what else the agent has (IdentitiesOnly).
+    :param agent: False: use no agent; a path: its socket.
+    :param forward_agent: let programs on the host use the agent.
+    :param known_hosts: files of host keys, instead of the user's.
+    :param host_keys: what to do with host keys that are not known (StrictHostKeyChecking).
+    :param jumps: hosts on the way, the first one nearest.
+    :param config: a configuration file to be read instead of the user's; None: no file at all.
+    :param connect_timeout: seconds for the connection and the server's version.
+    :param keepalive: seconds of silence after which the server is asked whether it is there (ServerAliveInterval).
+    :param retries: how often a failed connection is tried again.
+    :param compression: whether to compress.
+    :param settings: any other keywords of ssh_config(5) with their values.
+    :param password: and *private_key* (a key's text), *passphrase*, *otp*: as for :meth:`pmitogen.Hub.connect`.
+    """
+
+    user: str | None = None
+    port: int | None = None
+    keys: Sequence[Path] = ()
+    certificates: Sequence[Path] = ()
+    only_keys: bool | None = None
+    agent: bool | Path | None = None
+    forward_agent: bool | None = None
+    known_hosts: Sequence[Path] = ()
+    host_keys: HostKeyPolicy | None = None
+    jumps: Sequence[Jump] = ()
+    config: Path | None = USER_FILES
+    connect_timeout: int | None = None
+    keepalive: int | None = None
+    retries: int = 0
+    compression: bool | None = None
+    settings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    password: str | None = dataclasses.field(default=None, repr=False)
+    private_key: str | None = dataclasses.field(default=None, repr=False)
+    passphrase: str | None = dataclasses.field(default=None, repr=False)
+    otp: str | None = dataclasses.field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        what = "ConnectOptions"
+        for name in ("user", "password", "private_key", "passphrase", "otp"):
+            arguments.optional_text(getattr(self, name), f"{what}: {name}")
+        for name, least, most in (("port", 1, 65535), ("connect_timeout", 1, 1 << 30), ("keepalive", 0, 1 << 30)):
+            if getattr(self, name) is not None:
+                arguments.number(getattr(self, name), f"{what}: {name}", least, most)
+        arguments.number(self.retries, f"{what}: retries", 0, 100)
+        for name in ("only_keys", "forward_agent", "compression"):
+            if getattr(self, name) is not None:
+                arguments.flag(getattr(self, name), f"{what}: {name}")
+        for name in ("keys", "certificates", "known_hosts"):
+            paths = _items(getattr(self, name), f"{what}: {name}")
+            object.__setattr__(self, name, tuple(_path(each, f"{what}: {name}") for each in paths))
+        for jump in _items(self.jumps, f"{what}: jumps"):
+            if not isinstance(jump, Jump):
+                arguments.wrong(f"{what}: jumps", "a sequence of Jump", jump)
+        object.__setattr__(self, "jumps", tuple(self.jumps))
+        if self.host_keys is not None and self.host_keys not in POLICIES:
+            raise UsageError(f"{what}: host_keys: {self.host_keys!r}: use one of {', '.join(POLICIES)}")
+        if not isinstance(self.settings, Mapping):
+            arguments.wrong(f"{what}: settings", "a mapping of str to str", self.settings)
+        for keyword, value in self.settings.items():
+            arguments.text(keyword, f"{what}: settings: a keyword")
+            arguments.text(value, f"{what}: settings: {keyword}")
+
+    def ssh_args(self) -> list[str]:
+        """The arguments of ssh's command line that mean the same. No secret is among them."""
+        found: list[str] = []
+        if self.config is None:
+            found += ["-F", "none"]
+        elif self.config != USER_FILES:
+            found += ["-F", _path(self.config, "ConnectOptions: config")]
+        for keyword, value in self._keywords():
+            found += ["-o", f"{keyword}={value}"]
+        if self.jumps:
+            found += ["-J", ",".join(jump.address for jump in self.jumps)]
+        return found
+
+    def _keywords(self) -> list[tuple[str, str]]:
+        agent = {True: None, False: "none", None: None}[self.agent] if self.agent in (True, False, None) else self.agent
+        rows: list[tuple[str, Any]] = [
+            ("User", self.user),
+            ("Port", self.port),
+            *(("IdentityFile", _quoted(path)) for path in self.keys),
+            *(("CertificateFile", _quoted(path)) for path in self.certificates),
+            ("IdentitiesOnly", self.only_keys),
+            ("IdentityAgent", agent if agent in (None, "none") else _quoted(_path(agent, "ConnectOptions: agent"))),
+            ("ForwardAgent", self.forward_agent),
+            ("UserKnownHostsFile", " ".join(map(_quoted, self.known_hosts)) or None),
+            ("StrictHostKeyChecking", self.host_keys),
+            ("ConnectTimeout", self.connect_timeout),
+            ("ServerAliveInterval", self.keepalive),
+            ("Compression", self.compression),
+            *self.settings.items(),
+        ]
+        return [
+            (keyword, "yes" if value is True else "no" if value is False else str(value))
+            for keyword, value in rows
+            if value is not None
+        ]
+
+    def explain(self, target: str) -> Explanation:
+        """Return what becomes of these options for *target*, as ``pmitogen explain ssh --json`` has it. Raises UsageError."""
+        from pmitogen.flags.ssh.report.explain import explain_ssh
+
+        return explain_ssh([*self.ssh_args(), target])
+
+
+def _items(value: Any, what: str) -> Sequence[Any]:
+    if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Sequence):
+        arguments.wrong(what, "a sequence", value)
+    return value
+
+
+def _path(value: Any, what: str) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        arguments.wrong(what, "str or os.PathLike", value)
+    return arguments.text(os.fsdecode(value), what)
+
+
+def _quoted(path: Any) -> str:
+    """A path, as a configuration file has it: quoted where it has spaces."""
+    text = str(path)
+    if '"' in text or "\n" in text:
+        raise UsageError(f"ConnectOptions: {text!r}: a path with a quotation mark or a line end")
+    return f'"{text}"' if " " in text or "\t" in text else text

@@ -1,0 +1,86 @@
+"""Connection options as an object: what becomes of each, and connections made with them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pmitogen
+from pmitogen import ConnectOptions, Jump
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+
+def test_each_option_is_what_explain_shows(tmp_path: Path) -> None:
+    options = ConnectOptions(
+        user="u",
+        port=2222,
+        keys=[tmp_path / "a b", "/k"],
+        certificates=["/c"],
+        only_keys=True,
+        agent=False,
+        forward_agent=False,
+        known_hosts=[tmp_path / "known hosts"],
+        host_keys="accept-new",
+        jumps=[Jump("j1", user="x"), Jump("::1", port=22)],
+        config=None,
+        connect_timeout=7,
+        keepalive=9,
+        compression=True,
+        settings={"Ciphers": "aes256-ctr"},
+        password="secret",
+    )
+    found = options.explain("host")["options"]
+    assert found["user"] == "u" and found["port"] == "2222" and found["ciphers"] == "aes256-ctr"
+    assert found["identityfile"] == [f"{tmp_path}/a b", "/k"] and found["certificatefile"] == "/c"
+    assert (found["identitiesonly"], found["identityagent"], found["compression"]) == ("yes", "none", "yes")
+    assert (found["connecttimeout"], found["serveraliveinterval"]) == ("7", "9")
+    assert found["stricthostkeychecking"] == "accept-new" and found["proxyjump"] == "x@j1,[::1]:22"
+    assert "secret" not in repr(options) and "secret" not in str(options.ssh_args())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        options.user = "v"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": "22"},
+        {"keys": "/k"},
+        {"keys": [3]},
+        {"only_keys": "yes"},
+        {"jumps": ["j"]},
+        {"settings": ["x"]},
+        {"retries": "1"},
+    ],
+)
+def test_wrong_types(wrong: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="ConnectOptions: "):
+        ConnectOptions(**wrong)
+
+
+def test_wrong_values() -> None:
+    for wrong in ({"port": 0}, {"host_keys": "maybe"}, {"user": "a\0"}):
+        with pytest.raises(pmitogen.UsageError):
+            ConnectOptions(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.needs_root
+@pytest.mark.needs_sshd
+def test_connections_made_with_them(sshd: Sshd, account: Account, home: Path) -> None:
+    options = ConnectOptions(
+        user=account.name, port=sshd.port, keys=[sshd.key.path], only_keys=True, known_hosts=[sshd.known_hosts], config=None
+    )
+    with pmitogen.connect(sshd.host, options=options, timeout=30) as host:
+        assert host.run("id -un", text=True).stdout.strip() == account.name
+    keyless = dataclasses.replace(options, keys=(), agent=False, password=account.password, settings={"IdentityFile": "none"})
+    with pmitogen.connect(sshd.host, options=keyless, timeout=30) as host:
+        assert host.run("true").ok
+    config = home / "config"
+    config.write_text(f"Host localhost\nUserKnownHostsFile {sshd.known_hosts}\nHostKeyAlias [{sshd.host}]:{sshd.port}\n")
+    options = dataclasses.replace(options, config=config)
+    jump = Jump("localhost", user=account.name, port=sshd.port, password=account.password)
+    with pmitogen.connect(sshd.host, options=dataclasses.replace(options, jumps=(jump,)), timeout=30) as host:
+        assert host.run("true").ok
