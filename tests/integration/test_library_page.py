@@ -21,11 +21,11 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
 # The page's hosts are this server, by a configuration file that would else be the user's own.
 SITE = """
 import os
-from pmitogen.api import Hub
-connect = Hub.connect
-def with_our_config(self, target, **words):
-    return connect(self, target, **{**words, "ssh_args": ["-F", os.environ["PAGE_CONFIG"], *words.get("ssh_args", ())]})
-Hub.connect = with_our_config
+from pmitogen.api import connecting
+option_set = connecting.option_set
+def with_our_config(target, given):
+    return option_set(target, {**given, "ssh_args": ["-F", os.environ["PAGE_CONFIG"], *given.get("ssh_args", ())]})
+connecting.option_set = with_our_config
 """
 
 
@@ -40,7 +40,7 @@ def test_example(number: int, sshd: Sshd, account: Account, tmp_path: Path) -> N
         f"Host *.example.com\nHostname {sshd.host}\nPort {sshd.port}\nHostKeyAlias [{sshd.host}]:{sshd.port}\n"
         f"IdentityFile {sshd.key.path}\nIdentitiesOnly yes\nUserKnownHostsFile {sshd.known_hosts}\nGlobalKnownHostsFile none\n"
     )
-    script = EXAMPLES[number].replace('"admin@', f'"{account.name}@')
+    script = EXAMPLES[number].replace('"admin@', f'"{account.name}@').replace("forward_local(22)", f"forward_local({sshd.port})")
     (tmp_path / "example.py").write_text(script)
     (tmp_path / "sitecustomize.py").write_text(SITE)
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ['PYTHONPATH']}", "PAGE_CONFIG": str(tmp_path / "config")}
