@@ -63,7 +63,7 @@ def find(options: Options) -> int:
             digest = show.digest_text(blob, show.hash_of(options))
             print(f"{name} {show.kind(blob)} {digest}{' ' if comment else ''}{escape(comment)}")
             if "v" in options:
-                print(show.picture(blob, "sha256"))
+                print(show.picture(blob, show.hash_of(options)))
         elif "l" not in options:
             print(line.text)
     return 0 if found else 1
