@@ -7,7 +7,7 @@ ARGS ?=
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
 
-.PHONY: demo test test-all bench fuzz lint clean
+.PHONY: demo test test-all bench fuzz lint release clean
 
 demo:
 	@$(PREPARE) main
@@ -34,6 +34,11 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# Wheel, source distribution, collection, bill of materials and checksums in dist/; uploads nothing. TAG=1 also sets the tag.
+release:
+	@$(PREPARE) release
+	.venv-release/bin/python tools/release.py $(if $(TAG),--tag)
 
 clean:
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from pmitogen._version import __version__
+
 if TYPE_CHECKING:
     from pmitogen.api import Ask, Completed, ConnectOptions, Forwarding, Host, Hub, Jump, Outcome, Process, Terminal, connect
     from pmitogen.errors import (
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
         UsageError,
     )
 
-__version__ = "0.1.0"
 
 __all__ = [
     "Ask",

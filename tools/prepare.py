@@ -18,6 +18,8 @@ Steps:
     ``.venv-2.19-py3.12``: the same with that very Python, for comparisons.
 ``others``
     ``.venv-others``: as ``main``, with programs of others that start Ansible, for the slow tests.
+``release``
+    ``.venv-release``: as ``main``, with what builds and checks a release.
 
 Each environment holds a stamp of what it was made from, so a second run only compares stamps.
 Runs on any Python 3.8 or newer, with nothing but the standard library.
@@ -47,6 +49,7 @@ PYTHONS_OF_CORE = {
 }
 NEWEST = next(iter(PYTHONS_OF_CORE))
 OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
+TOOLS = ("release",)  # steps with an environment of their own, each named after its extra in pyproject.toml
 MAIN_CORES = ("2.21", "2.19", "2.17")  # .venv takes the first that a Python found here runs
 
 # A program that tells whether it is there -> Debian's package with it.
@@ -153,7 +156,8 @@ def choose(cores: Sequence[str], only: str) -> tuple[str, str] | None:
 
 
 def stamp_of(core: str, extra: str) -> str:
-    inputs = (HERE / "setup.py").read_bytes() + (core + extra).encode()
+    metadata = (HERE / "pyproject.toml").read_text(encoding="utf-8").partition("\n[tool.")[0]  # not the tools' settings
+    inputs = (metadata + (HERE / "pmitogen/_version.py").read_text() + core + extra).encode()
     return hashlib.sha256(inputs).hexdigest()
 
 
@@ -232,12 +236,18 @@ def main(steps: Sequence[str]) -> int:
             update_newest(extra)
         elif name == "others":
             make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS)
+        elif name in TOOLS:
+            if not make_environment(HERE / (".venv-" + name), MAIN_CORES, name):
+                return 1
         elif name in PYTHONS_OF_CORE:
             make_environment(HERE / (".venv-" + name), (name,), extra)
         elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
-            say("unknown step %r; write one of: system main main:test newest others %s" % (step, " ".join(PYTHONS_OF_CORE)))
+            say(
+                "unknown step %r; write one of: system main main:test newest others release %s"
+                % (step, " ".join(PYTHONS_OF_CORE))
+            )
             return 2
     return 0
 

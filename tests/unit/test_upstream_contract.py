@@ -51,8 +51,8 @@ def test_every_core_has_all_of_it(core: str) -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("newest", [False, True], ids=["oldest", "newest"])
 def test_the_ends_of_the_ranges_have_all_of_it(newest: bool, tmp_path: Path) -> None:
-    """The oldest releases that setup.py allows, and the newest that there are today."""
-    text = (session.repository / "setup.py").read_text()
+    """The oldest releases that pyproject.toml allows, and the newest that there are today."""
+    text = (session.repository / "pyproject.toml").read_text()
     ranges = re.findall(r'"((?:paramiko|mitogen)>=[^"]+)"', text)
     assert len(ranges) == 2
     wanted = ranges if newest else [each.partition(",")[0].replace(">=", "==") for each in ranges]
