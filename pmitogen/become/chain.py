@@ -1,7 +1,7 @@
-"""The programs of one escalation, each in the account that the one before it entered: ``sudo -u alice``, then ``su``.
+"""The programs of one escalation, each started in the account that the previous one entered: ``sudo -u alice``, then ``su``.
 
-Most escalations have one step. Where there are several, each starts the next behind an entry marker of its own. So it is known at
-every moment which step may ask for its secret: the first whose account is not entered yet.
+Most escalations have one step. If there are several, each step starts the next one after it has printed its own entry marker.
+So only one step may ask for its secret at any moment: the first step whose account is not yet entered.
 
 NOTE: runs on the target.
 """
@@ -10,11 +10,17 @@ from __future__ import absolute_import
 
 from pmitogen.become import entry, prompts, quoting
 
+MYPY = False
+if MYPY:
+    from typing import FrozenSet, List, Optional, Set  # noqa: F401
+    from pmitogen.become.types import Native, Plan, Text  # noqa: F401
+
 
 class EscalationStep(object):
-    """One program: its plan, the prompt and the entry marker that it is given, and the kinds of secrets that it got."""
+    """One program with its plan, its prompt, its entry marker, and the kinds of secrets that were sent to it."""
 
     def __init__(self, plan, text, native):
+        # type: (Plan, Text, Native) -> None
         self.plan = plan
         self.programs = [native(name) for name in plan["programs"]]  # more than one for ``become_exe: sudo su -``
         self.prompt = prompts.random_prompt()
@@ -22,34 +28,41 @@ class EscalationStep(object):
         self.prompts = prompts.Prompts(
             [native(name) for name in plan["asking"]],
             text(self.prompt),
-            [text(word) for word in plan["prompts"]],
+            [text(prompt) for prompt in plan["prompts"]],
             text(plan["user"]),
         )
         self.available = frozenset(native(kind) for kind in plan["secrets"])  # kinds that the hub can give
-        self.secrets_sent = set()
+        self.secrets_sent = set()  # type: Set[str]
         self._native = native
 
     def describe(self):
-        """What it does, for messages."""
+        # type: () -> str
+        """Return "METHOD to USER", for messages."""
         return "%s to %s" % (self._native(self.plan["method"]), self._native(self.plan["user"]))
 
     def wrap(self, command, shell, preparation=None):
-        """The argument vector that runs *command* in this step's account; *shell* is the caller's. See :class:`entry.Entry`."""
-        argv = [self.prompt if word == "{prompt}" else self._native(word) for word in self.plan["argv"]]
+        # type: (List[str], Optional[str], Optional[str]) -> List[str]
+        """Return the argument vector that runs *command* in this step's account.
+
+        *shell*: the caller's ``$SHELL``, or None. *preparation*: see :meth:`entry.Entry.command`.
+        """
+        argv = [self.prompt if argument == "{prompt}" else self._native(argument) for argument in self.plan["argv"]]
         command = self.entry.command(command, preparation)
         form = self.plan["form"]
         if form == "argv":
             return argv + command
         if form == "sudo-shell":
             return argv + quoting.shell_safe_argv(command)
-        if form == "own-shell":  # doas -s takes no command: it runs $SHELL, and so do we
+        if form == "own-shell":  # doas -s takes no command: it runs $SHELL, so $SHELL is started here
             argv += [shell or "/bin/sh", "-c"]
         return argv + [quoting.shell_string(command)]
 
 
 def build_steps(plan, text, native):
-    """The steps of *plan*, the first program first."""
-    plans = [plan]
-    while plans[0].get("via"):
-        plans.insert(0, plans[0]["via"])
+    # type: (Plan, Text, Native) -> List[EscalationStep]
+    """Return the steps of *plan* in the order in which they start."""
+    plans, via = [plan], plan.get("via")
+    while via:
+        plans.insert(0, via)
+        via = via.get("via")
     return [EscalationStep(each, text, native) for each in plans]

@@ -1,8 +1,8 @@
-"""From what a program printed to the kind of failure that it means.
+"""Find the kind of failure from the output of sudo, su and doas.
 
-The tables of rows are tried in order. English is matched directly; other languages by asking the target's own message
-catalogues for the same sentences, after the failure, in the language that the program saw. All text is decoded first, so that
-case and full-width colons are compared as characters.
+The rows of each table are tried in order. English is matched directly. For other languages the same sentences are looked up in
+the target's message catalogues, after the failure, in the language of the program. All text is decoded first, so that case and
+full-width colons are compared as characters.
 
 NOTE: runs on the target.
 """
@@ -13,8 +13,14 @@ import os
 import re
 
 from pmitogen.become import doas, su, sudo
+from pmitogen.become.strings import as_bytes
 
-METHODS = {"sudo": sudo, "su": su, "doas": doas}
+MYPY = False
+if MYPY:
+    from typing import List, Optional, Sequence  # noqa: F401
+
+PATTERNS = {"sudo": sudo.PATTERNS, "su": su.PATTERNS, "doas": doas.PATTERNS}
+MESSAGE_IDS = {"sudo": sudo.MESSAGE_IDS, "su": su.MESSAGE_IDS, "doas": doas.MESSAGE_IDS}
 LOCALE_DIRECTORIES = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
 
 _FLAGS = re.IGNORECASE | re.UNICODE
@@ -37,13 +43,14 @@ _SYNTAX_ERROR = re.compile(
 
 
 def visible_text(data):
-    """Bytes of a terminal to the text that it would show: without colours, and without what was taken back, such as the
-    asterisks of a password. What is no UTF-8 shows as replacement characters.
+    # type: (bytes) -> str
+    """Decode terminal output to the text that a terminal would show: without colours, and without erased characters such as
+    the asterisks of a password. Bytes that are not UTF-8 become replacement characters.
     """
     text = data.decode("utf-8", "replace")
     if not _CONTROL.search(text):
         return text
-    shown = []
+    shown = []  # type: List[str]
     for char in _ESCAPES.sub("", text):
         if char == "\b":
             del shown[-1:]
@@ -53,27 +60,30 @@ def visible_text(data):
 
 
 def refusal(methods, text):
-    """The kind of failure that *text*, all that was printed, amounts to; None if no row of any of *methods* knows it."""
+    # type: (Sequence[str], str) -> Optional[str]
+    """Return the kind of failure that *text*, the whole output, means; None if no row of any of *methods* matches."""
     for method in methods:
-        for kind, pattern in METHODS[method].PATTERNS:
+        for kind, pattern in PATTERNS[method]:
             if re.search(pattern, text):
                 return kind
     for method in methods:
-        kind = _localised_refusal(method, text)
-        if kind is not None:
-            return kind
+        found = _localised_refusal(method, text)
+        if found is not None:
+            return found
     return None
 
 
 def retry_prompted(text):
-    """True if *text* says that the password was wrong and will be asked for again: no need to wait for the question."""
+    # type: (str) -> bool
+    """True if *text* says that the password was wrong and that the program will ask again: do not wait for the prompt."""
     return bool(re.search("[Ss]orry, try again|[Aa]uthentication failed, try again", text))
 
 
 def _localised_refusal(method, text):
+    # type: (str, str) -> Optional[str]
     if not any(ord(char) > 127 for char in text) and not language():
         return None
-    for kind, domain, msgid in METHODS[method].MESSAGE_IDS:
+    for kind, domain, msgid in MESSAGE_IDS[method]:
         pattern = _localised(domain, msgid)
         if pattern is not None and re.search(pattern, text, re.UNICODE):
             return kind
@@ -81,7 +91,8 @@ def _localised_refusal(method, text):
 
 
 def language():
-    """The language of this process, or None if it is the untranslated one."""
+    # type: () -> Optional[str]
+    """Return the language of this process, or None if its messages are not translated."""
     for name in ("LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
         value = os.environ.get(name, "")
         if value and value.split(".")[0] not in ("C", "POSIX"):
@@ -90,7 +101,8 @@ def language():
 
 
 def _localised(domain, msgid):
-    """A pattern for *msgid* in this process's language, or None where there is no catalogue or no translation."""
+    # type: (str, str) -> Optional[str]
+    """Return a pattern for *msgid* in this process's language, or None if there is no catalogue or no translation."""
     text = translated(domain, msgid)
     if text is None:
         return None
@@ -99,35 +111,38 @@ def _localised(domain, msgid):
 
 
 def translated(domain, msgid):
-    """*msgid* in this process's language, or None where there is no catalogue or no translation."""
-    import gettext  # costs a millisecond, and only what is in another language pays it
+    # type: (str, str) -> Optional[str]
+    """Translate *msgid* into this process's language. None if there is no catalogue or no translation."""
+    import gettext  # takes a millisecond, so it is imported only for other languages
 
     for directory in LOCALE_DIRECTORIES:
         try:
             catalogue = gettext.translation(domain, directory, fallback=True)
-        except (IOError, OSError, ValueError, LookupError, SyntaxError):  # one that is damaged
+        except (IOError, OSError, ValueError, LookupError, SyntaxError):  # a damaged catalogue
             continue
-        lookup = getattr(catalogue, "ugettext", catalogue.gettext)
-        text = lookup(msgid)
+        text = getattr(catalogue, "ugettext", catalogue.gettext)(msgid)  # type: str
         if text != msgid:
             return text
     return None
 
 
 def command_failure(text, command):
-    """True if *text* says that *command* (argv, a Python) itself was not found, cannot be executed or broke down at its start."""
+    # type: (str, Sequence[str]) -> bool
+    """True if *text* says that *command* (the argv of a Python) was not found, cannot be executed or failed while starting."""
     if _PYTHON_FAILED.search(text):
         return True
-    name = os.path.basename(command[0])
-    name = re.escape(name if str is not bytes else visible_text(name))
+    name = re.escape(visible_text(as_bytes(os.path.basename(command[0]))))
     missing = "(?:" + _NOT_FOUND + ")"
     return bool(re.search(name + ".{0,80}" + missing + "|" + missing + ".{0,80}" + name, text, _FLAGS))
 
 
 def shell_failure(text, status, command, shell):
-    """``shell``, ``python`` or None: how the account's login shell or the command itself failed.
+    # type: (str, Optional[int], Sequence[str], Optional[str]) -> Optional[str]
+    """Return ``shell`` if the account's login shell failed, ``python`` if the command itself failed, else None.
 
-    *status* is the exit status or None, *command* the argv that should have run, *shell* the shell that was to run it, or None.
+    *status*: exit status, or None.
+    *command*: the argv that should have run.
+    *shell*: the shell that should have run it, or None.
     """
     if _NOLOGIN.search(text):
         return "shell"

@@ -1,4 +1,4 @@
-"""What doas says, as data: OpenBSD's, the portable opendoas, and slicer69's port.
+"""Messages of doas: of OpenBSD, the portable opendoas, and the port by slicer69, with the kind of failure that each means.
 
 Sources: usr.bin/doas/doas.c of OpenBSD; doas.c, pam.c and shadow.c of opendoas.
 """

@@ -1,4 +1,4 @@
-"""Why an account could not be entered, in one line.
+"""Errors that say in one line why an account could not be entered.
 
 NOTE: runs on the target.
 """
@@ -9,6 +9,13 @@ import os
 import re
 
 from pmitogen.become import entry, prompts, diagnosis
+
+MYPY = False
+if MYPY:
+    from typing import List, Optional, Sequence  # noqa: F401
+    from pmitogen.become.chain import EscalationStep  # noqa: F401
+    from pmitogen.become.transcript import Transcript  # noqa: F401
+    from pmitogen.become.types import Native  # noqa: F401
 
 _MEANING = {
     "password-wrong": "the password is wrong",
@@ -23,61 +30,70 @@ _OWN_PROMPT = "sudo was given a prompt of its own; with 'Defaults passprompt_ove
 
 
 class BecomeFailure(Exception):
-    """The other account could not be entered. *kind* is one of errors.BecomeError's, *message* a line without secrets."""
+    """The other account could not be entered. *kind*: see errors.BecomeError. *message*: one line without secrets."""
 
     def __init__(self, kind, message):
+        # type: (str, str) -> None
         Exception.__init__(self, message)
         self.kind = kind
         self.message = message
 
 
 class Failures(object):
-    """Makes the failures of one escalation.
-
-    *steps*: its ``chain.EscalationStep``; *transcript*: its ``Transcript``; *native*: turns text into this Python's str.
-    """
+    """Creates the errors of one escalation. *native*: turns text into the str type of this Python."""
 
     def __init__(self, steps, transcript, native):
+        # type: (List[EscalationStep], Transcript, Native) -> None
         self._steps = steps
         self._transcript = transcript
         self._native = native
 
     def describe(self):
+        # type: () -> str
         return ", ".join(step.describe() for step in self._steps)
 
     def make(self, kind, what):
+        # type: (str, str) -> BecomeFailure
         return BecomeFailure(kind, "%s: %s" % (self.describe(), what))
 
     def denied(self, kind):
-        """*kind*: one of a program's rows."""
+        # type: (str) -> BecomeFailure
+        """The program refused. *kind*: from the rows of its table."""
         unasked = not any(step.secrets_sent for step in self._steps)
         if kind == "password-wrong" and unasked:
-            kind = "not-permitted"  # refused unasked
+            kind = "not-permitted"  # refused without asking
         hint = ""
         if unasked and kind in ("password-missing", "not-permitted") and "sudo" in self._steps[0].programs:
             hint = "; a rule in sudoers that allows it must cover %s" % entry.SUDOERS_COMMAND
         return self.make(kind, _MEANING[kind] + hint + self._transcript.output_excerpt())
 
     def asked_again(self, step):
-        """A question was asked whose answer was given."""
+        # type: (EscalationStep) -> BecomeFailure
+        """The program asked again for a secret that it was given."""
         expired = diagnosis.refusal(step.programs, self._transcript.text()) == "account"
         return self.denied("account" if expired else "password-wrong")
 
     def expired(self, question):
+        # type: (str) -> BecomeFailure
         return self.make("account", "the password has expired and must be changed: it asks %s" % self._transcript.quote(question))
 
     def missing_secret(self, kind, question):
+        # type: (str, str) -> BecomeFailure
         what = "a second factor" if kind == prompts.SECOND_FACTOR else "a password"
         return self.make("password-missing", "it asks for %s, %s, and none was given" % (what, self._transcript.quote(question)))
 
     def secret_withheld(self, why):
+        # type: (str) -> BecomeFailure
         """The hub does not give the secret."""
         return self.make("password-missing", why)
 
     def timed_out(self, step, question, echo, seconds):
-        """Nothing came in *seconds*.
+        # type: (Optional[EscalationStep], str, bool, float) -> BecomeFailure
+        """The command did not start within *seconds*.
 
-        *step*: whose account is to be entered, None if all are. *question*: the unfinished line. *echo*: whether it is on.
+        *step*: the step that is waiting, None if all accounts are entered.
+        *question*: the unfinished line.
+        *echo*: True if the terminal echoes.
         """
         if question and step is not None and step.prompts.kind(question) and echo:
             return self.make(
@@ -97,27 +113,32 @@ class Failures(object):
         return self.make("timeout", "nothing came %s within %g s%s" % (when, seconds, self._transcript.output_excerpt()))
 
     def not_started(self, text, error_marker, program, chdir):
-        """The failure if the child of terminal.spawn has written *complaint* into *text*; else None.
+        # type: (str, str, str, Optional[str]) -> Optional[BecomeFailure]
+        """Return the failure if the child of terminal.spawn wrote *error_marker* into *text*, else None.
 
-        *program*: what it could not start. *chdir*: the directory that it could not enter.
+        *program*: the program that it should start.
+        *chdir*: the directory that it should change to, or None.
         """
         own = re.search(re.escape(error_marker) + " (exec|chdir) (\\d+)", text)
         if not own:
             return None
-        what, kind = (program, "not-installed") if own.group(1) == "exec" else (chdir, "other")
+        what, kind = (program, "not-installed") if own.group(1) == "exec" else (chdir or "", "other")
         return self.make(kind, "cannot %s %s: %s" % (own.group(1), self._native(what), os.strerror(int(own.group(2)))))
 
     def exited(self, entered, command, code, shell):
-        """It ended before the command was up.
+        # type: (int, Sequence[str], Optional[int], Optional[str]) -> BecomeFailure
+        """The program ended before the command was running.
 
-        *entered*: steps whose account was entered. *command*: argv that should run there. *code*: exit code or None. *shell*: the
-        shell that was to take the command, or None.
+        *entered*: number of accounts that were entered.
+        *command*: the argv that should run in the last one.
+        *code*: exit status, or None.
+        *shell*: the shell that should run the command, or None.
         """
         text = self._transcript.text()
         if entered < len(self._steps):
             kind = diagnosis.refusal(self._steps[entered].programs, text)
             if kind == "shell" and diagnosis.command_failure(text, ["/bin/sh"]):
-                kind = None  # the words are those of a shell that does run
+                kind = None  # a shell that does run printed this text
             if kind is not None:
                 return self.denied(kind)
             kind = diagnosis.shell_failure(text, code, ["/bin/sh"], shell)

@@ -1,4 +1,4 @@
-"""Which Python is started in an account that is entered, where none was named.
+"""Choice of the Python that is started in another account, if the user named none.
 
 NOTE: runs on the target. Paths are bytes.
 """
@@ -9,15 +9,21 @@ import errno
 import os
 import stat
 
+MYPY = False
+if MYPY:
+    from typing import List  # noqa: F401
+
 SYSTEM_PYTHON = b"/usr/bin/python3"
-MAX_LINKS = 40  # as the kernel follows
+MAX_LINKS = 40  # symbolic links in one path; the kernel's limit
 
 
 def choose(own, is_named):
-    """The interpreter for another account.
+    # type: (bytes, bool) -> bytes
+    """Return the path of the interpreter for another account.
 
-    *own*: the one that runs this. *is_named*: whether the user named it for the whole host. One that was found may be a program
-    of the login account's, which others must not run: then the system's is taken, if there is one.
+    *own*: the interpreter of this process.
+    *is_named*: True if the user named it for the whole host. One that was found may belong to the login account, and other
+    accounts must not run it: then the system's Python is used, if there is one.
     """
     if not is_world_executable(own):
         return SYSTEM_PYTHON if is_world_executable(SYSTEM_PYTHON) else own
@@ -27,7 +33,8 @@ def choose(own, is_named):
 
 
 def is_world_executable(path):
-    """Whether every account can run the program *path*: not one in somebody's closed home, nor in the current directory."""
+    # type: (bytes) -> bool
+    """True if every account can run the program *path*: no relative path, and none below a directory that others cannot enter."""
     try:
         return path.startswith(b"/") and all(os.stat(step).st_mode & stat.S_IXOTH for step in path_components(path))
     except OSError:
@@ -35,7 +42,8 @@ def is_world_executable(path):
 
 
 def is_root_controlled(path):
-    """Whether only root decides what the program *path* is. What is writable by a group counts if this account is in it."""
+    # type: (bytes) -> bool
+    """True if only root can replace the program *path*. Write permission of a group counts if this account is in the group."""
     try:
         return all(_is_root_controlled(step) for step in path_components(path))
     except OSError:
@@ -43,16 +51,20 @@ def is_root_controlled(path):
 
 
 def _is_root_controlled(step):
+    # type: (bytes) -> bool
     found = os.lstat(step)
     if found.st_uid:
         return False
-    if stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX:  # the directory decides; each changes its own entries only
+    if (
+        stat.S_ISLNK(found.st_mode) or found.st_mode & stat.S_ISVTX
+    ):  # links: the directory decides; sticky: accounts can change their own entries only
         return True
     return not found.st_mode & stat.S_IWOTH and (os.geteuid() == 0 or not os.access(step, os.W_OK))
 
 
 def path_components(path):
-    """All that decides what the absolute *path* is: its directories, links on the way and theirs, the file. Raises OSError."""
+    # type: (bytes) -> List[bytes]
+    """Return every directory, link and file that the absolute *path* is resolved through. Raises OSError."""
     found, here, links = [b"/"], b"/", 0
     left = path.split(b"/")
     while left:

@@ -1,35 +1,45 @@
-"""Which accounts have processes below a program, as Linux shows it.
+"""Accounts that have processes below a program, from Linux's /proc.
 
-A login shell reads its account's start-up files before anything of ours, on the terminal of the program that started it. So
-before a question is answered there, it is seen whether such an account is at work already.
+A login shell reads its account's start-up files before pmitogen's code runs, on the terminal of the program that started it. So
+before a prompt on that terminal is answered, this module checks that no process of another account runs there.
 
 NOTE: runs on the target.
 """
 
 from __future__ import absolute_import
 
-MAX_PROCESSES = 500  # processes that are looked at
+MYPY = False
+if MYPY:
+    from typing import Set  # noqa: F401
+
+MAX_PROCESSES = 500  # processes to examine
 
 
 def uids_below(pid):
-    """The user numbers, real and effective, of a process and its descendants. Empty where the system does not show them."""
-    found, left, seen = set(), [pid], 0
+    # type: (int) -> Set[int]
+    """Return the real and effective uids of a process and its descendants. Empty if the system does not show them."""
+    found = set()  # type: Set[int]
+    left, seen = [pid], 0
     while left and seen < MAX_PROCESSES:
         pid = left.pop()
         seen += 1
         try:
             with open("/proc/%d/status" % pid, "rb") as stream:
                 lines = [line for line in stream if line.startswith(b"Uid:")]
-            with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as stream:  # those that its main thread has started
+            with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as stream:  # those started by its main thread
                 left += [int(number) for number in stream.read().split()]
-        except (IOError, OSError, ValueError):  # gone, or nothing is shown
+        except (IOError, OSError, ValueError):  # it has ended, or the system does not show it
             continue
         found.update(int(number) for number in lines[0].split()[1:4])
     return found
 
 
 def uids_of(user):
-    """The uid of a local account (bytes; sudo's ``#1000`` too) as a set; empty for any other, since a directory may block."""
+    # type: (bytes) -> Set[int]
+    """Return the uid of a local account, or of ``#1000`` as sudo has it, as a set.
+
+    Empty for any other account: a query to a directory service may block.
+    """
     if user[:1] == b"#" and user[1:].isdigit():
         return {int(user[1:])}
     try:

@@ -1,9 +1,9 @@
-"""Handing words through a shell that we do not know.
+"""Quoting of arguments for an unknown login shell.
 
-``su -c``, ``sudo -s`` and ``sudo -i`` hand the command to somebody's login shell, which may be a POSIX one, csh or fish. The
-text made here means the same to all of them. Where they have no common way (csh cannot hold a newline in quotes, sudo -i
-leaves every ``$`` to the shell, and loses newlines and empty words), the words are rewritten so that neither occurs, and
-/bin/sh undoes that.
+``su -c``, ``sudo -s`` and ``sudo -i`` pass the command to the account's login shell: a POSIX shell, csh or fish. The text built
+here has the same meaning in each of them. Some arguments cannot be quoted in a common way: csh allows no newline in quotes, and
+``sudo -i`` leaves every ``$`` to the shell and loses newlines and empty arguments. Such arguments are encoded, and /bin/sh
+decodes them.
 
 NOTE: runs on the target.
 """
@@ -12,42 +12,51 @@ from __future__ import absolute_import
 
 import re
 
+from pmitogen.become.strings import as_bytes
+
+MYPY = False
+if MYPY:
+    from typing import List  # noqa: F401
+
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")  # not $, which a newline may follow
 _FRAGILE = re.compile(r"[$\n\r]")
 _UNENCODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./,:=@%+- ")
 
 
-def posix_quote(word):
-    """*word* for /bin/sh alone."""
-    if _PLAIN.match(word):
-        return word
-    return "'" + word.replace("'", "'\"'\"'") + "'"
+def posix_quote(argument):
+    # type: (str) -> str
+    """Quote one argument for /bin/sh only."""
+    if _PLAIN.match(argument):
+        return argument
+    return "'" + argument.replace("'", "'\"'\"'") + "'"
 
 
-def any_shell_quote(word):
-    r"""*word* for any of sh, csh and fish; it must hold no newline.
+def any_shell_quote(argument):
+    # type: (str) -> str
+    r"""Quote one argument, which must not contain a newline, for sh, csh and fish alike.
 
-    Single quotes guard all but three characters: the quote, the backslash (fish reads ``\\`` in quotes as one) and ``!`` (csh
-    reads it as history even in quotes). These stand outside, each behind a backslash, which means the character itself to all
-    three.
+    Single quotes protect all but three characters: the quote, the backslash (fish reads ``\\`` in quotes as one) and ``!`` (csh
+    expands its history even in quotes). These are placed outside the quotes with a backslash before each, which all three
+    shells read as the character itself.
     """
-    if _PLAIN.match(word):
-        return word
-    pieces = re.split(r"(['\\!])", word)
+    if _PLAIN.match(argument):
+        return argument
+    pieces = re.split(r"(['\\!])", argument)
     return "".join("\\" + p if p in ("'", "\\", "!") else "'" + p + "'" for p in pieces if p) or "''"
 
 
 def shell_safe_argv(argv):
-    """*argv* (native strings), or words that do the same, none of them empty or with ``$``, CR or NL in it."""
-    if not any(word == "" or _FRAGILE.search(word) for word in argv):
+    # type: (List[str]) -> List[str]
+    """Return *argv*, or an equivalent argv in which no argument is empty or contains ``$``, CR or NL."""
+    if not any(argument == "" or _FRAGILE.search(argument) for argument in argv):
         return list(argv)
-    text = "exec " + " ".join(posix_quote(word) for word in argv)
-    data = text if isinstance(text, bytes) else text.encode("utf-8")
-    encoded = "".join(chr(byte) if chr(byte) in _UNENCODED else "\\0%03o" % byte for byte in bytearray(data))
-    # Backquotes, not $(...): see above. printf is a builtin of every sh, and %b knows \0ooo in all of them.
+    text = "exec " + " ".join(posix_quote(argument) for argument in argv)
+    encoded = "".join(chr(byte) if chr(byte) in _UNENCODED else "\\0%03o" % byte for byte in bytearray(as_bytes(text)))
+    # Backquotes, because $(...) contains a $. printf is a builtin of every sh, and %b decodes \0ooo in all of them.
     return ["/bin/sh", "-c", "eval \"`printf %b '" + encoded + "'`\""]
 
 
 def shell_string(argv):
-    """*argv* as one string for ``-c`` of any shell. It is executed in the shell's place, so no shell stays in between."""
-    return "exec " + " ".join(any_shell_quote(word) for word in shell_safe_argv(argv))
+    # type: (List[str]) -> str
+    """Return *argv* as one string for ``-c`` of any shell. The command replaces the shell, so no extra process stays."""
+    return "exec " + " ".join(any_shell_quote(argument) for argument in shell_safe_argv(argv))

@@ -1,4 +1,4 @@
-"""What su says, as data: util-linux, shadow, sudo-rs, BusyBox, Toybox and BSD, and the PAM texts that come through most.
+"""Messages of su, with the kind of failure that each means: util-linux, shadow, sudo-rs, BusyBox, Toybox, BSD and PAM.
 
 Sources: login-utils/su-common.c of util-linux, src/su.c of shadow, src/su of sudo-rs, loginutils/su.c of BusyBox, toys/lsb/su.c
 of Toybox, libpam/pam_strerror.c and modules/pam_unix of Linux-PAM.

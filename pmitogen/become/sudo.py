@@ -1,7 +1,7 @@
-"""What sudo says, as data: the texts of Todd Miller's sudo (1.8 to 1.9) and of sudo-rs, and what each means.
+"""Messages of Todd Miller's sudo (1.8 to 1.9) and of sudo-rs, with the kind of failure that each means.
 
 Sources: plugins/sudoers/{sudoers,auth/sudo_auth,auth/pam,logging,policy}.c and src/{tgetpass,sudo}.c of sudo;
-src/{common/error,sudo} of sudo-rs. Rows are tried in order, on all that was said before it gave up.
+src/{common/error,sudo} of sudo-rs. Rows are tried in order, on the whole output.
 """
 
 PATTERNS = (
@@ -20,7 +20,7 @@ PATTERNS = (
     ("not-permitted", r"effective uid is not|must be owned by uid|no new privileges|must be setuid root"),
 )
 
-# The same in the words of the system's language: (kind, gettext domain, message id).
+# The same in the language of the system: (kind, gettext domain, message id).
 MESSAGE_IDS = (
     ("password-wrong", "sudoers", "Sorry, try again."),
     ("password-wrong", "sudoers", "%u incorrect password attempt"),

@@ -1,16 +1,16 @@
-"""A child process on a terminal of its own, with its data on pipes beside it.
+"""Child process with a terminal of its own, and with pipes for its data.
 
-The password of sudo and doas is read from ``/dev/tty`` whatever stdin is, so the child gets a pseudo-terminal as its controlling
-terminal and as stderr, while stdin and stdout are plain pipes that carry data unharmed. su asks on stdin, so there stdin is the
+sudo and doas read the password from ``/dev/tty``, whatever stdin is. So the child gets a pseudo-terminal as its controlling
+terminal and as stderr, while stdin and stdout are pipes that carry data unchanged. su asks on stdin, so for su stdin is the
 terminal itself.
 
-The terminal is raw in all but one thing from its first moment: no line editing (a password may hold any control character), no
-signals, no flow control, no CR/NL translation, so that megabytes of binary data pass it. ECHO alone stays on, on purpose.
-Nothing is written while it is on, and a program that asks for a secret switches it off: that is how we know, in every
-language, that it listens. su of Linux-PAM prints its prompt first and then throws away what was typed before; a password sent
-on sight of the prompt would be lost.
+The terminal is raw from the start, except for ECHO: no line editing (a password may contain any control character), no
+signals, no flow control, no CR/NL translation, so that binary data of any size passes. ECHO stays on for a purpose: nothing is
+written while it is on, and a program that asks for a secret switches it off. This shows, in every language, that the program
+reads. su of Linux-PAM prints its prompt first and then discards earlier input, so a password that is sent as soon as the prompt
+appears would be lost.
 
-NOTE: runs on the target, inside the agent's event loop. Nothing here blocks; every descriptor of ours is non-blocking.
+NOTE: runs on the target, inside the agent's event loop. Nothing here blocks; the parent's descriptors are non-blocking.
 """
 
 from __future__ import absolute_import
@@ -24,15 +24,21 @@ import termios
 
 from pmitogen.become.strings import as_bytes, native
 
-# Where sudo, su and doas live when the PATH of a non-login session is too short to tell.
+MYPY = False
+if MYPY:
+    from typing import Callable, Dict, List, Optional, Tuple  # noqa: F401
+    from pmitogen.become.types import Plan, Prepare  # noqa: F401
+
+# Directories to search for sudo, su and doas in addition to PATH, which may be too short in a non-login session.
 EXTRA_PATH = b"/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/opt/local/bin:/usr/pkg/bin"
 
-LFLAG_INDEX = 3  # index of the local modes in what tcgetattr returns
-PTY_SIZE = (24, 500)  # wide, so that nothing wraps a prompt in two
+LFLAG_INDEX = 3  # index of the local modes in the result of tcgetattr
+PTY_SIZE = (24, 500)  # lines, columns; wide, so that no prompt is wrapped
 
 
 def find_program(name, path):
-    """The file that *name* stands for on *path* (a PATH), all bytes, or None. A name with a slash stands for itself."""
+    # type: (bytes, bytes) -> Optional[bytes]
+    """Search *path* (a PATH) for the program *name*; a name with a slash is a path already. None if it is not found."""
     if b"/" in name:
         return name if os.access(name, os.X_OK) and not os.path.isdir(name) else None
     for directory in (path + b":" + EXTRA_PATH).split(b":"):
@@ -43,7 +49,8 @@ def find_program(name, path):
 
 
 def login_shell(plan):
-    """The shell that takes the command of *plan*, or None. Local accounts only: to ask a directory service may block."""
+    # type: (Plan) -> Optional[str]
+    """Return the shell that runs the command of *plan*, or None. Local accounts only: a directory service may block."""
     if plan["shell"] != "login":
         return None if plan["shell"] is None else native(plan["shell"])
     try:
@@ -58,9 +65,10 @@ def login_shell(plan):
 
 
 def set_raw(fd, echo):
-    """Make the terminal *fd* (either end) raw; *echo* says whether it echoes. Takes effect at once, drops nothing."""
+    # type: (int, bool) -> None
+    """Make the terminal *fd* (either end) raw, with or without *echo*. Takes effect at once and discards no data."""
     mode = termios.tcgetattr(fd)
-    mode[0] = termios.IGNPAR  # no BRKINT, ICRNL, ISTRIP, IXON: bytes come as they are
+    mode[0] = termios.IGNPAR  # no BRKINT, ICRNL, ISTRIP, IXON: bytes are not changed
     mode[1] &= ~termios.OPOST
     mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
     mode[LFLAG_INDEX] = termios.ECHO if echo else 0
@@ -70,7 +78,8 @@ def set_raw(fd, echo):
 
 
 def echo_is_on(fd):
-    """True if what is written to the terminal *fd* would be echoed; False too when the terminal is gone."""
+    # type: (int) -> bool
+    """True if the terminal *fd* echoes its input; False also if the terminal is closed."""
     try:
         return bool(termios.tcgetattr(fd)[LFLAG_INDEX] & termios.ECHO)
     except termios.error:
@@ -78,7 +87,8 @@ def echo_is_on(fd):
 
 
 def read_some(fd, size=65536):
-    """What can be read from *fd* now: bytes, b"" at its end (EIO, for a terminal that nobody uses), None if nothing waits."""
+    # type: (int, int) -> Optional[bytes]
+    """Read from *fd*. b"" at its end (for a terminal without users: EIO), None if no data is available now."""
     while True:
         try:
             return os.read(fd, size)
@@ -90,8 +100,21 @@ def read_some(fd, size=65536):
             return b""
 
 
+def read_available(fd, limit):
+    # type: (int, int) -> Tuple[bytes, bool]
+    """Read the available data of *fd*, up to about *limit* bytes. Returns it, and True if its end was reached."""
+    data = b""
+    while len(data) < limit:
+        more = read_some(fd)
+        if not more:
+            return data, more is not None
+        data += more
+    return data, False
+
+
 def close_quietly(fd):
-    """Close *fd* (None: nothing to do). An error leaves nothing to be done, so none is raised."""
+    # type: (Optional[int]) -> None
+    """Close *fd* (None: do nothing). Errors are ignored, because the caller can do nothing about them."""
     if fd is not None:
         try:
             os.close(fd)
@@ -100,18 +123,24 @@ def close_quietly(fd):
 
 
 def set_cloexec(fd):
-    """Keep *fd* from the programs that other parts of this process start."""
+    # type: (int) -> None
+    """Set close-on-exec, so that programs started elsewhere in this process do not inherit *fd*."""
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
 
 
 def _set_nonblocking(fd):
+    # type: (int) -> None
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
 
 
 class Spawned(object):
-    """A started child: *pid*, the terminal's master *tty*, and our ends *stdin* (None if that is the terminal) and *stdout*."""
+    """A started child with the parent's descriptors.
+
+    *tty*: master of its terminal. *stdin*: write end of its pipe, None if its stdin is the terminal. *stdout*: read end.
+    """
 
     def __init__(self, pid, tty, stdin, stdout):
+        # type: (int, int, Optional[int], int) -> None
         self.pid = pid
         self.tty = tty
         self.stdin = stdin
@@ -119,16 +148,19 @@ class Spawned(object):
 
 
 def spawn(program, argv, env, chdir, stdin_is_tty, error_marker, prepare=None):
-    """Start *program* (a path) with *argv* and *env* (dict) in the folder *chdir* (None: ours), as leader of a new session.
+    # type: (bytes, List[bytes], Dict[bytes, bytes], Optional[bytes], bool, bytes, Optional[Prepare]) -> Spawned
+    """Start *program* (a path) with *argv* and *env* as leader of a new session.
 
-    *prepare* is called in the child before that, if there is one.
+    *chdir*: directory to change to first (None: stay).
+    *stdin_is_tty*: True if stdin is the terminal, False if it is a pipe.
+    *error_marker*: if the directory or the program cannot be used, the child writes this, the step ("chdir" or "exec"), the
+    errno and a newline to the terminal and exits with 127. A pipe for this would cost a wait.
+    *prepare*: called in the child before chdir (None: nothing).
 
-    All words are bytes: what a locale makes of text would otherwise be found out in the child.
-    If the folder or the program fails the child, it writes *complaint* (bytes), the step, the errno and a newline to the terminal
-    and exits with 127: a pipe to learn of it would have to be waited for. Raises OSError if the machine is out of terminals,
-    descriptors or processes; nothing is left open then.
+    All strings are bytes, so that an encoding error occurs here and not in the child. Raises OSError if no terminal, descriptor
+    or process is available; nothing is left open then.
     """
-    parent_fds, child_fds = [], []
+    parent_fds, child_fds = [], []  # type: Tuple[List[int], List[int]]
     try:
         master, slave = os.openpty()
         parent_fds.append(master)
@@ -138,7 +170,7 @@ def spawn(program, argv, env, chdir, stdin_is_tty, error_marker, prepare=None):
         out_read, out_write = os.pipe()
         parent_fds.append(out_read)
         child_fds.append(out_write)
-        child_in, parent_in = slave, None
+        child_in, parent_in = slave, None  # type: Tuple[int, Optional[int]]
         if not stdin_is_tty:
             child_in, parent_in = os.pipe()
             parent_fds.append(parent_in)
@@ -159,11 +191,12 @@ def spawn(program, argv, env, chdir, stdin_is_tty, error_marker, prepare=None):
 
 
 def _exec_child(program, argv, env, chdir, stdio, error_marker, prepare):
-    """In the child: arrange descriptors, terminal and signals, and execute. Never returns."""
+    # type: (bytes, List[bytes], Dict[bytes, bytes], Optional[bytes], Tuple[int, int, int], bytes, Optional[Prepare]) -> None
+    """In the child: set up descriptors, terminal and signals, and execute the program. Never returns."""
     step = b"exec"
     try:
         os.setsid()
-        # Copies above 2 first: if the agent has lost its own 0, 1 or 2, ours may sit there, and dup2 would tread on them.
+        # Copy them above 2 first: if the agent's 0, 1 or 2 was closed, they may have these numbers, and dup2 would close them.
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in stdio]
         for number, fd in enumerate(high):
             os.dup2(fd, number)
@@ -184,19 +217,21 @@ def _exec_child(program, argv, env, chdir, stdio, error_marker, prepare):
 
 
 def _close_other_fds():
-    """Close every descriptor above 2. Only those that exist: a container may allow a thousand million of them."""
+    # type: () -> None
+    """Close every open descriptor above 2, without trying all numbers: a container may allow a thousand million of them."""
     try:
         numbers = [int(name) for name in os.listdir("/dev/fd")]
     except (OSError, ValueError):
         numbers = []
-    # Reading the folder takes a descriptor, so a list without any above 2 is that of a system which shows only the first three.
-    for fd in numbers if max(numbers or [0]) > 2 else range(3, 4096):
+    # Reading the directory needs a descriptor above 2. If none is listed, the system shows only the first three.
+    for fd in numbers if max(numbers or [0]) > 2 else list(range(3, 4096)):
         if fd > 2:
             close_quietly(fd)
 
 
 def _default_signals():
-    """Undo what Python and the agent ignore or block: an ignored signal stays ignored across exec."""
+    # type: () -> None
+    """Restore signals that Python and the agent ignore or block, because ignored signals stay ignored after exec."""
     for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ", "SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT", "SIGCHLD", "SIGALRM"):
         number = getattr(signal, name, None)
         if number is not None:

@@ -1,6 +1,6 @@
-"""What the programs of an escalation have printed, on the terminal and on stdout, and how it is quoted in messages.
+"""Output of the programs of an escalation, on the terminal and on stdout, and excerpts of it for messages.
 
-NOTE: runs on the target. What is quoted was written by others: control characters and secrets are removed from it.
+NOTE: runs on the target. The output is untrusted: control characters and secrets are removed from excerpts.
 """
 
 from __future__ import absolute_import
@@ -9,69 +9,86 @@ import re
 
 from pmitogen.become import diagnosis
 
-TAIL_SIZE = 4096  # bytes of each stream that are kept
-MAX_EXCERPT = 400  # characters of it in a message
+MYPY = False
+if MYPY:
+    from typing import Iterable, List  # noqa: F401
+    from pmitogen.become.types import Native  # noqa: F401
+
+TAIL_SIZE = 4096  # bytes stored of the end of each stream
+MAX_EXCERPT = 400  # characters of output in a message
 
 
 class Transcript(object):
-    """*hidden*: texts that are left out of what is quoted: prompts and markers of ours."""
+    """The end of both streams. *hidden*: pmitogen's own prompts and markers, which are removed from excerpts."""
 
     def __init__(self, hidden, native):
+        # type: (List[str], Native) -> None
         self.terminal = b""
         self.output = b""
-        self._since_last_answer = b""  # of the terminal, since the last answer
+        self._since_last_answer = b""  # terminal output
         self._hidden = hidden
-        self._secrets = []  # texts that were given as answers
+        self._secrets = []  # type: List[str]
         self._native = native
 
     def on_terminal(self, data):
+        # type: (bytes) -> None
         self.terminal = (self.terminal + data)[-TAIL_SIZE:]
         self._since_last_answer = (self._since_last_answer + data)[-TAIL_SIZE:]
 
     def on_output(self, data):
+        # type: (bytes) -> None
         self.output = (self.output + data)[-TAIL_SIZE:]
 
     def on_answered(self, secret, from_stdout):
-        """The question on the terminal, or with *on_output* the one on stdout, was answered with *secret* (text)."""
+        # type: (str, bool) -> None
+        """The prompt on the terminal, or on stdout if *from_stdout*, was answered with *secret*."""
         self._secrets.append(secret)
         self._since_last_answer = b""
         if from_stdout:
             self.terminal, self.output = (self.terminal + self.output)[-TAIL_SIZE:], b""
 
     def forget(self):
-        """Drop all of it, secrets as well."""
+        # type: () -> None
+        """Discard the output and the secrets."""
         self.terminal = self.output = self._since_last_answer = b""
         del self._secrets[:]
 
     def since_last_answer(self):
-        """Text on the terminal since the last answer."""
+        # type: () -> str
+        """Return the text on the terminal since the last answer."""
         return diagnosis.visible_text(self._since_last_answer)
 
     def unfinished_line(self, from_stdout):
-        """The unfinished last line of the terminal since the last answer, or of stdout, from its last carriage return on."""
+        # type: (bool) -> str
+        """Return the text after the last line end or carriage return: of the terminal since the last answer, or of stdout."""
         return diagnosis.visible_text(re.split(b"[\r\n]", self.output if from_stdout else self._since_last_answer)[-1]).strip()
 
     def text(self):
-        """All that was printed."""
+        # type: () -> str
+        """Return the stored output of both streams."""
         return diagnosis.visible_text(self.terminal + b"\n" + self.output)
 
     def quote(self, text):
-        """The end of *text* in quotes, for a message."""
+        # type: (str) -> str
+        """Return the end of *text* in quotes, for a message."""
         return "'%s'" % self._native(self._without(self._hidden, self._scrub(text), "password:")[-MAX_EXCERPT:]).strip()
 
     def output_excerpt(self):
-        """ ": it said '...'", the last lines of what was printed, on one line; "" if that is nothing."""
+        # type: () -> str
+        """Return ": it said '...'" with the last lines of the output, joined to one line; "" if there is no output."""
         text = self._scrub(self._without(self._hidden, self.text(), ""))
         lines = [" ".join(line.split()) for line in re.split("[\r\n]+", text)]
-        words = " / ".join(line for line in lines if line)[-MAX_EXCERPT:]
-        return self._native(": it said '%s'" % words) if words else ""
+        excerpt = " / ".join(line for line in lines if line)[-MAX_EXCERPT:]
+        return self._native(": it said '%s'" % excerpt) if excerpt else ""
 
     def _scrub(self, text):
-        """*text* without secrets, which a broken program may have repeated."""
+        # type: (str) -> str
+        """Mask secrets in *text*, because a faulty program may have printed them."""
         return self._without([secret for secret in self._secrets if secret], text, "********")
 
     @staticmethod
     def _without(hidden, text, instead):
+        # type: (Iterable[str], str, str) -> str
         for each in hidden:
             text = text.replace(each, instead)
         return text

@@ -75,6 +75,7 @@ BECOME_FILES = (
     "processes",
     "prompts",
     "quoting",
+    "secret_requests",
     "strings",
     "su",
     "sudo",
@@ -143,7 +144,7 @@ def stage0() -> str:
     Its first statement removes the current directory from the path, which the interpreter has put there for ``-c``: a file of
     that directory could else stand in for the modules that are imported next.
     """
-    encoded = base64.b64encode(zlib.compress(minimize_source(text_of("pmitogen.target", "stage0")).encode(), 9)).decode()
+    encoded = base64.b64encode(zlib.compress(minimized(text_of("pmitogen.target", "stage0")).encode(), 9)).decode()
     safe = 'import sys;sys.path=[p for p in sys.path if p not in("",".")]'
     return f'{safe};import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
 
@@ -153,12 +154,19 @@ def text_of(package: str, name: str) -> str:
     return importlib.resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
 
 
+def minimized(text: str) -> str:
+    """Return the source without comments, docstrings and imports for the type checker. Line numbers stay the same."""
+    text = re.sub(r"^MYPY = False\nif MYPY:\n(?: .*\n)+", lambda block: "\n" * block[0].count("\n"), text, flags=re.M)
+    short: str = minimize_source(text)
+    return short
+
+
 @functools.cache
 def target_files() -> dict[str, str]:
     """{path: source} of what runs on every target."""
     found = {"pmitogen/protocol/framing.py": text_of("pmitogen.protocol", "framing")}
     found.update({f"pmitogen/target/{name}.py": text_of("pmitogen.target", name) for name in TARGET_FILES})
-    return {path: minimize_source(text) for path, text in found.items()}
+    return {path: minimized(text) for path, text in found.items()}
 
 
 @functools.cache
@@ -167,8 +175,8 @@ def become_sources() -> bytes:
 
     def make() -> bytes:
         found = {"pmitogen/become/__init__.py": ""}
-        found["pmitogen/target/escalated_start.py"] = minimize_source(text_of("pmitogen.target", "escalated_start"))
-        found.update({f"pmitogen/become/{name}.py": minimize_source(text_of("pmitogen.become", name)) for name in BECOME_FILES})
+        found["pmitogen/target/escalated_start.py"] = minimized(text_of("pmitogen.target", "escalated_start"))
+        found.update({f"pmitogen/become/{name}.py": minimized(text_of("pmitogen.become", name)) for name in BECOME_FILES})
         return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
 
     return artifact_cache.kept("become", (), make)
