@@ -79,12 +79,9 @@ def _is_replaceable(path: str) -> bool:
 
 def _open_in_place(path: str) -> IO[bytes]:
     """Open what exists to write over it; it is emptied only once it is known to be safe."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open(path, flags | (0 if trusted_path.is_open_file(path) else os.O_NOFOLLOW), 0o666)
+    descriptor = trusted_path.open_to_write(path, os.O_WRONLY, 0o666)
     try:
-        found = os.fstat(descriptor)
-        trusted_path.check_file(path, found, os.stat(os.path.dirname(path)))
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.ftruncate(descriptor, 0)
     except BaseException:
         os.close(descriptor)

@@ -99,15 +99,39 @@ def open_for_append(path: str | os.PathLike[str], mode: int = 0o600, *, readable
 
     *readable*: open it to be read as well. Raises OSError, UntrustedPath.
     """
-    real = resolve(path)
-    flags = (os.O_RDWR if readable else os.O_WRONLY) | os.O_APPEND | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
-    descriptor = os.open(real, flags | (0 if is_open_file(real) else os.O_NOFOLLOW), mode)
+    return open_to_write(resolve(path), (os.O_RDWR if readable else os.O_WRONLY) | os.O_APPEND, mode)
+
+
+def open_to_write(real: str, flags: int, mode: int) -> int:
+    """Open *real*, a path without links, and check it; returns the descriptor. A pipe of ours is waited for until it is read.
+
+    Raises OSError, UntrustedPath.
+    """
+    flags |= os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
+    directory = os.stat(os.path.dirname(real))
+    if not is_open_file(real):
+        flags |= os.O_NOFOLLOW
+        if not _waits_for_a_reader(real, directory):
+            flags |= os.O_NONBLOCK
+    descriptor = os.open(real, flags, mode)
     try:
-        check_file(real, os.fstat(descriptor), os.stat(os.path.dirname(real)))
+        check_file(real, os.fstat(descriptor), directory)
+        if flags & os.O_NONBLOCK:
+            os.set_blocking(descriptor, True)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _waits_for_a_reader(path: str, directory: os.stat_result) -> bool:
+    """Whether *path* is a pipe of ours. Opening another user's could wait for ever. Raises UntrustedPath for such a one."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    check_file(path, found, directory)
+    return stat.S_ISFIFO(found.st_mode)
 
 
 def open_own(path: str | os.PathLike[str], *, dir_fd: int | None = None, owners: tuple[int, ...] = ()) -> int:

@@ -218,7 +218,7 @@ def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None
             shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("kind", ["link", "hard link", "file"])
+@pytest.mark.parametrize("kind", ["link", "hard link", "file", "pipe"])
 def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str, Any], attacker: Account, kind: str) -> None:
     """In a directory as /tmp is, where the system itself may not see to it (fs.protected_symlinks)."""
     shared = user.cwd / "shared"
@@ -231,6 +231,9 @@ def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str,
             path.symlink_to(precious)
         elif kind == "hard link":
             path.hardlink_to(precious)
+        elif kind == "pipe":  # it would never be read, nor written to
+            os.mkfifo(path)
+            path.chmod(0o666)
         else:
             path.touch()
             path.chmod(0o666)
@@ -240,6 +243,8 @@ def test_logs_and_timelines_follow_nothing_planted(user: User, target: dict[str,
     assert run.returncode != 0 and f"the hub cannot start: PMITOGEN_LOG_FILE: {shared}/log: " in run.stdout, run.stdout
     run = user.play([PING], target, {"PMITOGEN_TRACE": str(shared / "run.json")})
     assert run.returncode == 0, run.stdout + run.stderr
+    if kind == "pipe":  # a known_hosts may be one on purpose, as for ssh
+        return
     learning = (
         target["ansible_ssh_common_args"] + f" -o UserKnownHostsFile={shared / 'hosts'} -o StrictHostKeyChecking=accept-new"
     )
