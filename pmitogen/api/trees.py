@@ -143,9 +143,9 @@ def read_entries(answer: Any) -> list[Entry]:
         if type(path) is not str or not path:
             raise ValueError
         parent, _, name = path.rpartition("/")
-        if not (
-            type(path) is str and max(path) <= "\xff" and "\0" not in path and parent in folders and name not in ("", ".", "..")
-        ):
+        if parent not in folders or name in ("", ".", ".."):
+            raise ValueError
+        if any("\0" in text or max(text, default="") > "\xff" for text in (path, target) if isinstance(text, str)):
             raise ValueError
         if kind not in ("d", "f", "l", "?") or type(mode) is not int or type(size) is not int or size < 0:
             raise ValueError

@@ -178,6 +178,9 @@ def test_trees_that_are_not_there(host: Host, top: Path, tmp_path: Path) -> None
         ["x", "f", "644", 1, 0, None],
         [3, "f", 0o644, 1, 0, None],
         ["link", "f", 0o644, 1, 0, None],
+        ["to", "l", 0o777, 1, 0, "a\0b"],
+        ["to", "l", 0o777, 1, 0, "\u0100"],
+        ["\u0100", "f", 0o644, 1, 0, None],
     ],
 )
 def test_a_host_that_lists_what_leads_out_is_refused(entry: list[Any]) -> None:
