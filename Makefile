@@ -4,10 +4,16 @@ PREPARE = $(PYTHON) tools/prepare.py
 TESTS = .venv/bin/python tools/run_tests.py
 # Further words for pytest: make test ARGS="-k name"; --serial: one pytest after the other
 ARGS ?=
+# The Python of make unit and make portable: make unit PY=3.11
+PY ?=
+VENV_OF_PY = .venv$(if $(PY),-py$(PY))
+UNIT = -m pytest tests/unit -m "not slow" $(ARGS)
+# Tests of what runs anywhere: option parsing, keys and file formats. The rest needs Linux (/proc, pidfd, peer credentials).
+PORTABLE = $(wildcard tests/unit/test_flags_*.py) $(addprefix tests/unit/test_,keys.py known_hosts.py krl.py certificates.py packets.py)
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
 
-.PHONY: demo test test-all bench fuzz lint release clean
+.PHONY: demo test test-all bench fuzz lint unit unit-oldest unit-upstream portable release clean
 
 demo:
 	@$(PREPARE) main
@@ -20,6 +26,23 @@ test:
 test-all:
 	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
+
+# Unit tests on one Python, on the oldest dependencies, on the development branches of Paramiko, Mitogen and ansible-core.
+unit:
+	@$(PREPARE) main$(addprefix @,$(PY)):test
+	$(VENV_OF_PY)/bin/python $(UNIT)
+
+unit-oldest:
+	@$(PREPARE) oldest:test
+	.venv-oldest/bin/python $(UNIT)
+
+unit-upstream:
+	@$(PREPARE) upstream:test
+	.venv-upstream/bin/python $(UNIT)
+
+portable:
+	@$(PREPARE) main$(addprefix @,$(PY)):test
+	$(VENV_OF_PY)/bin/python -m pytest $(PORTABLE) $(ARGS)
 
 bench:
 	@$(PREPARE) system main:test 2.22 2.21@3.13

@@ -8,6 +8,12 @@ Steps:
     cannot be had this says so and goes on: the tests that need it are skipped and counted.
 ``main`` or ``main:test``
     ``.venv``: this project with the newest ansible-core that a Python found here supports; ``:test`` adds the test tools.
+``main@3.11:test``
+    ``.venv-py3.11``: the same with that very Python.
+``oldest:test``
+    ``.venv-oldest``: the oldest ansible-core, Paramiko and Mitogen that pyproject.toml allows.
+``upstream:test``
+    ``.venv-upstream``: the development branches of the three. This fetches them from their repositories.
 ``2.16`` ... ``2.22``
     ``.venv-2.16`` ...: this project with that ansible-core. Where no fitting Python is found this says so and goes on.
     Of one that has no final release yet its newest release candidate is taken.
@@ -29,6 +35,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -49,6 +56,9 @@ PYTHONS_OF_CORE = {
 }
 NEWEST = next(iter(PYTHONS_OF_CORE))
 OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
+UPSTREAM = tuple(
+    "git+https://github.com/" + name for name in ("paramiko/paramiko", "mitogen-hq/mitogen", "ansible/ansible@devel")
+)
 TOOLS = ("release",)  # steps with an environment of their own, each named after its extra in pyproject.toml
 MAIN_CORES = ("2.21", "2.19", "2.17")  # .venv takes the first that a Python found here runs
 
@@ -223,6 +233,24 @@ def update_newest(extra: str) -> None:
         say("no pre-release of ansible-core %s yet" % after)
 
 
+def oldest_dependencies() -> tuple[str, ...]:
+    """The lower bounds of the dependencies in pyproject.toml, as requirements."""
+    (line,) = re.findall(r"^dependencies = (.+)$", (HERE / "pyproject.toml").read_text(encoding="utf-8"), re.M)
+    return tuple("%s==%s" % found for found in re.findall(r'"([a-z-]+)>=([0-9.]+)', line))
+
+
+def make_upstream(extra: str) -> bool:
+    """The step ``upstream``: pip would refuse versions above our bounds, so these are installed after the rest, and alone."""
+    folder = HERE / ".venv-upstream"
+    if not make_environment(folder, (NEWEST,), extra):
+        return False
+    pip = str(folder / "bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"
+    if run(*pip, "--upgrade", "--no-deps", "--force-reinstall", *UPSTREAM):
+        return True
+    say("FAILED: the development branches could not be installed; see above")
+    return False
+
+
 def main(steps: Sequence[str]) -> int:
     for step in steps:
         name, _, extra = step.partition(":")
@@ -231,6 +259,15 @@ def main(steps: Sequence[str]) -> int:
             install_system()
         elif name == "main":
             if not make_environment(HERE / ".venv", MAIN_CORES, extra):
+                return 1
+        elif core == "main" and python in {version for each in MAIN_CORES for version in PYTHONS_OF_CORE[each]}:
+            if not make_environment(HERE / (".venv-py" + python), MAIN_CORES, extra, only=python):
+                return 1
+        elif name == "oldest":
+            if not make_environment(HERE / ".venv-oldest", tuple(PYTHONS_OF_CORE)[-1:], extra, oldest_dependencies()):
+                return 1
+        elif name == "upstream":
+            if not make_upstream(extra):
                 return 1
         elif name == "newest":
             update_newest(extra)
@@ -245,7 +282,7 @@ def main(steps: Sequence[str]) -> int:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
             say(
-                "unknown step %r; write one of: system main main:test newest others release %s"
+                "unknown step %r; write one of: system main main:test main@3.11:test oldest:test upstream:test newest others release %s"
                 % (step, " ".join(PYTHONS_OF_CORE))
             )
             return 2
