@@ -281,10 +281,8 @@ def main(steps: Sequence[str]) -> int:
         elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
-            say(
-                "unknown step %r; write one of: system main main:test main@3.11:test oldest:test upstream:test newest others release %s"
-                % (step, " ".join(PYTHONS_OF_CORE))
-            )
+            known = "system main main:test main@3.11:test oldest upstream newest others release " + " ".join(PYTHONS_OF_CORE)
+            say("unknown step %r; use one of: %s" % (step, known))
             return 2
     return 0
 
