@@ -14,7 +14,13 @@ from pathlib import Path
 from pmitogen.errors import UsageError
 from pmitogen.util import atomic_file
 
-PROGRAMS = {"ssh": "ssh", "ssh-keygen": "keygen", "ssh-keyscan": "keyscan"}  # OpenSSH's name -> ours
+PROGRAMS = {
+    "ssh": "ssh",
+    "ssh-keygen": "keygen",
+    "ssh-keyscan": "keyscan",
+    "ssh-agent": "agent",
+    "ssh-add": "add",
+}  # OpenSSH's name -> ours
 # With -m, Python would look for pmitogen in the current directory first.
 _START = "import sys; sys.path = [path for path in sys.path if path]; from pmitogen.cli import main; sys.exit(main())"
 _MARK = "# Made by pmitogen setup --shims; removed by pmitogen setup --shims DIR --remove."

@@ -32,7 +32,7 @@ _FLAGS = {
     "verify-required",
 }
 _VALUES = {"force-command", "source-address"}
-_HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
+HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 
 
 def public_half(options: Options) -> int:
@@ -81,7 +81,7 @@ def certificates(options: Options) -> int:
 def hash_of(options: Options) -> str:
     """-E. Raises UsageError."""
     name = (options["E"] or "sha256").lower()
-    if name not in _HASHES:
+    if name not in HASHES:
         raise UsageError(f'Invalid hash algorithm "{options["E"]}"')
     return name
 
