@@ -42,7 +42,7 @@ def wire_word(value: Word, what: str) -> str:
     if not isinstance(value, (str, bytes)):
         wrong(what, "str, bytes or os.PathLike", value)
     try:
-        word = cast(str, to_wire(value))
+        word = to_wire(value)
     except UnicodeEncodeError:
         raise UsageError(f"{what}: text that UTF-8 cannot encode") from None
     if "\0" in word:

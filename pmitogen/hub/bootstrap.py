@@ -156,7 +156,7 @@ def text_of(package: str, name: str) -> str:
 
 def minimized(text: str) -> str:
     """Return the source without comments, docstrings and imports for the type checker. Line numbers stay the same."""
-    text = re.sub(r"^MYPY = False\nif MYPY:\n(?: .*\n)+", lambda block: "\n" * block[0].count("\n"), text, flags=re.M)
+    text = re.sub(r"^MYPY = False\nif MYPY:\n(?:\n* .*\n)+", lambda block: "\n" * block[0].count("\n"), text, flags=re.M)
     short: str = minimize_source(text)
     return short
 

@@ -19,6 +19,14 @@ A reader bounds what it accepts: a header of at most ``MAX_HEADER`` bytes and a 
 
 import json
 import struct
+import sys
+
+MYPY = False
+if MYPY:
+    from typing import Any, Callable, Dict, List, Sequence, Tuple, Union  # noqa: F401
+
+    Header = Dict[str, Any]
+    Send = Callable[[Header, bytes], None]
 
 PREFIX = struct.Struct(">II")
 # The handles of the Mitogen messages that carry frames, plain or as pieces of the packed stream.
@@ -33,24 +41,24 @@ MESSAGE_TEXT = 4000  # characters of an error message
 FOLLOWING = ("data", "eof", "credit", "kill", "signal", "resize")  # frames that belong to a request already made
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream; larger ones are not worth the processor time
 
-if str is bytes:  # Python 2
+if sys.version_info < (3,):
 
     def to_wire(value):
         if isinstance(value, unicode):  # noqa: F821
             value = value.encode("utf-8")
         return value.decode("latin-1")
-
-    def from_wire(text):
-        return text.encode("latin-1")
 else:
 
     def to_wire(value):
+        # type: (Union[str, bytes]) -> str
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
         return value.decode("latin-1")
 
-    def from_wire(text):
-        return text.encode("latin-1")
+
+def from_wire(text):
+    # type: (str) -> bytes
+    return text.encode("latin-1")
 
 
 TEXT = (str, type(b"".decode("ascii")), type(None))
@@ -63,13 +71,15 @@ class FrameError(Exception):
 
 
 def encode_frame(header, body=b""):
+    # type: (Header, bytes) -> bytes
     """Return one frame as bytes. *header* is a dict that JSON can hold."""
     head = json.dumps(header, separators=(",", ":")).encode("ascii")
     return PREFIX.pack(len(head), len(body)) + head + body
 
 
 def split_pieces(listed, body):
-    """The pieces that *body* was joined from: for each list in *listed* a tuple, its last word, a size, replaced by the piece."""
+    # type: (Sequence[List[Any]], bytes) -> List[Tuple[Any, ...]]
+    """Split *body* into its pieces: return each list in *listed* as a tuple, its last item, a size, replaced by the piece."""
     pieces, pos = [], 0
     for item in listed:
         pieces.append(tuple(item[:-1]) + (body[pos : pos + item[-1]],))
@@ -78,7 +88,8 @@ def split_pieces(listed, body):
 
 
 def is_plain(header):
-    """Whether a header holds only text, numbers of the usual size, and lists of these: no JSON that some readers refuse."""
+    # type: (Header) -> bool
+    """True if a header has only text, numbers of the usual size, and lists of these: no JSON that some parsers refuse."""
     for value in header.values():
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, TEXT) and (isinstance(item, (dict, list)) or not -1e18 < item < 1e18):
@@ -87,13 +98,15 @@ def is_plain(header):
 
 
 class FrameReader(object):
-    """Cut a byte stream into frames. Not thread-safe; owned by whoever reads the stream."""
+    """Cut a byte stream into frames. Not thread-safe: only the thread that reads the stream may use it."""
 
     def __init__(self, max_header=MAX_HEADER, max_body=MAX_BODY):
+        # type: (int, int) -> None
         self._buf = bytearray()
         self._max_header, self._max_body = max_header, max_body
 
     def feed(self, data):
+        # type: (bytes) -> List[Tuple[Header, bytes]]
         """Take bytes in; return the list of (header, body) that they complete. Raises FrameError."""
         buf = self._buf
         buf += data
@@ -115,9 +128,10 @@ class FrameReader(object):
 
 
 def parse_header(data):
+    # type: (bytes) -> Header
     """Return the header dict. Raises FrameError."""
     try:
-        header = json.loads(data.decode("ascii"))
+        header = json.loads(data.decode("ascii"))  # type: Header
     except (ValueError, RuntimeError):  # RuntimeError: it is nested too deeply
         raise FrameError("frame header is not JSON")
     if not isinstance(header, dict):

@@ -1,50 +1,65 @@
-"""What is set on a descriptor, and several that belong together."""
+"""File-descriptor helpers."""
 
 import fcntl
 import os
 import struct
 import termios
 
+MYPY = False
+if MYPY:
+    from typing import List, Tuple  # noqa: F401
+
 
 def set_nonblocking(fd):
+    # type: (int) -> None
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_NONBLOCK)
 
 
 def set_cloexec(fd):
+    # type: (int) -> None
     fcntl.fcntl(fd, fcntl.F_SETFD, fcntl.fcntl(fd, fcntl.F_GETFD) | fcntl.FD_CLOEXEC)
 
 
 def set_window_size(fd, lines, columns):
+    # type: (int, int, int) -> None
     """Set the size of a terminal, in characters."""
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
 class FdGuard(object):
-    """Descriptors for a child, while it is made: if one cannot be had, or the child cannot, all are closed again."""
+    """Opens the descriptors of a child. If one cannot be opened, or the child cannot be started, all are closed."""
 
     def __init__(self):
-        self._fds = []
+        # type: () -> None
+        self._fds = []  # type: List[int]
 
     def __enter__(self):
+        # type: () -> FdGuard
         return self
 
     def __exit__(self, kind, value, trace):
+        # type: (object, object, object) -> None
         if kind is not None:
             for fd in self._fds:
                 os.close(fd)
 
     def pipe(self):
-        """(to read from, to write to)."""
-        return self._track(os.pipe())
+        # type: () -> Tuple[int, int]
+        """Open a pipe: (read end, write end)."""
+        pair = os.pipe()
+        self._fds += pair
+        return pair
 
     def pty(self):
-        """(ours, the child's)."""
-        return self._track(os.openpty())
+        # type: () -> Tuple[int, int]
+        """Open a pseudo-terminal: (master, the child's end)."""
+        pair = os.openpty()
+        self._fds += pair
+        return pair
 
     def devnull(self):
-        """Nothing to read."""
-        return self._track((os.open(os.devnull, os.O_RDONLY),))[0]
-
-    def _track(self, fds):
-        self._fds += fds
-        return fds
+        # type: () -> int
+        """Open /dev/null for reading."""
+        fd = os.open(os.devnull, os.O_RDONLY)
+        self._fds.append(fd)
+        return fd

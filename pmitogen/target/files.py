@@ -1,9 +1,8 @@
-"""Files of one account: small operations that answer at once, and transfers in pieces.
+"""File operations in one account: small operations that answer at once, and transfers in chunks.
 
-A file that is put appears whole or not at all: it is written beside its destination under a temporary name and renamed into
-place, with the sender's mode under the account's umask, or the mode of the file that it replaces. Where the directory does
-not permit a second name (or the destination is not a regular file: a device, a pipe, a link), the destination itself is
-written, as sftp does.
+An upload is atomic: it is written to a temporary file beside its destination, which is then renamed. The file gets the sender's
+mode under the account's umask, or the mode of the file that it replaces. If the directory permits no temporary file, or the
+destination is not a regular file (a device, a pipe, a link), the destination itself is written, as sftp does.
 """
 
 import binascii
@@ -13,35 +12,44 @@ import re
 import select
 import shutil
 import stat
+import sys
 
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
+
+MYPY = False
+if MYPY:
+    from typing import Any, Dict, Optional  # noqa: F401
+    from pmitogen.protocol.framing import Header, Send  # noqa: F401
 
 UNREADABLE_TYPES = {
     stat.S_IFDIR: (errno.EISDIR, os.strerror(errno.EISDIR)),
     stat.S_IFIFO: (errno.EINVAL, "a named pipe, which has no end of its own"),
 }
-SHELL_SAFE_PATH = re.compile(b"[A-Za-z0-9_@%+=:,./-]+\\Z")  # a path that no shell reads as anything else
-PIPE_WRITE_TIMEOUT_MS = 2000  # milliseconds that a pipe may be full, while everybody else in this account waits
+SHELL_SAFE_PATH = re.compile(b"[A-Za-z0-9_@%+=:,./-]+\\Z")  # a path without special characters of a shell
+PIPE_WRITE_TIMEOUT_MS = 2000  # milliseconds that a pipe may be full; all other requests of this account wait meanwhile
 
 
 def expand_user(path):
+    # type: (bytes) -> bytes
     """Expand a leading ~ or ~user of a bytes path."""
     return os.path.expanduser(path)
 
 
 def expand_variables(path):
-    """Put this process's variables in, as the shell would that Ansible counts on: remote_tmp may be /tmp/.ansible-$USER."""
-    environ = os.environ if str is bytes else os.environb
+    # type: (bytes) -> bytes
+    """Expand this process's variables, as a shell does for Ansible: remote_tmp may be /tmp/.ansible-$USER."""
+    environ = os.environ if sys.version_info < (3,) else os.environb  # type: Any
     return re.sub(b"\\$(?:(\\w+)|\\{(\\w+)\\})", lambda match: environ.get(match.group(1) or match.group(2), b""), path)
 
 
 def mkdtemp(header):
-    """Make a private directory in the first of ``bases`` that permits it (and that base, if it is not there).
+    # type: (Header) -> Header
+    """Create a private directory in the first of ``bases`` that permits it, and the base if it does not exist.
 
-    Ansible's ``script`` puts the path into a command as it is. So a base that a shell would take apart comes last.
+    Ansible's ``script`` puts the path into a command without quotes. So bases with special characters of a shell come last.
     """
     name = from_wire(header["name"])
-    failure = None
+    failure = None  # type: Optional[OSError]
     bases = [expand_user(expand_variables(from_wire(base))) for base in header["bases"]]
     for base in sorted(bases, key=lambda base: not SHELL_SAFE_PATH.match(base)):
         old = os.umask(0o77)
@@ -54,11 +62,12 @@ def mkdtemp(header):
             failure = failure or exc
         finally:
             os.umask(old)
-    raise failure
+    raise failure or OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
 
 def make_directories(path):
-    """As ``mkdir -p``: another process may make the same folders at this moment."""
+    # type: (bytes) -> None
+    """Like ``mkdir -p``. Another process may create the same directories at the same time."""
     try:
         if not os.path.isdir(path):
             os.makedirs(path, 0o700)
@@ -68,7 +77,8 @@ def make_directories(path):
 
 
 def can_use_remote_tmp(home):
-    """Whether Ansible's own place for temporary directories can be used, or made, in *home*."""
+    # type: (str) -> bool
+    """True if Ansible's default directory for temporary files in *home* can be used or created."""
     for path in (home + "/.ansible/tmp", home + "/.ansible", home):
         if os.path.exists(path):
             return os.access(path, os.W_OK | os.X_OK)
@@ -76,15 +86,17 @@ def can_use_remote_tmp(home):
 
 
 def chmod(header):
-    """Add permission bits to each path: what ``chmod u+rwx`` asks."""
-    for path in header["paths"]:
-        path = from_wire(path)
+    # type: (Header) -> Header
+    """Add permission bits to each path, as ``chmod u+rwx`` does."""
+    for text in header["paths"]:
+        path = from_wire(text)
         os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | header["add"])
     return {}
 
 
 def remove(header):
-    """Remove a tree; what is not there is removed already."""
+    # type: (Header) -> Header
+    """Remove a file or a tree. It is no error if it does not exist."""
     path = from_wire(header["path"])
     try:
         if os.path.isdir(path) and not os.path.islink(path):
@@ -98,13 +110,15 @@ def remove(header):
 
 
 def home(header):
-    """Return the home directory of a user as a shell's ``~user`` has it, or null if there is no such user."""
+    # type: (Header) -> Header
+    """Expand ``~user`` as a shell does; null if there is no such user."""
     text = from_wire(header["path"])
     answer = expand_user(text)
     return {"path": None if answer == text and text.startswith(b"~") else to_wire(answer)}
 
 
 def exists(header):
+    # type: (Header) -> Header
     return {"exists": os.path.exists(from_wire(header["path"]))}
 
 
@@ -112,28 +126,31 @@ OPERATIONS = {"mkdtemp": mkdtemp, "chmod": chmod, "remove": remove, "home": home
 
 
 def error_message(exc, label):
-    """One line for an operating system's error."""
+    # type: (Exception, str) -> str
+    """Return one line for an error of the operating system."""
     return "%s: %s" % (label, getattr(exc, "strerror", None) or exc)
 
 
 class Upload(object):
-    """A file on its way in: data arrives by ``on_data``; *send* answers with credit, and ``ok`` or ``error`` at the end."""
+    """A file that the hub sends. *send* is called with credit frames, and with ``ok`` at the end."""
 
     def __init__(self, request_id, send, header):
+        # type: (int, Send, Header) -> None
         self.request_id = request_id
         self._send = send
         self._path = expand_user(from_wire(header["path"]))
         self.label = header.get("what") or "writing"  # for messages
         self._quiet = header.get("quiet")
-        self._mode = header.get("mode", 0o666)  # as open(2) takes it: the account's umask still applies
+        self._mode = header.get("mode", 0o666)  # for open(2): the account's umask applies
         self._unacked = 0
-        self._temp = None
+        self._temp = None  # type: Optional[bytes]
         self._fd = -1
         self._open()
 
     def _open(self):
+        # type: () -> None
         try:
-            current = os.lstat(self._path)
+            current = os.lstat(self._path)  # type: Optional[os.stat_result]
         except OSError:
             current = None
         if current is None or stat.S_ISREG(current.st_mode) and current.st_nlink == 1 and current.st_uid == os.geteuid():
@@ -147,10 +164,11 @@ class Upload(object):
             except OSError as exc:
                 if current is None or exc.errno not in (errno.EACCES, errno.EPERM):
                     raise
-        # Not to wait for somebody who reads a pipe: without one, that is an error.
+        # O_NONBLOCK: do not wait for a reader of a pipe; without one, open fails.
         self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK | os.O_NOCTTY, self._mode)
 
     def _write(self, view):
+        # type: (memoryview) -> int
         try:
             return os.write(self._fd, view)
         except OSError as exc:
@@ -163,6 +181,7 @@ class Upload(object):
         return 0
 
     def on_data(self, body):
+        # type: (bytes) -> None
         view = memoryview(body)
         while len(view):
             view = view[self._write(view) :]
@@ -172,6 +191,7 @@ class Upload(object):
             self._unacked = 0
 
     def on_eof(self):
+        # type: () -> None
         fd, self._fd = self._fd, -1
         os.close(fd)
         if self._temp:
@@ -181,7 +201,8 @@ class Upload(object):
             self._send({"op": "ok", "id": self.request_id}, b"")
 
     def close(self):
-        """Give up: what was there before stays as it was."""
+        # type: () -> None
+        """Abort: an existing file stays unchanged."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -194,28 +215,32 @@ class Upload(object):
 
 
 class Download(object):
-    """A file on its way out, read as credit allows."""
+    """A file that is sent to the hub as credit permits."""
 
     def __init__(self, request_id, send, header):
+        # type: (int, Send, Header) -> None
         self.request_id = request_id
         self._send = send
         self._credit = CREDIT_WINDOW
         self.label = header.get("what") or "reading"
         path = expand_user(from_wire(header["path"]))
-        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # opening a pipe would wait for who writes to it
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # without O_NONBLOCK a pipe waits for a writer
         kind = stat.S_IFMT(os.fstat(self._fd).st_mode)
         if kind in UNREADABLE_TYPES:
             self.close()
             raise IOError(*UNREADABLE_TYPES[kind])
 
     def on_credit(self, count):
+        # type: (int) -> None
         self._credit += count
 
     def is_ready(self):
+        # type: () -> bool
         return self._fd >= 0 and self._credit > 0
 
     def send_chunk(self):
-        """Send one piece; the loop looks after everybody else in between. Returns True at the end."""
+        # type: () -> bool
+        """Send one chunk. Returns True at the end of the file."""
         data = os.read(self._fd, CHUNK)
         if data:
             self._credit -= len(data)
@@ -227,6 +252,7 @@ class Download(object):
         return True
 
     def close(self):
+        # type: () -> None
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

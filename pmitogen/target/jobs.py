@@ -16,18 +16,25 @@ import time
 from pmitogen.target.fds import set_nonblocking, set_window_size
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
+MYPY = False
+if MYPY:
+    from typing import Any, Dict, List, Optional, Set, Tuple  # noqa: F401
+    from pmitogen.protocol.framing import Header, Send  # noqa: F401
+
 KILL_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
-POLL_INTERVAL = 0.05  # seconds between looks at a group that has lost its leader
+POLL_INTERVAL = 0.05  # seconds between checks of a process group whose leader has ended
 now = getattr(time, "monotonic", time.time)
 
 
 def status_to_rc(status):
-    """Turn a wait(2) status into what a shell would call it."""
+    # type: (int) -> int
+    """Convert a wait(2) status to an exit status as a shell reports it."""
     return 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
 def parse_report(data):
-    """What a child said about itself, or None if that is not what a child of ours says: a module can write to any descriptor."""
+    # type: (bytes) -> Optional[Dict[str, Any]]
+    """Parse a child's report. None if it is invalid: a module can write to any descriptor."""
     try:
         found = json.loads(data.decode("ascii"))
         status = found.get("status") if isinstance(found, dict) else None
@@ -40,9 +47,10 @@ class Job(object):
     """A child process and its pipes. *send* is called with (header, body) of each frame for the peer."""
 
     def __init__(self, request_id, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, stream_output=False):
+        # type: (int, Send, int, Optional[int], int, Optional[int], Optional[int], bool, bool) -> None
         self.request_id = request_id
         self.pid = pid
-        self.report = None  # what the child said about itself in its last moment: a dict, once it has
+        self.report = None  # type: Optional[Dict[str, Any]]
         self._report_fd = report_fd
         self._report_data = b""
         self._send = send
@@ -50,21 +58,22 @@ class Job(object):
         self._stdin = bytearray()
         self._stdin_ended = False
         self._stdin_consumed = 0
-        self._out = {stdout_fd: (1, [])}
+        self._out = {stdout_fd: (1, [])}  # type: Dict[int, Tuple[int, List[bytes]]]
         if stderr_fd is not None:
             self._out[stderr_fd] = (2, [])
         self._gathered_bytes = 0  # bytes gathered, not yet sent
         self._credit = CREDIT_WINDOW  # bytes that may still be streamed
-        self._streaming = stream_output  # every word at once: somebody is in conversation with it
-        self._status = None
+        self._streaming = stream_output  # send output at once, for an interactive program
+        self._status = None  # type: Optional[int]
         self._tty = tty
-        self._closed_tty_fd = None  # one that has nothing more to say
-        self.timings = None  # [when asked for, when its process began], in the runner's clock, if somebody wants to know
-        self._final_output = {}  # what a closed stream had said, by number
+        self._closed_tty_fd = None  # type: Optional[int]
+        self.timings = None  # type: Optional[List[float]] # [time of the request, start of its process], in the runner's clock
+        self._final_output = {}  # type: Dict[int, bytes] # gathered output of closed streams
         for fd in list(self._out) + [fd for fd in (stdin_fd, report_fd) if fd is not None]:
             set_nonblocking(fd)
 
     def fds(self):
+        # type: () -> Tuple[List[int], List[int]]
         """Return ([to read], [to write])."""
         write = [self._stdin_fd] if self._stdin_fd is not None and self._stdin else []
         read = list(self._out) if self._credit > 0 else []
@@ -72,31 +81,38 @@ class Job(object):
 
     # From the peer
     def on_data(self, body):
+        # type: (bytes) -> None
         self._stdin += body
         if self._stdin_fd is not None:
             self.on_writable()
 
     def on_eof(self):
+        # type: () -> None
         self._stdin_ended = True
         if not self._stdin:
             self._close_stdin()
 
     def on_credit(self, count):
+        # type: (int) -> None
         self._credit += count
 
     def resize(self, lines, columns):
+        # type: (int, int) -> None
         """Change the size of its terminal, if it has one."""
         for fd in self._out if self._tty else ():
             set_window_size(fd, lines, columns)
 
     # From the child
     def on_writable(self):
+        # type: () -> None
+        if self._stdin_fd is None:
+            return
         try:
             count = os.write(self._stdin_fd, bytes(self._stdin[:65536]))
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            count = len(self._stdin)  # the child no longer reads: the rest is nobody's
+            count = len(self._stdin)  # the child no longer reads: discard the rest
             self._stdin_ended = True
         self._stdin_consumed += count
         del self._stdin[:count]
@@ -107,12 +123,14 @@ class Job(object):
             self._close_stdin()
 
     def _close_stdin(self):
+        # type: () -> None
         if self._stdin_fd is not None:
             if not self._tty:
                 os.close(self._stdin_fd)
             self._stdin_fd = None
 
     def on_readable(self, fd):
+        # type: (int) -> None
         if fd == self._report_fd:
             self._on_report()
             return
@@ -124,10 +142,10 @@ class Job(object):
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            data = b""  # EIO: the last process let go of the terminal
+            data = b""  # EIO: the last process has closed the terminal
         if not data:
             if self._tty:
-                # Its process may have let go of the terminal just before it ends; a hang-up now would be the end of it.
+                # Its process may close the terminal just before it ends; a hang-up now would kill it.
                 self._closed_tty_fd, self._stdin_fd = fd, None
             else:
                 os.close(fd)
@@ -142,6 +160,7 @@ class Job(object):
                 self._flush(stream, parts)
 
     def _flush(self, stream, parts):
+        # type: (int, List[bytes]) -> None
         data = b"".join(parts)
         del parts[:]
         if data:
@@ -150,16 +169,21 @@ class Job(object):
             self._send({"op": "out", "id": self.request_id, "s": stream}, data)
 
     def _keep_final_output(self, stream, parts):
-        """Keep what a closed stream said for the exit frame, or send it if the rest was streamed."""
+        # type: (int, List[bytes]) -> None
+        """Store the output of a closed stream for the exit frame, or send it if earlier output was streamed."""
         if self._streaming:
             self._flush(stream, parts)
         else:
             self._final_output[stream] = b"".join(parts)
 
     def on_status(self, status):
+        # type: (int) -> None
         self._status = status
 
     def _on_report(self):
+        # type: () -> None
+        if self._report_fd is None:
+            return
         try:
             data = os.read(self._report_fd, 1 << 16)
         except OSError as exc:
@@ -174,22 +198,26 @@ class Job(object):
             self._report_fd = None
 
     def output_closed(self):
-        """Whether its output has reached its end. Until then its process is not collected: so its number stays its own."""
+        # type: () -> bool
+        """True if its output has ended. Until then its process is not collected, so that its pid is not reused."""
         return not self._out
 
     def is_collected(self):
-        """Whether its process has been collected."""
+        # type: () -> bool
+        """True if its process is collected."""
         return self._status is not None
 
     def finished(self):
+        # type: () -> bool
         return self.output_closed() and (self.is_collected() or self.report is not None)
 
     def finish(self):
-        """Send the exit frame and let go of every descriptor."""
+        # type: () -> None
+        """Send the exit frame and close every descriptor."""
         out, err = self._final_output.get(1, b""), self._final_output.get(2, b"")
-        rc = status_to_rc(self._status) if self.is_collected() else self.report["status"]
-        header = {"op": "exit", "id": self.request_id, "rc": rc, "n": len(out)}
-        if self.is_collected() and os.WIFSIGNALED(self._status):
+        rc = status_to_rc(self._status) if self._status is not None else (self.report or {})["status"]
+        header = {"op": "exit", "id": self.request_id, "rc": rc, "n": len(out)}  # type: Header
+        if self._status is not None and os.WIFSIGNALED(self._status):
             header["signal"] = os.WTERMSIG(self._status)
         if self.timings:
             requested_at, started = self.timings
@@ -198,6 +226,7 @@ class Job(object):
         self.close()
 
     def close(self):
+        # type: () -> None
         for fd in list(self._out):
             os.close(fd)
         self._out.clear()
@@ -213,23 +242,26 @@ class Job(object):
 
 
 class ProcessReaper(object):
-    """Children that were asked to end, each with its process group: SIGTERM, and SIGKILL after ``KILL_GRACE`` seconds.
+    """Ends children with their process groups: SIGTERM, and SIGKILL after ``KILL_GRACE`` seconds.
 
-    All children are collected here. From then on a child's number is its process group's as long as that has members, and after
-    that anybody's: so the child itself is never signalled again, and its group is looked at often.
+    All children are collected here. After that a pid is reserved only while its process group has members. So a collected child
+    is never signalled again, and its group is checked often.
     """
 
     def __init__(self):
-        self._kill_at = {}  # pid -> when its group is killed
-        self._groups = set()  # those of which the child itself is collected
+        # type: () -> None
+        self._kill_at = {}  # type: Dict[int, float] # pid -> when its group is killed
+        self._groups = set()  # type: Set[int] # those whose leader is collected
 
     def add(self, pid):
+        # type: (int) -> None
         """Ask a child that is not yet collected, and all its descendants, to end."""
         self.send_signal(pid, signal.SIGTERM)
         self._kill_at.setdefault(pid, now() + KILL_GRACE)
 
     def collect(self, pid):
-        """The wait(2) status of a child that has ended, which is then gone for good; None if it has not."""
+        # type: (int) -> Optional[int]
+        """Collect a child that has ended and return its wait(2) status; None if it is running."""
         try:
             found, status = os.waitpid(pid, os.WNOHANG)
         except OSError:
@@ -241,7 +273,8 @@ class ProcessReaper(object):
         return status
 
     def escalate_kills(self):
-        """Kill what was asked to end and has not: it may be the child of a child that is gone."""
+        # type: () -> None
+        """Kill processes that did not end in time. They may be descendants of a child that has ended."""
         moment = now()
         for pid, when in list(self._kill_at.items()):
             gone = not self.send_signal(pid, 0)
@@ -252,13 +285,15 @@ class ProcessReaper(object):
                 self._groups.discard(pid)
 
     def next_check_at(self):
-        """When to hurry again, or None."""
+        # type: () -> Optional[float]
+        """Return the time of the next check, or None."""
         if self._groups:
             return now() + POLL_INTERVAL
         return min(self._kill_at.values()) if self._kill_at else None
 
     def send_signal(self, pid, signum):
-        """Signal a child's process group, or the child alone if it has not made its own yet. False if nothing of them is left."""
+        # type: (int, int) -> bool
+        """Signal a child's process group, or the child alone if it has no group yet. False if no process is left."""
         for send in (os.killpg, os.kill)[: 1 if pid in self._groups else 2]:
             try:
                 send(pid, signum)

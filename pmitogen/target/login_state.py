@@ -1,8 +1,8 @@
-"""The state of the shell that sshd has started, for programs that such a shell would start over ssh.
+"""State of the shell that sshd has started, for the programs that this shell would start over ssh.
 
 The interpreter of the login account has read its ``sitecustomize`` and ``.pth`` files. They may have changed its umask,
-environment, limits and so on, and nothing of that is for programs of other accounts, or for commands. The shell waits for us to
-end, so Linux shows what it would hand on.
+environment, limits and so on. Programs of other accounts, and commands, must not inherit these changes. The shell waits for the
+interpreter to end, so Linux shows the shell's own state.
 """
 
 import os
@@ -11,11 +11,16 @@ import signal
 
 from pmitogen.target import start_state
 
-_cache = []
+MYPY = False
+if MYPY:
+    from typing import Any, Callable, Dict, List, Optional, Tuple  # noqa: F401
+
+_cache = []  # type: List[LoginState]
 
 
 def read():
-    """The :class:`LoginState`, in the login account's interpreter or a child of it; None elsewhere, or where nothing shows it.
+    # type: () -> Optional[LoginState]
+    """Return the :class:`LoginState`, in the login account's interpreter and its children. None elsewhere, or without /proc.
 
     It is read once.
     """
@@ -29,19 +34,23 @@ def read():
 
 
 def _status(pid):
+    # type: (int) -> Dict[str, str]
     with open("/proc/%d/status" % pid) as stream:
         return dict(line.strip().split(":\t", 1) for line in stream if ":\t" in line)
 
 
 def _limits(pid):
+    # type: (int) -> Dict[int, Tuple[int, int]]
     """{resource: (soft, hard)} of a process."""
-    limits, names = {}, dict((text, getattr(resource, name, None)) for text, name in RLIMIT_NAMES.items())
+    limits = {}  # type: Dict[int, Tuple[int, int]]
+    names = dict((text, getattr(resource, name, None)) for text, name in RLIMIT_NAMES.items())
     with open("/proc/%d/limits" % pid) as stream:
         for line in stream:
             fields = line[26:].split()
             resource_id = names.get(line[:26].strip())
             if resource_id is not None:
-                limits[resource_id] = tuple(resource.RLIM_INFINITY if word == "unlimited" else int(word) for word in fields[:2])
+                soft, hard = [resource.RLIM_INFINITY if value == "unlimited" else int(value) for value in fields[:2]]
+                limits[resource_id] = soft, hard
     return limits
 
 
@@ -63,14 +72,15 @@ RLIMIT_NAMES = {
 
 
 class LoginState(object):
-    """What the process *pid*, a shell, hands to the programs that it starts. Raises OSError, KeyError, ValueError.
+    """State that programs inherit from the process *pid*, a shell. Raises OSError, KeyError, ValueError.
 
-    ``environ`` is its environment ({bytes: bytes}).
+    ``environ`` is its environment.
     """
 
     def __init__(self, pid):
+        # type: (int) -> None
         status = _status(pid)
-        self._lost = None
+        self._lost = None  # type: Optional[bool]
         self._umask = int(status["Umask"], 8) if "Umask" in status else None  # Linux 4.7
         self._ignored = int(status["SigIgn"], 16)
         self._limits = _limits(pid)
@@ -78,22 +88,27 @@ class LoginState(object):
         with open("/proc/%d/stat" % pid) as stream:
             self._nice = int(stream.read().rpartition(")")[2].split()[16])
         with open("/proc/%d/environ" % pid, "rb") as stream:
-            self.environ = dict(item.split(b"=", 1) for item in stream.read().split(b"\0") if b"=" in item)
+            items = [item.partition(b"=") for item in stream.read().split(b"\0")]
+            self.environ = dict((name, value) for name, equals, value in items if equals)
         self._cpus = os.sched_getaffinity(pid) if hasattr(os, "sched_getaffinity") else None
 
     def is_lost(self):
-        """Whether this process has given up something of it for good."""
+        # type: () -> bool
+        """True if this process cannot return to this state: it has lowered a limit or its priority and is not root."""
         if self._lost is None:
             self._lost = os.geteuid() != 0 and self._is_lost()
         return self._lost
 
     def _is_lost(self):
-        lower = lambda own, wanted: own != resource.RLIM_INFINITY and (wanted == resource.RLIM_INFINITY or own < wanted)  # noqa: E731
-        limits = _limits(os.getpid())
-        return os.nice(0) > self._nice or any(lower(limits[name][1], self._limits[name][1]) for name in limits)
+        # type: () -> bool
+        hard = [(own[1], self._limits[name][1]) for name, own in _limits(os.getpid()).items()]
+        unlimited = resource.RLIM_INFINITY
+        lower = any(own != unlimited and (wanted == unlimited or own < wanted) for own, wanted in hard)
+        return lower or os.nice(0) > self._nice
 
     def apply(self):
-        """Take this state on. In a child that is going to execute a program; whatever cannot be had again is left."""
+        # type: () -> None
+        """Restore this state in a child that will execute a program. What cannot be restored is left as it is."""
         if self._umask is not None:
             os.umask(self._umask)
         for signum in range(1, 65):
@@ -107,6 +122,7 @@ class LoginState(object):
 
 
 def _attempt(work, *args):
+    # type: (Callable[..., object], *Any) -> None
     try:
         work(*args)
     except (IOError, OSError, ValueError, RuntimeError):

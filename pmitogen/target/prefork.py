@@ -1,11 +1,12 @@
-"""A child forked ahead of its task.
+"""Child that is forked before its task is known.
 
-Between two tasks the runner is idle while the controller prepares the next one. That is the time to fork, if the machine is
-idle as well: the *spare* child has left its parent's descriptors and session behind and has made the memory that a module
-touches its own. Told what to run, it starts at once. On a busy machine none is made, since some are made in vain.
+Between two tasks the runner is idle while the controller prepares the next one. If the machine is idle too, the runner forks
+the *spare* child. The spare closes its parent's descriptors, starts its own session, and touches the memory that a module uses,
+so that these pages are copied. When its task arrives, it starts at once. On a loaded machine no spare is forked, because some
+spares are not needed.
 
-It is for one task only, like any child, and for the code that was there when it was forked: whatever the runner learns after
-that makes it stale, and it ends unused. It also ends when its time is over or its runner is.
+A spare runs one task, like any child, with the code that was loaded when it was forked. When the runner imports more, the spare
+is discarded. It also ends after ``MAX_IDLE`` and with its runner.
 """
 
 import gc
@@ -16,38 +17,42 @@ from pmitogen.protocol import framing
 from pmitogen.target import child
 from pmitogen.target.fds import FdGuard
 
+MYPY = False
+if MYPY:
+    from typing import Any, List, Optional  # noqa: F401
+    from pmitogen.target.importer import PayloadFiles  # noqa: F401
+
 MAX_IDLE = 10.0  # seconds that a spare waits
-TOUCH_BATCH = 2000  # objects that are touched between two looks at the pipe
-MAX_TASK_SIZE = 32 << 10  # bytes of an order: less than a pipe holds, so that giving it never blocks
+TOUCH_BATCH = 2000  # objects to touch between two polls of the pipe
+MAX_TASK_SIZE = 32 << 10  # bytes: less than a pipe holds, so that writing a task never blocks
 
 
 class PayloadChild(object):
-    """A forked child that runs one payload. *order* is what, or None for a spare, which waits for it on a pipe.
-
-    Raises OSError.
-    """
+    """A forked child that runs one payload. *task*: None for a spare, which waits for its task on a pipe. Raises OSError."""
 
     def __init__(self, files, task):
+        # type: (PayloadFiles, Optional[List[Any]]) -> None
         with FdGuard() as guard:
             null_fd, stdout, stderr, report = guard.devnull(), guard.pipe(), guard.pipe(), guard.pipe()
-            task_pipe = guard.pipe() if task is None else (None, None)
+            task_r, task_w = guard.pipe() if task is None else (None, None)
 
             def work():
+                # type: () -> None
                 child.prepare_streams()
-                child.run_payload(files, wait_for_task(task_pipe[0]) if task is None else task, report[1])
+                child.run_payload(files, task if task_r is None else wait_for_task(task_r), report[1])
 
-            keep = [fd for fd in (report[1], task_pipe[0]) if fd is not None]
+            keep = [fd for fd in (report[1], task_r) if fd is not None]
             self.pid = child.fork(work, null_fd, stdout[1], stderr[1], keep=keep)
-        for fd in (null_fd, stdout[1], stderr[1], report[1], task_pipe[0]):
-            if fd is not None:
-                os.close(fd)
+        for fd in [null_fd, stdout[1], stderr[1]] + keep:
+            os.close(fd)
         self.stdout_fd, self.stderr_fd, self.report_fd = stdout[0], stderr[0], report[0]
-        self._task_fd = task_pipe[1]
+        self._task_fd = task_w
 
     def assign(self, task):
-        """Tell a spare what to run. Returns False if it cannot be told: the order is too long, or the spare has died."""
+        # type: (List[Any]) -> bool
+        """Send a spare its task. Returns False if the task is too long or the spare has ended."""
         data = framing.encode_frame({"header": task[0], "rest": task[2:]}, task[1])
-        if len(data) > MAX_TASK_SIZE:
+        if len(data) > MAX_TASK_SIZE or self._task_fd is None:
             return False
         try:
             os.write(self._task_fd, data)
@@ -58,14 +63,16 @@ class PayloadChild(object):
         return True
 
     def discard(self):
-        """End a spare that was not needed; its parent still has to collect it."""
+        # type: () -> None
+        """End a spare that is not needed. The caller must still collect it."""
         for fd in (self._task_fd, self.stdout_fd, self.stderr_fd, self.report_fd):
             if fd is not None:
                 os.close(fd)
 
 
 def wait_for_task(fd):
-    """In a spare: wait to be told what to run. Returns that, as run_payload takes it; ends the process if that never comes."""
+    # type: (int) -> List[Any]
+    """In a spare: wait for the task and return it for run_payload. Exits if none comes."""
     pretouch_heap(fd)
     reader = framing.FrameReader()
     while True:
@@ -74,11 +81,13 @@ def wait_for_task(fd):
             os._exit(0)
         for header, parameters in reader.feed(data):
             os.close(fd)
-            return [header["header"], parameters] + header["rest"]
+            rest = header["rest"]  # type: List[Any]
+            return [header["header"], parameters] + rest
 
 
 def is_loaded():
-    """Whether more processes want to run at this moment, with this one, than there are processors for a spare to use."""
+    # type: () -> bool
+    """True if more processes are ready to run now, with this one, than there are processors."""
     try:
         return run_queue_length() > os.sysconf("SC_NPROCESSORS_ONLN")
     except (IOError, OSError, ValueError, AttributeError):
@@ -86,7 +95,8 @@ def is_loaded():
 
 
 def run_queue_length():
-    """How many processes want to run: at this moment on Linux (proc(5)), elsewhere in the last minute."""
+    # type: () -> float
+    """Return the number of processes that are ready to run: now on Linux (proc(5)), elsewhere in the last minute."""
     try:
         with open("/proc/loadavg") as stream:
             return int(stream.read().split()[3].split("/")[0])
@@ -95,7 +105,8 @@ def run_queue_length():
 
 
 def pretouch_heap(fd):
-    """Make the pages that hold Python objects this process's own, until there is an order on *fd*."""
+    # type: (int) -> None
+    """Copy the pages that hold Python objects into this process, until a task arrives on *fd*."""
     if hasattr(gc, "unfreeze"):
         waiting = select.poll()
         waiting.register(fd, select.POLLIN)

@@ -1,13 +1,17 @@
-"""What the files of accounts and rules say about some users: what changes about others is no change for these.
+"""Lines about some users in the files of accounts and rules, so that changes to other users' lines can be ignored.
 
-Plays that make accounts write /etc/passwd, /etc/group, /etc/shadow and /etc/sudoers.d again and again. To take every such change
-for one of the entered account would cost an escalation each time. What is not clearly about somebody else counts.
+Plays that create accounts write /etc/passwd, /etc/group, /etc/shadow and /etc/sudoers.d repeatedly. If each such change counted
+for the entered account, each would cost an escalation. A line is ignored only if it is clearly about another user.
 """
 
 import os
 import re
 
 from pmitogen.target import sources
+
+MYPY = False
+if MYPY:
+    from typing import Any, Collection, Iterable, List, Set  # noqa: F401
 
 FILES = sources.ACCOUNT_FILES + (
     "/etc/sudoers",
@@ -24,11 +28,13 @@ DOAS_OPTIONS = re.compile(r"(?:permit|deny)\s+(?:(?:nopass|nolog|persist|keepenv
 
 
 def lines_about(users, files):
-    """What *files* say about *users*: the lines, and under which path, mode and owner; sudo ignores a file for any of these.
+    # type: (Collection[str], Iterable[str]) -> List[Any]
+    """Return the lines of *files* about *users*, with path, mode and owner of each file: sudo ignores a file for these.
 
-    Of a file that cannot be read, what stat(2) tells.
+    For a file that cannot be read, the result of stat(2).
     """
-    found, groups = [], set()
+    found = []  # type: List[Any]
+    groups = set()  # type: Set[str]
     for listed in files:
         paths = [listed + name for name in sources.list_directory(listed)] if listed.endswith("/") else [listed]
         if listed.endswith("/") and not os.access(listed, os.R_OK | os.X_OK):
@@ -46,20 +52,21 @@ def lines_about(users, files):
 
 
 def concerns(path, line, users, groups=()):
-    """Whether a line of *path* may be about one of *users*, or the primary group of one: *groups* are their numbers."""
+    # type: (str, str, Collection[str], Collection[str]) -> bool
+    """True if a line of *path* may be about one of *users* or about a primary group of one (*groups*: their numbers)."""
     if path in sources.ACCOUNT_FILES:
         fields = line.split(":")
         if path == "/etc/group" and fields[2:3] and fields[2] in groups:
             return True
         return bool(set([fields[0]] if path != "/etc/group" else fields[-1].split(",")) & set(users))
-    words = line.split()
-    if not words:
+    fields = line.split()
+    if not fields:
         return False
-    name = words[0]
+    name = fields[0]
     if path.startswith("/etc/doas"):
         name = (DOAS_OPTIONS.sub("", line).split() or ["#"])[0]
     elif name.startswith("Defaults:"):
         name = name[len("Defaults:") :]
-    if words[1:2] and words[1].startswith(","):  # a list of users, with a space before the comma
+    if fields[1:2] and fields[1].startswith(","):  # a list of users, with a space before the comma
         return True
     return not NAME.match(name) or name in users

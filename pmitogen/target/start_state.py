@@ -6,9 +6,13 @@ The current directory may be another account's: it passes through sudo, su and d
   (Python 3.11) prevents it. Older ones import nothing before that statement, which removes it.
 - for each empty or relative entry of PYTHONPATH. These count for the interpreter's very first imports (``encodings``, ``site``).
 
-So whoever starts an interpreter sets and changes these variables for it. stage0 gives them their values back, for the programs
-that modules start.
+So code that starts an interpreter changes these variables for it. stage0 restores their values, for the programs that modules
+start.
 """
+
+MYPY = False
+if MYPY:
+    from typing import Dict  # noqa: F401
 
 SAVED_PYTHONPATH = "PMITOGEN_PYTHONPATH"  # PYTHONPATH as it was
 SAFE_PATH_VALUE = "pmitogen"  # value of PYTHONSAFEPATH that was set here
@@ -25,7 +29,8 @@ SH_SAFE_PATH = (
 
 
 def set_safe_path(environ):
-    """Change *environ* ({bytes: bytes}), the environment of an interpreter that is to be started."""
+    # type: (Dict[bytes, bytes]) -> None
+    """Change *environ*, the environment for an interpreter that will be started."""
     environ.pop(SAVED_PYTHONPATH.encode("ascii"), None)
     if not environ.get(b"PYTHONSAFEPATH"):
         environ[b"PYTHONSAFEPATH"] = SAFE_PATH_VALUE.encode("ascii")
