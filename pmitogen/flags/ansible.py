@@ -40,7 +40,7 @@ _Group = tuple[str, Sequence[str]]  # the option and its arguments
 def build_ssh_argv(options: _Options, caller: CallerEnvironment | None = None) -> tuple[list[str], list[str]]:
     """Return the arguments of ``ssh``, the host last, and for each one the option that it comes from.
 
-    **options*: the plugin's resolved options by name; a missing one is unset.
+    *options*: the plugin's resolved options by name; a missing one is unset.
     *caller*: the process whose home directory ``~`` in *private_key_file* means; default: this process.
     The arguments hold no secret. Raises UsageError if a quote in an option is not closed.
     """

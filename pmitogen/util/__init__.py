@@ -1,1 +1,1 @@
-"""Small helpers without a subject of their own. Imports nothing else of pmitogen."""
+"""Helpers for all packages. They import no other package of pmitogen."""

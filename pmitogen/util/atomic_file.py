@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all: written under another name in the same directory, then renamed.
+"""Write files atomically: under a temporary name in the same directory, then rename.
 
-The other name is made with O_EXCL, so that nobody can have planted anything under it. Standard library only.
+The temporary file is created with O_EXCL, so that no other user can have planted a file there. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import IO
 
 from pmitogen.util import trusted_path
 
-MAX_NAME = 64  # characters of the file's name that the other name repeats
+MAX_NAME = 64  # characters of the file's name that the temporary name repeats
 
 
 @contextlib.contextmanager
 def create(path: str | os.PathLike[str], mode: int = 0o600, *, dir_fd: int | None = None) -> Iterator[IO[bytes]]:
-    """Write a new file in the place of whatever has its name (a link is replaced, not followed), when the block ends.
+    """Create a file atomically when the block ends; replace an existing one (a link is replaced, not followed).
 
-    :param mode: the file's, less the umask.
+    :param mode: the file's mode, before the umask.
     :param dir_fd: a directory to which *path* is relative.
 
-    Raises OSError. If the block raises, nothing has changed.
+    Raises OSError. If the block raises, nothing is changed.
     """
     directory, name = os.path.split(os.fspath(path))
     temporary = os.path.join(directory, f".{name[:MAX_NAME]}.{os.urandom(6).hex()}")
@@ -42,14 +42,14 @@ def create(path: str | os.PathLike[str], mode: int = 0o600, *, dir_fd: int | Non
 
 @contextlib.contextmanager
 def atomic_write(target: str | os.PathLike[str], mode: Callable[[], int] = lambda: 0o666) -> Iterator[IO[bytes]]:
-    """Write a file that a user named, through the links that lead to it; it takes its place when the block ends.
+    """Write a file atomically when the block ends, at a path from the user; links are followed.
 
-    What exists keeps its owner and mode. What cannot be replaced as it is (a device, one of several hard links, another's file,
-    one in a directory in which nothing can be made) is written in place.
+    An existing file keeps its owner and mode. A file that cannot be replaced (a device, one of several hard links, another user's
+    file, one in a read-only directory) is written in place.
 
-    :param mode: asked at the end of the block for a new file's mode, from which the umask is taken.
+    :param mode: called at the end of the block; returns a new file's mode, before the umask.
 
-    Raises OSError; :class:`pmitogen.util.trusted_path.UntrustedPath` where another user may have planted what is there.
+    Raises OSError; :class:`pmitogen.util.trusted_path.UntrustedPath` if another user may have planted the file.
     """
     path = trusted_path.resolve(target)
     if _is_replaceable(path):
@@ -78,7 +78,7 @@ def _is_replaceable(path: str) -> bool:
 
 
 def _open_in_place(path: str) -> IO[bytes]:
-    """Open what exists to write over it; it is emptied only once it is known to be safe."""
+    """Open an existing file for writing; check it before truncating it."""
     descriptor = trusted_path.open_to_write(path, os.O_WRONLY, 0o666)
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -90,7 +90,7 @@ def _open_in_place(path: str) -> IO[bytes]:
 
 
 def _copy_metadata(descriptor: int, path: str, mode: Callable[[], int]) -> None:
-    """Give an open file the owner and mode of the one that is there, or the mode of a new one."""
+    """Give an open file the owner and mode of the existing one, or the mode of a new one."""
     try:
         old = os.lstat(path)
     except OSError:
@@ -102,7 +102,7 @@ def _copy_metadata(descriptor: int, path: str, mode: Callable[[], int]) -> None:
 
 
 def current_umask() -> int:
-    """Return this process's umask; 0o077 where it cannot be read: to ask for it is to set it, for all threads."""
+    """Return this process's umask, or 0o077 if it cannot be read: os.umask() would change it for all threads."""
     if threading.active_count() == 1:
         os.umask(umask := os.umask(0o077))
         return umask

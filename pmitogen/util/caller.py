@@ -1,9 +1,9 @@
-"""The process that asks for a connection, as far as ssh would depend on it: its directory, environment and umask.
+"""The directory, environment and umask of the process that requests a connection.
 
 ssh is started by the run that wants a connection: relative paths are below that run's directory, ``$SSH_AUTH_SOCK`` is that run's
-agent, and a ProxyCommand inherits that run's environment. A hub is a process of its own, which may serve a later run; so these
-travel with each set of options, and a hub's own are asked for nothing. The library takes those of its process when ``connect`` is
-called.
+agent, and a ProxyCommand inherits that run's environment. A hub is another process, which may serve a later run. So these
+values are sent with each set of options, and a hub's own are not used. The library takes those of its process when ``connect``
+is called.
 
 Standard library only: workers import this in every task.
 """
@@ -33,11 +33,11 @@ class CallerMessage(TypedDict):
 
 
 class CallerEnvironment:
-    """A caller; see the head of this file. Immutable; two are equal if all of it is.
+    """Directory, environment and umask of a caller. Immutable and comparable.
 
-    :param directory: absolute; where a relative path begins.
-    :param environ: its whole environment, since a program that ssh starts inherits it. May hold secrets: it is in no ``repr``.
-    :param umask: of files and programs that are made for it.
+    :param directory: absolute path; relative paths start here.
+    :param environ: the whole environment, because programs that ssh starts inherit it. May hold secrets; ``repr`` omits it.
+    :param umask: for files and programs of the caller.
     """
 
     def __init__(self, environ: Mapping[str, str], directory: str = ROOT, umask: int = DEFAULT_UMASK) -> None:
@@ -49,7 +49,7 @@ class CallerEnvironment:
 
     @classmethod
     def current(cls) -> CallerEnvironment:
-        """Return that of this process now; the last one again where nothing has changed, in forked processes too."""
+        """Return that of this process now; the same object as before if nothing has changed, in forked processes too."""
         global _last
         environ, directory, umask = dict(os.environ), current_directory(), current_umask()
         if _last is None or (_last.directory, _last.umask, _last.environ) != (directory, umask, environ):
@@ -57,12 +57,12 @@ class CallerEnvironment:
         return _last
 
     def message(self) -> CallerMessage:
-        """Return what :meth:`from_message` takes."""
+        """Return the message for :meth:`from_message`."""
         return {"directory": self.directory, "environ": dict(self.environ), "umask": self.umask}
 
     @classmethod
     def from_message(cls, message: object) -> CallerEnvironment:
-        """Make one of what a worker sent. Raises UsageError if that is not well formed."""
+        """Make one from a worker's message. Raises UsageError if the message is invalid."""
         if isinstance(message, dict):
             directory, environ, umask = message.get("directory"), message.get("environ"), message.get("umask")
             if (
@@ -85,7 +85,7 @@ class CallerEnvironment:
         return f"<CallerEnvironment in {self.directory}>"
 
     def absolute(self, path: str) -> str:
-        """Return *path*, below the directory if it is relative. An empty one stays empty."""
+        """Return *path* as an absolute path; a relative one starts at the directory. An empty path stays empty."""
         if not path or path.startswith("/"):
             return path
         while path.startswith("./"):
@@ -109,9 +109,9 @@ class CallerEnvironment:
         return self.absolute(self.environ.get("SHELL") or "/bin/sh")
 
     def popen_options(self) -> PopenOptions:
-        """Return what makes a child of subprocess's one of the caller's: environment, directory, umask.
+        """Return the options of subprocess.Popen for the caller's environment, directory and umask.
 
-        Where its directory is gone, as after the removal of a checkout, the child begins in ``/``.
+        If the directory does not exist any more, the child starts in ``/``.
         """
         cwd = self.directory if os.path.isdir(self.directory) else ROOT
         return {"env": dict(self.environ), "cwd": cwd, "umask": self.umask}
@@ -129,7 +129,7 @@ class PopenOptions(TypedDict):
 
 
 def current_directory() -> str:
-    """Return this process's directory; of one that was removed a path at which nothing exists."""
+    """Return this process's directory; if it was removed, a path that does not exist."""
     try:
         return os.getcwd()
     except FileNotFoundError:
@@ -140,4 +140,4 @@ def _home(user: str) -> str:
     return (pwd.getpwnam(user) if user else pwd.getpwuid(os.getuid())).pw_dir
 
 
-NOBODY = CallerEnvironment({})  # stands for a caller that has gone
+NOBODY = CallerEnvironment({})  # stands for a caller that has ended

@@ -1,8 +1,8 @@
-"""Overrides that fail closed: importing fails if the base class has lost a method that one of ours takes the place of.
+"""Check overrides at import: raise ImportError if the base class lacks a method that a subclass overrides.
 
-Some of our checks are methods of a library's class, private or undocumented ones, in a subclass of ours. If a release of the
-library renames such a method, Python says nothing, and the check is never called. What the table of the contract test says of
-each (tests/support/upstream.py) is looked at in our tests only; what is said here is looked at wherever we run.
+Some checks of pmitogen override private or undocumented methods of a library's class. If a release of the library renames such a
+method, Python reports nothing, and the check is never called. The contract test (tests/support/upstream.py) runs in the test
+suite only; this check runs on every installation.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 def require_methods(base: type, *signatures: str) -> None:
     """Check that *base* has each of these methods with these parameters: ``"_verify_key(self, host_key, sig)"``.
 
-    Raises ImportError, which names the first that is missing.
+    Raises ImportError, naming the first missing one.
     """
     for signature in signatures:
         name, _, rest = signature.rstrip(")").partition("(")
@@ -26,6 +26,6 @@ def require_methods(base: type, *signatures: str) -> None:
 
 
 def parameters(method: object) -> list[str] | None:
-    """The names of a function's parameters, without those that collect the rest; None if it is no function of Python's."""
+    """Return the names of a function's parameters without ``*args`` and ``**kwargs``; None if it is not a Python function."""
     code = getattr(method, "__code__", None)
     return list(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]) if code is not None else None

@@ -1,4 +1,4 @@
-"""Pattern matching as OpenSSH does it: only ``*`` and ``?`` are special, lists are comma-separated, ``!`` negates.
+"""Pattern matching as in OpenSSH: only ``*`` and ``?`` are special, lists are comma-separated, ``!`` negates.
 
 Not ``fnmatch``: that knows ``[...]`` classes, which ssh_config(5) does not. Source: match.c of OpenSSH 10.5.
 """
@@ -13,7 +13,7 @@ _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
 def ascii_lower(text: str) -> str:
-    """Lower the ASCII letters only, as a C program in a UTF-8 locale does."""
+    """Convert ASCII letters to lower case, as a C program in a UTF-8 locale does."""
     return text.translate(_LOWER)
 
 
@@ -53,7 +53,7 @@ def _match_slowly(text: str, pattern: str) -> bool:
 
 
 def match_list(text: str, patterns: str, lower: bool = False) -> int:
-    """1 for a match, -1 when a negated pattern matches, 0 for none. *lower* lowers the patterns, not the text."""
+    """Return 1 for a match, -1 if a negated pattern matches, 0 for none. *lower* applies to the patterns only."""
     found = 0
     if not patterns:
         return 0

@@ -1,10 +1,10 @@
-"""Text that a peer chose, made safe to show.
+"""Make text from a peer safe to show.
 
 Everything that a server, a target or another account wrote goes through :func:`escape` before it reaches a terminal, a log or
-a message of Ansible. What comes out is one line that cannot move a cursor, hide or reorder characters, or fill the screen:
+a message of Ansible. The result is one line that cannot move the cursor, hide or reorder characters, or fill the screen:
 
 - Control characters are escaped in octal, as OpenSSH does (``vis(3)``): ``\\033[2J``. So are bytes that are not UTF-8.
-- Other characters that show nothing or change the order of text (bidirectional controls, zero-width characters, fillers) are
+- Other characters that are invisible or change the order of text (bidirectional controls, zero-width characters, fillers) are
   escaped as Python does: ``\\u202e``. So are combining marks after the third on one character.
 - A run of whitespace, line ends included, becomes one space, because spaces can wrap text to the start of a line.
 - Longer text than the limit ends in ``...``.
@@ -23,11 +23,11 @@ LINE_LIMIT = 4000  # characters of a whole message or line of a log
 ELLIPSIS = "..."
 
 _MAX_MARKS = 3  # combining marks on one character
-_LOOK_AT = 8  # times the limit; characters of the input that are read at all
+_LOOK_AT = 8  # times the limit; further characters of the input are ignored
 
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
 
-# Characters that str.isprintable() takes for printable, and that show nothing.
+# Invisible characters for which str.isprintable() is true.
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | {
     chr(code) for start, end in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF)) for code in range(start, end + 1)
 }
@@ -69,7 +69,7 @@ def escape_lines(text: str | bytes, limit: int = LIMIT, max_lines: int = 20) -> 
 
 
 def one_line(text: str, limit: int = LINE_LIMIT) -> str:
-    """Return a message of ours, in which a peer's text may stand, as one line without control characters.
+    """Return a message, which may contain a peer's text, as one line without control characters.
 
     The last defence before a terminal or a log. Unlike :func:`escape` it keeps spaces, because names of files have them.
     """
@@ -78,10 +78,10 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
 
 
 def prompt(where: str, text: str | bytes) -> str:
-    """Return a peer's prompt for a person, as OpenSSH shows it: ``(user@host) Password: ``.
+    """Return a peer's prompt for the user, as OpenSSH shows it: ``(user@host) Password: ``.
 
-    :param where: account and host that ask, as the caller names them.
-    :param text: what the peer wrote.
+    :param where: account and host of the peer, as the caller names them.
+    :param text: the peer's text.
     """
     return f"({escape(where)}) {escape(text, PROMPT_LIMIT)} "
 
@@ -91,7 +91,7 @@ def _make_visible(line: str) -> str:
     if line.isascii() and line.isprintable():
         return line
     shown = []
-    marks = 0  # on the character before
+    marks = 0  # marks on the preceding character
     for char in line:
         marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
         harmless = char.isprintable() and char not in _INVISIBLE and marks <= _MAX_MARKS

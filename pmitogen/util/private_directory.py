@@ -1,4 +1,4 @@
-"""Directories that belong to this account alone, in which nobody else can put, take or read anything.
+"""Directories that only this account can read or write.
 
 Standard library only: workers import this in every task.
 """
@@ -12,7 +12,7 @@ from pmitogen.util.trusted_path import UntrustedPath, trusted_owners
 
 
 def check(path: str, found: os.stat_result) -> None:
-    """Check what was found at *path* without following a link: a directory, ours, mode 0700. Raises UntrustedPath."""
+    """Check the result of lstat for *path*: a directory of this account, mode 0700. Raises UntrustedPath."""
     if not stat.S_ISDIR(found.st_mode):
         raise UntrustedPath(path, "is a link" if stat.S_ISLNK(found.st_mode) else "is not a directory")
     if found.st_uid != os.geteuid():
@@ -22,7 +22,7 @@ def check(path: str, found: os.stat_result) -> None:
 
 
 def is_private(path: str) -> bool:
-    """Return whether there is such a directory at *path*."""
+    """Return True if *path* is such a directory."""
     try:
         check(path, os.lstat(path))
     except OSError:
@@ -31,7 +31,7 @@ def is_private(path: str) -> bool:
 
 
 def make(path: str) -> None:
-    """Make such a directory, unless it is there; those above it are made only if that is one. Raises OSError, UntrustedPath."""
+    """Create such a directory if it does not exist; check an existing one. Raises OSError, UntrustedPath."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -40,10 +40,10 @@ def make(path: str) -> None:
 
 
 def check_above(path: str) -> None:
-    """Check that nobody else can rename *path*, or anything that it lies in. Raises OSError, UntrustedPath.
+    """Check that no other user can rename *path* or a directory above it. Raises OSError, UntrustedPath.
 
-    Each directory above must belong to us or root, and only its owner may write to it, except where it is sticky. What lies below
-    a directory that is closed to everybody else is out of reach.
+    Each directory above must belong to us or root, and only its owner may write to it, except where it is sticky. The check
+    stops at a directory that is closed to all other users.
     """
     path = os.path.realpath(os.path.dirname(path))
     while True:

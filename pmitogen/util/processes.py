@@ -1,4 +1,4 @@
-"""Other processes of this machine: telling them apart, and seeing whether they still run.
+"""Identify other processes of this machine, and check whether they still run.
 
 Standard library only: workers import this in every task. On systems without Linux's ``/proc`` only :func:`exists` is exact.
 """
@@ -14,21 +14,21 @@ _PR_SET_DUMPABLE = 4  # of Linux's prctl.h
 
 
 def start_time(pid: int) -> str:
-    """Return when the process started, in clock ticks since boot: with the pid, it names a process for good.
+    """Return when the process started, in clock ticks since boot; with the pid, it identifies a process uniquely.
 
-    "0" where there is no such process, or no ``/proc`` to ask.
+    "0" if there is no such process, or no ``/proc``.
     """
     return _state_and_start(pid)[1]
 
 
 def is_running(pid: int, start: str) -> bool:
-    """Return whether the process that had this pid at that start time (see :func:`start_time`) still runs. Linux only."""
+    """Return True if the process with this pid and start time (see :func:`start_time`) still runs. Linux only."""
     state, started = _state_and_start(pid)
     return started == start and state not in ("", "Z")
 
 
 def exists(pid: int) -> bool:
-    """Return whether any process has this pid now."""
+    """Return True if a process has this pid now."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -39,10 +39,10 @@ def exists(pid: int) -> bool:
 
 
 def forbid_dumps() -> None:
-    """Keep what this process has in memory from core files, and from other processes of its account (ptrace, ``/proc/PID/mem``).
+    """Protect this process's memory from core files and from other processes of its account (ptrace, ``/proc/PID/mem``).
 
-    Programs that it starts are not concerned, except by the limit of core files. By ctypes, because Python has no prctl(2), and a
-    core pattern that names a program is not bound by the limit.
+    Programs that it starts inherit only the limit of core files. Uses ctypes, because Python has no prctl(2), and the limit does
+    not apply to a core pattern with a program.
     """
     import ctypes
     import resource
@@ -54,7 +54,7 @@ def forbid_dumps() -> None:
 
 
 def peer_uid(sock: socket.socket) -> int | None:
-    """Return the uid of the process at the other end of a connected Unix socket; None where the system does not tell."""
+    """Return the uid of the process at the other end of a connected Unix socket; None if the system does not support that."""
     if not hasattr(socket, "SO_PEERCRED"):
         return None
     credentials = struct.Struct("3i")

@@ -29,28 +29,28 @@ class UntrustedPath(PermissionError):
 
 
 def trusted_owners() -> tuple[int, ...]:
-    """Return the uids whose doings we need not suspect: our own and root's, which in a user namespace may have another number."""
+    """Return the trusted uids: this process's and root's, which in a user namespace may have another number."""
     return os.geteuid(), 0, os.stat("/").st_uid
 
 
 def is_shared(directory: os.stat_result) -> bool:
-    """Return whether anybody but its owner can make entries in a directory; a group may, where it is not sticky."""
+    """Return True if users other than the owner can create entries in a directory; also a group, unless it is sticky."""
     mode = directory.st_mode
     return bool(mode & stat.S_IWOTH or (mode & stat.S_IWGRP and mode & stat.S_ISVTX))
 
 
 def may_hold_plants(directory: os.stat_result) -> bool:
-    """Return whether somebody other than us and root can make entries in a directory."""
+    """Return True if another user than this one and root can create entries in a directory."""
     return is_shared(directory) or directory.st_uid not in trusted_owners()
 
 
 def resolve(path: str | os.PathLike[str]) -> str:
     """Return *path* without links, absolute. Raises UntrustedPath for a link that another user may have planted.
 
-    What does not exist stays as it is written, as with os.path.realpath. An open file of a process (``/proc/PID/fd/N``, which
-    ``/dev/stderr`` leads to) is not a path to follow, and stays too.
+    Components that do not exist stay as written, as with os.path.realpath. An open file of a process (``/proc/PID/fd/N``, the
+    target of ``/dev/stderr``) is not followed.
     """
-    pending = os.path.join(os.getcwd(), path).split("/")[::-1]  # the next component last
+    pending = os.path.join(os.getcwd(), path).split("/")[::-1]  # the next component is last
     found = "/"
     links = 0
     while pending:
@@ -63,7 +63,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
         here = os.path.join(found, name)
         try:
             target = os.readlink(here)
-        except OSError:  # no link, or nothing there
+        except OSError:  # not a link, or it does not exist
             target = ""
         if not target or is_open_file(here):
             found = here

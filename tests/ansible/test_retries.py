@@ -91,7 +91,7 @@ def test_a_refused_login_is_not_tried_again(ansible: Ansible, sshd: Sshd, accoun
         stranger = str(make_key("ed25519").path)
         variables = hosts(ansible, sshd, account, port.port, ansible_ssh_private_key_file=stranger)
         run = ansible.tasks(PING, variables, env={"ANSIBLE_SSH_RETRIES": "5"})
-        assert (port.came, run.tasks[0].kind) == (1, "unreachable") and "login refused" in run.tasks[0].message
+        assert (port.came, run.tasks[0].kind) == (1, "unreachable") and "authentication failed" in run.tasks[0].message
 
 
 @pytest.mark.slow

@@ -291,7 +291,7 @@ def test_how_often_the_agent_is_asked_is_bounded(
 ) -> None:
     for name, value in (("OPENS_PER_SECOND", 20), ("MAX_OPENS_AT_ONCE", 40)):
         monkeypatch.setattr(forwarding, name, value)
-        monkeypatch.setattr(forwarding, name.replace("OPENS", "QUESTIONS"), value)
+        monkeypatch.setattr(forwarding, name.replace("OPENS", "REQUESTS"), value)
     agent = recorder()
     began = time.monotonic()
     with forwarded(sshd, agent.path) as link, contextlib.suppress(ConnectionLost):  # who goes on for too long is cut off
@@ -403,13 +403,13 @@ def test_a_binding_that_the_agent_finds_wrong_is_an_error(make_key: MakeKey, sho
 
 def test_an_agent_that_refuses_the_binding_is_not_used_to_log_in(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder(bind=28)
-    with pytest.raises(AuthenticationError, match="refuses to be bound to this connection, so it is not used"):
+    with pytest.raises(AuthenticationError, match="not used, because it refuses to be bound to this connection"):
         link_to(settings_for(sshd, identityfile=(), identityagent=agent.path))
     assert [message[0] for message in agent.messages] == [27]
 
 
 def test_an_agent_is_used_where_it_knows_no_bindings(sshd: Sshd, recorder: Callable[..., Recorder]) -> None:
     agent = recorder(bind=5)
-    with pytest.raises(AuthenticationError, match="does not list its keys"):
+    with pytest.raises(AuthenticationError, match="cannot list its keys"):
         link_to(settings_for(sshd, identityfile=(), identityagent=agent.path))
     assert [message[0] for message in agent.messages] == [27, 27, 11]

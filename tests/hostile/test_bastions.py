@@ -201,7 +201,7 @@ def test_a_key_of_one_hop_is_offered_to_no_other(
         (["gate"], "not a mapping of jump hosts"),
         ({"gate": "hunter2"}, "gate: not a mapping; use some of password"),
         ({"gate": {"pasword": "hunter2"}}, "gate: unknown key 'pasword'; use some of password"),
-        ({"gate": {"password": ["hunter2"]}}, "gate: password: not a text"),
+        ({"gate": {"password": ["hunter2"]}}, "gate: password: not a string"),
         ({"@gate": {"password": "hunter2"}}, "@gate: "),
         ({"gate:0x": {"password": "hunter2"}}, "gate:0x: "),
     ],

@@ -57,12 +57,12 @@ EXPECTED = {
     "ext_info_of_four_billion": "4294967295 extensions",
     "ext_info_flood": FLOOD,
     "service_accept_flood": FLOOD,
-    "refusal_flood": "login",
-    "methods_that_alternate": "login refused",
-    "partial_success_for_ever": "login refused",
-    "rounds_for_ever": "more than 32 rounds of questions",
-    "four_billion_questions": "4294967295 questions at once",
-    "one_endless_question": "login",
+    "refusal_flood": "authentication failed",
+    "methods_that_alternate": "authentication failed",
+    "partial_success_for_ever": "authentication failed",
+    "rounds_for_ever": "more than 32 rounds of prompts",
+    "four_billion_questions": "4294967295 prompts at once",
+    "one_endless_question": "authentication failed",
     "disconnect_with_much_text": r"the server says: \\033\[2J",
     "global_request_flood": FLOOD,
     "success_twice": "ConnectionLost",
@@ -240,7 +240,7 @@ def test_a_login_without_an_answer_ends(interval: int, count: int) -> None:
 
     with serving(Silent) as settings:
         began = time.monotonic()
-        with pytest.raises(ConnectError, match="login: no answer from the server within") as caught:
+        with pytest.raises(ConnectError, match="authentication failed: no answer from the server within") as caught:
             linked(settings, 2, serveraliveinterval=interval, serveralivecountmax=count)
         assert caught.value.stage == "auth" and "ConnectTimeout" not in caught.value.message
         assert 0.8 < time.monotonic() - began < (1.9 if interval else 4)
@@ -268,7 +268,9 @@ class Locked(Session):
 def test_the_banner_is_in_the_message() -> None:
     with serving(Booting) as settings, pytest.raises(ConnectError) as caught:
         linked(settings)
-    denied = "login: the connection ended: the server says: Access denied for user guest by PAM account configuration"
+    denied = (
+        "authentication failed: the connection ended: the server says: Access denied for user guest by PAM account configuration"
+    )
     banner = '"System is booting up. Unprivileged users are not permitted to log in yet.\\033[2J"'
     assert caught.value.message.endswith(f"{denied}; the server says: {banner}")
 

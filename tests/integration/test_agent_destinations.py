@@ -75,7 +75,7 @@ def test_its_destination_and_no_other(make_sshd: MakeSshd, sshd: Sshd, agent: st
     restrict(agent, key, server)
     sshd.authorize(key.public)
     assert enter(by_agent(server, agent)) == b"in\n"
-    with pytest.raises(AuthenticationError, match="there was nothing to try|refused"):
+    with pytest.raises(AuthenticationError, match="no credentials available|refused"):
         enter(by_agent(sshd, agent))
 
 
@@ -86,7 +86,7 @@ def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path:
         restrict(agent, make_key(short_path / f"other{number}"), other)
     restrict(agent, key, server)
     link = link_to(by_agent(server, agent))
-    assert [attempt.outcome for attempt in link.login.attempts] == ["accepted"]
+    assert [attempt.outcome.value for attempt in link.login.attempts] == ["accepted"]
     link.close()
 
 

@@ -92,7 +92,7 @@ def test_an_address_as_a_url(sshd: Sshd, account: Account) -> None:
 
 
 def test_a_refused_login_tells_so(sshd: Sshd, account: Account) -> None:
-    with pytest.raises(pmitogen.AuthenticationError, match="login refused") as caught:
+    with pytest.raises(pmitogen.AuthenticationError, match="authentication failed") as caught:
         connect(sshd, account, ssh_args=no_key(sshd), password="not that one")
     assert caught.value.stage == "auth" and "not that one" not in str(caught.value)
 

@@ -45,7 +45,7 @@ def test_options_may_follow_the_host(sshd: Sshd, account: Account) -> None:
 def test_a_refused_login_is_one_line(sshd: Sshd) -> None:
     done = ping(*sshd.ssh_args(), f"nobody-of-that-name@{sshd.host}")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith("pmitogen ping: ") and "login refused" in done.stderr
+    assert done.stderr.startswith("pmitogen ping: ") and "authentication failed" in done.stderr
 
 
 def at_a_terminal(typed: list[tuple[bytes, str]], *words: str) -> tuple[int, str]:
@@ -75,7 +75,7 @@ def test_at_a_terminal_it_asks(sshd: Sshd, account: Account, tmp_path: Path) -> 
     code, seen = at_a_terminal([(b"(yes/no)", "yes"), (b"assword:", str(account.password))], *options, target)
     assert code == 0 and "ok: " in seen and str(account.password) not in seen, seen
     code, seen = at_a_terminal([(b"assword:", "")], *options, target)
-    assert code == 1 and "login refused" in seen, seen
+    assert code == 1 and "authentication failed" in seen, seen
 
 
 def test_a_host_without_python(make_sshd: Any, account: Account) -> None:

@@ -57,14 +57,14 @@ def test_list(short_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (encode_string(b"\x05"), "does not list its keys"),
-        (encode_string(b"\x0c"), "broken"),
-        (encode_string(b"\x0c" + struct.pack(">I", 9)), "broken"),
-        (b"\xff\xff\xff\xff", "does not speak the agent protocol"),
-        (encode_string(b""), "does not speak the agent protocol"),
+        (encode_string(b"\x05"), "cannot list its keys"),
+        (encode_string(b"\x0c"), "invalid list of keys"),
+        (encode_string(b"\x0c" + struct.pack(">I", 9)), "invalid list of keys"),
+        (b"\xff\xff\xff\xff", "not an SSH agent"),
+        (encode_string(b""), "not an SSH agent"),
         (b"\0\0\0\x09abc", "closed the connection"),
         (b"", "closed the connection"),
-        (b"HTTP/1.1 400 Bad Request", "does not speak the agent protocol"),
+        (b"HTTP/1.1 400 Bad Request", "not an SSH agent"),
     ],
 )
 def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
@@ -76,7 +76,7 @@ def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
     ("answer", "words"),
     [
         (encode_string(b"\x05"), "refused to sign"),
-        (encode_string(b"\x0e"), "broken"),
+        (encode_string(b"\x0e"), "invalid signature"),
         (
             encode_string(b"\x0e" + encode_string(encode_string("ssh-rsa") + encode_string(b"x"))),
             "signed with ssh-rsa, not with rsa-sha2-512",

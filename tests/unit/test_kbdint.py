@@ -77,7 +77,7 @@ def test_nothing_is_given_twice() -> None:
     answerer = PromptAnswerer(BOTH, False)
     assert answerer.answer("", "", [("Password: ", False)]) == ["pw"]
     assert answerer.answer("", "", [("Password: ", False)]) is None
-    assert "asks again" in answerer.reason
+    assert "prompts again" in answerer.reason
 
 
 def test_own_patterns() -> None:

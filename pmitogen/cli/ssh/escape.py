@@ -1,4 +1,4 @@
-"""The escape character of an interactive session: ``~.`` and its kin, at the start of a line. Pure; no I/O.
+"""Escape sequences of an interactive session, such as ``~.`` at the start of a line. No I/O.
 
 Source: process_escapes() in clientloop.c of OpenSSH 10.5.
 """
@@ -20,7 +20,7 @@ Supported escape sequences:
 
 
 class Escape(enum.Enum):
-    """What an escape sequence asks for."""
+    """The action of an escape sequence."""
 
     TERMINATE = "."
     BREAK = "B"
@@ -29,15 +29,15 @@ class Escape(enum.Enum):
 
 
 class EscapeReader:
-    """Separates escape sequences from what is typed. One thread."""
+    """Parser that separates escape sequences from typed input. One thread."""
 
     def __init__(self, character: str) -> None:
         self._character = character.encode("latin-1")
         self._at_line_start = True
-        self._pending = False  # the escape character came, at the start of a line
+        self._pending = False  # the last character was the escape character, at the start of a line
 
     def feed(self, data: bytes) -> Iterator[bytes | Escape]:
-        """Split *data* as typed: text for the session, and escapes, in order."""
+        """Split typed *data* into text for the session and escapes, in order."""
         text = bytearray()
         for code in data:
             character = bytes((code,))

@@ -1,4 +1,4 @@
-"""Start the forwardings of a command line: ``-L``, ``-R`` and ``-D``, with ssh's messages where one fails."""
+"""Start the forwardings of a command line: ``-L``, ``-R`` and ``-D``, with ssh's messages for failures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pmitogen.util.peer_text import one_line
 
 
 def start(link: Link, invocation: Invocation) -> None:
-    """Start all of them. They end with the connection. Raises ConnectError if one fails and ExitOnForwardFailure is set."""
+    """Start all forwardings; they end with the connection. Raises ConnectError if one fails and ExitOnForwardFailure is set."""
     wanted = invocation.forwardings
     for forward in (*wanted.local, *wanted.dynamic):
         with _failure_is_a_warning(invocation, "Could not request local forwarding."):
@@ -62,7 +62,7 @@ def _start_remote(link: Link, forward: Forward) -> None:
 
 
 def _listen_address(forward: Forward, gateway_ports: bool) -> Address:
-    """As ssh: without an address the loopback's, or all with GatewayPorts."""
+    """Return the listen address, as in ssh: without one, the loopback addresses, or all with GatewayPorts."""
     if forward.listen_path is not None:
         return UnixPath(forward.listen_path)
     host = forward.listen_host

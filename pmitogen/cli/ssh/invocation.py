@@ -1,4 +1,4 @@
-"""What one ``ssh`` command line asks for: the destination's settings, and the kind of session.
+"""Parse one ``ssh`` command line: the destination's settings and the kind of session.
 
 Source: main() and ssh_session2() in ssh.c of OpenSSH 10.5.
 """
@@ -34,7 +34,7 @@ class BadOption(UsageError):
 
 
 class Query(Exception):
-    """A flag that asks the client about itself, and ends the reading: -V, or -Q with its argument."""
+    """A flag that queries the client itself and ends the parsing: -V, or -Q with its argument."""
 
     def __init__(self, flag: str, argument: str = "") -> None:
         super().__init__(flag)
@@ -43,7 +43,7 @@ class Query(Exception):
 
 
 class SessionKind(enum.Enum):
-    """What the connection is for."""
+    """The purpose of the connection."""
 
     SHELL = "shell"
     COMMAND = "command"
@@ -53,16 +53,16 @@ class SessionKind(enum.Enum):
 
 
 class TTYRequest(enum.Enum):
-    """Whether the session gets a terminal on the server."""
+    """The setting of RequestTTY, ``-t`` and ``-T``: whether to request a terminal."""
 
     NO = "no"
-    IF_LOCAL = "if local"  # where standard input is a terminal
+    IF_LOCAL = "if local"  # if standard input is a terminal
     FORCE = "force"
 
 
 @dataclasses.dataclass(frozen=True)
 class Forwardings:
-    """The ports and sockets to forward, in the order in which they were given."""
+    """The ports and sockets to forward, in the given order."""
 
     local: tuple[Forward, ...] = ()
     dynamic: tuple[Forward, ...] = ()
@@ -74,7 +74,7 @@ class Forwardings:
 
 @dataclasses.dataclass(frozen=True)
 class Invocation:
-    """A command line, resolved. *argument*: the command, or the name of the subsystem; "" for other kinds."""
+    """A resolved command line. *argument*: the command, or the name of the subsystem; "" for other kinds."""
 
     resolution: Resolution
     settings: Settings
@@ -146,7 +146,7 @@ def _check_flags(argv: Sequence[str]) -> None:
 
 
 def _check_cluster(word: str, following: str | None) -> int:
-    """Check a word such as ``-vp``; 1 if *following* is the argument of its last flag, else 0."""
+    """Check a cluster such as ``-vp``; return 1 if *following* is the argument of its last flag, else 0."""
     for position, letter in enumerate(word[1:], 1):
         flag = FLAGS.get(letter)
         if flag is None:

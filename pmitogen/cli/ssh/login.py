@@ -19,7 +19,7 @@ from pmitogen.util.peer_text import escape_lines, one_line
 
 @contextlib.contextmanager
 def log_in(invocation: Invocation) -> Iterator[Link]:
-    """A connection for the body. Raises ConnectError, AuthenticationError."""
+    """Connect, and close the connection after the body. Raises ConnectError, AuthenticationError."""
     settings = invocation.settings
     ask = None if settings.batchmode else find_asker()
     hops = JumpHostPool()

@@ -19,7 +19,7 @@ _HELP = ("-h", "--help")
 
 
 def run(argv: Sequence[str]) -> int:
-    """The command. Returns the exit status: the remote command's, or 255 for an error of our own, as ssh."""
+    """Run the command; return the exit status: the remote command's, or 255 for an error of the client, as ssh does."""
     if list(argv) in [[flag] for flag in _HELP]:
         sys.stdout.write(messages.USAGE)
         return 0
@@ -66,7 +66,7 @@ def _run(invocation: Invocation) -> int:
     from pmitogen.cli.ssh.signals import SignalThread
 
     with log_in(invocation) as link:
-        signals = SignalThread()  # until here Ctrl-C is an exception, so that a prompt restores the terminal
+        signals = SignalThread()  # before this, Ctrl-C raises KeyboardInterrupt, so that a prompt restores the terminal
         forwards.start(link, invocation)
         if invocation.local_command is not None:
             subprocess.run([os.environ.get("SHELL") or "/bin/sh", "-c", invocation.local_command], check=False)

@@ -1,4 +1,4 @@
-"""Errors in the form of ssh's, for people and for the programs that look for ssh's phrases."""
+"""Error messages in ssh's form, for users and for programs that parse them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ usage: ssh [-46AaCgKkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
 
 
 def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
-    """The lines to print for *error*. Where ssh has a standard phrase for the failure, it is the last of them."""
+    """Return the lines to print for *error*. The last one is ssh's standard message, if it has one."""
     if not isinstance(error, errors.ConnectError) or settings is None:
         return [f"ssh: {error.message}"]
     place = f"{settings.user}@{settings.hostname} port {settings.port}: "
@@ -36,5 +36,5 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
 
 
 def lost(settings: Settings, error: errors.ConnectionLost) -> list[str]:
-    """The lines for a connection that ended before the command did."""
+    """Return the lines for a connection that ended before the command."""
     return [f"ssh: {error.message}", f"Connection to {settings.hostname} closed by remote host."]

@@ -1,6 +1,6 @@
-"""Questions to the person who runs the command: on ``/dev/tty``, or through an askpass program.
+"""Prompt the user on ``/dev/tty`` or through an askpass program.
 
-As ssh: the program of SSH_ASKPASS asks where there is no terminal but a display, or as SSH_ASKPASS_REQUIRE says (ssh(1)).
+As in ssh, SSH_ASKPASS runs if there is a display and no terminal, or as SSH_ASKPASS_REQUIRE specifies (ssh(1)).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Ask = Callable[[str, bool], "str | None"]
 
 
 def find_asker(environ: dict[str, str] | None = None) -> Ask | None:
-    """Return what can ask the person; None: nobody can be asked."""
+    """Return the function that prompts the user; None: the user cannot be asked."""
     values = os.environ if environ is None else environ
     program = values.get("SSH_ASKPASS")
     require = values.get("SSH_ASKPASS_REQUIRE", "")
@@ -41,7 +41,7 @@ def _has_terminal() -> bool:
 
 
 def ask_on_terminal(prompt: str, echo: bool) -> str | None:
-    """Ask on the controlling terminal, whatever standard input and output are."""
+    """Prompt on the controlling terminal, not on standard input and output."""
     try:
         if not echo:
             return getpass.getpass(prompt)
@@ -75,7 +75,7 @@ class _Askpass:
 
 
 def confirm_with(ask: Ask) -> Callable[[str], bool]:
-    """A question about a host key: only "yes", written out, agrees."""
+    """Return a function that asks about a host key; only the full answer "yes" accepts it."""
 
     def confirm(question: str) -> bool:
         text = question.removesuffix(" Continue connecting?")

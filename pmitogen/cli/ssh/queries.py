@@ -1,4 +1,4 @@
-"""What ssh prints about itself: ``-V``, ``-Q`` and ``-G``."""
+"""The output of ``ssh -V``, ``-Q`` and ``-G``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.report.dump import dump
 from pmitogen.flags.ssh.resolver import Resolution
 
-OPENSSH = "OpenSSH_10.5"  # whose command line, files and messages these are
+OPENSSH = "OpenSSH_10.5"  # the release whose command line, files and messages this client follows
 
 _PLAIN_KEYS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 _SIGNATURES = ("ssh-ed25519", *_PLAIN_KEYS[1:4], "rsa-sha2-256", "rsa-sha2-512")
 
 
 def version() -> str:
-    """The line of ``ssh -V``. Programs look for OpenSSH's version in it, to know which options they may use."""
+    """Return the line of ``ssh -V``. Programs parse OpenSSH's version in it to choose options."""
     import cryptography
     import paramiko
 
@@ -25,7 +25,7 @@ def version() -> str:
 
 
 def query(name: str) -> list[str]:
-    """The lines of ``ssh -Q NAME``: what this client supports, which may be less than OpenSSH. Raises UsageError."""
+    """Return the lines of ``ssh -Q NAME``: this client's algorithms, which may be fewer than OpenSSH's. Raises UsageError."""
     find = _QUERIES.get(name.lower())
     if find is None:
         raise UsageError(f'Unsupported query "{name}"')
@@ -77,7 +77,7 @@ _QUERIES: dict[str, Callable[[], Iterable[str]]] = {
 
 
 def config(resolution: Resolution) -> list[str]:
-    """The lines of ``ssh -G``."""
+    """Return the lines of ``ssh -G``."""
     lines = []
     for key, value in dump(resolution).items():
         for text in [value] if isinstance(value, str) else value:

@@ -1,4 +1,4 @@
-"""One session over a connection: local streams to the channel and back, a terminal if there is one, and the exit status."""
+"""Run one session on a connection: copy the local streams, handle the terminal, return the exit status."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BREAK_LENGTH = 1000  # milliseconds (RFC 4335)
 
 
 class Session:
-    """A session of *invocation* over *link*. Made and run on the main thread."""
+    """The session of *invocation* on the connection *link*. Create and run it on the main thread."""
 
     def __init__(self, link: Link, invocation: Invocation, signals: SignalThread) -> None:
         self._link = link
@@ -36,7 +36,7 @@ class Session:
         self._command: Command | None = None
 
     def run(self) -> int:
-        """Run it to its end; the exit status for the local shell. Raises ConnectError, ConnectionLost."""
+        """Run the session to its end; return the exit status. Blocks. Raises ConnectError, ConnectionLost."""
         wants_tty = self._wants_tty()
         pty = terminal_for(STDIN, os.environ.get("TERM", "dumb")) if wants_tty else None
         invocation = self._invocation
@@ -81,7 +81,7 @@ class Session:
         return FAILED if ended.status is None else ended.status
 
     def _input(self, command: Command, has_tty: bool) -> Iterator[bytes]:
-        """Standard input, without escape sequences."""
+        """Yield standard input without escape sequences."""
         character = self._invocation.escape_char
         if not has_tty or character is None:
             yield from read_pieces(STDIN)
@@ -105,7 +105,7 @@ class Session:
         elif self._terminal is not None:
             self._terminal.leave()
             os.kill(os.getpid(), signal.SIGTSTP)
-            time.sleep(0.01)  # the signal may reach another thread first
+            time.sleep(0.01)  # the signal may be delivered to another thread first
             self._terminal.enter()
 
     # Signals --------------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ class Session:
             self._command.resize(*window_size(STDIN))
 
     def _end(self, reason: str) -> None:
-        """End the program, from any thread: the server sees the connection close."""
+        """Close the connection and exit the program. Any thread."""
         self._restore_terminal()
         if reason and self._invocation.settings.loglevel in ("VERBOSE", "DEBUG", "DEBUG1", "DEBUG2", "DEBUG3"):
             self._write_notice(reason + "\r\n")
@@ -140,16 +140,16 @@ class Session:
         try:
             write_all(STDERR, text.encode("utf-8", "backslashreplace"))
         except OSError:
-            pass  # nobody reads it
+            pass  # standard error is closed
 
 
 def is_talkative(loglevel: str) -> bool:
-    """Whether notices are printed at this LogLevel."""
+    """Return True if notices are printed at this LogLevel."""
     return loglevel not in ("QUIET", "SILENT", "FATAL", "ERROR")
 
 
 def forward_stdio(link: Link, host: str, port: int) -> int:
-    """``-W``: standard input and output are a TCP connection from the server to *host*:*port*."""
+    """``-W``: connect standard input and output to *host*:*port* through the server."""
     channel = link.open_tunnel(host, port, time.monotonic() + OPEN_TIMEOUT)
     with ChannelStream(link, channel) as stream:
         threads.start(copy_input, "ssh stdin", stream, read_pieces(STDIN))
@@ -159,7 +159,7 @@ def forward_stdio(link: Link, host: str, port: int) -> int:
 
 
 def wait_for_end(link: Link, signals: SignalThread) -> int:
-    """``-N``: keep the connection, for its forwardings, until it ends or a signal comes. Raises ConnectionLost."""
+    """``-N``: hold the connection open for its forwardings until it ends or a signal arrives. Raises ConnectionLost."""
     ended = threading.Event()
     reasons: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Signals of the client process, handled on a thread of their own, so that a handler may take locks and send messages.
+"""Handle the client's signals on a separate thread, so that a handler may take locks and send messages.
 
 The signals are caught, not blocked: a mask would be inherited by ProxyCommand and LocalCommand.
 """
@@ -17,7 +17,7 @@ _FAILED = 255  # ssh's exit status
 
 
 class SignalThread:
-    """Calls :attr:`on_signal` with each signal's number, on its thread. Make it on the main thread, once."""
+    """Thread that calls :attr:`on_signal` with the number of each signal. Create it once, on the main thread."""
 
     def __init__(self) -> None:
         self.on_signal: Callable[[int], None] = _end_at_once
@@ -37,7 +37,7 @@ class SignalThread:
 
 
 def _end_at_once(number: int) -> None:
-    """Before there is a session."""
+    """Handle a signal before there is a session: exit."""
     if number in ENDING_SIGNALS:
         os._exit(_FAILED)
 

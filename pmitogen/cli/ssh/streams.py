@@ -1,4 +1,4 @@
-"""Copy bytes between local descriptors and a channel, 8-bit clean and with back-pressure in both directions."""
+"""Copy bytes between local descriptors and a channel, unchanged and with flow control in both directions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ READ_SIZE = 32 << 10  # bytes; one SSH data message
 
 
 def read_pieces(descriptor: int) -> Iterator[bytes]:
-    """What can be read from *descriptor*, piece by piece, up to its end. Blocks; also where it is non-blocking."""
+    """Yield the input from *descriptor* in pieces up to its end. Blocks, even if the descriptor is non-blocking."""
     while True:
         try:
             data = os.read(descriptor, READ_SIZE)
@@ -21,7 +21,7 @@ def read_pieces(descriptor: int) -> Iterator[bytes]:
             select.select([descriptor], [], [])
             continue
         except OSError as error:
-            if error.errno == errno.EIO:  # a terminal that has gone
+            if error.errno == errno.EIO:  # the terminal was closed
                 return
             raise
         if not data:
@@ -30,7 +30,7 @@ def read_pieces(descriptor: int) -> Iterator[bytes]:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of *data*. Blocks; also where the descriptor is non-blocking. Raises BrokenPipeError where nobody reads it."""
+    """Write all of *data*. Blocks, even if the descriptor is non-blocking. Raises BrokenPipeError if its reader is closed."""
     rest = memoryview(data)
     while rest:
         try:
@@ -40,19 +40,19 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def copy_input(stream: ChannelStream, pieces: Iterator[bytes]) -> None:
-    """Send *pieces* to the channel, then the end of the input. Blocks while the peer does not read."""
+    """Send *pieces* to the channel, then EOF. Blocks while the channel's window is full."""
     try:
         for piece in pieces:
             stream.send(piece)
     except OSError:
-        pass  # the local input cannot be read: it ends here
+        pass  # a local input that cannot be read counts as ended
     stream.end_input()
 
 
 def copy_output(stream: ChannelStream, stdout: int, stderr: int, on_broken_pipe: Callable[[], None]) -> None:
     """Write the channel's output to *stdout* and *stderr* until it ends. Raises ConnectionLost.
 
-    *on_broken_pipe*: called once, when nobody reads *stdout* any longer; further output is dropped.
+    *on_broken_pipe*: called once if the reader of *stdout* is closed; further output is dropped.
     """
     broken = False
     while (pair := stream.read()) is not None:
@@ -71,4 +71,4 @@ def _write_or_drop(descriptor: int, data: bytes) -> None:
     try:
         write_all(descriptor, data)
     except OSError:
-        pass  # nobody reads the error stream; the command goes on
+        pass  # the reader of standard error is closed; the command continues

@@ -15,7 +15,7 @@ _CHARACTERS = {
     "VINTR": 1, "VQUIT": 2, "VERASE": 3, "VKILL": 4, "VEOF": 5, "VEOL": 6, "VEOL2": 7, "VSTART": 8, "VSTOP": 9, "VSUSP": 10,
     "VREPRINT": 12, "VWERASE": 13, "VLNEXT": 14, "VDISCARD": 18,
 }  # fmt: skip
-_INPUT, _OUTPUT, _CONTROL, _LOCAL = range(4)  # indexes into what tcgetattr returns
+_INPUT, _OUTPUT, _CONTROL, _LOCAL = range(4)  # indexes into the result of tcgetattr
 _BITS = {
     _INPUT: {
         "IGNPAR": 30, "PARMRK": 31, "INPCK": 32, "ISTRIP": 33, "INLCR": 34, "IGNCR": 35, "ICRNL": 36, "IUCLC": 37, "IXON": 38,
@@ -30,12 +30,12 @@ _BITS = {
 }  # fmt: skip
 _IUTF8 = 0o040000  # Linux; not in Python's termios
 _ISPEED, _OSPEED = 128, 129  # opcodes of the line speeds, in bits per second
-_DISABLED = 255  # RFC 4254: this character does nothing
-DEFAULT_SIZE = (80, 24)  # columns and rows, where there is no local terminal
+_DISABLED = 255  # RFC 4254: this character is disabled
+DEFAULT_SIZE = (80, 24)  # columns and rows without a local terminal
 
 
 def window_size(descriptor: int) -> tuple[int, int]:
-    """Columns and rows of the terminal on *descriptor*; DEFAULT_SIZE where it is none."""
+    """Return columns and rows of the terminal on *descriptor*; DEFAULT_SIZE if it is not a terminal."""
     try:
         size = os.get_terminal_size(descriptor)
     except OSError:
@@ -44,7 +44,7 @@ def window_size(descriptor: int) -> tuple[int, int]:
 
 
 def terminal_for(descriptor: int, term: str) -> Terminal:
-    """The terminal to ask the server for, like the one on *descriptor*. *term*: the value of TERM."""
+    """Return the terminal to request, like the one on *descriptor*. *term*: the value of TERM."""
     columns, rows = window_size(descriptor)
     return Terminal(term, columns, rows, _modes(descriptor))
 
@@ -70,7 +70,7 @@ def _modes(descriptor: int) -> tuple[tuple[int, int], ...]:
 
 
 def _speed(code: int) -> int:
-    """Bits per second of a speed constant such as ``termios.B38400``."""
+    """Return the bits per second of a speed constant such as ``termios.B38400``."""
     for name in dir(termios):
         if name.startswith("B") and name[1:].isdigit() and getattr(termios, name) == code:
             return int(name[1:])
@@ -78,7 +78,7 @@ def _speed(code: int) -> int:
 
 
 class RawTerminal:
-    """Raw mode of the terminal on *descriptor*. Any thread; the mode is the terminal's, so call :meth:`leave` at the end."""
+    """Raw mode of the terminal on *descriptor*. Any thread. The mode outlives the process, so call :meth:`leave` at the end."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -101,7 +101,7 @@ class RawTerminal:
 
 @contextlib.contextmanager
 def raw(descriptor: int) -> Iterator[RawTerminal]:
-    """Raw mode for the body."""
+    """Set raw mode during the body."""
     terminal = RawTerminal(descriptor)
     terminal.enter()
     try:

@@ -52,7 +52,7 @@ class ParsedOptions:
 class Interpretation:
     """The meaning of one program's options, returned by sudo.py, su.py and doas.py to plan.py.
 
-    **argv*: the options to pass, without the program, its prompt, its user, ``-n`` and the command.
+    *argv*: the options to pass, without the program, its prompt, its user, ``-n`` and the command.
     *form*: how the command is passed ("argv", "sudo-shell", "string", "own-shell"; see become/escalation.py).
     *shell*: "login" for the account's login shell, a path, or None if no shell of the account runs.
     """

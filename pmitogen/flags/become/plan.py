@@ -71,7 +71,7 @@ def plan(
 ) -> tuple[Plan, tuple[Finding, ...]]:
     """Return the plan for entering *user* (None: root) by *method* ("sudo", "su", "doas"), with a report on each option.
 
-    **exe*, *flags*: as in Ansible; None: the method's own program, no flags.
+    *exe*, *flags*: as in Ansible; None: the method's own program, no flags.
     *password*: empty or None: there is none. *otp*: answers a second factor.
     *chdir*: a directory to change to first, as the account that escalates.
     *prompt_l10n*: translations of "Password"; empty: the built-in ones.

@@ -89,7 +89,7 @@ def quote_arg(word: str) -> str:
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Arguments:
-    """The arguments of one keyword: **rest* as written, and a cursor over the split ones."""
+    """The arguments of one keyword: *rest* as written, and a cursor over the split ones."""
 
     keyword: str  # lower case
     rest: str

@@ -34,7 +34,7 @@ class _NotSimple(Exception):
 def shell_words(command: str, local: LocalHost, expand: Callable[[str], str]) -> list[str] | None:
     """Return the arguments of *command*, or None if only a shell can tell.
 
-    **expand* is applied to the text as written, quoted or not, but not to values of variables: ssh expands its tokens before
+    *expand* is applied to the text as written, quoted or not, but not to values of variables: ssh expands its tokens before
     it starts the shell.
     """
     try:

@@ -1,17 +1,16 @@
-"""Logging in: what to offer next, given what the server said last.
+"""Authenticate: choose the next method and credential after each answer of the server.
 
-Missing upstream (Paramiko 5.1): ``AuthStrategy`` takes partial success for success, and ``SSHClient.connect`` knows neither
-PreferredAuthentications nor several factors in the wanted order. Upstream is mended when a server with ``AuthenticationMethods
-publickey,password`` can be entered through ``SSHClient`` with both given.
+Missing upstream (Paramiko 5.1): ``AuthStrategy`` mistakes partial success for success, and ``SSHClient.connect`` supports neither
+PreferredAuthentications nor several factors in a given order. Upstream is fixed when ``SSHClient`` can log in to a server with
+``AuthenticationMethods publickey,password``.
 
-The round trip is the currency. The first request goes out in one flight with the service request, and no "none" request is sent
-to ask for the methods: a refusal of what we try tells them as well. A file's key is signed with at once (a refused probe counts
-as much as a refused signature); keys for which somebody must confirm or touch, and those of a full agent, are probed first.
-After a refusal or a partial success the choice begins again at the top of PreferredAuthentications, among what the server still
-accepts.
+The order saves round trips. The first request is sent together with the service request. No "none" request is sent to learn the
+methods, because every refusal lists them. The client signs with a file's key at once, because a refused probe counts as much as
+a refused signature; keys that need a confirmation or a touch, and those of a full agent, are probed first. After a refusal or a
+partial success the choice starts again at the top of PreferredAuthentications, among the methods that the server still accepts.
 
-OpenSSH's server ends the connection at the sixth refusal (MaxAuthTries), so the last one is left for a password where there is
-one.
+OpenSSH's server closes the connection at the sixth refusal (MaxAuthTries), so the last attempt is reserved for a password, if
+there is one.
 """
 
 from __future__ import annotations
@@ -23,16 +22,7 @@ from pmitogen.flags.ssh.settings import METHODS, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.identities import Candidate, Identities
 from pmitogen.transport.auth.keyboard_interactive import PromptAnswerer
-from pmitogen.transport.auth.report import (
-    ACCEPTED,
-    PARTIAL,
-    REFUSED,
-    SKIPPED,
-    Attempt,
-    AuthReport,
-    refusal,
-    with_banner,
-)
+from pmitogen.transport.auth.report import Attempt, AuthReport, Cause, Outcome, refusal, with_banner
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
 from pmitogen.transport.keys.key_file import KeyCache
@@ -51,11 +41,11 @@ from pmitogen.transport.paramiko_ext.userauth import (
     UserauthClient,
 )
 
-MAX_AUTH_TRIES = 6  # sshd's default; it cannot be asked for
-MAX_REQUEUED = 20  # keys that are offered again, since the server refused something else than them
+MAX_AUTH_TRIES = 6  # sshd's default; the server does not send its own
+MAX_REQUEUED = 20  # keys offered again, after a refusal for another reason than the key
 MAX_METHODS = 32  # names in one answer of the server; more are ignored
-MAX_ROUNDS = 32  # of keyboard-interactive in one attempt
-MAX_PROMPTS = 64  # in one round
+MAX_ROUNDS = 32  # rounds of keyboard-interactive in one attempt
+MAX_PROMPTS = 64  # prompts in one round
 MAX_PROMPT_SIZE = 4096  # bytes of one prompt
 
 __all__ = ["AuthReport", "Credentials", "authenticate"]
@@ -72,13 +62,13 @@ def authenticate(
 ) -> AuthReport:
     """Log in on *transport*, after its key exchange and the check of its host key. Blocks.
 
-    :param deadline: when to give up; ``time.monotonic()`` seconds.
-    :param allow_interactive: whether ``credentials.prompt`` may be called, on this thread; BatchMode forbids it as well.
-    :param key_cache: keeps opened keys for other logins; None: the login opens its own.
+    :param deadline: the time limit, in ``time.monotonic()`` seconds.
+    :param allow_interactive: True: ``credentials.prompt`` may be called, on this thread, except with BatchMode.
+    :param key_cache: shares decrypted keys with other logins; None: the login decrypts its own.
 
-    Raises :class:`AuthenticationError` if the server refused everything or nothing could be offered, and :class:`ConnectError`
-    (stage ``auth``) if the connection ended or the time ran out. Both messages end with the server's banner, if it sent one.
-    The transport is left open.
+    Raises :class:`AuthenticationError` if the server refused everything or there was no credential to offer, and
+    :class:`ConnectError` (stage ``auth``) if the connection ended or the time ran out.
+    Both messages end with the server's banner, if it sent one. The transport is left open.
     """
     login = _Authenticator(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode, key_cache)
     try:
@@ -86,8 +76,8 @@ def authenticate(
     except ConnectionClosed:
         raise with_banner(login.connection_closed(), login.userauth.last_banner) from None
     except DecodeError as error:
-        broken = ConnectError(f"{settings.endpoint}: login: the server's answer is broken: {error}", "auth")
-        raise with_banner(broken, login.userauth.last_banner) from error
+        invalid = ConnectError(f"{settings.endpoint}: authentication failed: invalid answer from the server: {error}", "auth")
+        raise with_banner(invalid, login.userauth.last_banner) from error
     except ConnectError as error:
         raise with_banner(error, login.userauth.last_banner) from None
     finally:
@@ -95,7 +85,7 @@ def authenticate(
 
 
 class _Authenticator:
-    """One login. Each method's function makes one attempt and returns False when it has nothing more to offer."""
+    """State of one login. A method's function makes one attempt; it returns False if it has no further credential."""
 
     def __init__(
         self,
@@ -113,22 +103,22 @@ class _Authenticator:
         self.userauth = UserauthClient(transport, settings.user, settings.endpoint, deadline, answer_timeout(settings))
         self.attempts: list[Attempt] = []
         self.succeeded: list[str] = []
-        self.allowed: tuple[str, ...] | None = None  # what the server said last; None: it has said nothing yet
+        self.allowed: tuple[str, ...] | None = None  # from the server's last answer; None: no answer yet
         self.refusals = 0
         self.key: str | None = None
         self.binding = transport.session_binding() if isinstance(transport, HostKeyPolicy) else None
         self.identities = Identities(
             settings,
             credentials,
-            on_skip=lambda subject, reason: self._skip("publickey", subject, reason),
+            on_skip=lambda subject, reason, cause: self._skip("publickey", subject, reason, cause),
             prompt=self._ask_passphrase if self.interactive else None,
             binding=self.binding,
             key_cache=key_cache,
         )
         self._candidates = self.identities.candidates()
-        self._requeued: list[Candidate] = []  # to be offered once more: not refused for what they are
+        self._requeued: list[Candidate] = []  # to offer once more: refused for another reason than the key
         self._requeue_count = 0
-        self._pending: tuple[str, str] | None = None  # what the server has not answered yet
+        self._pending: tuple[str, str] | None = None  # method and subject of the unanswered request
         self._passwords_left = settings.numberofpasswordprompts
         self._password: Secret | None = credentials.password
         self._kbdint_left = settings.numberofpasswordprompts
@@ -143,7 +133,9 @@ class _Authenticator:
         if not any(name in self._methods for name in self.settings.preferredauthentications):
             named = ",".join(self.settings.preferredauthentications)
             known = ", ".join(self._methods)
-            raise AuthenticationError(f"{self.settings.endpoint}: PreferredAuthentications {named}: write some of {known}")
+            raise AuthenticationError(
+                f"{self.settings.endpoint}: PreferredAuthentications {named}: no supported method; use some of {known}"
+            )
         while not self.userauth.authenticated:
             name = next((name for name in self._open if self.allowed is None or name in self.allowed), None)
             if name is None:
@@ -155,7 +147,7 @@ class _Authenticator:
         )
 
     def _try_none(self) -> None:
-        """Ask "none" if nothing was ever asked: it may do, and its refusal tells the methods for our message. Else give up."""
+        """Try "none" if nothing was tried: it may succeed, and a refusal lists the methods for the message. Otherwise fail."""
         if self.allowed is not None:
             raise self._refusal()
         self._send("none", "")
@@ -186,16 +178,16 @@ class _Authenticator:
         return True
 
     def _requeue(self, candidate: Candidate) -> None:
-        """Offer a key once more later: it was not the key that was refused. Not without end."""
+        """Offer a key once more later, because the refusal had another reason. At most MAX_REQUEUED times."""
         if self._requeue_count < MAX_REQUEUED:
             self._requeue_count += 1
             self._requeued.append(candidate)
 
     def _signed_request(self, candidate: Candidate, algorithm: str) -> tuple[str, bytes] | None:
-        """The method's name on the wire and its fields, signature included; None if there is no signature.
+        """Return the method's name on the wire and its fields with the signature; None if there is no signature.
 
-        A key that is restricted to destinations, used through an agent that was forwarded to this machine, needs a host-bound
-        signature. Our first request can be ready before the server has said that it takes those; its answer to a probe cannot.
+        A key with destination constraints in an agent that was forwarded to this machine needs a host-bound signature. The first
+        request may be made before the server announces support for these; after a probe the announcement has arrived.
         """
         try:
             return self._signed(candidate, algorithm)
@@ -221,28 +213,28 @@ class _Authenticator:
         return method, fields + encode_string(candidate.sign(data, algorithm, self.userauth.remaining()))
 
     def _binds_host(self) -> bool:
-        """Whether the server's host key is part of what is signed: the server knows such signatures, and they are not off."""
+        """Return True if signatures include the server's host key: the server supports it, and it is not switched off."""
         return self.binding is not None and self.settings.pubkeyauthentication_hostbound and self.userauth.binds_host
 
     def _was_premature(self, candidate: Candidate, algorithm: str) -> bool:
-        """Whether it was not the key that was refused: the method is not due yet, or only now are the algorithms known."""
+        """Return True if the refusal does not concern the key: the method is not due, or the algorithms became known."""
         return "publickey" not in (self.allowed or ()) or self._algorithm(candidate) != algorithm
 
     def _next_candidate(self) -> Candidate | None:
         if self.refusals >= MAX_AUTH_TRIES - 1 and self._can_answer():
             if next(self._candidates, None) is not None:
-                reason = "one more refusal would end the connection before the password; set IdentitiesOnly=yes"
+                reason = "one more refusal would close the connection before the password; set IdentitiesOnly=yes"
                 self._skip("publickey", "further keys", reason)
             return None
         return self._requeued.pop(0) if self._requeued else next(self._candidates, None)
 
     def _can_answer(self) -> bool:
-        """Whether a password could still help, so that a try is worth keeping for it."""
+        """Return True if a password can still be tried, so that one attempt is reserved for it."""
         given = bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
         return given and any(name != "publickey" and (self.allowed is None or name in self.allowed) for name in self._open)
 
     def _algorithm(self, candidate: Candidate) -> str | None:
-        """How to sign with it: the first that PubkeyAcceptedAlgorithms and, for RSA, the server allow."""
+        """Return the first signature algorithm that PubkeyAcceptedAlgorithms and, for RSA, the server allow."""
         names = public_key.algorithms_of(candidate.name)
         accepted = self.settings.pubkeyacceptedalgorithms
         allowed = [name for name in accepted if name in names] if accepted else list(names)
@@ -254,7 +246,7 @@ class _Authenticator:
         return usable[0] if usable and len(allowed) > 1 else allowed[0]
 
     def _probe(self, candidate: Candidate, algorithm: str) -> bool:
-        """Ask whether a signature by this key would do (RFC 4252 section 7)."""
+        """Return True if the server accepts this key for a signature (RFC 4252 section 7)."""
         self._send("publickey", candidate.describe(), b"\0" + encode_string(algorithm) + encode_string(candidate.blob))
         kind, reader = self.userauth.wait()
         if kind == PK_OK:
@@ -265,12 +257,12 @@ class _Authenticator:
         return False
 
     def _certificate_advice(self, candidate: Candidate) -> str:
-        """What a client can tell about a refused certificate; the server gives no reasons."""
+        """Return the likely reason for a refused certificate; the server sends none."""
         if candidate.certificate is None:
             return ""
         problem = certificate.user_problem(candidate.certificate, self.settings.user)
         authority = certificate.authority_fingerprint(candidate.certificate)
-        return problem or f"its dates and principals fit: the server has revoked it, or does not trust its authority {authority}"
+        return problem or f"its dates and principals are valid: it is revoked, or its authority {authority} is not trusted"
 
     def _ask_passphrase(self, prompt: str) -> str | None:
         return self.credentials.prompt(prompt, False) if self.credentials.prompt else None
@@ -286,12 +278,12 @@ class _Authenticator:
         self._send("password", "", b"\0" + encode_string(self._password.reveal()))
         kind, reader = self.userauth.wait()
         if kind == INFO_REQUEST:  # the same number is PASSWD_CHANGEREQ here
-            self._skip("password", "", "it has expired: log in by hand and change it")
+            self._skip("password", "", "password expired: log in interactively and change it")
             return False
         if self._record_reply("password", "", kind, reader) or "password" in (self.allowed or ()):
             self._passwords_left -= 1
             self._password = None
-        return True  # else it was not its turn: it is kept, and given when the server accepts this method
+        return True  # otherwise the method was not due; the password stays for a later attempt
 
     def _keyboard_interactive(self) -> bool:
         if self._kbdint_left <= 0 or not self._has_answers():
@@ -305,7 +297,7 @@ class _Authenticator:
         while kind == INFO_REQUEST:
             rounds += 1
             if rounds > MAX_ROUNDS:
-                raise DecodeError(f"more than {MAX_ROUNDS} rounds of questions")
+                raise DecodeError(f"more than {MAX_ROUNDS} rounds of prompts")
             answers = answerer.answer(*_info_request(reader))
             if answers is None:
                 self._skip("keyboard-interactive", "", answerer.reason)
@@ -313,12 +305,12 @@ class _Authenticator:
             self.userauth.respond(answers)
             kind, reader = self.userauth.wait()
         done = self._record_reply(
-            "keyboard-interactive", "", kind, reader, reason="" if answerer.answered else "the server asked nothing"
+            "keyboard-interactive", "", kind, reader, reason="" if answerer.answered else "the server sent no prompts"
         )
         if not done and "keyboard-interactive" not in (self.allowed or ()):
-            return True  # its turn may come after another factor
+            return True  # it may be due after another factor
         self._kbdint_left -= 1
-        return done or self.interactive  # the same words would be refused again; only a person may have others
+        return done or self.interactive  # the same answers would be refused again; only a user can give others
 
     def _has_answers(self) -> bool:
         return bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
@@ -328,55 +320,55 @@ class _Authenticator:
     def _record_reply(
         self, method: str, subject: str, kind: int, reader: PacketReader, *, reason: str = "", counts: bool = True
     ) -> bool:
-        """Take down the server's answer; True where the attempt was accepted, wholly or as one factor."""
+        """Record the server's answer; return True if it accepted the attempt, wholly or as one factor."""
         self._pending = None
         if kind == SUCCESS:
-            self.attempts.append(Attempt(method, subject, ACCEPTED))
+            self.attempts.append(Attempt(method, subject, Outcome.ACCEPTED))
             self.succeeded.append(method)
             return True
         if kind != FAILURE:
             raise DecodeError(f"message {kind} to a {method} request")
         self.allowed = tuple(name for name in reader.text().split(",", MAX_METHODS)[:MAX_METHODS] if name)
         if reader.take(1) != b"\0":
-            self.attempts.append(Attempt(method, subject, PARTIAL))
+            self.attempts.append(Attempt(method, subject, Outcome.PARTIAL))
             self.succeeded.append(method)
             return True
         self.refusals += counts
         if method != "none":
             reason = reason if method in self.allowed else "the server does not accept this method now"
-            self.attempts.append(Attempt(method, subject, REFUSED, reason))
+            self.attempts.append(Attempt(method, subject, Outcome.REFUSED, reason))
         return False
 
     def _send(self, method: str, subject: str, fields: bytes = b"", *, wire_method: str = "") -> None:
         self._pending = (method, subject)
         self.userauth.request(wire_method or method, fields)
 
-    def _skip(self, method: str, subject: str, reason: str) -> None:
-        self.attempts.append(Attempt(method, subject, SKIPPED, reason))
+    def _skip(self, method: str, subject: str, reason: str, cause: Cause = Cause.OTHER) -> None:
+        self.attempts.append(Attempt(method, subject, Outcome.SKIPPED, reason, cause))
 
     def connection_closed(self) -> ConnectError:
-        """The server hung up in the middle: too many refusals, or trouble of its own."""
+        """Return the error for a connection that ended during the login."""
         error = self.transport.saved_exception
         closed_it = "the server closed the connection"
         reason = self.transport.failure_text(error) if isinstance(self.transport, ClientTransport) else str(error or closed_it)
         if self._pending:
-            self.attempts.append(Attempt(*self._pending, REFUSED, "the connection ended"))
+            self.attempts.append(Attempt(*self._pending, Outcome.REFUSED, "the connection ended"))
         if self.refusals >= 2 or "Too many authentication failures" in reason:
-            count = self.refusals + 1
-            return self._refusal(f"the server hung up after {count} refusals: name the right key and set IdentitiesOnly=yes")
-        return ConnectError(f"{self.settings.endpoint}: login: the connection ended: {reason}", "auth")
+            ended = f"the server closed the connection after {self.refusals + 1} refusals"
+            return self._refusal(f"{ended}: set the right IdentityFile and IdentitiesOnly=yes")
+        return ConnectError(f"{self.settings.endpoint}: authentication failed: the connection ended: {reason}", "auth")
 
     def _refusal(self, remedy: str | None = None) -> AuthenticationError:
         if remedy is None and self.userauth.explains_refusal:
-            remedy = ""  # the server's own text helps more
+            remedy = ""  # the server's text is more helpful
         return refusal(self.settings, self.attempts, self.allowed or (), remedy, self.credentials.withheld_from)
 
 
 def _method_order(settings: Settings, credentials: Credentials) -> tuple[str, ...]:
-    """PreferredAuthentications; but in its default, a lone password goes by ``password`` first.
+    """Return PreferredAuthentications; in its default, move ``password`` first if there is only a password.
 
-    keyboard-interactive with PAM takes three round trips for what ``password`` does in one, and has nothing to ask that we could
-    answer. Whoever writes another order, or gives a second factor, gets what is written.
+    keyboard-interactive with PAM takes three round trips instead of one, and sends no prompt that another credential could
+    answer. Any other order, or a second factor, leaves the order as written.
     """
     order = settings.preferredauthentications
     if order != METHODS or credentials.otp or credentials.answers or credentials.prompt or not credentials.password:
@@ -385,16 +377,16 @@ def _method_order(settings: Settings, credentials: Credentials) -> tuple[str, ..
 
 
 def _info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:
-    """Title, instructions, prompts (RFC 4256 section 3.2); text that is not UTF-8 is shown as well as may be."""
+    """Parse title, instructions and prompts (RFC 4256 section 3.2); bytes that are not UTF-8 are replaced."""
     title, instructions = (reader.string().decode("utf-8", "replace") for _ in range(2))
     reader.string()  # language
     count = reader.u32()
     if count > MAX_PROMPTS:
-        raise DecodeError(f"{count} questions at once")
+        raise DecodeError(f"{count} prompts at once")
     prompts = []
     for _ in range(count):
         text = reader.string()
         if len(text) > MAX_PROMPT_SIZE:
-            raise DecodeError(f"a question of {len(text)} bytes")
+            raise DecodeError(f"a prompt of {len(text)} bytes")
         prompts.append((text.decode("utf-8", "replace"), reader.take(1) != b"\0"))
     return title, instructions, prompts

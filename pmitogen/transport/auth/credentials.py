@@ -1,8 +1,8 @@
 """Secrets to authenticate with, in types that hide their values.
 
 A password goes from the user's variables to the server and nowhere else: not into a log, an exception, a repr or a traceback.
-It is a :class:`Secret` from the beginning, and only the code that encodes it calls :meth:`Secret.reveal`. This module imports
-nothing heavy, because the hub uses it before Paramiko is loaded.
+It is a :class:`Secret` from the beginning, and only the code that encodes it calls :meth:`Secret.reveal`. This module does
+not import Paramiko, because the hub uses it before it loads Paramiko.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Which keys to offer, in which order: what was given as text, the files named, the agent's, and ssh's default files.
+"""Find the keys to offer, in order: keys given as text, configured files, the agent's keys, ssh's default files.
 
-ssh(1) puts the agent before the files; here a file that the user *named* goes first, since the server counts each refused key and
-a full agent would use up its patience (MaxAuthTries). IdentitiesOnly leaves of the agent what the files name. A certificate goes
-before its key, however it was named. Keys are loaded when their turn comes: opening an encrypted one costs a tenth of a second by
-design.
+ssh(1) offers the agent's keys before the files; here *configured* files are first, because the server counts each refused key and
+a full agent may reach its limit (MaxAuthTries). IdentitiesOnly limits the agent's keys to those of the files. A certificate is
+offered before its key. Keys are loaded only when they are offered, because decrypting one takes a tenth of a second by design.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.auth.report import Cause
 from pmitogen.transport.auth.user_certificates import UserCertificates
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
@@ -27,9 +27,9 @@ Sign = Callable[[bytes, str, float], bytes]
 
 
 class Candidate(NamedTuple):
-    """One thing to offer: *blob* may be a certificate's.
+    """One key to offer; *blob* may be a certificate's.
 
-    *probe*: signing needs a person or an agent, so ask the server first. *agent*: an agent signs.
+    *probe*: signing needs a user or an agent, so probe the server first. *agent*: an agent signs.
     """
 
     source: str
@@ -46,48 +46,51 @@ class Candidate(NamedTuple):
         return public_key.blob_type(self.blob)
 
     def describe(self) -> str:
-        """Where it is from, what it is: for messages."""
+        """Return its source and type, for messages."""
         plain = self.certificate.plain_blob if self.certificate else self.blob
         return f"{self.source} {public_key.display_name(self.name)} {public_key.fingerprint(plain)}"
 
 
 class Identities:
-    """Finds the keys to offer in one login. Close it when done. One thread.
+    """Finder of the keys to offer in one login. Close it when done. One thread.
 
-    *on_skip*: called with (key, reason) for each key that cannot be offered.
-    *prompt*: asks the user for a passphrase; None: no user can answer.
-    *key_cache*: keeps opened keys for other logins; None: each login opens its own.
-    *binding*: sent to the agent so that it knows the connection (session-bind); None: the agent is not bound.
+    *on_skip*: called with (key, reason, cause) for each key that cannot be offered.
+    *prompt*: asks the user for a passphrase; None: the user cannot be asked.
+    *key_cache*: shares decrypted keys with other logins; None: each login decrypts its own.
+    *binding*: binds the agent to the connection (session-bind); None: the agent is not bound.
     """
 
     def __init__(
         self,
         settings: Settings,
         credentials: Credentials,
-        on_skip: Callable[[str, str], None],
+        on_skip: Callable[[str, str, Cause], None],
         prompt: Callable[[str], str | None] | None,
         binding: SessionBinding | None = None,
         key_cache: KeyCache | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
-        self._on_skip = on_skip
+        self._report_skip = on_skip
         self._prompt = prompt
         self._binding = binding
         self._key_cache = key_cache
         self._agent: SSHAgentClient | None = None
         self._agent_keys: list[AgentKey] | None = None
-        self._certificates = UserCertificates(settings, on_skip)
+        self._certificates = UserCertificates(settings, self._on_skip)
         self._seen: set[bytes] = set()
 
+    def _on_skip(self, subject: str, reason: str, cause: Cause = Cause.OTHER) -> None:
+        self._report_skip(subject, reason, cause)
+
     def close(self) -> None:
-        """Let go of the agent."""
+        """Close the connection to the agent. Idempotent."""
         if self._agent is not None:
             self._agent.close()
             self._agent = None
 
     def candidates(self) -> Iterator[Candidate]:
-        """Each thing to offer, once, in order; work is done as the iterator is advanced."""
+        """Yield each key or certificate once, in order; load it only then."""
         for candidate in self._all():
             if candidate.blob not in self._seen:
                 self._seen.add(candidate.blob)
@@ -128,9 +131,9 @@ class Identities:
         yield from self._file(file)
 
     def _file(self, file: KeyFile) -> Iterator[Candidate]:
-        """The key if it opens with what we have; else by the agent, if that holds it; else with a person's help.
+        """Return the key of a file: decrypted with the credentials, else from the agent, else with a prompt.
 
-        A certificate is offered with its key: here if the agent holds that, else when its file's turn comes.
+        A certificate is offered with its key: here if the key is in the agent, else with the key's file.
         """
         if file.is_public and public_key.is_certificate(public_key.blob_type(file.public_blob or b"")):
             if held := self._in_agent(file.public_blob):
@@ -147,12 +150,12 @@ class Identities:
                     raise
                 key = file.open_with_prompt(self._prompt, self._settings.numberofpasswordprompts, self._key_cache)
             except UnusableKey as last:
-                self._on_skip(file.source, str(last))
+                self._on_skip(file.source, str(last), Cause.PASSPHRASE if last.passphrase else Cause.OTHER)
                 return
         yield from self._with_certificates(file.source, key, file.certificate_paths)
 
     def _passphrase_for(self, file: KeyFile) -> Secret | None:
-        """The passphrase, unless it belongs to other files. A key that was given as text has no path."""
+        """Return the passphrase, unless it is for other files. A key given as text has no path."""
         files = self._credentials.passphrase_files
         return self._credentials.passphrase if files is None or file.identity is None or file.source in files else None
 
@@ -184,7 +187,7 @@ class Identities:
         return self._agent_keys
 
     def _in_agent(self, blob: bytes | None) -> AgentKey | None:
-        """The agent's private half of a key, or of a certificate's."""
+        """Return the agent's key for a public key or for a certificate's key."""
         if blob is None:
             return None
         plain = _certified_key(blob)
@@ -197,7 +200,7 @@ class Identities:
             yield from self._from_agent(key, _agent_source(key), alone=len(usable) == 1)
 
     def _identities_only_keys(self) -> set[bytes] | None:
-        """The public halves that IdentitiesOnly lets through; None: no limit."""
+        """Return the public keys that IdentitiesOnly allows; None: all."""
         if not self._settings.identitiesonly:
             return None
         named = self._certificates.keys()
@@ -237,7 +240,7 @@ class Identities:
             bits = 0
         short = bits is not None and bits < self._settings.requiredrsasize
         if short:
-            self._on_skip(source, f"its RSA key has {bits} bits, RequiredRSASize asks for {self._settings.requiredrsasize}")
+            self._on_skip(source, f"its RSA key has {bits} bits, RequiredRSASize is {self._settings.requiredrsasize}")
         return short
 
 
@@ -246,13 +249,13 @@ def _agent_source(key: AgentKey) -> str:
 
 
 def _certified_key(blob: bytes) -> bytes | str:
-    """The key itself, taken out of its certificate; or, in words, why that is no use to a user."""
+    """Return the plain key of a certificate, or the reason why a user cannot log in with it."""
     try:
         if not public_key.is_certificate(public_key.blob_type(blob)):
             return blob
         certificate = certificates.parse(blob)
     except DecodeError as error:
-        return f"is a broken certificate ({error})"
+        return f"is an invalid certificate ({error})"
     if certificate.kind != certificates.USER:
         return f"is a {certificates.KIND[certificate.kind]} certificate"
     return certificate.plain_blob

@@ -1,9 +1,9 @@
-"""Credentials of jump hosts: what each one is given, and what is kept from it.
+"""Credentials of jump hosts, and the credentials withheld from them.
 
-What proves who we are to the target is not for a machine on the way: a bastion that asks for "Password:" or "Verification code:"
-would learn a secret that is not its own. So a jump host is given either its own entry (``jump_credentials``), and nothing else,
-or, without an entry, keys only: a signature tells nothing that can be used elsewhere. A passphrase never leaves this process,
-but it belongs to the target's keys: it opens no other key file of a jump host.
+The target's secrets are not sent to a jump host, because a bastion that prompts for "Password:" or "Verification code:" would
+learn them. A jump host gets its own entry (``jump_credentials``) and nothing else; without an entry, keys only, because a
+signature cannot be reused elsewhere. A passphrase never leaves this process, but it is for the target's keys: it is not tried on
+other key files of a jump host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIELDS = ("password", "private_key", "private_key_passphrase", "passphrase", "ot
 
 
 class JumpEntry(NamedTuple):
-    """The credentials of one jump host. *user* and *port* are None where the entry holds for any."""
+    """The credentials of one jump host. *user* and *port* None: the entry applies to any."""
 
     user: str | None
     host: str
@@ -31,7 +31,7 @@ class JumpEntry(NamedTuple):
     credentials: Credentials
 
     def matches(self, hop: JumpHop, settings: Settings) -> bool:
-        """Whether this entry is for *hop*, by the name that was written or by the host name that it resolves to."""
+        """Return True if this entry is for *hop*, by its name as written or by its resolved host name."""
         return (
             self.host.lower() in (hop.host.lower(), settings.hostname.lower())
             and self.user in (None, settings.user)
@@ -40,7 +40,7 @@ class JumpEntry(NamedTuple):
 
     @property
     def specificity(self) -> int:
-        """How much the entry says of its host; of several that match, the most precise one counts."""
+        """Return the rank of the entry: of several that match, the one with most fields applies."""
         return (self.user is not None) + (self.port is not None)
 
 
@@ -60,7 +60,7 @@ def _entry(name: str, fields: object) -> JumpEntry:
     try:
         user, host, port = read_hop(name)
     except ConfigValueError as problem:
-        raise UsageError(f"{OPTION}: {name}: {problem}; write [USER@]HOST[:PORT]") from None
+        raise UsageError(f"{OPTION}: {name}: {problem}; use [USER@]HOST[:PORT]") from None
     if not isinstance(fields, Mapping):
         raise UsageError(f"{OPTION}: {name}: not a mapping; use some of {', '.join(FIELDS)}")
     unknown = [str(field) for field in fields if field not in FIELDS]
@@ -81,14 +81,14 @@ def _secret(name: str, field: str, text: object) -> Secret | None:
     if text is None:
         return None
     if isinstance(text, (Mapping, list, tuple)):
-        raise UsageError(f"{OPTION}: {name}: {field}: not a text")
+        raise UsageError(f"{OPTION}: {name}: {field}: not a string")
     return Secret(str(text)) if str(text) else None  # a code or password of digits is a number in YAML
 
 
 def for_hop(credentials: Credentials, target: Settings, hop: JumpHop, settings: Settings) -> Credentials:
-    """What to log in to *hop* with on the way to *target*; *settings* are the hop's own.
+    """Return the credentials for *hop*, a jump host of *target*. *settings*: the hop's own.
 
-    Nobody but the hop is given what its entry says, and the entries go along for hops before it.
+    Only the hop gets the secrets of its entry. The entries are included for hops before it.
     """
     entries = [entry for entry in credentials.jump_entries if entry.matches(hop, settings)]
     entries.sort(key=lambda entry: entry.specificity, reverse=True)

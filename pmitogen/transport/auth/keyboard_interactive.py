@@ -1,9 +1,9 @@
-"""Answering keyboard-interactive prompts from what we were given (RFC 4256).
+"""Answer keyboard-interactive prompts with the credentials (RFC 4256).
 
-A server asks in words meant for people: "Password:", "Verification code:", in any language, in one round or several. The order
-of trust: the user's own patterns, then words for a one-time code, then anything that is not echoed takes the password; last, a
-person. A password is never given where it would be echoed. The same secret is never given twice in one attempt: a repeated
-prompt means that it was wrong, and a one-time code is spent.
+Prompts are text for people: "Password:", "Verification code:", in any language, in one round or several. An answer is looked up
+in this order: the user's patterns; the one-time code, for prompts that name one; the password, for any prompt that does not
+echo; the user. A password is never sent for a prompt that echoes. A secret is never sent twice in one attempt, because a repeated
+prompt means that it was wrong, and a one-time code is used up.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.util.peer_text import escape, escape_lines, prompt
 
-MAX_MATCHED = 1000  # characters at the end of a prompt that the user's patterns are tried on; some patterns take long on more
-# Words seen in prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
+MAX_MATCHED = 1000  # characters at the end of a prompt that the user's patterns search; some patterns are slow on more
+# From prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
 _CODE_WORDS = re.compile(
     r"verification|\bcode\b|one[- ]?time|\botp\b|token|second factor|2fa|totp|authenticator|passcode|yubikey|securid|\bduo\b",
     re.IGNORECASE,
@@ -28,11 +28,11 @@ _PASSWORD_WORDS = re.compile(
 
 
 class PromptAnswerer:
-    """Answers one attempt's prompts. *reason* tells, after :meth:`answer` gave up, which prompt had no answer.
+    """Answers to one attempt's prompts. *reason*: the prompt without an answer, after :meth:`answer` returned None.
 
-    *where* is the account and host that ask, for the prompts that a person sees.
+    *where*: account and host, for the prompts that the user sees.
 
-    Raises :class:`UsageError` for an answer whose pattern is no regular expression.
+    Raises :class:`UsageError` if a pattern is not a regular expression.
     """
 
     def __init__(self, credentials: Credentials, interactive: bool, where: str = "server") -> None:
@@ -45,7 +45,7 @@ class PromptAnswerer:
         self.answered = False
 
     def answer(self, title: str, instructions: str, prompts: list[tuple[str, bool]]) -> list[str] | None:
-        """One round: the answers in order, or None to give up. *prompts* are (text, may be echoed)."""
+        """Return one round's answers in order, or None to give up. *prompts*: (text, echo)."""
         answers = []
         for text, echo in prompts:
             secret = self._choose(text, echo)
@@ -78,11 +78,11 @@ class PromptAnswerer:
         reply = self._prompt(self._shown(title, instructions, text), echo) if self._prompt else None
         if reply is None:
             again = " again" if self._used else ""
-            self.reason = f"the server asks{again}: {escape(text, 80)!r}, and no answer is given"
+            self.reason = f"the server prompts{again}: {escape(text, 80)!r}, and no answer is given"
         return reply
 
     def _shown(self, title: str, instructions: str, text: str) -> str:
-        """Return the prompt as a person sees it: each line of the server's begins with who asks, as in OpenSSH."""
+        """Return the prompt for the user: each of the server's lines begins with the account and host, as in OpenSSH."""
         lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
         return "".join(f"({escape(self._where)}) {line}\n" for line in lines) + prompt(self._where, text)
 

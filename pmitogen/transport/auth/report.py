@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 from pmitogen.errors import AuthenticationError, ConnectError
@@ -9,30 +10,50 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.util.peer_text import escape
 
 _WITHHELD = (
-    "a jump host is given no password, code or passphrase of the target: give {} its own in ansible_pmitogen_jump_credentials "
-    "(in the library: jump_credentials)"
+    "the target's password, code and passphrase are not sent to a jump host: set those of {} in "
+    "ansible_pmitogen_jump_credentials (in the library: jump_credentials)"
 )
-ACCEPTED, PARTIAL, REFUSED, SKIPPED = "accepted", "accepted, more is wanted", "refused", "not tried"
+
+
+class Outcome(enum.Enum):
+    """The result of an attempt; the value is its text in messages."""
+
+    ACCEPTED = "accepted"
+    PARTIAL = "accepted, further authentication required"
+    REFUSED = "refused"
+    SKIPPED = "not tried"
+
+
+class Cause(enum.Enum):
+    """The kind of reason for an outcome, where it decides on the advice."""
+
+    PASSPHRASE = "passphrase"  # a key needs a passphrase, or the one given is wrong
+    OTHER = "other"
 
 
 class Attempt(NamedTuple):
-    """One thing that was offered to the server, or could not be.
+    """A credential that was offered to the server, or could not be.
 
-    *outcome* is one of this module's words; *why* adds the reason.
+    *subject*: the key, or empty. *reason*: text for the message. *cause*: its kind.
     """
 
     method: str
     subject: str
-    outcome: str
+    outcome: Outcome
     reason: str = ""
+    cause: Cause = Cause.OTHER
 
     def __str__(self) -> str:
         subject = f"{self.method} {self.subject}".strip()
-        return f"{subject}: {self.outcome}{f' ({self.reason})' if self.reason else ''}"
+        return f"{subject}: {self.outcome.value}{f' ({self.reason})' if self.reason else ''}"
 
 
 class AuthReport(NamedTuple):
-    """How a login came about. *round_trips* counts the times it waited for the server; *key* is the key or certificate used."""
+    """Record of a successful login.
+
+    *methods*: the accepted methods, in order. *round_trips*: number of waits for the server.
+    *key*: the key or certificate used; None: none was.
+    """
 
     methods: tuple[str, ...]
     attempts: tuple[Attempt, ...]
@@ -48,20 +69,20 @@ def refusal(
     remedy: str | None = None,
     withheld_from: str | None = None,
 ) -> AuthenticationError:
-    """The error for a login with nothing left to try. *remedy* None: found here. *withheld_from*: see Credentials."""
-    attempts_text = "; ".join(map(str, attempts)) or "there was nothing to try"
+    """Return the error for a login without further credentials. *remedy* None: found here. *withheld_from*: see Credentials."""
+    attempts_text = "; ".join(map(str, attempts)) or "no credentials available"
     methods_text = f"; the server accepts {escape(', '.join(allowed))}" if allowed else ""
     usable = tuple(name for name in allowed if name in settings.preferredauthentications)
     advice = [_remedy(attempts, usable) if remedy is None else remedy]
     if withheld_from is not None:
         advice.append(_WITHHELD.format(withheld_from))
     advised = "; ".join(text for text in advice if text)
-    message = f"{settings.endpoint}: login refused: {attempts_text}{methods_text}{': ' + advised if advised else ''}"
+    message = f"{settings.endpoint}: authentication failed: {attempts_text}{methods_text}{': ' + advised if advised else ''}"
     return AuthenticationError(message, tuple(escape(name) for name in allowed))
 
 
 def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
-    """*error* with what the server said to people before the login; such text often says why (pam_nologin, locked accounts)."""
+    """Return *error* with the server's banner, which often has the reason (pam_nologin, locked accounts)."""
     text = escape(banner)
     if not text:
         return error
@@ -72,15 +93,16 @@ def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
 
 
 def _remedy(attempts: list[Attempt], allowed: tuple[str, ...]) -> str:
-    offered = [attempt for attempt in attempts if attempt.outcome == REFUSED]
-    if any("passphrase" in attempt.reason for attempt in attempts):
-        return "give the key's right passphrase, or add it to an agent"
+    offered = [attempt for attempt in attempts if attempt.outcome is Outcome.REFUSED]
+    partial = any(attempt.outcome is Outcome.PARTIAL for attempt in attempts)
+    if any(attempt.cause is Cause.PASSPHRASE for attempt in attempts):
+        return "set the key's passphrase, or add the key to an agent"
     if any(attempt.method == "password" for attempt in offered):
         return "check the user name and the password"
-    if not offered and not any(attempt.outcome == PARTIAL for attempt in attempts):
-        return "give an identity file, an agent with a key, or a password"
-    if any(attempt.outcome == PARTIAL for attempt in attempts):
-        return "the server wants a further factor: give it"
+    if not offered and not partial:
+        return "set an identity file, an agent with a key, or a password"
+    if partial:
+        return "the server requires a further factor: set it"
     if "password" in allowed or "keyboard-interactive" in allowed:
-        return "add the public key to the account's authorized_keys, or give a password"
+        return "add the public key to the account's authorized_keys, or set a password"
     return "add the public key to the account's authorized_keys"

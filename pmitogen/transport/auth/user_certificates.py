@@ -1,7 +1,7 @@
-"""The certificates that were named for a login, and those beside its key files.
+"""Find the user certificates for a login: configured ones, and those beside its key files.
 
-A certificate may be named by CertificateFile, or as an identity like a key (``-i signed-cert.pub -i key``, as Vault documents),
-before its key or after; the key may be in a file or in the agent. Without CertificateFile, the certificate ``FILE-cert.pub``
+A certificate may be configured as CertificateFile, or as an identity (``-i signed-cert.pub -i key``, as Vault documents), before
+or after its key; the key may be in a file or in the agent. Without CertificateFile, the certificate ``FILE-cert.pub``
 beside an identity file counts as well. Source: load_public_identity_files() in OpenSSH's ssh.c.
 """
 
@@ -24,7 +24,7 @@ class _Named(NamedTuple):
 
 
 class UserCertificates:
-    """Finds the certificates for a key. *note* is told (what, why) of each that cannot be used. Files are read when needed."""
+    """Finder of the certificates for a key. *note*: called with (file, reason) for each unusable one. Reads files when needed."""
 
     def __init__(self, settings: Settings, on_skip: Callable[[str, str], None]) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class UserCertificates:
         self._used: set[bytes] = set()
 
     def for_key(self, blob: bytes, adjacent: tuple[str, ...] = ()) -> list[Certificate]:
-        """The certificates of the plain key *blob*; *beside* are the paths of those that may lie beside its file."""
+        """Return the certificates of the plain key *blob*; *beside*: paths of certificates beside its file."""
         paths = () if self._settings.certificatefile else adjacent
         candidates = [*self._named(), *(_Named(path, one) for path in paths if (one := self._read(path, report_missing=False)))]
         matching = [one.certificate for one in candidates if one.certificate.plain_blob == blob]
@@ -41,19 +41,19 @@ class UserCertificates:
         return matching
 
     def key_beside(self, path: str) -> bytes | None:
-        """The plain key of the certificate that lies beside where an identity file would be."""
+        """Return the plain key of the certificate beside an identity file, which need not exist."""
         candidates = None if self._settings.certificatefile else self._read(path + "-cert.pub", report_missing=False)
         return candidates and candidates.plain_blob
 
     def keys(self) -> set[bytes]:
-        """The plain keys that the named certificates are for."""
+        """Return the plain keys of the configured certificates."""
         return {one.certificate.plain_blob for one in self._named()}
 
     def note_unused(self) -> None:
-        """Tell of each named certificate whose key did not come up."""
+        """Report each configured certificate whose key was not found."""
         for one in self._named():
             if one.certificate.blob not in self._used:
-                self._on_skip(f"certificate {one.path}", "its private key is neither in a file that was named nor in an agent")
+                self._on_skip(f"certificate {one.path}", "its private key is neither in a configured file nor in an agent")
 
     def _named(self) -> list[_Named]:
         if self._loaded is None:
@@ -63,7 +63,7 @@ class UserCertificates:
         return self._loaded
 
     def _read_identity(self, path: str) -> Certificate | None:
-        """The certificate that an identity file is, or that its ``.pub`` is."""
+        """Return the certificate in an identity file or in its ``.pub``."""
         try:
             blob = key_file.load_public(path)
         except (OSError, UnusableKey):

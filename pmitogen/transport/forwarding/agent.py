@@ -1,14 +1,14 @@
-"""Agent forwarding: the target's programs use the agent that runs here, for signatures and nothing else.
+"""Agent forwarding: programs on the target use the local agent, for signatures only.
 
 For each program that opens the forwarded socket, the server opens an ``auth-agent@openssh.com`` channel to us. The agent protocol
-is strictly question and answer, each with its length in front (RFC 9987), so one thread per channel carries a question to the
-agent and its answer back, and sleeps in between.
+is strictly request and response, each with a length prefix (RFC 9987), so one thread per channel copies a request to the agent
+and its response back.
 
-The target is not trusted with the agent beyond that (CVE-2023-38408). Three protections, each sufficient for its part:
+The target is not trusted beyond that (CVE-2023-38408). Three protections:
 
-* The agent's connection is bound to ours (OpenSSH PROTOCOL.agent, session-bind), so that ssh-agent knows that the questions are a
-  remote host's: it loads no provider for it, and lets keys be used for their permitted destinations only.
-* Only the messages of ALLOWED pass; the others are answered with "failure" and never reach the agent, whatever agent it is.
+* The agent's connection is bound to ours (OpenSSH PROTOCOL.agent, session-bind), so that ssh-agent treats the requests as a
+  remote host's: it loads no provider, and signs with a key only for its permitted destinations.
+* Only the messages in ALLOWED are passed on; others are answered with "failure" and never reach the agent.
 * Channels, their windows, messages and rates are bounded.
 
 Missing upstream: ``AgentRequestHandler`` does none of that, reads 512 bytes at a time, waits half a second in ``select`` and then
@@ -31,13 +31,13 @@ from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.keys.agent_client import (
     EXTENSION,
     FAILURE,
-    MAX_MESSAGE,
     REQUEST_IDENTITIES,
     SESSION_BIND,
     SIGN_REQUEST,
     AgentError,
     SessionBinding,
     SSHAgentClient,
+    read_message,
 )
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.util import threads
@@ -51,18 +51,18 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("pmitogen.transport")
 CHANNEL_KIND = b"auth-agent@openssh.com"
 WINDOW = 64 << 10  # bytes; messages are small, and a target may open several channels
-MAX_CHANNELS = 16  # at once on one connection; a program holds one while it logs in somewhere
-OPENS_PER_SECOND, MAX_OPENS_AT_ONCE = 20, 100  # beyond that they are refused: each costs us and the agent a connection
-QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE = 300, 600  # of all channels together; beyond that each waits
-ANSWER_TIMEOUT = 60.0  # seconds for one answer: a key may wait for its owner's touch
+MAX_CHANNELS = 16  # per connection; a program holds one while it logs in
+OPENS_PER_SECOND, MAX_OPENS_AT_ONCE = 20, 100  # more are refused: each is a connection to the agent
+REQUESTS_PER_SECOND, MAX_REQUESTS_AT_ONCE = 300, 600  # of all channels together; more are delayed
+ANSWER_TIMEOUT = 60.0  # seconds for one answer, because a key may need a touch
 
 ALLOWED = {
-    REQUEST_IDENTITIES: "public keys are no secret, and a program must know what to offer",
+    REQUEST_IDENTITIES: "public keys are not secret, and a client needs the list",
     SIGN_REQUEST: "the purpose of forwarding",
     EXTENSION: "those of ALLOWED_EXTENSIONS",
 }
 ALLOWED_EXTENSIONS = {
-    SESSION_BIND: "an ssh on the target binds its own connections, for keys that may go further only to named hosts",
+    SESSION_BIND: "an ssh on the target binds its own connections, for keys with destination constraints",
     "query": "lists the names of the agent's extensions",
 }
 REFUSED = {
@@ -75,17 +75,17 @@ REFUSED = {
     21: "remove a PKCS#11 provider: the user's other logins would fail",
     22: "lock: the user's other logins would fail",
     23: "unlock: the target would try passphrases",
-    # 1 to 9 and 24 are SSH protocol 1's; whatever else comes is not known, and refused as well.
+    # 1 to 9 and 24 are SSH protocol 1's. Unknown messages are refused as well.
 }
 
 
 def socket_path(settings: Settings) -> str | None:
-    """The agent that ForwardAgent means: the one it names, else the one that we use ourselves."""
+    """Return the socket of the agent to forward: ForwardAgent's, else IdentityAgent's."""
     return settings.forwardagent_socket or settings.identityagent
 
 
 def refusal_reason(message: bytes) -> str | None:
-    """Why *message* (without its length) does not reach the agent; None: it does."""
+    """Return the reason to refuse *message* (without its length); None: it is passed on."""
     kind = message[0]
     if kind not in ALLOWED:
         return REFUSED.get(kind, f"unknown message {kind}")
@@ -99,23 +99,23 @@ def refusal_reason(message: bytes) -> str | None:
 
 
 class AgentForwarder:
-    """Answers the agent channels of one connection from the agent at *path*. *peer* names the connection in the log."""
+    """Server of one connection's agent channels, with the agent at *path*. *peer*: the connection's name in the log."""
 
     def __init__(self, transport: ClientTransport, path: str, binding: SessionBinding, peer: str) -> None:
         self._path, self._binding, self._peer = path, binding, peer
         self._lock = threading.Lock()
-        self._channels = 0  # admitted, and not yet over
+        self._channels = 0  # admitted and not closed
         self._agents: set[SSHAgentClient] = set()
         self._closed = threading.Event()
         self._opens = TokenBucket(OPENS_PER_SECOND, MAX_OPENS_AT_ONCE, time.monotonic())
-        self._questions = TokenBucket(QUESTIONS_PER_SECOND, MAX_QUESTIONS_AT_ONCE, time.monotonic())
+        self._requests = TokenBucket(REQUESTS_PER_SECOND, MAX_REQUESTS_AT_ONCE, time.monotonic())
         self._logged: set[str] = set()
         transport.channel_acceptors[CHANNEL_KIND] = self
 
     window = WINDOW
 
     def admit(self, reader: PacketReader) -> Serve | None:
-        """What serves one more channel; None: there are too many. It counts until that is done (transport thread)."""
+        """Return the function that serves one more channel, or None if there are too many. Transport thread."""
         with self._lock:
             has_room = self._channels < MAX_CHANNELS and not self._closed.is_set()
             admitted = has_room and self._opens.allows(time.monotonic())
@@ -125,10 +125,10 @@ class AgentForwarder:
         return self._start if admitted else None
 
     def _start(self, channel: Channel) -> None:
-        """Answer *channel*, which was admitted, on a thread of its own (transport thread)."""
+        """Serve an admitted channel on a new thread. Transport thread."""
         try:
             threads.start(self._serve, "agent forwarding", channel)
-        except ConnectError:  # this channel's loss; on the transport thread an error would end the connection
+        except ConnectError:  # on the transport thread an error would end the whole connection
             self._release()
             channel.close()
 
@@ -138,7 +138,7 @@ class AgentForwarder:
 
     def _serve(self, channel: Channel) -> None:
         try:
-            with contextlib.suppress(OSError, EOFError, paramiko.SSHException), SSHAgentClient(self._path) as agent:
+            with contextlib.suppress(OSError, EOFError, DecodeError, paramiko.SSHException), SSHAgentClient(self._path) as agent:
                 with self._registered(agent):
                     agent.bind(self._binding, forwarding=True)
                     self._relay(channel, agent)
@@ -163,44 +163,26 @@ class AgentForwarder:
 
     def _relay(self, channel: Channel, agent: SSHAgentClient) -> None:
         while not self._closed.is_set():
-            question = _read_message(channel)
+            request = read_message(channel.recv)
             with self._lock:
-                wait = self._questions.take(time.monotonic())
+                wait = self._requests.take(time.monotonic())
             if wait and self._closed.wait(wait):
                 return
-            reason = refusal_reason(question)
+            reason = refusal_reason(request)
             if reason is not None:
                 self._log(f"refused to pass on to the agent: {reason}")
-            answer = agent.exchange(question, ANSWER_TIMEOUT) if reason is None else bytes([FAILURE])
+            answer = agent.exchange(request, ANSWER_TIMEOUT) if reason is None else bytes([FAILURE])
             channel.sendall(encode_string(answer))
 
     def _log(self, text: str) -> None:
-        """Log *text*, once for each connection: the target decides how often it happens."""
+        """Log *text* once per connection, because the target decides how often it happens."""
         if text not in self._logged:
             self._logged.add(text)
             LOG.warning("%s: agent forwarding: %s", self._peer, text)
 
     def close(self) -> None:
-        """Answer no more. Any thread; does not wait."""
+        """Stop serving. Any thread; does not wait."""
         with self._lock:
             self._closed.set()
             for agent in self._agents:
                 agent.interrupt()
-
-
-def _read_message(channel: Channel) -> bytes:
-    """The next message, without its length. Raises EOFError, also where it is empty or too long."""
-    length = int.from_bytes(_read(channel, 4), "big")
-    if not 0 < length <= MAX_MESSAGE:
-        raise EOFError
-    return _read(channel, length)
-
-
-def _read(channel: Channel, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        chunk = channel.recv(count - len(data))
-        if not chunk:
-            raise EOFError
-        data += chunk
-    return bytes(data)

@@ -1,4 +1,4 @@
-"""A client of the ssh-agent protocol: bind a connection to it, list its keys, have one of them sign.
+"""A client of the ssh-agent protocol: bind the agent to a connection, list its keys, sign with one.
 
 Missing upstream (Paramiko 5.1, ``Agent``): only $SSH_AUTH_SOCK, no time limit, so a hung agent hangs the play; an RSA
 certificate in the agent is offered as its plain key and refused; security keys appear only by name; the connection is never
@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cryptography.hazmat.primitives import serialization
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 
-# A forwarded agent may be slow, a dead one must not stall the login.
+# A forwarded agent may be slow, but a stopped one must not stall the login.
 LIST_TIMEOUT = 10.0  # seconds to connect, and to list
 MAX_MESSAGE = 256 * 1024  # bytes, OpenSSH's own limit
 FAILURE, SUCCESS, EXTENSION_FAILURE = 5, 6, 28
@@ -32,13 +33,13 @@ _FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
 
 
 class AgentError(Exception):
-    """The agent is absent, silent, or refuses; the message is for the user."""
+    """The agent is absent, does not answer, or refuses. The message is for the user."""
 
 
 class SessionBinding(NamedTuple):
-    """What proves to an agent which SSH connection it is used for: the server signed *session_id* with *host_key*.
+    """Proof for an agent of the SSH connection that uses it: the server signed *session_id* with *host_key*.
 
-    *host_key* is the blob as the server sent it, which may be a certificate's; *signature* that of the first key exchange.
+    *host_key*: the blob as the server sent it, which may be a certificate's. *signature*: of the first key exchange.
     """
 
     host_key: bytes
@@ -87,23 +88,22 @@ class SSHAgentClient:
         self.close()
 
     def close(self) -> None:
-        """Close the socket; twice does no harm."""
+        """Close the socket. Idempotent."""
         self._socket.close()
 
     def bind(self, binding: SessionBinding, *, forwarding: bool) -> bool:
-        """Tell the agent which SSH connection it is used for; False: it knows no such message.
+        """Bind the agent to an SSH connection (session-bind); return False if the agent does not support that.
 
-        Bound, it lets keys be used for their permitted destinations only, and refuses to load providers for the other side of
-        a forwarded connection. Raises AgentError, also where an agent that knows the message refuses it: that connection must
-        not use it.
+        A bound agent signs with a key only for its permitted destinations, and loads no providers for the other side of a
+        forwarded connection. Raises AgentError, also if the agent refuses the binding: do not use it on that connection.
         """
         answer = self._bind(binding, forwarding)
         if answer == SUCCESS:
             return True
-        # OpenSSH before 10.3 says FAILURE where it refuses a binding, as every agent does to a message that it does not know.
+        # OpenSSH before 10.3 answers FAILURE if it refuses a binding, as any agent does to an unknown message.
         if answer == FAILURE and not self._binds_at_all():
             return False
-        raise AgentError(f"agent {self.path}: it refuses to be bound to this connection, so it is not used")
+        raise AgentError(f"agent {self.path}: not used, because it refuses to be bound to this connection")
 
     def _bind(self, binding: SessionBinding, forwarding: bool) -> int:
         fields = (
@@ -115,11 +115,11 @@ class SSHAgentClient:
         return self._ask(bytes([EXTENSION]) + fields + bytes([forwarding]), self._timeout)[0]
 
     def _binds_at_all(self) -> bool:
-        """Whether it accepts a binding that is right beyond doubt. Leaves us with a new connection, to which nothing is bound."""
+        """Return True if the agent accepts a valid test binding. Reconnects, so that nothing is bound afterwards."""
         key = ed25519.Ed25519PrivateKey.generate()
         public = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         name, session_id = encode_string("ssh-ed25519"), os.urandom(32)
-        self._reconnect()  # one at a time: a simple agent serves no other meanwhile
+        self._reconnect()  # close the old one first: a simple agent serves one connection at a time
         accepted = self._bind(
             SessionBinding(name + encode_string(public), session_id, name + encode_string(key.sign(session_id))), False
         )
@@ -133,23 +133,23 @@ class SSHAgentClient:
             self._socket.close()
 
     def keys(self) -> list[AgentKey]:
-        """What it holds, in its own order. A key with a broken blob is left out."""
+        """Return the agent's keys in its order, without those whose blob is invalid. Raises AgentError."""
         kind, reader = self._ask(bytes([REQUEST_IDENTITIES]), self._timeout)
         if kind != IDENTITIES_ANSWER:
-            raise AgentError(f"agent {self.path}: it does not list its keys (answer {kind})")
+            raise AgentError(f"agent {self.path}: cannot list its keys (answer {kind})")
         found = []
         try:
             for _ in range(reader.u32()):
                 blob, comment = reader.string(), reader.string().decode("utf-8", "replace")
                 found.append(AgentKey(blob, comment))
         except DecodeError as error:
-            raise AgentError(f"agent {self.path}: its list of keys is broken: {error}") from error
+            raise AgentError(f"agent {self.path}: invalid list of keys: {error}") from error
         return [key for key in found if _has_type(key.blob)]
 
     def sign(self, blob: bytes, data: bytes, algorithm: str, timeout: float) -> bytes:
-        """A signature blob over *data* by the key *blob*.
+        """Return a signature blob over *data* by the key *blob*. Raises AgentError.
 
-        Waits *timeout* seconds: somebody may have to confirm, or to touch a token.
+        *timeout*: seconds, long enough for a user to confirm, or to touch a token.
         """
         plain = public_key.plain_name(algorithm)
         flags = struct.pack(">I", _FLAGS.get(plain, 0))
@@ -160,21 +160,22 @@ class SSHAgentClient:
             signature = reader.string()
             used = PacketReader(signature).text()
         except DecodeError as error:
-            raise AgentError(f"the agent's signature is broken: {error}") from error
+            raise AgentError(f"invalid signature from the agent: {error}") from error
         if used != plain:
             raise AgentError(f"the agent signed with {used}, not with {plain}: a newer agent is needed")
         return signature
 
     def exchange(self, request: bytes, timeout: float) -> bytes:
-        """Send one message, without its length, and return the answer's; wait *timeout* seconds. Raises AgentError."""
+        """Send one message, without its length, and return the answer; wait *timeout* seconds. Raises AgentError."""
         end = time.monotonic() + timeout
         try:
             self._socket.settimeout(max(0.1, timeout))
             self._socket.sendall(encode_string(request))
-            size = int.from_bytes(self._receive(4, end), "big")
-            if not 0 < size <= MAX_MESSAGE:
-                raise AgentError(f"agent {self.path}: it does not speak the agent protocol")
-            return self._receive(size, end)
+            return read_message(lambda count: self._receive(count, end))
+        except EOFError:
+            raise AgentError(f"agent {self.path}: it closed the connection") from None
+        except DecodeError as error:
+            raise AgentError(f"agent {self.path}: not an SSH agent: {error}") from None
         except OSError as error:
             reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise AgentError(f"agent {self.path}: {reason}") from error
@@ -190,14 +191,30 @@ class SSHAgentClient:
         return answer[0], PacketReader(answer[1:])
 
     def _receive(self, count: int, end: float) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            self._socket.settimeout(max(0.01, end - time.monotonic()))
-            piece = self._socket.recv(count - len(data))
-            if not piece:
-                raise AgentError(f"agent {self.path}: it closed the connection")
-            data += piece
-        return bytes(data)
+        self._socket.settimeout(max(0.01, end - time.monotonic()))
+        return self._socket.recv(count)
+
+
+def read_message(receive: Callable[[int], bytes]) -> bytes:
+    """Read one message of the agent protocol; return it without its length. Blocks as *receive* does.
+
+    *receive*: returns at most that many bytes, and ``b""`` at the end of the stream, as ``socket.recv`` does.
+    Raises EOFError at the end of the stream, DecodeError if the message is empty or too long.
+    """
+    size = int.from_bytes(_read_exactly(receive, 4), "big")
+    if not 0 < size <= MAX_MESSAGE:
+        raise DecodeError(f"invalid message length {size}")
+    return _read_exactly(receive, size)
+
+
+def _read_exactly(receive: Callable[[int], bytes], count: int) -> bytes:
+    data = bytearray()
+    while len(data) < count:
+        piece = receive(count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
 
 
 def _has_type(blob: bytes) -> bool:

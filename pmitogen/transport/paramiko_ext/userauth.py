@@ -159,7 +159,7 @@ class UserauthClient(AuthHandler):
         """The next answer. Raises :class:`ConnectionClosed`, and ConnectError where none comes in time."""
         self.round_trips += 1
         if self.round_trips > MAX_ANSWERS:
-            raise ConnectError(f"{self.endpoint}: login: the server asks and refuses without end ({MAX_ANSWERS} answers)", "auth")
+            raise ConnectError(f"{self.endpoint}: authentication failed: more than {MAX_ANSWERS} answers from the server", "auth")
         began = time.monotonic()
         until = min(began + self._answer_timeout, self.deadline)
         while True:
@@ -170,7 +170,9 @@ class UserauthClient(AuthHandler):
                     raise ConnectionClosed from None
                 if time.monotonic() >= until:
                     waited = f"{max(0.0, until - began):.3g} s"
-                    raise ConnectError(f"{self.endpoint}: login: no answer from the server within {waited}", "auth") from None
+                    raise ConnectError(
+                        f"{self.endpoint}: authentication failed: no answer from the server within {waited}", "auth"
+                    ) from None
                 continue
             if answer is None:
                 raise ConnectionClosed
