@@ -77,7 +77,7 @@ class Link:
 
     @property
     def end_reason(self) -> str | None:
-        """Why the connection is over; None while it lives."""
+        """The reason for the end of the connection; None while it is open."""
         return self._transport.end_reason
 
     @property
@@ -91,7 +91,7 @@ class Link:
         return self._transport.packetizer.bytes_received
 
     def describe(self) -> dict[str, str]:
-        """What was agreed on, for people: the server's version and the algorithms."""
+        """Describe the server's version and the negotiated algorithms."""
         transport = self._transport
         return {
             "server": escape(transport.remote_version),
@@ -103,7 +103,7 @@ class Link:
         }
 
     def on_lost(self, callback: Callable[[str], None]) -> None:
-        """Have *callback* called once, on any thread, with a one-line reason, when the connection ends but by :meth:`close`."""
+        """Call *callback* once, on any thread, with a one-line reason, when the connection ends other than by :meth:`close`."""
         self._transport.on_end(lambda reason: callback(f"{self.peer}: {reason}"))
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Link:
         self._on_end()
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Have *callback* called once when the connection ends, by either side; at once if it has. It must not block."""
+        """Call *callback* once when either side ends the connection; immediately if it has ended. It must not block."""
         with self._lock:
             if not self._ended:
                 self._at_end.append(callback)
@@ -266,7 +266,7 @@ class Link:
 
     @contextlib.contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Raise Paramiko's errors as ours."""
+        """Translate Paramiko's errors to pmitogen's."""
         try:
             yield
         except TimeoutError:
@@ -288,7 +288,7 @@ class Link:
         channel.request("auth-agent-req@openssh.com", want_reply=False)
 
     def _abandon(self) -> None:
-        """In a forked child: forget the connection without a word on it; it belongs to the parent."""
+        """In a forked child: drop the connection without sending anything; it belongs to the parent."""
         self._transport.abandon()
 
 

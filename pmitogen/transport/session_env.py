@@ -12,7 +12,7 @@ from pmitogen.util.patterns import match_pattern
 
 
 def variables(settings: Settings) -> list[tuple[str, str]]:
-    """Names and values to send, in a stable order."""
+    """Return the names and values to send, in a stable order."""
     environ = (settings.caller or CallerEnvironment.current()).environ
     wanted: list[str] = []
     for pattern in settings.sendenv:

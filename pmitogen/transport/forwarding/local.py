@@ -63,7 +63,7 @@ class LocalForwarding:
         self.close()
 
     def close(self) -> None:
-        """Listen no longer, and end the connections. Idempotent; does not wait."""
+        """Stop listening and close the connections. Idempotent; does not wait."""
         if self._closed.is_set():
             return
         self._closed.set()

@@ -81,7 +81,7 @@ class _Acceptor:
         self._read = read
 
     def admit(self, reader: PacketReader) -> Serve | None:
-        """See :class:`~pmitogen.transport.paramiko_ext.incoming_channels.ChannelAcceptor`."""
+        """Implement :class:`~pmitogen.transport.paramiko_ext.incoming_channels.ChannelAcceptor`."""
         forwarding = self._forwardings.find(self._read(reader))
         if forwarding is None:
             raise NotInvited
@@ -171,7 +171,7 @@ class RemoteForwarding:
             relay(channel, sock)
 
     def close(self) -> None:
-        """Have the server listen no longer, and end the connections. Idempotent. Blocks for the server's answer."""
+        """Ask the server to stop listening, and close the connections. Idempotent. Blocks for the server's answer."""
         if self._closed.is_set():
             return
         self._closed.set()

@@ -134,7 +134,7 @@ def hash_name(name: str, salt: bytes | None = None) -> str:
 
 
 def lookup_name(host: str, port: int) -> str:
-    """The name under which known_hosts keeps *host*: lower case, ``[host]:port`` where the port is not 22."""
+    """Return the name of *host* in known_hosts: lower case, ``[host]:port`` where the port is not 22."""
     return host.lower() if port in (0, 22) else f"[{host.lower()}]:{port}"
 
 

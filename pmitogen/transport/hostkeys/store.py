@@ -35,14 +35,14 @@ LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
 
 
 def host_name(settings: Settings) -> str:
-    """The name known_hosts is searched for: HostKeyAlias as it is, or the host name with its port."""
+    """Return the name to look up in known_hosts: HostKeyAlias as it is, or the host name with its port."""
     if settings.hostkeyalias:
         return settings.hostkeyalias.lower()
     return known_hosts.lookup_name(settings.hostname, settings.port)
 
 
 def is_local(address: str) -> bool:
-    """Whether *address* is loopback."""
+    """Return True if *address* is loopback."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_loopback
     except ValueError:
@@ -86,7 +86,7 @@ class KnownHostsSources:
         return [line for known in self._read() for line in known.lookup(name) if line.blob is not None]
 
     def searched_files(self) -> str:
-        """For messages: the files that were searched, and what could not be read."""
+        """Return the searched files for messages, with those that could not be read."""
         self._read()
         command = ["KnownHostsCommand"] if self.settings.knownhostscommand else []
         return ", ".join(self._paths + command + self.unreadable)

@@ -47,7 +47,7 @@ class Certificate(NamedTuple):
     signature: bytes
 
     def describe(self) -> str:
-        """Short, for messages: the key id is the authority's own name for it."""
+        """Return a short description for messages; the key id is the authority's name for the certificate."""
         return f"{public_key.display_name(self.name)} {escape(self.key_id, 80)!r} serial {self.serial}"
 
 
@@ -132,7 +132,7 @@ def _names(raw: bytes) -> list[bytes]:
 
 
 def signature_problem(certificate: Certificate, allowed: tuple[str, ...]) -> str | None:
-    """Why CASignatureAlgorithms does not allow this certificate, or None."""
+    """Return the reason why CASignatureAlgorithms refuses this certificate, or None."""
     algorithm = PacketReader(certificate.signature).text()
     if algorithm in (allowed or DEFAULT_CA_ALGORITHMS):
         return None
@@ -140,7 +140,7 @@ def signature_problem(certificate: Certificate, allowed: tuple[str, ...]) -> str
 
 
 def validity_problem(certificate: Certificate, now: float | None = None) -> str | None:
-    """Why the dates do not hold now, or None."""
+    """Return the reason why the dates are not valid now, or None."""
     moment = time.time() if now is None else now
     if moment < certificate.valid_after:
         return f"it is not valid before {_date(certificate.valid_after)}"
@@ -150,9 +150,9 @@ def validity_problem(certificate: Certificate, now: float | None = None) -> str 
 
 
 def host_problem(certificate: Certificate, host: str, ca_algorithms: tuple[str, ...], now: float | None = None) -> str | None:
-    """Why the certificate cannot stand for *host* (a plain name or HostKeyAlias, without port), or None.
+    """Return the reason why the certificate is not valid for *host* (a name or HostKeyAlias, without port), or None.
 
-    Whether its authority is trusted is for known_hosts to say. Principals may be patterns; their case counts, as in ssh.
+    known_hosts decides whether its authority is trusted. Principals may be patterns; their case counts, as in ssh.
     """
     if certificate.kind != HOST:
         return f"it is a {KIND[certificate.kind]} certificate, not a host certificate"
@@ -182,7 +182,7 @@ def user_problem(certificate: Certificate, user: str, now: float | None = None) 
 
 
 def authority_fingerprint(certificate: Certificate, algorithm: str = "sha256") -> str:
-    """The authority's key, as ssh prints it."""
+    """Return the fingerprint of the authority's key, as ssh prints it."""
     blob = certificate.authority_blob
     return f"{public_key.display_name(public_key.blob_type(blob))} {fingerprint(blob, algorithm)}"
 

@@ -45,7 +45,7 @@ class KeyCache:
 class KeyFile:
     """A key, or the public half that names one in the agent.
 
-    *source* names it in messages; *identity* is the file's, for the cache.
+    *source*: its name in messages. *identity*: identifies the file's content in the cache.
     """
 
     source: str
@@ -55,12 +55,12 @@ class KeyFile:
 
     @property
     def is_public(self) -> bool:
-        """Whether this is a public key line."""
+        """True if this is a public key line."""
         return "PRIVATE KEY" not in self.text and public_blob_of(self.text) is not None
 
     @property
     def public_blob(self) -> bytes | None:
-        """The public half, as far as it can be told without the passphrase."""
+        """The public key, if it is known without the passphrase."""
         if self.is_public:
             return public_blob_of(self.text)
         try:
@@ -124,7 +124,7 @@ def read(path: str) -> KeyFile:
 
 
 def public_blob_for(path: str) -> bytes | None:
-    """The public key that an identity file stands for, by its ``.pub`` or its own header; None where that cannot be told."""
+    """Return the public key of an identity file, from its ``.pub`` or its own header; None if neither has it."""
     try:
         return read(path).public_blob
     except (OSError, UnusableKey):
@@ -135,7 +135,7 @@ def public_blob_for(path: str) -> bytes | None:
 
 
 def read_public(path: str) -> bytes:
-    """The blob in a ``.pub`` or ``-cert.pub`` file. Raises OSError, UnusableKey."""
+    """Return the blob in a ``.pub`` or ``-cert.pub`` file. Raises OSError, UnusableKey."""
     with open(path, encoding="utf-8", errors="replace") as file:
         blob = public_blob_of(file.read(MAX_SIZE))
     if blob is None:
@@ -144,7 +144,7 @@ def read_public(path: str) -> bytes:
 
 
 def load_public(path: str) -> bytes:
-    """The blob in the file at *path*, or else in its ``.pub``, as ssh looks for it. Raises OSError, UnusableKey."""
+    """Return the blob in the file at *path*, or else in its ``.pub``, as ssh does. Raises OSError, UnusableKey."""
     try:
         return read_public(path)
     except (OSError, UnusableKey) as problem:
@@ -155,7 +155,7 @@ def load_public(path: str) -> bytes:
 
 
 def public_blob_of(text: str) -> bytes | None:
-    """The blob of the first ``type base64`` line before any private key; None where there is none."""
+    """Return the blob of the first ``type base64`` line before any private key, or None."""
     for line in text.splitlines():
         if line.startswith("-----BEGIN"):
             return None

@@ -35,19 +35,19 @@ DISPLAY_NAMES = {"ssh-rsa": "RSA", "ssh-ed25519": "ED25519", "ssh-dss": "DSA", "
 
 
 def is_certificate(name: str) -> bool:
-    """Whether a key type or algorithm name is a certificate's."""
+    """Return True if a key type or algorithm name is a certificate's."""
     return name.endswith(CERTIFICATE_SUFFIX)
 
 
 def plain_name(name: str) -> str:
-    """The type of the key inside a certificate type; ``sk-`` types keep their own suffix."""
+    """Return the plain key type of a certificate type; ``sk-`` types have a suffix of their own."""
     if not is_certificate(name):
         return name
     return name[: -len(CERTIFICATE_SUFFIX)] + "@openssh.com" if name.startswith("sk-") else name[: -len(CERTIFICATE_SUFFIX)]
 
 
 def certificate_name(name: str) -> str:
-    """The certificate type or algorithm for a plain one."""
+    """Return the certificate type or algorithm of a plain one."""
     return name.removesuffix("@openssh.com") + CERTIFICATE_SUFFIX
 
 
@@ -66,12 +66,12 @@ def algorithms_of(name: str) -> tuple[str, ...]:
 
 
 def is_security_key(name: str) -> bool:
-    """Whether signing needs somebody to touch a token."""
+    """Return True if a signature needs a touch of a token."""
     return name.startswith("sk-")
 
 
 def blob_type(blob: bytes) -> str:
-    """The type name a blob begins with. Raises :class:`DecodeError`."""
+    """Return the type name at the start of a blob. Raises :class:`DecodeError`."""
     return PacketReader(blob).text()
 
 
@@ -128,7 +128,7 @@ def public_line(blob: bytes) -> str:
 def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
     """Check *signature* over *data* by the plain key *blob*; returns the signature algorithm used.
 
-    Whether the algorithm is good enough is for the caller to say; SHA-1 (``ssh-rsa``) is checked like the others.
+    The caller decides whether the algorithm is acceptable; SHA-1 (``ssh-rsa``) is checked like the others.
     Raises :class:`DecodeError` where the signature is wrong, or of an algorithm that is unknown or does not fit the key.
     Source: RFC 4253 6.6, RFC 5656, RFC 8332, RFC 8709; OpenSSH PROTOCOL.u2f for ``sk-`` keys.
     """
