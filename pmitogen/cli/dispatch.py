@@ -32,6 +32,7 @@ _MODULES = {
     "keygen": "keygen.main",
     "agent": "agent.main",
     "add": "agent.add",
+    "copy-id": "copy_id",
     "ping": "ping",
     "keyscan": "keyscan",
     "trust": "trust",
@@ -40,7 +41,7 @@ _MODULES = {
     "version": "version",
 }
 # These read their words themselves: everything after them is theirs.
-_RAW = {"ssh", "keygen", "agent", "add", "demo", "ping", "keyscan", "trust"}
+_RAW = {"ssh", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "trust"}
 
 _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, then set ansible_connection: pmitogen."
 
@@ -146,6 +147,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("agent", "hold keys in memory for other programs, with ssh-agent's own command line: pmitogen agent [OPTIONS] [COMMAND]")
     add("add", "add keys to an agent, list and remove them, with ssh-add's own command line: pmitogen add [OPTIONS] [FILE...]")
+    add(
+        "copy-id",
+        "put a public key into an account's authorized_keys, with ssh-copy-id's command line: pmitogen copy-id [OPTIONS] HOST",
+    )
     add("ping", "log in to a host, start Python there, and print the time of each step: pmitogen ping [SSH OPTIONS] HOST")
     add("keyscan", "print the host keys of servers, in the format of known_hosts: pmitogen keyscan [OPTIONS] HOST...")
     add("trust", "show the host keys of a server, and record them after confirmation: pmitogen trust [SSH OPTIONS] HOST")

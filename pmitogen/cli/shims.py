@@ -20,6 +20,7 @@ PROGRAMS = {
     "ssh-keyscan": "keyscan",
     "ssh-agent": "agent",
     "ssh-add": "add",
+    "ssh-copy-id": "copy-id",
 }  # OpenSSH's name -> ours
 # With -m, Python would look for pmitogen in the current directory first.
 _START = "import sys; sys.path = [path for path in sys.path if path]; from pmitogen.cli import main; sys.exit(main())"
