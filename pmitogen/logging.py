@@ -174,7 +174,7 @@ def setup(
     path = environ.get("PMITOGEN_LOG_FILE", "")
     word = (level or environ.get("PMITOGEN_LOG", "")).lower() or ("info" if path else "")
     if word and word not in LEVELS:
-        raise UsageError(f"PMITOGEN_LOG: {word}: is no level: write one of {', '.join(LEVELS)}")
+        raise UsageError(f"PMITOGEN_LOG: {word}: invalid level; use one of {', '.join(LEVELS)}")
     stream = None
     if word:
         stream = _open(path) if path else None if stderr_of is None else _stderr_of(stderr_of)

@@ -365,7 +365,7 @@ class Connection(ConnectionBase):
         hubs = int(self.get_option("hubs"))
         if hubs < 1:
             where = "PMITOGEN_HUBS, or hubs in ansible.cfg's section pmitogen"
-            raise AnsibleOptionsError(f"{where}: {hubs}: a run needs one hub at least; write 1, or leave the setting out")
+            raise AnsibleOptionsError(f"{where}: {hubs}: expected 1 or more hubs; use 1, or remove the setting")
         return hubs
 
     def _become_request(self) -> dict[str, Any] | None:

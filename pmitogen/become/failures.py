@@ -26,7 +26,7 @@ _MEANING = {
     "tty": "it wants a terminal",
     "shell": "the shell cannot be run",
 }
-_OWN_PROMPT = "sudo was given a prompt of its own; with 'Defaults passprompt_override' in sudoers it asks with that"
+_OWN_PROMPT = "'Defaults passprompt_override' in sudoers makes sudo use the prompt that pmitogen gives it"
 
 
 class BecomeFailure(Exception):
@@ -97,7 +97,7 @@ class Failures(object):
         """
         if question and step is not None and step.prompts.kind(question) and echo:
             return self.make(
-                "tty", "it would show what it asks for, so it was not answered: %s" % self._transcript.quote(question)
+                "tty", "the terminal would echo the answer, so none was given: %s" % self._transcript.quote(question)
             )
         if question and step is not None:
             hint = ""
@@ -110,7 +110,7 @@ class Failures(object):
         when = (
             "after the account was entered" if step is None else "after the password was given" if given else "without a prompt"
         )
-        return self.make("timeout", "nothing came %s within %g s%s" % (when, seconds, self._transcript.output_excerpt()))
+        return self.make("timeout", "no output %s within %g s%s" % (when, seconds, self._transcript.output_excerpt()))
 
     def not_started(self, text, error_marker, program, chdir):
         # type: (str, str, str, Optional[str]) -> Optional[BecomeFailure]

@@ -160,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         const="kept",
         metavar="PID",
-        help="stop the hubs that are kept for a later run, or the hub with this pid",
+        help="stop the hubs that no run uses now, or the hub with this pid",
     )
     hubs.add_argument("--all", action="store_true", help="with --stop: also stop hubs that serve a run now; its tasks then fail")
     hubs.add_argument("--json", action="store_true", help="print JSON")

@@ -37,7 +37,7 @@ def install(directory: Path) -> int:
         with atomic_file.atomic_write(path, lambda: 0o755) as file:
             file.write(_script(command).encode())
         path.chmod(0o755)
-        print(f"{path}: made, runs pmitogen {command}")
+        print(f"{path}: created, runs pmitogen {command}")
     if str(directory) not in os.environ.get("PATH", "").split(os.pathsep):
         print(f'{directory}: is not on the PATH; add it: export PATH={shlex.quote(str(directory))}:"$PATH"')
     return 0
@@ -50,7 +50,7 @@ def remove(directory: Path) -> int:
         path.unlink()
         print(f"{path}: removed")
     if not found:
-        print(f"{directory}: has none of our programs; nothing to remove")
+        print(f"{directory}: no programs of pmitogen setup found; nothing to remove")
     return 0
 
 
@@ -67,4 +67,4 @@ def _is_ours(path: Path) -> bool:
 
 def _refuse_foreign(path: Path) -> None:
     if os.path.lexists(path) and not _is_ours(path):
-        raise UsageError(f"{path}: was not made by pmitogen setup: choose another directory, or move the file away")
+        raise UsageError(f"{path}: was not created by pmitogen setup; choose another directory, or move the file away")

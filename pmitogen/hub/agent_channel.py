@@ -104,7 +104,7 @@ class AgentChannel:
         """Send what the host lacks of the payload that a request names; return its manifest. Raises UsageError."""
         manifest: str | None = header.get("man") or self._blobs.manifest_of(header["zip"])
         if manifest is None:
-            raise UsageError("a payload was named that nobody sent")
+            raise UsageError("a reference to a payload that was not sent")
         missing = self._blobs.members(manifest) - self._sent
         if missing:
             self._send_blobs(missing)

@@ -102,7 +102,7 @@ class Client:
             try:
                 self._ready = self._reader.feed(data)
             except framing.FrameError as exc:
-                raise HubError(f"not a hub of pmitogen's: {exc}") from None
+                raise HubError(f"not a pmitogen hub: {exc}") from None
         frame = self._ready.pop(0)
         _check(frame[0])
         if frame[0].get("op") == Op.NEED and "caller" in frame[0] and self._caller is not None:

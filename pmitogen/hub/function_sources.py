@@ -41,7 +41,7 @@ def _source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]
         raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, (type, types.ModuleType)):
-        raise UsageError(f"call: {qualname}: is a method of an object, which stays here: write a function and pass what it needs")
+        raise UsageError(f"call: {qualname}: a method cannot be called on a host; use a function and pass what it needs")
     if module == "__main__":
         return _of_main(qualname)
     if module.partition(".")[0] in sys.stdlib_module_names:
@@ -58,7 +58,7 @@ def _of_main(qualname: str) -> tuple[str, str, dict[str, bytes]]:
     try:
         source = Path(path or "").read_bytes()
     except OSError:
-        raise UsageError(f"call: {qualname}: was typed in, not read from a file: put it in a module") from None
+        raise UsageError(f"call: {qualname}: defined interactively, without a source file; put it in a module") from None
     return MAIN, qualname, {f"{MAIN}.py": source, **_related(MAIN, source, False)}
 
 

@@ -48,7 +48,7 @@ class ChannelReader:
             return None
         kind, destination, source, authority, handle, reply, size = HEADER.unpack_from(buffer, start)
         if kind != KIND:
-            raise ProtocolError("bytes that are no Mitogen message")
+            raise ProtocolError("bytes that are not a Mitogen message")
         if destination != HUB:
             raise ProtocolError(f"a message for context {destination}")
         if source != self._agent or authority != self._agent:

@@ -101,11 +101,11 @@ class Gate:
             return op != Op.ERROR or header["id"] not in self._given_up
         interpreter = self._interpreters.get(account)
         if interpreter is None or interpreter.is_gone:
-            raise ProtocolError(f"{op} of account {shown(account)}, which there is not")
+            raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
         if interpreter.is_dropped:
             interpreter.ignored += body_size + _FRAME_COST
             if interpreter.ignored > _IGNORED_LIMIT:
-                raise ProtocolError(f"account {account} does not end")
+                raise ProtocolError(f"account {account} must not end")
             return False
         try:
             self._check(header, body_size)
@@ -133,7 +133,7 @@ class Gate:
                 self.output -= request.cost
         elif op == Op.LACK:
             if not self._may_lack:
-                raise ProtocolError("lack where nothing was sent that it could lack")
+                raise ProtocolError("lack without a payload that could be missing")
             self._may_lack = False
         elif op != Op.CHANGED:
             self._check_account(op, header.get("acct", 0), header)
@@ -141,10 +141,10 @@ class Gate:
     def _check_account(self, op: str, account: int, header: Mapping[str, Any]) -> None:
         interpreter = self._interpreters.get(account)
         if interpreter is None:
-            raise ProtocolError(f"{op} of account {shown(account)}, which there is not")
+            raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
         if op == Op.LEFT:
             if not interpreter.is_leaving:
-                raise ProtocolError(f"left of account {account}, which was not to leave")
+                raise ProtocolError(f"left of account {account}, which was not asked to leave")
             interpreter.is_leaving = False
         elif interpreter.is_gone:
             raise ProtocolError(f"{op} of account {account}, which has ended")

@@ -177,7 +177,7 @@ class Upload(object):
         poller = select.poll()
         poller.register(self._fd, select.POLLOUT)
         if not poller.poll(PIPE_WRITE_TIMEOUT_MS):
-            raise IOError(errno.ETIMEDOUT, "nobody reads from it")
+            raise IOError(errno.ETIMEDOUT, "no process reads from it")
         return 0
 
     def on_data(self, body):

@@ -73,7 +73,7 @@ class CallerEnvironment:
                 and isinstance(umask, int)
             ):
                 return cls(environ, directory, umask & 0o777)
-        raise UsageError("the environment of a caller is not well formed")
+        raise UsageError("the environment of a caller is malformed")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CallerEnvironment) and self.digest == other.digest

@@ -14,7 +14,7 @@ from pmitogen.util.trusted_path import UntrustedPath, trusted_owners
 def check(path: str, found: os.stat_result) -> None:
     """Check the result of lstat for *path*: a directory of this account, mode 0700. Raises UntrustedPath."""
     if not stat.S_ISDIR(found.st_mode):
-        raise UntrustedPath(path, "is a link" if stat.S_ISLNK(found.st_mode) else "is not a directory")
+        raise UntrustedPath(path, "is a symbolic link" if stat.S_ISLNK(found.st_mode) else "is not a directory")
     if found.st_uid != os.geteuid():
         raise UntrustedPath(path, f"belongs to uid {found.st_uid}")
     if stat.S_IMODE(found.st_mode) & 0o077:

@@ -73,7 +73,7 @@ def resolve(path: str | os.PathLike[str]) -> str:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), os.fspath(path))
         owner = os.lstat(here).st_uid
         if owner not in trusted_owners() and may_hold_plants(os.stat(found)):
-            raise UntrustedPath(here, "is a link of another user's")
+            raise UntrustedPath(here, "is a symbolic link of another user")
         if target.startswith("/"):
             found = "/"
         pending += target.split("/")[::-1]

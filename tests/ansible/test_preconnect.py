@@ -193,7 +193,7 @@ def test_a_hub_that_cannot_start_says_why(ansible: Ansible, sshd: Sshd, account:
     tasks = [{"name": "who", "ansible.builtin.command": "id -un"}]
     run = _play(ansible, {"h": host}, tasks, PMITOGEN_LOG="loud")
     assert run.task("who").kind == "unreachable"
-    assert "PMITOGEN_LOG: loud: is no level: write one of " in run.task("who").message and "\n" not in run.task("who").message
+    assert "PMITOGEN_LOG: loud: invalid level; use one of " in run.task("who").message and "\n" not in run.task("who").message
 
 
 @pytest.mark.one_core

@@ -104,7 +104,7 @@ def test_each_takes_the_place_of_its_own_kind(ansible: Ansible, servers: Sshd, a
 def test_there_is_one_at_least(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     hosts = {"h": ansible.target(sshd, account)}
     run = ansible.tasks([{"name": "who", **ID}], hosts, files={"ansible.cfg": "[pmitogen]\nhubs = 0\n"})
-    assert run.rc == 2 and "section pmitogen: 0: a run needs one hub at least" in run.task("who").message
+    assert run.rc == 2 and "section pmitogen: 0: expected 1 or more hubs" in run.task("who").message
     assert "Traceback" not in run.output
 
 

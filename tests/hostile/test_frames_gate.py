@@ -178,20 +178,20 @@ BREACHES: list[tuple[Header, int, str]] = [
     ({"op": "ask", "acct": 0, "step": 0, "kind": "password"}, 0, "needs none now"),
     ({"op": "ask", "acct": 3, "step": -1, "kind": "password"}, 0, "ask with step -1"),
     ({"op": "ask", "acct": 3, "step": 0, "kind": "user"}, 0, "ask with kind 'user'"),
-    ({**HELLO, "acct": 9}, 0, "hello of account 9, which there is not"),
-    ({**HELLO, "acct": -1}, 0, "hello of account -1, which there is not"),
+    ({**HELLO, "acct": 9}, 0, "hello of account 9, which does not exist"),
+    ({**HELLO, "acct": -1}, 0, "hello of account -1, which does not exist"),
     ({**HELLO, "acct": None}, 0, "hello with acct None"),
     ({**HELLO, "acct": {}}, 0, "hello with acct an object"),
     ({**HELLO, "home": None}, 0, "hello with home None"),
     ({**HELLO, "python": [3, 12]}, 0, "hello with python a list of 2"),
     ({**HELLO, "user": "x" * 300}, 0, "hello with user 'xxx"),
-    ({"op": "gone", "acct": 7}, 0, "gone of account 7, which there is not"),
+    ({"op": "gone", "acct": 7}, 0, "gone of account 7, which does not exist"),
     ({"op": "gone"}, 0, "gone without acct"),
     ({"op": "gone", "acct": [0]}, 0, "gone with acct a list"),
-    ({"op": "left", "acct": 0}, 0, "left of account 0, which was not to leave"),
-    ({"op": "left", "acct": 9}, 0, "left of account 9, which there is not"),
+    ({"op": "left", "acct": 0}, 0, "left of account 0, which was not asked to leave"),
+    ({"op": "left", "acct": 9}, 0, "left of account 9, which does not exist"),
     ({"op": "lack", "id": 1}, 0, "lack with unknown field 'id'"),
-    ({"op": "late", "msg": "x", "acct": 9}, 0, "late of account 9, which there is not"),
+    ({"op": "late", "msg": "x", "acct": 9}, 0, "late of account 9, which does not exist"),
     ({"op": "codes", "tag": "x", "codes": []}, 0, "unknown operation 'codes'"),
 ]
 
@@ -271,13 +271,13 @@ def test_another_account_harms_itself_alone(header: Header) -> None:
     assert not gate.admit(dict(error), 0), "the hub has answered the request itself"
     with pytest.raises(ProtocolError, match="not open"):
         gate.admit(error, 0)
-    with pytest.raises(ProtocolError, match="which there is not"):
+    with pytest.raises(ProtocolError, match="which does not exist"):
         gate.admit({**EXIT, "id": 10, "acct": 1}, 0)
 
 
 def test_what_is_ignored_is_bounded() -> None:
     gate = make_gate()
-    with pytest.raises(ProtocolError, match="account 2 does not end"):
+    with pytest.raises(ProtocolError, match="account 2 must not end"):
         for _ in range(CREDIT_WINDOW):
             assert not gate.admit({"op": "out", "id": 1, "s": 1, "acct": 2}, 0)
 
@@ -439,7 +439,7 @@ def test_messages_are_the_same_however_they_arrive(sent: list[bytes], cuts: list
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ((0x4D50, 0, AGENT, AGENT, 2002, 0, 5), "no Mitogen message"),
+        ((0x4D50, 0, AGENT, AGENT, 2002, 0, 5), "not a Mitogen message"),
         ((0x4D49, 1, AGENT, AGENT, 2002, 0, 5), "for context 1"),
         ((0x4D49, 0, 4, AGENT, 2002, 0, 5), "in the name of context 4"),
         ((0x4D49, 0, AGENT, 0, 2002, 0, 5), "in the name of context 0"),

@@ -45,7 +45,7 @@ def test_rsync_finds_ssh_on_the_path(sshd: Sshd, account: Account, tmp_path: Pat
 def test_a_file_of_another_origin_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "ssh").write_text("#!/bin/sh\n")
     done = setup("--shims", str(tmp_path))
-    assert done.returncode == 1 and f"{tmp_path}/ssh: was not made by pmitogen setup" in done.stderr
+    assert done.returncode == 1 and f"{tmp_path}/ssh: was not created by pmitogen setup" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["ssh"]
     assert "nothing to remove" in setup("--shims", str(tmp_path), "--remove").stdout
     assert (tmp_path / "ssh").read_text() == "#!/bin/sh\n"

@@ -436,7 +436,7 @@ def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
     assert peer.ask({**put, "id": 3}, b"content")[0]["op"] == "ok"
     assert os.read(reader, 100) == b"content" and pipe.is_fifo()
     answer, _ = peer.ask({**put, "id": 4}, b"x" * 300_000)  # more than it holds
-    assert answer["op"] == "error" and "nobody reads from it" in answer["msg"]
+    assert answer["op"] == "error" and "no process reads from it" in answer["msg"]
     os.close(reader)
     assert peer.ask({"op": "get", "id": 5, "path": "/dev/null"})[0]["op"] == "ok"
     assert peer.ask({"op": "get", "id": 6, "path": str(tmp_path)})[0]["msg"].endswith("Is a directory")

@@ -47,13 +47,13 @@ def test_a_planted_link_is_not_followed(shared: Path, tmp_path: Path, write: Cal
         link = shared / "link"
         link.symlink_to(target)
         os.chown(link, OTHER, OTHER, follow_symlinks=False)
-        with pytest.raises(UntrustedPath, match="is a link of another user's"):
+        with pytest.raises(UntrustedPath, match="is a symbolic link of another user"):
             write(link)
         link.unlink()
     directory = shared / "directory"
     directory.symlink_to(tmp_path)
     os.chown(directory, OTHER, OTHER, follow_symlinks=False)
-    with pytest.raises(UntrustedPath, match="is a link of another user's"):
+    with pytest.raises(UntrustedPath, match="is a symbolic link of another user"):
         write(directory / "new")
     assert mine.read_text() == "old" and sorted(os.listdir(tmp_path)) == ["mine", "shared"]
 
@@ -178,7 +178,7 @@ def test_a_private_directory(tmp_path: Path) -> None:
     private_directory.make(str(path))
     assert private_directory.is_private(str(path)) and path.stat().st_mode & 0o7777 == 0o700
     (tmp_path / "link").symlink_to("private")
-    for spoilt, reason in ((tmp_path / "link", "is a link"), (tmp_path / "none", None)):
+    for spoilt, reason in ((tmp_path / "link", "is a symbolic link"), (tmp_path / "none", None)):
         assert not private_directory.is_private(str(spoilt))
         if reason:
             with pytest.raises(UntrustedPath, match=reason):

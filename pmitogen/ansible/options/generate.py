@@ -1,7 +1,7 @@
 """Makes ``table.py`` (and the users' page of options) of the plugin's DOCUMENTATION, and the collection's plugin.
 
 ``python -m pmitogen.ansible.options.generate`` writes the table, ``--check`` only says whether it is up to date,
-``--markdown`` prints the page. ``--shell`` adds what the ``sh`` plugin of the ansible-core at hand documents to
+``--markdown`` prints the page. ``--shell`` adds what the ``sh`` plugin of the installed ansible-core documents to
 ``shell_table.py``. Needs PyYAML, which Ansible brings; never imported in a run.
 """
 
@@ -131,7 +131,7 @@ def shell_options() -> dict[str, Any]:
 
 
 def render_shell_table() -> str:
-    """The text of ``shell_table.py`` with the entry of the ansible-core at hand."""
+    """The text of ``shell_table.py`` with the entry of the installed ansible-core."""
     from pmitogen.ansible.options import register_shell as reader
     from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
@@ -186,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pmitogen.ansible.options.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the table is up to date")
     parser.add_argument("--markdown", action="store_true", help="print the users' page")
-    parser.add_argument("--shell", action="store_true", help="add the sh plugin of the ansible-core at hand to its table")
+    parser.add_argument("--shell", action="store_true", help="add the sh plugin of the installed ansible-core to its table")
     args = parser.parse_args(argv)
     if args.shell:
         SHELL_TABLE.write_text(render_shell_table(), encoding="utf-8")

@@ -96,7 +96,7 @@ class HubLifecycle:
         if not self.resting:
             raise UsageError("this hub serves a run")
         if os.path.dirname(path) != os.path.dirname(listener.path) or not os.path.basename(path).startswith(f"{run_pid}-"):
-            raise UsageError(f"{path}: not a name for the socket of run {run_pid}")
+            raise UsageError(f"{path}: invalid name for the socket of run {run_pid}")
         settings.begin(run_pid)
         self.resting, self.run_pid, self.settings = False, run_pid, settings
         contexts.resume()

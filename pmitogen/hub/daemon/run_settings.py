@@ -46,7 +46,7 @@ class RunSettings:
             found = cls(**{field.name: message[field.name] for field in dataclasses.fields(cls)})
             if all(not path or os.path.isabs(path) for path in (found.log_file, found.trace)):
                 return found
-        raise UsageError("the settings of a run are not well formed")
+        raise UsageError("the settings of a run are malformed")
 
     def message(self) -> dict[str, Any]:
         """Return them as JSON can hold them."""

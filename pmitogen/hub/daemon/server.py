@@ -285,7 +285,7 @@ class WorkerSession:
         self.listener.learn(caller)
         held, self._held = self._held, []
         if held and held[0][0]["caller"] != caller.digest:
-            self._refuse("not the caller that was asked for")
+            self._refuse("the answer names another caller")
             return
         for each in held:
             self.on_frame(*each)

@@ -206,7 +206,7 @@ class HostConnector:
         if self._host.agent_channel.booting is booting and not booting.stream.booted:
             last_output = bootstrap.last_output(booting.stream)
             self._host.fail(
-                ConnectError(f"{session.link.peer}: no Python came up within {limit:.3g} seconds{last_output}", "python")
+                ConnectError(f"{session.link.peer}: Python did not start within {limit:.3g} seconds{last_output}", "python")
             )
 
     def _on_channel_end(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
