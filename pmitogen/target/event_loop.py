@@ -13,33 +13,41 @@ import time
 
 from pmitogen.target.fds import set_cloexec, set_nonblocking
 
-READ_SIZE = 1 << 16  # bytes taken at once
-MAX_BACKLOG = 8 << 20  # bytes that wait on one line before those that feed it are no longer read
+MYPY = False
+if MYPY:
+    from typing import Callable, Deque, Dict, List, Optional, Tuple  # noqa: F401
+
+READ_SIZE = 1 << 16  # bytes in one read
+MAX_BACKLOG = 8 << 20  # bytes that wait for one peer before the peers that forward to it are no longer read
 now = getattr(time, "monotonic", time.time)
 
 
 class Peer(object):
-    """A descriptor to read and one to write, which may be the same one or (*out_fd*) still to come.
+    """A descriptor to read and one to write. They may be the same; *out_fd* may be None and set later.
 
-    *on_data* is called with what was read; *on_end* once, when the line has ended: by its peer, by a failure or by ``close``.
-    Both may be replaced at any time. Unless *borrowed*, the descriptors are the line's, and closed with it.
+    *on_data*: called with the data that was read.
+    *on_end*: called once when the connection has ended: by the other end, an error or ``close``. Both may be replaced later.
+    *borrowed*: True if ``close`` must not close the descriptors.
     """
 
     def __init__(self, loop, in_fd, out_fd, on_data, on_end, borrowed=False):
+        # type: (Loop, int, Optional[int], Callable[[bytes], object], Callable[[], object], bool) -> None
         self.in_fd, self.out_fd = in_fd, out_fd
         self.on_data, self.on_end = on_data, on_end
         self.ended = False
-        self.forwards_to = None  # the line on which is passed on what is read here: while too much waits there, nothing is read
-        self.pending_bytes = 0  # bytes to be taken by the peer
+        self.forwards_to = None  # type: Optional[Peer] # gets the data that is read here; while too much waits there, do not read
+        self.pending_bytes = 0  # bytes that are not yet written
         self._loop, self._borrowed = loop, borrowed
-        self._pending = collections.deque()
-        for fd in set((in_fd, out_fd)) - set((None,)):
-            set_nonblocking(fd)
-            set_cloexec(fd)
+        self._pending = collections.deque()  # type: Deque[memoryview]
+        for fd in set((in_fd, out_fd)):
+            if fd is not None:
+                set_nonblocking(fd)
+                set_cloexec(fd)
         loop.peers.append(self)
 
     def write(self, data):
-        """Send *data* behind what still waits. Never calls back."""
+        # type: (bytes) -> None
+        """Queue *data* and send what can be sent at once. Calls no callbacks."""
         if not self.ended:
             self._pending.append(memoryview(data))
             self.pending_bytes += len(data)
@@ -47,19 +55,21 @@ class Peer(object):
                 self.flush()
 
     def has_pending(self):
-        """Whether something waits to be taken."""
+        # type: () -> bool
+        """True if data waits to be written."""
         return bool(self._pending)
 
     def flush(self):
-        """Send what is taken at once."""
-        while self._pending:
+        # type: () -> None
+        """Write as much as possible without blocking."""
+        while self._pending and self.out_fd is not None:
             data = self._pending[0]
             try:
                 count = os.write(self.out_fd, data)
             except OSError as exc:
                 if exc.errno not in (errno.EAGAIN, errno.EINTR):
                     self._discard_pending()
-                    self._loop.defer(self.close)  # whoever writes is in the middle of something
+                    self._loop.defer(self.close)  # later, because the caller of write() expects no callbacks
                 return
             self.pending_bytes -= count
             if count < len(data):
@@ -68,28 +78,32 @@ class Peer(object):
                 self._pending.popleft()
 
     def _discard_pending(self):
+        # type: () -> None
         self._pending.clear()
         self.pending_bytes = 0
 
     def can_read(self):
-        """Whether what is read can be passed on."""
+        # type: () -> bool
+        """True if the data read can be forwarded."""
         return self.forwards_to is None or self.forwards_to.pending_bytes < MAX_BACKLOG
 
     def read(self):
-        """Take what is there."""
+        # type: () -> None
+        """Read the available data."""
         try:
             data = os.read(self.in_fd, READ_SIZE)
         except OSError as exc:
             if exc.errno in (errno.EAGAIN, errno.EINTR):
                 return
-            data = b""  # EIO: the last process let go of the terminal
+            data = b""  # EIO: the last process has closed the terminal
         if data:
             self.on_data(data)
         else:
             self.close()
 
     def close(self):
-        """End the line; what still waits is lost."""
+        # type: () -> None
+        """End the connection and discard pending data."""
         if self.ended:
             return
         self.ended = True
@@ -97,37 +111,43 @@ class Peer(object):
         self._loop.peers.remove(self)
         if not self._borrowed:
             for fd in set((self.in_fd, self.out_fd)):
-                os.close(fd)
+                if fd is not None:
+                    os.close(fd)
         self.on_end()
 
 
 class Loop(object):
-    """See the head of this file."""
+    """The event loop: see the module's docstring."""
 
     def __init__(self):
-        self.peers = []
-        self._deferred = []
-        self._timers = []  # (when, work)
+        # type: () -> None
+        self.peers = []  # type: List[Peer]
+        self._deferred = []  # type: List[Callable[[], object]]
+        self._timers = []  # type: List[Tuple[float, Callable[[], object]]]
 
     def defer(self, work):
-        """Have *work* called at the next turn."""
+        # type: (Callable[[], object]) -> None
+        """Call *work* in the next iteration."""
         self._deferred.append(work)
 
     def call_later(self, seconds, work):
-        """Have *work* called when *seconds* have passed."""
+        # type: (float, Callable[[], object]) -> None
+        """Call *work* after *seconds*."""
         self._timers.append((now() + seconds, work))
 
     def run_once(self):
-        """Do what is due; if nothing is, wait until something happens. See to that."""
+        # type: () -> None
+        """Run the callbacks that are due. If there are none, wait for an event. Then handle the events."""
         moment = now()
         ready, self._deferred = self._deferred + [work for when, work in self._timers if when <= moment], []
         self._timers = [item for item in self._timers if item[0] > moment]
         for work in ready:
             work()
-        poller, owners = select.poll(), {}
+        poller = select.poll()
+        owners = {}  # type: Dict[int, Peer]
         for peer in self.peers:
             wanted = {peer.in_fd: select.POLLIN} if peer.can_read() else {}
-            if peer.has_pending():
+            if peer.has_pending() and peer.out_fd is not None:
                 wanted[peer.out_fd] = wanted.get(peer.out_fd, 0) | select.POLLOUT
             for fd, events in wanted.items():
                 owners[fd] = peer
@@ -145,12 +165,13 @@ class Loop(object):
                     peer.flush()
                 if fd == peer.in_fd and not peer.ended and events & ~select.POLLOUT:
                     peer.read()
-            except Exception:  # whatever it was, the others have no part in it
+            except Exception:  # it must not affect other peers
                 sys.excepthook(*sys.exc_info())
                 peer.close()
 
     def _poll_timeout(self):
-        """Milliseconds until something is due; None: for ever."""
+        # type: () -> Optional[int]
+        """Return the milliseconds until the next callback, None if there is none."""
         if self._deferred:
             return 0
         if not self._timers:

@@ -1,12 +1,11 @@
-"""What a fresh login, sudo, su, doas, shell, C library, OpenSSL and Python read at their start, and how ours keep up with it.
+"""Files and variables that a login, sudo, su, doas, shell, C library, OpenSSL and Python read when they start.
 
-A warm interpreter has read these things once. ``TABLE`` says for each of them how a change takes effect:
+A running interpreter has read them once. ``TABLE`` says for each of them how a later change takes effect:
 
 ========  =================================================================================================================
 CHILD     Each child reads it itself. Nothing is watched.
-START     It is a variable that counts only if it is there when an interpreter starts. A task that sets it gets such an
-          interpreter.
-PYTHON    The runner watches it. A fresh interpreter takes the runner's place.
+START     It is a variable that is read only when an interpreter starts. A task that sets it gets a new interpreter.
+PYTHON    The runner watches it. A new interpreter replaces the runner.
 ENTRY     The runner of an entered account watches it. The hub runs sudo, su or doas again.
 SESSION   The agent watches it. The hub opens a new session on the same connection, as ssh does for each task.
 CONNECT   The agent watches it. The hub logs in again once ssh would: ssh keeps a connection for a while (ControlPersist).
@@ -16,8 +15,8 @@ The third column holds paths (``~`` is the account's home), a function that retu
 (a trailing ``*`` stands for any end). The comment of each row names its test: a task of a play in
 ``tests/ansible/differential/plays``, or a test function.
 
-Watched files are looked at by stat(2) before each request. If one has changed, the request is refused, and the hub makes it again
-in a fresh place (see ``pmitogen/hub/host/renewal.py``). Requests under way go on where they are.
+Watched files are checked with stat(2) before each request. If one has changed, the request is refused, and the hub repeats it in
+a new interpreter, account or session (see ``pmitogen/hub/host/renewal.py``). Running requests are not affected.
 """
 
 import os
@@ -25,10 +24,15 @@ import os
 from pmitogen.protocol.framing import to_wire
 from pmitogen.target import rules, sources
 
+MYPY = False
+if MYPY:
+    from typing import Any, Dict, Iterable, List, Optional  # noqa: F401
+    from pmitogen.protocol.framing import Header  # noqa: F401
+
 CHILD, START, PYTHON, ENTRY, SESSION, CONNECT = "child", "start", "python", "entry", "session", "connect"
 
-TABLE = (
-    # what, how, where
+TABLE = (  # type: Any
+    # name, how a change takes effect, paths or variables
     ("time zone", CHILD, ("TZ", "TZDIR", "/etc/localtime")),  # fresh.yml: time zone
     ("resolver", CHILD, ("RES_OPTIONS", "LOCALDOMAIN", "/etc/resolv.conf", "/etc/hosts")),  # fresh_login.yml: resolver
     ("certificates", CHILD, ("SSL_CERT_FILE", "SSL_CERT_DIR")),  # fresh_login.yml: certificates
@@ -57,12 +61,14 @@ STARTUP_PREFIXES = tuple(name[:-1] for name in STARTUP_VARIABLES if name.endswit
 
 
 def is_startup_variable(name):
-    """Whether a variable counts only if it is there when an interpreter starts."""
+    # type: (str) -> bool
+    """True if a variable is read only when an interpreter starts."""
     return name in STARTUP_VARIABLES or name.startswith(STARTUP_PREFIXES)
 
 
 def expand_paths(path):
-    """The paths to look at for *path*: the files of a directory beside it; the first directory that is missing, if one is."""
+    # type: (str) -> List[str]
+    """Return the paths to watch for *path*: a directory and its files; if directories are missing, the topmost of these."""
     names = sources.list_directory(path) if path.endswith("/") else []
     found = [path + name for name in names]
     path = path.rstrip("/")
@@ -72,21 +78,23 @@ def expand_paths(path):
 
 
 class Watch(object):
-    """Files that are looked at before each request: those that the rows of TABLE name which take effect in the way *how*.
+    """Files of the rows of TABLE with the given *scope*, which are checked before each request.
 
-    *place*: see sources.py. Its ``users`` are those whose lines count in the files of rules.py.
+    *start_info*: see sources.py. Its ``users`` are those whose lines count in the files of rules.py.
     """
 
     def __init__(self, scope, start_info):
-        self._users = start_info.get("users")
-        self._signatures = {}
+        # type: (str, Dict[str, Any]) -> None
+        self._users = start_info.get("users")  # type: Any
+        self._signatures = {}  # type: Dict[str, object]
         for row in TABLE:
             if row[1] == scope:
                 self.add(row[2](start_info) if callable(row[2]) else row[2])
         self._rules = [path for path in rules.FILES if path.rstrip("/") in self._signatures]
-        self._lines = rules.lines_about(self._users, self._rules) if self._users else None
+        self._lines = rules.lines_about(self._users, self._rules) if self._users else None  # type: Optional[List[Any]]
 
     def add(self, paths):
+        # type: (Iterable[str]) -> None
         """Watch further *paths*, from now on."""
         for path in paths:
             for part in expand_paths(path):
@@ -94,14 +102,16 @@ class Watch(object):
                     self._signatures[part] = sources.signature(part)
 
     def changed(self):
-        """The first path that has changed, or None."""
+        # type: () -> Optional[str]
+        """Return the first path that has changed, or None."""
         for path, known in self._signatures.items():
             if sources.signature(path) != known:
                 return self.changed() if self._concerns_others(path) else path
         return None
 
     def _concerns_others(self, path):
-        """Whether *path* says the same as before about our users. If so, it is seen as it is now."""
+        # type: (str) -> bool
+        """True if *path* has the same lines as before about the users. If so, its new state becomes the known one."""
         if self._lines is None or not path.startswith(rules.PREFIXES):
             return False
         if rules.lines_about(self._users, self._rules) != self._lines:
@@ -114,40 +124,46 @@ class Watch(object):
 
 
 class FreshnessGuard(object):
-    """Refuses a runner's requests once a fresh interpreter would differ from it."""
+    """Refuses a runner's requests once a new interpreter would differ from it."""
 
     def __init__(self):
-        self._watches = []
-        self._reason = None  # [what to make anew, the path that has changed], once everything is refused
-        self._refused = {}  # chain -> how many of its quiet requests were refused
+        # type: () -> None
+        self._watches = []  # type: List[Watch]
+        self._reason = None  # type: Optional[List[str]] # [what to renew, the path that has changed], if requests are refused
+        self._refused = {}  # type: Dict[Any, int] # chain -> number of its quiet requests that were refused
 
     def start(self, executable):
-        """Watch what this interpreter, known as *executable*, has read."""
+        # type: (str) -> None
+        """Watch the files that this interpreter, started as *executable*, has read."""
         self._watches.append(Watch(PYTHON, {"python": executable}))
 
     def watch_imports(self):
-        """Modules were imported: watch where they lie, too."""
+        # type: () -> None
+        """Modules were imported: watch their files and directories too."""
         self._watches[0].add(sources.imported_modules({}))
 
     def on_entered(self, start_info, user):
-        """The account of *user* was entered as *place* says, or the interpreter was asked for by another name."""
+        # type: (Dict[str, Any], str) -> None
+        """The account of *user* was entered as in *start_info*, or the interpreter was requested by another name."""
         self._watches[0].add(sources.interpreter(start_info))
         if "programs" in start_info:
             self._watches.append(Watch(ENTRY, dict(start_info, users=start_info["users"] + [user])))
 
     def refusal(self, header):
-        """The answer to a request that is refused, None if it is not; {} if nobody waits for the answer."""
+        # type: (Header) -> Optional[Header]
+        """Return the answer if the request is refused, {} if it is refused without an answer, None if it is accepted."""
         chain = header.get("chain")
         if header.get("do") == "remove" or not (chain in self._refused if header.get("as_is") else self._is_over(header)):
             return None
         if header.get("quiet"):
             self._refused[chain] = self._refused.get(chain, 0) + 1
             return {}
-        reason, path = self._reason
+        reason, path = self._reason or ["", ""]
         refused = self._refused.pop(chain, 0)
         return {"op": "error", "id": header["id"], "kind": "stale", "why": reason, "msg": path, "lost": refused}
 
     def _is_over(self, header):
+        # type: (Header) -> bool
         if self._reason is None and "stale" in header:
             self._reason = header["stale"]
         for watch in self._watches if self._reason is None else ():
@@ -159,19 +175,23 @@ class FreshnessGuard(object):
 
 
 class LoginSession(object):
-    """The login's session, in the agent: marks requests once a new one would differ. *user*: who has logged in."""
+    """The login session, in the agent. Marks requests once a new session would differ. *user*: the login account."""
 
     def __init__(self, user):
+        # type: (str) -> None
         self._user = user
-        self._session, self._connection = Watch(SESSION, {}), None
-        self._accounts = sources.signature("/etc/passwd")
+        self._session = Watch(SESSION, {})
+        self._connection = None  # type: Optional[Watch]
+        self._accounts = sources.signature("/etc/passwd")  # type: object
 
     def watch_connection(self):
-        """To be called soon: it takes a millisecond, and no task has ended before."""
+        # type: () -> None
+        """Watch the files of SSH logins. Takes a millisecond, so it is called after the start, but before a task has ended."""
         self._connection = Watch(CONNECT, {"users": [self._user]})
 
     def mark_stale(self, header):
-        """Say in a request (``stale``) what is to be made anew. ``reconnect`` in it asks about the connection, too."""
+        # type: (Header) -> None
+        """Set ``stale`` in a request to what must be renewed. ``reconnect`` in it asks about the connection too."""
         reason, path = SESSION, self._session.changed()
         if path is None and header.pop("reconnect", False) and self._connection is not None:
             reason, path = CONNECT, self._connection.changed()
@@ -179,6 +199,7 @@ class LoginSession(object):
             header["stale"] = [reason, to_wire(path)]
 
     def accounts_changed(self):
-        """Whether the file of accounts has changed since this was last asked: what is known of homes may be wrong."""
+        # type: () -> bool
+        """True if /etc/passwd has changed since the last call: known home directories may be wrong."""
         before, self._accounts = self._accounts, sources.signature("/etc/passwd")
         return before != self._accounts

@@ -1,21 +1,27 @@
-"""Which files a fresh process would read here: the functions of freshness.py's table.
+"""Files that a new process would read on this host: the functions of freshness.py's table.
 
-Each takes a *start_info*, a dict that says what is known of the interpreter and its account: ``python`` is the program that
-was asked for, ``programs`` are the paths of sudo, su or doas, ``shell`` says whether they start a login shell. It returns
-paths, of files that exist or not. A path that ends in a slash is a directory with its files; one that ends in ``/.`` is a
-directory of which only the identity counts. Nothing raises: what cannot be read is left out.
+Each takes a *start_info*, a dict about the interpreter and its account: ``python`` is the program that was requested,
+``programs`` are the paths of sudo, su or doas, ``shell`` is true if they start a login shell. It returns paths of files that may
+exist or not. A path that ends in a slash is a directory with its files; one that ends in ``/.`` is a directory of which only the
+identity counts. No function raises: files that cannot be read are left out.
 """
 
 import os
 import re
 import sys
 
-MAX_NAMES = 64  # of one directory, or that one file sources
-MAX_SIZE = 16 << 20  # bytes of a file that are read
+MYPY = False
+if MYPY:
+    from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple  # noqa: F401
+
+    StartInfo = Dict[str, Any]
+
+MAX_NAMES = 64  # names in one directory, or sourced by one file
+MAX_SIZE = 16 << 20  # bytes to read of a file
 ACCOUNT_FILES = ("/etc/passwd", "/etc/group", "/etc/shadow")
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d")
-# Which files a PAM module reads unless it is told another.
-PAM_MODULES = {
+# Files that a PAM module reads by default.
+PAM_MODULES = {  # type: Dict[str, Tuple[str, ...]]
     "access": ("/etc/security/access.conf",),
     "env": ("/etc/environment", "/etc/security/pam_env.conf"),
     "faillock": ("/etc/security/faillock.conf",),
@@ -29,13 +35,13 @@ PAM_MODULES = {
     "umask": ("/etc/login.defs",),
 }
 # Program -> (PAM services, own files).
-PROGRAMS = {
+PROGRAMS = {  # type: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]
     "sudo": (("sudo", "sudo-i"), ("/etc/sudoers", "/etc/sudoers.d/", "/etc/sudo.conf")),
     "su": (("su", "su-l"), ("/etc/login.defs",)),
     "doas": (("doas",), ("/etc/doas.conf", "/etc/doas.d/")),
 }
-# Shell -> (what it reads before any command that sshd gives it, what it reads besides as a login shell). $ZDOTDIR is the home.
-SHELLS = {
+# Shell -> (files read before a command that sshd runs, further files of a login shell). $ZDOTDIR is assumed to be the home.
+SHELLS = {  # type: Dict[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]
     "bash": (
         ("/etc/bash.bashrc", "~/.bashrc"),
         ("/etc/profile", "/etc/profile.d/", "~/.bash_profile", "~/.bash_login", "~/.profile"),
@@ -49,10 +55,10 @@ SHELLS = {
     "sh": ((), ("/etc/profile", "/etc/profile.d/", "~/.profile")),
 }
 SHELLS["tcsh"] = SHELLS["csh"]
-# Programs, which do not count; and what others change all the time, which counts only if a shell reads it by ``.``.
+# Programs, which are never watched; and directories that change often, which are watched only if a shell sources a file there.
 PROGRAM_FILES = ("/usr/bin/", "/usr/sbin/", "/usr/lib/", "/usr/share/", "/bin/", "/sbin/", "/lib/", "/dev/", "/proc/", "/sys/")
 RESTLESS = ("/run/", "/tmp/", "/var/cache/", "/var/lib/", "/var/log/", "/var/mail/", "/var/run/", "/var/spool/", "/var/tmp/")
-# Of start-up files of shells: text that is not read, and what names a path.
+# Patterns for start-up files of shells: text to ignore, and paths.
 COMMENT = re.compile(r"(?:^|(?<=\s))#.*$", re.M)
 WRITTEN = re.compile(r"(^|[\s;&|(])(?:(?:touch|tee|mkdir|rm|mv|cp|chmod|chown|logger)\s[^;&|\n]*|\d?>[>|&]?\s*[^\s;&|)]*)", re.M)
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -61,7 +67,8 @@ WORD = re.compile(r"((?:(?<=^)|(?<=[\s;&|({]))(?:\\?\.|source)\s+)?[\"']?([^\s;&
 
 
 def signature(path):
-    """What differs once a file or directory has changed; None if there is none."""
+    # type: (str) -> Optional[Tuple[Any, ...]]
+    """Return a value that changes when a file or directory changes; None if it does not exist."""
     try:
         found = os.stat(path)
     except (OSError, ValueError):
@@ -70,7 +77,8 @@ def signature(path):
 
 
 def permissions(path):
-    """A path with its mode and owner."""
+    # type: (str) -> Optional[Tuple[str, int, int, int]]
+    """Return a path with its mode and owner; None if it does not exist."""
     try:
         found = os.stat(path)
     except OSError:
@@ -79,17 +87,21 @@ def permissions(path):
 
 
 def read_text(path):
-    """The text of a file, "" if it cannot be had."""
+    # type: (str) -> str
+    """Return the text of a file, "" if it cannot be read."""
     try:
         with open(path, "rb") as stream:
             found = stream.read(MAX_SIZE)
-        return found if str is bytes else os.fsdecode(found)
+        if sys.version_info < (3,):
+            return found
+        return os.fsdecode(found)
     except (IOError, OSError):
         return ""
 
 
 def list_directory(directory):
-    """What is in a directory."""
+    # type: (str) -> List[str]
+    """Return the names in a directory; none if it cannot be read."""
     try:
         return sorted(os.listdir(directory))[:MAX_NAMES]
     except OSError:
@@ -97,10 +109,12 @@ def list_directory(directory):
 
 
 def home_directory():
+    # type: () -> str
     return os.environ.get("HOME") or "/"
 
 
 def expand_home(paths):
+    # type: (Iterable[str]) -> List[str]
     return [home_directory() + path[1:] if path.startswith("~") else path for path in paths]
 
 
@@ -108,7 +122,8 @@ def expand_home(paths):
 
 
 def interpreter(start_info):
-    """The interpreter: what was asked for, what that is now, and how a version manager chooses."""
+    # type: (StartInfo) -> List[str]
+    """The requested program, the interpreter that runs, and the files by which a version manager chooses one."""
     found, asked = [sys.executable or "/"], start_info.get("python") or ""
     if sys.prefix != getattr(sys, "base_prefix", sys.prefix):
         found.append(sys.prefix + "/pyvenv.cfg")
@@ -127,8 +142,9 @@ def interpreter(start_info):
 
 
 def site_directories(start_info):
-    """Where modules are looked for, or would be if the directory was there, and the files that say so."""
-    site = sys.modules.get("site")
+    # type: (StartInfo) -> List[str]
+    """Directories that are searched for modules, or would be if they existed, and the files that configure them."""
+    site = sys.modules.get("site")  # type: Any
     found = [path for path in sys.path if path and path[:6] != "/proc/" and os.path.basename(path) != "lib-dynload"]
     try:
         sites = list(site.getsitepackages())
@@ -144,13 +160,15 @@ def site_directories(start_info):
 
 
 def module_file(name):
-    """The source of an imported module, "" if it has none."""
+    # type: (str) -> str
+    """Return the source of an imported module, "" if it has none."""
     path = getattr(sys.modules.get(name), "__file__", None) or ""
     return path[:-1] if path.endswith((".pyc", ".pyo")) else path
 
 
 def imported_modules(start_info):
-    """The modules that were imported from anywhere but the standard library: their files, and where these lie."""
+    # type: (StartInfo) -> List[str]
+    """Files and directories of the imported modules that are not in the standard library."""
     own = os.path.dirname(os.__file__) + "/"
     files = [path for path in map(module_file, list(sys.modules)) if path[:1] == "/" and os.path.exists(path)]
     files = sorted(path for path in files if "-packages" in path or not path.startswith(own))
@@ -158,26 +176,30 @@ def imported_modules(start_info):
 
 
 def locale_files(start_info):
-    """The locales that there are."""
+    # type: (StartInfo) -> List[str]
+    """The installed locales."""
     return [path for path in ("/usr/lib/locale", "/usr/lib/locale/locale-archive") if os.path.exists(path)]
 
 
 def name_service_files(start_info):
-    """Which sources the C library asks for names; glibc looks itself since 2.34."""
+    # type: (StartInfo) -> List[str]
+    """Configuration of the C library's name service; since 2.34 glibc notices changes itself."""
     try:
-        version = [int(part) for part in os.confstr("CS_GNU_LIBC_VERSION").split()[1].split(".")]
+        version = [int(part) for part in (os.confstr("CS_GNU_LIBC_VERSION") or "").split()[1].split(".")]
     except (ValueError, AttributeError, IndexError, OSError):
         version = []
     return ["/etc/nsswitch.conf"] if version < [2, 34] else []
 
 
 def selinux_files(start_info):
-    """What libselinux reads when it is loaded."""
+    # type: (StartInfo) -> List[str]
+    """Files that libselinux reads when it is loaded."""
     return ["/etc/selinux/config"] if os.path.exists("/etc/selinux") else []
 
 
 def openssl_files(start_info):
-    """OpenSSL's configuration, with what that includes."""
+    # type: (StartInfo) -> List[str]
+    """OpenSSL's configuration and the files that it includes."""
     found = [path for path in (os.environ.get("OPENSSL_CONF"),) if path]
     found = found or [path for path in ("/etc/pki/tls/openssl.cnf", "/usr/lib/ssl/openssl.cnf", "/etc/ssl/openssl.cnf")]
     found = [path for path in found if os.path.exists(path)][:1] or found[-1:]
@@ -189,8 +211,9 @@ def openssl_files(start_info):
 
 
 def pam_files(services):
-    """The configuration of PAM services: their files, those included, and what the modules in them read."""
-    found, todo, done = [], list(services) or ["other"], set()
+    # type: (Sequence[str]) -> List[str]
+    """The configuration of PAM services: their files, included files, and the files that their modules read."""
+    found, todo, done = [], list(services) or ["other"], set()  # type: Tuple[List[str], List[str], Set[str]]
     while todo:
         service = todo.pop(0)
         if service in done:
@@ -200,20 +223,21 @@ def pam_files(services):
         config = ([path for path in places if os.path.exists(path)] or places[:1])[0]
         found.append(config)
         for line in read_text(config).splitlines():
-            words = line.partition("#")[0].split()
-            todo += re.findall(r"^@include\s+(\S+)|^-?\w+\s+(?:include|substack)\s+(\S+)", line) and [words[-1]] or []
-            module = re.search(r"\bpam_(\w+)\.so", line) if words else None
+            fields = line.partition("#")[0].split()
+            todo += re.findall(r"^@include\s+(\S+)|^-?\w+\s+(?:include|substack)\s+(\S+)", line) and [fields[-1]] or []
+            module = re.search(r"\bpam_(\w+)\.so", line) if fields else None
             if module:
                 found += PAM_MODULES.get(module.group(1), ())
                 found += filter(None, map(watchable, re.findall(r"[\s=\[](/[^\s\]]+)", line[module.end() :])))
-            if "user_readenv=1" in words:
+            if "user_readenv=1" in fields:
                 found += expand_home(["~/.pam_environment"])
     return found
 
 
 def entry_files(start_info):
-    """The configuration of the programs by which an account is entered, and they themselves."""
-    found, services = [], []
+    # type: (StartInfo) -> List[str]
+    """The programs that enter an account, and their configuration."""
+    found, services = [], []  # type: Tuple[List[str], List[str]]
     for path in start_info["programs"]:
         name = os.path.basename(path)
         kind = "sudo" if name[:4] == "sudo" else "su" if name[:2] == "su" else "doas" if name == "doas" else "sudo"
@@ -227,8 +251,10 @@ def entry_files(start_info):
 
 
 def sudo_includes(main="/etc/sudoers", directory="/etc/sudoers.d/"):
-    """What sudo's rules include, and the files of variables that they name, as far as they can be read."""
-    found, todo = [], [main] + [directory + name for name in list_directory(directory)]
+    # type: (str, str) -> List[str]
+    """Files that sudo's rules include, and their files of variables, as far as they can be read."""
+    found = []  # type: List[str]
+    todo = [main] + [directory + name for name in list_directory(directory)]
     for path in todo:
         text = read_text(path)
         found += re.findall(r"env_file\s*=\s*\"?(/[^\s\",]+)", text)
@@ -243,7 +269,8 @@ def sudo_includes(main="/etc/sudoers", directory="/etc/sudoers.d/"):
 
 
 def connection_files(start_info):
-    """What sshd reads for each login. Not /etc/shadow: it changes with every account, and only root sees what about it."""
+    # type: (StartInfo) -> List[str]
+    """Files that sshd reads for each login. Not /etc/shadow: it changes with every account, and only root can read it."""
     return ["/etc/passwd", "/etc/group"] + pam_files(["sshd"])
 
 
@@ -251,7 +278,8 @@ def connection_files(start_info):
 
 
 def shell_files(shell, login):
-    """What *shell* reads before a command; *login*: as a login shell, too."""
+    # type: (str, bool) -> List[str]
+    """Files that *shell* reads before a command. *login*: true for a login shell."""
     always, at_login = SHELLS.get(os.path.basename(shell), SHELLS["sh"])
     found = list(always + (at_login if login else ()))
     found += [os.environ[name] for name in ("BASH_ENV",) if os.environ.get(name, "").startswith("/")]
@@ -259,7 +287,8 @@ def shell_files(shell, login):
 
 
 def sourced(paths):
-    """*paths*, and the files that these start-up files name, whether they read them by ``.`` or look at them otherwise."""
+    # type: (List[str]) -> List[str]
+    """Return *paths* and all files that these start-up files name, sourced or not."""
     found, todo = list(paths), [path for path in paths if not path.endswith("/")]
     for path in todo:
         for name, is_sourced in named(read_text(path)):
@@ -273,9 +302,12 @@ def sourced(paths):
 
 
 def named(text):
-    """The paths in the text of a start-up file, each with whether it is read by ``.`` or ``source``."""
-    text, values, found = WRITTEN.sub(r"\1", COMMENT.sub("", text)), dict(os.environ, HOME=home_directory(), PATH="$"), []
-    expand = lambda text: VARIABLE.sub(lambda match: values.get(match.group(1) or match.group(2), "$"), text)  # noqa: E731
+    # type: (str) -> List[Tuple[str, bool]]
+    """Return the paths in the text of a start-up file, each with True if it is sourced."""
+    text, values = WRITTEN.sub(r"\1", COMMENT.sub("", text)), dict(os.environ, HOME=home_directory(), PATH="$")
+    found = []  # type: List[Tuple[str, bool]]
+    value_of = lambda match: values.get(match.group(1) or match.group(2), "$")  # type: Callable[[Any], str]  # noqa: E731
+    expand = lambda text: VARIABLE.sub(value_of, text)  # type: Callable[[str], str]  # noqa: E731
     for name, value in ASSIGNED.findall(text):
         values.setdefault(name, expand(value.strip("\"'")))
     for sources_it, word in WORD.findall(expand(text)):
@@ -290,7 +322,8 @@ def named(text):
 
 
 def watchable(path, without=RESTLESS):
-    """*path* as it can be watched, "" if it is not to be: a pattern's directory with its files, of others the identity alone."""
+    # type: (str, Tuple[str, ...]) -> str
+    """Return *path* in the form to watch, "" if it is not watched: for a pattern, its directory with the files in it."""
     if path[:1] != "/" or "$" in path:
         return ""
     pattern = re.search(r"[^/]*[*?\[]", path)
@@ -301,12 +334,14 @@ def watchable(path, without=RESTLESS):
 
 
 def profile_files(start_info):
-    """What the login shell of an entered account reads, if there is one between."""
+    # type: (StartInfo) -> List[str]
+    """Files that the login shell of an entered account reads, if a login shell is started."""
     return shell_files(os.environ.get("SHELL") or "/bin/sh", True) if start_info["shell"] else []
 
 
 def session_files(start_info):
-    """What sshd and the login shell read for each session."""
+    # type: (StartInfo) -> List[str]
+    """Files that sshd and the login shell read for each session."""
     shell = os.environ.get("SHELL") or "/bin/sh"
     own = expand_home(["~/.", "~/.ssh/environment", "~/.ssh/rc"])
     return own + ["/etc/ssh/sshrc", "/etc/nologin"] + shell_files(shell, False)
