@@ -13,7 +13,7 @@ PORTABLE = $(wildcard tests/unit/test_flags_*.py) $(addprefix tests/unit/test_,k
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
 
-.PHONY: demo test test-all bench fuzz lint unit unit-oldest unit-upstream portable release clean
+.PHONY: demo test test-all bench fuzz lint unit unit-oldest unit-upstream portable man release clean
 
 demo:
 	@$(PREPARE) main
@@ -57,6 +57,13 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# The manual page and the completions, in dist/.
+man:
+	@$(PREPARE) main
+	mkdir -p dist
+	.venv/bin/pmitogen manual > dist/pmitogen.1
+	for shell in bash zsh fish; do .venv/bin/pmitogen completion $$shell > dist/pmitogen.$$shell || exit 1; done
 
 # Wheel, source distribution, collection, bill of materials and checksums in dist/; uploads nothing. TAG=1 also sets the tag.
 release:

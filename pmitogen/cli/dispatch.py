@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pmitogen
+from pmitogen.cli.colour import paint
 from pmitogen.cli.errors import Parser, exit_code
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import one_line
@@ -39,6 +40,8 @@ _MODULES = {
     "hubs": "hubs",
     "trace": "trace",
     "version": "version",
+    "completion": "completion",
+    "manual": "manual",
 }
 # These read their words themselves: everything after them is theirs.
 _RAW = {"ssh", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "trust"}
@@ -53,6 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     words = list(sys.argv[1:] if argv is None else argv)
     command = "pmitogen"
+    if not words:
+        sys.stderr.write(build_parser().format_help())
+        return 2
     try:
         if words and words[0] in _RAW:
             command += " " + words[0]
@@ -83,10 +89,10 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         end = _end_of_ours(words)
         words = [*words[:end], "--", *words[end:]]
     end = words.index("--")
-    options = _parser().parse_args(words[:end])
+    options = build_parser().parse_args(words[:end])
     rest = list(words[end + 1 :])
     if rest and options.command != "explain":
-        _parser().error(f"unexpected arguments: {' '.join(rest)}")
+        build_parser().error(f"unexpected arguments: {' '.join(rest)}")
     if options.command == "explain":
         options.words += rest
     return options
@@ -116,18 +122,20 @@ def _load(command: str, function: str) -> _Run:
 
 def _fail(message: str, code: int = 1) -> int:
     sys.stdout.flush()
-    sys.stderr.write(one_line(message) + "\n")
+    sys.stderr.write(paint(one_line(message), "red", sys.stderr) + "\n")
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
+    """Return the parser of the whole command line; ping, trust, keyscan, ssh and demo parse their arguments themselves."""
     parser = Parser(prog="pmitogen", description="Ansible, and your own tools, over SSH without an ssh program.", epilog=_EPILOG)
     parser.add_argument("--version", action="version", version=f"pmitogen {pmitogen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help: str, function: str = "run", **words: str) -> argparse.ArgumentParser:
+    def add(name: str, help: str, function: str = "run", **words: str) -> Parser:
         made = commands.add_parser(name, help=help, description=words.get("description", help[0].upper() + help[1:] + "."))
         made.set_defaults(function=function)
+        parser.commands.append((name, help, made))
         return made
 
     setup = add("setup", "make 'ansible_connection: pmitogen' work for this user")
@@ -165,8 +173,13 @@ def _parser() -> argparse.ArgumentParser:
     hubs.add_argument("--all", action="store_true", help="with --stop: also stop hubs that serve a run now; its tasks then fail")
     hubs.add_argument("--json", action="store_true", help="print JSON")
     trace = add("trace", "summarise the timeline of a run with PMITOGEN_TRACE=FILE")
+    trace.add_argument("--json", action="store_true", help="print JSON")
     trace.add_argument("files", metavar="FILE", nargs="+", help="a timeline in the trace event format")
-    add("version", "print the versions of pmitogen and its dependencies")
+    version = add("version", "print the versions of pmitogen and its dependencies")
+    version.add_argument("--json", action="store_true", help="print JSON")
+    completion = add("completion", "print a shell's completion of this command line")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"), help="the shell that reads it")
+    add("manual", "print the manual page, in the format of man")
     return parser
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pmitogen.errors import Error, UsageError
 
@@ -21,7 +21,21 @@ def exit_code(error: Error) -> int:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that prints an error as one line, without the usage."""
+    """An argument parser that prints an error as one line, without the usage.
+
+    *arguments* lists what ``add_argument`` has returned, and *commands* name, help and parser of each subcommand, for the
+    completion and the manual page.
+    """
+
+    def __init__(self, *args: Any, **words: Any) -> None:
+        self.arguments: list[argparse.Action] = []
+        self.commands: list[tuple[str, str, Parser]] = []
+        super().__init__(*args, **words)
+
+    def add_argument(self, *args: Any, **words: Any) -> argparse.Action:
+        action: argparse.Action = super().add_argument(*args, **words)
+        self.arguments.append(action)
+        return action
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import queue
 import re
 import sys
@@ -49,28 +50,29 @@ class Answer:
     problem: str = ""
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
     """Return the parser of ssh-keyscan's options."""
-    parser = Parser(prog="pmitogen keyscan", description="Print the host keys of servers, in the format of known_hosts.")
-    parser.add_argument("-4", dest="family", action="store_const", const="inet", default="any", help="use IPv4 only")
-    parser.add_argument("-6", dest="family", action="store_const", const="inet6", help="use IPv6 only")
-    parser.add_argument("-H", dest="hashed", action="store_true", help="hash the names")
-    parser.add_argument("-q", dest="quiet", action="store_true", help="print no comments")
-    parser.add_argument(
+    made = Parser(prog="pmitogen keyscan", description="Print the host keys of servers, in the format of known_hosts.")
+    made.add_argument("-4", dest="family", action="store_const", const="inet", default="any", help="use IPv4 only")
+    made.add_argument("-6", dest="family", action="store_const", const="inet6", help="use IPv6 only")
+    made.add_argument("-H", dest="hashed", action="store_true", help="hash the names")
+    made.add_argument("-q", dest="quiet", action="store_true", help="print no comments")
+    made.add_argument(
         "-p", dest="port", metavar="PORT", default="22", help="port of hosts without one of their own (default: 22)"
     )
-    parser.add_argument(
+    made.add_argument(
         "-T", dest="timeout", metavar="TIME", default="5", help="time limit of each connection (default: 5 seconds)"
     )
-    parser.add_argument("-t", dest="types", metavar="TYPE,...", default="", help=f"key types: {', '.join(TYPES)}")
-    parser.add_argument("-f", dest="files", metavar="FILE", action="append", default=[], help="read hosts from FILE, - for stdin")
-    parser.add_argument("hosts", nargs="*", metavar="HOST", help="HOST, HOST:PORT, [ADDRESS]:PORT, or 'ADDRESS,... NAME,...'")
-    return parser
+    made.add_argument("-t", dest="types", metavar="TYPE,...", default="", help=f"key types: {', '.join(TYPES)}")
+    made.add_argument("-f", dest="files", metavar="FILE", action="append", default=[], help="read hosts from FILE, - for stdin")
+    made.add_argument("--json", action="store_true", help="print JSON when all hosts have answered")
+    made.add_argument("hosts", nargs="*", metavar="HOST", help="HOST, HOST:PORT, [ADDRESS]:PORT, or 'ADDRESS,... NAME,...'")
+    return made
 
 
 def run(argv: list[str]) -> int:
     """Print the keys. Returns 1 if a host has sent no key. Raises CommandLineError."""
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     port = _checked("-p", options.port, numbers.port)
     timeout = _checked("-T", options.timeout, numbers.seconds)
     if not timeout:
@@ -80,14 +82,35 @@ def run(argv: list[str]) -> int:
     targets = [target(word, port) for word in [*_from_files(options.files), *options.hosts]]
     if not targets:
         raise CommandLineError("no host; usage: pmitogen keyscan [OPTIONS] HOST...")
+    objects = []
     for answer in _all_answers(targets, lambda each: _ask(each, types, timeout, options.family)):
+        if options.json:
+            objects.append(_as_object(answer))
+            failed = failed or bool(answer.problem)
+            continue
         if not options.quiet:
             _print(sys.stderr, answer.comments)
         _print(sys.stdout, (line for blob in answer.blobs for line in _lines(answer.target.names, blob, options.hashed)))
         if answer.problem:
             _print(sys.stderr, [f"pmitogen keyscan: {one_line(answer.problem)}"])
             failed = True
+    if options.json:
+        _print(sys.stdout, [json.dumps(objects, indent=2)])
     return int(failed)
+
+
+def _as_object(answer: Answer) -> dict[str, object]:
+    """Return one host's answer for --json: its names, its keys, and the error if any is missing."""
+    from pmitogen.transport.hostkeys import known_hosts
+    from pmitogen.transport.keys import public_key
+
+    keys = [
+        {"type": line[0], "key": line[1], "fingerprint": public_key.fingerprint(blob, "SHA256")}
+        for blob in answer.blobs
+        if (line := public_key.public_line(blob).split())
+    ]
+    names = [known_hosts.lookup_name(host, port) for host, port in answer.target.names]
+    return {"names": names, "keys": keys, "error": one_line(answer.problem) if answer.problem else None}
 
 
 def _print(file: TextIO, lines: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ passwords, passphrases, codes and the confirmation of a new host key.
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import time
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import pmitogen
 from pmitogen import logging
+from pmitogen.cli.colour import paint
 from pmitogen.cli.errors import ORIGIN, CommandLineError
 from pmitogen.cli.prompt import TerminalPrompt
-from pmitogen.cli.ssh_args import split_destination
+from pmitogen.cli.ssh_args import split_destination, take_flag, verbosity
 from pmitogen.errors import ConnectError, UsageError
 from pmitogen.util.peer_text import escape
 
@@ -25,9 +27,15 @@ if TYPE_CHECKING:
 
 SAMPLES = 10  # measured round trips
 
+LEVELS = (None, "debug", "trace")  # of the log, by the number of -v
+
 USAGE = """usage: pmitogen ping [SSH OPTIONS] HOST
 
 Log in to HOST as "ssh [SSH OPTIONS] HOST" does, start Python there, and print the duration of each step.
+
+  --json       print JSON
+  -v           log each step on stderr; -vv adds the messages of the SSH protocol
+
 Exit code: 0 if the host is usable, 1 if not, 2 for a wrong command line.
 """
 
@@ -37,19 +45,27 @@ def run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         (sys.stdout if argv else sys.stderr).write(USAGE)
         return 0 if argv else 2
-    logging.setup("ping")
+    as_json, argv = take_flag(argv, "--json")
     ssh_args, target = split_destination(argv, "ping")
+    logging.setup("ping", LEVELS[min(verbosity(ssh_args), len(LEVELS) - 1)])
     began = time.monotonic()
     with _connect(target, ssh_args) as host:
         took = time.monotonic() - began
         found = host.info()
-        for line in describe(found):
-            print(line, flush=True)
+        if not as_json:
+            for line in describe(found):
+                print(line, flush=True)
+        elif not found.get("python"):
+            print(json.dumps(as_object(found, took), indent=2), flush=True)
         if not found.get("python"):
             raise ConnectError(f"{found.get('peer', target)}: logged in, but {found.get('no_python')}", "python")
         trips = [_round_trip(host) for _ in range(SAMPLES)]
+        if as_json:
+            print(json.dumps(as_object(found, took, trips), indent=2))
+            return 0
         print(f"round trip: {_time(statistics.median(trips))} ({_time(min(trips))} to {_time(max(trips))}, {SAMPLES} times)")
-        print(f"ok: {found.get('peer', target)}: Python {_version(found)} after {_time(took)}")
+        text = f"ok: {found.get('peer', target)}: Python {_version(found)} after {_time(took)}"
+        print(paint(text, "green", sys.stdout))
     return 0
 
 
@@ -85,6 +101,13 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     if found.get("sent") is not None:
         lines.append(f"bytes: {found['sent']} sent, {found['received']} received")
     return lines
+
+
+def as_object(found: Mapping[str, Any], seconds: float, trips: Sequence[float] = ()) -> dict[str, Any]:
+    """Return what ``--json`` prints: *found* (see ``Host.info``) with the seconds of login and round trips."""
+    kept = ("peer", "python", "exe", "user", "home", "no_python", "algorithms", "stages", "sent", "received")
+    measured = {"median": statistics.median(trips), "min": min(trips), "max": max(trips), "count": len(trips)} if trips else None
+    return {"ok": bool(trips), "seconds": seconds, "round_trip": measured, **{name: found.get(name) for name in kept}}
 
 
 def _version(found: Mapping[str, Any]) -> str:

@@ -8,6 +8,37 @@ from pmitogen.cli.errors import CommandLineError
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 
 
+def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
+    """Remove our own *flag* from ssh's arguments. Returns whether it was there. The value of an option, and what follows
+    ``--``, stay as they are.
+    """
+    rest: list[str] = []
+    found = is_value = False
+    for at, word in enumerate(argv):
+        if word == "--" and not is_value:
+            return found, [*rest, *argv[at:]]
+        if word == flag and not is_value:
+            found = True
+            continue
+        rest.append(word)
+        is_value = not is_value and word.startswith("-") and word not in ("-", "--") and _takes_next_argument(word)
+    return found, rest
+
+
+def verbosity(ssh_args: Sequence[str]) -> int:
+    """Return how many ``-v`` are among ssh's options."""
+    count, is_value = 0, False
+    for word in ssh_args:
+        letters = "" if is_value or not word.startswith("-") else word[1:]
+        is_value = bool(letters) and _takes_next_argument(word)
+        for letter in letters:
+            flag = FLAGS.get(letter)
+            if flag is not None and flag.argument:
+                break
+            count += letter == "v"
+    return count
+
+
 def split_destination(argv: Sequence[str], command: str) -> tuple[list[str], str]:
     """Return ssh's options and the destination, which stands among or after them.
 

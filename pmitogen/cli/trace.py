@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pmitogen.errors import UsageError
@@ -20,6 +20,8 @@ ROWS = (
     ("result", "worker: from the answer to the end of the task"),
 )
 
+CONNECTING = ("resolve", "tcp", "proxy", "kex", "auth", "python")  # the steps of a login
+
 
 def run(options: argparse.Namespace) -> int:
     """Print one table for all files; a run writes a file for each of its hubs."""
@@ -32,27 +34,28 @@ def run(options: argparse.Namespace) -> int:
             raise UsageError(f"{file}: {(exc.strerror or str(exc)).lower()}") from None
         except (ValueError, KeyError, TypeError, RecursionError):
             raise UsageError(f"{file}: not a pmitogen trace file; a run with PMITOGEN_TRACE=FILE writes one") from None
-    print(table(events))
+    print(json.dumps({"stages": stages(events)}, indent=2) if options.json else table(events))
     return 0
 
 
-def table(events: Iterable[dict[str, Any]]) -> str:
-    """Return the table as text: count, median, mean and total in milliseconds for each kind of span."""
+def stages(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return count, median, mean and total in milliseconds for each kind of span that occurs."""
     spans: dict[str, list[float]] = collections.defaultdict(list)
     for event in events:
         if isinstance(event, dict) and event.get("ph") == "X" and isinstance(event.get("dur"), (int, float)):
             spans[str(event.get("name"))].append(event["dur"] / 1000)
+    rows = [*ROWS, *((name, f"connecting: {name}") for name in CONNECTING)]
+    return [_stage(name, title, sorted(spans[name])) for name, title in rows if spans.get(name)]
+
+
+def _stage(name: str, title: str, ordered: Sequence[float]) -> dict[str, Any]:
+    total, count = sum(ordered), len(ordered)
+    numbers = {"median_ms": ordered[count // 2], "mean_ms": total / count, "total_ms": total}
+    return {"name": name, "title": title, "count": count, **{key: round(value, 3) for key, value in numbers.items()}}
+
+
+def table(events: Iterable[dict[str, Any]]) -> str:
+    """Return the same as text, a line for each kind of span."""
     lines = [f"{'stage':58} {'count':>6} {'median ms':>10} {'mean ms':>9} {'total ms':>10}"]
-    for name, title in ROWS:
-        if spans.get(name):
-            lines.append(_line(title, spans[name]))
-    for name in ("resolve", "tcp", "proxy", "kex", "auth", "python"):
-        if spans.get(name):
-            lines.append(_line(f"connecting: {name}", spans[name]))
-    return "\n".join(lines)
-
-
-def _line(title: str, times: list[float]) -> str:
-    ordered = sorted(times)
-    total = sum(ordered)
-    return f"{title:58} {len(ordered):6} {ordered[len(ordered) // 2]:10.2f} {total / len(ordered):9.2f} {total:10.1f}"
+    form = "{title:58} {count:6} {median_ms:10.2f} {mean_ms:9.2f} {total_ms:10.1f}"
+    return "\n".join([*lines, *(form.format(**stage) for stage in stages(events))])

@@ -6,14 +6,15 @@ confirms on the terminal, as with ssh; without a terminal, ``--fingerprint`` is 
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pmitogen.cli.errors import CommandLineError
 from pmitogen.cli.prompt import TerminalPrompt
-from pmitogen.cli.ssh_args import split_destination
+from pmitogen.cli.ssh_args import split_destination, take_flag
 from pmitogen.errors import ConnectError
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ TIMEOUT = 10  # seconds for each connection, without ConnectTimeout
 PROMPT_TIMEOUT = 120  # additional seconds if a jump host may prompt the user
 OPTION = "--fingerprint"
 
-USAGE = f"""usage: pmitogen trust [{OPTION} SHA256:...] [SSH OPTIONS] HOST
+USAGE = f"""usage: pmitogen trust [--json] [{OPTION} SHA256:...] [SSH OPTIONS] HOST
 
 Show the host keys of HOST, reached as "ssh [SSH OPTIONS] HOST" reaches it, and record them in known_hosts after you have
 compared the fingerprints. There is no login.
 
   {OPTION} SHA256:...  do not prompt: record only the key with this fingerprint
+  --json                     print JSON
 
 Exit code: 0 if the key is known, 1 if not, 2 for a wrong command line.
 """
@@ -41,6 +43,7 @@ def run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         (sys.stdout if argv else sys.stderr).write(USAGE)
         return 0 if argv else 2
+    as_json, argv = take_flag(argv, "--json")
     expected, argv = _parse_fingerprint(argv)
     ssh_args, host = split_destination(argv, "trust")
 
@@ -51,14 +54,33 @@ def run(argv: list[str]) -> int:
     prompt = TerminalPrompt() if sys.stdin.isatty() and not settings.batchmode and not expected else None
     keys = _scan_host_keys(settings, prompt)
     trust = Trust(settings, keys)
-    print(f"host keys of {trust.name} ({keys[0].server}):")
+    say = _say_nothing if as_json else print
+    say(f"host keys of {trust.name} ({keys[0].server}):")
     judged = trust.check()
     for one in judged:
         kind, fingerprint = one.description.split(" ", 1)
-        print(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.where}" if one.where else "."), flush=True)
-    for one in _keys_to_record(judged, trust, expected, prompt):
-        print(f"recorded {one.description}: {trust.record(one.blob)}")
+        say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.where}" if one.where else "."), flush=True)
+    if as_json and prompt and any(one.where is None for one in judged):
+        print("\n".join(one.description for one in judged), file=sys.stderr)  # what the user is asked about
+    recorded: dict[bytes, str] = {}
+    try:
+        for one in _keys_to_record(judged, trust, expected, prompt, say):
+            recorded[one.blob] = trust.record(one.blob)
+            say(f"recorded {one.description}: {recorded[one.blob]}")
+    finally:
+        if as_json:
+            found = [_as_object(one, recorded.get(one.blob)) for one in judged]
+            print(json.dumps({"name": trust.name, "server": keys[0].server, "keys": found}, indent=2))
     return 0
+
+
+def _say_nothing(*text: str, flush: bool = False) -> None:
+    """Stand in for ``print`` with --json."""
+
+
+def _as_object(one: KeyStatus, recorded: str | None) -> dict[str, str | None]:
+    kind, fingerprint = one.description.split(" ", 1)
+    return {"type": kind, "fingerprint": fingerprint, "known": one.where, "recorded": recorded}
 
 
 def _parse_fingerprint(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -106,13 +128,15 @@ def _scan_host_keys(settings: Settings, prompt: TerminalPrompt | None) -> list[H
         hops.close()
 
 
-def _keys_to_record(judged: Sequence[KeyStatus], trust: Trust, expected: str, prompt: TerminalPrompt | None) -> list[KeyStatus]:
+def _keys_to_record(
+    judged: Sequence[KeyStatus], trust: Trust, expected: str, prompt: TerminalPrompt | None, say: Callable[..., None]
+) -> list[KeyStatus]:
     """Return the new keys to record. Raises ConnectError if none was confirmed."""
     new = [one for one in judged if one.where is None]
     if expected:
         return [one for one in _with_fingerprint(judged, trust, expected) if one.where is None]
     if not new:
-        print("nothing to record: the keys are known" if len(judged) > 1 else "nothing to record: the key is known")
+        say("nothing to record: the keys are known" if len(judged) > 1 else "nothing to record: the key is known")
         return []
     if prompt is None:
         raise ConnectError(f"{trust.name}: no terminal to confirm the host key on; use {OPTION} SHA256:...", "hostkey")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import platform
 import sys
 
@@ -13,16 +14,21 @@ DEPENDENCIES = ("paramiko", "cryptography", "mitogen", "ansible-core")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print one version a line, without importing the packages."""
+    """Print one version a line, or with --json one object, without importing the packages."""
+    versions = {name: _version(name) for name in DEPENDENCIES}
+    if options.json:
+        whole = {"pmitogen": pmitogen.__version__, **versions, "python": platform.python_version(), "executable": sys.executable}
+        print(json.dumps(whole, indent=2))
+        return 0
     print(f"pmitogen {pmitogen.__version__}")
-    for name in DEPENDENCIES:
-        print(f"{name} {_version(name)}")
+    for name, version in versions.items():
+        print(f"{name} {version or 'not installed'}")
     print(f"python {platform.python_version()} ({sys.executable})")
     return 0
 
 
-def _version(name: str) -> str:
+def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pty
 import socket
@@ -262,3 +263,26 @@ def test_wrong_words_of_trust(words: list[str]) -> None:
 def test_a_refused_option_is_one_line() -> None:
     done = run("trust", "-L", "1:h:2", "127.0.0.1")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "-L" in done.stderr
+
+
+# -- JSON
+
+
+@pytest.mark.needs_program("ssh-keygen")
+def test_as_json(make_sshd: MakeSshd, short_path: Path) -> None:
+    server = make_sshd(host_keys=["ed25519", "ecdsa"])
+    known = short_path / "known"
+    done = run("keyscan", "--json", "-T", "5", "-p", server.port, "127.0.0.1", "127.0.0.1:1")
+    assert (done.returncode, done.stderr) == (1, "")
+    good, bad = sorted(json.loads(done.stdout), key=lambda one: bool(one["error"]))
+    assert {key["fingerprint"] for key in good["keys"]} == {fingerprint(key) for key in server.host_keys}
+    assert good["names"] == [f"[127.0.0.1]:{server.port}"] and not bad["keys"] and bad["error"]
+    words = ["--json", *options(server, known), "127.0.0.1"]
+    done = run("trust", "--fingerprint", fingerprint(server.host_keys[1]), *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {key["fingerprint"]: key for key in json.loads(done.stdout)["keys"]}
+    assert found[fingerprint(server.host_keys[1])]["recorded"] == f"{known}:1"
+    assert found[fingerprint(server.host_keys[0])]["recorded"] is None
+    done = run("trust", *words)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert [key["known"] for key in json.loads(done.stdout)["keys"]].count(f"{known}:1") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -100,3 +101,17 @@ def test_an_option_that_cannot_be_honoured_is_one_line() -> None:
 def test_wrong_words(words: list[str]) -> None:
     done = ping(*words)
     assert done.returncode == 2 and "pmitogen ping [SSH OPTIONS] HOST" in done.stderr
+
+
+def test_as_json(sshd: Sshd, account: Account) -> None:
+    done = ping("--json", *sshd.ssh_args(), f"{account.name}@{sshd.host}")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["ok"] and found["user"] == account.name and found["round_trip"]["count"] == 10
+    assert {"tcp", "kex", "auth", "python"} <= set(found["stages"]) and found["seconds"] > 0
+
+
+def test_v_logs_the_steps(sshd: Sshd, account: Account) -> None:
+    done = ping("-v", *sshd.ssh_args(), f"{account.name}@{sshd.host}")
+    assert done.returncode == 0 and " ping[" in done.stderr and "Traceback" not in done.stderr
+    assert ping("-vv", *sshd.ssh_args(), f"{account.name}@{sshd.host}").stderr.count("\n") > done.stderr.count("\n")

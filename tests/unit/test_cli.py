@@ -63,7 +63,6 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     "words",
     [
-        [],
         ["nonsense"],
         ["hubs", "--nonsense"],
         ["setup", "extra"],

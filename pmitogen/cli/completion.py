@@ -1,0 +1,104 @@
+"""``pmitogen completion SHELL``: completion of this command line for bash, zsh or fish, generated from the parsers."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+
+from pmitogen.cli.errors import Parser
+from pmitogen.flags.ssh.command_line_flags import FLAGS
+
+TAKES_SSH_OPTIONS = {"ssh": (), "ping": ("--json",), "trust": ("--json", "--fingerprint")}  # with further options of ours
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command as the completion and the manual page show it. *words*: options and fixed arguments."""
+
+    name: str
+    help: str
+    words: tuple[str, ...]
+    parser: Parser
+
+
+def commands() -> Iterator[Command]:
+    """Yield each command. Loads no Paramiko."""
+    from pmitogen.cli import dispatch, keyscan
+
+    for name, text, parser in dispatch.build_parser().commands:
+        if name == "keyscan":
+            parser = keyscan.parser()
+        words = [word for action in parser.arguments for word in _words(action)]
+        if name in TAKES_SSH_OPTIONS:
+            words += [*TAKES_SSH_OPTIONS[name], *(f"-{letter}" for letter in FLAGS)]
+        yield Command(name, text, tuple(dict.fromkeys(words)), parser)
+
+
+def _words(action: argparse.Action) -> list[str]:
+    return [*action.option_strings, *map(str, action.choices or () if not action.option_strings else ())]
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the completion for the shell."""
+    print({"bash": bash, "zsh": zsh, "fish": fish}[options.shell](list(commands())), end="")
+    return 0
+
+
+def bash(found: list[Command]) -> str:
+    """Return a script for ``eval "$(pmitogen completion bash)"`` or bash-completion's directory."""
+    cases = "".join(f"    {one.name}) words='{' '.join(one.words)}' ;;\n" for one in found)
+    return f"""\
+_pmitogen() {{
+  local word=${{COMP_WORDS[COMP_CWORD]}} words=
+  if [ "$COMP_CWORD" -eq 1 ]; then
+    words='{" ".join(one.name for one in found)} --help --version'
+  else case ${{COMP_WORDS[1]}} in
+{cases}  esac; fi
+  COMPREPLY=($(compgen -W "$words" -- "$word"))
+}}
+complete -o default -F _pmitogen pmitogen
+"""
+
+
+def zsh(found: list[Command]) -> str:
+    """Return a function for a file ``_pmitogen`` on zsh's fpath; it can also be evaluated."""
+    names = "".join(f"      {_quote(one.name + ':' + _colons(one.help))}\n" for one in found)
+    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.words)} ;;\n" for one in found)
+    return f"""\
+#compdef pmitogen
+_pmitogen() {{
+  if (( CURRENT == 2 )); then
+    local -a found
+    found=(
+{names}    )
+    _describe command found
+  else case $words[2] in
+{cases}  esac; _default; fi
+}}
+if [ "$funcstack[1]" = _pmitogen ]; then _pmitogen "$@"; else compdef _pmitogen pmitogen; fi
+"""
+
+
+def fish(found: list[Command]) -> str:
+    """Return lines for ``~/.config/fish/completions/pmitogen.fish``."""
+    lines = []
+    for one in found:
+        lines.append(f"complete -c pmitogen -n __fish_use_subcommand -f -a {one.name} -d {_fish_quote(one.help)}")
+        seen = f"-n '__fish_seen_subcommand_from {one.name}'"
+        for word in one.words:
+            kind = f"-l {word[2:]}" if word.startswith("--") else f"-s {word[1:]}" if word.startswith("-") else f"-a {word}"
+            lines.append(f"complete -c pmitogen {seen} {kind}")
+    return "\n".join(lines) + "\n"
+
+
+def _colons(text: str) -> str:
+    return text.replace(":", r"\:")
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _fish_quote(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,127 @@
+"""How the commands present themselves: JSON, the list of commands, colour, completion, the manual page."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pmitogen
+from pmitogen import cli
+from pmitogen.cli import completion, trace
+from pmitogen.cli.colour import paint
+from pmitogen.cli.ssh_args import take_flag, verbosity
+
+NAMES = [one.name for one in completion.commands()]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_without_a_command_it_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and all(re.search(rf"^ +{name}\b", said.err, re.M) for name in NAMES)
+
+
+def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["version", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pmitogen"] == pmitogen.__version__ and found["python"] == sys.version.split()[0] and found["paramiko"]
+
+
+def test_trace_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = [{"ph": "X", "name": "wire", "dur": 1000.0 * each} for each in (1, 2, 6)] + [{"ph": "X", "name": "kex", "dur": 5}, 7]
+    (tmp_path / "run.json").write_text(json.dumps({"traceEvents": events}))
+    assert cli.main(["trace", "--json", str(tmp_path / "run.json")]) == 0
+    first, second = json.loads(capsys.readouterr().out)["stages"]
+    assert {**first, "title": ""} == {"name": "wire", "title": "", "count": 3, "median_ms": 2.0, "mean_ms": 3.0, "total_ms": 9.0}
+    assert second["name"] == "kex" and second["title"] == "connecting: kex"
+    assert re.search(r"^wire|hub, network.* 3 +2\.00 +3\.00 +9\.0$", trace.table(events), re.M)
+
+
+def test_our_flags_among_those_of_ssh() -> None:
+    assert take_flag(["-p", "22", "--json", "h"], "--json") == (True, ["-p", "22", "h"])
+    assert take_flag(["h", "--json"], "--json") == (True, ["h"])
+    assert take_flag(["-o", "--json", "h"], "--json") == (False, ["-o", "--json", "h"])
+    assert take_flag(["--", "--json"], "--json") == (False, ["--", "--json"])
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [([], 0), (["-v"], 1), (["-vv", "-4v"], 3), (["-l", "-v"], 0), (["-lv"], 0), (["-vl", "v"], 1), (["-o", "x=-v"], 0)],
+)
+def test_how_often_v_is_given(words: list[str], count: int) -> None:
+    assert verbosity(words) == count
+
+
+def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert paint("ok", "green", io.StringIO()) == "ok"
+    assert paint("ok", "green", _Terminal()) == "\033[32mok\033[0m"
+    monkeypatch.setenv("TERM", "dumb")
+    assert paint("ok", "green", _Terminal()) == "ok"
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert paint("ok", "green", _Terminal()) == "ok"
+
+
+def _completion(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
+    assert cli.main(["completion", shell]) == 0
+    return capsys.readouterr().out
+
+
+def test_completion_of_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(_completion("bash", capsys))
+
+    def complete(*words: str) -> set[str]:
+        code = f'. {script}; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _pmitogen; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", code, "-", "pmitogen", *words], capture_output=True, text=True, timeout=20)
+        assert not done.stderr
+        return set(done.stdout.split())
+
+    assert set(NAMES) <= complete("") and complete("tr") == {"trust", "trace"}
+    assert complete("hubs", "--") == {"--help", "--stop", "--all", "--json"}
+    assert {"--json", "-J", "-p"} <= complete("ping", "-") and complete("completion", "") >= {"bash", "zsh", "fish"}
+    assert {"sudo", "doas"} <= complete("explain", "") and {"-H", "--json"} <= complete("keyscan", "-")
+
+
+@pytest.mark.needs_program("fish")
+def test_completion_of_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = tmp_path / "pmitogen.fish"
+    script.write_text(_completion("fish", capsys))
+    for line, expected in (("pmitogen tr", {"trust", "trace"}), ("pmitogen hubs --st", {"--stop"})):
+        words = ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"]
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=20, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+        )
+        assert {found.split("\t")[0] for found in done.stdout.splitlines()} >= expected and not done.stderr
+
+
+def test_completion_of_zsh(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = _completion("zsh", capsys)
+    assert script.startswith("#compdef pmitogen\n") and all(f"      '{name}:" in script for name in NAMES)
+    if zsh := shutil.which("zsh"):
+        (tmp_path / "_pmitogen").write_text(script)
+        subprocess.run([zsh, "-n", str(tmp_path / "_pmitogen")], check=True, timeout=20)
+
+
+def test_the_manual_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert cli.main(["manual"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(".TH PMITOGEN 1 ") and all(rf".SS {name}".replace("-", r"\-") in said for name in NAMES)
+    assert r"\fB\-\-stop PID\fR" in said and r"\fB\-p PORT\fR" in said
+    assert not re.search(r"^[.'](?!TH|SH|SS|TP|B |I )", said, re.M)
+    if groff := shutil.which("groff"):
+        done = subprocess.run([groff, "-man", "-Tutf8", "-ww"], input=said, capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0 and not done.stderr and "keyscan" in done.stdout
