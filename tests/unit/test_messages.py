@@ -83,6 +83,7 @@ VERBATIM_STARTS = (
     "Missing {}",
     "Timeout ({}s)",
     "No ControlPath",
+    "No identities",
     "Control socket",
     "Unsupported query",
     "Python",
