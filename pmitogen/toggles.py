@@ -1,7 +1,7 @@
-"""What is done for speed alone, each group with its way off: a variable of the environment that is "0".
+"""Environment variables that switch off optimizations: each is on unless its variable is "0".
 
-To see whether a fault is one of these, switch them off; nothing but the time that things take should change. Standard library
-only: workers ask in every task.
+Switch them off to find out whether one of them causes a fault; only the speed should change. Standard library only, because
+workers import this file for every task.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ VARIABLES = ("PMITOGEN_PRELOAD", "PMITOGEN_PREFORK", "PMITOGEN_PIPELINE")
 
 
 def preload_enabled() -> bool:
-    """Whether the controller's processes do before they are asked what they are going to be asked (``PMITOGEN_PRELOAD``)."""
+    """Return True if the controller's processes load and compute ahead of demand (``PMITOGEN_PRELOAD``)."""
     return _is_on("PMITOGEN_PRELOAD")
 
 
 def target_preload_enabled() -> bool:
-    """Whether a target's runner keeps modules and processes ready, and lends what it has compiled (``PMITOGEN_PREFORK``)."""
+    """Return True if a target's runner holds modules and processes ready and reuses compiled code (``PMITOGEN_PREFORK``)."""
     return _is_on("PMITOGEN_PREFORK")
 
 
 def request_pipelining_enabled() -> bool:
-    """Whether a request follows one that has not been answered yet, and is packed for the distance (``PMITOGEN_PIPELINE``)."""
+    """Return True if requests are sent before earlier ones are answered, and are compressed (``PMITOGEN_PIPELINE``)."""
     return _is_on("PMITOGEN_PIPELINE")
 
 

@@ -1,8 +1,8 @@
-"""Makes ``table.py`` (and the users' page of options) of the plugin's DOCUMENTATION, and the collection's plugin.
+"""Generate ``table.py``, the users' page of options and the collection's plugin from the plugin's DOCUMENTATION.
 
-``python -m pmitogen.ansible.options.generate`` writes the table, ``--check`` only says whether it is up to date,
-``--markdown`` prints the page. ``--shell`` adds what the ``sh`` plugin of the installed ansible-core documents to
-``shell_table.py``. Needs PyYAML, which Ansible brings; never imported in a run.
+``python -m pmitogen.ansible.options.generate`` writes the table; ``--check`` only reports whether it is up to date;
+``--markdown`` prints the page; ``--shell`` adds the documented options of the installed ansible-core's ``sh`` plugin to
+``shell_table.py``. Needs PyYAML, which Ansible depends on. Never imported in a run.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 HERE = pathlib.Path(__file__).parent
 PLUGIN = HERE.parent / "plugins" / "connection" / "pmitogen.py"
 TABLE = HERE / "table.py"
-# Ansible finds collections on sys.path, and reads a plugin's DOCUMENTATION from its own file: so the text stands there again.
+# Ansible finds collections on sys.path and reads a plugin's DOCUMENTATION from its own file, so the text is repeated there.
 COLLECTION_PLUGIN = HERE.parents[2] / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection" / "ssh.py"
 
 COLLECTION_HEAD = '''\
@@ -78,7 +78,7 @@ NO_EFFECT_PREFIX = "Accepted without effect"
 
 
 def load_documentation(path: pathlib.Path = PLUGIN) -> dict[str, Any]:
-    """The parsed DOCUMENTATION of the plugin file, which is read and not imported."""
+    """Return the parsed DOCUMENTATION of the plugin file, which is read and not imported."""
     import yaml  # type: ignore[import-untyped]
 
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -89,14 +89,14 @@ def load_documentation(path: pathlib.Path = PLUGIN) -> dict[str, Any]:
 
 
 def render_table(options: dict[str, Any]) -> str:
-    """The text of ``option_table.py``."""
+    """Return the text of ``table.py``."""
     return TABLE_HEAD + pprint.pformat(options, width=125, sort_dicts=False) + "\n"
 
 
 def render_collection_plugin() -> str:
-    """The text of the collection's plugin: the plugin's own, under the other name, and from a file one directory deeper.
+    """Return the text of the collection's plugin: the plugin's own text, under the other name and one directory deeper.
 
-    Without the variables that are protected by the plugin's name.
+    Variables that only the plugin's name protects are left out.
     """
     text = PLUGIN.read_text(encoding="utf-8")
     body = text[text.index("\nfrom __future__") :]
@@ -110,13 +110,13 @@ def render_collection_plugin() -> str:
         if body.count(old) != 1:
             raise SystemExit(f"{PLUGIN}: {old.strip()!r}: not there once")
         body = body.replace(old, new)
-    # Ansible removes these from facts for a plugin named "pmitogen" only.
+    # Ansible removes these from facts only for a plugin named "pmitogen".
     body = re.sub(r"^ +- name: ansible_pmitogen_\w+\n", "", body, flags=re.MULTILINE)
     return COLLECTION_HEAD + body
 
 
 def shell_options() -> dict[str, Any]:
-    """What Ansible makes of the documentation of its ``sh`` plugin: plain values, and only what bears on them."""
+    """Return the options that Ansible parses from its ``sh`` plugin's documentation: plain values, relevant fields only."""
     import json
 
     from ansible import constants
@@ -131,7 +131,7 @@ def shell_options() -> dict[str, Any]:
 
 
 def render_shell_table() -> str:
-    """The text of ``shell_table.py`` with the entry of the installed ansible-core."""
+    """Return the text of ``shell_table.py`` with the entry of the installed ansible-core."""
     from pmitogen.ansible.options import register_shell as reader
     from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
@@ -141,7 +141,7 @@ def render_shell_table() -> str:
 
 
 def _markdown(text: str) -> str:
-    """Ansible's markup as Markdown: ``C(x)``, ``V(x)``, ``O(x)`` and ``E(x)`` are all code."""
+    """Convert Ansible's markup to Markdown: ``C(x)``, ``V(x)``, ``O(x)`` and ``E(x)`` are all code."""
     return re.sub(r"\b[CVOE]\(((?:[^()]|\([^()]*\))*)\)", r"`\1`", text)
 
 
@@ -151,7 +151,7 @@ def _description(option: dict[str, Any]) -> str:
 
 
 def _sources(option: dict[str, Any]) -> list[str]:
-    """One bullet per kind of place the option is read from."""
+    """Return one bullet for each kind of source from which the option is read."""
     kinds = {
         "variables": [entry["name"] for entry in option.get("vars", ())],
         "keyword": [entry["name"] for entry in option.get("keyword", ())],
@@ -172,7 +172,7 @@ def _section(name: str, option: dict[str, Any]) -> str:
 
 
 def render_page(options: dict[str, Any]) -> str:
-    """The users' page: options that do something first, then those that are only accepted."""
+    """Return the users' page: first the options with an effect, then those that are only accepted."""
     effective = {name: option for name, option in options.items() if NO_EFFECT_PREFIX not in _description(option)}
     pages = [PAGE_HEAD, "## Options that do something\n"]
     pages += [_section(name, option) for name, option in effective.items()]
@@ -182,7 +182,7 @@ def render_page(options: dict[str, Any]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the table, check it, or print the page. 1: ``--check`` found it out of date."""
+    """Write the table, check it, or print the page. Return 1 if ``--check`` found it out of date."""
     parser = argparse.ArgumentParser(prog="python -m pmitogen.ansible.options.generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only say whether the table is up to date")
     parser.add_argument("--markdown", action="store_true", help="print the users' page")

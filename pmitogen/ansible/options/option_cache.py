@@ -1,12 +1,12 @@
-"""What the options are worth where no variable or keyword of a task says otherwise: asked once, not anew for every task.
+"""Cache of option values: those that no variable or keyword of a task sets are looked up once, not for every task.
 
-Most options of a connection, and of its shell, are set by nobody, or for the whole run: by the command line, the environment or
-ansible.cfg. The process that workers are forked from asks Ansible for these; a worker then asks for those only that its task's
-variables and keywords name, which are few. Each value comes from Ansible's own configuration manager, either way.
+Most options of a connection and of its shell have their default, or are set for the whole run by the command line, the
+environment or ansible.cfg. The process that forks the workers looks these up. A worker then looks up only the few options that
+its task's variables and keywords set. Every value comes from Ansible's own configuration manager.
 
-A worker asks for all of them, as it would without this, if what they were found in has changed since (somebody's plugin may
-set a variable of the environment), and where the manager had something to say of one, an error or a warning, so that it is said
-where it belongs.
+A worker looks up all options, as without the cache, in two cases: if a source of the values has changed since (another plugin
+may set an environment variable), or if the manager reported an error or a warning for an option, which the user should see with
+the task.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Options = tuple[dict[str, Any], dict[str, Any]]  # values and origins, by option
 
 
 class OptionCache:
-    """The options of the plugin that Ansible knows as *name*; *kind* is "connection" or "shell".
+    """Cached options of one plugin. *name*: the plugin's name in Ansible. *kind*: "connection" or "shell".
 
     Raises what the configuration manager raises.
     """
@@ -33,7 +33,7 @@ class OptionCache:
         self._environment = [entry["name"] for option in self._definitions.values() for entry in option.get("env", ())]
         self._by_variable = _index(self._definitions, "vars")
         self._by_keyword = _index(self._definitions, "keyword")
-        for option, definition in self._definitions.items():  # any keyword sets the option of its name
+        for option, definition in self._definitions.items():  # a keyword sets the option with its name
             for word in (option, *definition.get("aliases", ())):
                 self._by_keyword.setdefault(word, set()).add(option)
         self._config, self._arguments = constants.config, context.CLIARGS
@@ -53,7 +53,7 @@ class OptionCache:
         return cache
 
     def is_valid(self) -> bool:
-        """Whether everything is as it was found."""
+        """Return True if no source of the values has changed."""
         return (
             constants.config is self._config
             and constants.config.get_configuration_definitions(self.kind, self.name) is self._definitions
@@ -62,7 +62,7 @@ class OptionCache:
         )
 
     def options(self, keys: OptionSource, variables: OptionSource, direct: OptionSource) -> Options:
-        """All options of a task with these keywords and variables, and these words of whoever made the plugin."""
+        """Return all options of a task with these keywords, variables and options passed directly to ``set_options``."""
         values, origins = dict(self._values), dict(self._origins)
         named: set[str] = set()
         for given, index in ((variables, self._by_variable), (keys, self._by_keyword), (direct, self._by_keyword)):
@@ -75,7 +75,7 @@ class OptionCache:
 
 
 def _index(definitions: Mapping[str, Any], source: str) -> dict[str, set[str]]:
-    """Which options each word of this *source* sets."""
+    """Return, for each name in this *source*, the options that it sets."""
     cache: dict[str, set[str]] = {}
     for option, definition in definitions.items():
         for entry in definition.get(source, ()):
@@ -87,7 +87,7 @@ _caches: dict[tuple[str, str], OptionCache] = {}
 
 
 def prime(kind: str, name: str) -> None:
-    """Ask for the options of the plugin *name*, for the workers that are forked from this process."""
+    """Look up the options of the plugin *name* for the workers that this process forks."""
     before = _pending_warnings()
     cache = OptionCache(kind, name)
     if _pending_warnings() == before:
@@ -95,11 +95,11 @@ def prime(kind: str, name: str) -> None:
 
 
 def _pending_warnings() -> list[list[Any]]:
-    """What the configuration manager is going to say to the user."""
+    """Return the warnings that the configuration manager has yet to show to the user."""
     return [list(getattr(constants.config, kind, ())) for kind in ("WARNINGS", "DEPRECATED", "_errors")]
 
 
 def cached_options(kind: str, name: str, keys: OptionSource, variables: OptionSource, direct: OptionSource) -> Options | None:
-    """The options of the plugin *name* for one task, or None where Ansible has to be asked for each."""
+    """Return the options of the plugin *name* for one task, or None if Ansible has to look up each."""
     cache = _caches.get((kind, name))
     return cache.options(keys, variables, direct) if cache is not None and cache.is_valid() else None

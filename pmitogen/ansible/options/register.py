@@ -1,9 +1,9 @@
-"""Tells Ansible's configuration manager the plugin's options, without parsing DOCUMENTATION.
+"""Register the plugin's options with Ansible's configuration manager, without parsing DOCUMENTATION.
 
-Ansible's plugin loader parses the DOCUMENTATION of a plugin only where the manager does not know a plugin of that type and
-name yet. The name is the one the plugin is loaded under: the file's for a plugin found on a search path (whether it was asked
-for as ``pmitogen`` or ``ansible.legacy.pmitogen``), the module's for one in a collection. Where this guess is wrong, or the
-plugin is loaded under a name of the user's, the loader finds nothing registered and parses the text: slower, never different.
+Ansible's plugin loader parses a plugin's DOCUMENTATION only if the manager does not know a plugin of that type and name yet.
+A plugin on a search path has the name of its file (``pmitogen``, also when requested as ``ansible.legacy.pmitogen``). A plugin
+in a collection has the name of its module. If this guess is wrong, or the user has renamed the plugin, the loader finds nothing
+registered and parses the text. That is slower, but has the same result.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NAME = "pmitogen"
 
 
 def plugin_load_name(module_name: str, path: str) -> str:
-    """The name under which Ansible's loader knows the plugin whose module has this ``__name__`` and ``__file__``."""
+    """Return the name by which Ansible's loader knows the plugin whose module has this ``__name__`` and ``__file__``."""
     if module_name.startswith("ansible_collections."):
         return module_name
     return os.path.splitext(os.path.basename(path))[0]
 
 
 def register_options(module_name: str, path: str) -> str:
-    """Register the options for the connection plugin with this ``__name__`` and ``__file__``; known ones stay as they are.
+    """Register the options of the connection plugin with this ``__name__`` and ``__file__``, unless they are registered already.
 
     Returns the plugin's name.
     """
@@ -39,8 +39,8 @@ def register_options(module_name: str, path: str) -> str:
 def options_for(name: str) -> dict[str, dict[str, Any]]:
     """Return the options of the plugin under this name.
 
-    Ansible removes ``ansible_NAME_*`` from facts where a plugin NAME lies on its search path, so under another name, as in a
-    collection, a target could set ``ansible_pmitogen_*``.
+    Ansible removes ``ansible_NAME_*`` from facts if a plugin NAME is on its search path. Under another name, as in a collection,
+    a target could set ``ansible_pmitogen_*``, so these variables are left out there.
     """
     if name == NAME:
         return OPTIONS

@@ -1,8 +1,8 @@
-"""Tells Ansible's configuration manager the options of its own ``sh`` shell plugin, where they are provably the ones we know.
+"""Register the options of Ansible's ``sh`` shell plugin with its configuration manager, if its documentation is a known one.
 
-Every task's process loads the ``sh`` plugin anew and parses its documentation, for 2 to 3 ms. Where the text that would be
-parsed is, by its digest, one whose meaning is in :mod:`pmitogen.ansible.options.shell_table`, that meaning is registered
-instead; any other text, as of a plugin or fragment of the user's own under these names, is left for Ansible to parse.
+Every task's process loads the ``sh`` plugin and parses its documentation, which takes 2 to 3 ms. If
+:mod:`pmitogen.ansible.options.shell_table` has the digest of that text, the parsed options from the table are registered
+instead. Ansible parses any other text, such as that of the user's own plugin or fragment with the same name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pmitogen.ansible.options.shell_table import OPTIONS_BY_DIGEST
 
 
 def documentation_digest() -> str:
-    """The digest of the documentation of the ``sh`` plugin that this Ansible brings, its fragment included."""
+    """Return the digest of the documentation of the installed Ansible's ``sh`` plugin, including its fragment."""
     text = f"{sh.DOCUMENTATION}\0{shell_common.ModuleDocFragment.DOCUMENTATION}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def register_shell() -> None:
-    """Register the options of ``sh``, if they are known to be these; call it before the shell plugin is loaded."""
+    """Register the options of ``sh`` if the digest is known. Call it before the shell plugin is loaded."""
     if constants.config.has_configuration_definition("shell", "sh"):
         return
     if loader.shell_loader.find_plugin("sh") != sh.__file__:

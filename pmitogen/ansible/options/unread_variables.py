@@ -1,8 +1,8 @@
 """Variables of other connection plugins that this one does not read, because a target could set them through facts.
 
-Ansible removes the names of connection variables from facts, but not these (``ansible.vars.clean.clean_facts``). Where such a
-variable would have changed an option, the user is told once in a run what to use instead. The text is the same whoever set the
-variable, and its value is not used.
+Ansible removes the names of connection variables from facts, but not these (``ansible.vars.clean.clean_facts``). If such a
+variable would have changed an option, one warning per run tells the user the variable to use instead. The text does not depend
+on the source of the variable, and its value is not used.
 """
 
 from __future__ import annotations

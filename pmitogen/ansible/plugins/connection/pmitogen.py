@@ -1,9 +1,9 @@
-"""The connection plugin that Ansible loads: its options, and the class that lives in :mod:`pmitogen.ansible.connection`.
+"""The connection plugin that Ansible loads: its options, and the class from :mod:`pmitogen.ansible.connection`.
 
-``ansible-playbook`` loads this file once, before it forks workers, if it lies on a search path; as part of a collection, and
-by ``ansible``, it is loaded anew in the process that is forked for every task, so whatever happens here is paid every time.
-Parsing DOCUMENTATION would cost 10 to 20 ms of each task. Ansible only parses it where the plugin's options are not known yet,
-so they are registered here, through its public configuration manager, from a table that was made of this very text
+``ansible-playbook`` loads this file once, before it forks workers, if it is on a search path. As part of a collection, and by
+``ansible``, it is loaded in the process that is forked for every task, so its cost is a cost of every task. Parsing
+DOCUMENTATION would take 10 to 20 ms. Ansible parses it only if the plugin's options are not known yet, so they are registered
+here, through its public configuration manager, from a table that is generated from this text
 (``python -m pmitogen.ansible.options.generate``). ``ansible-doc`` reads the text itself.
 """
 
