@@ -36,7 +36,7 @@ TABLE = (  # type: Any
     ("time zone", CHILD, ("TZ", "TZDIR", "/etc/localtime")),  # fresh.yml: time zone
     ("resolver", CHILD, ("RES_OPTIONS", "LOCALDOMAIN", "/etc/resolv.conf", "/etc/hosts")),  # fresh_login.yml: resolver
     ("certificates", CHILD, ("SSL_CERT_FILE", "SSL_CERT_DIR")),  # fresh_login.yml: certificates
-    ("host name", CHILD, ()),  # test_changes.py: test_the_host_name
+    ("host name", CHILD, ()),  # test_system_changes.py: test_the_host_name
     ("linker and malloc variables", START, ("LD_*", "GLIBC_TUNABLES", "MALLOC_*")),  # fresh_login.yml: variables
     ("locale variables", START, ("LANG*", "LC_*", "LOCPATH", "GCONV_PATH")),  # fresh_login.yml: variables
     ("OpenSSL variables", START, ("OPENSSL_*",)),  # fresh_login.yml: variables
@@ -53,7 +53,7 @@ TABLE = (  # type: Any
     ("sudo, su, doas and PAM", ENTRY, sources.entry_files),  # fresh_become.yml: limit, rule is removed
     ("profile", ENTRY, sources.profile_files),  # fresh_become.yml: profile
     ("home and shell", SESSION, sources.session_files),  # fresh_login.yml: start-up file, home moved away and made anew
-    ("groups and limits of the login", CONNECT, sources.connection_files),  # test_changes.py: test_groups_of_the_login
+    ("groups and limits of the login", CONNECT, sources.connection_files),  # test_system_changes.py: test_groups_of_the_login
 )
 
 STARTUP_VARIABLES = tuple(name for row in TABLE if row[1] == START for name in row[2])
