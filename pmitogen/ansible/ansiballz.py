@@ -1,13 +1,13 @@
-"""Parse the script that Ansible pipes into a Python (AnsiballZ), to run its module in a warm interpreter instead.
+"""Parse the script that Ansible pipes into a Python (AnsiballZ), so that its module runs in a warm interpreter instead.
 
 Ansible builds one script per task: a wrapper around a zip archive (base64), the module's name and its parameters. A script is
-recognised only if it is understood completely. Any other (coverage, debugging hooks, an unknown kind) runs as it is.
+recognised only if every part of it is known. Any other script (coverage, debugging hooks, an unknown kind) runs unchanged.
 
 There are two generations. ansible-core 2.16 to 2.18 assign constants inside the wrapper and start the module with ``runpy``.
 ansible-core 2.19 and later call ``_ansiballz_main`` with keyword arguments, one per line, and the archive itself contains the
-function that starts the module, ``_loader.run_module``. The second generation is read by what the wrapper does with each
-parameter, since releases add some (2.22: ``secrets``). A parameter that is unknown here is accepted if the wrapper does nothing
-with it but pass it to ``run_module``; our child does the same.
+function that starts the module, ``_loader.run_module``. The parser of the second generation checks how the wrapper uses each
+parameter, because releases add some (2.22: ``secrets``). A parameter that is unknown here is accepted if the wrapper only passes
+it to ``run_module``; the child process on the target does the same.
 
 Parameters of the module, and those unknown here, may be secret: they are sent in a request's body, which no log shows.
 """
@@ -23,13 +23,13 @@ from typing import Any
 
 _CALL_START = b'\nif __name__ == "__main__":\n    _ansiballz_main(\n'
 _REQUIRED = frozenset((b"module_fqn", b"params", b"profile", b"extensions", b"zip_data"))
-_OPTIONAL = frozenset((b"ansible_module", b"date_time", b"rlimit_nofile"))  # the first two: for the file that we do not make
+_OPTIONAL = frozenset((b"ansible_module", b"date_time", b"rlimit_nofile"))  # the first two: for a file that is not created here
 _WRAPPER_MARK = b"_ANSIBALLZ_WRAPPER = True"
 _ZIP = b"\nzip_data='"
 _SIGNATURE = re.compile(rb"\ndef _ansiballz_main\(\n((?:    \w+: [^\n]+,\n)+)\) -> None:\n")
 _LOADER_IMPORT = b"from ansible.module_utils._internal._ansiballz import _loader\n"
 _ENTRY_CALL = re.compile(rb"\n +_loader\.run_module\(\n((?: +\w+=\w+,\n)+) +\)\n")
-_ENTRY_KEYWORDS = {  # what our child passes to run_module itself
+_ENTRY_KEYWORDS = {  # arguments that the child process passes to run_module itself
     b"json_params": b"json_params",
     b"modlib_path": b"modlib_path",
     b"module_fqn": b"module_fqn",
@@ -46,7 +46,7 @@ _OLD_EXTRAS = (b"existing_soft", b"coverage", b"ansible_coverage")
 
 
 class Payload:
-    """One recognised script. A plain class, because this file is imported anew for every task.
+    """One recognised script. A plain class, because this file is imported for every task.
 
     *generation*: "runpy" or "loader", how the module starts.
     *module_name*: the module's name.
@@ -79,13 +79,13 @@ class Payload:
 
     @property
     def archive_name(self) -> str:
-        """The archive's name by content."""
+        """Return the archive's name, derived from its content."""
         return hashlib.sha1(self.archive, usedforsecurity=False).hexdigest()
 
 
 def parse_ansiballz(script: bytes) -> Payload | None:
-    """Take a script apart, or return None."""
-    start = script.find(_CALL_START)  # no literal holds a line break as such, so what is found first is found only once
+    """Return the parts of a script, or None if it is not recognised."""
+    start = script.find(_CALL_START)  # a literal contains no raw line break, so the first match is the only one
     if start >= 0:
         return _parse_call(script, start)
     if _WRAPPER_MARK in script[:400]:
@@ -98,7 +98,7 @@ def _parse_call(script: bytes, start: int) -> Payload | None:
     if archive is None or _WRAPPER_MARK not in script[:400]:
         return None
     first, last = archive
-    lines = script[start + len(_CALL_START) : first] + script[last:]  # all but the archive
+    lines = script[start + len(_CALL_START) : first] + script[last:]  # all except the archive
     if not lines.rstrip().endswith(b"\n)"):
         return None
     found: dict[bytes, bytes] = {}
@@ -125,9 +125,9 @@ def _parse_call(script: bytes, start: int) -> Payload | None:
 
 
 def _unknown_parameters(wrapper: bytes, given: Collection[bytes]) -> dict[bytes, bytes] | None:
-    """Keyword of ``run_module`` -> parameter of the wrapper, for the parameters that are unknown here.
+    """Return {keyword of ``run_module``: parameter of the wrapper} for the parameters that are unknown here.
 
-    None: the wrapper is of another kind, or does something with one of them that we do not.
+    None: the wrapper is of another kind, or does more with one of them than pass it on.
     """
     signature = _SIGNATURE.search(wrapper)
     calls = [dict(line.strip(b" ,").split(b"=") for line in call[1].splitlines()) for call in _ENTRY_CALL.finditer(wrapper)]
@@ -147,9 +147,9 @@ def _unknown_parameters(wrapper: bytes, given: Collection[bytes]) -> dict[bytes,
 
 
 def _encode_keywords(keywords: dict[str, Any]) -> bytes:
-    """Keyword arguments as JSON: {name: [type, value]}; the type is empty for what JSON has itself.
+    """Return keyword arguments as JSON: {name: [type, value]}. The type is empty for types that JSON has.
 
-    Raises ValueError or TypeError for a value that would not arrive as it is.
+    Raises ValueError or TypeError for a value that JSON would change.
     """
     if not keywords:
         return b""
@@ -164,7 +164,7 @@ def _encode_keywords(keywords: dict[str, Any]) -> bytes:
 
 
 def _literal_value(literal: str) -> Any:
-    """What a literal stands for. Most are strings with nothing escaped in them, and need no parser, which costs a worker more.
+    """Return the value of a literal. Most are strings without escapes, which are read without the slower parser.
 
     Raises ValueError, SyntaxError, TypeError.
     """
@@ -197,7 +197,7 @@ def _parse_constants(script: bytes) -> Payload | None:
 
 
 def _string_bounds(script: bytes, opening: bytes, start: int = 0) -> tuple[int, int] | None:
-    """Where the string literal after *opening* begins and ends; None if there is none, or its text is not what it stands for."""
+    """Return the bounds of the string literal after *opening*; None if there is none, or if it contains escapes."""
     first = script.find(opening, start)
     if first < 0:
         return None

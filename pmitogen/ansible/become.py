@@ -1,4 +1,4 @@
-"""Become plugins: the three that are ours, taken over, and what of their options the hub needs."""
+"""Native become: take over Ansible's sudo, su and doas plugins, and read the options that the hub needs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chd
 
 
 def install_native(plugin: Any, legacy_pipelining: bool, is_native: Callable[[], bool]) -> None:
-    """If *plugin* is sudo, su or doas, have it leave commands as they are for as long as *taken* says so.
+    """If *plugin* is sudo, su or doas, have it return commands unwrapped while *is_native* returns True.
 
-    The attributes are this instance's alone; Ansible still sets and reads the plugin's options. *pipes_by_name*: this is an
-    ansible-core (before 2.19) that pipes no module through a plugin named "su", as ours can; so there it goes by its full name.
+    Only attributes of this instance change; Ansible still sets and reads the plugin's options. *legacy_pipelining*: ansible-core
+    before 2.19 pipes no module through a plugin named "su", although the hub can, so there the plugin gets its full name.
     """
     found = native_method(plugin)
     if found is None:
@@ -27,8 +27,9 @@ def install_native(plugin: Any, legacy_pipelining: bool, is_native: Callable[[],
 
 
 def supports(plugin: Any) -> bool:
-    """Whether the hub can do what *plugin*, which has its options, asks for: not where a program of the user's own stands in for
-    sudo, su or doas and takes options that those do not have.
+    """Return True if the hub supports the options of *plugin*.
+
+    It does not if a program of the user's replaces sudo, su or doas and takes options that those do not have.
     """
     kind = native_method(plugin)
     if kind is None:
@@ -48,13 +49,13 @@ def supports(plugin: Any) -> bool:
 
 
 def build_wrapped(plugin: Any, command: str, shell: Any) -> str:
-    """*command* as *plugin*, which was taken over, would have built it. From here on it has its own name, for its prompts."""
+    """Return *command* as the taken-over *plugin* would have built it. The plugin gets its own name back, for its prompts."""
     vars(plugin).pop("name", None)
     return str(type(plugin).build_become_command(plugin, command, shell))
 
 
 def native_method(plugin: Any) -> str | None:
-    """Which of ours a become plugin is, or None."""
+    """Return the native method of a become plugin (sudo, su or doas), or None."""
     name = str(getattr(plugin, "name", None) or "").rpartition(".")[2]
     return (
         name
@@ -65,9 +66,9 @@ def native_method(plugin: Any) -> str | None:
 
 
 def request(plugin: Any, timeout: float) -> dict[str, Any]:
-    """The become request for the hub, from the plugin's options. *timeout* is in seconds.
+    """Return the become request for the hub, from the plugin's options. *timeout* is in seconds.
 
-    ``wraps`` says that whoever asks can do without the hub.
+    ``wraps`` tells the hub that the caller can wrap the command itself instead.
     """
     words = {name: value for name, value in become_options(_options(plugin)).items() if value}
     return {"method": native_method(plugin), "timeout": timeout, "wraps": True, **words}

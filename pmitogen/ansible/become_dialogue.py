@@ -1,7 +1,7 @@
-"""Become plugins that are not ours: the command as the plugin wraps it, its prompt answered, its success awaited.
+"""Other become plugins: run the command that the plugin wrapped, answer its prompt and wait for its success marker.
 
-As Ansible's ssh plugin does: while a password is expected, what the command says is looked at line by line for the prompt,
-the success marker and the plugin's failure texts; from the success on, output is output. The password is written once.
+As in Ansible's ssh plugin: while a password is expected, each line of output is compared with the prompt, the success marker
+and the plugin's failure texts. After success, all output belongs to the command. The password is sent once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Result = tuple[int, bytes, bytes]
 
 
 class BecomeDialogue:
-    """What a wrapped command has said so far, and what that amounts to."""
+    """The output of a wrapped command so far, and the state of its escalation."""
 
     def __init__(self, become: Any) -> None:
         self._become = become
@@ -30,7 +30,7 @@ class BecomeDialogue:
         self._unfinished_line: dict[int, bytes] = {1: b"", 2: b""}
 
     def feed(self, stream: int, data: bytes) -> bool:
-        """Take output. Returns whether the password is wanted now. Raises AnsibleError."""
+        """Take output. Returns True if the password is to be sent now. Raises AnsibleError."""
         if self.succeeded:
             self._output[stream].append(data)
             return False
@@ -57,12 +57,12 @@ class BecomeDialogue:
         return wanted
 
     def output(self, stream: int) -> bytes:
-        """All that was said on a stream, but for the prompt and the marker."""
+        """Return all output of a stream except the prompt and the marker."""
         return b"".join(self._output[stream]) + self._unfinished_line[stream]
 
 
 def run_wrapped(become: Any, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
-    """Hold the conversation with a wrapped command. *timeout* is in seconds, until it has escalated. Raises AnsibleError."""
+    """Run a wrapped command to its end. *timeout*: seconds until it has escalated. Raises AnsibleError."""
     try:
         return _converse(become, exchange, in_data, timeout)
     except AnsibleError:

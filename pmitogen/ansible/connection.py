@@ -1,9 +1,9 @@
 """The connection plugin's class: a thin client of the run's hub.
 
-It runs in the process that Ansible forks for each task, so it does as little as it can: it hands over the option set, turns
-what Ansible asks into requests (see shell.py and ansiballz.py), and waits for answers (see hub_session.py). Nothing of Ansible is
-patched: this is the public plugin interface, the shell object that Ansible lets a connection own, and, for sudo, su and doas,
-an attribute of the become plugin's instance.
+It runs in the process that Ansible forks for each task, so it does as little as possible: it sends the option set, turns
+Ansible's calls into requests (see shell.py and ansiballz.py), and waits for answers (see hub_session.py). No part of Ansible is
+patched. The class uses the public plugin interface, the shell object that Ansible lets a connection own, and, for sudo, su and
+doas, an attribute of the become plugin's instance.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ HUB_OPTIONS = (
     "reconnection_retries",
     "verbosity",
     "boot_python",
-)  # what the hub needs to know to connect
+)  # the options that the hub needs to connect
 USE_LOGIN_SHELL = ""  # as argv[0]: the login shell of the account
 MAX_INLINE_FILE = 256 << 10  # bytes; a file up to this size is sent inside one request
 # An interpreter's path: not a template, and not one of the "auto" settings with which Ansible searches.
@@ -81,7 +81,7 @@ class Connection(ConnectionBase):
             lambda: self.become is not None,
         )
         if multiprocessing.parent_process() is not None and toggles.preload_enabled():
-            gc.freeze()  # this process is a task's, and short: let no round of the collector copy what it shares with its parent
+            gc.freeze()  # a task's process is short: a garbage collection would only copy pages shared with the parent
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
@@ -91,19 +91,19 @@ class Connection(ConnectionBase):
         self._unread: dict[str, Any] = {}
         self._task = ""  # the task's name, where the hub logs it
         self._become_fields: dict[str, Any] | None = None
-        self._native_become: bool | None = False  # None: to be seen when the plugin has its options
-        self._in_own_session = False  # whether wrapped commands run apart from the login account's interpreter
+        self._native_become: bool | None = False  # None: decided when the plugin has its options
+        self._in_own_session = False  # True: wrapped commands run in their own session, without the login account's interpreter
 
-    # What Ansible asks of a connection
+    # The interface that Ansible calls
 
     def _connect(self) -> Connection:
         self._connected = True
         return self
 
     def set_options(self, task_keys: OptionSource = None, var_options: OptionSource = None, direct: OptionSource = None) -> None:
-        """Take the options, anew for each item of a loop.
+        """Take the options. Ansible calls this again for each item of a loop.
 
-        ansible-core before 2.19 asks the option itself whether to pipeline, later ones the method below.
+        To decide whether to pipeline, ansible-core before 2.19 reads the option, and later releases call the method below.
         """
         found = cached_options("connection", self._load_name, task_keys, var_options, direct)
         if found is None:
@@ -124,9 +124,9 @@ class Connection(ConnectionBase):
         self._hub_session.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
-        """Modules never need a file on the target, but for async ones, whose wrapper Ansible places there.
+        """Return True if modules can be piped: not async ones, nor if remote files are to remain on the target.
 
-        Ansible asks just before it builds a module's payload: the time to start the hub, if there is none, and to connect.
+        Ansible calls this just before it builds a module's payload, so the hub is started, if necessary, and connects meanwhile.
         """
         self._hub_session.connect_early()
         if not shared_state.current.payloads_restored and toggles.preload_enabled():
@@ -138,20 +138,20 @@ class Connection(ConnectionBase):
         return self.become is None or self._become_is_native or bool(getattr(self.become, "pipelining", True))
 
     def _resolve_option_variables(self, variables: Any, templar: Any) -> Any:
-        """Note the interpreter that the task's host names, and variables that are not read (ansible-core 2.17 and later)."""
+        """Record the interpreter that the task's host sets, and variables that are not read (ansible-core 2.17 and later)."""
         self._interpreter = variables.get("ansible_python_interpreter")
         self._unread = unread_variables.find(variables)
         return super()._resolve_option_variables(variables, templar)
 
     def _configured_interpreter(self) -> str | None:
-        """The program that is going to be asked for in the task's account, where that is said and not looked for."""
+        """Return the interpreter that the task's account will use, if it is set and not discovered."""
         named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
         return str(named) if isinstance(named, str) and _INTERPRETER_PATTERN.fullmatch(named) else None
 
     def set_become_plugin(self, plugin: Any) -> None:
-        """Take over sudo, su and doas: their commands arrive unwrapped, for the hub runs them in that account.
+        """Take over sudo, su and doas: their commands arrive unwrapped, because the hub runs them in that account.
 
-        Called for each item of a loop, which may become somebody else.
+        Ansible calls this for each item of a loop, because each may become another user.
         """
         super().set_become_plugin(plugin)
         self._become_fields = None
@@ -161,19 +161,19 @@ class Connection(ConnectionBase):
 
     @property
     def _become_is_native(self) -> bool:
-        """Whether the hub enters the task's account. Known once the become plugin has its options."""
+        """Return True if the hub enters the task's account. Known once the become plugin has its options."""
         if self._native_become is None:
             self._native_become = self.become is not None and become_requests.supports(self.become)
         return self._native_become
 
     def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> ExecResult:
-        """Run a command, or whatever its text is known to mean. Returns (rc, stdout, stderr)."""
+        """Run a command, or the operation that its text is known to stand for. Returns (rc, stdout, stderr)."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
         words = split_command(cmd)
         meaning = getattr(self._shell, "operations", {}).get(words[2].strip()) if words else None
-        is_bare = self._become_is_native  # our own become: the command is not wrapped
+        is_bare = self._become_is_native  # native become: the command is not wrapped
         try:
             if isinstance(meaning, shells.Module):
                 result = self._run_module(meaning, in_data)
@@ -194,10 +194,10 @@ class Connection(ConnectionBase):
                 raise
             if isinstance(exc, NeedsBecomeWrapper):
                 self._leave_become_to_plugin()
-            return self._wrap_and_run(words, cmd, in_data)  # no Python there for us: the command itself may not need one
+            return self._wrap_and_run(words, cmd, in_data)  # no usable Python there, but the command itself may not need one
 
     def put_file(self, in_path: str, out_path: str) -> None:
-        """Copy a file of the controller's to the target, into the account of the task."""
+        """Copy a file of the controller to the target, as the task's account."""
         super().put_file(in_path, out_path)
         display.vvv(one_line(f"PUT {in_path} TO {out_path}"), host=self._host())
         try:
@@ -226,7 +226,7 @@ class Connection(ConnectionBase):
             self._hub_session.stream_out({**header, "size": state.st_size}, stream)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
-        """Copy a file here, whole or not at all. A new one gets the original's mode, as sftp's ``get`` gives it."""
+        """Copy a file to the controller, atomically. A new file gets the original's mode, as with sftp's ``get``."""
         super().fetch_file(in_path, out_path)
         from pmitogen.util.atomic_file import atomic_write
 
@@ -246,7 +246,7 @@ class Connection(ConnectionBase):
         self._hub_session.reset()
 
     def close(self) -> None:
-        """Let go of the hub; the host's connection stays with it."""
+        """Disconnect from the hub, which keeps the host's connection."""
         self._hub_session.close()
         self._connected = False
 
@@ -283,10 +283,10 @@ class Connection(ConnectionBase):
         try:
             return self._run(header, payload.params + payload.keywords, payload.archive)
         except NoInterpreter:
-            return None  # as a command, it fails in the shell's words, which Ansible knows
+            return None  # run as a command, it fails with the shell's message, which Ansible knows
 
     def _run_operation(self, meaning: Any) -> ExecResult:
-        """Do what a text of the shell object's means. Raises AnsibleError."""
+        """Carry out the operation of the shell object. Raises AnsibleError."""
         if isinstance(meaning, shells.NoOperation):
             return 0, b"", b""
         if isinstance(meaning, shells.Home):
@@ -323,7 +323,7 @@ class Connection(ConnectionBase):
         return {"op": "fs", "do": "exists", "path": to_wire(meaning.path)}
 
     def _temp_bases(self) -> list[str]:
-        """Where the account of a become task may have its temporary directories: its own place, else the system's."""
+        """Return the base directories for temporary directories of a become task's account: its own first, then the system's."""
         return [
             str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp"),
             *map(str, self._shell.get_option("system_tmpdirs") or ()),
@@ -361,7 +361,7 @@ class Connection(ConnectionBase):
         return str(self.get_option("host") or self._play_context.remote_addr)
 
     def _hub_count(self) -> int:
-        """How many the run has. Raises AnsibleError."""
+        """Return the number of hubs in this run. Raises AnsibleError."""
         hubs = int(self.get_option("hubs"))
         if hubs < 1:
             where = "PMITOGEN_HUBS, or hubs in ansible.cfg's section pmitogen"
@@ -375,14 +375,14 @@ class Connection(ConnectionBase):
             self._become_fields = become_requests.request(self.become, float(self.get_option("timeout") or 10))
         return self._become_fields
 
-    # Become plugins that are not ours
+    # Other become plugins
 
     def _leave_become_to_plugin(self) -> None:
-        """The hub cannot enter the task's account: from here on, do as over ssh, with a session for each command."""
+        """Stop using the hub's become, because it cannot enter the account: run each command in a session, as over ssh."""
         self._native_become, self._in_own_session = False, True
 
     def _wrap_and_run(self, words: list[str], cmd: str, in_data: bytes | None) -> ExecResult:
-        """Run a command that was left unwrapped, since the hub was to enter the account. *words*: *cmd* split, if it could be."""
+        """Wrap and run a command that was unwrapped for native become. *words*: *cmd* split, if that was possible."""
         wrapped = become_requests.build_wrapped(self.become, shlex.join(words) if words else cmd, self._shell)
         return self._exec_wrapped(["/bin/sh" if words else USE_LOGIN_SHELL, "-c", wrapped], in_data)
 
@@ -396,5 +396,5 @@ class Connection(ConnectionBase):
 
 
 def _is_logged() -> bool:
-    """Whether the hub logs requests."""
+    """Return True if the hub logs requests."""
     return "PMITOGEN_LOG" in os.environ or hub_log() is not None

@@ -1,4 +1,4 @@
-"""Exceptions of Ansible for those of the hub, the timeline of a worker, and small values that its requests share."""
+"""Ansible's exceptions for the hub's errors, a worker's timeline, and small helpers that requests share."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ BecomeTimeout = AnsibleError if LEGACY_PIPELINING else AnsibleConnectionFailure
 
 
 class RemoteFailure(AnsibleError):
-    """Something on the target failed, in the target's own words."""
+    """An operation failed on the target; the text is the target's message."""
 
 
 class NoInterpreter(AnsibleError):
-    """The interpreter that a request needs is missing in its account, or does not start."""
+    """The interpreter that a request needs does not exist in its account, or does not start."""
 
 
 class NeedsBecomeWrapper(AnsibleError):
-    """The hub cannot enter the account (the host has no Python, say), so the become plugin must wrap the command after all."""
+    """The hub cannot enter the account (for example, the host has no Python), so the become plugin must wrap the command."""
 
 
-# The exceptions that Ansible's ssh plugin would have raised, by those of the hub's; the first row that fits counts.
+# The exception that Ansible's ssh plugin would have raised for each of the hub's errors. The first matching row applies.
 _EXCEPTIONS: tuple[tuple[type[Error], type[AnsibleError]], ...] = (
     (AuthenticationError, AnsibleAuthenticationFailure),
     (OptionsError, AnsibleConnectionFailure),  # the ssh program would have ended with 255
@@ -51,40 +51,40 @@ _BECOME_EXCEPTIONS = {"timeout": BecomeTimeout, "python": NoInterpreter, "state"
 
 
 def ansible_error(error: Error) -> AnsibleError:
-    """The exception of Ansible's that stands for *error*."""
+    """Return Ansible's exception for *error*."""
     if isinstance(error, BecomeError):
         return _BECOME_EXCEPTIONS.get(error.kind, AnsibleError)(error.message)
     return next(theirs for ours, theirs in _EXCEPTIONS if isinstance(error, ours))(error.message)
 
 
 def hub_log() -> str | None:
-    """How much a new hub is to log to the run's stderr of what it does."""
+    """Return the level of detail that a new hub logs to the run's stderr."""
     return "debug" if Display().verbosity >= 4 else None
 
 
 class WorkerTrace:
-    """What this worker spent its time on, for the timeline (PMITOGEN_TRACE)."""
+    """Records how this worker spent its time, for the timeline (PMITOGEN_TRACE)."""
 
     def __init__(self) -> None:
         self._last = time.time()
         self._spans: list[tuple[str, float, float]] = []
 
     def mark(self, name: str) -> None:
-        """What has passed since the last mark was *name* (empty: somebody else counts it)."""
+        """Record the time since the last mark as *name* (empty: it is recorded elsewhere)."""
         now = time.time()
         if name:
             self._spans.append((name, self._last, now))
         self._last = now
 
     def send(self, client: hub.Client) -> None:
-        """Send it to the hub; this worker is done."""
+        """Send the timeline to the hub at the end of this worker."""
         self.mark("result")
         with contextlib.suppress(HubError):
             client.send({"op": "trace", "spans": self._spans})
 
 
 def signal_message(header: dict[str, Any], answer: dict[str, Any]) -> bytes:
-    """What the shell that starts modules over ssh says of one that a signal ended ("Killed")."""
+    """Return the shell's message about a module that a signal killed ("Killed"), as over ssh."""
     number = answer.get("signal")
     if header["op"] != "run" or number in (None, signal.SIGINT, signal.SIGPIPE):
         return b""

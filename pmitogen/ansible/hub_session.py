@@ -1,7 +1,7 @@
-"""A connection's line to the run's hub: made when something is asked, and kept until Ansible lets go of the connection.
+"""A connection plugin's session with the run's hub: opened at the first request, closed when Ansible closes the connection.
 
-It is opened with the connection's options, and anew where a loop's next item has others. Each request ends with one final frame;
-what comes before that is output, credit, or the hub's wish for a payload that it has not seen.
+It is opened with the connection's options, and again if the next item of a loop has other options. Each request ends with one
+final frame. The frames before it are output, credit, or the hub's request for a payload that it does not have.
 """
 
 from __future__ import annotations
@@ -32,9 +32,14 @@ Header = dict[str, Any]
 class HubSession:
     """See the head of this file. Not thread-safe.
 
-    *options*, *host*, *become*, *hubs* and *python* are asked when needed: what the hub is to connect with, the host's name, the
-    words for the account that the task becomes, or None where that is not ours, how many hubs the run has, and the interpreter
-    that modules are going to ask for, where that is known. *becoming*: whether the task becomes another account, in any way.
+    These are called when their value is needed:
+
+    *options*: the options with which the hub connects.
+    *host*: the host's name.
+    *become*: the request for the account that the task becomes; None if the hub does not enter it.
+    *hubs*: the number of hubs in the run.
+    *python*: the interpreter that modules will use, if it is known.
+    *becoming*: True if the task becomes another account in any way.
     """
 
     def __init__(
@@ -50,24 +55,24 @@ class HubSession:
         self._becoming = becoming
         self._client: hub.Client | None = None
         self._open_options: Header = {}  # the options that it was opened with
-        self._options_current = True  # whether those are still the connection's
+        self._options_current = True  # False: the connection has other options now
         self._early_requested = False
         self._spans = WorkerTrace() if "PMITOGEN_TRACE" in os.environ else None
 
     def mark(self, name: str) -> None:
-        """For the timeline: what has passed since the last mark was *name* (empty: somebody else counts it)."""
+        """Record the time since the last mark as *name* in the timeline (empty: it is recorded elsewhere)."""
         if self._spans is not None:
             self._spans.mark(name)
 
     def options_changed(self) -> None:
-        """Compare them before the next request."""
+        """Have the options compared before the next request."""
         self._options_current = False
 
     def connect_early(self) -> None:
-        """A module is going to run: start the hub, if there is none, and have the host connected, to start its interpreter there.
+        """Start the hub, if necessary, and have it connect and start the host's interpreter, because a module is about to run.
 
-        Only for a host's first task, as far as we know, and only where it is known which. Whatever goes wrong the task is told,
-        when it asks for something.
+        Done only for a host's first task, as far as is known, and only if the interpreter is known. The task's next request
+        reports any error.
         """
         if self._client is not None or self._early_requested or shared_state.current.is_known(self._host()):
             return
@@ -79,9 +84,9 @@ class HubSession:
                 self._open().flush()
 
     def _interpreter_to_boot(self) -> str | None:
-        """The interpreter to connect with, if that is for us to say: a host's first task does, as far as we know.
+        """Return the interpreter to connect with, or None. Only a host's first task, as far as is known, chooses it.
 
-        "" stands for any: what a task names that becomes another account must not run in the login account.
+        "" means any: the interpreter of a task that becomes another account must not run in the login account.
         """
         if not shared_state.current.is_shared or self._early_requested or shared_state.current.is_known(self._host()):
             return None
@@ -97,7 +102,7 @@ class HubSession:
         sink: Any = None,
         streamed: Any = None,
     ) -> Header:
-        """Make one request and wait for its final frame, which is returned with its body. Raises AnsibleError."""
+        """Make one request, wait for its final frame, and return the frame and its body. Raises AnsibleError."""
         try:
             client, header = self._begin(header, become)
             if streamed is not None and is_verbose():
@@ -112,7 +117,7 @@ class HubSession:
         return {**frame, "body": data}
 
     def stream_out(self, header: Header, stream: IO[bytes]) -> None:
-        """Send a large file in pieces, as fast as the other end takes it. Raises AnsibleError."""
+        """Send a large file in pieces, as fast as the receiver grants credit. Raises AnsibleError."""
         try:
             client, header = self._begin(header, True)
             Exchange(client, header, stream).result(lambda stream, data: None)
@@ -120,7 +125,7 @@ class HubSession:
             self._raise(exc)
 
     def interactive(self, header: Header) -> Exchange:
-        """Begin a command of the login account whose output is seen as it comes. Raises AnsibleError."""
+        """Start a command in the login account and return its output as it arrives. Raises AnsibleError."""
         try:
             client, header = self._begin({**header, "eager": True}, False)
             return Exchange(client, header, interactive=True)
@@ -140,7 +145,7 @@ class HubSession:
                     client.receive()
 
     def close(self) -> None:
-        """Let go of the hub; the host's connection stays with it."""
+        """Disconnect from the hub, which keeps the host's connection."""
         if self._client is not None:
             if self._spans is not None:
                 self._spans.send(self._client)
@@ -149,18 +154,18 @@ class HubSession:
 
     def _begin(self, header: Header, become: bool) -> tuple[hub.Client, Header]:
         account = self._become() if become else None
-        for_shell = header["op"] == "exec" and not header["argv"][0] and account is None  # which may be all that the host can do
+        for_shell = header["op"] == "exec" and not header["argv"][0] and account is None  # the host may support nothing else
         client = self._open(ahead=not for_shell)
         header = {**header, "id": client.next_id()}
         if account is not None:
             header["become"] = account
             likely = self._python() if "python" not in header else None
-            if likely is not None:  # modules of that account are going to ask for it
+            if likely is not None:  # modules of that account will use it
                 header["likely_python"] = [to_wire(likely)]
         return client, header
 
     def _open(self, ahead: bool = True) -> hub.Client:
-        """Connect to the hub, if need be. *ahead*: also have the host's interpreter started, where it is known which."""
+        """Connect to the hub, if necessary. *ahead*: also have the host's interpreter started, if it is known."""
         if self._client is not None and not self._options_current and self._options() != self._open_options:
             self.close()
         self._options_current = True
@@ -173,19 +178,19 @@ class HubSession:
             self._client.open(self._open_options, caller)
             name = self._interpreter_to_boot() if ahead else None
             self._early_requested = True
-            if name is not None:  # else the first step of a task, which may need none, would have another than modules ask for
+            if name is not None:  # otherwise the first step of a task would start another interpreter than modules use
                 python = {"python": [to_wire(name)]} if name else {}
                 self._client.queue({"op": "ahead", "id": self._client.next_id(), **python})
         return self._client
 
     def _hub_index(self) -> int:
-        """Which of the run's hubs holds this host. Raises AnsibleError."""
+        """Return the number of the hub that serves this host. Raises AnsibleError."""
         return hub_paths.number_of(self._host(), self._hubs())
 
     def _after_payload(self) -> None:
-        """One has been built and sent: while the first of a run is under way, Ansible may build the others.
+        """After a payload was sent: during the first one of a run, have Ansible build the others.
 
-        Where nobody is going to do it at the end of the run, keep it for the next.
+        If no process stores payloads at the end of the run, store this one for the next run.
         """
         self.mark("payload")
         if shared_state.current.claim_first():
@@ -204,18 +209,18 @@ class HubSession:
 
 
 def _run_pid() -> int:
-    """The main process of this run: what the hub watches."""
+    """Return the process id of this run's main process, which the hub watches."""
     parent = multiprocessing.parent_process()
     return parent.pid if parent is not None and parent.pid else os.getpid()
 
 
 def is_verbose() -> bool:
-    """Whether ``-vvv`` lines go anywhere: to the screen, or to the log, which may have a verbosity of its own."""
+    """Return True if ``-vvv`` lines are shown on the screen or written to the log, which may have a separate verbosity."""
     return bool(max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3)
 
 
 def verbose_output() -> Any:
-    """What words the lines of -vvv."""
+    """Return the module that formats the lines of -vvv."""
     from pmitogen.ansible import verbose as words
 
     return words

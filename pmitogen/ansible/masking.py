@@ -1,7 +1,7 @@
-"""Have Ansible mask secrets that it cannot know to be such (ansible-core 2.22 and later; earlier releases mask nothing by value).
+"""Register secrets for masking that Ansible cannot recognise (ansible-core 2.22 and later; earlier ones do not mask by value).
 
-Options whose documentation says ``secret: true`` are registered by Ansible itself. That is for texts; an option that is a mapping
-needs this.
+Ansible itself registers options that are documented with ``secret: true``, but only texts. An option that is a mapping needs
+this.
 """
 
 from __future__ import annotations

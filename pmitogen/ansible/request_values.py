@@ -1,4 +1,4 @@
-"""Values of Ansible's as requests to the hub hold them, and back."""
+"""Convert Ansible's values to the form that requests to the hub contain, and back."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pmitogen.protocol.framing import to_wire
 
 
 def plain_value(value: Any) -> Any:
-    """*value* in types that go to the hub: Ansible's own may be decrypted, or remember where they are from."""
+    """Return *value* in plain types. Ansible's own types may be decrypted texts, or carry their origin."""
     if isinstance(value, Mapping):
         return {str(key): plain_value(item) for key, item in value.items()}
     return value if value is None or isinstance(value, (bool, int, float, list)) else str(value)
 
 
 def command_request(argv: list[str], tty: bool) -> dict[str, Any]:
-    """The request for a command. Whoever asks for a terminal says what kind it is, as ssh does."""
+    """Return the request for a command. With *tty* it names the type of terminal, as ssh does."""
     header: dict[str, Any] = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
     if tty and os.environ.get("TERM"):
         header["env"] = {"TERM": to_wire(os.environ["TERM"])}
@@ -26,7 +26,7 @@ def command_request(argv: list[str], tty: bool) -> dict[str, Any]:
 
 
 def split_command(cmd: str) -> list[str]:
-    """The three words of ``/bin/sh -c 'text'``, as Ansible builds it; none of any other text, which a shell has to read first."""
+    """Return the three arguments of ``/bin/sh -c 'text'``, as Ansible builds it; [] for any other text, which needs a shell."""
     try:
         words = shlex.split(cmd)
     except ValueError:
@@ -35,10 +35,10 @@ def split_command(cmd: str) -> list[str]:
 
 
 def wire_env(env: dict[str, str]) -> dict[str, str]:
-    """Variables, with names and values as text whose code points are the bytes."""
+    """Return variables with their names and values as text whose code points are the bytes."""
     return {to_wire(name): to_wire(value) for name, value in env.items()}
 
 
 def from_wire(text: str) -> bytes:
-    """The bytes that such a text stands for."""
+    """Return the bytes of such a text."""
     return text.encode("latin-1")

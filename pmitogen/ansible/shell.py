@@ -1,12 +1,12 @@
-"""The shell object: Ansible's own, remembering what each text means.
+"""The shell object: a subclass of Ansible's shell plugin that records the operation behind each command text.
 
 Ansible asks its shell plugin for the text of a command (make a temporary directory, change a mode, start a module) and
-hands that text to ``exec_command``. Ours is the very plugin that Ansible loaded, in a subclass that writes down, for each
-text it gives out, what was asked. The connection looks the text up: what it finds it does without a shell; what it does not
-find is a command like any other. So the texts stay valid for whoever runs them in a shell after all.
+hands that text to ``exec_command``. The subclass here records, for each text that it returns, the operation that was requested.
+The connection looks the text up. It carries out a recorded operation without a shell, and runs any other text as a command. The
+texts remain valid commands, so they can also run in a shell.
 
-In a become task everything happens in the account that the task becomes, so there is nothing to share between accounts:
-giving another user access (``setfacl``, ``chown``) is done already.
+In a become task everything runs in the account that the task becomes, so no files are shared between accounts, and giving
+another user access (``setfacl``, ``chown``) needs no action.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from ansible.plugins import AnsiblePlugin
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 
 U_RWX = 0o700
-_SHELL_METACHARACTERS = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # what only a shell can make of a folder's name
+_SHELL_METACHARACTERS = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # in a directory's name, only a shell can expand these
 _MODE_BITS = {"u+x": 0o100, "u+rwx": U_RWX}
 
 
 class ShellOperation:
-    """What a text stands for: the kinds below. Plain classes, because this file is imported anew for every task."""
+    """The operation behind a text: one of the classes below. Plain classes, because this file is imported for every task."""
 
     __slots__ = ()
 
 
 class MakeTemp(ShellOperation):
-    """Make a directory *name* in *base* for this account alone; no base: the account's own temporary directory."""
+    """Make a directory *name* in *base* that only this account can access. No base: the account's own temporary directory."""
 
     __slots__ = ("base", "name")
 
@@ -49,7 +49,7 @@ class AddMode(ShellOperation):
 
 
 class PathOperation(ShellOperation):
-    """Something about one path."""
+    """An operation on one path."""
 
     __slots__ = ("path",)
 
@@ -64,19 +64,19 @@ class Remove(PathOperation):
 
 
 class Home(PathOperation):
-    """Tell where a user's home is."""
+    """Return a user's home directory."""
 
     __slots__ = ()
 
 
 class Exists(PathOperation):
-    """Tell whether a path is there."""
+    """Test whether a path exists."""
 
     __slots__ = ()
 
 
 class NoOperation(ShellOperation):
-    """Nothing is left to do."""
+    """No action is needed."""
 
     __slots__ = ()
 
@@ -91,14 +91,14 @@ class Module(ShellOperation):
 
 
 class RecordingShellMixin:
-    """Mixed into the class of the shell plugin that Ansible loaded; see the head of this file."""
+    """Mixin for the class of the shell plugin that Ansible loaded; see the head of this file."""
 
     operations: dict[str, Any]
     environments: dict[str, tuple[tuple[str, str], ...]]
 
     @staticmethod
     def is_becoming() -> bool:
-        """Whether this is a become task whose account the hub enters; the connection lays its own answer over this one."""
+        """Return True in a become task whose account the hub enters. The connection replaces this function on its instance."""
         return False
 
     def env_prefix(self, **kwargs: Any) -> str:
@@ -156,13 +156,13 @@ class RecordingShellMixin:
         text: str = super().append_command(cmd, cmd_to_append)  # type: ignore[misc]
         if (
             cmd_to_append == "sleep 0" and cmd in self.operations
-        ):  # ansible-core up to 2.19 ends each command so, for terminals' sake
+        ):  # ansible-core up to 2.19 ends each command like this, because of terminals
             self.operations[text] = self.operations[cmd]
         return text
 
 
 class CachedOptionsMixin(AnsiblePlugin):
-    """Mixed in behind that class: what it asks its own base for is known already, but for what the task says."""
+    """Base for that class which reads options from the cache, except those that the task sets."""
 
     def set_options(self, task_keys: OptionSource = None, var_options: OptionSource = None, direct: OptionSource = None) -> None:
         found = cached_options("shell", self._load_name, task_keys, var_options, direct)
@@ -174,12 +174,12 @@ class CachedOptionsMixin(AnsiblePlugin):
 
 @functools.cache
 def recording_class(shell: type) -> type:
-    """The class of a shell that is one of class *shell* in every respect, and remembers."""
+    """Return a subclass of the class *shell* that records operations."""
     return type(shell.__name__, (RecordingShellMixin, shell, CachedOptionsMixin), {"__module__": shell.__module__})
 
 
 def record(shell: Any) -> Any:
-    """Return a shell that is *shell* in every respect, and remembers."""
+    """Return a shell that behaves like *shell* and records operations."""
     kind: Any = type(shell)
     new: Any = object.__new__(recording_class(kind))
     new.__dict__.update(shell.__dict__)

@@ -1,9 +1,9 @@
-"""What ``-vvv`` shows of a connection's work: as much as Ansible's ssh plugin shows of its own. Loaded only where it is wanted.
+"""Output for ``-vvv``: as much about a connection as Ansible's ssh plugin shows. Imported only when it is needed.
 
-Since ansible-core 2.22 a module's result may hold secrets that are only known once it has been read, so the ssh plugin shows the
-exit code alone, and the rest with ``ANSIBLE_DEBUG``.
+Since ansible-core 2.22 a module's result may contain secrets that are known only after the result was parsed, so the ssh plugin
+shows only the exit code, and the rest with ``ANSIBLE_DEBUG``.
 
-From ``-vvvv`` on, the hub's log joins in on the run's stderr.
+From ``-vvvv`` on, the hub's log also goes to the run's stderr.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _MASKS_SECRETS = importlib.util.find_spec("ansible.module_utils.secrets") is not
 
 
 def format_start(header: dict[str, Any]) -> str:
-    """The line for a request that starts a process. A target may have chosen a path or an interpreter in it."""
+    """Return the line for a request that starts a process. Its path or interpreter may come from the target, so it is escaped."""
     become = header.get("become") or {}
     by = [become.get("exe") or become.get("method"), become.get("flags")]
     account = f" AS {become.get('user') or 'root'} BY {' '.join(map(str, filter(None, by)))}" if become else ""
