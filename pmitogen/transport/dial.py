@@ -1,8 +1,8 @@
-"""From an address to a connected TCP socket.
+"""Resolve a host name and connect a TCP socket.
 
 All addresses of a name are tried, each a little after the one before it (RFC 8305, "happy eyeballs"), under one deadline; the
 first that answers wins. So a dead IPv6 route or a dead member of a round-robin name costs a quarter of a second, not a timeout.
-Whatever goes wrong with an address, the next one is tried; upstream's client stops at any error but "refused" and "no route".
+After any error with an address the next one is tried; Paramiko's client stops at errors other than "refused" and "no route".
 
 Honoured here: AddressFamily, BindAddress, BindInterface, ConnectionAttempts, TCPKeepAlive, IPQoS. Nagle's algorithm is off: SSH
 writes whole packets, and waiting for an acknowledgement only adds up to 40 ms.
@@ -33,7 +33,7 @@ Address = tuple[socket.AddressFamily, Any]  # family and what connect() takes
 
 
 def resolve(settings: Settings) -> list[Address]:
-    """The addresses of ``settings.hostname``, families alternating, the resolver's first choice first.
+    """Return the addresses of ``settings.hostname``, families alternating, the resolver's first choice first.
 
     Raises ConnectError (stage ``resolve``). Blocks as long as the system's resolver does.
     """
@@ -63,7 +63,7 @@ def _alternate(addresses: list[Address]) -> list[Address]:
 
 
 def dial(settings: Settings, addresses: list[Address], timeout: float, deadline: float) -> tuple[socket.socket, float]:
-    """Connect: returns a socket, its options set, and when the attempt at its address began. Blocks.
+    """Connect, and return the socket with its options set, and the start time of its attempt. Blocks.
 
     :param timeout: seconds for each address, as ssh's ConnectTimeout; they run side by side.
     :param deadline: ``time.monotonic()`` seconds, the end of all attempts.
@@ -117,7 +117,7 @@ def _race(
 def _start_one(
     settings: Settings, waiting: Iterator[Address], selector: selectors.BaseSelector, failures: dict[str, str]
 ) -> bool:
-    """Begin the next attempt. False: there are no more addresses."""
+    """Begin the next attempt. Return False if there are no more addresses."""
     for family, target in waiting:
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
@@ -188,7 +188,7 @@ def _bind(sock: socket.socket, family: socket.AddressFamily, settings: Settings)
 
 
 def _bind_to_interface(sock: socket.socket, family: socket.AddressFamily, name: str) -> None:
-    """SO_BINDTODEVICE where we may; else the interface's own address, which is what ssh does."""
+    """Bind with SO_BINDTODEVICE if permitted; otherwise to the interface's own address, as ssh does."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
     except (PermissionError, AttributeError):

@@ -1,4 +1,4 @@
-"""Where one connection's log lines go: ssh's ``-E`` file and LogLevel.
+"""Log file and level of one connection: ssh's ``-E`` and LogLevel.
 
 Paramiko's lines are logged below ``paramiko.pmitogen``, which the program that uses us sets up as it likes; each record names
 its host. A connection with a log file of its own gets a logger of its own beneath it, with a handler for that file, as long as it
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 else:  # Python 3.10 cannot subscript the class
     _LoggerAdapter = logging.LoggerAdapter
 
-# Without this the logging module prints warnings to stderr where nobody has set it up.
+# Without this the logging module prints warnings to stderr if the program has not configured it.
 for _name in ("pmitogen", NAME):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
@@ -64,7 +64,7 @@ def _open(path: str, caller: CallerEnvironment) -> TextIO:
 
 
 def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
-    """The name of the logger to use, and what to call when the connection is over. Raises ConnectError (stage ``resolve``)."""
+    """Return the logger's name, and a function to call when the connection ends. Raises ConnectError (stage ``resolve``)."""
     if settings.logfile is None:
         return NAME, lambda: None
     try:

@@ -1,4 +1,4 @@
-"""ProxyCommand: run a program as the connection to the server, as ssh does: by the caller's shell, directory and environment.
+"""ProxyCommand: run a program as the connection to the server, as ssh does, with the caller's shell, directory and environment.
 
 The program's standard input and output are one end of a socket pair, so no data is copied in between; its standard error is a
 pipe. One thread keeps the end of that error output for our message, and waits for the process. :meth:`ProxyCommand.close` kills
@@ -24,8 +24,8 @@ from pmitogen.util import threads
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape_lines
 
-MAX_STDERR = 4096  # bytes of error output that are kept, from its end
-EXIT_NOT_FOUND = 127  # a shell's exit status for a program that is not there
+MAX_STDERR = 4096  # bytes; the end of the error output
+EXIT_NOT_FOUND = 127  # a shell's exit status for a program that does not exist
 _SSH = re.compile(r"\s*(exec\s+)?ssh\s")
 STDERR_GRACE = 0.5  # seconds that a program which closed the connection gets to say why
 

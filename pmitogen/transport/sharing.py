@@ -1,9 +1,9 @@
-"""When two callers may use the same connection.
+"""Decide whether two callers may use the same connection.
 
-ssh shares a connection by the name of a socket (ControlPath), which usually stands for host, port and user: whoever finds the
-socket uses the connection, whatever its own keys, agent or ProxyCommand are. Here two callers share one only where either would
-have made the very same connection: equal options after resolution, with the agent's socket, the files of keys and of known hosts,
-the variables that are sent, and the secrets. What is left out says how long to try, whom to ask, and where to log to.
+ssh shares a connection by the name of a socket (ControlPath), which usually stands for host, port and user. Any process that
+finds the socket uses the connection, regardless of its own keys, agent or ProxyCommand. Here two callers share a connection only
+if each would have made the same one: equal options after resolution, including the agent's socket, key files, known hosts files,
+variables to send, and secrets. Options for time limits, prompts and logging do not count.
 
 A ProxyCommand depends on its whole environment and directory, so these count as well where there is one, except for variables
 that differ from terminal to terminal and mean nothing to a program without one.
@@ -31,9 +31,9 @@ _SESSION_VARIABLES = frozenset(
 
 
 def digest(settings: Settings, credentials: Credentials, extra: str = "") -> bytes:
-    """Return what is equal, within this process, for callers who may share a connection; no secret can be found out by it.
+    """Return a digest that is equal, within this process, for callers who may share a connection. It reveals no secret.
 
-    *more*: whatever else has to be equal.
+    *extra*: further data that has to be equal.
     """
     entries = [(entry.user, entry.host, entry.port, entry.credentials.identity()) for entry in credentials.jump_entries]
     text = repr(_comparable([connection_key(settings), credentials.identity(), entries, extra]))
@@ -41,7 +41,7 @@ def digest(settings: Settings, credentials: Credentials, extra: str = "") -> byt
 
 
 def _comparable(value: object) -> object:
-    """*value* so that equal ones have equal texts, secrets included."""
+    """Return *value* in a form in which equal values have equal texts, including secrets."""
     if isinstance(value, Secret):
         return "secret", value.reveal()
     if isinstance(value, (list, tuple)):
@@ -52,7 +52,7 @@ def _comparable(value: object) -> object:
 
 
 def connection_key(settings: Settings) -> Hashable:
-    """Return the part of it that is not about secrets: where it leads, as whom, and by which means."""
+    """Return the part of the digest without secrets: the server, the user and the way to connect."""
     caller = settings.caller or CallerEnvironment.current()
     shared = settings._replace(
         originalhost="",
@@ -72,7 +72,7 @@ def connection_key(settings: Settings) -> Hashable:
 
 
 def _caller_state(settings: Settings, caller: CallerEnvironment) -> Hashable:
-    """What a ProxyCommand depends on; None without one. A hop taken from one may name files of any kind."""
+    """Return the caller's state that a ProxyCommand depends on; None without one."""
     if settings.proxycommand is None and all(_is_plain(hop.argv) for hop in settings.proxyjump):
         return None
     environ = frozenset(item for item in caller.environ.items() if item[0] not in _SESSION_VARIABLES)
@@ -80,6 +80,6 @@ def _caller_state(settings: Settings, caller: CallerEnvironment) -> Hashable:
 
 
 def _is_plain(argv: tuple[str, ...]) -> bool:
-    """Whether these flags of a jump host are those of a ProxyJump: ``-F`` with an absolute path, and ``-v``."""
+    """Return True if a jump host has only the flags of a ProxyJump: ``-F`` with an absolute path, and ``-v``."""
     words = [word for word in argv if word != "-v"]
     return not words or (len(words) == 2 and words[0] == "-F")

@@ -1,4 +1,4 @@
-"""known_hosts: reading it, and finding the lines that speak of a host.
+"""Parse known_hosts files, and find the lines that match a host.
 
 Missing upstream (Paramiko 5.1, ``HostKeys``): markers abort the load, patterns never match, ``[host]:port`` has no fallback, only
 the first of two keys of a type is looked at, key types that Paramiko cannot parse are dropped, and a long file with plain and
@@ -85,7 +85,7 @@ class KnownHosts:
                 self._by_name.setdefault(name, []).append(line)
 
     def lookup(self, name: str) -> tuple[KnownHostsLine, ...]:
-        """Every line whose names match *name* (lower case, with ``[ ]:port`` where it belongs), in the order of the file."""
+        """Return all lines whose names match *name* (lower case, ``[host]:port`` if the port is not 22), in file order."""
         found = self._found.get(name)
         if found is None:
             lines = list(self._by_name.get(name, ()))
@@ -98,7 +98,7 @@ class KnownHosts:
 
 
 def parse_line(raw: str, path: str, number: int) -> KnownHostsLine | None:
-    """One line of the file; None for a comment, an empty line, and one that ssh would skip as well."""
+    """Parse one line of the file; None for a comment, an empty line, and a line that ssh would skip."""
     fields = raw.split(None, 4)
     if len(fields) < 3 or fields[0].startswith("#"):
         return None
@@ -111,7 +111,7 @@ def parse_line(raw: str, path: str, number: int) -> KnownHostsLine | None:
 
 
 def _hash_parts(names: str) -> tuple[bytes, bytes] | None:
-    """``|1|salt|hash`` -> (salt, hash); one hashed name stands alone on its line."""
+    """Return (salt, hash) of ``|1|salt|hash``, which is the only name on its line; None for other names."""
     parts = names.split("|")
     if len(parts) != 4 or parts[1] != "1":
         return None
@@ -122,12 +122,12 @@ def _hash_parts(names: str) -> tuple[bytes, bytes] | None:
 
 
 def is_hashed_name(text: str) -> bool:
-    """Whether *text* is a name as HashKnownHosts writes it."""
+    """Return True if *text* is a hashed name (HashKnownHosts)."""
     return _hash_parts(text) is not None
 
 
 def hash_name(name: str, salt: bytes | None = None) -> str:
-    """*name* as HashKnownHosts writes it."""
+    """Return *name* hashed as for HashKnownHosts."""
     salt = os.urandom(hashlib.sha1(usedforsecurity=False).digest_size) if salt is None else salt
     digest = hmac.digest(salt, name.lower().encode(), "sha1")
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
@@ -143,7 +143,7 @@ _cache_lock = threading.Lock()
 
 
 def read(path: str) -> KnownHosts:
-    """The file at *path*, parsed again only when it has changed. Raises OSError; a pipe or device reads as empty."""
+    """Return the parsed file *path*, parsed again only if it has changed. A pipe or device counts as empty. Raises OSError."""
     stat = os.stat(path)
     signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev)
     with _cache_lock:

@@ -32,7 +32,7 @@ SERIALS, SERIAL_RANGE, SERIAL_BITMAP, KEY_IDS, CERTIFICATE_EXTENSION = 0x20, 0x2
 
 @dataclasses.dataclass(eq=False, repr=False)
 class _Revoked:
-    """What is revoked of one authority's certificates, or of everybody's."""
+    """The revoked certificates of one authority, or of all authorities."""
 
     serials: set[int] = dataclasses.field(default_factory=set)
     ranges: list[tuple[int, int]] = dataclasses.field(default_factory=list)
@@ -71,7 +71,7 @@ class RevocationList:
             self._section(reader.byte(), PacketReader(reader.string()))
 
     def revocation_reason(self, blob: bytes, certificate: Certificate | None = None) -> str | None:
-        """What of a plain key *blob*, its *certificate* or that one's authority is listed, in words; None: nothing."""
+        """Describe the entry that revokes the plain key *blob*, its *certificate* or its authority; None: not revoked."""
         if found := self._key_reason(blob):
             return found
         if certificate is None:
@@ -191,7 +191,7 @@ _cache_lock = threading.Lock()
 
 
 def read(path: str, data: bytes, stat: os.stat_result) -> RevocationList:
-    """The list that is the content *data* of *path*, parsed again only when the file has changed. Raises DecodeError."""
+    """Return the parsed list in *data*, the content of *path*. Parsed again only if the file has changed. Raises DecodeError."""
     signature = (stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_dev)
     with _cache_lock:
         cached = _cache.get(path)

@@ -1,6 +1,6 @@
-"""All host keys of a server: one connection for each type of key that it has, as far as the key exchange, and no login.
+"""Get all host keys of a server: one connection for each key type, up to the key exchange, without a login.
 
-Which types it has, the server says itself at the first connection; so a server with one key is asked once.
+The server names its key types in the first connection, so a server with one key gets one connection.
 """
 
 from __future__ import annotations

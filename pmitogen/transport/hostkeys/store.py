@@ -1,4 +1,4 @@
-"""Where host keys are kept: the user's files, the system's, KnownHostsCommand, RevokedHostKeys; and adding a key.
+"""Sources of known host keys: the user's and system's files, KnownHostsCommand, RevokedHostKeys; and adding a key.
 
 Files that are absent or cannot be read count as empty, as in ssh; what could not be read is told in the message when it matters.
 Writing appends whole lines under a lock (flock), never rewrites: comments, markers and other people's lines stay as they are.
@@ -31,7 +31,7 @@ from pmitogen.util import trusted_path
 from pmitogen.util.caller import CallerEnvironment
 
 COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
-LOCK_TIMEOUT = 5.0  # seconds; whoever holds the lock writes one line
+LOCK_TIMEOUT = 5.0  # seconds; the lock is held only to write one line
 
 
 def host_name(settings: Settings) -> str:
@@ -50,7 +50,7 @@ def is_local(address: str) -> bool:
 
 
 class KnownHostsSources:
-    """All that is known about hosts, for one connection. Reads each file once per content, runs the command once per name."""
+    """All known_hosts sources of one connection. Parses a file again only if it changed; runs the command once per name."""
 
     def __init__(self, settings: Settings, address: str) -> None:
         self.settings = settings
@@ -61,14 +61,14 @@ class KnownHostsSources:
         self.address_name = self._address_name(address)
 
     def _address_name(self, address: str) -> str | None:
-        """The name for CheckHostIP, or None where ssh does not look: off, proxied, loopback, or the host is an address itself."""
+        """Return the name for CheckHostIP, or None if ssh makes no check: off, proxied, loopback, or the host is an address."""
         settings = self.settings
         if not settings.checkhostip or not address or settings.proxycommand or settings.proxyjump or is_local(address):
             return None
         return None if address == settings.hostname else known_hosts.lookup_name(address, settings.port)
 
     def lines(self, name: str, blob: bytes | None) -> list[KnownHostsLine]:
-        """Every line with a readable key that matches *name*; *blob* is the server's key, None while types are being ordered."""
+        """Return all valid lines that match *name*. *blob*: the server's key; None before it is known."""
         found = [line for known in self._read() for line in known.lookup(name)]
         if self.settings.knownhostscommand:
             reason = "ORDER" if blob is None else "ADDRESS" if name == self.address_name else "HOSTNAME"
@@ -175,7 +175,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
 
 
 def _lock(descriptor: int) -> None:
-    """An exclusive lock, or OSError after LOCK_TIMEOUT: somebody else's stopped process must not stall a login."""
+    """Take an exclusive lock. Raises OSError after LOCK_TIMEOUT, so that another stopped process cannot block a login."""
     end = time.monotonic() + LOCK_TIMEOUT
     while True:
         try:
@@ -189,9 +189,9 @@ def _lock(descriptor: int) -> None:
 def revoked_by(
     paths: Sequence[str], plain: bytes, certificate: Certificate | None, refuse: Callable[[str], ConnectError]
 ) -> str | None:
-    """Where the files of RevokedHostKeys list the key *plain*, its *certificate* or that one's authority; None: nowhere.
+    """Return where RevokedHostKeys lists the key *plain*, its *certificate* or its authority; None: not revoked.
 
-    Raises *refuse*'s error where it cannot be known, for no host key is safe then.
+    Raises *refuse*'s error if a list cannot be read, because then no host key is safe.
     """
     found = None
     for path in paths:
@@ -220,7 +220,7 @@ def _revoked_in(path: str, plain: bytes, certificate: Certificate | None) -> str
 
 
 def _line_blob(raw: str) -> bytes | None:
-    """The key on a line of a .pub-like file."""
+    """Return the key on a line of a public key file."""
     fields = raw.split(None, 2)
     if len(fields) < 2:
         return None

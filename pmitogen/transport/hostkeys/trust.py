@@ -1,7 +1,7 @@
-"""Taking a server's host keys into known_hosts on somebody's word, with the same files and under the same lock as a login.
+"""Add a server's host keys to known_hosts at the user's request, with the same files and lock as a login.
 
-Stricter than a login in one thing: a key is not added beside another of its type, whoever says so; the line that holds the
-other has to go first.
+Stricter than a login in one respect: a key is never added if another key of its type is known. The user has to remove that line
+first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class KeyStatus:
 
 
 class Trust:
-    """What known_hosts says of a server's keys, and adding to it. Blocks for files and KnownHostsCommand."""
+    """Look up a server's keys in known_hosts, and add new ones. Blocks for files and KnownHostsCommand."""
 
     def __init__(self, settings: Settings, keys: Sequence[HostKeyProbe]) -> None:
         self._settings = settings
@@ -37,7 +37,7 @@ class Trust:
         self.file = next(iter(settings.userknownhostsfile), "none")
 
     def check(self) -> list[KeyStatus]:
-        """Each key, and where it is known. Raises ConnectError (stage ``hostkey``) if any is revoked or is not what it was."""
+        """Return each key and its known_hosts line. Raises ConnectError (stage ``hostkey``) if one is revoked or has changed."""
         lines = self._store.lines(self.name, self._keys[0])
         fallback = self._store.lines_without_port()
         for blob in self._keys:

@@ -1,4 +1,4 @@
-"""Whether the key a server showed is the one we expect: known_hosts, host certificates, and StrictHostKeyChecking.
+"""Verify a server's host key: known_hosts, host certificates, and StrictHostKeyChecking.
 
 Missing upstream (Paramiko 5.1): ``SSHClient`` asks for the first known key type only, looks at the first of its stores that
 knows the host, and its policies rewrite the user's file. Nothing of it is used here; upstream is mended when ``SSHClient``
@@ -33,7 +33,7 @@ _UNRECORDABLE = frozenset("@?*#[]|'\"\\!, \t\n")  # in a host name: would be rea
 
 
 class HostKeyDecision(NamedTuple):
-    """The server may be talked to.
+    """The decision to accept the server's host key.
 
     *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
     (NoHostAuthenticationForLocalhost) or ``unsafe``: the key is changed or revoked and StrictHostKeyChecking is ``no``. Then the
@@ -74,7 +74,7 @@ def check_host_key(
 
 
 def key_blob(key: paramiko.PKey) -> bytes:
-    """The whole blob of Paramiko's key object, with its certificate if the server sent one."""
+    """Return the whole blob of Paramiko's key object, including the certificate if the server sent one."""
     public = getattr(key, "public_blob", None)
     return bytes(public.key_blob) if public is not None else key.asbytes()
 
@@ -118,7 +118,7 @@ class _HostKeyCheck:
         return self._plain_key([line for line in lines if line.marker == known_hosts.PLAIN])
 
     def _by_authority(self, lines: list[known_hosts.KnownHostsLine]) -> HostKeyDecision | None:
-        """The verdict if the certificate settles it; None: the key within it has to be known.
+        """Return the decision if the certificate is sufficient; None: its plain key has to be known.
 
         As for plain keys, the lines of the plain host name vouch for its other ports where those of the port do not settle it.
         """
@@ -249,7 +249,7 @@ class _HostKeyCheck:
     # -- messages
 
     def describe_key(self) -> str:
-        """The plain key, as ssh would print it."""
+        """Return a description of the plain key in ssh's format."""
         name = public_key.display_name(public_key.blob_type(self.plain))
         return f"{name} {public_key.fingerprint(self.plain, self.settings.fingerprinthash)}"
 
@@ -286,7 +286,7 @@ class _HostKeyCheck:
         return f"the server was reinstalled: if so, remove that line ({remove}) and add the new key ({self._trust()})"
 
     def _trust(self) -> str:
-        """The command that adds the key, with what it has to be told to look where we have looked."""
+        """Return the command that adds the key, with the options that make it use the same files."""
         settings = self.settings
         file = next(iter(settings.userknownhostsfile), "none")
         home = LocalHost.detect(settings.caller).home
