@@ -215,7 +215,7 @@ class PlainRequest:
         from pmitogen.transport.plain.file_transfer import FileTransfer
 
         source: Any = _InboxReader(self._inbox, self._send) if header.get("more") else io.BytesIO(self._request.body)
-        size = header.get("size", len(self._request.body))
+        size = header.get("size", None if header.get("more") else len(self._request.body))
         files = FileTransfer(self._link)
         try:
             files.put(source, size, _text(header["path"]), header.get("mode"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +203,20 @@ def test_with_asyncio(sshd: Sshd, account: Account, top: Path, tmp_path: Path) -
                 await host.readlink(top / "nothing")
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("config", [(), ("Subsystem sftp /nonexistent",)], ids=["sftp", "cat"])
+def test_a_stream_of_unknown_length_without_python(
+    make_sshd: Callable[..., Sshd], account: Account, short_path: Path, config: tuple[str, ...]
+) -> None:
+    os.chown(short_path, account.uid, account.gid)
+    data = os.urandom(3 << 20)
+    with connect(make_sshd(config=list(config)), account, python="/nonexistent/python") as host:
+        with host.open(short_path / "written", "wb") as stream:
+            stream.write(data[:100])
+            stream.write(data[100:])
+        (short_path / "source").write_bytes(data)
+        with open(short_path / "source", "rb") as source:
+            host.put(source, short_path / "put")
+    assert (short_path / "written").read_bytes() == (short_path / "put").read_bytes() == data
+    assert sorted(path.name for path in short_path.iterdir()) == ["put", "source", "written"]

@@ -36,8 +36,11 @@ class FileTransfer:
         self._sftp: SFTP | None = None
         self._has_sftp: bool | None = None  # None: not known yet
 
-    def put(self, source: IO[bytes], size: int, path: str, mode: int | None = None) -> None:
-        """Write *size* bytes of *source* to *path* there; *mode* as in chmod. Raises RemoteError, ConnectionLost. Blocks."""
+    def put(self, source: IO[bytes], size: int | None, path: str, mode: int | None = None) -> None:
+        """Write *size* bytes of *source* to *path* there (None: up to its end); *mode* as in chmod.
+
+        Raises RemoteError, ConnectionLost. Blocks.
+        """
         with self._lock:
             sftp = self._client()
             if sftp is not None:
@@ -105,16 +108,23 @@ class FileTransfer:
 
     # cat --------------------------------------------------------------------------------------------------------------------
 
-    def _put_by_cat(self, source: IO[bytes], size: int, path: str, mode: int | None) -> None:
+    def _put_by_cat(self, source: IO[bytes], size: int | None, path: str, mode: int | None) -> None:
         target, part = shlex.quote(path), shlex.quote(_part_name(path))
         chmod = f" && chmod {mode:o} {part}" if mode is not None else ""
-        # A cut looks like an end of input to cat: only a part of the right size is the file.
-        whole = f"test $(wc -c < {part}) -eq {size}"
-        script = (
-            f"if cat > {part}{chmod} && {whole} && test ! -d {target} && mv -f {part} {target}; then :; "
-            f"else rm -f {part}; exit 1; fi"
-        )
-        self._check(exec_command.run(self._link, script, stdin=_pieces(source, size)), "write", path)
+        pieces = _Counted(_pieces(source, size))
+
+        def script(first: str, length: int) -> str:
+            # A cut looks like an end of input to cat: only a part of the right size is the file.
+            whole = f"test $(wc -c < {part}) -eq {length}"
+            then = f"{whole} && test ! -d {target} && mv -f {part} {target}"
+            return f"if {first}{then}; then :; else rm -f {part}; exit 1; fi"
+
+        write = f"cat > {part}{chmod}"
+        if size is not None:
+            self._check(exec_command.run(self._link, script(f"{write} && ", size), stdin=pieces), "write", path)
+            return
+        self._check(exec_command.run(self._link, f"{write} || {{ rm -f {part}; exit 1; }}", stdin=pieces), "write", path)
+        self._check(exec_command.run(self._link, script("", pieces.count)), "write", path)
 
     def _fetch_by_cat(self, path: str, target: IO[bytes]) -> int:
         got = 0
@@ -137,7 +147,20 @@ class FileTransfer:
             raise RemoteError(f"{self._link.peer}: cannot {verb} {path}: {words}")
 
 
-def _put_by_sftp(sftp: SFTP, source: IO[bytes], size: int, path: str, mode: int | None) -> None:
+class _Counted:
+    """An iterator over pieces that counts their bytes."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self.count = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._pieces:
+            self.count += len(piece)
+            yield piece
+
+
+def _put_by_sftp(sftp: SFTP, source: IO[bytes], size: int | None, path: str, mode: int | None) -> None:
     part = _part_name(path)
     try:
         sftp.put(_pieces(source, size), part, mode)
@@ -152,11 +175,14 @@ def _part_name(path: str) -> str:
     return f"{path}.{secrets.token_hex(4)}.part"
 
 
-def _pieces(source: IO[bytes], size: int) -> Iterator[bytes]:
+def _pieces(source: IO[bytes], size: int | None) -> Iterator[bytes]:
     left = size
-    while left:
-        piece = source.read(min(READ_SIZE, left))
+    while left != 0:
+        piece = source.read(READ_SIZE if left is None else min(READ_SIZE, left))
         if not piece:
+            if left is None:
+                return
             raise RemoteError(f"{getattr(source, 'name', 'the source')}: ends {left} bytes early: did it change meanwhile?")
-        left -= len(piece)
+        if left is not None:
+            left -= len(piece)
         yield piece
