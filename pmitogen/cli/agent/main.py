@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 from pmitogen.cli.agent import durations
-from pmitogen.cli.agent.server import Server
+from pmitogen.cli.agent.server import STOP_SIGNALS, Server
 from pmitogen.errors import Error, UsageError
 from pmitogen.util import processes
 from pmitogen.util.peer_text import one_line
@@ -94,6 +94,7 @@ def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
 def _start(listener: socket.socket, path: str, lifetime: int | None, command: list[str], csh: bool) -> int:
     """Fork: the child is the agent. The parent prints where it is, or becomes the command."""
     parent = os.getpid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)  # until the child can clean up after itself
     pid = os.fork()
     if pid == 0:
         status = 1
@@ -107,6 +108,7 @@ def _start(listener: socket.socket, path: str, lifetime: int | None, command: li
             status = 0
         finally:
             os._exit(status)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     if not command:
         print(_assignment("SSH_AUTH_SOCK", path, csh), _assignment("SSH_AGENT_PID", str(pid), csh), sep="\n")
         print(f"echo Agent pid {pid};", flush=True)

@@ -25,6 +25,7 @@ from pmitogen.util.peer_text import escape_lines
 MAX_CLIENTS = 128
 MESSAGE_TIMEOUT = 30.0  # seconds from a message's first byte to its last, and for its answer
 PARENT_INTERVAL = 10.0  # seconds between looks at whether the command still runs, where the system has no pidfd
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Stop(Exception):
@@ -44,13 +45,14 @@ class Server:
 
     def run(self) -> None:
         """Serve. Main thread."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in STOP_SIGNALS:
             signal.signal(number, _stop)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         self._listener.setblocking(False)
         with contextlib.ExitStack() as stack, contextlib.suppress(Stop):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
             watched = self._watch_parent(stack, poll)
             while self._parent is None or os.getppid() == self._parent:
                 for descriptor, _ in poll.poll(self._timeout(watched)):
