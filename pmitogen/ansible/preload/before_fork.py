@@ -45,7 +45,7 @@ MAX_BYTES_READ = 1 << 18  # of each file
 
 
 def preload(name: str) -> None:
-    """Do it, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
+    """Preload, if this is the process that forks the workers. Never raises. *name*: the connection plugin's."""
     if multiprocessing.parent_process() is not None or not toggles.preload_enabled() or not _run_uses_pmitogen():
         return
     steps = (
@@ -65,7 +65,7 @@ def preload(name: str) -> None:
 
 
 def _share_state() -> None:
-    """What workers tell each other, and whose workers they are."""
+    """Create the state that workers share."""
     shared_state.current = shared_state.SharedState()
     socket_paths.remember_start()
     atexit.register(_at_exit, shared_state.current)
@@ -84,13 +84,13 @@ def _at_exit(state: shared_state.SharedState) -> None:
 
 
 def _load_shell_options() -> None:
-    """The options of the shell plugin that all but a few hosts have."""
+    """Load the options of the shell plugin that almost all hosts use."""
     register_shell()
     option_cache.prime("shell", "sh")
 
 
 def _load_json_profiles() -> None:
-    """How parameters and results of modules are written as JSON (ansible-core 2.19 and later)."""
+    """Load the JSON profiles for parameters and results of modules (ansible-core 2.19 and later)."""
     from ansible.module_utils.common import json
 
     json.get_module_encoder("legacy", json.Direction.CONTROLLER_TO_MODULE)
@@ -98,16 +98,16 @@ def _load_json_profiles() -> None:
 
 
 def _load_result_types() -> None:
-    """Which fields the result of a task has, by their annotations (ansible-core 2.21)."""
+    """Evaluate the annotations of a task result's fields (ansible-core 2.21)."""
     task = importlib.import_module("ansible._internal._task")
     task.UnifiedTaskResult.from_action_result_dict({})
     task.UnifiedTaskResult.from_module_result_dict({})
 
 
 def _find_plugins() -> None:
-    """The shell's class, and where modules and shell plugins lie.
+    """Load the shell's class, and the paths of modules and shell plugins.
 
-    Ansible forgets the latter whenever a play or role brings folders of its own.
+    Ansible clears the paths whenever a play or role brings its own directories.
     """
     importlib.import_module("ansible_collections.ansible.builtin.plugins.shell")
     importlib.import_module("ansible_collections.ansible.builtin.plugins.become")
@@ -121,7 +121,7 @@ def _find_plugins() -> None:
 
 
 def _compile_template_patterns() -> None:
-    """The patterns by which templates are cut into words: else made in each worker that sees a template."""
+    """Compile the patterns of the template lexer, which each worker that sees a template would compile again."""
     text: Any = "{{ 1 }}"
     with contextlib.suppress(AttributeError):  # before ansible-core 2.19 every text is one
         text = importlib.import_module("ansible.template").trust_as_template(text)
@@ -137,7 +137,7 @@ def _start_hub() -> None:
 
 
 def _run_uses_pmitogen() -> bool:
-    """Whether the command line or the configuration names the plugin, or the text of an inventory or playbook does.
+    """Return True if the command line, the configuration, an inventory or a playbook contains the plugin's name.
 
     A guess: a run that it misses (a dynamic inventory, say) is slower and does the same. A run that it does not concern stays
     exactly as it is without the plugin.
@@ -151,7 +151,7 @@ def _run_uses_pmitogen() -> bool:
 
 
 def _inventory_files(source: str) -> Iterator[str]:
-    """The files of an inventory: the file itself, or those in its directory, and the variables of groups and hosts beside it."""
+    """Yield the files of an inventory: the file or those in its directory, and the variables of groups and hosts beside it."""
     directory = source
     if os.path.isfile(source):
         yield source

@@ -1,4 +1,4 @@
-"""Payloads that earlier runs have built, lent to this one.
+"""Cache of module payloads across runs.
 
 Every run has Ansible build the payload of each module anew: a tenth of a second for the first, half as much for each other,
 before anything is sent. Here the main process of a run, at its end, keeps a copy of what was built, in a folder of the account's
@@ -61,7 +61,7 @@ _CORE = os.path.dirname(os.path.abspath(str(ansible.__file__)))
 
 
 def restore(state: SharedState) -> None:
-    """In a worker that is about to build a payload: find what need not be built, unless another has done so. Never raises."""
+    """Restore stored payloads, in a worker that is about to build one, unless another worker has done so. Never raises."""
     with contextlib.suppress(Exception):
         if hasattr(module_common, "_CachedModule"):
             os.makedirs(ansiballz_cache_dir(), exist_ok=True)
@@ -73,7 +73,7 @@ def restore(state: SharedState) -> None:
 
 
 def store() -> None:
-    """Keep what is new, for later runs. Never raises.
+    """Store new payloads for later runs. Never raises.
 
     In the process that the workers are forked from, at its end; without such a one (``ansible``), in each worker.
     """
@@ -128,7 +128,7 @@ def _installation_key(root: str | None) -> str:
 
 
 def _cache_name(name: str) -> str | None:
-    """How a copy of what Ansible's cache calls *name* is called; None: it is not for us."""
+    """Return the stored name of the payload *name* in Ansible's cache; None if it is not to be stored."""
     if not _MODULE_CACHE_NAME.fullmatch(name):
         return None
     collection = _collection(name)
@@ -137,13 +137,13 @@ def _cache_name(name: str) -> str | None:
 
 
 def _collection(name: str) -> str:
-    """The collection that the module is from, as Python calls it; empty: it is core's."""
+    """Return the Python name of the module's collection; "" for ansible-core."""
     found = _COLLECTION.match(name)
     return found.group() if found else ""
 
 
 def _collection_path(collection: str) -> str | None:
-    """Where this process has loaded a collection from, if it has."""
+    """Return the path from which this process loaded a collection, or None."""
     places = list(getattr(sys.modules.get(collection), "__path__", ()))
     return str(places[0]) if len(places) == 1 else None
 
@@ -173,7 +173,7 @@ def _restore_one(cache_dir: int, entry: str) -> None:
 
 
 def _read_entry(cache_dir: int, entry: str) -> Any:
-    """What is kept under that name, as Ansible has it, if it is whole and would be built the same today; else None."""
+    """Return the stored payload in Ansible's form if it is complete and a new build would be equal; otherwise None."""
     try:
         with open(trusted_path.open_own(entry, dir_fd=cache_dir), "rb") as stream:
             head, _, data = stream.read(MAX_ENTRY_SIZE).partition(b"\n")
@@ -193,7 +193,7 @@ def _digest(header: dict[str, Any], data: bytes) -> str:
 
 
 def _from_text(header: dict[str, Any], data: bytes) -> Any:
-    """Make what Ansible's cache holds of plain values. Raises ValueError, TypeError."""
+    """Make an object of Ansible's cache from plain values. Raises ValueError, TypeError."""
     mapping = header["mapping"]
     if not isinstance(header["profile"], str) or not all(isinstance(word, str) for item in mapping.items() for word in item):
         raise ValueError
@@ -202,7 +202,7 @@ def _from_text(header: dict[str, Any], data: bytes) -> Any:
 
 
 def _to_text(payload: Any) -> dict[str, Any]:
-    """The plain values that such an object holds besides its archive. Raises TypeError where there are others."""
+    """Return the plain values of such an object, without its archive. Raises TypeError if it has other values."""
     fields = [field.name for field in dataclasses.fields(payload)], [field.name for field in dataclasses.fields(payload.metadata)]
     if fields != (_FIELDS, _METADATA) or type(payload.metadata) is not module_common.ModuleMetadataV1:
         raise TypeError
@@ -211,7 +211,7 @@ def _to_text(payload: Any) -> dict[str, Any]:
 
 @functools.cache
 def _file_signature(path: str) -> tuple[int, ...]:
-    """What changes when anybody does anything to a file, or adds one to a folder or takes one from it."""
+    """Return values that change whenever a file changes, or a file is added to or removed from a directory."""
     try:
         found = os.stat(path)
     except OSError:
@@ -222,7 +222,7 @@ def _file_signature(path: str) -> tuple[int, ...]:
 
 
 def _only_core_module_utils() -> bool:
-    """Whether core's is the only ``module_utils`` with anything in it, now and in what the run may still load."""
+    """Return True if ansible-core has the only non-empty ``module_utils``, including those that the run may still load."""
     own = os.path.dirname(str(module_utils.__file__))
     for path in module_utils_loader._get_paths(subdirs=False):
         if os.path.isdir(path) and not os.path.samefile(path, own) and os.listdir(path):
@@ -256,7 +256,7 @@ def _store_one(cache_dir: int, entry: str, name: str) -> None:
 
 
 def _source_path(member: str, collection: str, root: str) -> str:
-    """The file that a member of a payload's archive should be a copy of. Raises ValueError if it is of another collection."""
+    """Return the source file of a member of a payload's archive. Raises ValueError if it is from another collection."""
     if member.startswith("ansible/"):
         return os.path.join(os.path.dirname(_CORE), member)
     own = collection.replace(".", "/") + "/"
@@ -276,7 +276,7 @@ def _builder_files() -> list[str]:
 
 
 def _prune(cache_dir: int) -> None:
-    """Keep the newest; and nothing that a process left that was stopped while it wrote."""
+    """Remove all but the newest payloads, and unfinished files of processes that were stopped while writing."""
     ages = {}
     for entry in os.listdir(cache_dir):
         with contextlib.suppress(OSError):

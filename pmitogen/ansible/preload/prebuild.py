@@ -1,4 +1,4 @@
-"""Payloads built before they are wanted, by Ansible's own builder into its own cache of this run, on a processor that is idle.
+"""Build payloads ahead of time on an idle processor, with Ansible's own builder and into its own cache of this run.
 
 To build the first payload of each module takes Ansible a tenth of a second, since it reads the module's imports and theirs; later
 tasks find it in a cache among the run's temporary files. A run's tasks mostly follow one another, so all of this is waiting. Here
@@ -73,7 +73,7 @@ def stop(state: SharedState) -> None:
 
 
 def _should_prebuild() -> bool:
-    """Whether this is a playbook's run, on a machine with a processor to spare, of an ansible-core that builds as we know it."""
+    """Return True for a playbook's run with a spare processor and a known ansible-core builder."""
     known = {"module_name", "module_path", "module_args", "templar", "task_vars", "module_compression"}
     return (
         bool(playbook_paths())
@@ -84,12 +84,12 @@ def _should_prebuild() -> bool:
 
 
 def _build_all(run_pid: int, run_started: str) -> None:
-    """In the process of its own: it holds nothing that anybody waits for, and ends soon after the run, if not before."""
+    """Build all predicted payloads, in a separate process that holds no shared resource and ends soon after the run at latest."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     _detach_fds()
     processes.forbid_dumps()
-    gc.disable()  # it is for a moment
+    gc.disable()  # the process is short-lived
     templar = Templar(loader=DataLoader(), variables={})
     for name in predicted_modules(playbook_paths()):
         if not processes.is_running(run_pid, run_started) or not os.path.isdir(str(constants.DEFAULT_LOCAL_TMP)):
@@ -108,12 +108,12 @@ def _build_all(run_pid: int, run_started: str) -> None:
 
 
 def ansiballz_cache_dir() -> str:
-    """The folder in which Ansible keeps the payloads that this run has built."""
+    """Return the directory in which Ansible caches this run's payloads."""
     return os.path.join(str(constants.DEFAULT_LOCAL_TMP), "ansiballz_cache")
 
 
 def playbook_paths() -> list[str]:
-    """The playbooks that this process was told to play; none if it is another program than ``ansible-playbook``."""
+    """Return the playbooks on the command line; none if the program is not ``ansible-playbook``."""
     return list(context.CLIARGS.get("args") or ()) if "syntax" in context.CLIARGS else []
 
 
@@ -130,7 +130,7 @@ def _path(name: str) -> str:
 
 @functools.cache
 def _is_module(name: str) -> bool:
-    """Whether ansible-core's *name* runs on a host: of what the controller does itself it has a description only."""
+    """Return True if ansible-core's module *name* runs on a host. Modules that run on the controller only have documentation."""
     try:
         with open(_path(name), "rb") as stream:
             return b"\ndef main(" in stream.read()
@@ -139,7 +139,7 @@ def _is_module(name: str) -> bool:
 
 
 def predicted_modules(playbooks: list[str]) -> list[str]:
-    """The modules of ansible-core that the tasks of *playbooks* name, or are carried out by, in their order."""
+    """Return the ansible-core modules that the tasks of *playbooks* use, in order."""
     found: dict[str, None] = {}
     if has_module_utils(playbooks):
         return []
@@ -158,7 +158,7 @@ def predicted_modules(playbooks: list[str]) -> list[str]:
 
 
 def has_module_utils(playbooks: list[str]) -> bool:
-    """Whether beside *playbooks*, or in any role at hand, there is a folder of ``module_utils``."""
+    """Return True if a ``module_utils`` directory exists beside *playbooks* or in any available role."""
     roles = (os.path.join(glob.escape(directory), "*") for directory in _role_dirs(playbooks))
     return any(glob.glob(os.path.join(place, "module_utils")) for place in (*map(glob.escape, _playbook_dirs(playbooks)), *roles))
 
@@ -172,7 +172,7 @@ def _role_dirs(playbooks: list[str]) -> list[str]:
 
 
 def _task_entries(path: str) -> Iterator[tuple[str, yaml.Node]]:
-    """(key, value) of every play, block and task of a file."""
+    """Yield (key, value) of every play, block and task of a file."""
     try:
         with open(path, "rb") as stream:
             root = yaml.compose(stream.read(MAX_FILE_SIZE), Loader=_LOADER)
@@ -191,7 +191,7 @@ def _walk(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
 
 
 def _included_files(how: str, value: yaml.Node, directory: str, roles: list[str]) -> Iterator[str]:
-    """The files that an include, an import or a list of roles names, as far as they are plain words."""
+    """Yield the files that an include, an import or a list of roles names, if they are literal names."""
     values = value.value if isinstance(value, yaml.SequenceNode) else [value]
     for each in values:
         words = [each] if isinstance(each, yaml.ScalarNode) else []

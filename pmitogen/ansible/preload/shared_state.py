@@ -1,8 +1,8 @@
-"""What the workers of a run tell each other: which hosts have answered, and whether something that is done once has been done.
+"""State shared by the workers of a run: the hosts that have answered, and the steps of the run that are done once.
 
-What a host's first task does ahead, the later ones need not. Each task has a process of its own, so this lies in memory that they
-share, made by the process that they are forked from. It is a hint: two hosts may have the same place in it, and then the second
-goes without what is only done ahead to save time; and two workers that ask at once may both be the first.
+Only a host's first task prepares its connection ahead of time. Each task has its own process, so the state is in shared memory
+that the parent process creates. It is only a hint: two hosts may share a slot, and then the second host is not prepared ahead;
+two workers that ask at the same time may both be told that they are the first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PREBUILD_PROCESS = struct.Struct("QQ")  # its pid, and when it started
 
 
 class SharedState:
-    """See the head of this file. Every process may read and write it at any time: it is a byte to each place."""
+    """See the head of this file. Any process may read and write it at any time: each slot is one byte."""
 
     is_shared = True
 
@@ -33,13 +33,13 @@ class SharedState:
         self._memory[_slot(host)] = 0
 
     def claim_first(self) -> bool:
-        """Whether nobody has asked before."""
+        """Return True for the first caller in the run."""
         asked, self._memory[-1] = self._memory[-1], 1
         return not asked
 
     @property
     def payloads_restored(self) -> bool:
-        """Whether somebody has seen to the payloads of earlier runs (builds.py)."""
+        """True if a worker has restored the payloads of earlier runs (payload_cache.py)."""
         return self._memory[-2] != 0
 
     @payloads_restored.setter
@@ -48,7 +48,7 @@ class SharedState:
 
     @property
     def prebuild_process(self) -> tuple[int, int]:
-        """The process that a worker has started for all of them, if any: its pid, or 0, and its start (processes.start_time)."""
+        """The process that builds payloads for all workers: its pid, or 0, and its start time (processes.start_time)."""
         pid, start = _PREBUILD_PROCESS.unpack_from(self._memory, SLOTS)
         return pid, start
 
@@ -58,7 +58,7 @@ class SharedState:
 
 
 class NullSharedState(SharedState):
-    """Stands for it in a process that shares nothing: nobody has been met, and nobody is the first of anything."""
+    """Null object for a process without shared memory: no host has answered, and no caller is the first."""
 
     is_shared = False
     prebuild_process = 0, 0
