@@ -283,7 +283,7 @@ def make_local() -> Callable[[], int]:
     [
         (lambda: 1, (), "only a function that can be imported"),
         (make_local(), (), "only a function that can be imported"),
-        (Path("/").exists, (), "a method of an object"),
+        (Path("/").exists, (), "a method cannot be called on a host"),
         (os.path.join, (object(),), "its arguments are not JSON"),
     ],
 )
