@@ -114,11 +114,11 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--stop", "4000000"], 1, "--stop: 4000000: no hub of this account has this pid; pmitogen hubs lists them"),
-        (["--stop", "first"], 2, "command line: --stop: first: not the pid of a hub; pmitogen hubs lists them"),
+        (["--stop", "4000000"], 1, "--stop: 4000000: no such hub of this account; pmitogen hubs lists the hubs"),
+        (["--stop", "first"], 2, "command line: --stop: invalid pid 'first'; pmitogen hubs lists the hubs"),
         (["--stop", "-3"], 2, None),
-        (["--stop", "1", "--all"], 2, "command line: --all: goes with --stop alone, not with the pid of one hub"),
-        (["--all"], 2, "command line: --all: goes with --stop"),
+        (["--stop", "1", "--all"], 2, "command line: --all: cannot be combined with the pid of one hub; remove one of them"),
+        (["--all"], 2, "command line: --all: use it with --stop"),
     ],
 )
 def test_wrong_words(words: list[str], code: int, said: str | None) -> None:

@@ -77,7 +77,7 @@ def test_a_bastion_that_asks_for_everything_hears_nothing(
         link_to(settings, everything(key), jump_hosts=hops, resolver=resolver)
     assert first.heard == []
     assert "\n" not in caught.value.message and f"guest@127.0.0.1 port {first.port}: " in caught.value.message
-    assert "give gate its own in ansible_pmitogen_jump_credentials" in caught.value.message
+    assert "set those of gate in ansible_pmitogen_jump_credentials" in caught.value.message
     assert not any(secret in caught.value.message for secret in SECRETS.values())
 
 
@@ -260,6 +260,6 @@ def test_by_the_library_and_ssh_arguments(sshd: Sshd, bastion: MakeBastion, shor
     way = {"-J": ["-J", "gate0"], "two hops": ["-J", "gate0,gate1"]}
     words = way.get(form, ["-o", f"ProxyCommand=ssh -F {short_path}/config -W %h:%p gate0"])
     secrets = {"password": "target-pw", "otp": "424242", "passphrase": "target-phrase"}
-    with pytest.raises(AuthenticationError, match="give gate0 its own"):
+    with pytest.raises(AuthenticationError, match="set those of gate0 in"):
         pmitogen.connect("127.0.0.1", ssh_args=["-F", f"{short_path}/config", *words, *sshd.ssh_args()[2:]], **secrets)
     assert [host.heard for host in hosts] == [[]] * len(hosts)
