@@ -103,7 +103,7 @@ def test_prompts_at_a_terminal(tmp_path: Path) -> None:
         words = [*talker.ssh_args(tmp_path / "known"), "-o", "NumberOfPasswordPrompts=1", "127.0.0.1"]
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *words])
+            os.execve(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *words], {**os.environ, "NO_COLOR": "1"})
         seen, answered = b"", False
         try:
             while chunk := os.read(terminal, 4096):

@@ -116,7 +116,7 @@ def _public_file(data: bytes) -> None:
 
 def _revocation_list(data: bytes) -> None:
     found = revocation.RevocationList(data)
-    found.why(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32))
+    found.revocation_reason(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32))
 
 
 def _keygen(directory: Path, *arguments: str) -> bool:
