@@ -21,6 +21,7 @@ from pmitogen.transport.keys.agent_client import MAX_MESSAGE
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.util import processes
 from pmitogen.util.peer_text import escape_lines
+from pmitogen.util.streams import read_exactly
 
 MAX_CLIENTS = 128
 MESSAGE_TIMEOUT = 30.0  # seconds from a message's first byte to its last, and for its answer
@@ -95,7 +96,7 @@ class Server:
     def _serve(self, connection: socket.socket) -> None:
         client = Client(self._keyring, self._confirm, self._lifetime)
         try:
-            with connection, contextlib.suppress(OSError):
+            with connection, contextlib.suppress(OSError, EOFError):
                 while (message := _receive(connection)) is not None:
                     answer = client.answer(message)
                     if len(answer) > MAX_MESSAGE:
@@ -127,19 +128,9 @@ def _receive(connection: socket.socket) -> bytes | None:
     connection.settimeout(MESSAGE_TIMEOUT)
     if not head:
         return None
-    head += _exactly(connection, 3)
+    head += read_exactly(connection.recv, 3)
     size = int.from_bytes(head, "big")
-    return _exactly(connection, size) if 0 < size <= MAX_MESSAGE else None
-
-
-def _exactly(connection: socket.socket, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        piece = connection.recv(count - len(data))
-        if not piece:
-            raise OSError("the client closed the connection within a message")
-        data += piece
-    return bytes(data)
+    return read_exactly(connection.recv, size) if 0 < size <= MAX_MESSAGE else None
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

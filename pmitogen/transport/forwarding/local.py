@@ -6,6 +6,7 @@ A forwarding has one thread that accepts, and two for each connection; their num
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -18,6 +19,7 @@ from pmitogen.transport.forwarding import address, socks
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
 from pmitogen.transport.forwarding.relay import OpenSockets, relay
 from pmitogen.util import threads
+from pmitogen.util.streams import read_exactly
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -107,7 +109,7 @@ class LocalForwarding:
         target, request = self._target, None
         if target is None:
             client.settimeout(HANDSHAKE_TIMEOUT)
-            request = socks.read_request(lambda count: _read_exactly(client, count), client.sendall)
+            request = socks.read_request(functools.partial(read_exactly, client.recv), client.sendall)
             client.settimeout(None)
             target = request.address
         source = TCPAddress(str(origin[0]), int(origin[1])) if isinstance(origin, tuple) else None
@@ -120,13 +122,3 @@ class LocalForwarding:
         if request is not None:
             request.reply(True)
         relay(channel, client)
-
-
-def _read_exactly(sock: socket.socket, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        if not piece:
-            raise EOFError("the client has gone")
-        data += piece
-    return data

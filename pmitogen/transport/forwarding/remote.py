@@ -6,6 +6,7 @@ The server's channels are taken for the addresses that were asked for and for no
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pmitogen.transport.forwarding.relay import WINDOW, OpenSockets, relay
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.paramiko_ext.incoming_channels import NotInvited, Serve
 from pmitogen.util import threads
+from pmitogen.util.streams import read_exactly
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -98,20 +100,21 @@ class RemoteForwarding:
     def __init__(self, link: Link, listen: Address, target: Address | None) -> None:
         self._link = link
         self._target = target
-        self._listen = listen
         self.open_sockets = OpenSockets(MAX_CONNECTIONS)
         self._closed = threading.Event()
         self._forwardings = link.remote_forwardings()
         if not (isinstance(listen, TCPAddress) and listen.port == 0):  # a connection may come before the answer
             self._forwardings.add(self, listen)
         try:
-            answer = self._request("", link)
+            answer = self._request("", listen)
+            if isinstance(listen, TCPAddress) and listen.port == 0:
+                listen = TCPAddress(listen.host, PacketReader(answer).u32())
+                self._forwardings.add(self, listen)
+        except DecodeError:
+            raise ConnectError(f"{link.peer}: the server does not say which port it has opened", "exec") from None
         except BaseException:
             self._forwardings.remove(self)
             raise
-        if isinstance(listen, TCPAddress) and listen.port == 0:
-            listen = TCPAddress(listen.host, PacketReader(answer).u32() if answer else 0)
-            self._forwardings.add(self, listen)
         self.address = listen
         link.at_end(self.open_sockets.close)
 
@@ -121,20 +124,15 @@ class RemoteForwarding:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, cancel: str, link: Link) -> bytes:
-        where = self.address if cancel else self._listen
+    def _request(self, prefix: str, where: Address) -> bytes:
+        """Ask the server to listen on *where*, or, with the *prefix* ``cancel-``, to stop. Returns the data of its answer."""
         if isinstance(where, TCPAddress):
-            kind, fields = f"{cancel}tcpip-forward", encode_string(where.host) + where.port.to_bytes(4, "big")
+            kind, fields = "tcpip-forward", encode_string(where.host) + where.port.to_bytes(4, "big")
         else:
-            kind, fields = f"{cancel}streamlocal-forward@openssh.com", encode_string(where.path)
-        try:
-            answer = link.global_request(kind, fields, timeout=REQUEST_TIMEOUT)
-            if answer is None:
-                raise ConnectError(f"{link.peer}: remote port forwarding failed for listen {where}", "exec")
-            if isinstance(where, TCPAddress) and not where.port and not cancel:
-                PacketReader(answer).u32()
-        except DecodeError:
-            raise ConnectError(f"{link.peer}: the server does not say which port it has opened", "exec") from None
+            kind, fields = "streamlocal-forward@openssh.com", encode_string(where.path)
+        answer = self._link.global_request(prefix + kind, fields, timeout=REQUEST_TIMEOUT)
+        if answer is None:
+            raise ConnectError(f"{self._link.peer}: remote port forwarding failed for listen {where}", "exec")
         return answer
 
     def serve(self, channel: Channel) -> None:
@@ -157,7 +155,7 @@ class RemoteForwarding:
     def _connect(self, channel: Channel) -> None:
         target, request = self._target, None
         if target is None:
-            request = socks.read_request(lambda count: _read_exactly(channel, count), channel.sendall)
+            request = socks.read_request(functools.partial(read_exactly, channel.recv), channel.sendall)
             target = request.address
         try:
             sock = address.connect(target, CONNECT_TIMEOUT)
@@ -178,14 +176,4 @@ class RemoteForwarding:
         self._forwardings.remove(self)
         self.open_sockets.close()
         with contextlib.suppress(Error):
-            self._request("cancel-", self._link)
-
-
-def _read_exactly(channel: Channel, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        piece = channel.recv(count - len(data))
-        if not piece:
-            raise EOFError("the program has gone")
-        data += piece
-    return data
+            self._request("cancel-", self.address)

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.util.streams import read_exactly
 
 # A forwarded agent may be slow, but a stopped one must not stall the login.
 LIST_TIMEOUT = 10.0  # seconds to connect, and to list
@@ -201,20 +202,10 @@ def read_message(receive: Callable[[int], bytes]) -> bytes:
     *receive*: returns at most that many bytes, and ``b""`` at the end of the stream, as ``socket.recv`` does.
     Raises EOFError at the end of the stream, DecodeError if the message is empty or too long.
     """
-    size = int.from_bytes(_read_exactly(receive, 4), "big")
+    size = int.from_bytes(read_exactly(receive, 4), "big")
     if not 0 < size <= MAX_MESSAGE:
         raise DecodeError(f"invalid message length {size}")
-    return _read_exactly(receive, size)
-
-
-def _read_exactly(receive: Callable[[int], bytes], count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        piece = receive(count - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return bytes(data)
+    return read_exactly(receive, size)
 
 
 def _has_type(blob: bytes) -> bool:
