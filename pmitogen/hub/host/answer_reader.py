@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.errors import ConnectionLost, Error
 from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.host.accounts import Accounts
-from pmitogen.hub.host.interfaces import Connector, Timers
+from pmitogen.hub.host.interfaces import ConnectedHost
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
@@ -31,26 +30,13 @@ _ENDS_ACCOUNT = (ErrorKind.BECOME, ErrorKind.PYTHON, ErrorKind.GONE)
 _NO_LOGIN_STATE = "state"  # the ``why`` of an interpreter that cannot start a process as a login would
 
 
-class AnsweredHost(Protocol):
+class AnsweredHost(ConnectedHost, Protocol):
     """The host of the agent."""
 
     name: str
     state: State
     agent_channel: AgentChannel
     last_used: float
-    connector: Connector
-
-    @property
-    def log(self) -> logging.LoggerAdapter[Any]:
-        """Logs with the host's name."""
-
-    @property
-    def guard(self) -> Timers:
-        """Runs work about the host."""
-
-    @property
-    def peer(self) -> str:
-        """The account and address of the login."""
 
     @property
     def withheld(self) -> str | None:

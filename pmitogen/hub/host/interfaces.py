@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -74,3 +75,21 @@ class PlainBackend(Protocol):
 
     def start(self, request: Request) -> None:
         """Begin to serve *request*; its answers come back by ``Host.on_plain_frame``."""
+
+
+class ConnectedHost(Protocol):
+    """What the parts of a host use of it, whatever their task."""
+
+    connector: Connector
+
+    @property
+    def log(self) -> logging.LoggerAdapter[Any]:
+        """Logs with the host's name."""
+
+    @property
+    def guard(self) -> Timers:
+        """Runs work about the host."""
+
+    @property
+    def peer(self) -> str:
+        """The account and address of the login."""

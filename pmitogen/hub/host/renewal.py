@@ -16,12 +16,11 @@ Everything here happens on the hub's I/O thread.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection
-from typing import Any, Protocol
+from typing import Protocol
 
 from pmitogen.hub.host.accounts import Account, Accounts
-from pmitogen.hub.host.interfaces import Connector, Successor, Timers
+from pmitogen.hub.host.interfaces import ConnectedHost, Successor
 from pmitogen.hub.requests import Header, Request
 from pmitogen.protocol.errors import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
@@ -78,22 +77,8 @@ class EarlyAnswers:
         return held[max(0, len(held) - count) :] if count > 0 else []
 
 
-class RenewedHost(Protocol):
+class RenewedHost(ConnectedHost, Protocol):
     """The host whose session may be out of date."""
-
-    connector: Connector
-
-    @property
-    def log(self) -> logging.LoggerAdapter[Any]:
-        """Logs with the host's name."""
-
-    @property
-    def guard(self) -> Timers:
-        """Runs work about the host."""
-
-    @property
-    def peer(self) -> str:
-        """The account and address of the login."""
 
     @property
     def busy(self) -> bool:
