@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import paramiko
 
-from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.errors import ConnectError, ConnectionLost, ConnectStage
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
 from pmitogen.transport.forwarding import agent
@@ -152,7 +152,7 @@ class Link:
             with transport.channel_closed:
                 close_count = transport.close_count
             try:
-                return self._open("session", None, deadline, window)
+                return self._open("session", b"", window, deadline)
             except paramiko.ChannelException as error:
                 if not self._wait_for_session_slot(close_count, deadline):
                     raise ConnectError(
@@ -170,11 +170,12 @@ class Link:
 
     def open_tunnel(self, host: str, port: int, deadline: float) -> Channel:
         """A TCP connection from the server to *host*:*port*, as a channel. Raises ConnectError (stage ``proxy``)."""
+        target = TCPAddress(host, port)
         try:
-            return self._open("direct-tcpip", (host, port), deadline, WINDOW)
+            return self._open(*_direct(target, None), WINDOW, deadline, f" to {target}", "proxy")
         except paramiko.ChannelException as error:
             raise ConnectError(
-                f"{self.peer}: the jump host cannot reach {host} port {port}: {error.text}; "
+                f"{self.peer}: the jump host cannot reach {target}: {error.text}; "
                 "check that address from there, and AllowTcpForwarding in its sshd_config",
                 "proxy",
             ) from None
@@ -184,22 +185,10 @@ class Link:
 
         *origin*: who asked for it here, for the server's log. Raises ConnectError (stage ``exec``), ConnectionLost. Blocks.
         """
-        if isinstance(target, TCPAddress):
-            source = origin or TCPAddress("127.0.0.1", 65535)
-            fields = b"".join(encode_string(each.host) + each.port.to_bytes(4, "big") for each in (target, source))
-            kind = "direct-tcpip"
-        else:
-            kind, fields = "direct-streamlocal@openssh.com", encode_string(target.path) + encode_string("") + bytes(4)
         try:
-            return self._transport.open_channel_with(kind, fields, FORWARD_WINDOW, max(0.0, deadline - time.monotonic()))
+            return self._open(*_direct(target, origin), FORWARD_WINDOW, deadline, f" to {target}")
         except paramiko.ChannelException as error:
             raise ConnectError(f"{self.peer}: the server cannot connect to {target}: {error.text}", "exec") from None
-        except TimeoutError:
-            raise ConnectError(
-                f"{self.peer}: no answer within the timeout to a request for a channel to {target}", "exec"
-            ) from None
-        except (paramiko.SSHException, EOFError, OSError):
-            raise ConnectionLost(f"{self.peer}: {self.end_reason or 'the connection is closed'}") from None
 
     def global_request(self, kind: str, fields: bytes, *, timeout: float) -> bytes | None:
         """Make a global request; the answer's data, or None where the server refuses. Raises ConnectError, ConnectionLost."""
@@ -213,14 +202,14 @@ class Link:
                 self._remote_forwardings = RemoteForwardings(self._transport)
             return self._remote_forwardings
 
-    def _open(self, kind: str, to: tuple[str, int] | None, deadline: float, window: int) -> Channel:
-        origin = ("127.0.0.1", 65535) if to else None  # what ssh -W says
+    def _open(
+        self, kind: str, fields: bytes, window: int, deadline: float, purpose: str = "", stage: ConnectStage = "exec"
+    ) -> Channel:
+        """Open a channel of *kind*. Raises ChannelException if the server refuses it; *purpose* and *stage* are for messages."""
         try:
-            return self._transport.open_channel(kind, to, origin, window, timeout=max(0.0, deadline - time.monotonic()))
+            return self._transport.request_channel(kind, fields, window, max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            stage = "proxy" if to else "exec"
-            target = f" to {to[0]} port {to[1]}" if to else ""
-            raise ConnectError(f"{self.peer}: no answer within the timeout to a request for a channel{target}", stage) from None
+            raise ConnectError(f"{self.peer}: no answer within the timeout to a request for a channel{purpose}", stage) from None
         except paramiko.ChannelException:
             raise
         except (paramiko.SSHException, EOFError, OSError):
@@ -290,6 +279,14 @@ class Link:
     def _abandon(self) -> None:
         """In a forked child: drop the connection without sending anything; it belongs to the parent."""
         self._transport.abandon()
+
+
+def _direct(target: Address, origin: TCPAddress | None) -> tuple[str, bytes]:
+    """The kind and the fields of a channel to *target* (RFC 4254 section 7.2; OpenSSH PROTOCOL section 2.4)."""
+    if isinstance(target, TCPAddress):
+        source = origin or TCPAddress("127.0.0.1", 65535)  # what ssh -W sends
+        return "direct-tcpip", b"".join(encode_string(each.host) + each.port.to_bytes(4, "big") for each in (target, source))
+    return "direct-streamlocal@openssh.com", encode_string(target.path) + encode_string("") + bytes(4)
 
 
 _links: weakref.WeakSet[Link] = weakref.WeakSet()

@@ -30,7 +30,7 @@ class GlobalRequests(_Base):
     end_reason: str | None
     active: bool
 
-    def __init_requests__(self) -> None:
+    def _init_requests(self) -> None:
         """Set up our own state; to be called by the constructor."""
         self._answered = threading.Condition()
         self._probes = 0  # unanswered

@@ -27,7 +27,7 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from pmitogen.transport import log_file
-from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.transport.keys.wire import DecodeError, PacketReader
 from pmitogen.transport.paramiko_ext import channel_messages
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.paramiko_ext.global_requests import GlobalRequests
@@ -77,33 +77,17 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
         self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
-        self.__init_requests__()
+        self._init_requests()
         self.channel_closed = threading.Condition()
         self.close_count = 0  # how often a place became free; guarded by channel_closed
 
     # Channels -----------------------------------------------------------------------------------------------------------
 
-    def open_channel(
-        self,
-        kind: str,
-        dest_addr: tuple[str, int] | None = None,
-        src_addr: tuple[str, int] | None = None,
-        window_size: int | None = None,
-        max_packet_size: int | None = None,
-        timeout: float | None = None,
-    ) -> Channel:
-        """As upstream's, but each failure has its own reason.
+    def request_channel(self, kind: str, fields: bytes, window: int, timeout: float | None) -> Channel:
+        """Open a channel. *fields*: what this kind of channel takes, encoded. Unlike upstream's, each failure has its own reason.
 
         Raises ChannelException (with the server's text), TimeoutError, SSHException when the connection is over.
         """
-        fields = b"".join(
-            encode_string(host) + number.to_bytes(4, "big")
-            for host, number in (address for address in (dest_addr, src_addr) if address)
-        )
-        return self.open_channel_with(kind, fields, window_size or WINDOW, timeout)
-
-    def open_channel_with(self, kind: str, fields: bytes, window: int, timeout: float | None) -> Channel:
-        """As :meth:`open_channel`, with the encoded fields of that kind of channel."""
         channel, opened = self._send_channel_open(kind, fields, window)
         if not opened.wait(timeout):
             channel.abandoned = True
@@ -331,7 +315,6 @@ require_methods(
     "_parse_channel_open(self, m)",
     "_parse_channel_open_success(self, m)",
     "_parse_channel_open_failure(self, m)",
-    "open_channel(self, kind, dest_addr, src_addr, window_size, max_packet_size, timeout)",
     "run(self)",
     "close(self)",
 )
