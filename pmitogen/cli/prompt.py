@@ -1,9 +1,22 @@
-"""Prompts for the user of ``pmitogen ping`` and ``pmitogen trust``."""
+"""Prompts for the user of a command.
+
+``ping`` and ``trust`` ask on stderr and stdin. The commands that stand in for OpenSSH's ask as those do: on ``/dev/tty``, or
+through the program of SSH_ASKPASS if there is a display and no terminal, or as SSH_ASKPASS_REQUIRE specifies (ssh(1)).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
+import os
+import subprocess
 import sys
+from collections.abc import Callable
+
+from pmitogen.util.peer_text import one_line
+
+Ask = Callable[[str, bool], "str | None"]
+"""(prompt, whether the answer is echoed) -> the answer, or None to give up."""
 
 
 class TerminalPrompt:
@@ -34,3 +47,78 @@ def _read_hidden(prompt: str) -> str:
         return getpass.getpass(prompt)
     except EOFError:
         return ""
+
+
+def find_asker(environ: dict[str, str] | None = None) -> Ask | None:
+    """Return the function that prompts the user; None: the user cannot be asked."""
+    values = os.environ if environ is None else environ
+    program = values.get("SSH_ASKPASS")
+    require = values.get("SSH_ASKPASS_REQUIRE", "")
+    if program and require in ("force", "prefer"):
+        return _Askpass(program)
+    if _has_terminal():
+        return ask_on_terminal
+    if program and require != "never" and (values.get("DISPLAY") or values.get("WAYLAND_DISPLAY")):
+        return _Askpass(program)
+    return None
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+def ask_on_terminal(prompt: str, echo: bool) -> str | None:
+    """Prompt on the controlling terminal, not on standard input and output."""
+    try:
+        if not echo:
+            return getpass.getpass(prompt)
+        with open("/dev/tty", "rb+", buffering=0) as terminal:
+            terminal.write(prompt.encode("utf-8", "backslashreplace"))
+            line = b""
+            while not line.endswith(b"\n"):
+                character = terminal.read(1)
+                if not character:
+                    return None
+                line += character
+        return line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+    except (EOFError, OSError):
+        return None
+
+
+class _Askpass:
+    def __init__(self, program: str) -> None:
+        self._program = program
+
+    def __call__(self, prompt: str, echo: bool) -> str | None:
+        try:
+            done = subprocess.run([self._program, prompt], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=False)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                sys.stderr.write(one_line(f"ssh_askpass: exec({self._program}): {error.strerror}") + "\n")
+            return None
+        if done.returncode:
+            return None
+        return done.stdout.decode("utf-8", "surrogateescape").split("\n", 1)[0].rstrip("\r")
+
+
+def confirm_with(ask: Ask) -> Callable[[str], bool]:
+    """Return a function that asks about a host key; only the full answer "yes" accepts it."""
+
+    def confirm(facts: str) -> bool:
+        prompt = f"{facts}\nAre you sure you want to continue connecting (yes/no)? "
+        while True:
+            answer = ask(prompt, True)
+            if answer is None:
+                return False
+            answer = answer.strip().lower()
+            if answer in ("", "no"):
+                return False
+            if answer == "yes":
+                return True
+            prompt = "Please type 'yes' or 'no': "
+
+    return confirm

@@ -228,7 +228,7 @@ def secrets_of(options: Mapping[str, Any]) -> Iterator[str]:
 
 def yes_or_no(ask: Prompt) -> Callable[[str], bool]:
     """A question that only "yes", written out as for ssh, answers with yes."""
-    return lambda question: (ask(f"{question} (yes/no) ", True) or "").strip().lower() == "yes"
+    return lambda facts: (ask(f"{facts} Continue connecting? (yes/no) ", True) or "").strip().lower() == "yes"
 
 
 def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:

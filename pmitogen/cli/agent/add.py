@@ -20,7 +20,7 @@ from pmitogen.cli.agent.requests import (
 )
 from pmitogen.cli.keygen import openssh_format, show
 from pmitogen.cli.keygen.passphrases import new_passphrase
-from pmitogen.cli.ssh.prompts import find_asker
+from pmitogen.cli.prompt import find_asker
 from pmitogen.errors import Error, UsageError
 from pmitogen.transport.keys import certificate, key_file, public_key
 from pmitogen.transport.keys.agent_client import SUCCESS, AgentError, SSHAgentClient

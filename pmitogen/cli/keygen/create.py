@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pmitogen.cli.keygen import openssh_format, passphrases, show
 from pmitogen.cli.keygen.options import Options
 from pmitogen.cli.keygen.questions import ask_line, ask_path
-from pmitogen.cli.ssh.prompts import find_asker
+from pmitogen.cli.prompt import find_asker
 from pmitogen.errors import UsageError
 from pmitogen.transport.keys import key_decryption, public_key
 from pmitogen.transport.keys.private_key import CryptographyKey, PrivateKey

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmitogen.cli.ssh.prompts import find_asker
+from pmitogen.cli.prompt import find_asker
 from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import key_file

@@ -14,7 +14,7 @@ from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.resolver import Resolution, resolve_keywords
 from pmitogen.flags.ssh.settings import Finding, Settings
-from pmitogen.flags.ssh.values.forwards import Forward
+from pmitogen.flags.ssh.values.forwards import Forward, read_forward
 
 # Options that a connection for Ansible refuses or ignores, and that this command carries out.
 _HONOURED_KEYWORDS = {
@@ -228,8 +228,6 @@ def _expand_paths(resolution: Resolution, key: str, forward: Forward) -> Forward
 
 
 def _stdio_forward(resolution: Resolution) -> Forward | None:
-    from pmitogen.flags.ssh.values.forwards import read_forward
-
     if resolution.line.stdio is None:
         return None
     return read_forward(resolution.line.stdio, resolution.local.environ, dynamic=True)

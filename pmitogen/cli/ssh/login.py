@@ -7,8 +7,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+from pmitogen.cli.prompt import confirm_with, find_asker
 from pmitogen.cli.ssh.invocation import Invocation
-from pmitogen.cli.ssh.prompts import confirm_with, find_asker
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connect import JumpHostPool, connect

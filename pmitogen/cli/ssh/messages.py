@@ -21,7 +21,7 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
     """Return the lines to print for *error*. The last one is ssh's standard message, if it has one."""
     if not isinstance(error, errors.ConnectError) or settings is None:
         return [f"ssh: {error.message}"]
-    place = f"{settings.user}@{settings.hostname} port {settings.port}: "
+    place = f"{settings.endpoint}: "
     reason = error.message.removeprefix(place)
     if error.stage == "resolve":
         return [f"ssh: Could not resolve hostname {settings.hostname}: {reason}"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -154,7 +153,6 @@ def forward_stdio(link: Link, host: str, port: int) -> int:
     with ChannelStream(link, channel) as stream:
         threads.start(copy_input, "ssh stdin", stream, read_pieces(STDIN))
         copy_output(stream, STDOUT, STDERR, stream.close)
-    sys.stdout.flush()
     return 0
 
 

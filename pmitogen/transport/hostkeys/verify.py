@@ -167,7 +167,7 @@ class _HostKeyCheck:
     def _unknown(self) -> HostKeyDecision:
         if self.strict == "yes" or (self.strict == "ask" and self.confirm is None):
             raise self._refuse(self._unknown_text() + self._how_to_add())
-        if self.strict == "ask" and self.confirm is not None and not self.confirm(self._unknown_text() + " Continue connecting?"):
+        if self.strict == "ask" and self.confirm is not None and not self.confirm(self._unknown_text()):
             raise self._refuse(f"the host key {self.describe_key()} is unknown and was not accepted")
         if _UNRECORDABLE & set(self.settings.hostname):
             raise self._refuse(
@@ -227,7 +227,7 @@ class _HostKeyCheck:
             return self._record([name])._replace(status="known", where=where)
         other = f"{self.address} is known with another ({lines[0].where})"
         text = f"the host key {self.describe_key()} is known for {self.name} ({where}), but {other}"
-        confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ". Continue connecting?")
+        confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ".")
         if self.strict != "no" and not confirmed:
             raise self._refuse(f"{text}: remove the stale line, or write CheckHostIP=no")
         return HostKeyDecision("known", where, (f"{self.name}: {text}",))
