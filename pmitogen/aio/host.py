@@ -197,8 +197,8 @@ class Host(Files):
 
     # The type checker does not see that *timeout* is none of the function's own arguments.
     async def call(self, function: Callable[..., T], *args: Any, timeout: float | None = None, **kwargs: Any) -> T:  # type: ignore[misc]
-        """Call *function* there, in a fresh process, with its module and what that imports (but for the standard library)
-        sent along.
+        """Call *function* there, in a fresh process, with its module and what that imports sent along, except the
+        standard library.
 
         It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
         is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. *timeout* is in seconds.

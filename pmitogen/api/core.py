@@ -109,7 +109,7 @@ class Core:
             self.close()
 
     def _on_end(self) -> None:
-        """Nobody answers any more: tell those who wait."""
+        """No answer will come: wake the callers that wait for one."""
         self.over = True
         for call in list(self.calls):
             call.fail(ConnectionLost("the hub was closed"))

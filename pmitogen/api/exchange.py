@@ -1,4 +1,4 @@
-"""One request of the library, shared by the hub's I/O thread, which delivers frames, and whoever reads and feeds it.
+"""One request of the library, shared by the hub's I/O thread, which delivers frames, and the caller, which reads and feeds it.
 
 It decides nothing about waiting: a reader that finds nothing waits by a :class:`~pmitogen.api.waiting.Waiter` of its own, so a
 thread and a task may use the same exchange. Back-pressure is kept in both directions: what is not taken is not acknowledged, and

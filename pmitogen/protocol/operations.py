@@ -77,7 +77,7 @@ class ErrorKind(str, enum.Enum):
     AUTH = "auth"  # the server refused every credential
     BECOME = "become"  # the account could not be entered
     GONE = "gone"  # the interpreter has ended
-    LOST = "lost"  # a connection that worked has gone
+    LOST = "lost"  # an established connection has ended
     NO_PYTHON = "nopython"  # the host has no usable Python
     OPTIONS = "options"  # the options of the connection cannot be honoured
     PYTHON = "python"  # an interpreter is missing or does not start

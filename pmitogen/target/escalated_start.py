@@ -18,7 +18,7 @@ from pmitogen.target import login_state, start_state
 from pmitogen.target.event_loop import Peer
 
 STATE_LOST_MESSAGE = "the login account's interpreter has given up limits or priority for good, which other accounts must have"
-MAX_REAP_POLLS = 60  # looks at a program that was hung up, before it is nobody's concern
+MAX_REAP_POLLS = 60  # polls of a program whose terminal was closed, before it is left alone
 
 
 class EscalatedStart(object):

@@ -287,7 +287,7 @@ class Runner(object):
                 label, answer_to = header.get("what") or op, None if quiet else request_id
                 self._reply_with_os_error(request_id, label, operation, chain if quiet else None, answer_to)
             elif not quiet:
-                self._send_error(request_id, self._failed_chains.pop(chain))  # now somebody knows
+                self._send_error(request_id, self._failed_chains.pop(chain))  # reported, so it need not be kept
         else:
             self._send_error(request_id, "unknown request %r" % (op,))
 

@@ -49,7 +49,7 @@ LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not
 MAX_STORED = 64  # payloads
 MAX_RESTORED = 32  # payloads for one run
 MAX_ENTRY_SIZE = 4 << 20  # bytes
-STALE_AFTER = 3600.0  # seconds after which an unfinished file is nobody's
+STALE_AFTER = 3600.0  # seconds after which an unfinished file was left by a run that has ended
 _FORMAT = 2
 _COLLECTION = re.compile(r"ansible_collections\.\w+\.\w+(?=\.plugins\.)")
 # "none": built without a debugger.
@@ -69,7 +69,7 @@ def restore(state: SharedState) -> None:
                 if not os.read(lock, 1):
                     os.write(lock, b"lent\n")
                     _restore_all()
-    state.payloads_restored = True  # also if there was nothing to lend: nobody need look again
+    state.payloads_restored = True  # also if there was nothing to restore: no worker looks again
 
 
 def store() -> None:

@@ -14,7 +14,7 @@ import time
 
 from pmitogen.transport.keys.private_key import PrivateKey
 
-MAX_KEYS = 2048  # OpenSSH has no limit; ours only bounds what a program that has gone wrong can take up
+MAX_KEYS = 2048  # OpenSSH has no limit; this one bounds the memory that a faulty client can use
 UNLOCK_DELAY, MAX_UNLOCK_DELAY = 0.1, 10.0  # seconds, for each wrong passphrase since the last right one
 
 

@@ -1,6 +1,6 @@
 """What an agent answers to each message of a client. Source: RFC 9987; PROTOCOL.agent of OpenSSH for the extensions.
 
-Whoever reaches this has passed the check of its uid: it is the account itself, or root. A message is a value in, a value out.
+The server has checked the client's uid: it is the account itself, or root. A message is a value in, a value out.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 
 
 def new_passphrase(prompt: str) -> str:
-    """Ask twice for a new passphrase; "" means none. Raises UsageError where nobody can be asked."""
+    """Ask twice for a new passphrase; "" means none. Raises UsageError if there is no terminal and no askpass program."""
     ask = find_asker()
     if ask is None:
         raise UsageError("no terminal to ask for a passphrase: use -N")

@@ -177,7 +177,7 @@ class WorkerSession:
             self._contexts.broker.start_receive(self._stream)
 
     def on_gone(self) -> None:
-        """Cancel the requests of a worker that has gone."""
+        """Cancel the requests of a worker that has ended."""
         if self._gone:
             return
         self._gone = True
@@ -258,9 +258,7 @@ class WorkerSession:
         assert self._host is not None
         if self._host.state is State.DEAD:
             ended, self._host = self._host, self._contexts.replace(self._host)
-            if ended.may_have_lost(
-                self._chain
-            ):  # what this request builds on may not be there, and whoever asked was told that it is
+            if ended.may_have_lost(self._chain):  # an earlier step was acknowledged, and may have been lost
                 request.fail(ConnectionLost(ended.end_reason))
                 return
         self._host.guard.run(self._host.submit, request)

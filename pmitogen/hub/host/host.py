@@ -196,12 +196,12 @@ class Host:
             self._pressure.check(request.client)
 
     def abandon(self, request: Request) -> None:
-        """Cancel a request whose client has gone."""
+        """Cancel a request whose client has disconnected."""
         request.client = None
         self.follow(request, {"op": Op.KILL.value}, b"")
 
     def end_chain(self, chain: int) -> None:
-        """The client that made the requests of *chain* has gone."""
+        """The client that made the requests of *chain* has disconnected."""
         self._early.forget(chain)
         self._renewal.end_unused()
         if self.successor is not None:

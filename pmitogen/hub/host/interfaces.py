@@ -39,7 +39,7 @@ class Successor(Protocol):
         """Take a request."""
 
     def end_chain(self, chain: int) -> None:
-        """The client that made the requests of *chain* has gone."""
+        """The client that made the requests of *chain* has disconnected."""
 
     def fail(self, error: Error) -> None:
         """End it with *error*."""

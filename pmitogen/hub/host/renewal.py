@@ -68,7 +68,7 @@ class EarlyAnswers:
             self._chains.pop(chain, None)
 
     def forget(self, chain: int) -> None:
-        """The client of *chain* has gone."""
+        """The client of *chain* has disconnected."""
         self._chains.pop(chain, None)
 
     def take(self, chain: int, count: int) -> list[Request]:

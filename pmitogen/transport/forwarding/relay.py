@@ -29,7 +29,7 @@ def relay(channel: Channel, sock: socket.socket) -> None:
             sock.shutdown(socket.SHUT_WR)
         sender.join()
     except OSError:
-        pass  # the local program has gone: the server is told by the close
+        pass  # the local program has closed its socket: the close tells the server
     finally:
         channel.close()
         with contextlib.suppress(OSError):

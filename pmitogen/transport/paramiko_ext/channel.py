@@ -79,7 +79,7 @@ class Channel(paramiko.Channel):
     exit_signal: ExitSignal | None = None
     refusal_reason: str | None = None  # why the peer closed it or refused a request
     timeout_reason: str | None = None  # why we closed it: ChannelTimeout
-    abandoned = False  # nobody waits for it to open any longer
+    abandoned = False  # the request for it has timed out
     close_sent = False  # the transport's, under its clear_to_send_lock
     last_used = 0.0  # when data last passed either way; time.monotonic() seconds
     open_failure: tuple[int, str] | None = None  # RFC 4254 section 5.1: reason code and the server's text

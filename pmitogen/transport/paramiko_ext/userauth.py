@@ -33,7 +33,7 @@ REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 
 SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
 LIVENESS_POLL = 0.5  # seconds between looks whether the connection is still ours
-MAX_BANNER_SIZE = 16 * 1024  # bytes kept of what the server says before login
+MAX_BANNER_SIZE = 16 * 1024  # bytes of the server's text before login that are stored
 MAX_BANNERS = 100  # messages; more are counted as useless
 MAX_ANSWERS = 500  # of the server in one login
 
