@@ -49,5 +49,5 @@ def test_same_files(outcome: driver.Outcome) -> None:
 
 
 def test_differences_are_documented() -> None:
-    headings = compare.documented(session.repository / "docs/differences.md")
-    assert {*compare.UNIFIED, *(design.heading for design in compare.BY_DESIGN)} <= headings
+    topics = compare.documented(session.repository / "docs/differences.md")
+    assert {*compare.UNIFIED, *(design.topic for design in compare.BY_DESIGN)} <= topics
