@@ -108,7 +108,7 @@ class Talker:
             if self.says in RAW:
                 self._spawn(self._say, sock)
                 continue
-            transport = paramiko.Transport(sock)
+            transport = _Refuser(sock)
             transport.local_version = self.version
             self._open.append(transport)
             transport.add_server_key(self.key)
@@ -122,6 +122,19 @@ class Talker:
             while self.says in ("disconnect", "algorithms") and sock.recv(4096):
                 pass
             sock.close()
+
+
+class _Refuser(paramiko.Transport):
+    """Puts EVIL into the one answer to a refused channel; Paramiko leaves the text of it empty."""
+
+    def _send_message(self, data: Message) -> None:
+        payload = data.asbytes()
+        if payload[:1] == cMSG_CHANNEL_OPEN_FAILURE:
+            data = Message()
+            data.add_bytes(payload[:9])  # kind, channel, reason
+            data.add_string(EVIL)
+            data.add_string("")
+        super()._send_message(data)  # type: ignore[misc]
 
 
 class _Session(paramiko.ServerInterface):
@@ -152,14 +165,6 @@ class _Session(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL if self._says in ("refusal", "hangup") else paramiko.AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        message = Message()
         if self._says == "hangup":
-            message = Message(_disconnect())
-        else:
-            message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
-            message.add_int(chanid)
-            message.add_int(1)
-            message.add_string(EVIL)
-            message.add_string("")
-        self._transport._send_message(message)  # type: ignore[attr-defined]
+            self._transport._send_message(Message(_disconnect()))  # type: ignore[attr-defined]
         return paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED

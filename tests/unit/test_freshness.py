@@ -111,6 +111,7 @@ def test_included_configuration_of_openssl(tmp_path: Path, monkeypatch: pytest.M
 def test_modules_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fresh_elsewhere.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sources, "MAX_NAMES", 100_000)  # pytest has imported more than a target does
     __import__("fresh_elsewhere")
     found = sources.imported_modules({})
     assert str(tmp_path) in found
