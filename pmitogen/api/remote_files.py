@@ -49,7 +49,7 @@ class DirEntry:
 def _files() -> dict[str, bytes]:
     return {
         f"{MODULE}.py": bootstrap.text_of("pmitogen.target.library", "remote_files").encode(),
-        "pmitogen/target/remote_call.py": bootstrap.text_of("pmitogen.target", "remote_call").encode(),
+        "pmitogen/target/payload/remote_call.py": bootstrap.text_of("pmitogen.target.payload", "remote_call").encode(),
     }
 
 

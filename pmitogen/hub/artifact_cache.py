@@ -42,7 +42,7 @@ def _digest(inputs: object) -> str:
     import mitogen.minify
 
     package = Path(__file__).parent.parent
-    files = [path for name in ("target", "become", "protocol") for path in sorted((package / name).glob("*.py"))]
+    files = [path for name in ("target", "become", "protocol") for path in sorted((package / name).rglob("*.py"))]
     files += [Path(__file__).parent / "bootstrap.py", Path(mitogen.minify.__file__)]
     stats = [(str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files]
     return hashlib.sha256(repr((inputs, stats)).encode()).hexdigest()[:24]

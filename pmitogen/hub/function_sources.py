@@ -2,8 +2,8 @@
 
 The sources are read for their import statements, at the top and inside functions alike; nothing is imported to find out.
 What the standard library has, every Python brings itself; what is no Python source (an extension module) cannot travel, and
-the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see target/remote_call.py), so
-that a program may import it at its top.
+the target may have its own. Nor does pmitogen travel: there, its public names are placeholders (see
+target/payload/remote_call.py), so that a program may import it at its top.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]
     return (
         module,
         qualname,
-        {**files, "pmitogen/target/remote_call.py": bootstrap.text_of("pmitogen.target", "remote_call").encode()},
+        {**files, "pmitogen/target/payload/remote_call.py": bootstrap.text_of("pmitogen.target.payload", "remote_call").encode()},
     )
 
 

@@ -21,9 +21,9 @@ ROOT = "/pmitogen/bundle"  # stands for the bundle in __file__; nothing is there
 # What imports all else, in an order in which each finds what it needs.
 BOOTSTRAP_MODULES = (
     ("pmitogen.protocol", "framing"),
-    ("pmitogen.target", "archive"),
-    ("pmitogen.target", "importer"),
-    ("pmitogen.target", "module_cache"),
+    ("pmitogen.target.payload", "archive"),
+    ("pmitogen.target.payload", "importer"),
+    ("pmitogen.target.payload", "module_cache"),
 )
 
 
@@ -40,7 +40,7 @@ def install_importer(bundle):
     """Make the bundle's files importable. Their paths are absolute, or Python would look for others in the current directory."""
     import types
 
-    for name in ("pmitogen", "pmitogen.protocol", "pmitogen.target"):
+    for name in ("pmitogen", "pmitogen.protocol", "pmitogen.target", "pmitogen.target.agent", "pmitogen.target.payload"):
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = [ROOT + "/" + name.replace(".", "/")]
     bytecode = bundled_bytecode(bundle)
@@ -51,8 +51,8 @@ def install_importer(bundle):
         if path not in bytecode:
             bytecode[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
         exec(bytecode[path], module.__dict__)
-    store = sys.modules["pmitogen.target.module_cache"].ModuleStore(ROOT)
-    importer = sys.modules["pmitogen.target.importer"]
+    store = sys.modules["pmitogen.target.payload.module_cache"].ModuleStore(ROOT)
+    importer = sys.modules["pmitogen.target.payload.importer"]
     files = bundle["own"] = importer.PayloadFiles(store)
     for path, source in bundle["files"].items():
         store.blobs[path] = source if isinstance(source, bytes) else source.encode("utf-8")
@@ -74,11 +74,11 @@ def bundled_bytecode(bundle):
 
 def run_agent(bundle):
     """Split in two. Does not return."""
-    from pmitogen.target import module_cache as payload
     from pmitogen.target import start_state
+    from pmitogen.target.payload import module_cache
 
     start_state.shell_pid = os.getppid()
-    payload.import_stdlib(payload.STDLIB_BEFORE_FORK)
+    module_cache.import_stdlib(module_cache.STDLIB_BEFORE_FORK)
     agent_socket, runner_socket = socket.socketpair()
     if os.fork():
         agent_socket.close()
@@ -90,7 +90,7 @@ def run_agent(bundle):
     runner_socket.close()
     in_fd, out_fd = os.dup(0), os.dup(1)
     redirect_stdio_to_null()
-    from pmitogen.target import agent
+    from pmitogen.target.agent import main as agent
 
     gc.enable()
     sock = os.dup(agent_socket.fileno())

@@ -19,7 +19,8 @@ import time
 import traceback
 import types
 
-from pmitogen.target import archive, importer, login_state, module_cache
+from pmitogen.target import login_state
+from pmitogen.target.payload import archive, importer, module_cache
 from pmitogen.target.fds import set_cloexec
 from pmitogen.protocol.framing import from_wire
 
@@ -287,7 +288,7 @@ def _run_loader(header, parameters, root):
 
 def _call_function(header, parameters, root):
     """A function of the embedding program. What calls it came with it: hosts of playbooks have no use for that."""
-    from pmitogen.target import remote_call
+    from pmitogen.target.payload import remote_call
 
     remote_call.run(header, parameters)
 

@@ -37,19 +37,8 @@ import sys
 import time
 
 from pmitogen.protocol import framing
-from pmitogen.target import (
-    archive,
-    child,
-    fast_subprocess,
-    fds,
-    files,
-    freshness,
-    importer,
-    jobs,
-    login_state,
-    module_cache,
-    prefork,
-)
+from pmitogen.target import child, fds, files, freshness, jobs, login_state
+from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, prefork
 
 IDLE_BEFORE_FORK_MS = 2  # without a frame; by then the last answer is on its way
 MAX_FAILED_CHAINS = 256  # failed chains remembered

@@ -17,7 +17,7 @@ MODULES = (
 )  # fmt: skip
 RELATIVE = (
     "bundle/pmitogen/__init__",
-    "bundle/pmitogen/target/calls",
+    "bundle/pmitogen/target/payload/remote_call",
     "bundle/pmitogen/become/__init__",
     "lib/json",
     "lib/base64",

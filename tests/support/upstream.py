@@ -324,22 +324,27 @@ ROWS: tuple[Row, ...] = (
         since="2.22",
     ),
     # CPython; on targets, tests of the runner say the same for each of their versions
-    *_rows("subprocess", "target/fast_subprocess.py", "modules start programs more slowly", "_fork_exec:value", since="3.11"),
+    *_rows(
+        "subprocess", "target/payload/fast_subprocess.py", "modules start programs more slowly", "_fork_exec:value", since="3.11"
+    ),
     *_rows("threading", "target/child.py", "threads of a module are not joined at its end", "_shutdown()"),
     *_rows("atexit", "target/child.py", "exit functions of a module are not called", "_run_exitfuncs:value"),
-    *_rows("sys", "target/fast_subprocess.py", "modules that start programs may wait a second", "_getframe:value"),
+    *_rows("sys", "target/payload/fast_subprocess.py", "modules that start programs may wait a second", "_getframe:value"),
     *_rows(
         "os", "target/child.py and others", "a forked process cannot end without the exit functions of its parent", "_exit:value"
     ),
-    *_rows("_imp", "target/module_cache.py", "lines in tracebacks of further accounts", "_fix_co_filename:value"),
+    *_rows("_imp", "target/payload/module_cache.py", "lines in tracebacks of further accounts", "_fix_co_filename:value"),
     *_rows(
         "importlib._bootstrap_external",
-        "target/importer.py",
+        "target/payload/importer.py",
         "no module is imported (targets before 3.10)",
         "_fix_up_module:value",
     ),
     *_rows(
-        "importlib.resources", "target/importer.py", "files of packages (targets with 3.7)", "_zipimport_get_resource_reader:gone"
+        "importlib.resources",
+        "target/payload/importer.py",
+        "files of packages (targets with 3.7)",
+        "_zipimport_get_resource_reader:gone",
     ),
 )
 

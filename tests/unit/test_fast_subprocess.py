@@ -16,7 +16,7 @@ CORES = installed_cores()
 HEAD = f"""
 {programs.ON_A_TARGET}
 import json, os, selectors, subprocess
-from pmitogen.target import fast_subprocess as quick
+from pmitogen.target.payload import fast_subprocess as quick
 from ansible.module_utils import basic
 module = object.__new__(basic.AnsibleModule)
 module.run_command_environ_update, module._name, module._debug, module.no_log_values = {{}}, "m", False, set()

@@ -1,4 +1,4 @@
-"""What a spare does before it is told what to run: pmitogen/target/prefork.py."""
+"""What a spare does before it is told what to run: pmitogen/target/payload/prefork.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = (
     programs.ON_A_TARGET
     + """
 import gc, json, os, resource
-from pmitogen.target import prefork
+from pmitogen.target.payload import prefork
 import argparse, asyncio, decimal, email.message, http.client, logging.handlers, unittest.mock, xml.dom.minidom
 codes = [one.__code__ for one in gc.get_objects() if type(one).__name__ == "function"]
 gc.collect()

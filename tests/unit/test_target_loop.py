@@ -1,4 +1,4 @@
-"""The agent's event loop: pmitogen/target/event_loop.py. In the agent, under each target Python: test_target_agent.py."""
+"""The agent's event loop: pmitogen/target/agent/event_loop.py. In the agent, under each target Python: test_target_agent.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pmitogen.target.event_loop import Loop, Peer
+from pmitogen.target.agent.event_loop import Loop, Peer
 
 
 class Ends:

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what 
 
 START = f"""
 {programs.ON_A_TARGET}
-from pmitogen.target import child, prefork, runner
+from pmitogen.target import child, runner
+from pmitogen.target.payload import prefork
 if len(sys.argv) > 3:
     prefork.run_queue_length = lambda: int(sys.argv[3])  # in place of how many processes want to run
 if len(sys.argv) > 4:  # a folder whose files say what fails

@@ -15,7 +15,7 @@ from pmitogen.become import escalation as base
 from pmitogen.become import terminal
 from pmitogen.become.strings import native
 from pmitogen.target import login_state, start_state
-from pmitogen.target.event_loop import Peer
+from pmitogen.target.agent.event_loop import Peer
 
 STATE_LOST_MESSAGE = "the login account's interpreter has given up limits or priority for good, which other accounts must have"
 MAX_REAP_POLLS = 60  # polls of a program whose terminal was closed, before it is left alone

@@ -15,7 +15,7 @@ import zlib
 MYPY = False
 if MYPY:
     from typing import Dict, Iterable, List, Optional, Tuple  # noqa: F401
-    from pmitogen.target.module_cache import ModuleStore  # noqa: F401
+    from pmitogen.target.payload.module_cache import ModuleStore  # noqa: F401
 
 ZIP_ENTRY = struct.Struct("<5H3L2H")  # of the headers: version, flags, method, time, date, CRC, two sizes, two lengths
 DOS_DATE = 33  # 1980-01-01

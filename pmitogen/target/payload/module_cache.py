@@ -19,7 +19,7 @@ import os
 import sys
 import warnings
 
-from pmitogen.target.importer import find, module_name
+from pmitogen.target.payload.importer import find, module_name
 
 try:
     from _imp import _fix_co_filename as set_filename

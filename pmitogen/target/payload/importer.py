@@ -13,7 +13,7 @@ import sys
 import types
 import zipimport
 
-from pmitogen.target import archive
+from pmitogen.target.payload import archive
 
 if str is not bytes:
     from importlib._bootstrap_external import _fix_up_module

@@ -1,7 +1,7 @@
 """The hub's one correspondent on a host: a switch between its channel and the runners of the host's accounts.
 
 It speaks Mitogen's protocol to the hub, as the context whose number it was given, and runs on one thread that never blocks
-(loop.py): every runner is a line, every frame is forwarded as it comes. It keeps the host's blobs, so that each crosses the
+(event_loop.py): every runner is a line, every frame is forwarded as it comes. It keeps the host's blobs, so that each crosses the
 network once however many accounts need it, and hands a runner what a request needs just before the request. When it starts a
 further runner it asks the login account's for what that has compiled, which is most of what the new one would spend its start
 on. No other account's code goes anywhere.
@@ -34,7 +34,8 @@ import zlib
 
 from pmitogen.protocol import framing
 from pmitogen.protocol.framing import TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
-from pmitogen.target import event_loop, freshness, login_state, start_state
+from pmitogen.target import freshness, login_state, start_state
+from pmitogen.target.agent import event_loop
 
 HEADER_STRUCT = struct.Struct(">hLLLLLL")  # kind, destination, source, authority, handle, handle for a reply, size of the data
 MITOGEN_MAGIC = 0x4D49
@@ -43,7 +44,7 @@ HUB_CONTEXT_ID = 0  # its number as a context
 ENDED_MESSAGE = "the interpreter of this account has ended"
 PROTOCOL_ERROR_MESSAGE = "the interpreter of this account broke the protocol and was ended"
 START_FAILED_MESSAGE = "the interpreter of this account did not start"
-AGENT_ONLY_FILES = ("pmitogen/target/agent.py", "pmitogen/target/event_loop.py")  # of no use to a runner
+AGENT_FILES = "pmitogen/target/agent/"  # of no use to a runner
 MAX_START_OUTPUT = 64 << 10  # bytes of noise before a runner's marker
 CONNECTION_WATCH_DELAY = 0.02  # seconds after our start
 REQUEST_OPS = ("run", "exec", "put", "get", "fs")
@@ -384,7 +385,7 @@ class Agent(object):
     def bundle(self):
         """The bytes that make a fresh interpreter a runner, behind their number."""
         if self._bundle is None:
-            wanted = dict((path, text) for path, text in self._files.items() if path not in AGENT_ONLY_FILES)
+            wanted = dict((path, text) for path, text in self._files.items() if not path.startswith(AGENT_FILES))
             parts = {"role": "runner", "files": wanted, "spares": self._prefork}
             parts.update(tag=self.bytecode_tag, codes=self._own_bytecode)
             data = zlib.compress(json.dumps(parts).encode("ascii"), 0)
@@ -406,7 +407,7 @@ class Agent(object):
             self._runners[0].request({"op": "codes"}, b"")
         try:
             if header.get("plan"):
-                from pmitogen.target import escalated_start
+                from pmitogen.target.agent import escalated_start
 
                 escalated_start.start(self, runner, header, command, env)
             else:

@@ -20,7 +20,7 @@ from pmitogen.target.fds import FdGuard
 MYPY = False
 if MYPY:
     from typing import Any, List, Optional  # noqa: F401
-    from pmitogen.target.importer import PayloadFiles  # noqa: F401
+    from pmitogen.target.payload.importer import PayloadFiles  # noqa: F401
 
 MAX_IDLE = 10.0  # seconds that a spare waits
 TOUCH_BATCH = 2000  # objects to touch between two polls of the pipe
