@@ -22,8 +22,8 @@ private), and the leak check, which fails a test that leaves a process, thread, 
 ``@pytest.mark.leaks("reason")`` excuses one). Processes are found however they detached themselves.
 
 Fixtures that need root or sshd skip the test where those are missing, and the markers ``needs_root``, ``needs_sshd``,
-``needs_program("strace")`` and ``needs_ansible`` do so for tests that use none of them. What was skipped for such a want
-is counted at the end.
+``needs_program("strace")``, ``needs_no_openssh`` and ``needs_ansible`` do so for tests that use none of them. What was
+skipped for such a want is counted at the end.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from tests.support import keys as keys_support
 session.make_folder()
 init.become_family(session.remove_folder)
 
-from tests.support import leaks, programs  # noqa: E402
+from tests.support import leaks, no_openssh, programs  # noqa: E402
 from tests.support.accounts import Account, Accounts, etc_lock  # noqa: E402
 from tests.support.ansible import Ansible, installed_cores  # noqa: E402
 from tests.support.keys import KeyFile  # noqa: E402
@@ -88,6 +88,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _need_sshd()
     if item.get_closest_marker("needs_ansible") and not installed_cores():
         _skip_for("ansible-core")
+    if item.get_closest_marker("needs_no_openssh") and (problem := no_openssh.problem()):
+        _skip_for(problem)
     for marker in item.iter_markers("needs_program"):
         for name in marker.args:
             if programs.find_program(name) is None:

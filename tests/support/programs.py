@@ -19,16 +19,16 @@ package = sys.modules["pmitogen"] = types.ModuleType("pmitogen")
 package.__path__ = [sys.argv[1] + "/pmitogen"]
 """
 
-_SYSTEM = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+SYSTEM_PATH = ":/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
 
 
 def find_program(name: str) -> str | None:
     """Its absolute path, the system folders included, or None."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + _SYSTEM)
+    return shutil.which(name, path=os.environ.get("PATH", "") + SYSTEM_PATH)
 
 
 def _candidates(version: str) -> Iterator[Path]:
-    for folder in (os.environ.get("PATH", "") + _SYSTEM).split(":"):
+    for folder in (os.environ.get("PATH", "") + SYSTEM_PATH).split(":"):
         yield Path(folder) / f"python{version}"
     # The home of the passwd entry, since tests change HOME.
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path(os.path.expanduser(f"~{_user()}")) / ".pyenv")
