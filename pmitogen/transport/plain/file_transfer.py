@@ -20,7 +20,8 @@ from pmitogen.transport.connection import Link
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.plain import exec_command
-from pmitogen.transport.plain.sftp import SFTP, SFTPError
+from pmitogen.transport.plain.sftp import SFTP
+from pmitogen.transport.plain.sftp_packets import SFTPError
 from pmitogen.util.peer_text import escape
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file

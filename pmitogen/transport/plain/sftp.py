@@ -1,7 +1,7 @@
-"""A client of SFTP version 3 (draft-ietf-secsh-filexfer-02) for what is needed here: to read a file, and to write one.
+"""A client of SFTP version 3 (draft-ietf-secsh-filexfer-02), with the extensions of OpenSSH's server that matter to files.
 
-Memory is bounded whatever the server says: IN_FLIGHT requests of CHUNK bytes wait for their answers, an answer is at most
-MAX_PACKET long and matches a request, and of a file's attributes nothing but the size is read, which is a hint and no more.
+Every answer is checked and bounded (sftp_session.py). A size that the server tells is a hint and no more; a listing comes in
+pieces, has at most MAX_ENTRIES names, and no name in it leads out of its directory.
 
 Upstream's ``SFTPClient`` is not used: it makes a list of all requests for the size that a server tells (a list without end for
 2**62), takes packets of 16 MiB and answers to requests that were not made, and loops as often as a number in an answer says.
@@ -9,270 +9,189 @@ Upstream's ``SFTPClient`` is not used: it makes a list of all requests for the s
 
 from __future__ import annotations
 
-import collections
 import contextlib
-import itertools
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
-import paramiko
-
-from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.util import peer_text
+from pmitogen.transport.plain import sftp_packets as packets
+from pmitogen.transport.plain.sftp_file import RemoteFile
+from pmitogen.transport.plain.sftp_packets import Attributes, Entry, Fields, SFTPError, encode_attributes, encode_path
+from pmitogen.transport.plain.sftp_session import Session, handle_of
 
-CHUNK = 32 << 10  # bytes of one read or write; what every server takes
-IN_FLIGHT = 64  # requests that wait for their answer: 2 MiB
-MAX_PACKET = 256 << 10  # bytes; OpenSSH's SFTP_MAX_MSG_LENGTH
-MAX_HANDLE = 256  # bytes, by the draft
-VERSION = 3
-INIT, VERSION_ANSWER, OPEN, CLOSE, READ, WRITE = 1, 2, 3, 4, 5, 6
-FSTAT, FSETSTAT, REMOVE, STAT, RENAME = 8, 10, 13, 17, 18
-STATUS, HANDLE, DATA, ATTRS = 101, 102, 103, 105
-EXTENDED = 200
-OK, EOF, NO_SUCH_FILE = 0, 1, 2
-FLAG_READ, FLAG_WRITE, FLAG_CREATE, FLAG_TRUNCATE = 1, 2, 8, 16
-ATTR_SIZE, ATTR_UIDGID, ATTR_PERMISSIONS = 1, 2, 4
-S_IFMT, S_IFDIR = 0o170000, 0o040000
-CODES = {2: "no such file", 3: "permission denied", 4: "failure", 5: "bad message", 8: "operation not supported"}
-
-
-class SFTPError(Exception):
-    """The server refused something; the text is for people. *code* is SFTP's, None where its answer is not valid."""
-
-    def __init__(self, message: str, code: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
+MAX_ENTRIES = 1_000_000  # names in one directory
+POSIX_RENAME, HARDLINK, EXPAND_PATH = "posix-rename@openssh.com", "hardlink@openssh.com", "expand-path@openssh.com"
+READ = packets.FLAG_READ
+REWRITE = packets.FLAG_WRITE | packets.FLAG_CREATE | packets.FLAG_TRUNCATE  # create the file, or truncate it
+CREATE = packets.FLAG_WRITE | packets.FLAG_CREATE | packets.FLAG_EXCLUSIVE  # fail if the file exists
+UPDATE = packets.FLAG_WRITE  # fail if the file does not exist
 
 
 class SFTP:
     """One session on *channel*, whose subsystem is started. For one thread at a time; every method blocks.
 
-    Methods raise SFTPError, and OSError, EOFError or SSHException where the channel ends.
+    Paths are text, with ``surrogateescape`` for bytes that are not UTF-8; relative ones begin in the directory of the login.
+    Methods raise SFTPError, and OSError, EOFError or SSHException if the channel ends.
     """
 
     def __init__(self, channel: Channel) -> None:
-        self._channel = channel
-        self._inbox = bytearray()
-        self._ids = itertools.count(1)
-        self._waiting: set[int] = set()  # requests whose answers have not come
-        self._ignored: set[int] = set()  # the same, of requests that are no longer of interest
-        self._channel.sendall(_packet(INIT, VERSION.to_bytes(4, "big")))
-        kind, reader = self._read_packet()
-        if kind != VERSION_ANSWER or reader.u32() < VERSION:
-            raise SFTPError("the server does not speak version 3 of SFTP")
+        self._session = Session(channel)
 
-    def fetch(self, path: str, target: IO[bytes]) -> int:
-        """Copy the file *path* there into *target*; returns its size."""
-        handle = self._open(path, FLAG_READ)
-        try:
-            return _Fetch(self, handle, self._size(handle), target).run()
-        finally:
-            self._finish(handle)
-
-    def put(self, pieces: Iterable[bytes], path: str, mode: int | None) -> None:
-        """Write *pieces* to *path* there, which is created or cut; *mode* as in chmod, None: the server's default."""
-        handle = self._open(path, FLAG_WRITE | FLAG_CREATE | FLAG_TRUNCATE)
-        try:
-            if mode is not None:
-                attributes = ATTR_PERMISSIONS.to_bytes(4, "big") + mode.to_bytes(4, "big")
-                self._ask(FSETSTAT, encode_string(handle), attributes)
-            offset = 0
-            for piece in pieces:
-                for start in range(0, len(piece), CHUNK):
-                    chunk = piece[start : start + CHUNK]
-                    self.send(WRITE, encode_string(handle), offset.to_bytes(8, "big"), encode_string(chunk))
-                    offset += len(chunk)
-                    self._collect(IN_FLIGHT)
-            self._collect(0)
-            self._ask(CLOSE, encode_string(handle))
-        except BaseException:
-            self._finish(handle)
-            raise
-
-    def replace(self, old: str, new: str) -> None:
-        """Rename *old* to *new*, in place of a file that is there."""
-        try:
-            self._ask(EXTENDED, encode_string("posix-rename@openssh.com"), _path(old), _path(new))
-        except SFTPError:
-            # A server without OpenSSH's extension: its own rename does not replace.
-            if self._is_file(new):
-                self.remove(new)
-            self._ask(RENAME, _path(old), _path(new))
-
-    def remove(self, path: str) -> None:
-        """Delete a file."""
-        self._ask(REMOVE, _path(path))
+    @property
+    def extensions(self) -> frozenset[str]:
+        """The names of the extensions that the server announces."""
+        return self._session.extensions
 
     def close(self) -> None:
         """End the session, and the channel."""
-        self._channel.close()
+        self._session.close()
+
+    # Attributes and names
+
+    def stat(self, path: str) -> Attributes:
+        """Return the attributes of the file; links are followed."""
+        return packets.read_attributes(self._session.ask(packets.ATTRS, packets.STAT, encode_path(path)))
+
+    def lstat(self, path: str) -> Attributes:
+        """Return the attributes of the file, or of the link itself."""
+        return packets.read_attributes(self._session.ask(packets.ATTRS, packets.LSTAT, encode_path(path)))
+
+    def set_attributes(self, path: str, attributes: Attributes) -> None:
+        """Set the attributes that are not None; links are followed."""
+        self._change(packets.SETSTAT, encode_path(path), encode_attributes(attributes))
+
+    def realpath(self, path: str) -> str:
+        """Return the absolute path without links, ``.`` and ``..``, as far as the server resolves it."""
+        return self._name(packets.REALPATH, encode_path(path))
+
+    def expand_path(self, path: str) -> str:
+        """Return *path* with ``~`` and ``~user`` at its start expanded. Raises SFTPError also if the server cannot do that."""
+        self._require(EXPAND_PATH)
+        return self._name(packets.EXTENDED, encode_string(EXPAND_PATH), encode_path(path))
+
+    def readlink(self, path: str) -> str:
+        """Return the target of a symbolic link."""
+        return self._name(packets.READLINK, encode_path(path))
+
+    # Directories
+
+    def list_directory(self, path: str, max_entries: int = MAX_ENTRIES) -> Generator[list[Entry], None, None]:
+        """Yield the entries of a directory in pieces as the server sends them, without ``.`` and ``..``.
+
+        Raises SFTPError also for more than *max_entries* names, and for a name that is not one of that directory.
+        """
+        handle = handle_of(self._session.ask(packets.HANDLE, packets.OPENDIR, encode_path(path)))
+        total = 0
+        with RemoteFile(self._session, handle):
+            while True:
+                try:
+                    fields = self._session.ask(packets.NAME, packets.READDIR, handle)
+                except SFTPError as error:
+                    if error.code == packets.EOF:
+                        return
+                    raise
+                entries = list(_entries(fields))
+                if not entries:  # the end as well, for OpenSSH's client
+                    return
+                total += len(entries)
+                if total > max_entries:
+                    raise SFTPError(f"the server listed more than {max_entries} names")
+                yield [entry for entry in entries if entry.name not in (".", "..")]
+
+    def mkdir(self, path: str, mode: int = 0o777) -> None:
+        """Create a directory; the server's umask applies to *mode*."""
+        self._change(packets.MKDIR, encode_path(path), encode_attributes(Attributes(mode=mode)))
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._change(packets.RMDIR, encode_path(path))
+
+    # Files
+
+    def open(self, path: str, flags: int = READ, mode: int | None = None) -> RemoteFile:
+        """Open a file. *flags*: READ, REWRITE, CREATE or UPDATE. *mode*: of a new file, before the server's umask."""
+        attributes = encode_attributes(Attributes(mode=mode))
+        fields = (encode_path(path), flags.to_bytes(4, "big"), attributes)
+        return RemoteFile(self._session, handle_of(self._session.ask(packets.HANDLE, packets.OPEN, *fields)))
+
+    def fetch(self, path: str, target: IO[bytes]) -> int:
+        """Copy the file *path* there into *target*; return its size."""
+        size = 0
+        with self.open(path) as file, contextlib.closing(file.read_pieces()) as pieces:
+            for piece in pieces:
+                target.write(piece)
+                size += len(piece)
+        return size
+
+    def put(self, pieces: Iterable[bytes], path: str, mode: int | None) -> None:
+        """Write *pieces* to *path* there, which is created or truncated; *mode* as in chmod, None: the server's default."""
+        with self.open(path, REWRITE) as file:
+            if mode is not None:
+                file.set_attributes(Attributes(mode=mode))
+            file.write_pieces(pieces)
+
+    def remove(self, path: str) -> None:
+        """Delete a file or a link."""
+        self._change(packets.REMOVE, encode_path(path))
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename *old* to *new*, which should not exist: servers differ in what they do then."""
+        self._change(packets.RENAME, encode_path(old), encode_path(new))
+
+    def replace(self, old: str, new: str) -> None:
+        """Rename *old* to *new*, in place of a file that is there.
+
+        Atomic if the server has OpenSSH's extension. If not, *new* is removed first; a directory is left alone.
+        """
+        if POSIX_RENAME in self.extensions:
+            self._change(packets.EXTENDED, encode_string(POSIX_RENAME), encode_path(old), encode_path(new))
+            return
+        try:
+            self.rename(old, new)
+        except SFTPError as error:
+            if error.code is None or not (self._is_no_directory(old) and self._is_no_directory(new)):
+                raise
+            self.remove(new)
+            self.rename(old, new)
+
+    def symlink(self, target: str, path: str) -> None:
+        """Create a symbolic link at *path*."""
+        # OpenSSH's server, and so all others, take the two in the reverse of the draft's order (OpenSSH PROTOCOL, section 4.1).
+        self._change(packets.SYMLINK, encode_path(target), encode_path(path))
+
+    def hardlink(self, existing: str, path: str) -> None:
+        """Create a hard link at *path* to *existing*. Raises SFTPError also if the server cannot do that."""
+        self._require(HARDLINK)
+        self._change(packets.EXTENDED, encode_string(HARDLINK), encode_path(existing), encode_path(path))
 
     # Requests
 
-    def send(self, kind: int, *fields: bytes) -> int:
-        """Send a request without waiting; returns its number."""
-        number = next(self._ids) & 0xFFFFFFFF
-        self._waiting.add(number)
-        self._channel.sendall(_packet(kind, number.to_bytes(4, "big"), *fields))
-        return number
+    def _change(self, kind: int, *fields: bytes) -> None:
+        self._session.ask(packets.STATUS, kind, *fields)
 
-    def receive(self) -> tuple[int, int, PacketReader]:
-        """The next answer: its kind, the number of the request, and the rest. Raises SFTPError if it answers nothing of ours."""
-        while True:
-            kind, reader = self._read_packet()
-            number = reader.u32()
-            if number in self._waiting:
-                self._waiting.remove(number)
-                return kind, number, reader
-            if number not in self._ignored:
-                raise SFTPError(f"the server answered an SFTP request that was not made (number {number})")
-            self._ignored.remove(number)
+    def _name(self, kind: int, *fields: bytes) -> str:
+        """Return the one name in the answer to a request."""
+        answer = self._session.ask(packets.NAME, kind, *fields)
+        name = answer.string() if answer.u32() == 1 else b""
+        if not name or b"\0" in name:
+            raise SFTPError("the server gave an invalid answer to a request for a path")
+        return name.decode("utf-8", "surrogateescape")
 
-    def _ask(self, kind: int, *fields: bytes) -> tuple[int, PacketReader]:
-        """Send a request and wait for its answer. Raises SFTPError where it is a refusal."""
-        number = self.send(kind, *fields)
-        while True:
-            kind, answered, reader = self.receive()
-            if answered == number:
-                if kind == STATUS:
-                    check_status(reader)
-                return kind, reader
+    def _require(self, extension: str) -> None:
+        if extension not in self.extensions:
+            raise SFTPError(f"the server lacks the SFTP extension {extension}", packets.UNSUPPORTED)
 
-    def _collect(self, most: int) -> None:
-        """Take answers to writes until at most *most* are missing. Raises SFTPError at a refusal."""
-        while len(self._waiting) > most:
-            kind, _, reader = self.receive()
-            if kind != STATUS:
-                raise SFTPError("the server gave an invalid answer to a write")
-            check_status(reader)
-
-    def _open(self, path: str, flags: int) -> bytes:
-        kind, reader = self._ask(OPEN, _path(path), flags.to_bytes(4, "big"), bytes(4))
-        handle = reader.string() if kind == HANDLE else b""
-        if not 0 < len(handle) <= MAX_HANDLE:
-            raise SFTPError("the server gave an invalid file handle")
-        return handle
-
-    def _finish(self, handle: bytes) -> None:
-        """Close *handle*, without interest in that or in what is still under way."""
-        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
-            self.send(CLOSE, encode_string(handle))
-        self._ignored |= self._waiting
-        self._waiting.clear()
-
-    def _size(self, handle: bytes) -> int:
-        """How long the file says to be; 0: it does not say."""
-        kind, reader = self._ask(FSTAT, encode_string(handle))
-        return reader.u64() if kind == ATTRS and reader.u32() & ATTR_SIZE else 0
-
-    def _is_file(self, path: str) -> bool:
+    def _is_no_directory(self, path: str) -> bool:
+        """Whether there is a file or link of this name."""
         try:
-            kind, reader = self._ask(STAT, _path(path))
+            return not self.lstat(path).is_directory
         except SFTPError:
             return False
-        flags = reader.u32() if kind == ATTRS else 0
-        reader.take(8 * bool(flags & ATTR_SIZE) + 8 * bool(flags & ATTR_UIDGID))
-        return not (flags & ATTR_PERMISSIONS and reader.u32() & S_IFMT == S_IFDIR)
-
-    # Packets
-
-    def _read_packet(self) -> tuple[int, PacketReader]:
-        length = int.from_bytes(self._take(4), "big")
-        if not 5 <= length <= MAX_PACKET:
-            raise SFTPError(f"the server sent an SFTP packet of an invalid length ({length})")
-        reader = PacketReader(self._take(length))
-        return reader.byte(), reader
-
-    def _take(self, count: int) -> bytes:
-        while len(self._inbox) < count:
-            piece = self._channel.recv(MAX_PACKET)
-            if not piece:
-                raise EOFError("the server ended SFTP")
-            self._inbox += piece
-        taken = bytes(self._inbox[:count])
-        del self._inbox[:count]
-        return taken
 
 
-class _Piece:
-    """A part of a file that was asked for."""
-
-    def __init__(self, offset: int, size: int) -> None:
-        self.offset, self.size = offset, size
-        self.data = b""
-        self.done = False  # whether no more of it will come
-
-
-class _Fetch:
-    """One file on its way here. Asks ahead up to the size that the file says to have, and then piece by piece to its real end."""
-
-    def __init__(self, sftp: SFTP, handle: bytes, size: int, target: IO[bytes]) -> None:
-        self._sftp, self._handle, self._size, self._target = sftp, handle, size, target
-        self._pieces: collections.deque[_Piece] = collections.deque()
-        self._by_number: dict[int, _Piece] = {}
-        self._next_offset = 0
-
-    def run(self) -> int:
-        """Copy it; returns how many bytes there were."""
-        got = 0
-        while True:
-            self._ask_ahead()
-            self._take_answer()
-            while self._pieces and self._pieces[0].done:
-                piece = self._pieces.popleft()
-                self._target.write(piece.data)
-                got += len(piece.data)
-                if len(piece.data) < piece.size:  # its end
-                    return got
-
-    def _ask_ahead(self) -> None:
-        while not self._pieces or (len(self._by_number) < IN_FLIGHT > len(self._pieces) and self._next_offset < self._size):
-            piece = _Piece(self._next_offset, CHUNK)
-            self._next_offset += CHUNK
-            self._pieces.append(piece)
-            self._ask(piece)
-
-    def _ask(self, piece: _Piece) -> None:
-        offset, size = piece.offset + len(piece.data), piece.size - len(piece.data)
-        number = self._sftp.send(READ, encode_string(self._handle), offset.to_bytes(8, "big"), size.to_bytes(4, "big"))
-        self._by_number[number] = piece
-
-    def _take_answer(self) -> None:
-        kind, number, reader = self._sftp.receive()
-        piece = self._by_number.pop(number)
-        if kind == STATUS:
-            try:
-                check_status(reader)
-            except SFTPError as error:
-                if error.code != EOF:
-                    raise
-                piece.done = True
-                return
-        data = reader.string() if kind == DATA else b""
-        if not 0 < len(data) <= piece.size - len(piece.data):
-            raise SFTPError("the server gave an invalid answer to a read")
-        piece.data += data
-        piece.done = len(piece.data) == piece.size
-        if not piece.done:
-            self._ask(piece)
-
-
-def check_status(reader: PacketReader) -> None:
-    """Raise SFTPError for a status that is not success."""
-    code = reader.u32()
-    if code == OK:
-        return
-    try:
-        text = peer_text.escape(reader.string())
-    except DecodeError:  # some servers send the code alone
-        text = ""
-    raise SFTPError(text or CODES.get(code, f"status {code}"), code)
-
-
-def _packet(kind: int, *fields: bytes) -> bytes:
-    return (1 + sum(map(len, fields))).to_bytes(4, "big") + bytes((kind,)) + b"".join(fields)
-
-
-def _path(path: str) -> bytes:
-    return encode_string(path.encode("utf-8", "surrogateescape"))
+def _entries(fields: Fields) -> Iterator[Entry]:
+    for _ in range(fields.u32()):  # a count that is too large ends with the packet
+        entry = packets.read_entry(fields)
+        packets.check_name(entry.name)
+        yield entry
