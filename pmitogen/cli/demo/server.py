@@ -1,4 +1,4 @@
-"""A throw-away SSH server on loopback, made of Paramiko: for ``pmitogen demo``, and for tests that need no real sshd.
+"""A throw-away SSH server on loopback, made of Paramiko: for ``pmitogen demo``, ``pmitogen.testing``, and our own tests.
 
 It lets in whoever holds one key (or, if asked, one password), and runs commands as the user it runs as, through
 ``/bin/sh -c``, as sshd would: three pipes or a PTY, environment requests, exit status or signal, SFTP. It listens on loopback
@@ -23,6 +23,8 @@ import sys
 import termios
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import paramiko
 from paramiko.common import (
@@ -35,6 +37,9 @@ from paramiko.common import (
 
 from pmitogen.cli.demo.sftp import FileServer
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _CHUNK = 32768  # bytes
 _HANDSHAKE_TIMEOUT = 20.0  # seconds
 _GRANTED = 1.0  # seconds that the answer to a request may take to be sent, if one is wanted
@@ -43,6 +48,21 @@ logging.getLogger(_LOG).addHandler(logging.NullHandler())  # a client that goes 
 
 # Makes file descriptor 0 the controlling terminal, which takes a process that already leads its session.
 _TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv('/bin/sh', sys.argv[1:])"
+
+
+Greeting = Literal["serve", "refuse", "close"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the server carries out one command.
+
+    :param argv: the process to start.
+    :param drops_connection: close the connection at the end of the process, instead of sending an exit status.
+    """
+
+    argv: list[str]
+    drops_connection: bool = False
 
 
 class DemoServer:
@@ -65,7 +85,7 @@ class DemoServer:
         self.address, self.port = self._socket.getsockname()
         self._accepting = threading.Thread(target=self._accept, name="demo-accept", daemon=True)
 
-    def __enter__(self) -> DemoServer:
+    def __enter__(self) -> Self:
         self._accepting.start()
         return self
 
@@ -95,13 +115,19 @@ class DemoServer:
 
     def _serve(self, link: socket.socket) -> None:
         """One connection, from handshake to end."""
+        greeting = self.greet()
+        if greeting == "close":
+            link.close()
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+            return
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport = _Transport(link)
         transport.set_log_channel(_LOG)
         transport.banner_timeout = transport.auth_timeout = _HANDSHAKE_TIMEOUT
         transport.add_server_key(self.host_key)
-        transport.set_subsystem_handler("sftp", paramiko.SFTPServer, FileServer)
-        login = _Login(self, transport)
+        transport.set_subsystem_handler("sftp", paramiko.SFTPServer, self.files)
+        login = _Login(self, transport, refuses=greeting == "refuse")
         with self._lock:
             self._open.add(transport)
         try:
@@ -117,6 +143,18 @@ class DemoServer:
                 self._open.discard(transport)
                 self._threads.discard(threading.current_thread())
 
+    def greet(self) -> Greeting:
+        """Decide about a new connection: serve it, refuse every login on it, or close it. The connection's thread."""
+        return "serve"
+
+    def plan(self, command: str | None) -> Plan:
+        """Decide how to run *command*; None: a shell. The connection's thread."""
+        return Plan(["/bin/sh"] if command is None else ["/bin/sh", "-c", command])
+
+    def files(self, login: paramiko.ServerInterface) -> paramiko.SFTPServerInterface:
+        """Return what serves the files of a new SFTP session. The session's thread."""
+        return FileServer(login)
+
     def count_connection(self) -> None:
         with self._lock:
             self.connections += 1
@@ -129,9 +167,10 @@ class DemoServer:
 class _Login(paramiko.ServerInterface):
     """Paramiko asks this about one connection, on that connection's thread."""
 
-    def __init__(self, server: DemoServer, transport: _Transport) -> None:
+    def __init__(self, server: DemoServer, transport: _Transport, refuses: bool) -> None:
         self._server = server
         self._transport = transport
+        self._refuses = refuses
         self._requests: dict[int, _Request] = {}
         self._commands: list[_Command] = []
 
@@ -145,7 +184,7 @@ class _Login(paramiko.ServerInterface):
         return self._verdict(self._server.password is not None and password == self._server.password)
 
     def _verdict(self, accepted: bool) -> int:
-        return AUTH_SUCCESSFUL if accepted else AUTH_FAILED
+        return AUTH_SUCCESSFUL if accepted and not self._refuses else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         if kind != "session":
@@ -186,7 +225,7 @@ class _Login(paramiko.ServerInterface):
 
     def _start(self, channel: paramiko.Channel, command: str | None) -> bool:
         self._server.count_session()
-        running = _Command(channel, command, self._requests[channel.get_id()])
+        running = _Command(channel, self._server.plan(command), self._requests[channel.get_id()])
         self._commands.append(running)
         self._transport.when_granted(running.granted.set)
         running.start()
@@ -229,10 +268,10 @@ class _Request:
 class _Command:
     """One command and the threads that carry its streams. The first thread started ends last."""
 
-    def __init__(self, channel: paramiko.Channel, command: str | None, request: _Request) -> None:
+    def __init__(self, channel: paramiko.Channel, plan: Plan, request: _Request) -> None:
         self._channel = channel
-        shell = ["/bin/sh"] if command is None else ["/bin/sh", "-c", command]
-        self._process, self._stdin, self._outputs = _spawn(shell, request)
+        self._drops_connection = plan.drops_connection
+        self._process, self._stdin, self._outputs = _spawn(plan.argv, request)
         self.granted = threading.Event()  # set when the client has been told that it runs
         self._thread = threading.Thread(target=self._carry, name="demo-command", daemon=True)
 
@@ -262,6 +301,8 @@ class _Command:
         for thread in pumps:
             thread.join()
         self.granted.wait(_GRANTED)  # or its end would be told before its beginning
+        if self._drops_connection and self._channel.transport is not None:
+            self._channel.transport.close()
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             _send_exit(self._channel, code)
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
@@ -325,13 +366,13 @@ def _environment(request: _Request) -> dict[str, str]:
     return {**login, **request.env}
 
 
-def _spawn(shell: list[str], request: _Request) -> tuple[subprocess.Popen[bytes], int, list[int]]:
+def _spawn(argv: list[str], request: _Request) -> tuple[subprocess.Popen[bytes], int, list[int]]:
     """Starts the command; returns it, the descriptor of its input, and those of its outputs (of a PTY, one for all)."""
     env = _environment(request)
     home = env["HOME"] if os.path.isdir(env["HOME"]) else "/"
     if request.size is None:
         pipe = subprocess.PIPE
-        process = subprocess.Popen(shell, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=home, start_new_session=True)
+        process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe, env=env, cwd=home, start_new_session=True)
         assert process.stdin and process.stdout and process.stderr
         files = (process.stdin, process.stdout, process.stderr)
         descriptors = [os.dup(file.fileno()) for file in files]  # ours to close, whatever the file objects do
@@ -341,7 +382,7 @@ def _spawn(shell: list[str], request: _Request) -> tuple[subprocess.Popen[bytes]
     master, slave = os.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *request.size, 0, 0))
-        words = [sys.executable, "-IS", "-c", _TAKE_TERMINAL, *shell]
+        words = [sys.executable, "-IS", "-c", _TAKE_TERMINAL, *argv]
         process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=home, start_new_session=True)
     finally:
         os.close(slave)

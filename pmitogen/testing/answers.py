@@ -1,0 +1,68 @@
+"""Scripted answers: which command gets which output."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+
+# A command of pmitogen that looks for a Python on the host. See pmitogen.hub.bootstrap.
+_BOOT = re.compile(r"exec /bin/sh -c 'echo PMITOGEN-([0-9a-f]+) sh; ")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one command writes, and how it ends."""
+
+    stdout: bytes = b""
+    stderr: bytes = b""
+    rc: int = 0
+    delay: float = 0.0
+    close: bool = False
+
+
+@dataclass
+class Rule:
+    """An answer to every command that is equal to *command*, or that this pattern matches as a whole."""
+
+    command: str | re.Pattern[str]
+    answer: Answer
+    left: int | None  # how many more commands it answers; None: all
+
+    def matches(self, command: str) -> bool:
+        """Return whether this answers *command*."""
+        if self.left == 0:
+            return False
+        if isinstance(self.command, str):
+            return self.command == command
+        return self.command.fullmatch(command) is not None
+
+
+def login(line: str) -> Answer | None:
+    """The answer to a command with which pmitogen logs in; None: *line* is another command.
+
+    It finds no Python, and so sends each later command by itself; and its home directory is the root of the files.
+    """
+    if line == "echo ~":
+        return Answer(b"/\n")
+    if not (match := _BOOT.match(line)):
+        return None
+    from pmitogen.hub import bootstrap
+
+    markers = [bootstrap.shell_marker(match[1]), bootstrap.no_python_marker(match[1]), b""]
+    return Answer(b"\n".join(markers), rc=127)
+
+
+def plain(line: str) -> str:
+    """Return the command in *line* as it was given to ``Host.run``: without directory, variables and ``/bin/sh -c``."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # an unfinished quotation
+        return line
+    if words[:1] == ["cd"] and words[2:3] == ["&&"]:
+        del words[:3]
+    if words[:1] == ["env"]:
+        del words[0]
+        while words and "=" in words[0]:
+            del words[0]
+    return words[2] if len(words) == 3 and words[:2] == ["/bin/sh", "-c"] else line
