@@ -56,6 +56,9 @@ class PlainHost(Protocol):
     def retry_boot(self, request: Request) -> None:
         """Start Python for *request*, if there is one by now."""
 
+    def fail(self, error: Error) -> None:
+        """The connection is lost."""
+
     def on_plain_frame(self, request: Request, header: Header, body: bytes) -> None:
         """Pass on a frame for the client."""
 
@@ -148,6 +151,10 @@ class PlainRequest:
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
+            session = self._host.session
+            if isinstance(exc, ConnectionLost) and session is not None and session.link.end_reason is not None:
+                # The host learns of it now, not later: the client's next request has to find another connection.
+                self._host.guard.defer(self._host.fail, exc)
             self._send(error_frame(exc))
         except Exception as exc:
             self._host.log.exception("internal error")
