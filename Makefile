@@ -13,7 +13,7 @@ PORTABLE = $(wildcard tests/unit/test_flags_*.py) $(addprefix tests/unit/test_,k
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
 
-.PHONY: demo test test-all bench fuzz lint unit unit-oldest unit-upstream portable man release clean
+.PHONY: demo test test-all bench fuzz lint unit unit-oldest unit-upstream portable docs man release clean
 
 demo:
 	@$(PREPARE) main
@@ -57,6 +57,13 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# The documentation site, in build/site; it needs no server. A warning is an error, and so is a link that leads nowhere.
+docs:
+	@$(PREPARE) docs
+	rm -rf build/site
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build -q
+	.venv-docs/bin/python tools/docs/links.py build/site
 
 # The manual page and the completions, in dist/.
 man:

@@ -26,6 +26,8 @@ Steps:
     ``.venv-others``: as ``main``, with programs of others that start Ansible, for the slow tests.
 ``release``
     ``.venv-release``: as ``main``, with what builds and checks a release.
+``docs``
+    ``.venv-docs``: as ``main``, with what builds the documentation site.
 
 Each environment holds a stamp of what it was made from, so a second run only compares stamps.
 Runs on any Python 3.8 or newer, with nothing but the standard library.
@@ -59,7 +61,7 @@ OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-test
 UPSTREAM = tuple(
     "git+https://github.com/" + name for name in ("paramiko/paramiko", "mitogen-hq/mitogen", "ansible/ansible@devel")
 )
-TOOLS = ("release",)  # steps with an environment of their own, each named after its extra in pyproject.toml
+TOOLS = ("release", "docs")  # steps with an environment of their own, each named after its extra in pyproject.toml
 MAIN_CORES = ("2.21", "2.19", "2.17")  # .venv takes the first that a Python found here runs
 
 # A program that tells whether it is there -> Debian's package with it.
@@ -281,7 +283,7 @@ def main(steps: Sequence[str]) -> int:
         elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
-            known = "system main main:test main@3.11:test oldest upstream newest others release " + " ".join(PYTHONS_OF_CORE)
+            known = "system main main:test main@3.11:test oldest upstream newest others release docs " + " ".join(PYTHONS_OF_CORE)
             say("unknown step %r; use one of: %s" % (step, known))
             return 2
     return 0

@@ -39,12 +39,18 @@ def page() -> Iterator[str]:
 
 def _command(command: Command) -> Iterator[str]:
     yield from (".SS " + _escape(command.name), _escape(command.help[0].upper() + command.help[1:] + "."))
+    for shown, text in arguments(command):
+        yield from (".TP", rf"\fB{_escape(shown)}\fR", _escape(text))
+
+
+def arguments(command: Command) -> Iterator[tuple[str, str]]:
+    """Yield each option and argument of a command, as it is typed, with its description."""
     for action in command.parser.arguments:
         if "--help" in action.option_strings or action.help is None:
             continue
         value = f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.metavar or ""
         shown = " ".join(filter(None, (", ".join(action.option_strings), str(value) if action.nargs != 0 else "")))
-        yield from (".TP", rf"\fB{_escape(shown)}\fR", _escape(action.help.replace("%(default)s", str(action.default))))
+        yield shown, action.help.replace("%(default)s", str(action.default))
 
 
 def _escape(text: str) -> str:

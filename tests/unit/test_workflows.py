@@ -57,7 +57,7 @@ def test_every_command_is_a_target_of_the_makefile() -> None:
             assert all(re.fullmatch(r"[A-Z]+=.*|\$\{\{|\}\}|matrix\.python", word) for word in words[2:]), line
         else:
             assert PLAIN.match(line), line
-    assert {"lint", "unit", "portable", "unit-oldest", "unit-upstream", "test", "test-all", "release"} <= called
+    assert {"lint", "unit", "portable", "unit-oldest", "unit-upstream", "test", "test-all", "docs", "release"} <= called
 
 
 def test_make_knows_what_to_do_for_each() -> None:
