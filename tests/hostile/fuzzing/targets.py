@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from paramiko import SSHException
@@ -31,7 +31,7 @@ from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.gate import InterpreterError
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
-from pmitogen.transport.keys import certificate, key_file, private_key, public_key
+from pmitogen.transport.keys import certificate, key_decryption, key_file, private_key, public_key
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.packetizer import FastPacketizer
 from pmitogen.util.caller import CallerEnvironment
@@ -106,7 +106,8 @@ def _public_key(data: bytes) -> None:
 
 
 def _private_key(data: bytes) -> None:
-    key = private_key.load(private_key.read_header(data.decode("utf-8", "surrogateescape")), "passphrase")
+    with patch.object(key_decryption, "MAX_ROUNDS", 16):  # more take seconds by design, in ssh as well
+        key = private_key.load(private_key.read_header(data.decode("utf-8", "surrogateescape")), "passphrase")
     repr(key)
 
 
