@@ -21,14 +21,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-DIFFERENTIAL = "tests/ansible/differential"
-LENT = [f"tests/ansible/test_{name}.py" for name in ("preconnect", "entry_points", "failures", "several_hubs", "toggles")]
-LENT += ["tests/integration/test_channel_timeout.py", "tests/integration/test_keepalive.py"]
-WITHOUT = [f"--ignore={path}" for path in (DIFFERENTIAL, *LENT)]
+
+
+def _plays(*names: str) -> list[str]:
+    return [f"tests/ansible/test_{name}.py" for name in names]
+
+
+WITH_DIFFERENTIAL = _plays("payload_cache", "prebuild", "preload")
+WITH_UNIT = _plays("preconnect", "entry_points", "failures", "several_hubs", "toggles")
+DIFFERENTIAL = ["tests/ansible/differential", "tests/hostile", *WITH_DIFFERENTIAL]
+# One set of accounts, servers and folders each. The plays of tests/ansible are shared out so that all take about as long.
 SHARDS = {
-    "rest": ["tests/integration", "tests/unit", *WITHOUT],
-    "plays": ["tests/ansible", *WITHOUT],
-    "differential": [DIFFERENTIAL, "tests/hostile", *LENT],
+    "integration": ["tests/integration"],
+    "plays": ["tests/ansible", *(f"--ignore={path}" for path in (DIFFERENTIAL[0], *WITH_DIFFERENTIAL, *WITH_UNIT))],
+    "unit": ["tests/unit", *WITH_UNIT],
+    "differential": DIFFERENTIAL,
 }
 NO_TESTS = 5  # pytest's exit code
 _OUR_NAMES = ("pmitogen", "ansible", "mitogen", ".ansible", "_ansible", "pmt-")
