@@ -25,7 +25,9 @@ MYPY = False
 if MYPY:
     from typing import Any, Callable, Dict, List, Sequence, Tuple, Union  # noqa: F401
 
-    Header = Dict[str, Any]
+    Json = Any  # any value that JSON has
+    Header = Dict[str, Json]
+    Frame = Tuple[Header, bytes]  # header and body
     Send = Callable[[Header, bytes], None]
 
 PREFIX = struct.Struct(">II")
@@ -40,8 +42,9 @@ TARGET_BODY = 2 * CHUNK  # bytes of a body from a target
 MESSAGE_TEXT = 4000  # characters of an error message
 FOLLOWING = ("data", "eof", "credit", "kill", "signal", "resize")  # frames that belong to a request already made
 PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream; larger ones are not worth the processor time
+PY2 = sys.version_info < (3,)
 
-if sys.version_info < (3,):
+if PY2:
 
     def to_wire(value):
         if isinstance(value, unicode):  # noqa: F821
@@ -106,7 +109,7 @@ class FrameReader(object):
         self._max_header, self._max_body = max_header, max_body
 
     def feed(self, data):
-        # type: (bytes) -> List[Tuple[Header, bytes]]
+        # type: (bytes) -> List[Frame]
         """Take bytes in; return the list of (header, body) that they complete. Raises FrameError."""
         buf = self._buf
         buf += data

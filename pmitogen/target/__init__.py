@@ -1,6 +1,6 @@
 """What runs on targets: Python 2.7 and every 3.x, the standard library only, nothing else of pmitogen.
 
-``boot.py`` splits the first interpreter in two; ``agent.py`` speaks Mitogen with the hub; ``runner.py``, ``child.py``,
-``payload.py`` and ``files.py`` make the warm, single-threaded process of one account; ``frames.py`` is what they say to
-each other.
+``boot.py`` forks the first interpreter: one process becomes the agent (``agent/``), which speaks to the hub, the other the
+runner of the login account. ``runner.py`` reads a runner's frames, ``dispatch.py`` does what they request, ``child.py`` forks.
+``payload/`` runs Ansible's modules from memory. ``library/`` has functions that the library calls on hosts.
 """

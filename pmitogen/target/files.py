@@ -12,13 +12,13 @@ import re
 import select
 import shutil
 import stat
-import sys
 
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
+from pmitogen.target.start_state import environb
 
 MYPY = False
 if MYPY:
-    from typing import Any, Dict, Optional  # noqa: F401
+    from typing import Dict, Optional  # noqa: F401
     from pmitogen.protocol.framing import Header, Send  # noqa: F401
 
 UNREADABLE_TYPES = {
@@ -38,8 +38,7 @@ def expand_user(path):
 def expand_variables(path):
     # type: (bytes) -> bytes
     """Expand this process's variables, as a shell does for Ansible: remote_tmp may be /tmp/.ansible-$USER."""
-    environ = os.environ if sys.version_info < (3,) else os.environb  # type: Any
-    return re.sub(b"\\$(?:(\\w+)|\\{(\\w+)\\})", lambda match: environ.get(match.group(1) or match.group(2), b""), path)
+    return re.sub(b"\\$(?:(\\w+)|\\{(\\w+)\\})", lambda match: environb.get(match.group(1) or match.group(2), b""), path)
 
 
 def mkdtemp(header):
@@ -131,7 +130,39 @@ def error_message(exc, label):
     return "%s: %s" % (label, getattr(exc, "strerror", None) or exc)
 
 
-class Upload(object):
+class Transfer(object):
+    """Data that is sent in several frames, in one direction. Frames of the other direction are ignored."""
+
+    label = "writing"  # for messages
+
+    def on_data(self, body):
+        # type: (bytes) -> None
+        pass
+
+    def on_eof(self):
+        # type: () -> None
+        pass
+
+    def on_credit(self, count):
+        # type: (int) -> None
+        pass
+
+    def is_ready(self):
+        # type: () -> bool
+        """True if a chunk can be sent now."""
+        return False
+
+    def send_chunk(self):
+        # type: () -> bool
+        """Send one chunk. Returns True after the last one."""
+        return True
+
+    def close(self):
+        # type: () -> None
+        pass
+
+
+class Upload(Transfer):
     """A file that the hub sends. *send* is called with credit frames, and with ``ok`` at the end."""
 
     def __init__(self, request_id, send, header):
@@ -139,7 +170,7 @@ class Upload(object):
         self.request_id = request_id
         self._send = send
         self._path = expand_user(from_wire(header["path"]))
-        self.label = header.get("what") or "writing"  # for messages
+        self.label = header.get("what") or "writing"
         self._quiet = header.get("quiet")
         self._mode = header.get("mode", 0o666)  # for open(2): the account's umask applies
         self._unacked = 0
@@ -214,7 +245,7 @@ class Upload(object):
             self._temp = None
 
 
-class Download(object):
+class Download(Transfer):
     """A file that is sent to the hub as credit permits."""
 
     def __init__(self, request_id, send, header):
@@ -240,7 +271,6 @@ class Download(object):
 
     def send_chunk(self):
         # type: () -> bool
-        """Send one chunk. Returns True at the end of the file."""
         data = os.read(self._fd, CHUNK)
         if data:
             self._credit -= len(data)

@@ -124,10 +124,11 @@ class Watch(object):
 
 
 class FreshnessGuard(object):
-    """Refuses a runner's requests once a new interpreter would differ from it."""
+    """Refuses a runner's requests once a new interpreter would differ from it. *user*: its account."""
 
-    def __init__(self):
-        # type: () -> None
+    def __init__(self, user):
+        # type: (str) -> None
+        self._user = user
         self._watches = []  # type: List[Watch]
         self._reason = None  # type: Optional[List[str]] # [what to renew, the path that has changed], if requests are refused
         self._refused = {}  # type: Dict[Any, int] # chain -> number of its quiet requests that were refused
@@ -142,12 +143,12 @@ class FreshnessGuard(object):
         """Modules were imported: watch their files and directories too."""
         self._watches[0].add(sources.imported_modules({}))
 
-    def on_entered(self, start_info, user):
-        # type: (Dict[str, Any], str) -> None
-        """The account of *user* was entered as in *start_info*, or the interpreter was requested by another name."""
+    def on_entered(self, start_info):
+        # type: (Dict[str, Any]) -> None
+        """The account was entered as in *start_info*, or the interpreter was requested by another name."""
         self._watches[0].add(sources.interpreter(start_info))
         if "programs" in start_info:
-            self._watches.append(Watch(ENTRY, dict(start_info, users=start_info["users"] + [user])))
+            self._watches.append(Watch(ENTRY, dict(start_info, users=start_info["users"] + [self._user])))
 
     def refusal(self, header):
         # type: (Header) -> Optional[Header]

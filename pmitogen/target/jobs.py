@@ -13,13 +13,13 @@ import os
 import signal
 import time
 
-from pmitogen.target.fds import set_nonblocking, set_window_size
+from pmitogen.target.fds import set_cloexec, set_nonblocking, set_window_size
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
 MYPY = False
 if MYPY:
     from typing import Any, Dict, List, Optional, Set, Tuple  # noqa: F401
-    from pmitogen.protocol.framing import Header, Send  # noqa: F401
+    from pmitogen.target.types import Header, Report, Send  # noqa: F401
 
 KILL_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
 POLL_INTERVAL = 0.05  # seconds between checks of a process group whose leader has ended
@@ -33,10 +33,10 @@ def status_to_rc(status):
 
 
 def parse_report(data):
-    # type: (bytes) -> Optional[Dict[str, Any]]
+    # type: (bytes) -> Optional[Report]
     """Parse a child's report. None if it is invalid: a module can write to any descriptor."""
     try:
-        found = json.loads(data.decode("ascii"))
+        found = json.loads(data.decode("ascii"))  # type: Any
         status = found.get("status") if isinstance(found, dict) else None
         return found if type(status) is int and 0 <= status < 256 else None
     except ValueError:
@@ -46,11 +46,14 @@ def parse_report(data):
 class Job(object):
     """A child process and its pipes. *send* is called with (header, body) of each frame for the peer."""
 
+    label = "writing"  # for messages
+
     def __init__(self, request_id, send, pid, stdin_fd, stdout_fd, stderr_fd, report_fd=None, tty=False, stream_output=False):
         # type: (int, Send, int, Optional[int], int, Optional[int], Optional[int], bool, bool) -> None
         self.request_id = request_id
         self.pid = pid
-        self.report = None  # type: Optional[Dict[str, Any]]
+        self.manifest = None  # type: Optional[str] # of a payload
+        self.report = None  # type: Optional[Report]
         self._report_fd = report_fd
         self._report_data = b""
         self._send = send
@@ -67,10 +70,11 @@ class Job(object):
         self._status = None  # type: Optional[int]
         self._tty = tty
         self._closed_tty_fd = None  # type: Optional[int]
-        self.timings = None  # type: Optional[List[float]] # [time of the request, start of its process], in the runner's clock
+        self.timings = None  # type: Optional[Tuple[float, float]] # (time of the request, start of its process), in the runner's clock
         self._final_output = {}  # type: Dict[int, bytes] # gathered output of closed streams
         for fd in list(self._out) + [fd for fd in (stdin_fd, report_fd) if fd is not None]:
             set_nonblocking(fd)
+            set_cloexec(fd)
 
     def fds(self):
         # type: () -> Tuple[List[int], List[int]]
@@ -177,7 +181,8 @@ class Job(object):
             self._final_output[stream] = b"".join(parts)
 
     def on_status(self, status):
-        # type: (int) -> None
+        # type: (Optional[int]) -> None
+        """Its wait(2) status, if its process is collected."""
         self._status = status
 
     def _on_report(self):
@@ -215,7 +220,7 @@ class Job(object):
         # type: () -> None
         """Send the exit frame and close every descriptor."""
         out, err = self._final_output.get(1, b""), self._final_output.get(2, b"")
-        rc = status_to_rc(self._status) if self._status is not None else (self.report or {})["status"]
+        rc = status_to_rc(self._status) if self._status is not None else (self.report or {}).get("status", 255)
         header = {"op": "exit", "id": self.request_id, "rc": rc, "n": len(out)}  # type: Header
         if self._status is not None and os.WIFSIGNALED(self._status):
             header["signal"] = os.WTERMSIG(self._status)

@@ -7,6 +7,7 @@ identity counts. No function raises: files that cannot be read are left out.
 """
 
 import os
+import pwd
 import re
 import sys
 
@@ -111,6 +112,15 @@ def list_directory(directory):
 def home_directory():
     # type: () -> str
     return os.environ.get("HOME") or "/"
+
+
+def account_name():
+    # type: () -> str
+    """Return the name of this process's account, its number if it has no entry."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 def expand_home(paths):

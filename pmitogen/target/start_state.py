@@ -10,6 +10,10 @@ So code that starts an interpreter changes these variables for it. stage0 restor
 start.
 """
 
+import os
+
+from pmitogen.protocol.framing import PY2
+
 MYPY = False
 if MYPY:
     from typing import Dict  # noqa: F401
@@ -17,6 +21,12 @@ if MYPY:
 SAVED_PYTHONPATH = "PMITOGEN_PYTHONPATH"  # PYTHONPATH as it was
 SAFE_PATH_VALUE = "pmitogen"  # value of PYTHONSAFEPATH that was set here
 shell_pid = 0  # of the sh that started the login account's interpreter, in that and its children; see login_state.py
+
+# The environment of this process, as bytes.
+if PY2:
+    environb = os.environ
+else:
+    environb = os.environb
 
 # The same in sh, in one line without quotes, backslashes or exclamation marks (see bootstrap.py).
 # A value that another account may have put in SAVED is dropped first.

@@ -308,10 +308,10 @@ ROWS: tuple[Row, ...] = (
         since="2.21",
     ),
     # ansible-core, on the target
-    *_rows("ansible.module_utils.basic", "target/child.py", "no module runs (2.16 to 2.18)", "_ANSIBLE_ARGS:value"),
+    *_rows("ansible.module_utils.basic", "target/payload/run.py", "no module runs (2.16 to 2.18)", "_ANSIBLE_ARGS:value"),
     *_rows(
         "ansible.module_utils._internal._ansiballz._loader",
-        "target/child.py",
+        "target/payload/run.py",
         "no module runs",
         "run_module:value",
         since="2.21",
@@ -327,8 +327,8 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         "subprocess", "target/payload/fast_subprocess.py", "modules start programs more slowly", "_fork_exec:value", since="3.11"
     ),
-    *_rows("threading", "target/child.py", "threads of a module are not joined at its end", "_shutdown()"),
-    *_rows("atexit", "target/child.py", "exit functions of a module are not called", "_run_exitfuncs:value"),
+    *_rows("threading", "target/payload/run.py", "threads of a module are not joined at its end", "_shutdown()"),
+    *_rows("atexit", "target/payload/run.py", "exit functions of a module are not called", "_run_exitfuncs:value"),
     *_rows("sys", "target/payload/fast_subprocess.py", "modules that start programs may wait a second", "_getframe:value"),
     *_rows(
         "os", "target/child.py and others", "a forked process cannot end without the exit functions of its parent", "_exit:value"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from pmitogen.ansible import ansiballz
 from pmitogen.ansible.ansiballz import Payload, parse_ansiballz
-from pmitogen.target import child
+from pmitogen.target.payload import run
 from tests.support.ansible import installed_cores
 
 BUILD = """
@@ -137,7 +137,7 @@ def test_a_keyword_that_the_wrapper_only_passes_on_is_passed_on(core: str, value
     payload = parse_ansiballz(_with_a_keyword(script, repr(value)))
     assert payload is not None and payload.params == known(core, "command").params
     kind, plain = json.loads(payload.keywords)["something_new"]
-    assert (child.EXTRA_TYPES[kind](plain) if kind else plain) == value
+    assert (run.EXTRA_TYPES[kind](plain) if kind else plain) == value
 
 
 @pytest.mark.needs_ansible

@@ -312,7 +312,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[freshness.Fr
     """A guard of one file, and what changes that file."""
     watched = tmp_path / "watched"
     monkeypatch.setattr(freshness, "TABLE", (("file", freshness.PYTHON, (str(watched),)),))
-    made = freshness.FreshnessGuard()
+    made = freshness.FreshnessGuard("tester")
     made.start("/usr/bin/python3")
     return made, lambda: watched.write_text("")
 

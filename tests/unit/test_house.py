@@ -36,8 +36,6 @@ MAX_LINES = 400  # in one file
 # Files that are over the limit today; no further one may be, and these only shrink.
 LONGER = {
     "pmitogen/ansible/plugins/connection/pmitogen.py": 480,  # the options' documentation, which Ansible reads from this file
-    "pmitogen/target/agent/main.py": 560,
-    "pmitogen/target/runner.py": 560,
 }
 
 

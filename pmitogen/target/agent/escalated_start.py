@@ -73,7 +73,7 @@ class EscalatedStart(object):
             return
         if rest is not None:
             self._out.out_fd = self._escalation.in_fd
-            self._runner.on_ready(self._out, self._agent.bundle())
+            self._runner.on_ready(self._out, self._agent.starter.bundle())
             if rest:
                 self._out.on_data(rest)
 

@@ -15,12 +15,14 @@ import select
 
 from pmitogen.protocol import framing
 from pmitogen.target import child
+from pmitogen.target.payload import run
 from pmitogen.target.fds import FdGuard
 
 MYPY = False
 if MYPY:
-    from typing import Any, List, Optional  # noqa: F401
+    from typing import Optional  # noqa: F401
     from pmitogen.target.payload.importer import PayloadFiles  # noqa: F401
+    from pmitogen.target.types import Task  # noqa: F401
 
 MAX_IDLE = 10.0  # seconds that a spare waits
 TOUCH_BATCH = 2000  # objects to touch between two polls of the pipe
@@ -31,47 +33,47 @@ class PayloadChild(object):
     """A forked child that runs one payload. *task*: None for a spare, which waits for its task on a pipe. Raises OSError."""
 
     def __init__(self, files, task):
-        # type: (PayloadFiles, Optional[List[Any]]) -> None
+        # type: (PayloadFiles, Optional[Task]) -> None
         with FdGuard() as guard:
             null_fd, stdout, stderr, report = guard.devnull(), guard.pipe(), guard.pipe(), guard.pipe()
-            task_r, task_w = guard.pipe() if task is None else (None, None)
+            task_r, task_w = guard.pipe() if task is None else (-1, -1)
 
             def work():
                 # type: () -> None
-                child.prepare_streams()
-                child.run_payload(files, task if task_r is None else wait_for_task(task_r), report[1])
+                run.prepare_streams()
+                run.run_payload(files, task or wait_for_task(task_r), report[1])
 
-            keep = [fd for fd in (report[1], task_r) if fd is not None]
+            keep = [fd for fd in (report[1], task_r) if fd >= 0]
             self.pid = child.fork(work, null_fd, stdout[1], stderr[1], keep=keep)
         for fd in [null_fd, stdout[1], stderr[1]] + keep:
             os.close(fd)
         self.stdout_fd, self.stderr_fd, self.report_fd = stdout[0], stderr[0], report[0]
-        self._task_fd = task_w
+        self._task_fd = task_w  # -1 if it has its task
 
     def assign(self, task):
-        # type: (List[Any]) -> bool
+        # type: (Task) -> bool
         """Send a spare its task. Returns False if the task is too long or the spare has ended."""
         data = framing.encode_frame({"header": task[0], "rest": task[2:]}, task[1])
-        if len(data) > MAX_TASK_SIZE or self._task_fd is None:
+        if len(data) > MAX_TASK_SIZE or self._task_fd < 0:
             return False
         try:
             os.write(self._task_fd, data)
         except OSError:
             return False
         os.close(self._task_fd)
-        self._task_fd = None
+        self._task_fd = -1
         return True
 
     def discard(self):
         # type: () -> None
         """End a spare that is not needed. The caller must still collect it."""
         for fd in (self._task_fd, self.stdout_fd, self.stderr_fd, self.report_fd):
-            if fd is not None:
+            if fd >= 0:
                 os.close(fd)
 
 
 def wait_for_task(fd):
-    # type: (int) -> List[Any]
+    # type: (int) -> Task
     """In a spare: wait for the task and return it for run_payload. Exits if none comes."""
     pretouch_heap(fd)
     reader = framing.FrameReader()
@@ -81,8 +83,8 @@ def wait_for_task(fd):
             os._exit(0)
         for header, parameters in reader.feed(data):
             os.close(fd)
-            rest = header["rest"]  # type: List[Any]
-            return [header["header"], parameters] + rest
+            conflicts, record_imports, in_archive = header["rest"]
+            return header["header"], parameters, conflicts, record_imports, in_archive
 
 
 def is_loaded():

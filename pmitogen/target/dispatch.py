@@ -1,0 +1,277 @@
+"""The runner's requests: one function for each operation, and the jobs and transfers that are under way.
+
+========  =======================================================================================================
+``op``    request
+========  =======================================================================================================
+run       a Python payload in a forked child (see payload/run.py): ``man``, ``fqn``, ``gen``, ``env``; the body is its
+          parameters (the last ``keywords`` bytes of it are arguments for its start), ``more``: data frames bring the rest
+exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more``: data frames follow
+put, get  a file, in pieces
+fs        a small operation on files that is done at once (see files.py)
+blobs     contents to store, by hash, and perhaps bytecode that was compiled from them elsewhere
+codes     send the bytecode that is compiled here, for the runners of further accounts
+entered   how this account was entered, and by which name the interpreter was called: the files to watch
+data, eof, credit, kill, signal, resize   belong to the job or transfer with the same ``id``
+========  =======================================================================================================
+
+Each request with an ``id`` gets exactly one answer with the same ``id``: ``exit``, ``ok`` or ``error``. A request that is
+``quiet`` (fs, or a put in one frame) gets none. Requests of one ``chain`` run in order as far as they are done at once (fs, put).
+If a quiet one fails, the next ones of its chain are refused with its message, until a request that is not quiet has reported it.
+
+Once a new interpreter would differ from this one (see freshness.py), or the agent says so (``stale``), every request is refused
+with an error of the kind ``stale``, which has the number of the quiet requests of its chain that were refused before it
+(``lost``). Removals are still done, because they undo what was done here. A request that is ``as_is`` is done unless a request of
+its chain was refused.
+"""
+
+import functools
+import os
+import shutil
+
+from pmitogen.protocol import framing
+from pmitogen.target import child, fds, files, jobs, login_state
+
+MYPY = False
+if MYPY:
+    from typing import Callable, Dict, List, Optional, Union  # noqa: F401
+    from pmitogen.target.freshness import FreshnessGuard  # noqa: F401
+    from pmitogen.target.payload.launcher import Launcher  # noqa: F401
+    from pmitogen.target.types import Header, Json, Send  # noqa: F401
+
+MAX_FAILED_CHAINS = 256
+
+
+class ParameterBuffer(files.Transfer):
+    """Collects the parameters of a payload that are too long for one frame, then calls *run* with them."""
+
+    def __init__(self, request_id, send, first, run):
+        # type: (int, Send, bytes, Callable[[bytes], object]) -> None
+        self._request_id, self._send, self._run = request_id, send, run
+        self._parts = [first]
+
+    def on_data(self, body):
+        # type: (bytes) -> None
+        self._parts.append(body)
+        self._send({"op": "credit", "id": self._request_id, "n": len(body)}, b"")
+
+    def on_eof(self):
+        # type: () -> None
+        self._run(b"".join(self._parts))
+
+
+class Dispatcher(object):
+    """Does what frames request. *send*: called with the header and body of each frame for the agent."""
+
+    def __init__(self, send, launcher, freshness, reaper):
+        # type: (Send, Launcher, FreshnessGuard, jobs.ProcessReaper) -> None
+        self._send, self._launcher, self._freshness, self._reaper = send, launcher, freshness, reaper
+        self.jobs = {}  # type: Dict[int, jobs.Job]
+        self.transfers = {}  # type: Dict[int, files.Transfer]
+        self._failed_chains = {}  # type: Dict[Optional[int], str] # chain -> message of its first failure
+
+    def on_frame(self, header, body):
+        # type: (Header, bytes) -> None
+        op, request_id = header.get("op"), header.get("id")
+        if op in framing.FOLLOWING:
+            self._on_followup(op, header["id"], header, body)
+        elif op in HANDLERS:
+            self._on_request(op, request_id, header, body)
+        elif op == "blobs":
+            self._launcher.receive_blobs(header, body)
+        elif op == "codes":
+            self._send(*self._launcher.dump_bytecode())
+        elif op == "entered":
+            self._freshness.on_entered(header)
+        else:
+            self._send_error(request_id, "unknown request %r" % (op,))
+
+    def _on_request(self, op, request_id, header, body):
+        # type: (str, Json, Header, bytes) -> None
+        chain, quiet = header.get("chain"), header.get("quiet")
+        if chain in self._failed_chains:
+            if not quiet:
+                self._send_error(request_id, self._failed_chains.pop(chain))
+            return
+        refusal = self._freshness.refusal(header)
+        if refusal is None:
+            handle = lambda: HANDLERS[op](self, request_id, header, body)  # noqa: E731
+            label, answer_to = header.get("what") or op, None if quiet else request_id
+            self._reply_with_os_error(request_id, label, handle, chain if quiet else None, answer_to)
+        elif refusal:
+            self._send(refusal, b"")
+
+    def _send_error(self, request_id, message, chain=None):
+        # type: (Optional[int], str, Optional[int]) -> None
+        if chain is not None:
+            if len(self._failed_chains) >= MAX_FAILED_CHAINS:
+                self._failed_chains.pop(next(iter(self._failed_chains)))
+            self._failed_chains[chain] = message
+        message = message[: framing.MESSAGE_TEXT]
+        self._send(
+            {"op": "late", "msg": message} if request_id is None else {"op": "error", "id": request_id, "msg": message}, b""
+        )
+
+    def _reply_with_os_error(self, request_id, label, handle, chain=None, answer_to=-1):
+        # type: (int, str, Callable[[], object], Optional[int], Optional[int]) -> None
+        """Call *handle*. If the operating system reports an error, that is the answer.
+
+        *answer_to*: the request to answer; None for a quiet one, -1 for *request_id*.
+        """
+        try:
+            handle()
+        except (IOError, OSError, KeyError, shutil.Error) as exc:
+            self._close_transfer(request_id)
+            self._send_error(request_id if answer_to == -1 else answer_to, files.error_message(exc, label), chain)
+
+    def _close_transfer(self, request_id):
+        # type: (int) -> None
+        transfer = self.transfers.pop(request_id, None)
+        if transfer is not None:
+            transfer.close()
+
+    def _on_followup(self, op, request_id, header, body):
+        # type: (str, int, Header, bytes) -> None
+        """Pass a frame to its job or transfer. If that has ended, drop the frame."""
+        job = self.jobs.get(request_id)
+        item = job or self.transfers.get(request_id)  # type: Union[jobs.Job, files.Transfer, None]
+        if item is None:
+            return
+        if op == "credit":
+            item.on_credit(header["n"])
+        elif op == "data":
+            self._reply_with_os_error(request_id, item.label, lambda: item.on_data(body))
+        elif op == "eof":
+            self._reply_with_os_error(request_id, item.label, lambda: self._on_eof(request_id, item))
+        elif op == "kill" and job is None:
+            self._close_transfer(request_id)
+            self._send_error(request_id, "cancelled")
+        elif op == "kill" and job is not None:
+            self._reaper.add(job.pid)
+        elif op == "signal" and job is not None and not job.is_collected():
+            self._reaper.send_signal(job.pid, header["n"])
+        elif op == "resize" and job is not None:
+            job.resize(*header["size"])
+
+    def _on_eof(self, request_id, item):
+        # type: (int, Union[jobs.Job, files.Transfer]) -> None
+        item.on_eof()
+        self.transfers.pop(request_id, None)
+
+    # Operations
+    def _fs(self, request_id, header, body):
+        # type: (int, Header, bytes) -> None
+        answer = files.OPERATIONS[header["do"]](header)
+        if not header.get("quiet"):
+            self._send(dict(answer, op="ok", id=request_id), b"")
+
+    def _put(self, request_id, header, body):
+        # type: (int, Header, bytes) -> None
+        item = self.transfers[request_id] = files.Upload(request_id, self._send, header)
+        if body:
+            item.on_data(body)
+        if not header.get("more"):
+            self._on_eof(request_id, item)
+
+    def _get(self, request_id, header, body):
+        # type: (int, Header, bytes) -> None
+        self.transfers[request_id] = files.Download(request_id, self._send, header)
+
+    def _exec(self, request_id, header, body):
+        # type: (int, Header, bytes) -> None
+        state = login_state.read()
+        if state is not None and state.is_lost() and (header.get("eager") or not header.get("more")):
+            # The hub then runs the command without this interpreter.
+            self._send({"op": "error", "id": request_id, "msg": "not in the state of a login", "why": "state"}, b"")
+            return
+        work = lambda: child.execute(header["argv"], header.get("env") or {}, header.get("cwd"))  # noqa: E731
+        tty, has_input = header.get("tty", False), bool(body or header.get("more"))
+        stdin, stderr = None, None  # type: Optional[int], Optional[int]
+        with fds.FdGuard() as guard:
+            if tty:
+                stdin, slave = guard.pty()
+                stdout, to_close = stdin, [slave]
+                if "size" in header:
+                    fds.set_window_size(slave, *header["size"])
+                pid = child.fork(work, slave, slave, slave, slave)
+            else:
+                child_stdin, stdin = guard.pipe() if has_input else (guard.devnull(), None)
+                (stdout, child_stdout), (stderr, child_stderr) = guard.pipe(), guard.pipe()
+                to_close = [child_stdin, child_stdout, child_stderr]
+                pid = child.fork(work, child_stdin, child_stdout, child_stderr)
+        for fd in to_close:
+            os.close(fd)
+        job = jobs.Job(request_id, self._send, pid, stdin, stdout, stderr, tty=tty, stream_output=header.get("eager", False))
+        self._start(job, body, tty or header.get("more", False))
+
+    def _run(self, request_id, header, body):
+        # type: (int, Header, bytes) -> None
+        requested_at = jobs.now()
+        if header.pop("more", False):
+            run = lambda parameters: self._run(request_id, header, parameters)  # noqa: E731
+            self.transfers[request_id] = ParameterBuffer(request_id, self._send, body, run)
+            return
+        running = [job.manifest for job in self.jobs.values() if job.manifest is not None]
+        started = self._launcher.start(header, body, running)
+        job = jobs.Job(request_id, self._send, started.pid, None, started.stdout_fd, started.stderr_fd, started.report_fd)
+        job.manifest = header["man"]
+        if header.get("trace"):
+            job.timings = (requested_at, jobs.now())
+        self._start(job, b"", False)
+
+    def _start(self, job, body, more):
+        # type: (jobs.Job, bytes, bool) -> None
+        self.jobs[job.request_id] = job
+        if body:
+            job.on_data(body)
+        if not more:
+            job.on_eof()
+
+    # For the loop
+    def has_chunks(self):
+        # type: () -> bool
+        """True if a chunk of a file can be sent now."""
+        return any(item.is_ready() for item in self.transfers.values())
+
+    def send_chunks(self):
+        # type: () -> None
+        """Send a chunk of each file that has credit."""
+        for request_id, item in list(self.transfers.items()):
+            if item.is_ready():
+                self._reply_with_os_error(request_id, item.label, functools.partial(self._send_chunk, request_id, item))
+
+    def _send_chunk(self, request_id, item):
+        # type: (int, files.Transfer) -> None
+        if item.send_chunk():
+            self.transfers.pop(request_id, None)
+
+    def finish_jobs(self):
+        # type: () -> List[jobs.Job]
+        """Answer the requests whose jobs have ended, and return these jobs."""
+        finished = []
+        for request_id, job in list(self.jobs.items()):
+            if job.output_closed() and not job.is_collected():
+                job.on_status(self._reaper.collect(job.pid))
+            if job.finished():
+                del self.jobs[request_id]
+                job.finish()
+                finished.append(job)
+        return finished
+
+    def kill_all(self):
+        # type: () -> List[int]
+        """Close all transfers and ask all children to end. Return the pids of those that are not collected."""
+        for item in self.transfers.values():
+            item.close()
+        pids = [job.pid for job in self.jobs.values()]
+        for pid in pids:
+            self._reaper.add(pid)
+        return pids
+
+
+HANDLERS = {
+    "run": Dispatcher._run,
+    "exec": Dispatcher._exec,
+    "put": Dispatcher._put,
+    "get": Dispatcher._get,
+    "fs": Dispatcher._fs,
+}

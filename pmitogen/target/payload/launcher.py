@@ -1,0 +1,171 @@
+"""Starts payloads in forked children, and prepares for the next one: modules imported before the fork, the child forked ahead.
+
+The runner imports what modules import (see module_cache.py), so that its children need not. Between two tasks it forks the child
+of the next one (see prefork.py).
+"""
+
+import gc
+import sys
+
+from pmitogen.protocol import framing
+from pmitogen.target.jobs import now
+from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, prefork
+
+MYPY = False
+if MYPY:
+    from typing import Callable, List, Optional, Set  # noqa: F401
+    from pmitogen.target.freshness import FreshnessGuard  # noqa: F401
+    from pmitogen.target.jobs import Job, ProcessReaper  # noqa: F401
+    from pmitogen.target.types import Frame, Header, Manifest, Task  # noqa: F401
+
+
+class Launcher(object):
+    """The modules and children of one runner.
+
+    *preload*: False if nothing is to be done ahead of tasks.
+    *own_files*: the files of our own modules; None if they are not from a bundle.
+    *flush*: sends the frames that are queued for the agent.
+    ``prefork_wanted``: whether the child of the next task should be forked when the runner is idle.
+    """
+
+    def __init__(self, preload, own_files, freshness, reaper, flush):
+        # type: (bool, Optional[importer.PayloadFiles], FreshnessGuard, ProcessReaper, Callable[[], object]) -> None
+        self._preload_enabled = preload
+        self._own_files = own_files
+        self._freshness, self._reaper, self._flush = freshness, reaper, flush
+        self._archive = archive.Archive()
+        self._store = module_cache.ModuleStore(self._archive.path or importer.ROOT)
+        self._files = importer.PayloadFiles(self._store)
+        self._preloaded = module_cache.PreloadedModules(self._files)
+        self._learned_manifests = set()  # type: Set[str] # what their children import is imported here already
+        self._prefork = None  # type: Optional[prefork.PayloadChild]
+        self._prefork_expires = 0.0
+        self.prefork_wanted = False
+        self._exiting_pids = []  # type: List[int] # of children that are about to end, or were discarded
+
+    def receive_blobs(self, header, body):
+        # type: (Header, bytes) -> None
+        self.discard_prefork()
+        blobs = header["blobs"]
+        pieces = framing.split_pieces(blobs + header.get("codes", []), body)
+        self._store.blobs.update(pieces[: len(blobs)])
+        self._store.load_bytecode(header.get("tag"), pieces[len(blobs) :])
+
+    def dump_bytecode(self):
+        # type: () -> Frame
+        """Return the frame with the bytecode that is compiled here."""
+        listed, bodies = [], []
+        for own, source in ((False, self._files), (True, self._own_files)):
+            for digest, path, code in source.store.dump_bytecode() if source else ():
+                listed.append([own, digest, path, len(code)])
+                bodies.append(code)
+        return {"op": "codes", "tag": module_cache.BYTECODE_TAG, "codes": listed}, b"".join(bodies)
+
+    def start(self, header, parameters, running):
+        # type: (Header, bytes, List[str]) -> prefork.PayloadChild
+        """Start a payload. *running*: the manifests of the payloads that run now.
+
+        Raises KeyError if the manifest was not sent, OSError if no child can be started.
+        """
+        digest = header["man"]
+        manifest = self._store.manifest(digest)
+        if header["gen"] != "call" and self._preload_enabled and not self._preloaded.files:
+            self._preload_core(manifest)
+        conflicts = self._preloaded.conflicts(digest)
+        record_imports = self._preload_enabled and digest not in self._learned_manifests
+        if record_imports:
+            self._store.precompile_all(manifest)  # here, or this child and the next ones would do it
+        self._flush()
+        in_archive = self._archive.path is not None and self._archive.contain(self._store, running + [digest])
+        task = (header, parameters, conflicts, record_imports, in_archive)
+        return self._assign_prefork(task) or prefork.PayloadChild(self._files, task)
+
+    def on_finished(self, job):
+        # type: (Job) -> None
+        """A job has ended. Its process may not: a child reports its status just before that."""
+        if not job.is_collected():
+            self._exiting_pids.append(job.pid)
+        report = job.report or {}
+        if job.manifest is not None and "payload" in report:
+            self._learned_manifests.add(job.manifest)
+            self._flush()  # the answer first
+            added = self._preloaded.add(self._store.manifest(job.manifest), report["payload"])
+            if added + module_cache.import_stdlib(report["stdlib"]):
+                self.freeze_heap()
+        self.prefork_wanted = self._preload_enabled and self._prefork is None and job.manifest is not None
+
+    def reap(self):
+        # type: () -> None
+        """Collect the children that were about to end."""
+        self._exiting_pids = [pid for pid in self._exiting_pids if self._reaper.collect(pid) is None]
+
+    # The child of the next task
+    def fork_ahead(self):
+        # type: () -> None
+        """Fork the child of the next task, if a processor is idle."""
+        self.prefork_wanted = False
+        if prefork.is_loaded():
+            return
+        try:
+            self._prefork = prefork.PayloadChild(self._files, None)
+            self._prefork_expires = now() + prefork.MAX_IDLE
+        except OSError:  # the next task tries again, and reports the error
+            pass
+
+    def _assign_prefork(self, task):
+        # type: (Task) -> Optional[prefork.PayloadChild]
+        """Give the task to the child that was forked ahead. Returns None if there is none, or it cannot take the task."""
+        found, self._prefork = self._prefork, None
+        if found is not None and not found.assign(task):
+            self._discard(found)
+            found = None
+        return found
+
+    def prefork_expires(self):
+        # type: () -> Optional[float]
+        """Return the time until which the child that was forked ahead may wait, None if there is none."""
+        return self._prefork_expires if self._prefork is not None else None
+
+    def expire_prefork(self):
+        # type: () -> None
+        """End the child that was forked ahead if it has waited too long."""
+        if self._prefork is not None and self._prefork_expires <= now():
+            self.discard_prefork()
+
+    def discard_prefork(self):
+        # type: () -> None
+        """End the child that was forked ahead: it lacks what this process has got since."""
+        found, self._prefork = self._prefork, None
+        if found is not None:
+            self._discard(found)
+
+    def _discard(self, found):
+        # type: (prefork.PayloadChild) -> None
+        found.discard()
+        self._exiting_pids.append(found.pid)
+
+    # Modules
+    def _preload_core(self, manifest):
+        # type: (Manifest) -> None
+        """Import what every module imports: here, or the first child would, and then this process again."""
+        gc.disable()
+        if self._preloaded.add(manifest, module_cache.PRELOAD_FIRST):
+            self.freeze_heap()
+            fast_subprocess.preload_locale()
+            if "subprocess" in sys.modules:
+                fast_subprocess.patch(sys.modules["subprocess"], sys.modules.get("selectors"))
+        gc.enable()
+
+    def freeze_heap(self):
+        # type: () -> None
+        """Exclude all objects from garbage collection, so that children do not copy their pages.
+
+        While the collector is disabled, there are only imports, which make almost no garbage. Then it is not run: it would take
+        a tenth of the start.
+        """
+        self.discard_prefork()
+        self._freshness.watch_imports()
+        if hasattr(gc, "freeze"):
+            if gc.isenabled():
+                gc.collect()
+            gc.freeze()
