@@ -13,7 +13,7 @@ PORTABLE = $(wildcard tests/unit/test_flags_*.py) $(addprefix tests/unit/test_,k
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
 
-.PHONY: demo test test-all bench fuzz lint unit unit-oldest unit-upstream portable docs man release clean
+.PHONY: demo test test-all core-targets bench fuzz lint unit unit-oldest unit-upstream portable docs man release clean
 
 demo:
 	@$(PREPARE) main
@@ -43,6 +43,11 @@ unit-upstream:
 portable:
 	@$(PREPARE) main$(addprefix @,$(PY)):test
 	$(VENV_OF_PY)/bin/python -m pytest $(PORTABLE) $(ARGS)
+
+# ansible-core's own integration targets, over ssh and over pmitogen; as root: make core-targets ARGS="--core 2.21 copy file"
+core-targets:
+	@$(PREPARE) system main:test 2.22
+	.venv/bin/python -m tests.core_targets $(ARGS)
 
 bench:
 	@$(PREPARE) system main:test 2.22 2.21@3.13

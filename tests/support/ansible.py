@@ -118,7 +118,7 @@ class Running:
 
     def tasks(self) -> list[TaskResult]:
         """The results so far."""
-        return [record for record in _read_records(self._folder / "records")[0] if not record.kind.startswith("item-")]
+        return [record for record in read_records(self._folder / "records")[0] if not record.kind.startswith("item-")]
 
     def signal(self, number: int, *, group: bool = True) -> None:
         """Sends a signal to the run's whole process group, as a terminal does, or to its main process alone."""
@@ -136,7 +136,7 @@ class Running:
         finally:
             self._out.close()
             self._err.close()
-        records, stats = _read_records(self._folder / "records")
+        records, stats = read_records(self._folder / "records")
         tasks = [record for record in records if not record.kind.startswith("item-")]
         items = [record for record in records if record.kind.startswith("item-")]
         started = self._marks.read_text().splitlines() if self._marks.exists() else []
@@ -292,7 +292,8 @@ def _poisoned(folder: Path, marks: Path) -> Path:
     return poison
 
 
-def _read_records(path: Path) -> tuple[list[TaskResult], dict[str, dict[str, int]]]:
+def read_records(path: Path) -> tuple[list[TaskResult], dict[str, dict[str, int]]]:
+    """The results that the callback ``records`` wrote to *path*, and the statistics of the last playbook."""
     stats: dict[str, dict[str, int]] = {}
     results = []
     for line in path.read_text().splitlines() if path.exists() else []:

@@ -1,0 +1,92 @@
+"""``python -m tests.core_targets``: plays targets or playbooks over both connections, and prints a line for each.
+
+Exit status: 0; 1 if a target that passes over ssh fails over pmitogen; 2 for wrong usage or a machine that cannot do it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from tests.support.ansible import PLUGINS, installed_cores
+from tests.support.session import repository
+
+from . import compare, machine, sources, targets
+
+RESULTS = sources.FOLDER / "results"
+_SHOWN = 20  # of the differences between two runs; all of them are in the results
+_CALLBACKS = repository / "tests/support/callbacks"
+
+
+def _play(target: str, core: str, python: Path, connection: str, words: argparse.Namespace) -> compare.Outcome:
+    results = RESULTS / core / Path(target).stem / connection
+    shutil.rmtree(results, ignore_errors=True)
+    orders = {
+        "playbook" if words.playbooks else "target": target,
+        "connection": connection,
+        "expectations": targets.EXPECTATIONS.get(target, ()) if connection == "pmitogen" else (),
+        "python": str(python),
+        "integration": str(sources.integration_folder(python)),
+        "packages": str(sources.packages_folder(python, core)),
+        "repository": str(repository),
+        "plugins": str(PLUGINS),
+        "callbacks": str(_CALLBACKS),
+        "results": str(results),
+    }
+    machine.run([str(python), str(Path(__file__).parent / "play.py"), json.dumps(orders)], results, words.limit)
+    return compare.read_outcome(results)
+
+
+def _both(target: str, core: str, python: Path, words: argparse.Namespace) -> bool:
+    """Play *target* and print the outcome; ssh comes second, if it can change the verdict. Return True if all is well."""
+    ours = _play(target, core, python, "pmitogen", words)
+    if ours.passed and not (words.results or words.playbooks):
+        print(f"{core} {target}: pmitogen {ours}", flush=True)
+        return True
+    ssh = _play(target, core, python, "ssh", words)
+    fault = ssh.passed and not ours.passed
+    found = compare.differences(ssh, ours)
+    verdict = "FAILS OVER PMITOGEN ALONE" if fault else f"{len(found)} differences"
+    print(f"{core} {target}: pmitogen {ours}; ssh {ssh}; {verdict}", flush=True)
+    (RESULTS / core / Path(target).stem / "differences").write_text("".join(f"{one}\n" for one in found))
+    for one in found[:_SHOWN]:
+        print(f"    {one}", flush=True)
+    return not fault
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.core_targets", description=__doc__)
+    parser.add_argument("--core", help="an installed ansible-core, such as 2.22; by default the newest")
+    parser.add_argument("--results", action="store_true", help="also play over ssh what passes, and compare every task's result")
+    parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for one run (600)")
+    parser.add_argument("--playbooks", action="store_true", help="TARGET is a playbook, which is played twice on the same host")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="by default those of tests/core_targets/targets.py")
+    words = parser.parse_args()
+    cores = installed_cores()
+    core = words.core or next(iter(cores), None)
+    if core not in cores:
+        parser.error(f"ansible-core {core} is not installed; there are: {', '.join(cores) or 'none'}")
+    lacking = machine.missing()
+    if lacking:
+        parser.error(f"needs {lacking}")
+    try:
+        known = sources.integration_folder(cores[core]) / "targets"
+    except sources.NoSources as error:
+        parser.error(str(error))
+    if words.playbooks:
+        wanted = [str(Path(name).resolve(strict=True)) for name in words.targets]
+    else:
+        wanted = words.targets or [name for name in targets.DEFAULT if (known / name).exists()]
+    for name in wanted:
+        if not words.playbooks and not (known / name).is_dir():
+            parser.error(f"ansible-core {core} has no target {name!r}")
+    results = [_both(target, core, cores[core], words) for target in wanted]
+    print(f"{sum(results)} of {len(results)} as over ssh; what they printed is in {RESULTS / core}")
+    return 0 if all(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,168 @@
+"""Plays one target or playbook over one connection: ``python play.py JSON``, inside an image of this machine.
+
+Does what ansible-test does for a target: a role is played on the host ``testhost``, a script ``runme.sh`` is run. A playbook is
+played twice on the same host. The host is the image itself, as root, over sshd on port 22. Standard library only: the interpreter
+is that of the ansible-core under test.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+_OUTPUT = Path("/tmp/target-output")
+_CONNECTION = re.compile(r"(connection[\"']?\s*[=:]\s*[\"']?)(?:paramiko_)?ssh\b(?!_)")
+_ROLE = """- hosts: testhost
+  gather_facts: {facts}
+  vars:
+    output_dir: {output}
+  roles:
+    - role: {role}
+"""
+
+
+def _prepare_accounts(python: str, packages: str) -> None:
+    """Give root a key, known hosts and no start-up files, and every account an interpreter that it may start."""
+    Path("/etc/environment").write_text("")
+    for name in (".bashrc", ".bash_profile", ".bash_login", ".profile"):
+        Path("/root", name).unlink(missing_ok=True)
+    shutil.rmtree("/root/.ssh", ignore_errors=True)
+    os.mkdir("/root/.ssh", 0o700)
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519"], check=True)
+    shutil.copy("/root/.ssh/id_ed25519.pub", "/root/.ssh/authorized_keys")
+    subprocess.run(["ssh-keygen", "-A"], check=True)
+    with open("/root/.ssh/known_hosts", "w", encoding="utf-8") as known:
+        for path in Path("/etc/ssh").glob("ssh_host_*_key.pub"):
+            known.write(f"localhost,127.0.0.1 {path.read_text()}")
+    with open("/etc/hosts", "a", encoding="utf-8") as hosts:
+        hosts.write("\n127.0.0.1 testbox\n")
+    for path in {Path(python), Path(python).resolve()}:
+        for parent in path.parents:
+            parent.chmod(parent.stat().st_mode | 0o055)
+    for folder in Path(python).parent.parent.glob("lib/python3*/site-packages"):
+        (folder / "core-targets.pth").write_text(packages + "\n")
+
+
+def _start_sshd() -> None:
+    os.makedirs("/run/sshd", exist_ok=True)
+    options = ("UsePAM=yes", "PermitRootLogin=yes", "MaxSessions=100", "MaxStartups=100")
+    words = [word for option in options for word in ("-o", option)]
+    subprocess.run(["/usr/sbin/sshd", *words], env={"PATH": "/usr/local/bin:/usr/bin:/bin"}, check=True)
+
+
+def _replace_connection(targets: Path) -> None:
+    """Has every inventory and play name pmitogen where it names ssh."""
+    for path in targets.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            try:
+                text = path.read_text(encoding="utf-8")
+            except UnicodeDecodeError:
+                continue
+            changed = _CONNECTION.sub(r"\1pmitogen", text)
+            if changed != text:
+                path.write_text(changed, encoding="utf-8")
+
+
+def _environment(words: dict[str, Any], integration: Path) -> dict[str, str]:
+    """What ansible-test sets, with the plugin and the callback that writes results."""
+    (integration / "empty.cfg").write_text("")
+    return {
+        "HOME": "/root",
+        "USER": "root",
+        "LOGNAME": "root",
+        "LC_ALL": "C.UTF-8",
+        "PAGER": "/bin/cat",
+        "PATH": f"{Path(words['python']).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": words["repository"],
+        "OUTPUT_DIR": str(_OUTPUT),
+        "INVENTORY_PATH": str(integration / "inventory"),
+        "ANSIBLE_CONFIG": str(integration / "empty.cfg"),
+        "ANSIBLE_INVENTORY": "/dev/null",
+        "ANSIBLE_LIBRARY": "/dev/null",
+        "ANSIBLE_ROLES_PATH": str(integration / "targets"),
+        "ANSIBLE_PYTHON_INTERPRETER": "/set/in/inventory",
+        "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
+        "ANSIBLE_FORCE_HANDLERS": "true",
+        "ANSIBLE_HOST_KEY_CHECKING": "false",
+        "ANSIBLE_DEPRECATION_WARNINGS": "false",
+        "ANSIBLE_DEVEL_WARNING": "false",
+        "ANSIBLE_RETRY_FILES_ENABLED": "false",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_CONNECTION_PLUGINS": words["plugins"],
+        "ANSIBLE_CALLBACK_PLUGINS": words["callbacks"],
+        "ANSIBLE_CALLBACKS_ENABLED": "records",
+        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
+        "PMITOGEN_TEST_RECORDS": f"{words['results']}/records",
+    }
+
+
+def main(words: dict[str, Any]) -> None:
+    integration, results = Path(words["integration"]), Path(words["results"])
+    _prepare_accounts(words["python"], words["packages"])
+    _start_sshd()
+    if words["connection"] == "pmitogen":
+        _replace_connection(integration / "targets")
+    for name, old, new in words["expectations"]:
+        path = integration / "targets" / words["target"] / name
+        text = path.read_text(encoding="utf-8")
+        if old not in text:
+            raise SystemExit(f"{path} has no {old!r}: update EXPECTATIONS in tests/core_targets/targets.py up to date")
+        path.write_text(text.replace(old, new), encoding="utf-8")
+    host = f"ansible_host=127.0.0.1 ansible_user=root ansible_connection={words['connection']} ansible_pipelining=yes"
+    (integration / "inventory").write_text(f"[testgroup]\ntesthost {host} ansible_python_interpreter={words['python']}\n")
+    _OUTPUT.mkdir()
+    with (results / "output").open("wb") as output:
+        rc, seconds = _Play(integration, results, _environment(words, integration), output).play(words)
+    (results / "ended").write_text(json.dumps({"rc": rc, "seconds": seconds}))
+
+
+class _Play:
+    """The commands of one run. All write to *output*."""
+
+    def __init__(self, integration: Path, results: Path, env: dict[str, str], output: IO[bytes]) -> None:
+        self._integration, self._results, self._env, self._output = integration, results, env, output
+
+    def play(self, words: dict[str, Any]) -> tuple[int, float]:
+        """Play the target or the playbook of *words*. Returns the exit status and the seconds it took."""
+        if "playbook" in words:
+            return self._timed(lambda: self._play_book(Path(words["playbook"])) or self._play_book(Path(words["playbook"])))
+        folder = self._integration / "targets" / words["target"]
+        aliases = (folder / "aliases").read_text() if (folder / "aliases").exists() else ""
+        for role in re.findall(r"setup/(?:always|once)/(\S+)", aliases):
+            self._play_role(role, aliases)
+        if (folder / "runme.sh").exists():
+            self._env["ANSIBLE_PLAYBOOK_DIR"] = str(folder)
+            return self._timed(lambda: self._run("./runme.sh", "-v", cwd=folder))
+        return self._timed(lambda: self._play_role(words["target"], aliases))
+
+    def _timed(self, command: Callable[[], int]) -> tuple[int, float]:
+        (self._results / "records").write_bytes(b"")  # without those of the roles that prepare the target
+        began = time.monotonic()
+        return command(), time.monotonic() - began
+
+    def _play_role(self, role: str, aliases: str) -> int:
+        facts = "no" if "gather_facts/no" in aliases else "yes"
+        book = self._integration / f"{role}.yml"
+        book.write_text(_ROLE.format(facts=facts, output=_OUTPUT, role=role))
+        return self._play_book(book)
+
+    def _play_book(self, book: Path) -> int:
+        return self._run("ansible-playbook", "-v", "-i", str(self._integration / "inventory"), str(book), cwd=book.parent)
+
+    def _run(self, *command: str, cwd: Path) -> int:
+        done = subprocess.run(
+            command, cwd=cwd, env=self._env, stdin=subprocess.DEVNULL, stdout=self._output, stderr=self._output, check=False
+        )
+        return done.returncode
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

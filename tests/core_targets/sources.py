@@ -1,0 +1,50 @@
+"""Source releases of ansible-core, which hold the integration targets, and the packages that some targets need."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+
+from tests.support.session import repository
+
+FOLDER = repository / "build/core-targets"
+_NEEDED = ("passlib", "pexpect")  # accounts with passwords, the module expect
+
+
+class NoSources(Exception):
+    """A package that could not be downloaded, with pip's reason."""
+
+
+def full_version(python: Path) -> str:
+    """The ansible-core that the interpreter *python* has, such as 2.22.0rc1."""
+    code = "import ansible.release as release; print(release.__version__)"
+    return _run(str(python), "-c", code).strip()
+
+
+def integration_folder(python: Path) -> Path:
+    """``test/integration`` of the source release of the ansible-core of *python*; downloads it the first time."""
+    version = full_version(python)
+    tree = FOLDER / f"ansible_core-{version}"
+    if not tree.exists():
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        words = ("download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(FOLDER), f"ansible-core=={version}")
+        _run(str(python), "-m", "pip", *words)
+        with tarfile.open(FOLDER / f"{tree.name}.tar.gz") as archive:
+            archive.extractall(FOLDER, filter="data")
+    return tree / "test/integration"
+
+
+def packages_folder(python: Path, core: str) -> Path:
+    """A directory with the further packages, for the ansible-core *core* of *python*; installs them the first time."""
+    folder = FOLDER / f"packages-{core}"
+    if not folder.exists():
+        _run(str(python), "-m", "pip", "install", "-q", "--target", str(folder), *_NEEDED)
+    return folder
+
+
+def _run(*words: str) -> str:
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        raise NoSources(f"{' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout

@@ -1,0 +1,51 @@
+"""Which of ansible-core's integration targets are played."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+# Connections, modules that run on POSIX targets, and what the executor does with their results. Targets that need a network,
+# systemd, Windows or a container are not among them, nor those that concern the controller alone.
+DEFAULT = """
+ ansiballz_python args assemble async async_fail become become_su become_sudo become_unprivileged binary_modules_posix
+blockinfile blocks check_mode command_shell connection_delegation connection_ssh copy cron delegate_to embedded_module
+environment error_from_connection expect facts_d facts_linux_network fetch file find fork_safe_stdio gather_facts-errors
+gathering git group handlers hosts_field ignore_unreachable include_import interpreter_discovery_python json_cleanup
+known_hosts lineinfile loop-connection loops meta_tasks missing-interpreter module_no_log module_tracebacks module_utils
+module_utils_common.respawn no_log noexec old_style_modules_posix omit ping python_module_rlimit_nofile raw remote_tmp
+replace result_pickle_error script secret_masking_display secret_masking_module_python service_facts signal_propagation
+slurp stacktrace_dump_remote stat strategy_free strategy_host_pinned task-timeout tempfile template throttle unicode
+unsafe_writes user var_precedence wait_for wait_for_connection want_json_modules_posix
+""".split()
+
+
+class Expectation(NamedTuple):
+    """A text in a target's file that holds over ssh only, and the text that replaces it in runs over pmitogen."""
+
+    file: str
+    ssh: str
+    pmitogen: str
+
+
+# target -> its expectations that differ by design, so that all else of the target is played.
+EXPECTATIONS = {
+    "become_unprivileged": (  # docs/differences.md: files of become tasks
+        Expectation("common_remote_group/test.yml", "stat.stdout == 'unpriv1 commongroup'", "stat.stdout == 'unpriv2 unpriv2'"),
+    ),
+    "connection_ssh": (  # docs/differences.md: messages of ssh
+        Expectation(
+            "runme.sh",
+            "Failed to connect to the host via ssh: command-line line 0: no argument after keyword",
+            "ssh_extra_args: -o: no argument after the keyword",
+        ),
+        Expectation("runme.sh", "-vvvvv | grep 'debug.:' | grep -v 'debug(2|3):'", "-vvvvv 2>&1 | grep 'hub: connect'"),
+        Expectation("runme.sh", "grep 'debug3:'", "grep 'hub: connect'"),
+        Expectation(
+            "test_unreachable_become_timeout.yml",
+            "Timeout (5s) waiting for privilege escalation prompt:",
+            "no output without a prompt within 5 s",
+        ),
+        Expectation("test_ssh_askpass.yml", "is contains('Permission denied')", "is contains('password: refused')"),
+        Expectation("test_ssh_askpass.yml", "EXEC ssh ", "ESTABLISH PMITOGEN CONNECTION"),
+    ),
+}
