@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
+from ansible import constants
+
 from pmitogen.flags.ansible_become import become_options
 
 NATIVE = ("sudo", "su", "doas")
@@ -46,6 +48,18 @@ def supports(plugin: Any) -> bool:
     except UsageError:
         return is_known_program(str(exe))
     return True
+
+
+def changes_account(plugin: Any, login: str | None) -> bool:
+    """Return True if a task with the become plugin *plugin* leaves the account *login*.
+
+    This is Ansible's rule: become with the login's own name does nothing, and Ansible does not wrap the command, unless
+    ``become_allow_same_user`` is set.
+    """
+    user = None
+    with contextlib.suppress(KeyError):
+        user = plugin.get_option("become_user")
+    return bool(constants.BECOME_ALLOW_SAME_USER) or not user or user != login
 
 
 def build_wrapped(plugin: Any, command: str, shell: Any) -> str:

@@ -30,7 +30,7 @@ from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
-from pmitogen.ansible.request_values import command_request, from_wire, plain_value, split_command, wire_env
+from pmitogen.ansible.request_values import command_request, from_wire, operation_request, plain_value, split_command, wire_env
 from pmitogen.protocol.framing import to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
@@ -78,7 +78,7 @@ class Connection(ConnectionBase):
             self._become_request,
             self._hub_count,
             self._configured_interpreter,
-            lambda: self.become is not None,
+            lambda: self._becomes,
         )
         if multiprocessing.parent_process() is not None and toggles.preload_enabled():
             gc.freeze()  # a task's process is short: a garbage collection would only copy pages shared with the parent
@@ -135,7 +135,7 @@ class Connection(ConnectionBase):
             payload_cache.restore(shared_state.current)
         if wrap_async or constants.DEFAULT_KEEP_REMOTE_FILES:  # ansible-core 2.19 does not look at the latter itself
             return False
-        return self.become is None or self._become_is_native or bool(getattr(self.become, "pipelining", True))
+        return not self._becomes or self._become_is_native or bool(getattr(self.become, "pipelining", True))
 
     def _resolve_option_variables(self, variables: Any, templar: Any) -> Any:
         """Record the interpreter that the task's host sets, and variables that are not read (ansible-core 2.17 and later)."""
@@ -163,8 +163,13 @@ class Connection(ConnectionBase):
     def _become_is_native(self) -> bool:
         """Return True if the hub enters the task's account. Known once the become plugin has its options."""
         if self._native_become is None:
-            self._native_become = self.become is not None and become_requests.supports(self.become)
+            self._native_become = self._becomes and become_requests.supports(self.become)
         return self._native_become
+
+    @property
+    def _becomes(self) -> bool:
+        """Return True if the task becomes another account than the login account. Requires that the options are set."""
+        return self.become is not None and become_requests.changes_account(self.become, self.get_option("remote_user"))
 
     def exec_command(self, cmd: str, in_data: bytes | str | None = None, sudoable: bool = True) -> ExecResult:
         """Run a command, or the operation that its text is known to stand for. Returns (rc, stdout, stderr)."""
@@ -184,7 +189,7 @@ class Connection(ConnectionBase):
         except NeedsBecomeWrapper:
             self._leave_become_to_plugin()
         argv = words or ["/bin/sh" if is_bare else USE_LOGIN_SHELL, "-c", cmd]
-        if self.become is not None and sudoable and not self._become_is_native:
+        if self._becomes and sudoable and not self._become_is_native:
             return self._wrap_and_run(words, cmd, in_data) if is_bare else self._exec_wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
         try:
@@ -293,7 +298,7 @@ class Connection(ConnectionBase):
             answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
             path = answer.get("path")
             return 0, (from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
-        header = self._operation_request(meaning)
+        header = operation_request(meaning, self._temp_bases)
         try:
             answer = self._hub_session.request(header)
         except RemoteFailure as exc:
@@ -303,24 +308,6 @@ class Connection(ConnectionBase):
         if isinstance(meaning, shells.MakeTemp):
             return 0, meaning.name.encode() + b"=" + from_wire(answer["path"]) + b"\n", b""
         return 0, b"", b""
-
-    def _operation_request(self, meaning: Any) -> dict[str, Any]:
-        if isinstance(meaning, shells.MakeTemp):
-            bases = [to_wire(base) for base in ((meaning.base,) if meaning.base is not None else self._temp_bases())]
-            return {
-                "op": "fs",
-                "do": "mkdtemp",
-                "bases": bases,
-                "name": to_wire(meaning.name),
-                "early": True,
-                "what": "temporary directory",
-            }
-        if isinstance(meaning, shells.AddMode):
-            paths = [to_wire(path) for path in meaning.paths]
-            return {"op": "fs", "do": "chmod", "paths": paths, "add": meaning.bits, "early": True, "what": "permissions"}
-        if isinstance(meaning, shells.Remove):
-            return {"op": "fs", "do": "remove", "path": to_wire(meaning.path), "early": True, "what": f"removing {meaning.path}"}
-        return {"op": "fs", "do": "exists", "path": to_wire(meaning.path)}
 
     def _temp_bases(self) -> list[str]:
         """Return the base directories for temporary directories of a become task's account: its own first, then the system's."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from pmitogen.ansible import shell as shells
 from pmitogen.protocol.framing import to_wire
 
 
@@ -23,6 +24,28 @@ def command_request(argv: list[str], tty: bool) -> dict[str, Any]:
     if tty and os.environ.get("TERM"):
         header["env"] = {"TERM": to_wire(os.environ["TERM"])}
     return header
+
+
+def operation_request(operation: shells.ShellOperation, temp_bases: Callable[[], list[str]]) -> dict[str, Any]:
+    """Return the request for an operation on files. *temp_bases*: the directories for temporary ones, if it names none."""
+    if isinstance(operation, shells.MakeTemp):
+        bases = [to_wire(base) for base in ([operation.base] if operation.base is not None else temp_bases())]
+        return {
+            "op": "fs",
+            "do": "mkdtemp",
+            "bases": bases,
+            "name": to_wire(operation.name),
+            "early": True,
+            "what": "temporary directory",
+        }
+    if isinstance(operation, shells.AddMode):
+        paths = [to_wire(path) for path in operation.paths]
+        return {"op": "fs", "do": "chmod", "paths": paths, "add": operation.bits, "early": True, "what": "permissions"}
+    assert isinstance(operation, shells.PathOperation)
+    path = to_wire(operation.path)
+    if isinstance(operation, shells.Remove):
+        return {"op": "fs", "do": "remove", "path": path, "early": True, "what": f"removing {operation.path}"}
+    return {"op": "fs", "do": "exists", "path": path}
 
 
 def split_command(cmd: str) -> list[str]:
