@@ -74,7 +74,7 @@ def run_wrapped(become: Any, exchange: Exchange, in_data: bytes | None, timeout:
 
 def _converse(become: Any, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     dialogue = BecomeDialogue(become)
-    deadline = time.monotonic() + timeout + 2
+    deadline = time.monotonic() + timeout
     sent_input = False
     while True:
         if dialogue.succeeded and not sent_input:
@@ -87,7 +87,7 @@ def _converse(become: Any, exchange: Exchange, in_data: bytes | None, timeout: f
         except TimeoutError:
             what = "prompt" if not dialogue.password_sent else "success message"
             raise AnsibleConnectionFailure(
-                f"Timeout ({timeout + 2:g}s) waiting for privilege escalation {what}: "
+                f"Timeout ({timeout:g}s) waiting for privilege escalation {what}: "
                 f"{escape(dialogue.output(1) + dialogue.output(2), keep_end=True)}"
             ) from None
         if not isinstance(event, Output):

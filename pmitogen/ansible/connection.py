@@ -359,7 +359,7 @@ class Connection(ConnectionBase):
         if not self._become_is_native:
             return None
         if self._become_fields is None:
-            self._become_fields = become_requests.request(self.become, float(self.get_option("timeout") or 10))
+            self._become_fields = become_requests.request(self.become, self._escalation_timeout())
         return self._become_fields
 
     # Other become plugins
@@ -377,9 +377,13 @@ class Connection(ConnectionBase):
         from pmitogen.ansible import become_dialogue
 
         tty = not in_data and bool(self.get_option("use_tty"))
-        timeout = float(self.get_option("timeout") or 10)
         command = {**command_request(argv, tty), "plain": self._in_own_session}
-        return become_dialogue.run_wrapped(self.become, self._hub_session.interactive(command), in_data, timeout)
+        exchange = self._hub_session.interactive(command)
+        return become_dialogue.run_wrapped(self.become, exchange, in_data, self._escalation_timeout())
+
+    def _escalation_timeout(self) -> float:
+        """Return the seconds that a become program may take: two more than the connection, as in Ansible's ssh plugin."""
+        return float(self.get_option("timeout") or 10) + 2
 
 
 def _is_logged() -> bool:

@@ -21,7 +21,8 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-LIMIT = 6  # seconds for an escalation; sudo and su take 2 to 3 to say that a password is wrong
+TIMEOUT = 4  # seconds, of the connection
+LIMIT = TIMEOUT + 2  # seconds for an escalation; sudo and su take 2 to 3 to say that a password is wrong
 SLACK = 15  # seconds for all the rest, on a machine that is busy
 UNHEARD = {"missing-su", "missing-doas", "wrong-doas"}  # questions that ssh does not see: it waits until its patience ends
 ESCALATIONS = ("sudo", "su", "doas", "sleep")
@@ -62,7 +63,7 @@ def _cases(
 
     def case(login: Account, method: str, user: str, *words: str, kind: str = "failed", **more: Any) -> Case:
         variables = becoming(method, user, more.pop("password", None), **more)
-        return Case(ansible.target(sshd, login, ansible_timeout=LIMIT, **variables), (*words, user), kind)
+        return Case(ansible.target(sshd, login, ansible_timeout=TIMEOUT, **variables), (*words, user), kind)
 
     unreachable = "failed" if ansible.core in ("2.16", "2.17", "2.18") else "unreachable"
     cases = {
