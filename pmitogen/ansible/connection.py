@@ -24,7 +24,14 @@ from pmitogen import toggles
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import shell as shells
 from pmitogen.ansible.ansiballz import parse_ansiballz
-from pmitogen.ansible.exchange import LEGACY_PIPELINING, NeedsBecomeWrapper, NoInterpreter, RemoteFailure, hub_log, signal_message
+from pmitogen.ansible.exchange import (
+    LEGACY_PIPELINING,
+    NeedsBecomeWrapper,
+    NoInterpreter,
+    RemoteFailure,
+    is_logged,
+    signal_message,
+)
 from pmitogen.ansible.hub_session import HubSession, is_verbose, verbose_output
 from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
@@ -82,6 +89,7 @@ class Connection(ConnectionBase):
         )
         if multiprocessing.parent_process() is not None and toggles.preload_enabled():
             gc.freeze()  # a task's process is short: a garbage collection would only copy pages shared with the parent
+        self._hub_session.label(task_id=str(kwargs.get("task_uuid") or "").rpartition("-")[2])  # the rest is the same for all
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
@@ -120,7 +128,9 @@ class Connection(ConnectionBase):
         self._hub_session.options_changed()
         if LEGACY_PIPELINING:
             self.set_option("pipelining", True)
-        self._task = str((task_keys or {}).get("name") or "") if _is_logged() else ""
+        task = (task_keys or {}).get("name")
+        self._task = str(task or "") if is_logged() else ""
+        self._hub_session.label(task=task)
         self._hub_session.mark("options")
 
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
@@ -141,6 +151,7 @@ class Connection(ConnectionBase):
         """Record the interpreter that the task's host sets, and variables that are not read (ansible-core 2.17 and later)."""
         self._interpreter = variables.get("ansible_python_interpreter")
         self._unread = unread_variables.find(variables)
+        self._hub_session.label(host=variables.get("inventory_hostname"))
         return super()._resolve_option_variables(variables, templar)
 
     def _configured_interpreter(self) -> str | None:
@@ -384,8 +395,3 @@ class Connection(ConnectionBase):
     def _escalation_timeout(self) -> float:
         """Return the seconds that a become program may take: two more than the connection, as in Ansible's ssh plugin."""
         return float(self.get_option("timeout") or 10) + 2
-
-
-def _is_logged() -> bool:
-    """Return True if the hub logs requests."""
-    return "PMITOGEN_LOG" in os.environ or hub_log() is not None

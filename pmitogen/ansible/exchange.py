@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from typing import Any
@@ -62,10 +63,16 @@ def hub_log() -> str | None:
     return "debug" if Display().verbosity >= 4 else None
 
 
+def is_logged() -> bool:
+    """Return True if the hub logs requests."""
+    return "PMITOGEN_LOG" in os.environ or hub_log() is not None
+
+
 class WorkerTrace:
     """Records how this worker spent its time, for the timeline (PMITOGEN_TRACE)."""
 
     def __init__(self) -> None:
+        self.labels: dict[str, str] = {}  # host and task, as the timeline shows them
         self._last = time.time()
         self._spans: list[tuple[str, float, float]] = []
 
@@ -80,7 +87,8 @@ class WorkerTrace:
         """Send the timeline to the hub at the end of this worker."""
         self.mark("result")
         with contextlib.suppress(HubError):
-            client.send({"op": "trace", "spans": self._spans})
+            client.send({"op": "trace", "spans": self._spans, **self.labels})
+        self._spans = []
 
 
 def signal_message(header: dict[str, Any], answer: dict[str, Any]) -> bytes:

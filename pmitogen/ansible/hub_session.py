@@ -27,6 +27,7 @@ from pmitogen.util.caller import CallerEnvironment
 
 display = Display()
 Header = dict[str, Any]
+LABEL_LIMIT = 100  # characters of a name in the timeline
 
 
 class HubSession:
@@ -63,6 +64,11 @@ class HubSession:
         """Record the time since the last mark as *name* in the timeline (empty: it is recorded elsewhere)."""
         if self._spans is not None:
             self._spans.mark(name)
+
+    def label(self, **labels: Any) -> None:
+        """Name the host and the task in the timeline: ``host``, ``task``, ``task_id``; empty ones are left out."""
+        if self._spans is not None:
+            self._spans.labels.update((name, str(value)[:LABEL_LIMIT]) for name, value in labels.items() if value)
 
     def options_changed(self) -> None:
         """Have the options compared before the next request."""

@@ -38,7 +38,7 @@ _MODULES = {
     "keyscan": "keyscan",
     "trust": "trust",
     "hubs": "hubs",
-    "trace": "trace",
+    "trace": "trace.main",
     "version": "version",
     "completion": "completion",
     "manual": "manual",
@@ -174,6 +174,7 @@ def build_parser() -> Parser:
     hubs.add_argument("--json", action="store_true", help="print JSON")
     trace = add("trace", "summarise the timeline of a run with PMITOGEN_TRACE=FILE")
     trace.add_argument("--json", action="store_true", help="print JSON")
+    trace.add_argument("--html", metavar="PAGE", help="write an HTML page with hosts, tasks, stages and advice")
     trace.add_argument("files", metavar="FILE", nargs="+", help="a timeline in the trace event format")
     version = add("version", "print the versions of pmitogen and its dependencies")
     version.add_argument("--json", action="store_true", help="print JSON")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from pmitogen.util.atomic_file import atomic_write
@@ -48,14 +49,26 @@ class Trace:
             self.span(host, CONNECTION, name, start, start + seconds)
             start += seconds
 
-    def request(self, host: str, row: int, what: str, created_at: float, target: list[float] | None) -> None:
+    def worker(self, host: str, row: int, labels: dict[str, str]) -> None:
+        """Name what the worker of *row* did: everything that it has added since the last call for this row.
+
+        :param labels: ``host`` (the inventory's name), ``task`` and ``task_id``, as far as they are known.
+        """
+        name = ": ".join(filter(None, (labels.get("host", host), labels.get("task"))))
+        event = {"name": "thread_name", "ph": "M", "pid": self._host(host), "tid": row}
+        self._events.append({**event, "args": {"name": name, **labels}})
+
+    def request(
+        self, host: str, row: int, what: str, created_at: float, target: list[float] | None, totals: Mapping[str, int]
+    ) -> None:
         """Add a request that has just been answered.
 
         :param created_at: wall clock in seconds.
         :param target: [seconds before its process, seconds of its process], if the target said so.
+        :param totals: bytes ``sent`` and ``received`` on the connection so far.
         """
         now = time.time()
-        self.span(host, row, what, created_at, now)
+        self.span(host, row, what, created_at, now, **totals)
         if target:
             queue, ran = target
             agent_channel = max(0.0, now - created_at - queue - ran)

@@ -274,11 +274,17 @@ class Reset(TypedDict):
     id: RequestId
 
 
-class Trace(TypedDict):
-    """What the client spent its time on: names, and seconds since the epoch from and to."""
-
+class _Trace(TypedDict):
     op: Literal[Op.TRACE]
     spans: Annotated[list[Annotated[list[Any], Fixed((_TEXT, Number(), Number()))]], Items(0, 1 << 16)]
+
+
+class Trace(_Trace, total=False):
+    """What the client spent its time on: names, and seconds since the epoch from and to."""
+
+    host: Annotated[str, Text(1000)]  # its name in the inventory
+    task: Annotated[str, Text(1000)]
+    task_id: Annotated[str, Text(100)]
 
 
 class Adopt(TypedDict):

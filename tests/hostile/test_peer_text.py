@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 import pmitogen
-from pmitogen.cli import hubs, ping, trace
+from pmitogen.cli import hubs, ping
+from pmitogen.cli.trace import stages as trace
 from pmitogen.errors import Error, RemoteError
 from pmitogen.protocol.framing import TO_HUB_PLAIN
 from tests.hostile import raises

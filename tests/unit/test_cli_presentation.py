@@ -14,9 +14,10 @@ import pytest
 
 import pmitogen
 from pmitogen import cli
-from pmitogen.cli import completion, trace
+from pmitogen.cli import completion
 from pmitogen.cli.colour import paint
 from pmitogen.cli.ssh_args import take_flag, verbosity
+from pmitogen.cli.trace import stages as trace
 
 NAMES = [one.name for one in completion.commands()]
 

@@ -341,6 +341,8 @@ class WorkerSession:
         if trace is not None and self._host is not None:
             for name, start, end in header["spans"]:
                 trace.span(self._host.name, self.pid, str(name), float(start), float(end))
+            labels: dict[str, str] = {name: header[name] for name in ("host", "task", "task_id") if name in header}
+            trace.worker(self._host.name, self.pid, labels)
 
     def _on_adopt(self, header: Header, body: bytes) -> None:
         listener = self.listener

@@ -190,12 +190,18 @@ class AnswerReader:
             if kind == ErrorKind.BECOME:
                 header["msg"] = f"{self._host.peer}: {header['msg']}"
         self._early.confirm(request.header.get("chain", 0), account)
+        self.record(request, header)
+        self._known.remember(request, header)
+        self._host.last_used = time.monotonic()
+
+    def record(self, request: Request, header: Header) -> None:
+        """Log a request that has ended, and add it to the timeline of the run."""
         took = time.monotonic() - request.created_at
         task = {"task": request.task} if request.task else {}
         self._host.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
         trace = self._trace()
         if trace is not None:
             row, what = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
-            trace.request(self._host.name, row, what, trace.wall(request.created_at), header.get("t"))
-        self._known.remember(request, header)
-        self._host.last_used = time.monotonic()
+            moved = self._host.describe()
+            totals: dict[str, int] = {name: moved[name] for name in ("sent", "received") if name in moved}
+            trace.request(self._host.name, row, what, trace.wall(request.created_at), header.get("t"), totals)

@@ -231,6 +231,7 @@ class Host:
         if self._pending.get(request.request_id) is not None:
             if header["op"] in FINAL:
                 self._pending.close(request)
+                self._answers.record(request, header)
             request.answer(header, body)
 
     def retry_boot(self, request: Request) -> None:

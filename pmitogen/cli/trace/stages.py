@@ -1,14 +1,10 @@
-"""``pmitogen trace FILE...``: summarise the timelines that a run with ``PMITOGEN_TRACE=FILE`` has written."""
+"""The table of stages: how often each occurred in a run, and how long it took."""
 
 from __future__ import annotations
 
-import argparse
 import collections
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
-
-from pmitogen.errors import UsageError
 
 ROWS = (
     ("options", "worker: load the plugin, take the options"),
@@ -21,21 +17,6 @@ ROWS = (
 )
 
 CONNECTING = ("resolve", "tcp", "proxy", "kex", "auth", "python")  # the steps of a login
-
-
-def run(options: argparse.Namespace) -> int:
-    """Print one table for all files; a run writes a file for each of its hubs."""
-    events: list[dict[str, Any]] = []
-    for file in options.files:
-        try:
-            with open(file) as stream:
-                events += json.load(stream)["traceEvents"]
-        except OSError as exc:
-            raise UsageError(f"{file}: {(exc.strerror or str(exc)).lower()}") from None
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise UsageError(f"{file}: not a pmitogen trace file; a run with PMITOGEN_TRACE=FILE writes one") from None
-    print(json.dumps({"stages": stages(events)}, indent=2) if options.json else table(events))
-    return 0
 
 
 def stages(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

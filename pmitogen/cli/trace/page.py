@@ -1,0 +1,147 @@
+"""The timeline of a run as one HTML page: no script, no network, nothing but this text.
+
+The names in it are those of hosts, tasks and modules, which a target may have chosen. They are escaped by peer_text when the
+timeline is read, and as HTML here; a Content-Security-Policy forbids the page scripts and requests in any case.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Sequence
+
+import pmitogen
+from pmitogen.cli.trace.advice import advice
+from pmitogen.cli.trace.events import STAGES, Work
+from pmitogen.cli.trace.page_bars import CSS_COLOURS, rows
+from pmitogen.cli.trace.timeline import Timeline
+
+_HEAD = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Timeline of a run</title><style>
+:root { color-scheme: light dark; --line: #8884; --soft: #8882; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 90rem; padding: 1rem; }
+h1 { font-size: 1.5rem; margin: .2rem 0; } h2 { font-size: 1.15rem; margin: 1.6rem 0 .4rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { font-weight: 600; } td.name, th.name { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+.row { display: flex; align-items: center; margin: 2px 0; } .row > b { flex: 0 0 9rem; font-weight: 400; overflow: hidden;
+ text-overflow: ellipsis; white-space: nowrap; padding-right: .5rem; font-size: .85rem; }
+.track { position: relative; flex: 1; height: 16px; background: var(--soft); }
+.track i { position: absolute; top: 0; height: 100%; min-width: 1px; font: 10px/16px system-ui; overflow: hidden;
+ text-align: center; color: #000; }
+.axis { color: #888; height: 16px; background: none; } .axis i { color: inherit; overflow: visible; }
+.bar { display: inline-block; height: .8em; vertical-align: baseline; } .key { display: inline-block; width: .9em; height: .9em; }
+.stack { display: flex; height: 22px; margin-bottom: .5rem; } .legend > span { margin-right: 1rem; white-space: nowrap; }
+@media (max-width: 600px) { .row > b { flex-basis: 5rem; } body { padding: .6rem; } }
+"""
+
+
+def render(timeline: Timeline, files: Sequence[str]) -> str:
+    """Return the page. *files*: the names of the files that the timeline was read from."""
+    return "\n".join([_HEAD + CSS_COLOURS + "</style></head><body>", *_body(timeline, files), "</body></html>\n"])
+
+
+def _body(timeline: Timeline, files: Sequence[str]) -> Iterator[str]:
+    works, hosts = timeline.works, timeline.by_host()
+    moved = sum(work.sent for work in works), sum(work.received for work in works)
+    yield "<h1>Timeline of a run</h1>"
+    yield (
+        f"<p>{_shown(', '.join(files))}: {_seconds(timeline.seconds)}, {_counted(len(hosts), 'host')},"
+        f" {_counted(len(timeline.tasks()), 'task')}, {_counted(sum(len(work.requests) for work in works), 'round trip')},"
+        f" {_bytes(moved[0])} sent, {_bytes(moved[1])} received.</p>"
+    )
+    yield "<h2>What to do</h2><ul>"
+    yield from (f"<li>{_shown(text)}</li>" for text in advice(timeline))
+    yield "</ul><h2>Where the time went</h2>"
+    yield from _stages(timeline)
+    yield "<h2>Timeline</h2><p>A row for each host; point at a bar for its task and duration.</p>"
+    yield from rows(timeline)
+    yield "<h2>Tasks</h2>"
+    yield from _tasks(timeline)
+    yield "<h2>Hosts</h2>"
+    yield from _hosts(timeline)
+    yield f"<p><small>pmitogen {_shown(pmitogen.__version__)}</small></p>"
+
+
+def _stages(timeline: Timeline) -> Iterator[str]:
+    totals = timeline.totals()
+    whole = sum(totals.values()) or 1.0
+    yield '<div class="stack">'
+    for stage, seconds in totals.items():
+        yield f'<i class="{stage}" style="width:{100 * seconds / whole:.2f}%" title="{_shown(STAGES[stage])}"></i>'
+    yield '</div><div class="wide"><table><tr><th class="name">stage<th>all hosts<th>share</tr>'
+    for stage, seconds in totals.items():
+        name = f'<span class="key {stage}"></span> {_shown(STAGES[stage])}'
+        yield f'<tr><td class="name">{name}<td>{_seconds(seconds)}<td>{100 * seconds / whole:.0f} %</tr>'
+    yield "</table></div>"
+    share = 100 * timeline.between / (timeline.seconds or 1.0)
+    yield f"<p>In {_seconds(timeline.between)} of the run ({share:.0f} %) no host had a task: Ansible itself was at work.</p>"
+
+
+def _tasks(timeline: Timeline) -> Iterator[str]:
+    heads = "duration", "slowest host", "hosts", "round trips", "sent", "received", *STAGES
+    yield '<div class="wide"><table><tr><th>#<th class="name">task' + "".join(f"<th>{head}" for head in heads) + "</tr>"
+    tasks = timeline.tasks()
+    longest = max((_lasted(works) for works in tasks), default=0.0) or 1.0
+    for number, works in enumerate(tasks, 1):
+        worst = max(works, key=lambda work: work.end - work.start)
+        lasted = _lasted(works)
+        bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {_seconds(lasted)}'
+        cells = [
+            bar,
+            f"{_shown(worst.host)} {_seconds(worst.end - worst.start)}",
+            len({work.host for work in works}),
+            sum(len(work.requests) for work in works),
+            _bytes(sum(work.sent for work in works)),
+            _bytes(sum(work.received for work in works)),
+            *(_seconds(sum(work.seconds[stage] for work in works)) for stage in STAGES),
+        ]
+        yield _row(f'<td>{number}<td class="name">{_shown(works[0].task)}', cells)
+    yield "</table></div>"
+
+
+def _hosts(timeline: Timeline) -> Iterator[str]:
+    heads = "address", "tasks", "round trips", "sent", "received", "waited for others", *STAGES
+    yield '<div class="wide"><table><tr><th class="name">host' + "".join(f"<th>{head}" for head in heads) + "</tr>"
+    waited = timeline.waited()
+    for host, works in timeline.by_host().items():
+        cells = [
+            _shown(works[0].address),
+            len({(work.task_id, work.task) for work in works}),
+            sum(len(work.requests) for work in works),
+            _bytes(sum(work.sent for work in works)),
+            _bytes(sum(work.received for work in works)),
+            _seconds(waited[host]),
+            *(_seconds(sum(work.seconds[stage] for work in works)) for stage in STAGES),
+        ]
+        yield _row(f'<td class="name">{_shown(host)}', cells)
+    yield "</table></div>"
+
+
+def _row(first: str, cells: Sequence[object]) -> str:
+    return f"<tr>{first}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"
+
+
+def _lasted(works: Sequence[Work]) -> float:
+    return max(work.end for work in works) - min(work.start for work in works)
+
+
+def _shown(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.995 else f"{1000 * seconds:.0f} ms"
+
+
+def _bytes(count: float) -> str:
+    unit = "B"
+    for larger in ("kB", "MB", "GB"):
+        if count >= 1000:
+            count, unit = count / 1000, larger
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
