@@ -24,7 +24,7 @@ test:
 	$(TESTS) $(ARGS)
 
 test-all:
-	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others
+	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others extras
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
 
 # Unit tests on one Python, on the oldest dependencies, on the development branches of Paramiko, Mitogen and ansible-core.

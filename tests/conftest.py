@@ -46,7 +46,7 @@ from tests.support import keys as keys_support
 session.make_folder()
 init.become_family(session.remove_folder)
 
-from tests.support import leaks, no_openssh, programs  # noqa: E402
+from tests.support import extras, leaks, no_openssh, programs  # noqa: E402
 from tests.support.accounts import Account, Accounts, etc_lock  # noqa: E402
 from tests.support.ansible import Ansible, installed_cores  # noqa: E402
 from tests.support.keys import KeyFile  # noqa: E402
@@ -90,6 +90,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         _skip_for("ansible-core")
     if item.get_closest_marker("needs_no_openssh") and (problem := no_openssh.problem()):
         _skip_for(problem)
+    for marker in item.iter_markers("needs_extra"):
+        if problem := extras.problem(marker.args[0]):
+            _skip_for(problem)
     for marker in item.iter_markers("needs_program"):
         for name in marker.args:
             if programs.find_program(name) is None:

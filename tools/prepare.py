@@ -24,6 +24,9 @@ Steps:
     ``.venv-2.19-py3.12``: the same with that very Python, for comparisons.
 ``others``
     ``.venv-others``: as ``main``, with programs of others that start Ansible, for the slow tests.
+``extras``
+    ``.venv-extras``: as ``main``, with what PKCS#11 and Kerberos need, and by apt a token in software and a Kerberos server, for
+    the slow tests. Where it cannot be made this says so and goes on.
 ``release``
     ``.venv-release``: as ``main``, with what builds and checks a release.
 ``docs``
@@ -84,6 +87,17 @@ PROGRAMS = {
 }
 
 
+EXTRAS_PROGRAMS = {
+    "softhsm2-util": "softhsm2",
+    "pkcs11-tool": "opensc",
+    "krb5kdc": "krb5-kdc",
+    "kadmin.local": "krb5-admin-server",
+    "kinit": "krb5-user",
+    "krb5-config": "libkrb5-dev",  # from which the package gssapi is compiled
+    "cc": "gcc",
+}
+
+
 def say(text: str) -> None:
     print("prepare: " + text, flush=True)
 
@@ -97,14 +111,14 @@ def run(*command: str, quiet: bool = False) -> bool:
 # -- programs ---------------------------------------------------------------------------------------------------------------
 
 
-def missing_packages() -> list[str]:
+def missing_packages(programs: dict[str, str]) -> list[str]:
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/local/sbin"
-    return [package for program, package in PROGRAMS.items() if not shutil.which(program, path=path)]
+    return [package for program, package in programs.items() if not shutil.which(program, path=path)]
 
 
-def install_system() -> None:
+def install_system(programs: dict[str, str]) -> None:
     """Installs the missing programs, if that is possible without asking anyone."""
-    missing = missing_packages()
+    missing = missing_packages(programs)
     if not missing:
         return
     words = " ".join(missing)
@@ -119,7 +133,7 @@ def install_system() -> None:
     if not run(*install, *missing, quiet=True):
         for package in missing:  # one unknown name fails them all
             run(*install, package, quiet=True)
-    still = missing_packages()
+    still = missing_packages(programs)
     if still:
         say("NOT INSTALLED: " + " ".join(still) + ": the tests that need them will be skipped")
 
@@ -258,7 +272,7 @@ def main(steps: Sequence[str]) -> int:
         name, _, extra = step.partition(":")
         core, _, python = name.partition("@")
         if name == "system":
-            install_system()
+            install_system(PROGRAMS)
         elif name == "main":
             if not make_environment(HERE / ".venv", MAIN_CORES, extra):
                 return 1
@@ -275,6 +289,9 @@ def main(steps: Sequence[str]) -> int:
             update_newest(extra)
         elif name == "others":
             make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS)
+        elif name == "extras":
+            install_system(EXTRAS_PROGRAMS)
+            make_environment(HERE / ".venv-extras", MAIN_CORES, "pkcs11,kerberos")
         elif name in TOOLS:
             if not make_environment(HERE / (".venv-" + name), MAIN_CORES, name):
                 return 1
@@ -283,7 +300,8 @@ def main(steps: Sequence[str]) -> int:
         elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
-            known = "system main main:test main@3.11:test oldest upstream newest others release docs " + " ".join(PYTHONS_OF_CORE)
+            usual = "system main main:test main@3.11:test oldest upstream newest others extras release docs"
+            known = usual + " " + " ".join(PYTHONS_OF_CORE)
             say("unknown step %r; use one of: %s" % (step, known))
             return 2
     return 0

@@ -13,7 +13,7 @@ Left out:
 Differences from Ansible's plugin:
 
 - ``IdentityFile=none`` replaces the file of a *private_key*; the key itself is passed in Credentials.
-- *pkcs11_provider* is passed even without a PIN, so that it is refused with a message.
+- *pkcs11_provider* is passed even without a PIN: some tokens need none, or take it at the reader.
 - One password means one attempt.
 - With a second factor (*otp*) but no password, keyboard-interactive authentication stays allowed.
 

@@ -207,8 +207,11 @@ def credentials(options: Mapping[str, Any]) -> Any:
         return Secret(str(value)) if value else None
 
     key = secret("private_key")
+    password = secret("password")
+    is_pin = bool(options.get("pkcs11_provider"))  # as for Ansible's ssh plugin
     return Credentials(
-        password=secret("password"),
+        password=None if is_pin else password,
+        pin=password if is_pin else None,
         private_keys=(key,) if key else (),
         passphrase=secret("private_key_passphrase"),
         otp=secret("otp"),

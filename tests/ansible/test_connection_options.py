@@ -138,7 +138,6 @@ def test_keywords_of_the_play(ansible: Ansible, sshd: Sshd, account: Account) ->
 
 # Variables on top of a host that would let us in, and what the message must say.
 REFUSALS = {
-    "smart-card": ({"ansible_ssh_pkcs11_provider": "/lib/card.so"}, ["pkcs11", "ssh-add -s"]),
     "forwarding": ({"ansible_ssh_extra_args": "-L 1:h:2"}, ["ssh_extra_args: -l:"]),
     "no-such-keyword": ({"ansible_ssh_extra_args": "-o Nonsense=1"}, ["ssh_extra_args", "nonsense"]),
     "no-such-flag": ({"ansible_ssh_extra_args": "-@"}, ["ssh_extra_args", "-@"]),

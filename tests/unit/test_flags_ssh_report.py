@@ -17,6 +17,7 @@ from pmitogen.flags.ssh.report.openssh_defaults import installed_program
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.resolver import resolve_keywords
 from pmitogen.flags.ssh.settings import Finding, Verdict
+from pmitogen.util import extras
 from pmitogen.util.caller import CallerEnvironment
 from tests.support.programs import find_program
 from tests.support.ssh_oracle import run_ssh
@@ -28,7 +29,6 @@ REFUSED_WORDS = [
     "-o ForwardX11=yes",
     "-o Tunnel=yes",
     "-o RemoteCommand=ls",
-    "-o PKCS11Provider=/x.so",
     "-o SessionType=none",
     "-o VerifyHostKeyDNS=yes",
     "-L 1:h:2",
@@ -39,7 +39,6 @@ REFUSED_WORDS = [
     "-Y",
     "-N",
     "-s",
-    "-I /x.so",
     "-K",
     "-G",
     "-V",
@@ -54,7 +53,6 @@ HARMLESS_WORDS = [
     "-o ForwardX11=no",
     "-o Tunnel=no",
     "-o RemoteCommand=none",
-    "-o PKCS11Provider=none",
     "-o SessionType=default",
     "-x",
     "-T",
@@ -98,6 +96,20 @@ def test_harmless(text: str) -> None:
     report = [one for one in _report(*_words(text)) if one.option != "ClearAllForwardings"]
     assert report and all(one.verdict is Verdict.HARMLESS for one in report if one.option != "ProxyCommand")
     assert resolve([*_words(text), "-F", "none", "h"]).hostname == "h"
+
+
+@pytest.mark.parametrize("text", ["-o PKCS11Provider=/x.so", "-I /x.so"])
+def test_an_option_that_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without it, as any refused option; with it, honoured."""
+    monkeypatch.setattr(extras, "is_installed", lambda extra: False)
+    with pytest.raises(
+        UsageError, match=r"^ssh_args: .*: Needs a further package: python -m pip install 'pmitogen\[pkcs11\]'\.$"
+    ):
+        resolve([*_words(text), "-F", "none", "h"], origins=["ssh_args"] * 9)
+    assert resolve(["-o", "PKCS11Provider=none", "-F", "none", "h"]).pkcs11provider is None
+    monkeypatch.setattr(extras, "is_installed", lambda extra: True)
+    assert resolve([*_words(text), "-F", "none", "h"]).pkcs11provider == "/x.so"
+    assert {one.verdict for one in _report(*_words(text))} == {Verdict.HONOURED}
 
 
 def test_every_flag_is_judged() -> None:

@@ -206,8 +206,9 @@ OPTIONS: dict[str, dict[str, Any]] = \
              'ini': [{'section': 'defaults', 'key': 'timeout'}, {'section': 'ssh_connection', 'key': 'timeout'}],
              'vars': [{'name': 'ansible_ssh_timeout'}],
              'cli': [{'name': 'timeout'}]},
- 'pkcs11_provider': {'description': ['Cannot be honoured; a value is an error. Load the smart card into an agent instead '
-                                     '(C(ssh-add -s PROVIDER)), whose keys are used.'],
+ 'pkcs11_provider': {'description': ['Library of a PKCS#11 token (smart card, HSM) whose keys are offered. The connection '
+                                     'password is then its PIN.',
+                                     "Needs the extra, C(pip install 'pmitogen[pkcs11]')."],
                      'default': '',
                      'type': 'string',
                      'env': [{'name': 'ANSIBLE_PKCS11_PROVIDER'}],

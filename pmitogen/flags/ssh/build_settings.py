@@ -14,6 +14,7 @@ from pmitogen.flags.ssh.values import algorithms
 from pmitogen.flags.ssh.values.base import InactiveAgentPath
 from pmitogen.flags.ssh.values.compound import QOS_NONE
 from pmitogen.flags.ssh.values.numbers import seconds
+from pmitogen.util import extras
 from pmitogen.util.patterns import ascii_lower, match_pattern
 
 DEFAULT_IDENTITIES = ("id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk")
@@ -96,6 +97,7 @@ def build_settings(resolution: Resolution) -> Settings:
         certificatefile=_paths(resolution, "certificatefile", given("certificatefile", ())),
         identitiesonly=given("identitiesonly", False),
         identityagent=agent,
+        pkcs11provider=_pkcs11_library(resolution),
         numberofpasswordprompts=given("numberofpasswordprompts", 3),
         batchmode=given("batchmode", False),
         forwardagent=forward,
@@ -203,6 +205,13 @@ def known_hosts(resolution: Resolution, key: str) -> tuple[str, ...]:
 
 def _paths(resolution: Resolution, key: str, paths: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(resolution.path(key, path) for path in paths if ascii_lower(path) != "none")
+
+
+def _pkcs11_library(resolution: Resolution) -> str | None:
+    path = resolution.text("pkcs11provider")
+    if not path or not extras.is_installed("pkcs11"):
+        return None
+    return resolution.local.caller.absolute(path) if "/" in path else path
 
 
 def _identities(resolution: Resolution) -> tuple[str, ...]:

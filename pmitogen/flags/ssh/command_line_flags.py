@@ -38,7 +38,7 @@ FLAGS: dict[str, FlagRow] = {row.letter: row for row in (
     FlagRow("f", "", _X, "Not used: there is no foreground program.", "forkafterauthentication"),
     FlagRow("G", "", _R, "Prints and exits: run pmitogen explain ssh."),
     FlagRow("g", "", _X, "Not used: there are no forwarded ports.", "gatewayports"),
-    FlagRow("I", "library", _R, "PKCS11Provider.", "pkcs11provider"),
+    FlagRow("I", "library", _H, "PKCS11Provider.", "pkcs11provider"),
     FlagRow("i", "file", _H, "IdentityFile; one that cannot be read is skipped with a warning.", "identityfile"),
     FlagRow("J", "hops", _H, "ProxyJump.", "proxyjump"),
     FlagRow("K", "", _R, "GSSAPI is not supported: use a key or a password."),

@@ -28,6 +28,7 @@ class Row(NamedTuple):
     effect: str
     refuses: Callable[[Any], bool] | None = None
     strict: bool = False
+    extra: str = ""  # the optional dependency without which it is refused
     even_if_unmatched: bool = False  # set even by a line in a block that does not match, as in ssh
 
     @property
@@ -149,8 +150,8 @@ ROWS: tuple[Row, ...] = (
     Row("PermitLocalCommand", FLAG, "no", REFUSED,
         "LocalCommand is not run: run that command before the play.", refuses=bool, strict=True),
     Row("PermitRemoteOpen", lists.RemoteOpens(), "any", HARMLESS, "Not used: there is no remote forwarding."),
-    Row("PKCS11Provider", STRING, None, REFUSED,
-        "PKCS#11 is not supported: add the token to an agent with ssh-add -s LIBRARY.", refuses=_not_none),
+    Row("PKCS11Provider", STRING, None, HONOURED,
+        "The library of a token (smart card, HSM) whose keys are offered first. Needs the extra pkcs11.", extra="pkcs11"),
     Row("Port", k.Port(), "22", HONOURED, "The port to connect to."),
     Row("PreferredAuthentications", STRING, None, HONOURED,
         "The order of the authentication methods; unsupported ones are skipped."),

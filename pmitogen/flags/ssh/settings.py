@@ -111,6 +111,7 @@ class Settings(NamedTuple):
     certificatefile: tuple[str, ...] = ()
     identitiesonly: bool = False
     identityagent: str | None = None  # socket path; None: no agent
+    pkcs11provider: str | None = None  # the library's path, or a name that the dynamic linker searches
     numberofpasswordprompts: int = 3
     batchmode: bool = False
 

@@ -23,7 +23,9 @@ from pmitogen.protocol import hello
 from pmitogen.util.caller import CallerEnvironment
 
 # Variables that an interpreter, the C library or a library of ours reads in its own process.
-_PREFIXES = ("LD_", "DYLD_", "LC_", "MALLOC_", "GLIBC_", "OPENSSL_", "RES_", "COVERAGE_", "PMITOGEN_")
+_OF_SYSTEM = ("LD_", "DYLD_", "LC_", "MALLOC_", "GLIBC_", "OPENSSL_", "RES_", "COVERAGE_", "PMITOGEN_")
+_OF_KERBEROS_AND_TOKENS = ("KRB5", "GSS", "SOFTHSM", "OPENSC", "PKCS11", "P11_KIT", "YKCS11", "YKPIV")
+_PREFIXES = _OF_SYSTEM + _OF_KERBEROS_AND_TOKENS
 _NAMES = frozenset(("HOME", "LANG", "LANGUAGE", "LOCPATH", "TZ", "TMPDIR", "HOSTALIASES", "LOCALDOMAIN", "NSS_WRAPPER_HOSTS"))
 _INJECTED = ("LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES")  # libraries that may read any variable
 _LIBRARIES = ("mitogen", "paramiko", "cryptography", "nacl", "bcrypt")

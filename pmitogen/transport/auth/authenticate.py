@@ -26,6 +26,7 @@ from pmitogen.transport.auth.report import Attempt, AuthReport, Cause, Outcome, 
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
 from pmitogen.transport.keys.key_file import KeyCache
+from pmitogen.transport.keys.pkcs11_token import TokenError
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.login_limits import answer_timeout
 from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy
@@ -114,6 +115,7 @@ class _Authenticator:
             prompt=self._ask_passphrase if self.interactive else None,
             binding=self.binding,
             key_cache=key_cache,
+            remaining=self.userauth.remaining,
         )
         self._candidates = self.identities.candidates()
         self._requeued: list[Candidate] = []  # to offer once more: refused for another reason than the key
@@ -191,8 +193,8 @@ class _Authenticator:
         """
         try:
             return self._signed(candidate, algorithm)
-        except AgentError as error:
-            problem = error
+        except (AgentError, TokenError) as error:
+            problem: Exception = error
         if candidate.agent and not candidate.probe and not self._binds_host():
             if not self._probe(candidate, algorithm):
                 return None

@@ -60,6 +60,7 @@ class Credentials:
     *private_keys*: private keys as text, in any format that ``ssh-keygen`` writes.
     *passphrase*: opens *private_keys* and the identity files; None: only unencrypted keys are used.
     *passphrase_files*: the identity files that *passphrase* may open; None: all of them.
+    *pin*: of the tokens of PKCS11Provider; None: the user is asked, if that is possible.
     *otp*: a one-time code; answers one prompt that asks for a code; None: there is none.
     *answers*: (pattern, answer). The pattern is a regular expression, searched without case in the server's prompt; the first
     match takes precedence over *password* and *otp*.
@@ -73,6 +74,7 @@ class Credentials:
     private_keys: tuple[Secret, ...] = ()
     passphrase: Secret | None = None
     passphrase_files: frozenset[str] | None = None
+    pin: Secret | None = None
     otp: Secret | None = None
     answers: tuple[tuple[str, Secret], ...] = ()
     prompt: Prompt | None = None
@@ -82,4 +84,4 @@ class Credentials:
     def identity(self) -> Hashable:
         """Equal for credentials with which a server would see the same login."""
         files = self.passphrase_files if self.passphrase else None
-        return self.password, self.private_keys, self.passphrase, files, self.otp, self.answers
+        return self.password, self.private_keys, self.passphrase, files, self.pin, self.otp, self.answers

@@ -1,4 +1,4 @@
-"""Find the keys to offer, in order: keys given as text, configured files, the agent's keys, ssh's default files.
+"""Find the keys to offer, in order: keys given as text, a token's, configured files, the agent's, ssh's default files.
 
 ssh(1) offers the agent's keys before the files; here *configured* files are first, because the server counts each refused key and
 a full agent may reach its limit (MaxAuthTries). IdentitiesOnly limits the agent's keys to those of the files. A certificate is
@@ -16,14 +16,15 @@ from pmitogen.transport.auth.report import Cause
 from pmitogen.transport.auth.user_certificates import UserCertificates
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
-from pmitogen.transport.keys.agent_client import AgentError, AgentKey, SessionBinding, SSHAgentClient
+from pmitogen.transport.keys.agent_client import LIST_TIMEOUT, AgentError, AgentKey, SessionBinding, SSHAgentClient
 from pmitogen.transport.keys.certificate import Certificate
 from pmitogen.transport.keys.key_file import KeyCache, KeyFile
+from pmitogen.transport.keys.pkcs11_token import Library, TokenError, TokenKey
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 from pmitogen.transport.keys.wire import DecodeError
 
 Sign = Callable[[bytes, str, float], bytes]
-"""(data, algorithm, seconds) -> signature blob; may raise AgentError."""
+"""(data, algorithm, seconds) -> signature blob; may raise AgentError, TokenError."""
 
 
 class Candidate(NamedTuple):
@@ -57,6 +58,7 @@ class Identities:
     *on_skip*: called with (key, reason, cause) for each key that cannot be offered.
     *prompt*: asks the user for a passphrase; None: the user cannot be asked.
     *key_cache*: shares decrypted keys with other logins; None: each login decrypts its own.
+    *remaining*: returns the seconds that the login has left.
     *binding*: binds the agent to the connection (session-bind); None: the agent is not bound.
     """
 
@@ -68,7 +70,9 @@ class Identities:
         prompt: Callable[[str], str | None] | None,
         binding: SessionBinding | None = None,
         key_cache: KeyCache | None = None,
+        remaining: Callable[[], float] = lambda: LIST_TIMEOUT,
     ) -> None:
+        self._remaining = remaining
         self._settings = settings
         self._credentials = credentials
         self._report_skip = on_skip
@@ -79,6 +83,7 @@ class Identities:
         self._agent_keys: list[AgentKey] | None = None
         self._certificates = UserCertificates(settings, self._on_skip)
         self._seen: set[bytes] = set()
+        self._own_library: Library | None = None  # without a cache
 
     def _on_skip(self, subject: str, reason: str, cause: Cause = Cause.OTHER) -> None:
         self._report_skip(subject, reason, cause)
@@ -88,6 +93,9 @@ class Identities:
         if self._agent is not None:
             self._agent.close()
             self._agent = None
+        if self._own_library is not None:
+            self._own_library.close()
+            self._own_library = None
 
     def candidates(self) -> Iterator[Candidate]:
         """Yield each key or certificate once, in order; load it only then."""
@@ -100,6 +108,8 @@ class Identities:
         for number, secret in enumerate(self._credentials.private_keys, 1):
             source = "key given" if len(self._credentials.private_keys) == 1 else f"key {number} given"
             yield from self._file(KeyFile(source, secret.reveal()))
+        if self._settings.pkcs11provider:
+            yield from self._token_candidates(self._settings.pkcs11provider)
         if self._settings.identityfile_explicit:
             yield from self._files()
             yield from self._agent_candidates()
@@ -107,6 +117,37 @@ class Identities:
             yield from self._agent_candidates()
             yield from self._files()
         self._certificates.note_unused()
+
+    # -- tokens
+
+    def _token_candidates(self, path: str) -> Iterator[Candidate]:
+        """Yield the keys of a PKCS#11 library; one that an agent holds as well signs there, without a PIN."""
+        library = self._key_cache.library(path) if self._key_cache is not None else Library(path)
+        if self._key_cache is None:
+            self._own_library = library
+        try:
+            keys = library.keys(self._credentials.pin, self._prompt, self._remaining())
+        except TokenError as error:
+            self._on_skip("PKCS#11", str(error))
+            return
+        for key in keys:
+            source = f"token key {key.comment}".strip()
+            if held := self._in_agent(key.blob):
+                yield from self._from_agent(held, source)
+            else:
+                yield from self._from_token(key, source)
+
+    def _from_token(self, key: TokenKey, source: str) -> Iterator[Candidate]:
+        """Return a token's key. The server is probed first, because a signature may need a PIN or a touch."""
+        if self._too_short(source, key.blob):
+            return
+
+        def sign(data: bytes, algorithm: str, seconds: float) -> bytes:
+            return key.sign(data, algorithm, self._credentials.pin, self._prompt, seconds)
+
+        for certificate in self._certificates.for_key(key.blob):
+            yield Candidate(f"certificate for {source}", certificate.blob, sign, probe=True, certificate=certificate)
+        yield Candidate(source, key.blob, sign, probe=True)
 
     # -- files
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import private_key, public_key
+from pmitogen.transport.keys.pkcs11_token import Library
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
 from pmitogen.transport.keys.wire import DecodeError
 
@@ -22,11 +23,15 @@ MAX_SIZE = 1 << 20  # bytes; ssh reads no larger key file either
 
 
 class KeyCache:
-    """Decrypted keys, by the file's identity and the passphrase that opened it. Thread-safe. Clear it when the run ends."""
+    """Decrypted keys, by the file's identity and the passphrase that opened it, and PKCS#11 libraries, by path.
+
+    Thread-safe. Clear it when the run ends.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._keys: dict[tuple[object, ...], PrivateKey] = {}
+        self._libraries: dict[str, Library] = {}
 
     def open(self, name: tuple[object, ...], load: Callable[[], PrivateKey]) -> PrivateKey:
         """Return the key called *name*; call *load* if it is not here. Blocks while another thread loads a key."""
@@ -35,10 +40,19 @@ class KeyCache:
                 self._keys[name] = load()
             return self._keys[name]
 
+    def library(self, path: str) -> Library:
+        """Return the PKCS#11 library at *path*, which is not loaded before its first use."""
+        with self._lock:
+            return self._libraries.setdefault(path, Library(path))
+
     def clear(self) -> None:
-        """Forget all keys. Idempotent."""
+        """Forget all keys, and log out of the tokens. Idempotent."""
         with self._lock:
             self._keys.clear()
+            libraries = list(self._libraries.values())
+            self._libraries.clear()
+        for library in libraries:
+            library.close()
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -22,6 +22,7 @@ from pmitogen.transport.keys.wire import DecodeError
 
 _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s*(.*?)-----END \1-----", re.DOTALL)
 CryptographyKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+CryptographyPublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 class UnusableKey(ValueError):
@@ -55,8 +56,7 @@ class PrivateKey:
     def __init__(self, key: CryptographyKey, comment: str = "") -> None:
         self.cryptography_key = key
         self.comment = comment
-        encoded = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        self.blob = base64.b64decode(encoded.split()[1])
+        self.blob = public_blob(key.public_key())
         self.name = public_key.blob_type(self.blob)
 
     def __repr__(self) -> str:
@@ -74,6 +74,12 @@ class PrivateKey:
             pair = utils.decode_dss_signature(self.cryptography_key.sign(data, ec.ECDSA(public_key.ECDSA_HASHES[plain]())))
             raw = b"".join(map(wire.encode_mpint, pair))
         return wire.encode_string(plain) + wire.encode_string(raw)
+
+
+def public_blob(key: CryptographyPublicKey) -> bytes:
+    """Return a public key as SSH encodes it. Raises ValueError, UnsupportedAlgorithm for a curve that SSH does not know."""
+    encoded = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return base64.b64decode(encoded.split()[1])
 
 
 def read_header(text: str) -> KeyFileHeader:

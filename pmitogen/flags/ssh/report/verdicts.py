@@ -14,6 +14,7 @@ from pmitogen.flags.ssh.options import GivenOption, Origin
 from pmitogen.flags.ssh.report.conflicts import conflicts
 from pmitogen.flags.ssh.resolver import Resolution
 from pmitogen.flags.ssh.settings import Finding, Verdict
+from pmitogen.util import extras
 
 _FORWARDS = ("localforward", "remoteforward", "dynamicforward", "tunnel")
 
@@ -43,6 +44,10 @@ def _judge(resolution: Resolution, given: GivenOption, native: bool) -> Finding 
         return Finding(given.option, place, Verdict.HARMLESS, OBSOLETE.get(given.option, ""))
     if native and given.row.key == "proxycommand":
         return Finding(given.option, place, Verdict.EMULATED, "Only runs ssh to pass through a host: done as a native jump.")
+    if given.row.extra and str(given.value).lower() != "none" and not extras.is_installed(given.row.extra):
+        return _finding(
+            given.option, given.origin, Verdict.REFUSED, f"Needs a further package: {extras.advice(given.row.extra)}."
+        )
     if given.row.verdict is Verdict.REFUSED:
         return _maybe_refused(resolution, given, given.row)
     return Finding(given.option, place, given.row.verdict, given.row.effect)

@@ -330,8 +330,8 @@ options:
       - name: timeout
   pkcs11_provider:
     description:
-      - Cannot be honoured; a value is an error. Load the smart card into an agent instead (C(ssh-add -s PROVIDER)), whose
-        keys are used.
+      - Library of a PKCS#11 token (smart card, HSM) whose keys are offered. The connection password is then its PIN.
+      - Needs the extra, C(pip install 'pmitogen[pkcs11]').
     default: ''
     type: string
     env:
