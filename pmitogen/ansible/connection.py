@@ -37,6 +37,7 @@ from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
+from pmitogen.ansible.progress import Progress, name_transfer
 from pmitogen.ansible.request_values import command_request, from_wire, operation_request, plain_value, split_command, wire_env
 from pmitogen.protocol.framing import to_wire
 from pmitogen.target.freshness import is_startup_variable
@@ -239,7 +240,8 @@ class Connection(ConnectionBase):
         if state.st_size <= MAX_INLINE_FILE:
             self._hub_session.request({**header, "early": True}, stream.read())
         else:
-            self._hub_session.stream_out({**header, "size": state.st_size}, stream)
+            watched = Progress(stream, name_transfer("PUT", out_path, self._play_context.no_log), self._host(), state.st_size)
+            self._hub_session.stream_out({**header, "size": state.st_size}, watched)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file to the controller, atomically. A new file gets the original's mode, as with sftp's ``get``."""
@@ -250,11 +252,12 @@ class Connection(ConnectionBase):
         answer: dict[str, Any] = {}
         header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
         with atomic_write(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
+            sink = Progress(stream, name_transfer("FETCH", in_path, self._play_context.no_log), self._host()).write
             try:
-                answer.update(self._hub_session.request(header, sink=stream.write))
+                answer.update(self._hub_session.request(header, sink=sink))
             except NeedsBecomeWrapper:
                 self._leave_become_to_plugin()
-                answer.update(self._hub_session.request(header, sink=stream.write))
+                answer.update(self._hub_session.request(header, sink=sink))
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""

@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
@@ -21,7 +21,7 @@ from pmitogen.ansible.preload import shared_state
 from pmitogen.errors import Error, HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
-from pmitogen.protocol.exchange import Exchange
+from pmitogen.protocol.exchange import Exchange, Source
 from pmitogen.protocol.framing import to_wire
 from pmitogen.util.caller import CallerEnvironment
 
@@ -122,7 +122,7 @@ class HubSession:
         shared_state.current.mark(self._host())
         return {**frame, "body": data}
 
-    def stream_out(self, header: Header, stream: IO[bytes]) -> None:
+    def stream_out(self, header: Header, stream: Source) -> None:
         """Send a large file in pieces, as fast as the receiver grants credit. Raises AnsibleError."""
         try:
             client, header = self._begin(header, True)

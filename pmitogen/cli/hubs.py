@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pmitogen.cli.errors import ORIGIN, CommandLineError
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import escape
+from pmitogen.util.sizes import progress
 
 JSON_FIELDS = ("pid", "run", "age", "hosts", "busy", "workers")
 
@@ -24,10 +25,16 @@ def run(options: argparse.Namespace) -> int:
 
     hubs, problems = client.list_hubs()
     if options.json:
-        print(json.dumps([{name: hub.get(name) for name in JSON_FIELDS} for hub in hubs], indent=2))
+        print(
+            json.dumps(
+                [{**{name: hub.get(name) for name in JSON_FIELDS}, "transfers": _transfers(hub)} for hub in hubs], indent=2
+            )
+        )
     else:
         for hub in hubs:
             print(_line(hub))
+            for transfer in _transfers(hub):
+                print("  " + _transfer_line(transfer))
         if not hubs:
             print("no hub is running")
     for problem in problems:
@@ -59,6 +66,18 @@ def _line(hub: Mapping[str, object]) -> str:
     whose = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
     hosts = _counted(numbers["hosts"], "host")
     return f"hub {numbers['pid']} {whose}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
+
+
+def _transfers(hub: Mapping[str, object]) -> list[dict[str, object]]:
+    """Return the transfers under way, from a hub's answer."""
+    given = hub.get("transfers")
+    return [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+
+
+def _transfer_line(transfer: Mapping[str, object]) -> str:
+    """Return the line for one transfer, such as ``web1: put /srv/image: 1.2 GB of 4.0 GB (30 %)``."""
+    host, verb, path = (escape(str(transfer.get(name))) for name in ("host", "do", "path"))
+    return f"{host}: {verb} {path}: {progress(_number(transfer.get('moved')), _number(transfer.get('size')))}"
 
 
 def _number(value: object) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from pmitogen.errors import Error
 from pmitogen.protocol.errors import error_fields
+from pmitogen.protocol.framing import from_wire
 from pmitogen.protocol.operations import FINAL, FOLLOWING, Op
 from pmitogen.util.peer_text import one_line
 
@@ -84,6 +85,7 @@ class Request:
     is_answered: bool = False  # something has come back for it, so that it is under way
     before: Request | None = None  # it only asks whether this one may be sent
     idle_before: float = 0.0  # seconds that its host had nothing to do before
+    moved: int = 0  # bytes of a file that have gone to the host or have come from it
     refusals: int = 0  # how often it was refused, to be made again
 
     @property
@@ -117,6 +119,14 @@ class Request:
         what = header.get("fqn") or header.get("do") or ""
         who = (header.get("become") or {}).get("user", "root") if header.get("become") else "login"
         return f"#{self.request_id} {header['op']} {what} as {who}".replace("  ", " ")
+
+    def describe_transfer(self) -> Header | None:
+        """What ``pmitogen hubs`` shows of the transfer of a file; None if it is none."""
+        header = self.header
+        if header["op"] not in (Op.PUT, Op.GET):
+            return None
+        path = from_wire(header["path"]).decode("utf-8", "backslashreplace")
+        return {"do": header["op"], "path": path, "moved": self.moved, "size": header.get("size")}
 
     def fail(self, error: Error) -> None:
         """Send *error* as the final answer."""

@@ -14,6 +14,7 @@ from pmitogen.cli.trace.advice import advice
 from pmitogen.cli.trace.events import STAGES, Work
 from pmitogen.cli.trace.page_bars import CSS_COLOURS, rows
 from pmitogen.cli.trace.timeline import Timeline
+from pmitogen.util.sizes import shown_bytes
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -49,7 +50,7 @@ def _body(timeline: Timeline, files: Sequence[str]) -> Iterator[str]:
     yield (
         f"<p>{_shown(', '.join(files))}: {_seconds(timeline.seconds)}, {_counted(len(hosts), 'host')},"
         f" {_counted(len(timeline.tasks()), 'task')}, {_counted(sum(len(work.requests) for work in works), 'round trip')},"
-        f" {_bytes(moved[0])} sent, {_bytes(moved[1])} received.</p>"
+        f" {shown_bytes(moved[0])} sent, {shown_bytes(moved[1])} received.</p>"
     )
     yield "<h2>What to do</h2><ul>"
     yield from (f"<li>{_shown(text)}</li>" for text in advice(timeline))
@@ -93,8 +94,8 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
             f"{_shown(worst.host)} {_seconds(worst.end - worst.start)}",
             len({work.host for work in works}),
             sum(len(work.requests) for work in works),
-            _bytes(sum(work.sent for work in works)),
-            _bytes(sum(work.received for work in works)),
+            shown_bytes(sum(work.sent for work in works)),
+            shown_bytes(sum(work.received for work in works)),
             *(_seconds(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
         yield _row(f'<td>{number}<td class="name">{_shown(works[0].task)}', cells)
@@ -110,8 +111,8 @@ def _hosts(timeline: Timeline) -> Iterator[str]:
             _shown(works[0].address),
             len({(work.task_id, work.task) for work in works}),
             sum(len(work.requests) for work in works),
-            _bytes(sum(work.sent for work in works)),
-            _bytes(sum(work.received for work in works)),
+            shown_bytes(sum(work.sent for work in works)),
+            shown_bytes(sum(work.received for work in works)),
             _seconds(waited[host]),
             *(_seconds(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
@@ -133,14 +134,6 @@ def _shown(text: str) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.995 else f"{1000 * seconds:.0f} ms"
-
-
-def _bytes(count: float) -> str:
-    unit = "B"
-    for larger in ("kB", "MB", "GB"):
-        if count >= 1000:
-            count, unit = count / 1000, larger
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -41,6 +41,7 @@ from pmitogen.util.caller import CallerEnvironment
 
 LOG = logging.getLogger("pmitogen.hub")
 ACCEPT_RETRY_DELAY = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
+MAX_TRANSFERS = 100  # that pmitogen hubs is told of
 MAX_CALLERS = 100  # of one run; one that is forgotten is asked for again
 REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 
@@ -332,6 +333,7 @@ class WorkerSession:
                 "hosts": len(hosts),
                 "busy": sum(host.busy for host in hosts),
                 "workers": self.listener.connections - 1,
+                "transfers": [transfer for host in hosts for transfer in host.transfers()][:MAX_TRANSFERS],
             },
             b"",
         )

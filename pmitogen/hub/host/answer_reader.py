@@ -150,6 +150,7 @@ class AnswerReader:
             self._host.guard.later(SHUTDOWN_GRACE, self._on_answer, header, body)
             return
         if header["op"] not in FINAL:
+            request.moved += len(body)
             request.answer(header, body)
             return
         self._close(request)

@@ -139,6 +139,11 @@ class Host:
         }
         return {**found, **(self.session.describe() if self.session is not None else {})}
 
+    def transfers(self) -> list[Header]:
+        """The transfers of files under way."""
+        found = filter(None, (request.describe_transfer() for request in self._pending.under_way))
+        return [{"host": self.name, **transfer} for transfer in found]
+
     def _on(self, event: Event) -> None:
         """Change the state. No other method does. Raises IllegalTransition."""
         before, self.state = self.state, next_state(self.state, event)
@@ -185,8 +190,10 @@ class Host:
         elif request.sent:
             if not request.is_answered:  # it may have to be sent again
                 request.followups.append((header, body))
+            request.moved += len(body)
             self.agent_channel.send({**header, "id": request.request_id, "acct": request.account.number}, body)
         elif self._pending.get(request.request_id) is not None and request.plain_request is not None:
+            request.moved += len(body)
             request.plain_request.follow(header, body)
         elif header["op"] == Op.KILL:
             self._pending.stop_waiting(request)
@@ -232,6 +239,7 @@ class Host:
             if header["op"] in FINAL:
                 self._pending.close(request)
                 self._answers.record(request, header)
+            request.moved += len(body)
             request.answer(header, body)
 
     def retry_boot(self, request: Request) -> None:

@@ -28,6 +28,11 @@ class PendingRequests:
         """The requests that wait, in their order."""
         return tuple(self._waiting)
 
+    @property
+    def under_way(self) -> tuple[Request, ...]:
+        """The requests under way."""
+        return tuple(self._open.values())
+
     def wait(self, request: Request) -> None:
         """Have *request* wait, behind the others."""
         self._open.pop(request.request_id, None)
