@@ -32,7 +32,7 @@ from pmitogen.ansible.exchange import (
     is_logged,
     signal_message,
 )
-from pmitogen.ansible.hub_session import HubSession, is_verbose, verbose_output
+from pmitogen.ansible.hub_session import HUB_OPTIONS, HubSession, is_verbose, verbose_output
 from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
@@ -46,26 +46,6 @@ from pmitogen.util.peer_text import one_line
 display = Display()
 ExecResult = tuple[int, bytes, bytes]
 
-HUB_OPTIONS = (
-    "host",
-    "host_key_checking",
-    "password",
-    "otp",
-    "ssh_args",
-    "ssh_common_args",
-    "ssh_extra_args",
-    "port",
-    "remote_user",
-    "private_key_file",
-    "private_key",
-    "private_key_passphrase",
-    "jump_credentials",
-    "pkcs11_provider",
-    "timeout",
-    "reconnection_retries",
-    "verbosity",
-    "boot_python",
-)  # the options that the hub needs to connect
 USE_LOGIN_SHELL = ""  # as argv[0]: the login shell of the account
 MAX_INLINE_FILE = 256 << 10  # bytes; a file up to this size is sent inside one request
 # An interpreter's path: not a template, and not one of the "auto" settings with which Ansible searches.
@@ -269,6 +249,12 @@ class Connection(ConnectionBase):
         self._hub_session.close()
         self._connected = False
 
+    def requests_in_turn(self) -> Any:
+        """Return a context in which modules can be sent ahead of their turn."""
+        from pmitogen.ansible.in_turn import requests_in_turn
+
+        return requests_in_turn(self._hub_session)
+
     # Meanings
 
     def _run_module(self, module: shells.Module, in_data: bytes | None) -> ExecResult | None:
@@ -312,7 +298,7 @@ class Connection(ConnectionBase):
             answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
             path = answer.get("path")
             return 0, (from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
-        header = operation_request(meaning, self._temp_bases)
+        header = operation_request(meaning, self._shell)
         try:
             answer = self._hub_session.request(header)
         except RemoteFailure as exc:
@@ -323,13 +309,6 @@ class Connection(ConnectionBase):
             return 0, meaning.name.encode() + b"=" + from_wire(answer["path"]) + b"\n", b""
         return 0, b"", b""
 
-    def _temp_bases(self) -> list[str]:
-        """Return the base directories for temporary directories of a become task's account: its own first, then the system's."""
-        return [
-            str(self._shell.get_option("remote_tmp") or "~/.ansible/tmp"),
-            *map(str, self._shell.get_option("system_tmpdirs") or ()),
-        ]
-
     # Requests
 
     def _run(
@@ -339,8 +318,11 @@ class Connection(ConnectionBase):
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
         if self._task:
             header = {**header, "task": self._task}
-        answer = self._hub_session.request(header, body, archive, become=become, streamed=streamed)
+        session = self._hub_session.in_turn or self._hub_session
+        answer = session.request(header, body, archive, become=become, streamed=streamed)
         self._hub_session.mark("")
+        if answer.get("sent"):
+            return answer["rc"], answer["body"], b""
         out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + signal_message(header, answer)
         if is_verbose():

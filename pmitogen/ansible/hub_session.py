@@ -21,13 +21,33 @@ from pmitogen.ansible.preload import shared_state
 from pmitogen.errors import Error, HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
-from pmitogen.protocol.exchange import Exchange, Source
+from pmitogen.protocol.exchange import Exchange, Link, Source
 from pmitogen.protocol.framing import to_wire
 from pmitogen.util.caller import CallerEnvironment
 
 display = Display()
 Header = dict[str, Any]
 LABEL_LIMIT = 100  # characters of a name in the timeline
+HUB_OPTIONS = (
+    "host",
+    "host_key_checking",
+    "password",
+    "otp",
+    "ssh_args",
+    "ssh_common_args",
+    "ssh_extra_args",
+    "port",
+    "remote_user",
+    "private_key_file",
+    "private_key",
+    "private_key_passphrase",
+    "jump_credentials",
+    "pkcs11_provider",
+    "timeout",
+    "reconnection_retries",
+    "verbosity",
+    "boot_python",
+)  # the options that the hub needs to connect
 
 
 class HubSession:
@@ -58,6 +78,7 @@ class HubSession:
         self._open_options: Header = {}  # the options that it was opened with
         self._options_current = True  # False: the connection has other options now
         self._early_requested = False
+        self.in_turn: Any = None  # a RequestsInTurn, while modules are sent ahead
         self._spans = WorkerTrace() if "PMITOGEN_TRACE" in os.environ else None
 
     def mark(self, name: str) -> None:
@@ -111,8 +132,8 @@ class HubSession:
         """Make one request, wait for its final frame, and return the frame and its body. Raises AnsibleError."""
         try:
             client, header = self._begin(header, become)
-            if streamed is not None and is_verbose():
-                display.vvv(verbose_output().format_start(header), host=self._host())
+            if streamed is not None:
+                self._show_start(header)
             exchange = Exchange(client, header, body, archive=archive)
             if archive:
                 self._after_payload()
@@ -121,6 +142,23 @@ class HubSession:
             self._raise(exc)
         shared_state.current.mark(self._host())
         return {**frame, "body": data}
+
+    def send(
+        self,
+        header: Header,
+        body: bytes,
+        archive: bytes | memoryview,
+        *,
+        become: bool,
+        link: Callable[[hub.Client, int], Link],
+    ) -> Exchange:
+        """Send a request without waiting for its answers. *link* returns the link to read them from. Raises AnsibleError."""
+        try:
+            client, header = self._begin(header, become)
+            self._show_start(header)
+            return Exchange(link(client, header["id"]), header, body, archive=archive)
+        except Error as exc:
+            self._raise(exc)
 
     def stream_out(self, header: Header, stream: Source) -> None:
         """Send a large file in pieces, as fast as the receiver grants credit. Raises AnsibleError."""
@@ -158,7 +196,13 @@ class HubSession:
             self._client.close()
             self._client = None
 
+    def _show_start(self, header: Header) -> None:
+        if is_verbose():
+            display.vvv(verbose_output().format_start(header), host=self._host())
+
     def _begin(self, header: Header, become: bool) -> tuple[hub.Client, Header]:
+        if self.in_turn is not None and not header.get("in_turn"):
+            self.in_turn.finish_open()
         account = self._become() if become else None
         for_shell = header["op"] == "exec" and not header["argv"][0] and account is None  # the host may support nothing else
         client = self._open(ahead=not for_shell)

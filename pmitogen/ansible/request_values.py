@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pmitogen.ansible import shell as shells
@@ -26,10 +26,10 @@ def command_request(argv: list[str], tty: bool) -> dict[str, Any]:
     return header
 
 
-def operation_request(operation: shells.ShellOperation, temp_bases: Callable[[], list[str]]) -> dict[str, Any]:
-    """Return the request for an operation on files. *temp_bases*: the directories for temporary ones, if it names none."""
+def operation_request(operation: shells.ShellOperation, shell: Any) -> dict[str, Any]:
+    """Return the request for an operation on files. *shell*: the shell plugin, whose options name temporary directories."""
     if isinstance(operation, shells.MakeTemp):
-        bases = [to_wire(base) for base in ([operation.base] if operation.base is not None else temp_bases())]
+        bases = [to_wire(base) for base in ([operation.base] if operation.base is not None else _temp_bases(shell))]
         return {
             "op": "fs",
             "do": "mkdtemp",
@@ -65,3 +65,8 @@ def wire_env(env: dict[str, str]) -> dict[str, str]:
 def from_wire(text: str) -> bytes:
     """Return the bytes of such a text."""
     return text.encode("latin-1")
+
+
+def _temp_bases(shell: Any) -> list[str]:
+    """Return the base directories for temporary directories of a become task's account: its own first, then the system's."""
+    return [str(shell.get_option("remote_tmp") or "~/.ansible/tmp"), *map(str, shell.get_option("system_tmpdirs") or ())]

@@ -51,6 +51,7 @@ TARGET_FILES = (
     "agent.hub_connection",
     "agent.main",
     "agent.runner_proxy",
+    "agent.turns",
     "agent.account_start",
     "dispatch",
     "runner",

@@ -135,6 +135,7 @@ class Run(_Run, total=False):
     """Run an Ansible module. Its parameters are the body."""
 
     keywords: Annotated[int, Range(0, MAX_BODY)]  # bytes at the end of the body
+    in_turn: bool  # begins when the one before it that is in turn has ended; its body is whole
 
 
 class _Exec(_Request):

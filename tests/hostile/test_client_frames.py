@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pmitogen.ansible.connection import HUB_OPTIONS
+from pmitogen.ansible.hub_session import HUB_OPTIONS
 from pmitogen.hub import client as hub_client
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.protocol import framing, from_client, hello
@@ -31,6 +31,7 @@ MESSAGES: list[dict[str, Any]] = [
     *BEGIN,
     {"op": "ahead", "id": 1, "python": ["python3"]},
     RUN,
+    {**RUN, "in_turn": True},
     EXEC,
     {**EXEC, "become": {"method": "sudo", "user": "x", "password": SECRET, "timeout": 1.0, "wraps": True}},
     {"op": "put", "id": 1, "path": "/x", "mode": 0o600, "size": 3},
@@ -138,6 +139,7 @@ def raw(header: bytes) -> bytes:
         (encoded(*BEGIN[:2], EXEC), "exec before open"),
         (encoded(*BEGIN[:2], {"op": "ahead", "id": 1}), "ahead before open"),
         (encoded(*BEGIN, EXEC, EXEC), "exec with id 1, which is in use"),
+        (encoded(*BEGIN, {**RUN, "in_turn": True, "more": True}), "in_turn with more"),
         (encoded(*BEGIN, {"op": "gone"}), "unknown operation 'gone'"),
         (encoded(*BEGIN, {"op": ["run"]}), "unknown operation a list of 1"),
         (encoded(*BEGIN, {"op": "fs", "do": "link", "id": 1}), "unknown operation 'fs' 'link'"),

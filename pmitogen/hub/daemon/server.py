@@ -241,6 +241,8 @@ class WorkerSession:
 
     def _request(self, header: Header, body: bytes) -> None:
         self._check_new(header)
+        if header.get("in_turn") and header.get("more"):
+            raise ProtocolError("in_turn with more")
         task = header.pop("task", "")
         request = Request(self, header.pop("id"), header, body, task=task)
         self._requests[request.local_id] = request

@@ -33,6 +33,10 @@ class PendingRequests:
         """The requests under way."""
         return tuple(self._open.values())
 
+    def has_waiting(self, chain: int) -> bool:
+        """Whether a request of *chain* waits."""
+        return any(request.header.get("chain") == chain for request in self._waiting)
+
     def wait(self, request: Request) -> None:
         """Have *request* wait, behind the others."""
         self._open.pop(request.request_id, None)

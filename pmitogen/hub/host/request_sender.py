@@ -77,7 +77,7 @@ class RequestSender:
         except Error as exc:
             request.fail(exc)
             return
-        if self._accounts.leave(request, account):
+        if self._accounts.leave(request, account) or header.get("in_turn") and self._pending.has_waiting(chain):
             self._pending.wait(request)
             return
         is_quiet = bool(header.get("early")) and (

@@ -28,6 +28,7 @@ from pmitogen.target.agent.account_start import AccountStarter
 from pmitogen.target.agent.event_loop import Loop, Peer
 from pmitogen.target.agent.hub_connection import HubConnection
 from pmitogen.target.agent.runner_proxy import ENDED_MESSAGE, RunnerProxy
+from pmitogen.target.agent.turns import Turns
 
 MYPY = False
 if MYPY:
@@ -36,6 +37,7 @@ if MYPY:
 
 CONNECTION_WATCH_DELAY = 0.02  # seconds after the start
 REQUEST_OPS = ("run", "exec", "put", "get", "fs")
+FINAL_OPS = ("exit", "ok", "error")
 
 
 class Agent(object):
@@ -51,6 +53,7 @@ class Agent(object):
         self.bytecode = {}  # type: Dict[str, Bytecode] # by hash
         self._complete_manifests = set()  # type: Set[str] # all their blobs are here
         self._waiting_for_blobs = []  # type: List[Frame] # requests whose blobs have not arrived
+        self._turns = Turns()
         self._runners = {}  # type: Dict[int, RunnerProxy]
         self._end_errors = {}  # type: Dict[int, Header] # account -> the error that ended its runner
         self._unpack = zlib.decompressobj()
@@ -85,6 +88,13 @@ class Agent(object):
             data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             handle = TO_HUB_PACKED
         self._hub.send(handle, data)
+        following = self._turns.next_after(header["id"]) if header["op"] in FINAL_OPS else None
+        if following is not None:
+            self._begin_later(following)
+
+    def _begin_later(self, frame):
+        # type: (Frame) -> None
+        self.loop.defer(lambda: self._handle_safely(*frame))
 
     # Frames from the hub
     def _on_message(self, data, packed):
@@ -127,7 +137,9 @@ class Agent(object):
                 found.on_secret(header, body)
         elif op in ("drop", "overdue"):
             self._end_account(header["acct"], header.get("tell", False))
-        else:
+        elif op == "kill" and self._turns.cancel(header["id"]):
+            self.send({"op": "error", "id": header["id"], "msg": "cancelled"})
+        elif not (header.pop("in_turn", False) and self._turns.hold(header, body)):
             self._on_request(header, body)
 
     def _end_account(self, account, tell):

@@ -1,0 +1,37 @@
+"""Requests that are sent ahead begin one after another in each chain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pmitogen.target.agent.turns import Turns
+
+
+def _request(number: int, chain: int) -> dict[str, Any]:
+    return {"op": "run", "id": number, "chain": chain}
+
+
+def test_one_of_a_chain_is_under_way() -> None:
+    turns = Turns()
+    assert not turns.hold(_request(1, 7), b"")
+    assert turns.hold(_request(2, 7), b"two") and turns.hold(_request(3, 7), b"three")
+    assert not turns.hold(_request(4, 8), b"")  # another chain
+    assert turns.next_after(99) is None and turns.next_after(4) is None
+    assert turns.next_after(1) == (_request(2, 7), b"two")
+    assert turns.hold(_request(5, 7), b"")
+    assert turns.next_after(1) is None
+    following = turns.next_after(2)
+    assert following and following[0]["id"] == 3
+    following = turns.next_after(3)
+    assert following and following[0]["id"] == 5
+    assert turns.next_after(5) is None
+    assert not turns.hold(_request(6, 7), b"")  # nothing is left of the ones before
+
+
+def test_what_waits_can_be_cancelled() -> None:
+    turns = Turns()
+    for number in (1, 2, 3):
+        turns.hold(_request(number, 7), b"")
+    assert not turns.cancel(1) and turns.cancel(2) and not turns.cancel(2)
+    following = turns.next_after(1)
+    assert following and following[0]["id"] == 3
