@@ -110,12 +110,12 @@ def test_an_account_can_be_removed(ansible: Ansible, sshd: Sshd, make_account: C
 def test_nothing_of_become_survives_the_run(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """Where ControlPersist keeps the connection for the next run, it keeps the login only."""
     account, other = make_account(sudo="nopasswd"), make_account()
-    hosts = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=8s")}
+    hosts = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=30s")}
     tasks = [{"name": "who", **WHO, "become": True, "become_user": other.name}]
     mark = sshd.mark()
     for count in (1, 2):
         ansible.tasks(tasks, hosts).check()
-        assert _wait_until(lambda: not other.processes(), 2), other.processes()
+        assert _wait_until(lambda: not other.processes(), 10), other.processes()
         assert account.processes()
         assert (sshd.connections(mark), account.sudo_uses()) == (1, count)
     for process in account.processes():
