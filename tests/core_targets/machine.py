@@ -1,8 +1,8 @@
 """A copy-on-write image of this machine: an overlay over / in memory, in namespaces of its own.
 
-The image has its own mounts, processes, network (loopback alone), host name and System V IPC. Kernel settings are read-only.
-When its first process ends, the kernel ends all others and discards the files, except those in the directory of results. Only
-Linux has this, and only for root.
+The image has its own mounts, devices, processes, network (loopback alone), host name and System V IPC. Kernel settings are
+read-only. When its first process ends, the kernel ends all others and discards the files, except those in the directory of
+results. Only Linux has this, and only for root.
 """
 
 from __future__ import annotations
@@ -24,7 +24,13 @@ mount -t tmpfs -o mode=755 tmpfs "$IMAGE"
 mkdir "$IMAGE/upper" "$IMAGE/work" "$IMAGE/root"
 mount -t overlay -o "lowerdir=/,upperdir=$IMAGE/upper,workdir=$IMAGE/work" overlay "$IMAGE/root"
 mount -t proc proc "$IMAGE/root/proc"
-mount --rbind /dev "$IMAGE/root/dev"
+mount -t tmpfs -o mode=755 tmpfs "$IMAGE/root/dev"
+for name in null zero full random urandom tty; do cp -a "/dev/$name" "$IMAGE/root/dev/"; done
+mkdir "$IMAGE/root/dev/pts" "$IMAGE/root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=666,mode=620,gid=5 devpts "$IMAGE/root/dev/pts"
+mount -t tmpfs -o mode=1777 tmpfs "$IMAGE/root/dev/shm"
+ln -s pts/ptmx "$IMAGE/root/dev/ptmx"
+ln -s /proc/self/fd "$IMAGE/root/dev/fd"
 mount --bind /sys "$IMAGE/root/sys"
 for shared in proc/sys sys; do
     mount --bind "$IMAGE/root/$shared" "$IMAGE/root/$shared"
