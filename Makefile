@@ -62,6 +62,7 @@ lint:
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/codespell
 
 # The documentation site, in build/site; it needs no server. A warning is an error, and so is a link that leads nowhere.
 docs:

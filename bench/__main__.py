@@ -27,7 +27,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--columns", metavar="A,B", help="only these: " + ", ".join(NAMES))
     parser.add_argument("--core", metavar="2.21", help="the ansible-core to play with; by default the newest found")
     parser.add_argument("--python", metavar="3.12", help="its Python: one of the environments CORE@PYTHON of tools/prepare.py")
-    parser.add_argument("--docs", action="store_true", help="also write the tables of docs/performance.md, and its chart")
+    parser.add_argument("--docs", action="store_true", help="also write the tables and charts of docs/")
     options = parser.parse_args(words)
     options.cases = _pick(parser, options.cases, [case.name for case in CASES])
     options.columns = _pick(parser, options.columns, list(NAMES))
@@ -69,13 +69,13 @@ def _say(case: Case, column: Column, which: str, run: dict[str, object]) -> None
 def _save(results: Results, docs: bool) -> None:
     folder = repository / "bench" / "results"
     results.save(folder / f"core-{results.core}.json")
-    (folder / f"core-{results.core}.svg").write_text(chart.as_svg(results))
+    (folder / f"core-{results.core}.svg").write_text(chart.as_svg(chart.groups(results)))
     print(f"\nbench: written: {folder.relative_to(repository)}/core-{results.core}.json and .svg")
     if docs:
-        page = repository / "docs" / "performance.md"
+        page = repository / "docs" / "benchmark.md"
         page.write_text(report.in_page(page.read_text(), results))
-        (repository / "docs" / "performance.svg").write_text(chart.as_svg(results))
-        print("bench: written: docs/performance.md (its tables) and docs/performance.svg")
+        chart.write_documents(repository / "docs")
+        print("bench: written: the tables of docs/benchmark.md and docs/performance.md, docs/performance.svg, docs/summary.svg")
 
 
 def main(words: list[str]) -> int:

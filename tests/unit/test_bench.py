@@ -159,7 +159,7 @@ def test_tables_and_chart_can_be_read(results: Results, tmp_path: Path) -> None:
     lines = report.as_text(report.table(results)).splitlines()
     assert len({len(line.split("  ")) > 3 for line in lines[2:]}) == 1 and "0.14" in lines[4]
     assert report.as_markdown(report.goal_table(results)).count("|") > 20
-    bars = [node for node in xml.fromstring(chart.as_svg(results)).iter() if node.tag.endswith("rect")]
+    bars = [node for node in xml.fromstring(chart.as_svg(chart.groups(results))).iter() if node.tag.endswith("rect")]
     assert [bar.get("class") for bar in bars] == ["ssh", "mitogen", "pmitogen"]
     results.save(tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text())["medians"]["hostname"]["ssh"]["wall"] == 22.0
@@ -176,9 +176,20 @@ def test_a_page_gets_the_tables_of_the_last_run(results: Results) -> None:
 
 
 def test_the_page_that_is_published_has_its_marks(results: Results) -> None:
-    assert report.in_page((repository / "docs" / "performance.md").read_text(), results)
+    assert report.in_page((repository / "docs" / "benchmark.md").read_text(), results)
 
 
 def test_every_goal_is_about_a_case() -> None:
     assert {goal.case for goal in goals.GOALS} <= {case.name for case in CASES}
     assert len(next(case for case in CASES if case.name == "mix").steps) == 11
+
+
+def test_the_pictures_and_the_short_table_show_the_figures_of_the_page() -> None:
+    for path, text in chart.documents(repository / "docs"):
+        assert path.read_text() == text, "run: python -m bench.chart"
+
+
+def test_a_picture_of_a_page_is_that_of_its_results(results: Results) -> None:
+    page = report.in_page(f"{report.BEGIN}\n{report.END}\n", results)
+    shown = {case: [(*bar[:2], round(bar[2], 2)) for bar in bars] for case, bars in chart.groups(results).items()}
+    assert chart.groups_of_page(page) == shown

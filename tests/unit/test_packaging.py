@@ -125,6 +125,17 @@ def test_metadata(built: Path) -> None:
     assert re.search(r"^pmitogen = pmitogen.cli:main$", archive.read(name.replace("METADATA", "entry_points.txt")).decode(), re.M)
 
 
+def test_the_description_has_absolute_links_to_one_address(built: Path) -> None:
+    archive = zipfile.ZipFile(_wheel(built))
+    (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
+    said = archive.read(name).decode()
+    (site,) = re.findall(r"^Project-URL: Documentation, (.+)$", said, re.M)
+    targets = re.findall(r"\]\(([^)]+)\)", said.partition("\n\n")[2])
+    assert len(targets) > 15 and all(target.startswith("https://") for target in targets)
+    assert {f"{site}summary.svg", f"{site}start.html", f"{site}contributing.html"} <= set(targets)
+    assert site not in (repository / "README.md").read_text(), "the address is in pyproject.toml alone"
+
+
 def test_the_description_renders(built: Path) -> None:
     pytest.importorskip("twine")
     _run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir())

@@ -1,0 +1,62 @@
+"""Commands in the documentation exist, with their options, as they are typed there."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import shlex
+from collections.abc import Iterator
+
+import pytest
+
+from pmitogen import cli
+from pmitogen.cli.completion import commands
+from tests.support.session import repository
+
+PAGES = [repository / "README.md", *sorted((repository / "docs").glob("*.md"))]
+THREADS = "architecture.md"  # it has names of threads, which look like commands
+NAMES = {one.name for one in commands()}
+OTHERS = {"ssh", "keygen", "agent", "add", "copy-id"}  # with the command lines of OpenSSH's programs
+
+
+def _typed() -> Iterator[tuple[str, list[str]]]:
+    """Each command line of pmitogen's in a block of code, or as a piece of code in a sentence."""
+    for page in PAGES:
+        if page.name == THREADS:
+            continue
+        text = page.read_text()
+        blocks = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S))
+        lines = re.findall(r"^(?:[A-Z_]+=\S+ )*(pmitogen .*)$", blocks, re.M) + re.findall(r"`(pmitogen [^`]+)`", text)
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a quotation that ends elsewhere
+                yield f"{page.name}: {line}", shlex.split(line.partition(" > ")[0], comments=True)[1:]
+
+
+TYPED = dict(_typed())
+
+
+def test_there_are_commands() -> None:
+    assert len(TYPED) > 30
+
+
+def _help(command: str) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.raises(SystemExit) if command in OTHERS else contextlib.nullcontext():
+        cli.main([command, "--help"])
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("line", sorted(TYPED))
+def test_it_exists_with_its_options(line: str) -> None:
+    words = TYPED[line]
+    if words[0].startswith("-"):
+        assert words[0] in ("--version", "--help")
+        return
+    for name in words[0].split("|"):
+        assert name in NAMES, f"{line}: no such command"
+    if words[0] in OTHERS or words[0] == "explain":  # after explain come options of ssh and sudo
+        return
+    shown = _help(words[0])
+    for option in re.findall(r"--[a-z][a-z-]+", " ".join(words[1:])):
+        assert option in shown, f"{line}: no option {option}"
