@@ -79,12 +79,11 @@ def as_svg(shown: Groups, cases: Collection[str] = ()) -> str:
 def summary(shown: Groups) -> str:
     """Return the short table as Markdown: wall seconds by case and contender."""
     classes = {column: title for bars in shown.values() for column, title, _ in bars}
-    heads = [f"{title}, s" for title in classes.values()]
-    rows = [("case", "", *heads)]
+    rows = [("case, seconds", "", *classes.values())]
     for case, bars in shown.items():
         walls = {column: f"{wall:.2f}" for column, _, wall in bars}
         rows.append((case, "", *(walls.get(column, "") for column in classes)))
-    return as_markdown([(row[0], *row[2:]) for row in rows])
+    return as_markdown(rows).replace(" |  | ", " | ").replace("| --- | --- |", "| --- |")
 
 
 def documents(docs: Path) -> Iterator[tuple[Path, str]]:

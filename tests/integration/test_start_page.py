@@ -23,12 +23,14 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not (repository / ".git").exists(), reason="not a git checkout"),
 ]
-PAGE = (repository / "docs/start.md").read_text()
+START = (repository / "docs/start.md").read_text()
+# Pages with commands that build on those of the start page.
+FURTHER = "".join((repository / "docs" / name).read_text() for name in ("playbooks.md", "performance.md", "commands.md"))
 
 
 def _commands(account: Account, source: Path) -> Iterator[str]:
     """The page's commands in their order. Its package is this checkout, its host the test's; the question is answered."""
-    for kind, block in re.findall(r"^```(sh|yaml)\n(.*?)^```", PAGE, re.M | re.S):
+    for kind, block in re.findall(r"^```(sh|yaml)\n(.*?)^```", START, re.M | re.S):
         if kind == "yaml":
             yield f"cat > site.yml <<'END'\n{block}END"
             continue
@@ -44,8 +46,13 @@ def test_every_command_of_the_page(sshd: Sshd, account: Account, tmp_path: Path)
     shutil.copy(sshd.key.path, ssh / "id_ed25519")
     (ssh / "config").write_text(f"Host web1.example.com\n  HostName {sshd.host}\n  Port {sshd.port}\n")
     subprocess.run(["git", "clone", "-q", "--no-tags", repository, source], check=True)
+    inventory = f"printf '[defaults]\\ninventory = hosts\\n' > ansible.cfg; echo {account.name}@web1.example.com > hosts"
+    further = "".join(re.findall(r"^```(?:sh)?\n(.*?)^```", FURTHER, re.M | re.S)).replace("admin@", f"{account.name}@")
+    further = further.replace("keyscan web1.example.com web2.example.com", f"keyscan -p {sshd.port} {sshd.host}")
     # Files of ssh are those of the account, wherever HOME points to.
-    script = "\n".join(["set -eux", f"mkdir -p /root/.ssh; mount --bind {ssh} /root/.ssh", "cd", *_commands(account, source)])
+    script = "\n".join(
+        ["set -eux", f"mkdir -p /root/.ssh; mount --bind {ssh} /root/.ssh", "cd", *_commands(account, source), inventory, further]
+    )
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ANSIBLE", "VIRTUAL", "PMITOGEN"))
     }
@@ -59,4 +66,6 @@ def test_every_command_of_the_page(sshd: Sshd, account: Account, tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "SHA256:" in done.stdout and "failed=0" in done.stdout and "demo: passed" in done.stdout
     assert written == f"made by {account.name}\n"
-    assert (ssh / "known_hosts").exists() and not (home / "ansible.cfg").exists()
+    assert (ssh / "known_hosts").exists() and (home / "new_keys").read_text().count("ssh-") >= 1
+    assert "<!doctype html>" in (home / "run.html").read_text()
+    assert (home / ".local/share/pmitogen/bin/ssh").exists()
