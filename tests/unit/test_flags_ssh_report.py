@@ -39,7 +39,6 @@ REFUSED_WORDS = [
     "-Y",
     "-N",
     "-s",
-    "-K",
     "-G",
     "-V",
     "-Q cipher",
@@ -60,14 +59,12 @@ HARMLESS_WORDS = [
     "-n",
     "-f",
     "-g",
-    "-k",
     "-y",
     "-2",
     "-e none",
     "-o PermitLocalCommand=yes",
     "-o LocalCommand=x",
     "-o ProxyUseFdpass=yes",
-    "-o GSSAPIAuthentication=yes",
     "-o VerifyHostKeyDNS=no",
     "-o UseRoaming=no",
     "-o LocalForward=1\th:2 -o ClearAllForwardings=yes",
@@ -110,6 +107,36 @@ def test_an_option_that_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(extras, "is_installed", lambda extra: True)
     assert resolve([*_words(text), "-F", "none", "h"]).pkcs11provider == "/x.so"
     assert {one.verdict for one in _report(*_words(text))} == {Verdict.HONOURED}
+
+
+@pytest.mark.parametrize("text", ["-o GSSAPIAuthentication=yes", "-K", "-k", "-o GSSAPIServerIdentity=h"])
+def test_kerberos_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it, the other methods are tried, because distributions set these options for all sessions."""
+    for installed, verdict in ((False, Verdict.HARMLESS), (True, Verdict.HONOURED)):
+        monkeypatch.setattr(extras, "is_installed", lambda extra, installed=installed: installed)
+        (finding,) = _report(*_words(text))
+        assert finding.verdict is (Verdict.HONOURED if text == "-k" else verdict)
+        assert ("pip install 'pmitogen[kerberos]'" in finding.why) == (finding.verdict is Verdict.HARMLESS)
+
+
+def test_only_a_ticket_and_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ("-o", "PreferredAuthentications=gssapi-with-mic", "-o", "GSSAPIAuthentication=yes")
+    assert not [one for one in _report(*argv) if one.fatal] or not extras.is_installed("kerberos")
+    monkeypatch.setattr(extras, "is_installed", lambda extra: False)
+    (finding,) = [one for one in _report(*argv) if one.fatal]
+    assert "pip install 'pmitogen[kerberos]'" in finding.why
+
+
+def test_a_file_for_all_sessions_does_not_ask_for_a_ticket_without_the_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/config").write_text("GSSAPIAuthentication yes\n")
+    for installed in (False, True):
+        monkeypatch.setattr(extras, "is_installed", lambda extra, installed=installed: installed)
+        settings = resolve(["h"], caller=CallerEnvironment({"HOME": str(tmp_path)}))
+        assert settings.gssapiauthentication == installed
+        assert ("gssapi-with-mic" in settings.preferredauthentications) == installed
 
 
 def test_every_flag_is_judged() -> None:
@@ -180,8 +207,10 @@ def test_conflicts_of_addresses() -> None:
 
 
 def test_no_method_that_we_have() -> None:
-    (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,hostbased") if one.fatal]
+    (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-keyex,hostbased") if one.fatal]
     assert finding.verdict is Verdict.REFUSED and "publickey" in finding.why
+    (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,hostbased") if one.fatal]
+    assert finding.verdict is Verdict.CONFLICT and "GSSAPIAuthentication is no" in finding.why
     assert not [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,publickey") if one.fatal]
 
 

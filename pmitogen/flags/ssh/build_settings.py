@@ -92,6 +92,10 @@ def build_settings(resolution: Resolution) -> Settings:
         passwordauthentication=given("passwordauthentication", True),
         kbdinteractiveauthentication=given("kbdinteractiveauthentication", True),
         kbdinteractivedevices=tuple(part for part in (given("kbdinteractivedevices") or "").split(",") if part),
+        gssapiauthentication=_gssapi(resolution),
+        gssapidelegatecredentials=given("gssapidelegatecredentials", False),
+        gssapiserveridentity=given("gssapiserveridentity") or None,
+        gssapiclientidentity=given("gssapiclientidentity") or None,
         identityfile=_identities(resolution),
         identityfile_explicit=resolution.options.has("identityfile"),
         certificatefile=_paths(resolution, "certificatefile", given("certificatefile", ())),
@@ -207,6 +211,13 @@ def _paths(resolution: Resolution, key: str, paths: tuple[str, ...]) -> tuple[st
     return tuple(resolution.path(key, path) for path in paths if ascii_lower(path) != "none")
 
 
+def _gssapi(resolution: Resolution) -> bool:
+    """Return GSSAPIAuthentication; if a file for all sessions sets it, only where it is possible, so that no message is of it."""
+    origin = resolution.options.origins.get("gssapiauthentication")
+    chosen = bool(resolution.options.get("gssapiauthentication", False))
+    return chosen and (extras.is_installed("kerberos") or origin is not None and origin.explicit)
+
+
 def _pkcs11_library(resolution: Resolution) -> str | None:
     path = resolution.text("pkcs11provider")
     if not path or not extras.is_installed("pkcs11"):
@@ -225,7 +236,7 @@ def _identities(resolution: Resolution) -> tuple[str, ...]:
 def _methods(resolution: Resolution) -> tuple[str, ...]:
     written = resolution.options.get("preferredauthentications")
     if written is None:
-        return METHODS
+        return ("gssapi-with-mic", *METHODS) if _gssapi(resolution) else METHODS
     return tuple(method for method in written.split(",") if method)
 
 

@@ -29,6 +29,7 @@ class Row(NamedTuple):
     refuses: Callable[[Any], bool] | None = None
     strict: bool = False
     extra: str = ""  # the optional dependency without which it is refused
+    harmless_without: bool = False  # without it, harmless: distributions set this for all sessions
     even_if_unmatched: bool = False  # set even by a line in a block that does not match, as in ssh
 
     @property
@@ -55,7 +56,7 @@ def _not_none(value: Any) -> bool:
 _YES_NO_ASK = k.choice("true=yes false=no ask")
 _LOG_LEVELS = "SILENT QUIET FATAL ERROR INFO VERBOSE DEBUG DEBUG1 DEBUG2 DEBUG3"
 _FACILITIES = "DAEMON USER AUTH AUTHPRIV LOCAL0 LOCAL1 LOCAL2 LOCAL3 LOCAL4 LOCAL5 LOCAL6 LOCAL7"
-_GSS = "GSSAPI is not supported; the other methods are tried."
+_GSS_KEX = "GSSAPI key exchange is not supported: the host key proves the host."
 
 # fmt: off
 ROWS: tuple[Row, ...] = (
@@ -110,14 +111,19 @@ ROWS: tuple[Row, ...] = (
     Row("GatewayPorts", FLAG, "no", HARMLESS, "Not used: there are no forwarded ports."),
     Row("GlobalKnownHostsFile", lists.WordList(32), "/etc/ssh/ssh_known_hosts /etc/ssh/ssh_known_hosts2", HONOURED,
         "Known host keys for all users; never written."),
-    Row("GSSAPIAuthentication", FLAG, "no", HARMLESS, _GSS),
-    Row("GSSAPIClientIdentity", STRING, None, HARMLESS, _GSS),
-    Row("GSSAPIDelegateCredentials", FLAG, "no", HARMLESS, _GSS),
-    Row("GSSAPIKexAlgorithms", k.GssKex(), None, HARMLESS, _GSS),
-    Row("GSSAPIKeyExchange", FLAG, "no", HARMLESS, _GSS),
-    Row("GSSAPIRenewalForcesRekey", FLAG, "no", HARMLESS, _GSS),
-    Row("GSSAPIServerIdentity", STRING, None, HARMLESS, _GSS),
-    Row("GSSAPITrustDns", FLAG, "no", HARMLESS, _GSS),
+    Row("GSSAPIAuthentication", FLAG, "no", HONOURED,
+        "Log in with a Kerberos ticket (gssapi-with-mic). Needs the extra kerberos; without it the other methods are tried.",
+        extra="kerberos", harmless_without=True),
+    Row("GSSAPIClientIdentity", STRING, None, HONOURED, "The principal whose ticket is used.",
+        extra="kerberos", harmless_without=True),
+    Row("GSSAPIDelegateCredentials", FLAG, "no", HONOURED, "Forward the ticket to the host.",
+        extra="kerberos", harmless_without=True),
+    Row("GSSAPIKexAlgorithms", k.GssKex(), None, HARMLESS, _GSS_KEX),
+    Row("GSSAPIKeyExchange", FLAG, "no", HARMLESS, _GSS_KEX),
+    Row("GSSAPIRenewalForcesRekey", FLAG, "no", HARMLESS, _GSS_KEX),
+    Row("GSSAPIServerIdentity", STRING, None, HONOURED, "The host's name in its principal, if that is not HostName.",
+        extra="kerberos", harmless_without=True),
+    Row("GSSAPITrustDns", FLAG, "no", HARMLESS, "The host's name is used as it is: set GSSAPIServerIdentity if needed."),
     Row("HashKnownHosts", FLAG, "no", HONOURED, "New host keys are recorded under a hashed name."),
     Row("HostbasedAcceptedAlgorithms", _algorithms(algorithms.KEY), None, HARMLESS, "Not supported."),
     Row("HostbasedAuthentication", FLAG, "no", HARMLESS,

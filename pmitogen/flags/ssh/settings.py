@@ -106,6 +106,10 @@ class Settings(NamedTuple):
     passwordauthentication: bool = True
     kbdinteractiveauthentication: bool = True
     kbdinteractivedevices: tuple[str, ...] = ()
+    gssapiauthentication: bool = False
+    gssapidelegatecredentials: bool = False
+    gssapiserveridentity: str | None = None  # None: hostname
+    gssapiclientidentity: str | None = None  # None: the ticket cache's own
     identityfile: tuple[str, ...] = ()
     identityfile_explicit: bool = False  # False: ssh's built-in default names, skipped without a message when absent
     certificatefile: tuple[str, ...] = ()

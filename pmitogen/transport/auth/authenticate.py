@@ -19,9 +19,11 @@ import paramiko
 
 from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.ssh.settings import METHODS, Settings
+from pmitogen.transport.auth import gssapi_with_mic
 from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.auth.gssapi_with_mic import GSSAPIError
 from pmitogen.transport.auth.identities import Candidate, Identities
-from pmitogen.transport.auth.keyboard_interactive import PromptAnswerer
+from pmitogen.transport.auth.keyboard_interactive import PromptAnswerer, info_request
 from pmitogen.transport.auth.report import Attempt, AuthReport, Cause, Outcome, refusal, with_banner
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.agent_client import AgentError
@@ -46,8 +48,6 @@ MAX_AUTH_TRIES = 6  # sshd's default; the server does not send its own
 MAX_REQUEUED = 20  # keys offered again, after a refusal for another reason than the key
 MAX_METHODS = 32  # names in one answer of the server; more are ignored
 MAX_ROUNDS = 32  # rounds of keyboard-interactive in one attempt
-MAX_PROMPTS = 64  # prompts in one round
-MAX_PROMPT_SIZE = 4096  # bytes of one prompt
 
 __all__ = ["AuthReport", "Credentials", "authenticate"]
 
@@ -124,7 +124,9 @@ class _Authenticator:
         self._passwords_left = settings.numberofpasswordprompts
         self._password: Secret | None = credentials.password
         self._kbdint_left = settings.numberofpasswordprompts
+        self._has_tried_gssapi = False
         self._methods = {
+            gssapi_with_mic.METHOD: (settings.gssapiauthentication, self._gssapi_with_mic),
             "publickey": (settings.pubkeyauthentication, self._publickey),
             "keyboard-interactive": (settings.kbdinteractiveauthentication, self._keyboard_interactive),
             "password": (settings.passwordauthentication, self._password_once),
@@ -269,6 +271,24 @@ class _Authenticator:
     def _ask_passphrase(self, prompt: str) -> str | None:
         return self.credentials.prompt(prompt, False) if self.credentials.prompt else None
 
+    # -- gssapi-with-mic
+
+    def _gssapi_with_mic(self) -> bool:
+        if self._has_tried_gssapi:
+            return False
+        self._has_tried_gssapi = True
+        try:
+            context = gssapi_with_mic.SecurityContext(self.settings)
+            self._pending = (gssapi_with_mic.METHOD, "")
+            kind, reader = gssapi_with_mic.exchange(self.userauth, context)
+        except GSSAPIError as error:
+            self._pending = None
+            self._skip(gssapi_with_mic.METHOD, "", str(error))
+            return False
+        accepted = self._record_reply(gssapi_with_mic.METHOD, "", kind, reader)
+        self._has_tried_gssapi = accepted or gssapi_with_mic.METHOD in (self.allowed or ())  # else it was not due
+        return accepted or not self._has_tried_gssapi
+
     # -- password and keyboard-interactive
 
     def _password_once(self) -> bool:
@@ -300,7 +320,7 @@ class _Authenticator:
             rounds += 1
             if rounds > MAX_ROUNDS:
                 raise DecodeError(f"more than {MAX_ROUNDS} rounds of prompts")
-            answers = answerer.answer(*_info_request(reader))
+            answers = answerer.answer(*info_request(reader))
             if answers is None:
                 self._skip("keyboard-interactive", "", answerer.reason)
                 return False
@@ -373,22 +393,6 @@ def _method_order(settings: Settings, credentials: Credentials) -> tuple[str, ..
     answer. Any other order, or a second factor, leaves the order as written.
     """
     order = settings.preferredauthentications
-    if order != METHODS or credentials.otp or credentials.answers or credentials.prompt or not credentials.password:
+    if order[-3:] != METHODS or credentials.otp or credentials.answers or credentials.prompt or not credentials.password:
         return order
-    return tuple(sorted(order, key=("publickey", "password", "keyboard-interactive").index))
-
-
-def _info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:
-    """Parse title, instructions and prompts (RFC 4256 section 3.2); bytes that are not UTF-8 are replaced."""
-    title, instructions = (reader.string().decode("utf-8", "replace") for _ in range(2))
-    reader.string()  # language
-    count = reader.u32()
-    if count > MAX_PROMPTS:
-        raise DecodeError(f"{count} prompts at once")
-    prompts = []
-    for _ in range(count):
-        text = reader.string()
-        if len(text) > MAX_PROMPT_SIZE:
-            raise DecodeError(f"a prompt of {len(text)} bytes")
-        prompts.append((text.decode("utf-8", "replace"), reader.take(1) != b"\0"))
-    return title, instructions, prompts
+    return tuple(sorted(order, key=("gssapi-with-mic", "publickey", "password", "keyboard-interactive").index))

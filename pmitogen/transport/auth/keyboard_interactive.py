@@ -12,8 +12,11 @@ import re
 
 from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Credentials, Secret
+from pmitogen.transport.keys.wire import DecodeError, PacketReader
 from pmitogen.util.peer_text import escape, escape_lines, prompt
 
+MAX_PROMPTS = 64  # prompts in one round
+MAX_PROMPT_SIZE = 4096  # bytes of one prompt
 MAX_MATCHED = 1000  # characters at the end of a prompt that the user's patterns search; some patterns are slow on more
 # From prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
 _CODE_WORDS = re.compile(
@@ -92,3 +95,22 @@ def _compile(pattern: str) -> re.Pattern[str]:
         return re.compile(pattern, re.IGNORECASE)
     except re.error as error:
         raise UsageError(f"keyboard-interactive answers: {pattern!r}: not a regular expression ({error}): escape it") from error
+
+
+def info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:
+    """Return title, instructions and prompts of a request (RFC 4256 section 3.2); bytes that are not UTF-8 are replaced.
+
+    A prompt is (text, whether the answer may be echoed). Raises DecodeError.
+    """
+    title, instructions = (reader.string().decode("utf-8", "replace") for _ in range(2))
+    reader.string()  # language
+    count = reader.u32()
+    if count > MAX_PROMPTS:
+        raise DecodeError(f"{count} prompts at once")
+    prompts = []
+    for _ in range(count):
+        text = reader.string()
+        if len(text) > MAX_PROMPT_SIZE:
+            raise DecodeError(f"a prompt of {len(text)} bytes")
+        prompts.append((text.decode("utf-8", "replace"), reader.take(1) != b"\0"))
+    return title, instructions, prompts

@@ -30,6 +30,7 @@ from pmitogen.util.overrides import require_methods
 
 SERVICE_REQUEST, SERVICE_ACCEPT = 5, 6
 REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 52, 53, 60, 60, 61
+GSSAPI_RESPONSE, GSSAPI_TOKEN, GSSAPI_EXCHANGE_COMPLETE, GSSAPI_ERROR, GSSAPI_ERRTOK, GSSAPI_MIC = 60, 61, 63, 64, 65, 66
 SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
 LIVENESS_POLL = 0.5  # seconds between looks whether the connection is still ours
@@ -71,6 +72,9 @@ class UserauthClient(AuthHandler):
             FAILURE: lambda message: self._put(FAILURE, message),
             BANNER: self._on_banner,
             PK_OK: lambda message: self._put(PK_OK, message),
+            GSSAPI_TOKEN: lambda message: self._put(GSSAPI_TOKEN, message),
+            GSSAPI_ERROR: self._on_gssapi_error,
+            GSSAPI_ERRTOK: self._on_gssapi_error,
         }
         transport.auth_handler = self
 
@@ -113,6 +117,10 @@ class UserauthClient(AuthHandler):
         self.explains_refusal = self._answers > 0
         self._banner += self.last_banner[: MAX_BANNER_SIZE - len(self._banner)]
 
+    def _on_gssapi_error(self, message: Message) -> None:
+        """Pass over the reason, which the refusal follows: it is for the server's own log and often says nothing."""
+        self._useless.count("GSSAPI errors", time.monotonic(), len(message.asbytes()))
+
     def abort(self) -> None:
         """Paramiko's call when the connection is gone."""
         self._inbox.put(None)
@@ -154,6 +162,10 @@ class UserauthClient(AuthHandler):
     def respond(self, answers: list[str]) -> None:
         """Answer an INFO_REQUEST (RFC 4256 section 3.4)."""
         self._send(bytes([INFO_RESPONSE]) + len(answers).to_bytes(4, "big") + b"".join(map(encode_string, answers)))
+
+    def send_gssapi(self, kind: int, fields: bytes, *, answered: bool) -> None:
+        """Send a message of the method gssapi-with-mic (RFC 4462 section 3). *answered*: whether the server answers it."""
+        self._send(bytes([kind]) + fields, answered)
 
     def wait(self) -> tuple[int, PacketReader]:
         """The next answer. Raises :class:`ConnectionClosed`, and ConnectError where none comes in time."""

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 
 from pmitogen.flags.ssh.resolver import Resolution
 from pmitogen.flags.ssh.settings import Finding, Verdict
+from pmitogen.util import extras
 from pmitogen.util.patterns import ascii_lower
 
 OUR_METHODS = ("publickey", "keyboard-interactive", "password")
+_GSSAPI = "gssapi-with-mic"
 _SWITCHES = {
+    _GSSAPI: "GSSAPIAuthentication",
     "publickey": "PubkeyAuthentication",
     "keyboard-interactive": "KbdInteractiveAuthentication",
     "password": "PasswordAuthentication",
@@ -35,26 +38,29 @@ def _conflict(resolution: Resolution, key: str, option: str, why: str, fatal: bo
 
 
 def _off(resolution: Resolution, method: str) -> bool:
-    return resolution.options.get(_SWITCHES[method].lower()) in (False, "false")
+    return resolution.options.get(_SWITCHES[method].lower(), method != _GSSAPI) in (False, "false")
 
 
 def _methods(resolution: Resolution) -> Iterator[Finding]:
     written = resolution.options.get("preferredauthentications")
     wanted = [name for name in written.split(",") if name] if written is not None else list(OUR_METHODS)
-    left = [name for name in wanted if name in OUR_METHODS and not _off(resolution, name)]
+    left = [name for name in wanted if name in _SWITCHES and not _off(resolution, name)]
     if "none" in wanted:
         return
-    if written is not None and not set(wanted) & set(OUR_METHODS):
+    if left == [_GSSAPI] and not extras.is_installed("kerberos"):
+        why = f"Only gssapi-with-mic is left, which needs a further package: {extras.advice('kerberos')}."
+        yield _conflict(resolution, "gssapiauthentication", "GSSAPIAuthentication", why, fatal=True)
+    elif written is not None and not set(wanted) & set(_SWITCHES):
         why = f"None of these methods is supported; add one of {', '.join(OUR_METHODS)}."
         origin = resolution.options.origins["preferredauthentications"]
         yield Finding("PreferredAuthentications", origin.place, Verdict.REFUSED, why, fatal=True)
     elif not left:
-        named = [name for name in wanted if name in OUR_METHODS]
+        named = [name for name in wanted if name in _SWITCHES]
         key = _SWITCHES[named[0]]
         off = " and ".join(_SWITCHES[name] for name in named)
         why = f"No authentication method is left, for {off} {'is' if len(named) == 1 else 'are'} no: allow one."
         yield _conflict(resolution, key.lower(), key, why, fatal=True)
-    elif resolution.options.get("batchmode") and "publickey" not in left:
+    elif resolution.options.get("batchmode") and not {"publickey", _GSSAPI} & set(left):
         why = "Only methods that may have to prompt are left: allow publickey."
         yield _conflict(resolution, "batchmode", "BatchMode", why)
 

@@ -44,13 +44,21 @@ def _judge(resolution: Resolution, given: GivenOption, native: bool) -> Finding 
         return Finding(given.option, place, Verdict.HARMLESS, OBSOLETE.get(given.option, ""))
     if native and given.row.key == "proxycommand":
         return Finding(given.option, place, Verdict.EMULATED, "Only runs ssh to pass through a host: done as a native jump.")
-    if given.row.extra and str(given.value).lower() != "none" and not extras.is_installed(given.row.extra):
-        return _finding(
-            given.option, given.origin, Verdict.REFUSED, f"Needs a further package: {extras.advice(given.row.extra)}."
-        )
+    if given.row.extra and given.value is not False and not extras.is_installed(given.row.extra):
+        return _without_extra(given, given.row)
     if given.row.verdict is Verdict.REFUSED:
         return _maybe_refused(resolution, given, given.row)
     return Finding(given.option, place, given.row.verdict, given.row.effect)
+
+
+def _without_extra(given: GivenOption, row: Row) -> Finding:
+    """Judge an option whose optional dependency is not installed."""
+    why = f"Needs a further package: {extras.advice(row.extra)}."
+    if row.harmless_without:
+        return Finding(given.option, given.origin.place, Verdict.HARMLESS, why)
+    if str(given.value).lower() == "none":
+        return Finding(given.option, given.origin.place, Verdict.HARMLESS, "Always off in pmitogen.")
+    return _finding(given.option, given.origin, Verdict.REFUSED, why)
 
 
 def _finding(option: str, origin: Origin, verdict: Verdict, why: str, strict: bool = False) -> Finding:
