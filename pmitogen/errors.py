@@ -7,7 +7,7 @@
     ├── ConnectError          no usable connection; .stage says how far it came
     │   └── AuthenticationError   the server refused every credential; a retry would only lock the account
     ├── ConnectionLost        a connection that worked has ended
-    ├── BecomeError           sudo, su or doas did not let us in; .kind says why
+    ├── BecomeError           sudo, su or doas failed; .kind has the reason
     ├── RemoteError           something on the target failed: a file operation, an interpreter
     └── HubError              the hub process is gone, unreachable or of another version
 

@@ -148,8 +148,7 @@ class _Connecting:
                 if not connect_limits.pause_before_retry(count, error, until):
                     raise ConnectError(
                         f"{self.where}: the server closed the connection before the key exchange, {count} times; "
-                        "too many at once (MaxStartups in its sshd_config), a penalty (PerSourcePenalties), or a filter "
-                        "such as hosts.deny",
+                        "check MaxStartups and PerSourcePenalties in its sshd_config, and filters such as hosts.deny",
                         "kex",
                     ) from None
                 count += 1
@@ -220,7 +219,7 @@ class _Connecting:
         hop = self._hop_settings(last, tuple(before))
         path = (*self.path, connection_key(self.settings))
         if connection_key(hop) in path or len(path) > MAX_HOPS:
-            raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts lead back to themselves", "proxy")
+            raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(hop, theirs, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
         bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.link)
@@ -274,12 +273,12 @@ class _Connecting:
         if text is not None:
             pass
         elif isinstance(error, NoVersion):
-            text = f"no SSH version came within {self._version_limit(stream)}{sent}; {check}, and is the server well?"
+            text = f"no SSH version received within {self._version_limit(stream)}{sent}; {check}, and is the server overloaded?"
         elif isinstance(error, NotSSH):
             before = f", after: {received}" if received and received not in str(error) else ""
             text = f"not an SSH server: {error}{before}; {check}?"
         elif transport.packetizer.handshake_timed_out():
-            text = f"the key exchange did not end within {transport.handshake_timeout:.3g} s; is the server overloaded?"
+            text = f"the key exchange did not complete within {transport.handshake_timeout:.3g} s; is the server overloaded?"
         elif "MaxStartups" in received:
             return connect_limits.ConnectionRejected(is_overload=True)
         elif stream.command is not None:

@@ -53,7 +53,7 @@ class JumpHostPool:
         try:
             return future.result(max(0.0, deadline - time.monotonic()))
         except concurrent.futures.TimeoutError:
-            raise ConnectError(f"{settings.endpoint}: the jump host did not let us in within the timeout", "proxy") from None
+            raise ConnectError(f"{settings.endpoint}: timed out waiting for the connection to the jump host", "proxy") from None
 
     def _make(self, key: Hashable, future: concurrent.futures.Future[Link], make: Callable[[], Link]) -> Link:
         try:

@@ -76,7 +76,7 @@ def _hosts(
 # host -> words that must be in its one line, besides user, host and port
 WORDS = {
     "refused": ["refused"],
-    "silent": ["no SSH version came", "SSH port"],
+    "silent": ["no SSH version received", "SSH port"],
     "unroutable": ["no answer", "firewall"],
     "unknown-name": ["no-such-host.invalid"],
     "unknown-key": ["host key", "accept-new"],

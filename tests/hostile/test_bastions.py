@@ -172,7 +172,7 @@ def test_the_targets_passphrase_opens_no_key_file_of_the_bastions_alone(
     if named == "by both":
         link_to(settings, credentials, jump_hosts=hops, resolver=resolver).close()
     else:
-        with pytest.raises(AuthenticationError, match="encrypted and no passphrase is given"):
+        with pytest.raises(AuthenticationError, match="encrypted, and no passphrase given"):
             link_to(settings, credentials, jump_hosts=hops, resolver=resolver)
         entries = {"gate": {"passphrase": SECRETS["passphrase"]}}
         link_to(settings, everything(entries=entries), jump_hosts=hops, resolver=resolver).close()
@@ -239,7 +239,7 @@ def test_a_host_whose_key_is_not_to_be_trusted_hears_nothing(
         link.close()
     else:
         target, resolver = through(settings_for(sshd), ("gate", wanted))
-        with pytest.raises(ConnectError, match="does not do for a jump host") as caught:
+        with pytest.raises(ConnectError, match="is not sufficient for a jump host") as caught:
             link_to(target, everything(entries=entries), jump_hosts=hops, resolver=resolver)
         assert caught.value.stage == "hostkey"
         target, resolver = through(settings_for(sshd), ("gate", wanted._replace(exitonforwardfailure=False)))

@@ -33,16 +33,16 @@ from tests.support.sshd import Sshd
 
 MAX_GROWN = 32 << 10  # KiB
 MAX_DELAY = 5.0  # seconds for a command that takes some milliseconds, on a busy machine
-FLOOD = "floods us with useless messages"
+FLOOD = "sends too many useless messages"
 SFTP = "cannot read /file: "
 
 # What the user is told (a regular expression).
 EXPECTED = {
-    "long_lines": "not an SSH server: it sent a line of more than 8192 bytes",
-    "endless_lines": r"no SSH version in its first 1024 lines, after: hello \| hello \| \.\.\. 1020 more lines",
-    "endless_line": "it sent a line of more than 8192 bytes",
-    "nul_in_a_line": r"not an SSH server: it sent 'hel",
-    "version_of_thousands_of_digits": "it sent the version 'SSH-9999",
+    "long_lines": "not an SSH server: received a line of more than 8192 bytes",
+    "endless_lines": r"no SSH version in the first 1024 lines, after: hello \| hello \| \.\.\. 1020 more lines",
+    "endless_line": "received a line of more than 8192 bytes",
+    "nul_in_a_line": r"not an SSH server: received 'hel",
+    "version_of_thousands_of_digits": "received the version 'SSH-9999",
     "giant_packet": "packet of an invalid length",
     "large_packet": "packet of an invalid length",
     "empty_packets": "packet of an invalid length",
@@ -72,16 +72,16 @@ EXPECTED = {
     "ignore_flood": FLOOD + "|Python did not start",
     "debug_flood": FLOOD + "|Python did not start",  # on a busy machine it does not get so far
     "channels_that_nobody_wants": FLOOD + "|Python did not start",
-    "bomb": "larger than 262144 bytes when decompressed",
+    "bomb": "more than 262144 decompressed bytes",
     "rekeying": "Python did not start|ConnectionLost",
-    "window_ignored": "more than 16 MiB of output before Python started|flow control window",
-    "window_ignored_on_stderr": "more than 16 MiB of output on stderr|flow control window",
-    "unknown_stream": "flow control window|" + FLOOD,
+    "window_ignored": "more than 16 MiB of output before Python started|exceeded the window",
+    "window_ignored_on_stderr": "more than 16 MiB of output on stderr|exceeded the window",
+    "unknown_stream": "exceeded the window|" + FLOOD,
     "data_of_one_byte": "Python did not start",
     "empty_data": FLOOD,
-    "data_beyond_the_packet_size": "200000 bytes of data at once; 32768 were allowed",
-    "data_shorter_than_it_says": "says 1048575 bytes of data and has 1",
-    "window_overflow": "a larger window than there can be",
+    "data_beyond_the_packet_size": "200000 bytes of data in one packet; at most 32768 are allowed",
+    "data_shorter_than_it_says": "1 bytes of data, but a length of 1048575",
+    "window_overflow": "a window that is too large",
     "window_adjust_flood": FLOOD,
     "opened_twice": "a request for a channel that was not made",
     "opened_and_refused": "a request for a channel that was not made",
@@ -89,8 +89,8 @@ EXPECTED = {
     "request_flood": FLOOD + "|Python did not start",
     "talking_to_a_closed_channel": "did not start Python|" + FLOOD,
     "talking_to_no_channel": "a channel that does not exist",
-    "cut_short": "malformed message|bytes of data and has",
-    "endless_output": "printed more than 4194304 bytes",
+    "cut_short": "malformed message|bytes of data, but a length",
+    "endless_output": "exceeds 4194304 bytes",
     "file_of_four_exabytes": SFTP + "no",
     "attributes_of_four_billion": SFTP + "no",
     "long_handle": SFTP + "the server gave an invalid file handle",
@@ -204,7 +204,7 @@ def test_a_window_that_the_server_ignores() -> None:
         channel = link.open_session(5, 1 << 20)
         link.start_command(channel, "true", wait=False)
         assert lost.wait(20)
-        assert "the server ignored the flow control window of a channel" in reasons[0]
+        assert "the server exceeded the window of a channel" in reasons[0]
         assert len(channel.in_buffer) <= 1.1 * (1 << 20)
 
 

@@ -94,7 +94,7 @@ def test_an_account(make_sshd: MakeSshd, agent: str, key: KeyFile) -> None:
     server = make_sshd()
     restrict(agent, key, server, place=f"root@{name_of(server)}")
     assert enter(by_agent(server, agent)) == b"in\n"
-    with pytest.raises(AuthenticationError, match="the agent refused to sign"):
+    with pytest.raises(AuthenticationError, match="agent refused operation"):
         enter(by_agent(server, agent, user="nobody"))
 
 

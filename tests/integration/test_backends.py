@@ -144,7 +144,7 @@ def test_an_unknown_host_key(backend: Backend, short_path: Path) -> None:
 def test_another_host_key_than_the_known_one(backend: Backend, make_key: Callable[..., KeyFile], short_path: Path) -> None:
     own = short_path / "own"
     own.write_text(f"[127.0.0.1]:{backend.port} {make_key().public}\n")
-    with pytest.raises(ConnectError, match="is not the one known from .*own:1"):
+    with pytest.raises(ConnectError, match="does not match .*own:1"):
         link_to(backend.settings(userknownhostsfile=(str(own),), stricthostkeychecking="accept-new"))
 
 

@@ -191,7 +191,7 @@ def test_revoked_binary_list(sshd: Sshd, short_path: Path, make_key: MakeKey) ->
     whole = path.read_bytes()
     for broken in (whole[:-1], whole + b"\1", whole[:11] + b"\2" + whole[12:]):
         path.write_bytes(broken)
-        assert f"{path} is a broken KRL" in refused(settings_for(sshd, revokedhostkeys=(str(path),)))
+        assert f"{path}: invalid KRL" in refused(settings_for(sshd, revokedhostkeys=(str(path),)))
     (source,) = write(short_path / "lines", make_key().public)
     keygen("-k", "-f", path, source)
     assert verify(settings_for(sshd, revokedhostkeys=(str(path),))).status == "known"
@@ -330,7 +330,7 @@ def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key:
     server = certified(make_sshd, make_key(), "-h", "-n", "127.0.0.1")
     assert verify(settings_for(server)).status == "known"
     words = {"hostkeyalgorithms": ("ssh-ed25519-cert-v01@openssh.com",)}
-    assert "HostKeyAlgorithms allows no ssh-ed25519 key without one" in refused(settings_for(server, **words))
+    assert "HostKeyAlgorithms does not allow a plain ssh-ed25519 key" in refused(settings_for(server, **words))
 
 
 @pytest.mark.parametrize("strict", ["yes", "accept-new", "no"])

@@ -197,7 +197,7 @@ def test_forwarding_forbidden(make_sshd: MakeSshd, sshd: Sshd, hops: JumpHostPoo
 
 def test_circle(sshd: Sshd, hops: JumpHostPool) -> None:
     settings = settings_for(sshd, proxyjump=(JumpHop("myself"),))
-    with pytest.raises(ConnectError, match="lead back to themselves"):
+    with pytest.raises(ConnectError, match="form a loop"):
         link_to(settings, jump_hosts=hops, resolver=lambda _hop, _target: settings)
 
 
@@ -244,10 +244,10 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("sh -c 'echo no route to the moon >&2; exit 7'", "exited with status 7 and said: no route to the moon"),
-        ("true", "exited with status 0 and said nothing"),
-        ("no-such-program-at-all", "exited with status 127 and said: "),
-        ("sh -c 'kill -9 $$'", "died of signal 9"),
+        ("sh -c 'echo no route to the moon >&2; exit 7'", "exited with status 7, stderr: no route to the moon"),
+        ("true", "exited with status 0 without output on stderr"),
+        ("no-such-program-at-all", "exited with status 127, stderr: "),
+        ("sh -c 'kill -9 $$'", "was killed by signal 9"),
     ],
 )
 def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, said: str) -> None:

@@ -163,6 +163,6 @@ def test_another_host_key_at_a_rekey_ends_it(sshd: Sshd) -> None:
     with linked(sshd) as link:
         link._transport._shown_host_key = b"another"
         link._transport.packetizer._trigger_rekey()
-        with pytest.raises(ConnectionLost, match="another host key"):
+        with pytest.raises(ConnectionLost, match="host key changed during rekeying"):
             exec_command.run(link, "sleep 1")
             exec_command.run(link, "true")

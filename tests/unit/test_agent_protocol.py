@@ -57,7 +57,7 @@ def test_list(short_path: Path) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (encode_string(b"\x05"), "cannot list its keys"),
+        (encode_string(b"\x05"), "cannot list the keys"),
         (encode_string(b"\x0c"), "invalid list of keys"),
         (encode_string(b"\x0c" + struct.pack(">I", 9)), "invalid list of keys"),
         (b"\xff\xff\xff\xff", "not an SSH agent"),
@@ -75,11 +75,11 @@ def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (encode_string(b"\x05"), "refused to sign"),
+        (encode_string(b"\x05"), "refused operation"),
         (encode_string(b"\x0e"), "invalid signature"),
         (
             encode_string(b"\x0e" + encode_string(encode_string("ssh-rsa") + encode_string(b"x"))),
-            "signed with ssh-rsa, not with rsa-sha2-512",
+            "signed with ssh-rsa instead of rsa-sha2-512",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def test_host(tmp_path: Path) -> None:
 
 
 def test_host_without_principals_is_for_no_host(tmp_path: Path) -> None:
-    assert "lacks a list of principals" in str(host_problem(certificate(tmp_path, "-h"), "anything", ()))
+    assert "it has no principals" in str(host_problem(certificate(tmp_path, "-h"), "anything", ()))
 
 
 def test_host_with_critical_options(tmp_path: Path) -> None:

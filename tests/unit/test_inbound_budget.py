@@ -45,7 +45,7 @@ def test_useless_messages() -> None:
     useless = UselessMessages(0.0)
     for _ in range(MAX_USELESS):
         useless.count("ignore", 0.0)
-    with pytest.raises(SSHException, match=r"floods us with useless messages \(ignore\)"):
+    with pytest.raises(SSHException, match=r"sends too many useless messages \(ignore\)"):
         useless.count("ignore", 0.0)
     useless = UselessMessages(0.0)
     for number in range(10 * MAX_USELESS):

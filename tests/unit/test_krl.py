@@ -122,7 +122,7 @@ def certified(kind: int, *parts: bytes) -> bytes:
         (HEAD + section(revocation.EXTENSION, encode_string(b"x@y"), b"\0", encode_string(b""), b"?"), "too many"),
         (HEAD + section(revocation.CERTIFICATES, encode_string(b"no key"), encode_string(b"")), "wanted"),
         (certified(0x2F), "unknown kind 47"),
-        (certified(revocation.SERIALS, bytes(7)), "cut short"),
+        (certified(revocation.SERIALS, bytes(7)), "truncated"),
         (certified(revocation.SERIALS, bytes(8)), "serial number 0"),
         (certified(revocation.SERIAL_RANGE, struct.pack(">QQ", 9, 8)), "from 9 to 8"),
         (certified(revocation.SERIAL_RANGE, struct.pack(">QQQ", 1, 8, 9)), "too many"),

@@ -106,7 +106,7 @@ def test_a_payload_that_becomes_too_large_is_not_unpacked(pair: tuple[FastPacket
     assert len(ours.read_message()[1].asbytes()) == MAX_UNPACKED - 100
     theirs.send_message(message(bytes(100 << 20)))
     tracemalloc.start()
-    with pytest.raises(SSHException, match="larger than 262144 bytes when decompressed"):
+    with pytest.raises(SSHException, match="more than 262144 decompressed bytes"):
         ours.read_message()
     assert tracemalloc.get_traced_memory()[1] < 2 << 20
     tracemalloc.stop()
@@ -181,7 +181,7 @@ def test_a_flood_of_useless_messages_ends(pair: tuple[FastPacketizer, FastPacket
     ours, theirs, _ = pair
     sender = threading.Thread(target=lambda: [theirs.send_message(message(b"")) for _ in range(MAX_USELESS + 500)])
     sender.start()
-    with pytest.raises(SSHException, match="floods us with useless messages"):
+    with pytest.raises(SSHException, match="sends too many useless messages"):
         for _ in range(MAX_USELESS + 500):
             ours.read_message()
     sender.join()

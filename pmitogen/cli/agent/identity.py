@@ -40,12 +40,12 @@ def decode(reader: PacketReader) -> tuple[bytes, PrivateKey]:
     try:
         key = PrivateKey(_decode(public_key.plain_name(name), reader, cert))
     except (ValueError, ArithmeticError, UnsupportedAlgorithm) as error:
-        raise DecodeError("the key is damaged") from error
+        raise DecodeError("invalid key") from error
     if cert is None:
         return key.blob, key
     parsed = certificate.parse(cert)
     if parsed.name != name or parsed.plain_blob != key.blob:
-        raise DecodeError("the certificate is for another key")
+        raise DecodeError("the certificate does not match the key")
     return cert, key
 
 
@@ -54,7 +54,7 @@ def _decode(name: str, reader: PacketReader, cert: bytes | None) -> Cryptography
         public, private = reader.string(), reader.string()
         key = ed25519.Ed25519PrivateKey.from_private_bytes(private[:32])
         if len(private) != 64 or private[32:] != public or key.public_key().public_bytes_raw() != public:
-            raise DecodeError("the halves of the key do not fit")
+            raise DecodeError("the public key does not match the private key")
         return key
     if name in CURVES:
         point = None
@@ -64,11 +64,11 @@ def _decode(name: str, reader: PacketReader, cert: bytes | None) -> Cryptography
         derived = ec.derive_private_key(_number(reader), CURVES[name])
         form = serialization.PublicFormat.UncompressedPoint
         if point not in (None, derived.public_key().public_bytes(serialization.Encoding.X962, form)):
-            raise DecodeError("the halves of the key do not fit")
+            raise DecodeError("the public key does not match the private key")
         return derived
     if name == "ssh-rsa":
         return _decode_rsa(reader, cert)
-    raise DecodeError(f"keys of type {name} are not known")
+    raise DecodeError(f"unknown key type {name}")
 
 
 def _decode_rsa(reader: PacketReader, cert: bytes | None) -> rsa.RSAPrivateKey:
@@ -80,7 +80,7 @@ def _decode_rsa(reader: PacketReader, cert: bytes | None) -> rsa.RSAPrivateKey:
         e, n = _number(public), _number(public)
     d, iqmp, p, q = (_number(reader) for _ in range(4))
     if not public_key.MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
-        raise DecodeError("its size is out of bounds")
+        raise DecodeError("invalid key size")
     numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), iqmp, rsa.RSAPublicNumbers(e, n))
     return numbers.private_key()
 

@@ -55,7 +55,7 @@ def _run(argv: Sequence[str]) -> int:
         raise BadUsage("these options cannot be combined")
     for letter in "PO":
         if letter in flags:
-            raise UsageError(f"-{letter}: not supported: no providers are loaded; leave it out")
+            raise UsageError(f"-{letter}: not supported: the agent loads no providers; remove it")
     csh = "c" in flags or ("s" not in flags and not command and os.environ.get("SHELL", "").endswith("csh"))
     if "k" in flags:
         return _kill(csh)
@@ -84,7 +84,7 @@ def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
         listener.close()
         if directory is not None:
             os.rmdir(directory)
-        raise UsageError(f"{path}: cannot listen there: {error.strerror or error}") from None
+        raise UsageError(f"{path}: cannot listen: {error.strerror or error}") from None
     finally:
         os.umask(umask)
     with listener:

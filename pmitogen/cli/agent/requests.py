@@ -105,7 +105,7 @@ class Client:
             elif constraint == CONSTRAIN_CONFIRM:
                 confirm = True
             else:  # a key whose restriction is not understood must not be used without it
-                raise DecodeError(f"constraint {constraint} is not known")
+                raise DecodeError(f"unknown constraint {constraint}")
         reader.end()
         expires = None if lifetime is None else time.monotonic() + lifetime
         return _verdict(self._keyring.add(HeldKey(blob, key, comment, confirm, expires)))

@@ -138,7 +138,7 @@ def _may_overwrite(path: Path) -> bool:
 
 def _check_comment(comment: str) -> None:
     if "\n" in comment or "\0" in comment:
-        raise UsageError("-C: invalid comment: it must be one line")
+        raise UsageError("-C: invalid comment; use one line")
 
 
 def _write_public(path: Path, blob: bytes, comment: str) -> None:

@@ -77,5 +77,5 @@ def parse(argv: Sequence[str]) -> Options:
         if letter not in _SUPPORTED:
             raise UsageError(f"-{letter}: not supported: {UNSUPPORTED.get(letter, 'use OpenSSH')}")
     if values.get("Z", CIPHER) != CIPHER:
-        raise UsageError(f"-Z: {values['Z']}: keys are encrypted with {CIPHER}; leave it out")
+        raise UsageError(f"-Z: {values['Z']}: unsupported cipher; keys are encrypted with {CIPHER}, without -Z")
     return Options(values)

@@ -13,12 +13,12 @@ def new_passphrase(prompt: str) -> str:
     """Ask twice for a new passphrase; "" means none. Raises UsageError if there is no terminal and no askpass program."""
     ask = find_asker()
     if ask is None:
-        raise UsageError("no terminal to ask for a passphrase: use -N")
+        raise UsageError("no terminal to ask for a passphrase; use -N")
     while True:
         first = ask(prompt, False)
         second = None if first is None else ask("Enter same passphrase again: ", False)
         if first is None or second is None:
-            raise UsageError("no passphrase was given")
+            raise UsageError("no passphrase given")
         if first == second:
             return first
         print("Passphrases do not match.  Try again.", flush=True)

@@ -137,7 +137,7 @@ def _read(path: str) -> str:
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
     if len(text) > MAX_SIZE:
-        raise UsageError(f"{path}: is larger than {MAX_SIZE} bytes")
+        raise UsageError(f"{path}: larger than {MAX_SIZE} bytes")
     return text
 
 

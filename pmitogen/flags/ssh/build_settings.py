@@ -186,7 +186,7 @@ def agent_socket(resolution: Resolution, value: str) -> str:
     if exits_on_failure(resolution) and not os.path.exists(
         resolution.local.caller.absolute(path)
     ):  # $NAME is not expanded, as in ssh
-        raise resolution.error("ForwardAgent", f"{path}: no such file, and ExitOnForwardFailure is yes")
+        raise resolution.error("ForwardAgent", f"{path}: No such file or directory; ExitOnForwardFailure is yes")
     return path
 
 

@@ -45,7 +45,7 @@ class Secret:
         return hash(self._text)
 
     def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a Secret is not pickled")
+        raise TypeError("a Secret cannot be pickled")
 
 
 Prompt = Callable[[str, bool], "str | None"]

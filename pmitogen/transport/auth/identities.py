@@ -296,7 +296,7 @@ def _certified_key(blob: bytes) -> bytes | str:
             return blob
         certificate = certificates.parse(blob)
     except DecodeError as error:
-        return f"is an invalid certificate ({error})"
+        return f"invalid certificate ({error})"
     if certificate.kind != certificates.USER:
-        return f"is a {certificates.KIND[certificate.kind]} certificate"
+        return f"a {certificates.KIND[certificate.kind]} certificate, not a user certificate"
     return certificate.plain_blob

@@ -66,7 +66,7 @@ def _read_text(read: ReadExactly) -> str:
     while (character := read(1)) != b"\0":
         text += character
         if len(text) > MAX_TEXT:
-            raise NotSOCKS("a name is too long")
+            raise NotSOCKS("name too long")
     return text.decode("utf-8", "replace")
 
 
@@ -74,7 +74,7 @@ def _read_5(read: ReadExactly, write: Write) -> Request:
     methods = read(read(1)[0])
     if NO_AUTHENTICATION not in methods:
         write(bytes((5, NO_METHOD)))
-        raise NotSOCKS("no method of authentication in common")
+        raise NotSOCKS("no supported authentication method")
     write(bytes((5, NO_AUTHENTICATION)))
     version, command, _, kind = read(4)
 

@@ -10,7 +10,7 @@ from pmitogen.transport.hostkeys.store import KnownHostsSources
 from pmitogen.transport.keys import public_key
 
 SUPPORTED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *public_key.RSA_ALGORITHMS)
-_OLD = " (ssh-rsa, which is SHA-1, and ssh-dss are gone: servers that know nothing else, before OpenSSH 7.2, cannot be reached)"
+_OLD = " (ssh-rsa, which uses SHA-1, and ssh-dss are not supported: update servers older than OpenSSH 7.2)"
 CERTIFIED = tuple(map(public_key.certificate_name, SUPPORTED))
 DEFAULT_ORDER = (*CERTIFIED, *SUPPORTED)
 
@@ -53,6 +53,6 @@ def _chosen(settings: Settings) -> tuple[str, ...]:
     if not usable:
         named = ",".join(settings.hostkeyalgorithms)
         old = _OLD if {"ssh-rsa", "ssh-dss"} & set(settings.hostkeyalgorithms) else ""
-        advice = f"none is known here; write some of {','.join(SUPPORTED + CERTIFIED)}{old}"
+        advice = f"no supported algorithm; use some of {','.join(SUPPORTED + CERTIFIED)}{old}"
         raise ConnectError(f"{settings.hostname} port {settings.port}: HostKeyAlgorithms {named}: {advice}", "kex")
     return usable

@@ -100,9 +100,9 @@ class RevocationList:
         elif kind == EXTENSION:
             _extension(body)
         elif kind == SIGNATURE:
-            raise DecodeError("it is signed, and the signature cannot be checked here: make it without")
+            raise DecodeError("signed list: signatures are not supported; generate it without one")
         else:
-            raise DecodeError(f"it has a section of the unknown kind {kind}")
+            raise DecodeError(f"unknown section type {kind}")
 
     def _certificates(self, body: PacketReader) -> None:
         authority = body.string()
@@ -113,7 +113,7 @@ class RevocationList:
         while body.left:
             kind = body.byte()
             if kind not in _READERS:
-                raise DecodeError(f"it has a certificate section of the unknown kind {kind}")
+                raise DecodeError(f"unknown certificate section type {kind}")
             part = PacketReader(body.string())
             _READERS[kind](part, revoked)
             part.end()
@@ -121,10 +121,10 @@ class RevocationList:
 
 def _header(reader: PacketReader) -> None:
     if reader.take(len(MAGIC)) != MAGIC:
-        raise DecodeError("it does not begin as a KRL does")
+        raise DecodeError("bad magic number")
     version = reader.u32()
     if version != VERSION:
-        raise DecodeError(f"its format is version {version}, only {VERSION} is known")
+        raise DecodeError(f"unsupported format version {version}; use version {VERSION}")
     reader.take(3 * 8)  # the list's own version, its date, and flags of which there are none yet
     reader.string()  # reserved
     reader.string()  # a comment
@@ -133,7 +133,7 @@ def _header(reader: PacketReader) -> None:
 def _hashes(body: PacketReader, size: int) -> list[bytes]:
     found = decode_strings(body.rest())
     if any(len(one) != size for one in found):
-        raise DecodeError(f"a fingerprint in it has not {size} bytes")
+        raise DecodeError(f"invalid fingerprint: not {size} bytes")
     return found
 
 
@@ -142,35 +142,35 @@ def _extension(body: PacketReader) -> None:
     body.string()
     body.end()
     if critical:
-        raise DecodeError(f"it has a critical section {name!r}, which is not known")
+        raise DecodeError(f"unsupported critical extension {name!r}")
 
 
 def _serials(part: PacketReader, revoked: _Revoked) -> None:
     raw = part.take(part.left)
     if len(raw) % 8:
-        raise DecodeError("a list of serial numbers in it is cut short")
+        raise DecodeError("truncated list of serial numbers")
     found = {serial for (serial,) in struct.iter_unpack(">Q", raw)}
     if 0 in found:
-        raise DecodeError("it revokes serial number 0")
+        raise DecodeError("invalid serial number 0")
     revoked.serials |= found
 
 
 def _range(part: PacketReader, revoked: _Revoked) -> None:
     low, high = part.u64(), part.u64()
     if not 0 < low <= high:
-        raise DecodeError(f"a range in it is from {low} to {high}")
+        raise DecodeError(f"invalid range of serial numbers: {low} to {high}")
     revoked.ranges.append((low, high))
 
 
 def _bitmap(part: PacketReader, revoked: _Revoked) -> None:
     first, bits = part.u64(), part.string()
     if bits[:1] >= b"\x80":
-        raise DecodeError("a bitmap in it is negative")
+        raise DecodeError("invalid bitmap: negative")
     bits = bits.lstrip(b"\0")
     if len(bits) > MAX_BITMAP_SIZE:
-        raise DecodeError(f"a bitmap in it has {len(bits)} bytes")
+        raise DecodeError(f"invalid bitmap: {len(bits)} bytes, more than {MAX_BITMAP_SIZE}")
     if _bit(bits, -first) or first + int.from_bytes(bits, "big").bit_length() - 1 > MAX_SERIAL:
-        raise DecodeError("a bitmap in it goes beyond all serial numbers")
+        raise DecodeError("invalid bitmap: exceeds the largest serial number")
     revoked.bitmaps.append((first, bits))
 
 

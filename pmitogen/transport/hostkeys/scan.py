@@ -34,5 +34,5 @@ def scan_host_keys(probe: Probe, endpoint: str, key_types: Sequence[str] = KEY_T
         yield probe(public_key.algorithms_of(kind))
     if got not in key_types and not rest:
         raise ConnectError(
-            f"{endpoint}: it has no host key of the types {', '.join(key_types)}, only {', '.join(offered)}", "kex"
+            f"{endpoint}: no host key of type {', '.join(key_types)}; the server has {', '.join(offered)}", "kex"
         )

@@ -198,9 +198,9 @@ def revoked_by(
         try:
             found = _revoked_in(path, plain, certificate) or found
         except OSError as error:
-            raise refuse(f"RevokedHostKeys {path} cannot be read ({error.strerror}): no host key is safe without it") from error
+            raise refuse(f"RevokedHostKeys {path}: cannot read: {error.strerror}; no host key is accepted without it") from error
         except DecodeError as error:
-            raise refuse(f"RevokedHostKeys {path} is a broken KRL ({error}): no host key is safe without it") from error
+            raise refuse(f"RevokedHostKeys {path}: invalid KRL: {error}; no host key is accepted without it") from error
     return found
 
 

@@ -50,15 +50,15 @@ class Trust:
             same_type = [line for line in plain if not proven or line.key_type == public_key.blob_type(one.blob)]
             if one.where is None and same_type:
                 raise self._refusal(
-                    f"the host key {one.description} is not the one known from {same_type[0].where}: somebody may be listening "
-                    "in, or the server was reinstalled: if so, remove that line first"
+                    f"host key {one.description} does not match {same_type[0].where}: someone could be eavesdropping (man-in-the-middle "
+                    "attack); if the server was reinstalled, remove that line first"
                 )
         return statuses
 
     def record(self, blob: bytes) -> str:
         """Add a key to the first UserKnownHostsFile; returns its ``file:line``. Raises ConnectError."""
         if self.file == "none":
-            raise self._refusal("UserKnownHostsFile none: there is no file to record it in: write -o UserKnownHostsFile=FILE")
+            raise self._refusal("UserKnownHostsFile none: no file to add the host key to; use -o UserKnownHostsFile=FILE")
         names = [self.name]
         address = self._store.address_name
         if address and not self._store.lines(address, blob):
@@ -66,7 +66,7 @@ class Trust:
         try:
             return store.append(self.file, names, blob, hashed=self._settings.hashknownhosts)
         except OSError as error:
-            raise self._refusal(f"{self.file} cannot be written: {error.strerror}") from None
+            raise self._refusal(f"{self.file}: cannot write: {error.strerror}") from None
 
     @staticmethod
     def _where(blob: bytes, lines: Sequence[known_hosts.KnownHostsLine]) -> str | None:
@@ -77,7 +77,7 @@ class Trust:
         revoked = (line for line in lines if line.marker == known_hosts.REVOKED and line.is_key(blob))
         where = where or next((line.where for line in revoked), None)
         if where:
-            raise self._refusal(f"the host key {self._describe_key(blob)} is revoked by {where}: the server needs a new host key")
+            raise self._refusal(f"host key {self._describe_key(blob)} is revoked by {where}: generate a new host key on the server")
 
     def _describe_key(self, blob: bytes) -> str:
         name = public_key.display_name(public_key.blob_type(blob))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import paramiko
 
 Confirm = Callable[[str], bool]
+_EAVESDROPPING = "someone could be eavesdropping (man-in-the-middle attack)"
 _UNRECORDABLE = frozenset("@?*#[]|'\"\\!, \t\n")  # in a host name: would be read as something else in known_hosts
 
 
@@ -104,12 +105,12 @@ class _HostKeyCheck:
             self._read_key()
             self._check_size()
         except DecodeError as error:
-            raise self._refuse(f"the server's host key cannot be read: {error}") from error
+            raise self._refuse(f"invalid key from the server: {error}") from error
         if where := store.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
-            raise self._refuse(f"the host key {self.describe_key()} is revoked by {where}: the server needs a new host key")
+            raise self._refuse(f"{self.describe_key()} is revoked by {where}: generate a new host key on the server")
         lines = self.store.lines(self.name, self.blob)
         if revoked := self._revoked(lines):
-            return self._changed_or_revoked(revoked, "is marked @revoked in", "the server needs a new host key")
+            return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
         if self.certificate is not None:
             decision = self._by_authority(lines)
             if decision is not None:
@@ -127,7 +128,7 @@ class _HostKeyCheck:
             fallback = self.store.lines_without_port()
             if revoked := self._revoked(fallback):
                 if self.strict == "no":
-                    return self._changed_or_revoked(revoked, "is marked @revoked in", "the server needs a new host key")
+                    return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
                 self.certificate_problem = f"it or its authority is marked @revoked in {revoked.where}"
                 return None
             line = self._authority_line(fallback)
@@ -150,17 +151,17 @@ class _HostKeyCheck:
         allowed = self.settings.hostkeyalgorithms
         names = public_key.algorithms_of(public_key.blob_type(self.plain))
         if allowed and not any(name in allowed for name in names):
-            raise self._refuse(f"{self._certificate_refused()}; and HostKeyAlgorithms allows no {names[0]} key without one")
+            raise self._refuse(f"{self._certificate_refused()}, and HostKeyAlgorithms does not allow a plain {names[0]} key")
 
     def _plain_key(self, lines: list[known_hosts.KnownHostsLine]) -> HostKeyDecision:
         same = next((line for line in lines if line.blob == self.plain), None)
         if same:
             return self._check_address(same.where)
         if lines:
-            return self._changed_or_revoked(lines[0], "is not the one known from", self._how_to_replace(lines[0]))
+            return self._changed_or_revoked(lines[0], "does not match", self._how_to_replace(lines[0]))
         fallback = self.store.lines_without_port()
         if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
-            return self._changed_or_revoked(revoked, "is marked @revoked in", "the server needs a new host key")
+            return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
         same = next((line for line in fallback if line.marker == known_hosts.PLAIN and line.blob == self.plain), None)
         return HostKeyDecision("known", same.where) if same else self._unknown()
 
@@ -168,10 +169,10 @@ class _HostKeyCheck:
         if self.strict == "yes" or (self.strict == "ask" and self.confirm is None):
             raise self._refuse(self._unknown_text() + self._how_to_add())
         if self.strict == "ask" and self.confirm is not None and not self.confirm(self._unknown_text()):
-            raise self._refuse(f"the host key {self.describe_key()} is unknown and was not accepted")
+            raise self._refuse(f"{self.describe_key()} is unknown and was not accepted")
         if _UNRECORDABLE & set(self.settings.hostname):
             raise self._refuse(
-                f"{self._unknown_text()} It cannot be recorded: the host name has characters that mean something there"
+                f"{self._unknown_text()} It cannot be added: the host name has characters that are not allowed in known_hosts"
             )
         names = [self.name]
         if self.store.address_name and not self.store.lines(self.store.address_name, self.plain):
@@ -207,7 +208,7 @@ class _HostKeyCheck:
         bits = public_key.rsa_bits(self.plain)
         if bits is not None and bits < self.settings.requiredrsasize:
             wanted = self.settings.requiredrsasize
-            raise self._refuse(f"the RSA host key has {bits} bits, RequiredRSASize asks for {wanted}: make it a longer key")
+            raise self._refuse(f"invalid RSA key length: {bits} bits, but RequiredRSASize is {wanted}: generate a longer key on the server")
 
     def _blobs(self) -> list[bytes]:
         """The key, and the authority that vouches for it: a revocation may name either."""
@@ -225,22 +226,22 @@ class _HostKeyCheck:
             return HostKeyDecision("known", where)
         if not lines:
             return self._record([name])._replace(status="known", where=where)
-        other = f"{self.address} is known with another ({lines[0].where})"
-        text = f"the host key {self.describe_key()} is known for {self.name} ({where}), but {other}"
+        other = f"{self.address} has another key in {lines[0].where}"
+        text = f"{self.describe_key()} is known for {self.name} ({where}), but {other}"
         confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ".")
         if self.strict != "no" and not confirmed:
-            raise self._refuse(f"{text}: remove the stale line, or write CheckHostIP=no")
+            raise self._refuse(f"{text}: remove that line, or use CheckHostIP=no")
         return HostKeyDecision("known", where, (f"{self.name}: {text}",))
 
     def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, how: str, remedy: str) -> HostKeyDecision:
-        text = f"the host key {self.describe_key()} {how} {line.where}"
+        text = f"{self.describe_key()} {how} {line.where}"
         if self.strict != "no":
-            raise self._refuse(f"{text}: somebody may be listening in, or {remedy}{self._certificate_text()}")
+            raise self._refuse(f"{text}: {_EAVESDROPPING}; {remedy}{self._certificate_text()}")
         settings = self.settings
         limits = settings.passwordauthentication or settings.kbdinteractiveauthentication or settings.forwardagent
         if limits and settings.exitonforwardfailure:
             raise self._refuse(
-                f"{text}: somebody may be listening in; StrictHostKeyChecking=no does not do for a jump host, or where "
+                f"{text}: {_EAVESDROPPING}; StrictHostKeyChecking=no is not sufficient for a jump host, or where "
                 f"ExitOnForwardFailure is yes; {remedy}"
             )
         warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
@@ -266,7 +267,7 @@ class _HostKeyCheck:
     def _certificate_text(self) -> str:
         if self.certificate is None or self.certificate_problem is None:
             return ""
-        return f"; its host certificate {self.certificate.describe()} does not help: {self.certificate_problem}"
+        return f"; its host certificate {self.certificate.describe()} was refused: {self.certificate_problem}"
 
     def _certificate_refused(self) -> str:
         assert self.certificate is not None
@@ -275,15 +276,15 @@ class _HostKeyCheck:
     def _unknown_text(self) -> str:
         looked = self.store.searched_files() or "no known_hosts file"
         if self.certificate is not None:
-            return f"{self._certificate_refused()}; and the key within it, {self.describe_key()}, is not in {looked}."
-        return f"the host key {self.describe_key()} of {self.name} is not in {looked}."
+            return f"{self._certificate_refused()}; its key {self.describe_key()} is not in {looked}."
+        return f"{self.describe_key()} of {self.name} is not in {looked}."
 
     def _how_to_add(self) -> str:
-        return f" Check the fingerprint and add the key ({self._trust()}), or write StrictHostKeyChecking=accept-new"
+        return f" Check the fingerprint and add the key ({self._trust()}), or use StrictHostKeyChecking=accept-new"
 
     def _how_to_replace(self, line: known_hosts.KnownHostsLine) -> str:
         remove = f"ssh-keygen -f {line.path} -R '{self.name}'"
-        return f"the server was reinstalled: if so, remove that line ({remove}) and add the new key ({self._trust()})"
+        return f"if the server was reinstalled, remove that line ({remove}) and add the new key ({self._trust()})"
 
     def _trust(self) -> str:
         """Return the command that adds the key, with the options that make it use the same files."""

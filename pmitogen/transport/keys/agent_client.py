@@ -104,7 +104,7 @@ class SSHAgentClient:
         # OpenSSH before 10.3 answers FAILURE if it refuses a binding, as any agent does to an unknown message.
         if answer == FAILURE and not self._binds_at_all():
             return False
-        raise AgentError(f"agent {self.path}: not used, because it refuses to be bound to this connection")
+        raise AgentError(f"agent {self.path}: refused to be bound to this connection, so it is not used")
 
     def _bind(self, binding: SessionBinding, forwarding: bool) -> int:
         fields = (
@@ -137,7 +137,7 @@ class SSHAgentClient:
         """Return the agent's keys in its order, without those whose blob is invalid. Raises AgentError."""
         kind, reader = self._ask(bytes([REQUEST_IDENTITIES]), self._timeout)
         if kind != IDENTITIES_ANSWER:
-            raise AgentError(f"agent {self.path}: cannot list its keys (answer {kind})")
+            raise AgentError(f"agent {self.path}: cannot list the keys (answer {kind})")
         found = []
         try:
             for _ in range(reader.u32()):
@@ -156,14 +156,14 @@ class SSHAgentClient:
         flags = struct.pack(">I", _FLAGS.get(plain, 0))
         kind, reader = self._ask(bytes([SIGN_REQUEST]) + encode_string(blob) + encode_string(data) + flags, timeout)
         if kind != SIGN_RESPONSE:
-            raise AgentError("the agent refused to sign (not confirmed, or locked)")
+            raise AgentError("agent refused operation: not confirmed, or locked")
         try:
             signature = reader.string()
             used = PacketReader(signature).text()
         except DecodeError as error:
             raise AgentError(f"invalid signature from the agent: {error}") from error
         if used != plain:
-            raise AgentError(f"the agent signed with {used}, not with {plain}: a newer agent is needed")
+            raise AgentError(f"the agent signed with {used} instead of {plain}; update the agent")
         return signature
 
     def exchange(self, request: bytes, timeout: float) -> bytes:
@@ -174,11 +174,11 @@ class SSHAgentClient:
             self._socket.sendall(encode_string(request))
             return read_message(lambda count: self._receive(count, end))
         except EOFError:
-            raise AgentError(f"agent {self.path}: it closed the connection") from None
+            raise AgentError(f"agent {self.path}: closed the connection") from None
         except DecodeError as error:
             raise AgentError(f"agent {self.path}: not an SSH agent: {error}") from None
         except OSError as error:
-            reason = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            reason = "no answer within the timeout" if isinstance(error, TimeoutError) else error.strerror or str(error)
             raise AgentError(f"agent {self.path}: {reason}") from error
 
     def interrupt(self) -> None:

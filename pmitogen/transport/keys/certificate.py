@@ -62,7 +62,7 @@ def parse(blob: bytes) -> Certificate:
     start = reader.offset
     fields = next((count for prefix, count in _KEY_FIELDS if plain.startswith(prefix)), None)
     if fields is None:
-        raise DecodeError(f"certificates of type {name} are not known")
+        raise DecodeError(f"unknown certificate key type {name}")
     for _ in range(fields):
         reader.string()
     plain_blob = encode_string(plain) + blob[start : reader.offset]
@@ -77,9 +77,9 @@ def parse(blob: bytes) -> Certificate:
     signature = reader.string()
     reader.end()
     if kind not in KIND:
-        raise DecodeError(f"certificates of kind {kind} are not known")
+        raise DecodeError(f"unknown certificate type {kind}; use 1 (user) or 2 (host)")
     if len(principals) > MAX_PRINCIPALS:
-        raise DecodeError(f"{len(principals)} principals in it, at most {MAX_PRINCIPALS} are allowed")
+        raise DecodeError(f"too many principals: {len(principals)}, at most {MAX_PRINCIPALS}")
     public_key.validate(authority)
     public_key.verify_signature(authority, signature, signed)
     return Certificate(
@@ -100,7 +100,7 @@ def plain_blob(blob: bytes) -> bytes:
 def _text(raw: bytes) -> str:
     """A text of the authority's, in whatever encoding. One zero byte may end it, as in OpenSSH; none may stand within."""
     if b"\0" in raw[:-1]:
-        raise DecodeError("a text with a zero byte in it")
+        raise DecodeError("a NUL byte in a string")
     return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
 
 
@@ -127,7 +127,7 @@ def _names(raw: bytes) -> list[bytes]:
     """The names of a list of options, which are pairs of name and data."""
     parts = decode_strings(raw)
     if len(parts) % 2:
-        raise DecodeError("an option in it has no data")
+        raise DecodeError("an option without data")
     return parts[::2]
 
 
@@ -159,11 +159,11 @@ def host_problem(certificate: Certificate, host: str, ca_algorithms: tuple[str, 
     if problem := validity_problem(certificate, now):
         return problem
     if not certificate.principals:
-        return "it lacks a list of principals, which name the hosts that it is for"
+        return "it has no principals, so it is valid for no host"
     if not any(match_pattern(host, name) for name in certificate.principals):
         return f"it is for {escape(', '.join(certificate.principals))}, not for {host}"
     if certificate.critical_options:
-        return f"it has critical options that are not known for hosts: {escape(', '.join(certificate.critical_options))}"
+        return f"unsupported critical options: {escape(', '.join(certificate.critical_options))}"
     return signature_problem(certificate, ca_algorithms)
 
 

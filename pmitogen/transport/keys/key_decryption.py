@@ -54,24 +54,24 @@ def parse(body: str) -> EncryptedKey:
     try:
         reader = PacketReader(base64.b64decode("".join(body.split()), validate=True))
     except ValueError as error:
-        raise DecodeError("not base64") from error
+        raise DecodeError("invalid base64") from error
     if reader.take(len(MAGIC)) != MAGIC:
-        raise DecodeError("no magic")
+        raise DecodeError("bad magic number")
     cipher, kdf, options = reader.text(), reader.text(), reader.string()
     if reader.u32() != 1:
-        raise DecodeError("it does not hold one key")
+        raise DecodeError("the file does not contain exactly one key")
     return EncryptedKey(cipher, kdf, options, reader.string(), reader.string(), reader.rest())
 
 
 def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
     """The same key file, not encrypted. Raises :class:`WrongPassphrase`, :class:`DecodeError`."""
     if encrypted_key.cipher not in _SIZES or encrypted_key.kdf != "bcrypt":
-        raise DecodeError(f"its cipher {encrypted_key.cipher} ({encrypted_key.kdf}) is not known")
+        raise DecodeError(f"unknown cipher {encrypted_key.cipher} ({encrypted_key.kdf})")
     size, iv_size = _SIZES[encrypted_key.cipher]
     options = PacketReader(encrypted_key.kdf_options)
     salt, rounds = options.string(), options.u32()
     if not salt or not 0 < rounds <= MAX_ROUNDS:
-        raise DecodeError("its key derivation is out of bounds")
+        raise DecodeError("invalid key derivation parameters")
     derived = bcrypt.kdf(passphrase.encode(), salt, size + iv_size, rounds, ignore_few_rounds=True)
     private = _decrypt(encrypted_key, derived[:size], derived[size:])
     if len(private) < 8 or private[:4] != private[4:8]:
@@ -113,7 +113,7 @@ def _decrypt(encrypted_key: EncryptedKey, key: bytes, iv: bytes) -> bytes:
         except InvalidTag:
             raise WrongPassphrase from None
     if not encrypted_key.ciphertext or len(encrypted_key.ciphertext) % len(iv):
-        raise DecodeError("its private part has no whole number of blocks")
+        raise DecodeError("invalid length of the encrypted part")
     algorithm: CipherAlgorithm = _triple_des(key) if encrypted_key.cipher == "3des-cbc" else algorithms.AES(key)
     mode = modes.CTR(iv) if encrypted_key.cipher.endswith("-ctr") else modes.CBC(iv)
     decryptor = Cipher(algorithm, mode).decryptor()
@@ -124,5 +124,5 @@ def _triple_des(key: bytes) -> CipherAlgorithm:
     try:
         from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
     except ImportError as error:  # before cryptography 43, or after its removal
-        raise DecodeError("its cipher 3des-cbc is not known") from error
+        raise DecodeError("unknown cipher 3des-cbc") from error
     return TripleDES(key)

@@ -91,7 +91,7 @@ class KeyFile:
     def open(self, passphrase: Secret | None = None, cache: KeyCache | None = None) -> PrivateKey:
         """Return the private key. *cache*: where an opened key is kept; None: nowhere. Raises UnusableKey."""
         if self.is_public:
-            raise UnusableKey("is a public key, and no agent holds its private half")
+            raise UnusableKey("a public key, and no agent has the private key")
         header = private_key.read_header(self.text)
 
         def load() -> PrivateKey:
@@ -106,7 +106,7 @@ class KeyFile:
 
         *prompt* returns None to give up. Raises UnusableKey.
         """
-        last = UnusableKey("is encrypted and no passphrase is given", "needed")
+        last = UnusableKey("encrypted, and no passphrase given", "needed")
         for _ in range(attempts):
             answer = prompt(f"Enter passphrase for key '{self.source}': ")
             if not answer:
@@ -129,11 +129,11 @@ def read(path: str) -> KeyFile:
         stat = os.fstat(descriptor)
         text = file.read(MAX_SIZE + 1)
     if len(text) > MAX_SIZE:
-        raise UnusableKey("is too large to be a key")
+        raise UnusableKey("too large for a key")
     found = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
     # As ssh: a key that others may read is not used. Only where the file is ours; mode bits of a foreign owner are his business.
     if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not found.is_public:
-        raise UnusableKey(f"others may read it (mode {stat.st_mode & 0o777:04o}): chmod 600 it")
+        raise UnusableKey(f"bad permissions {stat.st_mode & 0o777:04o}: accessible by others; run chmod 600")
     return found
 
 
@@ -153,7 +153,7 @@ def read_public(path: str) -> bytes:
     with open(path, encoding="utf-8", errors="replace") as file:
         blob = public_blob_of(file.read(MAX_SIZE))
     if blob is None:
-        raise UnusableKey("is not a public key or certificate")
+        raise UnusableKey("not a public key or certificate")
     return blob
 
 

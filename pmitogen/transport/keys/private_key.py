@@ -85,16 +85,16 @@ def public_blob(key: CryptographyPublicKey) -> bytes:
 def read_header(text: str) -> KeyFileHeader:
     """Look at a private key's *text* without decrypting it. Raises :class:`UnusableKey` where it is none, or none we can use."""
     if text.startswith("PuTTY-User-Key-File"):
-        raise UnusableKey("is a PuTTY key: convert it with 'puttygen KEY -O private-openssh-new -o NEW'")
+        raise UnusableKey("a PuTTY key; convert it: puttygen KEY -O private-openssh-new -o NEW")
     found = _BLOCK.search(text.replace("\r\n", "\n"))
     if found is None:
-        raise UnusableKey("is not a private key")
+        raise UnusableKey("not a private key")
     label, body = found[1], found[2]
     normal = f"-----BEGIN {label}-----\n{body.strip()}\n-----END {label}-----\n"
     if label == "OPENSSH PRIVATE KEY":
         return _read_openssh_header(normal, body)
     if label not in ("RSA PRIVATE KEY", "EC PRIVATE KEY", "PRIVATE KEY", "ENCRYPTED PRIVATE KEY"):
-        raise UnusableKey(f"is a {label.removesuffix(' PRIVATE KEY')} key, which is not supported: make an ed25519 key")
+        raise UnusableKey(f"unsupported key type {label.removesuffix(' PRIVATE KEY')}; use an ed25519 key")
     return KeyFileHeader(normal, label.startswith("ENCRYPTED") or "Proc-Type: 4,ENCRYPTED" in body, None)
 
 
@@ -103,9 +103,9 @@ def _read_openssh_header(normal: str, body: str) -> KeyFileHeader:
         encrypted_key = key_decryption.parse(body)
         name = public_key.blob_type(encrypted_key.public_blob)
     except DecodeError as error:
-        raise UnusableKey(f"is a damaged OpenSSH private key: {error}") from error
+        raise UnusableKey(f"invalid OpenSSH private key: {error}") from error
     if public_key.is_security_key(name):
-        raise UnusableKey(f"is a security key ({name}), which is usable through an agent only: add it with ssh-add")
+        raise UnusableKey(f"a security key ({name}), which works through an agent only; add it with ssh-add")
     ciphertext = None if encrypted_key.cipher == "none" else encrypted_key
     return KeyFileHeader(normal, ciphertext is not None, encrypted_key.public_blob, True, ciphertext)
 
@@ -113,7 +113,7 @@ def _read_openssh_header(normal: str, body: str) -> KeyFileHeader:
 def load(header: KeyFileHeader, passphrase: str | None) -> PrivateKey:
     """Decrypt and parse. A passphrase for a key that has none is ignored, as ssh does. Raises :class:`UnusableKey`."""
     if header.encrypted and not passphrase:
-        raise UnusableKey("is encrypted and no passphrase is given", "needed")
+        raise UnusableKey("encrypted, and no passphrase given", "needed")
     read = serialization.load_ssh_private_key if header.openssh else serialization.load_pem_private_key
     password = passphrase.encode() if header.encrypted and passphrase else None
     text = header.text
@@ -122,17 +122,17 @@ def load(header: KeyFileHeader, passphrase: str | None) -> PrivateKey:
             text, password = key_decryption.decrypt(header.ciphertext, passphrase), None
         key = read(text.encode(), password)
     except DecodeError as error:
-        raise UnusableKey(f"cannot be opened here: {error}; add it to an agent") from error
+        raise UnusableKey(f"cannot decrypt: {error}; add the key to an agent") from error
     except (UnsupportedAlgorithm, NotImplementedError) as error:  # the latter: an elliptic curve's point in compressed form
-        raise UnusableKey(f"cannot be read here ({error}): add it to an agent") from error
+        raise UnusableKey(f"unsupported private key ({error}); add it to an agent") from error
     except (ValueError, TypeError) as error:
         # Neither library nor format tells a wrong passphrase from damage; after encryption the former is the likely one.
         if header.encrypted:
-            raise UnusableKey("does not open with the passphrase given: it is the wrong one", "wrong") from None
-        raise UnusableKey("is a damaged private key") from error
+            raise UnusableKey("incorrect passphrase", "wrong") from None
+        raise UnusableKey("invalid private key") from error
     if not isinstance(key, CryptographyKey):
-        raise UnusableKey(f"is of a kind ({type(key).__name__.strip('_')}) that is not supported: make an ed25519 key")
+        raise UnusableKey(f"unsupported key type {type(key).__name__.strip('_')}; use an ed25519 key")
     try:
         return PrivateKey(key, key_decryption.read_comment(text) if header.openssh else "")
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise UnusableKey(f"is of a kind that ssh does not know ({error})") from error
+        raise UnusableKey(f"unsupported key ({error}); use an ed25519 key") from error

@@ -105,7 +105,7 @@ def validate(blob: bytes) -> None:
     reader = PacketReader(blob)
     name = reader.text()
     if name not in DISPLAY_NAMES or name == "ssh-dss":
-        raise DecodeError(f"keys of type {name} are not known")
+        raise DecodeError(f"unknown key type {name}")
     if is_security_key(name):
         for _ in range(3 if name.startswith("sk-ecdsa") else 2):
             reader.string()
@@ -113,11 +113,11 @@ def validate(blob: bytes) -> None:
         return
     bits = rsa_bits(blob)
     if bits is not None and bits < MIN_RSA_BITS:
-        raise DecodeError(f"an RSA key of {bits} bits, at least {MIN_RSA_BITS} are needed")
+        raise DecodeError(f"invalid RSA key length: {bits} bits, at least {MIN_RSA_BITS} are required")
     try:
         serialization.load_ssh_public_key(public_line(blob).encode())
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise DecodeError(f"the {name} key is damaged") from error
+        raise DecodeError(f"invalid {name} key") from error
 
 
 def public_line(blob: bytes) -> str:
@@ -137,7 +137,7 @@ def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
     raw = reader.string()
     name = blob_type(blob)
     if name not in (algorithm, key_type(algorithm)):
-        raise DecodeError(f"a signature by {algorithm} does not fit a key of type {name}")
+        raise DecodeError(f"signature algorithm {algorithm} does not match the key type {name}")
     if is_security_key(name):
         blob, data = _hardware_parts(blob, reader, data)
         name = blob_type(blob)
@@ -145,7 +145,7 @@ def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
     try:
         _verify(serialization.load_ssh_public_key(public_line(blob).encode()), name, algorithm, raw, data)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError) as error:
-        raise DecodeError(f"the {algorithm} signature is not valid") from error
+        raise DecodeError(f"incorrect {algorithm} signature") from error
     return algorithm
 
 
@@ -177,4 +177,4 @@ def _verify(key: object, name: str, algorithm: str, raw: bytes, data: bytes) -> 
         reader.end()
         key.verify(utils.encode_dss_signature(*pair), data, ec.ECDSA(ECDSA_HASHES[name]()))
     else:
-        raise DecodeError(f"signatures by {algorithm} are not accepted")
+        raise DecodeError(f"unsupported signature algorithm {algorithm}")

@@ -24,7 +24,7 @@ class PacketReader:
         """The next *count* raw bytes."""
         end = self.offset + count
         if end > len(self.data):
-            raise DecodeError(f"{count} bytes wanted at offset {self.offset}, {len(self.data) - self.offset} left")
+            raise DecodeError(f"message truncated: {count} bytes expected at offset {self.offset}, {len(self.data) - self.offset} left")
         piece = self.data[self.offset : end]
         self.offset = end
         return piece
@@ -50,7 +50,7 @@ class PacketReader:
         try:
             return self.string().decode("utf-8")
         except UnicodeDecodeError as error:
-            raise DecodeError("a name is not UTF-8") from error
+            raise DecodeError("a string that is not UTF-8") from error
 
     @property
     def left(self) -> int:
@@ -64,7 +64,7 @@ class PacketReader:
     def end(self) -> None:
         """Raise unless everything has been consumed."""
         if self.offset != len(self.data):
-            raise DecodeError(f"{len(self.data) - self.offset} bytes too many")
+            raise DecodeError(f"{len(self.data) - self.offset} bytes of trailing data")
 
 
 def encode_string(value: bytes | str) -> bytes:

@@ -49,8 +49,8 @@ def _choose(
     chosen = tuple(name for name in wanted or ours if name in known)
     if not chosen:
         raise ConnectError(
-            f"{settings.endpoint}: {KEYWORDS[what]} {','.join(wanted)}: none of these is available here; "
-            f"write some of {','.join(name for name in known)}",
+            f"{settings.endpoint}: {KEYWORDS[what]} {','.join(wanted)}: no supported algorithm; "
+            f"use some of {','.join(name for name in known)}",
             "kex",
         )
     return chosen
@@ -85,7 +85,7 @@ def no_common_algorithm(transport: ClientTransport) -> str | None:
         if theirs and not set(names) & set(theirs):
             kind = what.rstrip("<")
             shown = peer_text.escape(",".join(theirs), MAX_LIST_LENGTH)
-            return f"no {kind} algorithm in common: we offer {','.join(names)}; the server offers {shown}{_remedy(kind, theirs)}"
+            return f"no {kind} algorithm in common: offered {','.join(names)}; the server offers {shown}{_remedy(kind, theirs)}"
     return None
 
 
@@ -100,9 +100,9 @@ def _remedy(what: str, theirs: list[str]) -> str:
     known = {"kex": ClientTransport._kex_info, "cipher": ClientTransport._cipher_info, "MAC": ClientTransport._mac_info}
     usable = [name for name in theirs if name in known.get(what, {})]
     if usable:
-        return f"; if you must, add one: {KEYWORDS[what]}=+{usable[0]}"
+        return f"; to allow one of them, use {KEYWORDS[what]}=+{usable[0]}"
     if what == "host key" and set(theirs) <= {"ssh-rsa", "ssh-dss"}:
         return "; ssh-rsa (SHA-1) and ssh-dss are not supported: update the server, or give it another host key"
     if what in KEYWORDS:
-        return "; none of these is available here: allow another one in the server's configuration, or update the server"
+        return "; none of these is supported: allow another one in the server's configuration, or update the server"
     return ""

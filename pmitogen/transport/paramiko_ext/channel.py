@@ -119,14 +119,14 @@ class Channel(paramiko.Channel):
         """
         size = len(data)
         if size > self.in_max_packet_size:
-            raise paramiko.SSHException(f"the server sent {size} bytes of data at once; {self.in_max_packet_size} were allowed")
+            raise paramiko.SSHException(f"the server sent {size} bytes of data in one packet; at most {self.in_max_packet_size} are allowed")
         with self.lock:
             self.in_window_size -= size
             if self.in_window_size < 0:
                 self.window_excess -= self.in_window_size
                 self.in_window_size = 0
                 if self.window_excess > self.window // 10:  # OpenSSH's grace
-                    raise paramiko.SSHException("the server ignored the flow control window of a channel")
+                    raise paramiko.SSHException("the server exceeded the window of a channel")
             else:
                 self.window_excess = 0
             is_over = self.closed or self.eof_received

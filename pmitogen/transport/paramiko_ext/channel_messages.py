@@ -63,7 +63,7 @@ def _data(message: Message) -> bytes:
     size = message.get_int()
     data = message.get_remainder()
     if len(data) != size:
-        raise paramiko.SSHException(f"the server sent a message that says {size} bytes of data and has {len(data)}")
+        raise paramiko.SSHException(f"the server sent a message with {len(data)} bytes of data, but a length of {size}")
     return data
 
 
@@ -72,7 +72,7 @@ def on_window_adjust(channel: Channel, message: Message) -> None:
     nbytes = PacketReader(message.get_remainder()).u32()
     with channel.lock:
         if channel.out_window_size + nbytes > MAX_WINDOW:
-            raise paramiko.SSHException("the server granted a larger window than there can be")
+            raise paramiko.SSHException("the server granted a window that is too large")
         channel.out_window_size += nbytes
         channel.out_buffer_cv.notify_all()
     if not nbytes:

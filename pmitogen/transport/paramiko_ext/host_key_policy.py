@@ -39,10 +39,10 @@ class HostKeyPolicy(_Base):
 
     def _verify_key(self, host_key: bytes, sig: bytes) -> None:
         if self._shown_host_key is not None and host_key != self._shown_host_key:
-            raise paramiko.SSHException("the server sent another host key at a rekey")
+            raise paramiko.SSHException("the server's host key changed during rekeying")
         used = escape(wire.PacketReader(sig).string(), 80)
         if used != public_key.plain_name(str(self.host_key_type)):  # Paramiko takes any that the key has, SHA-1 in 4.x
-            raise paramiko.SSHException(f"the server signed with {used}, {self.host_key_type} was agreed on")
+            raise paramiko.SSHException(f"the server signed with {used} instead of the negotiated {self.host_key_type}")
         super()._verify_key(host_key, sig)  # type: ignore[misc]  # in no stub, as it is not public
         if self._shown_host_key is None:
             self._shown_host_key, self._first_signature = host_key, sig

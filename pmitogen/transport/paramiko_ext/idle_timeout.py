@@ -49,4 +49,4 @@ class IdleTimeouts:
 
 
 def _reason(kind: str, seconds: float) -> str:
-    return f"nothing passed for {seconds:g} seconds, after which ChannelTimeout {kind}={seconds:g} has it closed"
+    return f"closed after {seconds:g} seconds without data (ChannelTimeout {kind}={seconds:g})"

@@ -64,4 +64,4 @@ class UselessMessages:
         self._left = min(MAX_USELESS, self._left + (now - self._now) * USELESS_PER_SECOND) - 1 - size / USELESS_SIZE
         self._now = now
         if self._left < 0:
-            raise SSHException(f"the server floods us with useless messages ({what})")
+            raise SSHException(f"the server sends too many useless messages ({what})")

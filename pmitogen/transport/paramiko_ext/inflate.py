@@ -23,7 +23,7 @@ class Decompressor:
         try:
             plain = self._stream.decompress(data, MAX_UNPACKED)
         except zlib.error:
-            raise SSHException("a packet of the server's cannot be decompressed") from None
+            raise SSHException("the server sent a packet that cannot be decompressed") from None
         if len(plain) >= MAX_UNPACKED or self._stream.unconsumed_tail or self._stream.eof:
-            raise SSHException(f"a packet of the server's is larger than {MAX_UNPACKED} bytes when decompressed")
+            raise SSHException(f"the server sent a packet of more than {MAX_UNPACKED} decompressed bytes")
         return plain

@@ -25,7 +25,7 @@ LENGTH = struct.Struct(">I")
 MIN_PADDING = 4  # bytes
 AEAD_TAG = 16  # bytes, of AES-GCM and of Poly1305
 PLAIN_BLOCK = 8  # bytes, while nothing is encrypted
-WRONG_MAC = "a packet of the server's was changed on the way (wrong message authentication code)"
+WRONG_MAC = "corrupted MAC on input: a packet from the server was changed on the way"
 
 
 class Opener(Protocol):

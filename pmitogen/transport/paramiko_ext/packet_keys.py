@@ -113,7 +113,7 @@ class PacketKeys(Packetizer):
     def _next_sequence_out(self) -> None:
         self._sequence_out = (self._sequence_out + 1) & 0xFFFFFFFF
         if not self._sequence_out and not self._initial_kex_done:
-            raise SSHException("too many packets before the first key exchange")
+            raise SSHException("too many packets sent before the first key exchange")
 
     def _count_out(self, size: int) -> None:
         """A packet of *size* bytes was sent (called with the send lock)."""
@@ -136,7 +136,7 @@ class PacketKeys(Packetizer):
         elif self._fresh_in >= self.REKEY_BYTES + self.REKEY_BYTES_OVERFLOW_MAX or (
             self._packets_in >= self.REKEY_PACKETS + self.REKEY_PACKETS_OVERFLOW_MAX
         ):
-            raise SSHException("the server ignores our requests for new keys")
+            raise SSHException("the server does not answer the request for new keys")
 
 
 def _cipher_limit(engine: Any) -> int:

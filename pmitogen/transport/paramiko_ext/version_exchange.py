@@ -64,28 +64,28 @@ class VersionExchange:
                 self.version = _checked(line)
                 return self.version
             self._keep(line)
-        raise NotSSH(f"no SSH version in its first {MAX_LINES} lines")
+        raise NotSSH(f"no SSH version in the first {MAX_LINES} lines")
 
     def _next_line(self, source: LineSource, until: float | None) -> str:
         try:
             raw = source.read_line(MAX_LINE + len("\r"), until)
         except TimeoutError:
             self._partial = self._shown(source.unread())
-            raise NoVersion("no SSH version in time") from None
+            raise NoVersion("no SSH version before the time limit") from None
         except EOFError:
             self._partial = self._shown(source.unread())
             raise
         line = raw.rstrip(b"\r") if raw is not None else source.unread()
         if len(line) > MAX_LINE:
             self._partial = self._shown(line)
-            raise NotSSH(f"it sent a line of more than {MAX_LINE} bytes")
+            raise NotSSH(f"received a line of more than {MAX_LINE} bytes")
         if b"\0" in line or b"\r" in line:
-            raise NotSSH(f"it sent {self._shown(line)!r}")
+            raise NotSSH(f"received {self._shown(line)!r}")
         try:
             return line.decode("utf-8")
         except UnicodeDecodeError:
             if line.startswith(b"SSH-"):
-                raise NotSSH(f"it sent {self._shown(line)!r}") from None
+                raise NotSSH(f"received {self._shown(line)!r}") from None
             return line.decode("utf-8", "replace")
 
     def _keep(self, line: str) -> None:
@@ -113,8 +113,8 @@ def _checked(line: str) -> str:
     """*line*, if it is a version that we can talk to. Raises NotSSH."""
     found = _VERSION.fullmatch(line)
     if found is None:
-        raise NotSSH(f"it sent the version {peer_text.escape(line, MAX_QUOTED)!r}")
+        raise NotSSH(f"received the version {peer_text.escape(line, MAX_QUOTED)!r}")
     major, minor = int(found[1]), int(found[2])
     if major != 2 and (major, minor) != (1, 99):
-        raise NotSSH(f"it speaks version {major}.{minor} of the protocol only ({peer_text.escape(line, MAX_QUOTED)})")
+        raise NotSSH(f"unsupported protocol version {major}.{minor} ({peer_text.escape(line, MAX_QUOTED)})")
     return line

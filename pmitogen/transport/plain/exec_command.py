@@ -285,4 +285,4 @@ def run(
             size += len(piece[0]) + len(piece[1])
             if size > max_output:
                 running.cancel()
-                raise RemoteError(f"{link.peer}: a command printed more than {max_output} bytes where little was expected")
+                raise RemoteError(f"{link.peer}: the output of a command exceeds {max_output} bytes")

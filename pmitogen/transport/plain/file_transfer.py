@@ -183,7 +183,7 @@ def _pieces(source: IO[bytes], size: int | None) -> Iterator[bytes]:
         if not piece:
             if left is None:
                 return
-            raise RemoteError(f"{getattr(source, 'name', 'the source')}: ends {left} bytes early: did it change meanwhile?")
+            raise RemoteError(f"{getattr(source, 'name', 'the source')}: file truncated: {left} bytes are missing")
         if left is not None:
             left -= len(piece)
         yield piece
