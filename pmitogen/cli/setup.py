@@ -109,7 +109,10 @@ def _verify(link: Path) -> int:
     """Check that Ansible finds the plugin. Returns 0 if so, or if Ansible is not installed."""
     playbook = _find_playbook()
     if playbook is None:
-        print("ansible-playbook: not found on PATH; after its installation, set ansible_connection: pmitogen")
+        print(
+            f"ansible-playbook: not found on PATH; install ansible-core ({sys.executable} -m pip install ansible-core), "
+            "then set ansible_connection: pmitogen, or use -c pmitogen"
+        )
         return 0
     python = _python_of(playbook)
     answer = _probe(python)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 import selectors
 import socket
 import struct
@@ -27,6 +28,7 @@ from pmitogen.util.host_names import odd_names_unknown
 
 CONNECTION_ATTEMPT_DELAY = 0.25  # seconds between attempts; RFC 8305 section 8
 RETRY_PAUSE = 1.0  # seconds between rounds of ConnectionAttempts; as ssh does
+_HOST_AND_PORT = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:]+):(?P<port>[0-9]{1,5})")
 FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 Address = tuple[socket.AddressFamily, Any]  # family and what connect() takes
@@ -47,12 +49,19 @@ def resolve(settings: Settings) -> list[Address]:
         reason = error.strerror or str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(
-            f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; "
-            "check the spelling, or set ansible_host (HostName) to an address",
+            f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; {_name_advice(settings.hostname)}",
             "resolve",
         ) from None
     addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in found))
     return _alternate(addresses)
+
+
+def _name_advice(hostname: str) -> str:
+    """Return the advice for a name that does not resolve, such as ``host:port``: ssh has no such form."""
+    found = _HOST_AND_PORT.fullmatch(hostname)
+    if found is None:
+        return "check the spelling, or set ansible_host (HostName) to an address"
+    return f"to use port {found['port']}, use -p {found['port']} (ansible_port) and the host {found['host'].strip('[]')}"
 
 
 def _alternate(addresses: list[Address]) -> list[Address]:
@@ -168,7 +177,7 @@ def _explain(settings: Settings, failures: dict[str, str]) -> str:
         what, where = "cannot connect", "; ".join(f"{address}: {text}" for address, text in failures.items())
     remedies = {
         os.strerror(errno.ECONNREFUSED): f"is sshd running there, and is {settings.port} its port?",
-        "no answer": "is the host up, and does a firewall let us through? ansible_ssh_timeout (ConnectTimeout) sets the time",
+        "no answer": "is the host up, and does a firewall block it? ansible_ssh_timeout (ConnectTimeout) sets the limit",
         "no time left": "raise ansible_ssh_timeout (ConnectTimeout)",
     }
     remedy = remedies.get(what, "check the address, the route and the firewall")

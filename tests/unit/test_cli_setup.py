@@ -56,7 +56,9 @@ def test_without_ansible_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch,
     from pmitogen.cli import main
 
     assert main(["setup"]) == 0
-    assert (home / LINK).is_symlink() and "not found on PATH" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert (home / LINK).is_symlink() and "not found on PATH; install ansible-core (" in said
+    assert f"{sys.executable} -m pip install ansible-core), then set ansible_connection: pmitogen" in said
 
 
 @pytest.mark.one_core

@@ -203,6 +203,22 @@ def test_unknown_name() -> None:
     assert caught.value.stage == "resolve"
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("127.0.0.1:2718", "to use port 2718, use -p 2718 (ansible_port) and the host 127.0.0.1"),
+        ("no-such-host.invalid:22", "to use port 22, use -p 22 (ansible_port) and the host no-such-host.invalid"),
+        ("[::1]:22", "to use port 22, use -p 22 (ansible_port) and the host ::1"),
+        ("::1:g", "check the spelling, or set ansible_host (HostName) to an address"),
+        ("no-such-host.invalid:", "check the spelling, or set ansible_host (HostName) to an address"),
+    ],
+)
+def test_a_port_after_the_name(name: str, advice: str) -> None:
+    with pytest.raises(ConnectError) as caught:
+        dial.resolve(PLAIN._replace(hostname=name))
+    assert caught.value.message.endswith(f"; {advice}")
+
+
 def test_families_alternate() -> None:
     four = [at(1), at(2), at(3)]
     six: list[Address] = [(socket.AF_INET6, ("::1", 1))]
