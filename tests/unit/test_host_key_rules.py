@@ -39,9 +39,9 @@ def test_address_is_checked(tmp_path: Path) -> None:
     with pytest.raises(ConnectError, match=f"192.0.2.7 has another key in {path}:2: remove that line") as caught:
         check(path, both)
     assert caught.value.stage == "hostkey"
-    with pytest.raises(ConnectError, match="known with another"):
+    with pytest.raises(ConnectError, match="has another key"):
         check(path, both, stricthostkeychecking="accept-new")
-    assert "known with another" in check(path, both, stricthostkeychecking="no").warnings[0]
+    assert "has another key" in check(path, both, stricthostkeychecking="no").warnings[0]
     assert check(path, both, checkhostip=False).warnings == ()
     assert check(path, both, proxycommand="nc web 22").status == "known"
     assert check(path, both, proxyjump=(JumpHop("bastion"),)).status == "known"
@@ -72,7 +72,7 @@ def test_global_file_is_read_and_never_written(tmp_path: Path) -> None:
     "blob", [b"", b"\0\0\0\x20x", encode_string("ssh-ed25519-cert-v01@openssh.com"), encode_string("ssh-rsa") + b"\xff"]
 )
 def test_no_key_at_all(blob: bytes) -> None:
-    with pytest.raises(ConnectError, match="cannot be read") as caught:
+    with pytest.raises(ConnectError, match="invalid key from the server") as caught:
         check_host_key(Settings("web", "web", "root"), ("?", blob), "")
     assert caught.value.stage == "hostkey"
 

@@ -54,7 +54,7 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
         return
     file = key_file.read(str(path))
     assert file.public_blob == key_file.read_public(f"{path}.pub")
-    with pytest.raises(UnusableKey, match="wrong") as wrong:
+    with pytest.raises(UnusableKey, match="incorrect passphrase") as wrong:
         file.open(Secret("another"))
     with pytest.raises(UnusableKey, match="no passphrase") as needed:
         file.open()
@@ -66,7 +66,7 @@ def test_formats(tmp_path: Path, kind: tuple[str, str], form: str, passphrase: s
 def test_ciphers(tmp_path: Path, cipher: str) -> None:
     path = generate(tmp_path / "key", "-t", "ed25519", "-Z", cipher, passphrase="secret")
     check(path, "secret")
-    with pytest.raises(UnusableKey, match="wrong"):
+    with pytest.raises(UnusableKey, match="incorrect passphrase"):
         key_file.read(str(path)).open(Secret("no"))
 
 
@@ -76,7 +76,7 @@ def test_prompts(tmp_path: Path) -> None:
     file = key_file.read(str(make_key(tmp_path / "key", passphrase="right").path))
     answers = ["no", "right"]
     assert file.open_with_prompt(lambda prompt: answers.pop(0), 3)
-    with pytest.raises(UnusableKey, match="wrong"):
+    with pytest.raises(UnusableKey, match="incorrect passphrase"):
         file.open_with_prompt(lambda prompt: "no", 2)
     with pytest.raises(UnusableKey, match="no passphrase"):
         file.open_with_prompt(lambda prompt: None, 2)
@@ -97,12 +97,12 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is not a private key"),
+        ("", "not a private key"),
         ("PuTTY-User-Key-File-3: ssh-ed25519\n", "puttygen"),
-        ("-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "is a DSA key"),
+        ("-----BEGIN DSA PRIVATE KEY-----\nAAAA\n-----END DSA PRIVATE KEY-----\n", "unsupported key type DSA"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n", "invalid"),
         ("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "invalid"),
-        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "not supported"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "unsupported key type CERTIFICATE"),
     ],
 )
 def test_problems(text: str, words: str) -> None:
