@@ -49,7 +49,8 @@ def resolve(settings: Settings) -> list[Address]:
         reason = error.strerror or str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(
-            f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; {_name_advice(settings.hostname)}",
+            f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; "
+            f"{_name_advice(settings.hostname)}",
             "resolve",
         ) from None
     addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in found))

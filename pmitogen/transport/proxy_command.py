@@ -77,11 +77,17 @@ class ProxyCommand:
         self._ended.wait(STDERR_GRACE)
         stderr = " | ".join(escape_lines(self._stderr))
         code = self._process.returncode
-        ended = "is still running" if code is None else f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        ended = (
+            "is still running" if code is None else f"was killed by signal {-code}" if code < 0 else f"exited with status {code}"
+        )
         advice = ""
         if code == EXIT_NOT_FOUND and _SSH.match(self._command):
-            advice = "; no ssh program was found; use ProxyJump, which does not need one"
-        return f"ProxyCommand ({self._command}) {ended}" + (f", stderr: {stderr}" if stderr else " without output on stderr") + advice
+            advice = "; no ssh program was found; use ProxyJump, or ssh -W %h:%p HOST without shell syntax"
+        return (
+            f"ProxyCommand ({self._command}) {ended}"
+            + (f", stderr: {stderr}" if stderr else " without output on stderr")
+            + advice
+        )
 
     def close(self) -> None:
         """End the program and all that it started; our end of the pair is its user's. Idempotent."""

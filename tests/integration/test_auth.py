@@ -84,7 +84,7 @@ def test_passphrase(sshd: Sshd, make_key: MakeKey) -> None:
     key = make_key(passphrase="right")
     sshd.authorize(key.public)
     assert log_in(key_settings(sshd, key), Credentials(passphrase=Secret("right")))
-    assert "wrong" in refused(key_settings(sshd, key), Credentials(passphrase=Secret("left")))
+    assert "incorrect passphrase" in refused(key_settings(sshd, key), Credentials(passphrase=Secret("left")))
     assert "no passphrase given" in refused(key_settings(sshd, key))
     answers = iter(["left", "right"])
     asked: list[str] = []
@@ -104,7 +104,7 @@ def test_open_modes_are_refused(sshd: Sshd, make_key: MakeKey) -> None:
     key = make_key()
     sshd.authorize(key.public)
     key.path.chmod(0o640)
-    assert "mode 0640" in refused(key_settings(sshd, key))
+    assert "bad permissions 0640" in refused(key_settings(sshd, key))
 
 
 def test_default_files_are_silent(sshd: Sshd) -> None:
@@ -155,7 +155,7 @@ def test_user_certificate(certified: Sshd, authority: KeyFile, make_key: MakeKey
         (("-n", "root", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
         (("-n", "root", "-V", "+1d:+2d"), "it is not valid before"),
         (("-n", "alice,bob"), "its principals are alice, bob, not root"),
-        (("-h", "-n", "root"), "is a host certificate"),
+        (("-h", "-n", "root"), "a host certificate, not a user certificate"),
     ],
 )
 @pytest.mark.parametrize("where", ["file", "agent"])
@@ -282,7 +282,7 @@ def test_a_certificate_in_the_place_of_the_public_key(certified: Sshd, authority
     ("line", "reason"),
     [
         ("{cert}", "certificate {path}: not tried (its private key is neither in a configured file nor in an agent)"),
-        ("{host}", "certificate {path}: not tried (is a host certificate)"),
+        ("{host}", "certificate {path}: not tried (a host certificate, not a user certificate)"),
         ("{cut}", "certificate {path}: not tried ("),
     ],
 )

@@ -99,7 +99,11 @@ def test_hosts_that_give_nothing(make_sshd: MakeSshd) -> None:
     assert done.returncode == 1 and len(keys(done)) == 1
     errors = [line for line in done.stderr.splitlines() if not line.startswith("#")]
     assert len(errors) == 8 and all(line.startswith("pmitogen keyscan: ") for line in errors)
-    for words in ("127.0.0.1 port 1: Connection refused", "cannot resolve the name no-such-host.invalid", "no SSH version received"):
+    for words in (
+        "127.0.0.1 port 1: Connection refused",
+        "cannot resolve the name no-such-host.invalid",
+        "no SSH version received",
+    ):
         assert any(words in line for line in errors), errors
     done = run("keyscan", "-t", "rsa", f"127.0.0.1:{server.port}")
     assert done.returncode == 1 and "no host key of type ssh-rsa; the server has ssh-ed25519" in done.stderr

@@ -176,7 +176,7 @@ def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
         assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=(path,), stricthostkeychecking=strict))
     (other,) = write(short_path / "others", make_key().public)
     assert verify(settings_for(sshd, revokedhostkeys=(other,))).status == "known"
-    assert "cannot be read" in refused(settings_for(sshd, revokedhostkeys=(str(short_path / "absent"),)))
+    assert "cannot read: No such file" in refused(settings_for(sshd, revokedhostkeys=(str(short_path / "absent"),)))
     assert f"revoked by {path}:3" in refused(settings_for(sshd, revokedhostkeys=(other, path)))
 
 
@@ -376,7 +376,7 @@ def test_another_key_at_a_rekey_is_refused(sshd: Sshd) -> None:
 def test_algorithms_as_written(sshd: Sshd) -> None:
     chosen = ("ecdsa-sha2-nistp256", "ssh-dss", "ssh-ed25519")
     assert host_key_algorithms(settings_for(sshd, hostkeyalgorithms=chosen), "") == ("ecdsa-sha2-nistp256", "ssh-ed25519")
-    with pytest.raises(ConnectError, match="before OpenSSH 7.2") as caught:
+    with pytest.raises(ConnectError, match="older than OpenSSH 7.2") as caught:
         host_key_algorithms(settings_for(sshd, hostkeyalgorithms=("ssh-rsa",)), "")
     assert caught.value.stage == "kex"
 

@@ -107,7 +107,7 @@ def test_what_a_shell_would_expand_in_a_native_jump(
                 link_to(settings, jump_hosts=hops)
             assert "\n" not in caught.value.message
             if "'" not in command:
-                assert "no ssh program was found: write a jump in plain words, or use ProxyJump" in caught.value.message
+                assert "no ssh program was found; use ProxyJump, or ssh -W" in caught.value.message
     assert bastion.connections() == native
     if not native and "'" not in command:
         link_to(resolve(words), jump_hosts=hops).close()  # with the program

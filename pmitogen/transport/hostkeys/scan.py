@@ -33,6 +33,4 @@ def scan_host_keys(probe: Probe, endpoint: str, key_types: Sequence[str] = KEY_T
     for kind in rest:
         yield probe(public_key.algorithms_of(kind))
     if got not in key_types and not rest:
-        raise ConnectError(
-            f"{endpoint}: no host key of type {', '.join(key_types)}; the server has {', '.join(offered)}", "kex"
-        )
+        raise ConnectError(f"{endpoint}: no host key of type {', '.join(key_types)}; the server has {', '.join(offered)}", "kex")

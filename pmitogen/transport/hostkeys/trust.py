@@ -50,8 +50,8 @@ class Trust:
             same_type = [line for line in plain if not proven or line.key_type == public_key.blob_type(one.blob)]
             if one.where is None and same_type:
                 raise self._refusal(
-                    f"host key {one.description} does not match {same_type[0].where}: someone could be eavesdropping (man-in-the-middle "
-                    "attack); if the server was reinstalled, remove that line first"
+                    f"host key {one.description} does not match {same_type[0].where}: someone could be eavesdropping "
+                    "(man-in-the-middle attack); if the server was reinstalled, remove that line first"
                 )
         return statuses
 
@@ -77,7 +77,9 @@ class Trust:
         revoked = (line for line in lines if line.marker == known_hosts.REVOKED and line.is_key(blob))
         where = where or next((line.where for line in revoked), None)
         if where:
-            raise self._refusal(f"host key {self._describe_key(blob)} is revoked by {where}: generate a new host key on the server")
+            raise self._refusal(
+                f"host key {self._describe_key(blob)} is revoked by {where}: generate a new host key on the server"
+            )
 
     def _describe_key(self, blob: bytes) -> str:
         name = public_key.display_name(public_key.blob_type(blob))

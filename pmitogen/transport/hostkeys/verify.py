@@ -208,7 +208,9 @@ class _HostKeyCheck:
         bits = public_key.rsa_bits(self.plain)
         if bits is not None and bits < self.settings.requiredrsasize:
             wanted = self.settings.requiredrsasize
-            raise self._refuse(f"invalid RSA key length: {bits} bits, but RequiredRSASize is {wanted}: generate a longer key on the server")
+            raise self._refuse(
+                f"invalid RSA key length: {bits} bits, but RequiredRSASize is {wanted}: generate a longer key on the server"
+            )
 
     def _blobs(self) -> list[bytes]:
         """The key, and the authority that vouches for it: a revocation may name either."""

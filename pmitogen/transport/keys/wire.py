@@ -24,7 +24,9 @@ class PacketReader:
         """The next *count* raw bytes."""
         end = self.offset + count
         if end > len(self.data):
-            raise DecodeError(f"message truncated: {count} bytes expected at offset {self.offset}, {len(self.data) - self.offset} left")
+            raise DecodeError(
+                f"message truncated: {count} bytes expected at offset {self.offset}, {len(self.data) - self.offset} left"
+            )
         piece = self.data[self.offset : end]
         self.offset = end
         return piece

@@ -119,7 +119,9 @@ class Channel(paramiko.Channel):
         """
         size = len(data)
         if size > self.in_max_packet_size:
-            raise paramiko.SSHException(f"the server sent {size} bytes of data in one packet; at most {self.in_max_packet_size} are allowed")
+            raise paramiko.SSHException(
+                f"the server sent {size} bytes of data in one packet; at most {self.in_max_packet_size} are allowed"
+            )
         with self.lock:
             self.in_window_size -= size
             if self.in_window_size < 0:

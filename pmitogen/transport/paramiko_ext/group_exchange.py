@@ -34,7 +34,9 @@ class GroupExchange(KexGexSHA256):
         prime, generator = reader.string(), reader.string()
         bits = int.from_bytes(prime, "big").bit_length() if len(prime) <= MAX_BITS // 8 + 1 else MAX_BITS + 1
         if not MIN_BITS <= bits <= MAX_BITS or prime[0] & 0x80 or not prime[-1] & 1:
-            raise SSHException(f"the server's group for the key exchange is out of range: {MIN_BITS} to {MAX_BITS} bits are allowed")
+            raise SSHException(
+                f"the server's group for the key exchange is out of range: {MIN_BITS} to {MAX_BITS} bits are allowed"
+            )
         if len(generator) > len(prime) or not 1 < int.from_bytes(generator, "big") < int.from_bytes(prime, "big") - 1:
             raise SSHException("the server's group for the key exchange has an invalid generator")
         super()._parse_kexdh_gex_group(Message(m.asbytes()))  # type: ignore[misc]

@@ -207,4 +207,6 @@ class UserauthClient(AuthHandler):
 
 require_methods(AuthHandler, "abort(self)")
 if not isinstance(vars(AuthHandler).get("_handler_table"), property):
-    raise ImportError("pmitogen overrides paramiko.auth_handler.AuthHandler._handler_table, which is not a property in this release")
+    raise ImportError(
+        "pmitogen overrides paramiko.auth_handler.AuthHandler._handler_table, which is not a property in this release"
+    )
