@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from ansible import constants
 
 from pmitogen.flags.ansible_become import become_options
 
+if TYPE_CHECKING:
+    from ansible.plugins.become import BecomeBase
+    from ansible.plugins.shell import ShellBase
+
+    from pmitogen.protocol.from_client import Become
+
 NATIVE = ("sudo", "su", "doas")
 OPTIONS = ("become_exe", "become_flags", "become_user", "become_pass", "sudo_chdir", "prompt_l10n")
 
 
-def install_native(plugin: Any, legacy_pipelining: bool, is_native: Callable[[], bool]) -> None:
+def install_native(plugin: BecomeBase, legacy_pipelining: bool, is_native: Callable[[], bool]) -> None:
     """If *plugin* is sudo, su or doas, have it return commands unwrapped while *is_native* returns True.
 
     Only attributes of this instance change; Ansible still sets and reads the plugin's options. *legacy_pipelining*: ansible-core
@@ -28,7 +34,7 @@ def install_native(plugin: Any, legacy_pipelining: bool, is_native: Callable[[],
         plugin.name = "ansible.builtin.su"
 
 
-def supports(plugin: Any) -> bool:
+def supports(plugin: BecomeBase) -> bool:
     """Return True if the hub supports the options of *plugin*.
 
     It does not if a program of the user's replaces sudo, su or doas and takes options that those do not have.
@@ -50,7 +56,7 @@ def supports(plugin: Any) -> bool:
     return True
 
 
-def changes_account(plugin: Any, login: str | None) -> bool:
+def changes_account(plugin: BecomeBase, login: str | None) -> bool:
     """Return True if a task with the become plugin *plugin* leaves the account *login*.
 
     This is Ansible's rule: become with the login's own name does nothing, and Ansible does not wrap the command, unless
@@ -62,13 +68,13 @@ def changes_account(plugin: Any, login: str | None) -> bool:
     return bool(constants.BECOME_ALLOW_SAME_USER) or not user or user != login
 
 
-def build_wrapped(plugin: Any, command: str, shell: Any) -> str:
+def build_wrapped(plugin: BecomeBase, command: str, shell: ShellBase) -> str:
     """Return *command* as the taken-over *plugin* would have built it. The plugin gets its own name back, for its prompts."""
     vars(plugin).pop("name", None)
     return str(type(plugin).build_become_command(plugin, command, shell))
 
 
-def native_method(plugin: Any) -> str | None:
+def native_method(plugin: BecomeBase) -> str | None:
     """Return the native method of a become plugin (sudo, su or doas), or None."""
     name = str(getattr(plugin, "name", None) or "").rpartition(".")[2]
     return (
@@ -79,17 +85,17 @@ def native_method(plugin: Any) -> str | None:
     )
 
 
-def request(plugin: Any, timeout: float) -> dict[str, Any]:
+def request(plugin: BecomeBase, timeout: float) -> Become:
     """Return the become request for the hub, from the plugin's options. *timeout* is in seconds.
 
     ``wraps`` tells the hub that the caller can wrap the command itself instead.
     """
     words = {name: value for name, value in become_options(_options(plugin)).items() if value}
-    return {"method": native_method(plugin), "timeout": timeout, "wraps": True, **words}
+    return cast("Become", {"method": native_method(plugin), "timeout": timeout, "wraps": True, **words})
 
 
-def _options(plugin: Any) -> dict[str, Any]:
-    options = {}
+def _options(plugin: BecomeBase) -> dict[str, object]:
+    options: dict[str, object] = {}
     for name in OPTIONS:
         with contextlib.suppress(KeyError):
             options[name] = plugin.get_option(name)

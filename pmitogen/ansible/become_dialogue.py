@@ -7,7 +7,7 @@ and the plugin's failure texts. After success, all output belongs to the command
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
@@ -16,13 +16,16 @@ from pmitogen.errors import Error
 from pmitogen.protocol.exchange import Exchange, Output
 from pmitogen.util.peer_text import escape
 
+if TYPE_CHECKING:
+    from ansible.plugins.become import BecomeBase
+
 Result = tuple[int, bytes, bytes]
 
 
 class BecomeDialogue:
     """The output of a wrapped command so far, and the state of its escalation."""
 
-    def __init__(self, become: Any) -> None:
+    def __init__(self, become: BecomeBase) -> None:
         self._become = become
         self.succeeded = not become.success
         self.password_sent = not become.expect_prompt()
@@ -61,7 +64,7 @@ class BecomeDialogue:
         return b"".join(self._output[stream]) + self._unfinished_line[stream]
 
 
-def run_wrapped(become: Any, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
+def run_wrapped(become: BecomeBase, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     """Run a wrapped command to its end. *timeout*: seconds until it has escalated. Raises AnsibleError."""
     try:
         return _converse(become, exchange, in_data, timeout)
@@ -72,7 +75,7 @@ def run_wrapped(become: Any, exchange: Exchange, in_data: bytes | None, timeout:
         raise ansible_error(exc) from None
 
 
-def _converse(become: Any, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
+def _converse(become: BecomeBase, exchange: Exchange, in_data: bytes | None, timeout: float) -> Result:
     dialogue = BecomeDialogue(become)
     deadline = time.monotonic() + timeout
     sent_input = False

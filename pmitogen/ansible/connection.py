@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import re
 import shlex
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from ansible import constants
 from ansible.errors import AnsibleFileNotFound, AnsibleOptionsError
@@ -32,16 +32,31 @@ from pmitogen.ansible.exchange import (
     is_logged,
     signal_message,
 )
-from pmitogen.ansible.hub_session import HUB_OPTIONS, HubSession, is_verbose, verbose_output
+from pmitogen.ansible.hub_session import HUB_OPTIONS, SENT_AHEAD, HubSession, is_verbose, verbose_output
 from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.progress import Progress, name_transfer
-from pmitogen.ansible.request_values import command_request, from_wire, operation_request, plain_value, split_command, wire_env
+from pmitogen.ansible.request_values import (
+    command_request,
+    from_wire,
+    operation_request,
+    plain_value,
+    split_command,
+    wire_env,
+)
 from pmitogen.protocol.framing import to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
+
+if TYPE_CHECKING:
+    from ansible.plugins.become import BecomeBase
+    from ansible.plugins.shell import ShellBase
+    from ansible.template import Templar
+
+    from pmitogen.protocol.from_client import Become, Options
+    from pmitogen.protocol.requests import ClientRequest
 
 display = Display()
 ExecResult = tuple[int, bytes, bytes]
@@ -74,12 +89,12 @@ class Connection(ConnectionBase):
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
-            self._shell: Any = shells.record(self._shell)
+            self._shell: ShellBase = shells.record(self._shell)
             self._shell.is_becoming = lambda: self._become_is_native
-        self._interpreter: Any = None  # which the task's host names
-        self._unread: dict[str, Any] = {}
+        self._interpreter: object = None  # which the task's host names
+        self._unread: dict[str, object] = {}
         self._task = ""  # the task's name, where the hub logs it
-        self._become_fields: dict[str, Any] | None = None
+        self._become_fields: Become | None = None
         self._native_become: bool | None = False  # None: decided when the plugin has its options
         self._in_own_session = False  # True: wrapped commands run in their own session, without the login account's interpreter
 
@@ -128,7 +143,7 @@ class Connection(ConnectionBase):
             return False
         return not self._becomes or self._become_is_native or bool(getattr(self.become, "pipelining", True))
 
-    def _resolve_option_variables(self, variables: Any, templar: Any) -> Any:
+    def _resolve_option_variables(self, variables: dict[str, Any], templar: Templar) -> object:
         """Record the interpreter that the task's host sets, and variables that are not read (ansible-core 2.17 and later)."""
         self._interpreter = variables.get("ansible_python_interpreter")
         self._unread = unread_variables.find(variables)
@@ -140,7 +155,7 @@ class Connection(ConnectionBase):
         named = self._interpreter or constants.config.get_config_value("INTERPRETER_PYTHON")
         return str(named) if isinstance(named, str) and _INTERPRETER_PATTERN.fullmatch(named) else None
 
-    def set_become_plugin(self, plugin: Any) -> None:
+    def set_become_plugin(self, plugin: BecomeBase) -> None:
         """Take over sudo, su and doas: their commands arrive unwrapped, because the hub runs them in that account.
 
         Ansible calls this for each item of a loop, because each may become another user.
@@ -211,7 +226,7 @@ class Connection(ConnectionBase):
 
     def _put(self, stream: IO[bytes], out_path: str) -> None:
         state = os.fstat(stream.fileno())
-        header = {
+        header: ClientRequest = {
             "op": "put",
             "path": to_wire(out_path),
             "mode": state.st_mode & 0o777,
@@ -229,15 +244,16 @@ class Connection(ConnectionBase):
         from pmitogen.util.atomic_file import atomic_write
 
         display.vvv(one_line(f"FETCH {in_path} TO {out_path}"), host=self._host())
-        answer: dict[str, Any] = {}
-        header = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
-        with atomic_write(out_path, lambda: answer.get("mode", 0o666) & 0o777 | 0o200) as stream:
+        modes: list[int] = []
+        header: ClientRequest = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
+        with atomic_write(out_path, lambda: (modes[0] if modes else 0o666) & 0o777 | 0o200) as stream:
             sink = Progress(stream, name_transfer("FETCH", in_path, self._play_context.no_log), self._host()).write
             try:
-                answer.update(self._hub_session.request(header, sink=sink))
+                answer = self._hub_session.request(header, sink=sink).header
             except NeedsBecomeWrapper:
                 self._leave_become_to_plugin()
-                answer.update(self._hub_session.request(header, sink=sink))
+                answer = self._hub_session.request(header, sink=sink).header
+            modes += [answer["mode"]] if "mode" in answer else []
 
     def reset(self) -> None:
         """Close this host's connection, if there is one; never makes one."""
@@ -271,7 +287,7 @@ class Connection(ConnectionBase):
             for name, value in module.env
             if is_startup_variable(name) or name == "PATH" and not python[0].startswith("/")
         }
-        header = {
+        header: ClientRequest = {
             "op": "run",
             "zip": payload.archive_name,
             "fqn": payload.module_name,
@@ -290,47 +306,48 @@ class Connection(ConnectionBase):
         except NoInterpreter:
             return None  # run as a command, it fails with the shell's message, which Ansible knows
 
-    def _run_operation(self, meaning: Any) -> ExecResult:
+    def _run_operation(self, meaning: shells.ShellOperation) -> ExecResult:
         """Carry out the operation of the shell object. Raises AnsibleError."""
         if isinstance(meaning, shells.NoOperation):
             return 0, b"", b""
         if isinstance(meaning, shells.Home):
-            answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False)
+            answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False).header
             path = answer.get("path")
             return 0, (from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
         header = operation_request(meaning, self._shell)
         try:
-            answer = self._hub_session.request(header)
+            answer = self._hub_session.request(header).header
         except RemoteFailure as exc:
             return 1, b"", f"{exc}\n".encode()
         if isinstance(meaning, shells.Exists):
             return (0 if answer["exists"] else 1), b"", b""
         if isinstance(meaning, shells.MakeTemp):
-            return 0, meaning.name.encode() + b"=" + from_wire(answer["path"]) + b"\n", b""
+            return 0, meaning.name.encode() + b"=" + from_wire(str(answer["path"])) + b"\n", b""
         return 0, b"", b""
 
     # Requests
 
     def _run(
-        self, header: dict[str, Any], body: bytes = b"", archive: bytes | memoryview = b"", *, become: bool = True
+        self, header: ClientRequest, body: bytes = b"", archive: bytes | memoryview = b"", *, become: bool = True
     ) -> ExecResult:
         """Make a request that ends with a process's exit."""
         streamed: tuple[list[bytes], list[bytes]] = ([], [])
         if self._task:
             header = {**header, "task": self._task}
         session = self._hub_session.in_turn or self._hub_session
-        answer = session.request(header, body, archive, become=become, streamed=streamed)
+        final = session.request(header, body, archive, become=become, streamed=streamed)
+        answer, data = final
         self._hub_session.mark("")
-        if answer.get("sent"):
-            return answer["rc"], answer["body"], b""
-        out, rest = answer["body"][: answer["n"]], answer["body"][answer["n"] :]
+        if final is SENT_AHEAD:
+            return answer["rc"], data, b""
+        out, rest = data[: answer["n"]], data[answer["n"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + signal_message(header, answer)
         if is_verbose():
             verbose_output().show_result(display, result, bool(self._play_context.no_log), self._host())
         return result
 
-    def _hub_options(self) -> dict[str, Any]:
-        options = {}
+    def _hub_options(self) -> Options:
+        options: dict[str, object] = {}
         for name in HUB_OPTIONS:
             value = self.get_option(name)
             if value is not None and value != "":
@@ -338,7 +355,7 @@ class Connection(ConnectionBase):
         options["host"] = self._host()
         if "password" not in options and self._play_context.password:
             options["password"] = str(self._play_context.password)
-        return options
+        return cast("Options", options)
 
     def _host(self) -> str:
         return str(self.get_option("host") or self._play_context.remote_addr)
@@ -351,7 +368,7 @@ class Connection(ConnectionBase):
             raise AnsibleOptionsError(f"{where}: {hubs}: expected 1 or more hubs; use 1, or remove the setting")
         return hubs
 
-    def _become_request(self) -> dict[str, Any] | None:
+    def _become_request(self) -> Become | None:
         if not self._become_is_native:
             return None
         if self._become_fields is None:
@@ -373,7 +390,7 @@ class Connection(ConnectionBase):
         from pmitogen.ansible import become_dialogue
 
         tty = not in_data and bool(self.get_option("use_tty"))
-        command = {**command_request(argv, tty), "plain": self._in_own_session}
+        command: ClientRequest = {**command_request(argv, tty), "plain": self._in_own_session}
         exchange = self._hub_session.interactive(command)
         return become_dialogue.run_wrapped(self.become, exchange, in_data, self._escalation_timeout())
 

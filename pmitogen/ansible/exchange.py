@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ansible.errors import AnsibleAuthenticationFailure, AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.connection import ConnectionBase
@@ -15,6 +15,10 @@ from ansible.utils.display import Display
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, Error, HubError, RemoteError
 from pmitogen.hub import client as hub
 from pmitogen.protocol.errors import InterpreterEnded, InterpreterUnavailable, NoPythonError, OptionsError, WrapperNeeded
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import ClientRequest
+    from pmitogen.protocol.to_client import Answer
 
 # Before 2.19 Ansible asks an option, and who becomes, whether to pipe; since then a method of the connection.
 LEGACY_PIPELINING = not hasattr(ConnectionBase, "is_pipelining_enabled")
@@ -91,10 +95,10 @@ class WorkerTrace:
         self._spans = []
 
 
-def signal_message(header: dict[str, Any], answer: dict[str, Any]) -> bytes:
+def signal_message(header: ClientRequest, answer: Answer) -> bytes:
     """Return the shell's message about a module that a signal killed ("Killed"), as over ssh."""
     number = answer.get("signal")
-    if header["op"] != "run" or number in (None, signal.SIGINT, signal.SIGPIPE):
+    if header["op"] != "run" or number is None or number in (signal.SIGINT, signal.SIGPIPE):
         return b""
     try:
         return f"{signal.strsignal(number) or number}\n".encode()

@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import os
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from ansible.errors import AnsibleError
 from ansible.utils.display import Display
@@ -21,12 +21,19 @@ from pmitogen.ansible.preload import shared_state
 from pmitogen.errors import Error, HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
-from pmitogen.protocol.exchange import Exchange, Link, Source
+from pmitogen.protocol.exchange import Exchange, Link, Result, Source
 from pmitogen.protocol.framing import to_wire
 from pmitogen.util.caller import CallerEnvironment
 
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from pmitogen.ansible.in_turn import RequestsInTurn
+    from pmitogen.protocol.from_client import Become, Options
+    from pmitogen.protocol.requests import BecomeRequest, ClientRequest
+
 display = Display()
-Header = dict[str, Any]
+SENT_AHEAD = Result({"op": "exit", "rc": 0, "n": 2}, b"{}")  # stands for the result of a module that was sent ahead
 LABEL_LIMIT = 100  # characters of a name in the timeline
 HUB_OPTIONS = (
     "host",
@@ -65,9 +72,9 @@ class HubSession:
 
     def __init__(
         self,
-        options: Callable[[], Header],
+        options: Callable[[], Options],
         host: Callable[[], str],
-        become: Callable[[], Header | None],
+        become: Callable[[], Become | None],
         hubs: Callable[[], int],
         python: Callable[[], str | None],
         becoming: Callable[[], bool],
@@ -75,10 +82,10 @@ class HubSession:
         self._options, self._host, self._become, self._hubs, self._python = options, host, become, hubs, python
         self._becoming = becoming
         self._client: hub.Client | None = None
-        self._open_options: Header = {}  # the options that it was opened with
+        self._open_options: Options = {}  # the options that it was opened with
         self._options_current = True  # False: the connection has other options now
         self._early_requested = False
-        self.in_turn: Any = None  # a RequestsInTurn, while modules are sent ahead
+        self.in_turn: RequestsInTurn | None = None  # while modules are sent ahead
         self._spans = WorkerTrace() if "PMITOGEN_TRACE" in os.environ else None
 
     def mark(self, name: str) -> None:
@@ -86,7 +93,7 @@ class HubSession:
         if self._spans is not None:
             self._spans.mark(name)
 
-    def label(self, **labels: Any) -> None:
+    def label(self, **labels: object) -> None:
         """Name the host and the task in the timeline: ``host``, ``task``, ``task_id``; empty ones are left out."""
         if self._spans is not None:
             self._spans.labels.update((name, str(value)[:LABEL_LIMIT]) for name, value in labels.items() if value)
@@ -121,15 +128,25 @@ class HubSession:
 
     def request(
         self,
-        header: Header,
+        header: ClientRequest,
         body: bytes = b"",
         archive: bytes | memoryview = b"",
         *,
         become: bool = True,
-        sink: Any = None,
-        streamed: Any = None,
-    ) -> Header:
-        """Make one request, wait for its final frame, and return the frame and its body. Raises AnsibleError."""
+        sink: Callable[[bytes], object] | None = None,
+        streamed: tuple[list[bytes], list[bytes]] | None = None,
+    ) -> Result:
+        """Make one request, and wait for its final frame. Raises AnsibleError.
+
+        *sink*: takes the output. *streamed*: lists that collect stdout and stderr of a process, whose start -vvv shows.
+        """
+
+        def consume(stream: int, data: bytes) -> None:
+            if streamed is not None:
+                streamed[stream - 1].append(data)
+            elif sink is not None:
+                sink(data)
+
         try:
             client, header = self._begin(header, become)
             if streamed is not None:
@@ -137,15 +154,15 @@ class HubSession:
             exchange = Exchange(client, header, body, archive=archive)
             if archive:
                 self._after_payload()
-            frame, data = exchange.result(lambda stream, data: (sink or streamed[stream - 1].append)(data))
+            result = exchange.result(consume)
         except Error as exc:
             self._raise(exc)
         shared_state.current.mark(self._host())
-        return {**frame, "body": data}
+        return result
 
     def send(
         self,
-        header: Header,
+        header: ClientRequest,
         body: bytes,
         archive: bytes | memoryview,
         *,
@@ -160,7 +177,7 @@ class HubSession:
         except Error as exc:
             self._raise(exc)
 
-    def stream_out(self, header: Header, stream: Source) -> None:
+    def stream_out(self, header: ClientRequest, stream: Source) -> None:
         """Send a large file in pieces, as fast as the receiver grants credit. Raises AnsibleError."""
         try:
             client, header = self._begin(header, True)
@@ -168,7 +185,7 @@ class HubSession:
         except Error as exc:
             self._raise(exc)
 
-    def interactive(self, header: Header) -> Exchange:
+    def interactive(self, header: ClientRequest) -> Exchange:
         """Start a command in the login account and return its output as it arrives. Raises AnsibleError."""
         try:
             client, header = self._begin({**header, "eager": True}, False)
@@ -196,11 +213,11 @@ class HubSession:
             self._client.close()
             self._client = None
 
-    def _show_start(self, header: Header) -> None:
+    def _show_start(self, header: ClientRequest) -> None:
         if is_verbose():
             display.vvv(verbose_output().format_start(header), host=self._host())
 
-    def _begin(self, header: Header, become: bool) -> tuple[hub.Client, Header]:
+    def _begin(self, header: ClientRequest, become: bool) -> tuple[hub.Client, ClientRequest]:
         if self.in_turn is not None and not header.get("in_turn"):
             self.in_turn.finish_open()
         account = self._become() if become else None
@@ -208,7 +225,7 @@ class HubSession:
         client = self._open(ahead=not for_shell)
         header = {**header, "id": client.next_id()}
         if account is not None:
-            header["become"] = account
+            header["become"] = cast("BecomeRequest", account)
             likely = self._python() if "python" not in header else None
             if likely is not None:  # modules of that account will use it
                 header["likely_python"] = [to_wire(likely)]
@@ -269,7 +286,7 @@ def is_verbose() -> bool:
     return bool(max(display.verbosity, getattr(display, "log_verbosity", 0)) >= 3)
 
 
-def verbose_output() -> Any:
+def verbose_output() -> ModuleType:
     """Return the module that formats the lines of -vvv."""
     from pmitogen.ansible import verbose as words
 

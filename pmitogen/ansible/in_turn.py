@@ -13,17 +13,22 @@ from __future__ import annotations
 import collections
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
 
 from pmitogen import toggles
 from pmitogen.ansible.exchange import ansible_error
-from pmitogen.ansible.hub_session import Header, HubSession
+from pmitogen.ansible.hub_session import SENT_AHEAD, HubSession
 from pmitogen.errors import Error
 from pmitogen.hub import client as hub
 from pmitogen.protocol.exchange import Exchange
+from pmitogen.protocol.exchange import Result as FinalFrame
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import ClientRequest
+    from pmitogen.protocol.to_client import Answer
 
 MAX_OPEN = 256  # requests sent ahead that have no answer yet
 MAX_OPEN_BYTES = 1 << 20  # of their parameters
@@ -39,14 +44,14 @@ class SharedLink:
 
     def __init__(self, client: hub.Client, number: int, links: Links) -> None:
         self._client, self._links = client, links
-        self._frames: collections.deque[tuple[Header, bytes]] = collections.deque()
+        self._frames: collections.deque[tuple[Answer, bytes]] = collections.deque()
         links[number] = self
 
-    def send(self, header: Header, body: bytes = b"") -> None:
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Send one frame. Raises HubError."""
         self._client.send(header, body)
 
-    def receive(self, timeout: float | None = None) -> tuple[Header, bytes]:
+    def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:
         """Wait for a frame of this exchange; those of others stay until they are asked for. Raises HubError, TimeoutError."""
         while not self._frames:
             header, body = self._client.receive(timeout)
@@ -66,19 +71,18 @@ class Sent:
         self.size = size
         self._exchange: Exchange | None = exchange
         self._streamed: Streams = ([], [])
-        self._answer: Header | Error | None = None
+        self._answer: FinalFrame | Error | None = None
 
     def wait(self) -> None:
         """Wait until it has ended, and keep its answer."""
         if self._exchange is not None:
             exchange, self._exchange = self._exchange, None
             try:
-                frame, data = exchange.result(lambda stream, data: self._streamed[stream - 1].append(data))
-                self._answer = {**frame, "body": data}
+                self._answer = exchange.result(lambda stream, data: self._streamed[stream - 1].append(data))
             except Error as exc:
                 self._answer = exc
 
-    def take(self, streamed: Streams) -> Header:
+    def take(self, streamed: Streams) -> FinalFrame:
         """Return its final frame with its body, and add output that came before to *streamed*. Raises AnsibleError."""
         self.wait()
         assert self._answer is not None
@@ -150,7 +154,9 @@ class RequestsInTurn:
             if sent in self._open:
                 self._open.remove(sent)
 
-    def request(self, header: Header, body: bytes, archive: bytes | memoryview, *, become: bool, streamed: Streams) -> Header:
+    def request(
+        self, header: ClientRequest, body: bytes, archive: bytes | memoryview, *, become: bool, streamed: Streams
+    ) -> FinalFrame:
         """Make a request of the connection that ends with a process's exit. Raises AnsibleError."""
         if header["op"] != "run":
             return self._session.request(header, body, archive, become=become, streamed=streamed)
@@ -162,7 +168,7 @@ class RequestsInTurn:
             exchange = self._session.send({**header, "in_turn": True}, body, archive, become=become, link=self._link)
             self._sent = Sent(exchange, len(body))
             self._open.append(self._sent)
-            return {"rc": 0, "n": 2, "body": b"{}", "sent": True}
+            return SENT_AHEAD
         answer = self._session.request(header, body, archive, become=become, streamed=streamed)
         self._known.add(header["zip"])
         return answer

@@ -5,28 +5,33 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pmitogen.ansible import shell as shells
 from pmitogen.protocol.framing import to_wire
 
+if TYPE_CHECKING:
+    from ansible.plugins.shell import ShellBase
 
-def plain_value(value: Any) -> Any:
+    from pmitogen.protocol.requests import ClientRequest
+
+
+def plain_value(value: object) -> object:
     """Return *value* in plain types. Ansible's own types may be decrypted texts, or carry their origin."""
     if isinstance(value, Mapping):
         return {str(key): plain_value(item) for key, item in value.items()}
     return value if value is None or isinstance(value, (bool, int, float, list)) else str(value)
 
 
-def command_request(argv: list[str], tty: bool) -> dict[str, Any]:
+def command_request(argv: list[str], tty: bool) -> ClientRequest:
     """Return the request for a command. With *tty* it names the type of terminal, as ssh does."""
-    header: dict[str, Any] = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
+    header: ClientRequest = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
     if tty and os.environ.get("TERM"):
         header["env"] = {"TERM": to_wire(os.environ["TERM"])}
     return header
 
 
-def operation_request(operation: shells.ShellOperation, shell: Any) -> dict[str, Any]:
+def operation_request(operation: shells.ShellOperation, shell: ShellBase) -> ClientRequest:
     """Return the request for an operation on files. *shell*: the shell plugin, whose options name temporary directories."""
     if isinstance(operation, shells.MakeTemp):
         bases = [to_wire(base) for base in ([operation.base] if operation.base is not None else _temp_bases(shell))]
@@ -67,6 +72,6 @@ def from_wire(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def _temp_bases(shell: Any) -> list[str]:
+def _temp_bases(shell: ShellBase) -> list[str]:
     """Return the base directories for temporary directories of a become task's account: its own first, then the system's."""
     return [str(shell.get_option("remote_tmp") or "~/.ansible/tmp"), *map(str, shell.get_option("system_tmpdirs") or ())]

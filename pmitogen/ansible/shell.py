@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.plugins import AnsiblePlugin
 
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
+
+if TYPE_CHECKING:
+    from ansible.plugins.shell import ShellBase
 
 U_RWX = 0o700
 _SHELL_METACHARACTERS = frozenset("`*?[]()<>|&;\\'\" \t\n#!")  # in a directory's name, only a shell can expand these
@@ -93,7 +96,7 @@ class Module(ShellOperation):
 class RecordingShellMixin:
     """Mixin for the class of the shell plugin that Ansible loaded; see the head of this file."""
 
-    operations: dict[str, Any]
+    operations: dict[str, ShellOperation]
     environments: dict[str, tuple[tuple[str, str], ...]]
 
     @staticmethod
@@ -101,7 +104,7 @@ class RecordingShellMixin:
         """Return True in a become task whose account the hub enters. The connection replaces this function on its instance."""
         return False
 
-    def env_prefix(self, **kwargs: Any) -> str:
+    def env_prefix(self, **kwargs: object) -> str:
         text: str = super().env_prefix(**kwargs)  # type: ignore[misc]
         self.environments[text] = tuple((str(name), str(value)) for name, value in kwargs.items())
         return text
@@ -178,9 +181,9 @@ def recording_class(shell: type) -> type:
     return type(shell.__name__, (RecordingShellMixin, shell, CachedOptionsMixin), {"__module__": shell.__module__})
 
 
-def record(shell: Any) -> Any:
+def record(shell: ShellBase) -> ShellBase:
     """Return a shell that behaves like *shell* and records operations."""
-    kind: Any = type(shell)
+    kind: type = type(shell)
     new: Any = object.__new__(recording_class(kind))
     new.__dict__.update(shell.__dict__)
     new.operations, new.environments = {}, {}

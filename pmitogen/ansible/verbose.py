@@ -10,25 +10,31 @@ from __future__ import annotations
 
 import importlib.util
 import shlex
-from typing import Any
+from typing import TYPE_CHECKING
 
 from pmitogen.protocol.framing import from_wire
 from pmitogen.util.peer_text import one_line
 
+if TYPE_CHECKING:
+    from ansible.utils.display import Display
+
+    from pmitogen.protocol.requests import ClientRequest
+
 _MASKS_SECRETS = importlib.util.find_spec("ansible.module_utils.secrets") is not None
 
 
-def format_start(header: dict[str, Any]) -> str:
+def format_start(header: ClientRequest) -> str:
     """Return the line for a request that starts a process. Its path or interpreter may come from the target, so it is escaped."""
-    become = header.get("become") or {}
-    by = [become.get("exe") or become.get("method"), become.get("flags")]
-    account = f" AS {become.get('user') or 'root'} BY {' '.join(map(str, filter(None, by)))}" if become else ""
+    become, account = header.get("become"), ""
+    if become:
+        by = [become.get("exe") or become["method"], become.get("flags")]
+        account = f" AS {become.get('user') or 'root'} BY {' '.join(filter(None, by))}"
     if header["op"] == "run":
         return one_line(f"EXEC {header['fqn']} IN {_join_wire_argv(header['python'])}{account}")
     return one_line(f"EXEC {_join_wire_argv(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}")
 
 
-def show_result(display: Any, result: tuple[int, bytes, bytes], no_log: bool, host: str) -> None:
+def show_result(display: Display, result: tuple[int, bytes, bytes], no_log: bool, host: str) -> None:
     """Show how a process ended, as the ssh plugin of this ansible-core does."""
     censored = "stdout and stderr censored due to no log"
     if _MASKS_SECRETS:

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pmitogen.api import arguments
 from pmitogen.api.core import Core
@@ -21,6 +21,10 @@ from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
+    from pmitogen.protocol.to_client import Answer
 
 T = TypeVar("T")
 BecomeMethod = Literal["sudo", "su", "doas"]
@@ -38,9 +42,9 @@ class Account:
     """
 
     core: Core
-    options: Header
+    options: ConnectionOptions
     caller: CallerEnvironment
-    become: Header | None = None
+    become: BecomeRequest | None = None
     ask: Ask | None = None
 
     def __str__(self) -> str:
@@ -54,7 +58,7 @@ class Account:
         body: bytes = b"",
         *,
         timeout: float | None = None,
-    ) -> tuple[Header, bytes, bytes]:
+    ) -> tuple[Answer, bytes, bytes]:
         """Make a request without further input. Returns the final frame, stdout and stderr; what ends the wait early ends it."""
         request = Exchange(self, header, body)
         await self.finish(style, request, timeout)
@@ -144,7 +148,7 @@ class Account:
         frame = request.result()
         return self._value(qualname, frame, answer.stdout.rpartition(b"\n")[2], answer.stderr)
 
-    def _value(self, qualname: str, frame: Header, last: bytes, err: bytes) -> Any:
+    def _value(self, qualname: str, frame: Answer, last: bytes, err: bytes) -> Any:
         """What the function returned, from its last line of output. Raises RemoteError."""
         try:
             answer = json.loads(last)
@@ -169,7 +173,7 @@ class Account:
         """The same host as another account. Raises TypeError, UsageError."""
         name = arguments.text(method, "become: method")
         flags = arguments.optional_text(flags, "become: flags")
-        step: Header = {
+        step: BecomeRequest = {
             "method": name,
             "user": arguments.text(user, "become: user"),
             "timeout": arguments.seconds(timeout, "become: timeout") or 0.0,

@@ -6,7 +6,7 @@ import math
 import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
@@ -17,6 +17,9 @@ from pmitogen.errors import UsageError
 from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import ConnectionOptions
 
 JUMP_FIELDS = ("password", "private_key", "passphrase", "otp")
 
@@ -49,7 +52,7 @@ class ConnectArguments(TypedDict, total=False):
 _NAMES = ConnectArguments.__annotations__.keys()
 
 
-def option_set(target: str, given: ConnectArguments) -> tuple[Header, Ask | None]:
+def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions, Ask | None]:
     """The hub's options for *target*, and who is asked. Raises TypeError, UsageError."""
     for name in given:
         if name not in _NAMES:
@@ -84,7 +87,7 @@ def option_set(target: str, given: ConnectArguments) -> tuple[Header, Ask | None
         "login_timeout": timeout,
     }
     options.update((name, value) for name, value in more.items() if value)
-    return options, ask
+    return cast("ConnectionOptions", options), ask
 
 
 def accounts(core: Core, targets: Iterable[str], given: ConnectArguments) -> list[Account]:

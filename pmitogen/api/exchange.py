@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
 from pmitogen.hub.requests import FINAL, Header, Request, error_frame
@@ -21,6 +21,8 @@ from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 if TYPE_CHECKING:
     from pmitogen.api.account import Account
     from pmitogen.api.waiting import Style, Waiter
+    from pmitogen.protocol.requests import FollowUp, RequestHeader
+    from pmitogen.protocol.to_client import Answer
 
 ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before the other end is told
 
@@ -44,13 +46,13 @@ class Exchange:
         self._room = CREDIT_WINDOW
         self._paused = False
         self._feeds = feeds
-        self.final: Header | None = None
+        self.final: Answer | None = None
         self._killed = False
         if feeds:
             header["more"] = True
         if account.become:
             header["become"] = account.become
-        self._request = Request(self, 0, header, body)
+        self._request = Request(self, 0, cast("RequestHeader", header), body)
         self._core.calls.add(self)
         self._defer(self._submit)
 
@@ -69,7 +71,7 @@ class Exchange:
         logging.getLogger("pmitogen").error("internal error", exc_info=exc)
         self.fail(UsageError(f"internal error: {type(exc).__name__}: {exc}"))
 
-    def answer(self, header: Header, body: bytes) -> None:
+    def answer(self, header: Answer, body: bytes) -> None:
         """Take a frame. I/O thread; raises nothing."""
         op = header["op"]
         with self._lock:
@@ -180,12 +182,12 @@ class Exchange:
             self._feeds = False
             self.follow({"op": "eof"})
 
-    def follow(self, header: Header, body: bytes = b"") -> None:
+    def follow(self, header: FollowUp, body: bytes = b"") -> None:
         """Send a frame that belongs to the request. Nothing, if it has ended."""
         if self.final is None:
             self._defer(lambda: self._follow(header, body))
 
-    def _follow(self, header: Header, body: bytes) -> None:
+    def _follow(self, header: FollowUp, body: bytes) -> None:
         if self._request.host is not None:
             self._request.host.follow(self._request, header, body)
 
@@ -195,7 +197,7 @@ class Exchange:
             self._killed = True
             self.follow({"op": "kill"})
 
-    def result(self) -> Header:
+    def result(self) -> Answer:
         """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""
         if self.final is None:
             raise ConnectionLost(f"{self._account}: not ended")

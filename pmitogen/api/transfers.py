@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
@@ -14,6 +14,9 @@ from pmitogen.api.waiting import Style
 from pmitogen.hub.requests import Header
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util.atomic_file import atomic_write
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.to_client import Answer
 
 Progress = Callable[[int, "int | None"], object]
 """Called with the bytes copied so far, and how many there are (None: unknown)."""
@@ -105,7 +108,7 @@ async def get(
 
 async def receive(
     account: Account, style: Style, header: Header, write: Callable[[bytes], object], progress: Progress | None
-) -> Header:
+) -> Answer:
     """Read a file, piece by piece, to *write*. Returns the final frame."""
     request = Exchange(account, header)
     received = 0

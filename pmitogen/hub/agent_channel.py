@@ -15,15 +15,17 @@ from pmitogen.errors import UsageError
 from pmitogen.hub.back_pressure import OUTPUT_HIGH, OUTPUT_LOW
 from pmitogen.hub.blob_store import BlobStore
 from pmitogen.hub.mitogen_router import Router
-from pmitogen.hub.requests import Header
 from pmitogen.hub.session import BootChannel
 from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.gate import Gate
 from pmitogen.protocol.limits import PACK_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
+from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
     from pmitogen.protocol.from_agent import FromAgent
+    from pmitogen.protocol.requests import RequestHeader
+    from pmitogen.protocol.to_agent import ToAgent
 
 
 class AgentChannel:
@@ -54,13 +56,13 @@ class AgentChannel:
     @property
     def queued(self) -> int:
         """Bytes that the host has not taken yet."""
-        return int(self.booting.stream.writer.queued) if self.booting is not None else 0
+        return self.booting.stream.writer.queued if self.booting is not None else 0
 
-    def send(self, header: Header, body: bytes) -> None:
+    def send(self, header: ToAgent, body: bytes) -> None:
         """Send a frame, if there is an agent. Raises ProtocolError if it breaks a window."""
         if self.booting is not None:
             self._gate.on_sent(header, len(body))
-            data, packed = framing.encode_frame(header, body), len(body) < PACK_BELOW
+            data, packed = framing.encode_frame(dict(header), body), len(body) < PACK_BELOW
             if packed:
                 data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             self._router.send(self.booting.stream, self.booting.context_id, data, packed)
@@ -100,7 +102,7 @@ class AgentChannel:
             raise ProtocolError("the end of the compressed stream")
         return found
 
-    def send_missing_blobs(self, header: Header) -> str:
+    def send_missing_blobs(self, header: RequestHeader) -> str:
         """Send what the host lacks of the payload that a request names; return its manifest. Raises UsageError."""
         manifest: str | None = header.get("man") or self._blobs.manifest_of(header["zip"])
         if manifest is None:
@@ -118,4 +120,4 @@ class AgentChannel:
             self._send_blobs(self._sent)
 
     def _send_blobs(self, names: Collection[str]) -> None:
-        self.send({"op": "blobs", "codec": self._codec}, self._blobs.pack(names, self._codec))
+        self.send({"op": Op.BLOBS, "codec": self._codec}, self._blobs.pack(names, self._codec))

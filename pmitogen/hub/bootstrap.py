@@ -18,7 +18,7 @@ import secrets
 import threading
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from mitogen.minify import minimize_source
 
@@ -26,6 +26,9 @@ from pmitogen import toggles
 from pmitogen.hub import artifact_cache
 from pmitogen.target.start_state import SH_SAFE_PATH
 from pmitogen.util.peer_text import LIMIT, escape_lines
+
+if TYPE_CHECKING:
+    from pmitogen.hub.mitogen_stream import ChannelStream
 
 CANDIDATES = (
     "python3.14",
@@ -118,7 +121,7 @@ def too_old(complaints: bytes) -> str:
     return "; ".join(line for line in escape_lines(complaints) if "older than 2.7" in line)
 
 
-def last_output(stream: Any) -> str:
+def last_output(stream: ChannelStream) -> str:
     """The end of what a start that failed has printed on its mitogen_stream.ChannelStream, for a message."""
     lines = escape_lines((stream.complaints or stream.noise)[-LIMIT:])
     return f": {' / '.join(lines)}" if lines else ""

@@ -10,8 +10,8 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, cast
 
 from pmitogen.errors import HubError
 from pmitogen.hub.daemon import socket_paths
@@ -23,7 +23,10 @@ from pmitogen.util.caller import CallerEnvironment
 HUB_ENDED = "the hub of this run has gone"
 GONE = f"{HUB_ENDED}: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
-Header = dict[str, Any]
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.from_client import Options
+    from pmitogen.protocol.to_client import Answer
 
 
 class Client:
@@ -45,7 +48,7 @@ class Client:
             self._sock.close()
             raise
         self._reader = framing.FrameReader()
-        self._ready: list[tuple[Header, bytes]] = []
+        self._ready: list[tuple[Answer, bytes]] = []
         self._unsent = [framing.encode_frame({"op": "hello", **hello.identity()})]
         self._last_id = 0
         self._caller: CallerEnvironment | None = None
@@ -55,7 +58,7 @@ class Client:
         self._last_id += 1
         return self._last_id
 
-    def open(self, options: Header, caller: CallerEnvironment) -> None:
+    def open(self, options: Options, caller: CallerEnvironment) -> None:
         """Send the option set and the caller with the next frame. If the hub asks for the caller, :meth:`receive` answers."""
         self._caller = caller
         self.queue({"op": "open", "options": options, "caller": caller.digest, "pid": os.getpid()})
@@ -64,11 +67,11 @@ class Client:
         """Tell the hub of a caller with the next frame, so that it need not ask."""
         self.queue({"op": "caller", **caller.message()})
 
-    def queue(self, header: Header, body: bytes = b"") -> None:
+    def queue(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Send with the next frame, in one write."""
-        self._unsent.append(framing.encode_frame(header, body))
+        self._unsent.append(framing.encode_frame(dict(header), body))
 
-    def send(self, header: Header, body: bytes = b"") -> None:
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Send one frame now. Raises HubError."""
         self.queue(header, body)
         self.flush()
@@ -82,12 +85,12 @@ class Client:
         except OSError:
             with contextlib.suppress(OSError):
                 self._sock.settimeout(0)
-                self._ready += self._reader.feed(self._sock.recv(1 << 18))
+                self._ready += self._parse(self._sock.recv(1 << 18))
             for said, _ in self._ready:
                 _check(said)
             raise HubError(GONE) from None
 
-    def receive(self, timeout: float | None = None) -> tuple[Header, bytes]:
+    def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:
         """Wait for one frame, at most *timeout* seconds between two pieces of it. Raises HubError, TimeoutError."""
         while not self._ready:
             try:
@@ -100,7 +103,7 @@ class Client:
             if not data:
                 raise HubError(GONE)
             try:
-                self._ready = self._reader.feed(data)
+                self._ready = self._parse(data)
             except framing.FrameError as exc:
                 raise HubError(f"not a pmitogen hub: {exc}") from None
         frame = self._ready.pop(0)
@@ -111,11 +114,14 @@ class Client:
             return self.receive(timeout)
         return frame
 
+    def _parse(self, data: bytes) -> list[tuple[Answer, bytes]]:
+        return cast("list[tuple[Answer, bytes]]", self._reader.feed(data))
+
     def close(self) -> None:
         self._sock.close()
 
 
-def _check(frame: Header) -> None:
+def _check(frame: Answer) -> None:
     """Raise the HubError that a hub says instead of anything else, if it could not start."""
     if frame.get("op") == Op.REFUSED:
         raise HubError(str(frame.get("msg")))
@@ -158,13 +164,13 @@ def connect_existing(run_pid: int, number: int = 0) -> Client | None:
         return None
 
 
-def list_hubs() -> tuple[list[Header], list[str]]:
+def list_hubs() -> tuple[list[Answer], list[str]]:
     """Ask every running hub of this account about itself.
 
     Each answer has ``pid``, ``run`` (a pid, or None of a hub that is kept for a later run), ``hosts`` and ``age`` (seconds). The
     second list has a line for each socket at which no hub answers.
     """
-    found: list[Header] = []
+    found: list[Answer] = []
     problems: list[str] = []
     for path, client in _each_hub(problems):
         with contextlib.closing(client):
@@ -191,7 +197,7 @@ def stop_hubs(pid: int | None = None, *, everything: bool = False, limit: float 
     return stopped
 
 
-def _status(client: Client) -> Header:
+def _status(client: Client) -> Answer:
     """Ask a hub for its status. Raises HubError, TimeoutError."""
     client.send({"op": "status", "id": 1})
     return client.receive(ANSWER_LIMIT)[0]

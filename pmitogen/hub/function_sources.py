@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from pmitogen.errors import UsageError
 from pmitogen.hub import bootstrap
@@ -25,7 +25,7 @@ MAIN = "pmitogen_caller_main"  # the program's own script travels under this nam
 _STAYING = sys.stdlib_module_names | {"pmitogen"}
 
 
-def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
+def source_of(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
     """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
     module, qualname, files = _source_of(function)
     return (
@@ -35,7 +35,7 @@ def source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]
     )
 
 
-def _source_of(function: Callable[..., Any]) -> tuple[str, str, dict[str, bytes]]:
+def _source_of(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not qualname or "<" in qualname:
         raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")

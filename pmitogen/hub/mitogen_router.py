@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import mitogen.core
 import mitogen.parent
@@ -24,6 +24,9 @@ from pmitogen.hub.turns import Turns
 from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
+
+if TYPE_CHECKING:
+    from pmitogen.hub.mitogen_stream import ChannelStream
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -37,7 +40,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
     unidirectional = True
     max_message_size = MAX_HEADER + MAX_BODY + 64
 
-    def __init__(self, broker: Any, on_message: OnMessage) -> None:
+    def __init__(self, broker: Broker, on_message: OnMessage) -> None:
         super().__init__(broker)
         self.del_handler(mitogen.core.DEL_ROUTE)
         self._numbers = itertools.count(1)
@@ -45,8 +48,8 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
             self.add_handler(self._handler(on_message, packed), handle)
 
     @staticmethod
-    def _handler(on_message: OnMessage, packed: bool) -> Callable[[Any], None]:
-        def handle(msg: Any) -> None:
+    def _handler(on_message: OnMessage, packed: bool) -> Callable[[mitogen.core.Message], None]:
+        def handle(msg: mitogen.core.Message) -> None:
             if not msg.is_dead:
                 on_message(msg.src_id, msg.data, packed)
 
@@ -56,18 +59,18 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
         """A number for a host's context. Any thread."""
         return next(self._numbers)
 
-    def adopt(self, context_id: int, stream: Any) -> None:
+    def adopt(self, context_id: int, stream: ChannelStream) -> None:
         """Let messages pass between us and the host behind *stream*. I/O thread."""
         with self._write_lock:
             self._stream_by_id[context_id] = stream
         mitogen.core.listen(stream, "disconnect", lambda: self._drop(context_id, stream))
 
-    def _drop(self, context_id: int, stream: Any) -> None:
+    def _drop(self, context_id: int, stream: ChannelStream) -> None:
         with self._write_lock:
             if self._stream_by_id.get(context_id) is stream:
                 del self._stream_by_id[context_id]
 
-    def _async_route(self, msg: Any, in_stream: Any = None) -> None:
+    def _async_route(self, msg: mitogen.core.Message, in_stream: ChannelStream | None = None) -> None:
         """Refuse, quietly for the peer and with one line for us, whatever is not meant for us."""
         if in_stream is not None and in_stream.over:
             return  # it was read together with what made us let go of this host
@@ -76,7 +79,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
             return
         super()._async_route(msg, in_stream)
 
-    def send(self, stream: Any, context_id: int, data: bytes, packed: bool) -> None:
+    def send(self, stream: ChannelStream, context_id: int, data: bytes, packed: bool) -> None:
         """Send one message to a host's agent. I/O thread."""
         handle = TO_AGENT_PACKED if packed else TO_AGENT_PLAIN
         stream.protocol._send(mitogen.core.Message(dst_id=context_id, handle=handle, data=data))

@@ -20,7 +20,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 import mitogen.core
 
@@ -33,6 +33,10 @@ from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
 from pmitogen.util.peer_text import escape_lines
+
+if TYPE_CHECKING:
+    from pmitogen.hub.mitogen_router import Broker, Router
+    from pmitogen.transport.paramiko_ext.input_buffer import InputBuffer
 
 LOG = logging.getLogger("pmitogen.hub")
 NOISE_KEPT = 2048  # bytes before the marker that are kept, more than a marker has
@@ -48,14 +52,14 @@ class _Scheduler:
         self._defer, self._work = defer, work
         self._pending = False
 
-    def watch(self, buffer: Any) -> None:
+    def watch(self, buffer: InputBuffer) -> None:
         """Begins to be *buffer*'s event. Any thread.
 
         Paramiko sets the event at once, under the buffer's lock, if there is data already; on the I/O thread
         that would do the work at once as well, and wait for that very lock. So the first work is scheduled here, after it.
         """
         self._pending = True
-        buffer.set_event(self)
+        buffer.set_event(cast("threading.Event", self))
         self._defer(self._run)
 
     def set(self) -> None:
@@ -148,12 +152,22 @@ class Writer:
                 self.queued = 0
 
 
+class StreamGuard(Protocol):
+    """Runs work about the host of a stream; see scheduler.Guard."""
+
+    def run(self, work: Callable[..., object], *args: object) -> None:
+        """Call *work* now. Raises nothing."""
+
+    def defer(self, work: Callable[..., object], *args: object) -> bool:
+        """Have *work* called on the I/O thread."""
+
+
 class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
     """Mitogen's protocol, writing through the stream's writer thread."""
 
     stream: ChannelStream
 
-    def _send(self, msg: Any) -> None:
+    def _send(self, msg: mitogen.core.Message) -> None:
         self.stream.writer.put(msg.pack())
 
     def deliver(self, message: ChannelMessage) -> None:
@@ -175,12 +189,12 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
 
     def __init__(
         self,
-        router: Any,
+        router: Router,
         channel: Channel,
         remote_id: int,
         name: str,
         marker: bytes,
-        guard: Any,
+        guard: StreamGuard,
         on_end: Callable[[], None],
     ) -> None:
         self.name = name
@@ -275,7 +289,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         """Return whether the stream has ended; what still arrives is discarded."""
         return self._ended
 
-    def on_disconnect(self, broker: Any) -> None:
+    def on_disconnect(self, broker: Broker) -> None:
         """End the stream. I/O thread; idempotent."""
         if self._ended:
             return

@@ -13,10 +13,11 @@ import queue
 import shlex
 import signal
 import threading
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
-from pmitogen.hub.requests import Header, Request, error_frame
+from pmitogen.hub.requests import Request, error_frame
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.protocol.operations import Fs, Op
@@ -24,8 +25,13 @@ from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from pmitogen.hub.scheduler import Guard
     from pmitogen.hub.session import Session
+    from pmitogen.protocol.requests import FollowUp, RequestHeader
+    from pmitogen.protocol.to_client import Answer
+    from pmitogen.transport.connection import Link
     from pmitogen.transport.plain import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -42,7 +48,7 @@ class PlainHost(Protocol):
     no_python_reason: str
 
     @property
-    def log(self) -> logging.LoggerAdapter[Any]:
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """Logs with the host's name."""
 
     @property
@@ -59,7 +65,7 @@ class PlainHost(Protocol):
     def fail(self, error: Error) -> None:
         """The connection is lost."""
 
-    def on_plain_frame(self, request: Request, header: Header, body: bytes) -> None:
+    def on_plain_frame(self, request: Request, header: Answer, body: bytes) -> None:
         """Pass on a frame for the client."""
 
 
@@ -115,10 +121,10 @@ class PlainRequest:
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._credit = threading.Semaphore(0)
         self._room = CREDIT_WINDOW
-        self._command: Any = None
+        self._command: exec_command.Command | None = None
         self._cancelled = False
 
-    def follow(self, header: Header, body: bytes) -> None:
+    def follow(self, header: FollowUp, body: bytes) -> None:
         """Data, its end, credit or a cancellation."""
         op = header["op"]
         if op == Op.DATA:
@@ -151,8 +157,7 @@ class PlainRequest:
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
-            session = self._host.session
-            if isinstance(exc, ConnectionLost) and session is not None and session.link.end_reason is not None:
+            if isinstance(exc, ConnectionLost) and self._link.end_reason is not None:
                 # The host learns of it now, not later: the client's next request has to find another connection.
                 self._host.guard.defer(self._host.fail, exc)
             self._send(error_frame(exc))
@@ -160,7 +165,7 @@ class PlainRequest:
             self._host.log.exception("internal error")
             self._send(error_frame(ConnectionLost(f"{self._host.name}: internal error: {type(exc).__name__}")))
 
-    def _send(self, header: Header, body: bytes = b"") -> None:
+    def _send(self, header: Answer, body: bytes = b"") -> None:
         self._host.guard.defer(self._host.on_plain_frame, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
@@ -173,13 +178,14 @@ class PlainRequest:
             self._send({"op": "out", "s": stream}, piece)
 
     @property
-    def _link(self) -> Any:
-        assert self._host.session is not None
-        return self._host.session.link
+    def _link(self) -> Link:
+        session = self._host.session
+        assert session is not None and session.link is not None
+        return session.link
 
     # What can be asked
 
-    def _exec(self, header: Header) -> None:
+    def _exec(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command
 
         words = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
@@ -207,7 +213,7 @@ class PlainRequest:
         out, err = b"".join(held[0]), b"".join(held[1])
         self._send({"op": "exit", "rc": code, "n": len(out)}, out + err)
 
-    def _feed(self, command: Any, first: bytes) -> None:
+    def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:
             if first:
                 command.send(first)
@@ -218,11 +224,13 @@ class PlainRequest:
         except Error:
             self._host.log.debug("a command no longer reads")
 
-    def _put(self, header: Header) -> None:
+    def _put(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain.file_transfer import FileTransfer
 
-        source: Any = _InboxReader(self._inbox, self._send) if header.get("more") else io.BytesIO(self._request.body)
-        size = header.get("size", None if header.get("more") else len(self._request.body))
+        more = header.get("more")
+        source = cast("IO[bytes]", _InboxReader(self._inbox, self._send) if more else io.BytesIO(self._request.body))
+        size = header.get("size", None if more else len(self._request.body))
+        assert not isinstance(size, list)
         files = FileTransfer(self._link)
         try:
             files.put(source, size, _text(header["path"]), header.get("mode"))
@@ -230,17 +238,17 @@ class PlainRequest:
             files.close()
         self._send({"op": "ok"})
 
-    def _get(self, header: Header) -> None:
+    def _get(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain.file_transfer import FileTransfer
 
         files = FileTransfer(self._link)
         try:
-            files.fetch(_text(header["path"]), _OutboxWriter(self))  # type: ignore[arg-type]
+            files.fetch(_text(header["path"]), cast("IO[bytes]", _OutboxWriter(self)))
         finally:
             files.close()
         self._send({"op": "ok"})
 
-    def _file_operation(self, header: Header) -> None:
+    def _file_operation(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command
 
         exit_, out, err = exec_command.run(self._link, _small_command(header))
@@ -261,23 +269,25 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
-def _command_line(words: list[str], header: Header) -> str:
+def _command_line(words: list[str], header: RequestHeader) -> str:
     """A command for the account's shell, in its directory and with its variables."""
     variables = [f"{_text(name)}={_text(value)}" for name, value in (header.get("env") or {}).items()]
     line = shlex.join([*(["env", *variables] if variables else []), *words])
     return f"cd {shlex.quote(_text(header['cwd']))} && {line}" if header.get("cwd") else line
 
 
-def _terminal(header: Header) -> exec_command.Terminal:
+def _terminal(header: RequestHeader) -> exec_command.Terminal:
     """The terminal that ssh would ask for, where Ansible runs it: of no size, in the modes of a new one, with Ansible's TERM."""
     from pmitogen.transport.plain import exec_command
 
     term = (header.get("env") or {}).get("TERM")
-    lines, columns = header.get("size") or (0, 0)
+    size = header.get("size") or (0, 0)
+    assert not isinstance(size, int)
+    lines, columns = size
     return exec_command.Terminal(_text(term) if term else "", columns, lines, modes=())
 
 
-def _small_command(header: Header) -> str:
+def _small_command(header: RequestHeader) -> str:
     """The shell command for a small operation."""
     do = header["do"]
     if do == Fs.MKDTEMP:
@@ -308,7 +318,7 @@ def _shell_path(agent_channel: str) -> str:
 class _InboxReader(io.RawIOBase):
     """The client's data as a readable file. Each piece that is read is acknowledged."""
 
-    def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Any) -> None:
+    def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Callable[[Answer], None]) -> None:
         self._inbox, self._send = inbox, send
         self._rest = b""
         self._ended = False
@@ -342,6 +352,7 @@ class _OutboxWriter(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: Any) -> int:
-        self._serving._out(1, bytes(data))
-        return len(data)
+    def write(self, data: Buffer) -> int:
+        taken = bytes(data)
+        self._serving._out(1, taken)
+        return len(taken)

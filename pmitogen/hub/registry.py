@@ -10,8 +10,8 @@ import contextlib
 import json
 import logging
 import weakref
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import mitogen.core
 
@@ -22,7 +22,6 @@ from pmitogen.hub.host.connector import HostConnector
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.plain_requests import PlainRequests
-from pmitogen.hub.requests import Header
 from pmitogen.hub.scheduler import Guard, Scheduler, Work
 from pmitogen.hub.sharing.outliving import OutlivingConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
@@ -32,6 +31,8 @@ from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.util.caller import CallerEnvironment
 
 if TYPE_CHECKING:
+    from pmitogen.flags.become.plan import Plan
+    from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
     from pmitogen.transport.connect import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -63,7 +64,7 @@ class HostRegistry:
         mitogen.core.listen(self.broker, "shutdown", self._close_all)
         mitogen.core.listen(self.broker, "exit", lambda: self.when_ended())
 
-    def defer(self, work: Work, *args: Any) -> bool:
+    def defer(self, work: Work, *args: object) -> bool:
         """Have *work* called on the I/O thread. Any thread. False: that thread has ended."""
         return self.guard.defer(work, *args)
 
@@ -72,7 +73,7 @@ class HostRegistry:
         """Work that belongs to no host and no client has failed."""
         LOG.error("internal error", exc_info=exc)
 
-    def host(self, options: Header, caller: CallerEnvironment | None = None, ask: Prompt | None = None) -> Host:
+    def host(self, options: ConnectionOptions, caller: CallerEnvironment | None = None, ask: Prompt | None = None) -> Host:
         """The host with exactly these options of this caller, made if there is none; a login then asks a person by *ask*.
 
         *caller*: None for this process.
@@ -88,7 +89,7 @@ class HostRegistry:
             found.ask = ask
         return found
 
-    def _make_host(self, options: Header, caller: CallerEnvironment) -> Host:
+    def _make_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> Host:
         host = Host(options, caller, self.scheduler, self.router, self.blobs, self.plan, lambda: self.trace)
         host.connector = HostConnector(host, self)
         host.plain_backend = PlainRequests(host)
@@ -110,7 +111,7 @@ class HostRegistry:
         if self._when_empty is not None and not self.hosts():
             self._when_empty()
 
-    def close_host(self, options: Header, caller: CallerEnvironment) -> None:
+    def close_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> None:
         """Close the connection with exactly these options of this caller, if there is one."""
         host = self._hosts.get(_key(options, caller))
         if host is not None:
@@ -164,7 +165,7 @@ class HostRegistry:
         if host is not None:
             host.guard.run(host.on_message, data, packed)
 
-    def plan(self, become: Mapping[str, Any]) -> Header:
+    def plan(self, become: BecomeRequest) -> Plan:
         """The plan for a raw become request. Raises UsageError."""
         from pmitogen.flags.become.plan import plan
 
@@ -182,7 +183,7 @@ class HostRegistry:
             timeout=float(become.get("timeout") or 10),
             via=self.plan(become["via"]) if become.get("via") else None,
         )
-        return dict(made)
+        return made
 
     # Between runs (see daemon/lifecycle.py)
 
@@ -251,5 +252,5 @@ def _new_hops() -> JumpHostPool:
     return JumpHostPool()
 
 
-def _key(options: Header, caller: CallerEnvironment) -> str:
+def _key(options: ConnectionOptions, caller: CallerEnvironment) -> str:
     return json.dumps(options, sort_keys=True) + caller.digest

@@ -9,13 +9,19 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pmitogen.errors import Error
 from pmitogen.protocol.errors import error_fields
 from pmitogen.protocol.framing import from_wire
 from pmitogen.protocol.operations import FINAL, FOLLOWING, Op
 from pmitogen.util.peer_text import one_line
+
+if TYPE_CHECKING:
+    from pmitogen.hub.host.accounts import Account
+    from pmitogen.hub.host.host import Host
+    from pmitogen.protocol.requests import FollowUp, RequestHeader
+    from pmitogen.protocol.to_client import Answer, Transfer
 
 __all__ = ["FINAL", "FOLLOWING", "CallbackClient", "Client", "Header", "Request", "error_frame", "next_request_id"]
 Header = dict[str, Any]
@@ -34,7 +40,7 @@ def next_request_id() -> int:
 class Client(Protocol):
     """A receiver of answers. Called on the hub's I/O thread; must not block."""
 
-    def answer(self, header: Header, body: bytes) -> None:
+    def answer(self, header: Answer, body: bytes) -> None:
         """Take one frame."""
 
     def pause(self) -> None:
@@ -49,19 +55,19 @@ class Client(Protocol):
 class PlainRequest(Protocol):
     """Serves one request over plain SSH."""
 
-    def follow(self, header: Header, body: bytes) -> None:
+    def follow(self, header: FollowUp, body: bytes) -> None:
         """Take a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
 
 
 class CallbackClient(Client):
     """A client that goes on with something else: *work* is called with the final frame's header, without its number."""
 
-    def __init__(self, work: Callable[[Header], None]) -> None:
+    def __init__(self, work: Callable[[Answer], None]) -> None:
         self._work = work
 
-    def answer(self, header: Header, body: bytes) -> None:
+    def answer(self, header: Answer, body: bytes) -> None:
         if header["op"] in FINAL:
-            self._work({key: value for key, value in header.items() if key != "id"})
+            self._work(cast("Answer", {key: value for key, value in header.items() if key != "id"}))
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -70,18 +76,18 @@ class Request:
 
     client: Client | None  # None: nobody waits any more (answered early, or gone)
     local_id: int
-    header: Header
+    header: RequestHeader
     body: bytes
     request_id: int = 0
-    account: Any = None
+    account: Account | None = None
     sent: bool = False
     created_at: float = 0.0  # when it was made, in time.monotonic() seconds
     is_cancelled: bool = False  # it was killed, or its account's interpreter was; its end is then expected
     plain_request: PlainRequest | None = None  # serves it over plain SSH
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
-    followups: list[tuple[Header, bytes]] = dataclasses.field(default_factory=list)  # frames for it, until it is sent
+    followups: list[tuple[FollowUp, bytes]] = dataclasses.field(default_factory=list)  # frames for it, until it is sent
     is_acknowledged: bool = False  # it was answered before it was done
-    host: Any = None  # where it was submitted last
+    host: Host | None = None  # where it was submitted last
     is_answered: bool = False  # something has come back for it, so that it is under way
     before: Request | None = None  # it only asks whether this one may be sent
     idle_before: float = 0.0  # seconds that its host had nothing to do before
@@ -106,7 +112,7 @@ class Request:
         """The interpreter that it names for the login account; None if it names none, or is for another account."""
         return None if self.header.get("become") else self.header.get("python")
 
-    def answer(self, header: Header, body: bytes = b"") -> None:
+    def answer(self, header: Answer, body: bytes = b"") -> None:
         """Pass a frame to the client. The text of an error may come from the target."""
         if header["op"] == Op.ERROR:
             header = {**header, "msg": one_line(str(header.get("msg")), MESSAGE_LIMIT)}
@@ -115,12 +121,12 @@ class Request:
 
     def describe(self) -> str:
         """Number, operation and account, for logs. No parameters: these may be secret."""
-        header = self.header
+        header, become = self.header, self.header.get("become")
         what = header.get("fqn") or header.get("do") or ""
-        who = (header.get("become") or {}).get("user", "root") if header.get("become") else "login"
+        who = become.get("user", "root") if become else "login"
         return f"#{self.request_id} {header['op']} {what} as {who}".replace("  ", " ")
 
-    def describe_transfer(self) -> Header | None:
+    def describe_transfer(self) -> Transfer | None:
         """What ``pmitogen hubs`` shows of the transfer of a file; None if it is none."""
         header = self.header
         if header["op"] not in (Op.PUT, Op.GET):
@@ -133,6 +139,6 @@ class Request:
         self.answer(error_frame(error))
 
 
-def error_frame(error: Error) -> Header:
-    """The header of the final answer that says that a request has failed."""
-    return {"op": Op.ERROR.value, **error_fields(error)}
+def error_frame(error: Error) -> Answer:
+    """Return the header of the final answer to a request that has failed."""
+    return cast("Answer", {"op": Op.ERROR.value, **error_fields(error)})

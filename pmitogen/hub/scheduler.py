@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
 import mitogen.core
 
@@ -17,14 +17,39 @@ LOG = logging.getLogger("pmitogen.hub")
 Work = Callable[..., object]
 
 
+class ScheduledCall(Protocol):
+    """A timer of Mitogen's I/O loop."""
+
+    active: bool
+
+    def cancel(self) -> None:
+        """Remove it from the loop's list."""
+
+
+class TimerList(Protocol):
+    """The timers of Mitogen's I/O loop."""
+
+    def schedule(self, when: float, func: Callable[[], None]) -> ScheduledCall:
+        """Have *func* called at *when*, on the clock of ``mitogen.core.now``."""
+
+
+class Loop(Protocol):
+    """Mitogen's I/O loop, as far as this file uses it."""
+
+    timers: TimerList
+
+    def defer(self, func: Work, *args: object) -> None:
+        """Have *func* called on the loop's thread. Raises mitogen.core.Error if the loop has ended."""
+
+
 class Scheduler:
     """The queue and the timers of the I/O loop *broker*."""
 
-    def __init__(self, broker: Any) -> None:
+    def __init__(self, broker: Loop) -> None:
         self._broker = broker
         self._timers: set[Timer] = set()
 
-    def defer(self, work: Work, *args: Any) -> bool:
+    def defer(self, work: Work, *args: object) -> bool:
         """Have *work* called on the I/O thread; on that thread, call it now. Any thread. False: the loop has ended."""
         try:
             self._broker.defer(work, *args)
@@ -52,7 +77,7 @@ class Scheduler:
 class Timer:
     """Work that is due later."""
 
-    scheduled: Any = None
+    scheduled: ScheduledCall | None = None
 
     def __init__(self, scheduler: Scheduler, work: Work) -> None:
         self._scheduler, self._work = scheduler, work
@@ -65,7 +90,7 @@ class Timer:
     def cancel(self) -> None:
         """Do not do it. I/O thread; idempotent."""
         self._scheduler.forget(self)
-        if self.scheduled.active:
+        if self.scheduled is not None and self.scheduled.active:
             self.scheduled.cancel()
 
 
@@ -80,7 +105,7 @@ class Guard:
         self._scheduler, self._on_failure = scheduler, on_failure
         self._timers: set[Timer] = set()
 
-    def run(self, work: Work, *args: Any) -> None:
+    def run(self, work: Work, *args: object) -> None:
         """Call *work* now. Raises nothing. I/O thread."""
         try:
             work(*args)
@@ -90,11 +115,11 @@ class Guard:
             except Exception:
                 LOG.exception("cannot end the owner of failed work")
 
-    def defer(self, work: Work, *args: Any) -> bool:
+    def defer(self, work: Work, *args: object) -> bool:
         """Have *work* called on the I/O thread; on that thread, call it now. Any thread. False: the loop has ended."""
         return self._scheduler.defer(self.run, work, *args)
 
-    def later(self, seconds: float, work: Work, *args: Any) -> Timer:
+    def later(self, seconds: float, work: Work, *args: object) -> Timer:
         """Have *work* called after *seconds*, unless the owner ends first. I/O thread."""
 
         def expire() -> None:

@@ -12,19 +12,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Protocol
 
 from pmitogen import logging as log
 from pmitogen import toggles
 from pmitogen.errors import ConnectError, Error
 from pmitogen.flags import ansible as ansible_options
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.hub.requests import Header
 from pmitogen.hub.scheduler import Guard
-from pmitogen.transport.auth.credentials import Prompt
+from pmitogen.transport.auth.credentials import Credentials, Prompt, Secret
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT, START_TIMEOUT, answer_timeout
 from pmitogen.util import limits, threads
 from pmitogen.util.caller import NOBODY, CallerEnvironment
+
+if TYPE_CHECKING:
+    from pmitogen.hub.mitogen_router import Router
+    from pmitogen.hub.mitogen_stream import ChannelStream
+    from pmitogen.protocol.requests import ConnectionOptions
+    from pmitogen.transport.connection import Link
+    from pmitogen.transport.jump_hosts import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
@@ -37,26 +43,34 @@ PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default Login
 class BootChannel:
     """A session channel on which a Python is starting."""
 
-    stream: Any
+    stream: ChannelStream
     context_id: int
+    token: str  # in the markers that the bootstrap prints
 
 
 class Session:
     """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: whose options they are."""
 
-    def __init__(self, options: Header, caller: CallerEnvironment, router: Any, hops: Any, ask: Prompt | None = None) -> None:
+    def __init__(
+        self,
+        options: ConnectionOptions,
+        caller: CallerEnvironment,
+        router: Router,
+        hops: JumpHostPool,
+        ask: Prompt | None = None,
+    ) -> None:
         self._ask = ask
         self._caller = caller
         self._options = options
         self._router = router
         self.hops = hops
-        self.link: Any = None
+        self.link: Link | None = None
         self.settings: Settings | None = None
         self._ending = threading.Event()
         self._lock = threading.Lock()
         self._login_timeout: float | None = options.get("login_timeout")  # seconds for all, where the caller set a limit
         self._deadline = 0.0  # time.monotonic() seconds; set by connect
-        self.stages: dict[str, float] = {}
+        self.stages: dict[str, float] = {}  # seconds; besides those of the connection
 
     @property
     def is_far(self) -> bool:
@@ -70,18 +84,32 @@ class Session:
             return "no password goes to a host whose key has changed or is revoked: see the warning about its key"
         return None
 
-    def describe(self) -> Header:
+    @property
+    def peer(self) -> str:
+        """The account and address of the login, for messages; empty before it."""
+        return self.link.peer if self.link is not None else ""
+
+    def all_stages(self) -> dict[str, float]:
+        """Return the seconds of each stage of the login and of Python's start."""
+        found = vars(self.link.stages).items() if self.link is not None else ()
+        return {**{name: value for name, value in found if value is not None}, **self.stages}
+
+    def totals(self) -> dict[str, int]:
+        """Return the bytes that were sent and received; empty before the login."""
+        link = self.link
+        return {} if link is None else {"sent": link.bytes_sent, "received": link.bytes_received}
+
+    def describe(self) -> dict[str, object]:
         """The connection's properties; empty before the login."""
         link = self.link
         if link is None:
             return {}
-        stages = {name: value for name, value in vars(link.stages).items() if value is not None}
         return {
             "peer": link.peer,
             "algorithms": link.describe(),
             "sent": link.bytes_sent,
             "received": link.bytes_received,
-            "stages": {**stages, **self.stages},
+            "stages": self.all_stages(),
         }
 
     # On the login's thread
@@ -102,7 +130,7 @@ class Session:
         assert self.settings is not None
         return sharing.digest(self.settings, credentials(self._options), repr(self._options.get("boot_python")))
 
-    def connect(self) -> None:
+    def connect(self) -> Link:
         """Log in, again after a failure as often as *reconnection_retries* says. Raises Error.
 
         The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
@@ -112,10 +140,10 @@ class Session:
         settings = self.settings
         assert settings is not None
         retries = int(self._options.get("reconnection_retries") or 0)
-        for attempt in range(retries + 1):
+        attempt = 0
+        while True:
             try:
-                self._connect_once(settings)
-                return
+                return self._connect_once(settings)
             except ConnectError as exc:
                 if attempt == retries or exc.stage in ("auth", "hostkey", "exec"):
                     raise
@@ -123,8 +151,9 @@ class Session:
                 LOG.info("%s; attempt %d of %d, the next in %d s", exc.message, attempt + 1, retries + 1, pause)
                 if self._ending.wait(pause):
                     raise
+                attempt += 1
 
-    def _connect_once(self, settings: Settings) -> None:
+    def _connect_once(self, settings: Settings) -> Link:
         from pmitogen.flags.ssh import resolve
         from pmitogen.transport.connect import connect
 
@@ -142,6 +171,7 @@ class Session:
         if self._ending.is_set():
             link.close()
             raise ConnectError(f"{link.peer}: the run is ending", "exec")
+        return link
 
     @property
     def start_timeout(self) -> float:
@@ -156,13 +186,13 @@ class Session:
         bundle = bootstrap.bundle()
         token = bootstrap.new_token()
         context_id = self._router.new_context_id()
+        assert self.link is not None
         channel = self.link.open_session(min(answer_timeout(self.link.settings), self.start_timeout))
         command = bootstrap.command(token, len(bundle), context_id, candidates)
         self.link.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
         stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), guard, on_end)
-        stream.token = token
         stream.writer.put(bundle)
-        return BootChannel(stream, context_id)
+        return BootChannel(stream, context_id, token)
 
     def forget_caller(self) -> None:
         """Keep the connection, and nothing of whose options made it."""
@@ -184,7 +214,14 @@ class Session:
                 link.begin_close()
 
 
-def close_on_thread(owner: Any) -> None:
+class Closable(Protocol):
+    """A connection, or several."""
+
+    def close(self) -> None:
+        """Close it. May block."""
+
+
+def close_on_thread(owner: Closable) -> None:
     """Close a connection, or several, without waiting; if there is no thread left for it, wait."""
     try:
         threads.start(_close_quietly, "pmitogen close", owner)
@@ -192,17 +229,16 @@ def close_on_thread(owner: Any) -> None:
         _close_quietly(owner)
 
 
-def _close_quietly(link: Any) -> None:
+def _close_quietly(owner: Closable) -> None:
     with contextlib.suppress(Exception):
-        link.close()
+        owner.close()
 
 
-def credentials(options: Mapping[str, Any]) -> Any:
-    """The secrets of a raw option set, in their hiding types. Raises UsageError."""
+def credentials(options: Mapping[str, object]) -> Credentials:
+    """Return the secrets of a raw option set, in types that hide them. Raises UsageError."""
     from pmitogen.transport.auth import jump_credentials
-    from pmitogen.transport.auth.credentials import Credentials, Secret
 
-    def secret(name: str) -> Any:
+    def secret(name: str) -> Secret | None:
         value = options.get(name)
         return Secret(str(value)) if value else None
 
@@ -219,7 +255,7 @@ def credentials(options: Mapping[str, Any]) -> Any:
     )
 
 
-def secrets_of(options: Mapping[str, Any]) -> Iterator[str]:
+def secrets_of(options: Mapping[str, object]) -> Iterator[str]:
     """Every text of a raw option set (or become request) that no log may show."""
     for name in SECRETS:
         if value := options.get(name):

@@ -14,7 +14,6 @@ import itertools
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from pmitogen.util.atomic_file import atomic_write
 
@@ -26,7 +25,7 @@ class Trace:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._events: list[dict[str, Any]] = []
+        self._events: list[dict[str, object]] = []
         self._hosts: dict[str, int] = {}
         self._numbers = itertools.count(1)
         self._shift = time.time() - time.monotonic()
@@ -35,7 +34,7 @@ class Trace:
         """The wall clock at a moment of time.monotonic()."""
         return monotonic + self._shift
 
-    def span(self, host: str, row: int, name: str, start: float, end: float, **details: Any) -> None:
+    def span(self, host: str, row: int, name: str, start: float, end: float, **details: object) -> None:
         """Something took from *start* to *end* (wall clock, seconds)."""
         pid = self._host(host)
         dur = max(1, round((end - start) * 1e6))

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pmitogen.protocol.errors import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.protocol.limits import INLINE
 from pmitogen.protocol.operations import FINAL, Op
 
-Header = Mapping[str, Any]
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import ClientRequest
+    from pmitogen.protocol.to_client import Answer
 
 
 class Link(Protocol):
@@ -26,10 +28,10 @@ class Link(Protocol):
     def is_paused(self) -> bool:
         """Whether the hub takes no further data for now. When that changes, :meth:`receive` must return."""
 
-    def send(self, header: dict[str, Any], body: bytes = b"") -> None:
+    def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Send one frame. Raises Error if the hub is gone."""
 
-    def receive(self, timeout: float | None = None) -> tuple[dict[str, Any], bytes]:
+    def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:
         """Wait at most *timeout* seconds (None: for ever) for a frame. Raises Error if the hub is gone, TimeoutError."""
 
 
@@ -50,7 +52,7 @@ class Output(NamedTuple):
 class Result(NamedTuple):
     """The final answer: ``exit`` or ``ok``, with its body."""
 
-    header: dict[str, Any]
+    header: Answer
     body: bytes
 
 
@@ -68,7 +70,7 @@ class Exchange:
     def __init__(
         self,
         link: Link,
-        header: Header,
+        header: ClientRequest,
         body: bytes | Source = b"",
         *,
         archive: bytes | memoryview = b"",

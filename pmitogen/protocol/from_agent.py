@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypedDict
 
 from pmitogen.protocol.fields import Items, Range, Seconds, Text, Wire
 from pmitogen.protocol.limits import CREDIT_WINDOW, MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW_SLACK
-from pmitogen.protocol.operations import Op
+from pmitogen.protocol.operations import ErrorKind, Op
 from pmitogen.protocol.table import Row, Table
 
 AccountNumber = Annotated[int, Range(0, 1 << 31)]
@@ -126,7 +126,7 @@ class _Error(_Said):
 class Error(_Error, total=False):
     """The request has failed."""
 
-    kind: Literal["become", "gone", "python", "python-mismatch", "stale"]
+    kind: Literal[ErrorKind.BECOME, ErrorKind.GONE, ErrorKind.PYTHON, ErrorKind.PYTHON_MISMATCH, ErrorKind.STALE]
     why: Annotated[str, Text(40)] | None  # why the account could not be entered (see BecomeError.kind), or what is stale
     lost: Annotated[int, Range(0, 1 << 20)]  # requests of the chain that were answered ahead and refused, if something is stale
 

@@ -86,7 +86,7 @@ class Caller(TypedDict):
 
 class _Open(TypedDict):
     op: Literal[Op.OPEN]
-    options: Annotated[dict[str, Any], Record(Options)]
+    options: Annotated[Options, Record(Options)]
     caller: Annotated[str, Text(64)]  # its digest
 
 
@@ -108,7 +108,7 @@ class Ahead(_Ahead, total=False):
 
 
 class _Request(TypedDict, total=False):
-    become: Annotated[dict[str, Any], Record(Become)]
+    become: Annotated[Become, Record(Become)]
     python: Words
     likely_python: Words
     bootenv: Variables

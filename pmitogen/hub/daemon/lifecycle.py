@@ -17,7 +17,8 @@ from __future__ import annotations
 import os
 import select
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pmitogen.errors import UsageError
 from pmitogen.hub.daemon import socket_paths
@@ -105,7 +106,7 @@ class HubLifecycle:
         os.write(self._write_fd, ADOPTED)
 
 
-def _on_io_thread(contexts: HostRegistry, work: Any) -> bool:
+def _on_io_thread(contexts: HostRegistry, work: Callable[[], bool]) -> bool:
     """Call *work* there and wait; False if that thread has ended."""
     done = threading.Event()
     answers: list[bool] = []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
 
 from pmitogen.errors import UsageError
 from pmitogen.util.caller import CallerEnvironment
@@ -48,7 +47,7 @@ class RunSettings:
                 return found
         raise UsageError("the settings of a run are malformed")
 
-    def message(self) -> dict[str, Any]:
+    def message(self) -> dict[str, str]:
         """Return them as JSON can hold them."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 

@@ -21,7 +21,7 @@ import logging
 import os
 import socket
 import time
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import mitogen.core
 
@@ -38,6 +38,11 @@ from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.operations import Op
 from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment
+
+if TYPE_CHECKING:
+    from pmitogen.hub.mitogen_router import Broker
+    from pmitogen.protocol.requests import ConnectionOptions, FollowUp, RequestHeader
+    from pmitogen.protocol.to_client import Answer
 
 LOG = logging.getLogger("pmitogen.hub")
 ACCEPT_RETRY_DELAY = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
@@ -64,7 +69,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         self.accept(self._sock, self._sock)
         contexts.broker.start_receive(self)
 
-    def on_receive(self, broker: Any) -> None:
+    def on_receive(self, broker: Broker) -> None:
         while True:
             try:
                 sock, _ = self._sock.accept()
@@ -79,7 +84,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
                 continue
             WorkerSession(self, sock, next(self._chains))
 
-    def on_shutdown(self, broker: Any) -> None:
+    def on_shutdown(self, broker: Broker) -> None:
         self.on_disconnect(broker)
 
     def rename(self, path: str) -> None:
@@ -114,7 +119,7 @@ class WorkerSessionProtocol(mitogen.core.Protocol):  # type: ignore[misc]
         self._reader = framing.FrameReader()
         self._writer = mitogen.core.BufferedWriter(worker.listener.contexts.broker, self)
 
-    def on_receive(self, broker: Any, buf: bytes) -> None:
+    def on_receive(self, broker: Broker, buf: bytes) -> None:
         self._worker.guard.run(self._receive, buf)
 
     def _receive(self, buf: bytes) -> None:
@@ -124,10 +129,10 @@ class WorkerSessionProtocol(mitogen.core.Protocol):  # type: ignore[misc]
     def write(self, data: bytes) -> None:
         self._writer.write(data)
 
-    def on_transmit(self, broker: Any) -> None:
+    def on_transmit(self, broker: Broker) -> None:
         self._writer.on_transmit(broker)
 
-    def on_disconnect(self, broker: Any) -> None:
+    def on_disconnect(self, broker: Broker) -> None:
         super().on_disconnect(broker)
         self._worker.on_gone()
 
@@ -146,7 +151,7 @@ class WorkerSession:
         self._held: list[tuple[Header, bytes]] = []  # from an open on, whose caller is not known yet
         self._gone = False
         self._ahead: Request | None = None
-        self._ahead_error: Header | None = None  # how that ended, if badly
+        self._ahead_error: Answer | None = None  # how that ended, if badly
         self._refusal = hello.difference({})  # why it is not served: it has not said who it is, or is of another version
         self.pid = 0  # the worker's, where it tells it
         listener.connections += 1
@@ -157,7 +162,7 @@ class WorkerSession:
         self._stream.accept(sock, _WriteSide(sock))
         self._contexts.broker.start_receive(self._stream)
 
-    def answer(self, header: Header, body: bytes) -> None:
+    def answer(self, header: Answer, body: bytes) -> None:
         """Send the worker one frame."""
         if header["op"] in FINAL:
             ended = self._requests.pop(header["id"], None)
@@ -165,7 +170,7 @@ class WorkerSession:
                 self._ahead_error = header if header["op"] == Op.ERROR else None
                 return
         if not self._gone:
-            self._stream.protocol.write(framing.encode_frame(header, body))
+            self._stream.protocol.write(framing.encode_frame(dict(header), body))
 
     def pause(self) -> None:
         """Stop reading: the host does not accept more data for now."""
@@ -205,15 +210,16 @@ class WorkerSession:
             request = self._requests.get(header.get("id", -1))
             host = self._host if request is None else request.host or self._host
             if request is not None and host is not None:
-                host.follow(request, {key: value for key, value in header.items() if key != "id"}, body)
+                follow_up = cast("FollowUp", {key: value for key, value in header.items() if key != "id"})
+                host.follow(request, follow_up, body)
         elif op in REQUESTS:
             self._request(header, body)
         else:
             getattr(self, f"_on_{op}")(header, body)
 
-    def _fail(self, header: Header, error: Error) -> None:
+    def _fail(self, header: from_client.Adopt | from_client.Stop, error: Error) -> None:
         """Answer a frame that is no request of a host's."""
-        self.answer({**error_frame(error), "id": header.get("id", 0)}, b"")
+        self.answer({**error_frame(error), "id": header["id"]}, b"")
 
     def _failed(self, exc: Exception) -> None:
         """Refuse a client whose frames cannot be handled."""
@@ -229,22 +235,22 @@ class WorkerSession:
         self.answer({"op": "refused", "msg": why}, b"")
         self._stream.on_disconnect(self._contexts.broker)
 
-    def _on_hello(self, header: Header, body: bytes) -> None:
+    def _on_hello(self, header: from_client.Hello, body: bytes) -> None:
         self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
 
-    def _check_new(self, header: Header) -> None:
+    def _check_new(self, op: str, request_id: int) -> None:
         """Return if a request may be made now. Raises ProtocolError."""
         if self._host is None:
-            raise ProtocolError(f"{header['op']} before open")
-        if header["id"] in self._requests:
-            raise ProtocolError(f"{header['op']} with id {header['id']}, which is in use")
+            raise ProtocolError(f"{op} before open")
+        if request_id in self._requests:
+            raise ProtocolError(f"{op} with id {request_id}, which is in use")
 
     def _request(self, header: Header, body: bytes) -> None:
-        self._check_new(header)
+        self._check_new(header["op"], header["id"])
         if header.get("in_turn") and header.get("more"):
             raise ProtocolError("in_turn with more")
         task = header.pop("task", "")
-        request = Request(self, header.pop("id"), header, body, task=task)
+        request = Request(self, header.pop("id"), cast("RequestHeader", header), body, task=task)
         self._requests[request.local_id] = request
         header["chain"] = self._chain
         if self._ahead is not None and self._resolve_preconnect(self._ahead, request):
@@ -266,17 +272,17 @@ class WorkerSession:
                 return
         self._host.guard.run(self._host.submit, request)
 
-    def _on_open(self, header: Header, body: bytes) -> None:
+    def _on_open(self, header: from_client.Open, body: bytes) -> None:
         """Name the option set that what follows is for, and by its digest the caller whose options they are."""
         caller = self.listener.callers.get(header["caller"])
         if caller is None:  # what follows waits until it is known
-            self._held = [(header, body)]
+            self._held = [(cast("Header", header), body)]
             self.answer({"op": "need", "caller": header["caller"]}, b"")
             return
-        self._host = self._contexts.host(header["options"], caller)
+        self._host = self._contexts.host(cast("ConnectionOptions", header["options"]), caller)
         self.pid = int(header.get("pid", 0))
 
-    def _on_caller(self, header: Header, body: bytes) -> None:
+    def _on_caller(self, header: from_client.Caller, body: bytes) -> None:
         """A caller's environment: see util/caller.py."""
         try:
             caller = CallerEnvironment.from_message(header)
@@ -291,10 +297,11 @@ class WorkerSession:
         for each in held:
             self.on_frame(*each)
 
-    def _on_ahead(self, header: Header, body: bytes) -> None:
+    def _on_ahead(self, header: from_client.Ahead, body: bytes) -> None:
         """Connect, for a request that is going to follow: it is that which is told if there is no connection to be had."""
-        self._check_new(header)
-        self._ahead = ahead = Request(self, header.pop("id"), header, b"")
+        self._check_new(header["op"], header["id"])
+        fields = cast("RequestHeader", {name: value for name, value in header.items() if name != "id"})
+        self._ahead = ahead = Request(self, header["id"], fields, b"")
         self._requests[ahead.local_id] = ahead
         self._submit(ahead)
 
@@ -306,7 +313,7 @@ class WorkerSession:
             request.answer(self._ahead_error)
         return self._ahead_error is not None
 
-    def _on_zip(self, header: Header, body: bytes) -> None:
+    def _on_zip(self, header: from_client.Zip, body: bytes) -> None:
         waiting = self._awaiting_archive.pop(header["zip"], [])
         try:
             self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
@@ -318,12 +325,12 @@ class WorkerSession:
         for request in waiting:
             self._submit(request)
 
-    def _on_reset(self, header: Header, body: bytes) -> None:
+    def _on_reset(self, header: from_client.Reset, body: bytes) -> None:
         if self._host is not None and self._host.state is not State.NEW:
             self._host.guard.run(self._host.close)
         self.answer({"op": "ok", "id": header["id"]}, b"")
 
-    def _on_status(self, header: Header, body: bytes) -> None:
+    def _on_status(self, header: from_client.Status, body: bytes) -> None:
         hosts = self._contexts.hosts()
         self.answer(
             {
@@ -340,7 +347,7 @@ class WorkerSession:
             b"",
         )
 
-    def _on_trace(self, header: Header, body: bytes) -> None:
+    def _on_trace(self, header: from_client.Trace, body: bytes) -> None:
         trace = self._contexts.trace
         if trace is not None and self._host is not None:
             for name, start, end in header["spans"]:
@@ -348,7 +355,7 @@ class WorkerSession:
             labels: dict[str, str] = {name: header[name] for name in ("host", "task", "task_id") if name in header}
             trace.worker(self._host.name, self.pid, labels)
 
-    def _on_adopt(self, header: Header, body: bytes) -> None:
+    def _on_adopt(self, header: from_client.Adopt, body: bytes) -> None:
         listener = self.listener
         try:
             settings = RunSettings.from_message(header["settings"])
@@ -358,7 +365,7 @@ class WorkerSession:
         else:
             self.answer({"op": "ok", "id": header["id"]}, b"")
 
-    def _on_stop(self, header: Header, body: bytes) -> None:
+    def _on_stop(self, header: from_client.Stop, body: bytes) -> None:
         """End; with ``kept`` only if no run is being served."""
         if header.get("kept") and not self.listener.life.resting:
             self._fail(header, UsageError("this hub serves a run"))

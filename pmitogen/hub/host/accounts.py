@@ -14,12 +14,19 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 from pmitogen.errors import Error
 from pmitogen.hub.bootstrap import become_sources, new_token
 from pmitogen.hub.host import user_commands
-from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.requests import Request
 from pmitogen.hub.scheduler import Guard
+from pmitogen.protocol.operations import Op
+
+if TYPE_CHECKING:
+    from pmitogen.flags.become.plan import Plan
+    from pmitogen.protocol import from_agent, to_agent
+    from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
 MAX_ACCOUNTS = 20  # accounts behind the login's, kept alive per host
@@ -44,11 +51,11 @@ class Account:
     is_up: bool = False
     retired: bool = False  # a fresh interpreter would differ: no further request is for it
 
-    def on_hello(self, header: Header) -> None:
+    def on_hello(self, header: from_agent.Hello) -> None:
         """Note what the runner reports about itself."""
         self.is_up = True
-        self.home, self.user, self.exe = str(header["home"]), str(header["user"]), str(header["exe"])
-        self.home_writable = bool(header.get("home_writable"))
+        self.home, self.user, self.exe = header["home"], header["user"], header["exe"]
+        self.home_writable = header["home_writable"]
 
     def known_temp_base(self, base: str) -> str | None:
         """Return the directory in which a temporary directory can be created for sure, or None if that is not known."""
@@ -71,9 +78,9 @@ class Accounts:
 
     def __init__(
         self,
-        plan: Callable[[Header], Header],
+        plan: Callable[[BecomeRequest], Plan],
         guard: Guard,
-        frame: Callable[[Header, bytes], None],
+        frame: Callable[[to_agent.ToAgent, bytes], None],
         named_pythons: Sequence[str],
     ) -> None:
         self._plan = plan
@@ -101,7 +108,7 @@ class Accounts:
         """The account with this number, if there is one."""
         return self._by_number.get(number)
 
-    def account_for(self, header: Header) -> Account:
+    def account_for(self, header: RequestHeader) -> Account:
         """The account that a request is for, started if need be. Raises UsageError."""
         become = header.get("become")
         python = tuple(header.get("python") or ())
@@ -134,9 +141,9 @@ class Accounts:
                     return account
         return None
 
-    def _start(self, account: Account, become: Header | None) -> None:
-        header: Header = {
-            "op": "account",
+    def _start(self, account: Account, become: BecomeRequest | None) -> None:
+        header: to_agent.Account = {
+            "op": Op.ACCOUNT,
             "acct": account.number,
             "python": list(account.python),
             "env": dict(account.env),
@@ -144,24 +151,24 @@ class Accounts:
         }
         if become:
             plan = header["plan"] = self._plan(become)
-            header.update(named=self._named_pythons, wraps=bool(become.get("wraps")))
+            header["named"], header["wraps"] = self._named_pythons, bool(become.get("wraps"))
             if not self._sent_become:
                 self._sent_become = True
-                self._frame({"op": "sources"}, become_sources())
+                self._frame({"op": Op.SOURCES}, become_sources())
             # Its own clock is the target's; this one is for the case that it fails.
             self._guard.later(float(plan["timeout"]) + ESCALATION_GRACE, self._overdue, account)
         self._frame(header, b"")
 
     def _overdue(self, account: Account) -> None:
         if not account.is_up and self.get(account.number) is account:
-            self._frame({"op": "overdue", "acct": account.number}, b"")
+            self._frame({"op": Op.OVERDUE, "acct": account.number}, b"")
 
-    def on_ask(self, header: Header, withheld: str | None) -> None:
+    def on_ask(self, header: from_agent.Ask, withheld: str | None) -> None:
         """A prompt on the target asks for a secret of an account that is being entered. *withheld*: why it gets none, or None."""
         account = self.get(header["acct"])
         if account is None or account.become is None or account.is_up:
             return
-        answer: Header = {"op": "secret", "acct": account.number, "step": header["step"], "kind": header["kind"]}
+        answer: to_agent.Secret = {"op": Op.SECRET, "acct": account.number, "step": header["step"], "kind": header["kind"]}
         secret = _secret(json.loads(account.become), header["step"], header["kind"])
         if withheld is not None or secret is None:
             answer["why"] = withheld or "there is no such secret"
@@ -174,9 +181,12 @@ class Accounts:
         if account.number:
             self._by_number.pop(account.number, None)
 
-    def drop(self, account: Account, **more: bool) -> None:
-        """End its interpreter."""
-        self._frame({"op": "drop", "acct": account.number, **more}, b"")
+    def drop(self, account: Account, tell: bool = False) -> None:
+        """End the interpreter of *account*. *tell*: have the agent say when the account has no process any more."""
+        header: to_agent.Drop = {"op": Op.DROP, "acct": account.number}
+        if tell:
+            header["tell"] = True
+        self._frame(header, b"")
         self.forget(account)
 
     def _drop_idle(self, but: Account) -> None:
@@ -226,9 +236,11 @@ class Accounts:
         return not self._leaving
 
 
-def _secret(become: Header, step: int, kind: str) -> str | None:
+def _secret(become: BecomeRequest, step: int, kind: str) -> str | None:
     """The secret of a become request for the program number *step* (0: the first that is started), or None."""
     steps = [become]
     while steps[0].get("via"):
         steps.insert(0, steps[0]["via"])
-    return steps[step].get(kind) if 0 <= step < len(steps) and kind in ("password", "otp") else None
+    if not 0 <= step < len(steps):
+        return None
+    return steps[step].get("password") if kind == "password" else steps[step].get("otp") if kind == "otp" else None

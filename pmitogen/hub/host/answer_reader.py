@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectionLost, Error
 from pmitogen.hub.agent_channel import AgentChannel
@@ -16,12 +16,18 @@ from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.states import State
-from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.requests import Request
 from pmitogen.protocol.operations import FINAL, ErrorKind, Op
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
+    from pmitogen.hub.session import Session
     from pmitogen.hub.trace import Trace
+    from pmitogen.protocol import from_agent
+    from pmitogen.protocol.from_agent import FromAgent
+    from pmitogen.protocol.to_client import Answer
+
+    RequestAnswer = from_agent.Out | from_agent.Credit | from_agent.Exit | from_agent.Ok | from_agent.Error
 
 LOGIN_INTERPRETER_ENDED = "the interpreter of the login account has ended"
 SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
@@ -36,16 +42,14 @@ class AnsweredHost(ConnectedHost, Protocol):
     name: str
     state: State
     agent_channel: AgentChannel
+    session: Session | None
     last_used: float
 
     @property
     def withheld(self) -> str | None:
         """Why no secret goes to this host."""
 
-    def describe(self) -> Header:
-        """The connection's properties."""
-
-    def on_agent_up(self, hello: Header) -> None:
+    def on_agent_up(self, hello: from_agent.Hello) -> None:
         """Python is up."""
 
     def send_waiting(self) -> None:
@@ -75,28 +79,30 @@ class AnswerReader:
         self._host, self._accounts, self._pending, self._early = host, accounts, pending, early
         self._known, self._renewal, self._sender, self._trace = known, renewal, sender, trace
         self.boot_failed = False  # the login account's interpreter has ended before it was up
-        self._handlers: dict[str, Callable[[Header], None]] = {
-            Op.HELLO: self._on_hello,
-            Op.GONE: self._on_gone,
-            Op.LEFT: self._on_left,
-            Op.ASK: lambda header: self._accounts.on_ask(header, self._host.withheld),
-            Op.CHANGED: lambda header: self._known.forget_homes(),
-            Op.LATE: lambda header: self._host.log.warning("%s", escape(header["msg"])),
-            Op.LACK: lambda header: self._host.agent_channel.resend_blobs(),
-        }
 
-    def on_frame(self, header: Header, body: bytes) -> None:
-        """Take a frame of the agent's."""
+    def on_frame(self, header: FromAgent, body: bytes) -> None:
+        """Handle a frame of the agent."""
         if self.boot_failed:  # all requests are going to be made again, over plain SSH
             return
-        handler = self._handlers.get(header["op"])
-        if handler is not None:
-            handler(header)
+        if header["op"] == Op.HELLO:
+            self._on_hello(header)
+        elif header["op"] == Op.GONE:
+            self._on_gone(header)
+        elif header["op"] == Op.LEFT:
+            self._on_left(header)
+        elif header["op"] == Op.ASK:
+            self._accounts.on_ask(header, self._host.withheld)
+        elif header["op"] == Op.CHANGED:
+            self._known.forget_homes()
+        elif header["op"] == Op.LATE:
+            self._host.log.warning("%s", escape(header["msg"]))
+        elif header["op"] == Op.LACK:
+            self._host.agent_channel.resend_blobs()
         else:
             header.pop("acct", None)
             self._on_answer(header, body)
 
-    def _on_gone(self, header: Header) -> None:
+    def _on_gone(self, header: from_agent.Gone) -> None:
         account = self._accounts.get(header["acct"])
         if account is None:
             return
@@ -108,11 +114,11 @@ class AnswerReader:
         else:  # nothing starts another one: the next request makes another connection
             self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
 
-    def _on_left(self, header: Header) -> None:
+    def _on_left(self, header: from_agent.Left) -> None:
         if self._accounts.left(header["acct"]):
             self._host.send_waiting()
 
-    def _on_hello(self, header: Header) -> None:
+    def _on_hello(self, header: from_agent.Hello) -> None:
         account = self._accounts.get(header["acct"])
         if account is None:
             return
@@ -120,23 +126,24 @@ class AnswerReader:
         self._host.log.debug(
             "account %d is up: user %s, %s, Python %s",
             account.number,
-            escape(str(account.user), 80),
-            escape(str(account.exe)),
-            escape(str(header.get("python")), 80),
+            escape(header["user"], 80),
+            escape(header["exe"]),
+            escape(str(header["python"]), 80),
         )
         if account.number == 0:
             self._host.on_agent_up(header)
             trace = self._trace()
-            if trace is not None:
-                trace.stages(self._host.name, time.time(), self._host.describe().get("stages", {}))
+            if trace is not None and self._host.session is not None:
+                trace.stages(self._host.name, time.time(), self._host.session.all_stages())
             self._known.on_login(account)
             self._host.send_waiting()  # those that were to have another interpreter than this one
 
-    def _on_answer(self, header: Header, body: bytes) -> None:
-        request, kind = self._pending.get(header["id"]), header.get("kind")
+    def _on_answer(self, header: RequestAnswer, body: bytes) -> None:
+        request = self._pending.get(header["id"])
+        kind = header.get("kind") if header["op"] == Op.ERROR else None
         if request is None:
             return
-        if kind == ErrorKind.STALE:
+        if header["op"] == Op.ERROR and kind == ErrorKind.STALE:
             self._close(request)
             self._renewal.on_refusal(request, header)
             self._renewal.end_unused()
@@ -144,20 +151,22 @@ class AnswerReader:
         if kind != ErrorKind.PYTHON_MISMATCH:
             request.is_answered = True
             request.followups.clear()
-        if (kind == ErrorKind.GONE or header.get("rc") in KILL_EXIT_CODES) and not request.is_cancelled:
+        exit_code = header["rc"] if header["op"] == Op.EXIT else None
+        if (kind == ErrorKind.GONE or exit_code in KILL_EXIT_CODES) and not request.is_cancelled:
             # A host that shuts down kills processes one by one. If the connection ends soon after, that is the failure to report.
             request.is_cancelled = True
             self._host.guard.later(SHUTDOWN_GRACE, self._on_answer, header, body)
             return
+        answer = cast("Answer", header)
         if header["op"] not in FINAL:
             request.moved += len(body)
-            request.answer(header, body)
+            request.answer(answer, body)
             return
         self._close(request)
-        if self._is_made_again(request, header):
+        if self._is_made_again(request, answer):
             return
-        self._finish(request, header)
-        request.answer(header, body)
+        self._finish(request, answer)
+        request.answer(answer, body)
         self._renewal.end_unused()
 
     def _close(self, request: Request) -> None:
@@ -165,7 +174,7 @@ class AnswerReader:
         if request.account is not None:
             request.account.busy -= 1
 
-    def _is_made_again(self, request: Request, header: Header) -> bool:
+    def _is_made_again(self, request: Request, header: Answer) -> bool:
         """Whether a final answer stays in the hub, because the request is made again in another way."""
         kind, reason = header.get("kind"), header.get("why")
         if kind == ErrorKind.PYTHON_MISMATCH:
@@ -177,14 +186,15 @@ class AnswerReader:
                 return True
             header["kind"] = ErrorKind.WRAP.value
         # The request names no interpreter, and another request has named one that does not work.
-        named = request.account is not None and request.account.python and not request.header.get("python")
-        if named and ErrorKind.PYTHON in (kind, reason) and not request.header.get("more"):
-            self._accounts.forget(request.account)
+        account = request.account
+        named = account is not None and account.python and not request.header.get("python")
+        if account is not None and named and ErrorKind.PYTHON in (kind, reason) and not request.header.get("more"):
+            self._accounts.forget(account)
             self._sender.send_again(request)
             return True
         return False
 
-    def _finish(self, request: Request, header: Header) -> None:
+    def _finish(self, request: Request, header: Answer) -> None:
         kind, account = header.get("kind"), request.account
         if account is not None and kind in _ENDS_ACCOUNT:
             self._accounts.forget(account)
@@ -195,7 +205,7 @@ class AnswerReader:
         self._known.remember(request, header)
         self._host.last_used = time.monotonic()
 
-    def record(self, request: Request, header: Header) -> None:
+    def record(self, request: Request, header: Answer) -> None:
         """Log a request that has ended, and add it to the timeline of the run."""
         took = time.monotonic() - request.created_at
         task = {"task": request.task} if request.task else {}
@@ -203,6 +213,5 @@ class AnswerReader:
         trace = self._trace()
         if trace is not None:
             row, what = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
-            moved = self._host.describe()
-            totals: dict[str, int] = {name: moved[name] for name in ("sent", "received") if name in moved}
+            totals = self._host.session.totals() if self._host.session is not None else {}
             trace.request(self._host.name, row, what, trace.wall(request.created_at), header.get("t"), totals)

@@ -7,7 +7,7 @@ Methods run on the hub's I/O thread unless they say otherwise. What blocks happe
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub import bootstrap
@@ -17,7 +17,7 @@ from pmitogen.hub.host.states import State
 
 if TYPE_CHECKING:
     from pmitogen.hub.host.host import Host
-    from pmitogen.hub.mitogen_router import Router
+    from pmitogen.hub.mitogen_router import Broker, Router
 
 LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
 
@@ -26,7 +26,7 @@ class Connections(Protocol):
     """All connections of the hub, as far as the connector of one host needs them."""
 
     router: Router
-    broker: Any
+    broker: Broker
 
     @property
     def is_closing(self) -> bool:
@@ -65,15 +65,18 @@ class HostConnector:
         session = self._connections.new_session(host)
         candidates = self._candidates(python)
 
+        def on_lost(reason: str) -> None:
+            host.guard.defer(self._on_link_lost, session, reason)
+
         def work() -> None:
             session.resolve()
             other = self._connections.claim(session.identity, host)
             if other is not host:
                 host.guard.defer(self._join, other, python)
                 return
-            session.connect()
+            link = session.connect()
             host.log.debug("logged in")
-            session.link.on_lost(lambda reason: host.guard.defer(self._on_link_lost, session, reason))
+            link.on_lost(on_lost)
             if host.needs_python:
                 self._boot(session, candidates)
             else:
@@ -206,7 +209,7 @@ class HostConnector:
         if self._host.agent_channel.booting is booting and not booting.stream.booted:
             last_output = bootstrap.last_output(booting.stream)
             self._host.fail(
-                ConnectError(f"{session.link.peer}: Python did not start within {limit:.3g} seconds{last_output}", "python")
+                ConnectError(f"{session.peer}: Python did not start within {limit:.3g} seconds{last_output}", "python")
             )
 
     def _on_channel_end(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
@@ -215,18 +218,18 @@ class HostConnector:
         self._connections.remove_channel(booting.context_id)
         if host.agent_channel.booting is not booting or host.state is State.DEAD:
             return
-        peer = session.link.peer
-        lost = session.link.end_reason or stream.channel.timeout_reason
+        peer, link = session.peer, session.link
+        lost = (link.end_reason if link is not None else None) or stream.channel.timeout_reason
         last_output = bootstrap.last_output(stream)
         if stream.booted and (lost or host.state is not State.BOOTING):
             host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_INTERPRETER_ENDED}{last_output}"))
         elif lost:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
-        elif bootstrap.no_python_marker(stream.token) in stream.noise.splitlines():
+        elif bootstrap.no_python_marker(booting.token) in stream.noise.splitlines():
             host.log.debug("no usable Python")
             too_old = bootstrap.too_old(stream.complaints)
             host.on_no_python(session, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
-        elif stream.booted or bootstrap.shell_marker(stream.token) in stream.noise:
+        elif stream.booted or bootstrap.shell_marker(booting.token) in stream.noise:
             host.log.debug("Python does not start")
             host.on_no_python(session, f"Python does not start{last_output}", is_broken=True)
         else:

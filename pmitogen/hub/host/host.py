@@ -27,7 +27,7 @@ from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.states import Event, State, next_state
-from pmitogen.hub.requests import Header, Request, next_request_id
+from pmitogen.hub.requests import Request, next_request_id
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
 from pmitogen.protocol.errors import InterpreterEnded, OptionsError, ProtocolError
@@ -37,11 +37,15 @@ from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
+    from pmitogen.flags.become.plan import Plan
     from pmitogen.hub.blob_store import BlobStore
     from pmitogen.hub.mitogen_router import Router
     from pmitogen.hub.scheduler import Scheduler
     from pmitogen.hub.session import BootChannel, Session
     from pmitogen.hub.trace import Trace
+    from pmitogen.protocol import from_agent
+    from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions, FollowUp
+    from pmitogen.protocol.to_client import Answer, Transfer
     from pmitogen.transport.auth.credentials import Prompt
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -64,12 +68,12 @@ class Host:
 
     def __init__(
         self,
-        options: Header,
+        options: ConnectionOptions,
         caller: CallerEnvironment,
         scheduler: Scheduler,
         router: Router,
         blobs: BlobStore,
-        plan: Callable[[Header], Header],
+        plan: Callable[[BecomeRequest], Plan],
         trace: Callable[[], Trace | None],
     ) -> None:
         self.keys: set[str] = set()  # of the option sets that use it, in the registry
@@ -88,7 +92,7 @@ class Host:
         self.python_is_broken = False  # whether that is because it fails to start
         self.runs_sh = True  # whether the login shell can run /bin/sh
         self.needs_python = False  # whether any request needs Python. Written on the I/O thread, read on any
-        self.agent_hello: Header = {}
+        self.agent_hello: from_agent.Hello | None = None
         self._pending = PendingRequests()
         self._early = EarlyAnswers()
         self._accounts = Accounts(plan, self.guard, self.agent_channel.send, options.get("boot_python") or ())
@@ -104,7 +108,7 @@ class Host:
     @property
     def peer(self) -> str:
         """The account and address of the login, for messages; the host's name before the login."""
-        return str(self.session.link.peer) if self.session is not None and self.session.link is not None else self.name
+        return (self.session.peer if self.session is not None else "") or self.name
 
     @property
     def busy(self) -> bool:
@@ -126,20 +130,21 @@ class Host:
         """Why no secret goes to this host, or None."""
         return self.session.withheld if self.session is not None else None
 
-    def describe(self) -> Header:
+    def describe(self) -> dict[str, object]:
         """The connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
-        found: Header = {
+        hello: from_agent.Hello | dict[str, None] = self.agent_hello or {}
+        found: dict[str, object] = {
             "state": self.state.value,
-            "python": self.agent_hello.get("python"),
+            "python": hello.get("python"),
             "no_python": self.no_python_reason,
             "exe": self.exe,
-            "user": self.agent_hello.get("user"),
-            "home": self.agent_hello.get("home"),
+            "user": hello.get("user"),
+            "home": hello.get("home"),
             "accounts": len(self._accounts),
         }
         return {**found, **(self.session.describe() if self.session is not None else {})}
 
-    def transfers(self) -> list[Header]:
+    def transfers(self) -> list[Transfer]:
         """The transfers of files under way."""
         found = filter(None, (request.describe_transfer() for request in self._pending.under_way))
         return [{"host": self.name, **transfer} for transfer in found]
@@ -180,14 +185,14 @@ class Host:
                 self.connector.connect(request.login_python)
         self._pressure.check(request.client)
 
-    def follow(self, request: Request, header: Header, body: bytes) -> None:
+    def follow(self, request: Request, header: FollowUp, body: bytes) -> None:
         """Take a frame that belongs to a request: data, end of input, credit, or a cancellation."""
         if header["op"] in (Op.KILL, Op.SIGNAL):
             request.is_cancelled = True
         if header.pop("secret", False) and self.withheld:
             request.fail(BecomeError(f"{self.peer}: {self.withheld}", "other"))
             self.abandon(request)
-        elif request.sent:
+        elif request.sent and request.account is not None:
             if not request.is_answered:  # it may have to be sent again
                 request.followups.append((header, body))
             request.moved += len(body)
@@ -233,7 +238,7 @@ class Host:
             self._pending.open(request)
             self.plain_backend.start(request)
 
-    def on_plain_frame(self, request: Request, header: Header, body: bytes) -> None:
+    def on_plain_frame(self, request: Request, header: Answer, body: bytes) -> None:
         """Pass on a frame of a request that is served over plain SSH."""
         if self._pending.get(request.request_id) is not None:
             if header["op"] in FINAL:
@@ -281,7 +286,7 @@ class Host:
         """A message from the agent. Raises ProtocolError."""
         frame = self.agent_channel.read(data, packed)
         if frame is not None:
-            self._answers.on_frame(dict(frame[0]), frame[1])
+            self._answers.on_frame(*frame)
 
     def on_channel(self, booting: BootChannel, session: Session) -> None:
         """The bundle is on its way; requests may follow it."""
@@ -296,7 +301,7 @@ class Host:
         self._on(Event.PYTHON_STARTING)
         self.send_waiting()
 
-    def on_agent_up(self, hello: Header) -> None:
+    def on_agent_up(self, hello: from_agent.Hello) -> None:
         """The agent has said hello: Python is up."""
         self._on(Event.PYTHON_UP)
         self.agent_hello = hello

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from pmitogen.errors import Error
 from pmitogen.hub.requests import Request
@@ -13,10 +13,10 @@ from pmitogen.hub.requests import Request
 class Timers(Protocol):
     """Work that is due later. Implemented by scheduler.Guard."""
 
-    def run(self, work: Callable[..., object], *args: Any) -> None:
+    def run(self, work: Callable[..., object], *args: object) -> None:
         """Call *work* now; if it raises, the owner is ended."""
 
-    def later(self, seconds: float, work: Callable[..., object], *args: Any) -> object:
+    def later(self, seconds: float, work: Callable[..., object], *args: object) -> object:
         """Call *work* after *seconds*, unless the owner has ended by then."""
 
 
@@ -83,7 +83,7 @@ class ConnectedHost(Protocol):
     connector: Connector
 
     @property
-    def log(self) -> logging.LoggerAdapter[Any]:
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """Logs with the host's name."""
 
     @property

@@ -5,10 +5,15 @@ I/O thread.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pmitogen import toggles
 from pmitogen.hub.host.accounts import Account, Accounts
-from pmitogen.hub.requests import MAX_INLINE_FILE, Header, Request
+from pmitogen.hub.requests import MAX_INLINE_FILE, Request
 from pmitogen.protocol.operations import Fs, Op
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.to_client import Answer
 
 
 class KnownAnswers:
@@ -39,7 +44,7 @@ class KnownAnswers:
             if account.home is not None:
                 request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
                 return True
-            header.update(op="fs", do="home", path="~")
+            header["do"], header["path"] = Fs.HOME.value, "~"
         return False
 
     @staticmethod
@@ -51,7 +56,7 @@ class KnownAnswers:
         header = request.header
         if not toggles.request_pipelining_enabled():
             return False
-        answer: Header = {"op": "ok"}
+        answer: Answer = {"op": "ok"}
         if header["op"] == Op.PUT and (header.get("more") or len(request.body) > MAX_INLINE_FILE):
             return False
         if header["op"] == Op.FS and header["do"] == Fs.MKDTEMP:
@@ -64,7 +69,7 @@ class KnownAnswers:
         request.is_acknowledged = True
         return True
 
-    def remember(self, request: Request, header: Header) -> None:
+    def remember(self, request: Request, header: Answer) -> None:
         """Keep what a final answer tells about the host."""
         asked = request.header
         if asked["op"] != Op.FS or header["op"] != Op.OK:
@@ -72,4 +77,6 @@ class KnownAnswers:
         if asked["do"] == Fs.HOME and not asked.get("become"):
             self._homes[asked["path"]] = header["path"]
         elif asked["do"] == Fs.MKDTEMP and request.account is not None:
-            request.account.temp_bases[asked["bases"][0]] = header["path"].rpartition("/")[0]
+            path = header["path"]
+            assert path is not None  # see protocol/answers.py
+            request.account.temp_bases[asked["bases"][0]] = path.rpartition("/")[0]

@@ -17,13 +17,16 @@ Everything here happens on the hub's I/O thread.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.hub.host.accounts import Account, Accounts
 from pmitogen.hub.host.interfaces import ConnectedHost, Successor
-from pmitogen.hub.requests import Header, Request
+from pmitogen.hub.requests import Request
 from pmitogen.protocol.errors import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.protocol import from_agent
 
 MAX_HELD = 4 << 20  # bytes of one chain's requests
 MAX_REFUSALS = 3  # of one request; then it is sent once more to be done as things are
@@ -98,7 +101,7 @@ class Renewal:
         self._host, self._accounts, self._early = host, accounts, early
         self.successor: Successor | None = None  # has the newer session: it gets every further request
 
-    def on_refusal(self, request: Request, refusal: Header) -> None:
+    def on_refusal(self, request: Request, refusal: from_agent.Error) -> None:
         """Make a refused request again, behind those of its chain that were lost with it."""
         why, lost = refusal.get("why"), refusal["lost"]
         self._host.log.debug("%s is made again: %s has changed", request.describe(), escape(refusal["msg"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import Error
 from pmitogen.flags.ansible import DEFAULT_SSH_ARGS
@@ -15,12 +15,14 @@ from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers
 from pmitogen.hub.host.states import State
-from pmitogen.hub.requests import CallbackClient, Header, Request, next_request_id
+from pmitogen.hub.requests import CallbackClient, Request, next_request_id
 from pmitogen.protocol.operations import Fs, Op
 
 if TYPE_CHECKING:
     from pmitogen.hub.session import Session
     from pmitogen.hub.trace import Trace
+    from pmitogen.protocol.requests import ConnectionOptions, FollowUp, RequestHeader
+    from pmitogen.protocol.to_client import Answer
 
 DEFAULT_PERSISTENCE = 60.0  # seconds: the ControlPersist of DEFAULT_SSH_ARGS
 _NOT_SENT = frozenset(("become", "python", "bootenv", "early", "zip", "likely_python"))  # fields that are for the hub alone
@@ -31,13 +33,13 @@ class SendingHost(Protocol):
 
     state: State
     agent_channel: AgentChannel
-    options: Header
+    options: ConnectionOptions
     session: Session | None
 
     def submit(self, request: Request) -> None:
         """Take a request."""
 
-    def follow(self, request: Request, header: Header, body: bytes) -> None:
+    def follow(self, request: Request, header: FollowUp, body: bytes) -> None:
         """Take a frame that belongs to a request."""
 
 
@@ -71,7 +73,7 @@ class RequestSender:
             if before is not None and before is not account:
                 self.send_after(before, request)
                 return
-            message = {key: value for key, value in header.items() if key not in _NOT_SENT}
+            message = cast("RequestHeader", {key: value for key, value in header.items() if key not in _NOT_SENT})
             if header["op"] == Op.RUN:
                 message["man"] = self._host.agent_channel.send_missing_blobs(header)
         except Error as exc:
@@ -87,13 +89,14 @@ class RequestSender:
         )
         if is_quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
-        message.update(id=request.request_id, acct=account.number)
+        message["id"], message["acct"] = request.request_id, account.number
         if self._trace() is not None:
             message["trace"] = True
         if request.idle_before > self._ssh_persistence:
             message["reconnect"] = True
-        if account.number == 0 and header.get("python") and account.exe is None:
-            message["if_python"] = header["python"][0]
+        python = header.get("python")
+        if account.number == 0 and python and account.exe is None:
+            message["if_python"] = python[0]
         request.account, request.sent = account, True
         account.last_used = time.monotonic()
         self._host.agent_channel.send(message, request.body)
@@ -114,13 +117,13 @@ class RequestSender:
         request fails with that error.
         """
 
-        def go_on(answer: Header) -> None:
+        def go_on(answer: Answer) -> None:
             if answer["op"] == Op.ERROR:
                 request.answer(answer)
             elif not request.is_cancelled:
                 self._host.submit(request)
 
-        question: Header = {
+        question: RequestHeader = {
             "op": Op.FS.value,
             "do": Fs.EXISTS.value,
             "path": "/",

@@ -1,0 +1,99 @@
+"""Requests and their follow-ups, as type checkers see them in the hub: one dict type for all operations.
+
+The tables in from_client.py say which fields each operation has, and check them. The hub handles all operations alike, adds the
+fields of :class:`RequestHeader` that come last, and sends the rest on to the agent. A test holds these types equal to the tables.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from pmitogen.protocol.from_client import Become, Options
+
+
+class ConnectionOptions(Options, total=False):
+    """The options of one connection; the last three are the library's."""
+
+    ssh_extra_args_from: str  # the name of ssh_extra_args in messages
+    interactive: bool  # a user can be asked
+    login_timeout: float | None  # seconds for the whole login; None: the default limits
+
+
+class BecomeRequest(Become, total=False):
+    """How the account of a request is entered; the library can enter an account from another."""
+
+    otp: str
+    via: BecomeRequest
+
+
+class _Operation(TypedDict):
+    op: str
+
+
+class ClientRequest(_Operation, total=False):
+    """A request of any operation, with the fields that a client gives it. Wire text: code points that are bytes."""
+
+    id: int
+    do: str
+    become: BecomeRequest | None
+    python: list[str]
+    likely_python: list[str]
+    bootenv: dict[str, str]
+    early: bool
+    more: bool
+    eager: bool
+    in_turn: bool
+    plain: bool
+    task: str
+    what: str
+    # run
+    zip: str
+    fqn: str
+    gen: str
+    profile: object
+    nofile: int | None
+    keywords: int
+    # run and exec
+    env: dict[str, str]
+    # exec
+    argv: list[str]
+    tty: bool
+    cwd: str
+    # put, get and fs
+    path: str
+    mode: int
+    size: int | list[int]  # put: bytes; exec, in the library: lines and columns of its terminal
+    bases: list[str]
+    name: str
+    paths: list[str]
+    add: int
+
+
+class RequestHeader(ClientRequest, total=False):
+    """A request in the hub, and as it goes to the agent."""
+
+    acct: int  # the account's number on the host
+    chain: int  # of the client: requests of one chain are done in order
+    man: str  # the manifest of the payload; takes the place of ``zip``
+    quiet: bool  # no answer is expected
+    as_is: bool  # do it even if a fresh process would differ
+    trace: bool  # measure it
+    reconnect: bool  # ssh would have made another connection by now
+    if_python: str  # only if the login account's interpreter is this one
+    looked_again: bool  # Python was started once more for it
+    func: str  # run, of a function of the library: its name
+    names: list[str]  # run, of a function of the library: names to replace by placeholders
+
+
+class _FollowUp(TypedDict):
+    op: str
+
+
+class FollowUp(_FollowUp, total=False):
+    """A frame that belongs to a request: ``data``, ``eof``, ``credit``, ``kill``, ``signal`` or ``resize``."""
+
+    id: int
+    acct: int
+    n: int  # credit: bytes; signal: its number
+    secret: bool
+    size: list[int]  # resize: lines and columns

@@ -1,0 +1,64 @@
+"""Messages of the hub to a client, as type checkers see them.
+
+The hub makes them, or passes on what from_agent.py has checked, and a client believes its hub; so nothing checks them again.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class _Transfer(TypedDict):
+    do: str
+    path: str
+    moved: int  # bytes so far
+    size: object  # bytes in all; None: unknown
+
+
+class Transfer(_Transfer, total=False):
+    """A transfer of a file under way, in the answer to ``status``."""
+
+    host: str
+
+
+class _Operation(TypedDict):
+    op: str
+
+
+class Answer(_Operation, total=False):
+    """A frame of any operation. ``id`` is the number that the client gave its request."""
+
+    id: int
+    acct: int
+    # out, credit
+    s: int
+    n: int  # credit: bytes consumed; exit: bytes of stdout in the body
+    # exit
+    rc: int
+    signal: int
+    t: list[float]
+    # ok
+    path: str | None
+    exists: bool
+    mode: int
+    home: str | None
+    user: str | None
+    exe: str | None
+    # ok, to ``status``
+    pid: int
+    run: int | None
+    age: float
+    hosts: int
+    busy: int
+    workers: int
+    transfers: list[Transfer]
+    # error, refused
+    msg: str
+    kind: str | None
+    why: str | None
+    stage: str
+    origin: str
+    lost: int
+    # need
+    zip: str
+    caller: str

@@ -1,0 +1,58 @@
+"""The dict types that the hub handles requests and answers by have the fields of the tables, with the same types."""
+
+from __future__ import annotations
+
+from typing import Any, get_type_hints
+
+import pytest
+
+from pmitogen.protocol import from_agent, from_client, requests, to_client
+from pmitogen.protocol.answers import REQUESTS
+from pmitogen.protocol.operations import FOLLOWING
+
+# Sent by the library, whose requests do not pass a socket.
+LIBRARY_SIZE = int | list[int]
+
+
+def fields(message: Any, module: Any) -> dict[str, Any]:
+    """Name -> type of each field of a TypedDict, without the operation."""
+    hints = get_type_hints(message, vars(module))
+    return {name: hint for name, hint in hints.items() if name != "op"}
+
+
+def messages_of(table: Any, operations: Any) -> list[Any]:
+    return [row.message for row in table.rows.values() if row.op in operations]
+
+
+def test_requests() -> None:
+    ours = fields(requests.ClientRequest, requests)
+    theirs: dict[str, Any] = {}
+    for message in messages_of(from_client.TABLE, {*REQUESTS, "ahead"}):
+        theirs.update(fields(message, from_client))
+    theirs["do"], theirs["size"] = str, LIBRARY_SIZE
+    theirs["become"], theirs["profile"] = requests.BecomeRequest | None, object
+    assert ours == theirs
+
+
+def test_follow_ups() -> None:
+    ours = fields(requests.FollowUp, requests)
+    for message in messages_of(from_client.TABLE, FOLLOWING):
+        for name, hint in fields(message, from_client).items():
+            assert ours[name] == hint, (message, name)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [from_agent.Out, from_agent.Credit, from_agent.Exit, from_agent.Ok, from_agent.Error],
+    ids=lambda each: each.__name__,
+)
+def test_answers_of_agents(message: Any) -> None:
+    ours, theirs = fields(to_client.Answer, to_client), fields(message, from_agent)
+    assert theirs.keys() <= ours.keys()
+    plain = {name: hint for name, hint in theirs.items() if name not in ("s", "kind")}
+    assert {name: ours[name] for name in plain} == plain
+
+
+def test_each_row_is_in_a_union() -> None:
+    """mypy tells the messages of an agent apart by their operations, so none may be missing."""
+    assert set(from_agent.FromAgent.__args__) == {row.message for row in from_agent.TABLE.rows.values()}
