@@ -103,7 +103,7 @@ class _Stream:
     close_log: Callable[[], None] = lambda: None
 
     def close(self) -> None:
-        """End what carries and what logs; the socket itself is the transport's. Idempotent."""
+        """End the ProxyCommand and the log; the transport closes the socket. Idempotent."""
         if self.command is not None:
             self.command.close()
         self.close_log()
@@ -175,7 +175,7 @@ class _Connecting:
 
     @contextlib.contextmanager
     def _key_exchange(self, host_keys: Callable[[str], tuple[str, ...]]) -> Iterator[tuple[ClientTransport, _Stream]]:
-        """A transport after its key exchange; closed, with what carries it, where the body fails."""
+        """Yield a transport after its key exchange; close it and its stream if the body fails."""
         stream = self._open_stream()
         transport: ClientTransport | None = None
         try:

@@ -23,7 +23,7 @@ MAX_ATTEMPTS = 8  # about ten seconds in all
 
 
 class ConnectionRejected(Exception):
-    """The server closed the connection before the key exchange. *is_overload*: it said that it has too many connections."""
+    """The server closed the connection before the key exchange. *is_overload*: it named too many connections as the reason."""
 
     def __init__(self, is_overload: bool) -> None:
         super().__init__(is_overload)

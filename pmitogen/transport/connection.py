@@ -43,7 +43,7 @@ class Stages:
 
 
 class Link:
-    """A connection to ``settings``; see the head of this file."""
+    """An authenticated connection to the host of *settings*. Any thread, except the transport's."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Link:
         self._transport.on_end(lambda reason: callback(f"{self.peer}: {reason}"))
 
     def close(self) -> None:
-        """End the connection and what carries it. Idempotent; any thread; does not wait for the peer."""
+        """End the connection and its ProxyCommand. Idempotent; any thread; does not wait for the peer."""
         self._transport.close()
         self._on_end()
 
@@ -131,20 +131,20 @@ class Link:
                 self._agent.close()
 
     def forget_caller(self) -> None:
-        """Keep nothing of the process that asked for the connection, except what commands on it still need."""
+        """Forget the process that requested the connection, except for the variables that further commands need."""
         self.settings = self.settings._replace(caller=NOBODY, report=())
 
     def begin_close(self) -> None:
-        """Begin to close; what is left to do the connection's own thread does, a moment later. For the I/O thread of a hub."""
+        """Begin to close; the connection's own thread does the rest. For the I/O thread of a hub."""
         self._transport.begin_close()
 
     # Channels -------------------------------------------------------------------------------------------------------------
 
     def open_session(self, timeout: float, window: int = WINDOW) -> Channel:
-        """A session channel. Blocks up to *timeout* seconds: one round trip, or until another session ends.
+        """Open a session channel. Blocks up to *timeout* seconds: one round trip, or until another session ends.
 
-        sshd refuses sessions beyond MaxSessions (10 per connection by default). Where we have some open, one more is asked for
-        as soon as one of them closes. Raises ConnectError (stage ``exec``), ConnectionLost.
+        sshd refuses sessions beyond MaxSessions (10 per connection by default). If some are open, another attempt is
+        made as soon as one of them closes. Raises ConnectError (stage ``exec``), ConnectionLost.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -169,7 +169,7 @@ class Link:
         return True
 
     def open_tunnel(self, host: str, port: int, deadline: float) -> Channel:
-        """A TCP connection from the server to *host*:*port*, as a channel. Raises ConnectError (stage ``proxy``)."""
+        """Open a TCP connection from the server to *host*:*port*, as a channel. Raises ConnectError (stage ``proxy``)."""
         target = TCPAddress(host, port)
         try:
             return self._open(*_direct(target, None), WINDOW, deadline, f" to {target}", "proxy")
@@ -181,9 +181,9 @@ class Link:
             ) from None
 
     def open_stream(self, target: Address, origin: TCPAddress | None, deadline: float) -> Channel:
-        """A connection from the server to *target*, a TCP address or a Unix socket there, as a channel.
+        """Open a connection from the server to *target*, a TCP address or a Unix socket, as a channel.
 
-        *origin*: who asked for it here, for the server's log. Raises ConnectError (stage ``exec``), ConnectionLost. Blocks.
+        *origin*: the local client's address, for the server's log. Raises ConnectError (stage ``exec``), ConnectionLost. Blocks.
         """
         try:
             return self._open(*_direct(target, origin), FORWARD_WINDOW, deadline, f" to {target}")
@@ -191,7 +191,7 @@ class Link:
             raise ConnectError(f"{self.peer}: the server cannot connect to {target}: {error.text}", "exec") from None
 
     def global_request(self, kind: str, fields: bytes, *, timeout: float) -> bytes | None:
-        """Make a global request; the answer's data, or None where the server refuses. Raises ConnectError, ConnectionLost."""
+        """Make a global request, and return the answer's data, or None if it is refused. Raises ConnectError, ConnectionLost."""
         with self._translate_errors():
             return self._transport.request(kind, fields, timeout=timeout)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.connection import Link
 
 Resolver = Callable[[JumpHop, Settings], Settings]
-"""What ssh would do for a hop as written, on the way to a destination with those settings: ``flags.ssh.resolve_hop``."""
+"""Return the settings of a hop, as written for a destination with these settings: ``flags.ssh.resolve_hop``."""
 
 
 class JumpHostPool:

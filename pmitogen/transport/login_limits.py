@@ -1,4 +1,4 @@
-"""How long each step of a login may take, as ssh has it.
+"""Time limits for each step of a login, as in ssh.
 
 ssh's ConnectTimeout ends with the server's version: it limits each attempt at an address, and what is left of it the lines up
 to the version (``ssh_connect_direct``, ``kex_exchange_identification``). After that ssh waits for each packet as long as

@@ -1,4 +1,4 @@
-"""Which environment variables go with a command: SendEnv's patterns over the caller's environment, and SetEnv's values.
+"""Environment variables that are sent with a command: those of SendEnv from the caller's environment, and those of SetEnv.
 
 A name set by SetEnv wins, as it does in ssh. The server takes those that its AcceptEnv allows, and says nothing about others
 (RFC 4254 section 6.4), so no answer is asked for. Names are compared with case, unlike host names.
@@ -17,7 +17,7 @@ def variables(settings: Settings) -> list[tuple[str, str]]:
     wanted: list[str] = []
     for pattern in settings.sendenv:
         if pattern.startswith("-"):
-            wanted = [kept for kept in wanted if not match_pattern(kept, pattern[1:])]
+            wanted = [other for other in wanted if not match_pattern(other, pattern[1:])]
         else:
             wanted.append(pattern)
     sent = {name: value for name, value in sorted(environ.items()) if any(match_pattern(name, pattern) for pattern in wanted)}

@@ -113,7 +113,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(
         TRANSPORT,
         EXT + "incoming_channels.py",
-        "protection: the server can open channels that nobody asked for",
+        "protection: the server can open channels that were not requested",
         "_parse_channel_open(self, m)",
     ),
     *_rows(

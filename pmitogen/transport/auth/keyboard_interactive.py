@@ -1,6 +1,6 @@
 """Answer keyboard-interactive prompts with the credentials (RFC 4256).
 
-Prompts are text for people: "Password:", "Verification code:", in any language, in one round or several. An answer is looked up
+Prompts are free text: "Password:", "Verification code:", in any language, in one round or several. An answer is looked up
 in this order: the user's patterns; the one-time code, for prompts that name one; the password, for any prompt that does not
 echo; the user. A password is never sent for a prompt that echoes. A secret is never sent twice in one attempt, because a repeated
 prompt means that it was wrong, and a one-time code is used up.

@@ -57,7 +57,7 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
     """Listen on *address*: on each address of the host name, and for "" or "*" on all interfaces.
 
     *bind_mask*: StreamLocalBindMask; *unlink*: StreamLocalBindUnlink, remove a socket that is in the way.
-    Raises OSError where none of them can be had.
+    Raises OSError if none of them can be listened on.
     """
     if isinstance(address, UnixPath):
         return [_listen_unix(address.path, bind_mask, unlink)]

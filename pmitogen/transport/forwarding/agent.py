@@ -6,7 +6,7 @@ and its response back.
 
 The target is not trusted beyond that (CVE-2023-38408). Three protections:
 
-* The agent's connection is bound to ours (OpenSSH PROTOCOL.agent, session-bind), so that ssh-agent treats the requests as a
+* The agent's connection is bound to this one (OpenSSH PROTOCOL.agent, session-bind), so that ssh-agent treats the requests as a
   remote host's: it loads no provider, and signs with a key only for its permitted destinations.
 * Only the messages in ALLOWED are passed on; others are answered with "failure" and never reach the agent.
 * Channels, their windows, messages and rates are bounded.
@@ -150,7 +150,7 @@ class AgentForwarder:
 
     @contextlib.contextmanager
     def _registered(self, agent: SSHAgentClient) -> Iterator[None]:
-        """Have :meth:`close` interrupt *agent*."""
+        """Register *agent*, so that :meth:`close` interrupts it."""
         with self._lock:
             if self._closed.is_set():
                 raise EOFError

@@ -36,8 +36,8 @@ ACCEPT_RETRY_DELAY = 0.1  # seconds, where no descriptor is left
 class LocalForwarding:
     """A listener here whose connections the server makes. Close it (``with``), or the connection that it belongs to.
 
-    *target*: where the server connects to; None: a SOCKS client says so for each connection.
-    Raises ConnectError (stage ``exec``) if nothing can listen there. Any thread.
+    *target*: the address that the server connects to; None: a SOCKS client names it for each connection.
+    Raises ConnectError (stage ``exec``) if the address cannot be listened on. Any thread.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class OpenSockets:
 
     @contextlib.contextmanager
     def holding(self, sock: socket.socket) -> Iterator[None]:
-        """Have :meth:`close` shut *sock* down during the body. Raises OSError if the forwarding is closed."""
+        """Register *sock* during the body, so that :meth:`close` shuts it down. Raises OSError if the forwarding is closed."""
         with self._lock:
             if self._closed:
                 sock.close()

@@ -1,6 +1,6 @@
 """Forward ports and sockets of the server: each connection to them ends here (ssh's -R; RFC 4254 section 7.1).
 
-The server's channels are taken for the addresses that were asked for and for no others.
+Channels of the server are accepted only for requested addresses.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ class RemoteForwardings:
         transport.channel_acceptors[UNIX_KIND] = _Acceptor(self, _read_unix)
 
     def add(self, forwarding: RemoteForwarding, listen: Address) -> None:
-        """Take the channels for *listen*."""
+        """Accept channels for *listen*."""
         with self._lock:
             self._by_address[listen] = forwarding
 
     def remove(self, forwarding: RemoteForwarding) -> None:
-        """Take no further channels for it."""
+        """Accept no further channels for *forwarding*."""
         with self._lock:
             for listen in [each for each, holder in self._by_address.items() if holder is forwarding]:
                 del self._by_address[listen]
 
     def find(self, listen: Address) -> RemoteForwarding | None:
-        """The forwarding of *listen*. OpenSSH names the port alone where the address is its own choice of words."""
+        """Return the forwarding of *listen*. OpenSSH may name another address than the request; then the port alone decides."""
         with self._lock:
             found = self._by_address.get(listen)
             if found is None and isinstance(listen, TCPAddress):
@@ -93,7 +93,7 @@ class _Acceptor:
 class RemoteForwarding:
     """A listener of the server whose connections are made here. Close it (``with``), or the connection that it belongs to.
 
-    *target*: where to connect to here; None: the program on the server says so, in SOCKS.
+    *target*: the local address to connect to; None: the program on the server names it, in SOCKS.
     Raises ConnectError (stage ``exec``) if the server refuses, ConnectionLost. Blocks for the server's answer. Any thread.
     """
 

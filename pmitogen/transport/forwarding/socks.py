@@ -22,11 +22,11 @@ SUCCEEDED_5, FAILED_5, NOT_SUPPORTED_5 = 0, 1, 7
 
 
 class NotSOCKS(Exception):
-    """The client speaks something else, or asks for more than CONNECT."""
+    """The client does not speak SOCKS, or requests a command other than CONNECT."""
 
 
 class Request:
-    """What a client wants to be connected to. *reply* tells it whether it is."""
+    """A client's request for a connection to *address*. *reply* reports to the client whether it was made."""
 
     def __init__(self, address: TCPAddress, reply: Callable[[bool], None]) -> None:
         self.address = address

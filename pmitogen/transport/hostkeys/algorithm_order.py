@@ -16,7 +16,7 @@ DEFAULT_ORDER = (*CERTIFIED, *SUPPORTED)
 
 
 def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
-    """The algorithms to offer in the key exchange, best first, as ssh's order_hostkeyalgs() has them.
+    """Return the algorithms to offer in the key exchange, best first, as ssh's order_hostkeyalgs() does.
 
     A list in HostKeyAlgorithms is taken as it is, except for what Paramiko cannot do. Otherwise, and where that list only adds
     or removes: the order is DEFAULT_ORDER, certificates first, since a certificate can be revoked where its key is not; but if
@@ -38,7 +38,7 @@ def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
 
 
 def _known_types(lines: list[known_hosts.KnownHostsLine]) -> set[str]:
-    """The types of the keys by which a host is known."""
+    """Return the types of a host's known keys."""
     revoked = [line for line in lines if line.marker == known_hosts.REVOKED]
     plain = [line for line in lines if line.marker == known_hosts.PLAIN]
     return {line.key_type for line in plain if not any(other.is_key(line.blob or b"") for other in revoked)}

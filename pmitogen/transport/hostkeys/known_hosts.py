@@ -5,8 +5,8 @@ the first of two keys of a type is looked at, key types that Paramiko cannot par
 hashed names costs quadratic time. Upstream is mended when ``HostKeys.load`` takes a line with ``@cert-authority``.
 
 How it stays fast: a line is split, not decoded; names without a pattern go into an index; only hashed and pattern lines are
-tried one by one, and the result for a name is kept. A file is parsed once while it does not change. Source: sshd(8),
-SSH_KNOWN_HOSTS FILE FORMAT; what a bad line is, from OpenSSH's hostfile.c: it is skipped, and never spoils its neighbours.
+tried one by one, and the result for a name is cached. A file is parsed again only if it changes. Source: sshd(8),
+SSH_KNOWN_HOSTS FILE FORMAT; OpenSSH's hostfile.c for bad lines, which are skipped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class KnownHostsLine(NamedTuple):
             return None
 
     def is_key(self, blob: bytes) -> bool:
-        """Whether this line has the key *blob*, be it within a certificate. For markers, which are about keys."""
+        """Return whether this line has the key *blob*, alone or in a certificate. For lines with a marker."""
         own = self.blob
         return own is not None and blob in (own, certificate.plain_blob(own))
 

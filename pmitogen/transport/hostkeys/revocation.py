@@ -2,9 +2,9 @@
 
 Missing upstream (Paramiko 5.1): it knows no revocation at all; it is mended when ``Transport`` takes a list of revoked keys.
 
-Source: OpenSSH PROTOCOL.krl. Read as strictly as ssh does: whatever is cut short, left over, of an unknown kind or critical and
-unknown spoils the whole list, for half a list would let revoked keys pass. Signed lists are refused too: nothing here could
-tell a good signature from a bad one. A list is kept parsed while its file does not change.
+Source: OpenSSH PROTOCOL.krl. As in ssh, a list with truncated or trailing data, an unknown section or an unknown critical
+extension is refused as a whole, because half a list would let revoked keys pass. Signed lists are refused too: signatures
+cannot be verified here. A parsed list is cached until its file changes.
 """
 
 from __future__ import annotations

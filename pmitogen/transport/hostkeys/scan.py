@@ -19,7 +19,7 @@ KEY_TYPES = tuple(dict.fromkeys(map(public_key.key_type, SUPPORTED)))  # of keys
 
 
 def scan_host_keys(probe: Probe, endpoint: str, key_types: Sequence[str] = KEY_TYPES) -> Iterator[HostKeyProbe]:
-    """The server's keys of the *wanted* types (some of TYPES), each as soon as it is known. *where* is for messages.
+    """Yield the server's keys of the types *key_types* (some of KEY_TYPES), each as it arrives. *endpoint*: for messages.
 
     Raises ConnectError, also where there is no such key. Blocks.
     """

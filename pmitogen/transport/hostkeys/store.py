@@ -1,6 +1,6 @@
 """Sources of known host keys: the user's and system's files, KnownHostsCommand, RevokedHostKeys; and adding a key.
 
-Files that are absent or cannot be read count as empty, as in ssh; what could not be read is told in the message when it matters.
+Files that are absent or unreadable count as empty, as in ssh; an error message about the key lists the unreadable ones.
 Writing appends whole lines under a lock (flock), never rewrites: comments, markers and other people's lines stay as they are.
 """
 
@@ -76,7 +76,7 @@ class KnownHostsSources:
         return [line for line in found if line.blob is not None]
 
     def lines_without_port(self) -> list[KnownHostsLine]:
-        """The lines of the plain host name, which vouch for its other ports too; nothing under an alias or on port 22.
+        """Return the lines of the plain host name, which apply to its other ports too; [] with an alias or on port 22.
 
         KnownHostsCommand is not run for them, as in ssh.
         """
@@ -151,7 +151,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     """Add *blob* under *names* to the file, made with ssh's modes if need be; returns ``file:line``. Raises OSError.
 
     A link is followed, as ssh does, unless another user may have planted it.
-    Two connections that learn the same key at once write it once: whoever holds the lock looks again first.
+    Two connections that learn the same key at once write it once: the second finds it when it gets the lock.
     """
     key = public_key.public_line(blob)
     folder = os.path.dirname(path)

@@ -90,7 +90,7 @@ def parse(blob: bytes) -> Certificate:
 
 
 def plain_blob(blob: bytes) -> bytes:
-    """The key itself: *blob*, or what the certificate that it is certifies. Raises :class:`DecodeError` if it is neither."""
+    """Return *blob*, or the certified key if it is a certificate. Raises :class:`DecodeError` if it is neither."""
     if is_certificate(public_key.blob_type(blob)):
         return parse(blob).plain_blob
     public_key.validate(blob)
@@ -98,7 +98,7 @@ def plain_blob(blob: bytes) -> bytes:
 
 
 def _text(raw: bytes) -> str:
-    """A text of the authority's, in whatever encoding. One zero byte may end it, as in OpenSSH; none may stand within."""
+    """Decode a text of any encoding. One zero byte may end it, as in OpenSSH; none is allowed within."""
     if b"\0" in raw[:-1]:
         raise DecodeError("a NUL byte in a string")
     return raw.removesuffix(b"\0").decode("utf-8", "surrogateescape")
@@ -168,7 +168,7 @@ def host_problem(certificate: Certificate, host: str, ca_algorithms: tuple[str, 
 
 
 def user_problem(certificate: Certificate, user: str, now: float | None = None) -> str | None:
-    """What makes a server refuse this certificate for *user* as far as a client can tell, or None.
+    """Return the reason why a server would refuse this certificate for *user*, as far as a client can know it, or None.
 
     Advice for the message only: AuthorizedPrincipalsFile may map other principals to an account.
     """

@@ -1,10 +1,10 @@
-"""Opening OpenSSH's private key files, whatever cipher ``ssh-keygen -Z`` wrapped them in.
+"""Decrypt OpenSSH's private key files, with every cipher of ``ssh-keygen -Z``.
 
 Missing upstream: ``cryptography`` (50.0) opens only those encrypted with aes256-ctr, -cbc and -gcm; Paramiko (5.1) fewer.
 Upstream is mended when ``load_ssh_private_key`` reads a file made with ``ssh-keygen -Z chacha20-poly1305@openssh.com``; then
 this file can go.
 
-Only the wrapping is taken off here: the result is the same file without encryption, for ``cryptography`` to parse. Source:
+The result is the same file without encryption, for ``cryptography`` to parse. Source:
 OpenSSH PROTOCOL.key and PROTOCOL.chacha20poly1305; bcrypt_pbkdf is the ``bcrypt`` package's, which Paramiko needs as well.
 """
 
@@ -35,7 +35,7 @@ _FIELDS = {"ssh-ed25519": 2, "ecdsa": 3, "ssh-rsa": 6}  # of a private key, afte
 
 
 class WrongPassphrase(ValueError):
-    """The private part did not come out right."""
+    """The private part is invalid after decryption."""
 
 
 class EncryptedKey(NamedTuple):
@@ -64,7 +64,7 @@ def parse(body: str) -> EncryptedKey:
 
 
 def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
-    """The same key file, not encrypted. Raises :class:`WrongPassphrase`, :class:`DecodeError`."""
+    """Return the key file without encryption. Raises :class:`WrongPassphrase`, :class:`DecodeError`."""
     if encrypted_key.cipher not in _SIZES or encrypted_key.kdf != "bcrypt":
         raise DecodeError(f"unknown cipher {encrypted_key.cipher} ({encrypted_key.kdf})")
     size, iv_size = _SIZES[encrypted_key.cipher]
@@ -90,7 +90,7 @@ def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
 
 
 def read_comment(text: str) -> str:
-    """The comment in a key file that is not encrypted; "" if there is none, or the file is of another kind."""
+    """Return the comment in an unencrypted key file; "" if there is none, or the file has another format."""
     try:
         reader = PacketReader(parse(re.sub(r"-----[^-]*-----", "", text)).ciphertext)
         reader.take(8)  # two equal numbers, to recognise a wrong passphrase by

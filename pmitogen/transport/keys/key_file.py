@@ -1,4 +1,4 @@
-"""Identity files: reading them, checking their modes, and opening each encrypted key once for each run.
+"""Read identity files, check their modes, and decrypt each encrypted key once per run.
 
 Opening a key is slow on purpose (bcrypt: about 0.1 s), and a run logs in to many hosts with one key. A :class:`KeyCache` keeps
 opened keys in memory for as long as its owner, the JumpHostPool of a run, is open. A changed file is read again.
@@ -89,7 +89,7 @@ class KeyFile:
             return None
 
     def open(self, passphrase: Secret | None = None, cache: KeyCache | None = None) -> PrivateKey:
-        """Return the private key. *cache*: where an opened key is kept; None: nowhere. Raises UnusableKey."""
+        """Return the private key. *cache*: stores the decrypted key; None: it is not stored. Raises UnusableKey."""
         if self.is_public:
             raise UnusableKey("a public key, and no agent has the private key")
         header = private_key.read_header(self.text)
@@ -119,7 +119,10 @@ class KeyFile:
 
 
 def read(path: str) -> KeyFile:
-    """The identity file at *path*; its ``.pub`` alone will do. Raises OSError, UnusableKey (modes too open, too large)."""
+    """Read the identity file at *path*, or its ``.pub`` if there is only that.
+
+    Raises OSError, UnusableKey (bad permissions, too large).
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

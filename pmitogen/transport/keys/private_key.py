@@ -3,8 +3,8 @@
 Missing upstream (Paramiko 5.1): PKCS#8 (plain or encrypted) is unreadable, so are OpenSSH files encrypted with aes256-gcm, and
 a wrong passphrase says "not a valid key". Upstream is mended when ``PKey.from_path`` reads ``ssh-keygen -m PKCS8`` files.
 
-Parsing and signing are the ``cryptography`` package's; this file tells the formats apart, and why one could not be read. The
-text of a key is kept in no attribute. Source: OpenSSH PROTOCOL.key; RFC 8332 and RFC 5656 for the signatures.
+The ``cryptography`` package parses and signs; this file distinguishes the formats, and explains why one could not be read. The
+text of a key is stored in no attribute. Source: OpenSSH PROTOCOL.key; RFC 8332 and RFC 5656 for the signatures.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ CryptographyPublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.E
 
 
 class UnusableKey(ValueError):
-    """A key that cannot be used, in words for the user.
+    """A key that cannot be used. The message is for the user.
 
-    *passphrase*: ``needed``, ``wrong``, or None where that is not the trouble.
+    *passphrase*: ``needed``, ``wrong``, or None if the error has another cause.
     """
 
     def __init__(self, message: str, passphrase: str | None = None) -> None:
@@ -38,7 +38,7 @@ class UnusableKey(ValueError):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class KeyFileHeader:
-    """What a key file shows without its passphrase. *public_blob* is None where only the decrypted key would tell."""
+    """The parts of a key file that are readable without its passphrase. *public_blob* None: it is encrypted as well."""
 
     text: str
     encrypted: bool
@@ -63,7 +63,7 @@ class PrivateKey:
         return f"PrivateKey({self.name} {public_key.fingerprint(self.blob)})"
 
     def sign(self, data: bytes, algorithm: str) -> bytes:
-        """An SSH signature blob over *data*; *algorithm* may be a certificate's name."""
+        """Return an SSH signature blob over *data*; *algorithm* may be a certificate's name."""
         plain = public_key.plain_name(algorithm)
         if isinstance(self.cryptography_key, ed25519.Ed25519PrivateKey):
             raw = self.cryptography_key.sign(data)
@@ -83,7 +83,7 @@ def public_blob(key: CryptographyPublicKey) -> bytes:
 
 
 def read_header(text: str) -> KeyFileHeader:
-    """Look at a private key's *text* without decrypting it. Raises :class:`UnusableKey` where it is none, or none we can use."""
+    """Look at a private key's *text* without decrypting it. Raises :class:`UnusableKey` if it is not a supported key."""
     if text.startswith("PuTTY-User-Key-File"):
         raise UnusableKey("a PuTTY key; convert it: puttygen KEY -O private-openssh-new -o NEW")
     found = _BLOCK.search(text.replace("\r\n", "\n"))

@@ -76,7 +76,7 @@ def blob_type(blob: bytes) -> str:
 
 
 def fingerprint(blob: bytes, algorithm: str = "sha256") -> str:
-    """As ssh prints it: ``SHA256:...`` or ``MD5:aa:bb:...``; *algorithm* is FingerprintHash."""
+    """Return the fingerprint as ssh prints it: ``SHA256:...`` or ``MD5:aa:bb:...``; *algorithm* is FingerprintHash."""
     if algorithm.lower() == "md5":
         return "MD5:" + hashlib.md5(blob, usedforsecurity=False).digest().hex(":")
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
@@ -150,7 +150,7 @@ def verify_signature(blob: bytes, signature: bytes, data: bytes) -> str:
 
 
 def _hardware_parts(blob: bytes, signature: PacketReader, data: bytes) -> tuple[bytes, bytes]:
-    """The plain key within an ``sk-`` key, and what the token really signed."""
+    """Return the plain key in an ``sk-`` key, and the data that the token signed."""
     key = PacketReader(blob)
     name = key.string()
     start = key.offset

@@ -56,7 +56,7 @@ class PacketReader:
 
     @property
     def left(self) -> int:
-        """How many bytes are not consumed yet."""
+        """The number of bytes that are not consumed yet."""
         return len(self.data) - self.offset
 
     def rest(self) -> bytes:
@@ -81,7 +81,7 @@ def encode_mpint(value: int) -> bytes:
 
 
 def decode_strings(data: bytes) -> list[bytes]:
-    """A message that is nothing but strings, as a list."""
+    """Decode a message that consists of strings only."""
     reader = PacketReader(data)
     found = []
     while reader.offset < len(data):

@@ -1,6 +1,6 @@
-"""Which algorithms are offered, in which order, and what to say when the server shares none of them.
+"""Choose the algorithms to offer and their order, and explain why no algorithm is in common with the server.
 
-Our own order puts what is fast here first: AES-GCM needs no second pass for a MAC and is done by the processor, some 260 and
+The default order starts with the fastest: AES-GCM needs no second pass for a MAC and is done by the processor, some 260 and
 315 MB/s up and down through Paramiko against 160 and 250 for its own first choice. ChaCha20-Poly1305, which OpenSSH prefers,
 takes half again as much processor time as AES-GCM, and a little less than AES-CTR with a MAC. Weak ones (CBC, 3DES, MD5) are
 offered only if the user lists them. A list in the settings is complete already (``+``, ``-`` and ``^`` are resolved by flags);
@@ -57,7 +57,7 @@ def _choose(
 
 
 def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[str, ...]:
-    """What WarnWeakCrypto has to say about the agreed algorithms: a line, or none."""
+    """Return the warning of WarnWeakCrypto about the negotiated algorithms, if any."""
     if not settings.warnweakcrypto or transport.agreed_kex in POST_QUANTUM:
         return ()
     return (
@@ -67,7 +67,7 @@ def weak_kex_warnings(transport: ClientTransport, settings: Settings) -> tuple[s
 
 
 def no_common_algorithm(transport: ClientTransport) -> str | None:
-    """Both lists, where the server's offer has nothing in common with ours; None: it has."""
+    """Return the error text with both lists if an algorithm is not in common with the server; otherwise None."""
     ours = {
         "kex": transport.preferred_kex,
         "host key": transport.preferred_keys,
@@ -90,7 +90,7 @@ def no_common_algorithm(transport: ClientTransport) -> str | None:
 
 
 def _authenticates(transport: ClientTransport, what: str) -> bool:
-    """Whether the cipher that is agreed on needs no MAC."""
+    """Return whether the negotiated cipher needs no MAC."""
     theirs = transport.peer_offer.get(what, [])
     agreed = next((name for name in transport.preferred_ciphers if name in theirs), None)
     return agreed is not None and bool(transport._cipher_info[agreed].get("is_aead"))

@@ -1,19 +1,19 @@
-"""One channel of a connection: Paramiko's Channel, with what it leaves out.
+"""One channel of a connection: Paramiko's Channel with its omissions added.
 
 * **The window is counted at our end**, as OpenSSH does: a server that sends more than it may ends its connection. Upstream takes
-  whatever comes, and holds all of it until somebody reads. Every message is checked to be as long as it says.
-* ``exit-signal`` (RFC 4254 section 6.10) is kept: upstream drops it, so a killed command looks like one that said nothing.
+  any amount of data, and stores it until it is read. The length field of every message is checked.
+* ``exit-signal`` (RFC 4254 section 6.10) is stored: upstream drops it, so a killed command looks like one without a status.
 * A refused request sets :attr:`Channel.refusal_reason` instead of only closing the channel, so that a request can be sent
   without waiting for its reply.
-* Nothing follows our ``close`` on the wire, whatever other threads had ready to send on the channel: to the server its number
-  then means nothing, or another channel, and OpenSSH ends the whole connection over it.
+* Nothing is sent on a channel after ``close``, even if other threads have data ready: for the server its number is then
+  invalid, or another channel's, and OpenSSH ends the whole connection.
 * Reading is split in two: :meth:`Channel.drain` takes the data that has arrived and neither blocks nor sends;
   :meth:`Channel.grant_window` lets the peer send as much again, and may block. An event loop calls the first, a writer thread
   the second.
 * ``pty-req`` carries terminal modes (no echo, no CR before LF).
 
-Never use ``makefile`` or ``exec_command`` of these: a file object's destructor takes the channel's locks on whatever thread
-the garbage collector happens to run.
+Never use ``makefile`` or ``exec_command``: a file object's destructor takes the channel's locks on the thread on which the
+garbage collector happens to run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ MAX_SENT = 64 << 10  # bytes of data in one message of ours, whatever the server
 
 
 class ExitSignal(NamedTuple):
-    """How a command died: the signal's name without SIG, and the server's remark."""
+    """The signal that killed a command: its name without SIG, and the server's message."""
 
     name: str
     core_dumped: bool
@@ -60,7 +60,7 @@ class ExitSignal(NamedTuple):
 
 
 class ChannelMessage(Message):
-    """A message on *channel*, which says to its sender whether it may still be sent."""
+    """A message on *channel*; the packetizer drops it after the channel's close."""
 
     def __init__(self, channel: Channel, kind: bytes, *rest: bytes | memoryview) -> None:
         self.channel = channel
@@ -72,7 +72,7 @@ class ChannelMessage(Message):
 
 
 class Channel(paramiko.Channel):
-    """A channel of a :class:`ClientTransport`, which alone makes them."""
+    """A channel of a :class:`ClientTransport`, which creates it."""
 
     transport: ClientTransport
     kind = "session"
@@ -104,16 +104,16 @@ class Channel(paramiko.Channel):
         self.in_stderr_buffer = InputBuffer()
 
     def _set_window(self, window_size: int, max_packet_size: int) -> None:
-        """Upstream's: what the server may send before we grant more."""
+        """Set the window of the server (overrides Paramiko's)."""
         super()._set_window(window_size, max_packet_size)  # type: ignore[misc]
         self.window = window_size
 
     def _set_remote_channel(self, number: int, window_size: int, max_packet_size: int) -> None:
-        """Upstream's: what the server takes from us."""
+        """Set the server's channel number and limits (overrides Paramiko's)."""
         super()._set_remote_channel(number, window_size, min(max_packet_size, MAX_SENT))  # type: ignore[misc]
 
     def receive(self, data: bytes, buffer: InputBuffer | None) -> None:
-        """Take *data* of the server's into *buffer*; None: nobody wants it. Transport thread.
+        """Add *data* from the server to *buffer*; None: discard it. Transport thread.
 
         Raises SSHException if the channel's window or packet size is exceeded.
         """
@@ -140,7 +140,7 @@ class Channel(paramiko.Channel):
             buffer.feed(data)
 
     def _check_add_window(self, nbytes: int) -> int:
-        """Upstream's: *nbytes* were read; how many to grant for them now."""
+        """Return how many window bytes to grant now after *nbytes* were read (overrides Paramiko's)."""
         granted = int(super()._check_add_window(nbytes))  # type: ignore[misc]
         if granted:
             with self.lock:
@@ -148,7 +148,7 @@ class Channel(paramiko.Channel):
         return granted
 
     def drain(self, limit: int | None = None) -> tuple[bytes, int]:
-        """Take what has arrived, at most *limit* bytes (None: all). Any one thread; never blocks.
+        """Return the data that has arrived, at most *limit* bytes (None: all). Any one thread; never blocks.
 
         Returns the data, and the window bytes to :meth:`grant_window` for it (mostly 0). ``(b"", 0)`` when nothing is there; see
         :attr:`ended` for the end, and :attr:`has_input` for more.
@@ -157,23 +157,23 @@ class Channel(paramiko.Channel):
         return data, self._check_add_window(len(data)) if data else 0
 
     def drain_stderr(self, limit: int | None = None) -> tuple[bytes, int]:
-        """As :meth:`drain`, for the error stream: they share one window."""
+        """Return data of the error stream, as :meth:`drain`: both share one window."""
         data = self.in_stderr_buffer.take(limit)
         return data, self._check_add_window(len(data)) if data else 0
 
     @property
     def has_input(self) -> bool:
-        """Whether :meth:`drain` would return something now."""
+        """True if :meth:`drain` would return data now."""
         return self.in_buffer.read_ready()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will arrive (what has arrived may still wait in the buffer)."""
+        """True if no more data will arrive (the buffer may still contain some)."""
         return bool(self.eof_received or self.closed)
 
     @property
     def exit_reported(self) -> bool:
-        """Whether the peer has said how the command ended."""
+        """True if the server has sent the exit status or signal of the command."""
         return self.exit_status >= 0 or self.exit_signal is not None
 
     def grant_window(self, nbytes: int) -> None:
@@ -183,7 +183,7 @@ class Channel(paramiko.Channel):
         self._send(cMSG_CHANNEL_WINDOW_ADJUST, nbytes.to_bytes(4, "big"))
 
     def recv(self, nbytes: int) -> bytes:
-        """As upstream's: waits for data, at most *nbytes* of it; ``b""`` at the end. Raises TimeoutError."""
+        """Wait for data and return at most *nbytes* of it; ``b""`` at the end. Raises TimeoutError."""
         try:
             data: bytes = self.in_buffer.read(nbytes, self.timeout)
         except PipeTimeout:
@@ -192,7 +192,7 @@ class Channel(paramiko.Channel):
         return data
 
     def send(self, s: Any) -> int:
-        """As upstream's, of any bytes-like object, with one copy. Blocks while the window is closed; 0: the channel is closed."""
+        """Send bytes of *s*, and return how many; 0: the channel is closed. Blocks while the window is closed. Copies once."""
         with self.lock:
             if self.closed:
                 raise OSError("the channel is closed")
@@ -203,7 +203,7 @@ class Channel(paramiko.Channel):
         return int(size)
 
     def sendall(self, s: Any) -> None:
-        """All of *s*; raises OSError if the channel is closed before."""
+        """Send all of *s*. Raises OSError if the channel is closed before."""
         rest = memoryview(s)
         while rest:
             sent = self.send(rest)
@@ -223,14 +223,14 @@ class Channel(paramiko.Channel):
         self.transport._send_user_message(ChannelMessage(self, kind, *rest))
 
     def _send_eof(self) -> ChannelMessage | None:
-        """Upstream's, called with the channel's lock held: what says so, if it was not said yet."""
+        """Return the EOF message if it was not sent yet (overrides Paramiko's; called with the channel's lock held)."""
         if self.eof_sent:
             return None
         self.eof_sent = True
         return ChannelMessage(self, cMSG_CHANNEL_EOF)
 
     def _close_internal(self) -> tuple[ChannelMessage | None, ChannelMessage | None]:
-        """Upstream's, called with the channel's lock held: what to send in order to close it."""
+        """Return the messages that close the channel (overrides Paramiko's; called with the channel's lock held)."""
         if not self.active or self.closed:
             return None, None
         eof = self._send_eof()
@@ -251,14 +251,14 @@ class Channel(paramiko.Channel):
         self._event_pending()
 
     def close(self) -> None:
-        """Close it, telling the peer if it can be told. Idempotent; raises nothing; may block as any sending does."""
+        """Close the channel, and inform the peer if possible. Idempotent; raises nothing; may block like any send."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             super().close()
 
     def close_idle(self, why: str) -> None:
-        """Close it for its silence (transport thread).
+        """Close the channel because it is idle (transport thread). *why*: the reason, for messages.
 
-        A command that has ended, and whose output others hold, is not cut short by that.
+        The result of a command that has ended stays valid.
         """
         if not self.exit_reported:
             self.timeout_reason = why

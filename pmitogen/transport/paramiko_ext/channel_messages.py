@@ -1,4 +1,4 @@
-"""The messages of a server about one channel: each is checked, and changes that channel alone. All on the transport's thread.
+"""Handlers of a server's messages about one channel. Each checks its message, and changes that channel only. Transport thread.
 
 Upstream's handlers read past the end of a short message as zeros, and take data, windows and requests without a limit.
 """
@@ -28,7 +28,7 @@ STDERR = 1  # SSH_EXTENDED_DATA_STDERR
 
 
 def on_request(channel: Channel, message: Message) -> None:
-    """A request from the server on *channel* (transport thread)."""
+    """Handle a request from the server (transport thread)."""
     reader = PacketReader(message.get_remainder())
     kind, want_reply = reader.string(), reader.byte()
     known = kind in (b"exit-status", b"exit-signal", b"xon-xoff")  # the last is the terminal's flow control: no matter
@@ -46,12 +46,12 @@ def on_request(channel: Channel, message: Message) -> None:
 
 
 def on_data(channel: Channel, message: Message) -> None:
-    """Output of the peer's (transport thread)."""
+    """Handle output (transport thread)."""
     channel.receive(_data(message), channel.in_buffer)
 
 
 def on_extended_data(channel: Channel, message: Message) -> None:
-    """Output of the peer's on its error stream (transport thread)."""
+    """Handle output on the error stream (transport thread)."""
     is_stderr = message.get_int() == STDERR
     if not is_stderr:
         channel.transport.count_useless("extended data of an unknown type")
@@ -59,7 +59,7 @@ def on_extended_data(channel: Channel, message: Message) -> None:
 
 
 def _data(message: Message) -> bytes:
-    """The string that a message ends with. Upstream completes a short one with zeros."""
+    """Return the string at the end of a message. Upstream pads a short one with zeros."""
     size = message.get_int()
     data = message.get_remainder()
     if len(data) != size:
@@ -68,7 +68,7 @@ def _data(message: Message) -> bytes:
 
 
 def on_window_adjust(channel: Channel, message: Message) -> None:
-    """The server takes more data from us (transport thread)."""
+    """Handle a larger window for sending (transport thread)."""
     nbytes = PacketReader(message.get_remainder()).u32()
     with channel.lock:
         if channel.out_window_size + nbytes > MAX_WINDOW:
@@ -80,24 +80,24 @@ def on_window_adjust(channel: Channel, message: Message) -> None:
 
 
 def on_success(channel: Channel, message: Message) -> None:
-    """The server grants a request that we made (transport thread)."""
+    """Handle a granted request (transport thread)."""
     channel._request_success(message)
 
 
 def on_failure(channel: Channel, message: Message) -> None:
-    """The server refuses a request that we made (transport thread): upstream closes the channel; we say why."""
+    """Handle a refused request (transport thread): upstream closes the channel; this stores the reason."""
     if channel.refusal_reason is None:
         channel.refusal_reason = "the server refused the request"
     channel._request_failed(message)
 
 
 def on_eof(channel: Channel, message: Message) -> None:
-    """The server has nothing more to send (transport thread)."""
+    """Handle the end of the output (transport thread)."""
     channel._handle_eof(message)
 
 
 def on_close(channel: Channel, message: Message) -> None:
-    """The peer has closed *channel* (transport thread); its place is free once our own close is sent."""
+    """Handle the close of *channel* by the server (transport thread). Its slot is free once our close is sent."""
     channel._handle_close(message)
     channel.transport.forget(channel)
 

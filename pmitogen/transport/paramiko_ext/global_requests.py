@@ -1,8 +1,8 @@
-"""Global requests of ours that the server answers: probes whether it is alive, and requests for forwardings (RFC 4254 section 4).
+"""Global requests to the server: keepalive probes, and requests for forwardings (RFC 4254 section 4).
 
-An answer does not name its request; answers come in the order of the requests. So a request whose answer counts waits until the
-probes before it are answered, and no probe is sent while such a request is under way: its answer is as good a sign of life.
-Upstream has one slot for an answer, which a probe's answer may fill.
+An answer does not name its request; answers arrive in the order of the requests. So a request waits until the probes before it
+are answered, and no probe is sent while it is under way: its answer also proves that the server is alive. Upstream has one slot
+for an answer, which a probe's answer may fill.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
 
 
 class GlobalRequests(_Base):
-    """To be mixed into a ``paramiko.Transport`` subclass, before it."""
+    """Mixin for a ``paramiko.Transport`` subclass; list it first."""
 
     end_reason: str | None
     active: bool
@@ -38,7 +38,7 @@ class GlobalRequests(_Base):
         self._answers: list[tuple[bool, bytes]] = []  # to the request under way; at most one
 
     def probe(self) -> None:
-        """Ask the server for a sign of life. Never waits. Transport thread."""
+        """Send a keepalive request. Never waits. Transport thread."""
         if not self.clear_to_send.is_set():
             return  # the messages of a key exchange are sign enough
         with self._answered:
@@ -48,7 +48,7 @@ class GlobalRequests(_Base):
         self.packetizer.send_nowait(_request("keepalive@openssh.com"))
 
     def request(self, kind: str, *fields: bytes, timeout: float) -> bytes | None:
-        """Make a global request; the data of the answer, or None where the server refuses. Blocks; not the transport's thread.
+        """Make a global request, and return the data of the answer, or None if it is refused. Blocks; not the transport's thread.
 
         *fields* are encoded already. *timeout* in seconds. Raises TimeoutError, SSHException where the connection is over.
         """

@@ -1,9 +1,8 @@
-"""ChannelTimeout: closing channels over which nothing has passed for too long.
+"""Close channels that are idle for too long (ChannelTimeout).
 
-As in ssh, only a channel's own data counts, in either direction; questions whether the peer is alive do not. So a command that
-runs on and says nothing is closed as well: whoever sets it wants no silent sessions. Missing upstream: Paramiko has no such
-clock; ``Channel.settimeout`` limits one call. This file reads no time of its own and closes nothing, so it is tested with plain
-numbers.
+As in ssh, only a channel's own data counts, in either direction; keepalive requests do not. So a running command without
+output is closed as well: that is the option's purpose. Missing upstream: Paramiko has no such timer; ``Channel.settimeout``
+limits one call. This file reads no clock and closes nothing, so it is tested with plain numbers.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class IdleTimeouts:
         self._all = all_channels
 
     def expired_channels(self, channels: Iterable[AnyWatched], now: float) -> tuple[list[AnyWatched], str, float]:
-        """The channels to close *now*, why, and when to look again."""
+        """Return the channels to close *now*, the reason, and the time of the next check."""
         open_ones = list(channels)
         limits = [limit for limit in (self._session, self._all) if limit]
         ends = [now + min(limits)]  # of a channel that may be opened meanwhile

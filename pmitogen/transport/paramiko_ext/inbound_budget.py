@@ -1,7 +1,7 @@
-"""What a server may cost us: processor time, and messages that carry nothing for anybody.
+"""Limits for the processor time and the useless messages of one server.
 
-One connection's thread handles whatever its server sends, and all threads of the process share one interpreter. A server that
-floods us with tiny or useless messages would slow every other connection. So
+One thread per connection handles the server's messages, and all threads of the process share one interpreter. A server that
+sends a flood of tiny or useless messages would slow every other connection. So
 
 - a thread that has used more processor time than its share, and more than the data that it delivered accounts for, sleeps;
   then TCP slows the server down;
@@ -25,7 +25,7 @@ USELESS_PER_SECOND = 20.0  # messages
 
 
 class ProcessorBudget:
-    """How much processor time one connection's thread may use."""
+    """Budget of processor time for the thread of one connection."""
 
     def __init__(self, now: float, used: float) -> None:
         self._now, self._used = now, used
@@ -49,7 +49,7 @@ class ProcessorBudget:
 
 
 class UselessMessages:
-    """Counts messages that nobody needs."""
+    """Counter of useless messages."""
 
     def __init__(self, now: float) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""Channels that the server opens. Only kinds that we have invited are taken: for the agent, or for a forwarded port.
+"""Channels that the server opens. Only requested kinds are accepted: for the agent, or for a forwarded port.
 
 Upstream asks a ``ServerInterface`` or a handler per kind, without a limit of how many, and with windows of any size.
 """
@@ -34,19 +34,19 @@ class NotInvited(Exception):
 
 
 class ChannelAcceptor(Protocol):
-    """Takes the channels of one kind. Both methods are called on the transport's thread and must not block."""
+    """Accepts the channels of one kind. Both methods are called on the transport's thread and must not block."""
 
     window: int  # bytes that the server may send on a channel before we grant more
 
     def admit(self, reader: PacketReader) -> Serve | None:
-        """Read the kind's own fields; return what will serve the channel, or None where there are too many.
+        """Read the fields of this kind; return the function that serves the channel, or None if there are too many.
 
         Raises DecodeError, and NotInvited.
         """
 
 
 class IncomingChannels(_Base):
-    """To be mixed into a ``paramiko.Transport`` subclass, before it."""
+    """Mixin for a ``paramiko.Transport`` subclass; list it first."""
 
     channel_acceptors: dict[bytes, ChannelAcceptor]
     _new_channel: Callable[[str, int], Channel]

@@ -1,6 +1,6 @@
 """Decompression with a limit: a packet of 600 bytes can otherwise become gigabytes.
 
-Missing upstream: ``ZlibDecompressor`` unpacks whatever comes. Upstream is mended when ``Transport`` limits an unpacked packet.
+Missing upstream: ``ZlibDecompressor`` has no limit. Upstream is fixed when ``Transport`` limits a decompressed packet.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from paramiko.ssh_exception import SSHException
 class InputBuffer(BufferedPipe):  # type: ignore[type-arg]
     """Upstream's pipe with another buffer, which loses bytes at its start without a copy. Thread-safe.
 
-    *limit*: how many bytes may come in all, None: any number; *limited*: what is limited, for the message.
+    *limit*: maximum of bytes in total, None: no maximum; *limited*: the kind of data, for the message.
     """
 
     limit: int | None = None

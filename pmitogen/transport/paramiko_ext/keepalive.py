@@ -19,7 +19,7 @@ LAST_REPLY_FRACTION = 0.8  # of an interval
 
 
 class KeepaliveAction(enum.Enum):
-    """What to do after the silence so far."""
+    """The action that is due after a time of silence."""
 
     WAIT = "wait"
     SEND_REQUEST = "send request"
@@ -60,7 +60,7 @@ class KeepaliveTimer:
         return bool(self.interval) and now - self.last_activity >= self.limit
 
     def seconds_until_action(self, now: float) -> float | None:
-        """Seconds until :meth:`next_action` may say something new; None: never."""
+        """Return the seconds until the result of :meth:`next_action` may change; None: never."""
         if not self.interval:
             return None
         at = self._requests_sent + 1 if self._requests_sent < self.count else self.count + LAST_REPLY_FRACTION

@@ -4,15 +4,15 @@ What it changes, and why:
 
 * **Rekeying never stalls.** Upstream's transport thread answers channel requests and closes through the same call that users
   send by, which waits for the running key exchange to end; only that thread can end it, so the connection dies after 30
-  seconds. Here whatever the transport thread wants to send meanwhile is kept, and sent after NEWKEYS. Global-request replies,
-  which upstream sends even in the middle of a key exchange (RFC 4253 section 7.1 forbids that), are kept as well.
+  seconds. Here the transport thread's messages are queued during a key exchange, and sent after NEWKEYS. Global-request
+  replies, which upstream sends even during a key exchange (RFC 4253 section 7.1 forbids that), are queued as well.
   A key exchange is started by whichever thread notices that it is due, under a lock, so the reader need not poll for it.
 * **The peer's offer is remembered**, so that "no common algorithm" can print both lists.
 * **A cipher that authenticates needs no MAC**: upstream fails where the MACs have nothing in common, even then.
 * ``curve25519-sha256`` under its standard name, ``chacha20-poly1305@openssh.com``, group exchange with bounded work, a limit on
   what is decompressed, and OpenSSH's rules for the lines before a server's version.
 
-How one would know that a part can go: tests/integration/test_rekey.py passes with upstream's method.
+A part can be removed when tests/integration/test_rekey.py passes with upstream's method.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _compressions(known: dict[str, Any]) -> dict[str, Any]:
 
 
 class KeyExchange(_Base):
-    """To be mixed into a ``paramiko.Transport`` subclass, before it."""
+    """Mixin for a ``paramiko.Transport`` subclass; list it first."""
 
     packetizer: FastPacketizer
     # Upstream's, in no stub:
@@ -86,7 +86,7 @@ class KeyExchange(_Base):
         raise NotImplementedError
 
     def _check_banner(self) -> None:
-        """Upstream's, called first by the transport's thread: read the server's version."""
+        """Read the server's version (overrides Paramiko's; called first by the transport's thread)."""
         self.remote_version = self.version_exchange.read(self.packetizer, self.version_deadline)
 
     def _send_kex_init(self) -> None:
@@ -117,7 +117,7 @@ class KeyExchange(_Base):
 
     @property
     def cipher_authenticates(self) -> bool:
-        """Whether the ciphers agreed on need no MAC."""
+        """True if the negotiated ciphers need no MAC."""
         return all(self._cipher_info[name].get("is_aead") for name in (self.local_cipher, self.remote_cipher))
 
     def _parse_newkeys(self, m: Message) -> None:
@@ -127,7 +127,7 @@ class KeyExchange(_Base):
                 self._write(self._deferred.popleft())
 
     def _send_message(self, data: Message) -> None:
-        """Upstream's call for "send at once", from the transport thread or before the connection is in use."""
+        """Send at once (overrides Paramiko's): from the transport thread, or before the connection is in use."""
         if data.asbytes()[0] >= FIRST_USER_MESSAGE and threading.current_thread() is self:
             self._send_or_hold(data)
         else:
@@ -154,7 +154,7 @@ class KeyExchange(_Base):
                 self._deferred.append(data)
 
     def _write(self, data: Message) -> None:
-        """Send. What belongs to a channel (then clear_to_send_lock is held) goes nowhere after that channel's close."""
+        """Send, or drop a message of a channel that is closed. For these, clear_to_send_lock must be held."""
         if isinstance(data, ChannelMessage):
             if data.channel.close_sent:
                 return

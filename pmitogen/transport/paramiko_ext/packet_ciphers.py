@@ -4,8 +4,8 @@ An :class:`Opener` checks and decrypts packets that arrive, a :class:`Sealer` en
 counters and do no I/O. RFC 4253 section 6 has the packet, RFC 5647 AES-GCM, OpenSSH's PROTOCOL the ``-etm`` MACs and
 ``chacha20-poly1305@openssh.com``.
 
-Upstream's Packetizer does the same inside ``send_message`` and ``read_message``. There a length is believed before it is
-checked, so that a server makes the client collect gigabytes, before any key exchange too.
+Upstream's Packetizer does the same inside ``send_message`` and ``read_message``. It uses a length before it is
+checked, so a server can make the client collect gigabytes, even before a key exchange.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class EncryptAndMac(_WithMac):
 
 
 def _padding(counted: int, block: int) -> int:
-    """How many bytes complete *counted* bytes, and the padding length byte, to whole blocks."""
+    """Return the number of padding bytes after *counted* bytes and the padding length byte, up to whole blocks."""
     padding = block - (counted + 1) % block
     return padding if padding >= MIN_PADDING else padding + block
 

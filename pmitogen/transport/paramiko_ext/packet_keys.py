@@ -58,7 +58,7 @@ class PacketKeys(Packetizer):
         aead: bool = False,
         iv_out: bytes | None = None,
     ) -> None:
-        """New keys for what we send (transport thread, after our NEWKEYS)."""
+        """Set new keys for sending (transport thread, after our NEWKEYS)."""
         super().set_outbound_cipher(block_engine, block_size, mac_engine, mac_size, mac_key, sdctr, etm, aead, iv_out)
         self._sealer = protection(block_engine, block_size, mac_engine, mac_size, mac_key, etm, iv_out)
         self._fresh_out = self._packets_out = 0
@@ -76,7 +76,7 @@ class PacketKeys(Packetizer):
         aead: bool = False,
         iv_in: bytes | None = None,
     ) -> None:
-        """New keys for what we receive (transport thread, on the peer's NEWKEYS)."""
+        """Set new keys for receiving (transport thread, on the peer's NEWKEYS)."""
         super().set_inbound_cipher(block_engine, block_size, mac_engine, mac_size, mac_key, etm, aead, iv_in)
         self._opener = protection(block_engine, block_size, mac_engine, mac_size, mac_key, etm, iv_in)
         self._fresh_in = self._packets_in = 0
@@ -98,13 +98,13 @@ class PacketKeys(Packetizer):
         self._sequence_out = 0
 
     def set_rekey_limit(self, limit: int, seconds: int) -> None:
-        """RekeyLimit: *limit* bytes either way, *seconds* since the last change; 0 means our default, and never."""
+        """Set RekeyLimit: *limit* bytes in either direction, *seconds* since the last change; 0 means our default, and never."""
         self._rekey_limit = limit
         self._use_rekey_limit()
         self.rekey_seconds = seconds
 
     def need_rekey(self) -> bool:
-        """Whether new keys are due, by volume or by time. Any thread."""
+        """Return whether new keys are due, by volume or by time. Any thread."""
         if self._rekey_at is not None and time.monotonic() >= self._rekey_at:
             self._rekey_at = None
             self._trigger_rekey()
@@ -116,14 +116,14 @@ class PacketKeys(Packetizer):
             raise SSHException("too many packets sent before the first key exchange")
 
     def _count_out(self, size: int) -> None:
-        """A packet of *size* bytes was sent (called with the send lock)."""
+        """Count a sent packet of *size* bytes (called with the send lock)."""
         self._fresh_out += size
         self._packets_out += 1
         if (self._fresh_out >= self.REKEY_BYTES or self._packets_out >= self.REKEY_PACKETS) and not super().need_rekey():
             self._trigger_rekey()
 
     def _count_in(self, size: int) -> None:
-        """A packet of *size* bytes has arrived. Raises SSHException if the server goes on under keys that are used up."""
+        """Count a received packet of *size* bytes. Raises SSHException if the server continues with expired keys."""
         self._sequence_in = (self._sequence_in + 1) & 0xFFFFFFFF
         if not self._sequence_in and not self._initial_kex_done:
             raise SSHException("the server sent too many packets before the first key exchange")
@@ -140,7 +140,7 @@ class PacketKeys(Packetizer):
 
 
 def _cipher_limit(engine: Any) -> int:
-    """After how many bytes a cipher needs new keys."""
+    """Return the number of bytes after which a cipher needs new keys."""
     return CHACHA_REKEY_BYTES if isinstance(engine, ChaCha20Poly1305) else DEFAULT_REKEY_BYTES
 
 

@@ -1,9 +1,9 @@
-"""The binary packets of RFC 4253 section 6: Paramiko's Packetizer, made quick, bounded and watchful.
+"""The binary packets of RFC 4253 section 6: Paramiko's Packetizer with limits, timers and less overhead.
 
 What it changes, and why:
 
 * **Reading.** Upstream asks the kernel for sixteen bytes, then for the rest of the packet, and wakes ten times a second to see
-  whether it was closed. Here one ``recv`` takes whatever is there, packets are cut from that buffer, and the thread sleeps
+  whether it was closed. Here one ``recv`` reads all available data, packets are cut from that buffer, and the thread sleeps
   until there is a reason to wake: data, the peer's silence (keepalive.py), a channel's (idle_timeout.py), a rekey that is due by
   time, or ``close``, which shuts the socket down so that the sleeper wakes at once.
 * **Limits.** Every length is checked against OpenSSH's limits before anything is collected, before the first key exchange too;
@@ -12,7 +12,7 @@ What it changes, and why:
 * **Ciphers** are packet_ciphers.py's, with few copies: AES-GCM, which is our default, takes a third of upstream's time.
 * **Rekeying** follows ``RekeyLimit``: see packet_keys.py.
 * **Handshake limit** is a comparison, not one ``threading.Timer`` thread per connection.
-* **Keepalives** are sent without waiting for the send lock: whoever holds it sends them next, so a writer that is stuck in a full
+* **Keepalives** are sent without waiting for the send lock: its holder sends them next, so a writer that is stuck in a full
   socket cannot stop the peer's silence from being noticed.
 
 One thread reads (the transport's); any thread writes.
@@ -86,21 +86,21 @@ class FastPacketizer(PacketKeys):
     # The handshake's limit ----------------------------------------------------------------------------------------------
 
     def start_handshake(self, timeout: float) -> None:
-        """The handshake must be through in *timeout* seconds."""
+        """Limit the handshake to *timeout* seconds."""
         self._handshake_deadline = time.monotonic() + timeout
 
     def handshake_timed_out(self) -> bool:
         return self._handshake_deadline is not None and time.monotonic() >= self._handshake_deadline
 
     def complete_handshake(self) -> None:
-        """Upstream's, called after the first message already: the limit is for all of the first key exchange."""
+        """End the limit after the whole first key exchange. Paramiko calls this after the first message already."""
         if self._initial_kex_done:
             self._handshake_deadline = None
 
     # Reading (transport thread) -----------------------------------------------------------------------------------------
 
     def read_line(self, limit: int, until: float | None) -> bytes | None:
-        """One line of the version exchange, without its line feed; None if it is longer than *limit* bytes.
+        """Read one line of the version exchange, without its line feed; None if it is longer than *limit* bytes.
 
         Raises TimeoutError at *until* (``time.monotonic()`` seconds), EOFError where the connection ends.
         """
@@ -113,11 +113,11 @@ class FastPacketizer(PacketKeys):
         return line
 
     def unread(self) -> bytes:
-        """What has arrived and was not read yet."""
+        """Return the data that has arrived and was not read yet."""
         return bytes(self._inbox)
 
     def read_message(self) -> tuple[int, Message]:
-        """The next message that somebody knows: its number, and its fields."""
+        """Return the next message of a known type: its number and its fields."""
         while True:
             sequence = self._sequence_in
             number, fields = self._read_packet()
@@ -134,7 +134,7 @@ class FastPacketizer(PacketKeys):
             return number, message
 
     def _read_packet(self) -> tuple[int, bytes]:
-        """One packet, decrypted and decompressed: its message's number and fields.
+        """Read one packet, decrypt and decompress it, and return its message's number and fields.
 
         Raises SSHException, EOFError, NeedRekeyException.
         """
@@ -164,7 +164,7 @@ class FastPacketizer(PacketKeys):
         return payload[0], payload[1:]
 
     def _receive(self, until: float | None, check_rekey: bool = False) -> None:
-        """Wait for bytes and put them in the inbox; look after the clocks meanwhile."""
+        """Wait for bytes and add them to the inbox; check the timers meanwhile."""
         while True:
             now = time.monotonic()
             if self.closed or self.handshake_timed_out():
@@ -251,7 +251,7 @@ class FastPacketizer(PacketKeys):
                 self.send_message(keepalive)
 
     def send_nowait(self, data: Message) -> None:
-        """Send now if nobody else is sending, else have the present sender do it: never waits for the lock."""
+        """Send now, or have the thread that is sending do it. Never waits for the lock."""
         if self._sending.acquire(blocking=False):
             try:
                 self.send_message(data)
@@ -289,11 +289,11 @@ class FastPacketizer(PacketKeys):
 
     @property
     def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
+        """True after :meth:`close`."""
         return self._closed
 
     def close(self) -> None:
-        """End the connection and wake whoever reads or writes. Any thread; idempotent.
+        """End the connection and wake the threads that read or write. Any thread; idempotent.
 
         A socket is shut down, not closed: its number could be another connection's before the reader looks at it again. The
         transport's thread closes it when it has done reading.

@@ -1,4 +1,4 @@
-"""Messages that a server sends by itself, outside of channels: each is checked and bounded, and most are of no use to us.
+"""Handlers of a server's messages outside of channels. Each is checked and bounded, and most have no effect.
 
 Upstream reads past the end of a short message as zeros, loops as often as a number in a message says (four billion times, if a
 server likes), and answers or logs without an end.
@@ -26,11 +26,11 @@ else:
 
 MAX_EXT_INFO = 2  # messages; as OpenSSH: one after the key exchange, one before the login succeeds
 MAX_EXTENSIONS = 1024  # in one message, as OpenSSH
-KEPT_EXTENSIONS = {b"server-sig-algs": 4096, b"publickey-hostbound@openssh.com": 16}  # most bytes of what is kept of each
+STORED_EXTENSIONS = {b"server-sig-algs": 4096, b"publickey-hostbound@openssh.com": 16}  # most bytes of what is kept of each
 
 
 class ServerMessages(_Base):
-    """To be mixed into a ``paramiko.Transport`` subclass, before it. Its methods are upstream's, called on its thread."""
+    """Mixin for a ``paramiko.Transport`` subclass; list it first. Its methods override Paramiko's, and run on its thread."""
 
     packetizer: FastPacketizer
     _pending_reason: str | None
@@ -39,7 +39,7 @@ class ServerMessages(_Base):
     _log: Callable[..., None]  # upstream's; in no stub
 
     def count_useless(self, what: str, size: int = 0) -> None:
-        """Count a message of *size* bytes that nobody needs. Raises SSHException when there are too many. Transport thread."""
+        """Count a useless message of *size* bytes. Raises SSHException if there are too many. Transport thread."""
         self.packetizer.useless.count(what, time.monotonic(), size)
 
     def _parse_disconnect(self, m: Message) -> None:
@@ -64,7 +64,7 @@ class ServerMessages(_Base):
             raise DecodeError(f"{count} extensions")
         for _ in range(count):
             name, value = reader.string(), reader.string()
-            if len(value) <= KEPT_EXTENSIONS.get(name, -1):
+            if len(value) <= STORED_EXTENSIONS.get(name, -1):
                 self.server_extensions = {**self.server_extensions, name.decode(): value}
 
     def _parse_global_request(self, m: Message) -> None:
@@ -78,15 +78,15 @@ class ServerMessages(_Base):
             self._send_message(message)  # type: ignore[attr-defined]
 
     def _answer_unknown(self, sequence: int) -> None:
-        """The message number *sequence* is of a type that we do not know (RFC 4253 section 11.4)."""
+        """Answer the message number *sequence*, whose type is unknown (RFC 4253 section 11.4)."""
         message = Message()
         message.add_byte(cMSG_UNIMPLEMENTED)
         message.add_int(sequence)
         self._send_message(message)  # type: ignore[attr-defined]
 
     def _refuse_channel(self, theirs: int, code: int, reason: str) -> None:
-        """Refuse a channel that the server asks for; *theirs* is its number of it, *code* RFC 4254's."""
-        self.count_useless("channels that nobody asked for")
+        """Refuse a channel that the server opens; *theirs*: the server's number for it, *code*: the reason code of RFC 4254."""
+        self.count_useless("channels that were not requested")
         message = Message()
         message.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
         message.add_int(theirs)
@@ -97,10 +97,10 @@ class ServerMessages(_Base):
 
 
 class IssuedChannels:
-    """Takes the place of ``Transport.channels_seen``: upstream asks it for a channel that is gone, for which a message came.
+    """Replaces ``Transport.channels_seen``, in which Paramiko looks up the channel of a message that is not open any more.
 
-    OpenSSH ends the connection at such a message; some servers are late, so here it takes many. Upstream's table grows with each
-    channel.
+    OpenSSH ends the connection at such a message; some servers are late, so a number of them is allowed here. Upstream's table
+    grows with each channel.
     """
 
     def __init__(self, transport: ServerMessages) -> None:

@@ -1,14 +1,14 @@
-"""The SSH transport: Paramiko's Transport, subclassed where it stalls, hides, trusts or polls.
+"""The SSH transport: Paramiko's Transport with overrides.
 
-Key exchange is key_exchange.py's, messages of the server outside of channels are server_messages.py's, those about a channel
-channel_messages.py's. What is changed here:
+key_exchange.py has the key exchange, server_messages.py handles the server's messages outside of channels, and
+channel_messages.py those about a channel. Changed here:
 
-* **Each failed channel keeps its own reason**, in the server's words; upstream has one slot for the whole connection.
-* **The reason for the end is kept**: the peer's disconnect message, its silence, or the socket's error; who asked is told once.
-* **What all channels together may hold is limited**, by the windows that we give.
-* Our own order of algorithms, host-key algorithms taken literally.
+* **Each failed channel has its own reason**, the server's text; upstream has one slot for the whole connection.
+* **The reason for the end is stored**: the peer's disconnect message, its silence, or the socket's error. Callbacks get it once.
+* **The memory of all channels together is limited** by the windows that are granted.
+* The order of algorithms is pmitogen's; host key algorithms are offered as configured.
 
-How one would know that a part can go: tests/integration/test_keepalive.py and tests/hostile pass with upstream's method.
+A part can be removed when tests/integration/test_keepalive.py and tests/hostile pass with upstream's method.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MIN_SESSION_WINDOW = 256 << 10  # bytes; of a session, whatever others have
 
 
 class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
-    """One SSH connection, client side, over *sock*. Daemon thread; owned by a Link."""
+    """One SSH connection, client side, over *sock*. Daemon thread; owned by a Connection."""
 
     packetizer: FastPacketizer
     # Upstream's, in no stub:
@@ -84,7 +84,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
     # Channels -----------------------------------------------------------------------------------------------------------
 
     def request_channel(self, kind: str, fields: bytes, window: int, timeout: float | None) -> Channel:
-        """Open a channel. *fields*: what this kind of channel takes, encoded. Unlike upstream's, each failure has its own reason.
+        """Open a channel. *fields*: those of this kind of channel, encoded. Each failure has its own reason.
 
         Raises ChannelException (with the server's text), TimeoutError, SSHException when the connection is over.
         """
@@ -101,7 +101,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         return channel
 
     def _window(self, kind: str, wanted: int) -> int:
-        """The window for another channel, so that a server cannot fill more memory than MAX_WINDOWS (and MIN_WINDOW for each)."""
+        """Return the window for another channel: all share MAX_TOTAL_WINDOW, and each gets MIN_SESSION_WINDOW at least."""
         if kind != "session":
             return wanted
         taken = sum(channel.window for channel in list(self._channels_by_id.values()) if channel.kind == "session")
@@ -139,7 +139,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         return channel
 
     def _channel_being_opened(self, reader: PacketReader) -> Channel:
-        """The channel that an answer to a request for one is about. Raises SSHException if it is not being opened."""
+        """Return the channel whose opening the server answers. Raises SSHException if it is not being opened."""
         number = reader.u32()
         channel = self._channels_by_id.get(number)
         if channel is None or channel.active or number not in self.channel_events:
@@ -167,7 +167,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         opened.set()
 
     def forget(self, channel: Channel) -> None:
-        """*channel* is closed on both sides: its place is free."""
+        """Forget *channel*, which is closed on both sides; its slot is free."""
         self._channels_by_id.pop(channel.chanid, None)
         with self.channel_closed:
             self.close_count += 1
@@ -179,21 +179,21 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         return sum(1 for channel in list(self._channels_by_id.values()) if channel.kind == "session" and channel.active)
 
     def set_idle_timeouts(self, session: float, all_channels: float) -> None:
-        """ChannelTimeout, in seconds: see idle_timeout.py. Call it before the start; 0 and 0 is no limit."""
+        """Set ChannelTimeout, in seconds (see idle_timeout.py); 0: no limit. Call it before the start."""
         if session or all_channels:
             clock = IdleTimeouts(session, all_channels)
             self.packetizer.on_timer = lambda now: self._close_idle(clock, now)
             self.packetizer.next_timer = 0.0
 
     def _close_idle(self, clock: IdleTimeouts, now: float) -> float:
-        """Close what is due (transport thread); when to look again."""
+        """Close the channels that are due, and return the time of the next check (transport thread)."""
         used = [channel for channel in list(self._channels_by_id.values()) if channel.active and not channel.closed]
         due, failure_text, again = clock.expired_channels(used, now)
         for channel in due:
             channel.close_idle(failure_text)
         return again
 
-    # Life and death -----------------------------------------------------------------------------------------------------
+    # End ----------------------------------------------------------------------------------------------------------------
 
     def _on_keepalive(self, action: KeepaliveAction) -> None:
         if not self.is_authenticated():
@@ -210,12 +210,12 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self.packetizer.close()
 
     def begin_close(self) -> None:
-        """Begin to close, and leave the rest to the transport's thread. Any thread; idempotent; takes no lock of a channel's."""
+        """Begin to close; the transport's thread does the rest. Any thread; idempotent; takes no lock of a channel."""
         self._closed_by_us = True
         self.end("closed by us")
 
     def close(self) -> None:
-        """End the connection on our own wish. Any thread; idempotent; waits for nobody."""
+        """End the connection. Any thread; idempotent; does not wait."""
         self.begin_close()
         self.active = False
         for channel in list(self._channels.values()):  # type: ignore[attr-defined]
@@ -231,13 +231,13 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             self._finish()
 
     def final_reason(self) -> str:
-        """The reason for the end, found if it was not yet: it is known before any channel looks ended."""
+        """Return the reason for the end, and determine it if necessary: it is set before any channel looks ended."""
         if self.end_reason is None:
             self.end_reason = self.failure_text(self.saved_exception)
         return self.end_reason
 
     def failure_text(self, error: BaseException | None) -> str:
-        """Why the connection failed: what the server said, or *error* of the transport's thread."""
+        """Return the reason for the failure: the server's message, or the text of *error*, which ended the transport's thread."""
         return self._pending_reason or _failure_text(error)
 
     def _finish(self) -> None:
@@ -263,7 +263,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
                 callback(reason)
 
     def abandon(self) -> None:
-        """In a forked child: drop our copy of the connection without a word on it. It has no thread here; locks may be held."""
+        """In a forked child: drop the copy of the connection without sending anything. There is no thread; locks may be held."""
         self.active = False
         self._closed_by_us = True
         for channel in list(self._channels_by_id.values()):
@@ -273,7 +273,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
             self.sock.close()  # the descriptor; the parent's stays open
 
     def on_end(self, callback: Callable[[str], None]) -> None:
-        """Have *callback* called once with the reason when the connection ends otherwise than by :meth:`close`."""
+        """Call *callback* once with the reason when the connection ends, unless by :meth:`close`."""
         with self._end_lock:
             if not self._finished:
                 self._on_end.append(callback)
@@ -283,7 +283,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
 
 
 def _failure_text(error: BaseException | None) -> str:
-    """Why the transport's thread has ended. A reset is an end like another: it comes where the server had not read all."""
+    """Describe the error that ended the transport's thread. A reset is a normal end: it occurs if the server had unread data."""
     if error is None or isinstance(error, (EOFError, ConnectionResetError, BrokenPipeError)):
         return "the server closed the connection"
     if isinstance(error, OSError):

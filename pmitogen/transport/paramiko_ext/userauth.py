@@ -1,12 +1,12 @@
-"""The userauth conversation: our requests out, the server's answers in, on the caller's own thread.
+"""Client side of the userauth protocol: send requests and receive answers, on the caller's thread.
 
 Missing upstream (Paramiko 5.1, ``AuthHandler``): each attempt begins with a service request and waits for its acceptance, a
-round trip that buys nothing; a key is signed with before the server was asked whether it likes it; partial success and the list
+round trip without use; a key signs before the server was asked whether it accepts it; partial success and the list
 of methods reach the caller in pieces; the keyboard-interactive handler runs on the thread that reads the connection. Upstream
 is mended when ``Transport.auth_*`` offers a probe and returns the server's whole answer.
 
-So this handler decides nothing: on Paramiko's thread it puts messages into a queue (and switches compression on at success,
-which must happen before the next byte is read). An answer that nobody asked for ends the connection. Source: RFC 4252, RFC
+So this handler decides nothing: on Paramiko's thread it puts messages into a queue (and enables compression at success,
+which must happen before the next byte is read). An unrequested answer ends the connection. Source: RFC 4252, RFC
 4256; that requests may follow the service request at once, RFC 4253 section 10 (server authentication is explicit in every key
 exchange Paramiko has).
 """
@@ -89,7 +89,7 @@ class UserauthClient(AuthHandler):
         self._inbox.put((kind, message.get_remainder()))
 
     def _claim(self, kind: int) -> None:
-        """Match an answer with a request of ours. Raises SSHException if there is none."""
+        """Match an answer with a request. Raises SSHException if there is none."""
         with self._lock:
             if self._expected <= 0 or self.authenticated:
                 raise paramiko.SSHException(f"the server answered a login request that was not made (message {kind})")
@@ -122,28 +122,28 @@ class UserauthClient(AuthHandler):
         self._useless.count("GSSAPI errors", time.monotonic(), len(message.asbytes()))
 
     def abort(self) -> None:
-        """Paramiko's call when the connection is gone."""
+        """Wake :meth:`wait` (called by Paramiko when the connection has ended)."""
         self._inbox.put(None)
 
     # -- on the caller's thread
 
     @property
     def server_banner(self) -> str:
-        """What the server said to people before the login (SSH_MSG_USERAUTH_BANNER), as it came."""
+        """The server's text for the user (SSH_MSG_USERAUTH_BANNER), not escaped."""
         return self._banner.decode("utf-8", "replace")
 
     def session_id(self) -> bytes:
-        """What every signature is bound to."""
+        """Return the session identifier, which is part of the data that is signed."""
         return bytes(self._paramiko.session_id)
 
     def server_algorithms(self) -> tuple[str, ...]:
-        """``server-sig-algs`` (RFC 8308) as far as it has come; empty: not told."""
+        """Return ``server-sig-algs`` (RFC 8308); empty: the server has not sent it so far."""
         value = self._paramiko.server_extensions.get("server-sig-algs", b"")
         return tuple(value.decode("ascii", "replace").split(",")) if value else ()
 
     @property
     def binds_host(self) -> bool:
-        """Whether the server takes signatures that name its host key (OpenSSH PROTOCOL, publickey-hostbound), as far as told."""
+        """True if the server has announced that it accepts host-bound signatures (OpenSSH PROTOCOL, publickey-hostbound)."""
         return bool(self._paramiko.server_extensions.get(HOST_BOUND_EXTENSION) == b"0")
 
     def request(self, method: str, rest: bytes = b"") -> None:
@@ -156,7 +156,7 @@ class UserauthClient(AuthHandler):
         self._send(bytes([REQUEST]) + self.body(method, rest))
 
     def body(self, method: str, rest: bytes) -> bytes:
-        """The fields every request begins with, which are also what is signed."""
+        """Return the fields at the beginning of every request, which are also signed."""
         return encode_string(self._user) + encode_string(SERVICE) + encode_string(method) + rest
 
     def respond(self, answers: list[str]) -> None:
@@ -168,7 +168,7 @@ class UserauthClient(AuthHandler):
         self._send(bytes([kind]) + fields, answered)
 
     def wait(self) -> tuple[int, PacketReader]:
-        """The next answer. Raises :class:`ConnectionClosed`, and ConnectError where none comes in time."""
+        """Wait for the next answer and return it. Raises :class:`ConnectionClosed`, and ConnectError after the time limit."""
         self.round_trips += 1
         if self.round_trips > MAX_ANSWERS:
             raise ConnectError(f"{self.endpoint}: authentication failed: more than {MAX_ANSWERS} answers from the server", "auth")

@@ -1,7 +1,7 @@
 """The version exchange (RFC 4253 section 4.2): the lines before a server's version, and the version itself.
 
 A server may send lines of text first. OpenSSH's rules hold: 8 KiB for a line, 1024 lines, one time limit for all of them, no NUL,
-a carriage return only before a line feed. Two lines from the start and two from the end are kept for messages.
+a carriage return only before a line feed. Two lines from the start and two from the end are stored for messages.
 
 Missing upstream (Paramiko 5.1): ``Transport._check_banner`` reads 100 lines of any length, waits two seconds for each after the
 first, and calls a pause garbage. Upstream is mended when it reads a version that comes three seconds after another line.
@@ -24,7 +24,7 @@ _VERSION = re.compile(r"SSH-([0-9]{1,4})\.([0-9]{1,4})-(.+)")
 
 
 class NotSSH(SSHException):
-    """The peer sent something that no SSH server sends. The text says what."""
+    """The peer is not an SSH server. The message quotes its data."""
 
 
 class NoVersion(SSHException):
@@ -32,7 +32,7 @@ class NoVersion(SSHException):
 
 
 class LineSource(Protocol):
-    """Where lines come from."""
+    """A source of lines, and of the data that is not read yet."""
 
     def read_line(self, limit: int, until: float | None) -> bytes | None:
         """See ``FastPacketizer.read_line``."""
@@ -42,7 +42,7 @@ class LineSource(Protocol):
 
 
 class VersionExchange:
-    """Reads a server's lines. *lines*: how many came before the version; *version*: once it is there."""
+    """Reads a server's lines. *lines*: their number before the version; *version*: empty until it was received."""
 
     def __init__(self) -> None:
         self.lines = 0
@@ -102,7 +102,7 @@ class VersionExchange:
 
     @property
     def received(self) -> str:
-        """What came instead of a version, or before it, in one line; "" if nothing did."""
+        """The lines before a version, or instead of it, as one line; "" if there are none."""
         left_out = self.lines - len(self._first) - len(self._last)
         between = [f"... {left_out} more lines ..."] if left_out else []
         partial = [self._partial] if self._partial else []
@@ -110,7 +110,7 @@ class VersionExchange:
 
 
 def _checked(line: str) -> str:
-    """*line*, if it is a version that we can talk to. Raises NotSSH."""
+    """Return *line* if it is a supported version. Raises NotSSH."""
     found = _VERSION.fullmatch(line)
     if found is None:
         raise NotSSH(f"received the version {peer_text.escape(line, MAX_QUOTED)!r}")

@@ -1,8 +1,8 @@
-"""Commands over bare SSH, for targets without a usable Python (and to install one): a session channel for each.
+"""Run commands over plain SSH, for targets without a usable Python (and to install one): a session channel for each.
 
-A :class:`Command` is read on the caller's thread, in pieces as they come; what it is to read goes out on a thread of its own, for
-both directions can be full at once. Its end is a status, a signal, or the loss of the connection, never mistaken for one another.
-Files are in file_transfer.py.
+The caller's thread reads the output of a :class:`Command`; another thread sends its input, because both directions can be
+full at once. The end is a status, a signal, or the loss of the connection, and each is reported as what it is. Files are in
+file_transfer.py.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ SIGNAL_NUMBERS = {
 
 @dataclasses.dataclass(frozen=True)
 class ExitStatus:
-    """How a command ended: its *status*, or the *signal* that killed it; both None where the server told neither."""
+    """The end of a command: its *status*, or the *signal* that killed it; both None if the server sent neither."""
 
     status: int | None
     signal: ExitSignal | None = None
 
     @property
     def code(self) -> int:
-        """One number, as a shell and ``ssh`` would give it: 128 + n for signal n, 255 where nothing is known."""
+        """One number, as a shell and ``ssh`` report it: 128 + n for signal n, 255 if unknown."""
         if self.status is not None:
             return self.status
         return 128 + SIGNAL_NUMBERS.get(self.signal.name, 127) if self.signal else 255
@@ -98,14 +98,14 @@ class ChannelStream:
             self._channel.sendall(data)
 
     def end_input(self) -> None:
-        """Its standard input ends here."""
+        """End the standard input of the command."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
 
     def read(self, timeout: float | None = None) -> tuple[bytes, bytes] | None:
-        """What has come on (stdout, stderr) since the last call; waits for something. None: there will be no more.
+        """Wait for output, and return that of (stdout, stderr) since the last call. None: there is no more.
 
-        Raises TimeoutError after *timeout* seconds without output, ConnectionLost, and what the source of its input raised.
+        Raises TimeoutError after *timeout* seconds without output, ConnectionLost, and any error of the input's source.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -131,7 +131,7 @@ class ChannelStream:
             raise ConnectionLost(f"{self._link.peer}: {end_reason}")
 
     def close(self) -> None:
-        """Give up the channel. Idempotent. A command that still runs loses its input and output."""
+        """Close the channel. Idempotent. A command that still runs loses its input and output."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
         if self._feeder is not None and self._feeder is not threading.current_thread():
@@ -142,7 +142,7 @@ class Command(ChannelStream):
     """A running command. One thread reads it; any thread may :meth:`send`, :meth:`end_input` or :meth:`cancel`.
 
     *command*: for the login shell; None: the login shell itself; with *subsystem*, the name of a subsystem such as ``sftp``.
-    *stdin*: its input, all at once or in pieces; None: it is sent by :meth:`send`. With a *pty* the output is one stream.
+    *stdin*: its input, as a whole or in pieces; None: :meth:`send` sends it. With a *pty* the output is one stream.
     Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
     """
 
@@ -193,9 +193,10 @@ class Command(ChannelStream):
             self.cancel()
 
     def wait(self, timeout: float | None = EXIT_STATUS_TIMEOUT) -> ExitStatus:
-        """How it ended. Call it when :meth:`read` has returned None. Raises ConnectError where it never began, ConnectionLost.
+        """Return how the command ended. Call it after :meth:`read` returned None.
 
-        *timeout*: seconds for the server to say how; None: no limit, for a command that closes its output and goes on.
+        *timeout*: seconds to wait for the status; None: no limit, for a command that closes its output and continues.
+        Raises ConnectError if the command did not start, and ConnectionLost.
         """
         self._channel.status_event.wait(timeout)
         self._raise_if_lost()
@@ -222,7 +223,7 @@ class Command(ChannelStream):
         self._request("break", milliseconds.to_bytes(4, "big"))
 
     def stop_output(self) -> None:
-        """Tell the server that nobody reads the output any longer: its writer gets SIGPIPE (OpenSSH PROTOCOL, section 2.1)."""
+        """Tell the server that the output is not read any more: its writer gets SIGPIPE (OpenSSH PROTOCOL, section 2.1)."""
         self._request("eow@openssh.com")
 
     def _request(self, kind: str, *fields: bytes) -> None:
@@ -240,13 +241,13 @@ class Command(ChannelStream):
 
 
 class _SetOnlyEvent:
-    """Passes on ``set`` and keeps ``clear`` away."""
+    """An event whose ``clear`` has no effect for Paramiko."""
 
     def __init__(self, event: threading.Event) -> None:
         self.set = event.set
 
     def clear(self) -> None:
-        """The reader clears."""
+        """Do nothing: the reader clears the event."""
 
 
 def run(
@@ -259,7 +260,7 @@ def run(
     timeout: float | None = None,
     max_output: int = MAX_OUTPUT,
 ) -> tuple[ExitStatus, bytes, bytes]:
-    """Run *command* to its end: how it ended, and its whole output, unless *on_output* takes that piece by piece.
+    """Run *command* to its end, and return how it ended and its output, unless *on_output* gets that piece by piece.
 
     *timeout* in seconds is for the whole; at its end the command is cancelled and TimeoutError raised. Where there is no
     *on_output*, more output than *max_output* bytes raises RemoteError. Blocks.

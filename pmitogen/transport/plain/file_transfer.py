@@ -1,7 +1,7 @@
-"""Files over bare SSH: by SFTP, or where the server has none, through ``cat`` in a shell.
+"""Transfer files over plain SSH: by SFTP, or where the server has none, through ``cat`` in a shell.
 
-A file arrives under a name of its own beside the target and is renamed when it is whole, so that a cut in the middle leaves the
-old file as it was. Memory is bounded whatever the size. What kind of server it is is found out once per Files.
+A file is written under a temporary name beside the target and renamed when it is complete, so an interruption leaves the old
+file as it was. Memory use does not depend on the size. The kind of server is determined once per FileTransfer.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class FileTransfer:
         self._has_sftp: bool | None = None  # None: not known yet
 
     def put(self, source: IO[bytes], size: int | None, path: str, mode: int | None = None) -> None:
-        """Write *size* bytes of *source* to *path* there (None: up to its end); *mode* as in chmod.
+        """Write *size* bytes of *source* (None: up to its end) to the remote file *path*; *mode* as in chmod.
 
         Raises RemoteError, ConnectionLost. Blocks.
         """
@@ -51,7 +51,7 @@ class FileTransfer:
         self._put_by_cat(source, size, path, mode)
 
     def fetch(self, path: str, target: IO[bytes]) -> int:
-        """Copy the file *path* there into *target*; its size. Raises RemoteError, ConnectionLost. Blocks."""
+        """Copy the remote file *path* into *target*, and return its size. Raises RemoteError, ConnectionLost. Blocks."""
         with self._lock:
             sftp = self._client()
             if sftp is not None:
@@ -60,7 +60,7 @@ class FileTransfer:
         return self._fetch_by_cat(path, target)
 
     def close(self) -> None:
-        """Give up the SFTP channel. Idempotent."""
+        """Close the SFTP channel. Idempotent."""
         with self._lock:
             if self._sftp is not None:
                 self._sftp.close()
@@ -102,7 +102,7 @@ class FileTransfer:
             raise RemoteError(f"{self._link.peer}: cannot {verb} {path}: {reason}") from None
 
     def _drop_session(self) -> None:
-        """Give up the SFTP channel; the next transfer makes another."""
+        """Close the SFTP channel; the next transfer opens another."""
         if self._sftp is not None:
             self._sftp.close()
         self._sftp = self._has_sftp = None
