@@ -76,11 +76,11 @@ async def start(account: Account, style: Style, make: Callable[[Any], Any]) -> F
     await account.ping(style)
     registry = account.core.registry
     session = await account.core.on_io_thread(style, account, lambda: registry.host(account.options, account.caller).session)
-    link = session.link if session is not None else None
-    if link is None:
+    connection = session.connection if session is not None else None
+    if connection is None:
         raise ConnectionLost(f"{account}: the connection has ended")
     try:
-        return Forwarding(await style.blocking(make, link))
+        return Forwarding(await style.blocking(make, connection))
     except OSError as error:
         raise ConnectError(f"{account}: {error.strerror or error}", "exec") from None
 
@@ -90,7 +90,7 @@ async def local(account: Account, style: Style, target: End, listen: End) -> For
     from pmitogen.transport.forwarding.local import LocalForwarding
 
     there, here = end(target, "forward_local: target"), end(listen, "forward_local: listen", 0)
-    return await start(account, style, lambda link: LocalForwarding(link, here, there))
+    return await start(account, style, lambda connection: LocalForwarding(connection, here, there))
 
 
 async def remote(account: Account, style: Style, target: End, listen: End) -> Forwarding:
@@ -98,7 +98,7 @@ async def remote(account: Account, style: Style, target: End, listen: End) -> Fo
     from pmitogen.transport.forwarding.remote import RemoteForwarding
 
     here, there = end(target, "forward_remote: target"), end(listen, "forward_remote: listen", 0)
-    return await start(account, style, lambda link: RemoteForwarding(link, there, here))
+    return await start(account, style, lambda connection: RemoteForwarding(connection, there, here))
 
 
 async def socks(account: Account, style: Style, listen: End) -> Forwarding:
@@ -106,4 +106,4 @@ async def socks(account: Account, style: Style, listen: End) -> Forwarding:
     from pmitogen.transport.forwarding.local import LocalForwarding
 
     here = end(listen, "forward_socks: listen", 0)
-    return await start(account, style, lambda link: LocalForwarding(link, here, None))
+    return await start(account, style, lambda connection: LocalForwarding(connection, here, None))

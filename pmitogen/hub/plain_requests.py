@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.session import Session
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
-    from pmitogen.transport.connection import Link
+    from pmitogen.transport.connection import Connection
     from pmitogen.transport.plain import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -178,10 +178,10 @@ class PlainRequest:
             self._send({"op": "out", "s": stream}, piece)
 
     @property
-    def _link(self) -> Link:
+    def _connection(self) -> Connection:
         session = self._host.session
-        assert session is not None and session.link is not None
-        return session.link
+        assert session is not None and session.connection is not None
+        return session.connection
 
     # What can be asked
 
@@ -191,7 +191,7 @@ class PlainRequest:
         words = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
         interactive = bool(header.get("more"))
         with exec_command.Command(
-            self._link,
+            self._connection,
             _command_line(words, header) if words[0] else words[2],  # sshd itself calls the account's shell
             stdin=None if interactive else self._request.body,
             pty=_terminal(header) if header.get("tty") else None,
@@ -231,7 +231,7 @@ class PlainRequest:
         source = cast("IO[bytes]", _InboxReader(self._inbox, self._send) if more else io.BytesIO(self._request.body))
         size = header.get("size", None if more else len(self._request.body))
         assert not isinstance(size, list)
-        files = FileTransfer(self._link)
+        files = FileTransfer(self._connection)
         try:
             files.put(source, size, _text(header["path"]), header.get("mode"))
         finally:
@@ -241,7 +241,7 @@ class PlainRequest:
     def _get(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain.file_transfer import FileTransfer
 
-        files = FileTransfer(self._link)
+        files = FileTransfer(self._connection)
         try:
             files.fetch(_text(header["path"]), cast("IO[bytes]", _OutboxWriter(self)))
         finally:
@@ -251,7 +251,7 @@ class PlainRequest:
     def _file_operation(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command
 
-        exit_, out, err = exec_command.run(self._link, _small_command(header))
+        exit_, out, err = exec_command.run(self._connection, _small_command(header))
         if header["do"] == Fs.EXISTS:
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:

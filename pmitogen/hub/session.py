@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.mitogen_router import Router
     from pmitogen.hub.mitogen_stream import ChannelStream
     from pmitogen.protocol.requests import ConnectionOptions
-    from pmitogen.transport.connection import Link
+    from pmitogen.transport.connection import Connection
     from pmitogen.transport.jump_hosts import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
@@ -64,7 +64,7 @@ class Session:
         self._options = options
         self._router = router
         self.hops = hops
-        self.link: Link | None = None
+        self.connection: Connection | None = None
         self.settings: Settings | None = None
         self._ending = threading.Event()
         self._lock = threading.Lock()
@@ -75,23 +75,23 @@ class Session:
     @property
     def is_far(self) -> bool:
         """Return whether the network is slow enough for stronger compression to pay."""
-        return self.link is not None and (self.link.stages.kex or 0) > FAR
+        return self.connection is not None and (self.connection.stages.kex or 0) > FAR
 
     @property
     def withheld(self) -> str | None:
         """Why no secret goes over this connection, or None."""
-        if self.link is not None and self.link.unsafe:
+        if self.connection is not None and self.connection.unsafe:
             return "no password goes to a host whose key has changed or is revoked: see the warning about its key"
         return None
 
     @property
     def peer(self) -> str:
         """The account and address of the login, for messages; empty before it."""
-        return self.link.peer if self.link is not None else ""
+        return self.connection.peer if self.connection is not None else ""
 
     def all_stages(self) -> dict[str, float]:
         """Return the seconds of each stage of the login and of Python's start."""
-        found = vars(self.link.stages).items() if self.link is not None else ()
+        found = vars(self.connection.stages).items() if self.connection is not None else ()
         return {**{name: value for name, value in found if value is not None}, **self.stages}
 
     def totals(self) -> dict[str, int]:
@@ -101,14 +101,14 @@ class Session:
 
     def describe(self) -> dict[str, object]:
         """The connection's properties; empty before the login."""
-        link = self.link
-        if link is None:
+        connection = self.connection
+        if connection is None:
             return {}
         return {
-            "peer": link.peer,
-            "algorithms": link.describe(),
-            "sent": link.bytes_sent,
-            "received": link.bytes_received,
+            "peer": connection.peer,
+            "algorithms": connection.describe(),
+            "sent": connection.bytes_sent,
+            "received": connection.bytes_received,
             "stages": self.all_stages(),
         }
 
@@ -130,7 +130,7 @@ class Session:
         assert self.settings is not None
         return sharing.digest(self.settings, credentials(self._options), repr(self._options.get("boot_python")))
 
-    def connect(self) -> Link:
+    def connect(self) -> Connection:
         """Log in, again after a failure as often as *reconnection_retries* says. Raises Error.
 
         The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
@@ -153,12 +153,12 @@ class Session:
                     raise
                 attempt += 1
 
-    def _connect_once(self, settings: Settings) -> Link:
+    def _connect_once(self, settings: Settings) -> Connection:
         from pmitogen.flags.ssh import resolve
         from pmitogen.transport.connect import connect
 
         ask = self._ask if not settings.batchmode else None
-        link = connect(
+        connection = connect(
             settings,
             dataclasses.replace(credentials(self._options), prompt=ask),
             jump_hosts=self.hops,
@@ -167,11 +167,11 @@ class Session:
             confirm=yes_or_no(ask) if ask else None,
         )
         with self._lock:
-            self.link = link
+            self.connection = connection
         if self._ending.is_set():
-            link.close()
-            raise ConnectError(f"{link.peer}: the run is ending", "exec")
-        return link
+            connection.close()
+            raise ConnectError(f"{connection.peer}: the run is ending", "exec")
+        return connection
 
     @property
     def start_timeout(self) -> float:
@@ -186,11 +186,12 @@ class Session:
         bundle = bootstrap.bundle()
         token = bootstrap.new_token()
         context_id = self._router.new_context_id()
-        assert self.link is not None
-        channel = self.link.open_session(min(answer_timeout(self.link.settings), self.start_timeout))
+        assert self.connection is not None
+        channel = self.connection.open_session(min(answer_timeout(self.connection.settings), self.start_timeout))
         command = bootstrap.command(token, len(bundle), context_id, candidates)
-        self.link.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
-        stream = ChannelStream(self._router, channel, context_id, self.link.peer, bootstrap.ready_marker(token), guard, on_end)
+        self.connection.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
+        marker = bootstrap.ready_marker(token)
+        stream = ChannelStream(self._router, channel, context_id, self.connection.peer, marker, guard, on_end)
         stream.writer.put(bundle)
         return BootChannel(stream, context_id, token)
 
@@ -199,19 +200,19 @@ class Session:
         self._options, self._caller, self._ask = {}, NOBODY, None
         if self.settings is not None:
             self.settings = self.settings._replace(caller=NOBODY, report=())
-        if self.link is not None:
-            self.link.forget_caller()
+        if self.connection is not None:
+            self.connection.forget_caller()
 
     def close(self) -> None:
         """End the connection. Any thread; idempotent; does not wait."""
         with self._lock:
             self._ending.set()
-            link = self.link
-        if link is not None:
+            connection = self.connection
+        if connection is not None:
             try:
-                threads.start(_close_quietly, "pmitogen close", link)
+                threads.start(_close_quietly, "pmitogen close", connection)
             except ConnectError:  # no thread for it
-                link.begin_close()
+                connection.begin_close()
 
 
 class Closable(Protocol):

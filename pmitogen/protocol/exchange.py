@@ -1,6 +1,6 @@
 """One request and its answers, as a client of the hub sees them: the only client loop there is.
 
-The Ansible plugin speaks through a socket, the library through a queue in the same process; both are a :class:`Link`. An
+The Ansible plugin speaks through a socket, the library through a queue in the same process; both are a :class:`HubConnection`. An
 :class:`Exchange` sends the request, the rest of its body as far as the receiver has room for it, and credit for the output that
 the caller has taken. Standard library only: workers import this in every task.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol.to_client import Answer
 
 
-class Link(Protocol):
+class HubConnection(Protocol):
     """A client's connection to the hub."""
 
     @property
@@ -69,14 +69,14 @@ class Exchange:
 
     def __init__(
         self,
-        link: Link,
+        connection: HubConnection,
         header: ClientRequest,
         body: bytes | Source = b"",
         *,
         archive: bytes | memoryview = b"",
         interactive: bool = False,
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._id = header["id"]
         self._archive = archive
         self._source: Source | None = None
@@ -92,7 +92,7 @@ class Exchange:
                 self._source = io.BytesIO(body)
                 self._source.seek(INLINE)
         follows = {"more": True} if interactive or self._source is not None else {}
-        link.send({**header, **follows}, inline)
+        connection.send({**header, **follows}, inline)
 
     def next(self, timeout: float | None = None) -> Output | Result:
         """Wait for output or the final answer. Asking again says that the output before has been consumed.
@@ -107,7 +107,7 @@ class Exchange:
             self._send(Op.CREDIT, n=count)
         while True:
             self._send_body()
-            header, body = self._link.receive(timeout)
+            header, body = self._connection.receive(timeout)
             if header.get("id") != self._id:
                 continue
             op = header["op"]
@@ -117,7 +117,7 @@ class Exchange:
             if op == Op.CREDIT:
                 self._room += header["n"]
             elif op == Op.NEED:
-                self._link.send({"op": Op.ZIP.value, "zip": header["zip"]}, bytes(self._archive))
+                self._connection.send({"op": Op.ZIP.value, "zip": header["zip"]}, bytes(self._archive))
             elif op in FINAL:
                 self._has_ended = True
                 if op == Op.ERROR:
@@ -154,7 +154,7 @@ class Exchange:
             self._send(Op.KILL)
 
     def _send_body(self) -> None:
-        while self._source is not None and self._room > 0 and not self._link.is_paused:
+        while self._source is not None and self._room > 0 and not self._connection.is_paused:
             try:
                 piece = self._source.read(CHUNK)
             except BaseException:
@@ -168,4 +168,4 @@ class Exchange:
                 self._send(Op.EOF)
 
     def _send(self, op: Op, body: bytes = b"", **fields: object) -> None:
-        self._link.send({"op": op.value, "id": self._id, **fields}, body)
+        self._connection.send({"op": op.value, "id": self._id, **fields}, body)

@@ -20,7 +20,7 @@ from pmitogen.transport import connect_limits, log_file
 from pmitogen.transport.auth import jump_credentials
 from pmitogen.transport.auth.authenticate import AuthReport, authenticate
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connection import Link, Stages
+from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.dial import dial, resolve
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
@@ -35,7 +35,7 @@ from pmitogen.transport.sharing import connection_key
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
-__all__ = ["HostKeyProbe", "JumpHostPool", "Link", "Resolver", "connect", "probe_host_key"]
+__all__ = ["Connection", "HostKeyProbe", "JumpHostPool", "Resolver", "connect", "probe_host_key"]
 
 TRANSPORT_THREAD_GRACE = 5.0  # seconds
 
@@ -50,7 +50,7 @@ def connect(
     deadline: float,
     resolver: Resolver = resolve_hop,
     confirm: Callable[[str], bool] | None = None,
-) -> Link:
+) -> Connection:
     """Make a connection. Blocks; call it on any thread except a transport's.
 
     :param settings: the resolved options of the destination.
@@ -62,7 +62,7 @@ def connect(
 
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
-    return _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ()).link()
+    return _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ()).connect()
 
 
 class HostKeyProbe(NamedTuple):
@@ -126,7 +126,7 @@ class _Connecting:
         self.stages = Stages()
         self.connect_timeout = connect_timeout(self.settings)
 
-    def link(self) -> Link:
+    def connect(self) -> Connection:
         """Connect and authenticate."""
         return self._with_retries(self._attempt)
 
@@ -157,12 +157,12 @@ class _Connecting:
         """The key under which unfinished logins are counted."""
         return self.settings.hostname, self.settings.port, self.settings.proxyjump, self.settings.proxycommand
 
-    def _attempt(self) -> Link:
+    def _attempt(self) -> Connection:
         with self._key_exchange(self._wanted_host_keys) as (transport, stream):
             with self._timed("auth"):
                 report, decision = self._log_in(transport, stream)
             warnings = decision.warnings + algorithms.weak_kex_warnings(transport, self.settings)
-            return Link(self.settings, transport, self.stages, report, warnings, stream.close, unsafe=decision.unsafe)
+            return Connection(self.settings, transport, self.stages, report, warnings, stream.close, unsafe=decision.unsafe)
 
     def _probe(self, names: Sequence[str]) -> HostKeyProbe:
         with self._key_exchange(lambda _address: tuple(names)) as (transport, stream):
@@ -222,7 +222,7 @@ class _Connecting:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(hop, theirs, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
-        bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.link)
+        bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.connect)
         began, limit = self._limits(time.monotonic())
         return _Stream(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
 

@@ -42,7 +42,7 @@ class Stages:
     auth: float | None = None
 
 
-class Link:
+class Connection:
     """An authenticated connection to the host of *settings*. Any thread, except the transport's."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Link:
         settings: Settings,
         transport: ClientTransport,
         stages: Stages,
-        login: AuthReport,
+        auth_report: AuthReport,
         warnings: tuple[str, ...],
         on_close: Callable[[], None],
         *,
@@ -58,7 +58,7 @@ class Link:
     ) -> None:
         self.settings = settings
         self._variables = variables(settings)
-        self.login = login
+        self.auth_report = auth_report
         self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: no secret goes there
         self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
         self.peer = settings.endpoint
@@ -71,7 +71,7 @@ class Link:
         self._at_end: list[Callable[[], None]] = []
         self._ended = False
         transport.on_end(lambda _reason: self._on_end())
-        _links.add(self)
+        _connections.add(self)
 
     # State ----------------------------------------------------------------------------------------------------------------
 
@@ -289,12 +289,12 @@ def _direct(target: Address, origin: TCPAddress | None) -> tuple[str, bytes]:
     return "direct-streamlocal@openssh.com", encode_string(target.path) + encode_string("") + bytes(4)
 
 
-_links: weakref.WeakSet[Link] = weakref.WeakSet()
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    for link in list(_links):
-        link._abandon()
+    for connection in list(_connections):
+        connection._abandon()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -22,7 +22,7 @@ from pmitogen.transport.keys.key_file import KeyCache
 from pmitogen.transport.sharing import connection_key
 
 if TYPE_CHECKING:
-    from pmitogen.transport.connection import Link
+    from pmitogen.transport.connection import Connection
 
 Resolver = Callable[[JumpHop, Settings], Settings]
 """Return the settings of a hop, as written for a destination with these settings: ``flags.ssh.resolve_hop``."""
@@ -33,20 +33,22 @@ class JumpHostPool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._links: dict[Hashable, concurrent.futures.Future[Link]] = {}
+        self._connections: dict[Hashable, concurrent.futures.Future[Connection]] = {}
         self._closed = False
         self.key_cache = KeyCache()  # of all connections of the run, to jump hosts and to targets
 
-    def connect(self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Link]) -> Link:
+    def connect(
+        self, settings: Settings, credentials: Credentials, deadline: float, make: Callable[[], Connection]
+    ) -> Connection:
         """Return the live connection to this jump host; call *make* if there is none. Raises its error, or ConnectError."""
         key = connection_key(settings), credentials.identity()
         with self._lock:
             if self._closed:
                 raise ConnectError(f"{settings.endpoint}: the run is ending", "proxy")
-            future = self._links.get(key)
+            future = self._connections.get(key)
             ours = future is None or _is_lost(future)
             if ours:
-                future = self._links[key] = concurrent.futures.Future()
+                future = self._connections[key] = concurrent.futures.Future()
         assert future is not None
         if ours:
             return self._make(key, future, make)
@@ -55,38 +57,38 @@ class JumpHostPool:
         except concurrent.futures.TimeoutError:
             raise ConnectError(f"{settings.endpoint}: timed out waiting for the connection to the jump host", "proxy") from None
 
-    def _make(self, key: Hashable, future: concurrent.futures.Future[Link], make: Callable[[], Link]) -> Link:
+    def _make(self, key: Hashable, future: concurrent.futures.Future[Connection], make: Callable[[], Connection]) -> Connection:
         try:
-            link = make()
+            connection = make()
         except BaseException as error:
             with self._lock:
-                if self._links.get(key) is future:
-                    del self._links[key]
+                if self._connections.get(key) is future:
+                    del self._connections[key]
             future.set_exception(error)
             raise
-        future.set_result(link)
+        future.set_result(connection)
         with self._lock:
             too_late = self._closed
         if too_late:
-            link.close()
-        return link
+            connection.close()
+        return connection
 
-    def links(self) -> list[Link]:
+    def connections(self) -> list[Connection]:
         """Return the connections that are open."""
         with self._lock:
-            futures = list(self._links.values())
+            futures = list(self._connections.values())
         return [future.result() for future in futures if future.done() and not _is_lost(future)]
 
     def close(self) -> None:
         """Close every connection; later requests fail. Idempotent."""
         with self._lock:
             self._closed = True
-            futures, self._links = list(self._links.values()), {}
+            futures, self._connections = list(self._connections.values()), {}
         self.key_cache.clear()
         for future in futures:
             if future.done() and future.exception() is None:
                 future.result().close()
 
 
-def _is_lost(future: concurrent.futures.Future[Link]) -> bool:
+def _is_lost(future: concurrent.futures.Future[Connection]) -> bool:
     return future.done() and (future.exception() is not None or future.result().end_reason is not None)

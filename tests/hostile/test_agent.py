@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectionLost
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.forwarding import agent as forwarding
 from pmitogen.transport.keys.agent_client import AgentError, SessionBinding, SSHAgentClient
 from pmitogen.transport.plain import exec_command
@@ -56,7 +56,7 @@ def text(value: bytes | str) -> bytes:
     return struct.pack(">I", len(raw)) + raw
 
 
-def ask_there(link: Link, *messages: bytes) -> list[int]:
+def ask_there(link: Connection, *messages: bytes) -> list[int]:
     """What the forwarded agent answers these, on one connection to it."""
     words = " ".join(message.hex() for message in messages)
     ended, out, err = exec_command.run(link, f"{sys.executable} -c '{CLIENT}' {words}", timeout=20)
@@ -123,7 +123,7 @@ def recorder(short_path: Path) -> Iterator[Callable[..., Recorder]]:
 
 
 @contextlib.contextmanager
-def forwarded(server: Sshd, path: str) -> Iterator[Link]:
+def forwarded(server: Sshd, path: str) -> Iterator[Connection]:
     """A connection that forwards the agent at *path*, and uses it for nothing else."""
     with linked(server, forwardagent=True, forwardagent_socket=path) as link:
         yield link

@@ -24,7 +24,7 @@ import pytest
 from pmitogen.errors import ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import JumpHostPool, Link, connect
+from pmitogen.transport.connect import Connection, JumpHostPool, connect
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
 from tests.hostile import ssh_server
 from tests.hostile.ssh_server import RAW, SCRIPTED, NoPython, Session, Sftp, string, u32
@@ -187,7 +187,7 @@ def serving(kind: type[Session]) -> Iterator[Settings]:
     thread.join(5)
 
 
-def linked(settings: Settings, seconds: float = 20, **changes: Any) -> Link:
+def linked(settings: Settings, seconds: float = 20, **changes: Any) -> Connection:
     from pmitogen.transport.auth.credentials import Secret
 
     credentials = Credentials(password=Secret("secret"))

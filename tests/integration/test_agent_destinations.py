@@ -86,7 +86,7 @@ def test_a_full_agent(make_sshd: MakeSshd, agent: str, key: KeyFile, short_path:
         restrict(agent, make_key(short_path / f"other{number}"), other)
     restrict(agent, key, server)
     link = link_to(by_agent(server, agent))
-    assert [attempt.outcome.value for attempt in link.login.attempts] == ["accepted"]
+    assert [attempt.outcome.value for attempt in link.auth_report.attempts] == ["accepted"]
     link.close()
 
 
@@ -161,7 +161,7 @@ from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.flags.ssh.resolve import resolve
 settings = resolve(sys.argv[1:])
 link = connect(settings, Credentials(), jump_hosts=JumpHostPool(), deadline=time.monotonic() + 20)
-print([str(attempt) for attempt in link.login.attempts])
+print([str(attempt) for attempt in link.auth_report.attempts])
 link.close()
 """
 

@@ -14,7 +14,7 @@ import pytest
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
-from pmitogen.transport.connect import Link
+from pmitogen.transport.connect import Connection
 from pmitogen.transport.plain import exec_command, file_transfer
 from tests.hostile.bastion import Bastion
 from tests.support import backends
@@ -66,7 +66,7 @@ def backend(request: pytest.FixtureRequest, client_key: KeyFile, short_path: Pat
 
 
 @pytest.fixture
-def link(backend: Backend) -> Iterator[Link]:
+def link(backend: Backend) -> Iterator[Connection]:
     made = link_to(backend.settings())
     yield made
     made.close()
@@ -75,7 +75,7 @@ def link(backend: Backend) -> Iterator[Link]:
 # -- connecting -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_connection_says_what_was_agreed_on(link: Link, backend: Backend) -> None:
+def test_a_connection_says_what_was_agreed_on(link: Connection, backend: Backend) -> None:
     assert link.peer == f"{backend.user}@127.0.0.1 port {backend.port}"
     agreed = link.describe()
     assert agreed["server"].startswith("SSH-2.0-") and agreed["cipher"] and agreed["kex"] and agreed["host key"]
@@ -93,8 +93,12 @@ def test_nobody_listens(backend: Backend) -> None:
 # -- logging in -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_that_logs_in_is_named(link: Link) -> None:
-    assert link.login.methods == ("publickey",) and link.login.key is not None and "ED25519 SHA256:" in link.login.key
+def test_the_key_that_logs_in_is_named(link: Connection) -> None:
+    assert (
+        link.auth_report.methods == ("publickey",)
+        and link.auth_report.key is not None
+        and "ED25519 SHA256:" in link.auth_report.key
+    )
 
 
 def test_another_key_is_refused(backend: Backend, make_key: Callable[..., KeyFile]) -> None:
@@ -122,7 +126,7 @@ def test_password(backend: Backend) -> None:
 def test_keyboard_interactive_password(backend: Backend) -> None:
     settings, password = _password_settings(backend, "keyboard-interactive")
     link = link_to(settings, Credentials(password=Secret(password)))  # type: ignore[arg-type]
-    assert link.login.methods == ("keyboard-interactive",)
+    assert link.auth_report.methods == ("keyboard-interactive",)
     link.close()
     with pytest.raises(AuthenticationError, match="keyboard-interactive: refused"):
         link_to(settings, Credentials(password=Secret("wrong")))  # type: ignore[arg-type]
@@ -151,36 +155,36 @@ def test_another_host_key_than_the_known_one(backend: Backend, make_key: Callabl
 # -- commands ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_command_has_two_outputs_and_a_status(link: Link) -> None:
+def test_a_command_has_two_outputs_and_a_status(link: Connection) -> None:
     ended, out, err = exec_command.run(link, "echo out; echo oops >&2; exit 7", stdin=b"", timeout=20)
     assert (ended.status, ended.code, out, err) == (7, 7, b"out\n", b"oops\n")
 
 
 @pytest.mark.needs_feature("stdin")
-def test_a_command_reads_its_input(link: Link) -> None:
+def test_a_command_reads_its_input(link: Connection) -> None:
     ended, out, err = exec_command.run(link, "cat; echo oops >&2; exit 7", stdin=b"in\n", timeout=20)
     assert (ended.status, ended.code, out, err) == (7, 7, b"in\n", b"oops\n")
 
 
 @pytest.mark.needs_feature("stdin")
-def test_a_megabyte_each_way(link: Link) -> None:
+def test_a_megabyte_each_way(link: Connection) -> None:
     data = bytes(range(256)) * 4096
     assert exec_command.run(link, "cat", stdin=data, timeout=30)[1] == data
 
 
 @pytest.mark.needs_feature("exit-signal")
-def test_an_end_by_signal(link: Link) -> None:
+def test_an_end_by_signal(link: Connection) -> None:
     ended, _, _ = exec_command.run(link, "kill -TERM $$", timeout=20)
     assert ended.status is None and ended.signal is not None and ended.signal.name == "TERM" and ended.code == 143
 
 
 @pytest.mark.needs_feature("pty")
-def test_a_terminal(link: Link) -> None:
+def test_a_terminal(link: Connection) -> None:
     terminal = exec_command.Terminal("dumb", 91, 17)
     assert b"17 91" in exec_command.run(link, "stty size", pty=terminal, timeout=20)[1]
 
 
-def test_commands_side_by_side(link: Link) -> None:
+def test_commands_side_by_side(link: Connection) -> None:
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda n: exec_command.run(link, f"sleep 0.2; echo {n}", timeout=20)[1], range(4)))
     assert done == [b"%d\n" % n for n in range(4)]
@@ -190,7 +194,7 @@ def test_commands_side_by_side(link: Link) -> None:
 
 
 @pytest.mark.needs_feature("files")
-def test_files(link: Link, short_path: Path) -> None:
+def test_files(link: Connection, short_path: Path) -> None:
     data = bytes(range(256)) * 2000
     files = file_transfer.FileTransfer(link)
     try:
@@ -219,7 +223,7 @@ def test_a_server_that_falls_silent(backend: Backend) -> None:
     assert reasons == [f"{link.peer}: no answer for 1.8 s"]
 
 
-def test_a_server_that_is_killed(backend: Backend, link: Link) -> None:
+def test_a_server_that_is_killed(backend: Backend, link: Connection) -> None:
     running = exec_command.Command(link, "echo up; while sleep 0.2; do echo on; done")  # ends when nobody reads
     assert running.read(20)
     backend.kill()

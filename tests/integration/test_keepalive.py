@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport.connect import Link
+from pmitogen.transport.connect import Connection
 from pmitogen.transport.plain import exec_command
 from tests.support.links import linked
 from tests.support.sshd import Sshd
@@ -20,7 +20,7 @@ MakeSshd = Callable[..., Sshd]
 INTERVAL, COUNT = 1, 2  # seconds, questions
 
 
-def _time_of_loss(link: Link, server: Sshd) -> tuple[float, str]:
+def _time_of_loss(link: Connection, server: Sshd) -> tuple[float, str]:
     """Seconds from the silence to its report, and the report."""
     lost = threading.Event()
     told: list[str] = []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
-from pmitogen.transport.connect import Link
+from pmitogen.transport.connect import Connection
 from pmitogen.transport.plain import exec_command, file_transfer
 from tests.support import processes
 from tests.support.accounts import Account
@@ -27,7 +27,7 @@ MakeSshd = Callable[..., Sshd]
 
 
 @pytest.fixture
-def link(sshd: Sshd) -> Iterator[Link]:
+def link(sshd: Sshd) -> Iterator[Connection]:
     with linked(sshd) as made:
         yield made
 
@@ -35,29 +35,29 @@ def link(sshd: Sshd) -> Iterator[Link]:
 # -- commands ---------------------------------------------------------------------------------------------------------------
 
 
-def test_streams_apart_and_status(link: Link) -> None:
+def test_streams_apart_and_status(link: Connection) -> None:
     ended, out, err = exec_command.run(link, "echo out; echo err >&2; exit 3")
     assert (ended.status, ended.signal, ended.code, out, err) == (3, None, 3, b"out\n", b"err\n")
 
 
-def test_signal(link: Link) -> None:
+def test_signal(link: Connection) -> None:
     ended, _, _ = exec_command.run(link, "kill -9 $$")
     assert ended.status is None and ended.signal is not None and ended.signal.name == "KILL"
     assert ended.code == 137
 
 
-def test_input_bytes_pieces_and_none(link: Link) -> None:
+def test_input_bytes_pieces_and_none(link: Connection) -> None:
     blob = os.urandom(3_000_000)
     assert exec_command.run(link, "cat", stdin=blob)[1] == blob
     assert exec_command.run(link, "cat", stdin=(blob[at : at + 777_777] for at in range(0, len(blob), 777_777)))[1] == blob
     assert exec_command.run(link, "cat")[1] == b""
 
 
-def test_input_that_nobody_reads(link: Link) -> None:
+def test_input_that_nobody_reads(link: Connection) -> None:
     assert exec_command.run(link, "exec <&-; echo done", stdin=(bytes(1 << 20) for _ in range(50)))[1] == b"done\n"
 
 
-def test_a_source_that_fails_is_not_a_success(link: Link) -> None:
+def test_a_source_that_fails_is_not_a_success(link: Connection) -> None:
     def pieces() -> Iterator[bytes]:
         yield b"half"
         raise RemoteError("gone")
@@ -66,13 +66,13 @@ def test_a_source_that_fails_is_not_a_success(link: Link) -> None:
         exec_command.run(link, "cat", stdin=pieces())
 
 
-def test_output_comes_as_it_is_made(link: Link) -> None:
+def test_output_comes_as_it_is_made(link: Connection) -> None:
     times: list[float] = []
     exec_command.run(link, "echo 1; sleep 0.5; echo 2", on_output=lambda _out, _err: times.append(time.monotonic()))
     assert times[-1] - times[0] > 0.4
 
 
-def test_conversation(link: Link) -> None:
+def test_conversation(link: Connection) -> None:
     with exec_command.Command(link, "read name; echo hello $name", stdin=None) as running:
         with pytest.raises(TimeoutError):
             running.read(0.1)
@@ -82,7 +82,7 @@ def test_conversation(link: Link) -> None:
         assert running.wait().status == 0
 
 
-def test_terminal(link: Link) -> None:
+def test_terminal(link: Connection) -> None:
     ended, out, err = exec_command.run(
         link, "tty; stty size; echo $TERM; echo err >&2", pty=exec_command.Terminal("xterm", 132, 43)
     )
@@ -100,7 +100,7 @@ def test_timeout_ends_the_command(sshd: Sshd, account: Account, pty: exec_comman
         assert time.monotonic() - began < 2
 
 
-def test_huge_output_in_bounded_memory(link: Link) -> None:
+def test_huge_output_in_bounded_memory(link: Connection) -> None:
     """A reader that does not read stops the writer there, and holds no more than a window here."""
     with exec_command.Command(link, "head -c 60000000 /dev/zero") as running:
         time.sleep(0.5)
@@ -111,7 +111,7 @@ def test_huge_output_in_bounded_memory(link: Link) -> None:
         assert total == 60_000_000
 
 
-def test_more_output_than_expected_ends_the_command(link: Link) -> None:
+def test_more_output_than_expected_ends_the_command(link: Connection) -> None:
     with pytest.raises(RemoteError, match="more than 1000 bytes"):
         exec_command.run(link, "yes", max_output=1000)
     assert exec_command.run(link, "echo alive")[1] == b"alive\n"
@@ -137,7 +137,7 @@ def test_forced_subsystem_or_refusal(make_sshd: MakeSshd) -> None:
         assert (ended.status, out) == (9, b"no commands here\n")
 
 
-def test_many_at_once(link: Link) -> None:
+def test_many_at_once(link: Connection) -> None:
     results: dict[int, bytes] = {}
     threads = [
         threading.Thread(target=lambda n=n: results.update({n: exec_command.run(link, f"sleep 0.1; echo {n}")[1]}))  # type: ignore[misc]

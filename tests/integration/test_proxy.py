@@ -124,7 +124,7 @@ def test_chain_of_three(make_sshd: MakeSshd, hops: JumpHostPool) -> None:
     assert exec_command.run(link, "cat", stdin=blob)[1] == blob
     assert [server.connections() for server in servers] == [1, 1, 1]
     link.close()
-    assert len(hops.links()) == 2
+    assert len(hops.connections()) == 2
 
 
 def test_twenty_targets_behind_one_bastion_use_one_connection_to_it(make_sshd: MakeSshd, hops: JumpHostPool) -> None:

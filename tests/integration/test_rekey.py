@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport.connect import Link
+from pmitogen.transport.connect import Connection
 from pmitogen.transport.plain import exec_command
 from tests.support.links import linked
 from tests.support.sshd import Sshd
@@ -31,7 +31,7 @@ BLOCK = 64 << 10
 class _Pipe:
     """Random blocks through a remote ``cat`` and back, with a check of every byte and a watch on the pauses."""
 
-    def __init__(self, link: Link, seconds: float) -> None:
+    def __init__(self, link: Connection, seconds: float) -> None:
         self.sent = hashlib.sha256()
         self.got = hashlib.sha256()
         self.count = 0

@@ -9,7 +9,7 @@ import pytest
 
 import pmitogen
 from bench.rig import Relay
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
@@ -47,13 +47,13 @@ def test_nothing_is_waited_for_that_can_follow(
     looked at whether the answer is waited for.
     """
     waited: list[bool] = []
-    original = Link.start_command
+    original = Connection.start_command
 
-    def start_command(link: Link, *args: Any, wait: bool, **words: Any) -> None:
+    def start_command(link: Connection, *args: Any, wait: bool, **words: Any) -> None:
         waited.append(wait)
         original(link, *args, wait=wait, **words)
 
-    monkeypatch.setattr(Link, "start_command", start_command)
+    monkeypatch.setattr(Connection, "start_command", start_command)
     monkeypatch.delenv("PMITOGEN_PIPELINE", raising=False)
     fewest = _turns(relay, sshd, account)
     assert fewest <= 14

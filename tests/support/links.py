@@ -10,7 +10,7 @@ from typing import Any
 
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import JumpHostPool, Link, connect
+from pmitogen.transport.connect import Connection, JumpHostPool, connect
 
 from .sshd import Sshd
 
@@ -32,14 +32,14 @@ def settings_for(server: Sshd, **changes: Any) -> Settings:
     return Settings(**{**plain, **changes})
 
 
-def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **words: Any) -> Link:
+def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **words: Any) -> Connection:
     """Connect; the caller closes."""
     hops = words.pop("jump_hosts", None) or JumpHostPool()
     return connect(settings, credentials or Credentials(), jump_hosts=hops, deadline=time.monotonic() + limit, **words)
 
 
 @contextlib.contextmanager
-def linked(server: Sshd, **changes: Any) -> Iterator[Link]:
+def linked(server: Sshd, **changes: Any) -> Iterator[Connection]:
     """A connection to *server* that is closed at the end."""
     link = link_to(settings_for(server, **changes))
     try:

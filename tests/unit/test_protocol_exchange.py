@@ -16,7 +16,7 @@ from pmitogen.protocol.operations import ErrorKind
 Frame = tuple[dict[str, Any], bytes]
 
 
-class ScriptedLink:
+class ScriptedConnection:
     """A hub that answers with *frames*, one by one, and then has no more to say."""
 
     is_paused = False
@@ -43,93 +43,93 @@ RUN = {"op": "exec", "id": 7}
 
 
 def test_output_is_acknowledged_once_it_has_been_taken() -> None:
-    link = ScriptedLink(({"op": "out", "id": 7, "s": 2}, b"abc"), EXIT)
-    exchange = Exchange(link, RUN)
-    assert exchange.next() == Output(2, b"abc") and link.ops == ["exec"]
+    connection = ScriptedConnection(({"op": "out", "id": 7, "s": 2}, b"abc"), EXIT)
+    exchange = Exchange(connection, RUN)
+    assert exchange.next() == Output(2, b"abc") and connection.ops == ["exec"]
     assert isinstance(exchange.next(), Result)
-    assert link.sent[1] == ({"op": "credit", "id": 7, "n": 3}, b"")
+    assert connection.sent[1] == ({"op": "credit", "id": 7, "n": 3}, b"")
 
 
 def test_frames_of_other_requests_are_passed_over() -> None:
-    link = ScriptedLink(({"op": "exit", "id": 6, "rc": 1}, b""), ({}, b""), EXIT)
-    assert Exchange(link, RUN).result(lambda *_: None).header["rc"] == 0
+    connection = ScriptedConnection(({"op": "exit", "id": 6, "rc": 1}, b""), ({}, b""), EXIT)
+    assert Exchange(connection, RUN).result(lambda *_: None).header["rc"] == 0
 
 
 def test_a_small_body_goes_with_the_request() -> None:
-    link = ScriptedLink(EXIT)
-    Exchange(link, RUN, b"x" * INLINE).result(lambda *_: None)
-    assert link.sent == [(RUN, b"x" * INLINE)]
+    connection = ScriptedConnection(EXIT)
+    Exchange(connection, RUN, b"x" * INLINE).result(lambda *_: None)
+    assert connection.sent == [(RUN, b"x" * INLINE)]
 
 
 @pytest.mark.parametrize("from_file", [False, True])
 def test_a_large_body_waits_for_room(from_file: bool) -> None:
     body = bytes(range(256)) * ((CREDIT_WINDOW + INLINE + 5 * CHUNK) // 256)
-    link = ScriptedLink()
-    exchange = Exchange(link, RUN, io.BytesIO(body) if from_file else body)
+    connection = ScriptedConnection()
+    exchange = Exchange(connection, RUN, io.BytesIO(body) if from_file else body)
     with pytest.raises(TimeoutError):
         exchange.next(1)
-    under_credit = sum(len(piece) for header, piece in link.sent if header["op"] == "data")
-    assert link.sent[0][0]["more"] and CREDIT_WINDOW <= under_credit < CREDIT_WINDOW + CHUNK
-    link.frames = [({"op": "credit", "id": 7, "n": 2 * CREDIT_WINDOW}, b""), EXIT]
+    under_credit = sum(len(piece) for header, piece in connection.sent if header["op"] == "data")
+    assert connection.sent[0][0]["more"] and CREDIT_WINDOW <= under_credit < CREDIT_WINDOW + CHUNK
+    connection.frames = [({"op": "credit", "id": 7, "n": 2 * CREDIT_WINDOW}, b""), EXIT]
     assert isinstance(exchange.next(), Result)
-    assert b"".join(piece for _, piece in link.sent) == body and link.ops[-1] == "eof"
+    assert b"".join(piece for _, piece in connection.sent) == body and connection.ops[-1] == "eof"
 
 
 def test_a_paused_link_gets_no_data() -> None:
-    link = ScriptedLink()
-    link.is_paused = True
-    exchange = Exchange(link, RUN, io.BytesIO(b"x"))
+    connection = ScriptedConnection()
+    connection.is_paused = True
+    exchange = Exchange(connection, RUN, io.BytesIO(b"x"))
     with pytest.raises(TimeoutError):
         exchange.next(1)
-    assert link.ops == ["exec"]
-    link.is_paused = False
+    assert connection.ops == ["exec"]
+    connection.is_paused = False
     with pytest.raises(TimeoutError):
         exchange.next(1)
-    assert link.ops == ["exec", "data", "eof"]
+    assert connection.ops == ["exec", "data", "eof"]
 
 
 def test_a_payload_is_sent_if_the_hub_asks_for_it() -> None:
-    link = ScriptedLink(({"op": "need", "id": 7, "zip": "name"}, b""), EXIT)
-    Exchange(link, RUN, archive=memoryview(b"zip")).result(lambda *_: None)
-    assert link.sent[1] == ({"op": "zip", "zip": "name"}, b"zip")
+    connection = ScriptedConnection(({"op": "need", "id": 7, "zip": "name"}, b""), EXIT)
+    Exchange(connection, RUN, archive=memoryview(b"zip")).result(lambda *_: None)
+    assert connection.sent[1] == ({"op": "zip", "zip": "name"}, b"zip")
 
 
 def test_a_failing_caller_or_source_cancels_the_request() -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    link = ScriptedLink(({"op": "out", "id": 7, "s": 1}, b"abc"))
+    connection = ScriptedConnection(({"op": "out", "id": 7, "s": 1}, b"abc"))
     with pytest.raises(OSError, match="disk full"):
-        Exchange(link, RUN).result(fail)
-    assert link.ops == ["exec", "kill"]
+        Exchange(connection, RUN).result(fail)
+    assert connection.ops == ["exec", "kill"]
 
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError("unreadable")
 
-    link = ScriptedLink()
+    connection = ScriptedConnection()
     with pytest.raises(OSError, match="unreadable"):
-        Exchange(link, RUN, Broken()).next()
-    assert link.ops == ["exec", "kill"]
+        Exchange(connection, RUN, Broken()).next()
+    assert connection.ops == ["exec", "kill"]
 
 
 def test_nothing_is_cancelled_after_the_end() -> None:
-    link = ScriptedLink(({"op": "error", "id": 7, "kind": "auth", "msg": "no"}, b""))
-    exchange = Exchange(link, RUN)
+    connection = ScriptedConnection(({"op": "error", "id": 7, "kind": "auth", "msg": "no"}, b""))
+    exchange = Exchange(connection, RUN)
     with pytest.raises(errors.AuthenticationError, match="no"):
         exchange.next()
     exchange.cancel()
-    assert link.ops == ["exec"]
+    assert connection.ops == ["exec"]
 
 
 def test_a_secret_is_marked() -> None:
-    link = ScriptedLink()
-    exchange = Exchange(link, RUN, interactive=True)
+    connection = ScriptedConnection()
+    exchange = Exchange(connection, RUN, interactive=True)
     exchange.write(b"pw", is_secret=True)
     exchange.write(b"y" * (CHUNK + 1))
     exchange.end_input()
-    assert link.sent[0][0]["more"] and link.sent[1] == ({"op": "data", "id": 7, "secret": True}, b"pw")
-    assert [len(piece) for _, piece in link.sent[2:]] == [CHUNK, 1, 0]
+    assert connection.sent[0][0]["more"] and connection.sent[1] == ({"op": "data", "id": 7, "secret": True}, b"pw")
+    assert [len(piece) for _, piece in connection.sent[2:]] == [CHUNK, 1, 0]
 
 
 INTERNAL = {ErrorKind.STALE, ErrorKind.PYTHON_MISMATCH}  # the hub makes these requests again

@@ -9,22 +9,22 @@ from collections.abc import Iterator
 from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.values.forwards import Forward
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
 from pmitogen.transport.forwarding.local import LocalForwarding
 from pmitogen.transport.forwarding.remote import RemoteForwarding
 from pmitogen.util.peer_text import one_line
 
 
-def start(link: Link, invocation: Invocation) -> None:
+def start(connection: Connection, invocation: Invocation) -> None:
     """Start all forwardings; they end with the connection. Raises ConnectError if one fails and ExitOnForwardFailure is set."""
     wanted = invocation.forwardings
     for forward in (*wanted.local, *wanted.dynamic):
         with _failure_is_a_warning(invocation, "Could not request local forwarding."):
-            _start_local(link, invocation, forward)
+            _start_local(connection, invocation, forward)
     for forward in wanted.remote:
         with _failure_is_a_warning(invocation, None):
-            _start_remote(link, forward)
+            _start_remote(connection, forward)
 
 
 @contextlib.contextmanager
@@ -39,9 +39,9 @@ def _failure_is_a_warning(invocation: Invocation, further_line: str | None) -> I
             _print(further_line)
 
 
-def _start_local(link: Link, invocation: Invocation, forward: Forward) -> None:
+def _start_local(connection: Connection, invocation: Invocation, forward: Forward) -> None:
     LocalForwarding(
-        link,
+        connection,
         _listen_address(forward, invocation.gateway_ports),
         _target(forward),
         bind_mask=invocation.bind_mask,
@@ -49,14 +49,14 @@ def _start_local(link: Link, invocation: Invocation, forward: Forward) -> None:
     )
 
 
-def _start_remote(link: Link, forward: Forward) -> None:
+def _start_remote(connection: Connection, forward: Forward) -> None:
     listen: Address
     if forward.listen_path is not None:
         listen = UnixPath(forward.listen_path)
     else:
         host = "localhost" if forward.listen_host is None else "" if forward.listen_host == "*" else forward.listen_host
         listen = TCPAddress(host, forward.listen_port)
-    forwarding = RemoteForwarding(link, listen, _target(forward))
+    forwarding = RemoteForwarding(connection, listen, _target(forward))
     if forward.listen_path is None and forward.listen_port == 0 and isinstance(forwarding.address, TCPAddress):
         _print(f"Allocated port {forwarding.address.port} for remote forward to {_target_text(forward)}")
 

@@ -12,19 +12,19 @@ from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connect import JumpHostPool, connect
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
 from pmitogen.util.peer_text import escape_lines, one_line
 
 
 @contextlib.contextmanager
-def log_in(invocation: Invocation) -> Iterator[Link]:
+def log_in(invocation: Invocation) -> Iterator[Connection]:
     """Connect, and close the connection after the body. Raises ConnectError, AuthenticationError."""
     settings = invocation.settings
     ask = None if settings.batchmode else find_asker()
     hops = JumpHostPool()
     try:
-        link = connect(
+        connection = connect(
             settings,
             Credentials(prompt=ask),
             jump_hosts=hops,
@@ -33,17 +33,17 @@ def log_in(invocation: Invocation) -> Iterator[Link]:
         )
         try:
             if is_talkative(settings.loglevel):
-                _print_notices(link)
-            yield link
+                _print_notices(connection)
+            yield connection
         finally:
-            link.close()
+            connection.close()
     finally:
         hops.close()
 
 
-def _print_notices(link: Link) -> None:
-    for line in escape_lines(link.login.banner) if link.login.banner else ():
+def _print_notices(connection: Connection) -> None:
+    for line in escape_lines(connection.auth_report.banner) if connection.auth_report.banner else ():
         sys.stderr.write(line + "\n")
-    for warning in link.warnings:
+    for warning in connection.warnings:
         sys.stderr.write(one_line(f"Warning: {warning}") + "\n")
     sys.stderr.flush()

@@ -65,17 +65,17 @@ def _run(invocation: Invocation) -> int:
     from pmitogen.cli.ssh.login import log_in
     from pmitogen.cli.ssh.signals import SignalThread
 
-    with log_in(invocation) as link:
+    with log_in(invocation) as connection:
         signals = SignalThread()  # before this, Ctrl-C raises KeyboardInterrupt, so that a prompt restores the terminal
-        forwards.start(link, invocation)
+        forwards.start(connection, invocation)
         if invocation.local_command is not None:
             subprocess.run([os.environ.get("SHELL") or "/bin/sh", "-c", invocation.local_command], check=False)
         forward = invocation.stdio_forward
         if forward is not None:
-            return session.forward_stdio(link, forward.listen_host or "", forward.listen_port)
+            return session.forward_stdio(connection, forward.listen_host or "", forward.listen_port)
         if invocation.kind is SessionKind.NONE:
-            return session.wait_for_end(link, signals)
-        return session.Session(link, invocation, signals).run()
+            return session.wait_for_end(connection, signals)
+        return session.Session(connection, invocation, signals).run()
 
 
 def _print_unless_quiet(invocation: Invocation | None, lines: list[str]) -> None:

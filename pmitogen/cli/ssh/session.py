@@ -14,7 +14,7 @@ from pmitogen.cli.ssh.signals import ENDING_SIGNALS, SignalThread
 from pmitogen.cli.ssh.streams import copy_input, copy_output, read_pieces, write_all
 from pmitogen.cli.ssh.terminal import RawTerminal, terminal_for, window_size
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.plain.exec_command import ChannelStream, Command
 from pmitogen.util import threads
 
@@ -27,8 +27,8 @@ BREAK_LENGTH = 1000  # milliseconds (RFC 4335)
 class Session:
     """The session of *invocation* on the connection *link*. Create and run it on the main thread."""
 
-    def __init__(self, link: Link, invocation: Invocation, signals: SignalThread) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, invocation: Invocation, signals: SignalThread) -> None:
+        self._connection = connection
         self._signals = signals
         self._invocation = invocation
         self._terminal: RawTerminal | None = None
@@ -41,7 +41,7 @@ class Session:
         invocation = self._invocation
         argument = invocation.argument if invocation.argument else None
         subsystem = invocation.kind is SessionKind.SUBSYSTEM
-        with Command(self._link, argument, stdin=None, pty=pty, timeout=OPEN_TIMEOUT, subsystem=subsystem) as command:
+        with Command(self._connection, argument, stdin=None, pty=pty, timeout=OPEN_TIMEOUT, subsystem=subsystem) as command:
             self._command = command
             if wants_tty and os.isatty(STDIN):
                 self._terminal = RawTerminal(STDIN)
@@ -122,7 +122,7 @@ class Session:
             self._write_notice(reason + "\r\n")
         elif not reason:
             self._notice(f"Connection to {self._invocation.settings.hostname} closed.")
-        self._link.close()
+        self._connection.close()
         os._exit(FAILED)
 
     def _restore_terminal(self) -> None:
@@ -147,16 +147,16 @@ def is_talkative(loglevel: str) -> bool:
     return loglevel not in ("QUIET", "SILENT", "FATAL", "ERROR")
 
 
-def forward_stdio(link: Link, host: str, port: int) -> int:
+def forward_stdio(connection: Connection, host: str, port: int) -> int:
     """``-W``: connect standard input and output to *host*:*port* through the server."""
-    channel = link.open_tunnel(host, port, time.monotonic() + OPEN_TIMEOUT)
-    with ChannelStream(link, channel) as stream:
+    channel = connection.open_tunnel(host, port, time.monotonic() + OPEN_TIMEOUT)
+    with ChannelStream(connection, channel) as stream:
         threads.start(copy_input, "ssh stdin", stream, read_pieces(STDIN))
         copy_output(stream, STDOUT, STDERR, stream.close)
     return 0
 
 
-def wait_for_end(link: Link, signals: SignalThread) -> int:
+def wait_for_end(connection: Connection, signals: SignalThread) -> int:
     """``-N``: hold the connection open for its forwardings until it ends or a signal arrives. Raises ConnectionLost."""
     ended = threading.Event()
     reasons: list[str] = []
@@ -167,10 +167,10 @@ def wait_for_end(link: Link, signals: SignalThread) -> int:
 
     def on_signal(number: int) -> None:
         if number in ENDING_SIGNALS:
-            link.close()
+            connection.close()
             os._exit(FAILED)
 
     signals.on_signal = on_signal
-    link.on_lost(on_lost)
+    connection.on_lost(on_lost)
     ended.wait()
     raise ConnectionLost(reasons[0])

@@ -97,7 +97,7 @@ class Accounts:
         self._sent_become = False
 
     @property
-    def login(self) -> Account:
+    def login_account(self) -> Account:
         """Account 0."""
         return self._by_number[0]
 
@@ -131,7 +131,7 @@ class Accounts:
         """The account that serves these already. Whoever names no interpreter takes any."""
         for account in self._by_number.values():
             if account.become == who and account.env == env and not account.retired:
-                known = account.exe or (self.login.exe if not account.python else None)
+                known = account.exe or (self.login_account.exe if not account.python else None)
                 if (
                     not python
                     or python == account.python

@@ -74,9 +74,9 @@ class HostConnector:
             if other is not host:
                 host.guard.defer(self._join, other, python)
                 return
-            link = session.connect()
+            connection = session.connect()
             host.log.debug("logged in")
-            link.on_lost(on_lost)
+            connection.on_lost(on_lost)
             if host.needs_python:
                 self._boot(session, candidates)
             else:
@@ -218,8 +218,8 @@ class HostConnector:
         self._connections.remove_channel(booting.context_id)
         if host.agent_channel.booting is not booting or host.state is State.DEAD:
             return
-        peer, link = session.peer, session.link
-        lost = (link.end_reason if link is not None else None) or stream.channel.timeout_reason
+        peer, connection = session.peer, session.connection
+        lost = (connection.end_reason if connection is not None else None) or stream.channel.timeout_reason
         last_output = bootstrap.last_output(stream)
         if stream.booted and (lost or host.state is not State.BOOTING):
             host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_INTERPRETER_ENDED}{last_output}"))

@@ -123,7 +123,7 @@ class Host:
     @property
     def exe(self) -> str | None:
         """The interpreter that serves the login account."""
-        return self._accounts.login.exe
+        return self._accounts.login_account.exe
 
     @property
     def withheld(self) -> str | None:

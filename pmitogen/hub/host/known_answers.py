@@ -29,7 +29,7 @@ class KnownAnswers:
 
     def forget_homes(self) -> None:
         """Accounts of the host have changed: nothing is known of homes, except that the login keeps its own."""
-        login = self._accounts.login
+        login = self._accounts.login_account
         self._homes = dict.fromkeys(("~", f"~{login.user}"), login.home) if login.home is not None else {}
         self._accounts.forget_homes()
 

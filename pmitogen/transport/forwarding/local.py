@@ -24,7 +24,7 @@ from pmitogen.util.streams import read_exactly
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from pmitogen.transport.connection import Link
+    from pmitogen.transport.connection import Connection
 
 LOG = logging.getLogger("pmitogen.transport")
 MAX_CONNECTIONS = 512  # at once, of one forwarding
@@ -41,9 +41,9 @@ class LocalForwarding:
     """
 
     def __init__(
-        self, link: Link, listen: Address, target: Address | None, *, bind_mask: int = 0o177, unlink: bool = False
+        self, connection: Connection, listen: Address, target: Address | None, *, bind_mask: int = 0o177, unlink: bool = False
     ) -> None:
-        self._link = link
+        self._connection = connection
         self._target = target
         self._path = listen.path if isinstance(listen, UnixPath) else None
         self._open = OpenSockets(MAX_CONNECTIONS)
@@ -51,10 +51,10 @@ class LocalForwarding:
         try:
             self._listeners = address.listen(listen, bind_mask=bind_mask, unlink=unlink)
         except OSError as error:
-            raise ConnectError(f"{link.peer}: cannot listen on {listen}: {error.strerror or error}", "exec") from None
+            raise ConnectError(f"{connection.peer}: cannot listen on {listen}: {error.strerror or error}", "exec") from None
         bound = self._listeners[0].getsockname()
         self.address: Address = listen if isinstance(listen, UnixPath) else TCPAddress(listen.host, bound[1])
-        link.at_end(self.close)
+        connection.at_end(self.close)
         for listener in self._listeners:
             threads.start(self._accept, f"forwarding {listen}", listener)
 
@@ -100,7 +100,7 @@ class LocalForwarding:
             with self._open.holding(client):
                 self._connect(client, origin)
         except (OSError, EOFError, socks.NotSOCKS, Error) as error:
-            LOG.info("%s: forwarding from %s: %s", self._link.peer, self.address, error)
+            LOG.info("%s: forwarding from %s: %s", self._connection.peer, self.address, error)
         finally:
             client.close()
             self._open.release()
@@ -114,7 +114,7 @@ class LocalForwarding:
             target = request.address
         source = TCPAddress(str(origin[0]), int(origin[1])) if isinstance(origin, tuple) else None
         try:
-            channel = self._link.open_stream(target, source, time.monotonic() + OPEN_TIMEOUT)
+            channel = self._connection.open_stream(target, source, time.monotonic() + OPEN_TIMEOUT)
         except (ConnectError, ConnectionLost):
             if request is not None:
                 request.reply(False)

@@ -26,7 +26,7 @@ from pmitogen.util.streams import read_exactly
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from pmitogen.transport.connection import Link
+    from pmitogen.transport.connection import Connection
     from pmitogen.transport.paramiko_ext.channel import Channel
     from pmitogen.transport.paramiko_ext.transport import ClientTransport
 
@@ -97,12 +97,12 @@ class RemoteForwarding:
     Raises ConnectError (stage ``exec``) if the server refuses, ConnectionLost. Blocks for the server's answer. Any thread.
     """
 
-    def __init__(self, link: Link, listen: Address, target: Address | None) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, listen: Address, target: Address | None) -> None:
+        self._connection = connection
         self._target = target
         self.open_sockets = OpenSockets(MAX_CONNECTIONS)
         self._closed = threading.Event()
-        self._forwardings = link.remote_forwardings()
+        self._forwardings = connection.remote_forwardings()
         if not (isinstance(listen, TCPAddress) and listen.port == 0):  # a connection may come before the answer
             self._forwardings.add(self, listen)
         try:
@@ -111,12 +111,12 @@ class RemoteForwarding:
                 listen = TCPAddress(listen.host, PacketReader(answer).u32())
                 self._forwardings.add(self, listen)
         except DecodeError:
-            raise ConnectError(f"{link.peer}: the server does not say which port it has opened", "exec") from None
+            raise ConnectError(f"{connection.peer}: the server does not say which port it has opened", "exec") from None
         except BaseException:
             self._forwardings.remove(self)
             raise
         self.address = listen
-        link.at_end(self.open_sockets.close)
+        connection.at_end(self.open_sockets.close)
 
     def __enter__(self) -> Self:
         return self
@@ -130,9 +130,9 @@ class RemoteForwarding:
             kind, fields = "tcpip-forward", encode_string(where.host) + where.port.to_bytes(4, "big")
         else:
             kind, fields = "streamlocal-forward@openssh.com", encode_string(where.path)
-        answer = self._link.global_request(prefix + kind, fields, timeout=REQUEST_TIMEOUT)
+        answer = self._connection.global_request(prefix + kind, fields, timeout=REQUEST_TIMEOUT)
         if answer is None:
-            raise ConnectError(f"{self._link.peer}: remote port forwarding failed for listen {where}", "exec")
+            raise ConnectError(f"{self._connection.peer}: remote port forwarding failed for listen {where}", "exec")
         return answer
 
     def serve(self, channel: Channel) -> None:
@@ -147,7 +147,7 @@ class RemoteForwarding:
         try:
             self._connect(channel)
         except (OSError, EOFError, socks.NotSOCKS, DecodeError, paramiko.SSHException) as error:
-            LOG.info("%s: forwarding from the server's %s: %s", self._link.peer, self.address, error)
+            LOG.info("%s: forwarding from the server's %s: %s", self._connection.peer, self.address, error)
         finally:
             channel.close()
             self.open_sockets.release()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import paramiko
 
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import RAW_MODES, Channel, ExitSignal
 from pmitogen.util import threads
@@ -75,8 +75,8 @@ class Terminal(NamedTuple):
 class ChannelStream:
     """The bytes of an open channel. One thread reads them; any thread may :meth:`send`, :meth:`end_input` or :meth:`close`."""
 
-    def __init__(self, link: Link, channel: Channel) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, channel: Channel) -> None:
+        self._connection = connection
         self._channel = channel
         self._data_ready = threading.Event()
         self._cancelled = False
@@ -114,7 +114,7 @@ class ChannelStream:
             out, owed = self._channel.drain(READ_SIZE)
             err, owed_too = self._channel.drain_stderr(READ_SIZE)
             if out or err:
-                self._link.grant_window(self._channel, owed + owed_too)
+                self._connection.grant_window(self._channel, owed + owed_too)
                 return out, err
             if ended:
                 self._raise_if_lost()
@@ -126,9 +126,9 @@ class ChannelStream:
         if self._failure is not None:
             raise self._failure
         # A command that we have cut short may still tell how it ended: that is not its end.
-        end_reason = self._channel.timeout_reason or (None if self._channel.exit_reported else self._link.end_reason)
+        end_reason = self._channel.timeout_reason or (None if self._channel.exit_reported else self._connection.end_reason)
         if end_reason and not self._cancelled:
-            raise ConnectionLost(f"{self._link.peer}: {end_reason}")
+            raise ConnectionLost(f"{self._connection.peer}: {end_reason}")
 
     def close(self) -> None:
         """Close the channel. Idempotent. A command that still runs loses its input and output."""
@@ -148,7 +148,7 @@ class Command(ChannelStream):
 
     def __init__(
         self,
-        link: Link,
+        connection: Connection,
         command: bytes | str | None,
         *,
         stdin: bytes | Iterable[bytes] | None = b"",
@@ -156,17 +156,17 @@ class Command(ChannelStream):
         timeout: float = OPEN_TIMEOUT,
         subsystem: bool = False,
     ) -> None:
-        channel = link.open_session(timeout, WINDOW)
-        super().__init__(link, channel)
+        channel = connection.open_session(timeout, WINDOW)
+        super().__init__(connection, channel)
         try:
             if pty is not None:
                 channel.request_pty(*pty)
             if command is None:
-                link.start_shell(channel)
+                connection.start_shell(channel)
             elif subsystem:
-                link.request_subsystem(channel, command)
+                connection.request_subsystem(channel, command)
             else:
-                link.start_command(channel, command, wait=False)
+                connection.start_command(channel, command, wait=False)
             if stdin is not None:
                 self._feed(stdin)
         except BaseException:
@@ -202,7 +202,7 @@ class Command(ChannelStream):
         self._raise_if_lost()
         if self._channel.refusal_reason is not None:
             raise ConnectError(
-                f"{self._link.peer}: {self._channel.refusal_reason} to run a command; "
+                f"{self._connection.peer}: {self._channel.refusal_reason} to run a command; "
                 "check ForceCommand and the account's shell on the server",
                 "exec",
             )
@@ -251,7 +251,7 @@ class _SetOnlyEvent:
 
 
 def run(
-    link: Link,
+    connection: Connection,
     command: bytes | str,
     *,
     stdin: bytes | Iterable[bytes] = b"",
@@ -269,7 +269,7 @@ def run(
     outs: list[bytes] = []
     errs: list[bytes] = []
     size = 0
-    with Command(link, command, stdin=stdin, pty=pty) as running:
+    with Command(connection, command, stdin=stdin, pty=pty) as running:
         while True:
             try:
                 piece = running.read(None if deadline is None else deadline - time.monotonic())
@@ -286,4 +286,4 @@ def run(
             size += len(piece[0]) + len(piece[1])
             if size > max_output:
                 running.cancel()
-                raise RemoteError(f"{link.peer}: the output of a command exceeds {max_output} bytes")
+                raise RemoteError(f"{connection.peer}: the output of a command exceeds {max_output} bytes")

@@ -16,7 +16,7 @@ from typing import IO
 import paramiko
 
 from pmitogen.errors import ConnectionLost, RemoteError
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.plain import exec_command
@@ -30,8 +30,8 @@ READ_SIZE = 256 << 10  # bytes of one read from the local file
 class FileTransfer:
     """File transfer on one connection. Thread-safe; one transfer at a time on its SFTP channel. Close it when done."""
 
-    def __init__(self, link: Link, timeout: float = 60.0) -> None:
-        self._link = link
+    def __init__(self, connection: Connection, timeout: float = 60.0) -> None:
+        self._connection = connection
         self._timeout = timeout
         self._lock = threading.Lock()
         self._sftp: SFTP | None = None
@@ -75,17 +75,17 @@ class FileTransfer:
         return self._sftp
 
     def _start_sftp(self) -> SFTP | None:
-        channel: Channel = self._link.open_session(self._timeout, exec_command.WINDOW)
+        channel: Channel = self._connection.open_session(self._timeout, exec_command.WINDOW)
         try:
-            if self._link.start_subsystem(channel, "sftp", timeout=self._timeout):
+            if self._connection.start_subsystem(channel, "sftp", timeout=self._timeout):
                 channel.settimeout(self._timeout)
                 client = SFTP(channel)
                 channel.settimeout(None)
                 return client
         except (paramiko.SSHException, EOFError, OSError, SFTPError, DecodeError):
             pass  # a server that says yes and then starts nothing (no sftp-server installed) has no SFTP either
-        if self._link.end_reason is not None:
-            raise ConnectionLost(f"{self._link.peer}: {self._link.end_reason}")
+        if self._connection.end_reason is not None:
+            raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}")
         channel.close()
         return None
 
@@ -94,12 +94,12 @@ class FileTransfer:
         try:
             yield
         except (OSError, EOFError, paramiko.SSHException, SFTPError, DecodeError) as error:
-            if self._link.end_reason is not None:
-                raise ConnectionLost(f"{self._link.peer}: {self._link.end_reason}") from None
+            if self._connection.end_reason is not None:
+                raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}") from None
             if not isinstance(error, SFTPError) or error.code is None:
                 self._drop_session()  # nobody knows where the two ends are
             reason = getattr(error, "strerror", None) or str(error) or "the server ended SFTP"
-            raise RemoteError(f"{self._link.peer}: cannot {verb} {path}: {reason}") from None
+            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}") from None
 
     def _drop_session(self) -> None:
         """Close the SFTP channel; the next transfer opens another."""
@@ -122,10 +122,10 @@ class FileTransfer:
 
         write = f"cat > {part}{chmod}"
         if size is not None:
-            self._check(exec_command.run(self._link, script(f"{write} && ", size), stdin=pieces), "write", path)
+            self._check(exec_command.run(self._connection, script(f"{write} && ", size), stdin=pieces), "write", path)
             return
-        self._check(exec_command.run(self._link, f"{write} || {{ rm -f {part}; exit 1; }}", stdin=pieces), "write", path)
-        self._check(exec_command.run(self._link, script("", pieces.count)), "write", path)
+        self._check(exec_command.run(self._connection, f"{write} || {{ rm -f {part}; exit 1; }}", stdin=pieces), "write", path)
+        self._check(exec_command.run(self._connection, script("", pieces.count)), "write", path)
 
     def _fetch_by_cat(self, path: str, target: IO[bytes]) -> int:
         got = 0
@@ -137,7 +137,7 @@ class FileTransfer:
             got += len(out)
             stderr_end = (stderr_end + err)[-2048:]
 
-        ended, _, _ = exec_command.run(self._link, f"cat < {shlex.quote(path)}", on_output=take)
+        ended, _, _ = exec_command.run(self._connection, f"cat < {shlex.quote(path)}", on_output=take)
         self._check((ended, b"", stderr_end), "read", path)
         return got
 
@@ -145,7 +145,7 @@ class FileTransfer:
         ended, _, err = result
         if ended.code:
             words = escape(err, keep_end=True) or f"status {ended.code}"
-            raise RemoteError(f"{self._link.peer}: cannot {verb} {path}: {words}")
+            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {words}")
 
 
 class _Counted:
