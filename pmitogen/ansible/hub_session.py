@@ -113,7 +113,7 @@ class HubSession:
         with contextlib.suppress(AnsibleError, HubError):
             if self._interpreter_to_boot() is None:
                 self._early_requested = True
-                hub.begin(_run_pid(), CallerEnvironment.current(), self._hub_index(), log=hub_log())
+                hub.start(_run_pid(), CallerEnvironment.current(), self._hub_index(), log=hub_log())
             else:
                 self._open().flush()
 
@@ -198,7 +198,7 @@ class HubSession:
         self.close()
         shared_state.current.clear(self._host())
         with contextlib.suppress(HubError):
-            client = hub.connect_existing(_run_pid(), self._hub_index())
+            client = hub.connect_if_running(_run_pid(), self._hub_index())
             if client is not None:
                 with contextlib.closing(client):
                     client.open(self._options(), CallerEnvironment.current())
@@ -252,7 +252,7 @@ class HubSession:
 
     def _hub_index(self) -> int:
         """Return the number of the hub that serves this host. Raises AnsibleError."""
-        return hub_paths.number_of(self._host(), self._hubs())
+        return hub_paths.hub_index_for(self._host(), self._hubs())
 
     def _after_payload(self) -> None:
         """After a payload was sent: during the first one of a run, have Ansible build the others.

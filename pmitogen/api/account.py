@@ -106,10 +106,10 @@ class Account:
         self, style: Style, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
     ) -> T:
         """Call *function* there."""
-        from pmitogen.hub.function_sources import source_of
+        from pmitogen.hub.function_sources import collect
 
         self.core.check(self)
-        name, qualname, files = source_of(function)
+        name, qualname, files = collect(function)
         value: T = await self.call_by_name(style, name, qualname, files, args, kwargs, timeout)
         return value
 

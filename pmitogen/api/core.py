@@ -42,7 +42,7 @@ class Core:
         if isinstance(registry, BaseException):
             raise registry
         self.registry = registry
-        self.registry.when_ended = self._on_end
+        self.registry.on_stopped = self._on_end
         self.pid = os.getpid()
         self.over = False  # closed, or its I/O thread has ended, which only a fault of ours would do
         self._closed = False

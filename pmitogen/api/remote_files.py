@@ -48,8 +48,8 @@ class DirEntry:
 @functools.cache
 def _files() -> dict[str, bytes]:
     return {
-        f"{MODULE}.py": bootstrap.text_of("pmitogen.target.library", "remote_files").encode(),
-        "pmitogen/target/payload/remote_call.py": bootstrap.text_of("pmitogen.target.payload", "remote_call").encode(),
+        f"{MODULE}.py": bootstrap.module_source("pmitogen.target.library", "remote_files").encode(),
+        "pmitogen/target/payload/remote_call.py": bootstrap.module_source("pmitogen.target.payload", "remote_call").encode(),
     }
 
 

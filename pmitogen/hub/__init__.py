@@ -1,6 +1,6 @@
-"""The process that owns every connection of a run, and its thin client.
+"""The hub, which owns every connection of a run, and its client.
 
-``contexts.py`` keeps the hosts (the library uses it in-process), ``host.py`` is one of them, ``blobs.py`` what has been
-read of payload archives; ``server.py`` serves them to Ansible's workers on a private socket, ``main.py`` is that process;
-``client.py`` and ``paths.py`` are all that a worker imports.
+``registry.py`` has the hosts (the library uses it in its own process), ``host/`` is one of them, ``session.py`` its SSH
+connection, ``agent_channel.py`` the frames to its agent, and ``plain_requests.py`` serves it without Python. ``daemon/`` makes
+the hub a process that serves Ansible's workers on a private socket. Workers import only ``client.py`` and what that needs.
 """

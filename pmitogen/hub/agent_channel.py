@@ -1,8 +1,8 @@
 """Frames between the hub and one host's agent, and the payload contents sent ahead of them.
 
-Small frames go through one compressed stream each way, in which a repeated task costs a few dozen bytes; what is larger goes by
-itself, as it is. Every message holds exactly one frame. A content is sent once, whichever accounts want it. Everything here
-happens on the hub's I/O thread.
+Small frames go through one compressed stream in each direction, in which a repeated task takes a few dozen bytes; larger frames
+are sent uncompressed. Every message contains exactly one frame. A content is sent once for all accounts of a host. Everything
+here runs on the hub's I/O thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AgentChannel:
         self.reset()
 
     def open(self, booting: BootChannel, codec: str) -> None:
-        """Send to the agent that starts on this channel. *codec*: how contents are packed (see Blobs.pack)."""
+        """Send to the agent that starts on this channel. *codec*: how contents are packed (see BlobStore.compress)."""
         self.booting, self._codec = booting, codec
 
     def reset(self) -> None:
@@ -70,7 +70,7 @@ class AgentChannel:
                 self.booting.stream.resume()
 
     def read(self, data: bytes, packed: bool) -> tuple[FromAgent, bytes] | None:
-        """Return the frame in a message of the agent's; None if it is to be ignored. Raises ProtocolError."""
+        """Return the frame in a message of the agent; None: ignore it. Raises ProtocolError."""
         if packed:
             data = self._unpacked(data)
         elif len(data) > TARGET_MESSAGE:
@@ -103,7 +103,7 @@ class AgentChannel:
         return found
 
     def send_missing_blobs(self, header: RequestHeader) -> str:
-        """Send what the host lacks of the payload that a request names; return its manifest. Raises UsageError."""
+        """Send the contents that the host lacks of a request's payload; return the manifest. Raises UsageError."""
         manifest: str | None = header.get("man") or self._blobs.manifest_of(header["zip"])
         if manifest is None:
             raise UsageError("a reference to a payload that was not sent")
@@ -114,10 +114,10 @@ class AgentChannel:
         return manifest
 
     def resend_blobs(self) -> None:
-        """The target's Python lacks the better codec, and could read nothing so far."""
+        """Send all contents again with zlib, because the target's Python lacks the better codec."""
         if self._codec != "zlib":
             self._codec = "zlib"
             self._send_blobs(self._sent)
 
     def _send_blobs(self, names: Collection[str]) -> None:
-        self.send({"op": Op.BLOBS, "codec": self._codec}, self._blobs.pack(names, self._codec))
+        self.send({"op": Op.BLOBS, "codec": self._codec}, self._blobs.compress(names, self._codec))

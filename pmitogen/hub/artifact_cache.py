@@ -1,10 +1,10 @@
 """Cache of artifacts that depend only on installed files and take long to build, beside Python's own bytecode.
 
-The sources that travel to targets are minified and compressed, which costs as much as a login. The outcome is kept where
-Python keeps the compiled form of this very package (``__pycache__``), under the same conditions: only if that folder can be
-written and ``PYTHONDONTWRITEBYTECODE`` is not set. Its name holds a digest of what it was made from; a changed file is another
-name. It runs on every target, so it is read back only if it belongs to us, to root or to the owner of the package, and nobody
-else can write to it; its own digest tells when it is not whole.
+The sources that travel to targets are minified and compressed, which takes as long as a login. The result is stored in the
+``__pycache__`` of this package, under Python's conditions: only if the directory is writable and ``PYTHONDONTWRITEBYTECODE`` is
+not set. The file's name contains a digest of its inputs, so a changed input gives another name. The result runs on every target,
+so it is read only if it belongs to this user, to root or to the owner of the package, and no other user can write to it. A digest
+at its start shows whether it is complete.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from pmitogen.util import atomic_file, trusted_path
 
 
-def kept(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
-    """Return what *make* returned when it last was called with these *inputs* and installed files, or call it."""
-    folder = Path(importlib.util.cache_from_source(__file__)).parent
-    path = folder / f"{name}.{_digest(inputs)}.bin"
+def cached(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
+    """Return the stored result of *make* for these *inputs* and the installed files, or call it and store the result."""
+    directory = Path(importlib.util.cache_from_source(__file__)).parent
+    path = directory / f"{name}.{_digest(inputs)}.bin"
     with contextlib.suppress(OSError):
         owners = (0, os.stat(__file__).st_uid)
         with open(trusted_path.open_own(path, owners=owners), "rb") as stream:
@@ -33,12 +33,12 @@ def kept(name: str, inputs: object, make: Callable[[], bytes]) -> bytes:
     made = make()
     if not sys.dont_write_bytecode:
         with contextlib.suppress(OSError):
-            _write(folder, path, hashlib.sha256(made).digest() + made)
+            _write(directory, path, hashlib.sha256(made).digest() + made)
     return made
 
 
 def _digest(inputs: object) -> str:
-    """Names what it is made from: our files, Mitogen's, and *inputs*."""
+    """Return a digest of the inputs: pmitogen's files, Mitogen's, and *inputs*."""
     import mitogen.minify
 
     package = Path(__file__).parent.parent
@@ -48,9 +48,9 @@ def _digest(inputs: object) -> str:
     return hashlib.sha256(repr((inputs, stats)).encode()).hexdigest()[:24]
 
 
-def _write(folder: Path, path: Path, data: bytes) -> None:
-    """Write it, and remove what it replaces."""
+def _write(directory: Path, path: Path, data: bytes) -> None:
+    """Write the file atomically, and remove those that it replaces."""
     with atomic_file.create(path, 0o644) as stream:
         stream.write(data)
-        for old in folder.glob(path.name.partition(".")[0] + ".*.bin"):
+        for old in directory.glob(path.name.partition(".")[0] + ".*.bin"):
             old.unlink()

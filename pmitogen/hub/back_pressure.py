@@ -1,7 +1,7 @@
-"""Back-pressure of one host: what may wait in the hub for a host that does not read, or from one whose clients do not read.
+"""Back-pressure of one host: limits for data to a host that does not read, or from one whose clients do not read.
 
-- Too much waits for the host: the hub stops reading from the clients that send it, until the host has taken most of it.
-- Clients have not taken too much of its output: the hub stops reading the host's channel, so that the SSH window makes it wait.
+- Too much data waits for the host: the hub stops reading from the clients that send it, until the host has read most of it.
+- Too much output waits for clients: the hub stops reading the host's channel, so that the SSH window makes the host wait.
 
 I/O thread.
 """
@@ -19,7 +19,7 @@ OUTPUT_LOW = 4 << 20
 
 
 class BackPressure:
-    """Clients that are paused because too much waits for their host. *waiting* counts the bytes."""
+    """Clients that are paused because too much data waits for their host. *waiting* returns the bytes."""
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self._waiting = waiting
@@ -32,12 +32,12 @@ class BackPressure:
             client.pause()
 
     def release(self) -> None:
-        """Let the clients go on, if little waits."""
+        """Resume the clients if little data waits."""
         if self._paused and self._waiting() <= LOW:
             self.release_all()
 
     def release_all(self) -> None:
-        """Let the clients go on."""
+        """Resume the clients."""
         paused, self._paused = self._paused, []
         for client in paused:
             client.resume()

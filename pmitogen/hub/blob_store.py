@@ -1,8 +1,8 @@
 """Content-addressed store of AnsiballZ archive members, with a manifest for each archive.
 
 An archive is opened once per run, however many hosts and tasks use it. Contents are shared between archives, since most of
-every archive is the same module_utils. What a host lacks is compressed once per set of hashes, not per host: a play over
-many hosts sends them all the same. Used on the hub's I/O thread only.
+every archive is the same module_utils. Missing contents are compressed once per set of hashes, not per host, because a play
+sends the same to many hosts. Used on the hub's I/O thread only.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collections.abc import Iterable
 
 from pmitogen.errors import UsageError
 
-PACKED_SETS = 64  # compressed sets remembered
+MAX_COMPRESSED_SETS = 64  # compressed sets remembered
 # Somebody waits while it is compressed, and further steps save little: of the contents of `setup`, 774 KB, zlib's level 5 makes
 # 2 % more in half the time (8 ms less), level 9 0.5 % less in three times the time (45 ms more), and xz's preset 6 10 % less in
 # three times the time (160 ms more).
-LEVEL = 7
-XZ = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 4, "pb": 0}]  # for text
-LIMIT = 256 << 20  # bytes that one archive may hold
+ZLIB_LEVEL = 7
+XZ_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 3, "lc": 4, "pb": 0}]  # for text
+MAX_ARCHIVE_SIZE = 256 << 20  # bytes that one archive may hold
 
 
 def digest(data: bytes) -> str:
-    """The name of a content."""
+    """Return the name of a content."""
     return hashlib.sha256(data).hexdigest()[:32]
 
 
@@ -40,18 +40,18 @@ class BlobStore:
         self._paths: dict[str, str] = {}  # hash -> where it was first seen: neighbours compress best beside each other
         self._archives: dict[str, str] = {}
         self._members: dict[str, frozenset[str]] = {}
-        self._packed: collections.OrderedDict[tuple[str, tuple[str, ...]], bytes] = collections.OrderedDict()
+        self._compressed: collections.OrderedDict[tuple[str, tuple[str, ...]], bytes] = collections.OrderedDict()
 
     def manifest_of(self, archive: str) -> str | None:
-        """The manifest's hash for an archive named *archive*, or None if it has not been added."""
+        """Return the manifest's hash for the archive named *archive*, or None if it was not added."""
         return self._archives.get(archive)
 
     def add_archive(self, archive: str, data: bytes) -> str:
         """Read a zip file; return its manifest's hash. Raises UsageError."""
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as opened:
-                if sum(info.file_size for info in opened.infolist()) > LIMIT:
-                    raise UsageError(f"module archive: larger than {LIMIT >> 20} MiB")
+                if sum(info.file_size for info in opened.infolist()) > MAX_ARCHIVE_SIZE:
+                    raise UsageError(f"module archive: larger than {MAX_ARCHIVE_SIZE >> 20} MiB")
                 files = {info.filename: opened.read(info) for info in opened.infolist()}
         except (zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error) as exc:
             raise UsageError(f"module archive: cannot be read: {exc}") from None
@@ -59,7 +59,7 @@ class BlobStore:
         return manifest
 
     def add_files(self, files: dict[str, bytes]) -> str:
-        """Take contents by path; return the hash of their manifest."""
+        """Add contents by path; return the hash of their manifest."""
         names = {path: digest(content) for path, content in files.items()}
         for path, content in files.items():
             self.contents[names[path]] = content
@@ -72,23 +72,23 @@ class BlobStore:
         return manifest
 
     def members(self, manifest: str) -> frozenset[str]:
-        """All hashes that a manifest needs, its own included."""
+        """Return all hashes of a manifest, including its own."""
         return self._members[manifest]
 
-    def pack(self, names: Iterable[str], codec: str = "zlib") -> bytes:
+    def compress(self, names: Iterable[str], codec: str = "zlib") -> bytes:
         """Return the body of a ``blobs`` frame: [[hash, size], ...] in JSON, a newline, and the contents, all compressed.
 
         *codec* is ``zlib`` or ``xz``.
         """
         order = tuple(sorted(names, key=lambda name: (self._paths[name], name)))
-        packed = self._packed.get((codec, order))
-        if packed is None:
+        compressed = self._compressed.get((codec, order))
+        if compressed is None:
             listed = json.dumps([[name, len(self.contents[name])] for name in order], separators=(",", ":")).encode("ascii")
             data = b"".join([listed, b"\n", *(self.contents[name] for name in order)])
-            packed = lzma.compress(data, filters=XZ) if codec == "xz" else zlib.compress(data, LEVEL)
-            self._packed[codec, order] = packed
-            if len(self._packed) > PACKED_SETS:
-                self._packed.popitem(last=False)
+            compressed = lzma.compress(data, filters=XZ_FILTERS) if codec == "xz" else zlib.compress(data, ZLIB_LEVEL)
+            self._compressed[codec, order] = compressed
+            if len(self._compressed) > MAX_COMPRESSED_SETS:
+                self._compressed.popitem(last=False)
         else:
-            self._packed.move_to_end((codec, order))
-        return packed
+            self._compressed.move_to_end((codec, order))
+        return compressed

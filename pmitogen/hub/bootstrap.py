@@ -1,10 +1,10 @@
-"""Starting Python on a target over one exec request, with nothing waited for.
+"""Start Python on a target by one exec request, without waiting for any answer.
 
 The command is one line that any login shell (sh, bash, csh, fish) hands to ``/bin/sh``: it tries the candidate interpreters in
-order and runs the first that works with a small loader, which reads the bundle that we have already sent. So finding a
-Python costs no round trip, and a broken candidate (a version manager's shim, say) costs only its own start.
+order and runs the first that works with a small loader, which reads the bundle that was sent behind the command. So finding a
+Python takes no round trip, and a broken candidate (for example a version manager's shim) only its own start.
 
-If none works, the line says so on stdout, and the caller falls back to plain SSH.
+If none works, the line prints a marker on stdout, and the caller falls back to plain SSH.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ BECOME_FILES = (
     "transcript",
     "diagnosis",
 )
-_making = threading.Lock()
+_bundle_lock = threading.Lock()
 
 
 def new_token() -> str:
@@ -102,33 +102,33 @@ def new_token() -> str:
 
 
 def ready_marker(token: str) -> bytes:
-    """The line that our loader prints first."""
+    """Return the line that the loader prints first."""
     return f"PMITOGEN-{token} ready".encode()
 
 
 def no_python_marker(token: str) -> bytes:
-    """The line that stands for "there is no candidate"; it goes on with ".broken" where one was started and failed."""
+    """Return the line for "no candidate found"; ".broken" is added if one was started and failed."""
     return f"PMITOGEN-{token} nopython".encode()
 
 
 def shell_marker(token: str) -> bytes:
-    """The line that stands for "/bin/sh has read the command"."""
+    """Return the line for "/bin/sh has read the command"."""
     return f"PMITOGEN-{token} sh".encode()
 
 
-def too_old(complaints: bytes) -> str:
+def too_old(stderr_tail: bytes) -> str:
     """Return the loader's message about interpreters that are too old; empty if there is none."""
-    return "; ".join(line for line in escape_lines(complaints) if "older than 2.7" in line)
+    return "; ".join(line for line in escape_lines(stderr_tail) if "older than 2.7" in line)
 
 
 def last_output(stream: ChannelStream) -> str:
-    """The end of what a start that failed has printed on its mitogen_stream.ChannelStream, for a message."""
-    lines = escape_lines((stream.complaints or stream.noise)[-LIMIT:])
+    """Return the end of the output of a failed start, for a message."""
+    lines = escape_lines((stream.stderr_tail or stream.preamble)[-LIMIT:])
     return f": {' / '.join(lines)}" if lines else ""
 
 
-def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[str] = CANDIDATES) -> str:
-    """The exec request's command line."""
+def bootstrap_command(token: str, bundle_size: int, context_id: int, candidates: Sequence[str] = CANDIDATES) -> str:
+    """Return the command line of the exec request."""
     candidates = [name for name in candidates if re.fullmatch(r"[\w./+@%:=,-]+", name)]
     script = (
         f"echo PMITOGEN-{token} sh; {SH_SAFE_PATH}b=; for p in {' '.join(candidates)}; do "
@@ -141,7 +141,7 @@ def command(token: str, bundle_size: int, context_id: int, candidates: Sequence[
 
 
 def _quote(text: str) -> str:
-    """Single quotes that sh, csh and fish read alike: our texts hold neither a quote, a backslash nor an exclamation mark."""
+    """Return *text* in single quotes, which sh, csh and fish read alike if it has no quote, backslash or exclamation mark."""
     if set(text) & set("'\\!"):
         raise ValueError("the bootstrap line must not hold quotes, backslashes or exclamation marks")
     return f"'{text}'"
@@ -149,18 +149,18 @@ def _quote(text: str) -> str:
 
 @functools.cache
 def stage0() -> str:
-    """The loader's text for a command line: one line, since csh takes no newline inside quotes.
+    """Return the loader's source for a command line: one line, because csh allows no newline inside quotes.
 
     Its first statement removes the current directory from the path, which the interpreter has put there for ``-c``: a file of
     that directory could else stand in for the modules that are imported next.
     """
-    encoded = base64.b64encode(zlib.compress(minimized(text_of("pmitogen.target", "stage0")).encode(), 9)).decode()
+    encoded = base64.b64encode(zlib.compress(minimized(module_source("pmitogen.target", "stage0")).encode(), 9)).decode()
     safe = 'import sys;sys.path=[p for p in sys.path if p not in("",".")]'
     return f'{safe};import zlib,base64;exec(zlib.decompress(base64.b64decode("{encoded}")))'
 
 
-def text_of(package: str, name: str) -> str:
-    """The text of one of our own modules, as it is."""
+def module_source(package: str, name: str) -> str:
+    """Return the source of a module of pmitogen."""
     return importlib.resources.files(package).joinpath(f"{name}.py").read_text("utf-8")
 
 
@@ -173,14 +173,14 @@ def minimized(text: str) -> str:
 
 @functools.cache
 def target_files() -> dict[str, str]:
-    """{path: source} of what runs on every target."""
-    return dict(_travelling(f"pmitogen.{name}") for name in ("protocol.framing", *(f"target.{name}" for name in TARGET_FILES)))
+    """Return {path: source} of the files that run on every target."""
+    return dict(_bundled(f"pmitogen.{name}") for name in ("protocol.framing", *(f"target.{name}" for name in TARGET_FILES)))
 
 
-def _travelling(module: str) -> tuple[str, str]:
-    """(path in the bundle, minimized source) of one of our own modules."""
+def _bundled(module: str) -> tuple[str, str]:
+    """Return (path in the bundle, minimized source) of a module of pmitogen."""
     package, _, name = module.rpartition(".")
-    return module.replace(".", "/") + ".py", minimized(text_of(package, name))
+    return module.replace(".", "/") + ".py", minimized(module_source(package, name))
 
 
 @functools.cache
@@ -190,25 +190,25 @@ def become_sources() -> bytes:
     def make() -> bytes:
         found = {"pmitogen/become/__init__.py": ""}
         found.update(
-            map(_travelling, ("pmitogen.target.agent.escalated_start", *(f"pmitogen.become.{name}" for name in BECOME_FILES)))
+            map(_bundled, ("pmitogen.target.agent.escalated_start", *(f"pmitogen.become.{name}" for name in BECOME_FILES)))
         )
         return zlib.compress(json.dumps(found, separators=(",", ":")).encode("ascii"), 9)
 
-    return artifact_cache.kept("become", (), make)
+    return artifact_cache.cached("become", (), make)
 
 
 def bundle() -> bytes:
     """Return the bundle that the loader reads. It is the same for every host, so it is built once. Any thread."""
-    with _making:  # many logins may want it at the same moment
-        return _made_bundle()
+    with _bundle_lock:  # many logins may want it at the same moment
+        return _build_bundle()
 
 
 @functools.cache
-def _made_bundle() -> bytes:
+def _build_bundle() -> bytes:
     spares = toggles.target_preload_enabled()
 
     def make() -> bytes:
         parts = {"role": "agent", "spares": spares, "files": target_files(), "stage0": stage0()}
         return zlib.compress(json.dumps(parts, separators=(",", ":")).encode("ascii"), 9)
 
-    return artifact_cache.kept("bundle", (spares,), make)
+    return artifact_cache.cached("bundle", (spares,), make)

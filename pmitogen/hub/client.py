@@ -20,8 +20,8 @@ from pmitogen.protocol.operations import Op
 from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
-HUB_ENDED = "the hub of this run has gone"
-GONE = f"{HUB_ENDED}: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
+HUB_ENDED = "the hub of this run has ended"
+HUB_GONE_MESSAGE = f"{HUB_ENDED}: something ended it (pmitogen hubs --stop PID, a lack of memory); see PMITOGEN_LOG_FILE"
 ANSWER_LIMIT = 5.0  # seconds in which a hub says what it is
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Client:
     """One connection to a hub. Not thread-safe. The hub answers every request, and its end closes the socket.
 
-    Raises OSError if nobody listens at *path*, HubError if another user does.
+    Raises OSError if no process listens at *path*, HubError if another user's does.
     """
 
     is_paused = False  # where the hub takes no data, sending blocks
@@ -54,7 +54,7 @@ class Client:
         self._caller: CallerEnvironment | None = None
 
     def next_id(self) -> int:
-        """A number for a request, unique on this connection."""
+        """Return a number for a request, unique on this connection."""
         self._last_id += 1
         return self._last_id
 
@@ -64,7 +64,7 @@ class Client:
         self.queue({"op": "open", "options": options, "caller": caller.digest, "pid": os.getpid()})
 
     def introduce(self, caller: CallerEnvironment) -> None:
-        """Tell the hub of a caller with the next frame, so that it need not ask."""
+        """Send a caller's environment with the next frame, so that the hub does not need to request it."""
         self.queue({"op": "caller", **caller.message()})
 
     def queue(self, header: Mapping[str, object], body: bytes = b"") -> None:
@@ -87,8 +87,8 @@ class Client:
                 self._sock.settimeout(0)
                 self._ready += self._parse(self._sock.recv(1 << 18))
             for said, _ in self._ready:
-                _check(said)
-            raise HubError(GONE) from None
+                _raise_if_refused(said)
+            raise HubError(HUB_GONE_MESSAGE) from None
 
     def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:
         """Wait for one frame, at most *timeout* seconds between two pieces of it. Raises HubError, TimeoutError."""
@@ -99,15 +99,15 @@ class Client:
             except TimeoutError:
                 raise
             except OSError:
-                raise HubError(GONE) from None
+                raise HubError(HUB_GONE_MESSAGE) from None
             if not data:
-                raise HubError(GONE)
+                raise HubError(HUB_GONE_MESSAGE)
             try:
                 self._ready = self._parse(data)
             except framing.FrameError as exc:
                 raise HubError(f"not a pmitogen hub: {exc}") from None
         frame = self._ready.pop(0)
-        _check(frame[0])
+        _raise_if_refused(frame[0])
         if frame[0].get("op") == Op.NEED and "caller" in frame[0] and self._caller is not None:
             self.introduce(self._caller)
             self.flush()
@@ -121,8 +121,8 @@ class Client:
         self._sock.close()
 
 
-def _check(frame: Answer) -> None:
-    """Raise the HubError that a hub says instead of anything else, if it could not start."""
+def _raise_if_refused(frame: Answer) -> None:
+    """Raise HubError if *frame* is ``refused``: the hub could not start, or does not serve this client."""
     if frame.get("op") == Op.REFUSED:
         raise HubError(str(frame.get("msg")))
 
@@ -130,7 +130,7 @@ def _check(frame: Answer) -> None:
 def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None = None, log: str | None = None) -> Client:
     """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
-    A hub that is still starting answers once it is up; if it cannot start, what is asked of it raises a HubError that says why.
+    A hub that is still starting answers once it is up; if it cannot start, requests raise a HubError with the reason.
     *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
     if PMITOGEN_LOG does not say. *caller*: what a new hub depends on; None for this process.
     """
@@ -139,24 +139,24 @@ def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None =
         return Client(path)
     from pmitogen.hub.daemon import spawn
 
-    spawn.ensure(path, run_pid, caller or CallerEnvironment.current(), log=log)
+    spawn.ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
     try:
         return Client(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
 
 
-def begin(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
-    """If the run has no hub of this number, start it and tell it of the *caller*. Never raises: :func:`connect` will."""
+def start(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
+    """Start the hub of this number if the run has none, and send it the *caller*. Never raises; :func:`connect` will."""
     with contextlib.suppress(OSError, HubError):
         path = socket_paths.run_socket(run_pid, number)
         if not os.path.exists(path):
             from pmitogen.hub.daemon import spawn
 
-            spawn.ensure(path, run_pid, caller, log=log)
+            spawn.ensure_running(path, run_pid, caller, log=log)
 
 
-def connect_existing(run_pid: int, number: int = 0) -> Client | None:
+def connect_if_running(run_pid: int, number: int = 0) -> Client | None:
     """Return a connection to a hub of a run, or None if it has none of this number. Raises HubError."""
     try:
         return Client(socket_paths.run_socket(run_pid, number))
@@ -167,12 +167,12 @@ def connect_existing(run_pid: int, number: int = 0) -> Client | None:
 def list_hubs() -> tuple[list[Answer], list[str]]:
     """Ask every running hub of this account about itself.
 
-    Each answer has ``pid``, ``run`` (a pid, or None of a hub that is kept for a later run), ``hosts`` and ``age`` (seconds). The
+    Each answer has ``pid``, ``run`` (a pid; None: the hub is on standby for a later run), ``hosts`` and ``age`` (seconds). The
     second list has a line for each socket at which no hub answers.
     """
     found: list[Answer] = []
     problems: list[str] = []
-    for path, client in _each_hub(problems):
+    for path, client in _connect_all(problems):
         with contextlib.closing(client):
             try:
                 found.append(_status(client))
@@ -181,19 +181,19 @@ def list_hubs() -> tuple[list[Answer], list[str]]:
     return found, problems
 
 
-def stop_hubs(pid: int | None = None, *, everything: bool = False, limit: float = 8.0) -> int:
-    """End the hubs that are kept for a later run; or the one with this *pid*; or, for *everything*, all of this account.
+def stop_hubs(pid: int | None = None, *, everything: bool = False, timeout: float = 8.0) -> int:
+    """End the hubs on standby; or the one with this *pid*; or, for *everything*, all of this account.
 
-    Waits at most *limit* seconds for each. Returns how many were told.
+    Waits at most *timeout* seconds for each. Returns how many have ended.
     """
     stopped = 0
-    for _, client in _each_hub([]):
+    for _, client in _connect_all([]):
         with contextlib.closing(client), contextlib.suppress(HubError, TimeoutError):
             status = _status(client)
-            kept = status.get("run") is None
-            if status.get("pid") == pid if pid is not None else everything or kept:
-                client.send({"op": "stop", "id": 2, "kept": pid is None and not everything})
-                stopped += _has_closed(client, limit)
+            is_standby = status.get("run") is None
+            if status.get("pid") == pid if pid is not None else everything or is_standby:
+                client.send({"op": "stop", "id": 2, "standby_only": pid is None and not everything})
+                stopped += _has_closed(client, timeout)
     return stopped
 
 
@@ -203,12 +203,12 @@ def _status(client: Client) -> Answer:
     return client.receive(ANSWER_LIMIT)[0]
 
 
-def _has_closed(client: Client, limit: float) -> bool:
+def _has_closed(client: Client, timeout: float) -> bool:
     """Wait until the hub has ended; False if it serves a run after all, or takes longer."""
-    until = time.monotonic() + limit
+    until = time.monotonic() + timeout
     while time.monotonic() < until:
         try:
-            if client.receive(limit)[0].get("op") == Op.ERROR:
+            if client.receive(timeout)[0].get("op") == Op.ERROR:
                 return False
         except HubError:
             return True
@@ -217,8 +217,8 @@ def _has_closed(client: Client, limit: float) -> bool:
     return True
 
 
-def _each_hub(problems: list[str]) -> Iterator[tuple[str, Client]]:
-    """A connection to each hub, with its socket; *problems* gets a line for each socket that is not to be trusted."""
+def _connect_all(problems: list[str]) -> Iterator[tuple[str, Client]]:
+    """Yield the socket of each hub and a connection to it. *problems* gets a line for each socket that is not trusted."""
     for directory in socket_paths.existing_dirs():
         for name in sorted(os.listdir(directory)):
             if name.endswith(".sock"):

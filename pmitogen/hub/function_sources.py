@@ -22,20 +22,20 @@ from pmitogen.errors import UsageError
 from pmitogen.hub import bootstrap
 
 MAIN = "pmitogen_caller_main"  # the program's own script travels under this name, so its guard stays shut
-_STAYING = sys.stdlib_module_names | {"pmitogen"}
+_NOT_SENT = sys.stdlib_module_names | {"pmitogen"}
 
 
-def source_of(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
+def collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
     """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
-    module, qualname, files = _source_of(function)
+    module, qualname, files = _collect(function)
     return (
         module,
         qualname,
-        {**files, "pmitogen/target/payload/remote_call.py": bootstrap.text_of("pmitogen.target.payload", "remote_call").encode()},
+        {**files, "pmitogen/target/payload/remote_call.py": bootstrap.module_source("pmitogen.target.payload", "remote_call").encode()},
     )
 
 
-def _source_of(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
+def _collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not qualname or "<" in qualname:
         raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")
@@ -50,7 +50,7 @@ def _source_of(function: Callable[..., object]) -> tuple[str, str, dict[str, byt
 
 
 def _of_main(qualname: str) -> tuple[str, str, dict[str, bytes]]:
-    """The script itself. As ``python -m package.module`` it has a name of its own, and relative imports."""
+    """Collect for a function of the script itself. With ``python -m package.module`` it has a name and relative imports."""
     main = sys.modules["__main__"]
     spec, path = getattr(main, "__spec__", None), getattr(main, "__file__", None)
     if spec is not None:
@@ -59,7 +59,7 @@ def _of_main(qualname: str) -> tuple[str, str, dict[str, bytes]]:
         source = Path(path or "").read_bytes()
     except OSError:
         raise UsageError(f"call: {qualname}: defined interactively, without a source file; put it in a module") from None
-    return MAIN, qualname, {f"{MAIN}.py": source, **_related(MAIN, source, False)}
+    return MAIN, qualname, {f"{MAIN}.py": source, **_dependencies(MAIN, source, False)}
 
 
 @functools.lru_cache(maxsize=256)
@@ -68,14 +68,14 @@ def _files(module: str) -> dict[str, bytes]:
     if found is None:
         raise UsageError(f"call: {module}: the source of this module cannot be found")
     path, source, is_package = found
-    return {path: source, **_related(module, source, is_package)}
+    return {path: source, **_dependencies(module, source, is_package)}
 
 
-def _related(module: str, source: bytes, is_package: bool) -> dict[str, bytes]:
-    """The sources of all that *module* imports, directly or not, and of the packages around each."""
+def _dependencies(module: str, source: bytes, is_package: bool) -> dict[str, bytes]:
+    """Return the sources of all modules that *module* imports, directly or not, and of their packages."""
     files: dict[str, bytes] = {}
     seen = {module}
-    waiting = list(_wanted(module, source, is_package))
+    waiting = list(_imports(module, source, is_package))
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -84,12 +84,12 @@ def _related(module: str, source: bytes, is_package: bool) -> dict[str, bytes]:
         found = _find(name)
         if found is not None:
             files[found[0]] = found[1]
-            waiting.extend(_wanted(name, *found[1:]))
+            waiting.extend(_imports(name, *found[1:]))
     return files
 
 
-def _wanted(module: str, source: bytes, is_package: bool) -> Iterator[str]:
-    """Names of modules that may be imported by this one; some are no modules but what is in them."""
+def _imports(module: str, source: bytes, is_package: bool) -> Iterator[str]:
+    """Yield names that *module* may import: modules, and names that may be modules or their attributes."""
     yield from _with_parents(module.rpartition(".")[0])
     try:
         tree = ast.parse(source)
@@ -108,7 +108,7 @@ def _wanted(module: str, source: bytes, is_package: bool) -> Iterator[str]:
 
 
 def _base(node: ast.ImportFrom, package: str) -> str:
-    """The module that ``from ... import`` names, "" if there is none such."""
+    """Return the module that ``from ... import`` names, or "" if there is none."""
     if not node.level:
         return node.module or ""
     try:
@@ -125,8 +125,8 @@ def _with_parents(name: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _find(name: str) -> tuple[str, bytes, bool] | None:
-    """(path there, source, whether it is a package) of a module that may travel; None if there is none such."""
-    if name.partition(".")[0] in _STAYING:
+    """Return (path, source, is package) of a module that is sent; None if it is not found, or not sent."""
+    if name.partition(".")[0] in _NOT_SENT:
         return None
     spec = _spec(name)
     if spec is None:
@@ -145,7 +145,7 @@ def _find(name: str) -> tuple[str, bytes, bool] | None:
 
 
 def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """A module's spec, without importing anything."""
+    """Return a module's spec without importing anything."""
     loaded: importlib.machinery.ModuleSpec | None = getattr(sys.modules.get(name), "__spec__", None)
     if loaded is not None:
         return loaded

@@ -1,4 +1,4 @@
-"""Mitogen, locked down: a router that answers nothing and forwards nothing.
+"""A Mitogen router that answers nothing and forwards nothing.
 
 Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here,
 and a target may be hostile; so this is the *core* router with its one handler removed and only two handles added, on which
@@ -56,11 +56,11 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
         return handle
 
     def new_context_id(self) -> int:
-        """A number for a host's context. Any thread."""
+        """Return a number for a host's context. Any thread."""
         return next(self._numbers)
 
-    def adopt(self, context_id: int, stream: ChannelStream) -> None:
-        """Let messages pass between us and the host behind *stream*. I/O thread."""
+    def register_stream(self, context_id: int, stream: ChannelStream) -> None:
+        """Route messages between the hub and the host behind *stream*. I/O thread."""
         with self._write_lock:
             self._stream_by_id[context_id] = stream
         mitogen.core.listen(stream, "disconnect", lambda: self._drop(context_id, stream))
@@ -71,8 +71,8 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
                 del self._stream_by_id[context_id]
 
     def _async_route(self, msg: mitogen.core.Message, in_stream: ChannelStream | None = None) -> None:
-        """Refuse, quietly for the peer and with one line for us, whatever is not meant for us."""
-        if in_stream is not None and in_stream.over:
+        """Drop a message for another context, and log it. The peer gets no answer."""
+        if in_stream is not None and in_stream.has_ended:
             return  # it was read together with what made us let go of this host
         if in_stream is not None and msg.dst_id != mitogen.context_id:
             LOG.warning("refused a message for context %d", msg.dst_id, extra={"host": in_stream.name})
@@ -86,9 +86,9 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
 
 
 class Broker(mitogen.core.Broker):  # type: ignore[misc]
-    """The I/O loop, in a thread of its own. As a master's, which nothing else here needs, and which takes longest to load.
+    """The I/O loop, in a thread of its own, with the poller and timers of Mitogen's master but without its imports.
 
-    Raises ConnectError where no thread is to be had.
+    Raises ConnectError if no thread can be started.
     """
 
     shutdown_timeout = 5.0  # seconds
@@ -106,7 +106,7 @@ class Broker(mitogen.core.Broker):  # type: ignore[misc]
         self.timers = mitogen.parent.TimerList()
 
     def _loop_once(self, timeout: float | None = None) -> None:
-        """One turn. See hub/turns.py."""
+        """Run one turn. See hub/turns.py."""
         super()._loop_once(0 if self.turns.begin() else timeout)
 
 

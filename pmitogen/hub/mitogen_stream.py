@@ -1,15 +1,14 @@
 """A Paramiko channel as a Mitogen stream, without a thread to read it and without ever blocking Mitogen's I/O thread.
 
-Reading: Paramiko's transport thread fills the channel's buffer and "sets an event"; the event is ours, and its ``set`` only
-schedules a drain on the I/O thread, once however much arrives before it runs. Each message's header is checked there, and only
+Reading: Paramiko's transport thread fills the channel's buffer and sets an event; here that is a :class:`DrainEvent`, whose
+``set`` schedules a drain on the I/O thread, once for all data before it runs. Each message's header is checked there, and only
 so many messages are handled as the host's share of the turn allows (hub/turns.py); the window is granted again when all are.
 
-Writing: the I/O thread appends to a queue; one writer thread per connection sends, waits for the SSH window, and returns window
-credit to the peer. What waits is bounded by those who produce it: transfers have a credit window end to end, and a request is
-as long as what its worker holds.
+Writing: the I/O thread appends to a queue; one writer thread per connection sends, waits for the SSH window, and grants window
+to the peer. The producers bound the queue: transfers have a credit window end to end, and requests are bounded by the protocol.
 
-Until the marker that our bootstrap prints, what arrives is noise (a banner of ~/.bashrc, a motd); the last of it is kept
-for error messages. After it, every byte belongs to Mitogen.
+The output before the bootstrap's marker is the preamble (a banner of ~/.bashrc, a motd); its end is stored for error messages.
+After the marker, every byte belongs to Mitogen.
 """
 
 from __future__ import annotations
@@ -39,21 +38,21 @@ if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.input_buffer import InputBuffer
 
 LOG = logging.getLogger("pmitogen.hub")
-NOISE_KEPT = 2048  # bytes before the marker that are kept, more than a marker has
-MAX_NOISE = 16 << 20  # bytes before the marker: all of them pass through the I/O thread
+TAIL_SIZE = 2048  # bytes before the marker that are kept, more than a marker has
+MAX_PREAMBLE = 16 << 20  # bytes before the marker: all of them pass through the I/O thread
 MAX_STDERR = 16 << 20  # bytes of what the interpreter itself writes there; commands have pipes of their own
 COALESCE = 256 << 10  # bytes handed to Paramiko at once
 
 
-class _Scheduler:
-    """Looks like a threading.Event to Paramiko; "setting" it schedules *work* on the I/O thread."""
+class DrainEvent:
+    """An object with the methods of threading.Event that Paramiko calls; ``set`` schedules *work* on the I/O thread."""
 
     def __init__(self, defer: Callable[..., object], work: Callable[[], None]) -> None:
         self._defer, self._work = defer, work
         self._pending = False
 
     def watch(self, buffer: InputBuffer) -> None:
-        """Begins to be *buffer*'s event. Any thread.
+        """Become the event of *buffer*. Any thread.
 
         Paramiko sets the event at once, under the buffer's lock, if there is data already; on the I/O thread
         that would do the work at once as well, and wait for that very lock. So the first work is scheduled here, after it.
@@ -63,13 +62,13 @@ class _Scheduler:
         self._defer(self._run)
 
     def set(self) -> None:
-        """Called by the transport thread, holding the buffer's lock."""
+        """Schedule the work, once. The transport thread calls this with the buffer's lock held."""
         if not self._pending:
             self._pending = True
             self._defer(self._run)  # a loop that has ended has nobody left to read
 
     def clear(self) -> None:
-        """Paramiko says that the buffer is empty: of no interest, since every feed sets again."""
+        """Do nothing: every feed of the buffer sets the event again."""
 
     def is_set(self) -> bool:
         return self._pending
@@ -159,7 +158,7 @@ class StreamGuard(Protocol):
         """Call *work* now. Raises nothing."""
 
     def defer(self, work: Callable[..., object], *args: object) -> bool:
-        """Have *work* called on the I/O thread."""
+        """Call *work* on the I/O thread."""
 
 
 class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
@@ -184,7 +183,7 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
 class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     """A Mitogen stream over a Paramiko channel. I/O thread, except for the constructor.
 
-    What arrives is handled under *guard*: what fails there ends the host. *on_end* is called once, when the channel has ended.
+    Data is handled under *guard*: a failure ends the host. *on_end* is called once, when the channel has ended.
     """
 
     def __init__(
@@ -209,19 +208,19 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._share = Share(router.broker.turns, lambda: guard.run(self._drain))
         self._grant = 0  # window bytes of what is not yet handled
         self._paused = False
-        self.noise = b""
-        self.complaints = b""
-        channel.in_buffer.limit, channel.in_buffer.limited = MAX_NOISE, "output before Python started"
+        self.preamble = b""
+        self.stderr_tail = b""
+        channel.in_buffer.limit, channel.in_buffer.limited = MAX_PREAMBLE, "output before Python started"
         channel.in_stderr_buffer.limit, channel.in_stderr_buffer.limited = MAX_STDERR, "output on stderr"
         self.set_protocol(ChannelProtocol(router, remote_id))
 
     def start(self) -> None:
         """Begin to read. Any thread."""
-        _Scheduler(self._guard.defer, self._drain_stderr).watch(self.channel.in_stderr_buffer)
-        _Scheduler(self._guard.defer, self._drain).watch(self.channel.in_buffer)
+        DrainEvent(self._guard.defer, self._drain_stderr).watch(self.channel.in_stderr_buffer)
+        DrainEvent(self._guard.defer, self._drain).watch(self.channel.in_buffer)
 
     def _drain(self) -> None:
-        """Take what has arrived and handle it, as far as the host's share of this turn goes."""
+        """Read the data that has arrived, and handle it as far as the host's share of this turn allows."""
         if self._share.is_waiting or self._paused or self._ended:
             return
         data, grant = self.channel.drain()
@@ -253,7 +252,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._paused = True
 
     def resume(self) -> None:
-        """Read on in the next turn. I/O thread."""
+        """Continue reading in the next turn. I/O thread."""
         if self._paused:
             self._paused = False
             self._share.put_off()
@@ -265,15 +264,15 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         if data:
             for line in escape_lines(data):
                 LOG.debug("stderr: %s", line, extra={"host": self.name})
-        self.complaints = (self.complaints + data)[-NOISE_KEPT:]
+        self.stderr_tail = (self.stderr_tail + data)[-TAIL_SIZE:]
 
     def _receive(self, data: bytes) -> None:
         if self._booted:
             self._reader.feed(data)
             return
         marker = self._marker + b"\n"
-        before, found, after = (self.noise + data).partition(marker)
-        self.noise = before[-NOISE_KEPT:]
+        before, found, after = (self.preamble + data).partition(marker)
+        self.preamble = before[-TAIL_SIZE:]
         if found:
             self._booted = True
             self.channel.in_buffer.limit = None
@@ -285,7 +284,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         return self._booted
 
     @property
-    def over(self) -> bool:
+    def has_ended(self) -> bool:
         """Return whether the stream has ended; what still arrives is discarded."""
         return self._ended
 
@@ -302,7 +301,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._guard.run(self._on_end)
 
     def _close_channel(self) -> None:
-        """May block, and fail where the connection is gone already."""
+        """Close the channel. May block; an error means that the connection has ended already."""
         with contextlib.suppress(Exception):
             self.channel.close()
 

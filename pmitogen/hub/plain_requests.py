@@ -1,8 +1,8 @@
 """Requests to a host that has no usable Python, served over plain SSH: a thread each.
 
-Commands run as they are, files go by SFTP or ``cat``, the small operations become shell commands. A Python payload first
-makes us look for a Python again, since the task before it may have installed one; if there is still none, the answer says
-what to do. Where the login shell is not one that can run ``/bin/sh`` there are commands and SFTP only.
+Commands run unchanged, files are transferred by SFTP or ``cat``, and the small operations become shell commands. Before a
+Python payload, Python is searched for again, because an earlier task may have installed it; if there is none, the error says
+what to do. If the login shell cannot run ``/bin/sh``, only commands and SFTP work.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ class PlainRequests:
     def start(self, request: Request) -> None:
         """Begin to serve *request*."""
         host, header = self._host, request.header
-        if header["op"] == Op.RUN and not header.get("looked_again"):
-            header["looked_again"] = True
+        if header["op"] == Op.RUN and not header.get("retried_boot"):
+            header["retried_boot"] = True
             host.retry_boot(request)
         elif header.get("become") and (header["op"] != Op.RUN or host.python_is_broken):
             # Only the become plugin can wrap the command now, and the client has it.
@@ -105,7 +105,7 @@ class PlainRequests:
 
 
 def no_python(host: PlainHost) -> str:
-    """The one line for a module on a host without Python."""
+    """Return the error message for a module on a host without Python."""
     advice = (
         "modules need one: install it with the raw module (raw: apt-get install -y python3), "
         "or name one in ansible_python_interpreter"
@@ -114,7 +114,7 @@ def no_python(host: PlainHost) -> str:
 
 
 class PlainRequest:
-    """One request on its thread. ``follow`` comes from the I/O thread; all else is the thread's."""
+    """One request on its own thread. The I/O thread calls :meth:`follow`."""
 
     def __init__(self, host: PlainHost, request: Request) -> None:
         self._host, self._request = host, request
@@ -125,7 +125,7 @@ class PlainRequest:
         self._cancelled = False
 
     def follow(self, header: FollowUp, body: bytes) -> None:
-        """Data, its end, credit or a cancellation."""
+        """Handle data, the end of input, credit or a cancellation."""
         op = header["op"]
         if op == Op.DATA:
             self._inbox.put(body)
@@ -152,7 +152,7 @@ class PlainRequest:
                     self._command.cancel()
 
     def run(self) -> None:
-        """Serve; every way out sends the final frame."""
+        """Serve the request. The final frame is sent in every case."""
         header = self._request.header
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
@@ -169,7 +169,7 @@ class PlainRequest:
         self._host.guard.defer(self._host.on_plain_frame, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
-        """Send output, as fast as it is taken."""
+        """Send output within the client's credit."""
         for start in range(0, len(data), CHUNK):
             piece = data[start : start + CHUNK]
             while self._room <= 0 and not self._cancelled:
@@ -228,7 +228,7 @@ class PlainRequest:
         from pmitogen.transport.plain.file_transfer import FileTransfer
 
         more = header.get("more")
-        source = cast("IO[bytes]", _InboxReader(self._inbox, self._send) if more else io.BytesIO(self._request.body))
+        source = cast("IO[bytes]", InboxReader(self._inbox, self._send) if more else io.BytesIO(self._request.body))
         size = header.get("size", None if more else len(self._request.body))
         assert not isinstance(size, list)
         files = FileTransfer(self._connection)
@@ -243,7 +243,7 @@ class PlainRequest:
 
         files = FileTransfer(self._connection)
         try:
-            files.fetch(_text(header["path"]), cast("IO[bytes]", _OutboxWriter(self)))
+            files.fetch(_text(header["path"]), cast("IO[bytes]", OutboxWriter(self)))
         finally:
             files.close()
         self._send({"op": "ok"})
@@ -251,7 +251,7 @@ class PlainRequest:
     def _file_operation(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command
 
-        exit_, out, err = exec_command.run(self._connection, _small_command(header))
+        exit_, out, err = exec_command.run(self._connection, _shell_command(header))
         if header["do"] == Fs.EXISTS:
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:
@@ -262,7 +262,7 @@ class PlainRequest:
 
 
 def _signal_name(number: int) -> str:
-    """A signal as SSH names it."""
+    """Return the name of a signal in SSH."""
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:
@@ -270,14 +270,14 @@ def _signal_name(number: int) -> str:
 
 
 def _command_line(words: list[str], header: RequestHeader) -> str:
-    """A command for the account's shell, in its directory and with its variables."""
+    """Return the command line for the account's shell, with directory and variables."""
     variables = [f"{_text(name)}={_text(value)}" for name, value in (header.get("env") or {}).items()]
     line = shlex.join([*(["env", *variables] if variables else []), *words])
     return f"cd {shlex.quote(_text(header['cwd']))} && {line}" if header.get("cwd") else line
 
 
 def _terminal(header: RequestHeader) -> exec_command.Terminal:
-    """The terminal that ssh would ask for, where Ansible runs it: of no size, in the modes of a new one, with Ansible's TERM."""
+    """Return the terminal that ssh would request when Ansible runs it: no size, default modes, and Ansible's TERM."""
     from pmitogen.transport.plain import exec_command
 
     term = (header.get("env") or {}).get("TERM")
@@ -287,8 +287,8 @@ def _terminal(header: RequestHeader) -> exec_command.Terminal:
     return exec_command.Terminal(_text(term) if term else "", columns, lines, modes=())
 
 
-def _small_command(header: RequestHeader) -> str:
-    """The shell command for a small operation."""
+def _shell_command(header: RequestHeader) -> str:
+    """Return the shell command for a small operation."""
     do = header["do"]
     if do == Fs.MKDTEMP:
         base, name = _shell_path(header["bases"][0]), shlex.quote(_text(header["name"]))
@@ -302,21 +302,21 @@ def _small_command(header: RequestHeader) -> str:
     return f"echo {_shell_path(header['path'])}"
 
 
-def _text(agent_channel: str) -> str:
-    return str(from_wire(agent_channel).decode("utf-8", "surrogateescape"))
+def _text(wire_text: str) -> str:
+    return str(from_wire(wire_text).decode("utf-8", "surrogateescape"))
 
 
-def _shell_path(agent_channel: str) -> str:
-    """A path for a shell, which still expands a leading ~user."""
-    path = _text(agent_channel)
+def _shell_path(wire_text: str) -> str:
+    """Quote a path for a shell, except for a leading ~user."""
+    path = _text(wire_text)
     head, slash, rest = path.partition("/")
     if head.startswith("~") and head[1:].replace("-", "").replace("_", "").replace(".", "").isalnum() or head == "~":
         return head + slash + (shlex.quote(rest) if rest else "")
     return shlex.quote(path)
 
 
-class _InboxReader(io.RawIOBase):
-    """The client's data as a readable file. Each piece that is read is acknowledged."""
+class InboxReader(io.RawIOBase):
+    """A readable file with the client's data. Each piece that is read is acknowledged."""
 
     def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Callable[[Answer], None]) -> None:
         self._inbox, self._send = inbox, send
@@ -343,16 +343,16 @@ class _InboxReader(io.RawIOBase):
         return b"".join(parts)
 
 
-class _OutboxWriter(io.RawIOBase):
-    """A file whose writes go to the client."""
+class OutboxWriter(io.RawIOBase):
+    """A writable file that sends its data to the client."""
 
     def __init__(self, plain_request: PlainRequest) -> None:
-        self._serving = plain_request
+        self._plain_request = plain_request
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Buffer) -> int:
         taken = bytes(data)
-        self._serving._out(1, taken)
+        self._plain_request._out(1, taken)
         return len(taken)

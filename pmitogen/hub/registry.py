@@ -1,6 +1,6 @@
-"""All hosts of a run: made once however many ask, connected in parallel, closed together.
+"""The registry of hosts: one host per option set, connected in parallel, closed together.
 
-Every method is for the I/O thread unless it says otherwise; what blocks happens on threads of its own and comes back by
+Every method is for the I/O thread unless its docstring says otherwise. Blocking work runs on other threads, which report by
 ``defer``.
 """
 
@@ -23,7 +23,7 @@ from pmitogen.hub.host.host import Host
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.plain_requests import PlainRequests
 from pmitogen.hub.scheduler import Guard, Scheduler, Work
-from pmitogen.hub.sharing.outliving import OutlivingConnections, persistence
+from pmitogen.hub.sharing.persistent_connections import PersistentConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
 from pmitogen.hub.trace import Trace
 from pmitogen.logging import register_secret
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from pmitogen.transport.connect import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
-LAST_OUTPUT = 0.2  # seconds that the stderr of a process may arrive after its end is known
 
 
 class HostRegistry:
@@ -51,30 +50,30 @@ class HostRegistry:
         self.guard = Guard(self.scheduler, self._failed)  # of what belongs to no host and no client
         self.router = Router(self.broker, self._on_message)
         self.blobs = BlobStore()
-        self.hops = _new_hops()
+        self.jump_hosts = _new_jump_hosts()
         self._hosts: dict[str, Host] = {}
-        self._logins: weakref.WeakSet[sessions.Session] = weakref.WeakSet()
+        self._sessions: weakref.WeakSet[sessions.Session] = weakref.WeakSet()
         self._by_context: dict[int, Host] = {}
         self.trace: Trace | None = None
         self._shared = SharedConnections() if shares else None
-        self._outliving = OutlivingConnections()
+        self._persistent = PersistentConnections()
         self.is_closing, self._close_reason = False, ""
-        self._when_empty: Callable[[], None] | None = None
-        self.when_ended: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
+        self._on_empty: Callable[[], None] | None = None
+        self.on_stopped: Callable[[], None] = lambda: None  # called when the I/O thread ends, on it
         mitogen.core.listen(self.broker, "shutdown", self._close_all)
-        mitogen.core.listen(self.broker, "exit", lambda: self.when_ended())
+        mitogen.core.listen(self.broker, "exit", lambda: self.on_stopped())
 
     def defer(self, work: Work, *args: object) -> bool:
-        """Have *work* called on the I/O thread. Any thread. False: that thread has ended."""
+        """Call *work* on the I/O thread. Any thread. Returns False if that thread has ended."""
         return self.guard.defer(work, *args)
 
     @staticmethod
     def _failed(exc: Exception) -> None:
-        """Work that belongs to no host and no client has failed."""
+        """Log a failure of work that belongs to no host and no client."""
         LOG.error("internal error", exc_info=exc)
 
     def host(self, options: ConnectionOptions, caller: CallerEnvironment | None = None, ask: Prompt | None = None) -> Host:
-        """The host with exactly these options of this caller, made if there is none; a login then asks a person by *ask*.
+        """Return the host with exactly these options of this caller; create it if there is none. *ask* prompts the user at login.
 
         *caller*: None for this process.
         """
@@ -96,20 +95,20 @@ class HostRegistry:
         return host
 
     def hosts(self) -> list[Host]:
-        """All hosts that are not dead."""
-        return list(dict.fromkeys([*self._hosts.values(), *self._outliving]))
+        """Return all hosts that are not dead."""
+        return list(dict.fromkeys([*self._hosts.values(), *self._persistent]))
 
     def forget(self, host: Host) -> None:
-        """Its connection has ended."""
+        """Remove *host*, whose connection has ended."""
         for key in host.keys:
             if self._hosts.get(key) is host:
                 del self._hosts[key]
         if self._shared is not None:
             self._shared.release(host)
-        self._outliving.take(host)
-        self._outliving.close_unused(self.hosts())
-        if self._when_empty is not None and not self.hosts():
-            self._when_empty()
+        self._persistent.take(host)
+        self._persistent.close_unused(self.hosts())
+        if self._on_empty is not None and not self.hosts():
+            self._on_empty()
 
     def close_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> None:
         """Close the connection with exactly these options of this caller, if there is one."""
@@ -117,25 +116,25 @@ class HostRegistry:
         if host is not None:
             host.close()
 
-    def replace(self, host: Host) -> Host:
+    def reopen(self, host: Host) -> Host:
         """Return the host that takes the place of a dead one."""
         return self.host(host.options, host.caller, host.ask)
 
     # For connectors (see connector.Connections)
 
     def new_session(self, host: Host) -> sessions.Session:
-        """A session for *host*, not yet connected. It is closed with the hub."""
-        session = sessions.Session(host.options, host.caller, self.router, self.hops, host.ask)
-        self._logins.add(session)
+        """Return a session for *host*, not yet connected. It is closed with the hub."""
+        session = sessions.Session(host.options, host.caller, self.router, self.jump_hosts, host.ask)
+        self._sessions.add(session)
         return session
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
-        """The host that has the connection with this identity, which is *host* if there is none. Any thread."""
+        """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""
         return host if self._shared is None else self._shared.claim(identity(), host)
 
     def merge(self, host: Host, other: Host) -> None:
-        """Have *host* use the connection of *other*."""
-        if self._outliving.take(other):
+        """Make *host* use the connection of *other*."""
+        if self._persistent.take(other):
             other.begin_run(host)
         for key in host.keys:
             self._hosts[key] = other
@@ -166,7 +165,7 @@ class HostRegistry:
             host.guard.run(host.on_message, data, packed)
 
     def plan(self, become: BecomeRequest) -> Plan:
-        """The plan for a raw become request. Raises UsageError."""
+        """Return the plan for a become request. Raises UsageError."""
         from pmitogen.flags.become.plan import plan
 
         for secret in sessions.secrets_of(become):
@@ -187,30 +186,30 @@ class HostRegistry:
 
     # Between runs (see daemon/lifecycle.py)
 
-    def retire(self, when_empty: Callable[[], None]) -> bool:
-        """The run has ended: close all connections but those that are to outlive it. Returns whether there are any.
+    def end_run(self, on_empty: Callable[[], None]) -> bool:
+        """Close all connections except those that outlive the run (ControlPersist). Returns whether there are any.
 
-        Their time goes on while later runs are served, until one of these uses them.
+        Their timers continue while later runs are served, until one of these uses them.
         """
         self.end_trace()
         for host in self.hosts():
-            if host in self._outliving:
+            if host in self._persistent:
                 continue
             seconds = persistence(host)
             if seconds:
-                self._outliving.add(host, seconds)
+                self._persistent.add(host, seconds)
             else:
                 host.close()
         self._hosts.clear()
-        self._outliving.end_run(self.hops)
-        self.hops = _new_hops()
-        self._outliving.close_unused(self.hosts())
-        self._when_empty = when_empty
-        return bool(self._outliving)
+        self._persistent.end_run(self.jump_hosts)
+        self.jump_hosts = _new_jump_hosts()
+        self._persistent.close_unused(self.hosts())
+        self._on_empty = on_empty
+        return bool(self._persistent)
 
-    def resume(self) -> None:
-        """Another run has come."""
-        self._when_empty = None
+    def start_run(self) -> None:
+        """Begin another run."""
+        self._on_empty = None
 
     def end_trace(self) -> None:
         """Write the timeline of the run, if there is one. Any thread, but not while the I/O thread may add to it."""
@@ -224,19 +223,19 @@ class HostRegistry:
     def close(self, reason: str = "") -> None:
         """Close every connection and end the I/O thread. Any thread but that one; waits for it.
 
-        *reason*: what unfinished requests are told.
+        *reason*: the message of unfinished requests.
         """
         self.is_closing, self._close_reason = True, reason
         self.broker.shutdown()
         self.broker.join()
-        for login in list(self._logins):  # one that was still connecting has told the loop in vain
+        for login in list(self._sessions):  # one that was still connecting has told the loop in vain
             login.close()
-        self.hops.close()
-        self._outliving.close()
+        self.jump_hosts.close()
+        self._persistent.close()
         self.end_trace()
 
     def _close_all(self) -> None:
-        """The I/O thread is going to end: because it was told to, or by a fault of ours."""
+        """End all hosts, because the I/O thread ends: by :meth:`close`, or by an internal error."""
         was_requested, self.is_closing = self.is_closing, True
         for host in self.hosts():
             if was_requested:
@@ -246,7 +245,7 @@ class HostRegistry:
         self.scheduler.cancel_all()
 
 
-def _new_hops() -> JumpHostPool:
+def _new_jump_hosts() -> JumpHostPool:
     from pmitogen.transport.connect import JumpHostPool
 
     return JumpHostPool()

@@ -33,7 +33,7 @@ _ids = itertools.count(1)
 
 
 def next_request_id() -> int:
-    """A number for a request, unique in this process: what agents know it by."""
+    """Return a number for a request, unique in this process, which agents use."""
     return next(_ids)
 
 
@@ -41,10 +41,10 @@ class Client(Protocol):
     """A receiver of answers. Called on the hub's I/O thread; must not block."""
 
     def answer(self, header: Answer, body: bytes) -> None:
-        """Take one frame."""
+        """Handle one frame."""
 
     def pause(self) -> None:
-        """Send no more data until :meth:`resume`: the host does not take what waits for it."""
+        """Send no more data until :meth:`resume`: too much is queued for the host."""
         return
 
     def resume(self) -> None:
@@ -60,7 +60,7 @@ class PlainRequest(Protocol):
 
 
 class CallbackClient(Client):
-    """A client that goes on with something else: *work* is called with the final frame's header, without its number."""
+    """A client inside the hub: *work* is called with the final frame's header, without its number."""
 
     def __init__(self, work: Callable[[Answer], None]) -> None:
         self._work = work
@@ -75,7 +75,7 @@ class Request:
     """One request, from the moment it is made until its final frame."""
 
     client: Client | None  # None: nobody waits any more (answered early, or gone)
-    local_id: int
+    client_id: int
     header: RequestHeader
     body: bytes
     request_id: int = 0
@@ -117,7 +117,7 @@ class Request:
         if header["op"] == Op.ERROR:
             header = {**header, "msg": one_line(str(header.get("msg")), MESSAGE_LIMIT)}
         if self.client is not None:
-            self.client.answer({**header, "id": self.local_id}, body)
+            self.client.answer({**header, "id": self.client_id}, body)
 
     def describe(self) -> str:
         """Number, operation and account, for logs. No parameters: these may be secret."""

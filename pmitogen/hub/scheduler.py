@@ -1,8 +1,8 @@
-"""Work for the hub's I/O thread: at its next turn or after a while, always under somebody's guard.
+"""Schedule work for the hub's I/O thread, now or later, always under a guard.
 
-A :class:`Guard` belongs to one owner (a host, a client, the hub itself). Whatever work fails under it is the owner's failure and
-nobody else's. This is the only file that touches the timers and the queue of the I/O loop, where an exception would end the loop
-and with it every connection.
+A :class:`Guard` belongs to one owner (a host, a client, the hub itself). Work that fails under it ends the owner and nothing
+else. This is the only file that uses the timers and the queue of the I/O loop, where an exception would end the loop and with
+it every connection.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class TimerList(Protocol):
     """The timers of Mitogen's I/O loop."""
 
     def schedule(self, when: float, func: Callable[[], None]) -> ScheduledCall:
-        """Have *func* called at *when*, on the clock of ``mitogen.core.now``."""
+        """Schedule *func* for *when*, on the clock of ``mitogen.core.now``."""
 
 
 class Loop(Protocol):
-    """Mitogen's I/O loop, as far as this file uses it."""
+    """The attributes of Mitogen's I/O loop that this file uses."""
 
     timers: TimerList
 
     def defer(self, func: Work, *args: object) -> None:
-        """Have *func* called on the loop's thread. Raises mitogen.core.Error if the loop has ended."""
+        """Call *func* on the loop's thread. Raises mitogen.core.Error if the loop has ended."""
 
 
 class Scheduler:
@@ -50,7 +50,7 @@ class Scheduler:
         self._timers: set[Timer] = set()
 
     def defer(self, work: Work, *args: object) -> bool:
-        """Have *work* called on the I/O thread; on that thread, call it now. Any thread. False: the loop has ended."""
+        """Call *work* on the I/O thread; at once if called there. Any thread. Returns False if the loop has ended."""
         try:
             self._broker.defer(work, *args)
         except mitogen.core.Error:
@@ -58,7 +58,7 @@ class Scheduler:
         return True
 
     def later(self, seconds: float, work: Work) -> Timer:
-        """Have *work* called after *seconds*, unless the loop ends first. I/O thread."""
+        """Call *work* after *seconds*, unless the loop ends first. I/O thread."""
         timer = Timer(self, work)
         timer.scheduled = self._broker.timers.schedule(mitogen.core.now() + seconds, timer.expire)
         self._timers.add(timer)
@@ -70,7 +70,7 @@ class Scheduler:
             timer.cancel()
 
     def forget(self, timer: Timer) -> None:
-        """The timer has expired, or was cancelled."""
+        """Remove a timer that has expired or was cancelled."""
         self._timers.discard(timer)
 
 
@@ -83,12 +83,12 @@ class Timer:
         self._scheduler, self._work = scheduler, work
 
     def expire(self) -> None:
-        """It is due."""
+        """Run the work."""
         self._scheduler.forget(self)
         self._work()
 
     def cancel(self) -> None:
-        """Do not do it. I/O thread; idempotent."""
+        """Cancel the work. I/O thread; idempotent."""
         self._scheduler.forget(self)
         if self.scheduled is not None and self.scheduled.active:
             self.scheduled.cancel()
@@ -116,11 +116,11 @@ class Guard:
                 LOG.exception("cannot end the owner of failed work")
 
     def defer(self, work: Work, *args: object) -> bool:
-        """Have *work* called on the I/O thread; on that thread, call it now. Any thread. False: the loop has ended."""
+        """Call *work* on the I/O thread; at once if called there. Any thread. Returns False if the loop has ended."""
         return self._scheduler.defer(self.run, work, *args)
 
     def later(self, seconds: float, work: Work, *args: object) -> Timer:
-        """Have *work* called after *seconds*, unless the owner ends first. I/O thread."""
+        """Call *work* after *seconds*, unless the owner ends first. I/O thread."""
 
         def expire() -> None:
             self._timers.discard(timer)

@@ -1,7 +1,7 @@
-"""From a raw option set to a running Python: everything about a connection that blocks, on a thread of its own.
+"""The blocking part of a connection: from a raw option set to a running Python, on a login thread.
 
 The thread resolves the options, connects, opens the one session channel, sends the command and the bundle behind it, and
-hands the stream to the I/O thread. It waits for nothing that it need not know.
+passes the stream to the I/O thread, without waiting for further answers.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from pmitogen.transport.jump_hosts import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
-SECRETS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
-FAR = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
-LONGEST_PAUSE = 30  # seconds between two attempts
-PATIENCE = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
+SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
+HIGH_LATENCY = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
+MAX_BACKOFF = 30  # seconds between two attempts
+PROMPT_TIMEOUT = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -49,37 +49,37 @@ class BootChannel:
 
 
 class Session:
-    """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: whose options they are."""
+    """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: the process that set them."""
 
     def __init__(
         self,
         options: ConnectionOptions,
         caller: CallerEnvironment,
         router: Router,
-        hops: JumpHostPool,
+        jump_hosts: JumpHostPool,
         ask: Prompt | None = None,
     ) -> None:
         self._ask = ask
         self._caller = caller
         self._options = options
         self._router = router
-        self.hops = hops
+        self.jump_hosts = jump_hosts
         self.connection: Connection | None = None
         self.settings: Settings | None = None
-        self._ending = threading.Event()
+        self._cancelled = threading.Event()
         self._lock = threading.Lock()
         self._login_timeout: float | None = options.get("login_timeout")  # seconds for all, where the caller set a limit
         self._deadline = 0.0  # time.monotonic() seconds; set by connect
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
 
     @property
-    def is_far(self) -> bool:
+    def is_high_latency(self) -> bool:
         """Return whether the network is slow enough for stronger compression to pay."""
-        return self.connection is not None and (self.connection.stages.kex or 0) > FAR
+        return self.connection is not None and (self.connection.stages.kex or 0) > HIGH_LATENCY
 
     @property
     def withheld(self) -> str | None:
-        """Why no secret goes over this connection, or None."""
+        """The reason to send no secret over this connection, or None."""
         if self.connection is not None and self.connection.unsafe:
             return "no password goes to a host whose key has changed or is revoked: see the warning about its key"
         return None
@@ -96,8 +96,8 @@ class Session:
 
     def totals(self) -> dict[str, int]:
         """Return the bytes that were sent and received; empty before the login."""
-        link = self.link
-        return {} if link is None else {"sent": link.bytes_sent, "received": link.bytes_received}
+        connection = self.connection
+        return {} if connection is None else {"sent": connection.bytes_sent, "received": connection.bytes_received}
 
     def describe(self) -> dict[str, object]:
         """The connection's properties; empty before the login."""
@@ -119,12 +119,12 @@ class Session:
         from pmitogen.flags.ssh import resolve
 
         if self._login_timeout:
-            self._deadline = time.monotonic() + self._login_timeout + (PATIENCE if self._ask else 0)
+            self._deadline = time.monotonic() + self._login_timeout + (PROMPT_TIMEOUT if self._ask else 0)
         argv, origins = ansible_options.build_ssh_argv(self._options, self._caller)
         self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
 
     def identity(self) -> bytes:
-        """Equal for logins that would make the same connection, and start the same interpreter. Raises Error."""
+        """Return bytes that are equal for logins with the same connection and interpreter. Raises Error."""
         from pmitogen.transport import sharing
 
         assert self.settings is not None
@@ -133,7 +133,7 @@ class Session:
     def connect(self) -> Connection:
         """Log in, again after a failure as often as *reconnection_retries* says. Raises Error.
 
-        The pauses are those of Ansible's ssh plugin. What the server or we have refused is not tried again.
+        The pauses are those of Ansible's ssh plugin. A refused login, host key or session is not tried again.
         """
         if self.settings is None:
             self.resolve()
@@ -147,9 +147,9 @@ class Session:
             except ConnectError as exc:
                 if attempt == retries or exc.stage in ("auth", "hostkey", "exec"):
                     raise
-                pause = min(2**attempt - 1, LONGEST_PAUSE)
+                pause = min(2**attempt - 1, MAX_BACKOFF)
                 LOG.info("%s; attempt %d of %d, the next in %d s", exc.message, attempt + 1, retries + 1, pause)
-                if self._ending.wait(pause):
+                if self._cancelled.wait(pause):
                     raise
                 attempt += 1
 
@@ -161,14 +161,14 @@ class Session:
         connection = connect(
             settings,
             dataclasses.replace(credentials(self._options), prompt=ask),
-            jump_hosts=self.hops,
+            jump_hosts=self.jump_hosts,
             deadline=self._deadline if self._login_timeout else time.monotonic() + LOGIN_TIMEOUT,
             resolver=resolve.resolve_hop,
-            confirm=yes_or_no(ask) if ask else None,
+            confirm=confirm_with(ask) if ask else None,
         )
         with self._lock:
             self.connection = connection
-        if self._ending.is_set():
+        if self._cancelled.is_set():
             connection.close()
             raise ConnectError(f"{connection.peer}: the run is ending", "exec")
         return connection
@@ -179,7 +179,7 @@ class Session:
         return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
 
     def boot(self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None]) -> BootChannel:
-        """Start Python on a new session channel; what arrives there is handled under *guard*. Raises Error."""
+        """Start Python on a new session channel, whose data is handled under *guard*. Raises Error."""
         from pmitogen.hub import bootstrap
         from pmitogen.hub.mitogen_stream import ChannelStream
 
@@ -188,7 +188,7 @@ class Session:
         context_id = self._router.new_context_id()
         assert self.connection is not None
         channel = self.connection.open_session(min(answer_timeout(self.connection.settings), self.start_timeout))
-        command = bootstrap.command(token, len(bundle), context_id, candidates)
+        command = bootstrap.bootstrap_command(token, len(bundle), context_id, candidates)
         self.connection.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
         marker = bootstrap.ready_marker(token)
         stream = ChannelStream(self._router, channel, context_id, self.connection.peer, marker, guard, on_end)
@@ -196,7 +196,7 @@ class Session:
         return BootChannel(stream, context_id, token)
 
     def forget_caller(self) -> None:
-        """Keep the connection, and nothing of whose options made it."""
+        """Discard the options and the caller, and keep the connection."""
         self._options, self._caller, self._ask = {}, NOBODY, None
         if self.settings is not None:
             self.settings = self.settings._replace(caller=NOBODY, report=())
@@ -206,7 +206,7 @@ class Session:
     def close(self) -> None:
         """End the connection. Any thread; idempotent; does not wait."""
         with self._lock:
-            self._ending.set()
+            self._cancelled.set()
             connection = self.connection
         if connection is not None:
             try:
@@ -223,7 +223,7 @@ class Closable(Protocol):
 
 
 def close_on_thread(owner: Closable) -> None:
-    """Close a connection, or several, without waiting; if there is no thread left for it, wait."""
+    """Close a connection, or several, without waiting; if no thread can be started, wait."""
     try:
         threads.start(_close_quietly, "pmitogen close", owner)
     except ConnectError:
@@ -257,8 +257,8 @@ def credentials(options: Mapping[str, object]) -> Credentials:
 
 
 def secrets_of(options: Mapping[str, object]) -> Iterator[str]:
-    """Every text of a raw option set (or become request) that no log may show."""
-    for name in SECRETS:
+    """Yield the secrets of a raw option set or become request, for redaction in logs."""
+    for name in SECRET_OPTIONS:
         if value := options.get(name):
             yield str(value)
     entries = options.get("jump_credentials")
@@ -266,13 +266,13 @@ def secrets_of(options: Mapping[str, object]) -> Iterator[str]:
         yield from (str(value) for value in (fields.values() if isinstance(fields, Mapping) else [fields]) if value)
 
 
-def yes_or_no(ask: Prompt) -> Callable[[str], bool]:
-    """A question that only "yes", written out as for ssh, answers with yes."""
+def confirm_with(ask: Prompt) -> Callable[[str], bool]:
+    """Return a function that asks the user, and is True only for the answer "yes", as in ssh."""
     return lambda facts: (ask(f"{facts} Continue connecting? (yes/no) ", True) or "").strip().lower() == "yes"
 
 
 def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error], None]) -> None:
-    """Run *work* on a new thread; what goes wrong is an Error for *on_error*, on that thread, or on this one if there is none."""
+    """Run *work* on a new thread. *on_error* gets a failure as an Error, on that thread, or on this one if none starts."""
 
     def run() -> None:
         with log.context(host=name):

@@ -1,11 +1,11 @@
 """Timeline of a run, for a browser's trace viewer and ``pmitogen trace``.
 
-``PMITOGEN_TRACE=file.json`` has each worker, the hub and each target say when they did what; the hub writes it when the run
+With ``PMITOGEN_TRACE=file.json`` each worker, the hub and each target record their times; the hub writes the file when the run
 ends, in the Chrome trace event format (chrome://tracing, https://ui.perfetto.dev): a process per host, in it a row for the
 connection and one per worker. ``pmitogen trace file.json`` sums it up as a table.
 
-Times are wall clock, microseconds. A target has no clock of ours: it tells durations only, which are laid in the middle of
-the request's time on the way; so ``agent_channel`` is what neither side can account for, there and back.
+Times are wall clock, in microseconds. A target reports durations only, because its clock may differ; these are placed in the
+middle of the request's time. The rest, which neither side can account for, is ``wire``: the way to the target and back.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from collections.abc import Mapping
 
 from pmitogen.util.atomic_file import atomic_write
 
-CONNECTION = 0  # the row of a host's own doings
+CONNECTION_ROW = 0  # the row of a host's own doings
 
 
 class Trace:
-    """Events of one run. I/O thread only, but for :meth:`write`."""
+    """Events of one run. I/O thread only, except :meth:`write`."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -30,22 +30,22 @@ class Trace:
         self._numbers = itertools.count(1)
         self._shift = time.time() - time.monotonic()
 
-    def wall(self, monotonic: float) -> float:
-        """The wall clock at a moment of time.monotonic()."""
+    def to_wall_clock(self, monotonic: float) -> float:
+        """Convert a moment of time.monotonic() to wall clock."""
         return monotonic + self._shift
 
     def span(self, host: str, row: int, name: str, start: float, end: float, **details: object) -> None:
-        """Something took from *start* to *end* (wall clock, seconds)."""
+        """Add a span from *start* to *end* (wall clock, seconds)."""
         pid = self._host(host)
         dur = max(1, round((end - start) * 1e6))
         event = {"name": name, "ph": "X", "pid": pid, "tid": row, "ts": round(start * 1e6), "dur": dur}
         self._events.append({**event, "args": details} if details else event)
 
     def stages(self, host: str, end: float, stages: dict[str, float]) -> None:
-        """The stages of connecting, one after another, the last of which ended at *end*."""
+        """Add the stages of connecting, one after another; the last ended at *end*."""
         start = end - sum(stages.values())
         for name, seconds in stages.items():
-            self.span(host, CONNECTION, name, start, start + seconds)
+            self.span(host, CONNECTION_ROW, name, start, start + seconds)
             start += seconds
 
     def worker(self, host: str, row: int, labels: dict[str, str]) -> None:
@@ -82,17 +82,17 @@ class Trace:
         if number is None:
             number = self._hosts[host] = next(self._numbers)
             self._events.append({"name": "process_name", "ph": "M", "pid": number, "args": {"name": host}})
-            named = {"name": "thread_name", "ph": "M", "pid": number, "tid": CONNECTION, "args": {"name": "connection"}}
+            named = {"name": "thread_name", "ph": "M", "pid": number, "tid": CONNECTION_ROW, "args": {"name": "connection"}}
             self._events.append(named)
         return number
 
     def write(self) -> None:
-        """Write the file, for us alone to read. Any thread, once the I/O thread has ended. Raises OSError."""
+        """Write the file, readable by this user only. Any thread, once the I/O thread has ended. Raises OSError."""
         text = json.dumps({"traceEvents": self._events, "displayTimeUnit": "ms"})
         with atomic_write(self._path, lambda: 0o600) as stream:
             stream.write(text.encode())
 
 
 def make_trace(path: str, number: int) -> Trace | None:
-    """The trace to write to *path*; None if that is empty. Where a run has several hubs, each but the first adds its *number*."""
+    """Return a trace for the file *path*; None if that is empty. Of several hubs, each after the first adds its *number*."""
     return Trace(f"{path}.{number}" if number else path) if path else None

@@ -1,9 +1,9 @@
-"""The turns of the hub's I/O loop, and what one host may use of each.
+"""The turns of the hub's I/O loop, and each host's share of a turn.
 
-A turn is one round of the loop: what was put off in the turn before, then every socket that is ready, then the timers. A host
-whose messages exceed its share of a turn goes on in the next one, and its channel is not read on until then, so that the SSH
-window makes its sender wait. All that was put off shares ``TURN_SECONDS``. So a host that floods the hub costs the others a few
-milliseconds a turn.
+A turn is one round of the loop: first the work deferred from the turn before, then every ready socket, then the timers. If
+the messages of a host exceed its share of a turn, the rest is deferred to the next turn, and its channel is not read until then,
+so that the SSH window makes its sender wait. All deferred work of a turn shares ``TURN_SECONDS``. So a host that floods the hub
+delays the others by a few milliseconds per turn.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TURN_SECONDS = 0.02  # for everything that was put off; each host comes at its t
 
 
 class Turns:
-    """Counts the turns of one I/O loop, and keeps what was put off. I/O thread."""
+    """Counter of the turns of one I/O loop, and queue of deferred work. I/O thread."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.number = 0
@@ -27,7 +27,7 @@ class Turns:
         self._waiting: collections.deque[Share] = collections.deque()
 
     def begin(self) -> bool:
-        """Begin a turn with what was put off. Returns whether anything is still put off."""
+        """Begin a turn with the deferred work. Returns whether any is left."""
         self.number += 1
         if self._waiting:
             until = self.clock() + TURN_SECONDS
@@ -38,7 +38,7 @@ class Turns:
         return bool(self._waiting)
 
     def put_off(self, share: Share) -> None:
-        """Have a host go on in the next turn, behind those that wait already."""
+        """Continue with a host in the next turn, behind those that wait already."""
         self._waiting.append(share)
 
 
@@ -64,7 +64,7 @@ class Share:
         return used_up
 
     def put_off(self) -> None:
-        """Have *work* called in the next turn."""
+        """Call *work* in the next turn."""
         if not self.is_waiting:
             self.is_waiting = True
             self._turns.put_off(self)
@@ -76,6 +76,6 @@ class Share:
         self._seconds += seconds
 
     def resume(self) -> None:
-        """It is the host's turn again."""
+        """Continue with the host."""
         self.is_waiting = False
         self._work()

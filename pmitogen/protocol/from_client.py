@@ -313,7 +313,7 @@ class _Stop(TypedDict):
 class Stop(_Stop, total=False):
     """End the hub."""
 
-    kept: bool  # only if it serves no run
+    standby_only: bool  # only if it serves no run
 
 
 TABLE = Table(

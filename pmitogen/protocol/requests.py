@@ -80,7 +80,7 @@ class RequestHeader(ClientRequest, total=False):
     trace: bool  # measure it
     reconnect: bool  # ssh would have made another connection by now
     if_python: str  # only if the login account's interpreter is this one
-    looked_again: bool  # Python was started once more for it
+    retried_boot: bool  # Python was started once more for it
     func: str  # run, of a function of the library: its name
     names: list[str]  # run, of a function of the library: names to replace by placeholders
 

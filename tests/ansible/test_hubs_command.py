@@ -57,7 +57,7 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
     assert hubs() == "no hub is running\n"
     run = running.finish()
     assert run.task("sleep").kind == "unreachable" and "Traceback" not in run.output
-    assert run.task("sleep").message.endswith(": the hub of this run has gone: pmitogen hubs --stop ended it")
+    assert run.task("sleep").message.endswith(": the hub of this run has ended: pmitogen hubs --stop ended it")
     assert not [process for process in account.processes() if "sleep" in str(process)]
 
 
@@ -83,10 +83,10 @@ def test_a_task_says_what_ended_its_hub(
     os.kill(_wait_for_busy_hub()["pid"], number)
     run = running.finish()
     assert run.task("sleep").kind == "unreachable"
-    assert f"the hub of this run has gone: {said}" in run.task("sleep").message
+    assert f"the hub of this run has ended: {said}" in run.task("sleep").message
     assert run.task("later")["stdout"] == account.name
     page = (repository / "docs/troubleshooting.md").read_text()
-    assert "**The hub of this run has gone" in page
+    assert "**The hub of this run has ended" in page
 
 
 @pytest.mark.one_core

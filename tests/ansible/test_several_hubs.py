@@ -38,7 +38,7 @@ def _hosts(ansible: Ansible, sshd: Sshd, account: Account, **more: Any) -> dict[
 
 def _shares(count: int) -> list[int]:
     """How many of the addresses each of so many hubs has."""
-    numbers = [socket_paths.number_of(address, count) for address in ADDRESSES]
+    numbers = [socket_paths.hub_index_for(address, count) for address in ADDRESSES]
     return [numbers.count(number) for number in range(count)]
 
 

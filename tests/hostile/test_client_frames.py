@@ -50,7 +50,7 @@ MESSAGES: list[dict[str, Any]] = [
     {"op": "trace", "spans": [["x", 1.0, 2.0]]},
     {"op": "adopt", "id": 1, "run": 1, "path": "/x", "settings": {"log": ""}},
     {"op": "status", "id": 1},
-    {"op": "stop", "id": 1, "kept": True},
+    {"op": "stop", "id": 1, "standby_only": True},
 ]
 VALUES = (None, True, -1, 1 << 200, 0.5, 1e300, float("nan"), "\udcff", "\x1b[2J" + SECRET, [[]], [SECRET, 1], {}, {SECRET: []})
 

@@ -35,7 +35,7 @@ def test_every_python(version: str, pythons: dict[str, str], traps: Traps, short
 
     traps.lay(short_path, 0, 0)
     bundle = bootstrap.bundle()
-    line = bootstrap.command("abc", len(bundle), 1, [pythons[version]])
+    line = bootstrap.bootstrap_command("abc", len(bundle), 1, [pythons[version]])
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(short_path), "PYTHONPATH": ":/opt/none"}
     done = subprocess.run(["/bin/sh", "-c", line], input=bundle, cwd=short_path, env=environment, capture_output=True, timeout=60)
     assert b"PMITOGEN-abc ready\n" in done.stdout and not done.stderr, done

@@ -34,14 +34,14 @@ class Asker:
         self._frames: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._scene = scene
         self._request = Request(self, 1, header, b"")
-        scene.contexts.defer(self._submit, options)
+        scene.registry.defer(self._submit, options)
 
     def _submit(self, options: dict[str, Any]) -> None:
-        self._host = self._scene.contexts.host(options)
+        self._host = self._scene.registry.host(options)
         self._host.guard.run(self._host.submit, self._request)
 
     def follow(self, header: dict[str, Any], body: bytes = b"") -> None:
-        self._scene.contexts.defer(lambda: self._host.follow(self._request, header, body))
+        self._scene.registry.defer(lambda: self._host.follow(self._request, header, body))
 
     def answer(self, header: dict[str, Any], body: bytes) -> None:
         if header["op"] == "out" and self._credit:
@@ -65,8 +65,8 @@ class Asker:
 class Scene:
     """A hub in this process, an honest host, and places for hostile ones."""
 
-    def __init__(self, contexts: HostRegistry, honest: dict[str, Any], account: Account) -> None:
-        self.contexts, self.honest, self._account = contexts, honest, account
+    def __init__(self, registry: HostRegistry, honest: dict[str, Any], account: Account) -> None:
+        self.registry, self.honest, self._account = registry, honest, account
 
     def ask(self, options: dict[str, Any], **header: Any) -> Asker:
         return Asker(self, options, {"chain": 0, **header})
@@ -95,7 +95,7 @@ class Scene:
 
     def state_of(self, options: dict[str, Any]) -> State:
         found: queue.SimpleQueue[State] = queue.SimpleQueue()
-        self.contexts.defer(lambda: found.put(self.contexts.host(options).state))
+        self.registry.defer(lambda: found.put(self.registry.host(options).state))
         return found.get(timeout=10)
 
     def check_honest(self) -> float:
@@ -117,11 +117,11 @@ def scene(sshd: Sshd, make_account: Callable[..., Account]) -> Iterator[Scene]:
         "timeout": 30,
         "ssh_common_args": f"-F none -o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null",
     }
-    contexts = HostRegistry()
-    made = Scene(contexts, honest, account)
+    registry = HostRegistry()
+    made = Scene(registry, honest, account)
     made.check_honest()
     yield made
-    contexts.close()
+    registry.close()
 
 
 def peak() -> int:

@@ -228,8 +228,10 @@ def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str,
 
     monkeypatch.setattr("pmitogen.hub.session.FAR", 0.0)
     codecs: list[str] = []
-    pack = BlobStore.pack
-    monkeypatch.setattr(BlobStore, "pack", lambda self, names, codec="zlib": codecs.append(codec) or pack(self, names, codec))
+    compress = BlobStore.compress
+    monkeypatch.setattr(
+        BlobStore, "compress", lambda self, names, codec="zlib": codecs.append(codec) or compress(self, names, codec)
+    )
     for version, path in pythons.items():
         codecs.clear()
         with connect(sshd, "root", python=path) as host:  # an interpreter may lie in its home

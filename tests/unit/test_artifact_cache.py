@@ -22,7 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _artifact() -> bytes:
-    return artifact_cache.kept("name", (), lambda: next(MADE))
+    return artifact_cache.cached("name", (), lambda: next(MADE))
 
 
 def test_it_is_made_once(folder: Path) -> None:

@@ -20,11 +20,11 @@ from pmitogen.util import processes
 
 def test_hosts_are_shared_out_evenly_and_for_good() -> None:
     hosts = [f"10.1.{number // 250}.{number % 250}" for number in range(1000)]
-    numbers = [socket_paths.number_of(host, 4) for host in hosts]
+    numbers = [socket_paths.hub_index_for(host, 4) for host in hosts]
     assert all(200 < numbers.count(number) < 300 for number in range(4))
-    assert numbers == [socket_paths.number_of(host, 4) for host in hosts]
-    assert {socket_paths.number_of(host, 1) for host in hosts} == {0}
-    assert socket_paths.number_of("h\udcff\u00f6st", 2) in (0, 1)
+    assert numbers == [socket_paths.hub_index_for(host, 4) for host in hosts]
+    assert {socket_paths.hub_index_for(host, 1) for host in hosts} == {0}
+    assert socket_paths.hub_index_for("h\udcff\u00f6st", 2) in (0, 1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 12])
@@ -32,8 +32,8 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(short_path))
     short_path.chmod(0o700)
     run = socket_paths.run_socket(os.getpid(), number)
-    for path in (run, socket_paths.resting_socket(run, "0123456789abcdef")):
-        assert socket_paths.number_in(path) == number
+    for path in (run, socket_paths.standby_socket(run, "0123456789abcdef")):
+        assert socket_paths.hub_index_in(path) == number
         assert path.startswith(f"{short_path}/pmitogen-{os.getuid()}/") and path.endswith(".sock")
     assert socket_paths.run_socket(os.getpid(), number) != socket_paths.run_socket(os.getpid(), number + 1)
 
@@ -41,12 +41,12 @@ def test_a_socket_tells_its_number(number: int, short_path: Path, monkeypatch: p
 def test_a_hub_that_is_about_to_end_takes_no_run() -> None:
     """Its last connection has had its time just before the next run found it."""
     life = HubLifecycle(os.getpid(), RunSettings())
-    contexts, listener = Mock(), Mock(path="/d/resting.sock")
-    life.resting = True
-    life.nothing_left()
+    registry, listener = Mock(), Mock(path="/d/standby.sock")
+    life.is_standby = True
+    life.all_closed()
     with pytest.raises(UsageError, match="this hub serves a run"):
-        life.adopt(contexts, listener, 1, "/d/1-2.sock", RunSettings())
-    assert not contexts.mock_calls and not listener.mock_calls
+        life.adopt_run(registry, listener, 1, "/d/1-2.sock", RunSettings())
+    assert not registry.mock_calls and not listener.mock_calls
     for fd in (life._read_fd, life._write_fd):
         os.close(fd)
 
@@ -59,7 +59,7 @@ def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
     names = {
         "ended": f"{gone.pid}-123.sock",
         "lock": f"{gone.pid}-123.sock.lock",
-        "rests": f"resting-{gone.pid}-123-0123456789abcdef.3.sock",
+        "standby": f"standby-{gone.pid}-123-0123456789abcdef.3.sock",
         "serves": f"{gone.pid}-123.1.sock",
         "locked": f"{gone.pid}-123.1.sock.lock",
         "alive": f"{os.getpid()}-{mine}.sock",
@@ -72,10 +72,10 @@ def test_what_is_left_is_removed_but_not_what_listens(short_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.bind(str(short_path / names["serves"]))
         sock.listen()
-        socket_paths.sweep(str(short_path), gone.pid)
+        socket_paths.remove_stale(str(short_path), gone.pid)
         assert sorted(os.listdir(short_path)) == sorted(names[name] for name in ("serves", "locked", "alive", "foreign"))
     (short_path / names["alive"]).unlink()
     (short_path / names["foreign"]).unlink()
-    socket_paths.sweep(str(short_path), gone.pid)
+    socket_paths.remove_stale(str(short_path), gone.pid)
     assert not short_path.exists()
     short_path.mkdir()  # the fixture removes it

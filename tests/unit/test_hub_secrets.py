@@ -6,24 +6,24 @@ import pytest
 
 from pmitogen import logging
 from pmitogen.hub.registry import HostRegistry
-from pmitogen.hub.session import SECRETS
+from pmitogen.hub.session import SECRET_OPTIONS
 
 
-@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("name", SECRET_OPTIONS)
 def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
-    contexts = HostRegistry()
+    registry = HostRegistry()
     try:
-        contexts.host({"host": "web", name: f"handed over as {name}"})
+        registry.host({"host": "web", name: f"handed over as {name}"})
     finally:
-        contexts.close()
+        registry.close()
     assert logging.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{logging.STRUCK_OUT}' in it"
 
 
 def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
-    contexts = HostRegistry()
+    registry = HostRegistry()
     try:
         first = {"method": "sudo", "user": "alice", "password": "the first step's"}
-        contexts.plan({"method": "su", "user": "root", "password": "the second step's", "via": first})
+        registry.plan({"method": "su", "user": "root", "password": "the second step's", "via": first})
     finally:
-        contexts.close()
+        registry.close()
     assert logging.redact("the first step's, the second step's") == f"{logging.STRUCK_OUT}, {logging.STRUCK_OUT}"

@@ -14,11 +14,11 @@ from pmitogen.hub.registry import HostRegistry
 
 @pytest.fixture
 def host() -> Host:
-    contexts = HostRegistry()
+    registry = HostRegistry()
     try:
-        return contexts.host({"host": "web1"})
+        return registry.host({"host": "web1"})
     finally:
-        contexts.close()
+        registry.close()
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(State, Event)))

@@ -20,15 +20,15 @@ def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture)
         seen: list[Any] = []
         router = Router(broker, lambda number, data, packed: seen.append(data))
         number = router.new_context_id()
-        stream = types.SimpleNamespace(name="host", over=False, protocol=mitogen.core.MitogenProtocol(router, number))
-        router.adopt(number, stream)
+        stream = types.SimpleNamespace(name="host", has_ended=False, protocol=mitogen.core.MitogenProtocol(router, number))
+        router.register_stream(number, stream)
 
         def arrives(data: bytes) -> None:
             message = mitogen.core.Message(dst_id=0, src_id=number, auth_id=number, handle=TO_HUB_PLAIN, data=data)
             router._async_route(message, stream)
 
         arrives(b"first")
-        stream.over = True
+        stream.has_ended = True
         mitogen.core.fire(stream, "disconnect")
         arrives(b"second")
         assert seen == [b"first"]

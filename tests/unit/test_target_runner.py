@@ -522,7 +522,7 @@ def test_archives_share_their_contents() -> None:
     manifest = blobs.add_archive("name", base64.b64decode(base64.b64encode(data.getvalue())))
     assert blobs.manifest_of("name") == manifest == FILES_SENT[0] and blobs.manifest_of("other") is None
     assert {name: blobs.contents[name] for name in blobs.members(manifest)} == FILES_SENT[1]
-    first, second = blobs.pack(blobs.members(manifest)), blobs.pack(list(blobs.members(manifest)))
+    first, second = blobs.compress(blobs.members(manifest)), blobs.compress(list(blobs.members(manifest)))
     assert first is second
     listed, _, contents = zlib.decompress(first).partition(b"\n")
     assert [name for name, _ in json.loads(listed)][0] == manifest

@@ -67,7 +67,7 @@ def preload(name: str) -> None:
 def _share_state() -> None:
     """Create the state that workers share."""
     shared_state.current = shared_state.SharedState()
-    socket_paths.remember_start()
+    socket_paths.cache_start_time()
     atexit.register(_at_exit, shared_state.current)
 
 
@@ -133,7 +133,7 @@ def _start_hub() -> None:
     args = context.CLIARGS
     caller = CallerEnvironment.current()  # workers find it there, too
     if "syntax" in args and not any(args[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
-        client.begin(os.getpid(), caller, log=hub_log())
+        client.start(os.getpid(), caller, log=hub_log())
 
 
 def _run_uses_pmitogen() -> bool:

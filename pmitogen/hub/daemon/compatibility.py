@@ -33,9 +33,9 @@ _NAMESPACES = ("mnt", "net", "pid", "user", "uts")
 
 
 def process_environment(caller: CallerEnvironment) -> dict[str, str]:
-    """Return the environment for a hub's own process: what Python and its libraries read, and no more of the run's.
+    """Return the environment for a hub's own process: only the variables that Python and its libraries read.
 
-    All of it where libraries are loaded into every program (``LD_PRELOAD``): nobody knows what these read.
+    The whole environment, if libraries are loaded into every program (``LD_PRELOAD``): these may read any variable.
     """
     environ = caller.environ
     if any(environ.get(name) for name in _INJECTED):
@@ -75,7 +75,7 @@ def fingerprint(environ: Mapping[str, str], ansible: str) -> str:
 
 
 def _files() -> Iterator[tuple[str, int, int]]:
-    """Path, time and size of every file of ours, and of each library's first."""
+    """Yield path, time and size of every file of pmitogen, and of the first file of each library."""
     paths = []
     for directory, _, names in os.walk(hello.identity()["root"]):
         paths += [os.path.join(directory, name) for name in names if name.endswith(".py")]

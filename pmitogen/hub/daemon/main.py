@@ -1,8 +1,8 @@
-"""The hub process: started by a run's main process or first worker, gone when the run is gone, whatever ended it.
+"""The hub process: a run's main process or first worker starts it, and it ends when the run has ended for any reason.
 
 It watches the run's main process (by a pidfd where the system has them: no polling, no confusion with a later process of
-the same number), and ends when that ends, or when it is told to. Ctrl-C at the terminal is the run's business: we are a
-session of our own.
+the same number), and ends when that ends, or on ``pmitogen hubs --stop``. Ctrl-C at the terminal reaches the run only, because
+the hub has a session of its own.
 """
 
 from __future__ import annotations
@@ -36,43 +36,43 @@ def main() -> None:
     os.umask(0o077)  # what is made for a caller is made with the caller's
     gc.disable()  # while libraries are loaded: each round would visit all that they have made so far
     settings = RunSettings.from_message(json.loads(sys.argv[4]))
-    life = HubLifecycle(run_pid, settings)
+    lifecycle = HubLifecycle(run_pid, settings)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        signal.signal(getattr(signal, name), lambda number, _: life.stop(f"the signal {signal.Signals(number).name}"))
+        signal.signal(getattr(signal, name), lambda number, _: lifecycle.stop(f"the signal {signal.Signals(number).name}"))
     try:
         settings.begin(run_pid)
         _raise_file_limit()
         from pmitogen.hub.daemon.server import Listener
         from pmitogen.hub.registry import HostRegistry
 
-        contexts = HostRegistry(shares=True)
-        contexts.trace = make_trace(settings.trace, socket_paths.number_in(path))
-        contexts.when_ended = life.stop
+        registry = HostRegistry(shares=True)
+        registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path))
+        registry.on_stopped = lifecycle.stop
     except (Error, OSError, ImportError) as exc:
-        _refuse(listening, path, f"the hub cannot start: {exc}")
+        _reject_clients(listening, path, f"the hub cannot start: {exc}")
         sys.stderr.flush()
         os._exit(1)  # threads of what was imported so far may run
     gc.freeze()
     gc.enable()
-    listener = Listener(contexts, listening, path, life)
-    _warm_up(life)
-    ended = life.until_end(contexts, listener)  # 0: told to stop, and the run may start another on this very path
+    listener = Listener(registry, listening, path, lifecycle)
+    _warm_up(lifecycle)
+    ended = lifecycle.wait(registry, listener)  # 0: told to stop, and the run may start another on this very path
     listener.close()
-    signal.signal(signal.SIGALRM, lambda *_: _end(os.path.dirname(path), ended))
+    signal.signal(signal.SIGALRM, lambda *_: _exit(os.path.dirname(path), ended))
     signal.setitimer(signal.ITIMER_REAL, CLOSE_LIMIT)
     with contextlib.suppress(Exception):
-        contexts.close(f"{HUB_ENDED}: {life.stopped_by} ended it" if life.stopped_by else "")
-    _end(os.path.dirname(path), ended)
+        registry.close(f"{HUB_ENDED}: {lifecycle.stopped_by} ended it" if lifecycle.stopped_by else "")
+    _exit(os.path.dirname(path), ended)
 
 
-def _end(folder: str, ended: int) -> None:
-    """Be gone."""
-    socket_paths.sweep(folder, ended)
+def _exit(folder: str, ended: int) -> None:
+    """Remove stale sockets and exit."""
+    socket_paths.remove_stale(folder, ended)
     os._exit(0)
 
 
-def _warm_up(life: HubLifecycle) -> None:
-    """Have ready what the first connection needs, while its worker is still writing, and then what a later run may ask."""
+def _warm_up(lifecycle: HubLifecycle) -> None:
+    """Prepare the bundle for the first connection on a thread, and then the fingerprint for standby."""
 
     from pmitogen.util import threads
 
@@ -80,14 +80,14 @@ def _warm_up(life: HubLifecycle) -> None:
         from pmitogen.hub import bootstrap
 
         bootstrap.bundle()
-        life.fingerprint = fingerprint(os.environ, life.settings.ansible)
+        lifecycle.fingerprint = fingerprint(os.environ, lifecycle.settings.ansible)
 
     with contextlib.suppress(Error):  # no thread to spare: the first connection has it made
         threads.start(work, "pmitogen warm-up")
 
 
-def _refuse(listening: socket.socket, path: str, why: str) -> None:
-    """Tell those who have connected so far that nobody is going to serve them; nobody can come any more."""
+def _reject_clients(listening: socket.socket, path: str, why: str) -> None:
+    """Remove the socket, and send the reason to every client that has connected so far."""
     with contextlib.suppress(OSError):
         os.unlink(path)
     listening.setblocking(False)

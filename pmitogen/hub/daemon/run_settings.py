@@ -1,6 +1,6 @@
 """Settings of the run that a hub serves: log file, log level and timeline.
 
-These come with the run: from whoever starts the hub, or takes over one that an earlier run has left.
+They are sent by the process that starts the hub, or that adopts a hub on standby.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, caller: CallerEnvironment, log: str | None, ansible: str) -> RunSettings:
-        """Return those of a run. *log*: the level if PMITOGEN_LOG does not say."""
+        """Return the settings of a run. *log*: the level if PMITOGEN_LOG is not set."""
         environ = caller.environ
         return cls(
             environ.get("PMITOGEN_LOG") or log or "",
@@ -40,7 +40,7 @@ class RunSettings:
 
     @classmethod
     def from_message(cls, message: object) -> RunSettings:
-        """Make them of what :meth:`message` returned. Raises UsageError if that is not well formed."""
+        """Return the settings in a result of :meth:`message`. Raises UsageError if they are invalid."""
         if isinstance(message, dict) and all(isinstance(message.get(field.name), str) for field in dataclasses.fields(cls)):
             found = cls(**{field.name: message[field.name] for field in dataclasses.fields(cls)})
             if all(not path or os.path.isabs(path) for path in (found.log_file, found.trace)):
@@ -48,7 +48,7 @@ class RunSettings:
         raise UsageError("the settings of a run are malformed")
 
     def message(self) -> dict[str, str]:
-        """Return them as JSON can hold them."""
+        """Return the settings as a dict for JSON."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def begin(self, run_pid: int) -> None:
@@ -59,7 +59,7 @@ class RunSettings:
 
     @staticmethod
     def end() -> None:
-        """Let go of the run's log, its stderr and the secrets that no line of it may show."""
+        """Close the run's log and its stderr, and forget the secrets to redact."""
         from pmitogen import logging
 
         logging.setup("hub", environ={})

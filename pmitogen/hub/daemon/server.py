@@ -1,13 +1,12 @@
 """The hub's private socket: access control, and the frames of workers.
 
-The socket lies in a directory that belongs to this account alone, is itself closed to others, and every peer's credentials
-are checked, so a peer has our own privilege. Still nothing that it sends is evaluated or unpickled: frames only (see
+The socket is in a directory that only this account can enter, its own mode is 0600, and every peer's credentials are checked,
+so a peer has this account's privileges. Still, nothing from it is evaluated or unpickled: frames only (see
 protocol/framing.py).
 
 A worker says ``hello`` first (see protocol/hello.py), then ``open`` with its option set, once, then makes requests; each is
-answered by frames with the number it gave. ``open`` names the caller by a digest, which the hub answers with ``need`` if nobody
-has told it that one by ``caller``.
-When its connection ends, whatever it had under way on a target is ended too. ``status`` and ``stop`` are for ``pmitogen
+answered by frames with its number. ``open`` contains a digest of the caller; if no client has sent that ``caller`` yet, the
+hub answers with ``need``. When the connection ends, the hub cancels its requests. ``status`` and ``stop`` are for ``pmitogen
 hubs``.
 """
 
@@ -54,11 +53,11 @@ REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 class Listener(mitogen.core.Stream):  # type: ignore[misc]
     """The listening socket *sock*, which has the name *path*, on the I/O loop."""
 
-    def __init__(self, contexts: HostRegistry, sock: socket.socket, path: str, life: HubLifecycle) -> None:
+    def __init__(self, registry: HostRegistry, sock: socket.socket, path: str, lifecycle: HubLifecycle) -> None:
         self.name = "listener"
         self.path = path
-        self.life = life
-        self.contexts = contexts
+        self.lifecycle = lifecycle
+        self.registry = registry
         self.created_at = time.time()
         self.connections = 0
         self.callers: dict[str, CallerEnvironment] = {}  # by digest
@@ -67,7 +66,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         self._sock.setblocking(False)
         self.set_protocol(mitogen.core.Protocol())
         self.accept(self._sock, self._sock)
-        contexts.broker.start_receive(self)
+        registry.broker.start_receive(self)
 
     def on_receive(self, broker: Broker) -> None:
         while True:
@@ -76,9 +75,9 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
             except OSError as exc:
                 if limits.are_used_up(exc):  # it would be told again at once, and ever again
                     broker.stop_receive(self)
-                    self.contexts.guard.later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
+                    self.registry.guard.later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
                 return
-            if not _is_ours(sock):
+            if not _peer_is_allowed(sock):
                 LOG.warning("refused a connection of another account")
                 sock.close()
                 continue
@@ -88,23 +87,23 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
         self.on_disconnect(broker)
 
     def rename(self, path: str) -> None:
-        """Be found under another name."""
+        """Rename the socket."""
         os.rename(self.path, path)
         self.path = path
 
-    def learn(self, caller: CallerEnvironment) -> None:
-        """Know a caller of the run from now on. A run has one, or one for each change of its environment or directory."""
+    def add_caller(self, caller: CallerEnvironment) -> None:
+        """Store a caller of the run. A run has one, or one for each change of its environment or directory."""
         self.callers[caller.digest] = caller
         if len(self.callers) > MAX_CALLERS:
             del self.callers[next(iter(self.callers))]
 
     def close(self) -> None:
-        """Stop listening; the name goes first, so that nobody finds a socket without a listener."""
+        """Remove the socket's name, so that no client finds it without a listener."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
 
 
-def _is_ours(sock: socket.socket) -> bool:
+def _peer_is_allowed(sock: socket.socket) -> bool:
     """Return whether the peer runs as this account or as root."""
     return processes.peer_uid(sock) in (None, os.getuid(), 0)  # None: the directory's mode must do
 
@@ -117,7 +116,7 @@ class WorkerSessionProtocol(mitogen.core.Protocol):  # type: ignore[misc]
     def __init__(self, worker: WorkerSession) -> None:
         self._worker = worker
         self._reader = framing.FrameReader()
-        self._writer = mitogen.core.BufferedWriter(worker.listener.contexts.broker, self)
+        self._writer = mitogen.core.BufferedWriter(worker.listener.registry.broker, self)
 
     def on_receive(self, broker: Broker, buf: bytes) -> None:
         self._worker.guard.run(self._receive, buf)
@@ -134,7 +133,7 @@ class WorkerSessionProtocol(mitogen.core.Protocol):  # type: ignore[misc]
 
     def on_disconnect(self, broker: Broker) -> None:
         super().on_disconnect(broker)
-        self._worker.on_gone()
+        self._worker.on_disconnected()
 
 
 class WorkerSession:
@@ -142,14 +141,14 @@ class WorkerSession:
 
     def __init__(self, listener: Listener, sock: socket.socket, chain: int) -> None:
         self.listener = listener
-        self.guard = Guard(listener.contexts.scheduler, self._failed)
-        self._contexts = listener.contexts
+        self.guard = Guard(listener.registry.scheduler, self._failed)
+        self._registry = listener.registry
         self._chain = chain
         self._host: Host | None = None
         self._requests: dict[int, Request] = {}
         self._awaiting_archive: dict[str, list[Request]] = {}
         self._held: list[tuple[Header, bytes]] = []  # from an open on, whose caller is not known yet
-        self._gone = False
+        self._is_disconnected = False
         self._ahead: Request | None = None
         self._ahead_error: Answer | None = None  # how that ended, if badly
         self._refusal = hello.difference({})  # why it is not served: it has not said who it is, or is of another version
@@ -160,7 +159,7 @@ class WorkerSession:
         self._stream.set_protocol(WorkerSessionProtocol(self))
         sock.setblocking(False)
         self._stream.accept(sock, _WriteSide(sock))
-        self._contexts.broker.start_receive(self._stream)
+        self._registry.broker.start_receive(self._stream)
 
     def answer(self, header: Answer, body: bytes) -> None:
         """Send the worker one frame."""
@@ -169,24 +168,24 @@ class WorkerSession:
             if ended is not None and ended is self._ahead:
                 self._ahead_error = header if header["op"] == Op.ERROR else None
                 return
-        if not self._gone:
+        if not self._is_disconnected:
             self._stream.protocol.write(framing.encode_frame(dict(header), body))
 
     def pause(self) -> None:
         """Stop reading: the host does not accept more data for now."""
-        if not self._gone:
-            self._contexts.broker.stop_receive(self._stream)
+        if not self._is_disconnected:
+            self._registry.broker.stop_receive(self._stream)
 
     def resume(self) -> None:
         """Resume reading."""
-        if not self._gone:
-            self._contexts.broker.start_receive(self._stream)
+        if not self._is_disconnected:
+            self._registry.broker.start_receive(self._stream)
 
-    def on_gone(self) -> None:
+    def on_disconnected(self) -> None:
         """Cancel the requests of a worker that has ended."""
-        if self._gone:
+        if self._is_disconnected:
             return
-        self._gone = True
+        self._is_disconnected = True
         self.listener.connections -= 1
         for request in list(self._requests.values()):
             host = request.host or self._host
@@ -196,9 +195,9 @@ class WorkerSession:
             self._host.guard.run(self._host.end_chain, self._chain)
 
     def on_frame(self, header: Header, body: bytes) -> None:
-        """Take one frame of the worker's. Raises ProtocolError if it may not say that, or not now."""
+        """Handle one frame of the worker. Raises ProtocolError if it is invalid, or not allowed now."""
         op = header.get("op")
-        if self._gone:
+        if self._is_disconnected:
             return
         if self._refusal is not None and (type(op) is not str or op not in hello.STABLE):
             self._refuse(self._refusal)
@@ -218,7 +217,7 @@ class WorkerSession:
             getattr(self, f"_on_{op}")(header, body)
 
     def _fail(self, header: from_client.Adopt | from_client.Stop, error: Error) -> None:
-        """Answer a frame that is no request of a host's."""
+        """Answer a frame that is not a request to a host with *error*."""
         self.answer({**error_frame(error), "id": header["id"]}, b"")
 
     def _failed(self, exc: Exception) -> None:
@@ -233,13 +232,13 @@ class WorkerSession:
         """End the connection, and say why."""
         LOG.warning("refused a client: %s", why)
         self.answer({"op": "refused", "msg": why}, b"")
-        self._stream.on_disconnect(self._contexts.broker)
+        self._stream.on_disconnect(self._registry.broker)
 
     def _on_hello(self, header: from_client.Hello, body: bytes) -> None:
         self._refusal = hello.difference({name: value for name, value in header.items() if name != "op"})
 
     def _check_new(self, op: str, request_id: int) -> None:
-        """Return if a request may be made now. Raises ProtocolError."""
+        """Check that a request may be made now. Raises ProtocolError."""
         if self._host is None:
             raise ProtocolError(f"{op} before open")
         if request_id in self._requests:
@@ -251,45 +250,45 @@ class WorkerSession:
             raise ProtocolError("in_turn with more")
         task = header.pop("task", "")
         request = Request(self, header.pop("id"), cast("RequestHeader", header), body, task=task)
-        self._requests[request.local_id] = request
+        self._requests[request.client_id] = request
         header["chain"] = self._chain
         if self._ahead is not None and self._resolve_preconnect(self._ahead, request):
             return
-        if header["op"] == Op.RUN and self._contexts.blobs.manifest_of(header["zip"]) is None:
+        if header["op"] == Op.RUN and self._registry.blobs.manifest_of(header["zip"]) is None:
             waiting = self._awaiting_archive.setdefault(header["zip"], [])
             waiting.append(request)
             if len(waiting) == 1:
-                self.answer({"op": "need", "id": request.local_id, "zip": header["zip"]}, b"")
+                self.answer({"op": "need", "id": request.client_id, "zip": header["zip"]}, b"")
             return
         self._submit(request)
 
     def _submit(self, request: Request) -> None:
         assert self._host is not None
         if self._host.state is State.DEAD:
-            ended, self._host = self._host, self._contexts.replace(self._host)
+            ended, self._host = self._host, self._registry.reopen(self._host)
             if ended.may_have_lost(self._chain):  # an earlier step was acknowledged, and may have been lost
                 request.fail(ConnectionLost(ended.end_reason))
                 return
         self._host.guard.run(self._host.submit, request)
 
     def _on_open(self, header: from_client.Open, body: bytes) -> None:
-        """Name the option set that what follows is for, and by its digest the caller whose options they are."""
+        """Select the option set for the next frames, and its caller by digest."""
         caller = self.listener.callers.get(header["caller"])
         if caller is None:  # what follows waits until it is known
             self._held = [(cast("Header", header), body)]
             self.answer({"op": "need", "caller": header["caller"]}, b"")
             return
-        self._host = self._contexts.host(cast("ConnectionOptions", header["options"]), caller)
+        self._host = self._registry.host(cast("ConnectionOptions", header["options"]), caller)
         self.pid = int(header.get("pid", 0))
 
     def _on_caller(self, header: from_client.Caller, body: bytes) -> None:
-        """A caller's environment: see util/caller.py."""
+        """Store a caller's environment (see util/caller.py), and handle the frames that waited for it."""
         try:
             caller = CallerEnvironment.from_message(header)
         except UsageError as exc:
             self._refuse(exc.message)
             return
-        self.listener.learn(caller)
+        self.listener.add_caller(caller)
         held, self._held = self._held, []
         if held and held[0][0]["caller"] != caller.digest:
             self._refuse("the answer names another caller")
@@ -298,17 +297,17 @@ class WorkerSession:
             self.on_frame(*each)
 
     def _on_ahead(self, header: from_client.Ahead, body: bytes) -> None:
-        """Connect, for a request that is going to follow: it is that which is told if there is no connection to be had."""
+        """Connect for a request that will follow; if that fails, the request is answered with the error."""
         self._check_new(header["op"], header["id"])
         fields = cast("RequestHeader", {name: value for name, value in header.items() if name != "id"})
         self._ahead = ahead = Request(self, header["id"], fields, b"")
-        self._requests[ahead.local_id] = ahead
+        self._requests[ahead.client_id] = ahead
         self._submit(ahead)
 
     def _resolve_preconnect(self, ahead: Request, request: Request) -> bool:
-        """The request that the connection was made ahead for: whether it is answered by how that ended."""
+        """Answer *request* with the error of the connection that was made ahead for it. Returns False if there is none."""
         self._ahead = ahead.client = None
-        self._requests.pop(ahead.local_id, None)
+        self._requests.pop(ahead.client_id, None)
         if self._ahead_error is not None:
             request.answer(self._ahead_error)
         return self._ahead_error is not None
@@ -316,7 +315,7 @@ class WorkerSession:
     def _on_zip(self, header: from_client.Zip, body: bytes) -> None:
         waiting = self._awaiting_archive.pop(header["zip"], [])
         try:
-            self._contexts.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
+            self._registry.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
         except (UsageError, binascii.Error) as exc:
             error = exc if isinstance(exc, UsageError) else UsageError(f"module archive: cannot be read: {exc}")
             for request in waiting:
@@ -331,13 +330,13 @@ class WorkerSession:
         self.answer({"op": "ok", "id": header["id"]}, b"")
 
     def _on_status(self, header: from_client.Status, body: bytes) -> None:
-        hosts = self._contexts.hosts()
+        hosts = self._registry.hosts()
         self.answer(
             {
                 "op": "ok",
                 "id": header["id"],
                 "pid": os.getpid(),
-                "run": (None if self.listener.life.resting else self.listener.life.run_pid),
+                "run": (None if self.listener.lifecycle.is_standby else self.listener.lifecycle.run_pid),
                 "age": time.time() - self.listener.created_at,
                 "hosts": len(hosts),
                 "busy": sum(host.busy for host in hosts),
@@ -348,7 +347,7 @@ class WorkerSession:
         )
 
     def _on_trace(self, header: from_client.Trace, body: bytes) -> None:
-        trace = self._contexts.trace
+        trace = self._registry.trace
         if trace is not None and self._host is not None:
             for name, start, end in header["spans"]:
                 trace.span(self._host.name, self.pid, str(name), float(start), float(end))
@@ -359,18 +358,18 @@ class WorkerSession:
         listener = self.listener
         try:
             settings = RunSettings.from_message(header["settings"])
-            listener.life.adopt(self._contexts, listener, int(header["run"]), str(header["path"]), settings)
+            listener.lifecycle.adopt_run(self._registry, listener, int(header["run"]), str(header["path"]), settings)
         except UsageError as exc:
             self._fail(header, exc)
         else:
             self.answer({"op": "ok", "id": header["id"]}, b"")
 
     def _on_stop(self, header: from_client.Stop, body: bytes) -> None:
-        """End; with ``kept`` only if no run is being served."""
-        if header.get("kept") and not self.listener.life.resting:
+        """End; with ``standby_only`` only if no run is served."""
+        if header.get("standby_only") and not self.listener.lifecycle.is_standby:
             self._fail(header, UsageError("this hub serves a run"))
         else:
-            self.listener.life.stop("pmitogen hubs --stop")
+            self.listener.lifecycle.stop("pmitogen hubs --stop")
 
 
 class _WriteSide:

@@ -1,10 +1,10 @@
 """Paths of the hubs' sockets: one per hub, named after run and number, in a directory of this account alone.
 
-Who can write into that directory could take the place of a hub and be handed passwords; so it is used only if it is a real
-directory, ours, closed to everyone else, and where nobody else can rename it. Anybody may make a directory of that name in /tmp
-before us; then the next place in the list is taken, and the directory there is left alone:
+A user who can write into that directory could replace a hub and receive passwords. So it is used only if it is a real
+directory of this user, closed to all others, which no other user can rename. If another user has created a directory of that
+name in /tmp, the next place in the list is used:
 
-1. ``$XDG_RUNTIME_DIR/pmitogen-UID``, if that variable names a directory of ours that is closed to others, and then no other;
+1. ``$XDG_RUNTIME_DIR/pmitogen-UID``, if that variable names a directory of this user that is closed to others; then only this;
 2. ``/tmp/pmitogen-UID``;
 3. ``pmitogen-hubs-BOOT`` in ``$ANSIBLE_HOME`` or ``~/.ansible``; BOOT names this boot of this machine, because machines may
    share a home.
@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pmitogen.errors import HubError
 from pmitogen.util import private_directory, processes
 
-RESTING = "resting-"
+STANDBY = "standby-"
 MAX_ADDRESS = 107  # bytes of a socket's path on Linux
 TEMPORARY = "/tmp"  # noqa: S108 - the directory made below is checked
 
@@ -49,7 +49,7 @@ def existing_dirs() -> list[str]:
 
 
 def _places() -> Iterator[str]:
-    """The directories to try, in order."""
+    """Yield the directories to try, in order."""
     name = f"pmitogen-{os.getuid()}"
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     if base.startswith("/") and private_directory.is_private(base):
@@ -86,7 +86,7 @@ def _make(path: str) -> None:
 
 @contextlib.contextmanager
 def address(path: str) -> Iterator[str]:
-    """Give a name for the socket *path* that is short enough to bind or connect to, until the block ends. Raises OSError."""
+    """Yield a name for the socket *path* that is short enough to bind or connect to. Raises OSError."""
     if len(os.fsencode(path)) <= MAX_ADDRESS:
         yield path
         return
@@ -101,44 +101,44 @@ def address(path: str) -> Iterator[str]:
 _this_process: dict[int, str] = {}  # number -> start, which does not change
 
 
-def remember_start() -> None:
-    """Find out when this process started, so that those forked from it need not."""
+def cache_start_time() -> None:
+    """Cache the start time of this process, for its forks."""
     pid = os.getpid()
     _this_process[pid] = processes.start_time(pid)
 
 
-def number_of(host: str, hubs: int) -> int:
+def hub_index_for(host: str, hubs: int) -> int:
     """Return the index, from 0, of the hub that holds the connections to the address *host*, of *hubs* in the run."""
     return zlib.crc32(host.encode("utf-8", "surrogateescape")) % hubs if hubs > 1 else 0
 
 
 def run_socket(pid: int, number: int = 0) -> str:
-    """The socket of a hub that serves the run whose main process is *pid*; *number*: which of them, if it has several."""
+    """Return the socket of a hub that serves the run whose main process is *pid*. *number*: its index, if there are several."""
     return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(number)}")
 
 
-def resting_socket(path: str, fingerprint: str) -> str:
-    """The socket of this process as a hub that waits for a run, to have the number in it that the hub at *path* has.
+def standby_socket(path: str, fingerprint: str) -> str:
+    """Return the socket of this process as a hub on standby, with the same index as the hub at *path*.
 
     *fingerprint*: of the runs that it may serve (see compatibility.py).
     """
-    pid, number = os.getpid(), number_in(path)
-    name = f"{RESTING}{pid}-{processes.start_time(pid)}-{fingerprint}{_suffix(number)}"
+    pid, number = os.getpid(), hub_index_in(path)
+    name = f"{STANDBY}{pid}-{processes.start_time(pid)}-{fingerprint}{_suffix(number)}"
     return os.path.join(os.path.dirname(path), name)
 
 
-def resting_sockets(path: str) -> list[tuple[str, str]]:
-    """The sockets of hubs that wait for a run to have the place of the hub at *path* in it, each with its fingerprint."""
-    directory, number = os.path.split(path)[0], number_in(path)
+def standby_sockets(path: str) -> list[tuple[str, str]]:
+    """Return the sockets of hubs on standby with the same index as *path*, each with its fingerprint."""
+    directory, number = os.path.split(path)[0], hub_index_in(path)
     return [
         (os.path.join(directory, name), name.partition(".")[0].rpartition("-")[2])
         for name in os.listdir(directory)
-        if name.startswith(RESTING) and name.endswith(".sock") and number_in(name) == number
+        if name.startswith(STANDBY) and name.endswith(".sock") and hub_index_in(name) == number
     ]
 
 
-def number_in(path: str) -> int:
-    """The number of the hub whose socket is *path*."""
+def hub_index_in(path: str) -> int:
+    """Return the index of the hub whose socket is *path*."""
     number = os.path.basename(path).split(".")[1]
     return int(number) if number.isdigit() else 0
 
@@ -147,26 +147,26 @@ def _suffix(number: int) -> str:
     return f".{number}.sock" if number else ".sock"
 
 
-def sweep(folder: str, ended: int) -> None:
-    """Remove what hubs and workers have left in *folder* that can tell so no more: those of run *ended*, and of runs long gone.
+def remove_stale(folder: str, ended: int) -> None:
+    """Remove stale sockets and locks in *folder*: those of the run *ended*, and of processes that do not exist any more.
 
-    Not where somebody listens: another hub of that run removes its own. The folder itself goes when it is empty.
+    A socket with a listener stays: another hub of that run removes its own. The directory is removed if it is empty.
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            pid, _, start = name.removeprefix(RESTING).partition(".")[0].partition("-")
+            pid, _, start = name.removeprefix(STANDBY).partition(".")[0].partition("-")
             start = start.partition("-")[0]
             if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
                 continue
             path = os.path.join(folder, name)
             if int(pid) == ended or processes.start_time(int(pid)) != start:
                 with contextlib.suppress(OSError):
-                    if not listens(path.removesuffix(".lock")):
+                    if not is_listening(path.removesuffix(".lock")):
                         os.unlink(path)
         os.rmdir(folder)
 
 
-def listens(path: str) -> bool:
+def is_listening(path: str) -> bool:
     """Return whether a process listens at *path*. Raises OSError if that cannot be found out."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:

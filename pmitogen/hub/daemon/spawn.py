@@ -1,8 +1,8 @@
-"""Starting a hub, by whoever is the first in a run to need one, or foresees that somebody will.
+"""Start a hub, or adopt one on standby.
 
-The starter makes the listening socket and hands it to the new process. So nobody waits for a hub to start: whoever comes connects
-at once, and what it says lies in the socket until the hub has loaded its libraries. What keeps a hub from starting, it tells
-those who have come by then (see main.py). A lock beside the socket settles who is the starter.
+The first process of a run that needs a hub creates the listening socket and passes it to the new process. So clients can connect
+at once; their requests wait in the socket buffer until the hub is up. If the hub fails to start, it sends the reason to every
+client connected so far (see main.py). A lock beside the socket ensures that only one process starts a hub.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from pmitogen.protocol.operations import Op
 from pmitogen.util import private_directory
 from pmitogen.util.caller import CallerEnvironment
 
-MAIN = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
+HUB_COMMAND = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
 SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()  # no current directory on its path, not even for -c itself
-START_LIMIT = 20.0  # seconds that a resting hub may take to answer
+STANDBY_REPLY_TIMEOUT = 20.0  # seconds that a resting hub may take to answer
 _HAS_PROC = os.path.exists("/proc/self/fd")  # then a hub opens the run's stderr itself: a worker's may be closed
 BACKLOG = 256  # workers that may have come before the hub looks
 
 
-def ensure(path: str, run_pid: int, caller: CallerEnvironment, *, log: str | None = None) -> None:
-    """Return when *path* can be connected to, by a hub that knows the *caller* where this call has found or started it.
+def ensure_running(path: str, run_pid: int, caller: CallerEnvironment, *, log: str | None = None) -> None:
+    """Return when *path* can be connected to. A hub that this call adopts or starts gets the *caller*.
 
-    *log*: how much such a hub logs to our stderr, if PMITOGEN_LOG does not say. Raises HubError.
+    *log*: the level that such a hub logs to this process's stderr, if PMITOGEN_LOG is not set. Raises HubError.
     """
     with _lock(path + ".lock"):
         if _listens(path):
             return
         settings = RunSettings.of(caller, log, str(getattr(sys.modules.get("ansible.release"), "__version__", "")))
         environ = process_environment(caller)
-        if not _adopt_resting(path, run_pid, settings, environ):
-            with _listening(path) as listening:
+        if not _adopt_standby(path, run_pid, settings, environ):
+            with _bind(path) as listening:
                 _spawn(listening, path, run_pid, settings, environ)
         with contextlib.suppress(OSError, HubError), contextlib.closing(Client(path)) as client:
             client.introduce(caller)
@@ -53,7 +53,7 @@ def ensure(path: str, run_pid: int, caller: CallerEnvironment, *, log: str | Non
 def _spawn(listening: socket.socket, path: str, run_pid: int, settings: RunSettings, environ: dict[str, str]) -> None:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     # The current directory is /, see below; from there, too, nothing is imported.
-    code = f"import sys;sys.path[:]=[{root!r}]+[p for p in sys.path if p not in ('','.','/')];{MAIN}"
+    code = f"import sys;sys.path[:]=[{root!r}]+[p for p in sys.path if p not in ('','.','/')];{HUB_COMMAND}"
     try:
         process = subprocess.Popen(
             [sys.executable, *SAFE_PATH, "-c", code, path, str(run_pid), str(listening.fileno()), json.dumps(settings.message())],
@@ -73,8 +73,8 @@ def _spawn(listening: socket.socket, path: str, run_pid: int, settings: RunSetti
 
 
 @contextlib.contextmanager
-def _listening(path: str) -> Iterator[socket.socket]:
-    """A socket that listens on *path*, in the place of one that a hub has left; ours until the block ends. Raises HubError."""
+def _bind(path: str) -> Iterator[socket.socket]:
+    """Yield a socket that listens on *path*, and replaces a stale one. It is closed at the end of the block. Raises HubError."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         try:
             with contextlib.suppress(FileNotFoundError):
@@ -90,33 +90,33 @@ def _listening(path: str) -> Iterator[socket.socket]:
 
 def _listens(path: str) -> bool:
     try:
-        return socket_paths.listens(path)
+        return socket_paths.is_listening(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
 
 
-def _adopt_resting(path: str, run_pid: int, settings: RunSettings, environ: dict[str, str]) -> bool:
-    """Have a hub that has outlived its run (ControlPersist) serve this one. Returns whether one does.
+def _adopt_standby(path: str, run_pid: int, settings: RunSettings, environ: dict[str, str]) -> bool:
+    """Adopt a hub on standby (ControlPersist) for this run. Returns whether there is one.
 
-    Only one that this run would start itself: of the same version and so on. Of several hubs of a run each has its own hosts, so
-    it takes the place of one with the same number.
+    It must equal the hub that this run would start (see compatibility.py), and have the same index, because each hub of a run
+    has its own hosts.
     """
-    resting = socket_paths.resting_sockets(path)
-    wanted = fingerprint(environ, settings.ansible) if resting else ""
-    for name, offered in resting:
+    is_standby = socket_paths.standby_sockets(path)
+    wanted = fingerprint(environ, settings.ansible) if is_standby else ""
+    for name, offered in is_standby:
         if offered == wanted:
             with contextlib.suppress(OSError, HubError, TimeoutError), contextlib.closing(Client(name)) as client:
                 client.send({"op": "adopt", "id": 1, "run": run_pid, "path": path, "settings": settings.message()})
-                if client.receive(START_LIMIT)[0]["op"] == Op.OK:
+                if client.receive(STANDBY_REPLY_TIMEOUT)[0]["op"] == Op.OK:
                     return True
     return False
 
 
 @contextlib.contextmanager
 def _lock(path: str) -> Iterator[None]:
-    """Hold the file *path*, which its last holder removes: so what we hold must still be what has the name. Raises HubError."""
+    """Hold a lock on the file *path*. Its last holder removes it, so the file must still have its name. Raises HubError."""
     try:
-        lock = _take(path)
+        lock = _acquire(path)
     except OSError as exc:
         raise HubError(f"{path}: {exc.strerror}") from None
     try:
@@ -127,7 +127,7 @@ def _lock(path: str) -> Iterator[None]:
         os.close(lock)
 
 
-def _take(path: str) -> int:
+def _acquire(path: str) -> int:
     while True:
         try:
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

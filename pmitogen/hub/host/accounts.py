@@ -2,7 +2,7 @@
 
 An account is who (login, or a become plan), which Python, and the environment that must be there before Python starts. It is
 started by the first request that is for it, and ends with the connection, or when it is idle and there are too many, or when a
-request is about to remove the very user. Account 0 is the login account with the interpreter that booted.
+request is about to remove its user. Account 0 is the login account with the interpreter that booted.
 
 Everything here happens on the hub's I/O thread.
 """
@@ -46,7 +46,7 @@ class Account:
     temp_bases: dict[str, str] = dataclasses.field(default_factory=dict)  # base as asked for -> where a directory was made
     user: str | None = None
     exe: str | None = None
-    busy: int = 0
+    active_requests: int = 0
     last_used: float = 0.0
     is_up: bool = False
     retired: bool = False  # a fresh interpreter would differ: no further request is for it
@@ -88,7 +88,7 @@ class Accounts:
         self._frame = frame
         self._named_pythons = list(named_pythons)
         self._numbers = itertools.count(1)
-        self._leaving: set[int] = set()  # those whose end requests wait for
+        self._evicting: set[int] = set()  # those whose end requests wait for
         self.reset()
 
     def reset(self) -> None:
@@ -105,16 +105,16 @@ class Accounts:
         return len(self._by_number)
 
     def get(self, number: int) -> Account | None:
-        """The account with this number, if there is one."""
+        """Return the account with this number, or None."""
         return self._by_number.get(number)
 
     def account_for(self, header: RequestHeader) -> Account:
-        """The account that a request is for, started if need be. Raises UsageError."""
+        """Return the account that a request is for, and start it if necessary. Raises UsageError."""
         become = header.get("become")
         python = tuple(header.get("python") or ())
         env = tuple(sorted((header.get("bootenv") or {}).items()))
         who = json.dumps(become, sort_keys=True) if become else None
-        account = self._same(who, python, env)
+        account = self._find_matching(who, python, env)
         if account is None:
             number = next(self._numbers)
             likely = tuple(header.get("likely_python") or ())
@@ -122,13 +122,13 @@ class Accounts:
             try:
                 self._start(account, become)
             except Error:
-                self.forget(account)
+                self.remove(account)
                 raise
             self._drop_idle(but=account)
         return account
 
-    def _same(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
-        """The account that serves these already. Whoever names no interpreter takes any."""
+    def _find_matching(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
+        """Return a running account that serves these. Without an interpreter in the request, any matches."""
         for account in self._by_number.values():
             if account.become == who and account.env == env and not account.retired:
                 known = account.exe or (self.login_account.exe if not account.python else None)
@@ -156,15 +156,15 @@ class Accounts:
                 self._sent_become = True
                 self._frame({"op": Op.SOURCES}, become_sources())
             # Its own clock is the target's; this one is for the case that it fails.
-            self._guard.later(float(plan["timeout"]) + ESCALATION_GRACE, self._overdue, account)
+            self._guard.later(float(plan["timeout"]) + ESCALATION_GRACE, self._on_timeout, account)
         self._frame(header, b"")
 
-    def _overdue(self, account: Account) -> None:
+    def _on_timeout(self, account: Account) -> None:
         if not account.is_up and self.get(account.number) is account:
             self._frame({"op": Op.OVERDUE, "acct": account.number}, b"")
 
     def on_ask(self, header: from_agent.Ask, withheld: str | None) -> None:
-        """A prompt on the target asks for a secret of an account that is being entered. *withheld*: why it gets none, or None."""
+        """Answer a prompt for a secret of an account that is being entered. *withheld*: the reason to send none, or None."""
         account = self.get(header["acct"])
         if account is None or account.become is None or account.is_up:
             return
@@ -176,8 +176,8 @@ class Accounts:
 
     # Their end
 
-    def forget(self, account: Account) -> None:
-        """It has ended, or does; the first one ends with the host."""
+    def remove(self, account: Account) -> None:
+        """Remove an account that has ended. Account 0 ends with the host."""
         if account.number:
             self._by_number.pop(account.number, None)
 
@@ -187,53 +187,53 @@ class Accounts:
         if tell:
             header["tell"] = True
         self._frame(header, b"")
-        self.forget(account)
+        self.remove(account)
 
     def _drop_idle(self, but: Account) -> None:
         others = (account for account in self._by_number.values() if account.number and account is not but)
-        idle = sorted((account for account in others if not account.busy), key=lambda account: account.last_used)
+        idle = sorted((account for account in others if not account.active_requests), key=lambda account: account.last_used)
         for account in idle[: max(0, len(self) - 1 - MAX_ACCOUNTS)]:
             self.drop(account)
 
     def retire(self, account: Account) -> None:
-        """Have no further request go to it; see ``drop_retired``."""
+        """Send no further request to *account*; see ``drop_retired``."""
         account.retired = True
 
     def drop_retired(self, needed: Collection[Account]) -> None:
-        """End the retired interpreters that are idle and not *needed*. The first one holds the session: it stays."""
+        """End the retired interpreters that are idle and not *needed*, except account 0, which holds the session."""
         for account in list(self._by_number.values()):
-            if account.retired and account.number and not account.busy and account not in needed:
+            if account.retired and account.number and not account.active_requests and account not in needed:
                 self.drop(account)
 
     def forget_homes(self) -> None:
-        """Homes may have changed: leave it to the interpreters where a temporary directory can be made."""
+        """Forget homes, which may have changed: the interpreters decide where temporary directories are created."""
         for account in self._by_number.values():
             if account.become:
                 account.home_writable = False
                 account.temp_bases.clear()
 
-    def drop_all(self) -> None:
-        """End every interpreter but the login account's first."""
+    def close_all(self) -> None:
+        """End every interpreter except account 0."""
         for account in list(self._by_number.values()):
             if account.number:
                 self.drop(account)
 
-    def leave(self, request: Request, own: Account) -> bool:
-        """End the idle accounts that a request is about to remove or change. Returns whether it has to wait for that."""
+    def evict_for(self, request: Request, own: Account) -> bool:
+        """End the idle accounts that a request is about to remove or change. Returns whether the request has to wait for that."""
         if len(self) == 1:
             return False
-        idle = [it for it in self._by_number.values() if it.become and not it.busy and it.user not in (None, own.user)]
-        users = user_commands.users(request, {str(other.user) for other in idle})
+        idle = [it for it in self._by_number.values() if it.become and not it.active_requests and it.user not in (None, own.user)]
+        users = user_commands.affected_users(request, {str(other.user) for other in idle})
         for account in idle:
             if account.user in users:
                 self.drop(account, tell=True)
-                self._leaving.add(account.number)
+                self._evicting.add(account.number)
         return bool(users)
 
-    def left(self, number: int) -> bool:
-        """One that was to leave has. Returns whether nobody has to wait any longer."""
-        self._leaving.discard(number)
-        return not self._leaving
+    def evicted(self, number: int) -> bool:
+        """Note that an evicted account has no process any more. Returns whether no request has to wait any longer."""
+        self._evicting.discard(number)
+        return not self._evicting
 
 
 def _secret(become: BecomeRequest, step: int, kind: str) -> str | None:

@@ -47,10 +47,10 @@ class AnsweredHost(ConnectedHost, Protocol):
 
     @property
     def withheld(self) -> str | None:
-        """Why no secret goes to this host."""
+        """The reason to send no secret to this host, or None."""
 
     def on_agent_up(self, hello: from_agent.Hello) -> None:
-        """Python is up."""
+        """Handle the hello of the login account's interpreter."""
 
     def send_waiting(self) -> None:
         """Send the requests that wait."""
@@ -59,11 +59,11 @@ class AnsweredHost(ConnectedHost, Protocol):
         """Serve a request over plain SSH."""
 
     def fail(self, error: Error) -> None:
-        """The connection is lost."""
+        """End the host with *error*: the connection is lost."""
 
 
 class AnswerReader:
-    """Passes answers on to clients, and follows the life of the interpreters."""
+    """Passes answers on to clients, and tracks the state of the interpreters."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class AnswerReader:
         if account is None:
             return
         if account.number:
-            self._accounts.forget(account)
+            self._accounts.remove(account)
         elif self._host.state is State.BOOTING:
             self.boot_failed = True
             self._host.connector.abandon_start()
@@ -115,7 +115,7 @@ class AnswerReader:
             self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
 
     def _on_left(self, header: from_agent.Left) -> None:
-        if self._accounts.left(header["acct"]):
+        if self._accounts.evicted(header["acct"]):
             self._host.send_waiting()
 
     def _on_hello(self, header: from_agent.Hello) -> None:
@@ -172,10 +172,10 @@ class AnswerReader:
     def _close(self, request: Request) -> None:
         self._pending.close(request)
         if request.account is not None:
-            request.account.busy -= 1
+            request.account.active_requests -= 1
 
     def _is_made_again(self, request: Request, header: Answer) -> bool:
-        """Whether a final answer stays in the hub, because the request is made again in another way."""
+        """Make the request again in another way if necessary. Returns whether that was done; the answer is then dropped."""
         kind, reason = header.get("kind"), header.get("why")
         if kind == ErrorKind.PYTHON_MISMATCH:
             self._sender.send_again(request)
@@ -189,7 +189,7 @@ class AnswerReader:
         account = request.account
         named = account is not None and account.python and not request.header.get("python")
         if account is not None and named and ErrorKind.PYTHON in (kind, reason) and not request.header.get("more"):
-            self._accounts.forget(account)
+            self._accounts.remove(account)
             self._sender.send_again(request)
             return True
         return False
@@ -197,7 +197,7 @@ class AnswerReader:
     def _finish(self, request: Request, header: Answer) -> None:
         kind, account = header.get("kind"), request.account
         if account is not None and kind in _ENDS_ACCOUNT:
-            self._accounts.forget(account)
+            self._accounts.remove(account)
             if kind == ErrorKind.BECOME:
                 header["msg"] = f"{self._host.peer}: {header['msg']}"
         self._early.confirm(request.header.get("chain", 0), account)
@@ -214,4 +214,4 @@ class AnswerReader:
         if trace is not None:
             row, what = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
             totals = self._host.session.totals() if self._host.session is not None else {}
-            trace.request(self._host.name, row, what, trace.wall(request.created_at), header.get("t"), totals)
+            trace.request(self._host.name, row, what, trace.to_wall_clock(request.created_at), header.get("t"), totals)

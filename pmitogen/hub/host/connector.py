@@ -1,4 +1,4 @@
-"""Making the connection of one host: login, session, Python, and how each of them ends.
+"""Make the connection of one host: login, session, Python, and the end of each.
 
 Methods run on the hub's I/O thread unless they say otherwise. What blocks happens on a login thread and comes back by
 ``host.guard.defer``.
@@ -30,16 +30,16 @@ class Connections(Protocol):
 
     @property
     def is_closing(self) -> bool:
-        """Whether the hub is ending."""
+        """True if the hub is ending."""
 
     def new_session(self, host: Host) -> sessions.Session:
-        """A session for *host*, not yet connected. It is closed with the hub."""
+        """Return a session for *host*, not yet connected. It is closed with the hub."""
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
-        """The host that has the connection with this identity, which is *host* if there is none. Any thread."""
+        """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""
 
     def merge(self, host: Host, other: Host) -> None:
-        """Have *host* use the connection of *other*."""
+        """Make *host* use the connection of *other*."""
 
     def make_successor(self, host: Host) -> Host:
         """Make a host that takes the place of *host* from now on."""
@@ -51,7 +51,7 @@ class Connections(Protocol):
         """Deliver no further messages of this agent."""
 
     def forget(self, host: Host) -> None:
-        """The connection of *host* has ended."""
+        """Remove *host*, whose connection has ended."""
 
 
 class HostConnector:
@@ -66,7 +66,7 @@ class HostConnector:
         candidates = self._candidates(python)
 
         def on_lost(reason: str) -> None:
-            host.guard.defer(self._on_link_lost, session, reason)
+            host.guard.defer(self._on_connection_lost, session, reason)
 
         def work() -> None:
             session.resolve()
@@ -149,7 +149,7 @@ class HostConnector:
     # What comes back from threads
 
     def _join(self, other: Host, python: list[str] | None) -> None:
-        """Another host has the connection that this one would make."""
+        """Use the connection of another host, which equals the one that this host would make."""
         if self._host.state is not State.CONNECTING:  # it has ended meanwhile
             return
         if other.state is State.DEAD:
@@ -159,7 +159,7 @@ class HostConnector:
         self._connections.merge(self._host, other)
 
     def _on_connect_failed(self, session: sessions.Session, exc: Error) -> None:
-        """Any thread."""
+        """Close the session and end the host with *exc*. Any thread."""
         session.close()
         self._host.guard.defer(self._host.fail, exc)
 
@@ -169,8 +169,8 @@ class HostConnector:
         else:
             self._host.on_login(session)
 
-    def _on_link_lost(self, session: sessions.Session, reason: str) -> None:
-        """A connection has ended: so do this host and its successors, as far as they use it."""
+    def _on_connection_lost(self, session: sessions.Session, reason: str) -> None:
+        """End this host and its successors, as far as they use the lost connection."""
         if self._host.session is None:
             self._host.fail(ConnectionLost(reason))
         if self._host.session is session:
@@ -184,7 +184,7 @@ class HostConnector:
     # Python's start
 
     def _candidates(self, python: list[str] | None) -> tuple[str, ...]:
-        """The interpreters to try: the user's choice; otherwise that of the first request, and the usual ones."""
+        """Return the interpreters to try: the user's choice; otherwise that of the first request, and the usual ones."""
         named = tuple(str(name) for name in self._host.options.get("boot_python") or ())
         return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
 
@@ -199,7 +199,7 @@ class HostConnector:
             session.close()
             return
         self._connections.add_channel(booting.context_id, self._host)
-        self._connections.router.adopt(booting.context_id, booting.stream)
+        self._connections.router.register_stream(booting.context_id, booting.stream)
         self._host.on_channel(booting, session)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
         limit = session.start_timeout
@@ -213,7 +213,7 @@ class HostConnector:
             )
 
     def _on_channel_end(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
-        """The channel has ended: there is no usable Python, or the connection is lost."""
+        """Handle the end of the channel: there is no usable Python, or the connection is lost."""
         host, stream = self._host, booting.stream
         self._connections.remove_channel(booting.context_id)
         if host.agent_channel.booting is not booting or host.state is State.DEAD:
@@ -225,11 +225,11 @@ class HostConnector:
             host.fail(ConnectionLost(f"{peer}: {lost or LOGIN_INTERPRETER_ENDED}{last_output}"))
         elif lost:
             host.fail(ConnectionLost(f"{peer}: {lost}"))
-        elif bootstrap.no_python_marker(booting.token) in stream.noise.splitlines():
+        elif bootstrap.no_python_marker(booting.token) in stream.preamble.splitlines():
             host.log.debug("no usable Python")
-            too_old = bootstrap.too_old(stream.complaints)
+            too_old = bootstrap.too_old(stream.stderr_tail)
             host.on_no_python(session, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
-        elif stream.booted or bootstrap.shell_marker(booting.token) in stream.noise:
+        elif stream.booted or bootstrap.shell_marker(booting.token) in stream.preamble:
             host.log.debug("Python does not start")
             host.on_no_python(session, f"Python does not start{last_output}", is_broken=True)
         else:

@@ -112,7 +112,7 @@ class Host:
 
     @property
     def busy(self) -> bool:
-        """Whether any request is under way."""
+        """True if any request is under way."""
         return bool(self._pending)
 
     @property
@@ -127,7 +127,7 @@ class Host:
 
     @property
     def withheld(self) -> str | None:
-        """Why no secret goes to this host, or None."""
+        """The reason to send no secret to this host, or None."""
         return self.session.withheld if self.session is not None else None
 
     def describe(self) -> dict[str, object]:
@@ -157,7 +157,7 @@ class Host:
     # Requests from clients
 
     def submit(self, request: Request) -> None:
-        """Take a request: send it, have it wait for the connection, or answer it from memory."""
+        """Accept a request: send it, queue it until there is a connection, or answer it from memory."""
         successor, before = self.successor, self._early.account(request.header.get("chain", 0))
         if successor is not None and before is None:
             successor.guard.run(successor.submit, request)
@@ -186,7 +186,7 @@ class Host:
         self._pressure.check(request.client)
 
     def follow(self, request: Request, header: FollowUp, body: bytes) -> None:
-        """Take a frame that belongs to a request: data, end of input, credit, or a cancellation."""
+        """Handle a frame that belongs to a request: data, end of input, credit, or a cancellation."""
         if header["op"] in (Op.KILL, Op.SIGNAL):
             request.is_cancelled = True
         if header.pop("secret", False) and self.withheld:
@@ -213,14 +213,14 @@ class Host:
         self.follow(request, {"op": Op.KILL.value}, b"")
 
     def end_chain(self, chain: int) -> None:
-        """The client that made the requests of *chain* has disconnected."""
+        """Forget the requests of *chain*, whose client has disconnected."""
         self._early.forget(chain)
         self._renewal.end_unused()
         if self.successor is not None:
             self.successor.end_chain(chain)
 
     def may_have_lost(self, chain: int) -> bool:
-        """Whether the connection may have ended before a request of *chain* was done that had been acknowledged early."""
+        """Return whether a request of *chain* that was acknowledged early may have been lost with the connection."""
         return chain in self._early
 
     def send_waiting(self) -> None:
@@ -257,8 +257,8 @@ class Host:
     # Between runs, and between connections
 
     def end_run(self) -> None:
-        """The run has ended: keep the connection and the login account's interpreter, and nothing else of the run."""
-        self._accounts.drop_all()
+        """Discard everything of the run except the connection and the login account's interpreter."""
+        self._accounts.close_all()
         self.keys.clear()
         self.options, self.caller, self.ask = {}, NOBODY, None
         if self.session is not None:
@@ -283,18 +283,18 @@ class Host:
     # The connection's life
 
     def on_message(self, data: bytes, packed: bool) -> None:
-        """A message from the agent. Raises ProtocolError."""
+        """Handle a message from the agent. Raises ProtocolError."""
         frame = self.agent_channel.read(data, packed)
         if frame is not None:
             self._answers.on_frame(*frame)
 
     def on_channel(self, booting: BootChannel, session: Session) -> None:
-        """The bundle is on its way; requests may follow it."""
+        """Note that the bundle was sent, and send the requests that wait."""
         if self.state is not State.CONNECTING:
             session.close()
             return
         self.session = session
-        self.agent_channel.open(booting, "xz" if session.is_far and toggles.request_pipelining_enabled() else "zlib")
+        self.agent_channel.open(booting, "xz" if session.is_high_latency and toggles.request_pipelining_enabled() else "zlib")
         booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
         self._answers.boot_failed = False
         self._boot_started = time.monotonic()
@@ -302,14 +302,14 @@ class Host:
         self.send_waiting()
 
     def on_agent_up(self, hello: from_agent.Hello) -> None:
-        """The agent has said hello: Python is up."""
+        """Handle the agent's hello: Python is up."""
         self._on(Event.PYTHON_UP)
         self.agent_hello = hello
         if self.session is not None:
             self.session.stages["python"] = time.monotonic() - self._boot_started
 
     def on_login(self, session: Session) -> None:
-        """Logged in, and no request needed Python when the login began."""
+        """Note the login, which began when no request needed Python."""
         if self.state is not State.CONNECTING:
             session.close()
             return
@@ -321,7 +321,7 @@ class Host:
             self._go_plain(Event.LOGGED_IN)
 
     def on_no_python(self, session: Session, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
-        """There is a connection but no interpreter: take back what was sent, and serve it over plain SSH."""
+        """Serve all requests over plain SSH, including those already sent: there is no interpreter."""
         self.session, self.runs_sh, self.python_is_broken = session, runs_sh, is_broken
         self.agent_channel.reset()
         self.no_python_reason = reason
@@ -336,7 +336,7 @@ class Host:
     # Its end
 
     def _failed(self, exc: Exception) -> None:
-        """Work about this host has failed: end the host, or the interpreter that is to blame."""
+        """Handle failed work about this host: end the host, or the interpreter that caused it."""
         if isinstance(exc, InterpreterError):
             account = self._accounts.get(exc.account)
             if account is not None:
@@ -353,13 +353,13 @@ class Host:
             self.fail(ConnectionLost(f"{self.peer}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more"))
 
     def fail(self, error: Error) -> None:
-        """There is no connection, or it is lost: every request ends with *error*."""
+        """End the host, and every request with *error*: there is no connection, or it is lost."""
         if self.state is not State.DEAD:
             self.end_reason = error.message
             self._end(OptionsError(error.problem, error.origin) if isinstance(error, UsageError) else error)
 
     def close(self, reason: str = "") -> None:
-        """End the connection, and with it every process of ours on the host. Idempotent.
+        """End the connection, and with it every process that pmitogen started on the host. Idempotent.
 
         :param reason: the message of unfinished requests.
         """

@@ -1,4 +1,4 @@
-"""The narrow seams between a host and the rest of the hub. All methods are called on the hub's I/O thread; none blocks."""
+"""Interfaces between a host and the rest of the hub. All methods are called on the hub's I/O thread; none blocks."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Successor(Protocol):
 
     @property
     def guard(self) -> Timers:
-        """Runs work about it."""
+        """Runs work about the host."""
 
     @property
     def session(self) -> object:
-        """Its SSH connection; the same object where two hosts share one."""
+        """The SSH session; two hosts that share a connection have the same object."""
 
     @property
     def successor(self) -> Successor | None:
-        """Its own successor, if there is one."""
+        """The successor of this host, or None."""
 
     def submit(self, request: Request) -> None:
-        """Take a request."""
+        """Accept a request."""
 
     def end_chain(self, chain: int) -> None:
-        """The client that made the requests of *chain* has disconnected."""
+        """Forget the requests of *chain*, whose client has disconnected."""
 
     def fail(self, error: Error) -> None:
-        """End it with *error*."""
+        """End the host with *error*."""
 
 
 class Connector(Protocol):
@@ -58,7 +58,7 @@ class Connector(Protocol):
         """Start Python on a connection that has none so far."""
 
     def abandon_start(self) -> None:
-        """The interpreter has ended before it was up: close its channel once its last output has arrived."""
+        """Close the channel of an interpreter that ended before it was up, once its last output has arrived."""
 
     def replace_session(self, reconnect: bool) -> Successor:
         """Make a host with a new session on the same connection, or with a new connection if *reconnect*."""
@@ -78,7 +78,7 @@ class PlainBackend(Protocol):
 
 
 class ConnectedHost(Protocol):
-    """What the parts of a host use of it, whatever their task."""
+    """The attributes of a host that all of its parts use."""
 
     connector: Connector
 

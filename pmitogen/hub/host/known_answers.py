@@ -1,4 +1,4 @@
-"""Answers that the hub gives without waiting for the target: what it has been told before, and what will surely be done.
+"""Answers without a round trip to the target: known facts, and acknowledgements of operations that will surely succeed.
 
 I/O thread.
 """
@@ -21,23 +21,23 @@ class KnownAnswers:
 
     def __init__(self, accounts: Accounts) -> None:
         self._accounts = accounts
-        self._homes: dict[str, str | None] = {}
+        self._home_cache: dict[str, str | None] = {}
 
     def on_login(self, account: Account) -> None:
-        """The login account is up."""
-        self._homes["~"] = self._homes[f"~{account.user}"] = account.home
+        """Cache the home of the login account, which is up."""
+        self._home_cache["~"] = self._home_cache[f"~{account.user}"] = account.home
 
     def forget_homes(self) -> None:
-        """Accounts of the host have changed: nothing is known of homes, except that the login keeps its own."""
+        """Forget all homes except the login account's, because accounts of the host have changed."""
         login = self._accounts.login_account
-        self._homes = dict.fromkeys(("~", f"~{login.user}"), login.home) if login.home is not None else {}
+        self._home_cache = dict.fromkeys(("~", f"~{login.user}"), login.home) if login.home is not None else {}
         self._accounts.forget_homes()
 
     def answer(self, request: Request) -> bool:
         """Answer a question about home directories from memory. Returns whether that was possible. Raises UsageError."""
         header = request.header
-        if header["do"] == Fs.HOME and not header.get("become") and header["path"] in self._homes:
-            request.answer({"op": "ok", "path": self._homes[header["path"]]})
+        if header["do"] == Fs.HOME and not header.get("become") and header["path"] in self._home_cache:
+            request.answer({"op": "ok", "path": self._home_cache[header["path"]]})
             return True
         if header["do"] == Fs.ACCOUNT:
             account = self._accounts.account_for(header)
@@ -48,8 +48,8 @@ class KnownAnswers:
         return False
 
     @staticmethod
-    def answer_ahead(request: Request, account: Account) -> bool:
-        """Tell the client that it is done where a failure would only surface at its next request anyway.
+    def acknowledge_early(request: Request, account: Account) -> bool:
+        """Acknowledge a request before it is done, if a failure would only surface at the next request anyway.
 
         Returns whether that was done.
         """
@@ -70,12 +70,12 @@ class KnownAnswers:
         return True
 
     def remember(self, request: Request, header: Answer) -> None:
-        """Keep what a final answer tells about the host."""
+        """Cache the facts about the host in a final answer."""
         asked = request.header
         if asked["op"] != Op.FS or header["op"] != Op.OK:
             return
         if asked["do"] == Fs.HOME and not asked.get("become"):
-            self._homes[asked["path"]] = header["path"]
+            self._home_cache[asked["path"]] = header["path"]
         elif asked["do"] == Fs.MKDTEMP and request.account is not None:
             path = header["path"]
             assert path is not None  # see protocol/answers.py

@@ -38,7 +38,7 @@ class PendingRequests:
         return any(request.header.get("chain") == chain for request in self._waiting)
 
     def wait(self, request: Request) -> None:
-        """Have *request* wait, behind the others."""
+        """Queue *request* behind the others."""
         self._open.pop(request.request_id, None)
         self._waiting.append(request)
 
@@ -52,15 +52,15 @@ class PendingRequests:
         return waiting
 
     def open(self, request: Request) -> None:
-        """*request* is under way."""
+        """Note that *request* is under way."""
         self._open[request.request_id] = request
 
     def get(self, number: int) -> Request | None:
-        """The request under way with this number."""
+        """Return the request under way with this number, or None."""
         return self._open.get(number)
 
     def close(self, request: Request) -> bool:
-        """*request* is no longer under way. Returns whether it was."""
+        """Remove *request* from those under way. Returns whether it was among them."""
         return self._open.pop(request.request_id, None) is not None
 
     def take_open(self, condition: Callable[[Request], bool] = lambda request: True) -> list[Request]:

@@ -1,11 +1,11 @@
-"""Requests that were refused because a fresh process would differ from the one they were sent to: they are made again in one.
+"""Make refused requests again: a fresh process would differ from the interpreter that they were sent to.
 
-What has changed decides what is made anew (see ``pmitogen/target/freshness.py``):
+The kind of change decides what is replaced (see ``pmitogen/target/freshness.py``):
 
 =========  ==============================================================================================================
 account    The interpreter, by sudo, su or doas again if need be. The old one ends when it has nothing left to do.
 session    The session on the target, on the same connection, and with it every interpreter (as ssh does for each task).
-connect    The connection, where ssh would not have kept it.
+connect    The connection, if ssh would have closed it by now.
 =========  ==============================================================================================================
 
 A request that was refused may rely on others of its chain that were answered before they were done (``EarlyAnswers``): an
@@ -34,7 +34,7 @@ ACCOUNT, SESSION, CONNECT = "account", "session", "connect"
 
 
 class EarlyAnswers:
-    """Requests that were answered before they were done, until a later answer of their chain confirms that they are.
+    """Requests that were acknowledged before they were done, until a later answer of their chain confirms them.
 
     *chain* is the number of a worker's connection.
     """
@@ -57,7 +57,7 @@ class EarlyAnswers:
         return [account for account, _ in self._chains.values()]
 
     def has_room(self, chain: int, size: int) -> bool:
-        """Whether a further request of *size* bytes may be held."""
+        """Return whether a further request of *size* bytes may be held."""
         held = self._chains[chain][1] if chain in self._chains else ()
         return sum(len(request.body) for request in held) + size <= MAX_HELD
 
@@ -66,16 +66,16 @@ class EarlyAnswers:
         self._chains.setdefault(chain, (account, []))[1].append(request)
 
     def confirm(self, chain: int, account: Account | None) -> None:
-        """A later request of *chain* was answered by *account*: all before it is done, or its failure was told."""
+        """Forget the requests of *chain* before one that *account* has answered: they are done, or their failure was reported."""
         if self.account(chain) is account:
             self._chains.pop(chain, None)
 
     def forget(self, chain: int) -> None:
-        """The client of *chain* has disconnected."""
+        """Forget the requests of *chain*, whose client has disconnected."""
         self._chains.pop(chain, None)
 
     def take(self, chain: int, count: int) -> list[Request]:
-        """The last *count* requests of *chain*, which were not done; those before them are."""
+        """Remove and return the last *count* requests of *chain*, which were not done; those before them are."""
         _, held = self._chains.pop(chain, (None, []))
         return held[max(0, len(held) - count) :] if count > 0 else []
 
@@ -85,7 +85,7 @@ class RenewedHost(ConnectedHost, Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether any request is under way."""
+        """True if any request is under way."""
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -132,7 +132,7 @@ class Renewal:
         return self.successor
 
     def end_unused(self) -> None:
-        """End the interpreters that are not used for new requests and have nothing left to do, and the session if it is such."""
+        """End the retired interpreters that are idle, and the session if it is retired and idle."""
         self._accounts.drop_retired(self._early.accounts())
         if self.successor is not None and not self._host.busy and not self._early:
             self._host.end_session()

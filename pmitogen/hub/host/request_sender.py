@@ -59,7 +59,7 @@ class RequestSender:
         self._early, self._known, self._trace = early, known, trace
 
     def send(self, request: Request) -> None:
-        """Send a request, or answer it from memory, or have it wait until users of the host may be removed."""
+        """Send a request, answer it from memory, or queue it until accounts that it removes have ended."""
         header = request.header
         chain = header.get("chain", 0)
         if header["op"] == Op.AHEAD:
@@ -79,13 +79,13 @@ class RequestSender:
         except Error as exc:
             request.fail(exc)
             return
-        if self._accounts.leave(request, account) or header.get("in_turn") and self._pending.has_waiting(chain):
+        if self._accounts.evict_for(request, account) or header.get("in_turn") and self._pending.has_waiting(chain):
             self._pending.wait(request)
             return
         is_quiet = bool(header.get("early")) and (
             request.is_acknowledged
             or self._early.has_room(chain, len(request.body))
-            and self._known.answer_ahead(request, account)
+            and self._known.acknowledge_early(request, account)
         )
         if is_quiet:
             message["quiet"] = True  # a failure surfaces at the next request of the same chain
@@ -104,7 +104,7 @@ class RequestSender:
             if header.get("do") != Fs.REMOVE:  # nothing depends on a removal
                 self._early.add(header["chain"], account, request)
             return
-        account.busy += 1
+        account.active_requests += 1
         self._pending.open(request)
         followups, request.followups = request.followups, []
         for follow_header, follow_body in followups:
@@ -113,8 +113,8 @@ class RequestSender:
     def send_after(self, account: Account, request: Request) -> None:
         """Send a request once *account* has done the requests of its chain that were acknowledged early.
 
-        Two interpreters have no other order. If the interpreter of *account* has ended meanwhile, the agent says so, and the
-        request fails with that error.
+        There is no other order between two interpreters. If the interpreter of *account* has ended meanwhile, the agent reports
+        it, and the request fails with that error.
         """
 
         def go_on(answer: Answer) -> None:
@@ -141,12 +141,12 @@ class RequestSender:
             created_at=time.monotonic(),
         )
         asking.before = request
-        account.busy += 1
+        account.active_requests += 1
         self._pending.open(asking)
         self._host.agent_channel.send({**question, "id": asking.request_id, "acct": account.number}, b"")
 
     def send_again(self, request: Request) -> None:
-        """Send a request once more: it got another interpreter than it needs."""
+        """Send a request once more, because it got another interpreter than it needs."""
         request.sent = False
         request.header.pop("likely_python", None)
         if self._host.state is State.UP:
@@ -163,7 +163,7 @@ class RequestSender:
 
     @property
     def _ssh_persistence(self) -> float:
-        """Seconds that Ansible's ssh would keep this connection after its last use."""
+        """The seconds for which Ansible's ssh would keep this connection after its last use."""
         host = self._host
         args = host.options.get("ssh_args")
         if args is None or host.options.get("otp") or host.session is None or host.session.settings is None:

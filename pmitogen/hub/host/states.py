@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 
 class State(enum.Enum):
-    """How far the connection of a host is."""
+    """The state of a host's connection."""
 
     NEW = "new"  # nothing was asked so far
     CONNECTING = "connecting"  # a thread logs in, or opens a session; requests wait
@@ -29,7 +29,7 @@ class State(enum.Enum):
 
 
 class Event(enum.Enum):
-    """What happens to a host."""
+    """An event that may change the state of a host."""
 
     CONNECT = "connect"  # a request needs the connection
     LOGGED_IN = "logged in"  # and no request so far needs Python
@@ -55,7 +55,7 @@ class IllegalTransition(Exception):
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state after *event*. Raises IllegalTransition."""
+    """Return the state after *event*. Raises IllegalTransition."""
     try:
         return TRANSITIONS[state][event]
     except KeyError:

@@ -13,15 +13,15 @@ from pmitogen.protocol.operations import Op
 
 _MODULE = "ansible.modules.user"
 _PROGRAMS = re.compile(rb"\b(?:userdel|usermod|deluser)\b")
-_LOOKED_AT = 64 << 10  # bytes of a module's parameters
+_MAX_SEARCHED = 64 << 10  # bytes of a module's parameters
 
 
-def users(request: Request, known: Collection[str]) -> set[str]:
+def affected_users(request: Request, known: Collection[str]) -> set[str]:
     """Those of *known* that it names, if it is the user module or a command that starts one of the programs."""
     header = request.header
     if not known or header["op"] not in ("run", "exec"):
         return set()
-    text = request.body[:_LOOKED_AT] if header["op"] == Op.RUN else " ".join(header["argv"]).encode("latin-1", "replace")
+    text = request.body[:_MAX_SEARCHED] if header["op"] == Op.RUN else " ".join(header["argv"]).encode("latin-1", "replace")
     if header.get("fqn") != _MODULE and not _PROGRAMS.search(text):
         return set()
     words = set(re.findall(rb"[^\s\"'=,;:|&()/\\]+", text))

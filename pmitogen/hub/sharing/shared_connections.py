@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SharedConnections:
-    """The host that has each connection. Any thread."""
+    """Map from the identity of a connection to its host. Any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -28,13 +28,13 @@ class SharedConnections:
             return self._hosts.setdefault(identity, host)
 
     def hand_over(self, host: Host, successor: Host) -> None:
-        """*successor* has the connection of *host* from now on, or makes another in its place."""
+        """Give the connection of *host* to *successor*, which uses it or makes another in its place."""
         with self._lock:
             for identity in [each for each, holder in self._hosts.items() if holder is host]:
                 self._hosts[identity] = successor
 
     def release(self, host: Host) -> None:
-        """Its connection has ended."""
+        """Remove the connection of *host*, which has ended."""
         with self._lock:
             for identity in [each for each, holder in self._hosts.items() if holder is host]:
                 del self._hosts[identity]

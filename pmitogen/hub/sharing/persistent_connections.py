@@ -1,7 +1,7 @@
 """Connections that outlive their run (ControlPersist), until a later run uses them or their time is over.
 
-Each brings the jump hosts that it is reached through. These are for no other connection: a later run's own are logged in to by
-that run. Everything here happens on the hub's I/O thread.
+The jump hosts of such a connection stay connected with it. They serve no other connection: a later run logs in to its own.
+Everything here runs on the hub's I/O thread.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def persistence(host: Host) -> int:
-    """Return the seconds that a connection outlives its run; 0: none; -1: until somebody ends it."""
+    """Return the seconds that a connection outlives its run; 0: none; -1: without a limit."""
     settings = host.session.settings if host.session is not None else None
     if settings is None or not settings.controlmaster or host.busy or host.state not in (State.UP, State.PLAIN):
         return 0
     return settings.controlpersist
 
 
-class OutlivingConnections:
+class PersistentConnections:
     """The connections of ended runs, with their timers and jump hosts. I/O thread."""
 
     def __init__(self) -> None:
         self._timers: dict[Host, Timer | None] = {}
-        self._hops: list[JumpHostPool] = []  # of earlier runs
+        self._jump_hosts: list[JumpHostPool] = []  # of earlier runs
 
     def __iter__(self) -> Iterator[Host]:
         return iter(list(self._timers))
@@ -43,12 +43,12 @@ class OutlivingConnections:
         return len(self._timers)
 
     def add(self, host: Host, seconds: int) -> None:
-        """Keep the connection of *host* for *seconds*; less than 0: until somebody ends it. Nothing else of its run is kept."""
+        """Keep the connection of *host* for *seconds*; less than 0: without a limit. Everything else of its run is discarded."""
         host.end_run()
         self._timers[host] = host.guard.later(seconds, host.close) if seconds > 0 else None
 
     def take(self, host: Host) -> bool:
-        """Return whether *host* is one of these; it is not any more."""
+        """Remove *host*. Returns whether it was here."""
         if host not in self._timers:
             return False
         timer = self._timers.pop(host)
@@ -56,19 +56,19 @@ class OutlivingConnections:
             timer.cancel()
         return True
 
-    def end_run(self, hops: JumpHostPool) -> None:
-        """The run whose jump hosts these are has ended."""
-        hops.key_cache.clear()  # no later run may log in with this run's decrypted keys
-        self._hops.append(hops)
+    def end_run(self, jump_hosts: JumpHostPool) -> None:
+        """Add the jump hosts of a run that has ended."""
+        jump_hosts.key_cache.clear()  # no later run may log in with this run's decrypted keys
+        self._jump_hosts.append(jump_hosts)
 
     def close_unused(self, hosts: Iterable[Host]) -> None:
         """Close the connections to jump hosts of earlier runs that none of *hosts* is reached through."""
-        used = [host.session.hops for host in hosts if host.session is not None]
-        for hops in [each for each in self._hops if each not in used]:
-            self._hops.remove(hops)
-            session.close_on_thread(hops)
+        used = [host.session.jump_hosts for host in hosts if host.session is not None]
+        for jump_hosts in [each for each in self._jump_hosts if each not in used]:
+            self._jump_hosts.remove(jump_hosts)
+            session.close_on_thread(jump_hosts)
 
     def close(self) -> None:
         """Close them all. Any thread, once the I/O thread has ended."""
-        for hops in self._hops:
-            hops.close()
+        for jump_hosts in self._jump_hosts:
+            jump_hosts.close()
