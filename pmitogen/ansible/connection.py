@@ -8,6 +8,7 @@ doas, an attribute of the become plugin's instance.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from ansible.plugins.shell import ShellBase
     from ansible.template import Templar
 
+    from pmitogen.ansible.in_turn import RequestsInTurn
     from pmitogen.protocol.from_client import Become, Options
     from pmitogen.protocol.requests import ClientRequest
 
@@ -265,13 +267,13 @@ class Connection(ConnectionBase):
         self._hub_session.close()
         self._connected = False
 
-    def requests_in_turn(self) -> Any:
+    def requests_in_turn(self) -> contextlib.AbstractContextManager[RequestsInTurn]:
         """Return a context in which modules can be sent ahead of their turn."""
         from pmitogen.ansible.in_turn import requests_in_turn
 
         return requests_in_turn(self._hub_session)
 
-    # Meanings
+    # Operations
 
     def _run_module(self, module: shells.Module, in_data: bytes | None) -> ExecResult | None:
         """Run a recognised payload in the account's warm interpreter; None if it is not one."""

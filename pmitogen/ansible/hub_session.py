@@ -99,7 +99,7 @@ class HubSession:
             self._spans.labels.update((name, str(value)[:LABEL_LIMIT]) for name, value in labels.items() if value)
 
     def options_changed(self) -> None:
-        """Have the options compared before the next request."""
+        """Compare the options before the next request."""
         self._options_current = False
 
     def connect_early(self) -> None:

@@ -1,4 +1,4 @@
-"""Host names that the resolver refuses with a ``UnicodeError``: a user or a peer may write any text where a name is wanted."""
+"""Host names that the resolver refuses with a ``UnicodeError``, because any text of a user or a peer may be used as a name."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def odd_names_unknown() -> Iterator[None]:
-    """Within it, a name that cannot be one (an empty or overlong label, a NUL) is an unknown name: ``socket.gaierror``.
+    """Raise ``socket.gaierror`` (unknown name) for an invalid host name (an empty or overlong label, a NUL).
 
-    To be put around whatever of the ``socket`` module takes a host name.
+    Use it around each function of the ``socket`` module that takes a host name.
     """
     try:
         yield

@@ -22,7 +22,7 @@ def check(path: str, found: os.stat_result) -> None:
 
 
 def is_private(path: str) -> bool:
-    """Return True if *path* is such a directory."""
+    """Return True if *path* is a private directory."""
     try:
         check(path, os.lstat(path))
     except OSError:
@@ -31,7 +31,7 @@ def is_private(path: str) -> bool:
 
 
 def make(path: str) -> None:
-    """Create such a directory if it does not exist; check an existing one. Raises OSError, UntrustedPath."""
+    """Create a private directory if it does not exist; check an existing one. Raises OSError, UntrustedPath."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -42,8 +42,8 @@ def make(path: str) -> None:
 def check_above(path: str) -> None:
     """Check that no other user can rename *path* or a directory above it. Raises OSError, UntrustedPath.
 
-    Each directory above must belong to us or root, and only its owner may write to it, except where it is sticky. The check
-    stops at a directory that is closed to all other users.
+    Each directory above must belong to this user or root, and only its owner may write to it, unless it is sticky. The check
+    ends at a directory that is closed to all other users.
     """
     path = os.path.realpath(os.path.dirname(path))
     while True:

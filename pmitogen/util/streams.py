@@ -1,4 +1,4 @@
-"""Read from sockets, channels and whatever else has a ``recv``."""
+"""Read from sockets, channels and other objects with a ``recv`` method."""
 
 from __future__ import annotations
 

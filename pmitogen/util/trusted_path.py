@@ -1,14 +1,14 @@
 """Paths that another user of this machine cannot have prepared.
 
-Where several users may write to a directory (``/tmp``), or where it belongs to somebody else, whoever comes first can plant a
-link, a hard link or a file under a name that we are about to use. The rules here are the kernel's own (``fs.protected_symlinks``,
+In a directory that several users may write to (``/tmp``), or that belongs to another user, others can plant a link, a hard
+link or a file under a name that is about to be used. The rules here are the kernel's own (``fs.protected_symlinks``,
 ``protected_regular`` and ``protected_hardlinks`` in proc(5)), which are off on some systems:
 
-- a link is followed only if it belongs to us or root, or lies in a directory that nobody else can write to;
-- a file that exists is used only if it belongs to us or root, or to the owner of a directory that nobody else can write to, and
-  in a directory that others can write to only if it has no other name.
+- a link is followed only if it belongs to this user or root, or is in a directory that no other user can write to;
+- an existing file is used only if it belongs to this user or root, or to the owner of a directory that no other user can write
+  to, and in a directory that others can write to only if it has no other name.
 
-In our own directories links work as everywhere: a known_hosts that is a link stays one. Standard library only.
+In the user's own directories links work as usual: a known_hosts that is a link stays one. Standard library only.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def open_for_append(path: str | os.PathLike[str], mode: int = 0o600, *, readable
 
 
 def open_to_write(real: str, flags: int, mode: int) -> int:
-    """Open *real*, a path without links, and check it; returns the descriptor. A pipe of ours is waited for until it is read.
+    """Open *real*, a path without links, and check it; returns the descriptor. Raises OSError, UntrustedPath.
 
-    Raises OSError, UntrustedPath.
+    A named pipe of this user blocks until it is opened for reading.
     """
     flags |= os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC
     directory = os.stat(os.path.dirname(real))
@@ -125,7 +125,7 @@ def open_to_write(real: str, flags: int, mode: int) -> int:
 
 
 def _waits_for_a_reader(path: str, directory: os.stat_result) -> bool:
-    """Whether *path* is a pipe of ours. Opening another user's could wait for ever. Raises UntrustedPath for such a one."""
+    """Return True if *path* is a pipe of a trusted user. Another user's may block for ever: raises UntrustedPath for it."""
     try:
         found = os.lstat(path)
     except OSError:
@@ -135,10 +135,10 @@ def _waits_for_a_reader(path: str, directory: os.stat_result) -> bool:
 
 
 def open_own(path: str | os.PathLike[str], *, dir_fd: int | None = None, owners: tuple[int, ...] = ()) -> int:
-    """Open a file that we have written earlier, to read it back; returns the descriptor.
+    """Open a file that this user has written earlier, to read it; returns the descriptor.
 
-    It must be a regular file, no link, with one name, ours (or of one of *owners*), and nobody else may write to it; all of this
-    is checked on the open descriptor. Raises OSError, UntrustedPath.
+    It must be a regular file, not a link, with one name, of this user (or of one of *owners*), and not writable by others. All
+    of this is checked on the open descriptor. Raises OSError, UntrustedPath.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=dir_fd)
     found = os.fstat(descriptor)

@@ -1,13 +1,13 @@
-"""Preload, in the process that forks the workers, what every worker would load again.
+"""Import and look up in the main process what each worker would otherwise import and look up again.
 
-``ansible-playbook`` imports every connection plugin before it forks its first worker (to learn their options), so our file is
-loaded there. A worker that finds a module imported, a directory listed or a lookup cached saves that time in each task. Nothing
-is changed by it: these are imports, lookups and a conversion without effect, whose answers Ansible itself keeps; and the garbage
-collector is told to leave alone the objects that exist already. Where an ansible-core has no such place, or another one, that
-step does nothing and the workers do it themselves. The hub is started as well.
+``ansible-playbook`` imports every connection plugin before it forks its first worker (to read their options), so this code runs
+there. A worker that finds a module imported, a directory listed or a lookup cached saves that time in each task. Ansible's
+behaviour does not change: these are imports, and lookups that Ansible itself caches; and the existing objects are frozen for the
+garbage collector. If an ansible-core lacks one of these functions, that step has no effect, and each worker does it itself. The
+hub is started as well.
 
-A run that does not use the plugin is left as it is: nothing is preloaded unless the command line, the configuration, the
-inventory or a playbook names it. ``PMITOGEN_PRELOAD=0`` preloads nothing, for diagnosis.
+A run that does not use the plugin is not changed: nothing is preloaded unless the command line, the configuration, the inventory
+or a playbook names the plugin. ``PMITOGEN_PRELOAD=0`` disables preloading, for diagnosis.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _share_state() -> None:
 
 
 def _at_exit(state: shared_state.SharedState) -> None:
-    """The run is over. Ansible's own temporary files are still there: what was registered last comes first."""
+    """Stop the prebuild process and store payloads at the end of the run, before Ansible removes its temporary files."""
     if state.prebuild_process[0]:
         from pmitogen.ansible.preload import prebuild
 
@@ -139,8 +139,8 @@ def _start_hub() -> None:
 def _run_uses_pmitogen() -> bool:
     """Return True if the command line, the configuration, an inventory or a playbook contains the plugin's name.
 
-    A guess: a run that it misses (a dynamic inventory, say) is slower and does the same. A run that it does not concern stays
-    exactly as it is without the plugin.
+    A heuristic: a run that it misses (for example with a dynamic inventory) is slower, with the same result. A run without the
+    plugin is not changed.
     """
     args = context.CLIARGS
     if args.get("connection") in PLUGIN_NAMES:

@@ -1,18 +1,17 @@
 """Cache of module payloads across runs.
 
-Every run has Ansible build the payload of each module anew: a tenth of a second for the first, half as much for each other,
-before anything is sent. Here the main process of a run, at its end, keeps a copy of what was built, in a folder of the account's
-(``~/.ansible/pmitogen``); and the first worker of a later run that is about to build puts the copies where Ansible looks for what
-the run has built already.
+In every run Ansible builds the payload of each module anew: a tenth of a second for the first, half as much for each other,
+before anything is sent. Here the main process of a run stores the payloads at its end, in a directory of the user
+(``~/.ansible/pmitogen``). The first worker of a later run that is about to build a payload restores them into Ansible's cache.
 
-A copy is lent only where Ansible would make the same again: the files that it was made from, the folders that they lie in and the
-builder itself are what they were, to the time when anything was last done to them; and there is no ``module_utils`` that may take
-the place of core's. It is kept only if it was made from files of ansible-core and of the collection that the module is from. It
-holds nothing of a task's: parameters are added later.
+A payload is restored only if Ansible would build the same again: its source files, their directories and the builder itself have
+unchanged time stamps, and no ``module_utils`` may replace ansible-core's. It is stored only if it was built from files of
+ansible-core and of the module's collection. It contains no data of a task: parameters are added later.
 
-A copy is code that runs on targets, so the folder must be ours and closed to everybody else, and each copy whole, and a regular
-file with one name that nobody else can write to. Ansible keeps its own in Python's pickle; ours are JSON and an archive, of which
-a new pickle is made for Ansible. ``PMITOGEN_PRELOAD=0`` switches it off, and it is for ansible-core 2.19 and later.
+Payloads are code that runs on targets. So the directory must belong to the user and be closed to all others, and each payload
+must be complete, and a regular file with one name that no other user can write to. Ansible's own cache uses pickle; this one
+uses JSON and an archive, from which a new pickle is written for Ansible. ``PMITOGEN_PRELOAD=0`` disables the cache. It needs
+ansible-core 2.19 or later.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def restore(state: SharedState) -> None:
             os.makedirs(ansiballz_cache_dir(), exist_ok=True)
             with _locked(os.path.join(ansiballz_cache_dir(), LOCK)) as lock:  # the others wait, and then need not build
                 if not os.read(lock, 1):
-                    os.write(lock, b"lent\n")
+                    os.write(lock, b"restored\n")
                     _restore_all()
     state.payloads_restored = True  # also if there was nothing to restore: no worker looks again
 
@@ -75,7 +74,7 @@ def restore(state: SharedState) -> None:
 def store() -> None:
     """Store new payloads for later runs. Never raises.
 
-    In the process that the workers are forked from, at its end; without such a one (``ansible``), in each worker.
+    The main process calls this at its end; without one that forks workers (``ansible``), each worker does.
     """
     with contextlib.suppress(Exception):
         entries = {entry: name for name in os.listdir(ansiballz_cache_dir()) if (entry := _cache_name(name))}
@@ -103,7 +102,7 @@ def _locked(path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def _open_cache_dir(create: bool) -> Iterator[int]:
-    """The folder of the copies, open. Raises OSError if there is none, or if others could have a hand in it."""
+    """Open the directory of stored payloads. Raises OSError if it does not exist, or if other users could change it."""
     home = os.path.expanduser(str(constants.config.get_config_value("ANSIBLE_HOME")))
     path = os.path.join(home, CACHE_DIR)
     if create and os.stat(home).st_uid == os.geteuid():
@@ -119,9 +118,9 @@ def _open_cache_dir(create: bool) -> Iterator[int]:
 
 @functools.cache
 def _installation_key(root: str | None) -> str:
-    """Tells the copies of this ansible-core, as it was installed here, from those of any other: machines may share a home.
+    """Return a key for this installation of ansible-core, because machines with other installations may share a home.
 
-    *root*: where the collection lies that the module is from.
+    *root*: the path of the module's collection; None: it is of ansible-core.
     """
     core = [_FORMAT, release.__version__, _CORE, sys.implementation.cache_tag, _file_signature(str(release.__file__))]
     return hashlib.sha256(json.dumps([core, root]).encode()).hexdigest()[:16]
@@ -266,7 +265,7 @@ def _source_path(member: str, collection: str, root: str) -> str:
 
 
 def _builder_files() -> list[str]:
-    """The files of Ansible's builder."""
+    """Return the files of Ansible's builder."""
     return [
         str(module.__file__)
         for name, module in list(sys.modules.items())

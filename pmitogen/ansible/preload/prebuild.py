@@ -1,14 +1,12 @@
 """Build payloads ahead of time on an idle processor, with Ansible's own builder and into its own cache of this run.
 
-To build the first payload of each module takes Ansible a tenth of a second, since it reads the module's imports and theirs; later
-tasks find it in a cache among the run's temporary files. A run's tasks mostly follow one another, so all of this is waiting. Here
-the first worker, once its own payload is sent, forks a process that reads in the playbook's text which modules are coming, and
-calls the builder for each.
-What is not built yet when a worker needs it, the worker builds, under Ansible's own lock; what nobody needs was built in vain.
+Ansible needs a tenth of a second to build the first payload of each module, because it reads the module's imports and theirs;
+later tasks find the payload in a cache among the run's temporary files. Most tasks of a run are sequential, so the run waits for
+each build. Here the first worker, once its own payload is sent, forks a process that predicts the modules from the playbook's
+text, and calls the builder for each. A worker that needs a payload before it is built builds it itself, under Ansible's own lock.
 
-Only modules of ansible-core itself are built so: the cache keeps them apart from whatever a role brings in its ``library``.
-Where a role or a playbook brings ``module_utils``, which may take the place of core's from some play on, none are.
-``PMITOGEN_PRELOAD=0`` switches it off.
+Only modules of ansible-core are built: in the cache they have other names than modules of a role's ``library``. If a role or a
+playbook has ``module_utils``, which may replace ansible-core's, none are built. ``PMITOGEN_PRELOAD=0`` disables this.
 """
 
 from __future__ import annotations
@@ -47,7 +45,7 @@ _TASK_LIST_KEYS = ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "res
 
 
 def start(run_pid: int, state: SharedState) -> None:
-    """In the first worker of a run that waits for a module's answer: have the other payloads built. Never raises."""
+    """Start the process that builds further payloads. For the first worker of a run, after it sent its own. Never raises."""
     with contextlib.suppress(Exception):
         if not _should_prebuild():
             return
@@ -62,7 +60,7 @@ def start(run_pid: int, state: SharedState) -> None:
 
 
 def stop(state: SharedState) -> None:
-    """In the process that the workers are forked from, at its end: see that nobody writes where Ansible is about to tidy up."""
+    """Kill that process before Ansible removes the run's temporary files. For the main process, at its end."""
     pid, run_started = state.prebuild_process
     for _ in range(KILL_ATTEMPTS):
         if not processes.is_running(pid, str(run_started)):
@@ -118,7 +116,7 @@ def playbook_paths() -> list[str]:
 
 
 def _detach_fds() -> None:
-    """Let go of all that is open, but keep its numbers taken: what a worker would tell the run must not end up in a file."""
+    """Replace all open descriptors by /dev/null. Closing them would free their numbers, to which a worker's code may write."""
     null = os.open(os.devnull, os.O_RDWR)
     for number in os.listdir("/proc/self/fd"):
         os.dup2(null, int(number))

@@ -2,7 +2,7 @@
 
 Only a host's first task prepares its connection ahead of time. Each task has its own process, so the state is in shared memory
 that the parent process creates. It is only a hint: two hosts may share a slot, and then the second host is not prepared ahead;
-two workers that ask at the same time may both be told that they are the first.
+two workers that ask at the same time may both get the answer that they are the first.
 """
 
 from __future__ import annotations

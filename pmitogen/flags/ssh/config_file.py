@@ -30,7 +30,7 @@ SYSTEM_FILE = "/etc/ssh/ssh_config"
 
 
 class Mode(NamedTuple):
-    """How to read one file."""
+    """Parameters for reading one file."""
 
     user: bool  # relative Includes are relative to ~/.ssh, not /etc/ssh
     explicit: bool  # given with -F
