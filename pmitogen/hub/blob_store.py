@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pmitogen.errors import UsageError
 
 MAX_COMPRESSED_SETS = 64  # compressed sets remembered
-# Somebody waits while it is compressed, and further steps save little: of the contents of `setup`, 774 KB, zlib's level 5 makes
+# A task waits while it is compressed, and higher levels save little: of the contents of `setup`, 774 KB, zlib's level 5 makes
 # 2 % more in half the time (8 ms less), level 9 0.5 % less in three times the time (45 ms more), and xz's preset 6 10 % less in
 # three times the time (160 ms more).
 ZLIB_LEVEL = 7

@@ -226,7 +226,7 @@ def _connect_all(problems: list[str]) -> Iterator[tuple[str, Client]]:
                 try:
                     client = Client(path)
                 except OSError:
-                    continue  # left by one that was killed
+                    continue  # of a killed hub
                 except HubError as exc:
                     problems.append(str(exc))
                     continue

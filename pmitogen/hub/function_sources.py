@@ -28,11 +28,8 @@ _NOT_SENT = sys.stdlib_module_names | {"pmitogen"}
 def collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
     """Return (module name there, name in the module, {path: source, its caller too}). Raises UsageError where there is none."""
     module, qualname, files = _collect(function)
-    return (
-        module,
-        qualname,
-        {**files, "pmitogen/target/payload/remote_call.py": bootstrap.module_source("pmitogen.target.payload", "remote_call").encode()},
-    )
+    placeholders = bootstrap.module_source("pmitogen.target.payload", "remote_call").encode()
+    return module, qualname, {**files, "pmitogen/target/payload/remote_call.py": placeholders}
 
 
 def _collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
@@ -93,7 +90,7 @@ def _imports(module: str, source: bytes, is_package: bool) -> Iterator[str]:
     yield from _with_parents(module.rpartition(".")[0])
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # for another Python than ours: it is sent as it is
+    except (SyntaxError, ValueError):  # the syntax of another Python version: sent as it is
         return
     package = module if is_package else module.rpartition(".")[0]
     for node in ast.walk(tree):
@@ -160,7 +157,7 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
         find = getattr(finder, "find_spec", None)
         try:
             spec = find(name, locations) if find is not None else None
-        except Exception:  # a finder of somebody else's, asked for what may be no module
+        except Exception:  # a finder of another package may fail on a name that is not a module
             continue
         if spec is not None:
             return cast(importlib.machinery.ModuleSpec, spec)

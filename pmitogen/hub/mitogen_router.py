@@ -73,7 +73,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
     def _async_route(self, msg: mitogen.core.Message, in_stream: ChannelStream | None = None) -> None:
         """Drop a message for another context, and log it. The peer gets no answer."""
         if in_stream is not None and in_stream.has_ended:
-            return  # it was read together with what made us let go of this host
+            return  # it was read together with the message that ended this host
         if in_stream is not None and msg.dst_id != mitogen.context_id:
             LOG.warning("refused a message for context %d", msg.dst_id, extra={"host": in_stream.name})
             return

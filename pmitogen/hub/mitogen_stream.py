@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.paramiko_ext.input_buffer import InputBuffer
 
 LOG = logging.getLogger("pmitogen.hub")
-TAIL_SIZE = 2048  # bytes before the marker that are kept, more than a marker has
+TAIL_SIZE = 2048  # bytes before the marker that are stored, more than a marker has
 MAX_PREAMBLE = 16 << 20  # bytes before the marker: all of them pass through the I/O thread
 MAX_STDERR = 16 << 20  # bytes of what the interpreter itself writes there; commands have pipes of their own
 COALESCE = 256 << 10  # bytes handed to Paramiko at once
@@ -65,7 +65,7 @@ class DrainEvent:
         """Schedule the work, once. The transport thread calls this with the buffer's lock held."""
         if not self._pending:
             self._pending = True
-            self._defer(self._run)  # a loop that has ended has nobody left to read
+            self._defer(self._run)  # returns False if the loop has ended; then nothing is left to read
 
     def clear(self) -> None:
         """Do nothing: every feed of the buffer sets the event again."""
@@ -142,7 +142,7 @@ class Writer:
                     if not sent:
                         return
                     view = view[sent:]
-        except Exception:  # noqa: S110 - whatever ended the channel is told through its reading side
+        except Exception:  # noqa: S110 - the reading side reports the end of the channel
             pass
         finally:
             with self._wake:
@@ -296,7 +296,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
         self._drain_stderr()
         mitogen.core.fire(self, "disconnect")
         self.writer.close()
-        with contextlib.suppress(ConnectError):  # no thread for it: it ends with its connection
+        with contextlib.suppress(ConnectError):  # no thread: the channel ends with its connection
             threads.start(self._close_channel, "pmitogen close")
         self._guard.run(self._on_end)
 

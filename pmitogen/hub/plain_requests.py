@@ -85,7 +85,7 @@ class PlainRequests:
             # Only the become plugin can wrap the command now, and the client has it.
             self._fail(request, WrapperNeeded(no_python(host)))
         elif header["op"] == Op.RUN or header["op"] == Op.FS and not host.runs_sh:
-            # An interpreter that fails at our start may still run a module that the client pipes into it.
+            # An interpreter that the agent cannot run in may still run a module that the client pipes into it.
             failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
             self._fail(request, failure(no_python(host)))
         else:
@@ -148,7 +148,7 @@ class PlainRequest:
             if self._command is not None:
                 try:
                     threads.start(self._command.cancel, "pmitogen cancel")
-                except Error:  # no thread for it: the few bytes that it sends are sent on this one
+                except Error:  # no thread: the few bytes are sent on this one
                     self._command.cancel()
 
     def run(self) -> None:
@@ -157,8 +157,8 @@ class PlainRequest:
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
-            if isinstance(exc, ConnectionLost) and self._link.end_reason is not None:
-                # The host learns of it now, not later: the client's next request has to find another connection.
+            if isinstance(exc, ConnectionLost) and self._connection.end_reason is not None:
+                # End the host now, so that the client's next request finds another connection.
                 self._host.guard.defer(self._host.fail, exc)
             self._send(error_frame(exc))
         except Exception as exc:
@@ -183,7 +183,7 @@ class PlainRequest:
         assert session is not None and session.connection is not None
         return session.connection
 
-    # What can be asked
+    # Operations
 
     def _exec(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command

@@ -228,7 +228,7 @@ class HostRegistry:
         self.is_closing, self._close_reason = True, reason
         self.broker.shutdown()
         self.broker.join()
-        for login in list(self._sessions):  # one that was still connecting has told the loop in vain
+        for login in list(self._sessions):  # one may still be connecting
             login.close()
         self.jump_hosts.close()
         self._persistent.close()

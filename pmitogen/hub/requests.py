@@ -74,7 +74,7 @@ class CallbackClient(Client):
 class Request:
     """One request, from the moment it is made until its final frame."""
 
-    client: Client | None  # None: nobody waits any more (answered early, or gone)
+    client: Client | None  # None: no client waits any more (acknowledged early, or disconnected)
     client_id: int
     header: RequestHeader
     body: bytes
@@ -82,17 +82,17 @@ class Request:
     account: Account | None = None
     sent: bool = False
     created_at: float = 0.0  # when it was made, in time.monotonic() seconds
-    is_cancelled: bool = False  # it was killed, or its account's interpreter was; its end is then expected
+    is_cancelled: bool = False  # it was killed, or its account's interpreter; a failure is then expected
     plain_request: PlainRequest | None = None  # serves it over plain SSH
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
     followups: list[tuple[FollowUp, bytes]] = dataclasses.field(default_factory=list)  # frames for it, until it is sent
     is_acknowledged: bool = False  # it was answered before it was done
     host: Host | None = None  # where it was submitted last
-    is_answered: bool = False  # something has come back for it, so that it is under way
-    before: Request | None = None  # it only asks whether this one may be sent
-    idle_before: float = 0.0  # seconds that its host had nothing to do before
-    moved: int = 0  # bytes of a file that have gone to the host or have come from it
-    refusals: int = 0  # how often it was refused, to be made again
+    is_answered: bool = False  # an answer has arrived for it, so it is under way
+    before: Request | None = None  # this request waits for it
+    idle_before: float = 0.0  # seconds that its host was idle before
+    moved: int = 0  # bytes of a file that were sent to the host or received from it
+    refusals: int = 0  # how often it was refused and made again
 
     @property
     def size(self) -> int:

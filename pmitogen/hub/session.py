@@ -36,7 +36,7 @@ LOG = logging.getLogger("pmitogen.hub")
 SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
 HIGH_LATENCY = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
 MAX_BACKOFF = 30  # seconds between two attempts
-PROMPT_TIMEOUT = 120.0  # seconds more for a person to answer in: sshd's default LoginGraceTime
+PROMPT_TIMEOUT = 120.0  # seconds added for the user's answers: sshd's default LoginGraceTime
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -112,7 +112,7 @@ class Session:
             "stages": self.all_stages(),
         }
 
-    # On the login's thread
+    # On the login thread
 
     def resolve(self) -> None:
         """Resolve the options to settings. Raises Error."""

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from pmitogen.util.atomic_file import atomic_write
 
-CONNECTION_ROW = 0  # the row of a host's own doings
+CONNECTION_ROW = 0  # the row of the host's connection
 
 
 class Trace:

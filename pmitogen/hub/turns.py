@@ -15,7 +15,7 @@ from collections.abc import Callable
 HOST_MESSAGES = 64  # of one host in one turn
 HOST_BYTES = 1 << 20
 HOST_SECONDS = 0.005
-TURN_SECONDS = 0.02  # for everything that was put off; each host comes at its turn
+TURN_SECONDS = 0.02  # for all deferred work together
 
 
 class Turns:

@@ -97,7 +97,7 @@ class _Stream:
 
     sock: Any  # a socket, or a channel through a bastion
     began: float  # when its ConnectTimeout began; time.monotonic() seconds
-    version_deadline: float  # when the server's version must have come
+    version_deadline: float  # the limit for the server's version
     address: str = ""  # the peer's IP address, where we know it
     command: ProxyCommand | None = None
     close_log: Callable[[], None] = lambda: None
@@ -230,7 +230,7 @@ class _Connecting:
         settings = self.resolver(hop, self.settings)
         if settings.exitonforwardfailure is None:  # its purpose is to forward, as that of ssh -W
             settings = settings._replace(exitonforwardfailure=True)
-        # With "-J a,b" b is reached through a, whatever its own configuration says; the first hop's own ProxyJump stands.
+        # With "-J a,b" b is reached through a, even if its own configuration differs; the first hop's own ProxyJump applies.
         return settings._replace(proxyjump=before, proxycommand=None) if before else settings
 
     # The key exchange -----------------------------------------------------------------------------------------------------

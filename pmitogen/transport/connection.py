@@ -59,7 +59,7 @@ class Connection:
         self.settings = settings
         self._variables = variables(settings)
         self.auth_report = auth_report
-        self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: no secret goes there
+        self.unsafe = unsafe  # the host key is changed or revoked, and checking is off: send no secret
         self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
         self.peer = settings.endpoint
         self.stages = stages

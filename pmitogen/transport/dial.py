@@ -236,4 +236,4 @@ def _set_socket_options(sock: socket.socket, settings: Settings) -> None:
         try:
             sock.setsockopt(level, option, mark)
         except OSError:
-            pass  # a system may reserve marks; ssh goes on as well
+            pass  # a system may reserve marks; ssh ignores the error as well

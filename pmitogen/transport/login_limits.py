@@ -12,7 +12,7 @@ from pmitogen.flags.ssh.settings import Settings
 
 CONNECT_TIMEOUT = 10.0  # seconds, where ConnectTimeout is not set; Ansible's default
 ANSWER_TIMEOUT = 150.0  # seconds for each answer of a server
-LOGIN_TIMEOUT = 600.0  # seconds for all of a login, a person's answers included
+LOGIN_TIMEOUT = 600.0  # seconds for a whole login, including the user's answers
 RETRY_TIME = 60.0  # seconds for further attempts, while the server turns connections away (MaxStartups)
 START_TIMEOUT = 300.0  # seconds for the account's shell to start what we send: its start-up files may take their time
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.plain.sftp import CREATE, REWRITE, SFTP, UPDATE
 from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, UNSUPPORTED, Attributes, SFTPError
 from tests.support.backends import DEMO, python_backend
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.needs_sshd
 
 
 @contextlib.contextmanager
-def session(link: Link) -> Iterator[SFTP]:
+def session(link: Connection) -> Iterator[SFTP]:
     channel = link.open_session(20)
     assert link.start_subsystem(channel, "sftp")
     sftp = SFTP(channel)

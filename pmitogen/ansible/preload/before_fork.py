@@ -61,7 +61,7 @@ def preload(name: str) -> None:
     for step in steps:
         with contextlib.suppress(Exception):
             step()
-    gc.freeze()  # a round of the collector in a worker would visit, and so copy, the whole heap of this process
+    gc.freeze()  # a collection in a worker would visit, and so copy, the whole heap of this process
 
 
 def _share_state() -> None:
@@ -112,7 +112,7 @@ def _find_plugins() -> None:
     importlib.import_module("ansible_collections.ansible.builtin.plugins.shell")
     importlib.import_module("ansible_collections.ansible.builtin.plugins.become")
     shell.recording_class(sh.ShellModule)
-    if constants.OLD_PLUGIN_CACHE_CLEARING:  # then it does not forget, and would overlook such a folder
+    if constants.OLD_PLUGIN_CACHE_CLEARING:  # then Ansible does not clear them, and would miss such a directory
         return
     loader.module_loader.find_plugin("command")
     loader.action_loader.find_plugin("command")
@@ -123,7 +123,7 @@ def _find_plugins() -> None:
 def _compile_template_patterns() -> None:
     """Compile the patterns of the template lexer, which each worker that sees a template would compile again."""
     text: Any = "{{ 1 }}"
-    with contextlib.suppress(AttributeError):  # before ansible-core 2.19 every text is one
+    with contextlib.suppress(AttributeError):  # before ansible-core 2.19 every text is a template
         text = importlib.import_module("ansible.template").trust_as_template(text)
     Templar(loader=DataLoader(), variables={}).template(text)
 
@@ -131,7 +131,7 @@ def _compile_template_patterns() -> None:
 def _start_hub() -> None:
     """Start the hub of a playbook's run: it loads its libraries while Ansible reads the playbook."""
     args = context.CLIARGS
-    caller = CallerEnvironment.current()  # workers find it there, too
+    caller = CallerEnvironment.current()  # workers use the cached object, too
     if "syntax" in args and not any(args[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
         client.start(os.getpid(), caller, log=hub_log())
 

@@ -44,7 +44,7 @@ from pmitogen.ansible.preload.shared_state import SharedState
 from pmitogen.util import atomic_file, private_directory, trusted_path
 
 CACHE_DIR = "pmitogen"  # in ANSIBLE_HOME
-LOCK = "pmitogen.lock"  # in the run's own cache: held by whoever lends, and not empty when that has been done
+LOCK = "pmitogen.lock"  # in the run's own cache: locked while payloads are restored, and not empty afterwards
 MAX_STORED = 64  # payloads
 MAX_RESTORED = 32  # payloads for one run
 MAX_ENTRY_SIZE = 4 << 20  # bytes
@@ -64,7 +64,7 @@ def restore(state: SharedState) -> None:
     with contextlib.suppress(Exception):
         if hasattr(module_common, "_CachedModule"):
             os.makedirs(ansiballz_cache_dir(), exist_ok=True)
-            with _locked(os.path.join(ansiballz_cache_dir(), LOCK)) as lock:  # the others wait, and then need not build
+            with _locked(os.path.join(ansiballz_cache_dir(), LOCK)) as lock:  # other workers wait, and then find the payloads
                 if not os.read(lock, 1):
                     os.write(lock, b"restored\n")
                     _restore_all()
@@ -93,7 +93,7 @@ def store() -> None:
 def _locked(path: str) -> Iterator[int]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        with contextlib.suppress(OSError):  # a filesystem without locks: the others may build in vain
+        with contextlib.suppress(OSError):  # a filesystem without locks: other workers may build the same payload
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
     finally:
@@ -147,7 +147,7 @@ def _collection_path(collection: str) -> str | None:
     return str(places[0]) if len(places) == 1 else None
 
 
-# Lending
+# Restoring
 
 
 def _restore_all() -> None:
@@ -164,7 +164,7 @@ def _restore_all() -> None:
 def _restore_one(cache_dir: int, entry: str) -> None:
     payload = _read_entry(cache_dir, entry)
     if payload is None:
-        os.unlink(entry, dir_fd=cache_dir)  # it will never be of use again
+        os.unlink(entry, dir_fd=cache_dir)  # it will never be valid again
         return
     path = os.path.join(ansiballz_cache_dir(), entry.partition("-")[2])
     if not os.path.exists(path):
@@ -229,7 +229,7 @@ def _only_core_module_utils() -> bool:
     return not (playbook_paths() and has_module_utils(playbook_paths()))
 
 
-# Keeping
+# Storing
 
 
 def _store_one(cache_dir: int, entry: str, name: str) -> None:
@@ -243,7 +243,7 @@ def _store_one(cache_dir: int, entry: str, name: str) -> None:
     states = {source: _file_signature(source) for source in [*files, *map(os.path.dirname, files), *more]}
     for source, info in files.items():
         if not states[source] and not info.file_size and source.endswith("/__init__.py"):
-            continue  # a package without such a file: the builder makes it one
+            continue  # a package without such a file: the builder adds one
         with open(source, "rb") as stream:
             if zlib.crc32(stream.read()) != info.CRC:
                 return  # not what Ansible would take, or no longer

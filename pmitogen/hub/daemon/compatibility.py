@@ -22,7 +22,7 @@ from pmitogen import toggles
 from pmitogen.protocol import hello
 from pmitogen.util.caller import CallerEnvironment
 
-# Variables that an interpreter, the C library or a library of ours reads in its own process.
+# Variables that Python, the C library or one of the libraries reads in its own process.
 _OF_SYSTEM = ("LD_", "DYLD_", "LC_", "MALLOC_", "GLIBC_", "OPENSSL_", "RES_", "COVERAGE_", "PMITOGEN_")
 _OF_KERBEROS_AND_TOKENS = ("KRB5", "GSS", "SOFTHSM", "OPENSC", "PKCS11", "P11_KIT", "YKCS11", "YKPIV")
 _PREFIXES = _OF_SYSTEM + _OF_KERBEROS_AND_TOKENS

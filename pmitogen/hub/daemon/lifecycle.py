@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.daemon.server import Listener
     from pmitogen.hub.registry import HostRegistry
 
-POLL_INTERVAL = 0.5  # seconds between looks at the run, where there are no pidfds
+POLL_INTERVAL = 0.5  # seconds between checks of the run, where there are no pidfds
 
 
 class Wakeup(bytes, enum.Enum):
@@ -50,7 +50,7 @@ class HubLifecycle:
         self.settings = settings
         self.fingerprint = ""  # of the runs that it may serve after this one; empty until it is known
         self.is_standby = False
-        self.stopped_by = ""  # what ended it before its run
+        self.stopped_by = ""  # the cause of its end, if it ended before its run
         self._read_fd, self._write_fd = os.pipe()
 
     def stop(self, by: str = "") -> None:
@@ -60,7 +60,7 @@ class HubLifecycle:
 
     def all_closed(self) -> None:
         """End the hub: the last connection that outlived its run has ended. I/O thread."""
-        self.is_standby = False  # too late for another run to find us
+        self.is_standby = False  # no other run can adopt it now
         os.write(self._write_fd, Wakeup.ALL_CLOSED)
 
     def wait(self, registry: HostRegistry, listener: Listener) -> int:

@@ -33,8 +33,8 @@ def main() -> None:
     path, run_pid, listening = sys.argv[1], int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3]))
     listening.set_inheritable(False)
     processes.forbid_dumps()
-    os.umask(0o077)  # what is made for a caller is made with the caller's
-    gc.disable()  # while libraries are loaded: each round would visit all that they have made so far
+    os.umask(0o077)  # files of a caller are created with the caller's umask
+    gc.disable()  # while libraries are loaded: each collection would visit all their objects
     settings = RunSettings.from_message(json.loads(sys.argv[4]))
     lifecycle = HubLifecycle(run_pid, settings)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
@@ -56,7 +56,7 @@ def main() -> None:
     gc.enable()
     listener = Listener(registry, listening, path, lifecycle)
     _warm_up(lifecycle)
-    ended = lifecycle.wait(registry, listener)  # 0: told to stop, and the run may start another on this very path
+    ended = lifecycle.wait(registry, listener)  # 0: stopped; the run may start another hub on this path
     listener.close()
     signal.signal(signal.SIGALRM, lambda *_: _exit(os.path.dirname(path), ended))
     signal.setitimer(signal.ITIMER_REAL, CLOSE_LIMIT)
@@ -96,7 +96,7 @@ def _reject_clients(listening: socket.socket, path: str, why: str) -> None:
             sock, _ = listening.accept()
             with sock, contextlib.suppress(OSError):
                 sock.send(framing.encode_frame({"op": "refused", "msg": why}, b""))
-    with contextlib.suppress(OSError):  # not empty: others are there
+    with contextlib.suppress(OSError):  # not empty: of other hubs
         os.rmdir(os.path.dirname(path))
 
 

@@ -73,7 +73,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
             try:
                 sock, _ = self._sock.accept()
             except OSError as exc:
-                if limits.are_used_up(exc):  # it would be told again at once, and ever again
+                if limits.are_used_up(exc):  # the loop would report it again and again
                     broker.stop_receive(self)
                     self.registry.guard.later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
                 return
@@ -105,7 +105,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
 
 def _peer_is_allowed(sock: socket.socket) -> bool:
     """Return whether the peer runs as this account or as root."""
-    return processes.peer_uid(sock) in (None, os.getuid(), 0)  # None: the directory's mode must do
+    return processes.peer_uid(sock) in (None, os.getuid(), 0)  # None: the directory's mode protects the socket
 
 
 class WorkerSessionProtocol(mitogen.core.Protocol):  # type: ignore[misc]
@@ -147,12 +147,12 @@ class WorkerSession:
         self._host: Host | None = None
         self._requests: dict[int, Request] = {}
         self._awaiting_archive: dict[str, list[Request]] = {}
-        self._held: list[tuple[Header, bytes]] = []  # from an open on, whose caller is not known yet
+        self._held: list[tuple[Header, bytes]] = []  # frames since an ``open`` whose caller is not known yet
         self._is_disconnected = False
         self._ahead: Request | None = None
-        self._ahead_error: Answer | None = None  # how that ended, if badly
-        self._refusal = hello.difference({})  # why it is not served: it has not said who it is, or is of another version
-        self.pid = 0  # the worker's, where it tells it
+        self._ahead_error: Answer | None = None  # its error, if it failed
+        self._refusal = hello.difference({})  # the reason not to serve it: no hello so far, or another version
+        self.pid = 0  # the worker's process id, if it sends it
         listener.connections += 1
         self._stream = mitogen.core.Stream()
         self._stream.name = "worker"
@@ -274,7 +274,7 @@ class WorkerSession:
     def _on_open(self, header: from_client.Open, body: bytes) -> None:
         """Select the option set for the next frames, and its caller by digest."""
         caller = self.listener.callers.get(header["caller"])
-        if caller is None:  # what follows waits until it is known
+        if caller is None:  # further frames wait until it is known
             self._held = [(cast("Header", header), body)]
             self.answer({"op": "need", "caller": header["caller"]}, b"")
             return

@@ -54,7 +54,7 @@ def _places() -> Iterator[str]:
     base = os.environ.get("XDG_RUNTIME_DIR") or ""
     if base.startswith("/") and private_directory.is_private(base):
         yield os.path.join(base, name)
-        return  # nobody else can take it
+        return  # no other user can create it
     yield os.path.join(TEMPORARY, name)
     ansible = os.environ.get("ANSIBLE_HOME") or os.path.join(_home(), ".ansible")
     if os.path.isabs(ansible := os.path.expanduser(ansible)):

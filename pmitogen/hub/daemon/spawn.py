@@ -27,9 +27,9 @@ from pmitogen.util.caller import CallerEnvironment
 
 HUB_COMMAND = "from pmitogen.hub.daemon.main import main;main()"  # what the new process executes
 SAFE_PATH = ("-P",) if sys.version_info >= (3, 11) else ()  # no current directory on its path, not even for -c itself
-STANDBY_REPLY_TIMEOUT = 20.0  # seconds that a resting hub may take to answer
+STANDBY_REPLY_TIMEOUT = 20.0  # seconds that a hub on standby may take to answer
 _HAS_PROC = os.path.exists("/proc/self/fd")  # then a hub opens the run's stderr itself: a worker's may be closed
-BACKLOG = 256  # workers that may have come before the hub looks
+BACKLOG = 256  # workers that may connect before the hub accepts
 
 
 def ensure_running(path: str, run_pid: int, caller: CallerEnvironment, *, log: str | None = None) -> None:
@@ -69,7 +69,7 @@ def _spawn(listening: socket.socket, path: str, run_pid: int, settings: RunSetti
         with contextlib.suppress(OSError):
             os.unlink(path)
         raise HubError(f"{sys.executable}: the hub cannot be started: {exc.strerror}") from None
-    process.returncode = 0  # it outlives us by design; nobody here waits for it
+    process.returncode = 0  # it outlives this process by design; nothing waits for it
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
 MAX_ACCOUNTS = 20  # accounts behind the login's, kept alive per host
-ESCALATION_GRACE = 5.0  # seconds more that an escalation gets than its own clock on the target allows it
+ESCALATION_GRACE = 5.0  # seconds added to the escalation's own time limit on the target
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -41,7 +41,7 @@ class Account:
     become: str | None = None  # the raw become request, as JSON: who, how, with which flags and secrets
     python: tuple[str, ...] = ()  # () is the interpreter that booted
     env: tuple[tuple[str, str], ...] = ()
-    home: str | None = None  # wire text; known once its runner has said hello
+    home: str | None = None  # Latin-1 text of its bytes; known after the runner's hello
     home_writable: bool = False
     temp_bases: dict[str, str] = dataclasses.field(default_factory=dict)  # base as asked for -> where a directory was made
     user: str | None = None
@@ -88,7 +88,7 @@ class Accounts:
         self._frame = frame
         self._named_pythons = list(named_pythons)
         self._numbers = itertools.count(1)
-        self._evicting: set[int] = set()  # those whose end requests wait for
+        self._evicting: set[int] = set()  # accounts whose end requests wait for
         self.reset()
 
     def reset(self) -> None:
@@ -155,7 +155,7 @@ class Accounts:
             if not self._sent_become:
                 self._sent_become = True
                 self._frame({"op": Op.SOURCES}, become_sources())
-            # Its own clock is the target's; this one is for the case that it fails.
+            # The target has its own timer; this one is for the case that it fails.
             self._guard.later(float(plan["timeout"]) + ESCALATION_GRACE, self._on_timeout, account)
         self._frame(header, b"")
 

@@ -111,7 +111,7 @@ class AnswerReader:
         elif self._host.state is State.BOOTING:
             self.boot_failed = True
             self._host.connector.abandon_start()
-        else:  # nothing starts another one: the next request makes another connection
+        else:  # it is not replaced: the next request makes another connection
             self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
 
     def _on_left(self, header: from_agent.Left) -> None:

@@ -280,7 +280,7 @@ class Host:
         self.keys, self.ask, self.needs_python = host.keys, host.ask, True
         self._on(Event.CONNECT)
 
-    # The connection's life
+    # The connection
 
     def on_message(self, data: bytes, packed: bool) -> None:
         """Handle a message from the agent. Raises ProtocolError."""
@@ -314,7 +314,7 @@ class Host:
             session.close()
             return
         self.session = session
-        if self.needs_python:  # another request has come meanwhile
+        if self.needs_python:  # another request arrived meanwhile
             named = [request.login_python for request in self._pending.waiting]
             self.connector.start_python(next(filter(None, named), None))
         else:
@@ -333,7 +333,7 @@ class Host:
         for request in self._pending.take_waiting() + self._pending.take_open(lambda request: request.plain_request is None):
             self.serve_plain(request)
 
-    # Its end
+    # The end
 
     def _failed(self, exc: Exception) -> None:
         """Handle failed work about this host: end the host, or the interpreter that caused it."""

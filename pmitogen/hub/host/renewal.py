@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol import from_agent
 
 MAX_HELD = 4 << 20  # bytes of one chain's requests
-MAX_REFUSALS = 3  # of one request; then it is sent once more to be done as things are
+MAX_REFUSALS = 3  # of one request; then it is sent once more, and done in any case
 ACCOUNT, SESSION, CONNECT = "account", "session", "connect"
 
 
@@ -106,7 +106,7 @@ class Renewal:
         why, lost = refusal.get("why"), refusal["lost"]
         self._host.log.debug("%s is made again: %s has changed", request.describe(), escape(refusal["msg"]))
         again, account = self._early.take(request.header.get("chain", 0), lost), request.account
-        if request.before is not None:  # it only asked whether that one may follow
+        if request.before is not None:  # it only checked whether that one may follow
             request = request.before
         request.refusals += 1
         if request.refusals > MAX_REFUSALS + 1:

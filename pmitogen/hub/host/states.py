@@ -20,10 +20,10 @@ from collections.abc import Mapping
 class State(enum.Enum):
     """The state of a host's connection."""
 
-    NEW = "new"  # nothing was asked so far
+    NEW = "new"  # no request so far
     CONNECTING = "connecting"  # a thread logs in, or opens a session; requests wait
     BOOTING = "booting"  # Python is starting; requests are sent behind the bundle that starts it
-    UP = "up"  # the agent has said hello
+    UP = "up"  # the agent has sent its hello
     PLAIN = "plain"  # logged in, without Python: requests are served over plain SSH
     DEAD = "dead"  # the connection has ended; the next request makes another host
 

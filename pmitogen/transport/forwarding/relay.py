@@ -29,7 +29,7 @@ def relay(channel: Channel, sock: socket.socket) -> None:
             sock.shutdown(socket.SHUT_WR)
         sender.join()
     except OSError:
-        pass  # the local program has closed its socket: the close tells the server
+        pass  # the local program has closed its socket: closing the channel informs the server
     finally:
         channel.close()
         with contextlib.suppress(OSError):

@@ -64,7 +64,7 @@ class RevocationList:
         """Parse *data*. Raises :class:`DecodeError`."""
         self._keys: set[bytes] = set()
         self._hashes: dict[int, set[bytes]] = {SHA1: set(), SHA256: set()}
-        self._by_authority: dict[bytes, _Revoked] = {}  # b"": whatever the authority
+        self._by_authority: dict[bytes, _Revoked] = {}  # b"": any authority
         reader = PacketReader(data)
         _header(reader)
         while reader.left:

@@ -30,7 +30,7 @@ from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util import trusted_path
 from pmitogen.util.caller import CallerEnvironment
 
-COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a person to press Ctrl-C
+COMMAND_TIMEOUT = 30  # seconds for KnownHostsCommand; ssh has no limit, but a user who can press Ctrl-C
 LOCK_TIMEOUT = 5.0  # seconds; the lock is held only to write one line
 
 
@@ -160,7 +160,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     descriptor = trusted_path.open_for_append(path, readable=True)
     with open(descriptor, "r+b", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return path  # /dev/null: written down nowhere, on purpose
+            return path  # /dev/null: the user does not want it to be recorded
         _lock(file.fileno())
         text = file.read().decode("utf-8", "surrogateescape")
         known = KnownHosts.parse(text, path)

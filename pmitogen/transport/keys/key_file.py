@@ -134,7 +134,7 @@ def read(path: str) -> KeyFile:
     if len(text) > MAX_SIZE:
         raise UnusableKey("too large for a key")
     found = KeyFile(path, text, (path, stat.st_ino, stat.st_mtime_ns, stat.st_size), (path + "-cert.pub",))
-    # As ssh: a key that others may read is not used. Only where the file is ours; mode bits of a foreign owner are his business.
+    # As ssh: a key that others may read is not used. The mode of another user's file is not checked.
     if stat.st_mode & 0o077 and stat.st_uid == os.getuid() and not found.is_public:
         raise UnusableKey(f"bad permissions {stat.st_mode & 0o777:04o}: accessible by others; run chmod 600")
     return found

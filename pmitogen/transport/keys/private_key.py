@@ -126,7 +126,7 @@ def load(header: KeyFileHeader, passphrase: str | None) -> PrivateKey:
     except (UnsupportedAlgorithm, NotImplementedError) as error:  # the latter: an elliptic curve's point in compressed form
         raise UnusableKey(f"unsupported private key ({error}); add it to an agent") from error
     except (ValueError, TypeError) as error:
-        # Neither library nor format tells a wrong passphrase from damage; after encryption the former is the likely one.
+        # Neither library nor format distinguishes a wrong passphrase from damage; of an encrypted file, the former is likely.
         if header.encrypted:
             raise UnusableKey("incorrect passphrase", "wrong") from None
         raise UnusableKey("invalid private key") from error

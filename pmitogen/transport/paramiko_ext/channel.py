@@ -48,7 +48,7 @@ TTY_OP_END = 0
 ECHO = 53
 ONLCR = 72
 RAW_MODES = ((ECHO, 0), (ONLCR, 0))
-MAX_SENT = 64 << 10  # bytes of data in one message of ours, whatever the server says that it takes
+MAX_SENT = 64 << 10  # bytes of data that we send in one message, even if the server allows more
 
 
 class ExitSignal(NamedTuple):
@@ -134,7 +134,7 @@ class Channel(paramiko.Channel):
             is_over = self.closed or self.eof_received
         if not size:
             self.transport.count_useless("empty data")
-        elif buffer is not None and not is_over:  # what comes on a closed channel is limited by its window
+        elif buffer is not None and not is_over:  # the amount of data on a closed channel is limited by its window
             self.last_used = time.monotonic()
             self.transport.packetizer.deliver(size)
             buffer.feed(data)

@@ -31,7 +31,11 @@ def on_request(channel: Channel, message: Message) -> None:
     """Handle a request from the server (transport thread)."""
     reader = PacketReader(message.get_remainder())
     kind, want_reply = reader.string(), reader.byte()
-    known = kind in (b"exit-status", b"exit-signal", b"xon-xoff")  # the last is the terminal's flow control: no matter
+    known = kind in (
+        b"exit-status",
+        b"exit-signal",
+        b"xon-xoff",
+    )  # the last is the terminal's flow control, which has no effect here
     if channel.exit_reported or kind not in (b"exit-status", b"exit-signal"):
         channel.transport.count_useless("channel requests", reader.left)
     elif kind == b"exit-status":

@@ -40,7 +40,7 @@ class GlobalRequests(_Base):
     def probe(self) -> None:
         """Send a keepalive request. Never waits. Transport thread."""
         if not self.clear_to_send.is_set():
-            return  # the messages of a key exchange are sign enough
+            return  # the messages of a key exchange prove that it is alive
         with self._answered:
             if self._is_requesting:
                 return

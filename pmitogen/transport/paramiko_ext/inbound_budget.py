@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from paramiko.ssh_exception import SSHException
 
-PROCESSOR_SHARE = 0.2  # of one processor, for whatever is not accounted for by data
+PROCESSOR_SHARE = 0.2  # of one processor, for work that is not accounted for by data
 MAX_BURST = 0.5  # seconds of processor time that may be used ahead: a login, a rekey with a group of 8192 bits
 DATA_PER_SECOND = 10 << 20  # bytes of channel data that account for one second of processor time; the slowest honest case
 MAX_SLEEP = 0.25  # seconds at once

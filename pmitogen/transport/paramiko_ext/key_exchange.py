@@ -140,7 +140,7 @@ class KeyExchange(_Base):
             return
         try:
             super()._send_user_message(data)  # type: ignore[misc]
-        except paramiko.SSHException:  # nobody will ever send again
+        except paramiko.SSHException:  # no thread will ever send again
             self.end(f"no new keys within {self.clear_to_send_timeout:g} s")
             raise
         if self.packetizer.need_rekey() and not self.in_kex:

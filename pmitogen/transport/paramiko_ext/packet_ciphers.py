@@ -176,7 +176,7 @@ class EncryptAndMac(_WithMac):
     def __init__(self, *words: Any) -> None:
         super().__init__(*words)
         self.head_size = self.block_size
-        self._first = b""  # the decrypted first block of the packet at hand
+        self._first = b""  # the decrypted first block of the current packet
 
     def length(self, sequence: int, head: memoryview) -> int:
         self._first = bytes(self._engine.update(head))

@@ -67,7 +67,7 @@ class FastPacketizer(PacketKeys):
         self.on_keepalive: Callable[[KeepaliveAction], None] = lambda _verdict: None
         self.next_timer: float | None = None  # when to call on_look, which returns the next time; time.monotonic() seconds
         self.on_timer: Callable[[float], float | None] = lambda _now: None
-        self.on_unknown: Callable[[int], None] = lambda _sequence: None  # a message of a type that nobody knows
+        self.on_unknown: Callable[[int], None] = lambda _sequence: None  # called for a message of an unknown type
         self.in_kex: Callable[[], bool] = lambda: False
         self._compress: Callable[[bytes], bytes] | None = None
         self._decompress: Callable[[bytes], bytes] | None = None
@@ -276,7 +276,7 @@ class FastPacketizer(PacketKeys):
             try:
                 count = self._sock.send(rest)
             except TimeoutError:
-                # The reader may be waiting for us, and then nobody else looks.
+                # The reader may be waiting for this thread, so it cannot check.
                 if self.keepalive.expired(time.monotonic()):
                     self.on_keepalive(KeepaliveAction.GIVE_UP)
                 continue
@@ -305,7 +305,7 @@ class FastPacketizer(PacketKeys):
         if self._scratch is None:
             self._sock.close()
         else:
-            with contextlib.suppress(OSError):  # never connected, or gone already
+            with contextlib.suppress(OSError):  # never connected, or closed already
                 self._sock.shutdown(socket.SHUT_RDWR)
 
 

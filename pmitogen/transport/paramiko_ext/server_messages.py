@@ -26,7 +26,7 @@ else:
 
 MAX_EXT_INFO = 2  # messages; as OpenSSH: one after the key exchange, one before the login succeeds
 MAX_EXTENSIONS = 1024  # in one message, as OpenSSH
-STORED_EXTENSIONS = {b"server-sig-algs": 4096, b"publickey-hostbound@openssh.com": 16}  # most bytes of what is kept of each
+STORED_EXTENSIONS = {b"server-sig-algs": 4096, b"publickey-hostbound@openssh.com": 16}  # name: maximum of bytes of its value
 
 
 class ServerMessages(_Base):

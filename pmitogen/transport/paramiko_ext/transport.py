@@ -44,7 +44,7 @@ from pmitogen.util.overrides import require_methods
 WINDOW = 16 << 20  # bytes that the peer may have in flight to us, per channel: 90 MB/s at 180 ms
 MAX_PACKET_SIZE = 32 << 10  # bytes; what OpenSSH takes and sends
 MAX_TOTAL_WINDOW = 22 << 20  # bytes in flight or unread on all sessions of a connection; tunnels, read at once, do not count
-MIN_SESSION_WINDOW = 256 << 10  # bytes; of a session, whatever others have
+MIN_SESSION_WINDOW = 256 << 10  # bytes; of a session, even if others use the whole limit
 
 
 class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessages, HostKeyPolicy, paramiko.Transport):
@@ -73,7 +73,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         self._closed_by_us = self._finished = False
         self.end_reason: str | None = None  # set once, when the connection is over
         self._pending_reason: str | None = None  # what is known to end it, until it has
-        # Upstream keeps channels weakly: one that nobody holds is closed by the garbage collector, on any thread, under locks.
+        # Upstream holds channels by weak references: the garbage collector closes one without other references, on any thread.
         self._channels_by_id: dict[int, Channel] = {}
         self.channels_seen = IssuedChannels(self)  # type: ignore[assignment]
         self.channel_acceptors: dict[bytes, ChannelAcceptor] = {}  # by the kind of channel that we have invited
@@ -197,7 +197,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
 
     def _on_keepalive(self, action: KeepaliveAction) -> None:
         if not self.is_authenticated():
-            self.packetizer.keepalive.activity(time.monotonic())  # a login has its own limit, and may wait for a person
+            self.packetizer.keepalive.activity(time.monotonic())  # a login has its own limit, and may wait for the user
         elif action is KeepaliveAction.SEND_REQUEST:
             self.probe()
         else:

@@ -33,7 +33,7 @@ REQUEST, FAILURE, SUCCESS, BANNER, PK_OK, INFO_REQUEST, INFO_RESPONSE = 50, 51, 
 GSSAPI_RESPONSE, GSSAPI_TOKEN, GSSAPI_EXCHANGE_COMPLETE, GSSAPI_ERROR, GSSAPI_ERRTOK, GSSAPI_MIC = 60, 61, 63, 64, 65, 66
 SERVICE = "ssh-connection"
 HOST_BOUND_EXTENSION, HOST_BOUND = "publickey-hostbound@openssh.com", "publickey-hostbound-v00@openssh.com"
-LIVENESS_POLL = 0.5  # seconds between looks whether the connection is still ours
+LIVENESS_POLL = 0.5  # seconds between checks that the connection is still open
 MAX_BANNER_SIZE = 16 * 1024  # bytes of the server's text before login that are stored
 MAX_BANNERS = 100  # messages; more are counted as useless
 MAX_ANSWERS = 500  # of the server in one login
@@ -57,13 +57,13 @@ class UserauthClient(AuthHandler):
         self._banner = b""
         self._banners = 0
         self.last_banner = b""
-        self.explains_refusal = False  # whether the server said something to people after it had refused something
+        self.explains_refusal = False  # True if the server sent a banner after a refusal
         self._answers = 0
         self._expected = 0  # answers that the server owes us; changed by both threads, under the lock
         self._lock = threading.Lock()
         self._useless = UselessMessages(time.monotonic())
         self._inbox: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        self._paramiko: Any = self.transport  # a weak proxy: whoever logs in holds the transport
+        self._paramiko: Any = self.transport  # a weak proxy: the caller holds the transport
         self._asked_for_service = False
         self._await_service_accept = not toggles.request_pipelining_enabled()
         self._transport_handlers = {
@@ -178,7 +178,7 @@ class UserauthClient(AuthHandler):
             try:
                 answer = self._inbox.get(timeout=max(0.0, min(until - time.monotonic(), LIVENESS_POLL)))
             except queue.Empty:
-                if not self._paramiko.is_active():  # closed by another thread of ours, of which abort is not told
+                if not self._paramiko.is_active():  # closed by another thread, without a call of abort
                     raise ConnectionClosed from None
                 if time.monotonic() >= until:
                     waited = f"{max(0.0, until - began):.3g} s"

@@ -30,7 +30,7 @@ WINDOW = 4 << 20  # bytes of output that wait here; OpenSSH's client has 2 MiB
 MAX_OUTPUT = 4 << 20  # bytes of a whole output that is collected here
 OPEN_TIMEOUT = 60.0  # seconds for the session channel
 EXIT_STATUS_TIMEOUT = 5.0  # seconds between the end of the output and the exit status
-# signal(7) on Linux; only for the shell's way of telling a signal as a status.
+# signal(7) on Linux; only for the shell's exit status after a signal.
 SIGNAL_NUMBERS = {
     "HUP": 1,
     "INT": 2,
@@ -82,7 +82,7 @@ class ChannelStream:
         self._cancelled = False
         self._feeder: threading.Thread | None = None
         self._failure: Exception | None = None
-        # Paramiko sets and clears an event at will; ours is cleared by the reader only, so that no news is lost.
+        # Paramiko sets and clears an event at any time; this one is cleared by the reader only, so that no change is missed.
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
             buffer.set_event(_SetOnlyEvent(self._data_ready))  # type: ignore[arg-type]
 
@@ -125,7 +125,7 @@ class ChannelStream:
     def _raise_if_lost(self) -> None:
         if self._failure is not None:
             raise self._failure
-        # A command that we have cut short may still tell how it ended: that is not its end.
+        # The status of a cancelled command may still arrive; the loss of the connection is then not reported.
         end_reason = self._channel.timeout_reason or (None if self._channel.exit_reported else self._connection.end_reason)
         if end_reason and not self._cancelled:
             raise ConnectionLost(f"{self._connection.peer}: {end_reason}")
@@ -187,7 +187,7 @@ class Command(ChannelStream):
                 self._channel.sendall(piece)
             self.end_input()
         except (OSError, EOFError, paramiko.SSHException):
-            pass  # the command does not want it, or is gone: the reader learns that from its end
+            pass  # the command has closed its input or ended; the reader notices its end
         except Exception as error:
             self._failure = error  # the source's own: the reader raises it
             self.cancel()

@@ -83,7 +83,7 @@ class FileTransfer:
                 channel.settimeout(None)
                 return client
         except (paramiko.SSHException, EOFError, OSError, SFTPError, DecodeError):
-            pass  # a server that says yes and then starts nothing (no sftp-server installed) has no SFTP either
+            pass  # some servers accept the request although no sftp-server is installed
         if self._connection.end_reason is not None:
             raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}")
         channel.close()
@@ -97,7 +97,7 @@ class FileTransfer:
             if self._connection.end_reason is not None:
                 raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}") from None
             if not isinstance(error, SFTPError) or error.code is None:
-                self._drop_session()  # nobody knows where the two ends are
+                self._drop_session()  # the state of the session is unknown
             reason = getattr(error, "strerror", None) or str(error) or "the server ended SFTP"
             raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}") from None
 
