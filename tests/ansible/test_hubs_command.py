@@ -86,7 +86,7 @@ def test_a_task_says_what_ended_its_hub(
     assert f"the hub of this run has ended: {said}" in run.task("sleep").message
     assert run.task("later")["stdout"] == account.name
     page = (repository / "docs/troubleshooting.md").read_text()
-    assert "**The hub of this run has ended" in page
+    assert "| `the hub of this run has ended` |" in page
 
 
 @pytest.mark.one_core

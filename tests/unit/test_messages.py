@@ -38,11 +38,23 @@ FOREIGN_ERRORS = {
     "TypeError",
     "ValueError",
 }
-MESSAGE_FUNCTIONS = {"error", "make", "refuse", "_refuse", "_refusal", "failed"}  # they make an exception of a text
+MESSAGE_FUNCTIONS = {"_warn", "error", "make", "refuse", "_refuse", "_refusal", "failed"}  # they make an exception of a text
 WRITERS = {"print", "sys.stderr.write", "sys.stdout.write"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 HELP_KEYWORDS = {"help", "description", "epilog"}
-MESSAGE_TABLES = {"become/failures.py", "cli/ssh/messages.py", "transport/auth/report.py"}
+# Files whose functions build messages of parts: each string in them is listed.
+MESSAGE_TABLES = {
+    "become/failures.py",
+    "cli/ssh/messages.py",
+    "hub/client.py",
+    "hub/host/connector.py",
+    "transport/auth/report.py",
+    "transport/connect.py",
+    "transport/dial.py",
+    "transport/hostkeys/verify.py",
+    "transport/paramiko_ext/algorithms.py",
+    "transport/paramiko_ext/transport.py",
+}
 
 IDIOMS = (
     r"; write\b",
@@ -142,7 +154,8 @@ def _last_name(node: ast.expr) -> str:
 def _messages_of(path: Path, tree: ast.Module, errors: set[str]) -> Iterator[Message]:
     place = path.relative_to(PACKAGE).as_posix()
     if place in MESSAGE_TABLES:
-        yield from (Message(place, "table", text) for node in _outer_strings(tree) for text in _texts(node))
+        texts = (text for node in _outer_strings(tree) for text in _texts(node))
+        yield from (Message(place, "table", text) for text in texts if not re.match(r"\w+(\(self|\[)", text))  # not code
     raised = {id(node.exc) for node in ast.walk(tree) if isinstance(node, ast.Raise)}
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     for node in sorted(calls, key=lambda node: (node.lineno, node.col_offset)):
