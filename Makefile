@@ -12,8 +12,11 @@ UNIT = -m pytest tests/unit -m "not slow" $(ARGS)
 PORTABLE = $(wildcard tests/unit/test_flags_*.py) $(addprefix tests/unit/test_,keys.py known_hosts.py krl.py certificates.py packets.py)
 # How long make fuzz searches, all targets together
 SECONDS ?= 60
+# What make coverage runs, and the percentage of lines below which it fails
+COVERAGE_TESTS ?= tests/unit tests/integration
+COVERAGE_FLOOR ?= 85
 
-.PHONY: demo test test-all core-targets bench fuzz lint unit unit-oldest unit-upstream portable docs man release clean
+.PHONY: demo test test-all core-targets coverage bench fuzz lint unit unit-oldest unit-upstream portable docs man release clean
 
 demo:
 	@$(PREPARE) main
@@ -26,6 +29,15 @@ test:
 test-all:
 	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others extras
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
+
+# Percentage of lines that the tests run, in processes that they start as well; the report names the lines that they do not run.
+coverage:
+	@$(PREPARE) system main:test
+	rm -rf build/coverage && mkdir -p build/coverage
+	.venv/bin/coverage run -m pytest $(COVERAGE_TESTS) -m "not slow" $(ARGS)
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage html --quiet --directory build/coverage/html
+	.venv/bin/coverage report --fail-under $(COVERAGE_FLOOR)
 
 # Unit tests on one Python, on the oldest dependencies, on the development branches of Paramiko, Mitogen and ansible-core.
 unit:
