@@ -1,17 +1,19 @@
 """Ansible's ssh, Mitogen's strategy and pmitogen, side by side in one run: ``python -m bench --help``.
 
-==============  ==========================================================================================
-``cases``       what is played: the plays, as data
-``columns``     who plays it: how ansible-playbook is started for each
-``rig``         where: one private sshd, one account, one relay
-``relay``       a TCP relay, a process of its own, that counts bytes and turns, and can add latency
-``measure``     one run: its wall time, and the CPU of everything it started
-``results``     medians, and JSON
-``goals``       what pmitogen is to reach, as data
-``report``      the tables;  ``chart``: the picture
-==============  ==========================================================================================
+===============  =========================================================================================
+``cases``        the plays, as data
+``contenders``   how ansible-playbook is started for each contender
+``environment``  one private sshd, one account, one relay
+``relay``        a TCP relay, a process of its own, that counts bytes and direction changes, and can add latency
+``measure``      one run: its wall time, and the CPU of everything that it started
+``results``      medians, and JSON
+``goals``        the goals of pmitogen, as data
+``report``       the tables;  ``chart``: the picture
+``scale``        memory and time by the number of hosts
+===============  =========================================================================================
 
-The columns take turns within each repetition, so that whatever else the machine does meets them all alike. Wall and CPU come
-from runs straight against sshd, bytes and turns from one more run through the relay; where a case adds latency, all its runs go
-through the relay.
+A *direction change* is one on the wire: two make a round trip. The *baseline* plays ``debug`` in place of each task: the cost of
+Ansible itself. The contenders run in rotation within each repetition, so that other load on the machine affects all alike. Wall
+and CPU are measured in runs straight against sshd, bytes and direction changes in one more run through the relay; where a case
+adds latency, all its runs go through the relay.
 """

@@ -1,4 +1,4 @@
-"""``python -m bench``: plays every case as every column, and says how they compare."""
+"""``python -m bench``: play every case with every contender, and compare them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tests.support.sshd import find_sshd
 
 from . import chart, report
 from .cases import CASES, Case
-from .columns import NAMES, Column, ask, make_columns
+from .contenders import NAMES, Contender, ask, make_contenders
+from .environment import Environment
 from .results import Cell, Results
-from .rig import Rig
 
 
 def _parse(words: list[str]) -> argparse.Namespace:
@@ -24,13 +24,13 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few repeats")
     parser.add_argument("--repeat", type=int, metavar="N", help="runs of each cell, instead of each case's own number")
     parser.add_argument("--cases", metavar="A,B", help="only these: " + ", ".join(case.name for case in CASES))
-    parser.add_argument("--columns", metavar="A,B", help="only these: " + ", ".join(NAMES))
+    parser.add_argument("--contenders", metavar="A,B", help="only these: " + ", ".join(NAMES))
     parser.add_argument("--core", metavar="2.21", help="the ansible-core to play with; by default the newest found")
     parser.add_argument("--python", metavar="3.12", help="its Python: one of the environments CORE@PYTHON of tools/prepare.py")
     parser.add_argument("--docs", action="store_true", help="also write the tables and charts of docs/")
     options = parser.parse_args(words)
     options.cases = _pick(parser, options.cases, [case.name for case in CASES])
-    options.columns = _pick(parser, options.columns, list(NAMES))
+    options.contenders = _pick(parser, options.contenders, list(NAMES))
     return options
 
 
@@ -42,28 +42,32 @@ def _pick(parser: argparse.ArgumentParser, given: str | None, known: list[str]) 
     return chosen
 
 
-def _play_case(rig: Rig, case: Case, columns: list[Column], repeat: int) -> dict[str, Cell]:
-    """All runs of one case, the columns taking turns."""
-    cells = {column.name: Cell() for column in columns}
+def _play_case(environment: Environment, case: Case, contenders: list[Contender], repeat: int) -> dict[str, Cell]:
+    """Run one case with all contenders in rotation."""
+    cells = {contender.name: Cell() for contender in contenders}
     for number in range(repeat):
-        for column in columns:
-            cell = cells[column.name]
+        for contender in contenders:
+            cell = cells[contender.name]
             if not cell.failed:
-                cell.runs.append(rig.play(case, column, through_relay=bool(case.delay)))
-                _say(case, column, f"{number + 1}/{repeat}", cell.runs[-1])
+                cell.runs.append(environment.play(case, contender, through_relay=bool(case.delay)))
+                _say(case, contender, f"{number + 1}/{repeat}", cell.runs[-1])
     if case.traffic and not case.delay:
-        for column in columns:
-            cell = cells[column.name]
-            if not column.floor and not cell.failed:
-                cell.relayed.append(rig.play(case, column, through_relay=True))
-                _say(case, column, "relay", cell.relayed[-1])
+        for contender in contenders:
+            cell = cells[contender.name]
+            if not contender.baseline and not cell.failed:
+                cell.relayed.append(environment.play(case, contender, through_relay=True))
+                _say(case, contender, "relay", cell.relayed[-1])
     return cells
 
 
-def _say(case: Case, column: Column, which: str, run: dict[str, object]) -> None:
+def _say(case: Case, contender: Contender, which: str, run: dict[str, object]) -> None:
     outcome = f"FAILED with {run['code']}" if run["code"] else f"{run['wall']:.2f} s, CPU {run['cpu']:.2f} s"
-    traffic = f", {run['up']:,} up, {run['down']:,} down, {run['turns']} turns" if "turns" in run else ""
-    print(f"bench: {case.name} {column.name} {which}: {outcome}{traffic}", file=sys.stderr, flush=True)
+    traffic = (
+        f", {run['up']:,} up, {run['down']:,} down, {run['direction_changes']} direction changes"
+        if "direction_changes" in run
+        else ""
+    )
+    print(f"bench: {case.name} {contender.name} {which}: {outcome}{traffic}", file=sys.stderr, flush=True)
 
 
 def _save(results: Results, docs: bool) -> None:
@@ -83,7 +87,7 @@ def main(words: list[str]) -> int:
     if os.geteuid() != 0 or find_sshd() is None:
         print("bench: needs root and sshd: it starts a private sshd and makes a temporary account", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the rig is taken down
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the environment is removed
     cores = installed_cores()
     core = options.core or next(iter(cores), "")
     if core not in cores:
@@ -96,14 +100,14 @@ def main(words: list[str]) -> int:
         if not python.exists():
             print(f"bench: {python}: not found; make it by: tools/prepare.py {core}@{options.python}", file=sys.stderr)
             return 1
-    columns = make_columns(python, tuple(options.columns))
-    results = Results(name, columns={column.name: column.title for column in columns})
-    with Rig(python) as rig:
+    contenders = make_contenders(python, tuple(options.contenders))
+    results = Results(name, contenders={contender.name: contender.title for contender in contenders})
+    with Environment(python) as environment:
         for case in CASES:
             if case.name in options.cases:
                 repeat = options.repeat or (case.quick if options.quick else case.repeat)
                 results.cases[case.name] = case.title
-                results.cells[case.name] = _play_case(rig, case, columns, repeat)
+                results.cells[case.name] = _play_case(environment, case, contenders, repeat)
     version = ask(str(python), "-c", "import platform; print(platform.python_version())").strip()
     print(f"\nansible-core {core} on Python {version}, medians\n\n{report.as_text(report.table(results))}\n")
     print(report.as_text(report.goal_table(results)))

@@ -16,8 +16,8 @@ BIG_FILE = 256 << 20  # bytes
 class Case:
     """One row of the table.
 
-    *repeat* and *quick*: how many runs each column has, ordinarily and with --quick. *delay*: seconds added to each
-    direction. *traffic*: whether bytes and turns are worth a run of their own.
+    *repeat* and *quick*: the number of runs of each contender, normally and with --quick. *delay*: seconds added to each
+    direction. *traffic*: whether bytes and direction changes are counted in a run of their own.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Case:
         steps = [{"name": f"step {number}", **step} for number, step in enumerate(self.steps)]
         return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
 
-    def floor(self) -> str:
+    def baseline(self) -> str:
         """The same play with debug in the place of each step: what Ansible costs alone."""
         steps = [{"name": f"step {number}", "ansible.builtin.debug": {"msg": "x"}} for number in range(len(self.steps))]
         return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])

@@ -21,7 +21,7 @@ SUMMARY = ("100 x command: hostname", "50 hosts x 10 steps, forks 20", "copy of 
 _STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #222 }
   .title { font-weight: 600 } .value { font-size: 12px } .faint { fill: #666 } .page { fill: #fff }
-  .ssh { fill: #9aa5b1 } .mitogen { fill: #6b9bd1 } .pmitogen { fill: #d9622b } .floor { fill: #d5d9de }
+  .ssh { fill: #9aa5b1 } .mitogen { fill: #6b9bd1 } .pmitogen { fill: #d9622b } .baseline { fill: #d5d9de }
 """
 _LEFT, _WIDTH, _BAR, _GAP, _GROUP = 150, 470, 18, 4, 44  # pixels
 _ROW = re.compile(r"^\| ([^|]*) \| ([^|]+) \| ([\d.]*) \|", re.M)
@@ -30,10 +30,10 @@ _ROW = re.compile(r"^\| ([^|]*) \| ([^|]+) \| ([\d.]*) \|", re.M)
 def groups(results: Results) -> Groups:
     """Return the wall seconds of every cell that was measured."""
     found: Groups = {}
-    for case, column in results.rows():
-        wall = results.value(case, column, "wall")
+    for case, contender in results.rows():
+        wall = results.value(case, contender, "wall")
         if wall:
-            found.setdefault(results.cases[case], []).append((column, results.columns[column], wall))
+            found.setdefault(results.cases[case], []).append((contender, results.contenders[contender], wall))
     return found
 
 
@@ -61,13 +61,13 @@ def as_svg(shown: Groups, cases: Collection[str] = ()) -> str:
             continue
         longest = max(wall for _, _, wall in bars)
         parts.append(f'<text class="title" x="10" y="{top:.0f}">{escape(case)}</text>')
-        for column, title, wall in bars:
+        for contender, title, wall in bars:
             top += _BAR + _GAP
             width = max(1.0, _WIDTH * wall / longest)
             middle = top - _BAR / 2 + 9
             place = f'x="{_LEFT}" y="{top - _BAR / 2 - 4:.0f}" width="{width:.1f}" height="{_BAR}"'
             parts.append(f'<text class="faint" x="{_LEFT - 8}" y="{middle:.0f}" text-anchor="end">{escape(title)}</text>')
-            parts.append(f'<rect class="{column}" {place} rx="2"/>')
+            parts.append(f'<rect class="{contender}" {place} rx="2"/>')
             parts.append(f'<text class="value" x="{_LEFT + width + 6:.0f}" y="{middle:.0f}">{wall:.2f} s</text>')
         top += _GROUP
     height = f"{top - 10:.0f}"
@@ -78,11 +78,11 @@ def as_svg(shown: Groups, cases: Collection[str] = ()) -> str:
 
 def summary(shown: Groups) -> str:
     """Return the short table as Markdown: wall seconds by case and contender."""
-    classes = {column: title for bars in shown.values() for column, title, _ in bars}
+    classes = {contender: title for bars in shown.values() for contender, title, _ in bars}
     rows = [("case, seconds", "", *classes.values())]
     for case, bars in shown.items():
-        walls = {column: f"{wall:.2f}" for column, _, wall in bars}
-        rows.append((case, "", *(walls.get(column, "") for column in classes)))
+        walls = {contender: f"{wall:.2f}" for contender, _, wall in bars}
+        rows.append((case, "", *(walls.get(contender, "") for contender in classes)))
     return as_markdown(rows).replace(" |  | ", " | ").replace("| --- | --- |", "| --- |")
 
 

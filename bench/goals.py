@@ -1,4 +1,4 @@
-"""What pmitogen is to reach, as data: a ratio to another column, or a bare limit."""
+"""What pmitogen is to reach, as data: a ratio to another contender, or an absolute limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .results import Results
 
 @dataclass(frozen=True)
 class Goal:
-    """pmitogen's *metric* in *case* is at most *limit* (times that of column *to*, if given)."""
+    """pmitogen's *metric* in *case* is at most *limit* (times that of contender *to*, if given)."""
 
     case: str
     metric: str
@@ -18,7 +18,13 @@ class Goal:
     to: str | None = None
 
     def __str__(self) -> str:
-        what = {"wall": "wall time", "cpu": "CPU", "up": "KB up", "turns": "turns", "peak_mb": "MB at most"}[self.metric]
+        what = {
+            "wall": "wall time",
+            "cpu": "CPU",
+            "up": "KB up",
+            "direction_changes": "direction changes",
+            "peak_mb": "MB at most",
+        }[self.metric]
         return f"{what} at most {self.limit:g}" + (f" of {self.to}'s" if self.to else "")
 
 
@@ -26,11 +32,11 @@ GOALS = (
     Goal("hostname", "wall", 0.65, "mitogen"),
     Goal("hostname", "wall", 0.17, "ssh"),
     Goal("hostname", "up", 150),
-    Goal("hostname", "turns", 220),
+    Goal("hostname", "direction_changes", 220),
     Goal("hostname", "cpu", 0.5, "ssh"),
     Goal("mix-far", "wall", 0.55, "mitogen"),
     Goal("mix-far", "up", 250),
-    Goal("mix-far", "turns", 44),
+    Goal("mix-far", "direction_changes", 44),
     Goal("mix", "wall", 0.65, "mitogen"),
     Goal("hosts", "wall", 0.5, "mitogen"),
     Goal("hosts", "wall", 0.2, "ssh"),

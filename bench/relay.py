@@ -1,4 +1,4 @@
-"""A TCP relay on loopback that counts bytes and turns, and can delay both directions: ``python -m bench.relay``.
+"""A TCP relay on loopback that counts bytes and direction changes, and can delay both directions: ``python -m bench.relay``.
 
 Its own process, so that its work is nobody else's. It takes one JSON object as its argument, ``{"addresses": [...],
 "listen": port, "to": port, "delay": seconds}``; a connection to an address goes on to the same address, other port. Each line
@@ -25,10 +25,10 @@ class Counts:
         self.reset()
 
     def reset(self) -> None:
-        self.connections = self.up = self.down = self.turns = 0
+        self.connections = self.up = self.down = self.direction_changes = 0
 
     def as_dict(self) -> dict[str, int]:
-        return {"connections": self.connections, "up": self.up, "down": self.down, "turns": self.turns}
+        return {"connections": self.connections, "up": self.up, "down": self.down, "direction_changes": self.direction_changes}
 
 
 class Conversation:
@@ -45,7 +45,7 @@ class Conversation:
             self._counts.down += size
         if direction != self._last:
             self._last = direction
-            self._counts.turns += 1
+            self._counts.direction_changes += 1
 
 
 class Side(asyncio.Protocol):

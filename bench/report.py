@@ -8,7 +8,7 @@ from . import goals
 from .results import Results
 
 BEGIN, END = "<!-- written by the bench -->", "<!-- to here -->"
-_HEAD = ("case", "", "wall s", "of ssh", "of Mitogen", "CPU s", "of ssh", "KB up", "KB down", "turns", "peak MB")
+_HEAD = ("case", "", "wall s", "of ssh", "of Mitogen", "CPU s", "of ssh", "KB up", "KB down", "direction changes", "peak MB")
 
 
 def _number(value: float | None, form: str = "{:.2f}", scale: float = 1.0) -> str:
@@ -19,25 +19,25 @@ def table(results: Results) -> list[tuple[str, ...]]:
     """The rows of the main table, its head first."""
     rows: list[tuple[str, ...]] = [_HEAD]
     shown = None
-    for case, column in results.rows():
-        cell = results.cells[case][column]
+    for case, contender in results.rows():
+        cell = results.cells[case][contender]
 
-        def value(metric: str, case: str = case, column: str = column) -> float | None:
-            return results.value(case, column, metric)
+        def value(metric: str, case: str = case, contender: str = contender) -> float | None:
+            return results.value(case, contender, metric)
 
-        compared = column not in ("ssh", "floor")
+        compared = contender not in ("ssh", "baseline")
         rows.append(
             (
                 results.cases[case] if case != shown else "",
-                results.columns[column] + (" FAILED" if cell.failed else ""),
+                results.contenders[contender] + (" FAILED" if cell.failed else ""),
                 _number(value("wall")),
-                _number(results.ratio(case, column, "ssh")) if compared else "",
-                _number(results.ratio(case, column, "mitogen")) if column == "pmitogen" else "",
+                _number(results.ratio(case, contender, "ssh")) if compared else "",
+                _number(results.ratio(case, contender, "mitogen")) if contender == "pmitogen" else "",
                 _number(value("cpu")),
-                _number(results.ratio(case, column, "ssh", "cpu")) if compared else "",
-                _number(value("up"), "{:.0f}", 0.001) if column != "floor" else "",
-                _number(value("down"), "{:.0f}", 0.001) if column != "floor" else "",
-                _number(value("turns"), "{:.0f}") if column != "floor" else "",
+                _number(results.ratio(case, contender, "ssh", "cpu")) if compared else "",
+                _number(value("up"), "{:.0f}", 0.001) if contender != "baseline" else "",
+                _number(value("down"), "{:.0f}", 0.001) if contender != "baseline" else "",
+                _number(value("direction_changes"), "{:.0f}") if contender != "baseline" else "",
                 _number(value("peak_mb"), "{:.0f}"),
             )
         )

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-METRICS = ("wall", "cpu", "peak_mb", "up", "down", "turns", "connections")
+METRICS = ("wall", "cpu", "peak_mb", "up", "down", "direction_changes", "connections")
 
 
 @dataclass
 class Cell:
-    """One case as one column played it."""
+    """The measurements of one case with one contender."""
 
     runs: list[dict[str, Any]] = field(default_factory=list)  # straight, or all if the case has latency
     relayed: list[dict[str, Any]] = field(default_factory=list)
@@ -32,40 +32,40 @@ class Cell:
 
 @dataclass
 class Results:
-    """``cells[case][column]``; titles by name; and what it was all measured with."""
+    """``cells[case][contender]``; titles by name; and the versions that were measured."""
 
     core: str
     cases: dict[str, str] = field(default_factory=dict)
-    columns: dict[str, str] = field(default_factory=dict)
+    contenders: dict[str, str] = field(default_factory=dict)
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
 
-    def value(self, case: str, column: str, metric: str) -> float | None:
-        cell = self.cells.get(case, {}).get(column)
+    def value(self, case: str, contender: str, metric: str) -> float | None:
+        cell = self.cells.get(case, {}).get(contender)
         return cell.median(metric) if cell else None
 
-    def ratio(self, case: str, column: str, to: str, metric: str = "wall") -> float | None:
-        ours, theirs = self.value(case, column, metric), self.value(case, to, metric)
+    def ratio(self, case: str, contender: str, to: str, metric: str = "wall") -> float | None:
+        ours, theirs = self.value(case, contender, metric), self.value(case, to, metric)
         return ours / theirs if ours is not None and theirs else None
 
     def rows(self) -> Iterator[tuple[str, str]]:
-        """(case, column) of every cell, in the order they were played."""
+        """(case, contender) of every cell, in the order of the runs."""
         for case in self.cells:
-            for column in self.columns:
-                if column in self.cells[case]:
-                    yield case, column
+            for contender in self.contenders:
+                if contender in self.cells[case]:
+                    yield case, contender
 
     def save(self, path: Path) -> None:
         medians = {
-            case: {column: {metric: self.value(case, column, metric) for metric in METRICS} for column in columns}
-            for case, columns in self.cells.items()
+            case: {contender: {metric: self.value(case, contender, metric) for metric in METRICS} for contender in contenders}
+            for case, contenders in self.cells.items()
         }
         runs = {
-            case: {column: {"runs": cell.runs, "relayed": cell.relayed} for column, cell in columns.items()}
-            for case, columns in self.cells.items()
+            case: {contender: {"runs": cell.runs, "relayed": cell.relayed} for contender, cell in contenders.items()}
+            for case, contenders in self.cells.items()
         }
         machine = {"ansible-core": self.core, "python": platform.python_version(), "system": platform.system()}
         text = json.dumps(
-            {"with": machine, "cases": self.cases, "columns": self.columns, "medians": medians, "runs": runs}, indent=1
+            {"with": machine, "cases": self.cases, "contenders": self.contenders, "medians": medians, "runs": runs}, indent=1
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")

@@ -21,8 +21,8 @@ from tests.support import processes
 from tests.support.ansible import installed_cores
 
 from .cases import BIG_FILE, Case, Step
-from .columns import make_columns
-from .rig import Rig
+from .contenders import make_contenders
+from .environment import Environment
 
 INTERVAL = 0.5  # seconds between two looks
 HUB, MAIN = "pmitogen.hub.daemon.main", "ansible playbook"  # what their command lines hold
@@ -90,19 +90,19 @@ def main(words: list[str]) -> int:
     title = f"{hosts} hosts x {'a large file' if options.copy else f'{len(steps)} steps'}"
     case = Case("scale", title, steps, hosts=hosts, forks=forks, big_file=options.copy)
     failed = False
-    with Rig(python, hosts) as rig:
-        for plain in make_columns(python, ("pmitogen", "floor")):
-            column = replace(plain, env={**plain.env, "PMITOGEN_HUBS": str(options.hubs)})
+    with Environment(python, hosts) as environment:
+        for plain in make_contenders(python, ("pmitogen", "baseline")):
+            contender = replace(plain, env={**plain.env, "PMITOGEN_HUBS": str(options.hubs)})
             watch = Watch()
             watch.start()
-            run = rig.play(case, column, through_relay=False)
+            run = environment.play(case, contender, through_relay=False)
             watch.end()
             failed = failed or bool(run["code"])
             sizes = ", ".join(f"{value} {name}" for name, value in watch.most.items() if value)
             took = f"{run['wall']:.1f} s, CPU {run['cpu']:.1f} s"
             each = " + ".join(f"{seconds:.1f} s" for seconds in watch.hubs.values() if seconds) or "none"
             cpu = f"hubs {each}, ansible-playbook's main process {watch.main:.1f} s"
-            print(f"{case.title}, {forks} forks, {column.title}: {took} ({cpu}); a hub at most: {sizes or 'none'}", flush=True)
+            print(f"{case.title}, {forks} forks, {contender.title}: {took} ({cpu}); a hub at most: {sizes or 'none'}", flush=True)
             if options.copy and any(watch.hubs.values()):
                 sent = hosts * BIG_FILE / 1e6
                 rate = sent / sum(watch.hubs.values())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import pmitogen
-from bench.rig import Relay
+from bench.environment import Relay
 from pmitogen.transport.connection import Connection
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -28,7 +28,7 @@ def _turns(relay: Relay, sshd: Sshd, account: Account, **become: Any) -> int:
             relay.counts()
             entered = host.become(**become)
             assert entered.run("echo in").stdout == entered.run("echo in").stdout == b"in\n"
-        return relay.counts()["turns"]
+        return relay.counts()["direction_changes"]
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 
 from bench import chart, goals, report
 from bench.cases import CASES
+from bench.environment import Relay
 from bench.results import Cell, Results
-from bench.rig import Relay
 from tests.support.session import repository
 
 DELAY = 0.05  # seconds, each way
@@ -59,16 +59,16 @@ def make_relay(echo_port: int) -> Iterator[Callable[[float], Relay]]:
         relay.close()
 
 
-def _talk(port: int, turns: int) -> tuple[float, bytes]:
+def _talk(port: int, direction_changes: int) -> tuple[float, bytes]:
     """Says a word and waits for its echo, *turns* times; seconds for each, and what came after the end of file."""
     with socket.create_connection(("127.0.0.1", port)) as link:
         link.sendall(b"first")
         link.recv(100)
         start = time.monotonic()
-        for _ in range(turns):
+        for _ in range(direction_changes):
             link.sendall(b"word")
             assert link.recv(100) == b"word"
-        took = (time.monotonic() - start) / turns
+        took = (time.monotonic() - start) / direction_changes
         link.shutdown(socket.SHUT_WR)
         return took, b"".join(iter(lambda: link.recv(100), b""))
 
@@ -78,8 +78,8 @@ def test_the_relay_counts_bytes_turns_and_connections(make_relay: Callable[[floa
     relay = make_relay(delay)
     took, rest = _talk(relay.port, 4)
     assert rest == b"end"
-    assert relay.counts() == {"connections": 1, "up": 21, "down": 24, "turns": 10}
-    assert relay.counts() == {"connections": 0, "up": 0, "down": 0, "turns": 0}
+    assert relay.counts() == {"connections": 1, "up": 21, "down": 24, "direction_changes": 10}
+    assert relay.counts() == {"connections": 0, "up": 0, "down": 0, "direction_changes": 0}
     assert took < 0.02 if not delay else 2 * DELAY <= took < 2 * DELAY + 0.03
 
 
@@ -134,10 +134,10 @@ def test_a_run_that_hangs_is_ended(tmp_path: Path) -> None:
 def results() -> Results:
     made = Results("2.21", {"hostname": "a <case>"}, {"ssh": "ssh", "mitogen": "Mitogen", "pmitogen": "pmitogen"})
     walls = {"ssh": (20, 22, 24), "mitogen": (6, 5, 100), "pmitogen": (3, 3, 3)}
-    for column, each in walls.items():
+    for contender, each in walls.items():
         runs = [{"code": 0, "wall": float(wall), "cpu": wall / 2} for wall in each]
-        relayed = [{"code": 0, "wall": 99.0, "cpu": 99.0, "up": 151_000, "down": 5, "turns": 9}]
-        made.cells.setdefault("hostname", {})[column] = Cell(runs, relayed)
+        relayed = [{"code": 0, "wall": 99.0, "cpu": 99.0, "up": 151_000, "down": 5, "direction_changes": 9}]
+        made.cells.setdefault("hostname", {})[contender] = Cell(runs, relayed)
     return made
 
 
@@ -146,7 +146,7 @@ def test_medians_ratios_and_goals(results: Results) -> None:
     assert results.ratio("hostname", "pmitogen", "ssh") == pytest.approx(3 / 22)
     verdicts = {str(goal): met for goal, _, met in goals.judged(results)}
     assert verdicts["wall time at most 0.65 of mitogen's"] and not verdicts["KB up at most 150"]
-    assert verdicts["turns at most 220"]
+    assert verdicts["direction changes at most 220"]
 
 
 def test_a_failed_run_has_no_figures(results: Results) -> None:

@@ -1,4 +1,4 @@
-"""Who plays: Ansible's ssh, Mitogen's strategy over ssh, pmitogen, and the floor. Each is a few settings of Ansible."""
+"""The contenders: Ansible's ssh, Mitogen's strategy, pmitogen, and a baseline without connection. Each is a few settings of Ansible."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from pathlib import Path
 
 from tests.support.session import repository
 
-NAMES = ("ssh", "mitogen", "pmitogen", "floor")
+NAMES = ("ssh", "mitogen", "pmitogen", "baseline")
 
 
 @dataclass(frozen=True)
-class Column:
-    """*env*: Ansible's settings for it; *connection*: the connection plugin; *floor*: plays debug in place of each step."""
+class Contender:
+    """*env*: Ansible's settings for it; *connection*: the connection plugin; *baseline*: plays debug in place of each step."""
 
     name: str
     title: str
     connection: str
     env: dict[str, str]
-    floor: bool = False
+    baseline: bool = False
 
 
-def make_columns(python: Path, names: tuple[str, ...] = NAMES) -> list[Column]:
-    """The columns for the environment of *python*. A column that this environment cannot play is left out, and said."""
+def make_contenders(python: Path, names: tuple[str, ...] = NAMES) -> list[Contender]:
+    """Return the contenders for the environment of *python*. One that it cannot play is left out, with a message."""
     made = []
     for name in names:
         try:
             made.append(_make(name, python))
         except subprocess.CalledProcessError as error:
-            print(f"bench: column {name} left out: {str(error.stderr).strip().splitlines()[-1:]}", flush=True)
+            print(f"bench: contender {name} left out: {str(error.stderr).strip().splitlines()[-1:]}", flush=True)
     return made
 
 
-def _make(name: str, python: Path) -> Column:
+def _make(name: str, python: Path) -> Contender:
     if name == "ssh":
-        return Column(name, "ssh, pipelining", "ssh", {"ANSIBLE_PIPELINING": "1"})
+        return Contender(name, "ssh, pipelining", "ssh", {"ANSIBLE_PIPELINING": "1"})
     if name == "mitogen":
         code = "import mitogen, ansible_mitogen as m; print(*mitogen.__version__, sep='.'); print(m.__path__[0])"
         version, path = ask(str(python), "-c", code).splitlines()
         plugins = os.path.join(path, "plugins", "strategy")
-        return Column(
+        return Contender(
             name, f"Mitogen {version}", "ssh", {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": plugins}
         )
     if name == "pmitogen":
-        return Column(name, "pmitogen", "pmitogen", {"ANSIBLE_CONNECTION_PLUGINS": _plugin_path(python)})
-    return Column("floor", "floor (debug)", "local", {}, floor=True)
+        return Contender(name, "pmitogen", "pmitogen", {"ANSIBLE_CONNECTION_PLUGINS": _plugin_path(python)})
+    return Contender("baseline", "baseline (debug)", "local", {}, baseline=True)
 
 
 def _plugin_path(python: Path) -> str:

@@ -1,7 +1,7 @@
-"""Where the bench plays: a private sshd on loopback, one account with sudo, one relay, a folder for each run.
+"""The environment of the bench: a private sshd on loopback, one account with sudo, one relay, a directory for each run.
 
 Every host of a case is the same machine under another address (127.0.1.1, 127.0.1.2 ...), so each has its own connection, its
-own interpreter and its own folder.
+own interpreter and its own directory.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.session import repository
 from tests.support.sshd import Sshd, free_port
 
 from .cases import BIG_FILE, Case
-from .columns import Column
+from .contenders import Contender
 
 MAX_HOSTS = 50
 _PER_SSHD = 16  # addresses that one sshd will listen on
@@ -57,8 +57,8 @@ class Relay:
         self._process.stdout.close()
 
 
-class Rig:
-    """``with Rig(python) as rig:``; *python* is the one whose environment has the ansible-core to play with.
+class Environment:
+    """``with Environment(python) as environment:``; *python* is the one whose environment has the ansible-core to play with.
 
     *hosts*: how many addresses to have.
     """
@@ -69,7 +69,7 @@ class Rig:
         self._runs = 0
         self._relays: dict[float, Relay] = {}
 
-    def __enter__(self) -> Rig:
+    def __enter__(self) -> Environment:
         with contextlib.ExitStack() as stack:
             self._set_up(stack)
             self._stack = stack.pop_all()
@@ -125,16 +125,16 @@ class Rig:
         lines = [f"[{address}]:{port} {key}" for port in ports for address, key in keys]
         self.known_hosts.write_text("\n".join(lines) + "\n")
 
-    def play(self, case: Case, column: Column, *, through_relay: bool) -> dict[str, Any]:
-        """Plays *case* once as *column*: wall, cpu, peak_mb, code, outlived; through the relay, also what it counted."""
+    def play(self, case: Case, contender: Contender, *, through_relay: bool) -> dict[str, Any]:
+        """Plays *case* once as *contender*: wall, cpu, peak_mb, code, outlived; through the relay, also what it counted."""
         self._runs += 1
         folder = self.folder / f"r{self._runs}"
         folder.mkdir()
         relay = self.relay(case.delay) if through_relay else None
-        self._lay_out(folder, case, column, relay.port if relay else self.port)
+        self._lay_out(folder, case, contender, relay.port if relay else self.port)
         if relay:
             relay.counts()
-        result = self._measure(folder, case, column)
+        result = self._measure(folder, case, contender)
         if relay:
             result.update(relay.counts())
         if result["code"]:
@@ -144,10 +144,10 @@ class Rig:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         return result
 
-    def _lay_out(self, folder: Path, case: Case, column: Column, port: int) -> None:
+    def _lay_out(self, folder: Path, case: Case, contender: Contender, port: int) -> None:
         options = f"-o UserKnownHostsFile={self.known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
         common = {
-            "ansible_connection": column.connection,
+            "ansible_connection": contender.connection,
             "ansible_port": port,
             "ansible_user": self.account.name,
             "ansible_ssh_private_key_file": str(self.key.path),
@@ -159,7 +159,7 @@ class Rig:
             for number, address in enumerate(self.addresses[: case.hosts])
         }
         (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
-        (folder / "play.yml").write_text(case.floor() if column.floor else case.play())
+        (folder / "play.yml").write_text(case.baseline() if contender.baseline else case.play())
         (folder / "ansible.cfg").write_text("")
         (folder / "page.j2").write_text(_PAGE)
         if case.big_file:
@@ -173,10 +173,10 @@ class Rig:
                     file.write(os.urandom(1 << 20))
         return path
 
-    def _measure(self, folder: Path, case: Case, column: Column) -> dict[str, Any]:
+    def _measure(self, folder: Path, case: Case, contender: Contender) -> dict[str, Any]:
         env = {name: value for name, value in os.environ.items() if not name.startswith(_DROPPED)}
         env.update(
-            column.env,
+            contender.env,
             HOME=str(self.folder / "home"),
             TMPDIR=str(self.folder / "tmp"),
             XDG_RUNTIME_DIR=str(self.folder / "run"),
