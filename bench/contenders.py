@@ -1,4 +1,4 @@
-"""The contenders: Ansible's ssh, Mitogen's strategy, pmitogen, and a baseline without connection. Each is a few settings of Ansible."""
+"""The contenders: Ansible's ssh, Mitogen's strategy, pmitogen, and a baseline. Each is a few settings of Ansible."""
 
 from __future__ import annotations
 
