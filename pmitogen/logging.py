@@ -38,8 +38,8 @@ LEVELS = {
     "warning": logging.WARNING,
     "error": logging.ERROR,
 }
-STRUCK_OUT = "********"
-SHORTEST_SECRET = 4  # characters; shorter ones would strike out half of every line
+REDACTED = "********"
+MIN_SECRET_LENGTH = 4  # characters; shorter ones would strike out half of every line
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[TextIO]
     _LoggerAdapter = logging.LoggerAdapter[logging.Logger]
@@ -119,7 +119,7 @@ class _Secrets:
         # A key is logged line by line, if at all.
         written.update(line for line in secret.splitlines() if not line.startswith("-----"))
         with self._lock:
-            self._words.update(word for word in written if len(word) >= SHORTEST_SECRET)
+            self._words.update(word for word in written if len(word) >= MIN_SECRET_LENGTH)
             # The longest first, for one may be part of another.
             words = sorted(self._words, key=len, reverse=True)
             self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
@@ -129,9 +129,9 @@ class _Secrets:
             self._words.clear()
             self._pattern = None
 
-    def strike_out(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         pattern = self._pattern
-        return pattern.sub(STRUCK_OUT, text) if pattern else text
+        return pattern.sub(REDACTED, text) if pattern else text
 
 
 _secrets = _Secrets()
@@ -140,7 +140,7 @@ _secrets = _Secrets()
 def register_secret(secret: str | bytes | None) -> None:
     """No line logged from now on tells *secret*, as it is or as Python or JSON would write it.
 
-    One shorter than SHORTEST_SECRET is ignored. Any thread.
+    One shorter than MIN_SECRET_LENGTH is ignored. Any thread.
     """
     if isinstance(secret, bytes):
         secret = secret.decode("utf-8", "surrogateescape")
@@ -155,14 +155,14 @@ def forget_secrets() -> None:
 
 def redact(text: str) -> str:
     """*text* with asterisks for every registered secret."""
-    return _secrets.strike_out(text)
+    return _secrets.redact(text)
 
 
 # -- where lines go ---------------------------------------------------------------------------------------------------------
 
 
 def setup(
-    role: str = "hub", level: str | None = None, environ: Mapping[str, str] = os.environ, stderr_of: int | None = None
+    role: str = "hub", level: str | None = None, environ: Mapping[str, str] = os.environ, stderr_from_pid: int | None = None
 ) -> bool:
     """Set this process up to log; *role* names it in each line ("hub", "cli"). Returns whether anything will be logged.
 
@@ -177,7 +177,7 @@ def setup(
         raise UsageError(f"PMITOGEN_LOG: {word}: invalid level; use one of {', '.join(LEVELS)}")
     stream = None
     if word:
-        stream = _open(path) if path else None if stderr_of is None else _stderr_of(stderr_of)
+        stream = _open(path) if path else None if stderr_from_pid is None else _stderr_of(stderr_from_pid)
     handler = _Handler(role, stream)
     limit = LEVELS.get(word, logging.CRITICAL + 1)
     for name in ("pmitogen", *_FOREIGN):

@@ -284,8 +284,8 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
         except Error as exc:
             on_error(exc)
         except Exception as exc:
-            if limits.are_used_up(exc):
-                on_error(ConnectError(limits.NONE_LEFT, "exec"))
+            if limits.is_exhaustion(exc):
+                on_error(ConnectError(limits.EXHAUSTED_MESSAGE, "exec"))
                 return
             LOG.exception("internal error")
             on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))

@@ -44,8 +44,8 @@ def resolve(settings: Settings) -> list[Address]:
         with odd_names_unknown():
             found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
     except OSError as error:
-        if limits.are_used_up(error):
-            raise ConnectError(limits.NONE_LEFT, "resolve") from None
+        if limits.is_exhaustion(error):
+            raise ConnectError(limits.EXHAUSTED_MESSAGE, "resolve") from None
         reason = error.strerror or str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(

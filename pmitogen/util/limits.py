@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 import os
 
-NONE_LEFT = (
-    "the controller can open no further file or socket: the run's hub has as many as it may (ulimit -n); "
-    "raise that, or have fewer hosts in one run"
+EXHAUSTED_MESSAGE = (
+    "Too many open files on the controller: the run's hub has reached its limit (ulimit -n); "
+    "raise the limit, or use fewer hosts in one run"
 )
 _NUMBERS = (errno.EMFILE, errno.ENFILE)
 _WORDS = tuple(map(os.strerror, _NUMBERS))
 
 
-def are_used_up(error: BaseException) -> bool:
+def is_exhaustion(error: BaseException) -> bool:
     """Return whether *error* means that no file descriptor is left. The resolver (EAI_SYSTEM) gives only strerror."""
     return isinstance(error, OSError) and (error.errno in _NUMBERS or error.strerror in _WORDS)

@@ -1,4 +1,4 @@
-"""Starting threads, and the error for a process that can start no more of them."""
+"""Start threads, and report the error if no more can be started."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from pmitogen.errors import ConnectError
 
-NONE_LEFT = (
-    "the controller can start no further thread: this account or container has as many processes and threads as it may "
-    "(ulimit -u, pids.max); raise that, or have fewer hosts at once (forks)"
+EXHAUSTED_MESSAGE = (
+    "can't start new thread on the controller: this account or container has reached its limit of processes and threads "
+    "(ulimit -u, pids.max); raise the limit, or use fewer hosts at once (forks)"
 )
 
 
@@ -25,10 +25,10 @@ def start(target: Callable[..., Any], name: str, *args: Any) -> threading.Thread
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Within it a library starts a thread. Raises ConnectError (stage ``exec``) if there is none to be had."""
+    """Convert the error of a library that cannot start a thread. Raises ConnectError (stage ``exec``)."""
     try:
         yield
     except RuntimeError as error:
-        if "thread" not in str(error):  # one that says "can't start new thread", and nothing else it may be
+        if "thread" not in str(error):  # only "can't start new thread"
             raise
-        raise ConnectError(NONE_LEFT, "exec") from None
+        raise ConnectError(EXHAUSTED_MESSAGE, "exec") from None

@@ -82,9 +82,9 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
         processes.wait_until(lambda: not _hub_pids(), 8)
         if answers[-1] == "in":
             break
-    assert answers[0] == f"the hub cannot start: {threads.NONE_LEFT}"
+    assert answers[0] == f"the hub cannot start: {threads.EXHAUSTED_MESSAGE}"
     assert 3 <= len(answers) < 10 and answers[-1] == "in"
-    assert all(answer.endswith(threads.NONE_LEFT) for answer in answers[:-1]), answers
+    assert all(answer.endswith(threads.EXHAUSTED_MESSAGE) for answer in answers[:-1]), answers
 
 
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,13 +92,13 @@ def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatc
     monkeypatch.setattr(spawn, "HUB_COMMAND", FEW_FILES + spawn.HUB_COMMAND)
     answers = [_ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}) for number in range(24)]
     most = answers.count("in")
-    assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {limits.NONE_LEFT}"}
+    assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {limits.EXHAUSTED_MESSAGE}"}
     assert _ask({**options, "ssh_extra_args": "-o ServerAliveInterval=60"}) == "in"
     with ThreadPoolExecutor(30) as pool:
         answers = list(
             pool.map(lambda number: _ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}), range(30))
         )
-    assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {limits.NONE_LEFT}"}
+    assert answers[:most].count("in") >= most - 1 and set(answers) == {"in", f"unreachable: {limits.EXHAUSTED_MESSAGE}"}
 
 
 def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,14 +161,14 @@ def test_the_library_says_so(connect: Connect, sshd: Sshd, monkeypatch: pytest.M
     _few(monkeypatch, name, "pmitogen close")
     with pytest.raises(ConnectError) as caught:
         connect(*words)
-    assert caught.value.message == threads.NONE_LEFT
+    assert caught.value.message == threads.EXHAUSTED_MESSAGE
 
 
 def test_what_is_there_ends_without_a_thread_to_end_it(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect() as host:
         _few(monkeypatch, "pmitogen ")
         assert host.run("echo in").stdout == b"in\n"
-        with pytest.raises(ConnectError, match="no further thread"):
+        with pytest.raises(ConnectError, match="can.t start new thread"):
             host._hub.map(lambda each: each.run("true"), [host])
 
 
@@ -234,4 +234,4 @@ def test_keyscan_asks_with_as_many_as_there_are(
         most = 1 - code
         assert cli(["keyscan", "-p", str(sshd.port), "127.0.0.1", "localhost"]) == code
     shown = capsys.readouterr()
-    assert "[localhost]" in shown.out and threads.NONE_LEFT in shown.err
+    assert "[localhost]" in shown.out and threads.EXHAUSTED_MESSAGE in shown.err

@@ -185,7 +185,7 @@ except OSError:
 try:
     dial.resolve(Settings("h", "localhost", "bob"))
 except ConnectError as error:
-    assert error.message == openfiles.NONE_LEFT, error.message
+    assert error.message == openfiles.EXHAUSTED_MESSAGE, error.message
 else:
     raise AssertionError("it could be resolved")
 """

@@ -16,7 +16,7 @@ def test_secrets_of_option_sets_are_struck_out(name: str) -> None:
         registry.host({"host": "web", name: f"handed over as {name}"})
     finally:
         registry.close()
-    assert logging.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{logging.STRUCK_OUT}' in it"
+    assert logging.redact(f"a line with 'handed over as {name}' in it") == f"a line with '{logging.REDACTED}' in it"
 
 
 def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
@@ -26,4 +26,4 @@ def test_secrets_of_every_step_of_a_become_request_are_struck_out() -> None:
         registry.plan({"method": "su", "user": "root", "password": "the second step's", "via": first})
     finally:
         registry.close()
-    assert logging.redact("the first step's, the second step's") == f"{logging.STRUCK_OUT}, {logging.STRUCK_OUT}"
+    assert logging.redact("the first step's, the second step's") == f"{logging.REDACTED}, {logging.REDACTED}"

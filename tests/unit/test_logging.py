@@ -123,7 +123,7 @@ def test_the_stderr_of_another_process(logger: logging.Logger, tmp_path: Path) -
     with (tmp_path / "err").open("w") as file:
         other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stderr=file)
         file.write("before\n")
-    assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_of=other.pid)
+    assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_from_pid=other.pid)
     logger.info("hello")
     other.communicate(b"\n", timeout=30)
     assert (tmp_path / "err").read_text().startswith("before\n") and (tmp_path / "err").read_text().endswith(": hello\n")
@@ -132,7 +132,7 @@ def test_the_stderr_of_another_process(logger: logging.Logger, tmp_path: Path) -
 def test_the_stderr_of_a_process_that_has_gone_is_our_own(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait(30)
-    assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_of=gone.pid)
+    assert log.setup(environ={"PMITOGEN_LOG": "info"}, stderr_from_pid=gone.pid)
     logger.info("hello")
     assert capsys.readouterr().err.endswith(": hello\n")
 
@@ -172,7 +172,7 @@ def test_no_line_tells_a_secret(logger: logging.Logger, tmp_path: Path) -> None:
     text = path.read_text()
     for word in ("hunter2", "longer", "d-secret", "bytes-secret", "ünï", "bGluZS"):
         assert word not in text.replace(repr(secrets[2].encode()), ""), word
-    assert log.STRUCK_OUT in text and "Traceback" in text
+    assert log.REDACTED in text and "Traceback" in text
 
 
 def test_a_very_short_secret_leaves_the_lines_readable(logger: logging.Logger) -> None:

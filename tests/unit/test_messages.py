@@ -54,6 +54,8 @@ MESSAGE_TABLES = {
     "transport/hostkeys/verify.py",
     "transport/paramiko_ext/algorithms.py",
     "transport/paramiko_ext/transport.py",
+    "util/limits.py",
+    "util/threads.py",
 }
 
 IDIOMS = (
@@ -107,6 +109,7 @@ VERBATIM = (
 VERBATIM_STARTS = (
     "Match exec",
     "No such file or directory",
+    "Too many open files",
     "Incorrect {}",
     "Missing {}",
     "Timeout ({}s)",

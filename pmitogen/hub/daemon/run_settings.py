@@ -55,7 +55,7 @@ class RunSettings:
         """Log as the run wants. Raises UsageError: an unknown level, a file that cannot be written."""
         from pmitogen import logging
 
-        logging.setup("hub", environ={"PMITOGEN_LOG": self.log, "PMITOGEN_LOG_FILE": self.log_file}, stderr_of=run_pid)
+        logging.setup("hub", environ={"PMITOGEN_LOG": self.log, "PMITOGEN_LOG_FILE": self.log_file}, stderr_from_pid=run_pid)
 
     @staticmethod
     def end() -> None:

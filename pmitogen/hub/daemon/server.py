@@ -73,7 +73,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
             try:
                 sock, _ = self._sock.accept()
             except OSError as exc:
-                if limits.are_used_up(exc):  # the loop would report it again and again
+                if limits.is_exhaustion(exc):  # the loop would report it again and again
                     broker.stop_receive(self)
                     self.registry.guard.later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
                 return
