@@ -63,7 +63,7 @@ class Trace:
         """Add a request that has just been answered.
 
         :param created_at: wall clock in seconds.
-        :param target: [seconds before its process, seconds of its process], if the target said so.
+        :param target: [seconds before its process, seconds of its process], if the target reported them.
         :param totals: bytes ``sent`` and ``received`` on the connection so far.
         """
         now = time.time()

@@ -26,13 +26,13 @@ class HubConnection(Protocol):
 
     @property
     def is_paused(self) -> bool:
-        """Whether the hub takes no further data for now. When that changes, :meth:`receive` must return."""
+        """True while the hub accepts no further data. When that changes, :meth:`receive` must return."""
 
     def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
-        """Send one frame. Raises Error if the hub is gone."""
+        """Send one frame. Raises Error if the hub has ended."""
 
     def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:
-        """Wait at most *timeout* seconds (None: for ever) for a frame. Raises Error if the hub is gone, TimeoutError."""
+        """Wait at most *timeout* seconds (None: for ever) for a frame. Raises Error if the hub has ended, TimeoutError."""
 
 
 class Source(Protocol):
@@ -63,8 +63,8 @@ class Exchange:
     :param header: the request, with its ``op`` and its number as ``id``.
     :param body: bytes or an open file. The first ``INLINE`` bytes of bytes are sent with the request, all else under credit.
     :param archive: the contents of a payload, sent if the hub asks for them.
-    :param interactive: the caller goes on with :meth:`write` and :meth:`end_input`.
-    :raises Error: if the hub is gone.
+    :param interactive: the caller continues with :meth:`write` and :meth:`end_input`.
+    :raises Error: if the hub has ended.
     """
 
     def __init__(
@@ -98,8 +98,8 @@ class Exchange:
         """Wait for output or the final answer. Asking again says that the output before has been consumed.
 
         :param timeout: seconds between two frames; None: no limit.
-        :raises TimeoutError: the request goes on.
-        :raises Error: the exception that the ``error`` frame stands for, or the hub is gone.
+        :raises TimeoutError: the request continues.
+        :raises Error: the exception that the ``error`` frame stands for, or the hub has ended.
         :raises OSError: the body cannot be read. The request is cancelled.
         """
         if self._unacknowledged:
@@ -148,7 +148,7 @@ class Exchange:
         self._send(Op.EOF)
 
     def cancel(self) -> None:
-        """Kill the process and discard further output. Does nothing after the final answer. Raises Error if the hub is gone."""
+        """Kill the process and discard further output. Does nothing after the final answer. Raises Error if the hub has ended."""
         if not self._has_ended:
             self._has_ended = True
             self._send(Op.KILL)

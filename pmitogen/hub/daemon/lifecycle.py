@@ -35,7 +35,7 @@ POLL_INTERVAL = 0.5  # seconds between checks of the run, where there are no pid
 
 
 class Wakeup(bytes, enum.Enum):
-    """What the main thread is woken for: one byte in the pipe."""
+    """Reason to wake the main thread: one byte in the pipe."""
 
     STOP = b"x"
     ADOPTED = b"a"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
-MAX_ACCOUNTS = 20  # accounts behind the login's, kept alive per host
+MAX_ACCOUNTS = 20  # accounts per host besides the login account; more are ended when idle
 ESCALATION_GRACE = 5.0  # seconds added to the escalation's own time limit on the target
 
 

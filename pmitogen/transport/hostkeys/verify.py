@@ -6,7 +6,7 @@ verifies a host certificate and appends to known_hosts.
 
 The decisions are those of OpenSSH's sshconnect.c, check_host_key(), in its order: revoked files first; a certificate by its
 authority, and if that does not do, the plain key within it, where HostKeyAlgorithms allows one; ``[host]:port`` first, then, for
-reading only, the plain host. If other keys are known, the host is "changed", whatever the types of the keys. Blocks only for
+reading only, the plain host. If other keys are known, the host is "changed", for any types of keys. Blocks only for
 files and KnownHostsCommand.
 """
 

@@ -1,9 +1,9 @@
 """A client of SFTP version 3 (draft-ietf-secsh-filexfer-02), with the extensions of OpenSSH's server that matter to files.
 
-Every answer is checked and bounded (sftp_session.py). A size that the server tells is a hint and no more; a listing comes in
+Every answer is checked and bounded (sftp_session.py). A size from the server is only a hint; a listing comes in
 pieces, has at most MAX_ENTRIES names, and no name in it leads out of its directory.
 
-Upstream's ``SFTPClient`` is not used: it makes a list of all requests for the size that a server tells (a list without end for
+Upstream's ``SFTPClient`` is not used: it builds a list of all requests for the reported size (endless for
 2**62), takes packets of 16 MiB and answers to requests that were not made, and loops as often as a number in an answer says.
 """
 
@@ -183,7 +183,7 @@ class SFTP:
             raise SFTPError(f"the server lacks the SFTP extension {extension}", packets.UNSUPPORTED)
 
     def _is_no_directory(self, path: str) -> bool:
-        """Whether there is a file or link of this name."""
+        """Return True if there is a file or link of this name."""
         try:
             return not self.lstat(path).is_directory
         except SFTPError:

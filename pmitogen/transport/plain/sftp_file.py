@@ -72,7 +72,7 @@ class RemoteFile:
         self._session.ask(packets.STATUS, packets.FSETSTAT, self._handle, packets.encode_attributes(attributes))
 
     def sync(self) -> bool:
-        """Have the server write the file to its disk. False: the server has not the extension for it."""
+        """Ask the server to write the file to its disk. Returns False if the server lacks the extension for it."""
         if FSYNC not in self._session.extensions:
             return False
         self._session.ask(packets.STATUS, packets.EXTENDED, encode_string(FSYNC), self._handle)

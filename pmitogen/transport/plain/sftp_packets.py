@@ -29,7 +29,7 @@ MAX_PATH = 32 << 10  # bytes of a path in a request; Linux allows 4096
 
 
 class SFTPError(Exception):
-    """An operation failed; the text is for people.
+    """An operation failed; the message is for the user.
 
     *code*: the status code of the server's answer (such as NO_SUCH_FILE), or of a request that this client refuses to send. None
     if the answer is invalid: then the session cannot be used any longer.
@@ -67,17 +67,17 @@ class Attributes(NamedTuple):
 
     @property
     def is_directory(self) -> bool:
-        """Whether it is a directory, as far as the server tells."""
+        """True if it is a directory, according to the server."""
         return self.mode is not None and stat.S_ISDIR(self.mode)
 
     @property
     def is_link(self) -> bool:
-        """Whether it is a symbolic link; for the result of lstat and of listings."""
+        """True if it is a symbolic link; for the results of lstat and of listings."""
         return self.mode is not None and stat.S_ISLNK(self.mode)
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a regular file. A server may omit the type: that counts as a regular file."""
+        """True if it is a regular file. A server may omit the type: that counts as a regular file."""
         return self.mode is None or stat.S_IFMT(self.mode) in (0, stat.S_IFREG)
 
 

@@ -1,6 +1,6 @@
 """Requests and answers of one SFTP session on a channel.
 
-Memory is bounded whatever the server sends: an answer is at most MAX_PACKET bytes long and must match a request, an answer to a
+Memory is bounded for any server: an answer is at most MAX_PACKET bytes long and must match a request, an answer to a
 read is at most as long as the data asked for, and of a status only the code and a short text are stored.
 """
 
@@ -41,7 +41,7 @@ class Session:
         self._inbox = bytearray()
         self._numbers = itertools.count(1)
         self._waiting: dict[int, int] = {}  # requests without an answer: number -> most bytes of data in the answer
-        self._answers: dict[int, Answer] = {}  # answers that nobody has taken yet
+        self._answers: dict[int, Answer] = {}  # answers that were not taken yet
         self._abandoned: set[int] = set()  # requests whose answers are dropped
         self._channel.sendall(packets.encode_packet(packets.INIT, packets.VERSION.to_bytes(4, "big")))
         kind, fields = self._read_packet()
