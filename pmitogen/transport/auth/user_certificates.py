@@ -87,6 +87,6 @@ class UserCertificates:
             self._on_skip(f"certificate {path}", str(error))
             return None
         if certificate.kind != certificates.USER:
-            self._on_skip(f"certificate {path}", f"is a {certificates.KIND[certificate.kind]} certificate")
+            self._on_skip(f"certificate {path}", f"a {certificates.KIND[certificate.kind]} certificate, not a user certificate")
             return None
         return certificate
