@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,3 +154,20 @@ def test_every_code_file_says_what_it_is_for() -> None:
         if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert not silent
+
+
+# Packages whose docstrings say in their first words who does what.
+PLAIN_ENGLISH = ("ansible", "flags", "hub", "transport", "util")
+SUBORDINATE = re.compile(r"(Whether|What|How|Which|Who|Whoever|Whatever|Why|Where|When|Have|Had|Its|Their|They|To be)\b(?! to\b)")
+
+
+@pytest.mark.parametrize("package", PLAIN_ENGLISH)
+def test_docstrings_begin_with_a_verb_or_a_noun(package: str) -> None:
+    wrong = [
+        f"{path.relative_to(repository)}:{node.body[0].lineno}: {text.splitlines()[0]}"
+        for path in sorted((PACKAGE / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef))
+        if (text := ast.get_docstring(node) or "") and SUBORDINATE.match(text)
+    ]
+    assert not wrong
