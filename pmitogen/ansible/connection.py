@@ -23,7 +23,7 @@ from ansible.utils.display import Display
 
 from pmitogen import toggles
 from pmitogen.ansible import become as become_requests
-from pmitogen.ansible import shell as shells
+from pmitogen.ansible import shell
 from pmitogen.ansible.ansiballz import parse_ansiballz
 from pmitogen.ansible.exchange import (
     LEGACY_PIPELINING,
@@ -91,7 +91,7 @@ class Connection(ConnectionBase):
         register_shell()  # the base class loads the shell plugin
         super().__init__(*args, **kwargs)
         if not getattr(self._shell, "_IS_WINDOWS", False):
-            self._shell: ShellBase = shells.record(self._shell)
+            self._shell: ShellBase = shell.record(self._shell)
             self._shell.is_becoming = lambda: self._become_is_native
         self._interpreter: object = None  # which the task's host names
         self._unread: dict[str, object] = {}
@@ -186,25 +186,25 @@ class Connection(ConnectionBase):
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
         words = split_command(cmd)
-        meaning = getattr(self._shell, "operations", {}).get(words[2].strip()) if words else None
-        is_bare = self._become_is_native  # native become: the command is not wrapped
+        operation = getattr(self._shell, "operations", {}).get(words[2].strip()) if words else None
+        is_unwrapped = self._become_is_native  # native become: the become plugin has not wrapped the command
         try:
-            if isinstance(meaning, shells.Module):
-                result = self._run_module(meaning, in_data)
+            if isinstance(operation, shell.Module):
+                result = self._run_module(operation, in_data)
                 if result is not None:
                     return result
-            elif meaning is not None and in_data is None:
-                return self._run_operation(meaning)
+            elif operation is not None and in_data is None:
+                return self._run_operation(operation)
         except NeedsBecomeWrapper:
             self._leave_become_to_plugin()
-        argv = words or ["/bin/sh" if is_bare else USE_LOGIN_SHELL, "-c", cmd]
+        argv = words or ["/bin/sh" if is_unwrapped else USE_LOGIN_SHELL, "-c", cmd]
         if self._becomes and sudoable and not self._become_is_native:
-            return self._wrap_and_run(words, cmd, in_data) if is_bare else self._exec_wrapped(argv, in_data)
-        tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(meaning, shells.Module)
+            return self._wrap_and_run(words, cmd, in_data) if is_unwrapped else self._exec_wrapped(argv, in_data)
+        tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(operation, shell.Module)
         try:
             return self._run(command_request(argv, tty), in_data or b"", become=sudoable)
         except (NeedsBecomeWrapper, NoInterpreter) as exc:
-            if not is_bare or not sudoable:
+            if not is_unwrapped or not sudoable:
                 raise
             if isinstance(exc, NeedsBecomeWrapper):
                 self._leave_become_to_plugin()
@@ -275,7 +275,7 @@ class Connection(ConnectionBase):
 
     # Operations
 
-    def _run_module(self, module: shells.Module, in_data: bytes | None) -> ExecResult | None:
+    def _run_module(self, module: shell.Module, in_data: bytes | None) -> ExecResult | None:
         """Run a recognised payload in the account's warm interpreter; None if it is not one."""
         if not in_data or module.command or module.arguments:
             return None
@@ -308,23 +308,23 @@ class Connection(ConnectionBase):
         except NoInterpreter:
             return None  # run as a command, it fails with the shell's message, which Ansible knows
 
-    def _run_operation(self, meaning: shells.ShellOperation) -> ExecResult:
+    def _run_operation(self, operation: shell.ShellOperation) -> ExecResult:
         """Carry out the operation of the shell object. Raises AnsibleError."""
-        if isinstance(meaning, shells.NoOperation):
+        if isinstance(operation, shell.NoOperation):
             return 0, b"", b""
-        if isinstance(meaning, shells.Home):
-            answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(meaning.path)}, become=False).header
+        if isinstance(operation, shell.Home):
+            answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(operation.path)}, become=False).header
             path = answer.get("path")
-            return 0, (from_wire(path) if path is not None else meaning.path.encode()) + b"\n", b""
-        header = operation_request(meaning, self._shell)
+            return 0, (from_wire(path) if path is not None else operation.path.encode()) + b"\n", b""
+        header = operation_request(operation, self._shell)
         try:
             answer = self._hub_session.request(header).header
         except RemoteFailure as exc:
             return 1, b"", f"{exc}\n".encode()
-        if isinstance(meaning, shells.Exists):
+        if isinstance(operation, shell.Exists):
             return (0 if answer["exists"] else 1), b"", b""
-        if isinstance(meaning, shells.MakeTemp):
-            return 0, meaning.name.encode() + b"=" + from_wire(str(answer["path"])) + b"\n", b""
+        if isinstance(operation, shell.MakeTemp):
+            return 0, operation.name.encode() + b"=" + from_wire(str(answer["path"])) + b"\n", b""
         return 0, b"", b""
 
     # Requests

@@ -188,11 +188,11 @@ class PlainRequest:
     def _exec(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command
 
-        words = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
+        argv = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
         interactive = bool(header.get("more"))
         with exec_command.Command(
             self._connection,
-            _command_line(words, header) if words[0] else words[2],  # sshd itself calls the account's shell
+            _command_line(argv, header) if argv[0] else argv[2],  # sshd itself calls the account's shell
             stdin=None if interactive else self._request.body,
             pty=_terminal(header) if header.get("tty") else None,
         ) as command:
@@ -269,10 +269,10 @@ def _signal_name(number: int) -> str:
         return str(number)
 
 
-def _command_line(words: list[str], header: RequestHeader) -> str:
+def _command_line(argv: list[str], header: RequestHeader) -> str:
     """Return the command line for the account's shell, with directory and variables."""
     variables = [f"{_text(name)}={_text(value)}" for name, value in (header.get("env") or {}).items()]
-    line = shlex.join([*(["env", *variables] if variables else []), *words])
+    line = shlex.join([*(["env", *variables] if variables else []), *argv])
     return f"cd {shlex.quote(_text(header['cwd']))} && {line}" if header.get("cwd") else line
 
 

@@ -24,5 +24,5 @@ def affected_users(request: Request, known: Collection[str]) -> set[str]:
     text = request.body[:_MAX_SEARCHED] if header["op"] == Op.RUN else " ".join(header["argv"]).encode("latin-1", "replace")
     if header.get("fqn") != _MODULE and not _PROGRAMS.search(text):
         return set()
-    words = set(re.findall(rb"[^\s\"'=,;:|&()/\\]+", text))
-    return {user for user in known if user.encode("latin-1", "replace") in words}
+    tokens = set(re.findall(rb"[^\s\"'=,;:|&()/\\]+", text))
+    return {user for user in known if user.encode("latin-1", "replace") in tokens}

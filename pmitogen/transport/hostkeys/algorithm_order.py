@@ -24,7 +24,7 @@ def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
     known for the host.
     *address* is the peer's IP address or "". Raises :class:`ConnectError` with stage ``kex`` where nothing is left.
     """
-    offered = _chosen(settings) if settings.hostkeyalgorithms else DEFAULT_ORDER
+    offered = _configured(settings) if settings.hostkeyalgorithms else DEFAULT_ORDER
     if settings.hostkeyalgorithms and settings.hostkeyalgorithms_fixed:
         return offered
     store = KnownHostsSources(settings, address)
@@ -48,7 +48,7 @@ def _plain_type(algorithm: str) -> str:
     return public_key.plain_name(public_key.key_type(algorithm))
 
 
-def _chosen(settings: Settings) -> tuple[str, ...]:
+def _configured(settings: Settings) -> tuple[str, ...]:
     usable = tuple(name for name in settings.hostkeyalgorithms if name in DEFAULT_ORDER)
     if not usable:
         named = ",".join(settings.hostkeyalgorithms)

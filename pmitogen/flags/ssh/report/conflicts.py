@@ -12,7 +12,7 @@ from pmitogen.flags.ssh.settings import Finding, Verdict
 from pmitogen.util import extras
 from pmitogen.util.patterns import ascii_lower
 
-OUR_METHODS = ("publickey", "keyboard-interactive", "password")
+SUPPORTED_METHODS = ("publickey", "keyboard-interactive", "password")
 _GSSAPI = "gssapi-with-mic"
 _SWITCHES = {
     _GSSAPI: "GSSAPIAuthentication",
@@ -37,21 +37,21 @@ def _conflict(resolution: Resolution, key: str, option: str, why: str, fatal: bo
     return Finding(option, origin.place if origin else "default", Verdict.CONFLICT, why, fatal)
 
 
-def _off(resolution: Resolution, method: str) -> bool:
+def _disabled(resolution: Resolution, method: str) -> bool:
     return resolution.options.get(_SWITCHES[method].lower(), method != _GSSAPI) in (False, "false")
 
 
 def _methods(resolution: Resolution) -> Iterator[Finding]:
     written = resolution.options.get("preferredauthentications")
-    wanted = [name for name in written.split(",") if name] if written is not None else list(OUR_METHODS)
-    left = [name for name in wanted if name in _SWITCHES and not _off(resolution, name)]
+    wanted = [name for name in written.split(",") if name] if written is not None else list(SUPPORTED_METHODS)
+    left = [name for name in wanted if name in _SWITCHES and not _disabled(resolution, name)]
     if "none" in wanted:
         return
     if left == [_GSSAPI] and not extras.is_installed("kerberos"):
         why = f"Only gssapi-with-mic is left, which needs a further package: {extras.advice('kerberos')}."
         yield _conflict(resolution, "gssapiauthentication", "GSSAPIAuthentication", why, fatal=True)
     elif written is not None and not set(wanted) & set(_SWITCHES):
-        why = f"None of these methods is supported; add one of {', '.join(OUR_METHODS)}."
+        why = f"None of these methods is supported; add one of {', '.join(SUPPORTED_METHODS)}."
         origin = resolution.options.origins["preferredauthentications"]
         yield Finding("PreferredAuthentications", origin.place, Verdict.REFUSED, why, fatal=True)
     elif not left:
