@@ -34,7 +34,8 @@ test-all:
 coverage:
 	@$(PREPARE) system main:test
 	rm -rf build/coverage && mkdir -p build/coverage
-	.venv/bin/coverage run -m pytest $(COVERAGE_TESTS) -m "not slow" $(ARGS)
+	.venv/bin/coverage run -m pytest $(COVERAGE_TESTS) -m "not slow" $(ARGS) \
+	    || echo "coverage: tests failed; those with limits of time, memory or files may, when measured: make test decides"
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage html --quiet --directory build/coverage/html
 	.venv/bin/coverage report --fail-under $(COVERAGE_FLOOR)
