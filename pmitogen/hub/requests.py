@@ -127,7 +127,7 @@ class Request:
         return f"#{self.request_id} {header['op']} {what} as {who}".replace("  ", " ")
 
     def describe_transfer(self) -> Transfer | None:
-        """What ``pmitogen hubs`` shows of the transfer of a file; None if it is none."""
+        """Return the state of a file transfer for ``pmitogen hubs``; None for other requests."""
         header = self.header
         if header["op"] not in (Op.PUT, Op.GET):
             return None
