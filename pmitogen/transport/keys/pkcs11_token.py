@@ -126,7 +126,7 @@ def _present_slots(library: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _exclusive(pkcs11: ModuleType, seconds: float, path: str = "PKCS#11") -> Iterator[None]:
-    """Have the libraries for this thread alone; turn their errors into TokenError."""
+    """Lock the libraries for this thread, and convert their errors to TokenError."""
     if not _lock.acquire(timeout=max(0.0, seconds)):
         raise TokenError(f"{path}: another login uses the token")
     try:
