@@ -21,7 +21,7 @@ from pmitogen.ansible.preload import shared_state
 from pmitogen.errors import Error, HubError
 from pmitogen.hub import client as hub
 from pmitogen.hub.daemon import socket_paths as hub_paths
-from pmitogen.protocol.exchange import Exchange, Link, Result, Source
+from pmitogen.protocol.exchange import Exchange, HubConnection, Result, Source
 from pmitogen.protocol.framing import to_wire
 from pmitogen.util.caller import CallerEnvironment
 
@@ -167,13 +167,13 @@ class HubSession:
         archive: bytes | memoryview,
         *,
         become: bool,
-        link: Callable[[hub.Client, int], Link],
+        connection: Callable[[hub.Client, int], HubConnection],
     ) -> Exchange:
-        """Send a request without waiting for its answers. *link* returns the link to read them from. Raises AnsibleError."""
+        """Send a request without waiting for its answers, over the result of *connection*. Raises AnsibleError."""
         try:
             client, header = self._begin(header, become)
             self._show_start(header)
-            return Exchange(link(client, header["id"]), header, body, archive=archive)
+            return Exchange(connection(client, header["id"]), header, body, archive=archive)
         except Error as exc:
             self._raise(exc)
 

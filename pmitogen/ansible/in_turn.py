@@ -37,15 +37,15 @@ Streams = tuple[list[bytes], list[bytes]]
 Result = dict[str, Any]
 
 
-class SharedLink:
+class SharedConnection:
     """The part of a worker's connection to the hub that one of several exchanges sees: the frames of its own request."""
 
     is_paused = False  # where the hub takes no data, sending blocks
 
-    def __init__(self, client: hub.Client, number: int, links: Links) -> None:
-        self._client, self._links = client, links
+    def __init__(self, client: hub.Client, number: int, connections: Connections) -> None:
+        self._client, self._connections = client, connections
         self._frames: collections.deque[tuple[Answer, bytes]] = collections.deque()
-        links[number] = self
+        connections[number] = self
 
     def send(self, header: Mapping[str, object], body: bytes = b"") -> None:
         """Send one frame. Raises HubError."""
@@ -55,13 +55,13 @@ class SharedLink:
         """Wait for a frame of this exchange; those of others stay until they are asked for. Raises HubError, TimeoutError."""
         while not self._frames:
             header, body = self._client.receive(timeout)
-            link = self._links.get(header.get("id", 0))
-            if link is not None:
-                link._frames.append((header, body))
+            connection = self._connections.get(header.get("id", 0))
+            if connection is not None:
+                connection._frames.append((header, body))
         return self._frames.popleft()
 
 
-Links = weakref.WeakValueDictionary[int, SharedLink]  # by the number of the request; a link ends with its exchange
+Connections = weakref.WeakValueDictionary[int, SharedConnection]  # by the number of the request; it ends with its exchange
 
 
 class Sent:
@@ -116,7 +116,7 @@ class RequestsInTurn:
         self._session = session
         self._known: set[str] = set()  # archives of payloads that have run
         self._open: collections.deque[Sent] = collections.deque()
-        self._links: Links = weakref.WeakValueDictionary()
+        self._connections: Connections = weakref.WeakValueDictionary()
         self._is_sending = False
         self._sent: Sent | None = None  # by the call under way
         self._answering: Sent | None = None  # gives the call under way its result
@@ -132,7 +132,7 @@ class RequestsInTurn:
 
     @property
     def is_full(self) -> bool:
-        """Whether an answer is to be taken before anything further is sent."""
+        """True if an answer must be taken before anything further is sent."""
         return len(self._open) >= MAX_OPEN or sum(sent.size for sent in self._open) >= MAX_OPEN_BYTES
 
     def send(self, run: Callable[[], Result]) -> Sent | Result:
@@ -165,7 +165,7 @@ class RequestsInTurn:
             return sent.take(streamed)
         is_ahead = self._is_sending and header["zip"] in self._known and len(body) <= MAX_BODY
         if is_ahead and toggles.request_pipelining_enabled():
-            exchange = self._session.send({**header, "in_turn": True}, body, archive, become=become, link=self._link)
+            exchange = self._session.send({**header, "in_turn": True}, body, archive, become=become, connection=self._connection)
             self._sent = Sent(exchange, len(body))
             self._open.append(self._sent)
             return SENT_AHEAD
@@ -173,11 +173,11 @@ class RequestsInTurn:
         self._known.add(header["zip"])
         return answer
 
-    def _link(self, client: hub.Client, number: int) -> SharedLink:
-        return SharedLink(client, number, self._links)
+    def _connection(self, client: hub.Client, number: int) -> SharedConnection:
+        return SharedConnection(client, number, self._connections)
 
     def finish_open(self) -> None:
-        """Have everything end that was sent ahead, because a request follows that has no turn."""
+        """Wait for the end of all modules sent ahead, because a request follows that has no turn."""
         if self._answering is not None:
             raise AnsibleError("the module has run already, and its result was not asked for in the way in which it was started")
         for sent in self._open:

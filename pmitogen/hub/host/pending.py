@@ -34,7 +34,7 @@ class PendingRequests:
         return tuple(self._open.values())
 
     def has_waiting(self, chain: int) -> bool:
-        """Whether a request of *chain* waits."""
+        """Return True if a request of *chain* waits."""
         return any(request.header.get("chain") == chain for request in self._waiting)
 
     def wait(self, request: Request) -> None:
