@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-if TYPE_CHECKING:
-    from pmitogen.protocol.operations import Op
-    from pmitogen.protocol.requests import FollowUp, RequestHeader
+from pmitogen.protocol.operations import Op
+from pmitogen.protocol.requests import FollowUp, RequestHeader
 
 
 class _Account(TypedDict):
@@ -69,4 +68,4 @@ class Blobs(TypedDict):
     codec: str
 
 
-ToAgent = Account | Drop | Overdue | Secret | Sources | Blobs | RequestHeader | FollowUp  # type checkers only
+ToAgent = Account | Drop | Overdue | Secret | Sources | Blobs | RequestHeader | FollowUp
