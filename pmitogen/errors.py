@@ -52,6 +52,18 @@ class Error(Exception):
         """The one line for the user."""
         return str(self.args[0]) or type(self).__name__
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle it with its attributes: the constructors of the subclasses take other arguments than the message."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(kind: type[Error], args: tuple[Any, ...], attributes: dict[str, Any]) -> Error:
+    """An error as it was pickled."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
+
 
 class UsageError(Error):
     """An option or argument that cannot be honoured. Nothing was attempted.
@@ -109,13 +121,15 @@ class RemoteError(Error):
 
     *text* is the target's own text: a remote traceback, for example, or what a command wrote to stderr. It may hold control
     characters; do not print it to a terminal as it is. *result* is how a command ended that ``check=True`` demanded success of;
-    None for everything else.
+    None for everything else. *code* is the name of the operating system's error, such as ``ENOENT``, where it is known; the
+    library's calls for files then raise a subclass that is an OSError as well (FileNotFoundError, PermissionError ...).
     """
 
-    def __init__(self, message: str, text: str = "", result: Completed[Any] | None = None) -> None:
+    def __init__(self, message: str, text: str = "", result: Completed[Any] | None = None, code: str = "") -> None:
         super().__init__(message)
         self.text = text
         self.result = result
+        self.code = code
 
 
 class HubError(Error):

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+from pmitogen.api.os_errors import os_error
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
 from pmitogen.hub.requests import FINAL, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
@@ -203,8 +204,14 @@ class Exchange:
             raise ConnectionLost(f"{self._account}: not ended")
         if self.final["op"] == "error":
             error = exception_from(self.final)
-            raise RemoteError(f"{self._account}: {error}", error.text) if isinstance(error, RemoteError) else error
+            raise self._remote_error(error) if isinstance(error, RemoteError) else error
         return self.final
+
+    def _remote_error(self, error: RemoteError) -> RemoteError:
+        message = f"{self._account}: {error}"
+        if error.code:
+            return os_error(message, error.code, path=self._request.header.get("what"))
+        return RemoteError(message, error.text)
 
     def __repr__(self) -> str:
         return f"<{self._request.describe()}>"

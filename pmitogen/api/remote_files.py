@@ -7,7 +7,6 @@ and path.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import os
 import stat as stats
@@ -16,9 +15,11 @@ from typing import Any
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, shown, wire_path
+from pmitogen.api.os_errors import os_error
 from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError
 from pmitogen.hub import bootstrap
+from pmitogen.util.peer_text import escape
 
 MODULE = "pmitogen_remote_files"  # its name there
 _STAT_FIELDS = 10
@@ -59,11 +60,9 @@ async def perform(account: Account, style: Style, name: str, *args: Any, path: A
     if not isinstance(answer, dict):
         raise malformed(account, name)
     if "errno" in answer:
-        number = getattr(errno, str(answer["errno"]), errno.EIO)
-        where = str(answer["path"]) if "path" in answer else wire_path(path, name) if path is not None else None
-        raise OSError(
-            number if isinstance(number, int) else errno.EIO, str(answer.get("text"))[:500], where and from_wire_text(where)
-        )
+        wire = str(answer["path"]) if "path" in answer else wire_path(path, name) if path is not None else None
+        where, text = wire and from_wire_text(wire), escape(str(answer.get("text"))[:500])
+        raise os_error(f"{account}: {name}: {where or ''}: {text}", str(answer["errno"]), text, where)
     return answer.get("value")
 
 

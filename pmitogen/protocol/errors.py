@@ -65,6 +65,7 @@ class ErrorFields(TypedDict, total=False):
     stage: str  # ConnectError.stage
     why: str  # BecomeError.kind
     origin: str  # UsageError.origin, with which msg begins unless it is empty
+    errno: str  # RemoteError.code
 
 
 class Row(NamedTuple):
@@ -105,6 +106,8 @@ def error_fields(error: Error) -> ErrorFields:
         fields["kind"] = row.kind.value
     if row.field:
         fields[row.field] = getattr(error, row.attribute)
+    if isinstance(error, RemoteError) and error.code:
+        fields["errno"] = error.code
     return fields  # type: ignore[return-value]
 
 
@@ -112,6 +115,8 @@ def exception_from(fields: Mapping[str, Any]) -> Error:
     """The exception for an ``error`` frame: the inverse of :func:`error_fields`. An unknown kind gives a RemoteError."""
     row = _BY_KIND.get(fields.get("kind"), _BY_KIND[None])
     message = str(fields["msg"])
+    if row.kind is None:
+        return RemoteError(message, code=str(fields.get("errno") or ""))
     if not row.field:
         return row.exception(message)
     value = str(fields.get(row.field) or row.default)

@@ -127,6 +127,7 @@ class Error(_Error, total=False):
     """The request has failed."""
 
     kind: Literal[ErrorKind.BECOME, ErrorKind.GONE, ErrorKind.PYTHON, ErrorKind.PYTHON_MISMATCH, ErrorKind.STALE]
+    errno: Annotated[str, Text(20)]  # the name of the operating system's error, such as ENOENT
     why: Annotated[str, Text(40)] | None  # why the account could not be entered (see BecomeError.kind), or what is stale
     lost: Annotated[int, Range(0, 1 << 20)]  # requests of the chain that were answered ahead and refused, if something is stale
 

@@ -24,6 +24,7 @@ with an error of the kind ``stale``, which has the number of the quiet requests 
 its chain was refused.
 """
 
+import errno
 import functools
 import os
 import shutil
@@ -100,16 +101,20 @@ class Dispatcher(object):
         elif refusal:
             self._send(refusal, b"")
 
-    def _send_error(self, request_id, message, chain=None):
-        # type: (Optional[int], str, Optional[int]) -> None
+    def _send_error(self, request_id, message, chain=None, code=None):
+        # type: (Optional[int], str, Optional[int], Optional[str]) -> None
         if chain is not None:
             if len(self._failed_chains) >= MAX_FAILED_CHAINS:
                 self._failed_chains.pop(next(iter(self._failed_chains)))
             self._failed_chains[chain] = message
-        message = message[: framing.MESSAGE_TEXT]
-        self._send(
-            {"op": "late", "msg": message} if request_id is None else {"op": "error", "id": request_id, "msg": message}, b""
-        )
+        answer = {"msg": message[: framing.MESSAGE_TEXT]}  # type: Header
+        if request_id is None:
+            answer["op"] = "late"
+        else:
+            answer.update(op="error", id=request_id)
+            if code:
+                answer["errno"] = code
+        self._send(answer, b"")
 
     def _reply_with_os_error(self, request_id, label, handle, chain=None, answer_to=-1):
         # type: (int, str, Callable[[], object], Optional[int], Optional[int]) -> None
@@ -121,7 +126,8 @@ class Dispatcher(object):
             handle()
         except (IOError, OSError, KeyError, shutil.Error) as exc:
             self._close_transfer(request_id)
-            self._send_error(request_id if answer_to == -1 else answer_to, files.error_message(exc, label), chain)
+            code = errno.errorcode.get(getattr(exc, "errno", None))  # type: ignore[arg-type]
+            self._send_error(request_id if answer_to == -1 else answer_to, files.error_message(exc, label), chain, code)
 
     def _close_transfer(self, request_id):
         # type: (int) -> None

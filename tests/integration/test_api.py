@@ -200,8 +200,18 @@ def test_files_go_both_ways(host: Host, account: Account, tmp_path: Path) -> Non
 
 def test_files_that_cannot_be_had(host: Host, account: Account, tmp_path: Path) -> None:
     (tmp_path / "old").write_text("kept")
-    with pytest.raises(pmitogen.RemoteError, match="/nowhere/at/all"):
+    with pytest.raises(pmitogen.RemoteError, match="/nowhere/at/all") as caught:
         host.get("/nowhere/at/all", tmp_path / "old")
+    assert isinstance(caught.value, FileNotFoundError)
+    assert (caught.value.errno, caught.value.filename) == (2, "/nowhere/at/all")
+    for action in (lambda: host.get("/etc/shadow"), lambda: host.put(b"", "/etc/pmitogen-cannot")):
+        with pytest.raises(PermissionError):
+            action()
+    for action in (lambda: host.get("/etc"), lambda: host.put(b"", "/etc")):
+        with pytest.raises(IsADirectoryError):
+            action()
+    with pytest.raises(NotADirectoryError):
+        host.get("/etc/passwd/x")
     assert [path.name for path in tmp_path.iterdir()] == ["old"] and (tmp_path / "old").read_text() == "kept"
     with pytest.raises(pmitogen.RemoteError, match="[Pp]ermission"):
         host.put(b"", "/etc/pmitogen-cannot")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -74,8 +75,11 @@ def test_errors_are_those_of_os(host: Host, top: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught:
         host.stat(top / "nothing")
     assert (caught.value.errno, caught.value.filename) == (2, f"{top}/nothing")
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError) as denied:
         host.mkdir("/etc/pmitogen-cannot")
+    again = pickle.loads(pickle.dumps(denied.value))
+    assert isinstance(again, PermissionError) and isinstance(again, pmitogen.RemoteError)
+    assert (str(again), again.errno, again.filename) == (str(denied.value), 13, "/etc/pmitogen-cannot")
     with pytest.raises(FileExistsError):
         host.mkdir(top)
     with pytest.raises(NotADirectoryError):
@@ -104,7 +108,7 @@ def test_open_files(host: Host, top: Path) -> None:
     assert (top / "a").read_text().startswith("größer") and host.listdir(top) == ["a"]
     with host.open(top / "a", "rb") as binary:
         assert binary.read(8) == "größer".encode()
-    with pytest.raises(pmitogen.RemoteError), host.open(top / "nothing") as stream:
+    with pytest.raises(FileNotFoundError), host.open(top / "nothing") as stream:
         stream.read()
 
 

@@ -102,6 +102,8 @@ def test_files_are_below_the_root(ssh_server: ScriptedServer) -> None:
     (ssh_server.root / "etc" / "motd").write_text("hello")
     with _connect(ssh_server) as host:
         assert host.get("/etc/motd") == b"hello"
+        with pytest.raises(FileNotFoundError):
+            host.get("/etc/nothing")
         host.put(b"new", "/etc/pmitogen-test", mode=0o600)
         host.put(b"text", "/tmp/../../../etc/other")
     assert (ssh_server.root / "etc" / "pmitogen-test").read_bytes() == b"new" and not Path("/etc/pmitogen-test").exists()

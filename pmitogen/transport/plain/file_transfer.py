@@ -7,6 +7,7 @@ file as it was. Memory use does not depend on the size. The kind of server is de
 from __future__ import annotations
 
 import contextlib
+import errno
 import secrets
 import shlex
 import threading
@@ -21,7 +22,7 @@ from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.plain import exec_command
 from pmitogen.transport.plain.sftp import SFTP
-from pmitogen.transport.plain.sftp_packets import SFTPError
+from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, SFTPError
 from pmitogen.util.peer_text import escape
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file
@@ -99,7 +100,7 @@ class FileTransfer:
             if not isinstance(error, SFTPError) or error.code is None:
                 self._drop_session()  # the state of the session is unknown
             reason = getattr(error, "strerror", None) or str(error) or "the server ended SFTP"
-            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}") from None
+            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}", code=_error_name(error)) from None
 
     def _drop_session(self) -> None:
         """Close the SFTP channel; the next transfer opens another."""
@@ -146,6 +147,13 @@ class FileTransfer:
         if ended.code:
             words = escape(err, keep_end=True) or f"status {ended.code}"
             raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {words}")
+
+
+def _error_name(error: Exception) -> str:
+    """The name of the operating system's error that a status of SFTP stands for; empty if there is none."""
+    if isinstance(error, SFTPError):
+        return {NO_SUCH_FILE: "ENOENT", PERMISSION_DENIED: "EACCES"}.get(error.code or 0, "")
+    return errno.errorcode.get(getattr(error, "errno", None) or 0, "")
 
 
 class _Counted:

@@ -1,0 +1,68 @@
+"""Errors of a host's operating system: a RemoteError, and the OSError that it would be on this machine.
+
+So ``except FileNotFoundError`` and ``except pmitogen.RemoteError`` both catch a file that a host does not have.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from pmitogen.errors import RemoteError
+
+
+class RemoteOSError(RemoteError, OSError):
+    """An error of the host's operating system. It has ``errno``, ``strerror`` and ``filename`` as any OSError."""
+
+    def __str__(self) -> str:
+        return self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os_error, (self.message, self.code, self.strerror, self.filename)
+
+
+class RemoteFileNotFoundError(RemoteOSError, FileNotFoundError):
+    """There is no such file or directory on the host."""
+
+
+class RemotePermissionError(RemoteOSError, PermissionError):
+    """The account on the host may not do this."""
+
+
+class RemoteFileExistsError(RemoteOSError, FileExistsError):
+    """The file or directory exists on the host."""
+
+
+class RemoteIsADirectoryError(RemoteOSError, IsADirectoryError):
+    """It is a directory on the host."""
+
+
+class RemoteNotADirectoryError(RemoteOSError, NotADirectoryError):
+    """It is not a directory on the host."""
+
+
+_CLASSES: dict[str, type[RemoteOSError]] = {
+    "ENOENT": RemoteFileNotFoundError,
+    "EACCES": RemotePermissionError,
+    "EPERM": RemotePermissionError,
+    "EEXIST": RemoteFileExistsError,
+    "EISDIR": RemoteIsADirectoryError,
+    "ENOTDIR": RemoteNotADirectoryError,
+}
+
+
+def os_error(message: str, code: str, text: str | None = None, path: str | None = None) -> RemoteOSError:
+    """The exception for an error of the host's.
+
+    :param message: the whole line, with host and path.
+    :param code: its name, such as ``ENOENT``; one that is unknown here counts as EIO.
+    :param text: the host's own words; None: this machine's.
+    :param path: the file; None: unknown.
+    """
+    number = getattr(errno, code, None)
+    if not isinstance(number, int):
+        code, number = "EIO", errno.EIO
+    error = _CLASSES.get(code, RemoteOSError)(message, code=code)
+    error.errno, error.strerror, error.filename = number, os.strerror(number) if text is None else text, path
+    return error
