@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable
+from typing import Any, Literal, overload
 
+from pmitogen.aio.opened import reading, writing
+from pmitogen.aio.process import InputStream, OutputStream
 from pmitogen.aio.waiting import Suspending
 from pmitogen.api import arguments, remote_files, trees
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, wire_path
+from pmitogen.api.commands import text_encoding
 from pmitogen.api.remote_files import DirEntry, perform
 from pmitogen.api.trees import Changes
 
@@ -115,3 +120,39 @@ class Files:
         """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
         way = trees.Way(delete, tuple(exclude), times, progress)
         return await trees.get_tree(self._account, STYLE, source, target, way)
+
+    @overload
+    def open(
+        self, path: AnyPath, mode: Literal["r"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractAsyncContextManager[OutputStream[str]]: ...
+
+    @overload
+    def open(
+        self, path: AnyPath, mode: Literal["rb"], *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractAsyncContextManager[OutputStream[bytes]]: ...
+
+    @overload
+    def open(
+        self, path: AnyPath, mode: Literal["w"], *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractAsyncContextManager[InputStream[str]]: ...
+
+    @overload
+    def open(
+        self, path: AnyPath, mode: Literal["wb"], *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractAsyncContextManager[InputStream[bytes]]: ...
+
+    def open(
+        self, path: AnyPath, mode: Literal["r", "w", "rb", "wb"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> contextlib.AbstractAsyncContextManager[Any]:
+        """Open a file to be read or written from its start to its end, in pieces, in ``async with``.
+
+        A written file appears when the block is left; if that is by an exception, what was there before stays as it was.
+        Reading and writing need no Python on the host. *permissions* are those of a new file. The host's errors are RemoteError
+        and OSError in one, raised where the file is read, and for writing at the latest when the block is left.
+        """
+        if mode not in ("r", "w", "rb", "wb"):
+            arguments.wrong("open: mode", "'r', 'w', 'rb' or 'wb'", mode)
+        decoding = None if mode.endswith("b") else text_encoding(True, encoding, "strict", "open")
+        if mode.startswith("r"):
+            return reading(self._account, path, decoding)
+        return writing(self._account, path, decoding, permissions)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import weakref
-from collections.abc import Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, overload
 
 from pmitogen.aio.host import Host
@@ -90,6 +91,38 @@ class Hub:
                     return Outcome(host, None, exc)
 
         return await asyncio.gather(*map(work, order))
+
+    def as_completed(
+        self, function: Callable[[Item], Awaitable[T]], hosts: Iterable[Item], *, limit: int = LIMIT
+    ) -> AsyncGenerator[Outcome[Item, T], None]:
+        """Await *function* of every host as :meth:`map` does, and yield what became of each as soon as it is known.
+
+        Ending the iteration early (``aclose``, or the end of the loop's task) cancels those that are under way.
+        """
+        return self._each(function, list(hosts), limit_of(limit, "as_completed"))
+
+    async def _each(
+        self, function: Callable[[Item], Awaitable[T]], hosts: list[Item], limit: int
+    ) -> AsyncGenerator[Outcome[Item, T], None]:
+        async def work(host: Item) -> Outcome[Item, T]:
+            try:
+                return Outcome(host, await function(host))
+            except Exception as exc:
+                return Outcome(host, None, exc)
+
+        waiting = collections.deque(hosts)
+        running: set[asyncio.Task[Outcome[Item, T]]] = set()
+        try:
+            while waiting or running:
+                while waiting and len(running) < limit:
+                    running.add(asyncio.create_task(work(waiting.popleft())))
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield task.result()
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def close(self) -> None:
         """Close every connection, and end what still runs on the hosts. Idempotent; takes up to a few seconds."""

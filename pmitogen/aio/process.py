@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import codecs
 import signal
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from pmitogen.aio.waiting import Suspending
 from pmitogen.api import arguments
+from pmitogen.api.exchange import Exchange
 from pmitogen.api.process import decoded
 from pmitogen.api.running import Running
+from pmitogen.api.waiting import Style
 
 Text = TypeVar("Text", bytes, str)
 STYLE = Suspending()
 
 
-class InputStream(Generic[Text]):
-    """What a process reads; nothing is held back."""
+class Carrier(Protocol):
+    """The streams of a process, or the contents of a file."""
 
-    def __init__(self, running: Running, encoding: tuple[str, str] | None) -> None:
+    @property
+    def exchange(self) -> Exchange:
+        """The request that they belong to."""
+
+    async def read(self, number: int, size: int, style: Style) -> bytes:
+        """Some output of a stream; empty at its end."""
+
+    async def write(self, data: bytes, style: Style) -> None:
+        """Send input."""
+
+
+class InputStream(Generic[Text]):
+    """What a process reads, or a file that is written; nothing is held back."""
+
+    def __init__(self, running: Carrier, encoding: tuple[str, str] | None) -> None:
         self._running, self._encoding = running, encoding
         self._closed = False
 
@@ -38,9 +54,11 @@ class InputStream(Generic[Text]):
 
 
 class OutputStream(Generic[Text]):
-    """What a process prints: iterate over its lines (``async for``), or :meth:`read`. For one task at a time."""
+    """What a process prints, or a file that is read: iterate over its lines (``async for``), or :meth:`read`. For one task at a
+    time.
+    """
 
-    def __init__(self, running: Running, number: int, encoding: tuple[str, str] | None) -> None:
+    def __init__(self, running: Carrier, number: int, encoding: tuple[str, str] | None) -> None:
         self._running, self._number = running, number
         self._decoder: Any = None
         self._empty: Any = b""

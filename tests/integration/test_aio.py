@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -158,3 +159,88 @@ def test_cancelling_a_login(seconds: float, sshd: Sshd, account: Account) -> Non
 async def _connect_and_wait(sshd: Sshd, account: Account) -> None:
     async with aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30):
         await asyncio.sleep(10)
+
+
+def test_open_files_in_pieces(use: Use, account: Account) -> None:
+    path = f"{account.home}/opened"
+
+    async def work(host: aio.Host) -> None:
+        async with host.open(path, "w") as out:
+            await out.write("größer\n")
+            await out.write("line\n" * 200_000)
+            assert not await host.exists(path)
+        async with host.open(path) as lines:
+            assert await lines.readline() == "größer\n"
+            assert sum([1 async for _ in lines]) == 200_000
+        with pytest.raises(KeyError):
+            async with host.open(path, "wb") as binary:
+                await binary.write(bytes(1 << 20))
+                raise KeyError
+        async with host.open(path, "rb") as raw:
+            assert await raw.read(8) == "größer".encode()
+        with pytest.raises(FileNotFoundError) as caught:
+            async with host.open(f"{path}-not") as lines:
+                await lines.read()
+        assert isinstance(caught.value, pmitogen.RemoteError) and caught.value.filename == f"{path}-not"
+        with pytest.raises(PermissionError):
+            async with host.open("/etc/pmitogen-cannot", "w") as out:
+                await out.write("x")
+        with pytest.raises(TypeError, match="open: mode"):
+            host.open(path, "a")  # type: ignore[call-overload]
+        await host.remove(path)
+
+    use(work)
+
+
+def test_results_as_they_complete(sshd: Sshd, account: Account) -> None:
+    async def work() -> None:
+        async with aio.Hub() as hub:
+            host = await hub.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30)
+
+            async def take(seconds: float) -> float:
+                if seconds == 0.1:
+                    raise KeyError(seconds)
+                await host.run(f"sleep {seconds}")
+                return seconds
+
+            found = [outcome async for outcome in hub.as_completed(take, [1.2, 0.1, 0.4], limit=3)]
+            assert [(outcome.host, outcome.ok) for outcome in found] == [(0.1, False), (0.4, True), (1.2, True)]
+            results = hub.as_completed(take, [0.2, 4242, 4243], limit=2)
+            async for outcome in results:
+                assert outcome.result() == 0.2
+                break
+            assert await finish_soon(lambda: bool(left(account, "4242")))
+            await results.aclose()
+            assert await finish_soon(lambda: not left(account, "sleep 42"))
+
+    asyncio.run(work())
+
+
+async def finish_soon(condition: Callable[[], bool]) -> bool:
+    """Wait at most ten seconds for *condition*."""
+    for _ in range(100):
+        if condition():
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TaskGroup came with Python 3.11")
+def test_a_failing_task_group_ends_what_its_tasks_run(use: Use, account: Account) -> None:
+    async def work(host: aio.Host) -> None:
+        async def fail() -> None:
+            assert await finish_soon(lambda: len(left(account, "sleep 43")) >= 2)
+            raise KeyError
+
+        failed = False
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(host.run("sleep 4301; true"))
+                group.create_task(host.run(["sleep", "4302"]))
+                group.create_task(fail())
+        except BaseException as exc:
+            failed = type(exc).__name__ == "ExceptionGroup"
+        assert failed and await finish_soon(lambda: not left(account, "sleep 43"))
+        assert (await host.run("echo fine", text=True)).stdout == "fine\n"
+
+    use(work)

@@ -1,0 +1,64 @@
+"""Files of a host that are open here, for tasks, read or written from start to end."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pmitogen.aio.process import InputStream, OutputStream
+from pmitogen.aio.waiting import Suspending
+from pmitogen.api import transfers
+from pmitogen.api.account import Account
+from pmitogen.api.arguments import AnyPath
+from pmitogen.api.exchange import Exchange
+from pmitogen.api.waiting import Style
+
+STYLE = Suspending()
+
+
+class Transfer:
+    """The file's contents, as the streams of a process take and give them."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    async def read(self, number: int, size: int, style: Style) -> bytes:
+        """Some of the file; empty at its end. Raises what the host reports."""
+        request = self.exchange
+        await request.until(lambda: request.has_output(number), style)
+        data = request.take(number, size)
+        if not data and request.final is not None:
+            request.result()
+        return data
+
+    async def write(self, data: bytes, style: Style) -> None:
+        """Send some of the file. Raises what the host reports."""
+        if not await self.exchange.send(data, style):
+            self.exchange.result()
+
+
+@contextlib.asynccontextmanager
+async def reading(account: Account, path: AnyPath, encoding: tuple[str, str] | None) -> AsyncIterator[OutputStream[Any]]:
+    """Open a file that is read."""
+    request = Exchange(account, transfers.get_header(path))
+    try:
+        yield OutputStream(Transfer(request), 0, encoding)
+    finally:
+        request.kill()
+
+
+@contextlib.asynccontextmanager
+async def writing(
+    account: Account, path: AnyPath, encoding: tuple[str, str] | None, permissions: int
+) -> AsyncIterator[InputStream[Any]]:
+    """Open a file that is written. It appears when the block is left."""
+    request = Exchange(account, transfers.put_header(path, permissions), feeds=True)
+    try:
+        yield InputStream(Transfer(request), encoding)
+    except BaseException:
+        request.kill()
+        raise
+    request.end_input()
+    await account.finish(STYLE, request, None)
+    request.result()
