@@ -29,6 +29,8 @@ Steps:
     the slow tests. Where it cannot be made this says so and goes on.
 ``release``
     ``.venv-release``: as ``main``, with what builds and checks a release.
+``library``
+    ``.venv-library``: as ``main``, with Dask, pyright, and the SSH libraries of others that the benchmark compares with.
 ``docs``
     ``.venv-docs``: as ``main``, with what builds the documentation site.
 
@@ -61,6 +63,7 @@ PYTHONS_OF_CORE = {
 }
 NEWEST = next(iter(PYTHONS_OF_CORE))
 OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
+LIBRARY = ("pyright[nodejs]>=1.1.390", "pytest>=8", "asyncssh>=2.18", "fabric>=3.2", "parallel-ssh>=2.12")
 UPSTREAM = tuple(
     "git+https://github.com/" + name for name in ("paramiko/paramiko", "mitogen-hq/mitogen", "ansible/ansible@devel")
 )
@@ -292,6 +295,8 @@ def main(steps: Sequence[str]) -> int:
         elif name == "extras":
             install_system(EXTRAS_PROGRAMS)
             make_environment(HERE / ".venv-extras", MAIN_CORES, "pkcs11,kerberos")
+        elif name == "library":
+            make_environment(HERE / ".venv-library", MAIN_CORES, "dask", LIBRARY)
         elif name in TOOLS:
             if not make_environment(HERE / (".venv-" + name), MAIN_CORES, name):
                 return 1
@@ -300,7 +305,7 @@ def main(steps: Sequence[str]) -> int:
         elif core in PYTHONS_OF_CORE and python in PYTHONS_OF_CORE[core]:
             make_environment(HERE / (".venv-%s-py%s" % (core, python)), (core,), extra, only=python)
         else:
-            usual = "system main main:test main@3.11:test oldest upstream newest others extras release docs"
+            usual = "system main main:test main@3.11:test oldest upstream newest others extras library release docs"
             known = usual + " " + " ".join(PYTHONS_OF_CORE)
             say("unknown step %r; use one of: %s" % (step, known))
             return 2

@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "ansible": {"ansible", "hub", "flags", "target", "become", "protocol", "util"},
     "api": {"api", "hub", "transport", "flags", "target", "become", "protocol", "util"},
     "aio": {"aio", "api", "hub", "transport", "protocol", "util"},
+    "executors": {"executors", "api", "util"},
     "testing": {"testing", "cli", "api", "hub"},
     "cli": {"cli", "api", "hub", "transport", "flags", "ansible", "protocol", "util"},
 }

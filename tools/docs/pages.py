@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import pmitogen
-from pmitogen import aio, errors
+from pmitogen import aio, errors, executors
 from pmitogen.cli.completion import Command, commands
 from pmitogen.cli.manual import ENVIRONMENT, EXIT, arguments
 
@@ -38,6 +38,7 @@ API = {
     "host": ("Hosts and files", "pmitogen.api", ("Host", "Forwarding")),
     "results": ("Processes and results", "pmitogen.api", ("Process", "Terminal", "Completed", "Outcome")),
     "errors": ("Errors", "pmitogen.errors", ERRORS),
+    "executors": ("Several processes", "pmitogen.executors", tuple(executors.__all__)),
     "aio": ("asyncio", "pmitogen.aio", ("connect", "Hub", "Host", "Process", "InputStream", "OutputStream")),
 }
 # What the library makes, never its user: without the parameters of the class.
@@ -92,14 +93,15 @@ def relink(text: str, folder: str, page_folder: str) -> str:
 
 def api_pages() -> Iterator[tuple[str, str]]:
     """Yield name and text of each page of the Python API. Raises ValueError if a public name is on none of them."""
-    listed = {name for _, module, names in API.values() if module != "pmitogen.aio" for name in names}
+    elsewhere = ("pmitogen.aio", "pmitogen.executors")
+    listed = {name for _, module, names in API.values() if module not in elsewhere for name in names}
     asyncio = {*API["aio"][2], *API["results"][2]}  # the rest of its names is those of the library
     missing = {*pmitogen.__all__} - listed - {"__version__"} | {*aio.__all__} - asyncio
     if missing:
         raise ValueError(f"API in {Path(__file__).name} lacks {', '.join(sorted(missing))}")
     rows = []
     for page, (title, module, names) in API.items():
-        shown = "pmitogen.aio" if module == "pmitogen.aio" else "pmitogen"
+        shown = module if module in elsewhere else "pmitogen"
         rows += [f"| [{title}]({page}.md) | {', '.join(f'`{shown}.{name}`' for name in names)} |"]
         yield (
             page,

@@ -1,0 +1,20 @@
+"""Many hosts by more processes and machines than one: over any ``concurrent.futures.Executor``.
+
+::
+
+    with executors.processes(4) as workers:
+        for outcome in executors.as_completed(workers, kernel, targets, timeout=20):
+            print(outcome.host, outcome.value if outcome.ok else outcome.error)
+
+Each worker process has one :class:`pmitogen.Hub`, which lasts as long as the process, and serves many hosts at once. The function
+is called there with a connected :class:`pmitogen.Host`. The executor queues and distributes the work; there is no scheduler here.
+
+``workers`` is one executor for each worker, as :func:`processes` and :func:`dask` make them: then a host always goes to the same
+worker, which still has its connection. A single executor with several processes is accepted as well; then the executor chooses
+the process for each batch of hosts.
+"""
+
+from pmitogen.executors.mapping import as_completed, close, map
+from pmitogen.executors.workers import dask, processes
+
+__all__ = ["as_completed", "close", "dask", "map", "processes"]
