@@ -16,7 +16,7 @@ SECONDS ?= 60
 COVERAGE_TESTS ?= tests/unit tests/integration
 COVERAGE_FLOOR ?= 77
 
-.PHONY: demo test test-all core-targets coverage bench fuzz lint unit unit-oldest unit-upstream portable docs man release clean
+.PHONY: demo test test-all core-targets coverage bench bench-library fuzz lint unit unit-oldest unit-upstream portable docs man release clean
 
 demo:
 	@$(PREPARE) main
@@ -27,7 +27,7 @@ test:
 	$(TESTS) $(ARGS)
 
 test-all:
-	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others extras
+	@$(PREPARE) system main:test 2.16 2.17 2.18 2.19 2.20 newest others extras library
 	PMITOGEN_FUZZ_SECONDS=600 PMITOGEN_REKEY_SECONDS=300 $(TESTS) --all --timeout 1200 $(ARGS)
 
 # Percentage of lines that the tests run, in processes that they start as well; the report names the lines that they do not run.
@@ -65,6 +65,11 @@ core-targets:
 bench:
 	@$(PREPARE) system main:test 2.22 2.21@3.13
 	.venv/bin/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+# The library beside asyncssh, Paramiko, fabric and parallel-ssh.
+bench-library:
+	@$(PREPARE) system main:test library
+	.venv/bin/python -m bench.library $(if $(QUICK),--quick) $(ARGS)
 
 fuzz:
 	@$(PREPARE) system main:test
