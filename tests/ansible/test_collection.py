@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pmitogen.ansible.options import generate
 from pmitogen.ansible.options.register import options_for
@@ -24,6 +25,7 @@ TASKS: list[dict[str, Any]] = [
     {"name": "module", "ansible.builtin.command": "id -un"},
     {"name": "become", "ansible.builtin.command": "id -un", "become": True},
 ]
+COLLECTION = repository / "ansible_collections/pmitogen/core"
 NO_PATH = {"ANSIBLE_CONNECTION_PLUGINS": "/nowhere"}
 
 PARSED = """
@@ -77,6 +79,50 @@ def test_a_play_by_its_qualified_name(how: str, ansible: Ansible, sshd: Sshd, ac
     run = ansible.tasks(TASKS, {"web": variables}, env=NO_PATH, connection=connection)
     assert run.rc == 0, run.stdout
     assert [task["stdout"] for task in run.tasks[:2]] == [account.name, "root"]
+
+
+# -- without the Python package ---------------------------------------------------------------------------------------------
+
+
+def alone(ansible: Ansible, tmp_path: Path, *argv: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of Ansible with the collection of a tarball, on a Python that has no pmitogen (-S: no editable installs)."""
+    collections = tmp_path / "collections"
+    if not collections.exists():
+        built = ansible.run_python(
+            "-m", "ansible", "galaxy", "collection", "build", "--output-path", str(tmp_path), str(COLLECTION)
+        )
+        assert built.returncode == 0, built.stderr
+        (tarball,) = tmp_path.glob("pmitogen-core-*.tar.gz")
+        done = ansible.run_python(
+            "-m", "ansible", "galaxy", "collection", "install", "--force", str(tarball), "-p", str(collections)
+        )
+        assert done.returncode == 0, done.stderr
+    packages = ansible.answer("import json, sysconfig; print(json.dumps(sysconfig.get_path('purelib')))")
+    env = {**os.environ, "PYTHONPATH": packages, "ANSIBLE_COLLECTIONS_PATH": str(collections)}
+    command = [str(ansible.python), "-S", "-m", "ansible", *argv]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL, env=env, cwd=tmp_path)
+
+
+def test_the_tarball_alone_says_what_to_install(ansible: Ansible, tmp_path: Path) -> None:
+    done = alone(ansible, tmp_path, "adhoc", "-i", "web,", "-c", "pmitogen.core.ssh", "web", "-m", "ping")
+    output = done.stdout + done.stderr
+    assert done.returncode != 0 and "Traceback" not in output
+    assert "package pmitogen is not installed" in output and f"{ansible.python} -m pip install pmitogen" in output
+    looped = alone(
+        ansible, tmp_path, "adhoc", "-i", "web,", "-c", "local", "web", "-m", "pmitogen.core.loop", "-a", "module=ping items=1"
+    )
+    output = looped.stdout + looped.stderr
+    assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output
+    shown = alone(ansible, tmp_path, "doc", "-t", "connection", "pmitogen.core.ssh")
+    assert shown.returncode == 0 and "remote_user" in shown.stdout, shown.stderr
+
+
+def test_its_changelog_and_requirements_are_of_this_version() -> None:
+    metadata = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
+    changes = yaml.safe_load((COLLECTION / "changelogs/changelog.yaml").read_text())
+    assert metadata["version"] in changes["releases"] and f"v{metadata['version']}" in (COLLECTION / "CHANGELOG.rst").read_text()
+    needed = yaml.safe_load((COLLECTION / "meta/execution-environment.yml").read_text())["dependencies"]["python"]
+    assert f"pmitogen>={metadata['version']}" in (COLLECTION / needed).read_text().splitlines()
 
 
 # -- installed --------------------------------------------------------------------------------------------------------------

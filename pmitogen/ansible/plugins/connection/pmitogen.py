@@ -410,10 +410,31 @@ try:
 except ImportError:  # a checkout that ansible.cfg names, not an installed package
     sys.path.append(os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 5)))
 
-from pmitogen.ansible.connection import Connection  # noqa: E402
-from pmitogen.ansible.options.register import register_options  # noqa: E402
-from pmitogen.ansible.preload.before_fork import preload  # noqa: E402
+try:
+    from pmitogen.ansible.connection import Connection
+    from pmitogen.ansible.options.register import register_options
+    from pmitogen.ansible.preload.before_fork import preload
+except ModuleNotFoundError as error:  # this file alone, without the Python package
+    from ansible.errors import AnsibleError
+    from ansible.plugins.connection import ConnectionBase
+
+    MISSING = error.name
+
+    class Connection(ConnectionBase):  # type: ignore[no-redef]
+        """Stands for the connection where the Python package is missing, so that the documentation can be read."""
+
+        transport = "pmitogen"
+
+        def __init__(self, *args: object, **kwargs: object) -> None:
+            """Raise AnsibleError, which says what to install for which Python."""
+            raise AnsibleError(
+                f"connection pmitogen: the Python package {MISSING} is not installed for Ansible's Python; "
+                f"run: {sys.executable} -m pip install pmitogen (Python 3.10 or later)"
+            )
+
+        _connect = exec_command = put_file = fetch_file = close = __init__
+
+else:
+    preload(register_options(__name__, __file__))
 
 __all__ = ["Connection"]
-
-preload(register_options(__name__, __file__))

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from pmitogen.ansible.loop_action import LoopAction
+import sys
+from typing import Any
+
+try:
+    from pmitogen.ansible.loop_action import LoopAction
+except ModuleNotFoundError as error:  # the collection alone, without the Python package
+    from ansible.errors import AnsibleError
+    from ansible.plugins.action import ActionBase
+
+    MISSING = error.name
+
+    class LoopAction(ActionBase):  # type: ignore[no-redef]
+        """Stands for the action where the Python package is missing."""
+
+        def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
+            """Raise AnsibleError, which says what to install for which Python."""
+            raise AnsibleError(
+                f"pmitogen.core.loop: the Python package {MISSING} is not installed for Ansible's Python; "
+                f"run: {sys.executable} -m pip install pmitogen (Python 3.10 or later)"
+            )
 
 
 class ActionModule(LoopAction):
