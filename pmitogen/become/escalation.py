@@ -40,7 +40,7 @@ from pmitogen.become.strings import as_bytes, environment_bytes, native
 MYPY = False
 if MYPY:
     from typing import Dict, List, Optional, Tuple  # noqa: F401
-    from pmitogen.become.types import Plan, Prepare  # noqa: F401
+    from pmitogen.become.types import Plan, Prepare, Secret  # noqa: F401
 
 POLL_INTERVAL = 0.05  # seconds between two polls until the command is up
 EXIT_GRACE = 0.5  # seconds to wait for output after the program has exited
@@ -175,7 +175,7 @@ class Escalation(object):
         return self._secrets.take_request()
 
     def give(self, step, kind, secret):
-        # type: (int, str, str) -> None
+        # type: (int, str, Secret) -> None
         """Hand over a secret that take_request() returned."""
         if not self.running and not self._closed:
             self._secrets.give((step, kind), secret)
@@ -388,5 +388,5 @@ class Escalation(object):
         return self._failures.exited(self._entered, self.command, code, terminal.login_shell(self.plan))
 
     def _text(self, value):
-        # type: (str) -> str
+        # type: (Secret) -> str
         return diagnosis.visible_text(as_bytes(value))

@@ -10,6 +10,7 @@ from __future__ import absolute_import
 MYPY = False
 if MYPY:
     from typing import Dict, Optional, Set, Tuple  # noqa: F401
+    from pmitogen.become.types import Secret  # noqa: F401
 
 
 class SecretRequests(object):
@@ -19,7 +20,7 @@ class SecretRequests(object):
         # type: () -> None
         self.wanted = None  # type: Optional[Tuple[int, str]]
         self._requested = set()  # type: Set[Tuple[int, str]]
-        self._given = {}  # type: Dict[Tuple[int, str], str]
+        self._given = {}  # type: Dict[Tuple[int, str], Secret]
 
     def take_request(self):
         # type: () -> Optional[Tuple[int, str]]
@@ -30,7 +31,7 @@ class SecretRequests(object):
         return self.wanted
 
     def give(self, name, secret):
-        # type: (Tuple[int, str], str) -> None
+        # type: (Tuple[int, str], Secret) -> None
         """Store a secret until it is taken. A secret that was not requested is ignored."""
         if name in self._requested:
             self._given[name] = secret
@@ -41,7 +42,7 @@ class SecretRequests(object):
         return self.wanted in self._given
 
     def take(self):
-        # type: () -> Tuple[int, str, str]
+        # type: () -> Tuple[int, str, Secret]
         """Remove the wanted secret and return its step, its kind and the secret."""
         assert self.wanted is not None
         step, kind = self.wanted

@@ -1,9 +1,10 @@
 """Types that the files of this package share. For the type checker only: this file does not travel to targets."""
 
-from typing import Callable, List, Optional, TypedDict
+from typing import Callable, List, Optional, TypedDict, Union
 
 Native = Callable[[str], str]  # turns text into the str type of this Python
 Text = Callable[[str], str]  # turns a str of this Python into text
+Secret = Union[str, bytes]  # bytes, or text that is sent as UTF-8
 Prepare = Callable[[], object]
 
 Plan = TypedDict(

@@ -1,15 +1,15 @@
-"""First code of ours in a fresh interpreter on the target.
+"""First code of ours in a new interpreter on the target.
 
-The command line holds only ``STAGE0`` (and a token, the bundle's size, and for the agent the path that was found for this
-interpreter and its number as a Mitogen context): it prints a marker, reads a bundle of known size from stdin and executes this
-file. The bundle is ``{"role", "files": {path: source}, ...}``.
+The command line holds only stage0.py, with a token, the size of the bundle and, for the agent, the path of this interpreter and
+the number of its Mitogen context. It prints a marker, reads the bundle from stdin and executes this file. The bundle is a JSON
+object: ``role``, ``files`` ({path: source}) and more, depending on the role.
 
-Role ``agent``: the process forks once what both need is imported. The parent becomes the runner of the login account, so that
-the session lasts until what it started has ended; the child becomes the agent. One interpreter start serves both, and both end
-when the hub goes.
+``agent``: the process imports what both need and forks. The parent becomes the runner of the login account, so that the session
+lasts as long as what it has started. The child becomes the agent. So one start of an interpreter serves both. Both end when the
+hub is gone.
 
-Role ``runner``: an account behind sudo, su or doas, or another interpreter: the process serves its stdin and stdout. Its bundle
-has what the login account's runner has compiled already, under ``codes``, for an interpreter with the same ``tag``.
+``runner``: another account, or another interpreter of the login account. The process speaks to the agent on its stdin and
+stdout. Its bundle has the bytecode of the login account's runner (``codes``), for interpreters with the same ``tag``.
 """
 
 import gc
@@ -17,8 +17,15 @@ import os
 import socket
 import sys
 
-ROOT = "/pmitogen/bundle"  # stands for the bundle in __file__; nothing is there
-# What imports all else, in an order in which each finds what it needs.
+MYPY = False
+if MYPY:
+    from types import CodeType  # noqa: F401
+    from typing import Dict  # noqa: F401
+    from pmitogen.target.types import Bundle, Json  # noqa: F401
+
+ROOT = "/pmitogen/bundle"  # in __file__, the directory of the bundle's files; it does not exist
+PACKAGES = ("pmitogen", "pmitogen.protocol", "pmitogen.target", "pmitogen.target.agent", "pmitogen.target.payload")
+# The modules that import all others. Each needs only those before it.
 BOOTSTRAP_MODULES = (
     ("pmitogen.protocol", "framing"),
     ("pmitogen.target.payload", "archive"),
@@ -28,7 +35,8 @@ BOOTSTRAP_MODULES = (
 
 
 def redirect_stdio_to_null():
-    """Point stdin and stdout at nothing, once the channel has moved elsewhere."""
+    # type: () -> None
+    """Redirect stdin and stdout to /dev/null, after the channel was moved to other descriptors."""
     fd = os.open(os.devnull, os.O_RDWR)
     os.dup2(fd, 0)
     os.dup2(fd, 1)
@@ -37,10 +45,11 @@ def redirect_stdio_to_null():
 
 
 def install_importer(bundle):
-    """Make the bundle's files importable. Their paths are absolute, or Python would look for others in the current directory."""
+    # type: (Bundle) -> None
+    """Make the bundle's files importable. Their paths are absolute: Python would search the current directory for others."""
     import types
 
-    for name in ("pmitogen", "pmitogen.protocol", "pmitogen.target", "pmitogen.target.agent", "pmitogen.target.payload"):
+    for name in PACKAGES:
         module = sys.modules[name] = types.ModuleType(name)
         module.__path__ = [ROOT + "/" + name.replace(".", "/")]
     bytecode = bundled_bytecode(bundle)
@@ -49,10 +58,11 @@ def install_importer(bundle):
         module = sys.modules[package + "." + name] = types.ModuleType(package + "." + name)
         setattr(sys.modules[package], name, module)
         if path not in bytecode:
-            bytecode[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, 1)
+            bytecode[path] = compile(bundle["files"][path], ROOT + "/" + path, "exec", 0, True)
         exec(bytecode[path], module.__dict__)
-    store = sys.modules["pmitogen.target.payload.module_cache"].ModuleStore(ROOT)
-    importer = sys.modules["pmitogen.target.payload.importer"]
+    from pmitogen.target.payload import importer, module_cache
+
+    store = module_cache.ModuleStore(ROOT)
     files = bundle["own"] = importer.PayloadFiles(store)
     for path, source in bundle["files"].items():
         store.blobs[path] = source if isinstance(source, bytes) else source.encode("utf-8")
@@ -63,8 +73,9 @@ def install_importer(bundle):
 
 
 def bundled_bytecode(bundle):
-    """The code objects that came with a bundle, by path, if this interpreter is of the kind that made them."""
-    if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in module_cache.py, which is not there yet
+    # type: (Bundle) -> Dict[str, CodeType]
+    """Return {path: code} of the bytecode in the bundle; {} if an interpreter of another version has compiled it."""
+    if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in module_cache.py, which is not imported yet
         return {}
     import base64
     import marshal
@@ -73,7 +84,8 @@ def bundled_bytecode(bundle):
 
 
 def run_agent(bundle):
-    """Split in two. Does not return."""
+    # type: (Bundle) -> None
+    """Fork into the login account's runner and the agent. Does not return."""
     from pmitogen.target import start_state
     from pmitogen.target.payload import module_cache
 
@@ -99,12 +111,14 @@ def run_agent(bundle):
 
 
 def run_runner(bundle):
+    # type: (Bundle) -> None
+    """Become a runner. Does not return."""
     from pmitogen.target import start_state
 
-    if "entered" in sys.argv[3:]:  # by a shell that waits for us: see become/entry.py
+    if "entered" in sys.argv[3:]:  # started by a shell that waits for this process: see become/entry.py
         start_state.shell_pid = os.getppid()
     try:
-        os.environ.setdefault("PWD", os.getcwd())  # as the shell would that starts modules over ssh
+        os.environ.setdefault("PWD", os.getcwd())  # as the shell does that starts modules over ssh
     except OSError:
         pass
     in_fd, out_fd = os.dup(0), os.dup(1)
@@ -112,10 +126,12 @@ def run_runner(bundle):
     from pmitogen.target import runner
 
     runner.main(in_fd, out_fd, sys.executable, bundle)
-    os._exit(0)  # nothing is left that a finalization of the interpreter would do
+    os._exit(0)  # nothing is left for the interpreter's finalization
 
 
 def main(bundle):
-    gc.disable()  # until there is more than imports, of which the collector would visit all so far in each of its rounds
+    # type: (Bundle) -> None
+    """Called by stage0.py. Does not return."""
+    gc.disable()  # while there are only imports: each collection would visit all that they have created
     install_importer(bundle)
     {"agent": run_agent, "runner": run_runner}[bundle["role"]](bundle)

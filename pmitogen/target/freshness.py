@@ -26,12 +26,12 @@ from pmitogen.target import rules, sources
 
 MYPY = False
 if MYPY:
-    from typing import Any, Dict, Iterable, List, Optional  # noqa: F401
-    from pmitogen.protocol.framing import Header  # noqa: F401
+    from typing import Callable, Dict, Iterable, List, Optional, Tuple, Union  # noqa: F401
+    from pmitogen.target.types import Header, StartInfo  # noqa: F401
 
 CHILD, START, PYTHON, ENTRY, SESSION, CONNECT = "child", "start", "python", "entry", "session", "connect"
 
-TABLE = (  # type: Any
+TABLE = (  # type: Tuple[Tuple[str, str, Union[Tuple[str, ...], Callable[[StartInfo], List[str]]]], ...]
     # name, how a change takes effect, paths or variables
     ("time zone", CHILD, ("TZ", "TZDIR", "/etc/localtime")),  # fresh.yml: time zone
     ("resolver", CHILD, ("RES_OPTIONS", "LOCALDOMAIN", "/etc/resolv.conf", "/etc/hosts")),  # fresh_login.yml: resolver
@@ -56,7 +56,7 @@ TABLE = (  # type: Any
     ("groups and limits of the login", CONNECT, sources.connection_files),  # test_system_changes.py: test_groups_of_the_login
 )
 
-STARTUP_VARIABLES = tuple(name for row in TABLE if row[1] == START for name in row[2])
+STARTUP_VARIABLES = tuple(name for _, scope, names in TABLE if scope == START and isinstance(names, tuple) for name in names)
 STARTUP_PREFIXES = tuple(name[:-1] for name in STARTUP_VARIABLES if name.endswith("*"))
 
 
@@ -84,14 +84,14 @@ class Watch(object):
     """
 
     def __init__(self, scope, start_info):
-        # type: (str, Dict[str, Any]) -> None
-        self._users = start_info.get("users")  # type: Any
+        # type: (str, StartInfo) -> None
+        self._users = start_info.get("users")  # type: Optional[List[str]]
         self._signatures = {}  # type: Dict[str, object]
-        for row in TABLE:
-            if row[1] == scope:
-                self.add(row[2](start_info) if callable(row[2]) else row[2])
+        for _, row_scope, paths in TABLE:
+            if row_scope == scope:
+                self.add(paths if isinstance(paths, tuple) else paths(start_info))
         self._rules = [path for path in rules.FILES if path.rstrip("/") in self._signatures]
-        self._lines = rules.lines_about(self._users, self._rules) if self._users else None  # type: Optional[List[Any]]
+        self._lines = rules.lines_about(self._users, self._rules) if self._users else None  # type: Optional[List[rules.Line]]
 
     def add(self, paths):
         # type: (Iterable[str]) -> None
@@ -114,7 +114,7 @@ class Watch(object):
         """True if *path* has the same lines as before about the users. If so, its new state becomes the known one."""
         if self._lines is None or not path.startswith(rules.PREFIXES):
             return False
-        if rules.lines_about(self._users, self._rules) != self._lines:
+        if rules.lines_about(self._users or (), self._rules) != self._lines:
             return False
         for path in [path for path in self._signatures if path.startswith(rules.PREFIXES)]:
             self._signatures[path] = sources.signature(path)
@@ -131,7 +131,7 @@ class FreshnessGuard(object):
         self._user = user
         self._watches = []  # type: List[Watch]
         self._reason = None  # type: Optional[List[str]] # [what to renew, the path that has changed], if requests are refused
-        self._refused = {}  # type: Dict[Any, int] # chain -> number of its quiet requests that were refused
+        self._refused = {}  # type: Dict[Optional[int], int] # chain -> number of its quiet requests that were refused
 
     def start(self, executable):
         # type: (str) -> None
@@ -144,7 +144,7 @@ class FreshnessGuard(object):
         self._watches[0].add(sources.imported_modules({}))
 
     def on_entered(self, start_info):
-        # type: (Dict[str, Any]) -> None
+        # type: (StartInfo) -> None
         """The account was entered as in *start_info*, or the interpreter was requested by another name."""
         self._watches[0].add(sources.interpreter(start_info))
         if "programs" in start_info:

@@ -13,7 +13,7 @@ from pmitogen.target import start_state
 
 MYPY = False
 if MYPY:
-    from typing import Any, Callable, Dict, List, Optional, Tuple  # noqa: F401
+    from typing import Callable, Dict, List, Optional, Tuple  # noqa: F401
 
 _cache = []  # type: List[LoginState]
 
@@ -122,7 +122,7 @@ class LoginState(object):
 
 
 def _attempt(work, *args):
-    # type: (Callable[..., object], *Any) -> None
+    # type: (Callable[..., object], *object) -> None
     try:
         work(*args)
     except (IOError, OSError, ValueError, RuntimeError):

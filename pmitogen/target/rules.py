@@ -11,7 +11,9 @@ from pmitogen.target import sources
 
 MYPY = False
 if MYPY:
-    from typing import Any, Collection, Iterable, List, Set  # noqa: F401
+    from typing import Collection, Iterable, List, Set, Union  # noqa: F401
+
+    Line = Union[str, sources.Signature, sources.Permissions]
 
 FILES = sources.ACCOUNT_FILES + (
     "/etc/sudoers",
@@ -28,12 +30,12 @@ DOAS_OPTIONS = re.compile(r"(?:permit|deny)\s+(?:(?:nopass|nolog|persist|keepenv
 
 
 def lines_about(users, files):
-    # type: (Collection[str], Iterable[str]) -> List[Any]
+    # type: (Collection[str], Iterable[str]) -> List[Line]
     """Return the lines of *files* about *users*, with path, mode and owner of each file: sudo ignores a file for these.
 
     For a file that cannot be read, the result of stat(2).
     """
-    found = []  # type: List[Any]
+    found = []  # type: List[Line]
     groups = set()  # type: Set[str]
     for listed in files:
         paths = [listed + name for name in sources.list_directory(listed)] if listed.endswith("/") else [listed]
@@ -47,7 +49,9 @@ def lines_about(users, files):
             lines = [line for line in CONTINUED.sub(" ", text).splitlines() if concerns(listed, line, users, groups)]
             if listed == "/etc/passwd":
                 groups.update(line.split(":")[3] for line in lines if line.count(":") > 3)
-            found += [sources.permissions(path)] + lines if lines else []
+            if lines:
+                found.append(sources.permissions(path))
+                found += lines
     return found
 
 

@@ -15,7 +15,10 @@ MYPY = False
 if MYPY:
     from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Set, Tuple  # noqa: F401
 
-    StartInfo = Dict[str, Any]
+    from pmitogen.target.types import StartInfo  # noqa: F401
+
+    Signature = Optional[Tuple[float, ...]]
+    Permissions = Optional[Tuple[str, int, int, int]]
 
 MAX_NAMES = 64  # names in one directory, or sourced by one file
 MAX_SIZE = 16 << 20  # bytes to read of a file
@@ -68,7 +71,7 @@ WORD = re.compile(r"((?:(?<=^)|(?<=[\s;&|({]))(?:\\?\.|source)\s+)?[\"']?([^\s;&
 
 
 def signature(path):
-    # type: (str) -> Optional[Tuple[Any, ...]]
+    # type: (str) -> Signature
     """Return a value that changes when a file or directory changes; None if it does not exist."""
     try:
         found = os.stat(path)
@@ -78,7 +81,7 @@ def signature(path):
 
 
 def permissions(path):
-    # type: (str) -> Optional[Tuple[str, int, int, int]]
+    # type: (str) -> Permissions
     """Return a path with its mode and owner; None if it does not exist."""
     try:
         found = os.stat(path)

@@ -1,10 +1,10 @@
-"""A runner in another account: an escalation (see pmitogen/become/escalation.py), driven by the agent's loop.
+"""Starting a runner in another account: an escalation (see pmitogen/become/escalation.py) in the agent's loop.
 
-The loop reads the terminal and the program's stdout as two lines and looks in every ``POLL_INTERVAL`` until the runner is up;
-from then on its stdout (and stdin) are the runner's line, and the terminal is drained. The escalation owns the descriptors; the
-lines only borrow them.
+The loop reads the terminal and the program's stdout, and polls every ``POLL_INTERVAL`` until the runner is up. From then on
+stdout and stdin carry the runner's frames, and the terminal is drained. The escalation owns the descriptors; the peers borrow
+them.
 
-A secret stays at the hub until a prompt waits for it: the frame ``ask`` says which, and ``secret`` brings it.
+The hub keeps a secret until a prompt asks for it: the frame ``ask`` requests it, and ``secret`` brings it.
 """
 
 import os
@@ -17,21 +17,31 @@ from pmitogen.become.strings import native
 from pmitogen.target import login_state, start_state
 from pmitogen.target.agent.event_loop import Peer
 
-STATE_LOST_MESSAGE = "the login account's interpreter has given up limits or priority for good, which other accounts must have"
-MAX_REAP_POLLS = 60  # polls of a program whose terminal was closed, before it is left alone
+MYPY = False
+if MYPY:
+    from typing import Callable, Dict, List, Optional  # noqa: F401
+    from pmitogen.become.types import Plan  # noqa: F401
+    from pmitogen.target.agent.main import Agent  # noqa: F401
+    from pmitogen.target.agent.runner_proxy import RunnerProxy  # noqa: F401
+    from pmitogen.target.login_state import LoginState  # noqa: F401
+    from pmitogen.target.types import Header, StartInfo  # noqa: F401
+
+STATE_LOST_MESSAGE = "the login account's interpreter has lowered its limits or priority, which other accounts must have"
+MAX_REAP_POLLS = 60  # of a program whose terminal was closed
 
 
 class EscalatedStart(object):
-    """One escalation under way, for one runner."""
+    """One escalation that is under way, for one runner."""
 
     def __init__(self, agent, runner, plan, command, token, preparation, state):
+        # type: (Agent, RunnerProxy, Plan, List[str], str, str, Optional[LoginState]) -> None
         self._agent = agent
         self._runner = runner
         self._loop = agent.loop
-        self._tty = self._out = None  # lines
+        self._tty = self._out = None  # type: Optional[Peer]
         self._released = False
-        env = state and dict((native(name), native(value)) for name, value in state.environ.items())
-        prepare = state and state.apply
+        env = dict((native(name), native(value)) for name, value in state.environ.items()) if state else None
+        prepare = state.apply if state else None
         self._escalation = base.Escalation(plan, command, token, env=env, preparation=preparation, prepare=prepare)
         runner.on_released = self.on_released
         runner.last_output = self._escalation.last_output
@@ -39,83 +49,95 @@ class EscalatedStart(object):
         runner.on_secret = self.on_secret
 
     def start(self):
-        """Start the program. What fails is told to whoever waits for the runner."""
+        # type: () -> None
+        """Start the program. If that fails, the runner's requests are answered with the reason."""
         escalation = self._escalation
         try:
             escalation.start()
         except base.BecomeFailure as exc:
             self._fail(exc)
             return
-        self._tty = self._listen(escalation.tty_fd, self._on_tty)
-        self._out = self._listen(escalation.out_fd, self._on_output)
+        if escalation.tty_fd is not None and escalation.out_fd is not None:
+            self._tty = self._listen(escalation.tty_fd, self._on_tty)
+            self._out = self._listen(escalation.out_fd, self._on_output)
         self._loop.call_later(base.POLL_INTERVAL, self._poll)
 
     def _listen(self, fd, on_data):
+        # type: (int, Callable[[bytes], None]) -> Peer
         return Peer(self._loop, fd, None, on_data, lambda: on_data(b""), borrowed=True)
 
-    def _advance(self, work, *args):
-        """Do something with the escalation, and then what that leads to."""
+    def _advance(self, step):
+        # type: (Callable[[], object]) -> None
+        """Call *step*, then send what the escalation has to send."""
         if self._released:
             return
         try:
-            work(*args)
+            step()
             request = self._escalation.take_request()
             if request is not None:
-                self._agent.send({"op": "ask", "acct": self._runner.account, "step": request[0], "kind": request[1]}, b"")
+                self._agent.send({"op": "ask", "acct": self._runner.account, "step": request[0], "kind": request[1]})
             self._write(self._escalation.take_answer())
             rest = self._escalation.take_rest()
         except base.BecomeFailure as exc:
             self._fail(exc)
             return
-        except Exception as exc:  # a fault of ours is this account's failure, and not the end of the agent
+        except Exception as exc:  # an error in this code fails this account only
             sys.excepthook(*sys.exc_info())
             self._fail(base.BecomeFailure("other", "internal error: %s" % type(exc).__name__))
             return
-        if rest is not None:
+        if rest is not None and self._out is not None:
             self._out.out_fd = self._escalation.in_fd
             self._runner.on_ready(self._out, self._agent.starter.bundle())
             if rest:
                 self._out.on_data(rest)
 
     def _write(self, answer):
+        # type: (bytes) -> None
         try:
-            if answer:
+            if answer and self._escalation.tty_fd is not None:
                 os.write(self._escalation.tty_fd, answer)
-        except OSError:  # it is over, and its end says why
+        except OSError:  # the program has ended; its end is reported with the reason
             pass
 
     def _on_tty(self, data):
-        self._advance(self._escalation.on_tty, data)
+        # type: (bytes) -> None
+        self._advance(lambda: self._escalation.on_tty(data))
 
     def _on_output(self, data):
-        self._advance(self._escalation.on_output, data)
+        # type: (bytes) -> None
+        self._advance(lambda: self._escalation.on_output(data))
 
     def on_secret(self, header, body):
-        """The hub answers ``ask``: the body is the secret, or ``why`` says why it is withheld."""
+        # type: (Header, bytes) -> None
+        """The hub's answer to ``ask``: the body is the secret, or ``why`` is the reason why it is withheld."""
         if header.get("why"):
-            self._advance(self._escalation.withhold, header["why"])
+            self._advance(lambda: self._escalation.withhold(header["why"]))
         else:
-            self._advance(self._escalation.give, header["step"], header["kind"], body)
+            self._advance(lambda: self._escalation.give(header["step"], header["kind"], body))
 
     def _poll(self):
+        # type: () -> None
         if self._released or self._escalation.running:
             return
         self._advance(self._escalation.poll)
         self._loop.call_later(base.POLL_INTERVAL, self._poll)
 
     def _fail(self, exc):
+        # type: (base.BecomeFailure) -> None
         self._runner.fail("become", exc.message, exc.kind)
         self.on_released()
 
     def _wait_for_output(self, action):
-        """Do *then* once the command's last words are here."""
+        # type: (Callable[[], object]) -> None
+        """Call *action* when the last output of the command has been read."""
         if self._released or self._escalation.output_complete():
             action()
         else:
             self._loop.call_later(base.POLL_INTERVAL / 5, lambda: self._wait_for_output(action))
 
     def on_released(self):
-        """End it: forget the descriptors, then close them, then collect the program."""
+        # type: () -> None
+        """End the escalation: close the peers, then the descriptors, then collect the program."""
         if self._released:
             return
         self._released = True
@@ -126,6 +148,7 @@ class EscalatedStart(object):
         self._reap(MAX_REAP_POLLS)
 
     def _reap(self, polls_left):
+        # type: (int) -> None
         if polls_left and not self._escalation.reap():
             self._loop.call_later(base.POLL_INTERVAL, lambda: self._reap(polls_left - 1))
         elif self._runner.on_exited:
@@ -133,14 +156,15 @@ class EscalatedStart(object):
 
 
 def describe_plan(plan, path):
-    """What a plan leads through: the paths of its programs by *path* (PATH), the accounts, whether a login shell is between."""
-    info = {"programs": [], "users": [], "shell": False}
-    while plan:
+    # type: (Optional[Plan], bytes) -> StartInfo
+    """Return what a plan uses: its programs, found by *path* (PATH), its accounts, and whether it starts a login shell."""
+    info = {"programs": [], "users": [], "shell": False}  # type: StartInfo
+    while plan is not None:
         for word in plan["argv"]:
             name = word.rpartition("/")[2]
             if name in ("dzdo", "sudo", "su", "doas") or name[:5] in ("sudo.", "sudo-") or name[:3] == "su-":
-                word = word.encode("utf-8")
-                info["programs"].append((terminal.find_program(word, path) or word).decode("utf-8"))
+                program = word.encode("utf-8")
+                info["programs"].append((terminal.find_program(program, path) or program).decode("utf-8"))
         info["users"].append(plan["user"])
         info["shell"] = info["shell"] or plan["shell"] is not None
         plan = plan["via"]
@@ -148,10 +172,8 @@ def describe_plan(plan, path):
 
 
 def start(agent, runner, header, command, env):
-    """Begin to start *runner* in the account that ``header['plan']`` leads to; does not wait.
-
-    *command* and *env* (for that account) are bytes.
-    """
+    # type: (Agent, RunnerProxy, Header, List[bytes], Dict[bytes, bytes]) -> None
+    """Begin to start *runner* in the account of ``header["plan"]``. *env*: variables for that account."""
     state = login_state.read()
     path = state.environ.get(b"PATH", b"") if state is not None else os.environ.get("PATH", "").encode("utf-8")
     start_info = describe_plan(header["plan"], path)

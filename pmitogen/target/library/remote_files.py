@@ -1,7 +1,7 @@
-"""File operations of the library on a host, called in a child as a function of the embedding program is.
+"""File operations of the library, called in a child like a function of the embedding program.
 
-Travels with the call, so a host that is asked for none of this is sent none of it. Paths are text whose code points are bytes.
-What the operating system refuses is returned, not raised, so that its number and the path reach the caller.
+Travels with the call, so only to hosts that need it. Paths are text whose code points are bytes (Latin-1). Errors of the
+operating system are returned, not raised, so that the caller gets their number and path.
 """
 
 import errno
@@ -13,27 +13,36 @@ import os
 import pwd
 import shutil
 import stat as stats
+import sys
 
-BLOCK = 1 << 18  # bytes of a file that are read at once
-LISTED = 200000  # entries of a tree
+MYPY = False
+if MYPY:
+    from typing import Any, Callable, Dict, List, Optional, Sequence, Union  # noqa: F401
 
-if str is bytes:
+    Json = Any  # any value that JSON has
+    Owner = Union[str, int, None]
 
-    def decode(path):
+READ_SIZE = 1 << 18  # bytes of a file that are read at once
+MAX_ENTRIES = 200000  # of a tree
+PY2 = sys.version_info < (3,)
+
+
+def decode(path):
+    # type: (Union[str, bytes]) -> str
+    if PY2:
         return path.decode("latin-1")
-else:
-
-    def decode(path):
-        return os.fsencode(path).decode("latin-1")
+    return os.fsencode(path).decode("latin-1")
 
 
 def encode(path):
-    """A path as bytes; ~ and ~user are expanded."""
+    # type: (str) -> bytes
+    """Return a path as bytes. ~ and ~user are expanded."""
     return os.path.expanduser(path.encode("latin-1"))
 
 
 def perform(name, arguments):
-    """Call an operation. Returns {"value": ...}, or what the operating system says."""
+    # type: (str, Sequence[Json]) -> Dict[str, Json]
+    """Call an operation. Returns {"value": ...}, or the error: ``errno``, ``text`` and perhaps ``path``."""
     try:
         return {"value": OPERATIONS[name](*arguments)}
     except (IOError, OSError, shutil.Error) as exc:
@@ -46,20 +55,25 @@ def perform(name, arguments):
 
 
 def fields(found):
-    """What stat(2) says, as a list."""
+    # type: (os.stat_result) -> List[float]
+    """Return the fields of a stat result as a list."""
     names = ("st_mode", "st_ino", "st_dev", "st_nlink", "st_uid", "st_gid", "st_size", "st_atime", "st_mtime", "st_ctime")
     return [getattr(found, name) for name in names]
 
 
 def stat(path, follow):
+    # type: (str, bool) -> List[float]
     return fields((os.stat if follow else os.lstat)(encode(path)))
 
 
 def listdir(path):
+    # type: (str) -> List[str]
     return sorted(decode(name) for name in os.listdir(encode(path)))
 
 
 def scandir(path):
+    # type: (str) -> List[Json]
+    """Return [name, fields] of each entry."""
     top, found = encode(path), []
     for name in sorted(os.listdir(top)):
         try:
@@ -71,7 +85,11 @@ def scandir(path):
 
 
 def walk(path):
+    # type: (str) -> List[Json]
+    """Return [directory, names of directories, names of files] of each directory."""
+
     def fail(exc):
+        # type: (OSError) -> None
         raise exc
 
     found = []
@@ -82,77 +100,91 @@ def walk(path):
 
 
 def glob(pattern, recursive):
-    options = {"recursive": True} if recursive and str is not bytes else {}
+    # type: (str, bool) -> List[str]
+    options = {"recursive": True} if recursive and not PY2 else {}  # type: Json
     return sorted(decode(path) for path in globbing.glob(encode(pattern), **options))
 
 
 def mkdir(path, mode, parents, exist_ok):
-    path = encode(path)
-    if parents and not os.path.isdir(os.path.dirname(path) or b"."):
-        os.makedirs(os.path.dirname(path))
+    # type: (str, int, bool, bool) -> None
+    directory = encode(path)
+    if parents and not os.path.isdir(os.path.dirname(directory) or b"."):
+        os.makedirs(os.path.dirname(directory))
     try:
-        os.mkdir(path, mode)
+        os.mkdir(directory, mode)
     except OSError:
-        if not (exist_ok and os.path.isdir(path)):
+        if not (exist_ok and os.path.isdir(directory)):
             raise
 
 
 def remove(path, recursive, missing_ok):
-    path = encode(path)
+    # type: (str, bool, bool) -> None
+    target = encode(path)
     try:
-        if stats.S_ISDIR(os.lstat(path).st_mode):
-            (shutil.rmtree if recursive else os.rmdir)(path)
+        if not stats.S_ISDIR(os.lstat(target).st_mode):
+            os.unlink(target)
+        elif recursive:
+            shutil.rmtree(target)
         else:
-            os.unlink(path)
+            os.rmdir(target)
     except OSError as exc:
         if not (missing_ok and exc.errno == errno.ENOENT):
             raise
 
 
 def rename(source, target):
+    # type: (str, str) -> None
     os.rename(encode(source), encode(target))
 
 
 def symlink(target, path):
+    # type: (str, str) -> None
     os.symlink(target.encode("latin-1"), encode(path))
 
 
 def readlink(path):
+    # type: (str) -> str
     return decode(os.readlink(encode(path)))
 
 
 def chmod(path, mode):
+    # type: (str, int) -> None
     os.chmod(encode(path), mode)
 
 
 def chown(path, user, group, follow):
+    # type: (str, Owner, Owner, bool) -> None
     (os.chown if follow else os.lchown)(encode(path), number_of(user, pwd.getpwnam), number_of(group, grp.getgrnam))
 
 
 def number_of(name, find):
-    """A user's or group's number; -1: leave it."""
+    # type: (Owner, Callable[[str], Sequence[Json]]) -> int
+    """Return the number of a user or group; -1, which changes nothing, for None."""
     if name is None:
         return -1
     if isinstance(name, int):
         return name
     try:
-        return find(str(name))[2]
+        return int(find(str(name))[2])
     except KeyError:
         raise OSError(errno.EINVAL, "no such user or group", name.encode("utf-8"))
 
 
 def exists(path):
+    # type: (str) -> bool
     return os.path.lexists(encode(path))
 
 
 def is_excluded(relative, patterns):
-    """Whether a path below a tree matches a pattern, as a whole or by its last part."""
+    # type: (str, Sequence[str]) -> bool
+    """True if a path below a tree matches a pattern, as a whole or by its last component."""
     name = relative.rpartition("/")[2]
     return any(fnmatch.fnmatchcase(each, pattern) for pattern in patterns for each in (relative, name))
 
 
 def tree(path, patterns):
-    """Everything below a directory: [path below it, kind, mode, size, time, target of a link]; None: there is no directory."""
+    # type: (str, Sequence[str]) -> Optional[List[Json]]
+    """Return [path below it, kind, mode, size, time, target of a link] of each entry below a directory; None if there is none."""
     root, found = encode(path), []
     if not os.path.isdir(root):
         return None
@@ -176,14 +208,15 @@ def tree(path, patterns):
             else:
                 kind, target = "?", None
             found.append([shown, kind, stats.S_IMODE(state.st_mode), state.st_size, state.st_mtime, target])
-            if len(found) > LISTED:
-                raise OSError(errno.E2BIG, "more than %d files" % LISTED, root)
+            if len(found) > MAX_ENTRIES:
+                raise OSError(errno.E2BIG, "more than %d files" % MAX_ENTRIES, root)
     return found
 
 
 def digests(path, names):
-    """SHA-256 of files below a directory; None: it cannot be read."""
-    root, found = encode(path), []
+    # type: (str, Sequence[str]) -> List[Optional[str]]
+    """Return the SHA-256 of files below a directory; None for each that cannot be read."""
+    root, found = encode(path), []  # type: bytes, List[Optional[str]]
     for name in names:
         try:
             found.append(digest(os.path.join(root, name.encode("latin-1"))))
@@ -193,17 +226,19 @@ def digests(path, names):
 
 
 def digest(path):
+    # type: (bytes) -> str
     summed = hashlib.sha256()
     with open(path, "rb") as stream:
         while True:
-            block = stream.read(BLOCK)
+            block = stream.read(READ_SIZE)
             if not block:
                 return summed.hexdigest()
             summed.update(block)
 
 
 def prepare(path, removed, folders, links):
-    """Remove what is in the way or is to go, make directories, and make links."""
+    # type: (str, Sequence[str], Sequence[str], Sequence[Sequence[str]]) -> None
+    """Prepare a directory for files: remove entries, make directories, make links."""
     root = encode(path)
     if not os.path.isdir(root):
         os.makedirs(root)
@@ -216,7 +251,8 @@ def prepare(path, removed, folders, links):
 
 
 def complete(path, states):
-    """Set modes and times: [path below the directory, mode, time or None], directories last."""
+    # type: (str, Sequence[Json]) -> None
+    """Set modes and times. *states*: [path below the directory, mode, time or None] of each entry, directories last."""
     root = encode(path)
     for name, mode, when in states:
         whole = os.path.join(root, name.encode("latin-1"))
@@ -225,7 +261,7 @@ def complete(path, states):
             os.utime(whole, (when, when))
 
 
-OPERATIONS = {
+OPERATIONS = {  # type: Dict[str, Callable[..., Json]]
     "stat": stat,
     "listdir": listdir,
     "scandir": scandir,

@@ -1,15 +1,14 @@
-"""What a runner keeps of the modules that its tasks bring: contents by hash, code compiled from them, what it has imported.
+"""A runner's modules: contents by hash, bytecode, and the modules that it has imported before it forks.
 
-A *blob* is the content of one file, named by its hash; a *manifest* is itself a blob, a JSON object that maps the paths
-inside one AnsiballZ archive to the hashes of their contents. ``ModuleStore`` keeps both, and the code compiled from them, for the
-life of the process.
+A *blob* is the content of a file, named by its hash. A *manifest* is a blob too: a JSON object that maps the paths in one
+AnsiballZ archive to hashes. ``ModuleStore`` stores both, and the code compiled from them, until the process ends.
 
-An account's runner need not compile what the login account's has compiled: ``ModuleStore.dump_bytecode`` and
-``ModuleStore.load_bytecode`` carry code from the one to the other, between interpreters of the same ``BYTECODE_TAG``.
+A further runner need not compile what the login account's runner has compiled: ``ModuleStore.dump_bytecode`` and
+``ModuleStore.load_bytecode`` transfer code between interpreters with the same ``BYTECODE_TAG``.
 
-``PreloadedModules`` are those that the runner has imported before it forks, so that a child need not. A child may use them
-only where its own manifest holds the very same contents; :func:`unload_all` takes from ``sys.modules`` whatever differs, so
-that a child never runs code that its task did not bring.
+``PreloadedModules`` are imported in the runner, so that its children need not import them. A child uses one only if its own
+manifest has the same content. :func:`unload_all` removes the others from ``sys.modules``: a child never runs code that its task
+did not bring.
 """
 
 import json
@@ -19,14 +18,22 @@ import os
 import sys
 import warnings
 
+from pmitogen.protocol.framing import PY2
 from pmitogen.target.payload.importer import find, module_name
 
-try:
-    from _imp import _fix_co_filename as set_filename
-except ImportError:  # Python 2
+MYPY = False
+if MYPY:
+    from types import CodeType  # noqa: F401
+    from typing import Dict, Iterable, List, Optional, Sequence, Tuple, Union  # noqa: F401
+    from pmitogen.target.payload.importer import PayloadFiles  # noqa: F401
+    from pmitogen.target.types import Bytecode, Manifest  # noqa: F401
+
+if PY2:
 
     def set_filename(code, filename):
         pass
+else:
+    from _imp import _fix_co_filename as set_filename  # type: ignore[attr-defined]
 
 
 # Interpreters with the same tag can exchange bytecode.
@@ -34,25 +41,28 @@ BYTECODE_TAG = "%s %d" % (sys.version, sys.flags.optimize)
 
 
 class ModuleStore(object):
-    """Blobs by hash, manifests by hash, code by (hash, path). *root*: the path of the archive that all seem to be in."""
+    """Blobs by hash, manifests by hash, code by (hash, path). *root*: the path of the archive in which they appear to be."""
 
     def __init__(self, root):
+        # type: (str) -> None
         self.root = root
-        self.blobs = {}
-        self._manifests = {}
-        self.bytecode = {}  # (hash, path) -> code object, or its marshalled form
+        self.blobs = {}  # type: Dict[str, bytes]
+        self._manifests = {}  # type: Dict[str, Manifest]
+        self.bytecode = {}  # type: Dict[Tuple[str, str], Union[CodeType, bytes]] # (hash, path) -> code, perhaps marshalled
 
     def manifest(self, digest):
-        """Return the {path: hash} of a manifest blob. Raises KeyError if it was not sent."""
+        # type: (str) -> Manifest
+        """Return a manifest. Raises KeyError if it was not sent."""
         found = self._manifests.get(digest)
         if found is None:
             found = self._manifests[digest] = json.loads(self.blobs[digest].decode("utf-8"))
         return found
 
     def code(self, digest, path, root=None):
-        """Return the code object of a blob, compiled once; what the compiler warns of is compiled, and warned of, each time.
+        # type: (str, str, Optional[str]) -> CodeType
+        """Return the code of a blob. It is compiled once; if the compiler warns, each time, so that each task has the warning.
 
-        *root*: the archive that it seems to be in, if that is another.
+        *root*: the archive in which it appears to be; None: that of the store.
         """
         filename = (root or self.root) + "/" + path
         found = self.bytecode.get((digest, path))
@@ -62,30 +72,33 @@ class ModuleStore(object):
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 try:
-                    found = self.bytecode[digest, path] = compile(self.blobs[digest], filename, "exec", 0, 1)
+                    found = self.bytecode[digest, path] = compile(self.blobs[digest], filename, "exec", 0, True)
                 except Exception:
                     pass
         if found is None:
-            return compile(self.blobs[digest], filename, "exec", 0, 1)
+            return compile(self.blobs[digest], filename, "exec", 0, True)
         if found.co_filename != filename:  # from another interpreter's archive
             set_filename(found, filename)
         return found
 
     def dump_bytecode(self):
-        """All that is compiled: a list of (hash, path, marshalled code)."""
+        # type: () -> List[Bytecode]
+        """Return all that is compiled."""
         return [
             (digest, path, code if isinstance(code, bytes) else marshal.dumps(code))
             for (digest, path), code in self.bytecode.items()
         ]
 
     def load_bytecode(self, bytecode_tag, bytecode):
-        """Take what another interpreter exported, if it was of our kind. Nothing that is here already is replaced."""
+        # type: (Optional[str], Iterable[Bytecode]) -> None
+        """Add what another interpreter has compiled, if it has the same tag. Existing bytecode is not replaced."""
         if bytecode_tag == BYTECODE_TAG:
             for digest, path, code in bytecode:
                 self.bytecode.setdefault((digest, path), code)
 
     def precompile(self, path, digest):
-        """Compile a module, if it is not yet; one that cannot be fails when it is imported, in its own task."""
+        # type: (str, str) -> None
+        """Compile a module if it is not yet compiled. If that fails, the task that imports it reports the error."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -94,14 +107,15 @@ class ModuleStore(object):
             pass
 
     def precompile_all(self, manifest):
-        """Compile every module of a manifest, but what is unlikely to be needed."""
+        # type: (Manifest) -> None
+        """Compile every module of a manifest, except those that are rarely imported."""
         for path, digest in manifest.items():
             if path.endswith(".py") and path not in LAZY_FALLBACKS:
                 self.precompile(path, digest)
 
 
-# What may be executed in the runner itself, ahead of the children: ansible-core's own support code, which has no effect at import
-# but definitions. Everything else is at most compiled there.
+# Modules that may be imported in the runner: ansible-core's own module_utils, whose import only defines things. All others are
+# at most compiled there.
 PRELOAD_PREFIXES = (
     "ansible.module_utils._internal",
     "ansible.module_utils.basic",
@@ -117,9 +131,9 @@ PRELOAD_PREFIXES = (
     "ansible.module_utils._text",
     "ansible.module_utils.pycompat24",
 )
-# Imported together with its package, or never: it stands in for a library that the host may have. Slow to compile.
+# Slow to compile, and imported only on hosts that lack the library which it replaces.
 LAZY_FALLBACKS = ("ansible/module_utils/distro/_distro.py",)
-# Reads the archive's own path at import, so it must be imported under the path of its task.
+# Imported first, before it is known what modules import.
 PRELOAD_FIRST = (
     "ansible.module_utils.basic",
     "ansible.module_utils.common.json",
@@ -127,11 +141,13 @@ PRELOAD_FIRST = (
     "ansible.module_utils._internal._traceback",
     "ansible.module_utils._internal._messages",
 )
+# They read the path of the archive at import, so each task imports them from its own.
 NEVER_PRELOAD = ("ansible.module_utils.common.respawn", "ansible.module_utils._internal._ansiballz")
 
 
 def may_preload(name):
-    """Whether a module may be executed ahead of the children."""
+    # type: (str) -> bool
+    """True if a module may be imported in the runner."""
     if name in ("ansible", "ansible.module_utils"):
         return True
     if any(name == never or name.startswith(never + ".") for never in NEVER_PRELOAD):
@@ -139,7 +155,8 @@ def may_preload(name):
     return any(name == prefix or name.startswith(prefix + ".") for prefix in PRELOAD_PREFIXES)
 
 
-# What is of no use to a module, or keeps what it finds on its import: the host's name (uuid), the time zone (_strptime of 2.7).
+# Modules that no Ansible module needs, or that store at import what may change: the host's name (uuid), the time zone (_strptime
+# of 2.7).
 STDLIB_SKIPPED = (
     "_strptime",
     "antigravity",
@@ -156,7 +173,7 @@ STDLIB_SKIPPED = (
     "turtledemo",
     "uuid",
 )
-# What ansible-core's module_utils import of the standard library, in an order in which each finds what it needs.
+# Modules of the standard library that ansible-core's module_utils import, each after those that it imports.
 STDLIB_PRELOADED = (
     "__future__",
     "ast",
@@ -191,12 +208,13 @@ STDLIB_PRELOADED = (
     "pkgutil",
     "urllib.parse",
 )
-# What the login's two processes both import: once, before they part.
+# Modules that both agent and runner import: once, before the fork.
 STDLIB_BEFORE_FORK = ("base64", "fcntl", "lzma", "signal")
 
 
 def import_stdlib(names):
-    """Import what is of the standard library among *names*; return how many modules were new."""
+    # type: (Sequence[str]) -> int
+    """Import those of *names* that are in the standard library. Return the number of new modules."""
     stdlib_dir = os.path.dirname(os.__file__)
     before = len(sys.modules)
     for name in names:
@@ -210,7 +228,8 @@ def import_stdlib(names):
 
 
 def is_stdlib(name, stdlib_dir):
-    """Whether a module belongs to the standard library in *where* (or is built in)."""
+    # type: (str, str) -> bool
+    """True if a module is built in or in the standard library, whose directory is *stdlib_dir*."""
     top = name.split(".")[0]
     if top in sys.builtin_module_names:
         return True
@@ -223,20 +242,19 @@ def is_stdlib(name, stdlib_dir):
 
 
 class PreloadedModules(object):
-    """The modules that the runner has imported for its children: {path: hash} of what is in ``sys.modules``.
-
-    *source*: the importers' Files.
-    """
+    """The modules that the runner has imported for its children. ``files``: {path: hash} of those in ``sys.modules``."""
 
     def __init__(self, source):
+        # type: (PayloadFiles) -> None
         self.store, self._source = source.store, source
-        self.files = {}
-        self._conflicts = {}
+        self.files = {}  # type: Manifest
+        self._conflicts = {}  # type: Dict[Tuple[str, int], Optional[List[str]]]
 
     def add(self, manifest, names):
-        """Import *names* as *manifest* has them, but for those that conflict with what is warm already.
+        # type: (Manifest, Iterable[str]) -> int
+        """Import *names* from *manifest*, except those that differ from what is imported already.
 
-        Returns how many modules are new.
+        Returns the number of new modules.
         """
         before = len(self.files)
         wanted = {}
@@ -256,7 +274,7 @@ class PreloadedModules(object):
             for name in wanted:
                 try:
                     __import__(name)
-                except (Exception, SystemExit):  # its own task will say why, in its own words
+                except (Exception, SystemExit):  # the task that imports it reports the error
                     unload(name)
         finally:
             sys.path.remove(self._source.root)
@@ -268,22 +286,24 @@ class PreloadedModules(object):
         return len(self.files) - before
 
     def conflicts(self, digest):
-        """Which warm modules a child with the manifest *digest* must forget: a list of names, or None for all of ansible's.
+        # type: (str) -> Optional[List[str]]
+        """Return the names of the modules that a child with the manifest *digest* must unload; None: all of ansible's.
 
-        Asked in the runner, before the fork: a child that looked itself would have to touch, and so copy, every page they are on.
+        Called before the fork: in the child it would copy every page that these modules are on.
         """
-        found = self._conflicts.get((digest, len(self.files)))
-        if found is None:
+        key = digest, len(self.files)
+        if key not in self._conflicts:
             manifest = self.store.manifest(digest)
-            found = [module_name(path) for path in self.files if path not in manifest]
+            found = [module_name(path) for path in self.files if path not in manifest]  # type: Optional[List[str]]
             if any(manifest.get(path, own_digest) != own_digest for path, own_digest in self.files.items()):
-                found = [None]
-            self._conflicts[digest, len(self.files)] = found
-        return None if found == [None] else found
+                found = None
+            self._conflicts[key] = found
+        return self._conflicts[key]
 
 
 def unload_all(names):
-    """In a child: forget these modules; None is all of ansible's, which makes it a cold start."""
+    # type: (Optional[Iterable[str]]) -> None
+    """Unload these modules, in a child. None: all of ansible's."""
     if names is None:
         names = [name for name in list(sys.modules) if name == "ansible" or name.startswith("ansible.")]
     for name in names:
@@ -291,7 +311,8 @@ def unload_all(names):
 
 
 def unload(name):
-    """Drop a module from ``sys.modules`` and from its parent package."""
+    # type: (str) -> None
+    """Remove a module from ``sys.modules`` and from its parent package."""
     sys.modules.pop(name, None)
     parent, _, leaf = name.rpartition(".")
     parent_module = sys.modules.get(parent)
@@ -303,5 +324,6 @@ def unload(name):
 
 
 def clear_line_cache():
-    """Tracebacks of a child must show its own task's lines."""
+    # type: () -> None
+    """Let the tracebacks of a child show the lines of its own task."""
     linecache.clearcache()

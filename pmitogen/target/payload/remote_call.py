@@ -1,6 +1,6 @@
-"""A function of the embedding program, called in a child: JSON arguments in, JSON result out on stdout.
+"""Calls a function of the embedding program in a child: JSON arguments in, a JSON result on stdout.
 
-Travels with the function's own module (see hub/function_sources.py).
+Travels with the function's module (see hub/function_sources.py).
 """
 
 import json
@@ -8,12 +8,18 @@ import sys
 import traceback
 import types
 
+MYPY = False
+if MYPY:
+    from typing import List  # noqa: F401
+    from pmitogen.target.types import Header, Json  # noqa: F401
+
 
 def run(header, parameters):
-    """Call what *header* names with *params*, and print how that went as the last line."""
+    # type: (Header, bytes) -> None
+    """Call the function that *header* names with *parameters*, and print its result or exception as the last line."""
     install_placeholders(header["names"])
     __import__(header["fqn"])
-    function = sys.modules[header["fqn"]]
+    function = sys.modules[header["fqn"]]  # type: Json
     for part in header["func"].split("."):
         function = getattr(function, part)
     args, kwargs = json.loads(parameters.decode("utf-8"))
@@ -28,9 +34,10 @@ def run(header, parameters):
 
 
 class RemotePlaceholder(Exception):
-    """Stands for a public name of pmitogen's: it may be imported and named here, but not used."""
+    """Placeholder for a public name of pmitogen: on a host it can be imported, but not used."""
 
     def __init__(self, *args, **kwargs):
+        # type: (*object, **object) -> None
         raise RuntimeError(
             "pmitogen makes no connections from a host: call it from the program that connected, and if this is its script, "
             "put its own statements below: if __name__ == '__main__':"
@@ -38,8 +45,9 @@ class RemotePlaceholder(Exception):
 
 
 def install_placeholders(names):
-    """Let the program's module import pmitogen at its top."""
-    package = sys.modules["pmitogen"]
+    # type: (List[str]) -> None
+    """Make ``import pmitogen`` work in the program's module."""
+    package = sys.modules["pmitogen"]  # type: Json
     for name in ("aio", "api", "errors"):
         module = sys.modules["pmitogen." + name] = types.ModuleType("pmitogen." + name)
         setattr(package, name, module)
