@@ -1,4 +1,4 @@
-"""The framing that client, hub, agent and runner speak: a JSON header and a body of bytes.
+"""The framing of all messages between client, hub, agent and runner: a JSON header and a body of bytes.
 
 This file travels to targets: Python 2.7 and 3.x, standard library only.
 
@@ -9,12 +9,12 @@ This file travels to targets: Python 2.7 and 3.x, standard library only.
     | H      | B      | header     | body          |
     +--------+--------+------------+---------------+
 
-Both lengths are big-endian 32 bit. The header is one JSON object in ASCII. What is bytes by nature (a path, an argument, a
-variable of the environment) travels in the header as text whose code points are the bytes (Latin-1), so that nothing depends
-on either side's locale: see :func:`to_wire` and :func:`from_wire`. No frame is ever unpickled or evaluated.
+Both lengths are big-endian, 32 bits. The header is one JSON object in ASCII. Bytes in it (a path, an argument, an environment
+variable) are encoded as text whose code points are the bytes (Latin-1), so that nothing depends on a locale: see :func:`to_wire`
+and :func:`from_wire`. No frame is unpickled or evaluated.
 
-A reader bounds what it accepts: a header of at most ``MAX_HEADER`` bytes and a body of at most ``MAX_BODY``, else
-:class:`FrameError`, after which the connection is of no more use.
+A header has at most ``MAX_HEADER`` bytes and a body at most ``MAX_BODY``. For a longer one, and for a header that is not JSON,
+the reader raises :class:`FrameError`; after that it cannot be used again.
 """
 
 import json
@@ -35,13 +35,13 @@ PREFIX = struct.Struct(">II")
 TO_AGENT_PLAIN, TO_AGENT_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002, 2003
 MAX_HEADER = 4 << 20  # bytes
 MAX_BODY = 64 << 20  # bytes
-CHUNK = 128 << 10  # bytes in one data frame: large enough to be cheap, small enough to let other traffic in between
-CREDIT_WINDOW = 4 << 20  # bytes of one transfer that may be under way, unacknowledged
+CHUNK = 128 << 10  # bytes in one data frame: large, to cost little, but small enough that other frames need not wait for long
+CREDIT_WINDOW = 4 << 20  # bytes of one transfer that may be sent and not yet acknowledged
 TARGET_HEADER = 64 << 10  # bytes of a header from a target
 TARGET_BODY = 2 * CHUNK  # bytes of a body from a target
 MESSAGE_TEXT = 4000  # characters of an error message
-FOLLOWING = ("data", "eof", "credit", "kill", "signal", "resize")  # frames that belong to a request already made
-PACK_BELOW = 16 << 10  # bytes of body that go through the packed stream; larger ones are not worth the processor time
+FOLLOWING = ("data", "eof", "credit", "kill", "signal", "resize")  # operations that belong to an earlier request
+PACK_BELOW = 16 << 10  # bytes: longer bodies are not compressed, which would take more time than it saves
 PY2 = sys.version_info < (3,)
 
 if PY2:
@@ -68,21 +68,21 @@ TEXT = (str, type(b"".decode("ascii")), type(None))
 
 
 class FrameError(Exception):
-    """The peer does not speak our framing, or exceeds its bounds."""
+    """The data are not a frame, or exceed its bounds."""
 
     pass  # the docstring does not travel
 
 
 def encode_frame(header, body=b""):
     # type: (Header, bytes) -> bytes
-    """Return one frame as bytes. *header* is a dict that JSON can hold."""
+    """Return one frame as bytes."""
     head = json.dumps(header, separators=(",", ":")).encode("ascii")
     return PREFIX.pack(len(head), len(body)) + head + body
 
 
 def split_pieces(listed, body):
     # type: (Sequence[List[Any]], bytes) -> List[Tuple[Any, ...]]
-    """Split *body* into its pieces: return each list in *listed* as a tuple, its last item, a size, replaced by the piece."""
+    """Split *body*. The last item of each list in *listed* is the size of its piece. Returns tuples with the pieces instead."""
     pieces, pos = [], 0
     for item in listed:
         pieces.append(tuple(item[:-1]) + (body[pos : pos + item[-1]],))
@@ -92,7 +92,7 @@ def split_pieces(listed, body):
 
 def is_plain(header):
     # type: (Header) -> bool
-    """True if a header has only text, numbers of the usual size, and lists of these: no JSON that some parsers refuse."""
+    """True if all values are text, null, numbers of usual size or lists of these: some parsers reject other JSON."""
     for value in header.values():
         for item in value if isinstance(value, list) else [value]:
             if not isinstance(item, TEXT) and (isinstance(item, (dict, list)) or not -1e18 < item < 1e18):
@@ -101,7 +101,7 @@ def is_plain(header):
 
 
 class FrameReader(object):
-    """Cut a byte stream into frames. Not thread-safe: only the thread that reads the stream may use it."""
+    """Splits a byte stream into frames. Not thread-safe."""
 
     def __init__(self, max_header=MAX_HEADER, max_body=MAX_BODY):
         # type: (int, int) -> None
@@ -110,7 +110,7 @@ class FrameReader(object):
 
     def feed(self, data):
         # type: (bytes) -> List[Frame]
-        """Take bytes in; return the list of (header, body) that they complete. Raises FrameError."""
+        """Add *data* and return the frames that are now complete. Raises FrameError."""
         buf = self._buf
         buf += data
         frames = []
@@ -132,10 +132,10 @@ class FrameReader(object):
 
 def parse_header(data):
     # type: (bytes) -> Header
-    """Return the header dict. Raises FrameError."""
+    """Decode a header. Raises FrameError."""
     try:
         header = json.loads(data.decode("ascii"))  # type: Header
-    except (ValueError, RuntimeError):  # RuntimeError: it is nested too deeply
+    except (ValueError, RuntimeError):  # RuntimeError: nested too deeply
         raise FrameError("frame header is not JSON")
     if not isinstance(header, dict):
         raise FrameError("frame header is not an object")
