@@ -20,7 +20,8 @@ if MYPY:
     Signature = Optional[Tuple[float, ...]]
     Permissions = Optional[Tuple[str, int, int, int]]
 
-MAX_NAMES = 64  # names in one directory, or sourced by one file
+MAX_NAMES = 4096  # names in one directory
+MAX_SOURCED = 256  # files that the start-up files of a shell name
 MAX_SIZE = 16 << 20  # bytes to read of a file
 ACCOUNT_FILES = ("/etc/passwd", "/etc/group", "/etc/shadow")
 PAM_DIRECTORIES = ("/etc/pam.d", "/usr/lib/pam.d", "/usr/etc/pam.d")
@@ -184,8 +185,8 @@ def imported_modules(start_info):
     """Files and directories of the imported modules that are not in the standard library."""
     own = os.path.dirname(os.__file__) + "/"
     files = [path for path in map(module_file, list(sys.modules)) if path[:1] == "/" and os.path.exists(path)]
-    files = sorted(path for path in files if "-packages" in path or not path.startswith(own))
-    return list(set(map(os.path.dirname, files))) + files[:MAX_NAMES]
+    files = [path for path in files if "-packages" in path or not path.startswith(own)]
+    return sorted(set(map(os.path.dirname, files))) + files
 
 
 def locale_files(start_info):
@@ -305,7 +306,7 @@ def sourced(paths):
     found, todo = list(paths), [path for path in paths if not path.endswith("/")]
     for path in todo:
         for name, is_sourced in named(read_text(path)):
-            if len(found) >= MAX_NAMES:
+            if len(found) >= MAX_SOURCED:
                 break
             if name not in found:
                 found.append(name)

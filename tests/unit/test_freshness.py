@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from pmitogen.target import freshness, rules, sources
+from tests.support import processes
 from tests.support.session import repository
 
 SOURCE = repository / "pmitogen/target/freshness.py"
@@ -65,6 +67,7 @@ PLACE = {"python": sys.executable, "programs": ["/usr/bin/sudo"], "users": ["roo
 @pytest.mark.parametrize("how", [freshness.PYTHON, freshness.ENTRY, freshness.SESSION])
 def test_any_change_of_a_watched_file_is_seen(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     watch = freshness.Watch(how, PLACE)
+    monkeypatch.setattr(freshness, "FULL_CHECK_PAUSE", 0)
     monkeypatch.setattr(rules, "lines_about", lambda users, files: object())
     real = sources.signature
     seen = list(watch._signatures)
@@ -111,12 +114,44 @@ def test_included_configuration_of_openssl(tmp_path: Path, monkeypatch: pytest.M
 def test_modules_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fresh_elsewhere.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sources, "MAX_NAMES", 100_000)  # pytest has imported more than a target does
     __import__("fresh_elsewhere")
     found = sources.imported_modules({})
     assert str(tmp_path) in found
     assert f"{tmp_path}/fresh_elsewhere.py" in found  # an editor leaves the directory as it is
     assert not any(path.endswith(("/json", "/collections")) for path in found)
+
+
+def test_no_file_is_left_out_where_there_are_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of modules, path configuration files or rules: an edit of the last one counts, as one of the first does."""
+    names = [f"fresh_many_{number:03}" for number in range(300)]
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("VALUE = 1\n")
+        (tmp_path / f"{name}.pth").write_text("")
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(__file__=f"{tmp_path}/{name}.py"))
+    modules = {str(tmp_path / f"{name}.py") for name in names}
+    assert modules <= set(sources.imported_modules({}))
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    (tmp_path / "site-packages").symlink_to(tmp_path)
+    assert f"{tmp_path}/site-packages/{names[-1]}.pth" in sources.site_directories({})
+    watch = freshness.Watch("", {})
+    watch.add([str(tmp_path), *sorted(modules), f"{tmp_path}/"])
+    assert watch.changed() is None
+    for path in (min(modules), max(modules), str(tmp_path / f"{names[-1]}.pth")):
+        with open(path, "r+") as stream:  # in place: the directory stays as it is
+            stream.write("VALUE = 2\n")
+        processes.wait_until(lambda path=path: watch.changed() == path)
+        watch._signatures[path] = sources.signature(path)
+
+
+def test_a_check_of_many_files_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch, checked = freshness.Watch("", {}), []
+    watch.add(str(tmp_path / f"file{number}") for number in range(1000))
+    clock = iter(range(10**6))
+    monkeypatch.setattr(freshness, "now", lambda: next(clock) / 1000)
+    monkeypatch.setattr(sources, "signature", lambda path: checked.append(path))
+    for _ in range(100):
+        assert watch.changed() is None
+    assert len(checked) < 100 * freshness.MAX_CHECKED + 4 * 1000
 
 
 def test_archives_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
