@@ -146,7 +146,7 @@ class Dispatcher(object):
             item.on_credit(header["n"])
         elif op == "data":
             self._reply_with_os_error(request_id, item.label, lambda: item.on_data(body))
-        elif op == "eof":
+        elif op == "eof" and not isinstance(item, files.Download):
             self._reply_with_os_error(request_id, item.label, lambda: self._on_eof(request_id, item))
         elif op == "kill" and job is None:
             self._close_transfer(request_id)

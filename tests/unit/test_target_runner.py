@@ -317,6 +317,30 @@ def test_a_life(peer: Peer, tmp_path: Path) -> None:
     assert peer.receive()[0]["op"] == "ok"
 
 
+@pytest.mark.parametrize("peer", list(programs.target_pythons() or {"this": sys.executable})[-1:], indirect=True)
+def test_a_frame_that_does_not_apply_to_its_request_is_ignored(peer: Peer, tmp_path: Path) -> None:
+    path = str(tmp_path / "file")
+    peer.send({"op": "put", "id": 1, "path": path, "more": True}, b"content")
+    for frame in (
+        {"op": "credit", "n": 5},
+        {"op": "signal", "n": 15},
+        {"op": "resize", "size": [20, 80]},
+        {"op": "kill"},
+    ):
+        peer.send({**frame, "id": 1 if frame["op"] != "kill" else 99})
+    assert peer.ask({"op": "eof", "id": 1})[0]["op"] == "ok"
+    (tmp_path / "large").write_bytes(bytes(framing.CREDIT_WINDOW + 1))
+    peer.send({"op": "get", "id": 2, "path": str(tmp_path / "large")})
+    peer.send({"op": "data", "id": 2}, b"x")
+    peer.send({"op": "eof", "id": 2})
+    got = b""
+    while (answer := peer.receive())[0]["op"] == "out":
+        got += answer[1]
+        peer.send({"op": "credit", "id": 2, "n": len(answer[1])})
+    assert answer[0]["op"] == "ok" and len(got) == framing.CREDIT_WINDOW + 1
+    assert Path(path).read_bytes() == b"content"
+
+
 def test_a_failure_nobody_waits_for_is_told_to_the_next_who_does(peer: Peer) -> None:
     there = {"op": "fs", "do": "exists", "path": "/", "chain": 1}
     peer.send(
