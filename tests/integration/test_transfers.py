@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pwd
@@ -296,7 +297,8 @@ def test_what_was_answered_early_and_is_lost_with_the_connection(
     }[early]
     assert door.final(door.request({**header, "early": True}, b"x" if early == "put" else b""))[0]["op"] == "ok"
     for process in account_processes():
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has followed its parent
+            os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
     answer = door.final(door.request({"op": "exec", "argv": ["echo", "in"]}))[0]
     if early == "put":
@@ -314,7 +316,8 @@ def test_what_was_answered_early_and_is_known_to_be_done(
     assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
     assert door.run("echo", "in") == (0, b"in\n")
     for process in account_processes():
-        os.kill(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it has followed its parent
+            os.kill(process.pid, signal.SIGKILL)
     time.sleep(1)
     assert door.run("cat", put["path"]) == (0, b"x")
 
@@ -334,7 +337,8 @@ def test_what_was_answered_early_and_is_lost_with_the_account(
             os.kill(process.pid, signal.SIGSTOP)
         assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
         for process in other.processes():
-            os.kill(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has followed its parent
+                os.kill(process.pid, signal.SIGKILL)
         for process in processes.descendants(sshd.pid):
             if process.command.startswith("sudo"):
                 os.kill(process.pid, signal.SIGCONT)  # it stops with its program
