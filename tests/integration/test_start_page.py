@@ -47,7 +47,8 @@ def test_every_command_of_the_page(sshd: Sshd, account: Account, tmp_path: Path)
     (ssh / "config").write_text(f"Host web1.example.com\n  HostName {sshd.host}\n  Port {sshd.port}\n")
     subprocess.run(["git", "clone", "-q", "--no-tags", repository, source], check=True)
     inventory = f"printf '[defaults]\\ninventory = hosts\\n' > ansible.cfg; echo {account.name}@web1.example.com > hosts"
-    further = "".join(re.findall(r"^```(?:sh)?\n(.*?)^```", FURTHER, re.M | re.S)).replace("admin@", f"{account.name}@")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", FURTHER, re.M | re.S)
+    further = "".join(block for kind, block in blocks if kind in ("", "sh")).replace("admin@", f"{account.name}@")
     further = further.replace("keyscan web1.example.com web2.example.com", f"keyscan -p {sshd.port} {sshd.host}")
     # Files of ssh are those of the account, wherever HOME points to.
     script = "\n".join(

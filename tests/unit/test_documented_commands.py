@@ -26,7 +26,8 @@ def _typed() -> Iterator[tuple[str, list[str]]]:
         if page.name == THREADS:
             continue
         text = page.read_text()
-        blocks = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```", text, re.M | re.S))
+        found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
+        blocks = "\n".join(block for kind, block in found if kind in ("", "sh"))
         lines = re.findall(r"^(?:[A-Z_]+=\S+ )*(pmitogen .*)$", blocks, re.M) + re.findall(r"`(pmitogen [^`]+)`", text)
         for line in lines:
             with contextlib.suppress(ValueError):  # a quotation that ends elsewhere

@@ -39,10 +39,15 @@ API = {
     "results": ("Processes and results", "pmitogen.api", ("Process", "Terminal", "Completed", "Outcome")),
     "errors": ("Errors", "pmitogen.errors", ERRORS),
     "executors": ("Several processes", "pmitogen.executors", tuple(executors.__all__)),
+    "testing": ("Testing", "pmitogen.testing", ("ssh_server", "server.ScriptedServer")),
     "aio": ("asyncio", "pmitogen.aio", ("connect", "Hub", "Host", "Process", "InputStream", "OutputStream")),
 }
 # What the library makes, never its user: without the parameters of the class.
 MADE = {"Host", "Process", "Forwarding", "Completed", "Outcome", "InputStream", "OutputStream", *ERRORS}
+USES = {
+    "testing": 'A pytest plugin: the root conftest.py says `pytest_plugins = ["pmitogen.testing"]`. The class is in'
+    " `pmitogen.testing.server`."
+}
 _LINK = re.compile(r"(\]\()((?!https?:|mailto:|#)[^)#\s]+)((?:#[^)\s]*)?\))")
 
 
@@ -93,7 +98,7 @@ def relink(text: str, folder: str, page_folder: str) -> str:
 
 def api_pages() -> Iterator[tuple[str, str]]:
     """Yield name and text of each page of the Python API. Raises ValueError if a public name is on none of them."""
-    elsewhere = ("pmitogen.aio", "pmitogen.executors")
+    elsewhere = ("pmitogen.aio", "pmitogen.executors", "pmitogen.testing")
     listed = {name for _, module, names in API.values() if module not in elsewhere for name in names}
     asyncio = {*API["aio"][2], *API["results"][2]}  # the rest of its names is those of the library
     missing = {*pmitogen.__all__} - listed - {"__version__"} | {*aio.__all__} - asyncio
@@ -103,10 +108,8 @@ def api_pages() -> Iterator[tuple[str, str]]:
     for page, (title, module, names) in API.items():
         shown = module if module in elsewhere else "pmitogen"
         rows += [f"| [{title}]({page}.md) | {', '.join(f'`{shown}.{name}`' for name in names)} |"]
-        yield (
-            page,
-            "\n\n".join([f"# {title}", f"Import these names from `{shown}`.", *(_documented(module, name) for name in names)]),
-        )
+        lead = USES.get(page, f"Import these names from `{shown}`.")
+        yield page, "\n\n".join([f"# {title}", lead, *(_documented(module, name) for name in names)])
     head = "# Python API\n\nEvery public name, from its docstring. [Python programs](../library.md) has the examples.\n\n"
     yield "index", head + "| page | names |\n| --- | --- |\n" + "\n".join(rows) + "\n"
 
