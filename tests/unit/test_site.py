@@ -24,12 +24,15 @@ def _pages(nav: Any) -> Iterator[str]:
         yield from _pages(item)
 
 
-def test_the_menu_has_every_page() -> None:
+def test_each_page_of_the_menu_exists() -> None:
+    """In docs/, or made by tools/docs/pages.py. A page that the menu lacks is added to its end."""
     yaml = pytest.importorskip("yaml")
     settings = yaml.safe_load((repository / "mkdocs.yml").read_text())
-    listed = set(_pages(settings["nav"]))
-    written = {str(path.relative_to(repository / "docs")) for path in (repository / "docs").rglob("*.md")}
-    assert settings["strict"] and written <= listed, f"add to the nav of mkdocs.yml: {sorted(written - listed)}"
+    made = (repository / "tools/docs/pages.py").read_text()
+    for page in _pages(settings["nav"]):
+        name = page.removeprefix("api/").removesuffix(".md") if page.startswith("api/") else page
+        assert (repository / "docs" / page).is_file() or f'"{name}"' in made, page
+    assert settings["strict"]
 
 
 @pytest.fixture

@@ -55,7 +55,17 @@ def on_config(config: MkDocsConfig) -> None:
     """Take the addresses from the package's metadata, the one place that has them."""
     urls = dict(line.split(", ", 1) for line in importlib.metadata.metadata("pmitogen").get_all("Project-URL") or ())
     config.site_url, config.repo_url, config.repo_name = urls["Documentation"], urls["Source"], "Source"
-    config.extra["version_text"] = pmitogen.__version__
+    listed = set(_listed(config.nav))
+    more = [path.name for path in sorted((REPOSITORY / "docs").glob("*.md")) if path.name not in listed]
+    config.nav = [*(config.nav or []), *([{"More": more}] if more else [])]  # a page without an entry of its own is still found
+
+
+def _listed(nav: Any) -> Iterator[str]:
+    """Yield the pages in a menu."""
+    if isinstance(nav, str):
+        yield nav
+    for item in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from _listed(item)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> None:
