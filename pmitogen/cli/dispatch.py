@@ -30,6 +30,8 @@ _MODULES = {
     "demo": "demo.play",
     "explain": "explain",
     "ssh": "ssh.main",
+    "cp": "cp.main",
+    "sftp": "sftp.main",
     "keygen": "keygen.main",
     "agent": "agent.main",
     "add": "agent.add",
@@ -44,7 +46,7 @@ _MODULES = {
     "manual": "manual",
 }
 # These read their words themselves: everything after them is theirs.
-_RAW = {"ssh", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "trust"}
+_RAW = {"ssh", "cp", "sftp", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "trust"}
 
 _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, then set ansible_connection: pmitogen."
 
@@ -149,6 +151,8 @@ def build_parser() -> Parser:
     add("demo", "run a small playbook against a temporary SSH server")
     _add_explain(add("explain", "show how the options of ssh, sudo, su or doas are resolved"))
     add("ssh", "run a command or a shell on a host, with ssh's own command line: pmitogen ssh [SSH OPTIONS] HOST [COMMAND]")
+    add("cp", "copy files between machines, with scp's own command line: pmitogen cp [OPTIONS] SOURCE... TARGET")
+    add("sftp", "list, copy and change files on a host, with sftp's own command line: pmitogen sftp [OPTIONS] HOST")
     add(
         "keygen",
         "make, show and change keys, and edit known_hosts, with ssh-keygen's own command line: pmitogen keygen [OPTIONS]",

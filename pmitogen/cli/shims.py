@@ -16,6 +16,8 @@ from pmitogen.util import atomic_file
 
 PROGRAMS = {
     "ssh": "ssh",
+    "scp": "cp",
+    "sftp": "sftp",
     "ssh-keygen": "keygen",
     "ssh-keyscan": "keyscan",
     "ssh-agent": "agent",

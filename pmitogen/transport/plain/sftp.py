@@ -43,6 +43,10 @@ class SFTP:
         """The names of the extensions that the server announces."""
         return self._session.extensions
 
+    def set_timeout(self, seconds: float | None) -> None:
+        """Set the time limit of each wait for the server; None: none. A wait that exceeds it raises TimeoutError, an OSError."""
+        self._session.set_timeout(seconds)
+
     def close(self) -> None:
         """End the session, and the channel."""
         self._session.close()

@@ -14,7 +14,7 @@ LSTAT, FSTAT, SETSTAT, FSETSTAT, OPENDIR, READDIR = 7, 8, 9, 10, 11, 12
 REMOVE, MKDIR, RMDIR, REALPATH, STAT, RENAME, READLINK, SYMLINK = 13, 14, 15, 16, 17, 18, 19, 20
 STATUS, HANDLE, DATA, NAME, ATTRS = 101, 102, 103, 104, 105
 EXTENDED = 200
-OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, UNSUPPORTED = 0, 1, 2, 3, 4, 8
+OK, EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, UNSUPPORTED = 0, 1, 2, 3, 4, 5, 8
 FLAG_READ, FLAG_WRITE, FLAG_CREATE, FLAG_TRUNCATE, FLAG_EXCLUSIVE = 1, 2, 8, 16, 32
 ATTR_SIZE, ATTR_OWNER, ATTR_PERMISSIONS, ATTR_TIMES, ATTR_EXTENDED = 1, 2, 4, 8, 0x80000000
 TEXTS = {
@@ -138,9 +138,9 @@ def encode_path(path: str) -> bytes:
     """Encode a path. Raises SFTPError if no server could take it."""
     raw = path.encode("utf-8", "surrogateescape")
     if b"\0" in raw:
-        raise SFTPError("the path contains a NUL character", FAILURE)
+        raise SFTPError("the path contains a NUL character", BAD_MESSAGE)
     if len(raw) > MAX_PATH:
-        raise SFTPError(f"the path is longer than {MAX_PATH} bytes", FAILURE)
+        raise SFTPError(f"the path is longer than {MAX_PATH} bytes", BAD_MESSAGE)
     return encode_string(raw)
 
 

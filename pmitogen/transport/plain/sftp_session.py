@@ -49,6 +49,10 @@ class Session:
             raise SFTPError("the server does not speak version 3 of SFTP")
         self.extensions: frozenset[str] = frozenset(_extensions(fields))
 
+    def set_timeout(self, seconds: float | None) -> None:
+        """Set the time limit of each wait for the server; None: none."""
+        self._channel.settimeout(seconds)
+
     def close(self) -> None:
         """End the session and the channel."""
         self._channel.close()

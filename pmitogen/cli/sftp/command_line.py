@@ -1,0 +1,85 @@
+"""Parse the command line of ``sftp``. Source: main() in sftp.c of OpenSSH 10.5. No I/O."""
+
+from __future__ import annotations
+
+import dataclasses
+import getopt
+from collections.abc import Sequence
+
+from pmitogen.cli.cp.command_line import BadUsage, Place, place
+from pmitogen.errors import UsageError
+
+USAGE = """\
+usage: sftp [-46AaCfNpqrv] [-B buffer_size] [-b batchfile] [-c cipher]
+          [-D sftp_server_command] [-F ssh_config] [-i identity_file]
+          [-J destination] [-l limit] [-o ssh_option] [-P port]
+          [-R num_requests] [-S program] [-s subsystem | sftp_server]
+          [-X sftp_option] destination
+"""
+_FLAGS = "1246AafCNpqrvhB:b:c:D:F:i:J:l:o:P:R:S:s:X:"
+_FOR_SSH = {"-4", "-6", "-C", "-v", "-c", "-F", "-i", "-J", "-o"}
+_REFUSED = {
+    "-D": "-D: a local SFTP server is not supported",
+    "-S": "-S: no ssh program is started; leave -S out",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    """A parsed command line. *batch*: the file of commands, "-" for standard input; None: interactive."""
+
+    place: Place
+    target: str | None  # where to copy the file of the destination
+    ssh_options: tuple[str, ...]
+    subsystem: str
+    batch: str | None
+    quiet: bool
+    recursive: bool
+    preserve: bool
+    resume: bool
+    sync: bool
+
+
+def read(argv: Sequence[str]) -> Arguments:
+    """Parse *argv*, without the program's name. Raises UsageError, and its subclass BadUsage."""
+    try:
+        pairs, words = getopt.gnu_getopt(list(argv), _FLAGS)
+    except getopt.GetoptError as error:
+        unknown = "argument" not in error.msg
+        raise BadUsage(f"unknown option -- {error.opt}" if unknown else error.msg) from None
+    given = dict(pairs)
+    for flag, message in _REFUSED.items():
+        if flag in given:
+            raise UsageError(message)
+    subsystem = given.get("-s", "sftp")
+    if "/" in subsystem:
+        raise UsageError("-s: the path of a server is not supported; use the name of a subsystem")
+    if not 1 <= len(words) <= 2 or "-h" in given:
+        raise BadUsage("")
+    destination = place(words[0], "sftp")
+    return Arguments(
+        place=destination if destination.destination is not None else Place(words[0], ""),
+        target=words[1] if len(words) == 2 else None,
+        ssh_options=tuple(_ssh_options(pairs)),
+        subsystem=subsystem,
+        batch=given.get("-b"),
+        quiet="-q" in given or ("-b" in given and "-N" not in given),
+        recursive="-r" in given,
+        preserve="-p" in given,
+        resume="-a" in given,
+        sync="-f" in given,
+    )
+
+
+def _ssh_options(pairs: list[tuple[str, str]]) -> list[str]:
+    options = []
+    for flag, value in pairs:
+        if flag in _FOR_SSH:
+            options += [flag, value] if value else [flag]
+        elif flag == "-P":
+            options += ["-p", value]
+        elif flag == "-b":
+            options += ["-o", "BatchMode=yes"]
+        elif flag == "-q":
+            options += ["-q"]
+    return options

@@ -1,0 +1,64 @@
+"""The output of ``ls`` in an SFTP session. No I/O."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Iterator
+
+from pmitogen.transport.plain.sftp_packets import Entry
+from pmitogen.util.peer_text import one_line
+
+RECENT = 365 * 86400 // 2  # seconds; the time of day is shown for files that are not older
+
+
+def sort(entries: list[Entry], flags: str) -> list[Entry]:
+    """Sort by name, or as the flags say: ``t`` (time), ``S`` (size), ``r`` (reversed), ``f`` (not at all)."""
+    if "f" in flags:
+        return entries
+    reverse = "r" in flags
+    if "t" in flags:
+        return sorted(entries, key=lambda entry: entry.attributes.mtime or 0, reverse=not reverse)
+    if "S" in flags:
+        return sorted(entries, key=lambda entry: entry.attributes.size or 0, reverse=not reverse)
+    return sorted(entries, key=lambda entry: entry.name, reverse=reverse)
+
+
+def lines(entries: list[Entry], flags: str, width: int, now: float | None = None) -> Iterator[str]:
+    """Yield the lines for *entries*: in columns, one a line (``1``), or long (``l``, ``n``). *width*: of the terminal."""
+    names = [one_line(entry.name) for entry in entries]
+    if "l" in flags or "n" in flags:
+        for entry, name in zip(entries, names, strict=True):
+            yield _long(entry, name, flags, time.time() if now is None else now)
+        return
+    if "1" in flags or not names:
+        yield from names
+        return
+    columns = max(1, width // (max(map(len, names)) + 2))
+    space = width // columns
+    for start in range(0, len(names), columns):
+        yield "".join(f"{name:<{space}}" for name in names[start : start + columns])
+
+
+def _long(entry: Entry, name: str, flags: str, now: float) -> str:
+    found = entry.attributes
+    owner, group = str(found.uid), str(found.gid)
+    columns = entry.description.split()
+    if "n" not in flags and len(columns) >= 9:  # the server's line for ls -l; SFTP has no other way to tell the names
+        owner, group = columns[2], columns[3]
+    size = str(found.size or 0) if "h" not in flags else _human(found.size or 0)
+    mode = stat.filemode(found.mode or 0)
+    return f"{mode}    ? {owner:<8} {group:<8} {size:>8} {_date(found.mtime or 0, now)} {name}"
+
+
+def _date(seconds: int, now: float) -> str:
+    recent = now - RECENT < seconds <= now + 86400
+    return time.strftime("%b %e %H:%M" if recent else "%b %e  %Y", time.localtime(seconds))
+
+
+def _human(size: int) -> str:
+    value, unit = float(size), 0
+    while value >= 1000 and unit < 5:
+        value /= 1024
+        unit += 1
+    return f"{size}B" if unit == 0 else f"{value:.1f}{'BKMGTP'[unit]}"

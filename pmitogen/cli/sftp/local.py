@@ -1,0 +1,62 @@
+"""Commands of an SFTP session for this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+from pmitogen.cli.sftp.session import CommandError, Session
+from pmitogen.cli.transfer import patterns
+
+
+def lcd(session: Session, flags: str, path: str = "~") -> None:
+    """Change the local directory."""
+    _local(f'Couldn\'t change local directory to "{path}"', lambda: os.chdir(os.path.expanduser(patterns.unescaped(path))))
+
+
+def lmkdir(session: Session, flags: str, path: str) -> None:
+    """Create a local directory."""
+    _local(f'Couldn\'t create local directory "{path}"', lambda: os.mkdir(patterns.unescaped(path)))
+
+
+def lpwd(session: Session, flags: str) -> None:
+    """Print the local directory."""
+    session.print(f"Local working directory: {os.getcwd()}")
+
+
+def lumask(session: Session, flags: str, mask: str) -> None:
+    """Set the local umask."""
+    if not mask or not set(mask) <= set("01234567") or int(mask, 8) > 0o777:
+        raise CommandError(f"lumask: invalid umask '{mask}'; use octal digits such as 022")
+    os.umask(int(mask, 8))
+    session.print(f"Local umask: {int(mask, 8):03o}")
+
+
+def lls(session: Session, flags: str, *words: str) -> None:
+    """List a local directory with the program ls."""
+    _run(["ls", *map(patterns.unescaped, words)])
+
+
+def local_shell(command: str) -> None:
+    """Run *command* with the user's shell; "": the shell itself. Raises CommandError."""
+    shell = os.environ.get("SHELL") or "/bin/sh"
+    _run([shell, "-c", command] if command else [shell])
+
+
+def _run(command: list[str]) -> None:
+    sys.stdout.flush()
+    try:
+        status = subprocess.run(command, check=False).returncode
+    except OSError as error:
+        raise CommandError(f"{command[0]}: {error.strerror}") from None
+    if status:
+        raise CommandError(f"Shell exited with status {status}")
+
+
+def _local(what: str, action: Callable[[], None]) -> None:
+    try:
+        action()
+    except OSError as error:
+        raise CommandError(f"{what}: {error.strerror}") from None

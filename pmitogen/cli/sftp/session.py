@@ -1,0 +1,94 @@
+"""State of an SFTP session, and what its commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from pmitogen.cli.sftp.transfers import Transfers
+from pmitogen.cli.transfer import patterns
+from pmitogen.cli.transfer.copying import CopyOptions
+from pmitogen.cli.transfer.files import FileError, join
+from pmitogen.cli.transfer.progress import Progress, TerminalProgress
+from pmitogen.cli.transfer.remote_files import RemoteFiles
+from pmitogen.util.peer_text import one_line
+
+
+class CommandError(Exception):
+    """A command failed; the text is for the user, "" if it has been told."""
+
+
+class Session:
+    """An SFTP session. *options*: of every copy. *quiet*: print neither progress nor what is done.
+
+    *cwd*: the remote directory. One thread; methods raise ConnectionLost if the server is gone.
+    """
+
+    def __init__(self, files: RemoteFiles, options: CopyOptions, quiet: bool) -> None:
+        self.files = files
+        self.sftp = files.sftp
+        self.options = options
+        self._quiet = quiet
+        self.transfers = Transfers(files, self.say, self.print, print_error)
+        self._shows_progress = quiet
+        self.toggle_progress()
+        self.ended = False
+        with files.translated():
+            self.cwd = self.sftp.realpath(".")
+
+    def toggle_progress(self) -> bool:
+        """Show the progress of copies, or show it no longer; return which."""
+        self._shows_progress = not self._shows_progress
+        self.transfers.progress = TerminalProgress if self._shows_progress and sys.stdout.isatty() else Progress
+        return self._shows_progress
+
+    def path(self, word: str) -> str:
+        """Return the remote path that *word* names."""
+        path = patterns.unescaped(word)
+        return path if path.startswith("/") else join(self.cwd, path) if path else self.cwd
+
+    def pattern(self, word: str) -> str:
+        """Return the pattern *word* with the remote directory before it."""
+        return word if word.startswith("/") else join(patterns.escaped(self.cwd), word)
+
+    def change(self, what: str, action: Callable[[], None]) -> None:
+        """Run *action*. Raises CommandError, which begins with *what*."""
+        try:
+            with self.files.translated():
+                action()
+        except FileError as error:
+            raise CommandError(f"{what}: {error}") from None
+
+    def change_each(self, word: str, what: str, action: Callable[[str], None], verb: str) -> None:
+        """Run *action* for each remote file that matches *word*. Raises CommandError if it fails for one."""
+        try:
+            found = patterns.expand(self.files, self.pattern(word))
+        except FileError as error:
+            raise CommandError(f"{what} {self.path(word)}: {error}") from None
+        failed = False
+        for path in found:
+            self.say(f"{verb} {path}")
+            try:
+                self.change(f"{what} {path}", lambda path=path: action(path))  # type: ignore[misc]
+            except CommandError as error:
+                print_error(str(error))
+                failed = True
+        if failed:
+            raise CommandError("")
+
+    def say(self, line: str) -> None:
+        """Print a line that ``-q`` suppresses."""
+        if not self._quiet:
+            self.print(line)
+
+    @staticmethod
+    def print(line: str) -> None:
+        """Print a line."""
+        sys.stdout.write(one_line(line) + "\n")
+
+
+def print_error(line: str) -> None:
+    """Print a line on standard error."""
+    sys.stdout.flush()
+    sys.stderr.write(one_line(line) + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,116 @@
+"""Run the lines of an SFTP session. The table COMMANDS says which function runs a command, and with which arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pmitogen.cli.sftp import changes, copies, directories, local
+from pmitogen.cli.sftp.session import CommandError, Session, print_error
+from pmitogen.cli.sftp.words import QuoteError, split
+
+
+class _Command(NamedTuple):
+    """*run*: takes the session, the flags and the arguments. *usage*: as in the list of commands. *flags*: allowed letters."""
+
+    run: Callable[..., None]
+    usage: str
+    help: str
+    flags: str
+    least: int
+    most: int
+
+
+def _help(session: Session, flags: str) -> None:
+    session.print("Available commands:")
+    for command in COMMANDS.values():
+        session.print(f"{command.usage:<35}{command.help}")
+    for usage, text in (
+        ("!command", "Execute 'command' in local shell"),
+        ("!", "Escape to local shell"),
+        ("?", "Synonym for help"),
+    ):
+        session.print(f"{usage:<35}{text}")
+
+
+def _quit(session: Session, flags: str) -> None:
+    session.ended = True
+
+
+def _version(session: Session, flags: str) -> None:
+    session.print("SFTP protocol version 3")
+
+
+COMMANDS = {
+    "bye": _Command(_quit, "bye", "Quit sftp", "", 0, 0),
+    "cd": _Command(directories.cd, "cd path", "Change remote directory to 'path'", "", 0, 1),
+    "chgrp": _Command(changes.chgrp, "chgrp grp path", "Change group of file 'path' to 'grp'", "", 2, 2),
+    "chmod": _Command(changes.chmod, "chmod mode path", "Change permissions of file 'path' to 'mode'", "", 2, 2),
+    "chown": _Command(changes.chown, "chown own path", "Change owner of file 'path' to 'own'", "", 2, 2),
+    "exit": _Command(_quit, "exit", "Quit sftp", "", 0, 0),
+    "get": _Command(copies.get, "get [-afpR] remote [local]", "Download file", "afpPrR", 1, 2),
+    "help": _Command(_help, "help", "Display this help text", "", 0, 0),
+    "lcd": _Command(local.lcd, "lcd path", "Change local directory to 'path'", "", 0, 1),
+    "lls": _Command(local.lls, "lls [ls-options [path]]", "Display local directory listing", "", 0, 99),
+    "lmkdir": _Command(local.lmkdir, "lmkdir path", "Create local directory", "", 1, 1),
+    "ln": _Command(changes.ln, "ln [-s] oldpath newpath", "Link remote file (-s for symlink)", "s", 2, 2),
+    "lpwd": _Command(local.lpwd, "lpwd", "Print local working directory", "", 0, 0),
+    "ls": _Command(directories.ls, "ls [-1afhlnrSt] [path]", "Display remote directory listing", "1afhlnrSt", 0, 1),
+    "lumask": _Command(local.lumask, "lumask umask", "Set local umask to 'umask'", "", 1, 1),
+    "mget": _Command(copies.get, "mget [-afpR] remote [local]", "Synonym for get", "afpPrR", 1, 2),
+    "mkdir": _Command(changes.mkdir, "mkdir path", "Create remote directory", "", 1, 1),
+    "mput": _Command(copies.put, "mput [-afpR] local [remote]", "Synonym for put", "afpPrR", 1, 2),
+    "progress": _Command(copies.progress, "progress", "Toggle display of progress meter", "", 0, 0),
+    "put": _Command(copies.put, "put [-afpR] local [remote]", "Upload file", "afpPrR", 1, 2),
+    "pwd": _Command(directories.pwd, "pwd", "Display remote working directory", "", 0, 0),
+    "quit": _Command(_quit, "quit", "Quit sftp", "", 0, 0),
+    "reget": _Command(copies.reget, "reget [-fpR] remote [local]", "Resume download file", "afpPrR", 1, 2),
+    "rename": _Command(changes.rename, "rename oldpath newpath", "Rename remote file", "l", 2, 2),
+    "reput": _Command(copies.reput, "reput [-fpR] local [remote]", "Resume upload file", "afpPrR", 1, 2),
+    "rm": _Command(changes.rm, "rm path", "Delete remote file", "", 1, 1),
+    "rmdir": _Command(changes.rmdir, "rmdir path", "Remove remote directory", "", 1, 1),
+    "symlink": _Command(changes.symlink, "symlink oldpath newpath", "Symlink remote file", "", 2, 2),
+    "version": _Command(_version, "version", "Show SFTP version", "", 0, 0),
+}
+_SYNONYMS = {"?": "help", "dir": "ls", "delete": "rm"}
+
+
+def run(session: Session, line: str) -> bool:
+    """Run one line, which may begin with ``-`` (ignore a failure) and ``@`` (no echo). False: it failed.
+
+    Raises ConnectionLost.
+    """
+    command = line.lstrip()
+    ignored = False
+    while command.startswith(("-", "@")):
+        ignored |= command.startswith("-")
+        command = command[1:].lstrip()
+    if not command or command.startswith("#"):
+        return True
+    try:
+        _run(session, command)
+    except (CommandError, QuoteError) as error:
+        if str(error):
+            print_error(str(error))
+        return ignored
+    return True
+
+
+def _run(session: Session, line: str) -> None:
+    if line.startswith("!"):
+        local.local_shell(line[1:].strip())
+        return
+    name, *words = split(line)
+    command = COMMANDS.get(_SYNONYMS.get(name.lower(), name.lower()))
+    if command is None:
+        raise CommandError("Invalid command.")
+    flags = ""
+    while command.run is not local.lls and words and words[0].startswith("-") and len(words[0]) > 1:
+        flags += words.pop(0)[1:]
+    for letter in flags:
+        if letter not in command.flags:
+            raise CommandError(f"{name}: Invalid flag -{letter}")
+    if not command.least <= len(words) <= command.most:
+        raise CommandError(f"{name}: wrong number of arguments; usage: {command.usage}")
+    arguments: list[Any] = words
+    command.run(session, flags, *arguments)

@@ -1,0 +1,149 @@
+"""Copy files and trees from one machine to another.
+
+As scp does, a copy follows links, skips what is neither a file nor a directory, goes on after a failure, and sets neither setuid
+nor setgid. The names in a remote directory are checked where they are read (transport/plain/sftp.py), so nothing is written
+outside the destination.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import stat
+from collections.abc import Callable, Iterable
+
+from pmitogen.cli.transfer.files import FileError, Files, Plan, join, part_key
+from pmitogen.cli.transfer.progress import Progress
+from pmitogen.transport.plain.sftp_packets import Attributes
+
+MAX_DEPTH = 64  # nested directories; scp has the same limit
+MODE_BITS = 0o1777
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyOptions:
+    """How to copy. *recursive*: directories too. *preserve*: modes and times. *resume*: continue interrupted copies.
+
+    *sync*: write each file to the target's disk.
+    """
+
+    recursive: bool = False
+    preserve: bool = False
+    resume: bool = False
+    sync: bool = False
+
+
+@dataclasses.dataclass
+class Copier:
+    """Copies from *source* to *target*. One thread.
+
+    *report*: called with a line for each failure. *progress*: called for each file with its name, its size and the offset where
+    the copy begins. *pace*: wraps the pieces of each file, to slow them down. *enter*: called with the path of each directory.
+    """
+
+    source: Files
+    target: Files
+    options: CopyOptions
+    report: Callable[[str], None]
+    progress: Callable[[str, int, int], Progress] = Progress
+    pace: Callable[[Iterable[bytes]], Iterable[bytes]] = iter
+    enter: Callable[[str], None] = lambda path: None
+
+    def copy(self, source: str, target: str) -> bool:
+        """Copy the file or tree *source* to the path *target*. False: something failed. Raises ConnectionLost."""
+        try:
+            found = self.source.stat(source)
+        except FileError as error:
+            self.report(f'stat {self._side(self.source)} "{source}": {error}')
+            return False
+        if found.is_directory and self.options.recursive:
+            return self._tree(source, found, target, 1)
+        if not found.is_file:
+            return self._refuse(source, found, target)
+        return self._file(source, found, target)
+
+    def _refuse(self, source: str, found: Attributes, target: str) -> bool:
+        if self.source.is_remote:
+            self.report(f"download {source}{'/' if found.is_directory else ''}: not a regular file")
+        else:
+            self.report(f'local "{source}" is not a regular file')
+        if self.target.is_remote:
+            self.report(f"failed to upload file {source} to {target}")
+        return False
+
+    def _tree(self, source: str, found: Attributes, target: str, depth: int) -> bool:
+        if depth > MAX_DEPTH:
+            self.report(f"Maximum directory depth exceeded: {depth} levels")
+            return False
+        self.enter(source)
+        mode = MODE_BITS & (0o777 if found.mode is None else found.mode)
+        try:
+            entries = self.source.entries(source)
+        except FileError as error:
+            self.report(f'{self._side(self.source)} readdir "{source}": {error}')
+            return False
+        if not self._make_directory(target, mode | stat.S_IRWXU):
+            return False
+        ok = True
+        for entry in sorted(entries):
+            ok &= self._member(join(source, entry.name), entry.attributes, join(target, entry.name), depth)
+        if self.options.preserve:
+            ok &= self._set_attributes(target, found, mode)
+        return ok
+
+    def _member(self, source: str, found: Attributes, target: str, depth: int) -> bool:
+        if found.is_link:
+            try:
+                found = self.source.stat(source)
+            except FileError as error:
+                self.report(f'stat {self._side(self.source)} "{source}": {error}')
+                return False
+        if found.is_directory:
+            return self._tree(source, found, target, depth + 1)
+        if found.is_file:
+            return self._file(source, found, target)
+        self.report(f"{source}: not a regular file")  # no failure, as with scp
+        return True
+
+    def _make_directory(self, path: str, mode: int) -> bool:
+        try:
+            if self.target.stat(path).is_directory:
+                return True
+        except FileError:
+            pass
+        try:
+            self.target.make_directory(path, mode)
+        except FileError as error:
+            self.report(f'remote mkdir "{path}": {error}' if self.target.is_remote else f"mkdir {path}: {error}")
+            return False
+        return True
+
+    def _file(self, source: str, found: Attributes, target: str) -> bool:
+        mode = MODE_BITS & (0o666 if found.mode is None else found.mode)
+        key = part_key(source, found) if self.options.resume else None
+        stage = f'{"remote open" if self.source.is_remote else "open local"} "{source}"'
+        try:
+            with self.source.reading(source) as reader:
+                stage = f'{"dest open" if self.target.is_remote else "open local"} "{target}"'
+                size = reader.attributes.size or 0
+                with self.target.writing(target, Plan(mode, size, key, self.options.sync)) as writer:
+                    stage = f"copy {source} to {target}"
+                    with self.progress(source, size, writer.offset) as progress:
+                        writer.write(self.pace(progress.watch(reader.pieces(writer.offset))))
+        except FileError as error:
+            self.report(f"{stage}: {error}")
+            if self.target.is_remote:
+                self.report(f"failed to upload file {source} to {target}")
+            return False
+        return not self.options.preserve or self._set_attributes(target, found, mode)
+
+    def _set_attributes(self, path: str, found: Attributes, mode: int) -> bool:
+        try:
+            self.target.set_attributes(path, Attributes(mode=mode, atime=found.atime, mtime=found.mtime))
+        except FileError as error:
+            self.report(f'set attributes of "{path}": {error}')
+            return False
+        return True
+
+    @staticmethod
+    def _side(files: Files) -> str:
+        return "remote" if files.is_remote else "local"

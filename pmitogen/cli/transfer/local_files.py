@@ -1,0 +1,141 @@
+"""Files of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Generator, Iterable, Iterator
+from typing import IO
+
+from pmitogen.cli.transfer.files import FileError, Plan, Writer, part_name
+from pmitogen.transport.plain.sftp_packets import Attributes, Entry
+from pmitogen.util import atomic_file, trusted_path
+
+PIECE = 256 << 10  # bytes of one read
+
+
+class LocalFiles:
+    """See :class:`pmitogen.cli.transfer.files.Files`."""
+
+    is_remote = False
+
+    def stat(self, path: str) -> Attributes:
+        with _translated():
+            return _attributes(os.stat(path))
+
+    def entries(self, path: str) -> list[Entry]:
+        with _translated(), os.scandir(path) as found:
+            return [Entry(each.name, _attributes(each.stat(follow_symlinks=False))) for each in found]
+
+    def make_directory(self, path: str, mode: int) -> None:
+        with _translated():
+            os.mkdir(path, mode)
+
+    def set_attributes(self, path: str, attributes: Attributes) -> None:
+        with _translated():
+            if attributes.mode is not None:
+                os.chmod(path, stat.S_IMODE(attributes.mode))
+            if attributes.atime is not None and attributes.mtime is not None:
+                os.utime(path, (attributes.atime, attributes.mtime))
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[_Reader]:
+        with _translated():
+            stream = open(path, "rb", buffering=0)
+        with stream:
+            yield _Reader(stream)
+
+    @contextlib.contextmanager
+    def writing(self, path: str, plan: Plan) -> Iterator[Writer]:
+        with _translated():
+            if path.endswith("/") or os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            real = trusted_path.resolve(path)
+        if plan.part_key is None or os.path.lexists(real) and not os.path.isfile(real):
+            with _translated(), atomic_file.atomic_write(path, lambda: plan.mode) as stream:
+                yield _Writer(stream, 0)
+                _flush(stream, plan)
+        else:
+            with _translated(), _part(real, plan.part_key, plan) as writer:
+                yield writer
+
+
+class _Reader:
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.attributes = _attributes(os.fstat(stream.fileno()))
+
+    def pieces(self, offset: int) -> Generator[bytes, None, None]:
+        with _translated():
+            self._stream.seek(offset)
+        while True:
+            with _translated():
+                piece = self._stream.read(PIECE)
+            if not piece:
+                return
+            yield piece
+
+
+class _Writer:
+    def __init__(self, stream: IO[bytes], offset: int) -> None:
+        self._stream = stream
+        self.offset = offset
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        for piece in pieces:
+            with _translated():
+                self._stream.write(piece)
+
+
+@contextlib.contextmanager
+def _part(real: str, key: str, plan: Plan) -> Iterator[_Writer]:
+    """Write the part of the file *real*, from where an earlier run stopped; rename it at the end of the block."""
+    directory, name = os.path.split(real)
+    part = os.path.join(directory, part_name(name, key))
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as stream:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink != 1:
+            raise FileError(f"{part}: is not a file of this user; remove it")
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FileError(f"{part}: another copy writes it now") from None
+        if found.st_size > plan.size:
+            stream.truncate(0)
+        yield _Writer(stream, stream.seek(0, os.SEEK_END))
+        _flush(stream, plan)
+        with contextlib.suppress(FileNotFoundError):
+            old = os.stat(real)
+            if old.st_uid == found.st_uid:
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+                os.rename(part, real)
+                return
+        os.fchmod(descriptor, plan.mode & ~atomic_file.current_umask())
+        os.rename(part, real)
+
+
+def _flush(stream: IO[bytes], plan: Plan) -> None:
+    stream.flush()
+    if plan.sync:
+        os.fsync(stream.fileno())
+
+
+def _attributes(found: os.stat_result) -> Attributes:
+    times = int(found.st_atime), int(found.st_mtime)
+    return Attributes(found.st_size, found.st_uid, found.st_gid, found.st_mode, *times)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Raise the system's errors as FileError."""
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
+        raise FileError(error.strerror or str(error), is_missing, isinstance(error, PermissionError)) from None

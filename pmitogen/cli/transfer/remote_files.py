@@ -1,0 +1,204 @@
+"""Files of an SFTP server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import stat
+from collections.abc import Generator, Iterable, Iterator
+
+import paramiko
+
+from pmitogen.cli.transfer.files import FileError, Plan, Writer, join, part_name
+from pmitogen.errors import ConnectionLost
+from pmitogen.transport.plain import sftp_packets as packets
+from pmitogen.transport.plain.sftp import CREATE, REWRITE, SFTP, UPDATE
+from pmitogen.transport.plain.sftp_file import RemoteFile
+from pmitogen.transport.plain.sftp_packets import Attributes, Entry, SFTPError
+
+CLEANUP_TIMEOUT = 5.0  # seconds for removing a part after a failure
+# The texts of OpenSSH's client, whatever the server writes.
+_REASONS = {
+    packets.NO_SUCH_FILE: "No such file or directory",
+    packets.PERMISSION_DENIED: "Permission denied",
+    packets.FAILURE: "Failure",
+    packets.UNSUPPORTED: "Operation unsupported",
+}
+
+
+class RemoteFiles:
+    """See :class:`pmitogen.cli.transfer.files.Files`. *where*: the server, for messages."""
+
+    is_remote = True
+
+    def __init__(self, sftp: SFTP, where: str) -> None:
+        self.sftp = sftp
+        self._where = where
+
+    def stat(self, path: str) -> Attributes:
+        with self.translated():
+            return self.sftp.stat(path)
+
+    def entries(self, path: str) -> list[Entry]:
+        with self.translated():
+            return [entry for piece in self.sftp.list_directory(path) for entry in piece]
+
+    def make_directory(self, path: str, mode: int) -> None:
+        with self.translated():
+            self.sftp.mkdir(path, mode)
+
+    def set_attributes(self, path: str, attributes: Attributes) -> None:
+        with self.translated():
+            self.sftp.set_attributes(path, attributes)
+
+    def expand(self, path: str) -> str:
+        """Return *path* as scp takes it: ``~`` and ``~user`` at its start are home directories."""
+        if path in ("", "~"):
+            return "."
+        if path.startswith("~/"):
+            return path[2:].lstrip("/") or "."
+        if path.startswith("~"):
+            with self.translated():
+                return self.sftp.expand_path(path)
+        return path
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[_Reader]:
+        with self.translated(), self.sftp.open(path) as file:
+            yield _Reader(self, file)
+
+    @contextlib.contextmanager
+    def writing(self, path: str, plan: Plan) -> Iterator[Writer]:
+        old = self._existing(path)
+        if old is not None and not old.is_file:
+            if old.is_directory:
+                raise FileError("Is a directory")
+            with self._in_place(path, UPDATE, plan) as writer:
+                yield writer
+            return
+        real = path
+        if old is not None:
+            with self.translated():
+                real = self.sftp.realpath(path)  # a link is followed, as by scp
+        part = join(real.rpartition("/")[0] or ("/" if real.startswith("/") else ""), _part_of(real, plan))
+        opened = self._open_replacement(part, old, plan)
+        if opened is None:
+            with self._in_place(path, REWRITE, plan) as writer:
+                yield writer
+            return
+        file, offset = opened
+        try:
+            with self.translated(), file:
+                yield _Writer(self, file, offset)
+                if plan.sync:
+                    file.sync()
+                if old is not None and old.mode is not None:
+                    file.set_attributes(Attributes(mode=stat.S_IMODE(old.mode)))
+            with self.translated():
+                self.sftp.replace(part, real)
+        except BaseException:
+            if plan.part_key is None:
+                self._remove_quickly(part)
+            raise
+
+    def _open_replacement(self, part: str, old: Attributes | None, plan: Plan) -> tuple[RemoteFile, int] | None:
+        """Open the part with the owner of the file that it replaces; None: write the file in place."""
+        try:
+            file, offset = self._open_part(part, plan)
+        except FileError as error:
+            if old is None or error.is_denied:  # the directory is not writable, or the message should name the file itself
+                return None
+            raise
+        if old is None or self._take_owner(file, old):
+            return file, offset
+        file.abandon()
+        self._remove_quickly(part)
+        return None
+
+    def _take_owner(self, file: RemoteFile, old: Attributes) -> bool:
+        """Give *file* the owner of *old*. False: not allowed."""
+        with self.translated():
+            new = file.attributes()
+        if old.uid is None or (old.uid, old.gid) == (new.uid, new.gid):
+            return True
+        try:
+            with self.translated():
+                file.set_attributes(Attributes(uid=old.uid, gid=old.gid))
+        except FileError:
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _in_place(self, path: str, flags: int, plan: Plan) -> Iterator[_Writer]:
+        with self.translated(), self.sftp.open(path, flags, plan.mode) as file:
+            yield _Writer(self, file, 0)
+            if plan.sync:
+                file.sync()
+
+    def _existing(self, path: str) -> Attributes | None:
+        try:
+            return self.stat(path)
+        except FileError:
+            return None
+
+    def _open_part(self, part: str, plan: Plan) -> tuple[RemoteFile, int]:
+        """Open the part, and return where to continue. Raises FileError."""
+        with self.translated():
+            if plan.part_key is not None:
+                try:
+                    found = self.sftp.lstat(part)
+                except SFTPError as error:
+                    if error.code is None:
+                        raise
+                else:
+                    if found.is_file and found.size is not None and found.size <= plan.size:
+                        return self.sftp.open(part, UPDATE), found.size
+                    self.sftp.remove(part)
+            return self.sftp.open(part, CREATE, plan.mode), 0
+
+    def _remove_quickly(self, part: str) -> None:
+        """Remove *part*, if the server answers soon."""
+        self.sftp.set_timeout(CLEANUP_TIMEOUT)
+        with contextlib.suppress(SFTPError, OSError, EOFError, paramiko.SSHException):
+            self.sftp.remove(part)
+        self.sftp.set_timeout(None)
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise the session's errors as FileError or ConnectionLost."""
+        try:
+            yield
+        except SFTPError as error:
+            if error.code is None:
+                raise ConnectionLost(f"{self._where}: {error}") from None
+            reason = _REASONS.get(error.code, str(error))
+            raise FileError(reason, error.code == packets.NO_SUCH_FILE, error.code == packets.PERMISSION_DENIED) from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise ConnectionLost(f"{self._where}: {error or 'the connection is closed'}") from None
+
+
+class _Reader:
+    def __init__(self, files: RemoteFiles, file: RemoteFile) -> None:
+        self._files = files
+        self._file = file
+        with files.translated():
+            self.attributes = file.attributes()
+
+    def pieces(self, offset: int) -> Generator[bytes, None, None]:
+        with self._files.translated():
+            yield from self._file.read_pieces(offset)
+
+
+class _Writer:
+    def __init__(self, files: RemoteFiles, file: RemoteFile, offset: int) -> None:
+        self._files = files
+        self._file = file
+        self.offset = offset
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        with self._files.translated():
+            self._file.write_pieces(pieces, self.offset)
+
+
+def _part_of(path: str, plan: Plan) -> str:
+    return part_name(path.rpartition("/")[2], plan.part_key or secrets.token_hex(8))

@@ -1,0 +1,103 @@
+"""A hostile SFTP server under ``pmitogen cp``: nothing is written outside the destination (CVE-2019-6111 and its kind)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pmitogen.cli.transfer import patterns
+from pmitogen.cli.transfer.copying import Copier, CopyOptions
+from pmitogen.cli.transfer.files import FileError
+from pmitogen.cli.transfer.local_files import LocalFiles
+from pmitogen.cli.transfer.remote_files import RemoteFiles
+from pmitogen.errors import ConnectionLost
+from tests.hostile.ssh_server import string, u32
+from tests.hostile.test_sftp_servers import ATTRS, NAME, READDIR, STATUS, Liar, lie, lying, names
+
+pytestmark = pytest.mark.timeout(60)
+DIRECTORY, FILE = u32(4) + u32(0o040755), u32(4) + u32(0o106777)
+
+
+def listing_once(*listed: bytes) -> Callable[[Liar, bytes], None]:
+    """Answers every second request for a listing with the names, the others with its end."""
+    asked = 0
+
+    def answer(server: Liar, number: bytes) -> None:
+        nonlocal asked
+        asked += 1
+        server.answer(*((NAME, number, names(*listed)) if asked % 2 else (STATUS, number, u32(1), string(b""))))
+
+    return answer
+
+
+def end_of_file(server: Liar, number: bytes) -> None:
+    server.answer(STATUS, number, u32(1), string(b""))
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("name", [b"../evil", b"/tmp/evil", b"d/../../evil", b"", b"a\0b"])
+def test_names_that_lead_out_of_the_destination(tmp_path: Path, name: bytes) -> None:
+    (tmp_path / "in").mkdir()
+    lies = {READDIR: lie(NAME, names(b"good", name)), 17: lie(ATTRS, DIRECTORY), 5: end_of_file}
+    with lying(lies) as sftp:
+        copier = Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(recursive=True), print)
+        with pytest.raises(ConnectionLost, match="not a valid file name"):
+            copier.copy("/d", str(tmp_path / "in" / "d"))
+    assert set(written(tmp_path)) <= {"in", "in/d"}
+
+
+def test_names_that_a_pattern_does_not_match(tmp_path: Path) -> None:
+    lies = {READDIR: listing_once(b"evil", b".bashrc", b"x.txt", b"x.txt\n", b"y" * 5000 + b".txt"), 17: lie(ATTRS, FILE)}
+    with lying(lies) as sftp:
+        assert patterns.expand(RemoteFiles(sftp, "t"), "/d/*.txt") == ["/d/x.txt"]
+
+
+def test_a_tree_without_end(tmp_path: Path) -> None:
+    reports: list[str] = []
+    lies = {READDIR: listing_once(b"d"), 17: lie(ATTRS, DIRECTORY)}
+
+    def directory(server: Liar, number: bytes) -> None:
+        one = u32(1) + string(b"d") + string(b"") + DIRECTORY
+        directory.asked += 1  # type: ignore[attr-defined]
+        is_listing = directory.asked % 2  # type: ignore[attr-defined]
+        server.answer(*((NAME, number, one) if is_listing else (STATUS, number, u32(1), string(b""))))
+
+    directory.asked = 0  # type: ignore[attr-defined]
+    with lying({**lies, READDIR: directory}) as sftp:
+        copier = Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(recursive=True), reports.append)
+        assert not copier.copy("/d", str(tmp_path / "d"))
+    assert reports == ["Maximum directory depth exceeded: 65 levels"]
+
+
+def test_setuid_and_devices_are_not_taken_over(tmp_path: Path) -> None:
+    with lying({17: lie(ATTRS, FILE), 8: lie(ATTRS, FILE), 5: end_of_file}) as sftp:
+        copier = Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(preserve=True), print)
+        assert copier.copy("/f", str(tmp_path / "f"))
+    assert (tmp_path / "f").stat().st_mode == 0o100777
+    reports: list[str] = []
+    with lying({17: lie(ATTRS, u32(4) + u32(0o060666))}) as sftp:
+        assert not Copier(RemoteFiles(sftp, "t"), LocalFiles(), CopyOptions(), reports.append).copy("/f", str(tmp_path / "g"))
+    assert reports == ["download /f: not a regular file"] and not (tmp_path / "g").exists()
+
+
+def test_a_real_path_that_lies() -> None:
+    """An answer with a NUL or two names is refused before anything is written there."""
+    with lying({19: lie(NAME, names(b"a", b"b")), 16: lie(NAME, names(b"a\0b"))}) as sftp, pytest.raises(ConnectionLost):
+        with RemoteFiles(sftp, "t").writing("/f", _plan()):
+            pass
+
+
+def _plan():  # type: ignore[no-untyped-def]
+    from pmitogen.cli.transfer.files import Plan
+
+    return Plan(0o644)
+
+
+def test_an_invalid_pattern() -> None:
+    with lying({17: lie(ATTRS, FILE)}) as sftp, pytest.raises(FileError, match="invalid pattern"):
+        patterns.expand(RemoteFiles(sftp, "t"), "/[z-a]")

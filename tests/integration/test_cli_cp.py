@@ -1,0 +1,299 @@
+"""``pmitogen cp`` against a real sshd, beside OpenSSH's scp: the same messages, exit status and files."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.accounts import Account
+from tests.support.processes import wait_until
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+OURS = (sys.executable, "-m", "pmitogen", "cp")
+
+
+class Host:
+    """A server under the name ``t`` of a configuration, and a directory of ours there and here."""
+
+    def __init__(self, server: Sshd, folder: Path, user: str = "root") -> None:
+        self.config = folder / "config"
+        self.config.write_text(
+            f"Host t\n HostName {server.host}\n Port {server.port}\n User {user}\n IdentityFile {server.key.path}\n"
+            f" IdentitiesOnly yes\n UserKnownHostsFile {server.known_hosts}\n StrictHostKeyChecking yes\n"
+        )
+        self.there, self.here = folder / "there", folder / "here"
+        self.there.mkdir()
+        self.here.mkdir()
+
+    def run(self, *argv: str | Path, program: tuple[str, ...] = OURS) -> subprocess.CompletedProcess[str]:
+        command = [*program, "-F", str(self.config), *map(str, argv)]
+        return subprocess.run(command, cwd=self.here, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+    def copy(self, *argv: str | Path) -> None:
+        done = self.run(*argv)
+        assert done.returncode == 0 and not done.stdout + done.stderr, done.stderr
+
+    def start(self, *argv: str | Path) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*OURS, "-F", str(self.config), *map(str, argv)], cwd=self.here, stderr=subprocess.PIPE)
+
+
+@pytest.fixture
+def host(sshd: Sshd, tmp_path: Path) -> Host:
+    return Host(sshd, tmp_path)
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int, bytes | None]]:
+    """Mode, time and content of each file."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        content = None if path.is_dir() else path.read_bytes()
+        found[str(path.relative_to(folder))] = path.stat().st_mode, int(path.stat().st_mtime), content
+    return found
+
+
+def make_tree(folder: Path) -> None:
+    (folder / "d" / "e").mkdir(parents=True)
+    names = ["a", "b c", "d/'q\"$(x)", "d/e/\xe8\xaa\n", "d/-r", "d/[x]*", os.fsdecode(b"d/n\xff")]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(os.urandom(number * 20_000))
+        os.chmod(folder / name, 0o600 + number * 8)
+        os.utime(folder / name, (1_000_000_000 + number, 1_100_000_000 + number))
+    os.chmod(folder / "d/e", 0o750)
+    os.utime(folder / "d/e", (1, 1_200_000_000))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("t:{there}/none", "."),
+        ("t:{there}", "."),
+        ("none", "t:{there}"),
+        (".", "t:{there}/x"),
+        ("t:{there}/f", "none/x"),
+        ("t:{there}/f", "none/"),
+        ("t:{there}/no*", "."),
+        ("f", "t:/none/x"),
+        ("f", "f", "t:{there}/f"),
+        ("-r", "t:{there}", "none/x"),
+        ("f", "t:{there}/none/"),
+        ("f", "t:{there}/f"),
+        ("t:{there}/f", "t:{there}/g"),
+        ("t:{there}/[fx]", "."),
+        ("-r", "t:{there}/.", "got"),
+        ("t:{there}/f", "t:{there}/g", "none"),
+        ("-X", "buffer=1000", "-T", "-3", "f", "t:{there}/x"),
+    ],
+)
+@pytest.mark.needs_program("scp")
+def test_same_messages_and_status_as_scp(host: Host, argv: tuple[str, ...]) -> None:
+    results = []
+    for program in (OURS, ("scp",)):
+        for folder in (host.there, host.here):
+            subprocess.run(["rm", "-rf", *folder.iterdir()], check=True)
+            (folder / "f").write_text("text")
+        done = host.run(*(word.format(there=host.there) for word in argv), program=program)
+        left = {str(path.relative_to(host.here.parent)) for folder in (host.there, host.here) for path in folder.rglob("*")}
+        results.append((done.returncode, done.stderr.splitlines(), left))
+    if argv[0] in ("-X",):  # older releases of scp do not know it
+        results[1] = (0, [], {"there/f", "here/f", "there/x"})
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("argv", [(), ("a",), ("-z", "a", "b"), ("-P",)])
+@pytest.mark.needs_program("scp")
+def test_wrong_usage_ends_as_with_scp(host: Host, argv: tuple[str, ...]) -> None:
+    ours, theirs = (host.run(*argv, program=program) for program in (OURS, ("scp",)))
+    assert ours.returncode == theirs.returncode == 1 and "usage: scp " in ours.stderr
+    if argv[:1] == ("-z",):
+        assert ours.stderr.splitlines()[0].split(" -- ") == ["scp: unknown option", "z"]
+
+
+def test_a_failed_login_ends_as_with_scp(host: Host) -> None:
+    done = host.run("-P", "1", "t:f", ".")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 255 and lines[-1] == "scp: Connection closed"
+    assert re.match(r"ssh: connect to host 127\.0\.0\.1 port 1: Connection refused", lines[0])
+
+
+def test_trees_there_and_back(host: Host) -> None:
+    make_tree(host.here / "src")
+    host.copy("-rp", "src", f"t:{host.there}/copy")
+    assert tree(host.there / "copy") == tree(host.here / "src")
+    host.copy("-rp", f"t:{host.there}/copy", "back")
+    assert tree(host.here / "back") == tree(host.here / "src")
+    host.copy("-r", "-p", f"t:{host.there}/copy", f"t:{host.there}/second")
+    assert tree(host.there / "second") == tree(host.here / "src")
+    host.copy("-r", "src", f"t:{host.there}/copy")
+    assert (host.there / "copy/src/a").exists(), "an existing directory gets the source's name in it"
+
+
+def test_an_existing_file_keeps_its_mode_and_links(host: Host) -> None:
+    (host.here / "new").write_text("new")
+    for folder, target in ((host.there, f"t:{host.there}/link"), (host.here, "link")):
+        (folder / "old").write_text("old and longer")
+        (folder / "old").chmod(0o604)
+        (folder / "link").symlink_to("old")
+        host.copy("new", target)
+        assert (folder / "old").read_text() == "new" and (folder / "old").stat().st_mode & 0o777 == 0o604
+        assert (folder / "link").is_symlink()
+    host.copy("new", "t:/dev/null")
+    host.copy("t:/proc/self/status", "status")
+    assert "Name:" in (host.here / "status").read_text()
+
+
+def test_another_accounts_file_and_directory(sshd: Sshd, account: Account, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Where a file cannot be replaced it is written in place."""
+    tmp_path = tmp_path_factory.mktemp("shared")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    host = Host(sshd, tmp_path, account.name)
+    (host.here / "new").write_text("new")
+    (host.there / "f").write_text("old")
+    (host.there / "f").chmod(0o666)
+    host.copy("new", f"t:{host.there}/f")
+    assert (host.there / "f").read_text() == "new" and (host.there / "f").stat().st_uid == os.getuid()
+    assert [path.name for path in host.there.iterdir()] == ["f"]
+    (host.there / "g").write_text("old")
+    done = host.run("new", f"t:{host.there}/g")
+    assert done.returncode == 1 and f'scp: dest open "{host.there}/g": Permission denied\n' in done.stderr
+    assert (host.there / "g").read_text() == "old"
+
+
+BIG = 8 << 20  # bytes
+
+
+@pytest.fixture
+def interrupted(make_sshd: Callable[..., Sshd], tmp_path: Path) -> Iterator[Callable[..., None]]:
+    """Copies a large file slowly, and cuts the connection in the middle."""
+    server = make_sshd()
+    made = Host(server, tmp_path)
+
+    def cut(*argv: str | Path, watched: Path) -> None:
+        with made.start("-l", "16000", *argv) as process:
+            wait_until(lambda: any(path.stat().st_size > 1 << 20 for path in watched.glob(".big.*.part")) or process.poll(), 20)
+            server.kill_sessions()
+            assert process.wait(20) == 255 and process.stderr is not None
+            assert b"scp: Connection closed" in process.stderr.read()
+
+    cut.host = made  # type: ignore[attr-defined]
+    yield cut
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_resume(interrupted: Callable[..., None], direction: str) -> None:
+    host: Host = interrupted.host  # type: ignore[attr-defined]
+    source, target = (host.here, host.there) if direction == "up" else (host.there, host.here)
+    blob = os.urandom(BIG)
+    (source / "big").write_bytes(blob)
+    (target / "big").write_text("old")
+    words = ("big", f"t:{host.there}/big") if direction == "up" else (f"t:{host.there}/big", "big")
+    interrupted("--resume", *words, watched=target)
+    assert (target / "big").read_text() == "old"
+    (part,) = target.glob(".big.*.part")
+    with part.open("r+b") as file:
+        file.write(b"MARK")
+    host.copy("--resume", *words)
+    assert (target / "big").read_bytes() == b"MARK" + blob[4:], "the part was continued"
+    assert [path.name for path in target.iterdir()] == ["big"]
+    part.write_bytes(b"part of another version")
+    os.utime(source / "big", (1, 1))
+    host.copy("--resume", *words)
+    assert (target / "big").read_bytes() == blob
+
+
+def test_a_cut_leaves_the_old_file(interrupted: Callable[..., None]) -> None:
+    host: Host = interrupted.host  # type: ignore[attr-defined]
+    (host.there / "big").write_bytes(bytes(BIG))
+    (host.here / "big").write_text("old")
+    with host.start("-l", "16000", f"t:{host.there}/big", ".") as process:
+        wait_until(lambda: any(path.name != "big" for path in host.here.iterdir()))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert [path.name for path in host.here.iterdir()] == ["big"] and (host.here / "big").read_text() == "old"
+    with host.start("-l", "16000", "big", f"t:{host.there}/up") as process:
+        wait_until(lambda: process.poll() is not None)
+    with host.start("-l", "16000", f"t:{host.there}/big", f"t:{host.there}/again") as process:
+        wait_until(lambda: any(host.there.glob(".again.*.part")))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    wait_until(lambda: not any(host.there.glob(".*.part")))
+
+
+def test_a_part_that_somebody_planted(host: Host) -> None:
+    """A link under the part's name is not written through."""
+    from pmitogen.cli.transfer.files import part_key, part_name
+    from pmitogen.cli.transfer.local_files import LocalFiles
+
+    (host.there / "f").write_text("text")
+    (host.here / "victim").write_text("victim")
+    key = part_key(f"{host.there}/f", LocalFiles().stat(str(host.there / "f")))
+    (host.here / part_name("f", key)).symlink_to("victim")
+    done = host.run("--resume", f"t:{host.there}/f", ".")
+    assert done.returncode == 1 and (host.here / "victim").read_text() == "victim" and not (host.here / "f").exists()
+    (host.there / part_name("f2", key)).symlink_to("f")
+    host.copy("--resume", "victim", f"t:{host.there}/f2")
+    assert (host.there / "f").read_text() == "text" and (host.there / "f2").read_text() == "victim"
+
+
+def test_progress_is_for_terminals(host: Host) -> None:
+    import pty
+
+    (host.here / "f").write_bytes(bytes(100_000))
+
+    def seen(*options: str) -> bytes:
+        leader, follower = pty.openpty()
+        command = [*OURS, *options, "-F", str(host.config), "f", f"t:{host.there}/f"]
+        subprocess.run(command, cwd=host.here, stdout=follower, stderr=follower, stdin=follower, check=True, timeout=60)
+        os.close(follower)
+        text = b""
+        try:
+            while piece := os.read(leader, 4096):
+                text += piece
+        except OSError:
+            pass
+        os.close(leader)
+        return text
+
+    assert re.search(rb"\rf +100%  97\.7KB .*/s 00:0\d    \r?\n$", seen())
+    assert seen("-q") == b""
+
+
+def test_the_limit_of_the_rate(host: Host) -> None:
+    (host.here / "f").write_bytes(bytes(500_000))
+    begun = time.monotonic()
+    host.copy("-l", "4000", "f", f"t:{host.there}/f")
+    assert time.monotonic() - begun >= 0.9
+    assert host.run("-l", "fast", "f", f"t:{host.there}/f").stderr == (
+        "scp: -l: invalid limit 'fast'; use kilobits per second, from 1 to 104857600\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "destination", "path"),
+    [
+        ("h:p", "h", "p"),
+        ("u@h:", "u@h", ""),
+        ("./h:p", None, "./h:p"),
+        (":p", None, ":p"),
+        ("d/h:p", None, "d/h:p"),
+        ("[::1]:p", "::1", "p"),
+        ("u@[fe80::1%lo]:p:q", "u@fe80::1%lo", "p:q"),
+        ("a@b@h:p", "a@b@h", "p"),
+        ("scp://u@h:99/a%20b", "ssh://u@h:99", "a b"),
+        ("scp://h//abs", "ssh://h", "/abs"),
+        ("h", None, "h"),
+    ],
+)
+def test_places(word: str, destination: str | None, path: str) -> None:
+    from pmitogen.cli.cp.command_line import Place, place
+
+    assert place(word) == Place(destination, path)
