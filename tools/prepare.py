@@ -23,7 +23,8 @@ Steps:
 ``2.19@3.12``
     ``.venv-2.19-py3.12``: the same with that very Python, for comparisons.
 ``others``
-    ``.venv-others``: as ``main``, with programs of others that start Ansible, for the slow tests.
+    ``.venv-others``: as ``main``, with programs of others that start Ansible, and the collection ansible.posix in
+    ``.venv-others/collections``, for the slow tests. The collection comes from the package ``ansible`` (55 MB), which PyPI has.
 ``extras``
     ``.venv-extras``: as ``main``, with what PKCS#11 and Kerberos need, and by apt a token in software and a Kerberos server, for
     the slow tests. Where it cannot be made this says so and goes on.
@@ -46,6 +47,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -270,6 +273,33 @@ def make_upstream(extra: str) -> bool:
     return False
 
 
+def add_collection(folder: Path, name: str) -> None:
+    """Extract one collection of the package ``ansible`` to *folder*/collections, unless it is there."""
+    target = folder / "collections"
+    members = "ansible_collections/" + name.replace(".", "/") + "/"
+    if (target / members).is_dir():
+        return
+    say("fetching the collection %s" % name)
+    with tempfile.TemporaryDirectory() as temporary:
+        words = (
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--only-binary=:all:",
+            "-d",
+            temporary,
+        )
+        if not run(str(folder / "bin/python"), *words, "ansible"):
+            say("NO COLLECTION %s: the tests that need it will be skipped" % name)
+            return
+        (wheel,) = Path(temporary).glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(target, [each for each in archive.namelist() if each.startswith(members)])
+
+
 def main(steps: Sequence[str]) -> int:
     for step in steps:
         name, _, extra = step.partition(":")
@@ -291,7 +321,8 @@ def main(steps: Sequence[str]) -> int:
         elif name == "newest":
             update_newest(extra)
         elif name == "others":
-            make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS)
+            if make_environment(HERE / ".venv-others", MAIN_CORES, "", OTHERS):
+                add_collection(HERE / ".venv-others", "ansible.posix")
         elif name == "extras":
             install_system(EXTRAS_PROGRAMS)
             make_environment(HERE / ".venv-extras", MAIN_CORES, "pkcs11,kerberos")

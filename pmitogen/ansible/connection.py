@@ -65,7 +65,9 @@ _INTERPRETER_PATTERN = re.compile(r"(?!auto)[\w./+-]+")
 class Connection(ConnectionBase):
     """See the head of this file."""
 
-    transport = "pmitogen"
+    # The protocol's name, as in Ansible's ssh plugin: ansible.posix.synchronize and others check that a host is reached over SSH,
+    # read the options of that plugin, and start ssh themselves.
+    transport = "ssh"
     has_pipelining = True
     has_tty = True
 
