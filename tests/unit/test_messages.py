@@ -95,7 +95,7 @@ IDIOMS = (
     r"!$",
 )
 
-# Texts of ssh-add and ssh-keygen, which tools and people look for.
+# Texts of ssh-add, ssh-keygen, scp and sftp, which tools and people look for.
 VERBATIM = (
     "Too many arguments.",
     "{} is not a public key file.",
@@ -104,6 +104,12 @@ VERBATIM = (
     "Invalid RSA key length: {} bits",
     'Saving key "{}" failed: {}',
     "Cannot stat {}: {}",
+    "Not a directory",
+    "Is a directory",
+    "Shell exited with status {}",
+    "Invalid command.",
+    "{}: Invalid flag -{}",
+    "Unterminated quoted argument",
 )
 # The beginnings of Ansible's and OpenSSH's own texts, and names that begin with a capital letter.
 VERBATIM_STARTS = (

@@ -12,7 +12,7 @@ from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.login import log_in
 from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectError
-from pmitogen.transport.connection import Link
+from pmitogen.transport.connection import Connection
 from pmitogen.transport.plain.exec_command import WINDOW
 from pmitogen.transport.plain.sftp import SFTP
 from pmitogen.transport.plain.sftp_packets import SFTPError
@@ -54,15 +54,15 @@ class Servers:
         if found is None:
             self.invocation = None
             self.invocation = invocation_module.read([*self._options, "-s", "--", destination, self._subsystem])
-            link = self._connections.enter_context(log_in(self.invocation))
-            found = self._open[destination] = RemoteFiles(self._start(link), link.peer)
+            connection = self._connections.enter_context(log_in(self.invocation))
+            found = self._open[destination] = RemoteFiles(self._start(connection), connection.peer)
         return found
 
-    def _start(self, link: Link) -> SFTP:
-        channel = link.open_session(START_TIMEOUT, WINDOW)
+    def _start(self, connection: Connection) -> SFTP:
+        channel = connection.open_session(START_TIMEOUT, WINDOW)
         reason = f"the server has no subsystem {self._subsystem}"
         try:
-            if link.start_subsystem(channel, self._subsystem, timeout=START_TIMEOUT):
+            if connection.start_subsystem(channel, self._subsystem, timeout=START_TIMEOUT):
                 channel.settimeout(START_TIMEOUT)
                 sftp = SFTP(channel)
                 channel.settimeout(None)
@@ -71,4 +71,4 @@ class Servers:
             reason = str(error)
         except (paramiko.SSHException, EOFError, OSError):
             reason = "the server ended SFTP"  # such as one whose sftp-server is not installed
-        raise ConnectError(f"{link.peer}: {reason}", "exec")
+        raise ConnectError(f"{connection.peer}: {reason}", "exec")
