@@ -40,6 +40,15 @@ def digest(settings: Settings, credentials: Credentials, extra: str = "") -> byt
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=_KEY, digest_size=32).digest()
 
 
+def fingerprint(settings: Settings) -> str:
+    """Return a text that is equal, in any process, for settings that make the same connection with the same keys and files.
+
+    Whether the connection is shared, and for how long, does not count. The settings hold no secrets.
+    """
+    same = settings._replace(controlmaster=True, controlpersist=0, exitonforwardfailure=None)
+    return repr(_comparable([connection_key(same)]))
+
+
 def _comparable(value: object) -> object:
     """Return *value* in a form in which equal values have equal texts, including secrets."""
     if isinstance(value, Secret):

@@ -1,14 +1,119 @@
-"""``ssh -O``: commands for a connection that other programs share. Source: muxclient() in mux.c of OpenSSH 10.5."""
+"""Share a connection among several ``ssh`` commands: ``-O``, ControlMaster, ControlPath and ControlPersist.
+
+Unlike ssh, a connection that pmitogen has made is shared only if this command would have made the same one: see
+transport/sharing.py.
+"""
 
 from __future__ import annotations
 
-from pmitogen.cli.ssh.invocation import Invocation
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from pmitogen.cli.ssh import background
+from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
+from pmitogen.cli.ssh.mux import messages
+from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
+from pmitogen.cli.ssh.mux.messages import MuxError
 from pmitogen.errors import UsageError
+from pmitogen.transport.connection import Connection
+from pmitogen.util.peer_text import one_line
+
+_ORDERS = {
+    "exit": (messages.TERMINATE, "Exit request sent."),
+    "stop": (messages.STOP_LISTENING, "Stop listening request sent."),
+}
 
 
 def run_control(invocation: Invocation) -> int:
-    """Carry out ``-O check`` or ``-O exit``. Raises UsageError for others, and where no such connection is shared."""
+    """Carry out ``-O check``, ``exit`` or ``stop``; return the exit status. Raises UsageError."""
     path = invocation.settings.controlpath
     if path is None:
         raise UsageError('No ControlPath specified for "-O" command')
-    raise UsageError(f"Control socket connect({path}): No such file or directory")
+    command = invocation.control or ""
+    if command != "check" and command not in _ORDERS:
+        raise UsageError(f"-O {command}: not supported; use check, exit or stop")
+    try:
+        with MuxClient(path, invocation.settings) as client:
+            if command == "check":
+                _print(f"Master running (pid={client.check()})")
+            else:
+                kind, said = _ORDERS[command]
+                client.order(kind)
+                _print(said)
+    except MasterUnreachable as error:
+        raise UsageError(f"Control socket connect({path}): {error}") from None
+    except MuxError as error:
+        raise UsageError(f"Control socket {path}: {error}") from None
+    return 0
+
+
+def run_shared(invocation: Invocation) -> int | None:
+    """Run the session on a master's connection; return the exit status. None: there is no master that may be used.
+
+    Forwardings, which would stay with the master, get a connection of their own.
+    """
+    path = invocation.settings.controlpath
+    is_session = invocation.kind is not SessionKind.NONE
+    if path is None or invocation.forwardings or not is_session or invocation.master == "true":
+        return None
+    try:
+        with MuxClient(path, invocation.settings, remove_stale=invocation.master != "false") as client:
+            if client.has_other_options:
+                return None
+            return client.run(invocation)
+    except MasterUnreachable:
+        return None
+    except MuxError as error:
+        _print(f"Control socket {path}: {error}; using a connection of its own")
+        return None
+
+
+def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable[[], None]], None]) -> int | None:
+    """Start a master in the background that outlives this command (ControlPersist), and run the session on its connection.
+
+    *serve*: called in the master; it calls its second argument once clients may come, and returns when the master is to end.
+    Returns the exit status; None: there is no master, for a reason that has been printed.
+    """
+    child = background.fork()
+    if child is not None:
+        serve(invocation, lambda: child.detach(0, 1, 2))
+        os._exit(0)
+    if invocation.in_background:
+        second = background.fork()
+        if second is None:
+            return 0
+        second.detach(0)
+    return run_shared(dataclasses.replace(invocation, forwardings=Forwardings(), master="auto"))
+
+
+def is_master(invocation: Invocation) -> bool:
+    """Return whether this command is to share its connection with later ones."""
+    path = invocation.settings.controlpath
+    return path is not None and invocation.master in ("true", "auto") and not os.path.lexists(path)
+
+
+@contextlib.contextmanager
+def serving(connection: Connection, invocation: Invocation) -> Iterator[None]:
+    """Share the connection during the body, and then until the last client ends."""
+    from pmitogen.cli.ssh.mux.master import Master
+
+    path = invocation.settings.controlpath
+    try:
+        master = Master(connection, invocation.settings, path or "")
+    except OSError as error:
+        _print(f"ControlSocket {path}: {error.strerror or error}, disabling multiplexing")
+        yield
+        return
+    try:
+        yield
+    finally:
+        master.stop_listening()
+        master.wait_until_idle(None)
+
+
+def _print(line: str) -> None:
+    sys.stderr.write(one_line(line) + "\r\n")
+    sys.stderr.flush()

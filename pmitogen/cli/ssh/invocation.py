@@ -24,9 +24,9 @@ _HONOURED_KEYWORDS = {
     "remotecommand",
     "permitlocalcommand",
     "sessiontype",
+    "forkafterauthentication",
 }
-_HONOURED_FLAGS = {"-D", "-L", "-R", "-N", "-s", "-W", "-G", "-O"}
-_NOT_IN_FOREGROUND = "-f: the client cannot go to the background by itself; leave -f out and start it with '&' or as a service"
+_HONOURED_FLAGS = {"-D", "-L", "-R", "-N", "-s", "-W", "-G", "-O", "-f"}
 
 
 class BadOption(UsageError):
@@ -82,6 +82,8 @@ class Invocation:
     argument: str
     tty: TTYRequest
     stdin_null: bool
+    in_background: bool  # -f
+    master: str  # ControlMaster: true, false, ask, auto or autoask
     escape_char: str | None  # None: no escapes
     forwardings: Forwardings
     stdio_forward: Forward | None  # -W
@@ -103,15 +105,18 @@ def read(argv: Sequence[str]) -> Invocation:
     options, line = resolution.options, resolution.line
     kind, argument = _session(resolution)
     flags = dict(line.words)
-    if options.get("forkafterauthentication"):
-        raise UsageError(_NOT_IN_FOREGROUND)
+    in_background = bool(options.get("forkafterauthentication"))
+    if in_background and kind is SessionKind.SHELL:
+        raise UsageError("cannot fork into background without a command to execute")
     return Invocation(
         resolution=resolution,
         settings=settings,
         kind=kind,
         argument=argument,
         tty=_tty(resolution, kind),
-        stdin_null=bool(options.get("stdinnull")),
+        stdin_null=bool(options.get("stdinnull")) or in_background,
+        in_background=in_background,
+        master=options.get("controlmaster", "false"),
         escape_char=options.get("escapechar", "~") or None,
         forwardings=_forwardings(resolution),
         stdio_forward=_stdio_forward(resolution),

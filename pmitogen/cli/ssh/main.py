@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pmitogen import logging
+from pmitogen.cli.ssh import background, messages, queries
 from pmitogen.cli.ssh import invocation as invocation_module
-from pmitogen.cli.ssh import messages, queries
 from pmitogen.cli.ssh.invocation import BadOption, Invocation, Query, SessionKind
 from pmitogen.cli.ssh.session import FAILED
 from pmitogen.errors import ConnectionLost, Error
 from pmitogen.util.peer_text import one_line
+
+if TYPE_CHECKING:
+    from pmitogen.cli.ssh.signals import SignalThread
+    from pmitogen.transport.connection import Connection
 
 _HELP = ("-h", "--help")
 
@@ -60,8 +67,48 @@ def _run(invocation: Invocation) -> int:
         from pmitogen.cli.ssh.control import run_control
 
         return run_control(invocation)
+    from pmitogen.cli.ssh import control
+
+    shared = control.run_shared(invocation)
+    if shared is not None:
+        return shared
+    is_master = control.is_master(invocation)
+    if is_master and invocation.settings.controlpersist and invocation.kind is not SessionKind.NONE:
+        shared = control.run_persistent(invocation, _serve)
+        if shared is not None:
+            return shared
+        is_master = False
+    detach: Callable[[], None] = _stay
+    if invocation.in_background:
+        child = background.fork()
+        if child is None:
+            return 0
+        detach = functools.partial(child.detach, 0)
     logging.setup("ssh")
-    from pmitogen.cli.ssh import forwards, session
+    from pmitogen.cli.ssh import session
+
+    with (
+        _connected(invocation) as (connection, signals),
+        control.serving(connection, invocation) if is_master else contextlib.nullcontext(),
+    ):
+        forward = invocation.stdio_forward
+        if forward is not None:
+            detach()
+            return session.forward_stdio(connection, forward.listen_host or "", forward.listen_port)
+        if invocation.kind is SessionKind.NONE:
+            detach()
+            return session.wait_for_end(connection, signals)
+        return session.Session(connection, invocation, signals, detach).run()
+
+
+def _stay() -> None:
+    """Stay in the foreground."""
+
+
+@contextlib.contextmanager
+def _connected(invocation: Invocation) -> Iterator[tuple[Connection, SignalThread]]:
+    """Connect, start the forwardings and run the local command."""
+    from pmitogen.cli.ssh import forwards
     from pmitogen.cli.ssh.login import log_in
     from pmitogen.cli.ssh.signals import SignalThread
 
@@ -70,12 +117,36 @@ def _run(invocation: Invocation) -> int:
         forwards.start(connection, invocation)
         if invocation.local_command is not None:
             subprocess.run([os.environ.get("SHELL") or "/bin/sh", "-c", invocation.local_command], check=False)
-        forward = invocation.stdio_forward
-        if forward is not None:
-            return session.forward_stdio(connection, forward.listen_host or "", forward.listen_port)
-        if invocation.kind is SessionKind.NONE:
-            return session.wait_for_end(connection, signals)
-        return session.Session(connection, invocation, signals).run()
+        yield connection, signals
+
+
+def _serve(invocation: Invocation, detach: Callable[[], None]) -> None:
+    """Be a master until nobody has used the connection for the time of ControlPersist."""
+    logging.setup("ssh")
+    from pmitogen.cli.ssh.mux.master import Master
+    from pmitogen.cli.ssh.signals import ENDING_SIGNALS
+
+    with _connected(invocation) as (connection, signals):
+        path = invocation.settings.controlpath or ""
+        try:
+            master = Master(connection, invocation.settings, path)
+        except OSError as error:  # such as another master that came first
+            _print([f"ControlSocket {path}: {error.strerror or error}, disabling multiplexing"])
+            detach()
+            return
+
+        def on_signal(number: int) -> None:
+            if number in ENDING_SIGNALS:
+                master.stop_listening()
+                connection.close()
+                os._exit(FAILED)
+            master.on_resize()
+
+        signals.on_signal = on_signal
+        detach()
+        seconds = invocation.settings.controlpersist
+        master.wait_until_idle(seconds if seconds > 0 else None)
+        master.stop_listening()
 
 
 def _print_unless_quiet(invocation: Invocation | None, lines: list[str]) -> None:

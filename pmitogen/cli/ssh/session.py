@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pmitogen.cli.ssh.escape import HELP, Escape, EscapeReader
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
@@ -25,10 +25,13 @@ BREAK_LENGTH = 1000  # milliseconds (RFC 4335)
 
 
 class Session:
-    """The session of *invocation* on the connection *link*. Create and run it on the main thread."""
+    """The session of *invocation* on *connection*. Create and run it on the main thread."""
 
-    def __init__(self, connection: Connection, invocation: Invocation, signals: SignalThread) -> None:
+    def __init__(
+        self, connection: Connection, invocation: Invocation, signals: SignalThread, on_start: Callable[[], None] = lambda: None
+    ) -> None:
         self._connection = connection
+        self._on_start = on_start  # called when the command has been requested
         self._signals = signals
         self._invocation = invocation
         self._terminal: RawTerminal | None = None
@@ -43,6 +46,7 @@ class Session:
         subsystem = invocation.kind is SessionKind.SUBSYSTEM
         with Command(self._connection, argument, stdin=None, pty=pty, timeout=OPEN_TIMEOUT, subsystem=subsystem) as command:
             self._command = command
+            self._on_start()
             if wants_tty and os.isatty(STDIN):
                 self._terminal = RawTerminal(STDIN)
                 self._terminal.enter()

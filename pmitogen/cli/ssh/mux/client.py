@@ -1,0 +1,138 @@
+"""A client of a master: its session runs on the master's connection, with the client's own streams."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+
+from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
+from pmitogen.cli.ssh.mux import messages
+from pmitogen.cli.ssh.mux.messages import MuxError, MuxSocket, number
+from pmitogen.cli.ssh.terminal import RawTerminal
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.util.peer_text import one_line
+
+FAILED = 255  # ssh's exit status for its own errors
+NO_ESCAPE = 0xFFFFFFFF
+ANSWER_TIMEOUT = 20.0  # seconds for a master's hello
+
+
+class MasterUnreachable(Exception):
+    """No master listens at the path. The text is the reason."""
+
+
+class MuxClient:
+    """A connection to a master. Close it (``with``)."""
+
+    def __init__(self, path: str, settings: Settings, remove_stale: bool = False) -> None:
+        """Connect to the master at *path*. Raises MasterUnreachable, MuxError.
+
+        *remove_stale*: remove a socket on which nobody listens.
+        """
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(ANSWER_TIMEOUT)
+        try:
+            sock.connect(path)
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.ECONNREFUSED and remove_stale:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+            raise MasterUnreachable(error.strerror or str(error)) from None
+        self.socket = MuxSocket(sock)
+        try:
+            self.socket.check_peer()
+            theirs = self.socket.exchange_hello(settings)
+            sock.settimeout(None)
+        except (MuxError, DecodeError) as error:
+            self.socket.close()
+            raise MuxError(str(error)) from None
+        self.has_other_options = theirs not in (None, messages.digest(settings))
+
+    def __enter__(self) -> MuxClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def check(self) -> int:
+        """Return the process id of the master. Raises MuxError."""
+        return self._ask(messages.ALIVE_CHECK, messages.ALIVE).u32()
+
+    def order(self, kind: int) -> None:
+        """Send TERMINATE or STOP_LISTENING. Raises MuxError."""
+        self._ask(kind, messages.OK)
+
+    def _ask(self, kind: int, expected: int, *fields: bytes) -> PacketReader:
+        self.socket.send(kind, number(0), *fields)
+        return self._answer(expected)
+
+    def _answer(self, expected: int) -> PacketReader:
+        kind, fields = self.socket.receive()
+        fields.u32()  # the request's number
+        if kind in (messages.FAILURE, messages.PERMISSION_DENIED):
+            raise MuxError(f"the master refuses: {one_line(fields.string().decode('utf-8', 'replace'))}")
+        if kind != expected:
+            raise MuxError(f"an unexpected message ({kind:#x})")
+        return fields
+
+    def run(self, invocation: Invocation) -> int:
+        """Run the session of *invocation*; return the exit status. Raises MuxError if it was not started."""
+        master = self.check()
+        forward = invocation.stdio_forward
+        if forward is not None:
+            target = encode_string(forward.listen_host or ""), number(forward.listen_port)
+            self.socket.send(messages.NEW_STDIO_FORWARD, number(0), encode_string(""), *target)
+        else:
+            self.socket.send(messages.NEW_SESSION, number(0), *_session_fields(invocation))
+        null = os.open(os.devnull, os.O_RDONLY)
+        for descriptor in (0, 1) if forward is not None else (0, 1, 2):
+            self.socket.send_descriptor(null if descriptor == 0 and invocation.stdin_null else descriptor)
+        os.close(null)
+        session = self._answer(messages.SESSION_OPENED).u32()
+        with contextlib.ExitStack() as at_end:
+            if forward is None and wants_tty(invocation) and os.isatty(0):
+                terminal = RawTerminal(0)
+                terminal.enter()
+                at_end.callback(terminal.leave)
+                signal.signal(signal.SIGWINCH, lambda _number, _frame: _send_resize(master))
+            try:
+                return self._wait(session, FAILED if forward is None else 0)
+            except KeyboardInterrupt:
+                return FAILED
+
+    def _wait(self, session: int, without_status: int) -> int:
+        """Wait for the exit status of a session; *without_status* if the master ends the connection before."""
+        while True:
+            try:
+                kind, fields = self.socket.receive()
+                if kind == messages.EXIT and fields.u32() == session:
+                    return fields.u32() & 0xFF
+            except (MuxError, DecodeError):
+                return without_status
+
+
+def _session_fields(invocation: Invocation) -> list[bytes]:
+    character = NO_ESCAPE if invocation.escape_char is None else ord(invocation.escape_char)
+    subsystem = invocation.kind is SessionKind.SUBSYSTEM
+    flags = (wants_tty(invocation), False, invocation.settings.forwardagent, subsystem)
+    term = os.environ.get("TERM", "")
+    texts = (term, invocation.argument)
+    return [encode_string(""), *(number(int(flag)) for flag in flags), number(character), *map(encode_string, texts)]
+
+
+def wants_tty(invocation: Invocation) -> bool:
+    """Return whether the session needs a terminal."""
+    if invocation.tty is TTYRequest.IF_LOCAL:
+        return os.isatty(0) and not invocation.stdin_null
+    return invocation.tty is TTYRequest.FORCE
+
+
+def _send_resize(master: int) -> None:
+    """Have the master read the size of the terminal again, as ssh does."""
+    with contextlib.suppress(OSError):
+        os.kill(master, signal.SIGWINCH)

@@ -1,0 +1,130 @@
+"""Messages between a client and a master, and the socket that carries them. Source: PROTOCOL.mux of OpenSSH 10.5.
+
+Both ends are programs of one user: each end checks that the other runs under its own account, and bounds what it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+from types import TracebackType
+
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.keys.wire import PacketReader, encode_string
+from pmitogen.transport.sharing import fingerprint
+from pmitogen.util import processes
+
+VERSION = 4
+MAX_MESSAGE = 256 << 10  # bytes
+HELLO = 0x00000001
+NEW_SESSION, ALIVE_CHECK, TERMINATE, NEW_STDIO_FORWARD = 0x10000002, 0x10000004, 0x10000005, 0x10000008
+STOP_LISTENING = 0x10000009
+OK, PERMISSION_DENIED, FAILURE, EXIT, ALIVE = 0x80000001, 0x80000002, 0x80000003, 0x80000004, 0x80000005
+SESSION_OPENED, TTY_FAILED = 0x80000006, 0x80000008
+# An extension of the hello message: a digest of the options of the connection. OpenSSH's programs ignore it.
+OPTIONS_EXTENSION = "options@pmitogen"
+
+
+class MuxError(Exception):
+    """The other end broke the protocol, ended, or is another user's."""
+
+
+class MuxSocket:
+    """A connection between client and master. One thread at a time reads; close it (``with``)."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __enter__(self) -> MuxSocket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The descriptor, for select."""
+        return self._sock.fileno()
+
+    def close(self) -> None:
+        """Close it. Idempotent; any thread; a read on another thread ends."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
+
+    def check_peer(self) -> None:
+        """Raise MuxError unless the other end runs under this account or root."""
+        uid = processes.peer_uid(self._sock)
+        if uid not in (None, os.geteuid(), 0):
+            raise MuxError(f"another user (uid {uid}) listens there")
+
+    def send(self, kind: int, *fields: bytes) -> None:
+        """Send a message. Raises MuxError."""
+        payload = number(kind) + b"".join(fields)
+        try:
+            self._sock.sendall(number(len(payload)) + payload)
+        except OSError as error:
+            raise MuxError(error.strerror or str(error)) from None
+
+    def receive(self) -> tuple[int, PacketReader]:
+        """Return the kind of the next message and its fields. Raises MuxError, also at the end of the connection."""
+        length = int.from_bytes(self._exactly(4), "big")
+        if not 4 <= length <= MAX_MESSAGE:
+            raise MuxError(f"a message of an invalid length ({length})")
+        fields = PacketReader(self._exactly(length))
+        return fields.u32(), fields
+
+    def send_descriptor(self, descriptor: int) -> None:
+        """Send one open file. Raises MuxError."""
+        try:
+            socket.send_fds(self._sock, [b"\0"], [descriptor])
+        except OSError as error:
+            raise MuxError(error.strerror or str(error)) from None
+
+    def receive_descriptor(self) -> int:
+        """Receive one open file. Raises MuxError."""
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._sock, 1, 1)
+        except OSError as error:
+            raise MuxError(error.strerror or str(error)) from None
+        if not data or len(descriptors) != 1:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise MuxError("an open file was announced and not sent")
+        os.set_inheritable(descriptors[0], False)
+        return descriptors[0]
+
+    def exchange_hello(self, settings: Settings) -> str | None:
+        """Exchange hello messages; return the other end's digest of its options, None if it sends none. Raises MuxError."""
+        self.send(HELLO, number(VERSION), encode_string(OPTIONS_EXTENSION), encode_string(digest(settings)))
+        kind, fields = self.receive()
+        if kind != HELLO or fields.u32() != VERSION:
+            raise MuxError("another version of the protocol")
+        while fields.left:
+            name, value = fields.string(), fields.string()
+            if name == OPTIONS_EXTENSION.encode():
+                return value.decode("ascii", "replace")
+        return None
+
+    def _exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            try:
+                piece = self._sock.recv(count - len(data))
+            except OSError as error:
+                raise MuxError(error.strerror or str(error)) from None
+            if not piece:
+                raise MuxError("the connection ended")
+            data += piece
+        return bytes(data)
+
+
+def digest(settings: Settings) -> str:
+    """Return a digest that is equal for settings that make the same connection, in any process."""
+    return hashlib.sha256(fingerprint(settings).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def number(value: int) -> bytes:
+    """Encode a uint32."""
+    return value.to_bytes(4, "big")

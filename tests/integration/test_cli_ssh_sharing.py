@@ -1,0 +1,155 @@
+"""One connection for several ``pmitogen ssh`` (ControlMaster, ControlPersist, -O) and ``-f``, beside OpenSSH's client."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_cli_ssh import BINARY, OURS, ssh
+from tests.support.accounts import Account
+from tests.support.processes import wait_until
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+AUTO = ("-o", "ControlMaster=auto", "-o", "ControlPersist=30")
+
+
+class Shared:
+    """A server, an account there, and a path for the socket."""
+
+    def __init__(self, sshd: Sshd, account: Account, path: Path) -> None:
+        self.sshd = sshd
+        self.path = path
+        self.mark = sshd.mark()
+        self.host = (*sshd.ssh_args(), "-o", f"ControlPath={path}", f"{account.name}@{sshd.host}")
+
+    def run(self, *argv: str, stdin: bytes = b"", program: tuple[str, ...] = OURS) -> subprocess.CompletedProcess[bytes]:
+        *options, command = argv
+        return ssh(*options, *self.host, command, stdin=stdin, program=program)
+
+    def control(self, order: str, program: tuple[str, ...] = OURS) -> tuple[int, str]:
+        done = ssh("-O", order, *self.host, program=program)
+        return done.returncode, done.stderr.decode()
+
+    @property
+    def logins(self) -> int:
+        return self.sshd.connections(self.mark)
+
+
+@pytest.fixture
+def shared(sshd: Sshd, account: Account, short_path: Path) -> Iterator[Shared]:
+    made = Shared(sshd, account, short_path / "cm")
+    yield made
+    made.control("exit")
+
+
+def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None:
+    absent = (255, f"ssh: Control socket connect({shared.path}): No such file or directory\n")
+    assert shared.control("check") == absent
+    first = shared.run(*AUTO, "echo out; echo err >&2; exit 3")
+    assert (first.returncode, first.stdout, first.stderr) == (3, b"out\n", b"err\n")
+    status, text = shared.control("check")
+    pid = re.fullmatch(r"Master running \(pid=(\d+)\)\r\n", text)
+    assert status == 0 and pid and shared.path.stat().st_mode & 0o777 == 0o600
+    done = shared.run("cat; exit 4", stdin=BINARY)
+    assert (done.returncode, done.stdout) == (4, BINARY)
+    assert shared.run("kill -9 $$").returncode == 255
+    with subprocess.Popen([*OURS, *shared.host, "yes"], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stdout.read(2) == b"y\n"
+        client.kill()
+    assert shared.logins == 1
+    assert shared.run("-o", "Compression=yes", "echo own").stdout == b"own\n" and shared.logins == 2, "another connection"
+    assert shared.run("-S", "none", "echo own").stdout == b"own\n" and shared.logins == 3
+    assert shared.control("exit") == (0, "Exit request sent.\r\n")
+    wait_until(lambda: not shared.path.exists() and not Path(f"/proc/{pid[1]}").exists())
+    assert shared.control("check") == absent
+
+
+def test_it_ends_when_nobody_needs_it(shared: Shared) -> None:
+    shared.run("-o", "ControlMaster=auto", "-o", "ControlPersist=5", "true")
+    assert shared.control("check")[0] == 0
+    wait_until(lambda: not shared.path.exists(), 20)
+    shared.run(*AUTO, "true")
+    with subprocess.Popen([*OURS, *shared.host, "cat"], stdout=subprocess.PIPE, stdin=subprocess.PIPE) as client:
+        assert client.stdin is not None and client.stdout is not None
+        client.stdin.write(b"x\n")
+        client.stdin.flush()
+        assert client.stdout.readline() == b"x\n"
+        assert shared.control("stop") == (0, "Stop listening request sent.\r\n") and not shared.path.exists()
+        client.stdin.close()
+        assert client.wait(20) == 0
+
+
+@pytest.mark.needs_program("ssh")
+def test_with_openssh_at_either_end(shared: Shared) -> None:
+    shared.run(*AUTO, "true")
+    done = shared.run("cat; exit 5", stdin=BINARY, program=("ssh",))
+    assert (done.returncode, done.stdout) == (5, BINARY)
+    assert shared.control("check", ("ssh",))[0] == 0 and shared.control("exit", ("ssh",))[0] == 0
+    wait_until(lambda: not shared.path.exists())
+    shared.run(*AUTO, "true", program=("ssh",))
+    done = shared.run("cat; exit 6", stdin=BINARY)
+    assert (done.returncode, done.stdout) == (6, BINARY)
+    assert shared.control("check")[0] == 0 and shared.logins == 2
+
+
+@pytest.mark.needs_program("rsync")
+def test_rsync_over_it(shared: Shared, account: Account, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(BINARY)
+    command = " ".join((*OURS, *AUTO, *shared.host[:-1]))
+    for target in ("one", "two"):
+        subprocess.run(["rsync", "-e", command, tmp_path / "file", f"{shared.host[-1]}:{target}"], check=True, timeout=60)
+        assert (account.home / target).read_bytes() == BINARY
+        (account.home / target).unlink()
+    assert shared.logins == 1
+
+
+def test_another_users_socket_is_not_used(shared: Shared, account: Account) -> None:
+    code = "import socket,sys,time; s=socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print(flush=True)"
+    code += "; time.sleep(60)"
+    shared.path.parent.chmod(0o777)
+    command = ["/usr/bin/python3", "-c", code, str(shared.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, user=account.uid, cwd="/") as planted:
+        assert planted.stdout is not None and planted.stdout.readline() == b"\n"
+        done = shared.run("echo own")
+        planted.kill()
+    assert done.stdout == b"own\n" and b"another user" in done.stderr and shared.logins == 1
+    shared.path.unlink()
+
+
+def test_in_the_background(shared: Shared, account: Account) -> None:
+    begun = time.monotonic()
+    flag = account.home / "flag"
+    done = subprocess.run([*OURS, "-f", *shared.host, f"sleep 3; touch {flag}"], stdout=subprocess.DEVNULL, timeout=60)
+    assert done.returncode == 0 and time.monotonic() - begun < 10
+    wait_until(flag.exists)
+    flag.unlink()
+    assert shared.run("-f", "-p", "1", "true").returncode == 255
+    done = ssh("-f", *shared.host)
+    assert (done.returncode, done.stderr) == (255, b"ssh: cannot fork into background without a command to execute\n")
+
+
+def test_a_tunnel_in_the_background(shared: Shared, tmp_path: Path) -> None:
+    local = tmp_path / "socket"
+    forward = f"{local}:{shared.sshd.host}:{shared.sshd.port}"
+    done = subprocess.run([*OURS, "-fN", "-L", forward, *shared.host], timeout=60)
+    assert done.returncode == 0 and local.exists()
+    found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(local).encode() in _read(path)]
+    for path in found:
+        os.kill(int(path.parent.name), signal.SIGTERM)
+    assert len(found) == 1
+    wait_until(lambda: not found[0].exists())
+
+
+def _read(path: Path) -> bytes:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
+    return b""
