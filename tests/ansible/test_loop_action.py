@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bench.rig import Relay
+from bench.environment import Relay
 from tests.support.accounts import Account
 from tests.support.ansible import Ansible, Run
 from tests.support.sshd import Sshd
@@ -189,14 +189,24 @@ def test_wrong_use_is_told(ansible: Ansible) -> None:
 def test_each_item_sees_what_those_before_have_changed(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """Also where an interpreter has to be replaced for it: the items that follow run in the new one, in their order."""
     config = "/etc/sudoers.d/pmitogen-loop-test"
-    lines = ["true", f"echo '# changed' > {config}", "true", f"rm {config}", "true"]
+    lines = [
+        "true",
+        f"echo '# changed' > {config}",
+        "true",
+        f"rm {config}",
+        "true",
+        f"echo '# again' > {config}",
+        "true",
+        f"rm {config}",
+    ]
+    lines += ["true"] * 20
     items = {"module": _B + "shell", "args": {"cmd": "{{ item }}; echo {{ item }} >> /tmp/{{ name }}; wc -l < /tmp/{{ name }}"}}
     tasks: list[dict[str, Any]] = [
         {LOOP: {**items, "items": lines}, "become": True, "register": "made", "vars": {"name": f"{account.name}-loop"}},
         {_B + "file": {"path": f"/tmp/{account.name}-loop", "state": "absent"}, "become": True},
     ]
     run = ansible.tasks(tasks, {"web": ansible.target(sshd, account)}).check()
-    assert [result["stdout"] for result in run.tasks[0]["results"]] == ["1", "2", "3", "4", "5"]
+    assert [result["stdout"] for result in run.tasks[0]["results"]] == [str(number + 1) for number in range(len(lines))]
 
 
 @pytest.mark.one_core

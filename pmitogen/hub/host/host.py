@@ -97,7 +97,7 @@ class Host:
         self._early = EarlyAnswers()
         self._accounts = Accounts(plan, self.guard, self.agent_channel.send, options.get("boot_python") or ())
         self._known = KnownAnswers(self._accounts)
-        self._renewal = Renewal(self, self._accounts, self._early)
+        self._renewal = Renewal(self, self._accounts, self._early, lambda: self._pending.under_way)
         self._pressure = BackPressure(lambda: self.agent_channel.queued + self._pending.waiting_size)
         self._sender = RequestSender(self, self._accounts, self._pending, self._early, self._known, trace)
         self._answers = AnswerReader(
@@ -158,6 +158,9 @@ class Host:
 
     def submit(self, request: Request) -> None:
         """Accept a request: send it, queue it until there is a connection, or answer it from memory."""
+        if self._renewal.join(request):
+            request.host = self
+            return
         successor, before = self.successor, self._early.account(request.header.get("chain", 0))
         if successor is not None and before is None:
             successor.guard.run(successor.submit, request)
@@ -367,7 +370,7 @@ class Host:
         self._end(ConnectionLost(self.end_reason))
 
     def _end(self, error: Error) -> None:
-        requests = self._pending.take_all()
+        requests = self._pending.take_all() + self._renewal.take_held()
         if self.state is not State.DEAD:
             self._on(Event.END)
         self.guard.close()

@@ -16,7 +16,7 @@ Everything here happens on the hub's I/O thread.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.hub.host.accounts import Account, Accounts
@@ -97,12 +97,18 @@ class RenewedHost(ConnectedHost, Protocol):
 class Renewal:
     """Makes refused requests again, in an interpreter, a session or a connection that is up to date. One for each host."""
 
-    def __init__(self, host: RenewedHost, accounts: Accounts, early: EarlyAnswers) -> None:
-        self._host, self._accounts, self._early = host, accounts, early
+    def __init__(
+        self, host: RenewedHost, accounts: Accounts, early: EarlyAnswers, under_way: Callable[[], Iterable[Request]]
+    ) -> None:
+        self._host, self._accounts, self._early, self._under_way = host, accounts, early, under_way
+        # Requests in turn, by chain, behind one that was refused: sent again once none of them is on its way to the old place.
+        self._in_turn: dict[int, tuple[RenewedHost | Successor, list[Request]]] = {}
         self.successor: Successor | None = None  # has the newer session: it gets every further request
 
     def on_refusal(self, request: Request, refusal: from_agent.Error) -> None:
         """Make a refused request again, behind those of its chain that were lost with it."""
+        if self.join(request):
+            return
         why, lost = refusal.get("why"), refusal["lost"]
         self._host.log.debug("%s is made again: %s has changed", request.describe(), escape(refusal["msg"]))
         again, account = self._early.take(request.header.get("chain", 0), lost), request.account
@@ -122,9 +128,37 @@ class Renewal:
         elif why in (SESSION, CONNECT):
             target = self._succeeded(reconnect=why == CONNECT)
         for each in (*again, request):
-            each.sent, each.account = False, None
             each.header["as_is"] = request.refusals == MAX_REFUSALS + 1
-            target.guard.run(target.submit, each)
+        if request.header.get("in_turn"):
+            self._in_turn[request.header["chain"]] = target, [*again, request]
+        else:
+            self._submit(target, [*again, request])
+
+    def join(self, request: Request) -> bool:
+        """Hold a request in turn behind those of its chain that are sent again. Returns whether there are any."""
+        held = self._in_turn.get(request.header.get("chain", 0)) if request.header.get("in_turn") else None
+        if held is not None:
+            held[1].append(request)
+        return held is not None
+
+    def take_held(self) -> list[Request]:
+        """Remove and return the requests that wait to be sent again."""
+        held, self._in_turn = self._in_turn, {}
+        return [request for _, requests in held.values() for request in requests]
+
+    @staticmethod
+    def _submit(target: RenewedHost | Successor, requests: Iterable[Request]) -> None:
+        for request in requests:
+            if not request.is_cancelled:
+                request.sent, request.account = False, None
+                target.guard.run(target.submit, request)
+
+    def _send_again(self) -> None:
+        for chain in list(self._in_turn):
+            on_their_way = (request.header for request in self._under_way() if request.header.get("in_turn"))
+            if all(header["chain"] != chain for header in on_their_way):
+                target, requests = self._in_turn.pop(chain)
+                self._submit(target, sorted(requests, key=lambda request: request.client_id))
 
     def _succeeded(self, reconnect: bool) -> Successor:
         if self.successor is None:
@@ -133,6 +167,8 @@ class Renewal:
 
     def end_unused(self) -> None:
         """End the retired interpreters that are idle, and the session if it is retired and idle."""
+        if self._in_turn:
+            self._send_again()
         self._accounts.drop_retired(self._early.accounts())
         if self.successor is not None and not self._host.busy and not self._early:
             self._host.end_session()

@@ -88,13 +88,18 @@ class Agent(object):
             data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             handle = TO_HUB_PACKED
         self._hub.send(handle, data)
-        following = self._turns.next_after(header["id"]) if header["op"] in FINAL_OPS else None
-        if following is not None:
-            self._begin_later(following)
+        if header["op"] in FINAL_OPS:
+            self._after_answer(header)
 
-    def _begin_later(self, frame):
-        # type: (Frame) -> None
-        self.loop.defer(lambda: self._handle_safely(*frame))
+    def _after_answer(self, header):
+        # type: (Header) -> None
+        """Begin the request whose turn it is after an answer, or refuse all of its chain if the answer is that refusal."""
+        for refusal in self._turns.refuse_behind(header) if header.get("kind") == "stale" else ():
+            self.send(refusal)
+        following = self._turns.next_after(header["id"])
+        if following is not None:
+            frame = following
+            self.loop.defer(lambda: self._handle_safely(*frame))
 
     # Frames from the hub
     def _on_message(self, data, packed):
@@ -139,7 +144,17 @@ class Agent(object):
             self._end_account(header["acct"], header.get("tell", False))
         elif op == "kill" and self._turns.cancel(header["id"]):
             self.send({"op": "error", "id": header["id"], "msg": "cancelled"})
-        elif not (header.pop("in_turn", False) and self._turns.hold(header, body)):
+        elif header.pop("in_turn", False):
+            self._on_request_in_turn(header, body)
+        else:
+            self._on_request(header, body)
+
+    def _on_request_in_turn(self, header, body):
+        # type: (Header, bytes) -> None
+        refusal = self._turns.refusal(header)
+        if refusal is not None:
+            self.send(refusal)
+        elif not self._turns.hold(header, body):
             self._on_request(header, body)
 
     def _end_account(self, account, tell):

@@ -2,11 +2,14 @@
 
 So each finds all that those before it have changed, and the agent and the runner look for changes of the login just before it
 begins, as if the hub had waited for every answer.
+
+If one is refused because its interpreter is stale, all behind it are refused as well, also those that are still on their way. The
+hub sends them again, in their order, to the interpreter that takes the place of the stale one.
 """
 
 MYPY = False
 if MYPY:
-    from typing import Dict, List, Optional  # noqa: F401
+    from typing import Dict, List, Optional, Tuple  # noqa: F401
     from pmitogen.target.types import Frame, Header  # noqa: F401
 
 
@@ -17,6 +20,14 @@ class Turns(object):
         # type: () -> None
         self._waiting = {}  # type: Dict[int, List[Frame]] # by chain, while one of it is under way
         self._chains = {}  # type: Dict[int, int] # number of the request under way -> its chain
+        self._accounts = {}  # type: Dict[int, int] # chain -> the account of its request under way
+        self._refusals = {}  # type: Dict[Tuple[int, int], Header] # by chain and account
+
+    def refusal(self, header):
+        # type: (Header) -> Optional[Header]
+        """Return the answer to a request that follows one that was refused, or None."""
+        found = self._refusals.get((header["chain"], header.get("acct", 0)))
+        return None if found is None else dict(found, id=header["id"])
 
     def hold(self, header, body):
         # type: (Header, bytes) -> bool
@@ -32,6 +43,17 @@ class Turns(object):
         # type: (Header, List[Frame]) -> None
         self._waiting[header["chain"]] = behind
         self._chains[header["id"]] = header["chain"]
+        self._accounts[header["chain"]] = header.get("acct", 0)
+
+    def refuse_behind(self, answer):
+        # type: (Header) -> List[Header]
+        """The request under way was refused with *answer*: return the answers to those that wait behind it."""
+        chain = self._chains.get(answer["id"])
+        if chain is None:
+            return []
+        self._refusals[chain, self._accounts[chain]] = dict(answer, lost=0)
+        waiting, self._waiting[chain] = self._waiting[chain], []
+        return [dict(answer, lost=0, id=header["id"]) for header, _ in waiting]
 
     def next_after(self, request_id):
         # type: (int) -> Optional[Frame]
