@@ -6,13 +6,14 @@ import argparse
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.ansible import installed_cores
 from tests.support.session import repository
 from tests.support.sshd import find_sshd
 
-from . import chart, report
+from . import against_floor, chart, report, stages
 from .cases import CASES, Case
 from .contenders import NAMES, Contender, ask, make_contenders
 from .environment import Environment
@@ -44,6 +45,7 @@ def _pick(parser: argparse.ArgumentParser, given: str | None, known: list[str]) 
 
 def _play_case(environment: Environment, case: Case, contenders: list[Contender], repeat: int) -> dict[str, Cell]:
     """Run one case with all contenders in rotation."""
+    contenders = [contender for contender in contenders if not case.contenders or contender.name in case.contenders]
     cells = {contender.name: Cell() for contender in contenders}
     for number in range(repeat):
         for contender in contenders:
@@ -58,6 +60,26 @@ def _play_case(environment: Environment, case: Case, contenders: list[Contender]
                 cell.relayed.append(environment.play(case, contender, through_relay=True))
                 _say(case, contender, "relay", cell.relayed[-1])
     return cells
+
+
+def _trace_case(environment: Environment, case: Case, contenders: list[Contender]) -> dict[str, float]:
+    """Seconds of each stage of one more run over pmitogen, each module in a fresh fork."""
+    for contender in contenders:
+        if case.traced and contender.name == "pmitogen":
+            path = environment.folder / "trace.json"
+            env = {**contender.env, "PMITOGEN_TRACE": str(path), "PMITOGEN_PREFORK": "0"}
+            _say(case, contender, "traced", environment.play(case, replace(contender, env=env), through_relay=bool(case.delay)))
+            return stages.read(path)
+    return {}
+
+
+def _log_in(environment: Environment, results: Results, repeat: int) -> None:
+    """ssh's bare login, near and far, for the rows about the first task."""
+    for name, case, title in (("login", "cold", "ssh host true"), ("login-far", "cold-far", "ssh host true, 180 ms round trip")):
+        if case in results.cells and "ssh" in results.contenders:
+            results.cases[name] = title
+            delay = next(each.delay for each in CASES if each.name == case)
+            results.cells[name] = {"ssh": Cell([environment.login(delay) for _ in range(repeat)])}
 
 
 def _say(case: Case, contender: Contender, which: str, run: dict[str, object]) -> None:
@@ -102,15 +124,21 @@ def main(words: list[str]) -> int:
             return 1
     contenders = make_contenders(python, tuple(options.contenders))
     results = Results(name, contenders={contender.name: contender.title for contender in contenders})
+    before = os.getloadavg()[0]
     with Environment(python) as environment:
         for case in CASES:
             if case.name in options.cases:
                 repeat = options.repeat or (case.quick if options.quick else case.repeat)
                 results.cases[case.name] = case.title
                 results.cells[case.name] = _play_case(environment, case, contenders, repeat)
+                results.stages[case.name] = _trace_case(environment, case, contenders)
+        _log_in(environment, results, options.repeat or 3)
+    results.load = (before, os.getloadavg()[0])
     version = ask(str(python), "-c", "import platform; print(platform.python_version())").strip()
     print(f"\nansible-core {core} on Python {version}, medians\n\n{report.as_text(report.table(results))}\n")
     print(report.as_text(report.goal_table(results)))
+    print(f"\n{report.as_text(against_floor.table(results))}\n\n{report.as_text(against_floor.layer_table(results))}")
+    print(f"\nload of the machine: {results.load[0]:.1f} before, {results.load[1]:.1f} after, on {os.cpu_count()} processors")
     _save(results, options.docs)
     return 1 if any(cell.failed for row in results.cells.values() for cell in row.values()) else 0
 

@@ -10,6 +10,11 @@ from typing import Any
 Step = Mapping[str, Any]
 
 BIG_FILE = 256 << 20  # bytes
+ROUND_TRIP = 0.180  # seconds, of the cases with latency
+HOSTNAMES = 100  # commands in one play
+ITEMS = 100  # of a loop
+HOSTS = 50
+SMALL_FILES = 100
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Case:
     """One row of the table.
 
     *repeat* and *quick*: the number of runs of each contender, normally and with --quick. *delay*: seconds added to each
-    direction. *traffic*: whether bytes and direction changes are counted in a run of their own.
+    direction. *traffic*: whether bytes and direction changes are counted in a run of their own. *own_steps*: the steps for
+    pmitogen, where they are others. *traced*: whether one more run measures the layers. *contenders*: only these play it.
     """
 
     name: str
@@ -30,10 +36,14 @@ class Case:
     quick: int = 1
     traffic: bool = True
     big_file: bool = False
+    small_files: bool = False
+    own_steps: Sequence[Step] = ()
+    traced: bool = False
+    contenders: Sequence[str] = ()
 
-    def play(self) -> str:
-        """The playbook, as JSON, which is YAML."""
-        steps = [{"name": f"step {number}", **step} for number, step in enumerate(self.steps)]
+    def play(self, own: bool = False) -> str:
+        """The playbook, as JSON, which is YAML. *own*: as pmitogen's users would write it."""
+        steps = [{"name": f"step {number}", **step} for number, step in enumerate(own and self.own_steps or self.steps)]
         return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
 
     def baseline(self) -> str:
@@ -76,11 +86,24 @@ _TEN = [
     _b("file", path="{{ work }}", state="absent"),
 ]
 
+_LOOP = [_HOSTNAME, {**_b("command", cmd="echo {{ item }}"), "loop": f"{{{{ range({ITEMS}) | list }}}}"}]
+_OWN_LOOP = [
+    _HOSTNAME,
+    {
+        "pmitogen.core.loop": {
+            "module": "ansible.builtin.command",
+            "args": {"cmd": "echo {{ item }}"},
+            "items": f"{{{{ range({ITEMS}) | list }}}}",
+        }
+    },
+]
+_FAR = ROUND_TRIP / 2
+
 CASES = (
-    Case("hostname", "100 x command: hostname", [_HOSTNAME] * 100, repeat=3),
-    Case("mix-far", "mix of 11 steps, 180 ms round trip", _MIX, delay=0.090, repeat=3),
-    Case("mix", "mix of 11 steps, no latency", _MIX, quick=2),
-    Case("hosts", "50 hosts x 10 steps, forks 20", _TEN, hosts=50, forks=20, repeat=3),
+    Case("hostname", f"{HOSTNAMES} x command: hostname", [_HOSTNAME] * HOSTNAMES, repeat=3, traced=True),
+    Case("mix-far", "mix of 11 steps, 180 ms round trip", _MIX, delay=_FAR, repeat=3, traced=True),
+    Case("mix", "mix of 11 steps, no latency", _MIX, quick=2, traced=True),
+    Case("hosts", f"{HOSTS} hosts x 10 steps, forks 20", _TEN, hosts=HOSTS, forks=20, repeat=3),
     Case(
         "copy",
         "copy of a 256 MiB file",
@@ -90,4 +113,24 @@ CASES = (
         big_file=True,
     ),
     Case("cold", "one command, cold", [_HOSTNAME], repeat=9, quick=3),
+    Case("cold-far", "one command, cold, 180 ms round trip", [_HOSTNAME], delay=_FAR, repeat=3),
+    Case("loop", f"loop of {ITEMS} items", _LOOP, own_steps=_OWN_LOOP, repeat=3, traffic=False, traced=True),
+    Case(
+        "loop-far",
+        f"loop of {ITEMS} items, 180 ms round trip",
+        _LOOP,
+        own_steps=_OWN_LOOP,
+        delay=_FAR,
+        repeat=3,
+        contenders=("mitogen", "pmitogen", "baseline"),
+    ),
+    Case("facts", "facts of one host", [_b("setup")], quick=2, traced=True),
+    Case(
+        "small-files",
+        f"copy of a directory with {SMALL_FILES} small files",
+        [_b("copy", src="small/", dest="{{ work }}", mode="0600")],
+        repeat=2,
+        traffic=False,
+        small_files=True,
+    ),
 )

@@ -21,6 +21,7 @@ class Contender:
     connection: str
     env: dict[str, str]
     baseline: bool = False
+    source: Path = repository  # where pmitogen is imported from
 
 
 def make_contenders(python: Path, names: tuple[str, ...] = NAMES) -> list[Contender]:

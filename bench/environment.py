@@ -7,26 +7,31 @@ own interpreter and its own directory.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+from tests.support import processes
 from tests.support.accounts import Accounts
 from tests.support.keys import make_key
 from tests.support.session import repository
 from tests.support.sshd import Sshd, free_port
 
-from .cases import BIG_FILE, Case
+from .cases import BIG_FILE, SMALL_FILES, Case
 from .contenders import Contender
+from .measure import PR_SET_CHILD_SUBREAPER
 
 MAX_HOSTS = 50
 _PER_SSHD = 16  # addresses that one sshd will listen on
 _LIMIT = 400.0  # seconds, for one run
+SESSIONS_END = 3.0  # seconds in which sessions end after a run
 _PAGE = "{% for n in range(40) %}line {{ n }} of {{ inventory_hostname }}\n{% endfor %}"
 _DROPPED = ("ANSIBLE_", "PMITOGEN_", "SSH_", "PYTHON", "XDG_")
 
@@ -50,6 +55,10 @@ class Relay:
         counts: dict[str, int] = json.loads(self._process.stdout.readline())
         return counts
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def close(self) -> None:
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
@@ -68,6 +77,7 @@ class Environment:
         self._most = hosts
         self._runs = 0
         self._relays: dict[float, Relay] = {}
+        self._left_cpu = 0.0  # seconds that processes had used that sessions left behind
 
     def __enter__(self) -> Environment:
         with contextlib.ExitStack() as stack:
@@ -79,6 +89,7 @@ class Environment:
         self._stack.close()
 
     def _set_up(self, stack: contextlib.ExitStack) -> None:
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.folder = Path(tempfile.mkdtemp(prefix="pmb-", dir="/tmp"))
         stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
         self.folder.chmod(0o711)
@@ -126,7 +137,10 @@ class Environment:
         self.known_hosts.write_text("\n".join(lines) + "\n")
 
     def play(self, case: Case, contender: Contender, *, through_relay: bool) -> dict[str, Any]:
-        """Plays *case* once as *contender*: wall, cpu, peak_mb, code, outlived; through the relay, also what it counted."""
+        """Play *case* once as *contender*: wall, cpu, target_cpu, peak_mb, code, outlived; through the relay, also its counts.
+
+        *cpu* is that of the controller's processes, *target_cpu* that of all that sshd has started.
+        """
         self._runs += 1
         folder = self.folder / f"r{self._runs}"
         folder.mkdir()
@@ -134,7 +148,9 @@ class Environment:
         self._lay_out(folder, case, contender, relay.port if relay else self.port)
         if relay:
             relay.counts()
+        before = self._target_cpu()
         result = self._measure(folder, case, contender)
+        result["target_cpu"] = self._target_cpu() - before
         if relay:
             result.update(relay.counts())
         if result["code"]:
@@ -143,6 +159,35 @@ class Environment:
         for path in self.account.home.glob("work-*"):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
         return result
+
+    def login(self, delay: float) -> dict[str, Any]:
+        """Logs in once with ``ssh host true``: wall, code."""
+        address, port = self.addresses[0], self.relay(delay).port if delay else self.port
+        options = [
+            f"UserKnownHostsFile={self.known_hosts}",
+            "GlobalKnownHostsFile=/dev/null",
+            "IdentitiesOnly=yes",
+            "BatchMode=yes",
+        ]
+        words = ["ssh", "-F", "none", "-p", str(port), "-i", str(self.key.path), *(part for it in options for part in ("-o", it))]
+        start = time.monotonic()
+        done = subprocess.run([*words, f"{self.account.name}@{address}", "true"], stdin=subprocess.DEVNULL, check=False)
+        return {"code": done.returncode, "wall": time.monotonic() - start}
+
+    def _target_cpu(self) -> float:
+        """Seconds of processor time of all that the sshds have started, once their sessions have ended.
+
+        What a session leaves behind (the agent and its runners are no children of their shell's) comes to this process, which is
+        its subreaper, and is collected here.
+        """
+        own = {sshd.pid for sshd in self._sshds} | {relay.pid for relay in self._relays.values()}
+        with contextlib.suppress(AssertionError):
+            processes.wait_until(lambda: all(it.pid in own for it in processes.descendants(os.getpid())), SESSIONS_END)
+        for process in processes.all_processes(zombies=True):
+            if process.zombie and process.parent == os.getpid():
+                _, _, usage = os.wait4(process.pid, os.WNOHANG)
+                self._left_cpu += usage.ru_utime + usage.ru_stime
+        return self._left_cpu + sum(processes.cpu(sshd.pid, with_children=True) for sshd in self._sshds)
 
     def _lay_out(self, folder: Path, case: Case, contender: Contender, port: int) -> None:
         options = f"-o UserKnownHostsFile={self.known_hosts} -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
@@ -159,11 +204,16 @@ class Environment:
             for number, address in enumerate(self.addresses[: case.hosts])
         }
         (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": hosts, "vars": common}}))
-        (folder / "play.yml").write_text(case.baseline() if contender.baseline else case.play())
+        own = contender.name == "pmitogen"
+        (folder / "play.yml").write_text(case.baseline() if contender.baseline else case.play(own))
         (folder / "ansible.cfg").write_text("")
         (folder / "page.j2").write_text(_PAGE)
         if case.big_file:
             (folder / "big").symlink_to(self._big_file())
+        if case.small_files:
+            (folder / "small").mkdir()
+            for number in range(SMALL_FILES):
+                (folder / "small" / f"file{number}").write_text(f"line {number}\n" * 40)
 
     def _big_file(self) -> Path:
         path = self.folder / "big"
@@ -184,7 +234,7 @@ class Environment:
             ANSIBLE_NOCOLOR="1",
             ANSIBLE_TIMEOUT="60",  # a busy machine is slow to log in, which is not what is measured
             ANSIBLE_DEPRECATION_WARNINGS="0",
-            PYTHONPATH=str(repository),
+            PYTHONPATH=str(contender.source),
         )
         playbook = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
         # The measuring process runs on our Python: it is not part of what is measured.

@@ -19,11 +19,11 @@ from pathlib import Path
 from tests.support import processes
 
 LINGER = 2.0  # seconds
-_PR_SET_CHILD_SUBREAPER = 36
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def measure(command: list[str], limit: float) -> dict[str, object]:
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     peak = 0
     start = time.monotonic()
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL)

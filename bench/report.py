@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import goals
+from . import against_floor, goals
 from .results import Results
 
 BEGIN, END = "<!-- written by the bench -->", "<!-- to here -->"
-_HEAD = ("case", "", "wall s", "of ssh", "of Mitogen", "CPU s", "of ssh", "KB up", "KB down", "direction changes", "peak MB")
+_HEAD = (
+    "case",
+    "",
+    "wall s",
+    "of ssh",
+    "of Mitogen",
+    "CPU s",
+    "of ssh",
+    "targets CPU s",
+    "KB up",
+    "KB down",
+    "direction changes",
+    "peak MB",
+)
 
 
 def _number(value: float | None, form: str = "{:.2f}", scale: float = 1.0) -> str:
@@ -35,6 +48,7 @@ def table(results: Results) -> list[tuple[str, ...]]:
                 _number(results.ratio(case, contender, "mitogen")) if contender == "pmitogen" else "",
                 _number(value("cpu")),
                 _number(results.ratio(case, contender, "ssh", "cpu")) if compared else "",
+                _number(value("target_cpu")) if contender != "baseline" else "",
                 _number(value("up"), "{:.0f}", 0.001) if contender != "baseline" else "",
                 _number(value("down"), "{:.0f}", 0.001) if contender != "baseline" else "",
                 _number(value("direction_changes"), "{:.0f}") if contender != "baseline" else "",
@@ -74,11 +88,16 @@ def as_markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [rows[0], rule, *rows[1:]])
 
 
+def tables_of(results: Results) -> list[list[tuple[str, ...]]]:
+    """All tables: contenders side by side, goals, what is added to the floor, and the layers."""
+    return [table(results), goal_table(results), against_floor.table(results), against_floor.layer_table(results)]
+
+
 def in_page(page: str, results: Results) -> str:
     """The text of *page*, with these results between its two marks."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     if not after:
         raise ValueError(f"the page lacks its marks: {BEGIN} and {END}")
-    tables = "\n\n".join(filter(None, (as_markdown(table(results)), as_markdown(goal_table(results)))))
+    tables = "\n\n".join(filter(None, map(as_markdown, tables_of(results))))
     return f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}"

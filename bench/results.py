@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-METRICS = ("wall", "cpu", "peak_mb", "up", "down", "direction_changes", "connections")
+METRICS = ("wall", "cpu", "target_cpu", "peak_mb", "up", "down", "direction_changes", "connections")
 
 
 @dataclass
@@ -32,12 +32,14 @@ class Cell:
 
 @dataclass
 class Results:
-    """``cells[case][contender]``; titles by name; and the versions that were measured."""
+    """``cells[case][contender]``; titles by name; seconds of each stage of a traced run; and the versions that were measured."""
 
     core: str
     cases: dict[str, str] = field(default_factory=dict)
     contenders: dict[str, str] = field(default_factory=dict)
     cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    stages: dict[str, dict[str, float]] = field(default_factory=dict)  # of pmitogen, by case
+    load: tuple[float, float] = (0.0, 0.0)  # of the machine in the last minute, before and after
 
     def value(self, case: str, contender: str, metric: str) -> float | None:
         cell = self.cells.get(case, {}).get(contender)
@@ -63,9 +65,17 @@ class Results:
             case: {contender: {"runs": cell.runs, "relayed": cell.relayed} for contender, cell in contenders.items()}
             for case, contenders in self.cells.items()
         }
-        machine = {"ansible-core": self.core, "python": platform.python_version(), "system": platform.system()}
+        machine = {"ansible-core": self.core, "python": platform.python_version(), "system": platform.system(), "load": self.load}
         text = json.dumps(
-            {"with": machine, "cases": self.cases, "contenders": self.contenders, "medians": medians, "runs": runs}, indent=1
+            {
+                "with": machine,
+                "cases": self.cases,
+                "contenders": self.contenders,
+                "medians": medians,
+                "stages": self.stages,
+                "runs": runs,
+            },
+            indent=1,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")

@@ -54,11 +54,11 @@ def read(pid: int) -> Process | None:
     return Process(pid, int(fields[19]), int(fields[1]), fields[0] in "ZX")
 
 
-def all_processes() -> Iterator[Process]:
+def all_processes(*, zombies: bool = False) -> Iterator[Process]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             process = read(int(name))
-            if process is not None and not process.zombie:
+            if process is not None and (zombies or not process.zombie):
                 yield process
 
 
@@ -88,13 +88,13 @@ def is_alive(pid: int) -> bool:
     return process is not None and not process.zombie
 
 
-def cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used; 0 if it is gone."""
+def cpu(pid: int, *, with_children: bool = False) -> float:
+    """Seconds of processor time that a process has used, with those of its collected children if wanted; 0 if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11 : 15 if with_children else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_gone(*pids: int, timeout: float = 5.0) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import chart, goals, report
+from bench import against_floor, chart, goals, optimisations, report, stages
 from bench.cases import CASES
 from bench.environment import Relay
 from bench.results import Cell, Results
@@ -193,3 +193,40 @@ def test_a_picture_of_a_page_is_that_of_its_results(results: Results) -> None:
     page = report.in_page(f"{report.BEGIN}\n{report.END}\n", results)
     shown = {case: [(*bar[:2], round(bar[2], 2)) for bar in bars] for case, bars in chart.groups(results).items()}
     assert chart.groups_of_page(page) == shown
+
+
+def test_what_is_added_to_the_floor() -> None:
+    made = Results("2.21", {"hostname": "100 commands"}, {"pmitogen": "pmitogen", "baseline": "baseline"})
+    for contender, wall in (("pmitogen", 3.0), ("baseline", 2.0)):
+        runs = [{"code": 0, "wall": wall, "cpu": wall / 2, "target_cpu": 0.7}]
+        made.cells.setdefault("hostname", {})[contender] = Cell(runs)
+    made.stages["hostname"] = {"module": 0.95, "wire": 0.02}
+    rows = {row[0]: row[2:] for row in against_floor.table(made)}
+    assert rows["100 x command: (wall - floor - modules) per task"] == ("0.50", "1", "met")
+    assert rows["100 x command: controller's CPU per task, over the floor"] == ("5.00", "2", "MISSED")
+    assert rows["100 x command: target's CPU per task"] == ("7.00", "", "")
+    assert not any(row.startswith("mix") for row in rows), "what was not measured has no row"
+    assert ("module", "", "950") in against_floor.layer_table(made)
+
+
+def test_stages_of_a_timeline(tmp_path: Path) -> None:
+    spans = [{"ph": "X", "name": name, "dur": 1500} for name in ("module", "wire", "module", "#1 run")]
+    (tmp_path / "run.json").write_text(json.dumps({"traceEvents": [*spans, {"ph": "M", "name": "module"}]}))
+    assert stages.read(tmp_path / "run.json") == pytest.approx({"module": 0.003, "wire": 0.0015})
+    assert stages.read(tmp_path / "run.json") == {}
+
+
+@pytest.mark.parametrize("variant", optimisations.VARIANTS, ids=lambda variant: variant.name)
+def test_each_optimisation_can_be_switched_off(variant: optimisations.Variant, tmp_path: Path) -> None:
+    root = optimisations.copy_without(variant, tmp_path)
+    for change in variant.changes:
+        source = (root / "pmitogen" / change.file).read_text()
+        compile(source, change.file, "exec")
+        assert source != (repository / "pmitogen" / change.file).read_text()
+
+
+def test_what_gains_nothing_is_a_candidate() -> None:
+    runs = {"": 1.0, "worth it": 1.2, "not worth it": 1.02}
+    found = {name: {"mix": [{"wall": 1.0, "cpu": value, "target_cpu": 1.0}]} for name, value in runs.items()}
+    assert optimisations.candidates(found, ["mix"]) == ["not worth it"]
+    assert ("worth it", "", "+20 %") in optimisations.table(found, ["mix"], "cpu")
