@@ -15,8 +15,8 @@ from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
-PAGE = (session.repository / "docs" / "library.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", PAGE, re.M | re.S)
+PAGES = [(session.repository / "docs" / name).read_text() for name in ("library.md", "library-examples.md")]
+EXAMPLES = [text for page in PAGES for text in re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)]
 
 # The page's hosts are this server, by a configuration file that would else be the user's own.
 SITE = """
@@ -40,6 +40,8 @@ def test_example(number: int, sshd: Sshd, account: Account, tmp_path: Path) -> N
         f"Host *.example.com\nHostname {sshd.host}\nPort {sshd.port}\nHostKeyAlias [{sshd.host}]:{sshd.port}\n"
         f"IdentityFile {sshd.key.path}\nIdentitiesOnly yes\nUserKnownHostsFile {sshd.known_hosts}\nGlobalKnownHostsFile none\n"
     )
+    if "TaskGroup" in EXAMPLES[number] and sys.version_info < (3, 11):
+        pytest.skip("TaskGroup came with Python 3.11")
     script = EXAMPLES[number].replace('"admin@', f'"{account.name}@').replace("forward_local(22)", f"forward_local({sshd.port})")
     (tmp_path / "example.py").write_text(script)
     (tmp_path / "sitecustomize.py").write_text(SITE)
