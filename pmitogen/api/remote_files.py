@@ -12,13 +12,14 @@ import os
 import stat as stats
 from typing import Any
 
-from pmitogen.api import arguments
+from pmitogen.api import arguments, sftp_files
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, shown, wire_path
 from pmitogen.api.os_errors import os_error
 from pmitogen.api.waiting import Style
-from pmitogen.errors import RemoteError
+from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.hub import bootstrap
+from pmitogen.hub.host.host import Host
 from pmitogen.util.peer_text import escape
 
 MODULE = "pmitogen_remote_files"  # its name there
@@ -56,7 +57,7 @@ def _files() -> dict[str, bytes]:
 
 async def perform(account: Account, style: Style, name: str, *args: Any, path: AnyPath | None = None) -> Any:
     """Call an operation there. Raises OSError; *path* is in it where the host names none."""
-    answer = await account.call_by_name(style, MODULE, "perform", _files(), (name, list(args)), {})
+    answer = await _answer(account, style, name, list(args))
     if not isinstance(answer, dict):
         raise malformed(account, name)
     if "errno" in answer:
@@ -64,6 +65,30 @@ async def perform(account: Account, style: Style, name: str, *args: Any, path: A
         where, text = wire and from_wire_text(wire), escape(str(answer.get("text"))[:500])
         raise os_error(f"{account}: {name}: {where or ''}: {text}", str(answer["errno"]), text, where)
     return answer.get("value")
+
+
+async def _answer(account: Account, style: Style, name: str, args: list[Any]) -> Any:
+    """What the host's Python answers; where it has none, what SFTP can do of it."""
+    over_sftp = account.become is None and name in sftp_files.OPERATIONS
+    if not over_sftp or not await _lacks_python(account, style):
+        try:
+            return await account.call_by_name(style, MODULE, "perform", _files(), (name, args), {})
+        except ConnectError as exc:
+            if not over_sftp or exc.stage != "python" or not await _lacks_python(account, style):
+                raise
+    host = await _host(account, style)
+    session = host.session
+    if session is None or session.connection is None:
+        raise ConnectionLost(f"{account}: {host.end_reason or 'the connection is closed'}")
+    return await style.blocking(sftp_files.perform, session.connection, name, args)
+
+
+async def _host(account: Account, style: Style) -> Host:
+    return await account.core.on_io_thread(style, account, lambda: account.core.registry.host(account.options, account.caller))
+
+
+async def _lacks_python(account: Account, style: Style) -> bool:
+    return bool((await _host(account, style)).no_python_reason)
 
 
 def malformed(account: Account, name: str) -> RemoteError:

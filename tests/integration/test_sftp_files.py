@@ -1,0 +1,85 @@
+"""Operations on files where the host has no Python: over SFTP, with the results and errors of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pmitogen
+from pmitogen import aio
+from pmitogen.testing.server import ScriptedServer
+
+pytest_plugins = ["pmitogen.testing"]
+
+
+@pytest.fixture
+def host(ssh_server: ScriptedServer) -> Iterator[pmitogen.Host]:
+    with pmitogen.connect(ssh_server.target, options=ssh_server.options, timeout=20) as made:
+        yield made
+
+
+@pytest.fixture
+def top(ssh_server: ScriptedServer) -> Path:
+    return ssh_server.root
+
+
+def test_files_and_directories(host: pmitogen.Host, top: Path) -> None:
+    host.mkdir("/a/b/c", parents=True)
+    host.put(b"text", "/a/b/größer")
+    assert host.listdir("/a/b") == ["c", "größer"] and host.exists("/a/b/c") and not host.exists("/nothing")
+    found = host.stat("/a/b/größer")
+    assert found.st_size == 4 and stat.S_ISREG(found.st_mode) and found.st_mtime > 0
+    host.chmod("/a/b/größer", 0o640)
+    assert (top / "a/b/größer").stat().st_mode & 0o777 == 0o640
+    host.symlink("b", "/a/link")
+    assert host.readlink("/a/link") == "b" and stat.S_ISLNK(host.stat("/a/link", follow_symlinks=False).st_mode)
+    assert [(entry.name, entry.is_dir(), entry.is_symlink()) for entry in host.scandir("/a")] == [
+        ("b", True, False),
+        ("link", False, True),
+    ]
+    assert host.walk("/a") == [("/a", ["b"], ["link"]), ("/a/b", ["c"], ["größer"]), ("/a/b/c", [], [])]
+    host.rename("/a/b/größer", "/a/other")
+    host.put(b"more", "/a/third")
+    host.rename("/a/third", "/a/other")
+    assert (top / "a/other").read_bytes() == b"more"
+    host.mkdir("/a", exist_ok=True)
+    host.remove("/a/link")
+    host.remove("/a", recursive=True)
+    host.remove("/a", missing_ok=True)
+    assert not (top / "a").exists()
+
+
+def test_errors_are_those_of_os(host: pmitogen.Host) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        host.stat("/nothing")
+    assert caught.value.filename == "/nothing" and isinstance(caught.value, pmitogen.RemoteError)
+    host.mkdir("/full/x", parents=True)
+    host.put(b"", "/file")
+    with pytest.raises(FileExistsError):
+        host.mkdir("/full")
+    with pytest.raises(FileNotFoundError):
+        host.listdir("/nothing")
+    with pytest.raises(OSError, match="not empty"):
+        host.remove("/full")
+    with pytest.raises(FileNotFoundError):
+        host.remove("/nothing")
+
+
+def test_what_sftp_cannot_do_says_so(host: pmitogen.Host) -> None:
+    for action in (lambda: host.glob("/*"), lambda: host.chown("/", 0), lambda: host.become().stat("/")):
+        with pytest.raises(pmitogen.ConnectError, match="Python") as caught:
+            action()
+        assert caught.value.stage == "python"
+
+
+def test_for_tasks(ssh_server: ScriptedServer) -> None:
+    async def work() -> list[str]:
+        async with aio.connect(ssh_server.target, options=ssh_server.options, timeout=20) as host:
+            await host.mkdir("/made")
+            return await host.listdir("/")
+
+    assert asyncio.run(work()) == ["made", "tmp"]
