@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from pmitogen.api.os_errors import os_error
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
 from pmitogen.hub.requests import FINAL, Header, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol.errors import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
+from pmitogen.util.os_errors import os_error
 
 if TYPE_CHECKING:
     from pmitogen.api.account import Account

@@ -15,11 +15,11 @@ from typing import Any
 from pmitogen.api import arguments, sftp_files
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, shown, wire_path
-from pmitogen.api.os_errors import os_error
 from pmitogen.api.waiting import Style
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.hub import bootstrap
 from pmitogen.hub.host.host import Host
+from pmitogen.util.os_errors import os_error
 from pmitogen.util.peer_text import escape
 
 MODULE = "pmitogen_remote_files"  # its name there

@@ -55,6 +55,7 @@ class Answer(_Operation, total=False):
     # error, refused
     msg: str
     kind: str | None
+    errno: str  # the name of the operating system's error, such as ENOENT
     why: str | None
     stage: str
     origin: str

@@ -7,8 +7,8 @@ import pickle
 import pytest
 
 import pmitogen
-from pmitogen.api.os_errors import os_error
 from pmitogen.protocol.errors import error_fields, exception_from
+from pmitogen.util.os_errors import os_error
 
 ERRORS = [
     pmitogen.UsageError("wrong", "line 3"),
