@@ -25,7 +25,7 @@ def _typed() -> Iterator[tuple[str, list[str]]]:
     for page in PAGES:
         if page.name == THREADS:
             continue
-        text = page.read_text()
+        text = re.sub(r"^\| `[^`]*` \|", "|", page.read_text(), flags=re.M)  # messages, in the first column
         found = re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S)
         blocks = "\n".join(block for kind, block in found if kind in ("", "sh"))
         lines = re.findall(r"^(?:[A-Z_]+=\S+ )*(pmitogen .*)$", blocks, re.M) + re.findall(r"`(pmitogen [^`]+)`", text)
