@@ -63,11 +63,11 @@ def _play_case(environment: Environment, case: Case, contenders: list[Contender]
 
 
 def _trace_case(environment: Environment, case: Case, contenders: list[Contender]) -> dict[str, float]:
-    """Seconds of each stage of one more run over pmitogen, each module in a fresh fork."""
+    """Seconds of each stage of one more run over pmitogen."""
     for contender in contenders:
         if case.traced and contender.name == "pmitogen":
             path = environment.folder / "trace.json"
-            env = {**contender.env, "PMITOGEN_TRACE": str(path), "PMITOGEN_PREFORK": "0"}
+            env = {**contender.env, "PMITOGEN_TRACE": str(path)}
             _say(case, contender, "traced", environment.play(case, replace(contender, env=env), through_relay=bool(case.delay)))
             return stages.read(path)
     return {}

@@ -1,7 +1,8 @@
 """What pmitogen adds to what cannot be avoided: rows computed from the medians of one run.
 
 The *floor* is the same play with ``debug`` in place of each step. The time of the modules themselves is measured in the same run,
-in one more play with ``PMITOGEN_TRACE`` and without children that are forked ahead, so that each module runs in a fresh fork.
+in one more play with ``PMITOGEN_TRACE``: each runs in a child of its own, of an interpreter that has imported what modules need.
+(Under ``PMITOGEN_PREFORK=0`` that interpreter imports nothing ahead, and each module spends most of its time on imports.)
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _each(metric: Callable[[Results], float | None]) -> Callable[[Results], floa
 ROWS: tuple[Row, ...] = (
     Row("100 x command: (wall - floor - modules) per task", "ms", 1.0, _task_over_module),
     Row("100 x command: (wall - floor) per task", "ms", None, _each(lambda r: _over_floor(r, "hostname"))),
-    Row("100 x command: the module in a fresh fork", "ms", None, _each(lambda r: _module(r, "hostname"))),
+    Row("100 x command: the module, in a child forked for it", "ms", None, _each(lambda r: _module(r, "hostname"))),
     Row(
         "100 x command: controller's CPU per task, over the floor", "ms", 2.0, _each(lambda r: _over_floor(r, "hostname", "cpu"))
     ),
