@@ -43,7 +43,7 @@ EXPECTATIONS = {
         Expectation(
             "test_unreachable_become_timeout.yml",
             "Timeout (5s) waiting for privilege escalation prompt:",
-            "no output without a prompt within 5 s",
+            "no output without a prompt within 7 s",
         ),
         Expectation("test_ssh_askpass.yml", "is contains('Permission denied')", "is contains('password: refused')"),
         Expectation("test_ssh_askpass.yml", "EXEC ssh ", "ESTABLISH PMITOGEN CONNECTION"),
