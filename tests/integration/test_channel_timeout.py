@@ -19,13 +19,14 @@ MakeSshd = Callable[..., Sshd]
 
 
 def test_a_silent_session_is_closed(sshd: Sshd) -> None:
-    with linked(sshd, channeltimeout=1) as link, exec_command.Command(link, "cat", stdin=None) as silent:
+    with linked(sshd, channeltimeout=1) as link:
         began = time.monotonic()
-        with pytest.raises(ConnectionLost, match="closed after 1 seconds without data .ChannelTimeout session=1"):
-            silent.read(15)
-        assert 0.9 < time.monotonic() - began < 5
-        assert link.end_reason is None
-        assert exec_command.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
+        with exec_command.Command(link, "cat", stdin=None) as silent:
+            with pytest.raises(ConnectionLost, match="closed after 1 seconds without data .ChannelTimeout session=1"):
+                silent.read(15)
+            assert 0.9 < time.monotonic() - began < 5
+            assert link.end_reason is None
+            assert exec_command.run(link, "echo again")[1] == b"again\n"  # the connection itself stands, as in ssh
 
 
 def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) -> None:
