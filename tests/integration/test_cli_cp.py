@@ -178,7 +178,7 @@ def interrupted(make_sshd: Callable[..., Sshd], tmp_path: Path) -> Iterator[Call
     made = Host(server, tmp_path)
 
     def cut(*argv: str | Path, watched: Path) -> None:
-        with made.start("-l", "16000", *argv) as process:
+        with made.start("-l", "4000", *argv) as process:
             wait_until(lambda: any(path.stat().st_size > 1 << 20 for path in watched.glob(".big.*.part")) or process.poll(), 20)
             server.kill_sessions()
             assert process.wait(20) == 255 and process.stderr is not None
@@ -214,14 +214,14 @@ def test_a_cut_leaves_the_old_file(interrupted: Callable[..., None]) -> None:
     host: Host = interrupted.host  # type: ignore[attr-defined]
     (host.there / "big").write_bytes(bytes(BIG))
     (host.here / "big").write_text("old")
-    with host.start("-l", "16000", f"t:{host.there}/big", ".") as process:
+    with host.start("-l", "4000", f"t:{host.there}/big", ".") as process:
         wait_until(lambda: any(path.name != "big" for path in host.here.iterdir()))
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 128 + signal.SIGTERM
     assert [path.name for path in host.here.iterdir()] == ["big"] and (host.here / "big").read_text() == "old"
     with host.start("-l", "16000", "big", f"t:{host.there}/up") as process:
         wait_until(lambda: process.poll() is not None)
-    with host.start("-l", "16000", f"t:{host.there}/big", f"t:{host.there}/again") as process:
+    with host.start("-l", "4000", f"t:{host.there}/big", f"t:{host.there}/again") as process:
         wait_until(lambda: any(host.there.glob(".again.*.part")))
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
