@@ -22,6 +22,8 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader, module_loader
 from ansible.utils.display import Display
 
+from pmitogen.util.peer_text import one_line
+
 display = Display()
 
 NAME = "pmitogen.core.loop"
@@ -102,11 +104,11 @@ class LoopAction(ActionBase):
                 raise AnsibleActionFail(f"{NAME}: missing required argument: {name}")
         module, items = args["module"], args["items"]
         if not isinstance(module, str):
-            raise AnsibleActionFail(f"module: expected the name of a module, not {module!r}")
+            raise AnsibleActionFail(f"module: expected the name of a module, not {_type_name(module)}")
         if module == NAME or module.removeprefix("ansible.builtin.").removeprefix("ansible.legacy.") in REFUSED:
             raise AnsibleActionFail(f"module: {module} acts on the run, not on the target; use loop")
         if not isinstance(items, list):
-            raise AnsibleActionFail(f"items: expected a list, not {_type_name(items)}: {items!r}")
+            raise AnsibleActionFail(f"items: expected a list, not {_type_name(items)}")
         return items
 
     @property
@@ -243,10 +245,12 @@ class _Item:
         found.setdefault("failed", found.get("rc") not in (None, 0))
         found.setdefault("changed", False)
         names = ("ansible_loop_var", "ansible_index_var", "ansible_loop")
+        for name in names:  # the target must not choose them: it would choose variables of the controller to be shown
+            found.pop(name, None)
         found.update({name: self._variables[name] for name in names if name in self._variables})
         for name in names[:2]:
-            if name in found:
-                found[found[name]] = self._variables[found[name]]
+            if name in self._variables:
+                found[self._variables[name]] = self._variables[self._variables[name]]
         self._show(found)
         return found
 
@@ -259,7 +263,8 @@ class _Item:
         host = action._task.delegate_to or self._variables.get("inventory_hostname")
         word = "unreachable" if result.get("unreachable") else "failed" if failed else "changed" if result["changed"] else "ok"
         message = f": {result.get('msg')}" if failed and result.get("msg") else ""
-        display.display(f"{word}: [{host}] (item={label}){message}", color="red" if failed else None, stderr=bool(failed))
+        line = one_line(f"{word}: [{host}] (item={label}){message}")
+        display.display(line, color="red" if failed else None, stderr=bool(failed))
 
     def _label(self) -> str:
         control = self._action._task.loop_control

@@ -98,7 +98,7 @@ def _copy_metadata(descriptor: int, path: str, mode: Callable[[], int]) -> None:
         return
     with contextlib.suppress(PermissionError):
         os.fchown(descriptor, old.st_uid, old.st_gid)
-    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+    os.fchmod(descriptor, old.st_mode & 0o1777)  # as a write in place, which clears setuid and setgid
 
 
 def current_umask() -> int:

@@ -170,7 +170,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({LOOP: {"module": "ping"}}, "pmitogen.core.loop: missing required argument: items"),
     ({LOOP: {"module": "no.such.one", "items": [1]}}, "module: 'no.such.one' was not found; expected the name of a module"),
     ({LOOP: {"module": "set_fact", "items": [1]}}, "module: set_fact acts on the run, not on the target; use loop"),
-    ({LOOP: {"module": "ping", "items": "{{ 'abc' }}"}}, "items: expected a list, not str: 'abc'"),
+    ({LOOP: {"module": "ping", "items": "{{ 'abc' }}"}}, "items: expected a list, not str"),
     ({LOOP: {"module": "ping", "items": [1], "arg": 1}}, "Invalid options for pmitogen.core.loop: arg"),
 ]
 
@@ -183,6 +183,27 @@ def test_wrong_use_is_told(ansible: Ansible) -> None:
     for task, (_, message) in zip(run.tasks, WRONG, strict=True):
         result = task.result.get("results", [task.result])[0]
         assert message in result["msg"] and task.kind == "failed"
+
+
+EVIL = """\
+from ansible.module_utils.basic import AnsibleModule
+module = AnsibleModule(argument_spec={"say": {"type": "raw"}})
+said = {"ansible_index_var": module.params["say"], "ansible_loop_var": module.params["say"]}
+module.fail_json(msg="\\x1b[2J\\nok: [bank]", **said)
+"""
+
+
+@pytest.mark.one_core
+def test_a_hostile_result_shows_no_variable_and_controls_no_terminal(ansible: Ansible, sshd: Sshd, account: Account) -> None:
+    variables = ansible.target(sshd, account, hidden_one="S3CRET")
+    items = ["hidden_one", "nonesuch", ["a", "list"]]
+    task = {LOOP: {"module": "evil", "args": {"say": "{{ item }}"}, "items": items}, "ignore_errors": True}
+    run = ansible.tasks([task], {"web": variables}, files={"library/evil.py": EVIL})
+    results = run.tasks[0]["results"]
+    assert [result["item"] for result in results] == items and {result["ansible_loop_var"] for result in results} == {"item"}
+    assert not any("ansible_index_var" in result for result in results)
+    assert "S3CRET" not in run.output + str(run.tasks[0].result)
+    assert "\x1b[2J" not in run.output and "\nok: [bank]" not in run.output
 
 
 @pytest.mark.one_core

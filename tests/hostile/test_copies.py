@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import pytest
 
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.copying import Copier, CopyOptions
-from pmitogen.cli.transfer.files import FileError
+from pmitogen.cli.transfer.files import FileError, Plan
 from pmitogen.cli.transfer.local_files import LocalFiles
 from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectionLost
+from pmitogen.transport.plain.sftp_packets import Attributes
 from tests.hostile.ssh_server import string, u32
 from tests.hostile.test_sftp_servers import ATTRS, NAME, READDIR, STATUS, Liar, lie, lying, names
 
@@ -101,3 +103,30 @@ def _plan():  # type: ignore[no-untyped-def]
 def test_an_invalid_pattern() -> None:
     with lying({17: lie(ATTRS, FILE)}) as sftp, pytest.raises(FileError, match="invalid pattern"):
         patterns.expand(RemoteFiles(sftp, "t"), "/[z-a]")
+
+
+@pytest.mark.needs_root
+def test_a_directory_behind_a_planted_link(tmp_path: Path) -> None:
+    """Neither is a directory made there, nor its mode changed."""
+    home = tmp_path / "home"
+    home.mkdir(0o700)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    (shared / "data").symlink_to(home)
+    os.lchown(shared / "data", 65534, 65534)
+    files = LocalFiles()
+    with pytest.raises(FileError, match="symbolic link of another user"):
+        files.make_directory(f"{shared}/data/sub", 0o755)
+    with pytest.raises(FileError, match="symbolic link of another user"):
+        files.set_attributes(f"{shared}/data", Attributes(mode=0o755))
+    assert list(home.iterdir()) == [] and home.stat().st_mode & 0o777 == 0o700
+
+
+def test_an_overwritten_program_loses_setuid(tmp_path: Path) -> None:
+    target = tmp_path / "program"
+    target.write_text("old")
+    target.chmod(0o6755)
+    with LocalFiles().writing(str(target), Plan(0o644)) as writer:
+        writer.write([b"new"])
+    assert target.read_text() == "new" and target.stat().st_mode & 0o7777 == 0o755

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pmitogen.cli.transfer.files import part_key, part_name
+from pmitogen.cli.transfer.local_files import LocalFiles
 from tests.support.accounts import Account
 from tests.support.processes import wait_until
 from tests.support.sshd import Sshd
@@ -208,6 +210,32 @@ def test_resume(interrupted: Callable[..., None], direction: str) -> None:
     os.utime(source / "big", (1, 1))
     host.copy("--resume", *words)
     assert (target / "big").read_bytes() == blob
+
+
+def test_a_part_in_a_shared_directory_is_not_continued(host: Host) -> None:
+    """Another user may have made it, to keep it open or to put something before the contents."""
+    host.there.chmod(0o1777)
+    (host.here / "secret").write_text("the secret")
+    (host.here / "secret").chmod(0o600)
+    key = part_key("secret", LocalFiles().stat(str(host.here / "secret")))
+    (host.there / part_name("secret", key)).write_text("PLANT")
+    (host.there / part_name("secret", key)).chmod(0o666)
+    host.copy("--resume", "secret", f"t:{host.there}/secret")
+    assert (host.there / "secret").read_text() == "the secret"
+    assert (host.there / "secret").stat().st_mode & 0o777 == 0o600
+
+
+def test_new_contents_are_as_private_as_the_old(host: Host) -> None:
+    (host.there / "f").write_text("old")
+    (host.there / "f").chmod(0o600)
+    (host.here / "f").write_bytes(bytes(4 << 20))
+    (host.here / "f").chmod(0o644)
+    modes = set()
+    with host.start("-l", "16000", "f", f"t:{host.there}/f") as process:
+        while process.poll() is None:
+            modes |= {path.stat().st_mode & 0o777 for path in host.there.glob(".f.*.part") if path.exists()}
+            time.sleep(0.02)
+    assert modes == {0o600} and (host.there / "f").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_cut_leaves_the_old_file(interrupted: Callable[..., None]) -> None:

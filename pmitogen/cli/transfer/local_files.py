@@ -32,14 +32,15 @@ class LocalFiles:
 
     def make_directory(self, path: str, mode: int) -> None:
         with _translated():
-            os.mkdir(path, mode)
+            os.mkdir(trusted_path.resolve(path), mode)
 
     def set_attributes(self, path: str, attributes: Attributes) -> None:
         with _translated():
+            real = trusted_path.resolve(path)
             if attributes.mode is not None:
-                os.chmod(path, stat.S_IMODE(attributes.mode))
+                os.chmod(real, stat.S_IMODE(attributes.mode))
             if attributes.atime is not None and attributes.mtime is not None:
-                os.utime(path, (attributes.atime, attributes.mtime))
+                os.utime(real, (attributes.atime, attributes.mtime))
 
     @contextlib.contextmanager
     def reading(self, path: str) -> Iterator[_Reader]:
@@ -111,7 +112,7 @@ def _part(real: str, key: str, plan: Plan) -> Iterator[_Writer]:
         with contextlib.suppress(FileNotFoundError):
             old = os.stat(real)
             if old.st_uid == found.st_uid:
-                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+                os.fchmod(descriptor, old.st_mode & 0o1777)
                 os.rename(part, real)
                 return
         os.fchmod(descriptor, plan.mode & ~atomic_file.current_umask())
@@ -136,6 +137,8 @@ def _translated() -> Iterator[None]:
         yield
     except FileError:
         raise
+    except ValueError as error:  # a name that has NUL, or that the locale cannot encode
+        raise FileError(str(error)) from None
     except OSError as error:
         is_missing = isinstance(error, (FileNotFoundError, NotADirectoryError))
         raise FileError(error.strerror or str(error), is_missing, isinstance(error, PermissionError)) from None

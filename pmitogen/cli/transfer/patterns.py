@@ -37,22 +37,22 @@ def _matches(files: RemoteFiles, directory: str, components: list[str]) -> list[
             paths = [join(path, unescaped(component)) for path in paths]
             continue
         try:
-            regex = re.compile(_regex(component), re.DOTALL)
+            matcher = _Matcher(component)
         except re.error:
             raise FileError(f"invalid pattern '{component}'") from None
-        paths = [join(path, name) for path in paths for name in _names(files, path, regex, is_last)]
+        paths = [join(path, name) for path in paths for name in _names(files, path, matcher, is_last)]
         if len(paths) > MAX_MATCHES:
             raise FileError("too many glob matches")
     return [path for path in paths if _exists(files, path)]
 
 
-def _names(files: RemoteFiles, directory: str, regex: re.Pattern[str], is_last: bool) -> list[str]:
+def _names(files: RemoteFiles, directory: str, matcher: _Matcher, is_last: bool) -> list[str]:
     try:
         entries = files.entries(directory or ".")
     except FileError:
         return []
     entries = [entry for entry in entries if is_last or entry.attributes.is_directory or entry.attributes.is_link]
-    return sorted(entry.name for entry in entries if len(entry.name) <= MAX_NAME and regex.fullmatch(entry.name))
+    return sorted(entry.name for entry in entries if len(entry.name) <= MAX_NAME and matcher.matches(entry.name))
 
 
 def _exists(files: RemoteFiles, path: str) -> bool:
@@ -73,26 +73,62 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
-def _regex(component: str) -> str:
-    """Translate one component. As in a shell, a leading dot is matched by a dot only."""
-    found = "" if component.startswith((".", "\\.")) else r"(?!\.)"
+class _Matcher:
+    """Match names with one component of a pattern, in linear time. As in a shell, a leading dot is matched by a dot only.
+
+    Between two ``*`` each piece has a fixed length, so the leftmost place where it matches is as good as any other.
+    """
+
+    def __init__(self, component: str) -> None:
+        self._hidden = component.startswith((".", "\\."))
+        pieces = [re.compile(piece, re.DOTALL) for piece in _pieces(component)]
+        lengths = [_length(piece) for piece in _pieces(component)]
+        self._first, *self._others = zip(pieces, lengths, strict=True)
+
+    def matches(self, name: str) -> bool:
+        if name.startswith(".") and not self._hidden:
+            return False
+        regex, at = self._first
+        if not self._others:
+            return regex.fullmatch(name) is not None
+        if regex.match(name) is None:
+            return False
+        *middle, (last, length) = self._others
+        for regex, size in middle:
+            found = regex.search(name, at)
+            if found is None:
+                return False
+            at = found.start() + size
+        return len(name) - length >= at and last.match(name, len(name) - length) is not None
+
+
+def _length(piece: str) -> int:
+    """Return how many characters *piece*, of :func:`_pieces`, matches."""
+    return len(re.findall(r"\[\^?(?:\\.|[^\]\\])+\]|\\.|.", piece, re.DOTALL))
+
+
+def _pieces(component: str) -> list[str]:
+    """Translate one component into regular expressions for what stands between its ``*``."""
+    found = [""]
     at = 0
     while at < len(component):
         character = component[at]
         at += 1
         if character == "*":
-            found += ".*"
+            found.append("")
         elif character == "?":
-            found += "."
+            found[-1] += "."
         elif character == "\\" and at < len(component):
-            found += re.escape(component[at])
+            found[-1] += re.escape(component[at])
             at += 1
         elif character == "[" and (end := component.find("]", at + 1 + (component[at : at + 1] in ("!", "^")))) > 0:
-            members = component[at:end].replace("\\", "\\\\").replace("[", "\\[")
-            found += f"[^{members[1:]}]" if members[0] in "!^" else f"[{members}]"
+            members = component[at:end]
+            negated = members[0] in "!^"
+            members = re.sub(r"([\\\[\]^&|~])", r"\\\1", members[negated:])
+            found[-1] += f"[{'^' * negated}{re.sub('-(?=-)', chr(92) + '-', members)}]"
             at = end + 1
         else:
-            found += re.escape(character)
+            found[-1] += re.escape(character)
     return found
 
 

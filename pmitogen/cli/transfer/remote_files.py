@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import stat
 from collections.abc import Generator, Iterable, Iterator
 
 import paramiko
@@ -52,14 +51,18 @@ class RemoteFiles:
             self.sftp.set_attributes(path, attributes)
 
     def expand(self, path: str) -> str:
-        """Return *path* as scp takes it: ``~`` and ``~user`` at its start are home directories."""
+        """Return *path* as scp takes it: ``~`` and ``~user`` at its start are home directories.
+
+        The server is asked for the directory of ``~user`` alone, so that the name of the file stays the one that the user typed.
+        """
         if path in ("", "~"):
             return "."
         if path.startswith("~/"):
             return path[2:].lstrip("/") or "."
         if path.startswith("~"):
+            account, _, rest = path.partition("/")
             with self.translated():
-                return self.sftp.expand_path(path)
+                return join(self.sftp.expand_path(account), rest.lstrip("/")) if rest else self.sftp.expand_path(account)
         return path
 
     @contextlib.contextmanager
@@ -80,7 +83,12 @@ class RemoteFiles:
         if old is not None:
             with self.translated():
                 real = self.sftp.realpath(path)  # a link is followed, as by scp
-        part = join(real.rpartition("/")[0] or ("/" if real.startswith("/") else ""), _part_of(real, plan))
+            if old.mode is not None:
+                plan = plan._replace(mode=plan.mode & old.mode)  # nobody may read the new contents who may not read the old
+        directory = real.rpartition("/")[0] or ("/" if real.startswith("/") else "")
+        if plan.part_key is not None and self._is_shared(directory):
+            plan = plan._replace(part_key=None)  # somebody else may have put a part of that name there
+        part = join(directory, _part_of(real, plan))
         opened = self._open_replacement(part, old, plan)
         if opened is None:
             with self._in_place(path, REWRITE, plan) as writer:
@@ -93,7 +101,7 @@ class RemoteFiles:
                 if plan.sync:
                     file.sync()
                 if old is not None and old.mode is not None:
-                    file.set_attributes(Attributes(mode=stat.S_IMODE(old.mode)))
+                    file.set_attributes(Attributes(mode=old.mode & 0o1777))
             with self.translated():
                 self.sftp.replace(part, real)
         except BaseException:
@@ -140,6 +148,11 @@ class RemoteFiles:
             return self.stat(path)
         except FileError:
             return None
+
+    def _is_shared(self, directory: str) -> bool:
+        """Return whether other users may make files in *directory*."""
+        found = self._existing(directory or ".")
+        return found is None or found.mode is None or bool(found.mode & 0o022)
 
     def _open_part(self, part: str, plan: Plan) -> tuple[RemoteFile, int]:
         """Open the part, and return where to continue. Raises FileError."""

@@ -61,7 +61,10 @@ class MuxClient:
 
     def check(self) -> int:
         """Return the process id of the master. Raises MuxError."""
-        return self._ask(messages.ALIVE_CHECK, messages.ALIVE).u32()
+        try:
+            return self._ask(messages.ALIVE_CHECK, messages.ALIVE).u32()
+        except DecodeError as error:
+            raise MuxError(f"a damaged message ({error})") from None
 
     def order(self, kind: int) -> None:
         """Send TERMINATE or STOP_LISTENING. Raises MuxError."""
@@ -73,9 +76,13 @@ class MuxClient:
 
     def _answer(self, expected: int) -> PacketReader:
         kind, fields = self.socket.receive()
-        fields.u32()  # the request's number
-        if kind in (messages.FAILURE, messages.PERMISSION_DENIED):
-            raise MuxError(f"the master refuses: {one_line(fields.string().decode('utf-8', 'replace'))}")
+        try:
+            fields.u32()  # the request's number
+            reason = fields.string() if kind in (messages.FAILURE, messages.PERMISSION_DENIED) else None
+        except DecodeError as error:
+            raise MuxError(f"a damaged message ({error})") from None
+        if reason is not None:
+            raise MuxError(f"the master refuses: {one_line(reason.decode('utf-8', 'replace'))}")
         if kind != expected:
             raise MuxError(f"an unexpected message ({kind:#x})")
         return fields
