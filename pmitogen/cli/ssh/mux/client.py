@@ -64,7 +64,7 @@ class MuxClient:
         try:
             return self._ask(messages.ALIVE_CHECK, messages.ALIVE).u32()
         except DecodeError as error:
-            raise MuxError(f"a damaged message ({error})") from None
+            raise MuxError(f"an invalid message ({error})") from None
 
     def order(self, kind: int) -> None:
         """Send TERMINATE or STOP_LISTENING. Raises MuxError."""
@@ -80,7 +80,7 @@ class MuxClient:
             fields.u32()  # the request's number
             reason = fields.string() if kind in (messages.FAILURE, messages.PERMISSION_DENIED) else None
         except DecodeError as error:
-            raise MuxError(f"a damaged message ({error})") from None
+            raise MuxError(f"an invalid message ({error})") from None
         if reason is not None:
             raise MuxError(f"the master refuses: {one_line(reason.decode('utf-8', 'replace'))}")
         if kind != expected:

@@ -7,6 +7,7 @@ client has one thread, which ends with the client or the connection.
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import select
@@ -31,6 +32,7 @@ from pmitogen.util import threads
 
 MAX_CLIENTS = 256
 BACKLOG = 64
+_BUSY_WAIT = 0.1  # seconds until the next try where no descriptor is left
 
 
 class Master:
@@ -93,8 +95,11 @@ class Master:
         while True:
             try:
                 sock, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    return
+                time.sleep(_BUSY_WAIT)  # until a client ends
+                continue
             with self._changed:
                 accepted = self._clients < MAX_CLIENTS and not self._is_stopped
                 self._clients += accepted
@@ -106,7 +111,7 @@ class Master:
 
     def _serve(self, client: MuxSocket) -> None:
         try:
-            with client, contextlib.suppress(MuxError, DecodeError):
+            with client, contextlib.suppress(MuxError, DecodeError, OSError):  # the last: no descriptor is left
                 client.check_peer()
                 client.exchange_hello(self._settings)
                 while True:
@@ -234,16 +239,27 @@ def _copying_input(client: MuxSocket, stream: ChannelStream, stdin: int) -> Iter
         os.close(reader)
 
 
+def _wait(descriptor: int, end: int) -> int:
+    """Wait until one of both can be read or has ended, and return it; *end* if both have.
+
+    Unlike select, poll takes any descriptor.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.register(end, select.POLLIN)
+    ready = [number for number, _ in poll.poll()]
+    return end if end in ready else descriptor
+
+
 def _pieces(descriptor: int, end: int) -> Iterator[bytes]:
     while True:
         try:
-            ready, _, _ = select.select([descriptor, end], [], [])
-            if end in ready:
+            if _wait(descriptor, end) == end:
                 return
             data = os.read(descriptor, READ_SIZE)
         except BlockingIOError:
             continue
-        except (OSError, ValueError):
+        except OSError:
             return
         if not data:
             return
@@ -252,6 +268,5 @@ def _pieces(descriptor: int, end: int) -> Iterator[bytes]:
 
 def _watch(client: MuxSocket, stream: ChannelStream, end: int) -> None:
     """Close the channel when the client ends. A client sends nothing during a session."""
-    ready, _, _ = select.select([client.fileno(), end], [], [])
-    if end not in ready:
+    if _wait(client.fileno(), end) != end:
         stream.close()
