@@ -113,6 +113,9 @@ def test_one_file_and_a_directory(host: Host) -> None:
         ("lcd none", 'Couldn\'t change local directory to "none": No such file or directory'),
         ("!exit 3", "Shell exited with status 3"),
         ("cd a\\\0b", "the path contains a NUL character"),
+        ("lcd a\\\0b", "the path contains a NUL character"),
+        ("lls a\\\0b", "the path contains a NUL character"),
+        (f"chown {'9' * 5000} a", "invalid id '9999"),
     ],
 )
 def test_wrong_commands(host: Host, command: str, message: str) -> None:

@@ -94,7 +94,7 @@ def _ssh_options(pairs: list[tuple[str, str]]) -> list[str]:
 def _limit(text: str | None) -> int | None:
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 100 << 20:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 0 < int(text) <= 100 << 20:
         raise UsageError(f"-l: invalid limit '{text}'; use kilobits per second, from 1 to 104857600")
     return int(text)
 

@@ -72,6 +72,6 @@ def symlink(session: Session, flags: str, old: str, new: str) -> None:
 
 
 def _number(command: str, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) > 0xFFFFFFFF:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) > 0xFFFFFFFF:
         raise CommandError(f"{command}: invalid id '{text}'; use a number")
     return int(text)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pmitogen.cli.sftp.session import CommandError, Session
 from pmitogen.cli.transfer import patterns
 
+_NUL = "the path contains a NUL character"
+
 
 def lcd(session: Session, flags: str, path: str = "~") -> None:
     """Change the local directory."""
@@ -28,7 +30,7 @@ def lpwd(session: Session, flags: str) -> None:
 
 def lumask(session: Session, flags: str, mask: str) -> None:
     """Set the local umask."""
-    if not mask or not set(mask) <= set("01234567") or int(mask, 8) > 0o777:
+    if not mask or not set(mask) <= set("01234567") or len(mask) > 10 or int(mask, 8) > 0o777:
         raise CommandError(f"lumask: invalid umask '{mask}'; use octal digits such as 022")
     os.umask(int(mask, 8))
     session.print(f"Local umask: {int(mask, 8):03o}")
@@ -51,6 +53,8 @@ def _run(command: list[str]) -> None:
         status = subprocess.run(command, check=False).returncode
     except OSError as error:
         raise CommandError(f"{command[0]}: {error.strerror}") from None
+    except ValueError:
+        raise CommandError(f"{command[0]}: {_NUL}") from None
     if status:
         raise CommandError(f"Shell exited with status {status}")
 
@@ -60,3 +64,5 @@ def _local(what: str, action: Callable[[], None]) -> None:
         action()
     except OSError as error:
         raise CommandError(f"{what}: {error.strerror}") from None
+    except ValueError:
+        raise CommandError(f"{what}: {_NUL}") from None
