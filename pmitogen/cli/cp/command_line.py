@@ -68,7 +68,7 @@ def read(argv: Sequence[str]) -> Arguments:
     return Arguments(
         sources=tuple(map(place, words[:-1])),
         target=place(words[-1]),
-        ssh_options=tuple(_ssh_options(pairs)),
+        ssh_options=tuple(ssh_options(pairs, "-B")),
         recursive="-r" in given,
         preserve="-p" in given,
         quiet="-q" in given,
@@ -77,14 +77,15 @@ def read(argv: Sequence[str]) -> Arguments:
     )
 
 
-def _ssh_options(pairs: list[tuple[str, str]]) -> list[str]:
+def ssh_options(pairs: list[tuple[str, str]], batch_flag: str) -> list[str]:
+    """Return those options of scp or sftp that are for ssh, as ssh takes them. *batch_flag*: the one that implies BatchMode."""
     options = []
     for flag, value in pairs:
         if flag in _FOR_SSH:
             options += [flag, value] if value else [flag]
         elif flag == "-P":
             options += ["-p", value]
-        elif flag == "-B":
+        elif flag == batch_flag:
             options += ["-o", "BatchMode=yes"]
         elif flag == "-q":
             options += ["-q"]

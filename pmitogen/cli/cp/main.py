@@ -16,7 +16,7 @@ from pmitogen.cli.cp.command_line import Arguments, BadUsage, Place
 from pmitogen.cli.ssh import messages
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.copying import Copier, CopyOptions
-from pmitogen.cli.transfer.files import FileError, Files, base_name, join
+from pmitogen.cli.transfer.files import FileError, Files, base_name, is_existing_directory, join
 from pmitogen.cli.transfer.local_files import LocalFiles
 from pmitogen.cli.transfer.progress import Progress, TerminalProgress, limited
 from pmitogen.cli.transfer.remote_files import RemoteFiles
@@ -68,7 +68,7 @@ class _Copies:
         target = self._arguments.target
         files = self._files(target)
         path = self._expanded(files, target.path)
-        is_directory = _is_directory(files, path)
+        is_directory = is_existing_directory(files, path)
         several = len(self._arguments.sources) > 1
         if several and not is_directory:
             is_directory = self._make_directory(files, path)
@@ -143,13 +143,6 @@ class _Copies:
 
     def _progress(self) -> type[Progress]:
         return Progress if self._arguments.quiet or not sys.stdout.isatty() else TerminalProgress
-
-
-def _is_directory(files: Files, path: str) -> bool:
-    try:
-        return files.stat(path).is_directory
-    except FileError:
-        return False
 
 
 def _exists(files: Files, path: str) -> bool:

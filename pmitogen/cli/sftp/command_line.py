@@ -6,7 +6,7 @@ import dataclasses
 import getopt
 from collections.abc import Sequence
 
-from pmitogen.cli.cp.command_line import BadUsage, Place, place
+from pmitogen.cli.cp.command_line import BadUsage, Place, place, ssh_options
 from pmitogen.errors import UsageError
 
 USAGE = """\
@@ -17,7 +17,6 @@ usage: sftp [-46AaCfNpqrv] [-B buffer_size] [-b batchfile] [-c cipher]
           [-X sftp_option] destination
 """
 _FLAGS = "1246AafCNpqrvhB:b:c:D:F:i:J:l:o:P:R:S:s:X:"
-_FOR_SSH = {"-4", "-6", "-C", "-v", "-c", "-F", "-i", "-J", "-o"}
 _REFUSED = {
     "-D": "-D: a local SFTP server is not supported",
     "-S": "-S: no ssh program is started; leave -S out",
@@ -60,7 +59,7 @@ def read(argv: Sequence[str]) -> Arguments:
     return Arguments(
         place=destination if destination.destination is not None else Place(words[0], ""),
         target=words[1] if len(words) == 2 else None,
-        ssh_options=tuple(_ssh_options(pairs)),
+        ssh_options=tuple(ssh_options(pairs, "-b")),
         subsystem=subsystem,
         batch=given.get("-b"),
         quiet="-q" in given or ("-b" in given and "-N" not in given),
@@ -69,17 +68,3 @@ def read(argv: Sequence[str]) -> Arguments:
         resume="-a" in given,
         sync="-f" in given,
     )
-
-
-def _ssh_options(pairs: list[tuple[str, str]]) -> list[str]:
-    options = []
-    for flag, value in pairs:
-        if flag in _FOR_SSH:
-            options += [flag, value] if value else [flag]
-        elif flag == "-P":
-            options += ["-p", value]
-        elif flag == "-b":
-            options += ["-o", "BatchMode=yes"]
-        elif flag == "-q":
-            options += ["-q"]
-    return options

@@ -15,7 +15,7 @@ from pmitogen.cli.sftp.session import CommandError, Session, print_error
 from pmitogen.cli.ssh import messages
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.copying import CopyOptions
-from pmitogen.cli.transfer.files import FileError
+from pmitogen.cli.transfer.files import is_existing_directory
 from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.cli.transfer.servers import Servers
 from pmitogen.errors import Error, UsageError
@@ -70,7 +70,7 @@ def _session(files: RemoteFiles, arguments: Arguments, batch: TextIO | None) -> 
     session = Session(files, options, arguments.quiet)
     path = files.expand(arguments.place.path) if arguments.place.path else ""
     try:
-        if path and not _is_directory(files, session.pattern(path)):
+        if path and not is_existing_directory(files, session.pattern(path)):
             copies.get(session, "", path, None if arguments.target is None else patterns.escaped(arguments.target))
             return 0
         if path:
@@ -116,10 +116,3 @@ def _typed() -> Iterator[str]:
         except EOFError:
             sys.stdout.write("\n")
             return
-
-
-def _is_directory(files: RemoteFiles, path: str) -> bool:
-    try:
-        return files.stat(path).is_directory
-    except FileError:
-        return False

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.copying import Copier, CopyOptions
-from pmitogen.cli.transfer.files import FileError, Files, base_name, join
+from pmitogen.cli.transfer.files import FileError, Files, base_name, is_existing_directory, join
 from pmitogen.cli.transfer.local_files import LocalFiles
 from pmitogen.cli.transfer.progress import Progress
 from pmitogen.cli.transfer.remote_files import RemoteFiles
@@ -51,7 +51,7 @@ class Transfers:
 
     def _copy(self, source: Files, paths: list[str], target: Files, path: str | None, options: CopyOptions, verb: str) -> bool:
         directory = path or ""
-        is_directory = path is None or _is_directory(target, path)
+        is_directory = path is None or is_existing_directory(target, path)
         if len(paths) > 1 and not is_directory:
             self._report(f'Multiple paths match, but destination "{path}" is not a directory')
             return False
@@ -75,10 +75,3 @@ def _for_glob(pattern: str) -> str:
     for character in characters:
         found += glob.escape(next(characters, "")) if character == "\\" else character
     return found
-
-
-def _is_directory(files: Files, path: str) -> bool:
-    try:
-        return files.stat(path).is_directory
-    except FileError:
-        return False

@@ -98,6 +98,14 @@ def part_name(name: str, key: str) -> str:
     return f".{kept}.{key}.part"
 
 
+def is_existing_directory(files: Files, path: str) -> bool:
+    """Return whether *path* is an existing directory; links are followed."""
+    try:
+        return files.stat(path).is_directory
+    except FileError:
+        return False
+
+
 def join(directory: str, name: str) -> str:
     """Return *name* in *directory*; "" is the current one."""
     return f"{directory.rstrip('/')}/{name}" if directory.strip("/") else f"{'/' if directory else ''}{name}"

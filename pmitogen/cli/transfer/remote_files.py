@@ -14,6 +14,7 @@ from pmitogen.transport.plain import sftp_packets as packets
 from pmitogen.transport.plain.sftp import CREATE, REWRITE, SFTP, UPDATE
 from pmitogen.transport.plain.sftp_file import RemoteFile
 from pmitogen.transport.plain.sftp_packets import Attributes, Entry, SFTPError
+from pmitogen.util.atomic_file import KEPT_MODE
 
 CLEANUP_TIMEOUT = 5.0  # seconds for removing a part after a failure
 # The texts of OpenSSH's client, whatever the server writes.
@@ -101,7 +102,7 @@ class RemoteFiles:
                 if plan.sync:
                     file.sync()
                 if old is not None and old.mode is not None:
-                    file.set_attributes(Attributes(mode=old.mode & 0o1777))
+                    file.set_attributes(Attributes(mode=old.mode & KEPT_MODE))
             with self.translated():
                 self.sftp.replace(part, real)
         except BaseException:
