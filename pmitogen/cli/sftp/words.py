@@ -10,7 +10,7 @@ class QuoteError(ValueError):
 
 
 def split(line: str) -> list[str]:
-    """Return the words of *line*, as patterns: a special character that was quoted has a backslash before it.
+    """Split *line* into words. A special character that was quoted has a backslash before it, as in patterns.
 
     Quotes and backslashes work as in a shell. Raises QuoteError.
     """

@@ -75,7 +75,7 @@ def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable
     """Start a master in the background that outlives this command (ControlPersist), and run the session on its connection.
 
     *serve*: called in the master; it calls its second argument once clients may come, and returns when the master is to end.
-    Returns the exit status; None: there is no master, for a reason that has been printed.
+    Returns the exit status, or None if there is no master; the reason has then been printed.
     """
     child = background.fork()
     if child is not None:
