@@ -86,7 +86,7 @@ class ConnectError(Error):
 
     def __init__(self, message: str, stage: str) -> None:
         super().__init__(message)
-        self.stage = cast(ConnectStage, stage)
+        self.stage: ConnectStage = cast(ConnectStage, stage)
 
 
 class AuthenticationError(ConnectError):
@@ -113,7 +113,7 @@ class BecomeError(Error):
 
     def __init__(self, message: str, kind: str) -> None:
         super().__init__(message)
-        self.kind = cast(BecomeKind, kind)
+        self.kind: BecomeKind = cast(BecomeKind, kind)
 
 
 class RemoteError(Error):

@@ -1,10 +1,13 @@
-"""Types of the library: a good program passes ``mypy --strict``, and each mistake of a list is found."""
+"""Types of the library: good programs pass ``mypy --strict`` and pyright, and each mistake of a list is found by both."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,9 +15,12 @@ import pytest
 from tests.support import session
 
 GOOD = """
-import pathlib, signal, sys
+import pathlib, signal
+from typing import Any
+from typing_extensions import assert_type
 import pmitogen
-from pmitogen import aio
+from pmitogen import aio, executors
+from pmitogen.errors import BecomeKind, ConnectStage
 
 def ask(prompt: str, echo: bool) -> str | None:
     return None
@@ -22,32 +28,63 @@ def ask(prompt: str, echo: bool) -> str | None:
 def size(path: str, times: int = 1) -> int:
     return len(path) * times
 
+def kernel(host: pmitogen.Host) -> str:
+    return host.run("uname -r", text=True).stdout
+
 def main() -> None:
     with pmitogen.connect("a@b", ssh_args=["-p", "22"], password="x", timeout=3, ask=ask) as host:
         done = host.run(["ls", pathlib.Path("/tmp")], env={"A": "b"}, cwd=pathlib.Path("/"), timeout=3.5)
-        data: bytes = done.stdout
-        words: str = host.run("ls", text=True, check=True).stdout
-        more: str = host.run("ls", encoding="utf-8", input="x").stderr
+        assert_type(done, pmitogen.Completed[bytes])
+        assert_type(host.run("ls", text=True, check=True).stdout, str)
+        assert_type(host.run("ls", encoding="utf-8", input="x").stderr, str)
         with host.start("ls", text=True, tty=pmitogen.Terminal("xterm", 80, 24)) as process:
+            assert_type(process, pmitogen.Process[str])
             for line in process.stdout:
                 print(line.upper())
             process.send_signal(signal.SIGINT)
-            status: int = process.wait(3)
-        raw: pmitogen.Process[bytes] = host.start("ls")
+            assert_type(process.wait(3), int)
+            assert_type(process.communicate("x"), tuple[str, str])
+        raw = host.start("ls")
+        assert_type(raw, pmitogen.Process[bytes])
         raw.stdin.write(b"x")
-        found: int = host.call(size, "x", times=2)
-        limited: int = host.call(size, "x", timeout=3)
+        assert_type(host.call(size, "x", times=2), int)
+        assert_type(host.call(size, "x", timeout=3), int)
         root = host.become("root", method="su", password=None)
         root.put(b"x", "/x", mode=0o600)
+        assert_type(host.get("/x"), bytes)
         host.get("/x", pathlib.Path("y"))
+        with host.open("/x") as lines, host.open("/x", "rb") as stream:
+            assert_type(lines.read(), str)
+            assert_type(stream.read(), bytes)
+    with pmitogen.Hub() as hub:
+        assert_type(hub.connect_all(["a"]), list[pmitogen.Host])
+        assert_type(hub.connect_all(["a"], return_exceptions=True), list[pmitogen.Host | pmitogen.Error])
+        assert_type(hub.map(kernel, [host]), list[str])
+        assert_type(hub.map(kernel, [host], return_exceptions=True), list[str | BaseException])
+        for outcome in hub.as_completed(kernel, [host]):
+            assert_type(outcome, pmitogen.Outcome[pmitogen.Host, str])
+    assert_type(executors.map([], kernel, ["x"]), list[str])
     try:
         pmitogen.connect("x")
     except pmitogen.ConnectError as error:
-        if error.stage == "auth":
-            print(error)
-    except pmitogen.RemoteError as failed:
-        print(failed.result and failed.result.rc)
+        assert_type(error.stage, ConnectStage)
+    except pmitogen.BecomeError as error:
+        assert_type(error.kind, BecomeKind)
+    except pmitogen.RemoteError as error:
+        assert_type(error.result, pmitogen.Completed[Any] | None)
+
+async def tasks() -> None:
+    async with aio.connect("x") as host:
+        assert_type((await host.run("x", text=True)).stdout, str)
+        async with await host.start("x", text=True) as process:
+            async for line in process.stdout:
+                assert_type(line, str)
+        assert_type(await host.call(size, "x"), int)
+        assert_type(await host.listdir("/"), list[str])
 """
+
+PAGES = [session.repository / "docs" / name for name in ("library.md", "library-examples.md")]
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", "".join(map(Path.read_text, PAGES)), re.M | re.S)
 
 WRONG = """
 pmitogen.conect("x")
@@ -107,14 +144,51 @@ pmitogen.ConnectError("x", "tcp").stage == "tpc"
 pmitogen.BecomeError("x", "tty").kind == "tyy"
 pmitogen.Terminal(80)
 pmitogen.Completed(0, b"").rc
+host.open("x", "a")
+with host.open("x", "rb") as raw: raw.read() + "text"
+executors.map(3, kernel, ["x"])
+executors.map([], size, ["x"])
+executors.map([], kernel, ["x"], pasword="y")
+executors.map([], kernel, 3)
+executors.processes("4")
+executors.maps
+executors.map([], kernel, ["x"])[0] + 3
+[outcome.valu for outcome in executors.as_completed([], kernel, ["x"])]
+aio.conect("x")
+aio.connect("x", pasword="y")
+task.open("x", "a")
+task.run("x").stdout
+aio.Hub().as_completed(kernel, [host])
 """
 
 HEAD = """
 import pmitogen
+from pmitogen import aio, executors
 def size(path: str, times: int = 1) -> int:
     return len(path) * times
-def program(host: pmitogen.Host) -> None:
+def kernel(host: pmitogen.Host) -> str:
+    return host.run("uname -r", text=True).stdout
+def program(host: pmitogen.Host, task: aio.Host) -> None:
 """
+
+
+PYRIGHT = session.repository / ".venv-library" / "bin" / "pyright"
+
+
+def _pyright(folder: Path, *files: str) -> str:
+    """What pyright says of *files*: of each error its file, its line counted from 1, and its text."""
+    if not PYRIGHT.exists():
+        pytest.skip("no pyright: make test-all installs it")
+    settings = {"extraPaths": [str(session.repository)], "pythonVersion": "3.12", "typeCheckingMode": "strict"}
+    (folder / "pyrightconfig.json").write_text(json.dumps({**settings, "reportUnusedExpression": False}))
+    command = [PYRIGHT, "--outputjson", "--pythonpath", PYRIGHT.with_name("python"), *files]
+    found = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=280)
+    lines = []
+    for each in json.loads(found.stdout)["generalDiagnostics"]:
+        if each["severity"] == "error":
+            place = f"{Path(each['file']).name}:{each['range']['start']['line'] + 1}"
+            lines.append(f"{place}: error: {each['message']}")
+    return "\n".join(lines)
 
 
 def _mypy(folder: Path, *files: str) -> str:
@@ -126,16 +200,29 @@ def _mypy(folder: Path, *files: str) -> str:
     return subprocess.run([*command, *cache, *ignored], cwd=folder, env=env, capture_output=True, text=True, timeout=110).stdout
 
 
-def test_a_good_program_passes(tmp_path: Path) -> None:
+CHECKERS = [_mypy, pytest.param(_pyright, marks=[pytest.mark.slow, pytest.mark.timeout(300)])]
+
+
+@pytest.mark.parametrize("check", CHECKERS)
+def test_a_good_program_passes(check: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(GOOD)
-    assert _mypy(tmp_path, "good.py") == ""
+    assert check(tmp_path, "good.py") == ""
 
 
-def test_every_mistake_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("check", CHECKERS)
+def test_the_examples_of_the_pages_pass(check: Callable[..., str], tmp_path: Path) -> None:
+    names = [f"example{number}.py" for number in range(len(EXAMPLES))]
+    for name, text in zip(names, EXAMPLES, strict=True):
+        (tmp_path / name).write_text(text)
+    assert len(names) > 20 and check(tmp_path, *names) == ""
+
+
+@pytest.mark.parametrize("check", CHECKERS)
+def test_every_mistake_is_found(check: Callable[..., str], tmp_path: Path) -> None:
     lines = WRONG.strip().splitlines()
     assert len(lines) >= 50
     (tmp_path / "wrong.py").write_text(HEAD + "".join(f"    {line}\n" for line in lines))
-    found = _mypy(tmp_path, "wrong.py")
+    found = check(tmp_path, "wrong.py")
     first = HEAD.count("\n") + 1
     missed = [line for number, line in enumerate(lines, first) if f"wrong.py:{number}: error" not in found]
     assert not missed, found
