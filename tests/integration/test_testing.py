@@ -145,3 +145,21 @@ def test_a_project_of_its_own_gets_the_fixture_without_a_warning(tmp_path: Path)
     env = {**os.environ, "PYTHONPATH": str(repository)}
     done = subprocess.run(words, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("end", ["close", "wait"])
+def test_a_process_that_waits_for_its_connection_ends_when_it_is_told(end: str, ssh_server: ScriptedServer) -> None:
+    with _connect(ssh_server) as host:
+        ssh_server.login_delay = 20
+        ssh_server.disconnect()
+        time.sleep(0.3)
+        begin = time.monotonic()
+        process = host.start("never")
+        time.sleep(0.2)
+        if end == "close":
+            process.close()
+        else:
+            process.kill()
+            with pytest.raises(pmitogen.ConnectionLost, match="cancelled before it was begun"):
+                process.wait(10)
+        assert time.monotonic() - begin < 5 and process.returncode is None and ssh_server.commands == []

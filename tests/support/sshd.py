@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from . import processes
@@ -29,13 +29,14 @@ def find_sshd() -> str | None:
     return shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin:/sbin")
 
 
-def free_port(addresses: Iterable[str]) -> int:
+def free_port(addresses: Collection[str]) -> int:
     """A TCP port that is free on all of *addresses* just now."""
+    begin = "0.0.0.0" if "0.0.0.0" in addresses else "127.0.0.1"
     for _ in range(100):
         with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
+            first.bind((begin, 0))
             port = int(first.getsockname()[1])
-            if all(_is_free(address, port) for address in addresses if address != "127.0.0.1"):
+            if all(_is_free(address, port) for address in addresses if address not in (begin, "127.0.0.1")):
                 return port
     raise RuntimeError("no free port on " + ", ".join(addresses))
 

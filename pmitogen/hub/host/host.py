@@ -11,6 +11,7 @@ Requests are sent by request_sender.py, answers are read by answer_reader.py, an
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from pmitogen.transport.auth.credentials import Prompt
 
 LOG = logging.getLogger("pmitogen.hub")
+_ENDING = (signal.SIGTERM, signal.SIGKILL)  # for a command that has not begun, these are a cancellation
 
 
 class Host:
@@ -203,8 +205,9 @@ class Host:
         elif self._pending.get(request.request_id) is not None and request.plain_request is not None:
             request.moved += len(body)
             request.plain_request.follow(header, body)
-        elif header["op"] == Op.KILL:
+        elif header["op"] == Op.KILL or header.get("n") in _ENDING and header["op"] == Op.SIGNAL:
             self._pending.stop_waiting(request)
+            request.fail(ConnectionLost(f"{self.name}: cancelled before it was begun"))
         else:
             request.followups.append((header, body))
         if body:
