@@ -81,6 +81,7 @@ lint:
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/codespell
+	.venv/bin/python tools/docs/prose.py
 
 # The documentation site, in build/site; it needs no server. A warning is an error, and so is a link that leads nowhere.
 docs:

@@ -25,7 +25,7 @@ class Goal:
             "direction_changes": "direction changes",
             "peak_mb": "MB at most",
         }[self.metric]
-        return f"{what} at most {self.limit:g}" + (f" of {self.to}'s" if self.to else "")
+        return f"{what} at most {self.limit:g}" + (f" times that of {self.to}" if self.to else "")
 
 
 GOALS = (

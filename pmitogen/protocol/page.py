@@ -32,8 +32,8 @@ A client's first frame is `hello` with {identity}. The hub serves a client only 
 otherwise it answers with `refused` and closes the connection.
 The framing and the operations {stable} are the same in every version; only these may have
 fields that are not in the table.
-A client that sends anything that is not in the table, a request before `open`, or a request with the number of an open one is
-answered with `refused`, which says what was wrong, and its connection is closed.
+Errors of a client are anything that is not in the table, a request before `open`, and a request with the number of an open one.
+The hub answers with `refused`, which says what was wrong, and closes the connection.
 
 ### Messages of a client
 

@@ -61,9 +61,9 @@ PAGE_HEAD = """# Options of the connection plugin
 
 <!-- Generated: python -m pmitogen.ansible.options.generate --markdown -->
 
-Every option of Ansible's own `ssh` connection plugin is taken from the same places: inventory variables, environment variables,
-`ansible.cfg`, command line and play keywords. Where one option is given in several of them, Ansible's order decides: variable,
-keyword, command line, environment, `ansible.cfg`, default; of several variables for one option, the last named below wins.
+Every option of the `ssh` connection plugin is read from the same places as over ssh: inventory variables, environment variables,
+`ansible.cfg`, command line and play keywords. If an option is given in several of them, Ansible's order decides: variable,
+keyword, command line, environment, `ansible.cfg`, default. If several variables set one option, the last one named below wins.
 Values may be templates wherever Ansible allows them.
 
 A variable is read only if Ansible removes it from facts, because any module's answer could set it otherwise: `ansible_ssh_args`

@@ -48,14 +48,15 @@ OPTIONS: dict[str, dict[str, Any]] = \
          'type': 'string',
          'secret': True,
          'vars': [{'name': 'ansible_pmitogen_otp'}, {'name': 'ansible_ssh_otp'}]},
- 'jump_credentials': {'description': ['What the jump hosts on the way to the target (C(ProxyJump), C(-J), '
-                                      'C(ProxyCommand="ssh -W ...")) are logged in to with. A mapping of '
-                                      'C([user@]host[:port]), the jump host as it is written in the ssh arguments or its '
-                                      "C(HostName), to a mapping with any of C(password), C(private_key) (the key's text), "
-                                      'C(private_key_passphrase) (or C(passphrase)) and C(otp).',
-                                      "A jump host with an entry is given what the entry says, and nothing of the target's "
-                                      "or of another jump host's. Without an entry it is logged in to with keys only; the "
-                                      "target's password, passphrase and one-time code are kept from it.",
+ 'jump_credentials': {'description': ['Credentials for the jump hosts on the way to the target (C(ProxyJump), C(-J), '
+                                      'C(ProxyCommand="ssh -W ...")).',
+                                      'A mapping. Each name is C([user@]host[:port]), the jump host as it is written in the '
+                                      'ssh arguments, or its C(HostName). Each value is a mapping with any of C(password), '
+                                      "C(private_key) (the key's text), C(private_key_passphrase) (or C(passphrase)) and "
+                                      'C(otp).',
+                                      'A jump host with an entry gets only the credentials of the entry. Without an entry '
+                                      "it is logged in to with keys only. The target's password, passphrase and one-time "
+                                      'code are never sent to it.',
                                       'Key files, users and ports of jump hosts can be set in C(Host) blocks of an ssh '
                                       'configuration file as well.'],
                       'type': 'raw',
@@ -231,9 +232,8 @@ OPTIONS: dict[str, dict[str, Any]] = \
                  'ini': [{'section': 'pmitogen', 'key': 'boot_python'}],
                  'vars': [{'name': 'ansible_ssh_boot_python'}, {'name': 'ansible_pmitogen_boot_python'}]},
  'hubs': {'description': ['How many processes of the controller share the hosts of a run, each with connections of its own.',
-                          'One serves what C(ansible-playbook) can ask of it, but for large files on a fast network - where '
-                          'several gigabits a second are to leave the controller, and it has processors to spare, use two '
-                          'or more.'],
+                          'One is sufficient for the tasks of one C(ansible-playbook). Use two or more for large files on a '
+                          'fast network, of several gigabits a second, if the controller has idle processors.'],
           'type': 'int',
           'default': 1,
           'env': [{'name': 'PMITOGEN_HUBS'}],

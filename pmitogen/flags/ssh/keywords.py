@@ -240,7 +240,7 @@ OBSOLETE = {
     "globalknownhostsfile2": "List all files in GlobalKnownHostsFile.",
     "rhostsauthentication": "Was for protocol 1.",
     "userknownhostsfile2": "List all files in UserKnownHostsFile.",
-    "useblacklistedkeys": "Was an option of Debian's.",
+    "useblacklistedkeys": "Was an option of Debian's ssh.",
     "useroaming": "Was never supported by servers.",
     "usersh": "rsh is not supported.",
     "useprivilegedport": "Ports below 1024 are not used.",

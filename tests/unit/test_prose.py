@@ -1,0 +1,70 @@
+"""The pages are in plain English: tools/docs/prose.py finds nothing in them, and finds what it should in others."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+from tests.support.session import repository
+
+CHECK = repository / "tools/docs/prose.py"
+pytest.importorskip("proselint")
+
+
+@pytest.fixture(scope="module")
+def prose() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("prose_tool", CHECK)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["prose_tool"] = module
+    spec.loader.exec_module(module)
+    module.use_proselint()
+    return module
+
+
+def test_the_pages() -> None:
+    done = subprocess.run([sys.executable, CHECK], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    "bad, said",
+    [
+        ("Put it into a folder.", "'folder': write directory"),
+        ("The first connection is ours.", "'ours'"),
+        ("What keeps a hub from starting is told to all.", "a noun as the subject"),
+        ("It uses a process of OpenSSH's.", "without 's"),
+        ("Its behavior is the same.", "write behaviour"),
+        ("It can be recognized.", "write recognised"),
+        ("A run of openssh and PyThon.", "write OpenSSH"),
+        ("It is an unnecessary and very easy step.", "'very'"),
+        ("It reads the the file.", "phrase is repeated"),
+        ("| a | it waits for ever |", "write forever"),
+        ("It reads " + "one file and " * 11 + "ends.", "split it"),
+    ],
+)
+def test_what_is_wrong(prose: ModuleType, bad: str, said: str) -> None:
+    found = prose.findings(f"# A page\n\n{bad}\n")
+    assert any(said in each.text for each in found), found
+    assert {each.line for each in found} == {3}
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        "Run `make folder behavior`, or [this](../folder/behavior.md).",
+        "```\nfor ever in folder\n```",
+        'The message is "no such folder".',
+        "There is no terminal.",
+        "The programs ssh and ansible, and OpenSSH's ssh.",
+        "## What differs\n\nDifferences are few.",
+        "One. " * 40,
+        "| one two three four five six seven eight nine ten | " * 4,
+    ],
+)
+def test_what_is_right(prose: ModuleType, good: str) -> None:
+    assert prose.findings(f"# A page\n\n{good}\n") == []
