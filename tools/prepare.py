@@ -65,7 +65,7 @@ PYTHONS_OF_CORE = {
     "2.16": ("3.10", "3.11", "3.12"),
 }
 NEWEST = next(iter(PYTHONS_OF_CORE))
-OTHERS = ("ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
+OTHERS = ("ansible-builder>=3.1", "ansible-runner>=2.4", "pytest>=8", "pytest-ansible>=25", "pytest-testinfra>=10")
 LIBRARY = ("pyright[nodejs]>=1.1.390", "pytest>=8", "asyncssh>=2.18", "fabric>=3.2", "parallel-ssh>=2.12")
 UPSTREAM = tuple(
     "git+https://github.com/" + name for name in ("paramiko/paramiko", "mitogen-hq/mitogen", "ansible/ansible@devel")
@@ -187,17 +187,17 @@ def choose(cores: Sequence[str], only: str) -> tuple[str, str] | None:
 # -- environments -----------------------------------------------------------------------------------------------------------
 
 
-def stamp_of(core: str, extra: str) -> str:
+def stamp_of(core: str, extra: str, more: Sequence[str] = ()) -> str:
     metadata = (HERE / "pyproject.toml").read_text(encoding="utf-8").partition("\n[tool.")[0]  # not the tools' settings
-    inputs = (metadata + (HERE / "pmitogen/_version.py").read_text() + core + extra).encode()
+    inputs = (metadata + (HERE / "pmitogen/_version.py").read_text() + core + extra + "".join(more)).encode()
     return hashlib.sha256(inputs).hexdigest()
 
 
-def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str]) -> bool:
+def is_ready(folder: Path, cores: Sequence[str], extras: Sequence[str], more: Sequence[str] = ()) -> bool:
     stamp = folder / ".stamp"
     if not stamp.exists() or not (folder / "bin/python").exists():
         return False
-    return stamp.read_text() in {stamp_of(core, extra) for core in cores for extra in extras}
+    return stamp.read_text() in {stamp_of(core, extra, more) for core in cores for extra in extras}
 
 
 def following(core: str) -> str:
@@ -218,7 +218,7 @@ def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Seque
     *only*: the version of Python that it must have.
     """
     # An environment with the test tools does for a caller that does not ask for them.
-    if is_ready(folder, cores, [extra] if extra else ["", "test"]):
+    if is_ready(folder, cores, [extra] if extra else ["", "test"], more):
         return True
     chosen = choose(cores, only)
     if chosen is None:
@@ -234,7 +234,7 @@ def make_environment(folder: Path, cores: Sequence[str], extra: str, more: Seque
     if not (run(python, "-m", "venv", "--clear", str(folder)) and run(*pip, "-e", ours, requirement(core), *more)):
         say("FAILED: %s could not be made; see above" % folder.name)
         return False
-    (folder / ".stamp").write_text(stamp_of(core, extra))
+    (folder / ".stamp").write_text(stamp_of(core, extra, more))
     return True
 
 

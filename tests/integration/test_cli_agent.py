@@ -159,3 +159,36 @@ def test_wrong_use_ends_as_with_ssh_add(line: str, tmp_path: Path) -> None:
     environment = {"SSH_AUTH_SOCK": str(tmp_path / "absent")}
     ours, theirs = (run(*program, *line.split(), environment=environment) for program in (ADD, ("ssh-add",)))
     assert ours.returncode == theirs.returncode and "Traceback" not in ours.stderr and ours.stderr, theirs.stderr
+
+
+@pytest.mark.parametrize("add", [ADD, ("ssh-add",)], ids=["ours", "openssh"])
+def test_the_prompts_for_a_passphrase(agent: dict[str, str], add: tuple[str, ...], tmp_path: Path) -> None:
+    """A wrong passphrase is asked for again, an empty one gives up, and the next key is tried with the last right one."""
+    keys = [make_key(tmp_path / name) for name in ("one", "two")]
+    for key in keys:
+        subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "right", "-f", key], check=True)
+    askpass, answers, log = tmp_path / "askpass", tmp_path / "answers", tmp_path / "log"
+    askpass.write_text(f'#!/bin/sh\necho "$*" >> {log}\nsed -n 1p {answers}\nsed -i 1d {answers}\n')
+    askpass.chmod(0o700)
+    environment = {**agent, "SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
+
+    def asked(typed: str, *names: Path) -> tuple[int, list[str]]:
+        answers.write_text(typed)
+        log.write_text("")
+        status = run(*add, *map(str, names), environment=environment).returncode
+        return status, [line.strip() for line in log.read_text().splitlines()]
+
+    first, again = (f"{words} {keys[0]}:" for words in ("Enter passphrase for", "Bad passphrase, try again for"))
+    assert asked("wrong\n\n", keys[0]) == (1, [first, again])
+    assert asked("wrong\nright\n", *keys) == (0, [first, again])
+    assert run("ssh-add", "-l", environment=agent).stdout.count("\n") == 2
+
+
+def test_a_key_from_a_fifo(agent: dict[str, str], tmp_path: Path) -> None:
+    """ansible-runner writes the key into a FIFO, once."""
+    key, fifo = make_key(tmp_path / "key"), tmp_path / "fifo"
+    os.mkfifo(fifo, 0o600)
+    writer = subprocess.Popen(["sh", "-c", 'exec cat "$1" > "$2"', "sh", key, fifo])
+    assert run(*ADD, str(fifo), environment=agent).returncode == 0
+    assert writer.wait(20) == 0
+    assert run("ssh-add", "-l", environment=agent).stdout.count("\n") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getopt
 import os
 import sys
@@ -22,6 +23,7 @@ from pmitogen.cli.keygen import openssh_format, show
 from pmitogen.cli.keygen.passphrases import new_passphrase
 from pmitogen.cli.prompt import find_asker
 from pmitogen.errors import Error, UsageError
+from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import certificate, key_file, public_key
 from pmitogen.transport.keys.agent_client import SUCCESS, AgentError, SSHAgentClient
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
@@ -34,7 +36,6 @@ usage: ssh-add [-cDdLlqXx] [-E fingerprint_hash] [-t life] [file ...]
 DEFAULT_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
 FAILED, NO_AGENT = 1, 2
 TIMEOUT = 60.0  # seconds for one answer
-ATTEMPTS = 3  # at a passphrase
 
 
 def run(argv: Sequence[str]) -> int:
@@ -75,7 +76,7 @@ def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
     if "D" in flags:
         done = _accepted(agent, bytes([REMOVE_ALL]))
         return _say("All identities removed.") if done else _fail("Failed to remove all identities.", FAILED)
-    act = _remove if "d" in flags else _add
+    act = _remove if "d" in flags else functools.partial(_add, known=[])
     if files:
         return max([act(agent, file, flags) for file in files])
     paths = [os.path.expanduser(f"~/.ssh/{name}") for name in DEFAULT_FILES]
@@ -118,9 +119,9 @@ def _lock(agent: SSHAgentClient, locking: bool) -> int:
     return _fail(f"Failed to {'' if locking else 'un'}lock agent", FAILED)
 
 
-def _add(agent: SSHAgentClient, path: str, flags: dict[str, str]) -> int:
+def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], known: list[Secret]) -> int:
     try:
-        key = _open(path)
+        key = _open(path, known)
     except OSError as error:
         return _fail(f"{path}: {error.strerror}", FAILED)
     except UnusableKey as error:
@@ -169,15 +170,28 @@ def _remove(agent: SSHAgentClient, path: str, flags: dict[str, str]) -> int:
     return 0
 
 
-def _open(path: str) -> PrivateKey:
+def _open(path: str, known: list[Secret]) -> PrivateKey:
+    """Read a key. *known*: passphrases given before, to try first; the one that opens it is added."""
     file = key_file.KeyFile("(stdin)", sys.stdin.read(key_file.MAX_SIZE)) if path == "-" else key_file.read(path)
     try:
-        return file.open(None)
+        return file.open(known[-1] if known else None)
     except UnusableKey as error:
         ask = find_asker()
         if error.passphrase is None or ask is None:
             raise
-        return file.open_with_prompt(lambda _: ask(f"Enter passphrase for {path}: ", False), ATTEMPTS)
+    # Programs that answer prompts, such as AWX and ansible-runner, recognise these two of ssh-add, and give up at the second.
+    prompt = f"Enter passphrase for {path}: "
+    while answer := ask(prompt, False):
+        try:
+            key = file.open(Secret(answer))
+        except UnusableKey as error:
+            if error.passphrase is None:
+                raise
+            prompt = f"Bad passphrase, try again for {path}: "
+        else:
+            known.append(Secret(answer))
+            return key
+    raise UnusableKey("no passphrase given")
 
 
 def _constraints(flags: dict[str, str]) -> bytes:

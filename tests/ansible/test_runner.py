@@ -1,0 +1,166 @@
+"""ansible-runner, with which AWX runs its jobs, where OpenSSH's client is not installed.
+
+ansible-runner starts ``ssh-agent`` and ``ssh-add`` for ``env/ssh_key``; here these are made by ``pmitogen setup --shims``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.ansible.test_entry_points import Others
+from tests.support import no_openssh
+from tests.support.accounts import Account
+from tests.support.ansible import PLUGINS
+from tests.support.keys import make_key
+from tests.support.session import repository
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_no_openssh]
+COLLECTION = repository / "ansible_collections/pmitogen/core"
+# As AWX has them. ansible-runner looks for a prompt in the last 100 characters of the output: a job's path is to be short.
+ASK, ASK_AGAIN = r"Enter passphrase for .*:\s*?$", r"Bad passphrase, try again for .*:\s*?$"
+PROMPTS = {ASK: "a passphrase", ASK_AGAIN: ""}
+# A uid without a passwd entry may read this checkout and its Python, wherever those are, and write only its own files.
+ODD_UID = 1000720000
+ODD = f"setpriv --reuid {ODD_UID} --regid 0 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search --".split()
+PLAY = [{"hosts": "all", "gather_facts": False, "tasks": [{"name": "who", "ansible.builtin.command": "id -un"}]}]
+
+
+@pytest.fixture
+def others() -> Path:
+    """The environment with ansible-runner and ansible-builder."""
+    return Others("ansible_runner").bin.parent
+
+
+@pytest.fixture
+def environment(others: Path, short_path: Path) -> dict[str, str]:
+    """An environment in which our programs have OpenSSH's names."""
+    programs = short_path / "programs"
+    done = no_openssh.run(others / "bin/python", "-m", "pmitogen", "setup", "--shims", programs)
+    assert done.returncode == 0, done.stderr
+    return {
+        **os.environ,
+        "PATH": f"{programs}:{others}/bin:{os.environ['PATH']}",
+        "ANSIBLE_CONNECTION_PLUGINS": str(PLUGINS),
+        "ANSIBLE_LOCALHOST_WARNING": "0",
+    }
+
+
+def job(folder: Path, sshd: Sshd, account: Account, key: str, hosts: int = 1, passwords: dict[str, str] | None = None) -> Path:
+    """Write the directory of one job for ansible-runner."""
+    known = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null"
+    variables = {"ansible_host": sshd.host, "ansible_port": sshd.port, "ansible_user": account.name}
+    variables |= {"ansible_connection": "pmitogen", "ansible_ssh_common_args": known}
+    inventory = {"all": {"hosts": {f"h{number}": variables for number in range(hosts)}}}
+    files: dict[str, Any] = {"project/play.yml": PLAY, "inventory/hosts.json": inventory}
+    if passwords:
+        files["env/passwords"] = passwords
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    (folder / "env").mkdir(exist_ok=True)
+    (folder / "env/ssh_key").write_text(key)
+    (folder / "env/ssh_key").chmod(0o600)
+    return folder
+
+
+def ran(folder: Path) -> list[str]:
+    """The hosts on which the task has run, by the events that ansible-runner has recorded."""
+    events = [json.loads(path.read_text()) for path in folder.glob("artifacts/**/job_events/*.json")]
+    return sorted(event["event_data"]["host"] for event in events if event["event"] == "runner_on_ok")
+
+
+def test_an_encrypted_key(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path) -> None:
+    key = make_key(short_path / "key", passphrase="a passphrase")
+    sshd.authorize(key.public)
+    folder = job(short_path / "job", sshd, account, key.path.read_text(), 2, PROMPTS)
+    done = no_openssh.run(
+        others / "bin/ansible-runner", "run", folder, "-p", "play.yml", "--ident", "1", env=environment, timeout=110
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(folder) == ["h0", "h1"]
+    assert "a passphrase" not in done.stdout
+
+
+def test_a_wrong_passphrase(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path) -> None:
+    key = make_key(short_path / "key", passphrase="a passphrase")
+    folder = job(short_path / "job", sshd, account, key.path.read_text(), 1, {**PROMPTS, ASK: "wrong"})
+    done = no_openssh.run(
+        others / "bin/ansible-runner", "run", folder, "-p", "play.yml", "--ident", "1", env=environment, timeout=110
+    )
+    assert done.returncode != 0 and ran(folder) == []
+
+
+def test_an_odd_uid_and_a_read_only_home(
+    sshd: Sshd, account: Account, environment: dict[str, str], others: Path, short_path: Path
+) -> None:
+    """As in a container of OpenShift: a uid without a passwd entry, and nothing writable but the job's directory."""
+    key = make_key(short_path / "key")
+    sshd.authorize(key.public)
+    folder = job(short_path / "job", sshd, account, key.path.read_text())
+    home = short_path / "home"
+    home.mkdir(mode=0o555)
+    subprocess.run(["chown", "-R", f"{ODD_UID}:0", folder, home], check=True)
+    more = {"HOME": str(home), "TMPDIR": str(folder), "XDG_RUNTIME_DIR": str(folder), "ANSIBLE_LOCAL_TEMP": str(folder / "tmp")}
+    argv = (*ODD, others / "bin/ansible-runner", "run", folder, "-p", "play.yml", "--ident", "1")
+    done = no_openssh.run(*argv, env={**environment, **more}, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ran(folder) == ["h0"]
+
+
+def test_job_slices_over_workers(sshd: Sshd, account: Account, environment: dict[str, str], others: Path, tmp_path: Path) -> None:
+    """Four slices of an inventory in two worker processes at a time: transmit | worker | process, receptor's contract."""
+    runner, key = others / "bin/ansible-runner", sshd.key.path.read_text()
+    slices = [job(tmp_path / f"slice{number}", sshd, account, key, 2) for number in range(4)]
+    for first in (0, 2):
+        workers = []
+        for number in (first, first + 1):
+            sent = tmp_path / f"sent{number}"
+            with sent.open("wb") as file:
+                command = no_openssh.command(runner, "transmit", slices[number], "-p", "play.yml")
+                subprocess.run(command, stdout=file, env=environment, check=True, timeout=60)
+            command = no_openssh.command(runner, "worker", "--private-data-dir", tmp_path / f"worker{number}")
+            with sent.open("rb") as source, (tmp_path / f"back{number}").open("wb") as target:
+                workers.append(subprocess.Popen(command, stdin=source, stdout=target, env=environment, start_new_session=True))
+        assert [worker.wait(100) for worker in workers] == [0, 0]
+    for number, folder in enumerate(slices):
+        result = tmp_path / f"result{number}"
+        result.mkdir()
+        with (tmp_path / f"back{number}").open("rb") as source:
+            command = no_openssh.command(runner, "process", result)
+            subprocess.run(command, stdin=source, env=environment, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        assert ran(result) == ["h0", "h1"], folder
+
+
+def test_an_execution_environment_without_openssh(others: Path, tmp_path: Path) -> None:
+    """The definition of docs/scaling.md, as ansible-builder reads it; the image itself is built nowhere here."""
+    page = (repository / "docs/scaling.md").read_text()
+    definition = tmp_path / "execution-environment.yml"
+    definition.write_text(page.partition("```yaml\n# execution-environment.yml\n")[2].partition("```")[0])
+    builder = others / "bin/ansible-builder"
+    command = [builder, "create", "-f", definition, "-c", tmp_path / "context", "--output-filename", "Containerfile"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "context/Containerfile").read_text()
+    assert "pmitogen setup --shims" in text and "openssh" not in text
+    assert "pmitogen" in (tmp_path / "context/_build/requirements.txt").read_text()
+
+
+def test_the_collections_requirements_are_found(others: Path, tmp_path: Path) -> None:
+    """ansible-builder reads what a collection in an image needs."""
+    target = tmp_path / "ansible_collections/pmitogen/core"
+    shutil.copytree(COLLECTION, target)
+    command = [others / "bin/ansible-builder", "introspect", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = yaml.safe_load(done.stdout)
+    assert any(line.startswith("pmitogen") for line in found["python"]), done.stdout
