@@ -227,10 +227,10 @@ class Connection(ConnectionBase):
             "op": "put",
             "path": to_wire(out_path),
             "mode": state.st_mode & 0o777,
-            "what": f"failed to transfer file to {out_path}",
+            "label": f"failed to transfer file to {out_path}",
         }
         if state.st_size <= MAX_INLINE_FILE:
-            self._hub_session.request({**header, "early": True}, stream.read())
+            self._hub_session.request({**header, "ack_early": True}, stream.read())
         else:
             watched = Progress(stream, name_transfer("PUT", out_path, self._play_context.no_log), self._host(), state.st_size)
             self._hub_session.stream_out({**header, "size": state.st_size}, watched)
@@ -242,7 +242,7 @@ class Connection(ConnectionBase):
 
         display.vvv(one_line(f"FETCH {in_path} TO {out_path}"), host=self._host())
         modes: list[int] = []
-        header: ClientRequest = {"op": "get", "path": to_wire(in_path), "what": f"failed to transfer file from {in_path}"}
+        header: ClientRequest = {"op": "get", "path": to_wire(in_path), "label": f"failed to transfer file from {in_path}"}
         with atomic_write(out_path, lambda: (modes[0] if modes else 0o666) & 0o777 | 0o200) as stream:
             sink = Progress(stream, name_transfer("FETCH", in_path, self._play_context.no_log), self._host()).write
             try:
@@ -286,18 +286,18 @@ class Connection(ConnectionBase):
         }
         header: ClientRequest = {
             "op": "run",
-            "zip": payload.archive_name,
-            "fqn": payload.module_name,
-            "gen": payload.generation,
+            "archive": payload.archive_name,
+            "module": payload.module_name,
+            "generation": payload.generation,
             "profile": payload.profile,
             "nofile": payload.rlimit_nofile,
             "python": [to_wire(word) for word in python],
             "env": wire_env(dict(module.env)),
         }
         if payload.keywords:
-            header["keywords"] = len(payload.keywords)
+            header["keywords_size"] = len(payload.keywords)
         if early:
-            header["bootenv"] = wire_env(early)
+            header["python_env"] = wire_env(early)
         try:
             return self._run(header, payload.params + payload.keywords, payload.archive)
         except NoInterpreter:
@@ -308,7 +308,9 @@ class Connection(ConnectionBase):
         if isinstance(operation, shell.NoOperation):
             return 0, b"", b""
         if isinstance(operation, shell.Home):
-            answer = self._hub_session.request({"op": "fs", "do": "home", "path": to_wire(operation.path)}, become=False).header
+            answer = self._hub_session.request(
+                {"op": "fs", "action": "home", "path": to_wire(operation.path)}, become=False
+            ).header
             path = answer.get("path")
             return 0, (from_wire(path) if path is not None else operation.path.encode()) + b"\n", b""
         header = operation_request(operation, self._shell)
@@ -337,7 +339,7 @@ class Connection(ConnectionBase):
         self._hub_session.mark("")
         if final is SENT_AHEAD:
             return answer["rc"], data, b""
-        out, rest = data[: answer["n"]], data[answer["n"] :]
+        out, rest = data[: answer["stdout_size"]], data[answer["stdout_size"] :]
         result = answer["rc"], b"".join(streamed[0]) + out, b"".join(streamed[1]) + rest + signal_message(header, answer)
         if is_verbose():
             verbose_output().show_result(display, result, bool(self._play_context.no_log), self._host())

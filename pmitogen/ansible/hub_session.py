@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import BecomeRequest, ClientRequest
 
 display = Display()
-SENT_AHEAD = Result({"op": "exit", "rc": 0, "n": 2}, b"{}")  # stands for the result of a module that was sent ahead
+SENT_AHEAD = Result({"op": "exit", "rc": 0, "stdout_size": 2}, b"{}")  # stands for the result of a module that was sent ahead
 LABEL_LIMIT = 100  # characters of a name in the timeline
 HUB_OPTIONS = (
     "host",
@@ -188,7 +188,7 @@ class HubSession:
     def interactive(self, header: ClientRequest) -> Exchange:
         """Start a command in the login account and return its output as it arrives. Raises AnsibleError."""
         try:
-            client, header = self._begin({**header, "eager": True}, False)
+            client, header = self._begin({**header, "stream_output": True}, False)
             return Exchange(client, header, interactive=True)
         except Error as exc:
             self._raise(exc)
@@ -247,7 +247,7 @@ class HubSession:
             self._early_requested = True
             if name is not None:  # otherwise the first step of a task would start another interpreter than modules use
                 python = {"python": [to_wire(name)]} if name else {}
-                self._client.queue({"op": "ahead", "id": self._client.next_id(), **python})
+                self._client.queue({"op": "preconnect", "id": self._client.next_id(), **python})
         return self._client
 
     def _hub_index(self) -> int:

@@ -163,14 +163,14 @@ class RequestsInTurn:
         if self._answering is not None:
             sent, self._answering = self._answering, None
             return sent.take(streamed)
-        is_ahead = self._is_sending and header["zip"] in self._known and len(body) <= MAX_BODY
+        is_ahead = self._is_sending and header["archive"] in self._known and len(body) <= MAX_BODY
         if is_ahead and toggles.request_pipelining_enabled():
             exchange = self._session.send({**header, "in_turn": True}, body, archive, become=become, connection=self._connection)
             self._sent = Sent(exchange, len(body))
             self._open.append(self._sent)
             return SENT_AHEAD
         answer = self._session.request(header, body, archive, become=become, streamed=streamed)
-        self._known.add(header["zip"])
+        self._known.add(header["archive"])
         return answer
 
     def _connection(self, client: hub.Client, number: int) -> SharedConnection:

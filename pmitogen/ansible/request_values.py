@@ -37,20 +37,20 @@ def operation_request(operation: shells.ShellOperation, shell: ShellBase) -> Cli
         bases = [to_wire(base) for base in ([operation.base] if operation.base is not None else _temp_bases(shell))]
         return {
             "op": "fs",
-            "do": "mkdtemp",
+            "action": "mkdtemp",
             "bases": bases,
             "name": to_wire(operation.name),
-            "early": True,
-            "what": "temporary directory",
+            "ack_early": True,
+            "label": "temporary directory",
         }
     if isinstance(operation, shells.AddMode):
         paths = [to_wire(path) for path in operation.paths]
-        return {"op": "fs", "do": "chmod", "paths": paths, "add": operation.bits, "early": True, "what": "permissions"}
+        return {"op": "fs", "action": "chmod", "paths": paths, "add": operation.bits, "ack_early": True, "label": "permissions"}
     assert isinstance(operation, shells.PathOperation)
     path = to_wire(operation.path)
     if isinstance(operation, shells.Remove):
-        return {"op": "fs", "do": "remove", "path": path, "early": True, "what": f"removing {operation.path}"}
-    return {"op": "fs", "do": "exists", "path": path}
+        return {"op": "fs", "action": "remove", "path": path, "ack_early": True, "label": f"removing {operation.path}"}
+    return {"op": "fs", "action": "exists", "path": path}
 
 
 def split_command(cmd: str) -> list[str]:

@@ -30,7 +30,7 @@ def format_start(header: ClientRequest) -> str:
         by = [become.get("exe") or become["method"], become.get("flags")]
         account = f" AS {become.get('user') or 'root'} BY {' '.join(filter(None, by))}"
     if header["op"] == "run":
-        return one_line(f"EXEC {header['fqn']} IN {_join_wire_argv(header['python'])}{account}")
+        return one_line(f"EXEC {header['module']} IN {_join_wire_argv(header['python'])}{account}")
     return one_line(f"EXEC {_join_wire_argv(header['argv'])}{' ON A TERMINAL' if header.get('tty') else ''}{account}")
 
 

@@ -87,7 +87,7 @@ class Account:
 
     def start_ping(self) -> Exchange:
         """Ask for what any host can answer."""
-        return Exchange(self, {"op": "fs", "do": "home", "path": "~"})
+        return Exchange(self, {"op": "fs", "action": "home", "path": "~"})
 
     async def info(self, style: Style) -> dict[str, Any]:
         """What is known of the connection."""
@@ -129,7 +129,14 @@ class Account:
         except (TypeError, ValueError, RecursionError) as exc:
             raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
         manifest = await self.core.on_io_thread(style, self, lambda: self.core.registry.blobs.add_files(dict(files)))
-        header: Header = {"op": "run", "man": manifest, "gen": "call", "fqn": name, "func": qualname, "env": {}}
+        header: Header = {
+            "op": "run",
+            "manifest": manifest,
+            "generation": "call",
+            "module": name,
+            "function": qualname,
+            "env": {},
+        }
         header["names"] = _public_names()
         request = Exchange(self, header, body)
         answer = _Tail()

@@ -208,7 +208,7 @@ async def checked_run(
         arguments.wrong("run: on_output", "a function", on_output)
     header = exec_header("run", command, env, cwd, tty)
     if on_output is not None:
-        header["eager"] = True
+        header["stream_output"] = True
     output = Output(arguments.flag(capture, "run: capture"), on_output, decoding)
     limit = arguments.seconds(timeout, "run: timeout")
     return await run(account, style, header, source, output, decoding, limit, arguments.flag(check, "run: check"))

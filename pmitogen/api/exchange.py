@@ -79,11 +79,11 @@ class Exchange:
             if self.final is not None:
                 return
             if op == "out":
-                self._output[header["s"] - 1].append(body)
+                self._output[header["stream"] - 1].append(body)
             elif op == "credit":
-                self._room += header["n"]
+                self._room += header["count"]
             elif op in FINAL:
-                size = header.get("n", len(body))
+                size = header.get("stdout_size", len(body))
                 for number, piece in ((0, body[:size]), (1, body[size:])):
                     if piece:
                         self._output[number].append(piece)
@@ -160,7 +160,7 @@ class Exchange:
             owed = self._owed if self._owed >= ACKNOWLEDGE and self.final is None else 0
             self._owed -= owed
         if owed:
-            self.follow({"op": "credit", "n": owed})
+            self.follow({"op": "credit", "count": owed})
         return taken
 
     async def send(self, data: bytes, style: Style, deadline: float | None = None) -> bool:
@@ -210,7 +210,7 @@ class Exchange:
     def _remote_error(self, error: RemoteError) -> RemoteError:
         message = f"{self._account}: {error}"
         if error.code:
-            return os_error(message, error.code, path=self._request.header.get("what"))
+            return os_error(message, error.code, path=self._request.header.get("label"))
         return RemoteError(message, error.text)
 
     def __repr__(self) -> str:

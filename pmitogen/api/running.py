@@ -23,7 +23,7 @@ class Running:
     def __init__(self, account: Account, header: Header) -> None:
         self.account = account
         self.is_terminal = bool(header["tty"])
-        self.exchange = Exchange(account, {**header, "eager": True}, b"", feeds=True)
+        self.exchange = Exchange(account, {**header, "stream_output": True}, b"", feeds=True)
         weakref.finalize(self, self.exchange.kill).atexit = False
 
     @property
@@ -94,7 +94,7 @@ class Running:
             raise TypeError(f"send_signal: expected a signal's number, not {type(number).__name__}") from None
         if not 1 <= value <= LAST_SIGNAL:
             raise UsageError(f"send_signal: {value}: expected 1 to {LAST_SIGNAL}")
-        self.exchange.follow({"op": "signal", "n": value})
+        self.exchange.follow({"op": "signal", "signal": value})
 
     def resize(self, columns: int, lines: int) -> None:
         """Change the size of its terminal."""

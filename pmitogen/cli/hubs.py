@@ -76,8 +76,8 @@ def _transfers(hub: Mapping[str, object]) -> list[dict[str, object]]:
 
 def _transfer_line(transfer: Mapping[str, object]) -> str:
     """Return the line for one transfer, such as ``web1: put /srv/image: 1.2 GB of 4.0 GB (30 %)``."""
-    host, verb, path = (escape(str(transfer.get(name))) for name in ("host", "do", "path"))
-    return f"{host}: {verb} {path}: {progress(_number(transfer.get('moved')), _number(transfer.get('size')))}"
+    host, verb, path = (escape(str(transfer.get(name))) for name in ("host", "action", "path"))
+    return f"{host}: {verb} {path}: {progress(_number(transfer.get('transferred')), _number(transfer.get('size')))}"
 
 
 def _number(value: object) -> int:

@@ -104,7 +104,7 @@ class AgentChannel:
 
     def send_missing_blobs(self, header: RequestHeader) -> str:
         """Send the contents that the host lacks of a request's payload; return the manifest. Raises UsageError."""
-        manifest: str | None = header.get("man") or self._blobs.manifest_of(header["zip"])
+        manifest: str | None = header.get("manifest") or self._blobs.manifest_of(header["archive"])
         if manifest is None:
             raise UsageError("a reference to a payload that was not sent")
         missing = self._blobs.members(manifest) - self._sent

@@ -205,10 +205,10 @@ def bundle() -> bytes:
 
 @functools.cache
 def _build_bundle() -> bytes:
-    spares = toggles.target_preload_enabled()
+    preload = toggles.target_preload_enabled()
 
     def make() -> bytes:
-        parts = {"role": "agent", "spares": spares, "files": target_files(), "stage0": stage0()}
+        parts = {"role": "agent", "preload": preload, "files": target_files(), "stage0": stage0()}
         return zlib.compress(json.dumps(parts, separators=(",", ":")).encode("ascii"), 9)
 
-    return artifact_cache.cached("bundle", (spares,), make)
+    return artifact_cache.cached("bundle", (preload,), make)

@@ -132,11 +132,11 @@ class PlainRequest:
         elif op == Op.EOF:
             self._inbox.put(None)
         elif op == Op.CREDIT:
-            self._room += header["n"]
+            self._room += header["count"]
             self._credit.release()
         elif op == Op.SIGNAL:
             if self._command is not None:
-                self._command.signal(_signal_name(header["n"]))
+                self._command.signal(_signal_name(header["signal"]))
         elif op == Op.RESIZE:
             lines, columns = header["size"]
             if self._command is not None:
@@ -175,7 +175,7 @@ class PlainRequest:
             while self._room <= 0 and not self._cancelled:
                 self._credit.acquire()
             self._room -= len(piece)
-            self._send({"op": "out", "s": stream}, piece)
+            self._send({"op": "out", "stream": stream}, piece)
 
     @property
     def _connection(self) -> Connection:
@@ -200,7 +200,7 @@ class PlainRequest:
             if interactive:
                 threads.start(self._feed, "pmitogen feed", command, self._request.body)
             held: tuple[list[bytes], list[bytes]] = ([], [])
-            size, streaming = 0, bool(header.get("eager"))
+            size, streaming = 0, bool(header.get("stream_output"))
             while (read := command.read()) is not None:
                 size += len(read[0]) + len(read[1])
                 streaming = streaming or size > CHUNK
@@ -211,7 +211,7 @@ class PlainRequest:
                         held[number].clear()
             code = command.wait().code
         out, err = b"".join(held[0]), b"".join(held[1])
-        self._send({"op": "exit", "rc": code, "n": len(out)}, out + err)
+        self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
 
     def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:
@@ -219,7 +219,7 @@ class PlainRequest:
                 command.send(first)
             while (data := self._inbox.get()) is not None:
                 command.send(data)
-                self._send({"op": "credit", "n": len(data)})
+                self._send({"op": "credit", "count": len(data)})
             command.end_input()
         except Error:
             self._host.log.debug("a command no longer reads")
@@ -252,10 +252,10 @@ class PlainRequest:
         from pmitogen.transport.plain import exec_command
 
         exit_, out, err = exec_command.run(self._connection, _shell_command(header))
-        if header["do"] == Fs.EXISTS:
+        if header["action"] == Fs.EXISTS:
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:
-            raise RemoteError(f"{header.get('what', header['do'])}: {escape(err, keep_end=True)}")
+            raise RemoteError(f"{header.get('label', header['action'])}: {escape(err, keep_end=True)}")
         else:
             last = out.rstrip(b"\n").rpartition(b"\n")[2]
             self._send({"op": "ok", "path": to_wire(last)})
@@ -289,15 +289,15 @@ def _terminal(header: RequestHeader) -> exec_command.Terminal:
 
 def _shell_command(header: RequestHeader) -> str:
     """Return the shell command for a small operation."""
-    do = header["do"]
-    if do == Fs.MKDTEMP:
+    action = header["action"]
+    if action == Fs.MKDTEMP:
         base, name = _shell_path(header["bases"][0]), shlex.quote(_text(header["name"]))
         return f"umask 77 && mkdir -p {base} && mkdir {base}/{name} && cd {base}/{name} && pwd"
-    if do == Fs.CHMOD:
+    if action == Fs.CHMOD:
         return "chmod u+rwx " + " ".join(_shell_path(path) for path in header["paths"])
-    if do == Fs.REMOVE:
+    if action == Fs.REMOVE:
         return f"rm -rf {_shell_path(header['path'])}"
-    if do == Fs.EXISTS:
+    if action == Fs.EXISTS:
         return f"test -e {_shell_path(header['path'])}"
     return f"echo {_shell_path(header['path'])}"
 
@@ -335,7 +335,7 @@ class InboxReader(io.RawIOBase):
                 self._ended = data is None
                 self._rest = data or b""
                 if data:
-                    self._send({"op": "credit", "n": len(data)})
+                    self._send({"op": "credit", "count": len(data)})
                 continue
             part, self._rest = self._rest[:wanted], self._rest[wanted:]
             wanted -= len(part)

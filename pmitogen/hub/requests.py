@@ -122,9 +122,9 @@ class Request:
     def describe(self) -> str:
         """Number, operation and account, for logs. No parameters: these may be secret."""
         header, become = self.header, self.header.get("become")
-        what = header.get("fqn") or header.get("do") or ""
+        label = header.get("module") or header.get("action") or ""
         who = become.get("user", "root") if become else "login"
-        return f"#{self.request_id} {header['op']} {what} as {who}".replace("  ", " ")
+        return f"#{self.request_id} {header['op']} {label} as {who}".replace("  ", " ")
 
     def describe_transfer(self) -> Transfer | None:
         """Return the state of a file transfer for ``pmitogen hubs``; None for other requests."""
@@ -132,7 +132,7 @@ class Request:
         if header["op"] not in (Op.PUT, Op.GET):
             return None
         path = from_wire(header["path"]).decode("utf-8", "backslashreplace")
-        return {"do": header["op"], "path": path, "moved": self.moved, "size": header.get("size")}
+        return {"action": header["op"], "path": path, "transferred": self.moved, "size": header.get("size")}
 
     def fail(self, error: Error) -> None:
         """Send *error* as the final answer."""

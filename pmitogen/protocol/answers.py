@@ -1,6 +1,6 @@
 """Answers that each request may get, depending on its state.
 
-A request is open from the moment it is sent until its final answer. A ``quiet`` one is never open.
+A request is open from the moment it is sent until its final answer. A request with ``no_reply`` is never open.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class OpenRequest:
     """A request that waits for its final answer, as the frames that went out describe it."""
 
     def __init__(self, header: Mapping[str, Any], body_size: int) -> None:
-        self.account: int = header.get("acct", 0)
-        self._answers = ANSWERS[header["op"], header.get("do")]
+        self.account: int = header.get("account", 0)
+        self._answers = ANSWERS[header["op"], header.get("action")]
         self._is_terminal = bool(header.get("tty"))
         self._is_traced = bool(header.get("trace"))
         self._may_mismatch = "if_python" in header
@@ -65,25 +65,27 @@ class OpenRequest:
         op = header["op"]
         answers = self._answers
         if op == Op.OUT:
-            if header["s"] not in (answers.streams[:1] if self._is_terminal else answers.streams):
-                raise ProtocolError(f"{op} on stream {header['s']} of a request that has none")
+            if header["stream"] not in (answers.streams[:1] if self._is_terminal else answers.streams):
+                raise ProtocolError(f"{op} on stream {header['stream']} of a request that has none")
             self.output.add(body_size)
         elif op == Op.CREDIT:
             if not answers.consumes:
                 raise ProtocolError(f"{op} for a request without data")
-            self.data.remove(header["n"])
+            self.data.remove(header["count"])
         elif op == Op.ERROR:
             if header.get("kind") == ErrorKind.PYTHON_MISMATCH and not self._may_mismatch:
                 raise ProtocolError(f"{op} of kind {header['kind']} for a request that takes any interpreter")
-            if (header.get("kind") == ErrorKind.STALE) != ("lost" in header):
-                raise ProtocolError(f"{op} of kind {header.get('kind')} {'with' if 'lost' in header else 'without'} lost")
+            if (header.get("kind") == ErrorKind.STALE) != ("refused_count" in header):
+                raise ProtocolError(
+                    f"{op} of kind {header.get('kind')} {'with' if 'refused_count' in header else 'without'} refused_count"
+                )
         elif op != answers.final:
             raise ProtocolError(f"{op} as the answer to a request that ends with {answers.final}")
         elif op == Op.EXIT:
-            if header["n"] > body_size:
-                raise ProtocolError(f"{op} with n {header['n']} and a body of {body_size} bytes")
-            if "t" in header and not self._is_traced:
-                raise ProtocolError(f"{op} with t without a trace")
+            if header["stdout_size"] > body_size:
+                raise ProtocolError(f"{op} with stdout_size {header['stdout_size']} and a body of {body_size} bytes")
+            if "timings" in header and not self._is_traced:
+                raise ProtocolError(f"{op} with timings without a trace")
         else:
             self._check_results(header)
 

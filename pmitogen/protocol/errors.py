@@ -63,7 +63,7 @@ class ErrorFields(TypedDict, total=False):
     kind: ErrorKind
     msg: str
     stage: str  # ConnectError.stage
-    why: str  # BecomeError.kind
+    reason: str  # BecomeError.kind
     origin: str  # UsageError.origin, with which msg begins unless it is empty
     errno: str  # RemoteError.code
 
@@ -84,11 +84,11 @@ TABLE = (
     Row(ErrorKind.OPTIONS, OptionsError, "origin", "origin"),
     Row(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp"),
     Row(ErrorKind.LOST, ConnectionLost),
-    Row(ErrorKind.BECOME, BecomeError, "kind", "why", "other"),
+    Row(ErrorKind.BECOME, BecomeError, "kind", "reason", "other"),
     Row(ErrorKind.PYTHON, InterpreterUnavailable),
     Row(ErrorKind.NO_PYTHON, NoPythonError),
     Row(ErrorKind.WRAP, WrapperNeeded),
-    Row(ErrorKind.GONE, InterpreterEnded),
+    Row(ErrorKind.INTERPRETER_ENDED, InterpreterEnded),
     Row(None, RemoteError),
 )
 _BY_KIND = {row.kind: row for row in TABLE}

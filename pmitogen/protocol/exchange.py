@@ -104,7 +104,7 @@ class Exchange:
         """
         if self._unacknowledged:
             count, self._unacknowledged = self._unacknowledged, 0
-            self._send(Op.CREDIT, n=count)
+            self._send(Op.CREDIT, count=count)
         while True:
             self._send_body()
             header, body = self._connection.receive(timeout)
@@ -113,11 +113,11 @@ class Exchange:
             op = header["op"]
             if op == Op.OUT:
                 self._unacknowledged = len(body)
-                return Output(header["s"], body)
+                return Output(header["stream"], body)
             if op == Op.CREDIT:
-                self._room += header["n"]
+                self._room += header["count"]
             elif op == Op.NEED:
-                self._connection.send({"op": Op.ZIP.value, "zip": header["zip"]}, bytes(self._archive))
+                self._connection.send({"op": Op.ARCHIVE.value, "archive": header["archive"]}, bytes(self._archive))
             elif op in FINAL:
                 self._has_ended = True
                 if op == Op.ERROR:

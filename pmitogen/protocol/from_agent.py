@@ -18,93 +18,93 @@ class Hello(TypedDict):
     """The interpreter of an account is up."""
 
     op: Literal[Op.HELLO]
-    acct: AccountNumber
+    account: AccountNumber
     pid: Annotated[int, Range(1, 1 << 31)]
     uid: Annotated[int, Range(0, (1 << 32) - 1)]
     user: Annotated[str, Text(NAME)]
-    exe: Annotated[str, Text(PATH)]
+    executable: Annotated[str, Text(PATH)]
     home: Path
     home_writable: bool
-    python: Annotated[list[Annotated[int, Range(0, 999)]], Items(3, 3)]
+    python_version: Annotated[list[Annotated[int, Range(0, 999)]], Items(3, 3)]
 
 
-class Gone(TypedDict):
+class InterpreterEnded(TypedDict):
     """The interpreter of an account has ended."""
 
-    op: Literal[Op.GONE]
-    acct: AccountNumber
+    op: Literal[Op.INTERPRETER_ENDED]
+    account: AccountNumber
 
 
-class Left(TypedDict):
+class AccountEnded(TypedDict):
     """An account that the hub ended has no process any more."""
 
-    op: Literal[Op.LEFT]
-    acct: AccountNumber
+    op: Literal[Op.ACCOUNT_ENDED]
+    account: AccountNumber
 
 
-class Changed(TypedDict):
-    """The accounts of the host have changed: what was known of homes may be wrong."""
+class AccountsChanged(TypedDict):
+    """The file of accounts has changed: home directories that are known may be wrong."""
 
-    op: Literal[Op.CHANGED]
+    op: Literal[Op.ACCOUNTS_CHANGED]
 
 
-class Ask(TypedDict):
+class SecretRequest(TypedDict):
     """A prompt asks for a secret of an account that is being entered."""
 
-    op: Literal[Op.ASK]
-    acct: AccountNumber
+    op: Literal[Op.SECRET_REQUEST]
+    account: AccountNumber
     step: Annotated[int, Range(0, 99)]  # which program asks; 0: the first that was started
     kind: Literal["password", "otp"]
 
 
-class Lack(TypedDict):
+class CodecUnsupported(TypedDict):
     """The target cannot read the codec of ``blobs``."""
 
-    op: Literal[Op.LACK]
+    op: Literal[Op.CODEC_UNSUPPORTED]
 
 
-class _Said(TypedDict, total=False):
-    acct: AccountNumber  # the account whose interpreter said it; absent: the login account's, or the agent itself
+class _FromInterpreter(TypedDict, total=False):
+    account: AccountNumber  # the account whose interpreter sent it; absent: the login account's, or the agent itself
 
 
-class Late(_Said):
-    """A request that was answered ahead has failed."""
+class DeferredError(_FromInterpreter):
+    """A request with ``no_reply`` has failed."""
 
-    op: Literal[Op.LATE]
+    op: Literal[Op.DEFERRED_ERROR]
     msg: Message
 
 
-class Out(_Said):
+class Out(_FromInterpreter):
     """Output, or a piece of a file."""
 
     op: Literal[Op.OUT]
     id: RequestId
-    s: Literal[1, 2]
+    stream: Literal[1, 2]
 
 
-class Credit(_Said):
+class Credit(_FromInterpreter):
     """So much of the request's data has been consumed."""
 
     op: Literal[Op.CREDIT]
     id: RequestId
-    n: Annotated[int, Range(1, CREDIT_WINDOW + WINDOW_SLACK)]
+    count: Annotated[int, Range(1, CREDIT_WINDOW + WINDOW_SLACK)]
 
 
-class _Exit(_Said):
+class _Exit(_FromInterpreter):
     op: Literal[Op.EXIT]
     id: RequestId
     rc: Annotated[int, Range(0, 255)]
-    n: Annotated[int, Range(0, TARGET_BODY)]  # bytes of stdout in the body; the rest is stderr
+    stdout_size: Annotated[int, Range(0, TARGET_BODY)]  # bytes of stdout in the body; the rest is stderr
 
 
 class Exit(_Exit, total=False):
     """The process has ended."""
 
     signal: Annotated[int, Range(1, 127)]  # that ended it
-    t: Annotated[list[Annotated[float, Seconds(1e9)]], Items(2, 2)]  # before its process, and of its process
+    timings: Annotated[list[Annotated[float, Seconds(1e9)]], Items(2, 2)]  # before its process, and of its process
 
 
-class _Ok(_Said):
+class _Ok(_FromInterpreter):
     op: Literal[Op.OK]
     id: RequestId
 
@@ -117,7 +117,7 @@ class Ok(_Ok, total=False):
     mode: Annotated[int, Range(0, 0o7777)]
 
 
-class _Error(_Said):
+class _Error(_FromInterpreter):
     op: Literal[Op.ERROR]
     id: RequestId
     msg: Message
@@ -126,22 +126,37 @@ class _Error(_Said):
 class Error(_Error, total=False):
     """The request has failed."""
 
-    kind: Literal[ErrorKind.BECOME, ErrorKind.GONE, ErrorKind.PYTHON, ErrorKind.PYTHON_MISMATCH, ErrorKind.STALE]
+    kind: Literal[ErrorKind.BECOME, ErrorKind.INTERPRETER_ENDED, ErrorKind.PYTHON, ErrorKind.PYTHON_MISMATCH, ErrorKind.STALE]
     errno: Annotated[str, Text(20)]  # the name of the operating system's error, such as ENOENT
-    why: Annotated[str, Text(40)] | None  # why the account could not be entered (see BecomeError.kind), or what is stale
-    lost: Annotated[int, Range(0, 1 << 20)]  # requests of the chain that were answered ahead and refused, if something is stale
+    reason: Annotated[str, Text(40)] | None  # why the account could not be entered (see BecomeError.kind), or what is stale
+    refused_count: Annotated[
+        int, Range(0, 1 << 20)
+    ]  # if something is stale: requests of the chain with ``no_reply`` that were refused
 
 
-FromAgent = Hello | Gone | Left | Changed | Ask | Lack | Late | Out | Credit | Exit | Ok | Error
+FromAgent = (
+    Hello
+    | InterpreterEnded
+    | AccountEnded
+    | AccountsChanged
+    | SecretRequest
+    | CodecUnsupported
+    | DeferredError
+    | Out
+    | Credit
+    | Exit
+    | Ok
+    | Error
+)
 
 TABLE = Table(
     Row(Hello),
-    Row(Gone),
-    Row(Left),
-    Row(Changed),
-    Row(Ask),
-    Row(Lack),
-    Row(Late),
+    Row(InterpreterEnded),
+    Row(AccountEnded),
+    Row(AccountsChanged),
+    Row(SecretRequest),
+    Row(CodecUnsupported),
+    Row(DeferredError),
     Row(Out, least_body=1, most_body=TARGET_BODY),
     Row(Credit),
     Row(Exit, most_body=TARGET_BODY),

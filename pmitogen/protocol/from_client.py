@@ -96,12 +96,12 @@ class Open(_Open, total=False):
     pid: Pid
 
 
-class _Ahead(TypedDict):
-    op: Literal[Op.AHEAD]
+class _Preconnect(TypedDict):
+    op: Literal[Op.PRECONNECT]
     id: RequestId
 
 
-class Ahead(_Ahead, total=False):
+class Preconnect(_Preconnect, total=False):
     """Connect, and start Python, for a request that follows."""
 
     python: Words
@@ -111,21 +111,21 @@ class _Request(TypedDict, total=False):
     become: Annotated[Become, Record(Become)]
     python: Words
     likely_python: Words
-    bootenv: Variables
-    early: bool  # the answer may come before it is done
+    python_env: Variables  # of its Python
+    ack_early: bool  # the hub may answer ``ok`` before it is done
     more: bool  # data frames follow
-    eager: bool  # output is wanted as it comes
+    stream_output: bool  # send output as it comes
     plain: bool  # in a session of its own, without Python
     task: Line
-    what: Line  # for messages
+    label: Line  # of the operation, for error messages
 
 
 class _Run(_Request):
     op: Literal[Op.RUN]
     id: RequestId
-    zip: Annotated[str, Text(200)]  # the name of the module's archive
-    fqn: Line
-    gen: Annotated[str, Text(40)]
+    archive: Annotated[str, Text(200)]  # the name of the module's archive
+    module: Line
+    generation: Annotated[str, Text(40)]
     profile: Value
     nofile: Annotated[int, Range(0, 1 << 62)] | None
     env: Variables
@@ -134,7 +134,7 @@ class _Run(_Request):
 class Run(_Run, total=False):
     """Run an Ansible module. Its parameters are the body."""
 
-    keywords: Annotated[int, Range(0, MAX_BODY)]  # bytes at the end of the body
+    keywords_size: Annotated[int, Range(0, MAX_BODY)]  # bytes at the end of the body that are further arguments
     in_turn: bool  # begins when the one before it that is in turn has ended; its body is whole
 
 
@@ -177,7 +177,7 @@ class Account(_Request):
     """Ask who the account is."""
 
     op: Literal[Op.FS]
-    do: Literal[Fs.ACCOUNT]
+    action: Literal[Fs.ACCOUNT]
     id: RequestId
 
 
@@ -185,7 +185,7 @@ class Mkdtemp(_Request):
     """Make a temporary directory in the first of *bases* where that works."""
 
     op: Literal[Op.FS]
-    do: Literal[Fs.MKDTEMP]
+    action: Literal[Fs.MKDTEMP]
     id: RequestId
     bases: Annotated[list[Path], Items(1, 1000)]
     name: Path
@@ -195,7 +195,7 @@ class Home(_Request):
     """Expand a path that begins with ``~``."""
 
     op: Literal[Op.FS]
-    do: Literal[Fs.HOME]
+    action: Literal[Fs.HOME]
     id: RequestId
     path: Path
 
@@ -204,7 +204,7 @@ class Exists(_Request):
     """Ask whether a path exists."""
 
     op: Literal[Op.FS]
-    do: Literal[Fs.EXISTS]
+    action: Literal[Fs.EXISTS]
     id: RequestId
     path: Path
 
@@ -213,7 +213,7 @@ class Chmod(_Request):
     """Add permission bits to paths."""
 
     op: Literal[Op.FS]
-    do: Literal[Fs.CHMOD]
+    action: Literal[Fs.CHMOD]
     id: RequestId
     paths: Annotated[list[Path], Items(1, 1 << 16)]
     add: Mode
@@ -223,7 +223,7 @@ class Remove(_Request):
     """Remove a directory and all below it."""
 
     op: Literal[Op.FS]
-    do: Literal[Fs.REMOVE]
+    action: Literal[Fs.REMOVE]
     id: RequestId
     path: Path
 
@@ -251,7 +251,7 @@ class Credit(TypedDict):
 
     op: Literal[Op.CREDIT]
     id: RequestId
-    n: Annotated[int, Range(0, CREDIT_WINDOW + WINDOW_SLACK)]
+    count: Annotated[int, Range(0, CREDIT_WINDOW + WINDOW_SLACK)]
 
 
 class Kill(TypedDict):
@@ -261,11 +261,11 @@ class Kill(TypedDict):
     id: RequestId
 
 
-class Zip(TypedDict):
+class Archive(TypedDict):
     """A module's archive that the hub lacks, in Base64."""
 
-    op: Literal[Op.ZIP]
-    zip: Annotated[str, Text(200)]
+    op: Literal[Op.ARCHIVE]
+    archive: Annotated[str, Text(200)]
 
 
 class Reset(TypedDict):
@@ -320,7 +320,7 @@ TABLE = Table(
     Row(Hello, extensible=True),
     Row(Caller),
     Row(Open),
-    Row(Ahead),
+    Row(Preconnect),
     Row(Run, most_body=INLINE),
     Row(Exec, most_body=INLINE),
     Row(Put, most_body=INLINE),
@@ -335,7 +335,7 @@ TABLE = Table(
     Row(Eof),
     Row(Credit),
     Row(Kill),
-    Row(Zip, most_body=MAX_BODY),
+    Row(Archive, most_body=MAX_BODY),
     Row(Reset),
     Row(Trace),
     Row(Adopt),

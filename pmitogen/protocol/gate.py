@@ -2,7 +2,7 @@
 
 It sees what the hub sends and knows from it what may come back: which accounts there are, which requests are open, and how much
 of each window is under way. Every frame is checked in two steps: its fields against the table (protocol/from_agent.py), then
-whether it may be said now, of this request, by this account (protocol/answers.py).
+whether it may be sent now, of this request, by this account (protocol/answers.py).
 
 The agent is trusted as much as the login account is. It names the account whose interpreter said something; what another
 account's interpreter says wrong ends that interpreter, everything else ends the host.
@@ -22,7 +22,7 @@ from pmitogen.protocol.operations import FINAL, Op
 from pmitogen.protocol.table import shown
 
 _OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
-_BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.LATE}  # the agent only passes these on
+_BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.DEFERRED_ERROR}  # the agent only passes these on
 _IGNORED_LIMIT = 4 * CREDIT_WINDOW  # bytes that an interpreter may have said before it learnt that it was to end
 _FRAME_COST = 256  # bytes that an ignored frame counts besides its body
 
@@ -45,7 +45,7 @@ class _Interpreter:
     is_leaving: bool = False  # ... and to say when it has left
     is_entered: bool = False  # by a program that may ask for secrets
     asked: set[tuple[int, str]] = dataclasses.field(default_factory=set)
-    quiet: int = 0  # requests whose failure comes late, if at all
+    unanswered: int = 0  # requests with ``no_reply`` whose failure would come as ``deferred-error``
     ignored: int = 0  # bytes that came after it was dropped
 
 
@@ -56,7 +56,7 @@ class Gate:
         self._interpreters = {0: _Interpreter()}
         self._requests: dict[int, OpenRequest] = {}
         self._given_up: set[int] = set()  # requests of an interpreter that broke the protocol: the agent may still answer them
-        self._may_lack = False
+        self._may_reject_codec = False
         self.output = 0  # what the output costs that clients have not taken yet
 
     def on_sent(self, header: Mapping[str, Any], body_size: int) -> None:
@@ -66,17 +66,17 @@ class Gate:
         """
         op = header["op"]
         if op in REQUESTS:
-            if header.get("quiet"):
-                self._interpreters[header["acct"]].quiet += 1
+            if header.get("no_reply"):
+                self._interpreters[header["account"]].unanswered += 1
             else:
                 self._requests[header["id"]] = OpenRequest(header, body_size)
-        elif op == Op.ACCOUNT:
-            self._interpreters[header["acct"]] = _Interpreter(is_entered="plan" in header)
-        elif op == Op.DROP:
-            interpreter = self._interpreters[header["acct"]]
-            interpreter.is_dropped, interpreter.is_leaving = True, bool(header.get("tell"))
+        elif op == Op.START_ACCOUNT:
+            self._interpreters[header["account"]] = _Interpreter(is_entered="plan" in header)
+        elif op == Op.END_ACCOUNT:
+            interpreter = self._interpreters[header["account"]]
+            interpreter.is_dropped, interpreter.is_leaving = True, bool(header.get("notify"))
         elif op == Op.BLOBS:
-            self._may_lack = header["codec"] == "xz"
+            self._may_reject_codec = header["codec"] == "xz"
         elif header.get("id") in self._requests:
             request = self._requests[header["id"]]
             if op == Op.DATA:
@@ -86,7 +86,7 @@ class Gate:
                 if op == Op.KILL:
                     request.is_killed = True
                 else:
-                    request.output.remove(header["n"])
+                    request.output.remove(header["count"])
                 self.output += request.cost - before
 
     def admit(self, header: dict[str, Any], body_size: int) -> bool:
@@ -95,7 +95,7 @@ class Gate:
         :raises InterpreterError: the interpreter of an account other than the login account is to be ended.
         :raises ProtocolError: the host is to be ended.
         """
-        op, account = header.get("op"), header.get("acct")
+        op, account = header.get("op"), header.get("account")
         if type(op) is not str or op not in _BY_INTERPRETERS or type(account) is not int or not account:
             self._check(header, body_size)
             return op != Op.ERROR or header["id"] not in self._given_up
@@ -123,43 +123,43 @@ class Gate:
             if request is None:
                 raise ProtocolError(f"{op} for request {header['id']}, which is not open")
             # The agent itself answers for an interpreter that is gone; it says so with an error and without an account.
-            if header.get("acct", request.account if op == Op.ERROR else 0) != request.account:
-                raise ProtocolError(f"{op} of account {header.get('acct', 0)} for a request of account {request.account}")
+            if header.get("account", request.account if op == Op.ERROR else 0) != request.account:
+                raise ProtocolError(f"{op} of account {header.get('account', 0)} for a request of account {request.account}")
             before = request.cost
             request.check(header, body_size)
             self.output += request.cost - before
             if op in FINAL:
                 del self._requests[header["id"]]
                 self.output -= request.cost
-        elif op == Op.LACK:
-            if not self._may_lack:
-                raise ProtocolError("lack without a payload that could be missing")
-            self._may_lack = False
-        elif op != Op.CHANGED:
-            self._check_account(op, header.get("acct", 0), header)
+        elif op == Op.CODEC_UNSUPPORTED:
+            if not self._may_reject_codec:
+                raise ProtocolError(f"{op} without a payload that was sent")
+            self._may_reject_codec = False
+        elif op != Op.ACCOUNTS_CHANGED:
+            self._check_account(op, header.get("account", 0), header)
 
     def _check_account(self, op: str, account: int, header: Mapping[str, Any]) -> None:
         interpreter = self._interpreters.get(account)
         if interpreter is None:
             raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
-        if op == Op.LEFT:
+        if op == Op.ACCOUNT_ENDED:
             if not interpreter.is_leaving:
-                raise ProtocolError(f"left of account {account}, which was not asked to leave")
+                raise ProtocolError(f"{op} of account {account}, which the hub did not end")
             interpreter.is_leaving = False
         elif interpreter.is_gone:
             raise ProtocolError(f"{op} of account {account}, which has ended")
-        elif op == Op.GONE:
+        elif op == Op.INTERPRETER_ENDED:
             interpreter.is_gone = True
         elif op == Op.HELLO:
             if interpreter.is_up:
                 raise ProtocolError(f"a second hello of account {account}")
             interpreter.is_up = True
-        elif op == Op.ASK:
+        elif op == Op.SECRET_REQUEST:
             secret = header["step"], header["kind"]
             if not interpreter.is_entered or interpreter.is_up or secret in interpreter.asked:
-                raise ProtocolError(f"ask for a secret of account {account}, which needs none now")
+                raise ProtocolError(f"{op} of account {account}, which needs no secret now")
             interpreter.asked.add(secret)
-        elif interpreter.quiet:
-            interpreter.quiet -= 1
+        elif interpreter.unanswered:
+            interpreter.unanswered -= 1
         else:
-            raise ProtocolError("late without a request that was answered ahead")
+            raise ProtocolError(f"{op} without a request that has no_reply")

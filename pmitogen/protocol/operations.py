@@ -9,13 +9,13 @@ class Op(str, enum.Enum):
     """The ``op`` of a frame."""
 
     # Requests
-    AHEAD = "ahead"
     EXEC = "exec"
     FS = "fs"
     GET = "get"
+    PRECONNECT = "preconnect"
     PUT = "put"
     RUN = "run"
-    # What follows a request
+    # Follow-ups of a request
     CREDIT = "credit"
     DATA = "data"
     EOF = "eof"
@@ -30,6 +30,7 @@ class Op(str, enum.Enum):
     OUT = "out"
     # Between a client and the hub, about the hub
     ADOPT = "adopt"
+    ARCHIVE = "archive"
     CALLER = "caller"
     HELLO = "hello"
     OPEN = "open"
@@ -38,28 +39,27 @@ class Op(str, enum.Enum):
     STATUS = "status"
     STOP = "stop"
     TRACE = "trace"
-    ZIP = "zip"
     # Between hub, agent and runners, about interpreters
-    ACCOUNT = "account"
-    ASK = "ask"
+    ACCOUNTS_CHANGED = "accounts-changed"
+    ACCOUNT_ENDED = "account-ended"
+    ACCOUNT_TIMEOUT = "account-timeout"
     BLOBS = "blobs"
-    CHANGED = "changed"
-    CODES = "codes"
-    DROP = "drop"
-    ENTERED = "entered"
-    GONE = "gone"
-    LACK = "lack"
-    LATE = "late"
-    LEFT = "left"
-    OVERDUE = "overdue"
+    BYTECODE = "bytecode"
+    CODEC_UNSUPPORTED = "codec-unsupported"
+    DEFERRED_ERROR = "deferred-error"
+    END_ACCOUNT = "end-account"
+    INTERPRETER_ENDED = "interpreter-ended"
     SECRET = "secret"
+    SECRET_REQUEST = "secret-request"
     SOURCES = "sources"
+    START_ACCOUNT = "start-account"
+    START_INFO = "start-info"
 
     __str__ = str.__str__
 
 
 class Fs(str, enum.Enum):
-    """The ``do`` of an ``fs`` request."""
+    """The ``action`` of an ``fs`` request."""
 
     ACCOUNT = "account"  # who the account is; answered by the hub
     CHMOD = "chmod"
@@ -76,7 +76,7 @@ class ErrorKind(str, enum.Enum):
 
     AUTH = "auth"  # the server refused every credential
     BECOME = "become"  # the account could not be entered
-    GONE = "gone"  # the interpreter has ended
+    INTERPRETER_ENDED = "interpreter-ended"
     LOST = "lost"  # an established connection has ended
     NO_PYTHON = "nopython"  # the host has no usable Python
     OPTIONS = "options"  # the options of the connection cannot be honoured

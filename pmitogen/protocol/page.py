@@ -45,17 +45,17 @@ A message has Mitogen's header of {header} bytes. From an agent: destination 0, 
 handle {plain} (plain) or {packed} (one zlib stream per direction, for bodies below {pack_below} bytes), no reply. A message
 holds exactly one frame.
 An agent that sends anything else, or anything that is not in these tables, breaks the protocol: the hub closes the
-connection to that host. If `acct` names another account than the login account, only that account's interpreter is ended.
+connection to that host. If `account` names another account than the login account, only that account's interpreter is ended.
 """
 STATES = """
 ### States
 
 - A request is *open* from the moment it is sent until its final answer (`error`, or the one in the table). Only the account
-  that it was sent to may answer it, and only while it is open. A request that is `quiet` is never open; its failure is told by
-  one `late`.
-- An account is *starting* from `account` to `hello`, then *up*, until `gone`. `hello` comes once; nothing comes after `gone`.
-  `ask` comes only while an account that is entered by a program is starting, once for each secret. `left` comes only if `drop`
-  asked for it.
+  that it was sent to may answer it, and only while it is open. A request with `no_reply` is never open; its failure is told
+  by one `deferred-error`.
+- An account is *starting* from `start-account` to `hello`, then *up*, until `interpreter-ended`. `hello` comes once; nothing
+  comes after `interpreter-ended`. `secret-request` comes only while an account that is entered by a program is starting, once
+  for each secret. `account-ended` comes only if `end-account` asked for it.
 - `credit` never exceeds the data that was sent. `out` never exceeds the window of {window} bytes (and {slack} of slack) without
   credit.
 """

@@ -34,25 +34,25 @@ class ClientRequest(_Operation, total=False):
     """A request of any operation, with the fields that a client gives it. Wire text: code points that are bytes."""
 
     id: int
-    do: str
+    action: str
     become: BecomeRequest | None
     python: list[str]
     likely_python: list[str]
-    bootenv: dict[str, str]
-    early: bool
+    python_env: dict[str, str]
+    ack_early: bool
     more: bool
-    eager: bool
+    stream_output: bool
     in_turn: bool
     plain: bool
     task: str
-    what: str
+    label: str
     # run
-    zip: str
-    fqn: str
-    gen: str
+    archive: str
+    module: str
+    generation: str
     profile: object
     nofile: int | None
-    keywords: int
+    keywords_size: int
     # run and exec
     env: dict[str, str]
     # exec
@@ -72,16 +72,16 @@ class ClientRequest(_Operation, total=False):
 class RequestHeader(ClientRequest, total=False):
     """A request in the hub, and as it goes to the agent."""
 
-    acct: int  # the account's number on the host
+    account: int  # the account's number on the host
     chain: int  # of the client: requests of one chain are done in order
-    man: str  # the manifest of the payload; takes the place of ``zip``
-    quiet: bool  # no answer is expected
-    as_is: bool  # do it even if a fresh process would differ
+    manifest: str  # the manifest of the payload; takes the place of ``archive``
+    no_reply: bool  # no answer is expected
+    even_if_stale: bool  # do it even if a fresh process would differ
     trace: bool  # measure it
     reconnect: bool  # ssh would have made another connection by now
     if_python: str  # only if the login account's interpreter is this one
     retried_boot: bool  # Python was started once more for it
-    func: str  # run, of a function of the library: its name
+    function: str  # run, of a function of the library: its name
     names: list[str]  # run, of a function of the library: names to replace by placeholders
 
 
@@ -93,7 +93,8 @@ class FollowUp(_FollowUp, total=False):
     """A frame that belongs to a request: ``data``, ``eof``, ``credit``, ``kill``, ``signal`` or ``resize``."""
 
     id: int
-    acct: int
-    n: int  # credit: bytes; signal: its number
+    account: int
+    count: int  # credit: bytes that were consumed
+    signal: int  # signal: its number
     secret: bool
     size: list[int]  # resize: lines and columns

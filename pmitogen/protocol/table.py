@@ -15,7 +15,7 @@ from pmitogen.util.peer_text import escape
 class Row:
     """One message.
 
-    :param message: a TypedDict whose annotations say what each field may hold. If it has ``do``, that is part of its name.
+    :param message: a TypedDict whose annotations say what each field may hold. If it has ``action``, that is part of its name.
     :param least_body: bytes.
     :param most_body: bytes.
     :param extensible: whether it may have further fields, which other versions give it.
@@ -26,25 +26,25 @@ class Row:
     most_body: int = 0
     extensible: bool = False
     op: str = dataclasses.field(init=False)
-    do: str | None = dataclasses.field(init=False)
-    required: Mapping[str, FieldType] = dataclasses.field(init=False)  # except op and do
+    action: str | None = dataclasses.field(init=False)
+    required: Mapping[str, FieldType] = dataclasses.field(init=False)  # except op and action
     optional: Mapping[str, FieldType] = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         required, optional = fields_of(self.message)
         names = {**optional, **required}
-        for name in ("op", "do"):
+        for name in ("op", "action"):
             kind = names.get(name)
-            assert isinstance(kind, OneOf) or name == "do"
+            assert isinstance(kind, OneOf) or name == "action"
             object.__setattr__(self, name, kind.values[0] if isinstance(kind, OneOf) else None)
-        named = ("op",) if self.do is None else ("op", "do")
+        named = ("op",) if self.action is None else ("op", "action")
         object.__setattr__(self, "required", {name: kind for name, kind in required.items() if name not in named})
         object.__setattr__(self, "optional", {name: kind for name, kind in optional.items() if name not in named})
 
     @property
     def name(self) -> str:
         """For people: the operation, and what it does."""
-        return self.op if self.do is None else f"{self.op} {self.do}"
+        return self.op if self.action is None else f"{self.op} {self.action}"
 
 
 class Table:
@@ -54,7 +54,9 @@ class Table:
     """
 
     def __init__(self, *rows: Row, shows_values: bool = True) -> None:
-        self.rows: dict[str | tuple[str, str], Row] = {row.op if row.do is None else (row.op, row.do): row for row in rows}
+        self.rows: dict[str | tuple[str, str], Row] = {
+            row.op if row.action is None else (row.op, row.action): row for row in rows
+        }
         self._shown: Callable[[object], str] = shown if shows_values else type_shown
 
     def check(self, header: dict[str, Any], body_size: int) -> None:
@@ -68,11 +70,11 @@ class Table:
         row = self.rows.get(op) if type(op) is str else None
         known = 1
         if row is None:
-            do = header.get("do")
-            row = self.rows.get((op, do)) if type(op) is str and type(do) is str else None
+            action = header.get("action")
+            row = self.rows.get((op, action)) if type(op) is str and type(action) is str else None
             known = 2
         if row is None:
-            raise ProtocolError(f"unknown operation {shown(op)}{f' {shown(do)}' if 'do' in header else ''}")
+            raise ProtocolError(f"unknown operation {shown(op)}{f' {shown(action)}' if 'action' in header else ''}")
         required, optional = row.required, row.optional
         for name, kind in required.items():
             if name not in header:
@@ -81,7 +83,7 @@ class Table:
                 raise self._misfit(row.name, name, header[name], kind)
         if len(required) + known < len(header):
             for name, value in header.items():
-                if name in required or name == "op" or name == "do" and known == 2:
+                if name in required or name == "op" or name == "action" and known == 2:
                     continue
                 if name in optional:
                     if not optional[name].fits(value):

@@ -8,51 +8,51 @@ from pmitogen.protocol.operations import Op
 from pmitogen.protocol.requests import FollowUp, RequestHeader
 
 
-class _Account(TypedDict):
-    op: Literal[Op.ACCOUNT]
-    acct: int
+class _StartAccount(TypedDict):
+    op: Literal[Op.START_ACCOUNT]
+    account: int
     python: list[str]
     env: dict[str, str]
     token: str
 
 
-class Account(_Account, total=False):
+class StartAccount(_StartAccount, total=False):
     """Start the interpreter of an account."""
 
     plan: dict[str, Any]  # see flags/become/plan.py; absent: the login account
-    named: list[str]  # interpreters that the user named for the host
+    named_pythons: list[str]  # interpreters that the user named for the host
     wraps: bool
 
 
-class _Drop(TypedDict):
-    op: Literal[Op.DROP]
-    acct: int
+class _EndAccount(TypedDict):
+    op: Literal[Op.END_ACCOUNT]
+    account: int
 
 
-class Drop(_Drop, total=False):
+class EndAccount(_EndAccount, total=False):
     """End the interpreter of an account."""
 
-    tell: bool  # say ``left`` when it has no process any more
+    notify: bool  # send ``account-ended`` when it has no process any more
 
 
-class Overdue(TypedDict):
+class AccountTimeout(TypedDict):
     """The account has not been entered in time."""
 
-    op: Literal[Op.OVERDUE]
-    acct: int
+    op: Literal[Op.ACCOUNT_TIMEOUT]
+    account: int
 
 
 class _Secret(TypedDict):
     op: Literal[Op.SECRET]
-    acct: int
+    account: int
     step: int
     kind: str
 
 
 class Secret(_Secret, total=False):
-    """The answer to ``ask``. The secret is the body."""
+    """The answer to ``secret-request``. The secret is the body."""
 
-    why: str  # there is none, for this reason
+    reason: str  # there is none, for this reason
 
 
 class Sources(TypedDict):
@@ -68,4 +68,4 @@ class Blobs(TypedDict):
     codec: str
 
 
-ToAgent = Account | Drop | Overdue | Secret | Sources | Blobs | RequestHeader | FollowUp
+ToAgent = StartAccount | EndAccount | AccountTimeout | Secret | Sources | Blobs | RequestHeader | FollowUp

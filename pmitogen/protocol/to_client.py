@@ -9,9 +9,9 @@ from typing import TypedDict
 
 
 class _Transfer(TypedDict):
-    do: str
+    action: str
     path: str
-    moved: int  # bytes so far
+    transferred: int  # bytes so far
     size: object  # bytes in all; None: unknown
 
 
@@ -29,21 +29,23 @@ class Answer(_Operation, total=False):
     """A frame of any operation. ``id`` is the number that the client gave its request."""
 
     id: int
-    acct: int
-    # out, credit
-    s: int
-    n: int  # credit: bytes consumed; exit: bytes of stdout in the body
+    account: int
+    # out
+    stream: int
+    # credit
+    count: int  # bytes that were consumed
     # exit
+    stdout_size: int  # bytes of stdout in the body
     rc: int
     signal: int
-    t: list[float]
+    timings: list[float]
     # ok
     path: str | None
     exists: bool
     mode: int
     home: str | None
     user: str | None
-    exe: str | None
+    executable: str | None
     # ok, to ``status``
     pid: int
     run: int | None
@@ -56,10 +58,10 @@ class Answer(_Operation, total=False):
     msg: str
     kind: str | None
     errno: str  # the name of the operating system's error, such as ENOENT
-    why: str | None
+    reason: str | None
     stage: str
     origin: str
-    lost: int
+    refused_count: int
     # need
-    zip: str
+    archive: str
     caller: str

@@ -9,7 +9,7 @@ lasts as long as what it has started. The child becomes the agent. So one start 
 hub is gone.
 
 ``runner``: another account, or another interpreter of the login account. The process speaks to the agent on its stdin and
-stdout. Its bundle has the bytecode of the login account's runner (``codes``), for interpreters with the same ``tag``.
+stdout. Its bundle has the bytecode of the login account's runner (``bytecode``), for interpreters with the same ``bytecode_tag``.
 """
 
 import gc
@@ -75,12 +75,15 @@ def install_importer(bundle):
 def bundled_bytecode(bundle):
     # type: (Bundle) -> Dict[str, CodeType]
     """Return {path: code} of the bytecode in the bundle; {} if an interpreter of another version has compiled it."""
-    if bundle.get("tag") != "%s %d" % (sys.version, sys.flags.optimize):  # as in module_cache.py, which is not imported yet
+    if bundle.get("bytecode_tag") != "%s %d" % (
+        sys.version,
+        sys.flags.optimize,
+    ):  # as in module_cache.py, which is not imported yet
         return {}
     import base64
     import marshal
 
-    return dict((path, marshal.loads(base64.b64decode(text))) for path, text in bundle["codes"].items())
+    return dict((path, marshal.loads(base64.b64decode(text))) for path, text in bundle["bytecode"].items())
 
 
 def run_agent(bundle):

@@ -1,27 +1,28 @@
 """The runner's requests: one function for each operation, and the jobs and transfers that are under way.
 
-========  =======================================================================================================
-``op``    request
-========  =======================================================================================================
-run       a Python payload in a forked child (see payload/run.py): ``man``, ``fqn``, ``gen``, ``env``; the body is its
-          parameters (the last ``keywords`` bytes of it are arguments for its start), ``more``: data frames bring the rest
-exec      a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more``: data frames follow
-put, get  a file, in pieces
-fs        a small operation on files that is done at once (see files.py)
-blobs     contents to store, by hash, and perhaps bytecode that was compiled from them elsewhere
-codes     send the bytecode that is compiled here, for the runners of further accounts
-entered   how this account was entered, and by which name the interpreter was called: the files to watch
+==========  =======================================================================================================
+``op``      request
+==========  =======================================================================================================
+run         a Python payload in a forked child (see payload/run.py): ``manifest``, ``module``, ``generation``, ``env``; the
+            body is its parameters (the last ``keywords_size`` bytes of it are arguments for its start), ``more``: data frames
+            bring the rest
+exec        a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more``: data frames follow
+put, get    a file, in pieces
+fs          a small operation on files that is done at once (see files.py)
+blobs       contents to store, by hash, and perhaps bytecode that was compiled from them elsewhere
+bytecode    send the bytecode that is compiled here, for the runners of further accounts
+start-info  how this account was entered, and by which name the interpreter was called: the files to watch
 data, eof, credit, kill, signal, resize   belong to the job or transfer with the same ``id``
-========  =======================================================================================================
+==========  =======================================================================================================
 
-Each request with an ``id`` gets exactly one answer with the same ``id``: ``exit``, ``ok`` or ``error``. A request that is
-``quiet`` (fs, or a put in one frame) gets none. Requests of one ``chain`` run in order as far as they are done at once (fs, put).
-If a quiet one fails, the next ones of its chain are refused with its message, until a request that is not quiet has reported it.
+Each request with an ``id`` gets exactly one answer with the same ``id``: ``exit``, ``ok`` or ``error``. A request with
+``no_reply`` (fs, or a put in one frame) gets none. Requests of one ``chain`` run in order as far as they are done at once (fs,
+put). If one with ``no_reply`` fails, the next ones of its chain are refused with its message, until one without has reported it.
 
 Once a new interpreter would differ from this one (see freshness.py), or the agent says so (``stale``), every request is refused
-with an error of the kind ``stale``, which has the number of the quiet requests of its chain that were refused before it
-(``lost``). Removals are still done, because they undo what was done here. A request that is ``as_is`` is done unless a request of
-its chain was refused.
+with an error of the kind ``stale``, which has the number of the requests of its chain with ``no_reply`` that were refused before
+it (``refused_count``). Removals are still done, because they undo what was done here. A request with ``even_if_stale`` is done
+unless a request of its chain was refused.
 """
 
 import errno
@@ -53,7 +54,7 @@ class ParameterBuffer(files.Transfer):
     def on_data(self, body):
         # type: (bytes) -> None
         self._parts.append(body)
-        self._send({"op": "credit", "id": self._request_id, "n": len(body)}, b"")
+        self._send({"op": "credit", "id": self._request_id, "count": len(body)}, b"")
 
     def on_eof(self):
         # type: () -> None
@@ -79,25 +80,25 @@ class Dispatcher(object):
             self._on_request(op, request_id, header, body)
         elif op == "blobs":
             self._launcher.receive_blobs(header, body)
-        elif op == "codes":
+        elif op == "bytecode":
             self._send(*self._launcher.dump_bytecode())
-        elif op == "entered":
+        elif op == "start-info":
             self._freshness.on_entered(header)
         else:
             self._send_error(request_id, "unknown request %r" % (op,))
 
     def _on_request(self, op, request_id, header, body):
         # type: (str, Json, Header, bytes) -> None
-        chain, quiet = header.get("chain"), header.get("quiet")
+        chain, no_reply = header.get("chain"), header.get("no_reply")
         if chain in self._failed_chains:
-            if not quiet:
+            if not no_reply:
                 self._send_error(request_id, self._failed_chains.pop(chain))
             return
         refusal = self._freshness.refusal(header)
         if refusal is None:
             handle = lambda: HANDLERS[op](self, request_id, header, body)  # noqa: E731
-            label, answer_to = header.get("what") or op, None if quiet else request_id
-            self._reply_with_os_error(request_id, label, handle, chain if quiet else None, answer_to)
+            label, answer_to = header.get("label") or op, None if no_reply else request_id
+            self._reply_with_os_error(request_id, label, handle, chain if no_reply else None, answer_to)
         elif refusal:
             self._send(refusal, b"")
 
@@ -109,7 +110,7 @@ class Dispatcher(object):
             self._failed_chains[chain] = message
         answer = {"msg": message[: framing.MESSAGE_TEXT]}  # type: Header
         if request_id is None:
-            answer["op"] = "late"
+            answer["op"] = "deferred-error"
         else:
             answer.update(op="error", id=request_id)
             if code:
@@ -120,7 +121,7 @@ class Dispatcher(object):
         # type: (int, str, Callable[[], object], Optional[int], Optional[int]) -> None
         """Call *handle*. If the operating system reports an error, that is the answer.
 
-        *answer_to*: the request to answer; None for a quiet one, -1 for *request_id*.
+        *answer_to*: the request to answer; None for one with ``no_reply``, -1 for *request_id*.
         """
         try:
             handle()
@@ -143,7 +144,7 @@ class Dispatcher(object):
         if item is None:
             return
         if op == "credit":
-            item.on_credit(header["n"])
+            item.on_credit(header["count"])
         elif op == "data":
             self._reply_with_os_error(request_id, item.label, lambda: item.on_data(body))
         elif op == "eof" and not isinstance(item, files.Download):
@@ -154,7 +155,7 @@ class Dispatcher(object):
         elif op == "kill" and job is not None:
             self._reaper.add(job.pid)
         elif op == "signal" and job is not None and not job.is_collected():
-            self._reaper.send_signal(job.pid, header["n"])
+            self._reaper.send_signal(job.pid, header["signal"])
         elif op == "resize" and job is not None:
             job.resize(*header["size"])
 
@@ -166,8 +167,8 @@ class Dispatcher(object):
     # Operations
     def _fs(self, request_id, header, body):
         # type: (int, Header, bytes) -> None
-        answer = files.OPERATIONS[header["do"]](header)
-        if not header.get("quiet"):
+        answer = files.OPERATIONS[header["action"]](header)
+        if not header.get("no_reply"):
             self._send(dict(answer, op="ok", id=request_id), b"")
 
     def _put(self, request_id, header, body):
@@ -185,9 +186,9 @@ class Dispatcher(object):
     def _exec(self, request_id, header, body):
         # type: (int, Header, bytes) -> None
         state = login_state.read()
-        if state is not None and state.is_lost() and (header.get("eager") or not header.get("more")):
+        if state is not None and state.is_lost() and (header.get("stream_output") or not header.get("more")):
             # The hub then runs the command without this interpreter.
-            self._send({"op": "error", "id": request_id, "msg": "not in the state of a login", "why": "state"}, b"")
+            self._send({"op": "error", "id": request_id, "msg": "not in the state of a login", "reason": "state"}, b"")
             return
         work = lambda: child.execute(header["argv"], header.get("env") or {}, header.get("cwd"))  # noqa: E731
         tty, has_input = header.get("tty", False), bool(body or header.get("more"))
@@ -206,7 +207,9 @@ class Dispatcher(object):
                 pid = child.fork(work, child_stdin, child_stdout, child_stderr)
         for fd in to_close:
             os.close(fd)
-        job = jobs.Job(request_id, self._send, pid, stdin, stdout, stderr, tty=tty, stream_output=header.get("eager", False))
+        job = jobs.Job(
+            request_id, self._send, pid, stdin, stdout, stderr, tty=tty, stream_output=header.get("stream_output", False)
+        )
         self._start(job, body, tty or header.get("more", False))
 
     def _run(self, request_id, header, body):
@@ -219,7 +222,7 @@ class Dispatcher(object):
         running = [job.manifest for job in self.jobs.values() if job.manifest is not None]
         started = self._launcher.start(header, body, running)
         job = jobs.Job(request_id, self._send, started.pid, None, started.stdout_fd, started.stderr_fd, started.report_fd)
-        job.manifest = header["man"]
+        job.manifest = header["manifest"]
         if header.get("trace"):
             job.timings = (requested_at, jobs.now())
         self._start(job, b"", False)

@@ -170,8 +170,8 @@ class Upload(Transfer):
         self.request_id = request_id
         self._send = send
         self._path = expand_user(from_wire(header["path"]))
-        self.label = header.get("what") or "writing"
-        self._quiet = header.get("quiet")
+        self.label = header.get("label") or "writing"
+        self._no_reply = header.get("no_reply")
         self._mode = header.get("mode", 0o666)  # for open(2): the account's umask applies
         self._unacked = 0
         self._temp = None  # type: Optional[bytes]
@@ -218,7 +218,7 @@ class Upload(Transfer):
             view = view[self._write(view) :]
         self._unacked += len(body)
         if self._unacked >= CREDIT_WINDOW // 4:
-            self._send({"op": "credit", "id": self.request_id, "n": self._unacked}, b"")
+            self._send({"op": "credit", "id": self.request_id, "count": self._unacked}, b"")
             self._unacked = 0
 
     def on_eof(self):
@@ -228,7 +228,7 @@ class Upload(Transfer):
         if self._temp:
             os.rename(self._temp, self._path)
             self._temp = None
-        if not self._quiet:
+        if not self._no_reply:
             self._send({"op": "ok", "id": self.request_id}, b"")
 
     def close(self):
@@ -253,7 +253,7 @@ class Download(Transfer):
         self.request_id = request_id
         self._send = send
         self._credit = CREDIT_WINDOW
-        self.label = header.get("what") or "reading"
+        self.label = header.get("label") or "reading"
         path = expand_user(from_wire(header["path"]))
         self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)  # without O_NONBLOCK a pipe waits for a writer
         kind = stat.S_IFMT(os.fstat(self._fd).st_mode)
@@ -274,7 +274,7 @@ class Download(Transfer):
         data = os.read(self._fd, CHUNK)
         if data:
             self._credit -= len(data)
-            self._send({"op": "out", "id": self.request_id, "s": 1}, data)
+            self._send({"op": "out", "id": self.request_id, "stream": 1}, data)
             return False
         mode = stat.S_IMODE(os.fstat(self._fd).st_mode)
         self.close()

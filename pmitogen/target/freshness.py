@@ -150,7 +150,7 @@ class FreshnessGuard(object):
         self._user = user
         self._watches = []  # type: List[Watch]
         self._reason = None  # type: Optional[List[str]] # [what to renew, the path that has changed], if requests are refused
-        self._refused = {}  # type: Dict[Optional[int], int] # chain -> number of its quiet requests that were refused
+        self._refused = {}  # type: Dict[Optional[int], int] # chain -> number of its requests with ``no_reply`` that were refused
 
     def start(self, executable):
         # type: (str) -> None
@@ -173,14 +173,16 @@ class FreshnessGuard(object):
         # type: (Header) -> Optional[Header]
         """Return the answer if the request is refused, {} if it is refused without an answer, None if it is accepted."""
         chain = header.get("chain")
-        if header.get("do") == "remove" or not (chain in self._refused if header.get("as_is") else self._is_over(header)):
+        if header.get("action") == "remove" or not (
+            chain in self._refused if header.get("even_if_stale") else self._is_over(header)
+        ):
             return None
-        if header.get("quiet"):
+        if header.get("no_reply"):
             self._refused[chain] = self._refused.get(chain, 0) + 1
             return {}
         reason, path = self._reason or ["", ""]
         refused = self._refused.pop(chain, 0)
-        return {"op": "error", "id": header["id"], "kind": "stale", "why": reason, "msg": path, "lost": refused}
+        return {"op": "error", "id": header["id"], "kind": "stale", "reason": reason, "msg": path, "refused_count": refused}
 
     def _is_over(self, header):
         # type: (Header) -> bool

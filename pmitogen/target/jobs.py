@@ -121,7 +121,7 @@ class Job(object):
         self._stdin_consumed += count
         del self._stdin[:count]
         if self._stdin_consumed >= CHUNK:
-            self._send({"op": "credit", "id": self.request_id, "n": self._stdin_consumed}, b"")
+            self._send({"op": "credit", "id": self.request_id, "count": self._stdin_consumed}, b"")
             self._stdin_consumed = 0
         if self._stdin_ended and not self._stdin:
             self._close_stdin()
@@ -170,7 +170,7 @@ class Job(object):
         if data:
             self._gathered_bytes -= len(data)
             self._credit -= len(data)
-            self._send({"op": "out", "id": self.request_id, "s": stream}, data)
+            self._send({"op": "out", "id": self.request_id, "stream": stream}, data)
 
     def _keep_final_output(self, stream, parts):
         # type: (int, List[bytes]) -> None
@@ -221,12 +221,15 @@ class Job(object):
         """Send the exit frame and close every descriptor."""
         out, err = self._final_output.get(1, b""), self._final_output.get(2, b"")
         rc = status_to_rc(self._status) if self._status is not None else (self.report or {}).get("status", 255)
-        header = {"op": "exit", "id": self.request_id, "rc": rc, "n": len(out)}  # type: Header
+        header = {"op": "exit", "id": self.request_id, "rc": rc, "stdout_size": len(out)}  # type: Header
         if self._status is not None and os.WIFSIGNALED(self._status):
             header["signal"] = os.WTERMSIG(self._status)
         if self.timings:
             requested_at, started = self.timings
-            header["t"] = [round(max(0, started - requested_at), 5), round(max(0, now() - started), 5)]  # a clock may be set back
+            header["timings"] = [
+                round(max(0, started - requested_at), 5),
+                round(max(0, now() - started), 5),
+            ]  # a clock may be set back
         self._send(header, out + err)
         self.close()
 

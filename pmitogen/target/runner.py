@@ -27,7 +27,7 @@ IDLE_BEFORE_FORK_MS = 2  # milliseconds without a frame; by then the last answer
 class Runner(object):
     """The loop. *in_fd* and *out_fd* lead to the agent; *executable* is the path by which this interpreter was found.
 
-    *bundle*: what it was started with. ``spares`` in it: False if nothing is to be done ahead of tasks.
+    *bundle*: what it was started with. ``preload`` in it: False if nothing is to be done ahead of tasks.
     """
 
     def __init__(self, in_fd, out_fd, executable, bundle):
@@ -35,7 +35,7 @@ class Runner(object):
         self._in_fd, self._out_fd = in_fd, out_fd
         self._executable = executable
         self._user = sources.account_name()
-        self._preload_enabled = bundle.get("spares", True)
+        self._preload_enabled = bundle.get("preload", True)
         self._reader = framing.FrameReader()
         self._out = bytearray()
         self._freshness = freshness.FreshnessGuard(self._user)
@@ -62,10 +62,10 @@ class Runner(object):
                 "pid": os.getpid(),
                 "uid": os.geteuid(),
                 "user": self._user,
-                "exe": self._executable,
+                "executable": self._executable,
                 "home": framing.to_wire(home),
                 "home_writable": files.can_use_remote_tmp(home),
-                "python": list(sys.version_info[:3]),
+                "python_version": list(sys.version_info[:3]),
             }
         )
 

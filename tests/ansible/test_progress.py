@@ -60,7 +60,7 @@ def test_a_large_file(module: str, ansible: Ansible, sshd: Sshd, account: Accoun
     thread.join()
     assert seen, "the transfer was too quick to be seen"
     transfer, text = seen[0]
-    assert transfer["do"] == ("put" if module == "copy" else "get") and 0 <= transfer["moved"] <= SIZE, transfer
+    assert transfer["action"] == ("put" if module == "copy" else "get") and 0 <= transfer["transferred"] <= SIZE, transfer
     assert re.search(r"^  \S+: (put|get) /\S+: [\d.]+ [kM]?B", text, re.M), text
     what = "PUT" if module == "copy" else "FETCH"
     assert re.search(rf"<{re.escape(sshd.host)}> {what} /\S+: [\d.]+ MB.*, [\d.]+ [kM]?B/s", run.stdout), run.stdout

@@ -56,8 +56,17 @@ class Agent:
         self.message(self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH), handle=TO_HUB_PACKED)
 
     def hello(self, **fields):
-        hello = {"op": "hello", "acct": 0, "pid": 1, "uid": 0, "user": "x", "exe": "/x", "home": "/", "home_writable": True}
-        self.say(dict(hello, python=[3, 9, 9], **fields))
+        hello = {
+            "op": "hello",
+            "account": 0,
+            "pid": 1,
+            "uid": 0,
+            "user": "x",
+            "executable": "/x",
+            "home": "/",
+            "home_writable": True,
+        }
+        self.say(dict(hello, python_version=[3, 9, 9], **fields))
 
     def receive(self):
         """The next frame of the hub's."""
@@ -72,11 +81,11 @@ class Agent:
             data = read_exactly(fields[6])
             self._buffer += self._unpack.decompress(data) if fields[4] == 2001 else data
 
-    def request(self, op, do=None):
+    def request(self, op, action=None):
         """The number of the hub's request of this kind."""
         while True:
             header = self.receive()
-            if header["op"] == op and header.get("do") == do:
+            if header["op"] == op and header.get("action") == action:
                 return header["id"]
 
 
@@ -90,9 +99,9 @@ def say(*headers):
     return lambda agent: [agent.say(header) for header in headers]
 
 
-def answer(op, header, do=None, body=b""):
+def answer(op, header, action=None, body=b""):
     """Answer the request *op* with *header*."""
-    return lambda agent: agent.say(dict(header, id=agent.request(op, do)), body)
+    return lambda agent: agent.say(dict(header, id=agent.request(op, action)), body)
 
 
 def message(data=b"x", **fields):
@@ -101,7 +110,7 @@ def message(data=b"x", **fields):
 
 MARKER = os.path.join(HERE, "marker")
 TOUCH = {"op": "exec", "id": 1, "argv": ["touch", MARKER]}
-FORGED = {"op": "exit", "id": 1, "rc": 0, "n": 6}
+FORGED = {"op": "exit", "id": 1, "rc": 0, "stdout_size": 6}
 
 # name -> what it does. Each breaks the protocol, and has to end this host.
 BREACHES = {
@@ -123,7 +132,7 @@ BREACHES = {
     "forged-source": lambda agent: agent.message(frame(FORGED), source=1),
     "forged-hub": lambda agent: agent.message(frame(FORGED), source=0, authority=0),
     "forged-authority": lambda agent: agent.message(pickled_call(MARKER), authority=0, handle=101),
-    "wants-a-reply": lambda agent: agent.message(frame({"op": "lack"}), reply=5),
+    "wants-a-reply": lambda agent: agent.message(frame({"op": "codec-unsupported"}), reply=5),
     "dead": message(b"", handle=999),
     "empty": message(b""),
     "no-mitogen": lambda agent: write(b"GET / HTTP/1.0\r\n\r\n" * 10),
@@ -131,49 +140,49 @@ BREACHES = {
     "oversized": lambda agent: write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_PLAIN, 0, 0xFFFFFFF0)),
     # Frames
     "oversized-frame": message(struct.pack(">II", 10, 0xF0000000) + b"{}"),
-    "two-frames": message(frame({"op": "lack"}) * 2),
+    "two-frames": message(frame({"op": "codec-unsupported"}) * 2),
     "not-json": message(frame(b"abc")),
     "not-an-object": message(frame(b"[]")),
     "deep-json": message(frame(b"[" * 60000)),
     "huge-number": message(frame(b'{"op": ' + b"1" * 60000 + b"}")),
     "not-a-number": message(frame(b'{"op": "exit", "id": NaN}')),
-    "name-twice": message(frame(b'{"op": "lack", "op": "gone"}')),
+    "name-twice": message(frame(b'{"op": "codec-unsupported", "op": "interpreter-ended"}')),
     "not-ascii": message(frame(b'{"op": "l\xe4ck"}')),
     "bad-zlib": message(b"this is not zlib at all", handle=TO_HUB_PACKED),
     "zip-bomb": lambda agent: agent.packed(bytes(64 << 20)),
     "many-frames": lambda agent: agent.packed(frame({}) * 419000),
-    "end-of-zlib": message(zlib.compress(frame({"op": "lack"})), handle=TO_HUB_PACKED),
+    "end-of-zlib": message(zlib.compress(frame({"op": "codec-unsupported"})), handle=TO_HUB_PACKED),
     # Operations
     "no-op": say({}),
     "op-is-a-list": say({"op": []}),
     "request-to-the-hub": say(TOUCH),
     "answers-nobody": say({"op": "ok", "id": 123456789}),
-    "lack-twice": say({"op": "lack"}, {"op": "lack"}),
-    "gone-unknown": say({"op": "gone", "acct": 99}),
-    "left-unasked": say({"op": "left", "acct": 0}),
-    "late-unasked": say({"op": "late", "msg": "\x1b[2J"}),
-    "codes": say({"op": "codes", "tag": "x", "codes": []}),
+    "codec-unsupported-twice": say({"op": "codec-unsupported"}, {"op": "codec-unsupported"}),
+    "end-of-unknown-account": say({"op": "interpreter-ended", "account": 99}),
+    "account-ended-unasked": say({"op": "account-ended", "account": 0}),
+    "deferred-error-unasked": say({"op": "deferred-error", "msg": "\x1b[2J"}),
+    "bytecode": say({"op": "bytecode", "bytecode_tag": "x", "bytecode": []}),
     "hello-without-home": lambda agent: agent.hello(home=None),
-    "hello-of-nobody": lambda agent: agent.hello(acct=99),
+    "hello-of-nobody": lambda agent: agent.hello(account=99),
     "hello-twice": lambda agent: [agent.hello(), agent.hello()],
     "id-is-a-list": say({"op": "ok", "id": [1]}),
-    "account-is-an-object": say({"op": "gone", "acct": {}}),
+    "account-is-an-object": say({"op": "interpreter-ended", "account": {}}),
     # Answers, some of which the hub puts off for a moment
     "become-without-msg": answer("exec", {"op": "error", "rc": 137, "kind": "become"}),
     "mkdtemp-without-path": answer("fs", {"op": "ok", "rc": 137}, "mkdtemp"),
     "mkdtemp-without-path-2": answer("fs", {"op": "ok"}, "mkdtemp"),
-    "exit-with-a-short-t": answer("exec", {"op": "exit", "rc": 137, "n": 0, "t": [1]}),
-    "exit-with-a-large-n": answer("exec", {"op": "exit", "rc": 0, "n": 99}),
-    "exit-with-a-text": answer("exec", {"op": "exit", "rc": "0", "n": 0}),
-    "exit-for-a-file": answer("put", {"op": "exit", "rc": 0, "n": 0}),
+    "exit-with-short-timings": answer("exec", {"op": "exit", "rc": 137, "stdout_size": 0, "timings": [1]}),
+    "exit-with-large-stdout-size": answer("exec", {"op": "exit", "rc": 0, "stdout_size": 99}),
+    "exit-with-a-text": answer("exec", {"op": "exit", "rc": "0", "stdout_size": 0}),
+    "exit-for-a-file": answer("put", {"op": "exit", "rc": 0, "stdout_size": 0}),
     "killed-twice": lambda agent: (
-        [agent.say({"op": "exit", "rc": 137, "n": 0, "id": agent.request("exec")})]
-        + [agent.say({"op": "exit", "rc": 137, "n": 0, "id": number}) for number in range(1, 400)]
+        [agent.say({"op": "exit", "rc": 137, "stdout_size": 0, "id": agent.request("exec")})]
+        + [agent.say({"op": "exit", "rc": 137, "stdout_size": 0, "id": number}) for number in range(1, 400)]
     ),
     "endless-mismatch": answer("exec", {"op": "error", "kind": "python-mismatch", "msg": ""}),
-    "credit-for-nothing": answer("exec", {"op": "credit", "n": 1 << 20}),
-    "large-credit": answer("put", {"op": "credit", "n": 1 << 50}),
-    "out-of-a-file-sent": answer("put", {"op": "out", "s": 1}, body=b"x"),
+    "credit-for-nothing": answer("exec", {"op": "credit", "count": 1 << 20}),
+    "large-credit": answer("put", {"op": "credit", "count": 1 << 50}),
+    "out-of-a-file-sent": answer("put", {"op": "out", "stream": 1}, body=b"x"),
     "out-without-end": lambda agent: out_without_end(agent, 1 << 17),
 }
 
@@ -181,7 +190,7 @@ BREACHES = {
 def out_without_end(agent, size):
     number = agent.request("exec")
     while True:
-        agent.say({"op": "out", "id": number, "s": 1}, bytes(size))
+        agent.say({"op": "out", "id": number, "stream": 1}, bytes(size))
 
 
 # name -> what it does to the hub as a whole without breaking a rule at once.
@@ -197,7 +206,7 @@ def flood_of_output(agent):
     number = agent.request("exec")
     while True:
         for _ in range(1000):
-            agent.packed(frame({"op": "out", "id": number, "s": 1}, b"x"))
+            agent.packed(frame({"op": "out", "id": number, "stream": 1}, b"x"))
         time.sleep(0.001)
 
 
@@ -213,7 +222,7 @@ def read_nothing(agent):
             if sent >= 1 << 20:
                 break
     while True:
-        agent.say({"op": "credit", "id": number, "n": 1 << 17})
+        agent.say({"op": "credit", "id": number, "count": 1 << 17})
         time.sleep(0.001)
 
 
@@ -224,7 +233,7 @@ def read_nothing_slowly(agent):
     for _ in range(8):
         agent.receive()
     while True:
-        agent.say({"op": "credit", "id": number, "n": 1 << 16})
+        agent.say({"op": "credit", "id": number, "count": 1 << 16})
         time.sleep(0.0005)
 
 
@@ -234,7 +243,7 @@ def large_output(agent):
     while True:
         number = agent.request("exec")
         for _ in range(40):
-            agent.say({"op": "out", "id": number, "s": 1}, bytes(1 << 17))
+            agent.say({"op": "out", "id": number, "stream": 1}, bytes(1 << 17))
 
 
 def flood_of_stderr(agent):
@@ -273,8 +282,8 @@ class RunnerEnd:
                 return header["id"]
 
     def hello(self):
-        hello = {"op": "hello", "pid": 1, "uid": 0, "user": "bob", "exe": "/x", "home": "/", "home_writable": True}
-        self.say(dict(hello, python=[3, 9, 9]))
+        hello = {"op": "hello", "pid": 1, "uid": 0, "user": "bob", "executable": "/x", "home": "/", "home_writable": True}
+        self.say(dict(hello, python_version=[3, 9, 9]))
 
 
 def flood(runner, data, times=1 << 30):
@@ -292,25 +301,25 @@ RUNNER = {
     "deep-json": lambda runner: write(frame(b"[" * 60000)),
     "hello-twice": lambda runner: [runner.hello(), runner.hello()],
     "hello-without-home": lambda runner: runner.say({"op": "hello"}),
-    "hello-of-root": lambda runner: runner.say({"op": "hello", "acct": 0, "home": 5}),
-    "late-unasked": lambda runner: flood(runner, frame({"op": "late", "msg": "x"})),
-    "gone": lambda runner: [runner.hello(), runner.say({"op": "gone", "acct": 0})],
-    "codes": lambda runner: [runner.hello(), runner.say({"op": "codes", "tag": "x", "codes": []})],
+    "hello-of-root": lambda runner: runner.say({"op": "hello", "account": 0, "home": 5}),
+    "deferred-error-unasked": lambda runner: flood(runner, frame({"op": "deferred-error", "msg": "x"})),
+    "interpreter-ended": lambda runner: [runner.hello(), runner.say({"op": "interpreter-ended", "account": 0})],
+    "bytecode": lambda runner: [runner.hello(), runner.say({"op": "bytecode", "bytecode_tag": "x", "bytecode": []})],
     "blobs": lambda runner: [runner.hello(), runner.say({"op": "blobs", "blobs": []})],
     "answers-others": lambda runner: (
-        [runner.hello()] + [runner.say({"op": "exit", "id": number, "rc": 0, "n": 0}) for number in range(1, 400)]
+        [runner.hello()] + [runner.say({"op": "exit", "id": number, "rc": 0, "stdout_size": 0}) for number in range(1, 400)]
     ),
-    "id-is-true": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": True, "rc": 0, "n": 0})],
-    "id-is-a-list": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": [], "rc": 0, "n": 0})],
+    "id-is-true": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": True, "rc": 0, "stdout_size": 0})],
+    "id-is-a-list": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": [], "rc": 0, "stdout_size": 0})],
     "exit-with-a-large-rc": lambda runner: [
         runner.hello(),
-        runner.say({"op": "exit", "id": runner.request("exec"), "rc": 1000, "n": 0}),
+        runner.say({"op": "exit", "id": runner.request("exec"), "rc": 1000, "stdout_size": 0}),
     ],
     "exit-without-rc": lambda runner: [runner.hello(), runner.say({"op": "exit", "id": runner.request("exec")})],
     "killed-without-rest": lambda runner: [runner.hello(), runner.say({"op": "ok", "id": runner.request("exec"), "rc": 137})],
     "large-credit": lambda runner: [
         runner.hello(),
-        runner.say({"op": "credit", "id": runner.request("exec"), "n": 1 << 50}),
+        runner.say({"op": "credit", "id": runner.request("exec"), "count": 1 << 50}),
     ],
     "out-without-end": lambda runner: endless_output(runner),
 }
@@ -320,7 +329,7 @@ def endless_output(runner):
     runner.hello()
     number = runner.request("exec")
     while True:
-        runner.say({"op": "out", "id": number, "s": 1}, bytes(1 << 17))
+        runner.say({"op": "out", "id": number, "stream": 1}, bytes(1 << 17))
 
 
 def main():

@@ -25,27 +25,27 @@ BEGIN = [
     {"op": "open", "options": {"host": "127.0.0.1", "port": 1}, "caller": CALLER.digest, "pid": os.getpid()},
 ]
 SECRET = "swordfish"
-RUN = {"op": "run", "id": 1, "zip": "x", "fqn": "a.b", "gen": "loader", "profile": "legacy", "nofile": 0, "env": {}}
+RUN = {"op": "run", "id": 1, "archive": "x", "module": "a.b", "generation": "loader", "profile": "legacy", "nofile": 0, "env": {}}
 EXEC = {"op": "exec", "id": 1, "argv": ["/bin/true"], "tty": False}
 MESSAGES: list[dict[str, Any]] = [
     *BEGIN,
-    {"op": "ahead", "id": 1, "python": ["python3"]},
+    {"op": "preconnect", "id": 1, "python": ["python3"]},
     RUN,
     {**RUN, "in_turn": True},
     EXEC,
     {**EXEC, "become": {"method": "sudo", "user": "x", "password": SECRET, "timeout": 1.0, "wraps": True}},
     {"op": "put", "id": 1, "path": "/x", "mode": 0o600, "size": 3},
     {"op": "get", "id": 1, "path": "/x"},
-    {"op": "fs", "do": "home", "id": 1, "path": "~"},
-    {"op": "fs", "do": "exists", "id": 1, "path": "/x"},
-    {"op": "fs", "do": "remove", "id": 1, "path": "/x", "early": True},
-    {"op": "fs", "do": "chmod", "id": 1, "paths": ["/x"], "add": 1},
-    {"op": "fs", "do": "mkdtemp", "id": 1, "bases": ["~"], "name": "x"},
+    {"op": "fs", "action": "home", "id": 1, "path": "~"},
+    {"op": "fs", "action": "exists", "id": 1, "path": "/x"},
+    {"op": "fs", "action": "remove", "id": 1, "path": "/x", "ack_early": True},
+    {"op": "fs", "action": "chmod", "id": 1, "paths": ["/x"], "add": 1},
+    {"op": "fs", "action": "mkdtemp", "id": 1, "bases": ["~"], "name": "x"},
     {"op": "data", "id": 1, "secret": True},
     {"op": "eof", "id": 1},
-    {"op": "credit", "id": 1, "n": 1},
+    {"op": "credit", "id": 1, "count": 1},
     {"op": "kill", "id": 1},
-    {"op": "zip", "zip": "x"},
+    {"op": "archive", "archive": "x"},
     {"op": "reset", "id": 1},
     {"op": "trace", "spans": [["x", 1.0, 2.0]]},
     {"op": "adopt", "id": 1, "run": 1, "path": "/x", "settings": {"log": ""}},
@@ -70,7 +70,7 @@ def misfits() -> Iterator[dict[str, Any]]:
             try:
                 from_client.TABLE.check(changed, 0)
             except ProtocolError as exc:
-                assert SECRET not in str(exc) or name in ("op", "do") or "unknown field" in str(exc)
+                assert SECRET not in str(exc) or name in ("op", "action") or "unknown field" in str(exc)
                 yield changed
 
 
@@ -137,19 +137,19 @@ def raw(header: bytes) -> bytes:
     [
         (encoded(EXEC), "does not say its version"),
         (encoded(*BEGIN[:2], EXEC), "exec before open"),
-        (encoded(*BEGIN[:2], {"op": "ahead", "id": 1}), "ahead before open"),
+        (encoded(*BEGIN[:2], {"op": "preconnect", "id": 1}), "preconnect before open"),
         (encoded(*BEGIN, EXEC, EXEC), "exec with id 1, which is in use"),
         (encoded(*BEGIN, {**RUN, "in_turn": True, "more": True}), "in_turn with more"),
-        (encoded(*BEGIN, {"op": "gone"}), "unknown operation 'gone'"),
+        (encoded(*BEGIN, {"op": "interpreter-ended"}), "unknown operation 'interpreter-ended'"),
         (encoded(*BEGIN, {"op": ["run"]}), "unknown operation a list of 1"),
-        (encoded(*BEGIN, {"op": "fs", "do": "link", "id": 1}), "unknown operation 'fs' 'link'"),
+        (encoded(*BEGIN, {"op": "fs", "action": "link", "id": 1}), "unknown operation 'fs' 'link'"),
         (encoded(*BEGIN, {"op": "fs home", "id": 1}), "unknown operation 'fs home'"),
         (
             encoded(*BEGIN, {**EXEC, "become": {"method": "sudo", "password": [SECRET]}}),
             "exec with become.password a list of 1; ",
         ),
         (encoded(*BEGIN, {**EXEC, "become": {"user": "x"}}), "exec without become.method"),
-        (encoded(*BEGIN, {**RUN, "man": "x"}), "run with unknown field 'man'"),
+        (encoded(*BEGIN, {**RUN, "manifest": "x"}), "run with unknown field 'manifest'"),
         (encoded(*BEGIN) + framing.encode_frame(EXEC, bytes(from_client.INLINE + 1)), "exec with a body of 524289 bytes"),
         (encoded(*BEGIN) + raw(b'{"op":"exec","id":' + b"[" * 100_000 + b"]" * 100_000 + b"}"), "frame header is not JSON"),
         (encoded(*BEGIN) + raw(b'{"op":"exec","id":' + b"9" * 100_000 + b"}"), "frame header is not JSON"),

@@ -45,7 +45,7 @@ class Asker:
 
     def answer(self, header: dict[str, Any], body: bytes) -> None:
         if header["op"] == "out" and self._credit:
-            self._host.follow(self._request, {"op": "credit", "n": len(body)}, b"")
+            self._host.follow(self._request, {"op": "credit", "count": len(body)}, b"")
         self._frames.put((header, body))
 
     def next(self, timeout: float = 20) -> Frame:
@@ -89,7 +89,7 @@ class Scene:
         options = self.hostile(name)
         return [
             self.run(options, "echo never"),
-            self.ask(options, op="fs", do="mkdtemp", bases=["/tmp"], name="x"),
+            self.ask(options, op="fs", action="mkdtemp", bases=["/tmp"], name="x"),
             self.ask(options, op="put", path="/x", mode=0o600, more=True),
         ]
 
@@ -188,7 +188,7 @@ def test_another_account_ends_alone(scene: Scene) -> None:
     asked = {name: scene.run(scene.honest, "echo never", python=[str(scene.place(name))]) for name in hostile_agent.RUNNER}
     for name, asker in asked.items():
         header, _ = asker.final(60)
-        assert header["op"] == "error" and header["kind"] in ("gone", "python", "become"), (name, header)
+        assert header["op"] == "error" and header["kind"] in ("interpreter-ended", "python", "become"), (name, header)
         assert header["msg"].isprintable() and "interpreter of" in header["msg"], (name, header)
     mine.follow({"op": "eof"})
     header, body = mine.final()

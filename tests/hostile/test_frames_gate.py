@@ -27,34 +27,34 @@ quick = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=lis
 Header = dict[str, Any]
 HELLO: Header = {
     "op": "hello",
-    "acct": 0,
+    "account": 0,
     "pid": 9,
     "uid": 0,
     "user": "root",
-    "exe": "/usr/bin/python3",
+    "executable": "/usr/bin/python3",
     "home": "/root",
     "home_writable": True,
-    "python": [3, 12, 1],
+    "python_version": [3, 12, 1],
 }
 # What the hub has sent when the agent speaks: one request of each kind, by number.
 SENT: list[tuple[Header, int]] = [
     ({"op": "blobs", "codec": "xz"}, 1000),
-    ({"op": "run", "id": 1, "acct": 0, "man": "m"}, 10),
-    ({"op": "run", "id": 2, "acct": 0, "man": "m", "trace": True, "if_python": "/usr/bin/python3"}, 10),
-    ({"op": "exec", "id": 3, "acct": 0, "argv": ["id"], "tty": True}, 0),
-    ({"op": "put", "id": 4, "acct": 0, "path": "/x", "more": True}, 0),
-    ({"op": "data", "id": 4, "acct": 0}, 5000),
-    ({"op": "get", "id": 5, "acct": 0, "path": "/x"}, 0),
-    ({"op": "fs", "do": "mkdtemp", "id": 6, "acct": 0, "bases": [], "name": "x"}, 0),
-    ({"op": "fs", "do": "home", "id": 7, "acct": 0, "path": "~"}, 0),
-    ({"op": "fs", "do": "exists", "id": 8, "acct": 0, "path": "/"}, 0),
-    ({"op": "fs", "do": "remove", "id": 9, "acct": 0, "path": "/x"}, 0),
-    ({"op": "account", "acct": 1, "python": [], "env": {}, "token": "t"}, 0),
-    ({"op": "exec", "id": 10, "acct": 1, "argv": ["id"]}, 0),
-    ({"op": "fs", "do": "remove", "id": 11, "acct": 0, "path": "/x", "quiet": True}, 0),
-    ({"op": "account", "acct": 2, "python": [], "env": {}, "token": "t"}, 0),
-    ({"op": "drop", "acct": 2, "tell": True}, 0),
-    ({"op": "account", "acct": 3, "plan": {}, "python": [], "env": {}, "token": "t"}, 0),
+    ({"op": "run", "id": 1, "account": 0, "manifest": "m"}, 10),
+    ({"op": "run", "id": 2, "account": 0, "manifest": "m", "trace": True, "if_python": "/usr/bin/python3"}, 10),
+    ({"op": "exec", "id": 3, "account": 0, "argv": ["id"], "tty": True}, 0),
+    ({"op": "put", "id": 4, "account": 0, "path": "/x", "more": True}, 0),
+    ({"op": "data", "id": 4, "account": 0}, 5000),
+    ({"op": "get", "id": 5, "account": 0, "path": "/x"}, 0),
+    ({"op": "fs", "action": "mkdtemp", "id": 6, "account": 0, "bases": [], "name": "x"}, 0),
+    ({"op": "fs", "action": "home", "id": 7, "account": 0, "path": "~"}, 0),
+    ({"op": "fs", "action": "exists", "id": 8, "account": 0, "path": "/"}, 0),
+    ({"op": "fs", "action": "remove", "id": 9, "account": 0, "path": "/x"}, 0),
+    ({"op": "start-account", "account": 1, "python_version": [], "env": {}, "token": "t"}, 0),
+    ({"op": "exec", "id": 10, "account": 1, "argv": ["id"]}, 0),
+    ({"op": "fs", "action": "remove", "id": 11, "account": 0, "path": "/x", "no_reply": True}, 0),
+    ({"op": "start-account", "account": 2, "python_version": [], "env": {}, "token": "t"}, 0),
+    ({"op": "end-account", "account": 2, "notify": True}, 0),
+    ({"op": "start-account", "account": 3, "plan": {}, "python_version": [], "env": {}, "token": "t"}, 0),
 ]
 
 
@@ -68,31 +68,31 @@ def make_gate() -> Gate:
 # Frames in the order in which an honest agent may send them.
 HONEST: list[tuple[Header, int]] = [
     (HELLO, 0),
-    ({"op": "lack"}, 0),
-    ({"op": "ask", "acct": 3, "step": 0, "kind": "password"}, 0),
-    ({"op": "ask", "acct": 3, "step": 0, "kind": "otp"}, 0),
-    ({**HELLO, "acct": 3}, 0),
-    ({**HELLO, "acct": 1, "user": "bob", "python": [2, 7, 18]}, 0),
-    ({"op": "out", "id": 1, "s": 2}, CHUNK + 65536),
+    ({"op": "codec-unsupported"}, 0),
+    ({"op": "secret-request", "account": 3, "step": 0, "kind": "password"}, 0),
+    ({"op": "secret-request", "account": 3, "step": 0, "kind": "otp"}, 0),
+    ({**HELLO, "account": 3}, 0),
+    ({**HELLO, "account": 1, "user": "bob", "python_version": [2, 7, 18]}, 0),
+    ({"op": "out", "id": 1, "stream": 2}, CHUNK + 65536),
     ({"op": "error", "id": 2, "kind": "python-mismatch", "msg": ""}, 0),
-    ({"op": "out", "id": 3, "s": 1}, 1),
-    ({"op": "exit", "id": 3, "rc": 137, "n": 3, "signal": 9}, 5),
-    ({"op": "credit", "id": 4, "n": 4000}, 0),
-    ({"op": "credit", "id": 4, "n": 1000}, 0),
+    ({"op": "out", "id": 3, "stream": 1}, 1),
+    ({"op": "exit", "id": 3, "rc": 137, "stdout_size": 3, "signal": 9}, 5),
+    ({"op": "credit", "id": 4, "count": 4000}, 0),
+    ({"op": "credit", "id": 4, "count": 1000}, 0),
     ({"op": "ok", "id": 4}, 0),
     ({"op": "ok", "id": 5, "mode": 0o4755}, 0),
     ({"op": "ok", "id": 6, "path": "/tmp/\xe9 "}, 0),
     ({"op": "ok", "id": 7, "path": None}, 0),
     ({"op": "ok", "id": 8, "exists": False}, 0),
-    ({"op": "error", "id": 9, "kind": "stale", "why": "account", "msg": "/etc/group", "lost": 1}, 0),
-    ({"op": "changed"}, 0),
-    ({"op": "late", "msg": "removing /x: busy"}, 0),
-    ({"op": "out", "id": 10, "s": 1, "acct": 1}, 7),
-    ({"op": "gone", "acct": 1}, 0),
-    ({"op": "error", "id": 10, "kind": "gone", "msg": "ended", "why": None}, 0),
-    ({"op": "gone", "acct": 2}, 0),
-    ({"op": "left", "acct": 2}, 0),
-    ({"op": "exit", "id": 1, "rc": 0, "n": 0}, 0),
+    ({"op": "error", "id": 9, "kind": "stale", "reason": "account", "msg": "/etc/group", "refused_count": 1}, 0),
+    ({"op": "accounts-changed"}, 0),
+    ({"op": "deferred-error", "msg": "removing /x: busy"}, 0),
+    ({"op": "out", "id": 10, "stream": 1, "account": 1}, 7),
+    ({"op": "interpreter-ended", "account": 1}, 0),
+    ({"op": "error", "id": 10, "kind": "interpreter-ended", "msg": "ended", "reason": None}, 0),
+    ({"op": "interpreter-ended", "account": 2}, 0),
+    ({"op": "account-ended", "account": 2}, 0),
+    ({"op": "exit", "id": 1, "rc": 0, "stdout_size": 0}, 0),
 ]
 
 
@@ -102,7 +102,7 @@ def test_what_an_honest_agent_says_passes() -> None:
         assert gate.admit(json.loads(json.dumps(header)), size), header
 
 
-EXIT: Header = {"op": "exit", "id": 1, "rc": 0, "n": 0}
+EXIT: Header = {"op": "exit", "id": 1, "rc": 0, "stdout_size": 0}
 # The frame, the size of its body, and words of the reason.
 BREACHES: list[tuple[Header, int, str]] = [
     ({}, 0, "unknown operation None"),
@@ -123,26 +123,30 @@ BREACHES: list[tuple[Header, int, str]] = [
     ({**EXIT, "rc": None}, 0, "exit with rc None; expected number from 0 to 255"),
     ({**EXIT, "rc": 256}, 0, "exit with rc 256"),
     ({**EXIT, "rc": -1}, 0, "exit with rc -1"),
-    ({**EXIT, "n": 5}, 4, "exit with n 5 and a body of 4 bytes"),
-    ({**EXIT, "n": -1}, 4, "exit with n -1"),
+    ({**EXIT, "stdout_size": 5}, 4, "exit with stdout_size 5 and a body of 4 bytes"),
+    ({**EXIT, "stdout_size": -1}, 4, "exit with stdout_size -1"),
     ({**EXIT, "signal": 0}, 0, "exit with signal 0"),
-    ({**EXIT, "t": [0.1, 0.2]}, 0, "exit with t without a trace"),
-    ({**EXIT, "id": 2, "t": [1]}, 0, "exit with t a list of 1; expected list of 2"),
-    ({**EXIT, "id": 2, "t": [1, "2"]}, 0, "exit with t a list"),
-    ({**EXIT, "id": 2, "t": [1, -2]}, 0, "exit with t a list"),
-    ({**EXIT, "id": 2, "t": [1, 1e300]}, 0, "exit with t a list"),
+    ({**EXIT, "timings": [0.1, 0.2]}, 0, "exit with timings without a trace"),
+    ({**EXIT, "id": 2, "timings": [1]}, 0, "exit with timings a list of 1; expected list of 2"),
+    ({**EXIT, "id": 2, "timings": [1, "2"]}, 0, "exit with timings a list"),
+    ({**EXIT, "id": 2, "timings": [1, -2]}, 0, "exit with timings a list"),
+    ({**EXIT, "id": 2, "timings": [1, 1e300]}, 0, "exit with timings a list"),
     ({**EXIT, "extra": 1}, 0, "exit with unknown field 'extra'"),
     (EXIT, TARGET_BODY + 1, "exit with a body of"),
     ({**EXIT, "id": 4}, 0, "exit as the answer to a request that ends with ok"),
     ({**EXIT, "id": 10}, 0, "exit of account 0 for a request of account 1"),
-    ({"op": "exit", "id": 1, "n": 0}, 0, "exit without rc"),
+    ({"op": "exit", "id": 1, "stdout_size": 0}, 0, "exit without rc"),
     ({"op": "ok", "id": 1}, 0, "ok as the answer to a request that ends with exit"),
     ({"op": "ok", "id": 6}, 0, "ok without path"),
-    ({"op": "error", "id": 1, "kind": "stale", "msg": ""}, 0, "error of kind stale without lost"),
-    ({"op": "error", "id": 1, "kind": "gone", "msg": "", "lost": 1}, 0, "error of kind gone with lost"),
-    ({"op": "error", "id": 1, "kind": "stale", "msg": "", "lost": -1}, 0, "error with lost -1"),
-    ({"op": "error", "id": 1, "kind": "stale", "msg": "", "lost": "all"}, 0, "error with lost 'all'"),
-    ({"op": "changed", "acct": 1}, 0, "changed with unknown field 'acct'"),
+    ({"op": "error", "id": 1, "kind": "stale", "msg": ""}, 0, "error of kind stale without refused_count"),
+    (
+        {"op": "error", "id": 1, "kind": "interpreter-ended", "msg": "", "refused_count": 1},
+        0,
+        "error of kind interpreter-ended with refused_count",
+    ),
+    ({"op": "error", "id": 1, "kind": "stale", "msg": "", "refused_count": -1}, 0, "error with refused_count -1"),
+    ({"op": "error", "id": 1, "kind": "stale", "msg": "", "refused_count": "all"}, 0, "error with refused_count 'all'"),
+    ({"op": "accounts-changed", "account": 1}, 0, "accounts-changed with unknown field 'account'"),
     ({"op": "ok", "id": 6, "path": None}, 0, "ok with path null"),
     ({"op": "ok", "id": 6, "path": 5}, 0, "ok with path 5"),
     ({"op": "ok", "id": 6, "path": "/" + "x" * 20000}, 0, "ok with path '/xxx"),
@@ -160,39 +164,39 @@ BREACHES: list[tuple[Header, int, str]] = [
     ({"op": "error", "id": 1, "msg": "x" * 9000}, 0, "error with msg 'xxx"),
     ({"op": "error", "id": 1, "msg": "x", "kind": "auth"}, 0, "error with kind 'auth'"),
     ({"op": "error", "id": 1, "msg": "x", "kind": "python-mismatch"}, 0, "takes any interpreter"),
-    ({"op": "error", "id": 1, "msg": "x", "why": 5}, 0, "error with why 5"),
-    ({"op": "out", "id": 1, "s": 3}, 1, "out with s 3; expected 1 or 2"),
-    ({"op": "out", "id": 1, "s": True}, 1, "out with s True"),
-    ({"op": "out", "id": 1, "s": 1}, 0, "out with a body of 0 bytes"),
-    ({"op": "out", "id": 3, "s": 2}, 1, "out on stream 2"),
-    ({"op": "out", "id": 5, "s": 2}, 1, "out on stream 2"),
-    ({"op": "out", "id": 4, "s": 1}, 1, "out on stream 1 of a request that has none"),
-    ({"op": "out", "id": 6, "s": 1}, 1, "out on stream 1"),
-    ({"op": "credit", "id": 4, "n": 5001}, 0, "credit of 5001 bytes where 5000 are under way"),
-    ({"op": "credit", "id": 4, "n": 1 << 50}, 0, "credit with n 1125899906842624"),
-    ({"op": "credit", "id": 4, "n": 0}, 0, "credit with n 0"),
-    ({"op": "credit", "id": 4, "n": -5}, 0, "credit with n -5"),
-    ({"op": "credit", "id": 5, "n": 1}, 0, "credit for a request without data"),
-    ({"op": "credit", "id": 1, "n": 11}, 0, "credit of 11 bytes where 10 are"),
-    ({"op": "ask", "acct": 1, "step": 0, "kind": "password"}, 0, "needs none now"),
-    ({"op": "ask", "acct": 0, "step": 0, "kind": "password"}, 0, "needs none now"),
-    ({"op": "ask", "acct": 3, "step": -1, "kind": "password"}, 0, "ask with step -1"),
-    ({"op": "ask", "acct": 3, "step": 0, "kind": "user"}, 0, "ask with kind 'user'"),
-    ({**HELLO, "acct": 9}, 0, "hello of account 9, which does not exist"),
-    ({**HELLO, "acct": -1}, 0, "hello of account -1, which does not exist"),
-    ({**HELLO, "acct": None}, 0, "hello with acct None"),
-    ({**HELLO, "acct": {}}, 0, "hello with acct an object"),
+    ({"op": "error", "id": 1, "msg": "x", "reason": 5}, 0, "error with reason 5"),
+    ({"op": "out", "id": 1, "stream": 3}, 1, "out with stream 3; expected 1 or 2"),
+    ({"op": "out", "id": 1, "stream": True}, 1, "out with stream True"),
+    ({"op": "out", "id": 1, "stream": 1}, 0, "out with a body of 0 bytes"),
+    ({"op": "out", "id": 3, "stream": 2}, 1, "out on stream 2"),
+    ({"op": "out", "id": 5, "stream": 2}, 1, "out on stream 2"),
+    ({"op": "out", "id": 4, "stream": 1}, 1, "out on stream 1 of a request that has none"),
+    ({"op": "out", "id": 6, "stream": 1}, 1, "out on stream 1"),
+    ({"op": "credit", "id": 4, "count": 5001}, 0, "credit of 5001 bytes where 5000 are under way"),
+    ({"op": "credit", "id": 4, "count": 1 << 50}, 0, "credit with count 1125899906842624"),
+    ({"op": "credit", "id": 4, "count": 0}, 0, "credit with count 0"),
+    ({"op": "credit", "id": 4, "count": -5}, 0, "credit with count -5"),
+    ({"op": "credit", "id": 5, "count": 1}, 0, "credit for a request without data"),
+    ({"op": "credit", "id": 1, "count": 11}, 0, "credit of 11 bytes where 10 are"),
+    ({"op": "secret-request", "account": 1, "step": 0, "kind": "password"}, 0, "needs no secret now"),
+    ({"op": "secret-request", "account": 0, "step": 0, "kind": "password"}, 0, "needs no secret now"),
+    ({"op": "secret-request", "account": 3, "step": -1, "kind": "password"}, 0, "secret-request with step -1"),
+    ({"op": "secret-request", "account": 3, "step": 0, "kind": "user"}, 0, "secret-request with kind 'user'"),
+    ({**HELLO, "account": 9}, 0, "hello of account 9, which does not exist"),
+    ({**HELLO, "account": -1}, 0, "hello of account -1, which does not exist"),
+    ({**HELLO, "account": None}, 0, "hello with account None"),
+    ({**HELLO, "account": {}}, 0, "hello with account an object"),
     ({**HELLO, "home": None}, 0, "hello with home None"),
-    ({**HELLO, "python": [3, 12]}, 0, "hello with python a list of 2"),
+    ({**HELLO, "python_version": [3, 12]}, 0, "hello with python_version a list of 2"),
     ({**HELLO, "user": "x" * 300}, 0, "hello with user 'xxx"),
-    ({"op": "gone", "acct": 7}, 0, "gone of account 7, which does not exist"),
-    ({"op": "gone"}, 0, "gone without acct"),
-    ({"op": "gone", "acct": [0]}, 0, "gone with acct a list"),
-    ({"op": "left", "acct": 0}, 0, "left of account 0, which was not asked to leave"),
-    ({"op": "left", "acct": 9}, 0, "left of account 9, which does not exist"),
-    ({"op": "lack", "id": 1}, 0, "lack with unknown field 'id'"),
-    ({"op": "late", "msg": "x", "acct": 9}, 0, "late of account 9, which does not exist"),
-    ({"op": "codes", "tag": "x", "codes": []}, 0, "unknown operation 'codes'"),
+    ({"op": "interpreter-ended", "account": 7}, 0, "interpreter-ended of account 7, which does not exist"),
+    ({"op": "interpreter-ended"}, 0, "interpreter-ended without account"),
+    ({"op": "interpreter-ended", "account": [0]}, 0, "interpreter-ended with account a list"),
+    ({"op": "account-ended", "account": 0}, 0, "account-ended of account 0, which the hub did not end"),
+    ({"op": "account-ended", "account": 9}, 0, "account-ended of account 9, which does not exist"),
+    ({"op": "codec-unsupported", "id": 1}, 0, "codec-unsupported with unknown field 'id'"),
+    ({"op": "deferred-error", "msg": "x", "account": 9}, 0, "deferred-error of account 9, which does not exist"),
+    ({"op": "bytecode", "bytecode_tag": "x", "bytecode": []}, 0, "unknown operation 'bytecode'"),
 ]
 
 
@@ -207,14 +211,14 @@ def test_what_breaks_the_protocol_is_named(header: Header, size: int, words: str
 # The same frame once too often.
 TWICE: list[tuple[Header, int]] = [
     (HELLO, 0),
-    ({"op": "lack"}, 0),
-    ({"op": "ask", "acct": 3, "step": 0, "kind": "password"}, 0),
+    ({"op": "codec-unsupported"}, 0),
+    ({"op": "secret-request", "account": 3, "step": 0, "kind": "password"}, 0),
     (EXIT, 0),
     ({"op": "error", "id": 6, "msg": "x"}, 0),
-    ({"op": "late", "msg": "x"}, 0),
-    ({"op": "gone", "acct": 1}, 0),
-    ({"op": "left", "acct": 2}, 0),
-    ({"op": "credit", "id": 4, "n": 3000}, 0),
+    ({"op": "deferred-error", "msg": "x"}, 0),
+    ({"op": "interpreter-ended", "account": 1}, 0),
+    ({"op": "account-ended", "account": 2}, 0),
+    ({"op": "credit", "id": 4, "count": 3000}, 0),
 ]
 
 
@@ -228,11 +232,11 @@ def test_what_may_be_said_once_is_not_said_twice(header: Header, size: int) -> N
 
 def test_output_stays_in_the_window() -> None:
     gate = make_gate()
-    out = {"op": "out", "id": 1, "s": 1}
+    out = {"op": "out", "id": 1, "stream": 1}
     for _ in range(3):
         for _ in range(CREDIT_WINDOW // CHUNK):
             gate.admit(dict(out), CHUNK)
-        gate.on_sent({"op": "credit", "id": 1, "acct": 0, "n": CREDIT_WINDOW}, 0)
+        gate.on_sent({"op": "credit", "id": 1, "account": 0, "count": CREDIT_WINDOW}, 0)
     with pytest.raises(ProtocolError, match="the window is"):
         for _ in range(2 * CREDIT_WINDOW // CHUNK):
             gate.admit(dict(out), CHUNK)
@@ -240,21 +244,21 @@ def test_output_stays_in_the_window() -> None:
 
 def test_a_client_keeps_the_windows() -> None:
     gate = make_gate()
-    gate.admit({"op": "out", "id": 1, "s": 1}, 100)
+    gate.admit({"op": "out", "id": 1, "stream": 1}, 100)
     with pytest.raises(ProtocolError, match="credit of 101"):
-        gate.on_sent({"op": "credit", "id": 1, "acct": 0, "n": 101}, 0)
+        gate.on_sent({"op": "credit", "id": 1, "account": 0, "count": 101}, 0)
     with pytest.raises(ProtocolError, match="the window is"):
         for _ in range(2 * CREDIT_WINDOW // CHUNK):
-            gate.on_sent({"op": "data", "id": 4, "acct": 0}, CHUNK)
+            gate.on_sent({"op": "data", "id": 4, "account": 0}, CHUNK)
 
 
 BY_ANOTHER_ACCOUNT: list[Header] = [
-    {**EXIT, "acct": 1},
-    {**EXIT, "id": 10, "rc": 300, "acct": 1},
-    {**EXIT, "id": 99, "acct": 1},
-    {"op": "late", "msg": "x", "acct": 1},
-    {"op": "credit", "id": 10, "n": 1, "acct": 1},
-    {**HELLO, "acct": 1, "home": None},
+    {**EXIT, "account": 1},
+    {**EXIT, "id": 10, "rc": 300, "account": 1},
+    {**EXIT, "id": 99, "account": 1},
+    {"op": "deferred-error", "msg": "x", "account": 1},
+    {"op": "credit", "id": 10, "count": 1, "account": 1},
+    {**HELLO, "account": 1, "home": None},
 ]
 
 
@@ -264,22 +268,22 @@ def test_another_account_harms_itself_alone(header: Header) -> None:
     with pytest.raises(InterpreterError) as caught:
         gate.admit(dict(header), 0)
     assert caught.value.account == 1
-    assert not gate.admit({**EXIT, "id": 10, "acct": 1}, 0), "what it has said before it learns of its end is ignored"
+    assert not gate.admit({**EXIT, "id": 10, "account": 1}, 0), "what it has said before it learns of its end is ignored"
     assert gate.admit(dict(EXIT), 0)
-    assert gate.admit({"op": "gone", "acct": 1}, 0)
-    error = {"op": "error", "id": 10, "kind": "gone", "msg": "ended"}
+    assert gate.admit({"op": "interpreter-ended", "account": 1}, 0)
+    error = {"op": "error", "id": 10, "kind": "interpreter-ended", "msg": "ended"}
     assert not gate.admit(dict(error), 0), "the hub has answered the request itself"
     with pytest.raises(ProtocolError, match="not open"):
         gate.admit(error, 0)
     with pytest.raises(ProtocolError, match="which does not exist"):
-        gate.admit({**EXIT, "id": 10, "acct": 1}, 0)
+        gate.admit({**EXIT, "id": 10, "account": 1}, 0)
 
 
 def test_what_is_ignored_is_bounded() -> None:
     gate = make_gate()
     with pytest.raises(ProtocolError, match="account 2 must not end"):
         for _ in range(CREDIT_WINDOW):
-            assert not gate.admit({"op": "out", "id": 1, "s": 1, "acct": 2}, 0)
+            assert not gate.admit({"op": "out", "id": 1, "stream": 1, "account": 2}, 0)
 
 
 # Headers that are no headers, as they arrive.
@@ -290,9 +294,9 @@ TEXTS = {
     "5": "not a JSON object",
     '{"op": NaN}': "NaN",
     '{"op": -Infinity}': "NaN",
-    '{"op": "lack", "op": "lack"}': "the same name twice",
+    '{"op": "codec-unsupported", "op": "codec-unsupported"}': "the same name twice",
     '{"op": {"a": 1, "a": 2}}': "the same name twice",
-    '{"op": "lack"} x': "not JSON",
+    '{"op": "codec-unsupported"} x': "not JSON",
     '{"op": "l\u00e4ck"}': "not ASCII",
     '{"op": ' + "[" * 60000: "nested too deeply",
     '{"op": ' + "1" * 60000 + "}": "",
@@ -327,13 +331,13 @@ def _packed(data: bytes) -> bytes:
     return pack.compress(data) + pack.flush(zlib.Z_SYNC_FLUSH)
 
 
-LACK = b'{"op": "lack"}'
+UNSUPPORTED = b'{"op": "codec-unsupported"}'
 MESSAGES = {
     "empty": b"",
     "half a prefix": b"\0\0\0",
-    "half a header": frame_of(LACK)[:-1],
-    "two frames": frame_of(LACK) * 2,
-    "more than a frame": frame_of(LACK) + b"x",
+    "half a header": frame_of(UNSUPPORTED)[:-1],
+    "two frames": frame_of(UNSUPPORTED) * 2,
+    "more than a frame": frame_of(UNSUPPORTED) + b"x",
     "a large header": struct.pack(">II", TARGET_HEADER + 1, 0) + bytes(TARGET_HEADER + 1),
     "a large body": struct.pack(">II", 2, TARGET_BODY + 1) + b"{}" + bytes(TARGET_BODY + 1),
     "negative": struct.pack(">ii", -1, -1),
@@ -342,8 +346,8 @@ STREAMS = {
     "not zlib": b"this is not zlib at all",
     "bomb": zlib.compress(bytes(64 << 20), 9),
     "many frames": zlib.compress(frame_of(b"{}") * 419_000, 9),
-    "ended": zlib.compress(frame_of(LACK)),
-    "unfinished": _packed(frame_of(LACK))[:12],
+    "ended": zlib.compress(frame_of(UNSUPPORTED)),
+    "unfinished": _packed(frame_of(UNSUPPORTED))[:12],
     "dictionary": b"\x78\xbb\x12\x34\x56\x78" + b"\0" * 20,
 }
 
@@ -370,11 +374,11 @@ JSON = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=20)
-    | st.sampled_from([1 << 50, -1, 255, 256, "", "/", "root", "gone", "become"]),
+    | st.sampled_from([1 << 50, -1, 255, 256, "", "/", "root", "interpreter-ended", "become"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
 )
-NAMES = sorted({name for header, _ in [*HONEST, *SENT] for name in header} | {"t", "exists", "mode", "junk"})
+NAMES = sorted({name for header, _ in [*HONEST, *SENT] for name in header} | {"timings", "exists", "mode", "junk"})
 KNOWN = st.sampled_from([header for header, _ in HONEST])
 
 

@@ -101,7 +101,7 @@ def send_all(client: hub_client.Client, number: int) -> None:
             header = client.receive()[0]
             if header["op"] == "error":
                 return
-            credit += header.get("n", 0)
+            credit += header.get("count", 0)
 
 
 def read_all(client: hub_client.Client, number: int) -> None:
@@ -109,7 +109,7 @@ def read_all(client: hub_client.Client, number: int) -> None:
     with contextlib.suppress(HubError):
         while (frame := client.receive())[0]["op"] != "error":
             if frame[0]["op"] == "out":
-                client.send({"op": "credit", "id": number, "n": len(frame[1])})
+                client.send({"op": "credit", "id": number, "count": len(frame[1])})
 
 
 EXEC = {"op": "exec", "argv": ["/bin/echo", "never"]}

@@ -181,8 +181,9 @@ def send(head, body=b""):
     data = struct.pack(">II", len(text), len(body)) + text + body
     os.write(1, struct.pack(">hLLLLLL", 0x4d49, 0, me, me, EVIL["handle"], 0, len(data)) + data)
 
-send({"op": "hello", "acct": 0, "python": [3, 11, 2], "exe": evil, "user": evil, "home": "/" + evil, "bases": {}})
-send({"op": "late", "msg": evil})
+hello = {"op": "hello", "account": 0, "python_version": [3, 11, 2], "executable": evil, "user": evil}
+send(dict(hello, home="/" + evil, bases={}))
+send({"op": "deferred-error", "msg": evil})
 for number in range(1, 50):
     send({"op": "error", "id": number, "msg": evil})
 time.sleep(1)

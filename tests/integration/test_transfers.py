@@ -61,7 +61,7 @@ class Door:
             if header["op"] == "out":
                 if sink is not None:
                     sink(body)
-                self.client.send({"op": "credit", "id": number, "n": len(body)})
+                self.client.send({"op": "credit", "id": number, "count": len(body)})
             elif header["op"] != "credit":
                 return header, body
 
@@ -82,7 +82,7 @@ class Door:
             header, _ = self.client.receive(60)
             if header["op"] != "credit":
                 return header
-            credit += header["n"]
+            credit += header["count"]
 
     def get(self, path: bytes, sink: Callable[[bytes], Any]) -> dict[str, Any]:
         return self.final(self.request({"op": "get", "path": to_wire(path)}), sink)[0]
@@ -132,7 +132,7 @@ def pieces(data: bytes) -> Iterator[bytes]:
 def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "early": True}
+    put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "ack_early": True}
     said: dict[str, list[str]] = {}
     for setting in ("1", "0"):
         monkeypatch.setenv("PMITOGEN_PIPELINE", setting)
@@ -159,12 +159,12 @@ def small_disk(options: dict[str, Any]) -> Iterator[Path]:
 
 @pytest.mark.parametrize("size", [200_000, 3 * CREDIT_WINDOW], ids=["small", "streamed"])
 def test_a_full_disk_is_told_with_the_file_that_it_was_for(door: Door, small_disk: Path, size: int) -> None:
-    header = {"op": "put", "path": str(small_disk / "x"), "mode": 0o600, "what": "failed to transfer file to x"}
+    header = {"op": "put", "path": str(small_disk / "x"), "mode": 0o600, "label": "failed to transfer file to x"}
     if size < CREDIT_WINDOW:
-        assert door.final(door.request({**header, "early": True}, bytes(size)))[0]["op"] == "ok"
+        assert door.final(door.request({**header, "ack_early": True}, bytes(size)))[0]["op"] == "ok"
         answer = door.final(door.request({"op": "exec", "argv": ["true"]}))[0]
     else:
-        answer = door.put(os.fsencode(small_disk / "x"), pieces(bytes(size)), what=header["what"])
+        answer = door.put(os.fsencode(small_disk / "x"), pieces(bytes(size)), label=header["label"])
     assert answer["msg"] == "failed to transfer file to x: No space left on device"
     assert not list(small_disk.iterdir())
     assert door.run("echo", "in") == (0, b"in\n")
@@ -292,10 +292,10 @@ def test_what_was_answered_early_and_is_lost_with_the_connection(
     for process in account_processes():
         os.kill(process.pid, signal.SIGSTOP)  # so that it is never read
     header = {
-        "put": {"op": "put", "path": f"{place}/lost", "mode": 0o600, "what": "putting"},
-        "remove": {"op": "fs", "do": "remove", "path": f"{place}/none", "what": "removing"},
+        "put": {"op": "put", "path": f"{place}/lost", "mode": 0o600, "label": "putting"},
+        "remove": {"op": "fs", "action": "remove", "path": f"{place}/none", "label": "removing"},
     }[early]
-    assert door.final(door.request({**header, "early": True}, b"x" if early == "put" else b""))[0]["op"] == "ok"
+    assert door.final(door.request({**header, "ack_early": True}, b"x" if early == "put" else b""))[0]["op"] == "ok"
     for process in account_processes():
         with contextlib.suppress(ProcessLookupError):  # it has followed its parent
             os.kill(process.pid, signal.SIGKILL)
@@ -312,7 +312,7 @@ def test_what_was_answered_early_and_is_known_to_be_done(
     door: Door, options: dict[str, Any], account_processes: Callable[[], set[processes.Process]]
 ) -> None:
     """A connection that ends between two tasks of a loop, say, is made anew."""
-    put = {"op": "put", "path": f"{home(options).decode()}/done", "mode": 0o600, "what": "putting", "early": True}
+    put = {"op": "put", "path": f"{home(options).decode()}/done", "mode": 0o600, "label": "putting", "ack_early": True}
     assert door.final(door.request(put, b"x"))[0]["op"] == "ok"
     assert door.run("echo", "in") == (0, b"in\n")
     for process in account_processes():
@@ -331,7 +331,7 @@ def test_what_was_answered_early_and_is_lost_with_the_account(
     try:
         become = {"become": {"method": "sudo", "user": other.name, "timeout": 10}}
         say = {"op": "exec", "argv": ["echo", "in"], **become}
-        put = {"op": "put", "path": f"{other.home}/lost", "mode": 0o600, "what": "putting", "early": True, **become}
+        put = {"op": "put", "path": f"{other.home}/lost", "mode": 0o600, "label": "putting", "ack_early": True, **become}
         assert door.final(door.request(say))[0]["op"] == "exit"
         for process in other.processes():
             os.kill(process.pid, signal.SIGSTOP)
@@ -344,7 +344,7 @@ def test_what_was_answered_early_and_is_lost_with_the_account(
                 os.kill(process.pid, signal.SIGCONT)  # it stops with its program
         time.sleep(1)
         answer = door.final(door.request(say))[0]
-        assert (answer["op"], answer["kind"]) == ("error", "gone")
+        assert (answer["op"], answer["kind"]) == ("error", "interpreter-ended")
         assert door.final(door.request(say))[0]["op"] == "exit"
     finally:
         door.client.close()
@@ -366,7 +366,7 @@ def test_what_was_answered_early_comes_first_in_another_interpreter_too(
 ) -> None:
     """A file for a module: the one runner writes it, the other runs the module."""
     (pid,) = map(int, door.run("/bin/sh", "-c", "echo $PPID")[1].split())
-    put = {"op": "put", "path": f"{home(options).decode()}/first", "mode": 0o600, "what": "putting", "early": True}
+    put = {"op": "put", "path": f"{home(options).decode()}/first", "mode": 0o600, "label": "putting", "ack_early": True}
     read = {"op": "exec", "argv": ["cat", put["path"]], "python": [other_python]}
     assert door.final(door.request({**read, "argv": ["true"]}))[0]["rc"] == 0
     os.kill(pid, signal.SIGSTOP)
@@ -382,7 +382,7 @@ def test_what_was_answered_early_comes_first_in_another_interpreter_too(
 
 
 def test_what_was_answered_early_and_fails_is_told_by_another_interpreter_too(door: Door, other_python: str) -> None:
-    put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "what": "putting", "early": True}
+    put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "label": "putting", "ack_early": True}
     run = {"op": "exec", "argv": ["true"], "python": [other_python]}
     assert door.run("echo", "in") == (0, b"in\n")
     assert door.final(door.request(put, b"x"))[0]["op"] == "ok"

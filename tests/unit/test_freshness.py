@@ -361,23 +361,23 @@ def test_what_is_refused(guard: tuple[freshness.FreshnessGuard, Callable[[], Any
         "op": "error",
         "id": 2,
         "kind": "stale",
-        "why": "account",
+        "reason": "account",
         "msg": f"{tmp_path}/watched",
-        "lost": 0,
+        "refused_count": 0,
     }
-    assert made.refusal({"op": "fs", "do": "remove", "id": 3, "chain": 1}) is None  # undone where it was done
-    assert made.refusal({"op": "fs", "do": "mkdtemp", "id": 4, "chain": 2, "quiet": True}) == {}
-    assert made.refusal({"op": "put", "id": 5, "chain": 2, "quiet": True}) == {}
-    assert made.refusal({"op": "fs", "do": "exists", "id": 6, "chain": 1, "as_is": True}) is None
-    asked = made.refusal({"op": "fs", "do": "exists", "id": 7, "chain": 2, "as_is": True})
-    assert asked is not None and asked["lost"] == 2
-    assert made.refusal({"op": "fs", "do": "exists", "id": 8, "chain": 2, "as_is": True}) is None
+    assert made.refusal({"op": "fs", "action": "remove", "id": 3, "chain": 1}) is None  # undone where it was done
+    assert made.refusal({"op": "fs", "action": "mkdtemp", "id": 4, "chain": 2, "no_reply": True}) == {}
+    assert made.refusal({"op": "put", "id": 5, "chain": 2, "no_reply": True}) == {}
+    assert made.refusal({"op": "fs", "action": "exists", "id": 6, "chain": 1, "even_if_stale": True}) is None
+    asked = made.refusal({"op": "fs", "action": "exists", "id": 7, "chain": 2, "even_if_stale": True})
+    assert asked is not None and asked["refused_count"] == 2
+    assert made.refusal({"op": "fs", "action": "exists", "id": 8, "chain": 2, "even_if_stale": True}) is None
 
 
 def test_what_the_agent_has_seen_is_refused_for_that_reason(guard: tuple[freshness.FreshnessGuard, Callable[[], Any]]) -> None:
     made, change = guard
     refusal = made.refusal({"op": "exec", "id": 1, "stale": ["session", "/home/app/.bashrc"]})
-    assert refusal is not None and (refusal["why"], refusal["msg"]) == ("session", "/home/app/.bashrc")
+    assert refusal is not None and (refusal["reason"], refusal["msg"]) == ("session", "/home/app/.bashrc")
     change()
     refusal = made.refusal({"op": "exec", "id": 2})
-    assert refusal is not None and refusal["why"] == "session"
+    assert refusal is not None and refusal["reason"] == "session"

@@ -97,7 +97,9 @@ def test_the_path_of_a_task_with_no_log_is_not_shown() -> None:
     assert progress.name_transfer("PUT", "/secret", True) == "PUT" and progress.name_transfer("PUT", "/x", False) == "PUT /x"
 
 
-@pytest.mark.parametrize("wrong", [None, 7, ["x"], [{"host": [], "do": None, "path": "\x1b[2J", "moved": "y", "size": -1}]])
+@pytest.mark.parametrize(
+    "wrong", [None, 7, ["x"], [{"host": [], "action": None, "path": "\x1b[2J", "transferred": "y", "size": -1}]]
+)
 def test_what_a_hub_says_of_transfers_is_not_trusted(wrong: object) -> None:
     for transfer in hubs._transfers({"transfers": wrong}):
         assert "\x1b" not in hubs._transfer_line(transfer)

@@ -38,16 +38,16 @@ class ScriptedConnection:
         return [header["op"] for header, _ in self.sent]
 
 
-EXIT: Frame = ({"op": "exit", "id": 7, "rc": 0, "n": 0}, b"")
+EXIT: Frame = ({"op": "exit", "id": 7, "rc": 0, "stdout_size": 0}, b"")
 RUN = {"op": "exec", "id": 7}
 
 
 def test_output_is_acknowledged_once_it_has_been_taken() -> None:
-    connection = ScriptedConnection(({"op": "out", "id": 7, "s": 2}, b"abc"), EXIT)
+    connection = ScriptedConnection(({"op": "out", "id": 7, "stream": 2}, b"abc"), EXIT)
     exchange = Exchange(connection, RUN)
     assert exchange.next() == Output(2, b"abc") and connection.ops == ["exec"]
     assert isinstance(exchange.next(), Result)
-    assert connection.sent[1] == ({"op": "credit", "id": 7, "n": 3}, b"")
+    assert connection.sent[1] == ({"op": "credit", "id": 7, "count": 3}, b"")
 
 
 def test_frames_of_other_requests_are_passed_over() -> None:
@@ -70,7 +70,7 @@ def test_a_large_body_waits_for_room(from_file: bool) -> None:
         exchange.next(1)
     under_credit = sum(len(piece) for header, piece in connection.sent if header["op"] == "data")
     assert connection.sent[0][0]["more"] and CREDIT_WINDOW <= under_credit < CREDIT_WINDOW + CHUNK
-    connection.frames = [({"op": "credit", "id": 7, "n": 2 * CREDIT_WINDOW}, b""), EXIT]
+    connection.frames = [({"op": "credit", "id": 7, "count": 2 * CREDIT_WINDOW}, b""), EXIT]
     assert isinstance(exchange.next(), Result)
     assert b"".join(piece for _, piece in connection.sent) == body and connection.ops[-1] == "eof"
 
@@ -89,16 +89,16 @@ def test_a_paused_link_gets_no_data() -> None:
 
 
 def test_a_payload_is_sent_if_the_hub_asks_for_it() -> None:
-    connection = ScriptedConnection(({"op": "need", "id": 7, "zip": "name"}, b""), EXIT)
+    connection = ScriptedConnection(({"op": "need", "id": 7, "archive": "name"}, b""), EXIT)
     Exchange(connection, RUN, archive=memoryview(b"zip")).result(lambda *_: None)
-    assert connection.sent[1] == ({"op": "zip", "zip": "name"}, b"zip")
+    assert connection.sent[1] == ({"op": "archive", "archive": "name"}, b"zip")
 
 
 def test_a_failing_caller_or_source_cancels_the_request() -> None:
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    connection = ScriptedConnection(({"op": "out", "id": 7, "s": 1}, b"abc"))
+    connection = ScriptedConnection(({"op": "out", "id": 7, "stream": 1}, b"abc"))
     with pytest.raises(OSError, match="disk full"):
         Exchange(connection, RUN).result(fail)
     assert connection.ops == ["exec", "kill"]

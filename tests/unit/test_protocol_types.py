@@ -27,9 +27,9 @@ def messages_of(table: Any, operations: Any) -> list[Any]:
 def test_requests() -> None:
     ours = fields(requests.ClientRequest, requests)
     theirs: dict[str, Any] = {}
-    for message in messages_of(from_client.TABLE, {*REQUESTS, "ahead"}):
+    for message in messages_of(from_client.TABLE, {*REQUESTS, "preconnect"}):
         theirs.update(fields(message, from_client))
-    theirs["do"], theirs["size"] = str, LIBRARY_SIZE
+    theirs["action"], theirs["size"] = str, LIBRARY_SIZE
     theirs["become"], theirs["profile"] = requests.BecomeRequest | None, object
     assert ours == theirs
 
@@ -49,7 +49,7 @@ def test_follow_ups() -> None:
 def test_answers_of_agents(message: Any) -> None:
     ours, theirs = fields(to_client.Answer, to_client), fields(message, from_agent)
     assert theirs.keys() <= ours.keys()
-    plain = {name: hint for name, hint in theirs.items() if name not in ("s", "kind")}
+    plain = {name: hint for name, hint in theirs.items() if name not in ("stream", "kind")}
     assert {name: ours[name] for name in plain} == plain
 
 

@@ -90,7 +90,7 @@ class Hub:
         return self.receive()
 
     def exists(self, number: int, path: str, **words: Any) -> Frame:
-        return self.ask({"op": "fs", "do": "exists", "id": number, "path": path}, **words)
+        return self.ask({"op": "fs", "action": "exists", "id": number, "path": path}, **words)
 
     def end(self) -> tuple[int, bytes]:
         """Hang up; what the first process of the two exits with, and what both have said."""
@@ -108,7 +108,7 @@ PYTHONS = programs.target_pythons() or {"this": sys.executable}
 def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
     made = Hub(PYTHONS[request.param])
     hello, _ = made.receive()
-    assert hello["op"] == "hello" and hello["acct"] == 0 and hello["exe"] == PYTHONS[request.param]
+    assert hello["op"] == "hello" and hello["account"] == 0 and hello["executable"] == PYTHONS[request.param]
     yield made
     code, said = made.end()
     assert code == 0 and (said != b"") == made.complains
@@ -118,12 +118,14 @@ only_newest = pytest.mark.parametrize("hub", list(PYTHONS)[-1:], indirect=True)
 
 
 def test_messages_are_mitogens(hub: Hub) -> None:
-    whole = hub.message({"op": "fs", "do": "exists", "id": 1, "path": "/"})
+    whole = hub.message({"op": "fs", "action": "exists", "id": 1, "path": "/"})
     for start in range(0, len(whole), 7):  # in pieces that fit nothing
         hub.sock.sendall(whole[start : start + 7])
     assert hub.receive()[0] == {"op": "ok", "id": 1, "exists": True}
     packed = zlib.compressobj()
-    both = [encode_frame({"op": "fs", "do": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))]
+    both = [
+        encode_frame({"op": "fs", "action": "exists", "id": number, "path": path}) for number, path in ((2, "/none"), (3, "/"))
+    ]
     for frame in both:  # one stream
         data = packed.compress(frame) + packed.flush(zlib.Z_SYNC_FLUSH)
         hub.send({}, handle=PACKED, data=data)
@@ -132,7 +134,7 @@ def test_messages_are_mitogens(hub: Hub) -> None:
 
 def test_what_is_for_another_context_or_handle_is_not_for_us(hub: Hub) -> None:
     for words in ({"dst_id": NUMBER + 1}, {"handle": 105}, {"handle": 2002}):
-        hub.send({"op": "fs", "do": "exists", "id": 1, "path": "/"}, **words)
+        hub.send({"op": "fs", "action": "exists", "id": 1, "path": "/"}, **words)
     assert hub.exists(2, "/")[0]["id"] == 2
 
 
@@ -147,9 +149,9 @@ def test_a_long_body_goes_there_and_back_while_nobody_reads(hub: Hub, tmp_path: 
         if header["op"] == "exit":
             break
         if header["op"] == "out":
-            hub.send({"op": "credit", "id": 1, "n": len(data)})
+            hub.send({"op": "credit", "id": 1, "count": len(data)})
             got += data
-    assert header["rc"] == 0 and got + data[: header["n"]] == body
+    assert header["rc"] == 0 and got + data[: header["stdout_size"]] == body
 
 
 @only_newest
@@ -165,15 +167,17 @@ def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:
     assert hub.sock.recv(100) == b"", why
 
 
-@pytest.mark.parametrize("words", [b"\xff" * 9, encode_frame({}), encode_frame({"op": "hello", "python": 3}) + b"\xff" * 9])
+@pytest.mark.parametrize(
+    "words", [b"\xff" * 9, encode_frame({}), encode_frame({"op": "hello", "python_version": 3}) + b"\xff" * 9]
+)
 def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words: bytes) -> None:
     """Another account's process may say anything."""
     program = tmp_path / "python"
     (tmp_path / "words").write_bytes(words)
     program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
     program.chmod(0o755)
-    hub.send({"op": "account", "acct": 1, "python": [str(program)], "token": "abc"})
-    hub.send({"op": "fs", "do": "exists", "id": 5, "acct": 1, "path": "/"})
+    hub.send({"op": "start-account", "account": 1, "python": [str(program)], "token": "abc"})
+    hub.send({"op": "fs", "action": "exists", "id": 5, "account": 1, "path": "/"})
     answers = [hub.receive()[0]]
     while answers[-1]["op"] != "error":
         answers.append(hub.receive()[0])
@@ -182,15 +186,15 @@ def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words
 
 
 FORGED = (
-    b'{"op":"gone","acct":0}',
-    b'{"op":"left","acct":0}',
-    b'{"op":"lack"}',
-    b'{"op":"out","id":77,"s":1}',
-    b'{"op":"credit","id":77,"n":1073741824}',
-    b'{"op":"exit","id":77,"rc":0,"n":0}',
-    b'{"op":"exit","id":77.0,"rc":0,"n":0}',
-    b'{"op":"exit","id":[],"rc":0,"n":0}',
-    b'{"op":"codes","tag":"x","codes":[]}',
+    b'{"op":"interpreter-ended","account":0}',
+    b'{"op":"account-ended","account":0}',
+    b'{"op":"codec-unsupported"}',
+    b'{"op":"out","id":77,"stream":1}',
+    b'{"op":"credit","id":77,"count":1073741824}',
+    b'{"op":"exit","id":77,"rc":0,"stdout_size":0}',
+    b'{"op":"exit","id":77.0,"rc":0,"stdout_size":0}',
+    b'{"op":"exit","id":[],"rc":0,"stdout_size":0}',
+    b'{"op":"bytecode","bytecode_tag":"x","bytecode":[]}',
     b'{"op":"hello","uid":NaN}',
     b'{"op":"hello","uid":1e999}',
     b'{"op":"hello","uid":1' + b"0" * 60000 + b"}",
@@ -211,10 +215,10 @@ def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) ->
         program = tmp_path / f"python{number}"
         program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {words}\nexec cat >/dev/null\n')
         program.chmod(0o755)
-        hub.send({"op": "account", "acct": number, "python": [str(program)], "token": "abc"})
-        hub.send({"op": "fs", "do": "exists", "id": 100 + number, "acct": number, "path": "/"})
+        hub.send({"op": "start-account", "account": number, "python": [str(program)], "token": "abc"})
+        hub.send({"op": "fs", "action": "exists", "id": 100 + number, "account": number, "path": "/"})
         answers = [hub.receive()[0], hub.receive()[0]]
-        assert answers[0] == {"op": "gone", "acct": number}, header[:50]
+        assert answers[0] == {"op": "interpreter-ended", "account": number}, header[:50]
         assert answers[1]["id"] == 100 + number and "broke the protocol" in answers[1]["msg"], header[:50]
     hub.send({"op": "data", "id": 77}, b"go\n")
     answer, body = hub.receive()
@@ -223,16 +227,16 @@ def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) ->
 
 def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
     said = [
-        {"op": "hello", "acct": 0, "user": "somebody", "uid": 9},
-        {"op": "late", "msg": "x"},
-        {"op": "late", "acct": 0, "msg": "y"},
+        {"op": "hello", "account": 0, "user": "somebody", "uid": 9},
+        {"op": "deferred-error", "msg": "x"},
+        {"op": "deferred-error", "account": 0, "msg": "y"},
     ]
     (tmp_path / "words").write_bytes(b"".join(map(encode_frame, said)))
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
     program.chmod(0o755)
-    hub.send({"op": "account", "acct": 1, "python": [str(program)], "token": "abc"})
-    assert [hub.receive()[0] for _ in said] == [{**header, "acct": 1} for header in said]
+    hub.send({"op": "start-account", "account": 1, "python": [str(program)], "token": "abc"})
+    assert [hub.receive()[0] for _ in said] == [{**header, "account": 1} for header in said]
 
 
 @only_newest
@@ -240,19 +244,19 @@ def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "noisy").write_text("#!/bin/sh\necho not today\n")
     (tmp_path / "noisy").chmod(0o755)
     for number, name, words in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
-        hub.send({"op": "account", "acct": number, "python": [str(tmp_path / name)], "token": "abc"})
-        answer, _ = hub.ask({"op": "fs", "do": "exists", "id": number, "acct": number, "path": "/"})
+        hub.send({"op": "start-account", "account": number, "python": [str(tmp_path / name)], "token": "abc"})
+        answer, _ = hub.ask({"op": "fs", "action": "exists", "id": number, "account": number, "path": "/"})
         assert answer["op"] == "error" and answer["kind"] == "python" and words in answer["msg"], answer
 
 
 @only_newest
 def test_a_fault_in_a_request_is_that_requests_failure(hub: Hub) -> None:
     hub.complains = True
-    hub.send({"op": "account", "acct": 1, "python": 5, "token": "abc"})
+    hub.send({"op": "start-account", "account": 1, "python": 5, "token": "abc"})
     for number in (1, 2):
-        answer, _ = hub.ask({"op": "fs", "do": "exists", "id": number, "acct": 1, "path": "/"})
+        answer, _ = hub.ask({"op": "fs", "action": "exists", "id": number, "account": 1, "path": "/"})
         assert answer["op"] == "error" and answer["id"] == number and "internal error: TypeError" in answer["msg"]
-    hub.send({"op": "run", "id": 3, "man": "m"})  # waits for what it names
+    hub.send({"op": "run", "id": 3, "manifest": "m"})  # waits for what it names
     answer, _ = hub.ask({"op": "blobs", "codec": "zlib"}, zlib.compress(b'[["m", 8]]\nno JSON!'))
     assert answer["op"] == "error" and answer["id"] == 3
     assert hub.exists(4, "/")[0]["exists"] is True

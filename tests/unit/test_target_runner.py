@@ -102,9 +102,16 @@ class Peer:
         if blobs:
             listed = [[name, len(data)] for name, data in contents.items()]
             self.send({"op": "blobs", "blobs": listed}, b"".join(contents.values()))
-        header = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.probe", "gen": "runpy", **more}
+        header = {
+            "op": "run",
+            "id": number,
+            "manifest": manifest,
+            "module": "ansible.modules.probe",
+            "generation": "runpy",
+            **more,
+        }
         answer, body = self.ask(header, json.dumps(params).encode())
-        return answer, json.loads(body[: answer["n"]] or b"{}"), body[answer["n"] :]
+        return answer, json.loads(body[: answer["stdout_size"]] or b"{}"), body[answer["stdout_size"] :]
 
     def end(self) -> int:
         self.sock.close()
@@ -124,9 +131,9 @@ FILES_SENT = _sent()
 def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
     made = Peer(programs.target_pythons().get(request.param, sys.executable))
     hello, _ = made.receive()
-    made.version = tuple(hello["python"])
+    made.version = tuple(hello["python_version"])
     assert hello["op"] == "hello" and hello["uid"] == os.geteuid()
-    assert request.param == "this" or ".".join(map(str, hello["python"][:2])) == request.param
+    assert request.param == "this" or ".".join(map(str, hello["python_version"][:2])) == request.param
     yield made
     assert made.end() == 0
 
@@ -143,7 +150,9 @@ def test_the_tables_of_the_locale_are_read_once(peer: Peer, monkeypatch: pytest.
     other = Peer(peer.python)
     other.receive()
     manifest = _send_module(other, source)
-    body = other.ask({"op": "run", "id": 1, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}")[1]
+    body = other.ask(
+        {"op": "run", "id": 1, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
+    )[1]
     assert other.end() == 0
     before, places = json.loads(body)
     assert before == "C", "this process's own is as it was"
@@ -199,7 +208,7 @@ def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str
         requests: list[dict[str, Any]] = [
             {"op": "exec", "argv": ["true"], "env": {}, "more": False},
             {"op": "exec", "argv": ["true"], "env": {}, "tty": True},
-            {"op": "run", "man": FILES_SENT[0], "fqn": "ansible.modules.probe", "gen": "runpy"},
+            {"op": "run", "manifest": FILES_SENT[0], "module": "ansible.modules.probe", "generation": "runpy"},
         ]
         answers = [_last(peer, {**request, "id": 10 * number + place}) for place, request in enumerate(requests)]
         if number == 2:
@@ -228,18 +237,20 @@ def test_the_collector_works_in_children_and_leaves_alone_what_the_runner_has(pe
 def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Peer) -> None:
     manifest, blobs = FILES_SENT
     assert peer.module(1, {})[1]["count"] == 1
-    answer, body = peer.ask({"op": "codes"})
-    codes = [(name, filename, size) for own, name, filename, size in answer["codes"] if not own and name in blobs]
+    answer, body = peer.ask({"op": "bytecode"})
+    codes = [(name, filename, size) for own, name, filename, size in answer["bytecode"] if not own and name in blobs]
     assert {filename.rpartition("/")[2] for _, filename, _ in codes} == {"__init__.py", "basic.py", "probe.py"}
     probe = next(name for name, filename, _ in codes if filename.endswith("/probe.py"))
     contents = {**blobs, probe: b"raise SystemExit('compiled here')"}
-    for tag, text in ((answer["tag"], b"to stderr"), ("another " + answer["tag"], b"compiled here\n")):
+    for tag, text in ((answer["bytecode_tag"], b"to stderr"), ("another " + answer["bytecode_tag"], b"compiled here\n")):
         other = Peer(peer.python)
         other.receive()
         listed = [[name, len(data)] for name, data in contents.items()]
-        other.send({"op": "blobs", "blobs": listed, "tag": tag, "codes": codes}, b"".join(contents.values()) + body)
-        said, out = other.ask({"op": "run", "id": 1, "man": manifest, "fqn": "ansible.modules.probe", "gen": "runpy"}, b"{}")
-        assert out[said["n"] :] == text
+        other.send({"op": "blobs", "blobs": listed, "bytecode_tag": tag, "bytecode": codes}, b"".join(contents.values()) + body)
+        said, out = other.ask(
+            {"op": "run", "id": 1, "manifest": manifest, "module": "ansible.modules.probe", "generation": "runpy"}, b"{}"
+        )
+        assert out[said["stdout_size"] :] == text
         assert other.end() == 0
 
 
@@ -252,10 +263,10 @@ def test_what_stands_in_for_a_library_of_the_host_is_compiled_where_it_is_needed
     source += b"print(getattr(sys.modules.get(name), 'NAME', 'the other'))\nsys.exit(0)\n"
     manifest = _send_module(peer, source, stand_in)
     for number in (1, 2):
-        run = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}
+        run = {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         assert peer.ask(run, b"{}")[1] == (b"own\n" if wanted else b"the other\n")
-    answer, _ = peer.ask({"op": "codes"})
-    compiled = {filename.rpartition("/")[2] for _, _, filename, _ in answer["codes"]}
+    answer, _ = peer.ask({"op": "bytecode"})
+    compiled = {filename.rpartition("/")[2] for _, _, filename, _ in answer["bytecode"]}
     assert "other.py" in compiled and ("_distro.py" in compiled) == wanted
 
 
@@ -264,7 +275,14 @@ def test_parameters_of_any_length(peer: Peer) -> None:
     peer.module(1, {})
     body = json.dumps({"x": "long" * 300000}).encode()
     for number, kill in ((2, False), (3, True), (4, False)):
-        run = {"op": "run", "id": number, "man": FILES_SENT[0], "fqn": "ansible.modules.probe", "gen": "runpy", "more": True}
+        run = {
+            "op": "run",
+            "id": number,
+            "manifest": FILES_SENT[0],
+            "module": "ansible.modules.probe",
+            "generation": "runpy",
+            "more": True,
+        }
         peer.send(run, body[:9])
         said, credit = [], 0
         for start in range(9, len(body), 100000):
@@ -272,15 +290,15 @@ def test_parameters_of_any_length(peer: Peer) -> None:
             credit += len(body[start : start + 100000])
         peer.send({"op": "kill" if kill else "eof", "id": number})
         while (answer := peer.receive())[0]["op"] in ("credit", "out"):
-            credit -= answer[0].get("n", 0) if answer[0]["op"] == "credit" else 0
-            said += [answer[1]] * (answer[0].get("s") == 1)
+            credit -= answer[0].get("count", 0) if answer[0]["op"] == "credit" else 0
+            said += [answer[1]] * (answer[0].get("stream") == 1)
             if answer[0]["op"] == "out":
-                peer.send({"op": "credit", "id": number, "n": len(answer[1])})
+                peer.send({"op": "credit", "id": number, "count": len(answer[1])})
         assert credit == 0
         if kill:
             assert answer[0] == {"op": "error", "id": number, "msg": "cancelled"}
         else:
-            args = json.loads(b"".join([*said, answer[1][: answer[0]["n"]]]))["args"]
+            args = json.loads(b"".join([*said, answer[1][: answer[0]["stdout_size"]]]))["args"]
             assert args == json.loads(body)
 
 
@@ -295,7 +313,7 @@ def test_a_life(peer: Peer, tmp_path: Path) -> None:
         assert said["count"] == 1, "one task's state is not the next one's"
         assert len(said["fds"]) <= 5, "descriptors of the runner's are open in a task"
     answer, body = peer.ask({"op": "exec", "id": 4, "argv": ["/bin/sh", "-c", "cat; echo err >&2; exit 3"]}, b"input")
-    assert (answer["rc"], body[: answer["n"]], body[answer["n"] :]) == (3, b"input", b"err\n")
+    assert (answer["rc"], body[: answer["stdout_size"]], body[answer["stdout_size"] :]) == (3, b"input", b"err\n")
     answer, body = peer.ask({"op": "exec", "id": 5, "argv": ["/nonexistent/program"]})
     assert answer["rc"] == 127 and b"No such file" in body
     answer, body = peer.ask({"op": "exec", "id": 6, "argv": ["/bin/sh", "-c", "kill -9 $$"]})
@@ -308,7 +326,7 @@ def test_a_life(peer: Peer, tmp_path: Path) -> None:
     assert peer.ask({"op": "exec", "id": 12, "tty": True, "argv": ["/bin/sh", "-c", leaving]})[0]["rc"] == 3
     answer, _ = peer.ask({"op": "nonsense", "id": 8})
     assert answer == {"op": "error", "id": 8, "msg": answer["msg"]}
-    answer, _ = peer.ask({"op": "run", "id": 9, "man": "unknown", "fqn": "x", "gen": "runpy"}, b"{}")
+    answer, _ = peer.ask({"op": "run", "id": 9, "manifest": "unknown", "module": "x", "generation": "runpy"}, b"{}")
     assert answer["op"] == "error" and answer["id"] == 9
     path = str(tmp_path / "file")
     assert peer.ask({"op": "put", "id": 10, "path": path, "mode": 0o600}, b"content")[0]["op"] == "ok"
@@ -322,8 +340,8 @@ def test_a_frame_that_does_not_apply_to_its_request_is_ignored(peer: Peer, tmp_p
     path = str(tmp_path / "file")
     peer.send({"op": "put", "id": 1, "path": path, "more": True}, b"content")
     for frame in (
-        {"op": "credit", "n": 5},
-        {"op": "signal", "n": 15},
+        {"op": "credit", "count": 5},
+        {"op": "signal", "signal": 15},
         {"op": "resize", "size": [20, 80]},
         {"op": "kill"},
     ):
@@ -336,31 +354,33 @@ def test_a_frame_that_does_not_apply_to_its_request_is_ignored(peer: Peer, tmp_p
     got = b""
     while (answer := peer.receive())[0]["op"] == "out":
         got += answer[1]
-        peer.send({"op": "credit", "id": 2, "n": len(answer[1])})
+        peer.send({"op": "credit", "id": 2, "count": len(answer[1])})
     assert answer[0]["op"] == "ok" and len(got) == framing.CREDIT_WINDOW + 1
     assert Path(path).read_bytes() == b"content"
 
 
 def test_a_failure_nobody_waits_for_is_told_to_the_next_who_does(peer: Peer) -> None:
-    there = {"op": "fs", "do": "exists", "path": "/", "chain": 1}
+    there = {"op": "fs", "action": "exists", "path": "/", "chain": 1}
     peer.send(
         {
             "op": "fs",
             "id": 1,
-            "do": "chmod",
+            "action": "chmod",
             "paths": ["/nonexistent"],
             "add": 64,
             "chain": 1,
-            "quiet": True,
-            "what": "permissions",
+            "no_reply": True,
+            "label": "permissions",
         }
     )
     answer, _ = peer.ask({**there, "id": 2})
-    while answer["op"] == "late":
+    while answer["op"] == "deferred-error":
         answer, _ = peer.receive()
     assert (answer["op"], answer["id"], answer["msg"]) == ("error", 2, "permissions: No such file or directory")
     assert peer.ask({**there, "id": 3})[0]["exists"] is True, "once told, it is over"
-    assert peer.ask({"op": "fs", "id": 4, "do": "chmod", "paths": ["/nonexistent"], "add": 64, "chain": 2})[0]["op"] == "error"
+    assert (
+        peer.ask({"op": "fs", "id": 4, "action": "chmod", "paths": ["/nonexistent"], "add": 64, "chain": 2})[0]["op"] == "error"
+    )
     assert peer.ask({**there, "id": 5, "chain": 2})[0]["op"] == "ok", "one that was told at once holds up nobody"
 
 
@@ -378,7 +398,7 @@ def test_large_output_streams_under_credit(peer: Peer) -> None:
             got += len(peer.receive()[1])
     assert got < framing.CREDIT_WINDOW + 4 * framing.CHUNK, "it waits for credit"
     peer.sock.settimeout(20)
-    peer.send({"op": "credit", "id": 1, "n": size})
+    peer.send({"op": "credit", "id": 1, "count": size})
     while True:
         header, body = peer.receive()
         got += len(body)
@@ -390,7 +410,7 @@ def test_large_output_streams_under_credit(peer: Peer) -> None:
 def test_kill_takes_the_whole_group(peer: Peer) -> None:
     """Also what ignores the request, and what outlives its parent."""
     script = "(trap '' TERM; echo $$ $(sh -c 'echo $PPID'); exec >/dev/null 2>&1; sleep 61) & wait"
-    peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", script]})
+    peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", script]})
     header, body = peer.receive()
     pids = [int(word) for word in body.split()]
     began = time.monotonic()
@@ -404,7 +424,7 @@ def test_kill_takes_the_whole_group(peer: Peer) -> None:
 
 def test_the_number_of_a_job_is_nobody_elses_while_it_can_be_killed(peer: Peer) -> None:
     """Its process has ended; what it started outlives it, in a session of its own: that number must not be a stranger's yet."""
-    peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", "setsid sleep 1 & echo $$"]})
+    peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", "setsid sleep 1 & echo $$"]})
     header, body = peer.receive()
     while (leader := processes.read(int(body))) and not leader.zombie:
         time.sleep(0.01)
@@ -452,9 +472,9 @@ def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
     """To open one waits for the other end: for ever, and for everybody, also for who tells the runner to end."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    answer, _ = peer.ask({"op": "get", "id": 1, "path": str(pipe), "what": "fetching"})
+    answer, _ = peer.ask({"op": "get", "id": 1, "path": str(pipe), "label": "fetching"})
     assert answer["op"] == "error" and "named pipe" in answer["msg"]
-    put = {"op": "put", "path": str(pipe), "mode": 0o600, "what": "sending"}
+    put = {"op": "put", "path": str(pipe), "mode": 0o600, "label": "sending"}
     answer, _ = peer.ask({**put, "id": 2}, b"content")
     assert answer["op"] == "error" and os.strerror(errno.ENXIO) in answer["msg"]
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -470,9 +490,9 @@ def test_a_pipe_holds_up_nobody(peer: Peer, tmp_path: Path) -> None:
 def test_a_module_that_this_python_cannot_read_fails_alone(peer: Peer) -> None:
     manifest = _send_module(peer, b"this is no Python\n")
     for number in (1, 2):
-        run = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}
+        run = {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         answer, body = peer.ask(run, b"{}")
-        assert answer["rc"] == 1 and b"SyntaxError" in body[answer["n"] :]
+        assert answer["rc"] == 1 and b"SyntaxError" in body[answer["stdout_size"] :]
     assert peer.module(3, {})[1]["name"] == "__main__"  # the runner has outlived what it would have learnt
 
 
@@ -480,10 +500,10 @@ def test_what_the_compiler_warns_of_is_told_each_time(peer: Peer) -> None:
     manifest = _send_module(peer, b"print('ok' if 1 is 1 else '')\n")
     for number in (1, 2, 3):
         answer, body = peer.ask(
-            {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}"
+            {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
         )
         assert body.startswith(b"ok\n")
-        warned = b"SyntaxWarning" in body[answer["n"] :]
+        warned = b"SyntaxWarning" in body[answer["stdout_size"] :]
         assert warned == (peer.version >= (3, 8))
 
 
@@ -495,7 +515,7 @@ def test_a_child_of_the_module_does_not_speak_for_it(peer: Peer) -> None:
     manifest = _send_module(peer, source)
     for number in (1, 2):
         answer, body = peer.ask(
-            {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}"
+            {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
         )
         assert (answer["rc"], body) == (4, b"late\n")
 
@@ -507,7 +527,7 @@ def test_a_module_that_uses_our_descriptor_is_not_disturbed(peer: Peer, tmp_path
     manifest = _send_module(peer, source % str(tmp_path / "file"))
     for number in (1, 2):
         answer, body = peer.ask(
-            {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}, b"{}"
+            {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}, b"{}"
         )
         assert body.startswith(b"done\n") and answer["op"] == "exit"
     assert (tmp_path / "file").read_bytes() == b""
@@ -525,13 +545,13 @@ print('x')
 """
     manifest = _send_module(peer, source)
     for number in (1, 2):
-        request = {"op": "run", "id": number, "man": manifest, "fqn": "ansible.modules.other", "gen": "runpy"}
+        request = {"op": "run", "id": number, "manifest": manifest, "module": "ansible.modules.other", "generation": "runpy"}
         answer, body = peer.ask(request, b"{}")
         assert answer["op"] == "exit" and body.startswith(b"x\n")
 
 
 def test_everything_ends_with_the_agent(peer: Peer) -> None:
-    peer.send({"op": "exec", "id": 1, "eager": True, "argv": ["/bin/sh", "-c", "trap '' TERM; echo $$; sleep 61"]})
+    peer.send({"op": "exec", "id": 1, "stream_output": True, "argv": ["/bin/sh", "-c", "trap '' TERM; echo $$; sleep 61"]})
     pid = int(peer.receive()[1])
     peer.sock.shutdown(socket.SHUT_RDWR)
     assert not processes.wait_gone(pid, peer.process.pid, timeout=5)

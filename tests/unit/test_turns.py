@@ -41,11 +41,11 @@ def test_what_follows_a_refused_request_is_refused() -> None:
     """Also what comes later for the same account; the same chain begins anew with another account."""
     turns = Turns()
     for number in (1, 2, 3):
-        turns.hold({**_request(number, 7), "acct": 2}, b"")
-    refused = {"op": "error", "kind": "stale", "why": "account", "lost": 1, "acct": 2, "msg": "x"}
+        turns.hold({**_request(number, 7), "account": 2}, b"")
+    refused = {"op": "error", "kind": "stale", "reason": "account", "refused_count": 1, "account": 2, "msg": "x"}
     behind = turns.refuse_behind({**refused, "id": 1})
-    assert behind == [{**refused, "lost": 0, "id": 2}, {**refused, "lost": 0, "id": 3}]
+    assert behind == [{**refused, "refused_count": 0, "id": 2}, {**refused, "refused_count": 0, "id": 3}]
     assert turns.next_after(1) is None and turns.refuse_behind(behind[0]) == []
-    assert turns.refusal({**_request(4, 7), "acct": 2}) == {**refused, "lost": 0, "id": 4}
-    assert turns.refusal({**_request(5, 7), "acct": 3}) is None and turns.refusal({**_request(6, 8), "acct": 2}) is None
-    assert not turns.hold({**_request(5, 7), "acct": 3}, b"")
+    assert turns.refusal({**_request(4, 7), "account": 2}) == {**refused, "refused_count": 0, "id": 4}
+    assert turns.refusal({**_request(5, 7), "account": 3}) is None and turns.refusal({**_request(6, 8), "account": 2}) is None
+    assert not turns.hold({**_request(5, 7), "account": 3}, b"")

@@ -149,8 +149,8 @@ class WorkerSession:
         self._awaiting_archive: dict[str, list[Request]] = {}
         self._held: list[tuple[Header, bytes]] = []  # frames since an ``open`` whose caller is not known yet
         self._is_disconnected = False
-        self._ahead: Request | None = None
-        self._ahead_error: Answer | None = None  # its error, if it failed
+        self._preconnect: Request | None = None
+        self._preconnect_error: Answer | None = None  # its error, if it failed
         self._refusal = hello.difference({})  # the reason not to serve it: no hello so far, or another version
         self.pid = 0  # the worker's process id, if it sends it
         listener.connections += 1
@@ -165,8 +165,8 @@ class WorkerSession:
         """Send the worker one frame."""
         if header["op"] in FINAL:
             ended = self._requests.pop(header["id"], None)
-            if ended is not None and ended is self._ahead:
-                self._ahead_error = header if header["op"] == Op.ERROR else None
+            if ended is not None and ended is self._preconnect:
+                self._preconnect_error = header if header["op"] == Op.ERROR else None
                 return
         if not self._is_disconnected:
             self._stream.protocol.write(framing.encode_frame(dict(header), body))
@@ -252,13 +252,13 @@ class WorkerSession:
         request = Request(self, header.pop("id"), cast("RequestHeader", header), body, task=task)
         self._requests[request.client_id] = request
         header["chain"] = self._chain
-        if self._ahead is not None and self._resolve_preconnect(self._ahead, request):
+        if self._preconnect is not None and self._resolve_preconnect(self._preconnect, request):
             return
-        if header["op"] == Op.RUN and self._registry.blobs.manifest_of(header["zip"]) is None:
-            waiting = self._awaiting_archive.setdefault(header["zip"], [])
+        if header["op"] == Op.RUN and self._registry.blobs.manifest_of(header["archive"]) is None:
+            waiting = self._awaiting_archive.setdefault(header["archive"], [])
             waiting.append(request)
             if len(waiting) == 1:
-                self.answer({"op": "need", "id": request.client_id, "zip": header["zip"]}, b"")
+                self.answer({"op": "need", "id": request.client_id, "archive": header["archive"]}, b"")
             return
         self._submit(request)
 
@@ -296,26 +296,26 @@ class WorkerSession:
         for each in held:
             self.on_frame(*each)
 
-    def _on_ahead(self, header: from_client.Ahead, body: bytes) -> None:
+    def _on_preconnect(self, header: from_client.Preconnect, body: bytes) -> None:
         """Connect for a request that will follow; if that fails, the request is answered with the error."""
         self._check_new(header["op"], header["id"])
         fields = cast("RequestHeader", {name: value for name, value in header.items() if name != "id"})
-        self._ahead = ahead = Request(self, header["id"], fields, b"")
-        self._requests[ahead.client_id] = ahead
-        self._submit(ahead)
+        self._preconnect = preconnect = Request(self, header["id"], fields, b"")
+        self._requests[preconnect.client_id] = preconnect
+        self._submit(preconnect)
 
-    def _resolve_preconnect(self, ahead: Request, request: Request) -> bool:
+    def _resolve_preconnect(self, preconnect: Request, request: Request) -> bool:
         """Answer *request* with the error of the connection that was made ahead for it. Returns False if there is none."""
-        self._ahead = ahead.client = None
-        self._requests.pop(ahead.client_id, None)
-        if self._ahead_error is not None:
-            request.answer(self._ahead_error)
-        return self._ahead_error is not None
+        self._preconnect = preconnect.client = None
+        self._requests.pop(preconnect.client_id, None)
+        if self._preconnect_error is not None:
+            request.answer(self._preconnect_error)
+        return self._preconnect_error is not None
 
-    def _on_zip(self, header: from_client.Zip, body: bytes) -> None:
-        waiting = self._awaiting_archive.pop(header["zip"], [])
+    def _on_archive(self, header: from_client.Archive, body: bytes) -> None:
+        waiting = self._awaiting_archive.pop(header["archive"], [])
         try:
-            self._registry.blobs.add_archive(header["zip"], base64.b64decode(body, validate=True))
+            self._registry.blobs.add_archive(header["archive"], base64.b64decode(body, validate=True))
         except (UsageError, binascii.Error) as exc:
             error = exc if isinstance(exc, UsageError) else UsageError(f"module archive: cannot be read: {exc}")
             for request in waiting:

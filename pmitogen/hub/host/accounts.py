@@ -45,7 +45,7 @@ class Account:
     home_writable: bool = False
     temp_bases: dict[str, str] = dataclasses.field(default_factory=dict)  # base as asked for -> where a directory was made
     user: str | None = None
-    exe: str | None = None
+    executable: str | None = None
     active_requests: int = 0
     last_used: float = 0.0
     is_up: bool = False
@@ -54,7 +54,7 @@ class Account:
     def on_hello(self, header: from_agent.Hello) -> None:
         """Note what the runner reports about itself."""
         self.is_up = True
-        self.home, self.user, self.exe = header["home"], header["user"], header["exe"]
+        self.home, self.user, self.executable = header["home"], header["user"], header["executable"]
         self.home_writable = header["home_writable"]
 
     def known_temp_base(self, base: str) -> str | None:
@@ -112,7 +112,7 @@ class Accounts:
         """Return the account that a request is for, and start it if necessary. Raises UsageError."""
         become = header.get("become")
         python = tuple(header.get("python") or ())
-        env = tuple(sorted((header.get("bootenv") or {}).items()))
+        env = tuple(sorted((header.get("python_env") or {}).items()))
         who = json.dumps(become, sort_keys=True) if become else None
         account = self._find_matching(who, python, env)
         if account is None:
@@ -131,7 +131,7 @@ class Accounts:
         """Return a running account that serves these. Without an interpreter in the request, any matches."""
         for account in self._by_number.values():
             if account.become == who and account.env == env and not account.retired:
-                known = account.exe or (self.login_account.exe if not account.python else None)
+                known = account.executable or (self.login_account.executable if not account.python else None)
                 if (
                     not python
                     or python == account.python
@@ -142,16 +142,16 @@ class Accounts:
         return None
 
     def _start(self, account: Account, become: BecomeRequest | None) -> None:
-        header: to_agent.Account = {
-            "op": Op.ACCOUNT,
-            "acct": account.number,
+        header: to_agent.StartAccount = {
+            "op": Op.START_ACCOUNT,
+            "account": account.number,
             "python": list(account.python),
             "env": dict(account.env),
             "token": new_token(),
         }
         if become:
             plan = header["plan"] = self._plan(become)
-            header["named"], header["wraps"] = self._named_pythons, bool(become.get("wraps"))
+            header["named_pythons"], header["wraps"] = self._named_pythons, bool(become.get("wraps"))
             if not self._sent_become:
                 self._sent_become = True
                 self._frame({"op": Op.SOURCES}, become_sources())
@@ -161,18 +161,18 @@ class Accounts:
 
     def _on_timeout(self, account: Account) -> None:
         if not account.is_up and self.get(account.number) is account:
-            self._frame({"op": Op.OVERDUE, "acct": account.number}, b"")
+            self._frame({"op": Op.ACCOUNT_TIMEOUT, "account": account.number}, b"")
 
-    def on_ask(self, header: from_agent.Ask, withheld: str | None) -> None:
+    def on_ask(self, header: from_agent.SecretRequest, withheld: str | None) -> None:
         """Answer a prompt for a secret of an account that is being entered. *withheld*: the reason to send none, or None."""
-        account = self.get(header["acct"])
+        account = self.get(header["account"])
         if account is None or account.become is None or account.is_up:
             return
-        answer: to_agent.Secret = {"op": Op.SECRET, "acct": account.number, "step": header["step"], "kind": header["kind"]}
+        answer: to_agent.Secret = {"op": Op.SECRET, "account": account.number, "step": header["step"], "kind": header["kind"]}
         secret = _secret(json.loads(account.become), header["step"], header["kind"])
         if withheld is not None or secret is None:
-            answer["why"] = withheld or "there is no such secret"
-        self._frame(answer, b"" if "why" in answer else str(secret).encode("utf-8", "surrogateescape"))
+            answer["reason"] = withheld or "there is no such secret"
+        self._frame(answer, b"" if "reason" in answer else str(secret).encode("utf-8", "surrogateescape"))
 
     # Their end
 
@@ -181,11 +181,11 @@ class Accounts:
         if account.number:
             self._by_number.pop(account.number, None)
 
-    def drop(self, account: Account, tell: bool = False) -> None:
-        """End the interpreter of *account*. *tell*: have the agent say when the account has no process any more."""
-        header: to_agent.Drop = {"op": Op.DROP, "acct": account.number}
-        if tell:
-            header["tell"] = True
+    def drop(self, account: Account, notify: bool = False) -> None:
+        """End the interpreter of *account*. *notify*: have the agent report when the account has no process any more."""
+        header: to_agent.EndAccount = {"op": Op.END_ACCOUNT, "account": account.number}
+        if notify:
+            header["notify"] = True
         self._frame(header, b"")
         self.remove(account)
 
@@ -226,7 +226,7 @@ class Accounts:
         users = user_commands.affected_users(request, {str(other.user) for other in idle})
         for account in idle:
             if account.user in users:
-                self.drop(account, tell=True)
+                self.drop(account, notify=True)
                 self._evicting.add(account.number)
         return bool(users)
 

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 LOGIN_INTERPRETER_ENDED = "the interpreter of the login account has ended"
 SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
 KILL_EXIT_CODES = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))
-_ENDS_ACCOUNT = (ErrorKind.BECOME, ErrorKind.PYTHON, ErrorKind.GONE)
-_NO_LOGIN_STATE = "state"  # the ``why`` of an interpreter that cannot start a process as a login would
+_ENDS_ACCOUNT = (ErrorKind.BECOME, ErrorKind.PYTHON, ErrorKind.INTERPRETER_ENDED)
+_NO_LOGIN_STATE = "state"  # the ``reason`` of an interpreter that cannot start a process as a login would
 
 
 class AnsweredHost(ConnectedHost, Protocol):
@@ -86,24 +86,24 @@ class AnswerReader:
             return
         if header["op"] == Op.HELLO:
             self._on_hello(header)
-        elif header["op"] == Op.GONE:
+        elif header["op"] == Op.INTERPRETER_ENDED:
             self._on_gone(header)
-        elif header["op"] == Op.LEFT:
+        elif header["op"] == Op.ACCOUNT_ENDED:
             self._on_left(header)
-        elif header["op"] == Op.ASK:
+        elif header["op"] == Op.SECRET_REQUEST:
             self._accounts.on_ask(header, self._host.withheld)
-        elif header["op"] == Op.CHANGED:
+        elif header["op"] == Op.ACCOUNTS_CHANGED:
             self._known.forget_homes()
-        elif header["op"] == Op.LATE:
+        elif header["op"] == Op.DEFERRED_ERROR:
             self._host.log.warning("%s", escape(header["msg"]))
-        elif header["op"] == Op.LACK:
+        elif header["op"] == Op.CODEC_UNSUPPORTED:
             self._host.agent_channel.resend_blobs()
         else:
-            header.pop("acct", None)
+            header.pop("account", None)
             self._on_answer(header, body)
 
-    def _on_gone(self, header: from_agent.Gone) -> None:
-        account = self._accounts.get(header["acct"])
+    def _on_gone(self, header: from_agent.InterpreterEnded) -> None:
+        account = self._accounts.get(header["account"])
         if account is None:
             return
         if account.number:
@@ -114,12 +114,12 @@ class AnswerReader:
         else:  # it is not replaced: the next request makes another connection
             self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
 
-    def _on_left(self, header: from_agent.Left) -> None:
-        if self._accounts.evicted(header["acct"]):
+    def _on_left(self, header: from_agent.AccountEnded) -> None:
+        if self._accounts.evicted(header["account"]):
             self._host.send_waiting()
 
     def _on_hello(self, header: from_agent.Hello) -> None:
-        account = self._accounts.get(header["acct"])
+        account = self._accounts.get(header["account"])
         if account is None:
             return
         account.on_hello(header)
@@ -127,8 +127,8 @@ class AnswerReader:
             "account %d is up: user %s, %s, Python %s",
             account.number,
             escape(header["user"], 80),
-            escape(header["exe"]),
-            escape(str(header["python"]), 80),
+            escape(header["executable"]),
+            escape(str(header["python_version"]), 80),
         )
         if account.number == 0:
             self._host.on_agent_up(header)
@@ -152,7 +152,7 @@ class AnswerReader:
             request.is_answered = True
             request.followups.clear()
         exit_code = header["rc"] if header["op"] == Op.EXIT else None
-        if (kind == ErrorKind.GONE or exit_code in KILL_EXIT_CODES) and not request.is_cancelled:
+        if (kind == ErrorKind.INTERPRETER_ENDED or exit_code in KILL_EXIT_CODES) and not request.is_cancelled:
             # A host that shuts down kills processes one by one. If the connection ends soon after, that is the failure to report.
             request.is_cancelled = True
             self._host.guard.later(SHUTDOWN_GRACE, self._on_answer, header, body)
@@ -176,7 +176,7 @@ class AnswerReader:
 
     def _is_made_again(self, request: Request, header: Answer) -> bool:
         """Make the request again in another way if necessary. Returns whether that was done; the answer is then dropped."""
-        kind, reason = header.get("kind"), header.get("why")
+        kind, reason = header.get("kind"), header.get("reason")
         if kind == ErrorKind.PYTHON_MISMATCH:
             self._sender.send_again(request)
             return True
@@ -212,6 +212,6 @@ class AnswerReader:
         self._host.log.debug("%s -> %s in %.1f ms", request.describe(), header["op"], took * 1000, extra=task)
         trace = self._trace()
         if trace is not None:
-            row, what = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
+            row, label = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
             totals = self._host.session.totals() if self._host.session is not None else {}
-            trace.request(self._host.name, row, what, trace.to_wall_clock(request.created_at), header.get("t"), totals)
+            trace.request(self._host.name, row, label, trace.to_wall_clock(request.created_at), header.get("timings"), totals)

@@ -103,7 +103,7 @@ class HostConnector:
         host = self._host
         new = self._connections.make_successor(host)
         new.succeed(host)
-        python = [host.exe] if host.exe else None
+        python = [host.executable] if host.executable else None
         if reconnect or host.session is None:
             new.connector.connect(python)
         else:

@@ -123,9 +123,9 @@ class Host:
         return self._renewal.successor
 
     @property
-    def exe(self) -> str | None:
+    def executable(self) -> str | None:
         """The interpreter that serves the login account."""
-        return self._accounts.login_account.exe
+        return self._accounts.login_account.executable
 
     @property
     def withheld(self) -> str | None:
@@ -137,9 +137,9 @@ class Host:
         hello: from_agent.Hello | dict[str, None] = self.agent_hello or {}
         found: dict[str, object] = {
             "state": self.state.value,
-            "python": hello.get("python"),
+            "python": hello.get("python_version"),
             "no_python": self.no_python_reason,
-            "exe": self.exe,
+            "exe": self.executable,
             "user": hello.get("user"),
             "home": hello.get("home"),
             "accounts": len(self._accounts),
@@ -201,7 +201,7 @@ class Host:
             if not request.is_answered:  # it may have to be sent again
                 request.followups.append((header, body))
             request.moved += len(body)
-            self.agent_channel.send({**header, "id": request.request_id, "acct": request.account.number}, body)
+            self.agent_channel.send({**header, "id": request.request_id, "account": request.account.number}, body)
         elif self._pending.get(request.request_id) is not None and request.plain_request is not None:
             request.moved += len(body)
             request.plain_request.follow(header, body)
@@ -237,7 +237,7 @@ class Host:
 
     def serve_plain(self, request: Request) -> None:
         """Serve a request over plain SSH."""
-        if request.header["op"] == Op.AHEAD:
+        if request.header["op"] == Op.PRECONNECT:
             request.answer({"op": Op.OK.value})
         else:
             request.sent = False

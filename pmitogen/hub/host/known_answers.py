@@ -36,15 +36,15 @@ class KnownAnswers:
     def answer(self, request: Request) -> bool:
         """Answer a question about home directories from memory. Returns whether that was possible. Raises UsageError."""
         header = request.header
-        if header["do"] == Fs.HOME and not header.get("become") and header["path"] in self._home_cache:
+        if header["action"] == Fs.HOME and not header.get("become") and header["path"] in self._home_cache:
             request.answer({"op": "ok", "path": self._home_cache[header["path"]]})
             return True
-        if header["do"] == Fs.ACCOUNT:
+        if header["action"] == Fs.ACCOUNT:
             account = self._accounts.account_for(header)
             if account.home is not None:
-                request.answer({"op": "ok", "home": account.home, "user": account.user, "exe": account.exe})
+                request.answer({"op": "ok", "home": account.home, "user": account.user, "executable": account.executable})
                 return True
-            header["do"], header["path"] = Fs.HOME.value, "~"
+            header["action"], header["path"] = Fs.HOME.value, "~"
         return False
 
     @staticmethod
@@ -59,7 +59,7 @@ class KnownAnswers:
         answer: Answer = {"op": "ok"}
         if header["op"] == Op.PUT and (header.get("more") or len(request.body) > MAX_INLINE_FILE):
             return False
-        if header["op"] == Op.FS and header["do"] == Fs.MKDTEMP:
+        if header["op"] == Op.FS and header["action"] == Fs.MKDTEMP:
             base = account.known_temp_base(header["bases"][0])
             if base is None:
                 return False
@@ -74,9 +74,9 @@ class KnownAnswers:
         asked = request.header
         if asked["op"] != Op.FS or header["op"] != Op.OK:
             return
-        if asked["do"] == Fs.HOME and not asked.get("become"):
+        if asked["action"] == Fs.HOME and not asked.get("become"):
             self._home_cache[asked["path"]] = header["path"]
-        elif asked["do"] == Fs.MKDTEMP and request.account is not None:
+        elif asked["action"] == Fs.MKDTEMP and request.account is not None:
             path = header["path"]
             assert path is not None  # see protocol/answers.py
             request.account.temp_bases[asked["bases"][0]] = path.rpartition("/")[0]

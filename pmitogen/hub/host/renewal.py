@@ -109,9 +109,9 @@ class Renewal:
         """Make a refused request again, behind those of its chain that were lost with it."""
         if self.join(request):
             return
-        why, lost = refusal.get("why"), refusal["lost"]
+        reason, refused_count = refusal.get("reason"), refusal["refused_count"]
         self._host.log.debug("%s is made again: %s has changed", request.describe(), escape(refusal["msg"]))
-        again, account = self._early.take(request.header.get("chain", 0), lost), request.account
+        again, account = self._early.take(request.header.get("chain", 0), refused_count), request.account
         if request.before is not None:  # it only checked whether that one may follow
             request = request.before
         request.refusals += 1
@@ -123,12 +123,12 @@ class Renewal:
             )
             return
         target: RenewedHost | Successor = self._host
-        if why == ACCOUNT and account is not None:
+        if reason == ACCOUNT and account is not None:
             self._accounts.retire(account)
-        elif why in (SESSION, CONNECT):
-            target = self._succeeded(reconnect=why == CONNECT)
+        elif reason in (SESSION, CONNECT):
+            target = self._succeeded(reconnect=reason == CONNECT)
         for each in (*again, request):
-            each.header["as_is"] = request.refusals == MAX_REFUSALS + 1
+            each.header["even_if_stale"] = request.refusals == MAX_REFUSALS + 1
         if request.header.get("in_turn"):
             self._in_turn[request.header["chain"]] = target, [*again, request]
         else:

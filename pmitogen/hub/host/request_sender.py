@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from pmitogen.protocol.to_client import Answer
 
 DEFAULT_PERSISTENCE = 60.0  # seconds: the ControlPersist of DEFAULT_SSH_ARGS
-_NOT_SENT = frozenset(("become", "python", "bootenv", "early", "zip", "likely_python"))  # fields that are for the hub alone
+_NOT_SENT = frozenset(
+    ("become", "python", "python_env", "ack_early", "archive", "likely_python")
+)  # fields that are for the hub alone
 
 
 class SendingHost(Protocol):
@@ -62,7 +64,7 @@ class RequestSender:
         """Send a request, answer it from memory, or queue it until accounts that it removes have ended."""
         header = request.header
         chain = header.get("chain", 0)
-        if header["op"] == Op.AHEAD:
+        if header["op"] == Op.PRECONNECT:
             self._finish_preconnect(request)
             return
         if header["op"] == Op.FS and self._known.answer(request):
@@ -75,33 +77,33 @@ class RequestSender:
                 return
             message = cast("RequestHeader", {key: value for key, value in header.items() if key not in _NOT_SENT})
             if header["op"] == Op.RUN:
-                message["man"] = self._host.agent_channel.send_missing_blobs(header)
+                message["manifest"] = self._host.agent_channel.send_missing_blobs(header)
         except Error as exc:
             request.fail(exc)
             return
         if self._accounts.evict_for(request, account) or header.get("in_turn") and self._pending.has_waiting(chain):
             self._pending.wait(request)
             return
-        is_quiet = bool(header.get("early")) and (
+        is_unanswered = bool(header.get("ack_early")) and (
             request.is_acknowledged
             or self._early.has_room(chain, len(request.body))
             and self._known.acknowledge_early(request, account)
         )
-        if is_quiet:
-            message["quiet"] = True  # a failure surfaces at the next request of the same chain
-        message["id"], message["acct"] = request.request_id, account.number
+        if is_unanswered:
+            message["no_reply"] = True  # a failure surfaces at the next request of the same chain
+        message["id"], message["account"] = request.request_id, account.number
         if self._trace() is not None:
             message["trace"] = True
         if request.idle_before > self._ssh_persistence:
             message["reconnect"] = True
         python = header.get("python")
-        if account.number == 0 and python and account.exe is None:
+        if account.number == 0 and python and account.executable is None:
             message["if_python"] = python[0]
         request.account, request.sent = account, True
         account.last_used = time.monotonic()
         self._host.agent_channel.send(message, request.body)
-        if is_quiet:
-            if header.get("do") != Fs.REMOVE:  # nothing depends on a removal
+        if is_unanswered:
+            if header.get("action") != Fs.REMOVE:  # nothing depends on a removal
                 self._early.add(header["chain"], account, request)
             return
         account.active_requests += 1
@@ -125,10 +127,10 @@ class RequestSender:
 
         question: RequestHeader = {
             "op": Op.FS.value,
-            "do": Fs.EXISTS.value,
+            "action": Fs.EXISTS.value,
             "path": "/",
             "chain": request.header["chain"],
-            "as_is": True,
+            "even_if_stale": True,
         }
         asking = Request(
             CallbackClient(go_on),
@@ -143,7 +145,7 @@ class RequestSender:
         asking.before = request
         account.active_requests += 1
         self._pending.open(asking)
-        self._host.agent_channel.send({**question, "id": asking.request_id, "acct": account.number}, b"")
+        self._host.agent_channel.send({**question, "id": asking.request_id, "account": account.number}, b"")
 
     def send_again(self, request: Request) -> None:
         """Send a request once more, because it got another interpreter than it needs."""

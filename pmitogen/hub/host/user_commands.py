@@ -22,7 +22,7 @@ def affected_users(request: Request, known: Collection[str]) -> set[str]:
     if not known or header["op"] not in ("run", "exec"):
         return set()
     text = request.body[:_MAX_SEARCHED] if header["op"] == Op.RUN else " ".join(header["argv"]).encode("latin-1", "replace")
-    if header.get("fqn") != _MODULE and not _PROGRAMS.search(text):
+    if header.get("module") != _MODULE and not _PROGRAMS.search(text):
         return set()
     tokens = set(re.findall(rb"[^\s\"'=,;:|&()/\\]+", text))
     return {user for user in known if user.encode("latin-1", "replace") in tokens}

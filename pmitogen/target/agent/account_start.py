@@ -38,18 +38,18 @@ class AccountStarter(object):
     def __init__(self, agent, bundle, user):
         # type: (Agent, Bundle, str) -> None
         self._agent, self._user = agent, user
-        self._preload_enabled = bundle.get("spares", True)
+        self._preload_enabled = bundle.get("preload", True)
         self._stage0 = bundle["stage0"].encode("ascii")
         files = dict((path, text) for path, text in bundle["files"].items() if not path.startswith(AGENT_FILES))
         self._bytecode = {}  # type: Dict[str, str] # path -> marshalled code in Base64
-        self._parts = {"role": "runner", "files": files, "spares": self._preload_enabled, "codes": self._bytecode}
+        self._parts = {"role": "runner", "files": files, "preload": self._preload_enabled, "bytecode": self._bytecode}
         self._bundle = None  # type: Optional[bytes]
 
     def add_bytecode(self, tag, path, code):
         # type: (str, str, bytes) -> None
         """Add code that the login account's runner has compiled from one of our own files."""
         self._bytecode[path] = base64.b64encode(code).decode("ascii")
-        self._parts["tag"], self._bundle = tag, None
+        self._parts["bytecode_tag"], self._bundle = tag, None
 
     def bundle(self):
         # type: () -> bytes
@@ -61,13 +61,13 @@ class AccountStarter(object):
 
     def start(self, runner, header):
         # type: (RunnerProxy, Header) -> None
-        """Begin to start *runner* as an ``account`` frame says. If that fails, its requests are answered with the reason."""
+        """Begin to start *runner* as a ``start-account`` frame says. If that fails, its requests are answered with the reason."""
         own = sys.argv[3].encode("utf-8")
         argv = [framing.from_wire(arg) for arg in header["python"]] or [own]
         if header.get("plan") and not header["python"]:
             from pmitogen.become import interpreter
 
-            argv = [interpreter.choose(own, framing.to_wire(own) in header.get("named", ()))]
+            argv = [interpreter.choose(own, framing.to_wire(own) in header.get("named_pythons", ()))]
         env = dict((framing.from_wire(name), framing.from_wire(value)) for name, value in header.get("env", {}).items())
         command = argv + [b"-c", self._stage0, header["token"].encode("ascii"), b"0"]
         runner.start_info = {"python": framing.to_wire(argv[0]), "users": [self._user]}

@@ -4,7 +4,7 @@ The loop reads the terminal and the program's stdout, and polls every ``POLL_INT
 stdout and stdin carry the runner's frames, and the terminal is drained. The escalation owns the descriptors; the peers borrow
 them.
 
-The hub keeps a secret until a prompt asks for it: the frame ``ask`` requests it, and ``secret`` brings it.
+The hub keeps a secret until a prompt asks for it: the frame ``secret-request`` asks for it, and ``secret`` brings it.
 """
 
 import os
@@ -75,7 +75,9 @@ class EscalatedStart(object):
             step()
             request = self._escalation.take_request()
             if request is not None:
-                self._agent.send({"op": "ask", "acct": self._runner.account, "step": request[0], "kind": request[1]})
+                self._agent.send(
+                    {"op": "secret-request", "account": self._runner.account, "step": request[0], "kind": request[1]}
+                )
             self._write(self._escalation.take_answer())
             rest = self._escalation.take_rest()
         except base.BecomeFailure as exc:
@@ -109,9 +111,9 @@ class EscalatedStart(object):
 
     def on_secret(self, header, body):
         # type: (Header, bytes) -> None
-        """The hub's answer to ``ask``: the body is the secret, or ``why`` is the reason why it is withheld."""
-        if header.get("why"):
-            self._advance(lambda: self._escalation.withhold(header["why"]))
+        """The hub's answer to ``secret-request``: the body is the secret, or ``reason`` says why it is withheld."""
+        if header.get("reason"):
+            self._advance(lambda: self._escalation.withhold(header["reason"]))
         else:
             self._advance(lambda: self._escalation.give(header["step"], header["kind"], body))
 

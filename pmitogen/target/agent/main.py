@@ -5,12 +5,13 @@ is a peer, and each frame is forwarded as it arrives. It stores the host's blobs
 accounts, and sends a runner the blobs that a request needs just before the request.
 
 Frames travel inside Mitogen's messages, either packed (in one zlib stream per direction and connection, which reduces repeated
-requests to a few dozen bytes) or plain (if they are compressed already, or large). In the hub's frames, ``acct`` is the number
-of an account. Frames for the agent itself are ``account`` (start it), ``drop`` and ``overdue`` (end it; with ``tell``, send
-``left`` when its processes are gone), ``secret``, ``sources`` and ``blobs``.
+requests to a few dozen bytes) or plain (if they are compressed already, or large). In the hub's frames, ``account`` is the number
+of an account. Frames for the agent itself are ``start-account``, ``end-account`` and ``account-timeout`` (which end it; with
+``notify``, the agent sends ``account-ended`` when its processes are gone), ``secret``, ``sources`` and ``blobs``.
 
 Before it forwards a request, it checks whether a new session of the login would differ from its own (see freshness.py), and
-marks the request if so. If the file of accounts has changed, it sends ``changed`` before the answer to the task that did it.
+marks the request if so. If the file of accounts has changed, it sends ``accounts-changed`` before the answer to the
+task that changed it.
 
 It sends no requests and imports nothing over the network. It has handled passwords, so it is a process of its own: modules run
 in forks of other processes.
@@ -119,7 +120,7 @@ class Agent(object):
 
     def _report_failure(self, header, message):
         # type: (Header, str) -> None
-        runner = self._runners.get(header["acct"]) if header["op"] == "account" else None
+        runner = self._runners.get(header["account"]) if header["op"] == "start-account" else None
         if runner is not None:
             runner.fail("python", message)
         elif "id" in header:
@@ -132,16 +133,16 @@ class Agent(object):
             self._receive_blobs(header, body)
         elif op == "sources":
             self._receive_sources(json.loads(zlib.decompress(body).decode("utf-8")))
-        elif op == "account":
-            if header["acct"] not in self._runners:
-                runner = self._runners[header["acct"]] = RunnerProxy(self, header["acct"])
+        elif op == "start-account":
+            if header["account"] not in self._runners:
+                runner = self._runners[header["account"]] = RunnerProxy(self, header["account"])
                 self.starter.start(runner, header)
         elif op == "secret":
-            found = self._runners.get(header["acct"])
+            found = self._runners.get(header["account"])
             if found is not None and found.on_secret:
                 found.on_secret(header, body)
-        elif op in ("drop", "overdue"):
-            self._end_account(header["acct"], header.get("tell", False))
+        elif op in ("end-account", "account-timeout"):
+            self._end_account(header["account"], header.get("notify", False))
         elif op == "kill" and self._turns.cancel(header["id"]):
             self.send({"op": "error", "id": header["id"], "msg": "cancelled"})
         elif header.pop("in_turn", False):
@@ -157,41 +158,41 @@ class Agent(object):
         elif not self._turns.hold(header, body):
             self._on_request(header, body)
 
-    def _end_account(self, account, tell):
+    def _end_account(self, account, notify):
         # type: (int, bool) -> None
-        """End a runner; with *tell*, send ``left`` when its processes are gone."""
+        """End a runner; with *notify*, send ``account-ended`` when its processes are gone."""
         runner = self._runners.get(account)
         if runner is None:
-            if tell:
+            if notify:
                 self._report_exited(account)
             return
-        if tell:
+        if notify:
             runner.on_exited = lambda: self._report_exited(account)
         runner.close()
 
     def _report_exited(self, account):
         # type: (int) -> None
-        self.send({"op": "left", "acct": account})
+        self.send({"op": "account-ended", "account": account})
 
     def _on_request(self, header, body):
         # type: (Header, bytes) -> None
         """Forward a request, or a frame that follows one, to the runner of its account."""
-        op, account = header["op"], header.pop("acct", 0)
+        op, account = header["op"], header.pop("account", 0)
         runner = self._runners.get(account)
         if op in REQUEST_OPS and runner is not None:
             self.session.mark_stale(header)
             runner.stale_scope = header.get("stale", (runner.stale_scope,))[0]
         if any(header.get("id") == waiting["id"] for waiting, _ in self._waiting_for_blobs):
             # It follows a request that waits, so it waits too.
-            self._waiting_for_blobs.append((dict(header, acct=account), body))
+            self._waiting_for_blobs.append((dict(header, account=account), body))
         elif runner is not None and header.pop("if_python", self._boot_python) != self._boot_python:
             self.send({"op": "error", "id": header["id"], "kind": "python-mismatch", "msg": ""})
-        elif runner is not None and "man" in header and not self._has_all_blobs(header["man"]):
-            self._waiting_for_blobs.append((dict(header, acct=account), body))
+        elif runner is not None and "manifest" in header and not self._has_all_blobs(header["manifest"]):
+            self._waiting_for_blobs.append((dict(header, account=account), body))
         elif runner is not None:
             runner.request(header, body)
         elif op not in framing.FOLLOWING:
-            end = self._end_errors.get(account) or {"op": "error", "kind": "gone", "msg": ENDED_MESSAGE}
+            end = self._end_errors.get(account) or {"op": "error", "kind": "interpreter-ended", "msg": ENDED_MESSAGE}
             self.send(dict(end, id=header.get("id")))
 
     def _receive_sources(self, sources):
@@ -207,7 +208,7 @@ class Agent(object):
             try:
                 import lzma
             except ImportError:  # Python 2, or built without it: the hub sends them again with the other codec
-                self.send({"op": "lack"})
+                self.send({"op": "codec-unsupported"})
                 return
             data = lzma.decompress(body)
         else:
@@ -234,15 +235,15 @@ class Agent(object):
         # type: () -> None
         """Ask the login account's runner for the bytecode that it has compiled."""
         if 0 in self._runners:
-            self._runners[0].request({"op": "codes"}, b"")
+            self._runners[0].request({"op": "bytecode"}, b"")
 
     def receive_bytecode(self, header, body):
         # type: (Header, bytes) -> None
         """Store the bytecode of the login account's runner."""
-        self.bytecode_tag = header["tag"]
-        for own, name, path, code in framing.split_pieces(header["codes"], body):
+        self.bytecode_tag = header["bytecode_tag"]
+        for own, name, path, code in framing.split_pieces(header["bytecode"], body):
             if own:
-                self.starter.add_bytecode(header["tag"], name, code)
+                self.starter.add_bytecode(header["bytecode_tag"], name, code)
             elif name in self.blobs:
                 self.bytecode[name] = (name, path, code)
 

@@ -28,7 +28,7 @@ class RunnerProxy(object):
     ``on_exited``: called when the program that carried it has exited.
     ``last_output``: returns the last output of its terminal, for a message.
     ``wait_for_output``: called with a function to call when that output is complete.
-    ``on_secret``: called with the hub's answer to ``ask``, while its account is entered.
+    ``on_secret``: called with the hub's answer to ``secret-request``, while its account is entered.
     """
 
     def __init__(self, agent, account):
@@ -60,7 +60,7 @@ class RunnerProxy(object):
         peer.forwards_to = self._agent.hub_peer
         self._peer = peer
         if first:
-            peer.write(first + framing.encode_frame(dict(self.start_info, op="entered")))
+            peer.write(first + framing.encode_frame(dict(self.start_info, op="start-info")))
         queue, self._queue = self._queue or [], None
         for header, body in queue:
             self._forward(peer, header, body)
@@ -68,7 +68,7 @@ class RunnerProxy(object):
     def request(self, header, body):
         # type: (Header, bytes) -> None
         """Forward a frame, after the blobs that it needs."""
-        if header["op"] not in framing.FOLLOWING + ("codes",) and not header.get("quiet"):
+        if header["op"] not in framing.FOLLOWING + ("bytecode",) and not header.get("no_reply"):
             self.open_requests.add(header["id"])
         if self._queue is not None:
             self._queue.append((header, body))
@@ -77,8 +77,8 @@ class RunnerProxy(object):
 
     def _forward(self, peer, header, body):
         # type: (Peer, Header, bytes) -> None
-        if "man" in header:
-            self._send_missing_blobs(peer, header["man"])
+        if "manifest" in header:
+            self._send_missing_blobs(peer, header["manifest"])
         peer.write(framing.encode_frame(header, body))
 
     def _send_missing_blobs(self, peer, digest):
@@ -93,8 +93,8 @@ class RunnerProxy(object):
         pieces = [blobs[name] for name in missing]
         bytecode = [agent.bytecode[name] for name in missing if self.account and name in agent.bytecode]
         if bytecode:
-            header["tag"] = agent.bytecode_tag
-            header["codes"] = [[name, path, len(code)] for name, path, code in bytecode]
+            header["bytecode_tag"] = agent.bytecode_tag
+            header["bytecode"] = [[name, path, len(code)] for name, path, code in bytecode]
             pieces += [code for _, _, code in bytecode]
         peer.write(framing.encode_frame(header, b"".join(pieces)))
         self._sent_blobs.update(missing)
@@ -113,29 +113,31 @@ class RunnerProxy(object):
         # type: (Header, bytes) -> None
         """Forward a frame if it answers an open request or is about the runner itself. The hub checks the fields."""
         op, request_id = header["op"], header.get("id")
-        if op == "codes" and self.account == 0:
+        if op == "bytecode" and self.account == 0:
             self._agent.receive_bytecode(header, body)
             return
         answers = op in ("exit", "ok", "error", "out", "credit")
-        if not (request_id in self.open_requests if answers else op in ("hello", "late")) or not framing.is_plain(header):
+        if not (request_id in self.open_requests if answers else op in ("hello", "deferred-error")) or not framing.is_plain(
+            header
+        ):
             raise framing.FrameError
-        header.pop("acct", None)
+        header.pop("account", None)
         if self.account or op == "hello":
-            header["acct"] = self.account
+            header["account"] = self.account
         if header.get("kind") == "stale":
-            header["why"] = self.stale_scope  # only the agent knows what of the login has changed
+            header["reason"] = self.stale_scope  # only the agent knows what of the login has changed
         elif op == "exit" and self._agent.session.accounts_changed():
-            self._agent.send({"op": "changed"})
+            self._agent.send({"op": "accounts-changed"})
         self._agent.send(header, body)
         if op == "hello":
             self._hello_seen, self._end_message = True, ENDED_MESSAGE
         elif request_id is not None and op in ("exit", "ok", "error"):
             self.open_requests.discard(request_id)
 
-    def fail(self, kind, message, why=None):
+    def fail(self, kind, message, reason=None):
         # type: (str, str, Optional[str]) -> None
         """Answer every open request with an error, and remove the runner."""
-        end = {"op": "error", "kind": kind, "msg": message[: framing.MESSAGE_TEXT], "why": why}  # type: Header
+        end = {"op": "error", "kind": kind, "msg": message[: framing.MESSAGE_TEXT], "reason": reason}  # type: Header
         self._agent.remove_runner(self, end)
         for request_id in sorted(self.open_requests):
             self._agent.send(dict(end, id=request_id))
@@ -146,7 +148,7 @@ class RunnerProxy(object):
         # type: () -> None
         self.reap()
         # Before the errors: a client that gets one may ask for the account again before the hub reads on.
-        self._agent.send({"op": "gone", "acct": self.account})
+        self._agent.send({"op": "interpreter-ended", "account": self.account})
         self._queue = []
         if self.wait_for_output:
             self.wait_for_output(self._report_end)
@@ -159,7 +161,7 @@ class RunnerProxy(object):
         if self.on_released:
             self.on_released()
         if self._hello_seen:
-            self.fail("gone", message)
+            self.fail("interpreter-ended", message)
         else:
             self.fail("become" if self.last_output else "python", message, "python")
 

@@ -26,7 +26,7 @@ class Turns(object):
     def refusal(self, header):
         # type: (Header) -> Optional[Header]
         """Return the answer to a request that follows one that was refused, or None."""
-        found = self._refusals.get((header["chain"], header.get("acct", 0)))
+        found = self._refusals.get((header["chain"], header.get("account", 0)))
         return None if found is None else dict(found, id=header["id"])
 
     def hold(self, header, body):
@@ -43,7 +43,7 @@ class Turns(object):
         # type: (Header, List[Frame]) -> None
         self._waiting[header["chain"]] = behind
         self._chains[header["id"]] = header["chain"]
-        self._accounts[header["chain"]] = header.get("acct", 0)
+        self._accounts[header["chain"]] = header.get("account", 0)
 
     def refuse_behind(self, answer):
         # type: (Header) -> List[Header]
@@ -51,9 +51,9 @@ class Turns(object):
         chain = self._chains.get(answer["id"])
         if chain is None:
             return []
-        self._refusals[chain, self._accounts[chain]] = dict(answer, lost=0)
+        self._refusals[chain, self._accounts[chain]] = dict(answer, refused_count=0)
         waiting, self._waiting[chain] = self._waiting[chain], []
-        return [dict(answer, lost=0, id=header["id"]) for header, _ in waiting]
+        return [dict(answer, refused_count=0, id=header["id"]) for header, _ in waiting]
 
     def next_after(self, request_id):
         # type: (int) -> Optional[Frame]

@@ -47,9 +47,9 @@ class Launcher(object):
         # type: (Header, bytes) -> None
         self.discard_prefork()
         blobs = header["blobs"]
-        pieces = framing.split_pieces(blobs + header.get("codes", []), body)
+        pieces = framing.split_pieces(blobs + header.get("bytecode", []), body)
         self._store.blobs.update(pieces[: len(blobs)])
-        self._store.load_bytecode(header.get("tag"), pieces[len(blobs) :])
+        self._store.load_bytecode(header.get("bytecode_tag"), pieces[len(blobs) :])
 
     def dump_bytecode(self):
         # type: () -> Frame
@@ -59,7 +59,7 @@ class Launcher(object):
             for digest, path, code in source.store.dump_bytecode() if source else ():
                 listed.append([own, digest, path, len(code)])
                 bodies.append(code)
-        return {"op": "codes", "tag": module_cache.BYTECODE_TAG, "codes": listed}, b"".join(bodies)
+        return {"op": "bytecode", "bytecode_tag": module_cache.BYTECODE_TAG, "bytecode": listed}, b"".join(bodies)
 
     def start(self, header, parameters, running):
         # type: (Header, bytes, List[str]) -> prefork.PayloadChild
@@ -67,9 +67,9 @@ class Launcher(object):
 
         Raises KeyError if the manifest was not sent, OSError if no child can be started.
         """
-        digest = header["man"]
+        digest = header["manifest"]
         manifest = self._store.manifest(digest)
-        if header["gen"] != "call" and self._preload_enabled and not self._preloaded.files:
+        if header["generation"] != "call" and self._preload_enabled and not self._preloaded.files:
             self._preload_core(manifest)
         conflicts = self._preloaded.conflicts(digest)
         record_imports = self._preload_enabled and digest not in self._learned_manifests

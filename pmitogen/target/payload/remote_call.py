@@ -18,9 +18,9 @@ def run(header, parameters):
     # type: (Header, bytes) -> None
     """Call the function that *header* names with *parameters*, and print its result or exception as the last line."""
     install_placeholders(header["names"])
-    __import__(header["fqn"])
-    function = sys.modules[header["fqn"]]  # type: Json
-    for part in header["func"].split("."):
+    __import__(header["module"])
+    function = sys.modules[header["module"]]  # type: Json
+    for part in header["function"].split("."):
         function = getattr(function, part)
     args, kwargs = json.loads(parameters.decode("utf-8"))
     stdout, sys.stdout = sys.stdout, sys.stderr

@@ -86,11 +86,11 @@ def run_payload(files, task, report_fd):
     """
     header, parameters, conflicts, record_imports, in_archive = task
     report = StatusReport(report_fd)
-    manifest = files.store.manifest(header["man"])
+    manifest = files.store.manifest(header["manifest"])
     module_cache.unload_all(conflicts)
     needs_archive = not in_archive and (files.default_root != importer.ROOT or RESPAWN_MODULE in manifest)
     files.mount(manifest, own_archive(files.store, manifest) if needs_archive else None)
-    if header["gen"] == "call":  # one of our own modules is among the files
+    if header["generation"] == "call":  # one of our own modules is among the files
         sys.meta_path.insert(0, importer.Importer(files))
     else:
         hide_own_modules()
@@ -109,7 +109,7 @@ def run_payload(files, task, report_fd):
             os.getcwd()
         except OSError:
             os.chdir("/")
-        STARTERS[header["gen"]](header, parameters, files.root)
+        STARTERS[header["generation"]](header, parameters, files.root)
         status = 0
     except SystemExit as exc:
         status = exit_status(exc)
@@ -180,8 +180,8 @@ def _run_module(header, parameters, root):
     from ansible.module_utils import basic
 
     basic._ANSIBLE_ARGS = parameters
-    names = {"_module_fqn": header["fqn"], "_modlib_path": root}
-    runpy.run_module(mod_name=str(header["fqn"]), init_globals=names, run_name="__main__", alter_sys=True)
+    names = {"_module_fqn": header["module"], "_modlib_path": root}
+    runpy.run_module(mod_name=str(header["module"]), init_globals=names, run_name="__main__", alter_sys=True)
     print('{"msg": "New-style module did not handle its own exit", "failed": true}')
     sys.exit(1)
 
@@ -190,17 +190,17 @@ def _run_loader(header, parameters, root):
     # type: (Header, bytes, str) -> None
     """Start a payload of ansible-core 2.19 and later: the archive contains the function that starts the module.
 
-    Arguments that releases since then have added are the last bytes of the body, since they may be secret: ``keywords`` in the
-    header is their size, and pmitogen/ansible/ansiballz.py says how they are written.
+    Arguments that releases since then have added are the last bytes of the body, since they may be secret: ``keywords_size`` is
+    their size, and pmitogen/ansible/ansiballz.py says how they are written.
     """
     from ansible.module_utils._internal._ansiballz import _loader
 
-    size, more = header.get("keywords", 0), {}
+    size, more = header.get("keywords_size", 0), {}
     if size:
         parameters, typed = parameters[:-size], json.loads(parameters[-size:].decode("ascii"))
         more = dict((name, EXTRA_TYPES[kind](value) if kind else value) for name, (kind, value) in typed.items())
     _loader.run_module(
-        json_params=parameters, profile=header["profile"], module_fqn=header["fqn"], modlib_path=root, extensions={}, **more
+        json_params=parameters, profile=header["profile"], module_fqn=header["module"], modlib_path=root, extensions={}, **more
     )
 
 

@@ -64,9 +64,9 @@ def _frames(data: bytes) -> None:
 
 def _frame_seeds(directory: Path) -> list[bytes]:
     return [
-        framing.encode_frame({"op": "exit", "id": 7, "rc": 0, "n": 3}, b"abc"),
+        framing.encode_frame({"op": "exit", "id": 7, "rc": 0, "stdout_size": 3}, b"abc"),
         framing.encode_frame({"op": "ok", "id": 1, "path": "/tmp/x"})
-        + framing.encode_frame({"op": "credit", "id": 1, "n": 1 << 20}),
+        + framing.encode_frame({"op": "credit", "id": 1, "count": 1 << 20}),
     ]
 
 
