@@ -82,6 +82,9 @@ lint:
 	.venv/bin/mypy
 	.venv/bin/codespell
 	.venv/bin/python tools/docs/prose.py
+	.venv/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	.venv/bin/zizmor -q --offline --no-progress .github
 
 # The documentation site, in build/site; it needs no server. A warning is an error, and so is a link that leads nowhere.
 docs:

@@ -3,10 +3,11 @@
 
 Builds the committed state, never what is only in the work tree: wheel, source distribution and collection, each twice in
 separate directories. The two results must be equal byte for byte. Checks the manifest, the description and the installed
-wheel. Writes the files, a bill of materials (CycloneDX) and SHA256SUMS to ``dist/``. Uploads nothing.
+wheel; ansible-lint reads the collection and the plays of the pages. Writes the files, a bill of materials (CycloneDX) and
+SHA256SUMS to ``dist/``. Uploads nothing.
 
 ``--tag`` also sets the annotated tag ``vVERSION``. This needs a clean work tree, the version's date in CHANGELOG.md, and the
-owner's addresses in the place of ``pmitogen.example``.
+owner's addresses in the place of ``pmitogen.example``; CONTRIBUTING.md, "Before the first release", lists them.
 
 Times inside the files are SOURCE_DATE_EPOCH, by default the time of the commit.
 """
@@ -28,7 +29,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent.parent
 DIST = HERE / "dist"
 PLACEHOLDER = "pmitogen.example"
-HOLDERS = ("pyproject.toml", "SECURITY.md")  # what may hold the placeholder
+SAYS_SO = "this address is a placeholder"  # in SECURITY.md
+NOT_SEARCHED = ("tools/release.py", "tests/")  # they name the placeholder, whatever the addresses are
 COLLECTION = "ansible_collections/pmitogen/core"
 
 
@@ -103,6 +105,36 @@ def check_install(wheel: Path, version: str, folder: Path) -> None:
     run(sys.executable, "-m", "cyclonedx_py", *words)
 
 
+def placeholders() -> list[str]:
+    """Return the committed files with an address that the owner has not set."""
+    names = [name for name in run("git", "ls-files").splitlines() if not name.startswith(NOT_SEARCHED)]
+    marks = PLACEHOLDER.encode(), SAYS_SO.encode()
+    return [name for name in names if any(mark in (HERE / name).read_bytes() for mark in marks)]
+
+
+def check_plays(source: Path, folder: Path) -> None:
+    """Raise Failure with what ansible-lint finds in the collection or in the plays of the pages."""
+    collection, plays = folder / COLLECTION, folder / "plays"
+    shutil.copytree(source / COLLECTION, collection)
+    plays.mkdir()
+    run(sys.executable, source / "tools/docs/plays.py", plays)
+    env = {"PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}", "ANSIBLE_COLLECTIONS_PATH": str(folder)}
+    for place in (collection, plays):
+        run(
+            sys.executable,
+            "-m",
+            "ansiblelint",
+            "--offline",
+            "-q",
+            "--profile",
+            "production",
+            "--project-dir",
+            place,
+            cwd=place,
+            env=env,
+        )
+
+
 def check_taggable(version: str) -> None:
     """Raise Failure unless the commit can carry the version's tag."""
     if run("git", "status", "--porcelain"):
@@ -111,9 +143,9 @@ def check_taggable(version: str) -> None:
         raise Failure(f"--tag: there is a tag v{version}; raise the version in pmitogen/_version.py and galaxy.yml")
     if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", (HERE / "CHANGELOG.md").read_text(), re.M):
         raise Failure(f"--tag: CHANGELOG.md has no heading '## {version} (YYYY-MM-DD)'")
-    held = [name for name in HOLDERS if PLACEHOLDER in (HERE / name).read_text()]
+    held = placeholders()
     if held:
-        raise Failure(f"--tag: {', '.join(held)}: replace {PLACEHOLDER} by the project's address")
+        raise Failure(f"--tag: replace {PLACEHOLDER} by the project's address in {', '.join(held)}")
 
 
 def release(tag: bool) -> None:
@@ -142,6 +174,7 @@ def release(tag: bool) -> None:
         run(sys.executable, "-m", "twine", "check", "--strict", *packages)
         (wheel,) = (path for path in packages if path.suffix == ".whl")
         check_install(wheel, version, work)
+        check_plays(work / "first-source", work / "lint")
         shutil.rmtree(DIST, ignore_errors=True)
         shutil.copytree(work / "first", DIST)
     sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in sorted(DIST.iterdir())]

@@ -157,14 +157,21 @@ def test_two_builds_are_equal(built: Path, tmp_path: Path) -> None:
 def test_no_tag_without_the_owners_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A tag needs a dated heading in the change log and real addresses."""
     tool = _release_tool()
-    answers = {"status": "", "tag": ""}
+    names = ("CHANGELOG.md", "SECURITY.md", "galaxy.yml", "tests/x.py")
+    answers = {"status": "", "tag": "", "ls-files": "\n".join(names)}
     monkeypatch.setattr(tool, "run", lambda *words, **more: answers[words[1]])
     monkeypatch.setattr(tool, "HERE", tmp_path)
-    for name in tool.HOLDERS:
+    (tmp_path / "tests").mkdir()
+    for name in names:
         (tmp_path / name).write_text("https://ssh.invalid/")
+    (tmp_path / "tests/x.py").write_text(tool.PLACEHOLDER)
     (tmp_path / "CHANGELOG.md").write_text("## 1.2.3 (2026-01-02)\n")
     tool.check_taggable("1.2.3")
-    for name, text in (("CHANGELOG.md", "## 1.2.3 (not yet released)\n"), (tool.HOLDERS[0], f"https://{tool.PLACEHOLDER}/")):
+    for name, text in (
+        ("CHANGELOG.md", "## 1.2.3 (not yet released)\n"),
+        ("galaxy.yml", f"https://{tool.PLACEHOLDER}/"),
+        ("SECURITY.md", "Until the first release this address is a placeholder."),
+    ):
         before = (tmp_path / name).read_text()
         (tmp_path / name).write_text(text)
         with pytest.raises(tool.Failure, match=name):
@@ -175,6 +182,14 @@ def test_no_tag_without_the_owners_word(monkeypatch: pytest.MonkeyPatch, tmp_pat
         with pytest.raises(tool.Failure):
             tool.check_taggable("1.2.3")
         monkeypatch.setitem(answers, name, "")
+
+
+@in_git
+def test_every_placeholder_is_listed_for_the_owner() -> None:
+    rows = (repository / "CONTRIBUTING.md").read_text().partition("### Before the first release")[2]
+    listed = {name for row in rows.splitlines() if row.startswith("|") for name in re.findall(r"^\| `([^`]+)`", row)}
+    assert listed >= set(_release_tool().placeholders())
+    assert all((repository / name).is_file() for name in listed)
 
 
 @pytest.mark.slow

@@ -392,11 +392,12 @@ EXAMPLES = r"""
 # [web:vars]
 # ansible_connection=pmitogen
 
-- name: one play
+- name: One play
   hosts: web
   connection: pmitogen
   tasks:
-    - ansible.builtin.ping:
+    - name: Run a module
+      ansible.builtin.ping:
 
 # Everything: ansible.cfg
 # [defaults]

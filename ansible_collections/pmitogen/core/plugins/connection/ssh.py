@@ -384,11 +384,12 @@ EXAMPLES = r"""
 # [web:vars]
 # ansible_connection=pmitogen.core.ssh
 
-- name: one play
+- name: One play
   hosts: web
   connection: pmitogen.core.ssh
   tasks:
-    - ansible.builtin.ping:
+    - name: Run a module
+      ansible.builtin.ping:
 
 # Everything: ansible.cfg
 # [defaults]
