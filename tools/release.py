@@ -141,11 +141,11 @@ def check_taggable(version: str) -> None:
         raise Failure("--tag: the work tree has changes that are not committed")
     if run("git", "tag", "--list", f"v{version}"):
         raise Failure(f"--tag: there is a tag v{version}; raise the version in pmitogen/_version.py and galaxy.yml")
-    if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", (HERE / "CHANGELOG.md").read_text(), re.M):
-        raise Failure(f"--tag: CHANGELOG.md has no heading '## {version} (YYYY-MM-DD)'")
     held = placeholders()
     if held:
         raise Failure(f"--tag: replace {PLACEHOLDER} by the project's address in {', '.join(held)}")
+    if not re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d\d-\d\d\)$", (HERE / "CHANGELOG.md").read_text(), re.M):
+        raise Failure(f"--tag: CHANGELOG.md has no heading '## {version} (YYYY-MM-DD)'")
 
 
 def release(tag: bool) -> None:
