@@ -64,12 +64,16 @@ _wants: Counter[str] = Counter()  # why tests were skipped, and how many
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--all", action="store_true", help="every ansible-core found here, and the slow tests")
+    parser.addoption("--core", action="append", metavar="VERSION", help="this ansible-core alone, in every test that plays")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "ansible" not in metafunc.fixturenames:
         return
     cores = list(installed_cores())
+    if named := metafunc.config.getoption("--core"):
+        metafunc.parametrize("ansible", [core for core in cores if core in named] or ["none"], indirect=True)
+        return
     if not metafunc.config.getoption("--all"):
         cores = [core for core in cores if core in _DEFAULT_CORES] or cores[:1]
         if metafunc.definition.get_closest_marker("newest_core"):
