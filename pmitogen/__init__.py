@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         Error,
         HubError,
         RemoteError,
+        TimeoutExpired,
         UsageError,
     )
 
@@ -44,6 +45,7 @@ __all__ = [
     "Process",
     "RemoteError",
     "Terminal",
+    "TimeoutExpired",
     "UsageError",
     "__version__",
     "connect",

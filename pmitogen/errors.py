@@ -9,6 +9,7 @@
     ├── ConnectionLost        a connection that worked has ended
     ├── BecomeError           sudo, su or doas failed; .kind has the reason
     ├── RemoteError           something on the target failed: a file operation, an interpreter
+    ├── TimeoutExpired        a call took longer than its timeout; a TimeoutError as well
     └── HubError              the hub process is gone, unreachable or of another version
 
 A message is one line, ``where: what: the word, and what to do``; it never holds a secret. Where a peer's text stands in it,
@@ -130,6 +131,19 @@ class RemoteError(Error):
         self.text = text
         self.result = result
         self.code = code
+
+
+class TimeoutExpired(Error, TimeoutError):
+    """A call of the library took longer than its *timeout*; on the host it has been ended. It is a TimeoutError as well.
+
+    *stdout* and *stderr* are what a command had printed by then, of the type that the call would have returned; None for
+    calls without output.
+    """
+
+    def __init__(self, message: str, stdout: bytes | str | None = None, stderr: bytes | str | None = None) -> None:
+        super().__init__(message)
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 class HubError(Error):

@@ -14,6 +14,7 @@ from pmitogen.api import arguments, remote_files, trees
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, wire_path
 from pmitogen.api.commands import text_encoding
+from pmitogen.api.opened import mode_of
 from pmitogen.api.remote_files import DirEntry, perform
 from pmitogen.api.trees import Changes
 
@@ -123,7 +124,7 @@ class Files:
 
     @overload
     def open(
-        self, path: AnyPath, mode: Literal["r"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
+        self, path: AnyPath, mode: Literal["r", "rt"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
     ) -> contextlib.AbstractAsyncContextManager[OutputStream[str]]: ...
 
     @overload
@@ -133,7 +134,7 @@ class Files:
 
     @overload
     def open(
-        self, path: AnyPath, mode: Literal["w"], *, encoding: str = "utf-8", permissions: int = 0o644
+        self, path: AnyPath, mode: Literal["w", "wt"], *, encoding: str = "utf-8", permissions: int = 0o644
     ) -> contextlib.AbstractAsyncContextManager[InputStream[str]]: ...
 
     @overload
@@ -142,7 +143,12 @@ class Files:
     ) -> contextlib.AbstractAsyncContextManager[InputStream[bytes]]: ...
 
     def open(
-        self, path: AnyPath, mode: Literal["r", "w", "rb", "wb"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
+        self,
+        path: AnyPath,
+        mode: Literal["r", "rt", "w", "wt", "rb", "wb"] = "r",
+        *,
+        encoding: str = "utf-8",
+        permissions: int = 0o644,
     ) -> contextlib.AbstractAsyncContextManager[Any]:
         """Open a file to be read or written from its start to its end, in pieces, in ``async with``.
 
@@ -150,9 +156,7 @@ class Files:
         Reading and writing need no Python on the host. *permissions* are those of a new file. The host's errors are RemoteError
         and OSError in one, raised where the file is read, and for writing at the latest when the block is left.
         """
-        if mode not in ("r", "w", "rb", "wb"):
-            arguments.wrong("open: mode", "'r', 'w', 'rb' or 'wb'", mode)
-        decoding = None if mode.endswith("b") else text_encoding(True, encoding, "strict", "open")
+        decoding = None if mode_of(mode).endswith("b") else text_encoding(True, encoding, "strict", "open")
         if mode.startswith("r"):
             return reading(self._account, path, decoding)
         return writing(self._account, path, decoding, permissions)

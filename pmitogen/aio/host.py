@@ -40,8 +40,16 @@ class Host(Files):
         self._hub = hub  # so that the hub lives as long as its hosts
         self._owns_hub = owns_hub
 
+    @property
+    def target(self) -> str:
+        """The first argument of ``connect``; it is the same for every account of the host."""
+        return str(self._account.options["host"])
+
+    def __str__(self) -> str:
+        return str(self._account)
+
     def __repr__(self) -> str:
-        return str(self._account).replace("pmitogen.Host", "pmitogen.aio.Host")
+        return f"<pmitogen.aio.Host {self}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} cannot be pickled: it belongs to this process; connect in the other one")
@@ -106,17 +114,18 @@ class Host(Files):
         """Run a command and wait for its end. Cancelling the task ends the command.
 
         :param command: a text for ``/bin/sh``, or a program and its arguments (str, bytes or os.PathLike).
-        :param stdin: what it reads: bytes, str or an open file; None: nothing. *input* is another name for it.
+        :param stdin: what it reads: bytes, str or an open file; None or subprocess.DEVNULL: nothing. *input* is another name
+            for it.
         :param env: is added to the account's environment.
         :param cwd: its working directory; None: the account's home.
-        :param tty: give it a terminal, which merges stderr into stdout. A :class:`Terminal` says of which kind and size.
-        :param timeout: seconds; then its process group is killed and TimeoutError raised.
+        :param tty: give it a terminal, which merges stderr into stdout: a :class:`Terminal`; True: ``Terminal()``.
+        :param timeout: seconds; then its process group is killed and TimeoutExpired raised, with the output so far.
         :param check: raise RemoteError for a status other than 0; its ``result`` is what this would return.
         :param text: the output is str: UTF-8 or *encoding*, undecodable bytes by *errors* (default: ``replace``).
         :param capture: False: do not collect the output.
         :param on_output: called with ``"stdout"`` or ``"stderr"`` and each piece as it comes; with *text*, each line.
 
-        Raises TypeError, UsageError, ConnectError, ConnectionLost, BecomeError, RemoteError, TimeoutError.
+        Raises TypeError, UsageError, ConnectError, ConnectionLost, BecomeError, RemoteError, TimeoutExpired.
         """
         return await commands.checked_run(
             self._account,
@@ -202,7 +211,7 @@ class Host(Files):
 
         It must be importable by name (no lambda, no closure). Arguments and result are what JSON can hold. What it prints
         is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. *timeout* is in seconds.
-        Raises UsageError, TimeoutError, and as :meth:`run`.
+        Raises UsageError, TimeoutExpired, and as :meth:`run`.
         """
         return await self._account.call(STYLE, function, args, kwargs, arguments.seconds(timeout, "call: timeout"))
 

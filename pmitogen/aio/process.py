@@ -9,7 +9,6 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from pmitogen.aio.waiting import Suspending
 from pmitogen.api import arguments
 from pmitogen.api.exchange import Exchange
-from pmitogen.api.process import decoded
 from pmitogen.api.running import Running
 from pmitogen.api.waiting import Style
 
@@ -134,7 +133,7 @@ class Process(Generic[Text]):
     async def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit status.
 
-        Raises TimeoutError after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
+        Raises TimeoutExpired after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
         """
         return await self._running.wait(STYLE, arguments.seconds(timeout, "wait: timeout"))
 
@@ -143,8 +142,8 @@ class Process(Generic[Text]):
         data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
         if not isinstance(data, bytes):
             arguments.wrong("communicate: input", "bytes or str", data)
-        found = await self._running.communicate(data, STYLE, arguments.seconds(timeout, "communicate: timeout"))
-        return cast("tuple[Text, Text]", tuple(decoded(part, self._encoding) for part in found))
+        limit = arguments.seconds(timeout, "communicate: timeout")
+        return await self._running.communicate(data, STYLE, limit, self._encoding)
 
     def send_signal(self, number: int | signal.Signals) -> None:
         """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""

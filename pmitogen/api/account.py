@@ -16,7 +16,7 @@ from pmitogen.api import arguments
 from pmitogen.api.core import Core
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Style
-from pmitogen.errors import RemoteError, UsageError
+from pmitogen.errors import RemoteError, TimeoutExpired, UsageError
 from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
@@ -48,8 +48,7 @@ class Account:
     ask: Ask | None = None
 
     def __str__(self) -> str:
-        who = f" as {self.become['user']}" if self.become else ""
-        return f"<pmitogen.Host {self.options['host']}{who}>"
+        return f"{self.options['host']} as {self.become['user']}" if self.become else str(self.options["host"])
 
     async def exchange(
         self,
@@ -75,9 +74,11 @@ class Account:
             request.kill()
             raise
 
-    def timed_out(self, timeout: float | None) -> TimeoutError:
-        """The exception for a call that took longer than *timeout* seconds."""
-        return TimeoutError(f"{self}: not done within {timeout:g} seconds")
+    def timed_out(
+        self, timeout: float | None, stdout: bytes | str | None = None, stderr: bytes | str | None = None
+    ) -> TimeoutExpired:
+        """The exception for a call that took longer than *timeout* seconds, with the output so far."""
+        return TimeoutExpired(f"{self}: not done within {timeout:g} seconds", stdout, stderr)
 
     async def ping(self, style: Style) -> None:
         """See that there is a connection, and a running Python if the host has one."""

@@ -19,6 +19,7 @@ from pmitogen.protocol.framing import to_wire
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+_DEVNULL = -3  # subprocess.DEVNULL; that module is not imported for it alone
 Command = str | bytes | Sequence[Word]
 
 
@@ -161,7 +162,7 @@ def is_stream(value: object, method: str) -> bool:
 
 def source(value: Any, what: str, encoding: str | None = None) -> bytes | IO[Any]:
     """What a command reads: bytes, text (encoded), or an open file. Raises TypeError, UsageError."""
-    if value is None:
+    if value is None or isinstance(value, int) and value == _DEVNULL:
         return b""
     if isinstance(value, str):
         try:

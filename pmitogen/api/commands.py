@@ -83,6 +83,8 @@ def exec_header(
     """The request for a command. Raises TypeError, UsageError."""
     header: Header = {"op": "exec", "argv": arguments.wire_command(command, what)}
     variables = arguments.wire_env(env, what)
+    if tty is True:
+        tty = Terminal()
     if isinstance(tty, Terminal):
         header["tty"] = True
         header["size"] = [tty.lines, tty.columns]
@@ -249,7 +251,10 @@ async def run(
         request.kill()
         if deadline is None or time.monotonic() < deadline:
             raise  # of the caller's own function or stream
-        raise account.timed_out(timeout) from exc.__cause__
+        await request.settle(style)
+        for number in (0, 1):
+            output.add(number, request.take(number), True)
+        raise account.timed_out(timeout, output.whole(0), output.whole(1)) from exc.__cause__
     except BaseException:
         request.kill()
         raise

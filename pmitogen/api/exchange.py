@@ -7,8 +7,10 @@ what the other end has no room for is not sent.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
 
+SETTLE_TIME = 0.5  # seconds
 ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before the other end is told
 
 
@@ -197,6 +200,11 @@ class Exchange:
         if not self._killed:
             self._killed = True
             self.follow({"op": "kill"})
+
+    async def settle(self, style: Style) -> None:
+        """Wait a moment for the end of what was killed: with it comes output that the host had not sent yet."""
+        with contextlib.suppress(TimeoutError):
+            await self.until(lambda: False, style, time.monotonic() + SETTLE_TIME)
 
     def result(self) -> Answer:
         """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import IO, Any, Literal, overload
 
-from pmitogen.api import arguments, remote_files, trees
+from pmitogen.api import arguments, opened, remote_files, trees
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, wire_path
-from pmitogen.api.opened import ReadRaw, WriteRaw
 from pmitogen.api.remote_files import DirEntry, perform
 from pmitogen.api.trees import Changes
 from pmitogen.api.waiting import Blocking, finish
@@ -122,42 +119,27 @@ class Files:
 
     @overload
     def open(
-        self, path: AnyPath, mode: Literal["r", "w"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
-    ) -> contextlib.AbstractContextManager[IO[str]]: ...
+        self, path: AnyPath, mode: Literal["r", "rt", "w", "wt"] = "r", *, encoding: str = "utf-8", permissions: int = 0o644
+    ) -> IO[str]: ...
 
     @overload
     def open(
         self, path: AnyPath, mode: Literal["rb", "wb"], *, encoding: str = "utf-8", permissions: int = 0o644
-    ) -> contextlib.AbstractContextManager[IO[bytes]]: ...
+    ) -> IO[bytes]: ...
 
     def open(
         self,
         path: AnyPath,
-        mode: Literal["r", "w", "rb", "wb"] = "r",
+        mode: Literal["r", "rt", "w", "wt", "rb", "wb"] = "r",
         *,
         encoding: str = "utf-8",
         permissions: int = 0o644,
-    ) -> contextlib.AbstractContextManager[IO[Any]]:
-        """Open a file to be read or written from its start to its end, in pieces, in ``with``.
+    ) -> IO[Any]:
+        """Open a file to be read or written from its start to its end, in pieces.
 
-        A written file appears when the block is left; if that is by an exception, what was there before stays as it was.
-        Reading and writing need no Python on the host. *permissions* are those of a new file. Raises RemoteError.
+        A written file appears when it is closed. If its ``with`` block is left by an exception, what was there before stays as it
+        was; so it does if the file is never closed. Reading and writing need no Python on the host. *permissions* are those of
+        a new file. Raises UsageError; the host's errors, RemoteError and OSError in one, come with the first read, and for
+        writing at the latest with ``close()``.
         """
-        if mode not in ("r", "w", "rb", "wb"):
-            arguments.wrong("open: mode", "'r', 'w', 'rb' or 'wb'", mode)
-        return self._opened(path, mode, encoding, permissions)
-
-    @contextlib.contextmanager
-    def _opened(self, path: AnyPath, mode: str, encoding: str, permissions: int) -> Iterator[IO[Any]]:
-        raw = ReadRaw(self._account, path) if mode.startswith("r") else WriteRaw(self._account, path, permissions)
-        stream: Any = io.BufferedReader(raw, 1 << 17) if isinstance(raw, ReadRaw) else io.BufferedWriter(raw, 1 << 17)
-        if not mode.endswith("b"):
-            stream = io.TextIOWrapper(stream, encoding)
-        try:
-            yield stream
-            stream.close()
-        except BaseException:
-            raw.give_up()
-            with contextlib.suppress(Exception):
-                stream.close()
-            raise
+        return opened.open_file(self._account, path, opened.mode_of(mode), encoding, permissions)

@@ -12,7 +12,7 @@ from typing import Any
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.waiting import Style
-from pmitogen.errors import ConnectError, ConnectionLost
+from pmitogen.errors import ConnectError, ConnectionLost, UsageError
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
 
 End = int | tuple[str, int] | str | os.PathLike[str]
@@ -24,6 +24,9 @@ class Forwarding:
 
     def __init__(self, forwarding: Any) -> None:
         self._forwarding = forwarding
+
+    def __repr__(self) -> str:
+        return f"<pmitogen.Forwarding on {self.address if isinstance(self.address, str) else '%s port %d' % self.address}>"
 
     @property
     def address(self) -> tuple[str, int] | str:
@@ -59,7 +62,10 @@ class Forwarding:
 def end(value: End, what: str, least: int = 1) -> Address:
     """An end of a forwarding; *least*: 0 where any free port may be meant. Raises TypeError, UsageError."""
     if isinstance(value, (str, os.PathLike)):
-        return UnixPath(arguments.text(os.fspath(value), what))
+        path = arguments.text(os.fspath(value), what)
+        if isinstance(value, str) and "/" not in path:
+            raise UsageError(f"{what}: {path!r}: use a number for a port, a (host, port) pair, or a path that has a '/'")
+        return UnixPath(path)
     if isinstance(value, int) and not isinstance(value, bool):
         return TCPAddress(LOOPBACK, arguments.number(value, what, least, 65535))
     pair: Any = value

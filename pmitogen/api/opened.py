@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from typing import Any
+import warnings
+from typing import IO, Any, cast
 
-from pmitogen.api import transfers
+from pmitogen.api import arguments, commands, transfers
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Blocking, finish
+from pmitogen.errors import UsageError
 
 STYLE = Blocking()
+BUFFER = 1 << 17  # bytes
+MODES = ("r", "rt", "w", "wt", "rb", "wb")
+
+
+def mode_of(mode: str) -> str:
+    """The mode without its "t". Raises TypeError, UsageError."""
+    if not isinstance(mode, str):
+        arguments.wrong("open: mode", "str", mode)
+    if mode not in MODES:
+        raise UsageError(f"open: mode: {mode!r}: use one of {', '.join(MODES)}")
+    return mode.removesuffix("t")
 
 
 class ReadRaw(io.RawIOBase):
@@ -69,3 +83,57 @@ class WriteRaw(io.RawIOBase):
         self._request.end_input()
         finish(self._account.finish(STYLE, self._request, None))
         self._request.result()
+
+
+class _File:
+    """A part of the files below: the end of their ``with`` block, and of one that nobody has closed."""
+
+    remote: ReadRaw | WriteRaw
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        stream = cast("IO[Any]", self)
+        if kind is None:
+            try:
+                stream.close()
+            except BaseException:
+                self.remote.give_up()
+                raise
+            return
+        self.remote.give_up()
+        with contextlib.suppress(Exception):
+            stream.close()
+
+    def __del__(self) -> None:
+        if not self.remote.closed:
+            self.__exit__(ResourceWarning)
+            warnings.warn(f"unclosed file of a host: {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+
+class _TextFile(_File, io.TextIOWrapper):
+    """A file of text."""
+
+
+class _BinaryReader(_File, io.BufferedReader):
+    """A file of bytes that is read."""
+
+
+class _BinaryWriter(_File, io.BufferedWriter):
+    """A file of bytes that is written."""
+
+
+def open_file(account: Account, path: AnyPath, mode: str, encoding: str, permissions: int) -> IO[Any]:
+    """Open a file there. Raises TypeError, UsageError."""
+    is_text = not mode.endswith("b")
+    if is_text:
+        commands.text_encoding(True, encoding, "strict", "open")
+    remote = ReadRaw(account, path) if mode.startswith("r") else WriteRaw(account, path, permissions)
+    stream: Any
+    if is_text:
+        buffer: Any = io.BufferedReader(remote, BUFFER) if isinstance(remote, ReadRaw) else io.BufferedWriter(remote, BUFFER)
+        stream = _TextFile(buffer, encoding)
+    elif isinstance(remote, ReadRaw):
+        stream = _BinaryReader(remote, BUFFER)
+    else:
+        stream = _BinaryWriter(remote, BUFFER)
+    stream.remote = remote
+    return cast("IO[Any]", stream)

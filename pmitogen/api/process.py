@@ -56,20 +56,21 @@ class Process(Generic[Text]):
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit status.
 
-        Raises TimeoutError after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
+        Raises TimeoutExpired after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
         """
         return finish(self._running.wait(STYLE, arguments.seconds(timeout, "wait: timeout")))
 
     def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
         """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr).
 
-        Raises TimeoutError after *timeout* seconds (it goes on; the output so far is lost), and as :meth:`wait`.
+        Raises TimeoutExpired after *timeout* seconds, with the output so far, and as :meth:`wait`. The process goes on; a second
+        call, without *input*, returns all of the output.
         """
         data = arguments.source(input, "communicate: input", self._encoding[0] if self._encoding else None)
         if not isinstance(data, bytes):
             arguments.wrong("communicate: input", "bytes or str", data)
-        found = finish(self._running.communicate(data, STYLE, arguments.seconds(timeout, "communicate: timeout")))
-        return cast("tuple[Text, Text]", tuple(decoded(part, self._encoding) for part in found))
+        limit = arguments.seconds(timeout, "communicate: timeout")
+        return finish(self._running.communicate(data, STYLE, limit, self._encoding))
 
     def send_signal(self, number: int | signal.Signals) -> None:
         """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
@@ -97,13 +98,6 @@ class Process(Generic[Text]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def decoded(data: bytes, encoding: tuple[str, str] | None) -> bytes | str:
-    """Output as the call wants it; line ends of a text are ``\\n``."""
-    if encoding is None:
-        return data
-    return data.decode(*encoding).replace("\r\n", "\n").replace("\r", "\n")
 
 
 class _Output(io.RawIOBase):

@@ -32,19 +32,23 @@ class DirEntry:
 
     name: str
     path: str
-    stat: os.stat_result
+    lstat: os.stat_result
+
+    def stat(self) -> os.stat_result:
+        """What lstat(2) said when the directory was read: a link is not followed."""
+        return self.lstat
 
     def is_dir(self) -> bool:
         """Whether it is a directory, not a link to one."""
-        return stats.S_ISDIR(self.stat.st_mode)
+        return stats.S_ISDIR(self.lstat.st_mode)
 
     def is_file(self) -> bool:
         """Whether it is a regular file, not a link to one."""
-        return stats.S_ISREG(self.stat.st_mode)
+        return stats.S_ISREG(self.lstat.st_mode)
 
     def is_symlink(self) -> bool:
         """Whether it is a symbolic link."""
-        return stats.S_ISLNK(self.stat.st_mode)
+        return stats.S_ISLNK(self.lstat.st_mode)
 
 
 @functools.cache

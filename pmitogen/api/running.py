@@ -15,6 +15,7 @@ from pmitogen.protocol.framing import CHUNK
 
 KILL_PATIENCE = 10.0  # seconds for a process to be gone after it was told to end
 LAST_SIGNAL = 64
+Encoding = tuple[str, str] | None
 
 
 class Running:
@@ -23,6 +24,8 @@ class Running:
     def __init__(self, account: Account, header: Header) -> None:
         self.account = account
         self.is_terminal = bool(header["tty"])
+        self._input = memoryview(b"")  # of communicate: what is not sent yet
+        self._parts: tuple[list[bytes], list[bytes]] = ([], [])  # of communicate: the output so far
         self.exchange = Exchange(account, {**header, "stream_output": True}, b"", feeds=True)
         weakref.finalize(self, self.exchange.kill).atexit = False
 
@@ -59,32 +62,34 @@ class Running:
             raise self.account.timed_out(timeout) from None
         return int(self.exchange.result()["rc"])
 
-    async def communicate(self, data: bytes, style: Style, timeout: float | None) -> tuple[bytes, bytes]:
-        """Send *data* and the end of input, take all output, and wait for the end."""
+    async def communicate(self, data: bytes, style: Style, timeout: float | None, encoding: Encoding) -> tuple[Any, Any]:
+        """Send *data* and the end of input, take all output, and wait for the end. After a timeout a second call goes on."""
         request = self.exchange
         deadline = None if timeout is None else time.monotonic() + timeout
-        parts: tuple[list[bytes], list[bytes]] = ([], [])
-        rest = memoryview(data)
+        self._input = memoryview(bytes(self._input) + data) if self._input else memoryview(data)
 
         def is_ready() -> bool:
-            return request.has_any_output() or bool(rest) and request.has_room()
+            return request.has_any_output() or bool(self._input) and request.has_room()
+
+        def outputs() -> tuple[Any, Any]:
+            return decoded(b"".join(self._parts[0]), encoding), decoded(b"".join(self._parts[1]), encoding)
 
         try:
             ended = False
             while not ended:
-                if not rest:
+                if not self._input:
                     request.end_input()
                 await request.until(is_ready, style, deadline)
                 ended = request.final is not None
                 for number in (0, 1):
-                    parts[number].append(request.take(number))
-                if rest and not ended and request.has_room():
-                    await request.send(bytes(rest[:CHUNK]), style)
-                    rest = rest[CHUNK:]
+                    self._parts[number].append(request.take(number))
+                if self._input and not ended and request.has_room():
+                    piece, self._input = bytes(self._input[:CHUNK]), self._input[CHUNK:]
+                    await request.send(piece, style)
         except TimeoutError:
-            raise self.account.timed_out(timeout) from None
+            raise self.account.timed_out(timeout, *outputs()) from None
         request.result()
-        return b"".join(parts[0]), b"".join(parts[1])
+        return outputs()
 
     def send_signal(self, number: Any) -> None:
         """Send a signal to its process group."""
@@ -115,3 +120,10 @@ class Running:
                     request.take(1)
             except TimeoutError:
                 pass
+
+
+def decoded(data: bytes, encoding: Encoding) -> bytes | str:
+    """Output as the call wants it; line ends of a text are ``\\n``."""
+    if encoding is None:
+        return data
+    return data.decode(*encoding).replace("\r\n", "\n").replace("\r", "\n")

@@ -19,6 +19,7 @@ from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, wire_path
 from pmitogen.api.exchange import Exchange, until_any
 from pmitogen.api.remote_files import malformed, perform
+from pmitogen.api.remote_files import stat as remote_stat
 from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError
 from pmitogen.protocol.framing import CHUNK
@@ -185,6 +186,7 @@ async def put_tree(account: Account, style: Style, source: str | os.PathLike[str
     """Make *target* there like *source* here."""
     here, what = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
     if not await style.blocking(os.path.isdir, here):
+        await style.blocking(os.stat, here)  # raises FileNotFoundError, or why it cannot be looked at
         raise NotADirectoryError(20, "not a directory", here)
     wanted = await style.blocking(_local_tree, here, way)
     existing = await _listed(account, style, target, way) or []
@@ -231,6 +233,7 @@ async def get_tree(account: Account, style: Style, source: AnyPath, target: str 
     here, what = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
     wanted = await _listed(account, style, source, way)
     if wanted is None:
+        await remote_stat(account, style, source, True)  # raises FileNotFoundError, or why it cannot be looked at
         raise NotADirectoryError(20, "not a directory", arguments.shown(source))
     existing = await style.blocking(_local_tree, here, way)
     plan = compare(wanted, existing, way.delete)

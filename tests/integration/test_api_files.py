@@ -159,9 +159,9 @@ def test_trees_go_both_ways_and_only_what_differs(host: Host, top: Path, tmp_pat
 
 
 def test_trees_that_are_not_there(host: Host, top: Path, tmp_path: Path) -> None:
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(FileNotFoundError):
         host.put_tree(tmp_path / "nothing", top)
-    with pytest.raises(NotADirectoryError):
+    with pytest.raises(FileNotFoundError):
         host.get_tree(top / "nothing", tmp_path / "x")
     with pytest.raises(PermissionError):
         (tmp_path / "a").mkdir()

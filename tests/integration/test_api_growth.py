@@ -1,0 +1,183 @@
+"""A program that uses the library for long: what it and its host hold does not grow with commands, cancellations or connections.
+
+Each case is a process of its own. It reports what both ends hold after the first of its rounds and after the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from tests.support import session
+from tests.support.accounts import Account
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.slow, pytest.mark.timeout(900)]
+
+HEAD = """
+import asyncio, contextlib, gc, json, os, sys, threading, time
+from pathlib import Path
+import pmitogen
+from pmitogen import aio
+
+target, uid, port, *args = sys.argv[1:]
+
+def held(pid):
+    text = Path(f"/proc/{pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    memory = int(fields.get("VmRSS", "0 kB").split()[0])
+    return memory, int(fields["Threads"]), len(os.listdir(f"/proc/{pid}/fd"))
+
+def there():
+    found = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError, KeyError, ValueError):
+            if name.isdigit() and os.stat(f"/proc/{name}").st_uid == int(uid):
+                found.append(held(name))
+    return [len(found), *(sum(each) for each in zip(*found))] if found else [0, 0, 0, 0]
+
+def tell():
+    gc.collect()
+    time.sleep(1.5)  # what has been closed or killed last has ended
+    print(json.dumps({"here": held(os.getpid()), "there": there()}), flush=True)
+
+def in_rounds(work, rounds=5):
+    for number in range(rounds):
+        asyncio.run(work()) if asyncio.iscoroutinefunction(work) else work()
+        if number in (0, rounds - 1):
+            tell()
+
+async def each(count, at_once, work):
+    places = iter(range(count))
+    async def take():
+        for _ in places:
+            await work()
+    await asyncio.gather(*(take() for _ in range(at_once)))
+"""
+
+COMMANDS = """
+with pmitogen.Hub() as hub, hub.connect(target, ssh_args=args, timeout=60) as host:
+    host.ping()
+    def work():
+        for _ in range(200):
+            assert host.run("echo x").stdout == b"x\\n"
+        hub.map(lambda number: host.run(["echo", str(number)], check=True), range(1800), limit=16)
+    in_rounds(work)
+"""
+
+TASKS = """
+async def main():
+    async with aio.Hub() as hub:
+        host = await hub.connect(target, ssh_args=args, timeout=60)
+        await host.ping()
+        async def command():
+            assert (await host.run("echo x", input=b"y" * 100)).stdout == b"x\\n"
+        for number in range(5):
+            await each(2000, 16, command)
+            if number in (0, 4):
+                tell()
+asyncio.run(main())
+"""
+
+CANCELLATIONS = """
+async def main():
+    async with aio.Hub() as hub:
+        host = await hub.connect(target, ssh_args=args, timeout=60)
+        await host.ping()
+        turn = iter(range(1 << 30))
+        async def one():
+            number = next(turn)
+            work = host.run("sleep 4713") if number % 2 else host.run("while :; do echo x; done", on_output=lambda *_: None)
+            with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
+                await asyncio.wait_for(work, 0.002 * (number % 50))
+        for number in range(5):
+            await each(200, 8, one)
+            if number in (0, 4):
+                tell()
+asyncio.run(main())
+"""
+
+CONNECTIONS = """
+async def own():
+    async with aio.connect(target, ssh_args=args, timeout=60) as host:
+        assert (await host.run("echo x")).stdout == b"x\\n"
+    with pmitogen.Hub() as hub:
+        await asyncio.to_thread(hub.connect(target, ssh_args=args, timeout=60).run, "true")
+
+async def work():
+    await each(25, 4, own)  # two connections each
+    async with aio.Hub() as hub:
+        async def shared():
+            host = await hub.connect(target, ssh_args=[*args, "-o", f"SetEnv=N={next(turn)}"], timeout=60)
+            assert (await host.run("echo x")).stdout == b"x\\n"
+            await host.close()
+        await each(150, 4, shared)
+
+turn = iter(range(1 << 30))
+in_rounds(work)
+"""
+
+AT_ONCE = """
+def own_part():
+    text = Path("/proc/self/smaps_rollup").read_text()
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(("Private_", "Shared_Dirty")))
+
+hosts = [f"{target.partition('@')[0]}@127.0.{2 + number // 250}.{1 + number % 250}" for number in range(int(port))]
+with pmitogen.Hub() as hub:
+    hub.connect_all(hosts[:20], limit=20, ssh_args=args, timeout=200)
+    gc.collect()
+    before = held(os.getpid())
+    made = hub.connect_all(hosts, limit=20, ssh_args=args, timeout=200)
+    gc.collect()
+    time.sleep(1)
+    now = held(os.getpid())
+    print(json.dumps({"more": [b - a for a, b in zip(before, now)], "count": len(made) - 20}), flush=True)
+print(json.dumps({"left": held(os.getpid())}), flush=True)
+"""
+
+
+def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Sequence[str] = ()) -> list[dict[str, list[int]]]:
+    words = [sys.executable, "-c", HEAD + program, f"{account.name}@{sshd.host}", str(account.uid), extra]
+    words += args or sshd.ssh_args()
+    done = subprocess.run(words, cwd=session.repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(COMMANDS, id="10000 commands"),
+        pytest.param(TASKS, id="10000 commands of tasks"),
+        pytest.param(CANCELLATIONS, id="1000 cancellations"),
+        pytest.param(CONNECTIONS, id="1000 connections one after another"),
+    ],
+)
+def test_nothing_grows(program: str, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+    sshd = make_sshd(log_level="INFO").start()
+    first, last = _run(program, sshd, make_account())
+    print(first, last)
+    assert last["here"][0] - first["here"][0] < 4096, (first, last)  # KiB
+    assert last["here"][1:] == first["here"][1:], (first, last)  # threads, descriptors
+    assert last["there"][0] == first["there"][0] and last["there"][2:] == first["there"][2:], (first, last)
+    assert last["there"][1] - first["there"][1] < 2048, (first, last)
+
+
+def test_a_thousand_hosts_at_once(make_sshd: Callable[..., Sshd], account: Account) -> None:
+    count = 1000
+    sshd = make_sshd(addresses=["0.0.0.0"], log_level="INFO").start()
+    checked = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"]
+    args = ["-F", "none", "-p", str(sshd.port), "-i", str(sshd.key.path), *checked]
+    made, left = _run(AT_ONCE, sshd, account, str(count), args)
+    print(made, left)
+    hosts = made["count"]
+    assert isinstance(hosts, int)
+    memory, threads, descriptors = made["more"]
+    assert memory / hosts < 256, made  # KiB for each
+    assert threads <= hosts + 10, made  # Paramiko's one for each
+    assert descriptors <= hosts + 10, made
+    assert left["left"][1] < 10 and left["left"][2] < 30, left
