@@ -158,7 +158,7 @@ def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Seq
     ],
 )
 def test_nothing_grows(program: str, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
-    sshd = make_sshd(log_level="INFO").start()
+    sshd = make_sshd(log_level="INFO")
     first, last = _run(program, sshd, make_account())
     print(first, last)
     assert last["here"][0] - first["here"][0] < 4096, (first, last)  # KiB
@@ -169,7 +169,7 @@ def test_nothing_grows(program: str, make_sshd: Callable[..., Sshd], make_accoun
 
 def test_a_thousand_hosts_at_once(make_sshd: Callable[..., Sshd], account: Account) -> None:
     count = 1000
-    sshd = make_sshd(addresses=["0.0.0.0"], log_level="INFO").start()
+    sshd = make_sshd(addresses=["0.0.0.0"], log_level="INFO")
     checked = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"]
     args = ["-F", "none", "-p", str(sshd.port), "-i", str(sshd.key.path), *checked]
     made, left = _run(AT_ONCE, sshd, account, str(count), args)
