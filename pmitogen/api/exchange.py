@@ -82,7 +82,8 @@ class Exchange:
             if self.final is not None:
                 return
             if op == "out":
-                self._output[header["stream"] - 1].append(body)
+                if not self._killed or self._stored() < CREDIT_WINDOW:
+                    self._output[header["stream"] - 1].append(body)
             elif op == "credit":
                 self._room += header["count"]
             elif op in FINAL:
@@ -93,6 +94,11 @@ class Exchange:
                 self.final = header
                 self._core.calls.discard(self)
             self._wake()
+        if op == "out" and self._killed:  # nobody may take it, and the other end must not wait for that
+            self.follow({"op": "credit", "count": len(body)})
+
+    def _stored(self) -> int:
+        return sum(len(piece) for pieces in self._output for piece in pieces)
 
     def pause(self) -> None:
         """Send no more for the moment. I/O thread."""
@@ -160,7 +166,7 @@ class Exchange:
                 else:
                     del pieces[0]
             self._owed += len(taken)
-            owed = self._owed if self._owed >= ACKNOWLEDGE and self.final is None else 0
+            owed = self._owed if self._owed >= ACKNOWLEDGE and self.final is None and not self._killed else 0
             self._owed -= owed
         if owed:
             self.follow({"op": "credit", "count": owed})
@@ -196,10 +202,18 @@ class Exchange:
             self._request.host.follow(self._request, header, body)
 
     def kill(self) -> None:
-        """End what it started: SIGTERM to the process group, SIGKILL two seconds later. Idempotent."""
-        if not self._killed:
+        """End what it started: SIGTERM to the process group, SIGKILL two seconds later. Idempotent.
+
+        From now on output is acknowledged at once; of what nobody takes no more than a window is stored.
+        """
+        with self._lock:
+            if self._killed:
+                return
             self._killed = True
-            self.follow({"op": "kill"})
+            owed = self._owed + self._stored()
+        self.follow({"op": "kill"})
+        if owed:
+            self.follow({"op": "credit", "count": owed})
 
     async def settle(self, style: Style) -> None:
         """Wait a moment for the end of what was killed: with it comes output that the host had not sent yet."""

@@ -152,3 +152,22 @@ def test_the_end_of_the_connection_is_told_by_the_streams(make_sshd: object, acc
 def test_as_another_account(host: Host) -> None:
     with host.become().start("id -u; cat", text=True) as process:
         assert process.communicate("x") == ("0\nx", "")
+
+
+def test_nothing_is_left_of_a_command_whose_output_nobody_takes(host: Host, account: Account) -> None:
+    host.ping()
+    before = {process.pid for process in processes.all_processes(zombies=True) if process.uid == account.uid}
+
+    def refuse(*_: object) -> None:
+        time.sleep(0.7)  # until no more output may be under way
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        host.run("exec yes", on_output=refuse)
+    del refuse
+
+    def left() -> set[int]:
+        return {process.pid for process in processes.all_processes(zombies=True) if process.uid == account.uid} - before
+
+    processes.wait_until(lambda: not left())
+    assert not left()
