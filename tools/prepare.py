@@ -85,6 +85,7 @@ PROGRAMS = {
     "setfacl": "acl",
     "setfattr": "attr",
     "fish": "fish",
+    "zsh": "zsh",
     "tcsh": "tcsh",
     "strace": "strace",
     "ps": "procps",
@@ -177,7 +178,9 @@ def pythons_of(core: str) -> tuple[str, ...]:
 def choose(cores: Sequence[str], only: str) -> tuple[str, str] | None:
     """The first of *cores* that a Python found here runs, with that Python; *only*: the one version that will do, or empty."""
     for core in cores:
-        for version in (only,) if only else pythons_of(core):
+        for version in pythons_of(core):
+            if only and version != only:
+                continue
             python = find_python(version)
             if python:
                 return core, python

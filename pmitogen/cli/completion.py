@@ -4,26 +4,43 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
+import re
 from collections.abc import Iterator
 
 from pmitogen.cli.errors import Parser
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 
+# Commands with the command line of a program of OpenSSH's -> the module with that program's USAGE.
+OPENSSH_USAGE = {
+    "cp": "cp.command_line",
+    "sftp": "sftp.command_line",
+    "keygen": "keygen.options",
+    "agent": "agent.main",
+    "add": "agent.add",
+    "copy-id": "copy_id",
+}
+TAKES_NO_FILES = {"plugin-path", "demo", "hubs", "version", "completion", "manual"}
+TAKES_HOST = {"ssh", "sftp", "copy-id", "ping", "keyscan", "trust"}
 TAKES_SSH_OPTIONS = {"ssh": (), "ping": ("--json",), "trust": ("--json", "--fingerprint")}  # with further options of ours
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command as the completion and the manual page show it. *words*: options and fixed arguments."""
+    """A command as the completion and the manual page show it.
+
+    *words*: options and fixed arguments. *usage*: that of OpenSSH's program, under the command's own name; empty for others.
+    """
 
     name: str
     help: str
     words: tuple[str, ...]
     parser: Parser
+    usage: str = ""
 
 
 def commands() -> Iterator[Command]:
-    """Yield each command. Loads no Paramiko."""
+    """Yield each command."""
     from pmitogen.cli import dispatch, keyscan
 
     for name, text, parser in dispatch.build_parser().commands:
@@ -32,7 +49,22 @@ def commands() -> Iterator[Command]:
         words = [word for action in parser.arguments for word in _words(action)]
         if name in TAKES_SSH_OPTIONS:
             words += [*TAKES_SSH_OPTIONS[name], *(f"-{letter}" for letter in FLAGS)]
-        yield Command(name, text, tuple(dict.fromkeys(words)), parser)
+        usage = _usage(name)
+        yield Command(name, text, tuple(dict.fromkeys([*words, *_options(usage)])), parser, usage)
+
+
+def _usage(name: str) -> str:
+    """Return the usage of OpenSSH's program, with the name of the command in the place of the program's."""
+    if name not in OPENSSH_USAGE:
+        return ""
+    usage: str = importlib.import_module("pmitogen.cli." + OPENSSH_USAGE[name]).USAGE
+    return re.sub(r"^(usage:|      ) ss?[a-z-]+", rf"\1 pmitogen {name}", usage, flags=re.M)
+
+
+def _options(usage: str) -> Iterator[str]:
+    """Yield the options in a usage: each letter of ``[-lv]``, and ``--resume``."""
+    for dashes, letters in re.findall(r"(?<![\w<])(--?)(?!-)([\w-]+)", usage):
+        yield from [dashes + letters] if dashes == "--" else (f"-{letter}" for letter in letters)
 
 
 def _words(action: argparse.Action) -> list[str]:
@@ -64,7 +96,7 @@ complete -o default -F _pmitogen pmitogen
 def zsh(found: list[Command]) -> str:
     """Return a function for a file ``_pmitogen`` on zsh's fpath; it can also be evaluated."""
     names = "".join(f"      {_quote(one.name + ':' + _colons(one.help))}\n" for one in found)
-    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.words)} ;;\n" for one in found)
+    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.words)}{_zsh_arguments(one.name)} ;;\n" for one in found)
     return f"""\
 #compdef pmitogen
 _pmitogen() {{
@@ -74,10 +106,14 @@ _pmitogen() {{
 {names}    )
     _describe command found
   else case $words[2] in
-{cases}  esac; _default; fi
+{cases}  esac; fi
 }}
 if [ "$funcstack[1]" = _pmitogen ]; then _pmitogen "$@"; else compdef _pmitogen pmitogen; fi
 """
+
+
+def _zsh_arguments(name: str) -> str:
+    return ("; _hosts" if name in TAKES_HOST else "") + ("" if name in TAKES_NO_FILES else "; _default")
 
 
 def fish(found: list[Command]) -> str:
@@ -86,6 +122,10 @@ def fish(found: list[Command]) -> str:
     for one in found:
         lines.append(f"complete -c pmitogen -n __fish_use_subcommand -f -a {one.name} -d {_fish_quote(one.help)}")
         seen = f"-n '__fish_seen_subcommand_from {one.name}'"
+        if one.name in TAKES_NO_FILES:
+            lines.append(f"complete -c pmitogen {seen} -f")
+        if one.name in TAKES_HOST:
+            lines.append(f"complete -c pmitogen {seen} -a '(__fish_print_hostnames)'")
         for word in one.words:
             kind = f"-l {word[2:]}" if word.startswith("--") else f"-s {word[1:]}" if word.startswith("-") else f"-a {word}"
             lines.append(f"complete -c pmitogen {seen} {kind}")

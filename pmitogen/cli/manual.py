@@ -39,6 +39,8 @@ def page() -> Iterator[str]:
 
 def _command(command: Command) -> Iterator[str]:
     yield from (".SS " + _escape(command.name), _escape(command.help[0].upper() + command.help[1:] + "."))
+    if command.usage:
+        yield from (".PP", ".nf", *(_escape(line, fill=False) for line in command.usage.splitlines()), ".fi")
     for shown, text in arguments(command):
         yield from (".TP", rf"\fB{_escape(shown)}\fR", _escape(text))
 
@@ -53,7 +55,7 @@ def arguments(command: Command) -> Iterator[tuple[str, str]]:
         yield shown, action.help.replace("%(default)s", str(action.default))
 
 
-def _escape(text: str) -> str:
-    """Return *text* for troff: a hyphen that can be copied, and no line that begins with a request."""
-    shown = " ".join(text.split()).replace("\\", r"\e").replace("-", r"\-")
+def _escape(text: str, *, fill: bool = True) -> str:
+    """Return *text* for troff: a hyphen that can be copied, and no line that begins with a request. *fill*: as one line."""
+    shown = (" ".join(text.split()) if fill else text.expandtabs()).replace("\\", r"\e").replace("-", r"\-")
     return r"\&" + shown if shown[:1] in (".", "'") else shown

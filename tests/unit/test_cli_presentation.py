@@ -95,34 +95,73 @@ def test_completion_of_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert complete("hubs", "--") == {"--help", "--stop", "--all", "--json"}
     assert {"--json", "-J", "-p"} <= complete("ping", "-") and complete("completion", "") >= {"bash", "zsh", "fish"}
     assert {"sudo", "doas"} <= complete("explain", "") and {"-H", "--json"} <= complete("keyscan", "-")
+    assert {"-3", "-r", "-J", "--resume"} <= complete("cp", "-") and {"-l", "-v", "-F"} <= complete("keygen", "-")
 
 
 @pytest.mark.needs_program("fish")
 def test_completion_of_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     script = tmp_path / "pmitogen.fish"
     script.write_text(_completion("fish", capsys))
-    for line, expected in (("pmitogen tr", {"trust", "trace"}), ("pmitogen hubs --st", {"--stop"})):
-        words = ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"]
+    (tmp_path / "stop-file").touch()
+    for line, expected in (
+        ("pmitogen tr", {"trust", "trace"}),
+        ("pmitogen hubs --st", {"--stop"}),
+        ("pmitogen cp --res", {"--resume"}),
+        ("pmitogen hubs st", set()),  # it takes no files
+        ("pmitogen trace st", {"stop-file"}),
+    ):
+        words = ["fish", "--no-config", "-c", f"source {script}; cd {tmp_path}; complete -C '{line}'"]
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=20, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         )
-        assert {found.split("\t")[0] for found in done.stdout.splitlines()} >= expected and not done.stderr
+        assert {found.split("\t")[0] for found in done.stdout.splitlines()} == expected and not done.stderr
+
+
+# A zsh on a terminal of its own completes each line, as for a person, and prints what the terminal shows.
+ZSH = r"""
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'unsetopt beep; fpath=($PWD $fpath); autoload -U compinit; compinit -u -D; echo LOAD"ED"'
+zpty -r -m shell out '*LOADED*'
+for line in "$@"; do
+  zpty -w -n shell "$line"$'\t'
+  sleep 0.7
+  out=
+  while zpty -r -t shell more; do out+=$more; done
+  print -r -- "== $line"
+  print -r -- "$out"
+  zpty -w -n shell $'\x15'
+done
+zpty -d shell
+"""
 
 
 def test_completion_of_zsh(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     script = _completion("zsh", capsys)
     assert script.startswith("#compdef pmitogen\n") and all(f"      '{name}:" in script for name in NAMES)
-    if zsh := shutil.which("zsh"):
-        (tmp_path / "_pmitogen").write_text(script)
-        subprocess.run([zsh, "-n", str(tmp_path / "_pmitogen")], check=True, timeout=20)
+
+
+@pytest.mark.needs_program("zsh")
+def test_completion_of_zsh_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "_pmitogen").write_text(_completion("zsh", capsys))
+    (tmp_path / "stop-file").touch()
+    lines = ("pmitogen tru", "pmitogen cp --res", "pmitogen hubs st", "pmitogen trace st")
+    words = ["zsh", "-f", "-c", ZSH, "-", *lines]
+    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "TERM": "dumb"}
+    done = subprocess.run(words, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    shown = done.stdout.split("== pmitogen ")[1:]
+    expected = ("trust", "--resume", None, "stop-file")
+    assert len(shown) == len(expected), done
+    for text, word in zip(shown, expected, strict=True):
+        assert word in text if word else "stop-file" not in text, done.stdout
 
 
 def test_the_manual_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["manual"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(".TH PMITOGEN 1 ") and all(rf".SS {name}".replace("-", r"\-") in said for name in NAMES)
-    assert r"\fB\-\-stop PID\fR" in said and r"\fB\-p PORT\fR" in said
-    assert not re.search(r"^[.'](?!TH|SH|SS|TP|B |I )", said, re.M)
+    assert r"usage: pmitogen keygen [\-q]" in said and r"\fB\-\-stop PID\fR" in said and r"\fB\-p PORT\fR" in said
+    assert not re.search(r"^[.'](?!TH|SH|SS|TP|PP|nf|fi|B |I )", said, re.M)
     if groff := shutil.which("groff"):
         done = subprocess.run([groff, "-man", "-Tutf8", "-ww"], input=said, capture_output=True, text=True, timeout=20)
         assert done.returncode == 0 and not done.stderr and "keyscan" in done.stdout

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +37,23 @@ def test_each_command_is_a_target(path: Path) -> None:
             assert f"$({variable})" in MAKEFILE, command
 
 
+def _unit_pythons() -> list[str]:
+    checks = yaml.safe_load((repository / ".github/workflows/checks.yml").read_text())
+    return list(checks["jobs"]["unit"]["strategy"]["matrix"]["python"])
+
+
 def test_the_pythons_are_those_of_the_package() -> None:
-    matrix = yaml.safe_load((repository / ".github/workflows/checks.yml").read_text())["jobs"]["unit"]["strategy"]["matrix"]
     classifiers = re.findall(r"Python :: (3\.\d+)", (repository / "pyproject.toml").read_text())
-    assert set(matrix["python"]) >= set(classifiers)
+    assert set(_unit_pythons()) >= set(classifiers)
+
+
+def test_each_python_gets_an_ansible_core_that_supports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("prepare_tool", repository / "tools/prepare.py")
+    assert spec and spec.loader
+    prepare: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(prepare)
+    monkeypatch.setattr(prepare, "find_python", lambda version: f"python{version}")
+    for python in _unit_pythons():
+        core, chosen = prepare.choose(prepare.MAIN_CORES, python)
+        assert chosen == f"python{python}" and python in prepare.PYTHONS_OF_CORE[core]
+    assert prepare.choose(prepare.MAIN_CORES, "3.9") is None

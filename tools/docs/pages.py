@@ -141,7 +141,9 @@ def command_reference() -> Iterator[str]:
 def _command(command: Command) -> Iterator[str]:
     text, _, usage = command.help.partition(f": pmitogen {command.name}")
     yield f"## pmitogen {command.name}\n\n{text[0].upper() + text[1:]}.\n"
-    if usage:
+    if command.usage:
+        yield f"```\n{command.usage.rstrip()}\n```\n"
+    elif usage:
         yield f"```\npmitogen {command.name}{usage}\n```\n"
     rows = [f"| `{shown}` | {text} |" for shown, text in arguments(command)]
     if rows:
