@@ -46,9 +46,9 @@ def build_ssh_argv(options: _Options, caller: CallerEnvironment | None = None) -
     """
     argv: list[str] = []
     origins: list[str] = []
-    for origin, words in _groups(options, caller or CallerEnvironment.current()):
-        argv.extend(words)
-        origins.extend([origin] * len(words))
+    for origin, arguments in _groups(options, caller or CallerEnvironment.current()):
+        argv.extend(arguments)
+        origins.extend([origin] * len(arguments))
     return argv, origins
 
 
@@ -78,7 +78,7 @@ def _groups(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
 
 def _set(*settings: str) -> list[str]:
     """Return the options with ``-o`` before each."""
-    return [word for setting in settings for word in ("-o", setting)]
+    return [arg for setting in settings for arg in ("-o", setting)]
 
 
 def _split(options: _Options, name: str) -> list[str]:
@@ -87,14 +87,14 @@ def _split(options: _Options, name: str) -> list[str]:
     if not text:
         return []
     try:
-        return [word.strip() for word in shlex.split(str(text)) if word.strip()]
+        return [arg.strip() for arg in shlex.split(str(text)) if arg.strip()]
     except ValueError as error:
         raise UsageError(f"{name}: {str(error).lower()}: close the quote, or escape it with a backslash") from None
 
 
 def _chosen_ssh_args(options: _Options) -> list[str]:
-    words = _split(options, "ssh_args")
-    return [] if words == DEFAULT_SSH_ARGS.split() else words
+    arguments = _split(options, "ssh_args")
+    return [] if arguments == DEFAULT_SSH_ARGS.split() else arguments
 
 
 def _verbosity(options: _Options) -> list[str]:

@@ -77,7 +77,7 @@ _PIECES = [
 @pytest.fixture(autouse=True)
 def _no_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mangled "Match exec" could run anything."""
-    monkeypatch.setattr(match_criteria, "_succeeds", lambda command, context: len(command) % 2 == 0)
+    monkeypatch.setattr(match_criteria, "_command_succeeds", lambda command, context: len(command) % 2 == 0)
 
 
 def _try(argv: list[str], environ: dict[str, str]) -> None:

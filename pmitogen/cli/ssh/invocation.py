@@ -104,7 +104,7 @@ def read(argv: Sequence[str]) -> Invocation:
     _refuse_unsupported(settings)
     options, line = resolution.options, resolution.line
     kind, argument = _session(resolution)
-    flags = dict(line.words)
+    flags = dict(line.flags)
     in_background = bool(options.get("forkafterauthentication"))
     if in_background and kind is SessionKind.SHELL:
         raise UsageError("cannot fork into background without a command to execute")

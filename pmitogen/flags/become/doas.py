@@ -21,16 +21,16 @@ TABLE = (
 _NAMES = {"a": "style", "C": "config", "L": "clear", "n": "non-interactive", "s": "shell", "u": "user"}
 
 
-def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
-    """Return the options in *words*; the rest is a command. Raises UsageError."""
-    return parse(words, TABLE, lambda word: False, "doas", origin), []
+def parse_options(arguments: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
+    """Return the options in *arguments*; the rest is a command. Raises UsageError."""
+    return parse(arguments, TABLE, lambda arg: False, "doas", origin), []
 
 
-def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
-    """Interpret *words*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
-    scanned, _ = parse_options(words, origin)
+def interpret(arguments: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
+    """Interpret *arguments*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
+    parsed, _ = parse_options(arguments, origin)
     interpretation = Interpretation()
-    for given in scanned.given:
+    for given in parsed.given:
         name = _NAMES[given.option.long]
         interpretation.options[name] = True if given.value is None else given.value
         if name == "user":
@@ -44,8 +44,8 @@ def read(words: Sequence[str], *, user: str | None, password: bool, origin: str)
             interpretation.form = "own-shell"
         if given.option.verdict is _H:
             interpretation.argv += render(given)
-    if scanned.rest:
+    if parsed.rest:
         why = "a command is not allowed in the flags: remove it"
-        interpretation.findings.append(Finding(" ".join(scanned.rest), origin, _R, why, fatal=True))
-    check_repeats(interpretation, scanned, origin)
+        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, why, fatal=True))
+    check_repeats(interpretation, parsed, origin)
     return interpretation

@@ -76,47 +76,47 @@ class Interpretation:
 def split(text: str, origin: str) -> list[str]:
     """Split *text*, quoted as for a shell. Raises UsageError for open quotes and for text that needs a shell."""
     try:
-        words = shlex.split(text)
+        arguments = shlex.split(text)
     except ValueError as e:
         raise UsageError(f"{text}: {str(e).lower()}: close the quote", origin) from None
     syntax = _SHELL_SYNTAX.search(_QUOTED.sub("", text))
     if syntax:
         raise UsageError(f"{text}: {syntax.group()}: flags are not read by a shell: use the result of the expansion", origin)
-    return words
+    return arguments
 
 
 def parse(
-    words: Sequence[str], table: Sequence[Option], operand: Callable[[str], bool], program: str, origin: str
+    arguments: Sequence[str], table: Sequence[Option], takes_operand: Callable[[str], bool], program: str, origin: str
 ) -> ParsedOptions:
-    """Parse *words* with *table*. *operand* is called with each argument that is not an option: True takes it, False ends.
+    """Parse *arguments* with *table*, up to the first argument that is no option and for which *takes_operand* returns False.
 
     Raises UsageError for an unknown option, an ambiguous prefix, a missing value or an unexpected one.
     """
     given: list[ParsedOption] = []
-    left = list(words)
+    left = list(arguments)
     while left:
-        word = left[0]
-        if word == "--":
+        arg = left[0]
+        if arg == "--":
             del left[0]
-            while left and operand(left[0]):
+            while left and takes_operand(left[0]):
                 del left[0]
             break
-        if not word.startswith("-") or word == "-":
-            if not operand(word):
+        if not arg.startswith("-") or arg == "-":
+            if not takes_operand(arg):
                 break
             del left[0]
             continue
         del left[0]
-        read = _long if word.startswith("--") else _cluster
+        interpret = _long if arg.startswith("--") else _cluster
         try:
-            given.extend(read(word, left, table))
+            given.extend(interpret(arg, left, table))
         except UsageError as error:
             raise UsageError(f"{program}: {error.problem}", origin) from None
     return ParsedOptions(tuple(given), tuple(left))
 
 
-def _long(word: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
-    name, equals, value = word[2:].partition("=")
+def _long(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
+    name, equals, value = arg[2:].partition("=")
     rows = [s for s in table if len(s.long) > 1]
     fits = [s for s in rows if s.long == name] or [s for s in rows if s.long.startswith(name)]
     names = sorted({"--" + s.long for s in fits})
@@ -133,14 +133,14 @@ def _long(word: str, left: list[str], table: Sequence[Option]) -> list[ParsedOpt
     return [ParsedOption(option, value if option.value == "required" or equals else None, "--" + option.long)]
 
 
-def _cluster(word: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
+def _cluster(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOption]:
     found: list[ParsedOption] = []
-    for at, letter in enumerate(word[1:], 1):
+    for at, letter in enumerate(arg[1:], 1):
         option = next((s for s in table if s.short == letter), None)
         if option is None:
-            raise UsageError(f"-{letter}: unknown option" + (f" (in {word})" if len(word) > 2 else ""))
+            raise UsageError(f"-{letter}: unknown option" + (f" (in {arg})" if len(arg) > 2 else ""))
         if option.value == "required":
-            found.append(ParsedOption(option, word[at + 1 :] or _next(left, f"-{letter}"), "-" + letter))
+            found.append(ParsedOption(option, arg[at + 1 :] or _next(left, f"-{letter}"), "-" + letter))
             break
         found.append(ParsedOption(option, None, "-" + letter))
     return found
@@ -169,10 +169,10 @@ def check_user(interpretation: Interpretation, given: ParsedOption, wanted: str 
     interpretation.note(given, Verdict.REFUSED, why, origin=origin)
 
 
-def check_repeats(interpretation: Interpretation, scanned: ParsedOptions, origin: str, *, repeatable: str = "") -> None:
+def check_repeats(interpretation: Interpretation, parsed: ParsedOptions, origin: str, *, repeatable: str = "") -> None:
     """Report options given twice with different values, except the one with the long name *may*."""
     first: dict[str, ParsedOption] = {}
-    for given in scanned.given:
+    for given in parsed.given:
         known = first.setdefault(given.option.long, given)
         if known.value != given.value and known.option is given.option and given.option.long != repeatable:
             why = f"given twice, as {known.value} and as {given.value}: keep one"

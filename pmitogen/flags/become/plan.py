@@ -30,20 +30,20 @@ Plan = dict[str, Any]
 _PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo", "su": "su", "su-rs": "su", "doas": "doas"}
 
 
-class _Read(Protocol):
-    def __call__(self, words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation: ...
+class _Interpret(Protocol):
+    def __call__(self, arguments: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class _Method:
-    read: _Read
+    interpret: _Interpret
     parse_options: Callable[[Sequence[str], str], tuple[ParsedOptions, list[str]]]
 
 
 _METHODS = {
-    "sudo": _Method(sudo.read, sudo.parse_options),
-    "su": _Method(su.read, su.parse_options),
-    "doas": _Method(doas.read, doas.parse_options),
+    "sudo": _Method(sudo.interpret, sudo.parse_options),
+    "su": _Method(su.interpret, su.parse_options),
+    "doas": _Method(doas.interpret, doas.parse_options),
 }
 
 
@@ -53,7 +53,7 @@ class _Program:
 
     kind: str
     program: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
 
 
 def plan(
@@ -86,19 +86,19 @@ def plan(
     _check_user(user)
     password = password or None
     prefix, steps = _steps(method, exe or method)
-    readings = _readings(method, steps, split(flags or "", "become_flags"), user, password is not None)
-    findings = tuple(finding for interpretation in readings for finding in interpretation.findings)
+    interpretations = _interpret_all(method, steps, split(flags or "", "become_flags"), user, password is not None)
+    findings = tuple(finding for interpretation in interpretations for finding in interpretation.findings)
     _refuse(method, findings)
     after_su = via is not None and via["last"] == "su"
     if after_su and steps[0].kind == "doas" and password:
         raise UsageError("become: doas asks on the terminal, and su gives its command none: use sudo after su, or doas alone")
     argv = list(prefix)
-    for number, (step, interpretation) in enumerate(zip(steps, readings, strict=True)):
+    for number, (step, interpretation) in enumerate(zip(steps, interpretations, strict=True)):
         target = user if number == len(steps) - 1 else interpretation.user
-        argv += _words(step, interpretation, target, noninteractive=interpretation.noninteractive and not password)
+        argv += _argv(step, interpretation, target, noninteractive=interpretation.noninteractive and not password)
         if after_su and not number and step.kind == "sudo":
             argv.insert(len(prefix) + 1, "-S")  # su's command has no controlling terminal, but its stdin is a terminal
-    last, asking = readings[-1], _asking(steps, readings, via)
+    last, asking = interpretations[-1], _asking(steps, interpretations, via)
     return {
         "method": method,
         "user": user,
@@ -120,7 +120,7 @@ def plan(
 def is_known_program(exe: str) -> bool:
     """Return True if become_exe names sudo, su or doas by any of their names, or cannot be parsed."""
     try:
-        return any(posixpath.basename(word) in _PROGRAMS for word in split(exe, "become_exe"))
+        return any(posixpath.basename(arg) in _PROGRAMS for arg in split(exe, "become_exe"))
     except UsageError:
         return True
 
@@ -133,8 +133,8 @@ def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
     if method not in _METHODS:
         raise UsageError(f"explain: {method}: use sudo, su or doas")
     origin = "command line"
-    words = split(flags, origin) if isinstance(flags, str) else list(flags)
-    interpretation = _METHODS[method].read(words, user=None, password=False, origin=origin)
+    arguments = split(flags, origin) if isinstance(flags, str) else list(flags)
+    interpretation = _METHODS[method].interpret(arguments, user=None, password=False, origin=origin)
     report = [{"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.why} for f in interpretation.findings]
     return {"options": interpretation.options, "report": report}
 
@@ -146,18 +146,18 @@ def _check_user(user: str) -> None:
 
 def _steps(method: str, exe: str) -> tuple[list[str], list[_Program]]:
     """Return the arguments before the first program of become_exe, and its programs."""
-    words = split(exe, "become_exe")
-    start = next((n for n, word in enumerate(words) if posixpath.basename(word) in _PROGRAMS), None)
+    arguments = split(exe, "become_exe")
+    start = next((n for n, arg in enumerate(arguments) if posixpath.basename(arg) in _PROGRAMS), None)
     if start is None:
-        start = _after_env(words)
-    prefix, left = words[:start], words[start:]
+        start = _after_env(arguments)
+    prefix, left = arguments[:start], arguments[start:]
     if not left:
         raise UsageError(f"become_exe: {exe}: names no program: use {method}")
     steps: list[_Program] = []
     while left:
         kind = _PROGRAMS.get(posixpath.basename(left[0]), method)
-        scanned, _ = _METHODS[kind].parse_options(left[1:], "become_exe")
-        rest = list(scanned.rest)
+        parsed, _ = _METHODS[kind].parse_options(left[1:], "become_exe")
+        rest = list(parsed.rest)
         if rest and posixpath.basename(rest[0]) not in _PROGRAMS:
             raise UsageError(f"become_exe: {exe}: {rest[0]}: not sudo, su or doas: remove it")
         steps.append(_Program(kind, left[0], tuple(left[1 : len(left) - len(rest)])))
@@ -167,42 +167,44 @@ def _steps(method: str, exe: str) -> tuple[list[str], list[_Program]]:
     return prefix, steps
 
 
-def _after_env(words: Sequence[str]) -> int:
+def _after_env(arguments: Sequence[str]) -> int:
     """Return the index of the program after ``env VAR=value``; 0 without env."""
-    if not words or posixpath.basename(words[0]) != "env":
+    if not arguments or posixpath.basename(arguments[0]) != "env":
         return 0
-    return next((n for n, word in enumerate(words) if n and "=" not in word and not word.startswith("-")), len(words))
+    return next((n for n, arg in enumerate(arguments) if n and "=" not in arg and not arg.startswith("-")), len(arguments))
 
 
-def _readings(method: str, steps: Sequence[_Program], flags: Sequence[str], user: str, password: bool) -> list[Interpretation]:
+def _interpret_all(
+    method: str, steps: Sequence[_Program], flags: Sequence[str], user: str, password: bool
+) -> list[Interpretation]:
     """Parse each program's options; the flags go to the last program of the method's kind."""
     owner = max(number for number, step in enumerate(steps) if step.kind == method)
-    readings = []
+    interpretations = []
     for number, step in enumerate(steps):
-        words = [word for word in step.words if word != "--"] if number == owner else list(step.words)
+        arguments = [arg for arg in step.arguments if arg != "--"] if number == owner else list(step.arguments)
         origin = "become_exe"
         if number == owner:
-            words, origin = [*words, *flags], "become_flags" if not words else "become_exe and become_flags"
+            arguments, origin = [*arguments, *flags], "become_flags" if not arguments else "become_exe and become_flags"
         account = user if number == len(steps) - 1 else None
-        readings.append(_METHODS[step.kind].read(words, user=account, password=password, origin=origin))
-    return readings
+        interpretations.append(_METHODS[step.kind].interpret(arguments, user=account, password=password, origin=origin))
+    return interpretations
 
 
-def _asking(steps: Sequence[_Program], readings: Sequence[Interpretation], via: Plan | None) -> list[str]:
+def _asking(steps: Sequence[_Program], interpretations: Sequence[Interpretation], via: Plan | None) -> list[str]:
     """Return the kinds of programs that may ask for a password: su does not if root runs it, as in ``sudo su -``."""
-    callers = [via["user"] if via else None, *(interpretation.user or "root" for interpretation in readings)]
+    callers = [via["user"] if via else None, *(interpretation.user or "root" for interpretation in interpretations)]
     pairs = zip(steps, callers, strict=False)
     return [step.kind for step, caller in pairs if step.kind != "su" or caller not in ("root", "#0")]
 
 
-def _words(step: _Program, interpretation: Interpretation, user: str | None, *, noninteractive: bool) -> list[str]:
-    words = [step.program, *interpretation.argv]
+def _argv(step: _Program, interpretation: Interpretation, user: str | None, *, noninteractive: bool) -> list[str]:
+    arguments = [step.program, *interpretation.argv]
     if step.kind == "su":
-        return [*words, user or "root", "-c"]
-    words += ["-n"] if noninteractive else []
-    words += ["-p", "{prompt}"] if step.kind == "sudo" else []
-    words += ["-u", user] if user else []
-    return [*words, *interpretation.operands, "--"]
+        return [*arguments, user or "root", "-c"]
+    arguments += ["-n"] if noninteractive else []
+    arguments += ["-p", "{prompt}"] if step.kind == "sudo" else []
+    arguments += ["-u", user] if user else []
+    return [*arguments, *interpretation.operands, "--"]
 
 
 def _refuse(method: str, findings: Sequence[Finding]) -> None:

@@ -20,12 +20,12 @@ from pmitogen.flags.become.getopt import (
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
 _H, _X, _E, _R = Verdict.HONOURED, Verdict.HARMLESS, Verdict.EMULATED, Verdict.REFUSED
-_OURS = "pmitogen gives the command: remove it"
+_COMMAND_IS_SET = "pmitogen gives the command: remove it"
 
 TABLE = (
     Option("l", "login", "no", _H, "passed to su; what the profile prints is skipped"),
-    Option("c", "command", "required", _R, _OURS),
-    Option("", "session-command", "required", _R, _OURS),
+    Option("c", "command", "required", _R, _COMMAND_IS_SET),
+    Option("", "session-command", "required", _R, _COMMAND_IS_SET),
     Option("f", "fast", "no", _H, "passed to su"),
     Option("g", "group", "required", _H, "passed to su, which allows it for root only"),
     Option("G", "supp-group", "required", _H, "passed to su, which allows it for root only"),
@@ -47,34 +47,34 @@ PROMPTS = (
 )  # fmt: skip
 
 
-def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
-    """Return the options in *words* and the operands among them (``-`` and users). Raises UsageError."""
+def parse_options(arguments: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
+    """Return the options in *arguments* and the operands among them (``-`` and users). Raises UsageError."""
     operands: list[str] = []
 
-    def operand(word: str) -> bool:
-        operands.append(word)
+    def takes_operand(arg: str) -> bool:
+        operands.append(arg)
         return True
 
-    return parse(words, TABLE, operand, "su", origin), operands
+    return parse(arguments, TABLE, takes_operand, "su", origin), operands
 
 
-def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
-    """Interpret *words*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
+def interpret(arguments: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
+    """Interpret *arguments*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
     del password  # no option of su changes its password prompt
-    scanned, operands = parse_options(words, origin)
+    parsed, operands = parse_options(arguments, origin)
     interpretation = Interpretation(form="string", shell="login")
-    for given in scanned.given:
+    for given in parsed.given:
         _apply(interpretation, given, origin)
     login = TABLE[0]
-    for word in operands:
-        if word == "-":
+    for arg in operands:
+        if arg == "-":
             _apply(interpretation, ParsedOption(login, None, "-"), origin)
         else:
-            check_user(interpretation, ParsedOption(Option("", "user", "required", _X, ""), word, word), user, origin)
+            check_user(interpretation, ParsedOption(Option("", "user", "required", _X, ""), arg, arg), user, origin)
     if "login" in interpretation.options and "preserve-environment" in interpretation.options:
         why = "su ignores it together with a login shell: remove one of them"
         interpretation.findings.append(Finding("--preserve-environment", origin, Verdict.CONFLICT, why))
-    check_repeats(interpretation, scanned, origin, repeatable="supp-group")
+    check_repeats(interpretation, parsed, origin, repeatable="supp-group")
     return interpretation
 
 

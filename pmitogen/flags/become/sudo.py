@@ -65,37 +65,37 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 _EXCLUSIVE = (("login", "shell"), ("login", "preserve-env"))
 
 
-def parse_options(words: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
-    """Return the options in *words* and the assignments (``VAR=value``); the rest is a command. Raises UsageError."""
+def parse_options(arguments: Sequence[str], origin: str) -> tuple[ParsedOptions, list[str]]:
+    """Return the options in *arguments* and the assignments (``VAR=value``); the rest is a command. Raises UsageError."""
     assignments: list[str] = []
 
-    def operand(word: str) -> bool:
-        if not _ASSIGNMENT.match(word):
+    def takes_operand(arg: str) -> bool:
+        if not _ASSIGNMENT.match(arg):
             return False
-        assignments.append(word)
+        assignments.append(arg)
         return True
 
-    return parse(words, TABLE, operand, "sudo", origin), assignments
+    return parse(arguments, TABLE, takes_operand, "sudo", origin), assignments
 
 
-def read(words: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
-    """Interpret *words*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
-    scanned, assignments = parse_options(words, origin)
+def interpret(arguments: Sequence[str], *, user: str | None, password: bool, origin: str) -> Interpretation:
+    """Interpret *arguments*. *user*: become_user, None: unknown. *password*: True if a password is set. Raises UsageError."""
+    parsed, assignments = parse_options(arguments, origin)
     interpretation = Interpretation(operands=assignments)
-    for given in scanned.given:
+    for given in parsed.given:
         _apply(interpretation, given, user, password, origin)
-    for word in assignments:
-        name = word.partition("=")[0]
-        interpretation.options[name] = word.partition("=")[2]
+    for arg in assignments:
+        name = arg.partition("=")[0]
+        interpretation.options[name] = arg.partition("=")[2]
         interpretation.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers allows it"))
-    if scanned.rest:
+    if parsed.rest:
         why = "a command is not allowed in the flags: remove it"
-        interpretation.findings.append(Finding(" ".join(scanned.rest), origin, _R, why, fatal=True))
+        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, why, fatal=True))
     for one, other in _EXCLUSIVE:
         if one in interpretation.options and other in interpretation.options and interpretation.options[other] is True:
             why = f"sudo does not allow --{one} and --{other} together: remove one"
             interpretation.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, why, fatal=True))
-    check_repeats(interpretation, scanned, origin, repeatable="preserve-env")
+    check_repeats(interpretation, parsed, origin, repeatable="preserve-env")
     return interpretation
 
 

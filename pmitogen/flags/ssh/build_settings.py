@@ -243,8 +243,8 @@ def _methods(resolution: Resolution) -> tuple[str, ...]:
 def environment(resolution: Resolution) -> list[tuple[str, str]]:
     """Return SetEnv's names and expanded values. Raises UsageError."""
     pairs = []
-    for word in resolution.options.get("setenv", ()):
-        name, _, value = word.partition("=")
+    for arg in resolution.options.get("setenv", ()):
+        name, _, value = arg.partition("=")
         pairs.append((name, resolution.expanded("SetEnv", value, home=False) if resolution.program.modern else value))
     return pairs
 

@@ -23,7 +23,7 @@ from pmitogen.flags.ssh.values import jump, numbers
 from pmitogen.flags.ssh.values.forwards import read_forward
 
 # Flags that set a keyword, replacing its value.
-_SETS: dict[str, tuple[tuple[str, object], ...]] = {
+_FLAG_VALUES: dict[str, tuple[tuple[str, object], ...]] = {
     "4": (("addressfamily", "inet"),),
     "6": (("addressfamily", "inet6"),),
     "A": (("forwardagent", True),),
@@ -40,7 +40,7 @@ _SETS: dict[str, tuple[tuple[str, object], ...]] = {
     "x": (("forwardx11", False),),
     "Y": (("forwardx11", True), ("forwardx11trusted", True)),
 }
-_TAKES_WORD = {"B": "bindinterface", "b": "bindaddress", "I": "pkcs11provider", "S": "controlpath"}
+_FLAG_KEYWORDS = {"B": "bindinterface", "b": "bindaddress", "I": "pkcs11provider", "S": "controlpath"}
 _LEVELS = ("SILENT", "FATAL", "ERROR", "INFO", "VERBOSE", "DEBUG", "DEBUG2", "DEBUG3")
 _MUX_VERBS = ("check", "conninfo", "channels", "forward", "exit", "stop", "cancel", "proxy")
 
@@ -59,7 +59,7 @@ class CommandLine:
     stdio: str | None = None  # -W, as written
     verbose: int = 0
     syslog: bool = False
-    words: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  # every flag, with its argument
+    flags: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  # every flag, with its argument
     warnings: list[tuple[str, Origin, str]] = dataclasses.field(default_factory=list)
 
 
@@ -73,7 +73,7 @@ class Parser:
         self._argv = argv
         self._origins = origins
         self._reader = Reader(context)
-        self._reading = ValueContext(context.program, context.local.environ, command_line=True)
+        self._value_context = ValueContext(context.program, context.local.environ, command_line=True)
 
     def parse(self) -> CommandLine:
         """Parse the whole argument vector. Raises UsageError."""
@@ -91,27 +91,27 @@ class Parser:
     def _flags(self, at: int) -> tuple[int, bool]:
         """Parse flags from *at* on; return the index after them, and whether ``--`` ended them."""
         while at < len(self._argv):
-            word = self._argv[at]
-            if word == "--":
+            arg = self._argv[at]
+            if arg == "--":
                 return at + 1, True
-            if len(word) < 2 or not word.startswith("-"):
+            if len(arg) < 2 or not arg.startswith("-"):
                 break
             at = self._cluster(at) + 1
         return at, False
 
     def _cluster(self, at: int) -> int:
         """Parse one cluster of flags; return the index of the last argument used."""
-        word = self._argv[at]
+        arg = self._argv[at]
         origin = self._origins[at]
-        for i, letter in enumerate(word[1:], 1):
+        for i, letter in enumerate(arg[1:], 1):
             flag = FLAGS.get(letter)
             if flag is None:
-                raise origin.error(f"-{letter}: unknown flag{f' in {word!r}' if len(word) > 2 else ''}")
+                raise origin.error(f"-{letter}: unknown flag{f' in {arg!r}' if len(arg) > 2 else ''}")
             if not flag.argument:
                 self._apply(letter, "", origin)
                 continue
-            if i + 1 < len(word):
-                self._apply(letter, word[i + 1 :], origin)
+            if i + 1 < len(arg):
+                self._apply(letter, arg[i + 1 :], origin)
             elif at + 1 < len(self._argv):
                 at += 1
                 self._apply(letter, self._argv[at], origin)
@@ -120,87 +120,87 @@ class Parser:
             break
         return at
 
-    def _apply(self, letter: str, word: str, origin: Origin) -> None:
-        self.line.words.append((letter, word if FLAGS[letter].argument else None))
+    def _apply(self, letter: str, arg: str, origin: Origin) -> None:
+        self.line.flags.append((letter, arg if FLAGS[letter].argument else None))
         if letter == "o":
-            self._reader.read_option(word, origin)
+            self._reader.read_option(arg, origin)
             return
         try:
-            if letter in _SETS:
-                for key, value in _SETS[letter]:
+            if letter in _FLAG_VALUES:
+                for key, value in _FLAG_VALUES[letter]:
                     self.options.override(key, value, origin, f"-{letter}")
-            elif letter in _TAKES_WORD:
-                self.options.override(_TAKES_WORD[letter], word, origin, f"-{letter}")
+            elif letter in _FLAG_KEYWORDS:
+                self.options.override(_FLAG_KEYWORDS[letter], arg, origin, f"-{letter}")
             else:
-                getattr(self, f"_flag_{letter}", self._note_unhandled)(letter, word, origin)
+                getattr(self, f"_flag_{letter}", self._note_unhandled)(letter, arg, origin)
         except ConfigValueError as problem:
             raise origin.error(f"-{letter}: {problem}") from None
 
-    def _note_unhandled(self, letter: str, word: str, origin: Origin) -> None:
+    def _note_unhandled(self, letter: str, arg: str, origin: Origin) -> None:
         if letter == "1":
             raise ConfigValueError("protocol 1 is not supported: remove it")
-        if letter == "O" and word not in _MUX_VERBS:
-            raise ConfigValueError(f"unknown command {word!r}")
+        if letter == "O" and arg not in _MUX_VERBS:
+            raise ConfigValueError(f"unknown command {arg!r}")
         self.options.record(f"-{letter}", origin)
 
     def _force(self, letter: str, key: str, value: object, origin: Origin) -> None:
         self.options.override(key, value, origin, f"-{letter}")
 
-    def _default_checked(self, letter: str, key: str, word: str, origin: Origin) -> None:
+    def _default_checked(self, letter: str, key: str, arg: str, origin: Origin) -> None:
         """Set a keyword if it is unset, with the checks of a configuration line."""
         if self.options.has(key):
             return
         row = TABLE[key]
-        self.options.set_default(row, row.kind.parse(Arguments(key, word, [word]), self._reading), origin, f"-{letter}")
+        self.options.set_default(row, row.kind.parse(Arguments(key, arg, [arg]), self._value_context), origin, f"-{letter}")
 
-    def _flag_c(self, letter: str, word: str, origin: Origin) -> None:
-        if word.startswith("-"):
-            raise ConfigValueError(f"unknown cipher {word!r}")
-        self._override_checked("ciphers", letter, word, origin)
+    def _flag_c(self, letter: str, arg: str, origin: Origin) -> None:
+        if arg.startswith("-"):
+            raise ConfigValueError(f"unknown cipher {arg!r}")
+        self._override_checked("ciphers", letter, arg, origin)
 
-    def _flag_m(self, letter: str, word: str, origin: Origin) -> None:
-        if word[:1] in ("+", "-", "^"):
-            raise ConfigValueError(f"unknown MAC {word!r}")
-        self._override_checked("macs", letter, word, origin)
+    def _flag_m(self, letter: str, arg: str, origin: Origin) -> None:
+        if arg[:1] in ("+", "-", "^"):
+            raise ConfigValueError(f"unknown MAC {arg!r}")
+        self._override_checked("macs", letter, arg, origin)
 
-    def _override_checked(self, key: str, letter: str, word: str, origin: Origin) -> None:
+    def _override_checked(self, key: str, letter: str, arg: str, origin: Origin) -> None:
         """Replace the value of a keyword, with the checks of a configuration line."""
-        self._force(letter, key, TABLE[key].kind.parse(Arguments(key, word, [word]), self._reading), origin)
+        self._force(letter, key, TABLE[key].kind.parse(Arguments(key, arg, [arg]), self._value_context), origin)
 
-    def _flag_D(self, letter: str, word: str, origin: Origin) -> None:
-        self._forward("dynamicforward", letter, word, origin)
+    def _flag_D(self, letter: str, arg: str, origin: Origin) -> None:
+        self._forward("dynamicforward", letter, arg, origin)
 
-    def _flag_L(self, letter: str, word: str, origin: Origin) -> None:
-        self._forward("localforward", letter, word, origin)
+    def _flag_L(self, letter: str, arg: str, origin: Origin) -> None:
+        self._forward("localforward", letter, arg, origin)
 
-    def _flag_R(self, letter: str, word: str, origin: Origin) -> None:
-        self._forward("remoteforward", letter, word, origin)
+    def _flag_R(self, letter: str, arg: str, origin: Origin) -> None:
+        self._forward("remoteforward", letter, arg, origin)
 
-    def _forward(self, key: str, letter: str, word: str, origin: Origin) -> None:
+    def _forward(self, key: str, letter: str, arg: str, origin: Origin) -> None:
         environ = self.context.local.environ
         remote = letter == "R"
         try:
-            forward = read_forward(word, environ, dynamic=letter == "D", remote=remote)
+            forward = read_forward(arg, environ, dynamic=letter == "D", remote=remote)
         except ConfigValueError:
             if not remote:
                 raise
-            forward = read_forward(word, environ, dynamic=True, remote=True)
+            forward = read_forward(arg, environ, dynamic=True, remote=True)
         self.options.set_default(TABLE[key], (forward,), origin, f"-{letter}")
 
-    def _flag_E(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_E(self, letter: str, arg: str, origin: Origin) -> None:
         self.options.record("-E", origin)
         if origin.effective:
-            self.line.logfile = word
+            self.line.logfile = arg
 
-    def _flag_e(self, letter: str, word: str, origin: Origin) -> None:
-        self._override_checked("escapechar", letter, word, origin)
+    def _flag_e(self, letter: str, arg: str, origin: Origin) -> None:
+        self._override_checked("escapechar", letter, arg, origin)
 
-    def _flag_F(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_F(self, letter: str, arg: str, origin: Origin) -> None:
         self.options.record("-F", origin)
-        self.line.config = word
+        self.line.config = arg
 
-    def _flag_i(self, letter: str, word: str, origin: Origin) -> None:
-        path = expand_tilde(word, self.context.local)
+    def _flag_i(self, letter: str, arg: str, origin: Origin) -> None:
+        path = expand_tilde(arg, self.context.local)
         try:
             os.stat(self.context.local.caller.absolute(path))
         except (OSError, ValueError) as problem:
@@ -209,45 +209,45 @@ class Parser:
             return
         self.options.set_default(TABLE["identityfile"], (path,), origin, "-i")
 
-    def _flag_J(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_J(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):
             raise ConfigValueError("only one -J is allowed: separate the hops by commas")
         if self.options.has("proxycommand"):
             raise ConfigValueError("cannot be combined with ProxyCommand: remove one of them")
-        self.options.set_default(TABLE["proxyjump"], jump.read_jump(word, strict=True), origin, "-J")
+        self.options.set_default(TABLE["proxyjump"], jump.read_jump(arg, strict=True), origin, "-J")
 
-    def _flag_l(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_l(self, letter: str, arg: str, origin: Origin) -> None:
         if not self.options.has("user"):
-            self.options.set_default(TABLE["user"], word, origin, "-l")
+            self.options.set_default(TABLE["user"], arg, origin, "-l")
             self.line.user_given = True
 
-    def _flag_M(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_M(self, letter: str, arg: str, origin: Origin) -> None:
         again = self.options.get("controlmaster") == "true"
         self._force(letter, "controlmaster", "ask" if again else "true", origin)
 
-    def _flag_N(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_N(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "none") != "none":
             raise ConfigValueError("cannot be combined with -s or SessionType: remove one of them")
         self._force(letter, "sessiontype", "none", origin)
         self._force(letter, "requesttty", "false", origin)
 
-    def _flag_P(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_P(self, letter: str, arg: str, origin: Origin) -> None:
         if not self.options.has("tag"):
-            self.options.set_default(TABLE["tag"], word, origin, "-P")
+            self.options.set_default(TABLE["tag"], arg, origin, "-P")
 
-    def _flag_p(self, letter: str, word: str, origin: Origin) -> None:
-        self._default_checked(letter, "port", word, origin)
+    def _flag_p(self, letter: str, arg: str, origin: Origin) -> None:
+        self._default_checked(letter, "port", arg, origin)
 
-    def _flag_s(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_s(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "subsystem") != "subsystem":
             raise ConfigValueError("cannot be combined with -N or SessionType: remove one of them")
         self._force(letter, "sessiontype", "subsystem", origin)
 
-    def _flag_t(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_t(self, letter: str, arg: str, origin: Origin) -> None:
         again = self.options.get("requesttty") == "true"
         self._force(letter, "requesttty", "force" if again else "true", origin)
 
-    def _flag_v(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_v(self, letter: str, arg: str, origin: Origin) -> None:
         if not origin.effective:
             return
         level = self.options.get("loglevel", "INFO")
@@ -258,38 +258,38 @@ class Parser:
             self.line.verbose += 1
             self._force(letter, "loglevel", _LEVELS[_LEVELS.index(level) + 1], origin)
 
-    def _flag_W(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_W(self, letter: str, arg: str, origin: Origin) -> None:
         if self.line.stdio is not None:
             raise ConfigValueError("given twice")
-        read_forward(word, self.context.local.environ, dynamic=True)
-        self.line.stdio = word
+        read_forward(arg, self.context.local.environ, dynamic=True)
+        self.line.stdio = arg
         self._force(letter, "requesttty", "false", origin)
         self._force(letter, "sessiontype", "none", origin)
 
-    def _flag_w(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_w(self, letter: str, arg: str, origin: Origin) -> None:
         if not self.options.has("tunnel"):
             self._force(letter, "tunnel", "point-to-point", origin)
-        self._override_checked("tunneldevice", letter, word, origin)
+        self._override_checked("tunneldevice", letter, arg, origin)
 
-    def _flag_y(self, letter: str, word: str, origin: Origin) -> None:
+    def _flag_y(self, letter: str, arg: str, origin: Origin) -> None:
         self.line.syslog = True
         self.options.record("-y", origin)
 
-    def _destination(self, word: str, origin: Origin) -> None:
+    def _destination(self, arg: str, origin: Origin) -> None:
         try:
-            uri = numbers.ssh_uri(word)
+            uri = numbers.ssh_uri(arg)
         except ConfigValueError as problem:
             raise origin.error(f"destination: {problem}") from None
         port: int | None = None
         user: str | None = None
         if uri is not None:
             user, host, port = uri
-        elif "@" in word:
-            user, _, host = word.rpartition("@")
+        elif "@" in arg:
+            user, _, host = arg.rpartition("@")
         else:
-            host = word
+            host = arg
         if user == "" or not host:
-            raise origin.error(f"destination: {word!r} has no {'host' if user else 'user'} name; use [USER@]HOST")
+            raise origin.error(f"destination: {arg!r} has no {'host' if user else 'user'} name; use [USER@]HOST")
         if user is not None and not self.options.has("user"):
             self.options.set_default(TABLE["user"], user, origin, "destination")
             self.line.user_given = True

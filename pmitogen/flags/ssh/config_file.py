@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple
 
 from pmitogen.errors import UsageError
-from pmitogen.flags.ssh.file_lines import Line, cut, parse_value
+from pmitogen.flags.ssh.file_lines import Line, parse_lines, parse_value
 from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, Row
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, read_line
 from pmitogen.flags.ssh.match_criteria import ParseState, matches
@@ -35,7 +35,7 @@ class Mode(NamedTuple):
     user: bool  # relative Includes are relative to ~/.ssh, not /etc/ssh
     explicit: bool  # given with -F
     check: bool = False  # of owner and permissions
-    never: bool = False  # included from a block that does not apply: check the lines only
+    check_only: bool = False  # included from a block that does not apply: check the lines only
     depth: int = 0
 
 
@@ -44,21 +44,23 @@ class Reader:
 
     def __init__(self, context: ParseState) -> None:
         self.context = context
-        self._reading = ValueContext(context.program, context.local.environ)
+        self._value_context = ValueContext(context.program, context.local.environ)
 
     def read_option(self, text: str, origin: Origin) -> None:
         """Read one ``-o`` option. Raises UsageError."""
         try:
-            words = read_line(text, self._check_known)
-            if words is not None:
-                if words.keyword in BLOCK_KEYWORDS:
-                    raise ConfigValueError(f"{words.keyword}: not allowed on a command line; put it into a file given with -F")
-                row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
+            arguments = read_line(text, self._check_known)
+            if arguments is not None:
+                if arguments.keyword in BLOCK_KEYWORDS:
+                    raise ConfigValueError(
+                        f"{arguments.keyword}: not allowed on a command line; put it into a file given with -F"
+                    )
+                row = TABLE.get(ALIASES.get(arguments.keyword, arguments.keyword))
                 if row is None:
-                    self.context.options.record(words.keyword, origin)
+                    self.context.options.record(arguments.keyword, origin)
                     return
-                reading = ValueContext(self.context.program, self.context.local.environ, command_line=True)
-                value, problem = parse_value(words, row, reading)
+                value_context = ValueContext(self.context.program, self.context.local.environ, command_line=True)
+                value, problem = parse_value(arguments, row, value_context)
                 if problem is not None:
                     raise ConfigValueError(problem)
                 self._default_checked(row, value, origin)
@@ -81,7 +83,7 @@ class Reader:
             return True
         except (OSError, ValueError):  # ValueError: a NUL in the name
             return False
-        for line in cut(text):
+        for line in parse_lines(text):
             try:
                 active = self._line(line, path, mode, active)
             except ConfigValueError as problem:
@@ -94,23 +96,23 @@ class Reader:
             self._check_known(line.written)
         row = line.row
         if row is not None:
-            value = line.value(row, self._reading)
+            value = line.value(row, self._value_context)
             if active or row.even_if_unmatched:
                 self._default_checked(row, value, _origin(path, line, mode))
             return active
-        words = line.words()
+        arguments = line.arguments()
         if line.keyword == "host":
-            active = self._host(words, mode)
+            active = self._host(arguments, mode)
         elif line.keyword == "match":
-            active = matches(words, self.context) and not mode.never
+            active = matches(arguments, self.context) and not mode.check_only
         elif line.keyword == "include":
-            self._include(words, mode, active)
+            self._include(arguments, mode, active)
         else:
-            words.take_rest()
+            arguments.take_rest()
             if active:
                 self.context.options.record(line.keyword, _origin(path, line, mode))
-        if words.left:
-            raise ConfigValueError(f"{line.written}: extra arguments at end of line: {words.take_rest()[0]!r}")
+        if arguments.left:
+            raise ConfigValueError(f"{line.written}: extra arguments at end of line: {arguments.take_rest()[0]!r}")
         return active
 
     def _check_known(self, written: str) -> None:
@@ -127,24 +129,24 @@ class Reader:
         except ConfigValueError as problem:
             raise ConfigValueError(f"{row.name}: {problem}") from None
 
-    def _host(self, words: Arguments, mode: Mode) -> bool:
+    def _host(self, arguments: Arguments, mode: Mode) -> bool:
         active = False
-        while (pattern := words.next()) is not None:
+        while (pattern := arguments.next()) is not None:
             if not pattern:
                 raise ConfigValueError("Host: empty argument")
-            if mode.never:
-                words.take_rest()
+            if mode.check_only:
+                arguments.take_rest()
                 return False
             negated = pattern.startswith("!")
             if patterns.match_pattern(self.context.host, pattern[1:] if negated else pattern):
                 if negated:
-                    words.take_rest()
+                    arguments.take_rest()
                     return False
                 active = True
         return active
 
-    def _include(self, words: Arguments, mode: Mode, active: bool) -> None:
-        while (written := words.next()) is not None:
+    def _include(self, arguments: Arguments, mode: Mode, active: bool) -> None:
+        while (written := arguments.next()) is not None:
             if not written:
                 raise ConfigValueError("Include: empty argument")
             try:
@@ -155,7 +157,7 @@ class Reader:
                 raise ConfigValueError(f"Include: bad path {path!r}: a system file cannot include from a home directory")
             if not path.startswith(("/", "~")):
                 path = f"{'~/.ssh' if mode.user else SYSTEM_DIR}/{path}"
-            inner = mode._replace(check=True, never=mode.never or not active, depth=mode.depth + 1)
+            inner = mode._replace(check=True, check_only=mode.check_only or not active, depth=mode.depth + 1)
             local = self.context.local
             for found in _glob(path, local.caller.absolute(local.environ.get("HOME") or local.home)):
                 if not self.read_file(found, inner, active) and os.path.exists(found):

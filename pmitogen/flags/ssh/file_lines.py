@@ -33,35 +33,35 @@ class Line:
     written: str  # the keyword in the user's spelling
     _parsed: tuple[ValueContext, Any, str | None] | None = None
 
-    def words(self) -> Arguments:
+    def arguments(self) -> Arguments:
         """Return its arguments with the cursor at the start. Raises ConfigValueError."""
         if self.problem is not None:
             raise ConfigValueError(self.problem)
         return Arguments(self.keyword, self.rest, self.args)
 
-    def value(self, row: Row, reading: ValueContext) -> Any:
+    def value(self, row: Row, context: ValueContext) -> Any:
         """Return its value. Raises ConfigValueError."""
-        kept = self._parsed
-        if kept is None or kept[0].program is not reading.program or (row.kind.uses_environ and kept[0] is not reading):
-            kept = (reading, *parse_value(self.words(), row, reading))
-            self._parsed = kept
-        if kept[2] is not None:
-            raise ConfigValueError(kept[2])
-        return kept[1]
+        parsed = self._parsed
+        if parsed is None or parsed[0].program is not context.program or (row.kind.uses_environ and parsed[0] is not context):
+            parsed = (context, *parse_value(self.arguments(), row, context))
+            self._parsed = parsed
+        if parsed[2] is not None:
+            raise ConfigValueError(parsed[2])
+        return parsed[1]
 
 
-def parse_value(words: Arguments, row: Row, reading: ValueContext) -> tuple[Any, str | None]:
+def parse_value(arguments: Arguments, row: Row, context: ValueContext) -> tuple[Any, str | None]:
     """Return the value of a line of keyword *row*, or the error in it."""
     try:
-        value = row.kind.parse(words, reading)
+        value = row.kind.parse(arguments, context)
     except ConfigValueError as problem:
         return None, f"{row.name}: {problem}"
-    if words.left:
-        return None, f"{row.name}: extra arguments at end of line: {words.take_rest()[0]!r}"
+    if arguments.left:
+        return None, f"{row.name}: extra arguments at end of line: {arguments.take_rest()[0]!r}"
     return value, None
 
 
-def cut(text: bytes) -> list[Line]:
+def parse_lines(text: bytes) -> list[Line]:
     """Split a file into lines without blank ones and comments. Thread-safe."""
     lines = _texts.get(text)
     if lines is None:
@@ -76,10 +76,10 @@ def cut(text: bytes) -> list[Line]:
 def _parse_line(number: int, text: str) -> Line | None:
     seen: list[str] = []
     try:
-        words = read_line(text, seen.append)
+        arguments = read_line(text, seen.append)
     except ConfigValueError as problem:
         return Line(number, ascii_lower(seen[0]) if seen else "", "", [], str(problem), None, seen[0] if seen else "")
-    if words is None:
+    if arguments is None:
         return None
-    row = TABLE.get(ALIASES.get(words.keyword, words.keyword))
-    return Line(number, words.keyword, words.rest, words.args, None, row, seen[0])
+    row = TABLE.get(ALIASES.get(arguments.keyword, arguments.keyword))
+    return Line(number, arguments.keyword, arguments.rest, arguments.args, None, row, seen[0])

@@ -45,11 +45,11 @@ def _algorithms(family: str) -> k.ValueType:
     return k.Algorithms(family)
 
 
-def _given(value: Any) -> bool:
+def _is_given(value: Any) -> bool:
     return bool(value) and value not in ("none", "false", "no")
 
 
-def _not_none(value: Any) -> bool:
+def _is_not_none(value: Any) -> bool:
     return str(value).lower() != "none"
 
 
@@ -174,7 +174,7 @@ ROWS: tuple[Row, ...] = (
     Row("RefuseConnection", STRING, None, HONOURED, "Connecting fails with this text."),
     Row("RekeyLimit", compound.RekeyLimit(), "0 0", HONOURED, "Number of bytes and time after which session keys are renewed."),
     Row("RemoteCommand", k.Command(), None, REFUSED,
-        "pmitogen runs its own command: remove it, or use RemoteCommand none.", refuses=_not_none),
+        "pmitogen runs its own command: remove it, or use RemoteCommand none.", refuses=_is_not_none),
     Row("RemoteForward", lists.Forwards("remote"), None, REFUSED,
         "No port is forwarded: run ssh -N -R beside the play for that."),
     Row("RequestTTY", k.choice("true=yes false=no force auto"), "auto", HARMLESS,
@@ -200,14 +200,14 @@ ROWS: tuple[Row, ...] = (
     Row("Tag", STRING, None, HONOURED, "The tag that Match tagged tests."),
     Row("TCPKeepAlive", FLAG, "yes", HONOURED, "SO_KEEPALIVE on the socket."),
     Row("Tunnel", k.choice("ethernet point-to-point=true=yes false=no"), "false", REFUSED,
-        "No network device is tunnelled: run ssh -w for that.", refuses=_given),
+        "No network device is tunnelled: run ssh -w for that.", refuses=_is_given),
     Row("TunnelDevice", compound.TunnelDevice(), "any:any", HARMLESS, "No effect without Tunnel."),
     Row("UpdateHostKeys", _YES_NO_ASK, "true", HARMLESS, "Further host keys from a server are not recorded."),
     Row("User", STRING, None, HONOURED, "The account to log in to."),
     Row("UserKnownHostsFile", lists.WordList(32), "~/.ssh/known_hosts ~/.ssh/known_hosts2", HONOURED,
         "The user's own known host keys; new ones are recorded in the first."),
     Row("VerifyHostKeyDNS", _YES_NO_ASK, "false", REFUSED,
-        "SSHFP records are not looked up: put the key into known_hosts.", refuses=_given),
+        "SSHFP records are not looked up: put the key into known_hosts.", refuses=_is_given),
     Row("VersionAddendum", k.Version(), None, HONOURED, "Text appended to the client's version string."),
     Row("VisualHostKey", FLAG, "no", HARMLESS, "Not used: no key art is printed."),
     Row("WarnWeakCrypto", k.choice("yes=true no=false=no-pq-kex"), "yes", HONOURED,

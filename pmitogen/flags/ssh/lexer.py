@@ -52,8 +52,8 @@ def split_args(text: str, comments: bool = True) -> list[str]:
             continue
         if comments and text[i] == "#":
             break
-        word, i = _one_arg(text, i)
-        args.append(word)
+        arg, i = _one_arg(text, i)
+        args.append(arg)
     return args
 
 
@@ -80,11 +80,11 @@ def _one_arg(text: str, i: int) -> tuple[str, int]:
     return "".join(out), i
 
 
-def quote_arg(word: str) -> str:
+def quote_arg(arg: str) -> str:
     """Quote an argument so that :func:`split_args` returns it unchanged."""
-    if word and not word.startswith(("#", "=")) and not any(char in "\"'\\" or ord(char) <= 32 for char in word):
-        return word
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if arg and not arg.startswith(("#", "=")) and not any(char in "\"'\\" or ord(char) <= 32 for char in arg):
+        return arg
+    return '"' + arg.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -105,10 +105,10 @@ class Arguments:
 
     def next_required(self) -> str:
         """Return the next argument. Raises ConfigValueError if it is missing or empty."""
-        word = self.next()
-        if not word:
+        arg = self.next()
+        if not arg:
             raise ConfigValueError("missing argument")
-        return word
+        return arg
 
     @property
     def left(self) -> int:

@@ -65,30 +65,30 @@ class ParseState:
         }  # fmt: skip
 
 
-def matches(words: Arguments, context: ParseState) -> bool:
+def matches(arguments: Arguments, context: ParseState) -> bool:
     """Evaluate the conditions of one line. Raises ConfigValueError."""
     result = True
     seen = 0
-    while (word := words.next()) is not None:
-        if word.startswith("#"):
-            words.take_rest()
+    while (arg := arguments.next()) is not None:
+        if arg.startswith("#"):
+            arguments.take_rest()
             break
-        negated = word.startswith("!")
-        name = word[1:] if negated else word
+        negated = arg.startswith("!")
+        name = arg[1:] if negated else arg
         if ascii_lower(name) == "all":
-            return _all(words, seen, negated, result)
+            return _match_all(arguments, seen, negated, result)
         seen += 1
         if ascii_lower(name) in ("canonical", "final"):
             if ascii_lower(name) == "final" and not negated:
                 context.wants_final = True
             result = result and context.final != negated
             continue
-        name, value = _split(name, words)
+        name, value = _split_criterion(name, arguments)
         if ascii_lower(name) == "exec":
             command = _command(value, context)
-            result = result and _succeeds(command, context) != negated
+            result = result and _command_succeeds(command, context) != negated
         else:
-            result = (_holds(ascii_lower(name), value, context) != negated) and result
+            result = (_criterion_matches(ascii_lower(name), value, context) != negated) and result
     if not seen:
         raise ConfigValueError("Match: missing condition")
     return result
@@ -101,21 +101,21 @@ def _command(text: str, context: ParseState) -> str:
         raise ConfigValueError(f"Match exec: {problem}") from None
 
 
-def _all(words: Arguments, seen: int, negated: bool, result: bool) -> bool:
-    following = words.next()
+def _match_all(arguments: Arguments, seen: int, negated: bool, result: bool) -> bool:
+    following = arguments.next()
     if seen > 1 or (following and not following.startswith("#")):
         raise ConfigValueError('Match: "all" cannot be combined with other conditions')
     if following is not None and following.startswith("#"):
-        words.take_rest()
+        arguments.take_rest()
     return result and not negated
 
 
-def _split(name: str, words: Arguments) -> tuple[str, str]:
+def _split_criterion(name: str, arguments: Arguments) -> tuple[str, str]:
     """Return a condition and its value, which follows "=" or is the next argument."""
     if ascii_lower(name).startswith(_EQUALS):
         name, _, value = name.partition("=")
     else:
-        following = words.next()
+        following = arguments.next()
         if following is None:
             raise ConfigValueError(f"Match: the condition {name!r} has no value")
         value = following
@@ -126,7 +126,7 @@ def _split(name: str, words: Arguments) -> tuple[str, str]:
     return name, value
 
 
-def _holds(name: str, value: str, context: ParseState) -> bool:
+def _criterion_matches(name: str, value: str, context: ParseState) -> bool:
     if name == "host":
         return patterns.match_hostname(context.target, value) == 1
     if name == "originalhost":
@@ -152,7 +152,7 @@ def _session_type(options: Options) -> str:
     return kind if kind in ("none", "subsystem") else "shell"
 
 
-def _succeeds(command: str, context: ParseState) -> bool:
+def _command_succeeds(command: str, context: ParseState) -> bool:
     """Run a shell command as ssh does: with the user's shell and empty standard input."""
     caller = context.local.caller
     shell = caller.absolute(caller.environ.get("SHELL", "/bin/sh"))

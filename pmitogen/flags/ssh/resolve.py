@@ -61,6 +61,6 @@ def resolve_hop(
         argv += ["-l", hop.user]
     if hop.port is not None:
         argv += ["-p", str(hop.port)]
-    words = [*argv, "--", hop.host]
+    arguments = [*argv, "--", hop.host]
     origin = f"jump host {hop.host}" + (f" of {parent.originalhost}" if parent else "")
-    return resolve(words, origins=[origin] * len(words), caller=caller or (parent and parent.caller), strict=strict)
+    return resolve(arguments, origins=[origin] * len(arguments), caller=caller or (parent and parent.caller), strict=strict)

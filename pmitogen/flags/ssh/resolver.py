@@ -93,7 +93,7 @@ def resolve_keywords(
     """Resolve an ssh command line (without the program's name) as ssh does. Raises UsageError."""
     local = LocalHost.detect(caller)
     context = ParseState(Options(), local, program, "", "")
-    line = parse(context, [word.partition("\0")[0] for word in argv], make_origins(argv, origins), default_host)
+    line = parse(context, [arg.partition("\0")[0] for arg in argv], make_origins(argv, origins), default_host)
     _read_files(context, line)
     try:
         host = _final_host(context, line)

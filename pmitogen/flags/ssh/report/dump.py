@@ -66,12 +66,12 @@ def _forwards(resolution: Resolution, key: str) -> list[str]:
             None if path is None else resolution.expanded(key, path, home=False, dollar=False)
             for path in (forward.listen_path, forward.connect_path)
         )
-        words = forward._replace(listen_path=listen, connect_path=connect).words()
+        arguments = forward._replace(listen_path=listen, connect_path=connect).arguments()
         if key == "dynamicforward":
-            words = words[:1]
+            arguments = arguments[:1]
         elif key == "remoteforward" and forward.dynamic:
-            words.append("[socks]:0")
-        lines.append(" ".join(words))
+            arguments.append("[socks]:0")
+        lines.append(" ".join(arguments))
     return lines
 
 

@@ -58,8 +58,14 @@ def _defaults(printed: str) -> dict[str, str]:
     return {key: " ".join(lines) for key, lines in values.items() if key not in ("host", "hostname", "user")}
 
 
-def _run(path: str, *words: str, error: bool = False) -> str:
+def _run(path: str, *arguments: str, error: bool = False) -> str:
     done = subprocess.run(
-        [path, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=True
+        [path, *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=_TIMEOUT,
+        check=True,
     )
     return done.stderr if error else done.stdout

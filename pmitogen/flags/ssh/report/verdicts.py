@@ -23,7 +23,7 @@ def findings(resolution: Resolution, native: bool = False) -> Iterator[Finding]:
     """Return the findings on one destination. *native*: its ProxyCommand became a jump."""
     seen: set[tuple[str, str]] = set()
     for given in resolution.options.given:
-        finding = _judge(resolution, given, native)
+        finding = _classify(resolution, given, native)
         if finding is not None and (finding.option, finding.origin) not in seen:
             seen.add((finding.option, finding.origin))
             yield finding
@@ -33,7 +33,7 @@ def findings(resolution: Resolution, native: bool = False) -> Iterator[Finding]:
     yield from conflicts(resolution)
 
 
-def _judge(resolution: Resolution, given: GivenOption, native: bool) -> Finding | None:
+def _classify(resolution: Resolution, given: GivenOption, native: bool) -> Finding | None:
     place = given.origin.place
     if given.option == "destination":
         return None

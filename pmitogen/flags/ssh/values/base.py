@@ -25,21 +25,21 @@ class ValueType:
     accumulates = False  # several lines accumulate; otherwise the first one wins
     uses_environ = False  # True if parsing depends on the environment
 
-    def parse(self, words: Arguments, reading: ValueContext) -> Any:
+    def parse(self, arguments: Arguments, context: ValueContext) -> Any:
         """Read the value from the arguments of one line. Raises ConfigValueError."""
-        return words.next_required()
+        return arguments.next_required()
 
-    def words(self, value: Any) -> list[str]:
+    def arguments(self, value: Any) -> list[str]:
         """Return the value as arguments of a line, not yet quoted."""
         return [str(value)]
 
     def render(self, value: Any) -> str:
         """Return the value as text of one line of a configuration file."""
-        return " ".join(quote_arg(word) for word in self.words(value))
+        return " ".join(quote_arg(arg) for arg in self.arguments(value))
 
     def display(self, value: Any) -> str:
         """Return the value as ``ssh -G`` prints it."""
-        return " ".join(self.words(value))
+        return " ".join(self.arguments(value))
 
     def validate(self, value: Any) -> None:
         """Make the checks that ssh makes only when the value takes effect. Raises ConfigValueError."""
@@ -61,11 +61,11 @@ class Choice(ValueType):
         self.exact = exact
         self.syntax = "|".join(dict.fromkeys(table))
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        word = words.next_required()
-        value = self.table.get(word if self.exact else ascii_lower(word))
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arg = arguments.next_required()
+        value = self.table.get(arg if self.exact else ascii_lower(arg))
         if value is None:
-            raise ConfigValueError(f"unsupported value {word!r}; use one of {', '.join(self.table)}")
+            raise ConfigValueError(f"unsupported value {arg!r}; use one of {', '.join(self.table)}")
         return value
 
 
@@ -83,14 +83,14 @@ class Flag(ValueType):
 
     syntax = "yes|no"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> bool:
-        word = words.next_required()
-        low = ascii_lower(word)
+    def parse(self, arguments: Arguments, context: ValueContext) -> bool:
+        arg = arguments.next_required()
+        low = ascii_lower(arg)
         if low not in ("yes", "true", "no", "false"):
-            raise ConfigValueError(f"unsupported value {word!r}; use yes or no")
+            raise ConfigValueError(f"unsupported value {arg!r}; use yes or no")
         return low in ("yes", "true")
 
-    def words(self, value: bool) -> list[str]:
+    def arguments(self, value: bool) -> list[str]:
         return ["yes" if value else "no"]
 
 
@@ -102,11 +102,11 @@ class UpperChoice(ValueType):
         self.same = same or {}
         self.syntax = "|".join(self.names)
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        word = words.next_required()
-        upper = word.upper()
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arg = arguments.next_required()
+        upper = arg.upper()
         if upper not in self.names:
-            raise ConfigValueError(f"unsupported value {word!r}; use one of {', '.join(self.names)}")
+            raise ConfigValueError(f"unsupported value {arg!r}; use one of {', '.join(self.names)}")
         return self.same.get(upper, upper)
 
 
@@ -115,8 +115,8 @@ class Int(ValueType):
 
     syntax = "NUMBER"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> int:
-        return numbers.number(words.next())
+    def parse(self, arguments: Arguments, context: ValueContext) -> int:
+        return numbers.number(arguments.next())
 
 
 class Time(ValueType):
@@ -124,9 +124,9 @@ class Time(ValueType):
 
     syntax = "TIME"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> Any:
-        word = words.next_required()
-        return UNSET if word == "none" else numbers.seconds(word)
+    def parse(self, arguments: Arguments, context: ValueContext) -> Any:
+        arg = arguments.next_required()
+        return UNSET if arg == "none" else numbers.seconds(arg)
 
 
 class Port(ValueType):
@@ -134,8 +134,8 @@ class Port(ValueType):
 
     syntax = "PORT"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> int:
-        return numbers.port(words.next_required())
+    def parse(self, arguments: Arguments, context: ValueContext) -> int:
+        return numbers.port(arguments.next_required())
 
 
 class Command(ValueType):
@@ -143,9 +143,9 @@ class Command(ValueType):
 
     syntax = "COMMAND"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        words.take_rest()
-        return words.rest.lstrip(WHITESPACE + "=")
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arguments.take_rest()
+        return arguments.rest.lstrip(WHITESPACE + "=")
 
     def render(self, value: str) -> str:
         return value or "=="
@@ -159,9 +159,9 @@ class Version(ValueType):
 
     syntax = "TEXT"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        words.take_rest()
-        text = words.rest.lstrip(WHITESPACE).partition("#")[0].rstrip(WHITESPACE + "\v\f")
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arguments.take_rest()
+        text = arguments.rest.lstrip(WHITESPACE).partition("#")[0].rstrip(WHITESPACE + "\v\f")
         if "\r" in text:
             raise ConfigValueError("a carriage return is not allowed")
         return "" if ascii_lower(text) == "none" else text
@@ -181,9 +181,9 @@ class Algorithms(ValueType):
     def __init__(self, family: str) -> None:
         self.family = family
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        spec = words.next_required()
-        reading.program.catalogue.check(self.family, spec)
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        spec = arguments.next_required()
+        context.program.catalogue.check(self.family, spec)
         return spec
 
 
@@ -193,18 +193,18 @@ class AgentPath(ValueType):
     syntax = "PATH|none|$VARIABLE"
     uses_environ = True
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        return agent_path(words.next_required(), reading)
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        return agent_path(arguments.next_required(), context)
 
 
-def agent_path(word: str, reading: ValueContext) -> str:
+def agent_path(arg: str, context: ValueContext) -> str:
     """Check an agent's path that names a variable."""
-    expand(word, environ=reading.environ)
-    if word.startswith("$") and not word.startswith("${"):
-        name = word[1:]
+    expand(arg, environ=context.environ)
+    if arg.startswith("$") and not arg.startswith("${"):
+        name = arg[1:]
         if not name or not all(char == "_" or (char.isascii() and char.isalnum()) for char in name):
-            raise ConfigValueError(f"{word!r} is not the name of an environment variable")
-    return word
+            raise ConfigValueError(f"{arg!r} is not the name of an environment variable")
+    return arg
 
 
 class GssKex(ValueType):
@@ -221,12 +221,12 @@ class GssKex(ValueType):
         "gss-curve25519-sha256-",
     )
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        word = words.next_required()
-        for name in itertools.takewhile(bool, word.split(",")):
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arg = arguments.next_required()
+        for name in itertools.takewhile(bool, arg.split(",")):
             if not name.startswith(self.known):
                 raise ConfigValueError(f"unsupported algorithm {name!r}; use some of {','.join(self.known)}")
-        return word
+        return arg
 
 
 class InactiveAgentPath(str):
@@ -239,14 +239,14 @@ class ForwardAgent(ValueType):
     syntax = "yes|no|PATH|$VARIABLE"
     uses_environ = True
 
-    def parse(self, words: Arguments, reading: ValueContext) -> bool | str:
-        word = words.next_required()
-        low = ascii_lower(word)
+    def parse(self, arguments: Arguments, context: ValueContext) -> bool | str:
+        arg = arguments.next_required()
+        low = ascii_lower(arg)
         if low in ("yes", "true", "no", "false"):
             return low in ("yes", "true")
-        return agent_path(word, reading)
+        return agent_path(arg, context)
 
-    def words(self, value: bool | str) -> list[str]:
+    def arguments(self, value: bool | str) -> list[str]:
         return [value if isinstance(value, str) else "yes" if value else "no"]
 
     def merge(self, old: bool | str, new: bool | str) -> bool | str:
@@ -265,18 +265,18 @@ class EscapeChar(ValueType):
 
     syntax = "CHARACTER|none"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        word = words.next_required()
-        if word == "none":
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arg = arguments.next_required()
+        if arg == "none":
             return ""
-        raw = word.encode("utf-8", "surrogateescape")
+        raw = arg.encode("utf-8", "surrogateescape")
         if len(raw) == 1:
             return raw.decode("latin-1")
         if len(raw) == 3 or len(raw) != 2 or raw[0:1] != b"^" or not 64 <= raw[1] < 128:
-            raise ConfigValueError(f"invalid escape character {word!r}; use one character, ^X or none")
+            raise ConfigValueError(f"invalid escape character {arg!r}; use one character, ^X or none")
         return chr(raw[1] & 31)
 
-    def words(self, value: str) -> list[str]:
+    def arguments(self, value: str) -> list[str]:
         if value == "":
             return ["none"]
         return ["^" + chr(ord(value) | 64) if ord(value) < 32 else value.encode("latin-1").decode("utf-8", "surrogateescape")]

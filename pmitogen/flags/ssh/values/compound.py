@@ -16,19 +16,19 @@ class RekeyLimit(ValueType):
 
     syntax = "SIZE|default [TIME|none]"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[int, int | None]:
-        word = words.next_required()
-        size = 0 if word == "default" else numbers.scaled(word)
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[int, int | None]:
+        arg = arguments.next_required()
+        size = 0 if arg == "default" else numbers.scaled(arg)
         if size != 0 and size < 16:
-            raise ConfigValueError(f"{word!r} is too small: at least 16 bytes")
-        interval = words.next()
+            raise ConfigValueError(f"{arg!r} is too small: at least 16 bytes")
+        interval = arguments.next()
         if interval is None or interval == "none":
             return size, None
         if not interval:
             raise ConfigValueError("missing time")
         return size, numbers.seconds(interval)
 
-    def words(self, value: tuple[int, int | None]) -> list[str]:
+    def arguments(self, value: tuple[int, int | None]) -> list[str]:
         return [str(value[0])] if value[1] is None else [str(value[0]), str(value[1])]
 
     def display(self, value: tuple[int, int | None]) -> str:
@@ -43,13 +43,13 @@ class ControlPersist(ValueType):
 
     syntax = "yes|no|TIME"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> int:
-        word = words.next_required()
-        if word in ("no", "false"):
+    def parse(self, arguments: Arguments, context: ValueContext) -> int:
+        arg = arguments.next_required()
+        if arg in ("no", "false"):
             return -1
-        return 0 if word in ("yes", "true") else numbers.seconds(word)
+        return 0 if arg in ("yes", "true") else numbers.seconds(arg)
 
-    def words(self, value: int) -> list[str]:
+    def arguments(self, value: int) -> list[str]:
         return ["no" if value < 0 else str(value) if value else "yes"]
 
 
@@ -58,9 +58,9 @@ class TunnelDevice(ValueType):
 
     syntax = "LOCAL[:REMOTE]"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> str:
-        word = words.next_required()
-        local, colon, remote = word.partition(":")
+    def parse(self, arguments: Arguments, context: ValueContext) -> str:
+        arg = arguments.next_required()
+        local, colon, remote = arg.partition(":")
         return f"{self._side(local)}:{self._side(remote) if colon else 'any'}"
 
     def _side(self, text: str) -> str:
@@ -74,14 +74,14 @@ class Mask(ValueType):
 
     syntax = "OCTAL"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> int:
-        word = words.next_required()
-        found = re.match(r"[ \t\n\v\f\r]*\+?([0-7]+)", word)
+    def parse(self, arguments: Arguments, context: ValueContext) -> int:
+        arg = arguments.next_required()
+        found = re.match(r"[ \t\n\v\f\r]*\+?([0-7]+)", arg)
         if not found or int(found.group(1), 8) > 0o777:
-            raise ConfigValueError(f"invalid mask {word!r}; use an octal mode, as in 0177")
+            raise ConfigValueError(f"invalid mask {arg!r}; use an octal mode, as in 0177")
         return int(found.group(1), 8)
 
-    def words(self, value: int) -> list[str]:
+    def arguments(self, value: int) -> list[str]:
         return [f"0{value:o}"]
 
     def merge(self, old: int, new: int) -> int:
@@ -103,21 +103,21 @@ class Qos(ValueType):
 
     syntax = "CLASS [CLASS]"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[int, int]:
-        first = self._class(words.next())
-        second = words.next()
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[int, int]:
+        first = self._class(arguments.next())
+        second = arguments.next()
         return first, first if second is None else self._class(second)
 
-    def _class(self, word: str | None) -> int:
-        known = _QOS.get(ascii_lower(word or ""))
+    def _class(self, arg: str | None) -> int:
+        known = _QOS.get(ascii_lower(arg or ""))
         try:
-            if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", word or ""):  # accepted by OpenSSH 9
-                return int(word or "", 16)
-            return numbers.number(word, 0, 255) if known is None else known
+            if known is None and re.fullmatch(r"0[xX][0-9a-fA-F]{1,2}", arg or ""):  # accepted by OpenSSH 9
+                return int(arg or "", 16)
+            return numbers.number(arg, 0, 255) if known is None else known
         except ConfigValueError:
-            raise ConfigValueError(f"invalid IPQoS value {word!r}; use a DSCP name, as in cs1, or 0 to 255") from None
+            raise ConfigValueError(f"invalid IPQoS value {arg!r}; use a DSCP name, as in cs1, or 0 to 255") from None
 
-    def words(self, value: tuple[int, int]) -> list[str]:
+    def arguments(self, value: tuple[int, int]) -> list[str]:
         names = {code: name for name, code in reversed(list(_QOS.items()))}
         return [names.get(code, str(code)) for code in value]
 
@@ -127,26 +127,26 @@ class Qos(ValueType):
 
 
 class AddKeys(ValueType):
-    """AddKeysToAgent: yes, no, ask, confirm [TIME] or TIME; the value is (word, seconds)."""
+    """AddKeysToAgent: yes, no, ask, confirm [TIME] or TIME; the value is (argument, seconds)."""
 
     syntax = "yes|no|ask|confirm [TIME]|TIME"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, int]:
-        first, second = words.next_required(), words.next()
-        word = {"true": "true", "yes": "true", "false": "false", "no": "false"}.get(ascii_lower(first), ascii_lower(first))
-        if word == "confirm" and second is not None:
-            return word, numbers.seconds(second)
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[str, int]:
+        first, second = arguments.next_required(), arguments.next()
+        arg = {"true": "true", "yes": "true", "false": "false", "no": "false"}.get(ascii_lower(first), ascii_lower(first))
+        if arg == "confirm" and second is not None:
+            return arg, numbers.seconds(second)
         if second is not None:
             raise ConfigValueError(f"unsupported value {second!r} after {first!r}")
-        if word in ("true", "false", "ask", "confirm"):
-            return word, 0
+        if arg in ("true", "false", "ask", "confirm"):
+            return arg, 0
         return "true", numbers.seconds(first)
 
-    def words(self, value: tuple[str, int]) -> list[str]:
-        word, lifetime = value
+    def arguments(self, value: tuple[str, int]) -> list[str]:
+        arg, lifetime = value
         if not lifetime:
-            return [word]
-        return ["confirm", str(lifetime)] if word == "confirm" else [str(lifetime)]
+            return [arg]
+        return ["confirm", str(lifetime)] if arg == "confirm" else [str(lifetime)]
 
 
 class Keystrokes(ValueType):
@@ -154,19 +154,19 @@ class Keystrokes(ValueType):
 
     syntax = "yes|no|interval:MS"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> int:
-        word = words.next()
-        if word is None:
+    def parse(self, arguments: Arguments, context: ValueContext) -> int:
+        arg = arguments.next()
+        if arg is None:
             raise ConfigValueError("missing argument")
-        if word in ("yes", "true"):
+        if arg in ("yes", "true"):
             return 20
-        if word in ("no", "false"):
+        if arg in ("no", "false"):
             return 0
-        if not word.startswith("interval:"):
-            raise ConfigValueError(f"unsupported value {word!r}; use yes, no or interval:MILLISECONDS")
-        return numbers.number(word[9:], 1, 1000)
+        if not arg.startswith("interval:"):
+            raise ConfigValueError(f"unsupported value {arg!r}; use yes, no or interval:MILLISECONDS")
+        return numbers.number(arg[9:], 1, 1000)
 
-    def words(self, value: int) -> list[str]:
+    def arguments(self, value: int) -> list[str]:
         return [{0: "no", 20: "yes"}.get(value, f"interval:{value}")]
 
     def display(self, value: int) -> str:

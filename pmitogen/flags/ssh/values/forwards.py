@@ -31,7 +31,7 @@ class Forward(NamedTuple):
         """True if the far end is chosen per connection."""
         return self.connect_host == "socks" and self.connect_port == 0
 
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return the arguments of the keyword's line, as ``ssh -G`` prints them."""
         if self.listen_path is not None:
             listen = self.listen_path

@@ -35,11 +35,11 @@ class ProxyJump(ValueType):
 
     syntax = "[USER@]HOST[:PORT],...|none"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> Jump:
-        words.take_rest()
-        return read_jump(words.rest.lstrip(WHITESPACE + "="), strict=reading.command_line)
+    def parse(self, arguments: Arguments, context: ValueContext) -> Jump:
+        arguments.take_rest()
+        return read_jump(arguments.rest.lstrip(WHITESPACE + "="), strict=context.command_line)
 
-    def words(self, value: Jump) -> list[str]:
+    def arguments(self, value: Jump) -> list[str]:
         if value.host.lower() == "none" and value.user is None and value.port is None and value.extra is None:
             return ["none"]
         numeric = ":" in value.host or not value.host.strip("1234567890.")
@@ -48,7 +48,7 @@ class ProxyJump(ValueType):
         return [f"{value.extra + ',' if value.extra is not None else ''}{user}{host}{f':{value.port}' if value.port else ''}"]
 
     def render(self, value: Jump) -> str:
-        return self.words(value)[0]
+        return self.arguments(value)[0]
 
 
 def read_jump(text: str, strict: bool = False) -> Jump:

@@ -25,12 +25,12 @@ class WordList(ValueType):
         self.empty_ok = empty_ok  # True: a line with only a comment is allowed
         self.none = none.split()
 
-    def parse(self, words: Arguments, reading: ValueContext) -> Any:
-        taken = words.take_rest()
-        for word in taken:
-            if ascii_lower(word) in self.none and len(taken) > 1:
-                raise ConfigValueError(f'"{word}" must stand alone')
-        value = tuple(self.check(word) for word in taken)
+    def parse(self, arguments: Arguments, context: ValueContext) -> Any:
+        taken = arguments.take_rest()
+        for arg in taken:
+            if ascii_lower(arg) in self.none and len(taken) > 1:
+                raise ConfigValueError(f'"{arg}" must stand alone')
+        value = tuple(self.check(arg) for arg in taken)
         if not value and not self.empty_ok:
             raise ConfigValueError("missing argument")
         return value
@@ -39,24 +39,24 @@ class WordList(ValueType):
         if self.limit and len(value) > self.limit:
             raise ConfigValueError(f"too many entries: {len(value)}, at most {self.limit}")
 
-    def check(self, word: str) -> str:
+    def check(self, arg: str) -> str:
         """Check one argument, and return the value to store."""
-        if not word:
+        if not arg:
             raise ConfigValueError("empty argument")
-        return word
+        return arg
 
-    def words(self, value: Any) -> list[str]:
+    def arguments(self, value: Any) -> list[str]:
         return list(value)
 
     def display(self, value: Any) -> str:
-        return " ".join(self.words(value)) or "none"
+        return " ".join(self.arguments(value)) or "none"
 
 
 class FirstWord(WordList):
     """LogVerbose: ssh stores only the first value."""
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
-        return tuple(super().parse(words, reading)[:1])
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[str, ...]:
+        return tuple(super().parse(arguments, context)[:1])
 
 
 class Domains(WordList):
@@ -64,8 +64,8 @@ class Domains(WordList):
 
     syntax = "DOMAIN..."
 
-    def check(self, word: str) -> str:
-        return numbers.valid_domain(word, lower=True)
+    def check(self, arg: str) -> str:
+        return numbers.valid_domain(arg, lower=True)
 
 
 class CNames(WordList):
@@ -73,21 +73,21 @@ class CNames(WordList):
 
     syntax = "SOURCES:TARGETS..."
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[tuple[str, str], ...]:
-        plain = super().parse(words, reading)
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[tuple[str, str], ...]:
+        plain = super().parse(arguments, context)
         if len(plain) == 1 and ascii_lower(plain[0]) == "none":
             return ()
-        return tuple(self._pair(word) for word in plain)
+        return tuple(self._pair(arg) for arg in plain)
 
-    def _pair(self, word: str) -> tuple[str, str]:
-        if word == "*":
+    def _pair(self, arg: str) -> tuple[str, str]:
+        if arg == "*":
             return "*", "*"
-        source, colon, target = ascii_lower(word).partition(":")
+        source, colon, target = ascii_lower(arg).partition(":")
         if not colon or not target:
-            raise ConfigValueError(f"invalid permitted CNAME {word!r}; use SOURCES:TARGETS")
+            raise ConfigValueError(f"invalid permitted CNAME {arg!r}; use SOURCES:TARGETS")
         return source, target
 
-    def words(self, value: tuple[tuple[str, str], ...]) -> list[str]:
+    def arguments(self, value: tuple[tuple[str, str], ...]) -> list[str]:
         return [f"{source}:{target}" for source, target in value] or ["none"]
 
 
@@ -99,12 +99,12 @@ class RemoteOpens(WordList):
     def __init__(self) -> None:
         super().__init__(empty_ok=False, none="none any")
 
-    def check(self, word: str) -> str:
-        if ascii_lower(word) not in self.none:
-            _, _, port_text = numbers.host_port(word)
+    def check(self, arg: str) -> str:
+        if ascii_lower(arg) not in self.none:
+            _, _, port_text = numbers.host_port(arg)
             if port_text != "*":
                 numbers.port(port_text)
-        return word
+        return arg
 
     def display(self, value: Any) -> str:
         return " ".join(value)
@@ -115,13 +115,13 @@ class ChannelTimeouts(WordList):
 
     syntax = "TYPE=TIME..."
 
-    def check(self, word: str) -> str:
-        kind, equals, interval = word.partition("=")
-        if ascii_lower(word) != "none":
+    def check(self, arg: str) -> str:
+        kind, equals, interval = arg.partition("=")
+        if ascii_lower(arg) != "none":
             if not kind or not equals:
-                raise ConfigValueError(f"invalid channel timeout {word!r}; use TYPE=TIME")
+                raise ConfigValueError(f"invalid channel timeout {arg!r}; use TYPE=TIME")
             numbers.seconds(interval)
-        return word
+        return arg
 
 
 class Files(ValueType):
@@ -131,10 +131,10 @@ class Files(ValueType):
     accumulates = True
     limit = 100
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
-        return (words.next_required(),)
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[str, ...]:
+        return (arguments.next_required(),)
 
-    def words(self, value: tuple[str, ...]) -> list[str]:
+    def arguments(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
 
     def merge(self, old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
@@ -150,25 +150,25 @@ class SendEnv(ValueType):
     syntax = "[-]PATTERN..."
     accumulates = True
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
-        taken = tuple(words.take_rest())
-        for word in taken:
-            if not word or "=" in word:
-                raise ConfigValueError(f"invalid environment name {word!r}; SetEnv sets NAME=VALUE")
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[str, ...]:
+        taken = tuple(arguments.take_rest())
+        for arg in taken:
+            if not arg or "=" in arg:
+                raise ConfigValueError(f"invalid environment name {arg!r}; SetEnv sets NAME=VALUE")
         if not taken:
             raise ConfigValueError("missing argument")
         return taken
 
-    def words(self, value: tuple[str, ...]) -> list[str]:
+    def arguments(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
 
     def merge(self, old: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
         names = list(old)
-        for word in new:
-            if word.startswith("-"):
-                names = [name for name in names if not match_pattern(name, word[1:])]
+        for arg in new:
+            if arg.startswith("-"):
+                names = [name for name in names if not match_pattern(name, arg[1:])]
             else:
-                names.append(word)
+                names.append(arg)
         return tuple(names)
 
 
@@ -177,18 +177,18 @@ class SetEnv(ValueType):
 
     syntax = "NAME=VALUE..."
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[str, ...]:
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[str, ...]:
         taken: dict[str, str] = {}
-        for word in words.take_rest():
-            name, equals, _ = word.partition("=")
+        for arg in arguments.take_rest():
+            name, equals, _ = arg.partition("=")
             if not equals:
-                raise ConfigValueError(f"invalid SetEnv {word!r}; use NAME=VALUE")
-            taken.setdefault(name, word)
+                raise ConfigValueError(f"invalid SetEnv {arg!r}; use NAME=VALUE")
+            taken.setdefault(name, arg)
         if not taken:
             raise ConfigValueError("missing argument")
         return tuple(taken.values())
 
-    def words(self, value: tuple[str, ...]) -> list[str]:
+    def arguments(self, value: tuple[str, ...]) -> list[str]:
         return list(value)
 
 
@@ -205,21 +205,21 @@ class Forwards(ValueType):
         if self.dynamic:
             self.syntax = "[ADDRESS:]PORT"
 
-    def parse(self, words: Arguments, reading: ValueContext) -> tuple[Forward, ...]:
-        spec = words.next_required()
+    def parse(self, arguments: Arguments, context: ValueContext) -> tuple[Forward, ...]:
+        spec = arguments.next_required()
         dynamic = self.dynamic
         if not dynamic:
-            target = words.next()
+            target = arguments.next()
             if target:
                 spec = f"{spec}:{target}"[:255]
             elif self.remote:
                 dynamic = True
             else:
                 raise ConfigValueError("missing target; use HOST:PORT")
-        return (read_forward(spec, reading.environ, dynamic=dynamic, remote=self.remote),)
+        return (read_forward(spec, context.environ, dynamic=dynamic, remote=self.remote),)
 
-    def words(self, value: tuple[Forward, ...]) -> list[str]:
-        return [word.replace("\\", "\\\\") for forward in value for word in forward.words()]
+    def arguments(self, value: tuple[Forward, ...]) -> list[str]:
+        return [arg.replace("\\", "\\\\") for forward in value for arg in forward.arguments()]
 
     def merge(self, old: tuple[Forward, ...], new: tuple[Forward, ...]) -> tuple[Forward, ...]:
         return old + tuple(forward for forward in new if forward not in old)

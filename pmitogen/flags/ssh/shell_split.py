@@ -1,8 +1,8 @@
 """Split a simple shell command into the arguments that ``/bin/sh`` would pass.
 
 ssh runs a ProxyCommand in a shell. If the shell would only split it, remove quotes and expand ``~``, ``~user``, ``$NAME`` and
-``${NAME}``, the result is certain. Anything else (operators, patterns, substitutions, comments,
-differences between shells) is left to the shell: :func:`shell_words` returns None.
+``${NAME}``, the result is certain. Anything else (operators, patterns, substitutions, comments, differences between shells)
+is left to the shell: :func:`split_command` returns None.
 
 Source: POSIX, Shell Command Language, 2.2 and 2.6.
 """
@@ -31,19 +31,19 @@ class _NotSimple(Exception):
     """The command needs a shell."""
 
 
-def shell_words(command: str, local: LocalHost, expand: Callable[[str], str]) -> list[str] | None:
+def split_command(command: str, local: LocalHost, expand: Callable[[str], str]) -> list[str] | None:
     """Return the arguments of *command*, or None if only a shell can tell.
 
     *expand* is applied to the text as written, quoted or not, but not to values of variables: ssh expands its tokens before
     it starts the shell.
     """
     try:
-        return _Words(command, local, expand).split()
+        return _Splitter(command, local, expand).split()
     except _NotSimple:
         return None
 
 
-class _Words:
+class _Splitter:
     """Splitter of one command. Pieces of an argument are literal text, to be expanded, or values, which are not."""
 
     def __init__(self, command: str, local: LocalHost, expand: Callable[[str], str]) -> None:
@@ -55,18 +55,18 @@ class _Words:
         self._done = ""
         self._started = False  # a part of this argument was read
         self._is_word = False  # a part other than an empty variable
-        self._words: list[str] = []
+        self._argv: list[str] = []
 
     def split(self) -> list[str]:
         while self._at < len(self._text):
             self._next()
-        self._end_word()
-        return self._words
+        self._end_argument()
+        return self._argv
 
     def _next(self) -> None:
         char = self._text[self._at]
         if char in _BLANK:
-            self._end_word()
+            self._end_argument()
             self._at += 1
             return
         first, self._started = not self._started, True
@@ -98,10 +98,10 @@ class _Words:
         self._done += self._expand(self._literal)
         self._literal = ""
 
-    def _end_word(self) -> None:
+    def _end_argument(self) -> None:
         if self._is_word:
             self._flush()
-            self._words.append(self._done)
+            self._argv.append(self._done)
         self._done, self._started, self._is_word = "", False, False
 
     def _single_quoted(self) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from pmitogen.flags.ssh.local_host import LocalHost
-from pmitogen.flags.ssh.shell_words import shell_words
+from pmitogen.flags.ssh.shell_split import split_command
 from pmitogen.util.caller import CallerEnvironment
 
 ENVIRON = {
@@ -32,7 +32,7 @@ SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
 def ours(command: str) -> list[str] | None:
-    return shell_words(command, LOCAL, lambda text: text)
+    return split_command(command, LOCAL, lambda text: text)
 
 
 def theirs(shell: str, command: str, folder: str = "/") -> list[str]:
@@ -79,11 +79,11 @@ def test_what_is_for_a_shell_to_say(command: str) -> None:
 def test_a_home_that_shells_differ_on() -> None:
     for environ in ({}, {"HOME": ""}):
         local = LocalHost.detect(CallerEnvironment(environ))
-        assert shell_words("~/x", local, str) is None
+        assert split_command("~/x", local, str) is None
 
 
 def test_tokens_are_expanded_where_they_were_written() -> None:
-    assert shell_words('a%h \'%h\' "%h" "$TOKEN"', LOCAL, lambda text: text.replace("%h", "H")) == ["aH", "H", "H", "%h"]
+    assert split_command('a%h \'%h\' "%h" "$TOKEN"', LOCAL, lambda text: text.replace("%h", "H")) == ["aH", "H", "H", "%h"]
 
 
 PIECES = [*"ab/.:=~#$\\'\" \t-_%é[*", "$A", "${A}", "$EMPTY", "$TWO", "~/", "~root", '"$TWO"', "$TILDE", "''", "2>"]
