@@ -70,6 +70,7 @@ TARGET_FILES = (
     "payload.archive",
     "payload.module_cache",
     "login_state",
+    "spawn",
     "freshness",
     "payload.importer",
     "rules",

@@ -6,7 +6,7 @@
 run         a Python payload in a forked child (see payload/run.py): ``manifest``, ``module``, ``generation``, ``env``; the
             body is its parameters (the last ``keywords_size`` bytes of it are arguments for its start), ``more``: data frames
             bring the rest
-exec        a program in a forked child: ``argv``, ``env``, ``tty``; the body is its stdin, ``more``: data frames follow
+exec        a program: ``argv``, ``env``, ``tty``; the body is its stdin, ``more``: data frames follow
 put, get    a file, in pieces
 fs          a small operation on files that is done at once (see files.py)
 blobs       contents to store, by hash, and perhaps bytecode that was compiled from them elsewhere
@@ -31,10 +31,11 @@ import os
 import shutil
 
 from pmitogen.protocol import framing
-from pmitogen.target import child, fds, files, jobs, login_state
+from pmitogen.target import child, fds, files, jobs, login_state, spawn
 
 MYPY = False
 if MYPY:
+    import subprocess  # noqa: F401
     from typing import Callable, Dict, List, Optional, Union  # noqa: F401
     from pmitogen.target.freshness import FreshnessGuard  # noqa: F401
     from pmitogen.target.payload.launcher import Launcher  # noqa: F401
@@ -192,7 +193,7 @@ class Dispatcher(object):
             return
         work = lambda: child.execute(header["argv"], header.get("env") or {}, header.get("cwd"))  # noqa: E731
         tty, has_input = header.get("tty", False), bool(body or header.get("more"))
-        stdin, stderr = None, None  # type: Optional[int], Optional[int]
+        stdin, stderr, process = None, None, None  # type: Optional[int], Optional[int], Optional[subprocess.Popen[bytes]]
         with fds.FdGuard() as guard:
             if tty:
                 stdin, slave = guard.pty()
@@ -204,12 +205,16 @@ class Dispatcher(object):
                 child_stdin, stdin = guard.pipe() if has_input else (guard.devnull(), None)
                 (stdout, child_stdout), (stderr, child_stderr) = guard.pipe(), guard.pipe()
                 to_close = [child_stdin, child_stdout, child_stderr]
-                pid = child.fork(work, child_stdin, child_stdout, child_stderr)
+                process = spawn.start(
+                    header["argv"], header.get("env") or {}, header.get("cwd"), child_stdin, child_stdout, child_stderr
+                )
+                pid = child.fork(work, child_stdin, child_stdout, child_stderr) if process is None else process.pid
         for fd in to_close:
             os.close(fd)
         job = jobs.Job(
             request_id, self._send, pid, stdin, stdout, stderr, tty=tty, stream_output=header.get("stream_output", False)
         )
+        job.process = process
         self._start(job, body, tty or header.get("more", False))
 
     def _run(self, request_id, header, body):

@@ -18,6 +18,7 @@ from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 
 MYPY = False
 if MYPY:
+    import subprocess  # noqa: F401
     from typing import Any, Dict, List, Optional, Set, Tuple  # noqa: F401
     from pmitogen.target.types import Header, Report, Send  # noqa: F401
 
@@ -52,6 +53,7 @@ class Job(object):
         # type: (int, Send, int, Optional[int], int, Optional[int], Optional[int], bool, bool) -> None
         self.request_id = request_id
         self.pid = pid
+        self.process = None  # type: Optional[subprocess.Popen[bytes]] # of a program that was not forked
         self.manifest = None  # type: Optional[str] # of a payload
         self.report = None  # type: Optional[Report]
         self._report_fd = report_fd
@@ -184,6 +186,8 @@ class Job(object):
         # type: (Optional[int]) -> None
         """Its wait(2) status, if its process is collected."""
         self._status = status
+        if self.process is not None and status is not None:
+            self.process.returncode = status_to_rc(status)
 
     def _on_report(self):
         # type: () -> None

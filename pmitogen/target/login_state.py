@@ -36,7 +36,7 @@ def read():
 def _status(pid):
     # type: (int) -> Dict[str, str]
     with open("/proc/%d/status" % pid) as stream:
-        return dict(line.strip().split(":\t", 1) for line in stream if ":\t" in line)
+        return dict(line.rstrip("\n").split(":\t", 1) for line in stream if ":\t" in line)  # Groups may be empty
 
 
 def _limits(pid):
@@ -54,6 +54,7 @@ def _limits(pid):
     return limits
 
 
+PYTHON_IGNORES = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
 RLIMIT_NAMES = {
     "Max cpu time": "RLIMIT_CPU",
     "Max file size": "RLIMIT_FSIZE",
@@ -106,13 +107,34 @@ class LoginState(object):
         lower = any(own != unlimited and (wanted == unlimited or own < wanted) for own, wanted in hard)
         return lower or os.nice(0) > self._nice
 
+    def is_current(self):
+        # type: () -> bool
+        """True if this process is in this state, except for its environment and the signals that Python itself ignores."""
+        umask = os.umask(0o077)
+        os.umask(umask)
+        ignored = [signum for signum in range(1, 65) if signal.getsignal(signum) == signal.SIG_IGN]
+        return (
+            self._umask in (None, umask)
+            and set(ignored) - PYTHON_IGNORES == set(self.ignored_signals())
+            and all(resource.getrlimit(name) == wanted for name, wanted in self._limits.items())
+            and os.nice(0) == self._nice
+            and (not self._cpus or os.sched_getaffinity(0) == self._cpus)
+            and os.readlink("/proc/self/cwd") == self._cwd
+        )
+
+    def ignored_signals(self):
+        # type: () -> List[int]
+        """The numbers of the signals that it ignores."""
+        return [signum for signum in range(1, 65) if self._ignored >> (signum - 1) & 1]
+
     def apply(self):
         # type: () -> None
         """Restore this state in a child that will execute a program. What cannot be restored is left as it is."""
         if self._umask is not None:
             os.umask(self._umask)
+        ignored = self.ignored_signals()
         for signum in range(1, 65):
-            _attempt(signal.signal, signum, signal.SIG_IGN if self._ignored >> (signum - 1) & 1 else signal.SIG_DFL)
+            _attempt(signal.signal, signum, signal.SIG_IGN if signum in ignored else signal.SIG_DFL)
         for name, wanted in self._limits.items():
             _attempt(resource.setrlimit, name, wanted)
         _attempt(os.nice, self._nice - os.nice(0))

@@ -33,7 +33,7 @@ from pmitogen.target.payload import prefork
 if len(sys.argv) > 3:
     prefork.run_queue_length = lambda: int(sys.argv[3])  # in place of how many processes want to run
 if len(sys.argv) > 4:  # a folder whose files say what fails
-    import os
+    import os, subprocess
     def failing(name, real):
         def call(*args, **words):
             if os.path.exists(sys.argv[4] + "/" + name):
@@ -41,6 +41,7 @@ if len(sys.argv) > 4:  # a folder whose files say what fails
             return real(*args, **words)
         return call
     os.fork, child.enter_session = failing("fork", os.fork), failing("enter_session", child.enter_session)
+    subprocess.Popen = failing("fork", failing("enter_session", subprocess.Popen))
 fd = int(sys.argv[2])
 runner.main(fd, fd, sys.executable, {{}})
 """
