@@ -24,6 +24,7 @@ from pmitogen.hub.turns import Turns
 from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
+from pmitogen.util.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from pmitogen.hub.mitogen_stream import ChannelStream
@@ -42,6 +43,8 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
 
     def __init__(self, broker: Broker, on_message: OnMessage) -> None:
         super().__init__(broker)
+        self.writers = WorkerThreads("pmitogen write")
+        mitogen.core.listen(broker, "shutdown", self.writers.close)
         self.del_handler(mitogen.core.DEL_ROUTE)
         self._numbers = itertools.count(1)
         for handle, packed in ((TO_HUB_PLAIN, False), (TO_HUB_PACKED, True)):

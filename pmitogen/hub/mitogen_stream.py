@@ -4,8 +4,9 @@ Reading: Paramiko's transport thread fills the channel's buffer and sets an even
 ``set`` schedules a drain on the I/O thread, once for all data before it runs. Each message's header is checked there, and only
 so many messages are handled as the host's share of the turn allows (hub/turns.py); the window is granted again when all are.
 
-Writing: the I/O thread appends to a queue; one writer thread per connection sends, waits for the SSH window, and grants window
-to the peer. The producers bound the queue: transfers have a credit window end to end, and requests are bounded by the protocol.
+Writing: the I/O thread appends to a queue. While the queue holds something, a writer thread sends it, waits for the SSH window,
+and grants window to the peer; idle connections have none. The producers bound the queue: transfers have a credit window end to
+end, and requests are bounded by the protocol.
 
 The output before the bootstrap's marker is the preamble (a banner of ~/.bashrc, a motd); its end is stored for error messages.
 After the marker, every byte belongs to Mitogen.
@@ -32,6 +33,7 @@ from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
 from pmitogen.util.peer_text import escape_lines
+from pmitogen.util.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from pmitogen.hub.mitogen_router import Broker, Router
@@ -79,40 +81,46 @@ class DrainEvent:
 
 
 class Writer:
-    """The one thread that sends on a channel. Thread-safe; items are bytes to send or a count of window bytes to grant."""
+    """Sends on a channel, in order, by one thread at a time. Items are bytes to send or a count of window bytes to grant.
 
-    def __init__(self, channel: Channel, name: str) -> None:
-        self._channel = channel
+    Thread-safe. Raises ConnectError (stage ``exec``) if there is no writer thread and the system refuses one.
+    """
+
+    def __init__(self, channel: Channel, threads: WorkerThreads) -> None:
+        self._channel, self._threads = channel, threads
         self._items: collections.deque[bytes | int] = collections.deque()
-        self._wake = threading.Condition()
+        self._lock = threading.Lock()
+        self._sending = False  # a thread sends, or will
         self._closed = False
         self.queued = 0  # bytes not yet handed to the channel
         self._was_high = False
         self.on_low: Callable[[], object] = lambda: None  # called on the thread once little is queued, after a time of much
-        threads.start(self._run, f"pmitogen write {name}")
+        threads.reserve()
 
     def put(self, item: bytes | int) -> None:
         """Queue without blocking."""
-        with self._wake:
-            if not self._closed:
-                self._items.append(item)
-                if isinstance(item, bytes):
-                    self.queued += len(item)
-                    self._was_high = self._was_high or self.queued > HIGH
-                self._wake.notify()
+        with self._lock:
+            if self._closed:
+                return
+            self._items.append(item)
+            if isinstance(item, bytes):
+                self.queued += len(item)
+                self._was_high = self._was_high or self.queued > HIGH
+            if self._sending:
+                return
+            self._sending = True
+        self._threads.submit(self._run)
 
     def close(self) -> None:
-        """Send what is queued, then end the thread; never blocks."""
-        with self._wake:
+        """Take no more; what is queued is still sent. Never blocks."""
+        with self._lock:
             self._closed = True
-            self._wake.notify()
 
     def _take(self) -> tuple[bytes, int] | None:
-        """Wait for something to do: (bytes to send, window to grant), or None at the end."""
-        with self._wake:
-            while not self._items and not self._closed:
-                self._wake.wait()
+        """(bytes to send, window to grant), or None if there is nothing to do."""
+        with self._lock:
             if not self._items:
+                self._sending = False
                 return None
             parts: list[bytes] = []
             size = grant = 0
@@ -140,15 +148,17 @@ class Writer:
                 while view:
                     sent = self._channel.send(view)
                     if not sent:
+                        self._discard()
                         return
                     view = view[sent:]
-        except Exception:  # noqa: S110 - the reading side reports the end of the channel
-            pass
-        finally:
-            with self._wake:
-                self._closed = True
-                self._items.clear()
-                self.queued = 0
+        except Exception:  # the reading side reports the end of the channel
+            self._discard()
+
+    def _discard(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._items.clear()
+            self.queued = 0
 
 
 class StreamGuard(Protocol):
@@ -198,7 +208,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     ) -> None:
         self.name = name
         self.channel = channel
-        self.writer = Writer(channel, name)
+        self.writer = Writer(channel, router.writers)
         self._broker = router.broker
         self._marker = marker
         self._booted = False

@@ -1,0 +1,120 @@
+"""Threads that connections share: as many as there is work at the same time, and none that stays."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pmitogen.errors import ConnectError
+from pmitogen.util import worker_threads
+from pmitogen.util.worker_threads import WorkerThreads
+from tests.support import processes
+
+NAME = "test worker"
+
+
+def _alive() -> int:
+    return sum(thread.name == NAME for thread in threading.enumerate())
+
+
+@pytest.fixture
+def workers() -> Iterator[WorkerThreads]:
+    made = WorkerThreads(NAME)
+    yield made
+    made.close()
+    processes.wait_until(lambda: not _alive(), 5)
+
+
+class Blocked:
+    """Work that waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.began, self._go = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        self.began.set()
+        self._go.wait(10)
+
+    def go(self) -> None:
+        self._go.set()
+
+
+def _do(workers: WorkerThreads, count: int) -> None:
+    for _ in range(count):
+        done = threading.Event()
+        workers.submit(done.set)
+        assert done.wait(5)
+
+
+def test_one_thread_serves_what_comes_one_after_another(workers: WorkerThreads) -> None:
+    _do(workers, 1000)
+    assert _alive() <= 2  # the next may come while the thread still leaves the one before
+
+
+def test_work_that_blocks_delays_no_other(workers: WorkerThreads) -> None:
+    blocked = [Blocked() for _ in range(20)]
+    for each in blocked:
+        workers.submit(each)
+    for each in blocked:
+        assert each.began.wait(5)
+    _do(workers, 10)
+    assert _alive() >= 21
+    for each in blocked:
+        each.go()
+
+
+def test_many_submitters_lose_nothing(workers: WorkerThreads) -> None:
+    done: list[int] = []
+
+    def submit() -> None:
+        for number in range(500):
+            workers.submit(lambda number=number: done.append(number))  # type: ignore[misc]
+
+    submitters = [threading.Thread(target=submit) for _ in range(8)]
+    for each in submitters:
+        each.start()
+    for each in submitters:
+        each.join()
+    processes.wait_until(lambda: len(done) == 4000, 10)
+
+
+def test_threads_without_work_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_threads, "LINGER", 0.05)
+    workers = WorkerThreads(NAME)
+    _do(workers, 3)
+    processes.wait_until(lambda: not _alive(), 5)
+    _do(workers, 1)
+    workers.close()
+    processes.wait_until(lambda: not _alive(), 5)
+
+
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_where_the_system_refuses_a_thread_work_waits_for_another(
+    workers: WorkerThreads, no_more_threads: Callable[[], None]
+) -> None:
+    blocked, done = Blocked(), threading.Event()
+    workers.submit(blocked)
+    assert blocked.began.wait(5)
+    no_more_threads()
+    workers.reserve()
+    workers.submit(done.set)
+    assert not done.wait(0.1)
+    blocked.go()
+    assert done.wait(5)
+
+
+def test_without_any_thread_it_says_so(no_more_threads: Callable[[], None]) -> None:
+    no_more_threads()
+    workers = WorkerThreads(NAME)
+    for call in (workers.reserve, lambda: workers.submit(print)):
+        with pytest.raises(ConnectError, match="can't start new thread"):
+            call()
