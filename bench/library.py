@@ -61,8 +61,11 @@ def _status(pid: int) -> tuple[float, int]:
 def measure(library: str, case: str, settings: dict[str, Any]) -> Figures | str:
     """Run one case in a process. Returns why it failed, if it did."""
     words = [str(PYTHON), "-m", "bench.library_clients", library, case, json.dumps(settings)]
+    env = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }  # a cache of pmitogen's heeds it
     process = subprocess.Popen(
-        words, cwd=repository, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        words, cwd=repository, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     memory, threads, deadline = 0.0, 0, time.monotonic() + TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:

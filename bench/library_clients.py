@@ -50,8 +50,12 @@ class Settings:
 def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
     import pmitogen
 
-    # Loaded when it is first used; the others import all of theirs at once.
-    from pmitogen.hub import bootstrap  # noqa: F401
+    # Loaded when they are first used; the others import all of theirs at once.
+    from pmitogen import aio  # noqa: F401
+    from pmitogen.flags.ssh import build_settings, resolve  # noqa: F401
+    from pmitogen.hub import bootstrap, mitogen_stream  # noqa: F401
+    from pmitogen.transport import connect, sharing  # noqa: F401
+    from pmitogen.transport.auth import authenticate  # noqa: F401
 
     options = pmitogen.ConnectOptions(
         user=settings.user,
@@ -65,7 +69,6 @@ def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
 
     def commands(hosts: Sequence[str], count: int) -> None:
         async def main() -> None:
-            from pmitogen import aio
 
             async with aio.Hub() as hub:
 
