@@ -174,11 +174,11 @@ def _ssh_config(data: bytes) -> None:
     with tempfile.NamedTemporaryFile(prefix="pmt-fuzz") as file:
         file.write(data.replace(b"Include", b"#nclude").replace(b"include", b"#nclude"))
         file.flush()
-        succeeds, match_criteria._succeeds = match_criteria._succeeds, lambda command, context: False
+        succeeds, match_criteria._command_succeeds = match_criteria._command_succeeds, lambda command, context: False
         try:  # a mangled "Match exec" could run anything
             resolve(["-F", file.name, "web"], caller=CallerEnvironment({"HOME": "/nonexistent"}), strict=False)
         finally:
-            match_criteria._succeeds = succeeds
+            match_criteria._command_succeeds = succeeds
 
 
 def _ssh_config_seeds(directory: Path) -> list[bytes]:
