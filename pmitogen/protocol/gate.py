@@ -37,16 +37,16 @@ class InterpreterError(ProtocolError):
 
 @dataclasses.dataclass
 class _Interpreter:
-    """State of an account's interpreter, as the frames so far tell it."""
+    """State of an account's interpreter, as of the frames so far."""
 
     is_up: bool = False
-    is_gone: bool = False
-    is_dropped: bool = False  # the hub has told the agent to end it
-    is_leaving: bool = False  # ... and to say when it has left
+    has_ended: bool = False
+    is_ending: bool = False  # the hub has told the agent to end it
+    reports_end: bool = False  # ... and to report when the account has no process any more
     is_entered: bool = False  # by a program that may ask for secrets
     asked: set[tuple[int, str]] = dataclasses.field(default_factory=set)
     unanswered: int = 0  # requests with ``no_reply`` whose failure would come as ``deferred-error``
-    ignored: int = 0  # bytes that came after it was dropped
+    ignored: int = 0  # bytes that came after the order to end
 
 
 class Gate:
@@ -74,7 +74,7 @@ class Gate:
             self._interpreters[header["account"]] = _Interpreter(is_entered="plan" in header)
         elif op == Op.END_ACCOUNT:
             interpreter = self._interpreters[header["account"]]
-            interpreter.is_dropped, interpreter.is_leaving = True, bool(header.get("notify"))
+            interpreter.is_ending, interpreter.reports_end = True, bool(header.get("notify"))
         elif op == Op.BLOBS:
             self._may_reject_codec = header["codec"] == "xz"
         elif header.get("id") in self._requests:
@@ -100,9 +100,9 @@ class Gate:
             self._check(header, body_size)
             return op != Op.ERROR or header["id"] not in self._given_up
         interpreter = self._interpreters.get(account)
-        if interpreter is None or interpreter.is_gone:
+        if interpreter is None or interpreter.has_ended:
             raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
-        if interpreter.is_dropped:
+        if interpreter.is_ending:
             interpreter.ignored += body_size + _FRAME_COST
             if interpreter.ignored > _IGNORED_LIMIT:
                 raise ProtocolError(f"account {account} must not end")
@@ -110,7 +110,7 @@ class Gate:
         try:
             self._check(header, body_size)
         except ProtocolError as exc:
-            interpreter.is_dropped = True
+            interpreter.is_ending = True
             self._given_up |= {number for number, request in self._requests.items() if request.account == account}
             raise InterpreterError(account, str(exc)) from None
         return True
@@ -143,13 +143,13 @@ class Gate:
         if interpreter is None:
             raise ProtocolError(f"{op} of account {shown(account)}, which does not exist")
         if op == Op.ACCOUNT_ENDED:
-            if not interpreter.is_leaving:
+            if not interpreter.reports_end:
                 raise ProtocolError(f"{op} of account {account}, which the hub did not end")
-            interpreter.is_leaving = False
-        elif interpreter.is_gone:
+            interpreter.reports_end = False
+        elif interpreter.has_ended:
             raise ProtocolError(f"{op} of account {account}, which has ended")
         elif op == Op.INTERPRETER_ENDED:
-            interpreter.is_gone = True
+            interpreter.has_ended = True
         elif op == Op.HELLO:
             if interpreter.is_up:
                 raise ProtocolError(f"a second hello of account {account}")

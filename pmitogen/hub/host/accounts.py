@@ -124,7 +124,7 @@ class Accounts:
             except Error:
                 self.remove(account)
                 raise
-            self._drop_idle(but=account)
+            self._end_idle(but=account)
         return account
 
     def _find_matching(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
@@ -163,7 +163,7 @@ class Accounts:
         if not account.is_up and self.get(account.number) is account:
             self._frame({"op": Op.ACCOUNT_TIMEOUT, "account": account.number}, b"")
 
-    def on_ask(self, header: from_agent.SecretRequest, withheld: str | None) -> None:
+    def on_secret_request(self, header: from_agent.SecretRequest, withheld: str | None) -> None:
         """Answer a prompt for a secret of an account that is being entered. *withheld*: the reason to send none, or None."""
         account = self.get(header["account"])
         if account is None or account.become is None or account.is_up:
@@ -181,7 +181,7 @@ class Accounts:
         if account.number:
             self._by_number.pop(account.number, None)
 
-    def drop(self, account: Account, notify: bool = False) -> None:
+    def end(self, account: Account, notify: bool = False) -> None:
         """End the interpreter of *account*. *notify*: have the agent report when the account has no process any more."""
         header: to_agent.EndAccount = {"op": Op.END_ACCOUNT, "account": account.number}
         if notify:
@@ -189,21 +189,21 @@ class Accounts:
         self._frame(header, b"")
         self.remove(account)
 
-    def _drop_idle(self, but: Account) -> None:
+    def _end_idle(self, but: Account) -> None:
         others = (account for account in self._by_number.values() if account.number and account is not but)
         idle = sorted((account for account in others if not account.active_requests), key=lambda account: account.last_used)
         for account in idle[: max(0, len(self) - 1 - MAX_ACCOUNTS)]:
-            self.drop(account)
+            self.end(account)
 
     def retire(self, account: Account) -> None:
-        """Send no further request to *account*; see ``drop_retired``."""
+        """Send no further request to *account*; see ``end_retired``."""
         account.retired = True
 
-    def drop_retired(self, needed: Collection[Account]) -> None:
+    def end_retired(self, needed: Collection[Account]) -> None:
         """End the retired interpreters that are idle and not *needed*, except account 0, which holds the session."""
         for account in list(self._by_number.values()):
             if account.retired and account.number and not account.active_requests and account not in needed:
-                self.drop(account)
+                self.end(account)
 
     def forget_homes(self) -> None:
         """Forget homes, which may have changed: the interpreters decide where temporary directories are created."""
@@ -216,7 +216,7 @@ class Accounts:
         """End every interpreter except account 0."""
         for account in list(self._by_number.values()):
             if account.number:
-                self.drop(account)
+                self.end(account)
 
     def evict_for(self, request: Request, own: Account) -> bool:
         """End the idle accounts that a request is about to remove or change. Returns whether the request has to wait for that."""
@@ -226,11 +226,11 @@ class Accounts:
         users = user_commands.affected_users(request, {str(other.user) for other in idle})
         for account in idle:
             if account.user in users:
-                self.drop(account, notify=True)
+                self.end(account, notify=True)
                 self._evicting.add(account.number)
         return bool(users)
 
-    def evicted(self, number: int) -> bool:
+    def on_evicted(self, number: int) -> bool:
         """Note that an evicted account has no process any more. Returns whether no request has to wait any longer."""
         self._evicting.discard(number)
         return not self._evicting

@@ -87,11 +87,11 @@ class AnswerReader:
         if header["op"] == Op.HELLO:
             self._on_hello(header)
         elif header["op"] == Op.INTERPRETER_ENDED:
-            self._on_gone(header)
+            self._on_interpreter_ended(header)
         elif header["op"] == Op.ACCOUNT_ENDED:
-            self._on_left(header)
+            self._on_account_ended(header)
         elif header["op"] == Op.SECRET_REQUEST:
-            self._accounts.on_ask(header, self._host.withheld)
+            self._accounts.on_secret_request(header, self._host.withheld)
         elif header["op"] == Op.ACCOUNTS_CHANGED:
             self._known.forget_homes()
         elif header["op"] == Op.DEFERRED_ERROR:
@@ -102,7 +102,7 @@ class AnswerReader:
             header.pop("account", None)
             self._on_answer(header, body)
 
-    def _on_gone(self, header: from_agent.InterpreterEnded) -> None:
+    def _on_interpreter_ended(self, header: from_agent.InterpreterEnded) -> None:
         account = self._accounts.get(header["account"])
         if account is None:
             return
@@ -114,8 +114,8 @@ class AnswerReader:
         else:  # it is not replaced: the next request makes another connection
             self._host.fail(ConnectionLost(f"{self._host.peer}: {LOGIN_INTERPRETER_ENDED}"))
 
-    def _on_left(self, header: from_agent.AccountEnded) -> None:
-        if self._accounts.evicted(header["account"]):
+    def _on_account_ended(self, header: from_agent.AccountEnded) -> None:
+        if self._accounts.on_evicted(header["account"]):
             self._host.send_waiting()
 
     def _on_hello(self, header: from_agent.Hello) -> None:

@@ -348,7 +348,7 @@ class Host:
             if account is not None:
                 who = f"the interpreter of account {escape(account.user or '?')}"
                 self.log.warning("protocol error: %s sent %s", who, exc)
-                self._accounts.drop(account)
+                self._accounts.end(account)
                 for request in self._pending.take_of(account):
                     request.fail(InterpreterEnded(f"{self.peer}: protocol error: {who} sent {exc}; it was ended"))
         elif isinstance(exc, ProtocolError):

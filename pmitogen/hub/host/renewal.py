@@ -169,6 +169,6 @@ class Renewal:
         """End the retired interpreters that are idle, and the session if it is retired and idle."""
         if self._in_turn:
             self._send_again()
-        self._accounts.drop_retired(self._early.accounts())
+        self._accounts.end_retired(self._early.accounts())
         if self.successor is not None and not self._host.busy and not self._early:
             self._host.end_session()
