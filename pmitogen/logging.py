@@ -103,15 +103,15 @@ class _Formatter(logging.Formatter):
         return " ".join(parts) + f" {record.name.removeprefix('pmitogen.')}: "
 
 
-# -- what no line tells -----------------------------------------------------------------------------------------------------
+# -- secrets that no line may contain ----------------------------------------------------------
 
 
 class _Secrets:
-    """Words that no line may hold. Any thread may add one."""
+    """Texts that no line may contain. Any thread may add one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._words: set[str] = set()
+        self._texts: set[str] = set()
         self._pattern: re.Pattern[str] | None = None
 
     def add(self, secret: str) -> None:
@@ -119,14 +119,14 @@ class _Secrets:
         # A key is logged line by line, if at all.
         written.update(line for line in secret.splitlines() if not line.startswith("-----"))
         with self._lock:
-            self._words.update(word for word in written if len(word) >= MIN_SECRET_LENGTH)
+            self._texts.update(text for text in written if len(text) >= MIN_SECRET_LENGTH)
             # The longest first, for one may be part of another.
-            words = sorted(self._words, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+            texts = sorted(self._texts, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
 
     def clear(self) -> None:
         with self._lock:
-            self._words.clear()
+            self._texts.clear()
             self._pattern = None
 
     def redact(self, text: str) -> str:

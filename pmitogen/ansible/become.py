@@ -90,8 +90,8 @@ def request(plugin: BecomeBase, timeout: float) -> Become:
 
     ``wraps`` tells the hub that the caller can wrap the command itself instead.
     """
-    words = {name: value for name, value in become_options(_options(plugin)).items() if value}
-    return cast("Become", {"method": native_method(plugin), "timeout": timeout, "wraps": True, **words})
+    options = {name: value for name, value in become_options(_options(plugin)).items() if value}
+    return cast("Become", {"method": native_method(plugin), "timeout": timeout, "wraps": True, **options})
 
 
 def _options(plugin: BecomeBase) -> dict[str, object]:

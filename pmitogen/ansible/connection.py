@@ -180,8 +180,8 @@ class Connection(ConnectionBase):
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         if isinstance(in_data, str):
             in_data = in_data.encode("utf-8", "surrogateescape")
-        words = split_command(cmd)
-        operation = getattr(self._shell, "operations", {}).get(words[2].strip()) if words else None
+        sh_argv = split_command(cmd)
+        operation = getattr(self._shell, "operations", {}).get(sh_argv[2].strip()) if sh_argv else None
         is_unwrapped = self._become_is_native  # native become: the become plugin has not wrapped the command
         try:
             if isinstance(operation, shell.Module):
@@ -192,9 +192,9 @@ class Connection(ConnectionBase):
                 return self._run_operation(operation)
         except NeedsBecomeWrapper:
             self._leave_become_to_plugin()
-        argv = words or ["/bin/sh" if is_unwrapped else USE_LOGIN_SHELL, "-c", cmd]
+        argv = sh_argv or ["/bin/sh" if is_unwrapped else USE_LOGIN_SHELL, "-c", cmd]
         if self._becomes and sudoable and not self._become_is_native:
-            return self._wrap_and_run(words, cmd, in_data) if is_unwrapped else self._exec_wrapped(argv, in_data)
+            return self._wrap_and_run(sh_argv, cmd, in_data) if is_unwrapped else self._exec_wrapped(argv, in_data)
         tty = not in_data and sudoable and bool(self.get_option("use_tty")) and not isinstance(operation, shell.Module)
         try:
             return self._run(command_request(argv, tty), in_data or b"", become=sudoable)
@@ -203,7 +203,7 @@ class Connection(ConnectionBase):
                 raise
             if isinstance(exc, NeedsBecomeWrapper):
                 self._leave_become_to_plugin()
-            return self._wrap_and_run(words, cmd, in_data)  # no usable Python there, but the command itself may not need one
+            return self._wrap_and_run(sh_argv, cmd, in_data)  # no usable Python there, but the command itself may not need one
 
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller to the target, as the task's account."""
@@ -380,10 +380,10 @@ class Connection(ConnectionBase):
         """Stop using the hub's become, because it cannot enter the account: run each command in a session, as over ssh."""
         self._native_become, self._in_own_session = False, True
 
-    def _wrap_and_run(self, words: list[str], cmd: str, in_data: bytes | None) -> ExecResult:
-        """Wrap and run a command that was unwrapped for native become. *words*: *cmd* split, if that was possible."""
-        wrapped = become_requests.build_wrapped(self.become, shlex.join(words) if words else cmd, self._shell)
-        return self._exec_wrapped(["/bin/sh" if words else USE_LOGIN_SHELL, "-c", wrapped], in_data)
+    def _wrap_and_run(self, sh_argv: list[str], cmd: str, in_data: bytes | None) -> ExecResult:
+        """Wrap and run a command that was unwrapped for native become. *sh_argv*: *cmd* split, if that was possible."""
+        wrapped = become_requests.build_wrapped(self.become, shlex.join(sh_argv) if sh_argv else cmd, self._shell)
+        return self._exec_wrapped(["/bin/sh" if sh_argv else USE_LOGIN_SHELL, "-c", wrapped], in_data)
 
     def _exec_wrapped(self, argv: list[str], in_data: bytes | None) -> ExecResult:
         from pmitogen.ansible import become_dialogue

@@ -288,6 +288,6 @@ def is_verbose() -> bool:
 
 def verbose_output() -> ModuleType:
     """Return the module that formats the lines of -vvv."""
-    from pmitogen.ansible import verbose as words
+    from pmitogen.ansible import verbose
 
-    return words
+    return verbose

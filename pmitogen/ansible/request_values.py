@@ -25,7 +25,7 @@ def plain_value(value: object) -> object:
 
 def command_request(argv: list[str], tty: bool) -> ClientRequest:
     """Return the request for a command. With *tty* it names the type of terminal, as ssh does."""
-    header: ClientRequest = {"op": "exec", "argv": [to_wire(word) for word in argv], "tty": tty}
+    header: ClientRequest = {"op": "exec", "argv": [to_wire(arg) for arg in argv], "tty": tty}
     if tty and os.environ.get("TERM"):
         header["env"] = {"TERM": to_wire(os.environ["TERM"])}
     return header
@@ -56,10 +56,10 @@ def operation_request(operation: shells.ShellOperation, shell: ShellBase) -> Cli
 def split_command(cmd: str) -> list[str]:
     """Return the three arguments of ``/bin/sh -c 'text'``, as Ansible builds it; [] for any other text, which needs a shell."""
     try:
-        words = shlex.split(cmd)
+        argv = shlex.split(cmd)
     except ValueError:
         return []
-    return words if len(words) == 3 and cmd == f"{words[0]} -c {shlex.quote(words[2])}" else []
+    return argv if len(argv) == 3 and cmd == f"{argv[0]} -c {shlex.quote(argv[2])}" else []
 
 
 def wire_env(env: dict[str, str]) -> dict[str, str]:

@@ -45,5 +45,5 @@ def show_result(display: Display, result: tuple[int, bytes, bytes], no_log: bool
 
 
 def _join_wire_argv(wire: list[str]) -> str:
-    words = [from_wire(word).decode("utf-8", "replace") for word in wire]
-    return shlex.join(words if words[0] else words[2:])
+    argv = [from_wire(arg).decode("utf-8", "replace") for arg in wire]
+    return shlex.join(argv if argv[0] else argv[2:])

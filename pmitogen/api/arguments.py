@@ -18,9 +18,9 @@ from pmitogen.errors import UsageError
 from pmitogen.protocol.framing import to_wire
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
-Word = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Argument = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _DEVNULL = -3  # subprocess.DEVNULL; that module is not imported for it alone
-Command = str | bytes | Sequence[Word]
+Command = str | bytes | Sequence[Argument]
 
 
 def wrong(what: str, expected: str, value: object) -> NoReturn:
@@ -30,13 +30,13 @@ def wrong(what: str, expected: str, value: object) -> NoReturn:
 
 def wire_path(value: AnyPath, what: str) -> str:
     """A path on the host, as it is sent. Raises TypeError, UsageError."""
-    path = wire_word(value, what)
+    path = wire_argument(value, what)
     if not path:
         raise UsageError(f"{what}: an empty path")
     return path
 
 
-def wire_word(value: Word, what: str) -> str:
+def wire_argument(value: Argument, what: str) -> str:
     """An argument or path, as it is sent. Raises TypeError, UsageError."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
@@ -59,10 +59,10 @@ def shown(value: object) -> str:
 def wire_command(command: Command, what: str) -> list[str]:
     """The argument vector of a command: a text is for ``/bin/sh``. Raises TypeError, UsageError."""
     if isinstance(command, (str, bytes)):
-        return ["/bin/sh", "-c", wire_word(command, f"{what}: command")]
+        return ["/bin/sh", "-c", wire_argument(command, f"{what}: command")]
     if isinstance(command, os.PathLike) or not isinstance(command, Iterable) or isinstance(command, Mapping):
         wrong(f"{what}: command", "str, bytes or a sequence of arguments", command)
-    argv = [wire_word(word, f"{what}: argument {number}") for number, word in enumerate(command)]
+    argv = [wire_argument(word, f"{what}: argument {number}") for number, word in enumerate(command)]
     if not argv or not argv[0]:
         raise UsageError(f"{what}: an empty command")
     return argv
@@ -76,10 +76,10 @@ def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, what: str) -
         wrong(f"{what}: env", "a mapping of str to str", env)
     found = {}
     for name, value in cast(Mapping[Any, Any], env).items():
-        wire_name = wire_word(name, f"{what}: env: a name")
+        wire_name = wire_argument(name, f"{what}: env: a name")
         if not wire_name or "=" in wire_name:
             raise UsageError(f"{what}: env: {shown(name)!r}: invalid name of a variable")
-        found[wire_name] = wire_word(value, f"{what}: env: {shown(name)}")
+        found[wire_name] = wire_argument(value, f"{what}: env: {shown(name)}")
     return found
 
 
@@ -143,7 +143,7 @@ def secret(value: str | bytes | None, what: str) -> str | None:
         raise UsageError(f"{what}: bytes that are not UTF-8") from None
 
 
-def words(value: Sequence[Word], what: str) -> list[str]:
+def strings(value: Sequence[Argument], what: str) -> list[str]:
     """Arguments of a local command line, as text. Raises TypeError, UsageError."""
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
         wrong(what, "a sequence of arguments (shlex.split makes one of a text)", value)

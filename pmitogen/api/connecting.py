@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
-from pmitogen.api.arguments import Word
+from pmitogen.api.arguments import Argument
 from pmitogen.api.core import Core
 from pmitogen.api.options import ConnectOptions
 from pmitogen.errors import UsageError
@@ -37,7 +37,7 @@ class ConnectArguments(TypedDict, total=False):
     """Keyword arguments of ``connect``; :meth:`pmitogen.Hub.connect` says what each means."""
 
     options: ConnectOptions | None
-    ssh_args: Sequence[Word]
+    ssh_args: Sequence[Argument]
     password: str | bytes | None
     private_key: str | bytes | None
     passphrase: str | bytes | None
@@ -70,7 +70,7 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
         "host_key_checking": arguments.flag(given.get("host_key_checking", True), "connect: host_key_checking"),
     }
     more: dict[str, Any] = {
-        "ssh_extra_args": shlex.join([*arguments.words(given.get("ssh_args", ()), "connect: ssh_args"), *base.ssh_args()]),
+        "ssh_extra_args": shlex.join([*arguments.strings(given.get("ssh_args", ()), "connect: ssh_args"), *base.ssh_args()]),
         "ssh_extra_args_from": "ssh_args",
         "password": arguments.secret(given.get("password"), "connect: password") or base.password,
         "private_key": arguments.secret(given.get("private_key"), "connect: private_key") or base.private_key,

@@ -29,12 +29,12 @@ TAKES_SSH_OPTIONS = {"ssh": (), "ping": ("--json",), "trust": ("--json", "--fing
 class Command:
     """A command as the completion and the manual page show it.
 
-    *words*: options and fixed arguments. *usage*: that of OpenSSH's program, under the command's own name; empty for others.
+    *arguments*: options and fixed arguments. *usage*: that of OpenSSH's program, under the command's own name; empty for others.
     """
 
     name: str
     help: str
-    words: tuple[str, ...]
+    arguments: tuple[str, ...]
     parser: Parser
     usage: str = ""
 
@@ -46,11 +46,11 @@ def commands() -> Iterator[Command]:
     for name, text, parser in dispatch.build_parser().commands:
         if name == "keyscan":
             parser = keyscan.parser()
-        words = [word for action in parser.arguments for word in _words(action)]
+        arguments = [text for action in parser.arguments for text in _arguments(action)]
         if name in TAKES_SSH_OPTIONS:
-            words += [*TAKES_SSH_OPTIONS[name], *(f"-{letter}" for letter in FLAGS)]
+            arguments += [*TAKES_SSH_OPTIONS[name], *(f"-{letter}" for letter in FLAGS)]
         usage = _usage(name)
-        yield Command(name, text, tuple(dict.fromkeys([*words, *_options(usage)])), parser, usage)
+        yield Command(name, text, tuple(dict.fromkeys([*arguments, *_options(usage)])), parser, usage)
 
 
 def _usage(name: str) -> str:
@@ -67,7 +67,7 @@ def _options(usage: str) -> Iterator[str]:
         yield from [dashes + letters] if dashes == "--" else (f"-{letter}" for letter in letters)
 
 
-def _words(action: argparse.Action) -> list[str]:
+def _arguments(action: argparse.Action) -> list[str]:
     return [*action.option_strings, *map(str, action.choices or () if not action.option_strings else ())]
 
 
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
 
 def bash(found: list[Command]) -> str:
     """Return a script for ``eval "$(pmitogen completion bash)"`` or bash-completion's directory."""
-    cases = "".join(f"    {one.name}) words='{' '.join(one.words)}' ;;\n" for one in found)
+    cases = "".join(f"    {one.name}) words='{' '.join(one.arguments)}' ;;\n" for one in found)
     return f"""\
 _pmitogen() {{
   local word=${{COMP_WORDS[COMP_CWORD]}} words=
@@ -96,7 +96,7 @@ complete -o default -F _pmitogen pmitogen
 def zsh(found: list[Command]) -> str:
     """Return a function for a file ``_pmitogen`` on zsh's fpath; it can also be evaluated."""
     names = "".join(f"      {_quote(one.name + ':' + _colons(one.help))}\n" for one in found)
-    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.words)}{_zsh_arguments(one.name)} ;;\n" for one in found)
+    cases = "".join(f"    {one.name}) compadd -- {' '.join(one.arguments)}{_zsh_arguments(one.name)} ;;\n" for one in found)
     return f"""\
 #compdef pmitogen
 _pmitogen() {{
@@ -126,7 +126,7 @@ def fish(found: list[Command]) -> str:
             lines.append(f"complete -c pmitogen {seen} -f")
         if one.name in TAKES_HOST:
             lines.append(f"complete -c pmitogen {seen} -a '(__fish_print_hostnames)'")
-        for word in one.words:
+        for word in one.arguments:
             kind = f"-l {word[2:]}" if word.startswith("--") else f"-s {word[1:]}" if word.startswith("-") else f"-a {word}"
             lines.append(f"complete -c pmitogen {seen} {kind}")
     return "\n".join(lines) + "\n"

@@ -27,13 +27,13 @@ class Parser(argparse.ArgumentParser):
     completion and the manual page.
     """
 
-    def __init__(self, *args: Any, **words: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.arguments: list[argparse.Action] = []
         self.commands: list[tuple[str, str, Parser]] = []
-        super().__init__(*args, **words)
+        super().__init__(*args, **kwargs)
 
-    def add_argument(self, *args: Any, **words: Any) -> argparse.Action:
-        action: argparse.Action = super().add_argument(*args, **words)
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        action: argparse.Action = super().add_argument(*args, **kwargs)
         self.arguments.append(action)
         return action
 

@@ -144,8 +144,8 @@ def _from_files(names: Sequence[str]) -> Iterator[str]:
     for name in names:
         with contextlib.nullcontext(sys.stdin) if name == "-" else open(name, encoding="utf-8", errors="replace") as file:
             for line in file:
-                if words := line.partition("#")[0].strip():
-                    yield words
+                if names := line.partition("#")[0].strip():
+                    yield names
 
 
 def target(word: str, port: int) -> Target:

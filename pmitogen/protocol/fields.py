@@ -1,4 +1,4 @@
-"""Types of fields, with their bounds: each checks a value, and says in words what it expects.
+"""Types of fields, with their bounds: each checks a value, and has a text that says what it expects.
 
 A TypedDict names them in ``Annotated``: ``rc: Annotated[int, Range(0, 255)]``. So the type checker and :func:`field_type` read
 the same line.
@@ -16,7 +16,7 @@ class FieldType(Protocol):
 
     @property
     def text(self) -> str:
-        """The expected value in words, for messages and PROTOCOL.md."""
+        """The expected value, for messages and PROTOCOL.md."""
 
     def fits(self, value: object) -> bool:
         """Return whether the JSON value *value* has this type and is within its bounds. Never raises."""

@@ -56,13 +56,13 @@ def login(line: str) -> Answer | None:
 def plain(line: str) -> str:
     """Return the command in *line* as it was given to ``Host.run``: without directory, variables and ``/bin/sh -c``."""
     try:
-        words = shlex.split(line)
+        arguments = shlex.split(line)
     except ValueError:  # an unfinished quotation
         return line
-    if words[:1] == ["cd"] and words[2:3] == ["&&"]:
-        del words[:3]
-    if words[:1] == ["env"]:
-        del words[0]
-        while words and "=" in words[0]:
-            del words[0]
-    return words[2] if len(words) == 3 and words[:2] == ["/bin/sh", "-c"] else line
+    if arguments[:1] == ["cd"] and arguments[2:3] == ["&&"]:
+        del arguments[:3]
+    if arguments[:1] == ["env"]:
+        del arguments[0]
+        while arguments and "=" in arguments[0]:
+            del arguments[0]
+    return arguments[2] if len(arguments) == 3 and arguments[:2] == ["/bin/sh", "-c"] else line

@@ -183,8 +183,8 @@ class ScriptedServer(DemoServer):
         paths = [base.with_suffix(".stdout"), base.with_suffix(".stderr")]
         for path, data in zip(paths, (answer.stdout, answer.stderr), strict=True):
             path.write_bytes(data)
-        words = [f"{answer.delay:f}", *map(str, paths), str(answer.rc)]
-        return Plan(["/bin/sh", "-c", _PLAY, "sh", *words], drops_connection=answer.close)
+        arguments = [f"{answer.delay:f}", *map(str, paths), str(answer.rc)]
+        return Plan(["/bin/sh", "-c", _PLAY, "sh", *arguments], drops_connection=answer.close)
 
 
 def _bytes(output: str | bytes) -> bytes:

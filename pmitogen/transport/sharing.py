@@ -90,5 +90,5 @@ def _caller_state(settings: Settings, caller: CallerEnvironment) -> Hashable:
 
 def _is_plain(argv: tuple[str, ...]) -> bool:
     """Return True if a jump host has only the flags of a ProxyJump: ``-F`` with an absolute path, and ``-v``."""
-    words = [word for word in argv if word != "-v"]
-    return not words or (len(words) == 2 and words[0] == "-F")
+    flags = [arg for arg in argv if arg != "-v"]
+    return not flags or (len(flags) == 2 and flags[0] == "-F")

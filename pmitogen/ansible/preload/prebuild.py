@@ -192,14 +192,14 @@ def _included_files(how: str, value: yaml.Node, directory: str, roles: list[str]
     """Yield the files that an include, an import or a list of roles names, if they are literal names."""
     values = value.value if isinstance(value, yaml.SequenceNode) else [value]
     for each in values:
-        words = [each] if isinstance(each, yaml.ScalarNode) else []
+        names = [each] if isinstance(each, yaml.ScalarNode) else []
         if isinstance(each, yaml.MappingNode):
-            words = [item for key, item in each.value if key.value in ("file", "name", "role")]
-        for word in words:
-            if not isinstance(word, yaml.ScalarNode):
+            names = [item for key, item in each.value if key.value in ("file", "name", "role")]
+        for name in names:
+            if not isinstance(name, yaml.ScalarNode):
                 continue
             if how.endswith(("_role", "roles")):
                 for place in roles:
-                    yield from sorted(glob.glob(os.path.join(glob.escape(place), glob.escape(word.value), "tasks", "*.y*ml")))
+                    yield from sorted(glob.glob(os.path.join(glob.escape(place), glob.escape(name.value), "tasks", "*.y*ml")))
             else:
-                yield os.path.join(directory, word.value)
+                yield os.path.join(directory, name.value)

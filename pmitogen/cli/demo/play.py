@@ -156,7 +156,7 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
         ANSIBLE_HOME=str(folder / "ansible"),
         ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS),
     )
-    words = [
+    argv = [
         sys.executable,
         *(["-P"] if sys.version_info >= (3, 11) else []),
         "-c",
@@ -167,8 +167,8 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
         "play.yml",
     ]
     if verbosity:
-        words.append("-" + "v" * verbosity)
-    with subprocess.Popen(words, cwd=folder, env=env, stdin=subprocess.DEVNULL) as process:
+        argv.append("-" + "v" * verbosity)
+    with subprocess.Popen(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:  # the terminal has sent it to ansible-playbook as well

@@ -382,8 +382,8 @@ def _spawn(argv: list[str], request: _Request) -> tuple[subprocess.Popen[bytes],
     master, slave = os.openpty()
     try:
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", *request.size, 0, 0))
-        words = [sys.executable, "-IS", "-c", _TAKE_TERMINAL, *argv]
-        process = subprocess.Popen(words, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=home, start_new_session=True)
+        argv = [sys.executable, "-IS", "-c", _TAKE_TERMINAL, *argv]
+        process = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=env, cwd=home, start_new_session=True)
     finally:
         os.close(slave)
     return process, master, [master]

@@ -36,9 +36,9 @@ def lumask(session: Session, flags: str, mask: str) -> None:
     session.print(f"Local umask: {int(mask, 8):03o}")
 
 
-def lls(session: Session, flags: str, *words: str) -> None:
+def lls(session: Session, flags: str, *arguments: str) -> None:
     """List a local directory with the program ls."""
-    _run(["ls", *map(patterns.unescaped, words)])
+    _run(["ls", *map(patterns.unescaped, arguments)])
 
 
 def local_shell(command: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pmitogen.cli.sftp import changes, copies, directories, local
 from pmitogen.cli.sftp.session import CommandError, Session, print_error
-from pmitogen.cli.sftp.words import QuoteError, split
+from pmitogen.cli.sftp.split_line import QuoteError, split
 
 
 class _Command(NamedTuple):
@@ -100,17 +100,16 @@ def _run(session: Session, line: str) -> None:
     if line.startswith("!"):
         local.local_shell(line[1:].strip())
         return
-    name, *words = split(line)
+    name, *arguments = split(line)
     command = COMMANDS.get(_SYNONYMS.get(name.lower(), name.lower()))
     if command is None:
         raise CommandError("Invalid command.")
     flags = ""
-    while command.run is not local.lls and words and words[0].startswith("-") and len(words[0]) > 1:
-        flags += words.pop(0)[1:]
+    while command.run is not local.lls and arguments and arguments[0].startswith("-") and len(arguments[0]) > 1:
+        flags += arguments.pop(0)[1:]
     for letter in flags:
         if letter not in command.flags:
             raise CommandError(f"{name}: Invalid flag -{letter}")
-    if not command.least <= len(words) <= command.most:
+    if not command.least <= len(arguments) <= command.most:
         raise CommandError(f"{name}: wrong number of arguments; usage: {command.usage}")
-    arguments: list[Any] = words
     command.run(session, flags, *arguments)

@@ -293,8 +293,8 @@ class _HostKeyCheck:
         settings = self.settings
         file = next(iter(settings.userknownhostsfile), "none")
         home = LocalHost.detect(settings.caller).home
-        words = ["pmitogen", "trust"]
-        words += ["-p", str(settings.port)] if settings.port != 22 else []
-        words += ["-o", f"HostKeyAlias={settings.hostkeyalias}"] if settings.hostkeyalias else []
-        words += ["-o", f"UserKnownHostsFile={file}"] if file != f"{home}/.ssh/known_hosts" else []
-        return shlex.join([*words, settings.originalhost])
+        argv = ["pmitogen", "trust"]
+        argv += ["-p", str(settings.port)] if settings.port != 22 else []
+        argv += ["-o", f"HostKeyAlias={settings.hostkeyalias}"] if settings.hostkeyalias else []
+        argv += ["-o", f"UserKnownHostsFile={file}"] if file != f"{home}/.ssh/known_hosts" else []
+        return shlex.join([*argv, settings.originalhost])

@@ -173,8 +173,8 @@ class EncryptAndMac(_WithMac):
 
     uncounted = 0
 
-    def __init__(self, *words: Any) -> None:
-        super().__init__(*words)
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.head_size = self.block_size
         self._first = b""  # the decrypted first block of the current packet
 

@@ -145,8 +145,8 @@ class FileTransfer:
     def _check(self, result: tuple[exec_command.ExitStatus, bytes, bytes], verb: str, path: str) -> None:
         ended, _, err = result
         if ended.code:
-            words = escape(err, keep_end=True) or f"status {ended.code}"
-            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {words}")
+            reason = escape(err, keep_end=True) or f"status {ended.code}"
+            raise RemoteError(f"{self._connection.peer}: cannot {verb} {path}: {reason}")
 
 
 def _error_name(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Split a line of commands into words, as sftp does. Source: makeargv() in sftp.c of OpenSSH 10.5. No I/O."""
+"""Split a line of commands into arguments, as sftp does. Source: makeargv() in sftp.c of OpenSSH 10.5. No I/O."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class QuoteError(ValueError):
 
 
 def split(line: str) -> list[str]:
-    """Split *line* into words. A special character that was quoted has a backslash before it, as in patterns.
+    """Split *line* into arguments. A special character that was quoted has a backslash before it, as in patterns.
 
     Quotes and backslashes work as in a shell. Raises QuoteError.
     """
-    words: list[str] = []
-    word: str | None = None
+    arguments: list[str] = []
+    arg: str | None = None
     quote = ""
     characters = iter(line)
     for character in characters:
@@ -24,23 +24,23 @@ def split(line: str) -> list[str]:
                 quote = ""
             elif character == "\\":
                 following = next(characters, "")
-                word = (word or "") + _literal(following if following in ("\\", quote) else "\\" + following)
+                arg = (arg or "") + _literal(following if following in ("\\", quote) else "\\" + following)
             else:
-                word = (word or "") + _literal(character)
+                arg = (arg or "") + _literal(character)
         elif character in "'\"":
             quote = character
-            word = word or ""
+            arg = arg or ""
         elif character == "\\":
-            word = (word or "") + _literal(next(characters, ""))
+            arg = (arg or "") + _literal(next(characters, ""))
         elif character.isspace():
-            if word is not None:
-                words.append(word)
-            word = None
+            if arg is not None:
+                arguments.append(arg)
+            arg = None
         else:
-            word = (word or "") + character
+            arg = (arg or "") + character
     if quote:
         raise QuoteError("Unterminated quoted argument")
-    return words if word is None else [*words, word]
+    return arguments if arg is None else [*arguments, arg]
 
 
 def _literal(text: str) -> str:
