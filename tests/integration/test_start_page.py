@@ -23,36 +23,47 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(not (repository / ".git").exists(), reason="not a git checkout"),
 ]
-START = (repository / "docs/start.md").read_text()
-# Pages with commands that build on those of the start page.
-FURTHER = "".join((repository / "docs" / name).read_text() for name in ("playbooks.md", "performance.md", "commands.md"))
+# Each begins with an installation and a playbook.
+FIRST = ("docs/start.md", "README.md")
+# Pages with commands that build on those of the first.
+FURTHER = ("docs/migrating.md", "docs/playbooks.md", "docs/performance.md", "docs/commands.md")
 
 
-def _commands(account: Account, source: Path) -> Iterator[str]:
+def _commands(page: str, account: Account, source: Path) -> Iterator[str]:
     """The page's commands in their order. Its package is this checkout, its host the test's; the question is answered."""
-    for kind, block in re.findall(r"^```(sh|yaml)\n(.*?)^```", START, re.M | re.S):
+    for kind, block in re.findall(r"^```(\w*)\n(.*?)^```", (repository / page).read_text(), re.M | re.S):
         if kind == "yaml":
-            yield f"cat > site.yml <<'END'\n{block}END"
+            if page in FIRST:
+                yield f"cat > site.yml <<'END'\n{block}END"
+        if kind not in ("", "sh"):
             continue
         for line in block.replace("admin@", f"{account.name}@").splitlines():
-            line = line.replace("pip install 'pmitogen[ansible]'", f"pip install -q '{source}[ansible]'")
+            line = re.sub(r"pip install '?pmitogen(\[ansible\])?'?", rf"pip install -q '{source}\1'", line)
             yield f"echo yes | script -qec '{line}' /dev/null" if line.startswith("pmitogen trust ") else line
 
 
-def test_every_command_of_the_page(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    home, source = tmp_path / "home", tmp_path / "source"
+def test_every_command_of_the_pages(sshd: Sshd, account: Account, short_path: Path) -> None:
+    home, source = short_path / "home", short_path / "source"  # a path of a socket has at most 107 bytes
     ssh = home / ".ssh"
     ssh.mkdir(parents=True, mode=0o700)
     shutil.copy(sshd.key.path, ssh / "id_ed25519")
     (ssh / "config").write_text(f"Host web1.example.com\n  HostName {sshd.host}\n  Port {sshd.port}\n")
     subprocess.run(["git", "clone", "-q", "--no-tags", repository, source], check=True)
+    first = [line for page in FIRST for line in _commands(page, account, source)]
     inventory = f"printf '[defaults]\\ninventory = hosts\\n' > ansible.cfg; echo {account.name}@web1.example.com > hosts"
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```", FURTHER, re.M | re.S)
-    further = "".join(block for kind, block in blocks if kind in ("", "sh")).replace("admin@", f"{account.name}@")
+    further = "\n".join(line for page in FURTHER for line in _commands(page, account, source))
     further = further.replace("keyscan web1.example.com web2.example.com", f"keyscan -p {sshd.port} {sshd.host}")
     # Files of ssh are those of the account, wherever HOME points to.
     script = "\n".join(
-        ["set -eux", f"mkdir -p /root/.ssh; mount --bind {ssh} /root/.ssh", "cd", *_commands(account, source), inventory, further]
+        [
+            "set -eux",
+            f"mkdir -p /root/.ssh; mount --bind {ssh} /root/.ssh",
+            "cd",
+            *first,
+            inventory,
+            "mkdir src; date > src/file",
+            further,
+        ]
     )
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ANSIBLE", "VIRTUAL", "PMITOGEN"))
@@ -69,4 +80,5 @@ def test_every_command_of_the_page(sshd: Sshd, account: Account, tmp_path: Path)
     assert written == f"made by {account.name}\n"
     assert (ssh / "known_hosts").exists() and (home / "new_keys").read_text().count("ssh-") >= 1
     assert "<!doctype html>" in (home / "run.html").read_text()
+    assert (account.home / "dest/file").exists()
     assert (home / ".local/share/pmitogen/bin/ssh").exists()

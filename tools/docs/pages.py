@@ -85,6 +85,11 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     return relink(markdown, "docs", posixpath.dirname(page.file.src_uri))
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Mark names and options, which a narrow table would break at their hyphens; see site.css."""
+    return re.sub(r"<code>([^<\n]{1,20}</code>)", r'<code class="short">\1', html)
+
+
 def relink(text: str, folder: str, page_folder: str) -> str:
     """Return *text*, a file of the repository's *folder*, with the links that a page in *page_folder* of the site needs.
 

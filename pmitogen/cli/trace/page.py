@@ -23,9 +23,10 @@ _HEAD = """<!doctype html>
 :root { color-scheme: light dark; --line: #8884; --soft: #8882; }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 90rem; padding: 1rem; }
 h1 { font-size: 1.5rem; margin: .2rem 0; } h2 { font-size: 1.15rem; margin: 1.6rem 0 .4rem; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
-th { font-weight: 600; } td.name, th.name { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 9rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .2rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
+th { font-weight: 600; } td.name, th.name { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
+.host { display: inline-block; max-width: 8rem; overflow: hidden; text-overflow: ellipsis; vertical-align: bottom; }
 .row { display: flex; align-items: center; margin: 2px 0; } .row > b { flex: 0 0 9rem; font-weight: 400; overflow: hidden;
  text-overflow: ellipsis; white-space: nowrap; padding-right: .5rem; font-size: .85rem; }
 .track { position: relative; flex: 1; height: 16px; background: var(--soft); }
@@ -34,7 +35,7 @@ th { font-weight: 600; } td.name, th.name { text-align: left; white-space: norma
 .axis { color: #888; height: 16px; background: none; } .axis i { color: inherit; overflow: visible; }
 .bar { display: inline-block; height: .8em; vertical-align: baseline; } .key { display: inline-block; width: .9em; height: .9em; }
 .stack { display: flex; height: 22px; margin-bottom: .5rem; } .legend > span { margin-right: 1rem; white-space: nowrap; }
-@media (max-width: 600px) { .row > b { flex-basis: 5rem; } body { padding: .6rem; } }
+@media (max-width: 600px) { .row > b { flex-basis: 5rem; } body { padding: .6rem; } td.name, th.name { min-width: 8rem; } }
 """
 
 
@@ -91,7 +92,7 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
         bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {_seconds(lasted)}'
         cells = [
             bar,
-            f"{_shown(worst.host)} {_seconds(worst.end - worst.start)}",
+            f'<span class="host" title="{_shown(worst.host)}">{_shown(worst.host)}</span> {_seconds(worst.end - worst.start)}',
             len({work.host for work in works}),
             sum(len(work.requests) for work in works),
             shown_bytes(sum(work.sent for work in works)),
