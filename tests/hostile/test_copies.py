@@ -100,6 +100,14 @@ def _plan():  # type: ignore[no-untyped-def]
     return Plan(0o644)
 
 
+def test_the_home_of_an_account_is_not_a_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    with lying({17: lie(ATTRS, FILE), READDIR: listing_once(b"secret")}) as sftp:
+        monkeypatch.setattr(sftp, "expand_path", lambda account: "/etc/*")
+        files = RemoteFiles(sftp, "t")
+        for typed in ("~bob/x", "~bob"):
+            assert patterns.expand(files, files.expand(typed, patterns.escaped)) == [typed.replace("~bob", "/etc/*")]
+
+
 def test_an_invalid_pattern() -> None:
     with lying({17: lie(ATTRS, FILE)}) as sftp, pytest.raises(FileError, match="invalid pattern"):
         patterns.expand(RemoteFiles(sftp, "t"), "/[z-a]")
@@ -121,6 +129,23 @@ def test_a_directory_behind_a_planted_link(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="symbolic link of another user"):
         files.set_attributes(f"{shared}/data", Attributes(mode=0o755))
     assert list(home.iterdir()) == [] and home.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.needs_root
+def test_a_file_that_another_user_has_put_in_place_keeps_its_mode(tmp_path: Path) -> None:
+    """In a directory of several users, what was written can be replaced before its mode and times are set."""
+    tmp_path.chmod(0o777)
+    (secret := tmp_path / "secret").touch(0o600)
+    os.link(secret, tmp_path / "copied")
+    (other := tmp_path / "other").touch(0o600)
+    os.chown(other, 65534, 65534)
+    for name, reason in (("copied", "several names"), ("other", "belongs to another user")):
+        with pytest.raises(FileError, match=reason):
+            LocalFiles().set_attributes(str(tmp_path / name), Attributes(mode=0o644, atime=1, mtime=1))
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600 and (tmp_path / name).stat().st_mtime > 1
+    (mine := tmp_path / "mine").touch(0o600)
+    LocalFiles().set_attributes(str(mine), Attributes(mode=0o644, atime=1, mtime=2))
+    assert mine.stat().st_mode & 0o777 == 0o644 and mine.stat().st_mtime == 2
 
 
 def test_an_overwritten_program_loses_setuid(tmp_path: Path) -> None:

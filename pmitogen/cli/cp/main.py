@@ -136,7 +136,7 @@ class _Copies:
     def _matches(self, files: Files, path: str) -> list[str]:
         if not isinstance(files, RemoteFiles):
             return [path]
-        found = patterns.expand(files, files.expand(path))
+        found = patterns.expand(files, files.expand(path, patterns.escaped))
         for each in found:
             files.stat(each)
         return found

@@ -35,8 +35,7 @@ class LocalFiles:
             os.mkdir(trusted_path.resolve(path), mode)
 
     def set_attributes(self, path: str, attributes: Attributes) -> None:
-        with _translated():
-            real = trusted_path.resolve(path)
+        with _translated(), _checked(trusted_path.resolve(path)) as real:
             if attributes.mode is not None:
                 os.chmod(real, stat.S_IMODE(attributes.mode))
             if attributes.atime is not None and attributes.mtime is not None:
@@ -62,6 +61,21 @@ class LocalFiles:
         else:
             with _translated(), _part(real, plan.part_key, plan) as writer:
                 yield writer
+
+
+@contextlib.contextmanager
+def _checked(real: str) -> Iterator[int | str]:
+    """Return *real*, or where other users could replace it meanwhile, its descriptor after a check. Raises UntrustedPath."""
+    directory = os.stat(os.path.dirname(real))
+    if not trusted_path.may_hold_plants(directory):
+        yield real
+        return
+    descriptor = os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        trusted_path.check_file(real, os.fstat(descriptor), directory)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class _Reader:

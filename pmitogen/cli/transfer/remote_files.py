@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 
 import paramiko
 
@@ -51,10 +51,11 @@ class RemoteFiles:
         with self.translated():
             self.sftp.set_attributes(path, attributes)
 
-    def expand(self, path: str) -> str:
+    def expand(self, path: str, quote: Callable[[str], str] = str) -> str:
         """Return *path* as scp takes it: ``~`` and ``~user`` at its start are home directories.
 
         The server is asked for the directory of ``~user`` alone, so that the name of the file stays the one that the user typed.
+        *quote* is applied to its answer: where *path* is a pattern, the answer must not become part of it.
         """
         if path in ("", "~"):
             return "."
@@ -63,7 +64,8 @@ class RemoteFiles:
         if path.startswith("~"):
             account, _, rest = path.partition("/")
             with self.translated():
-                return join(self.sftp.expand_path(account), rest.lstrip("/")) if rest else self.sftp.expand_path(account)
+                home = quote(self.sftp.expand_path(account))
+            return join(home, rest.lstrip("/")) if rest else home
         return path
 
     @contextlib.contextmanager
