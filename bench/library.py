@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,9 @@ def rig(hosts: int) -> Iterator[dict[str, Any]]:
         key = make_key(folder / "id_ed25519")
         (folder / "sshd").mkdir(mode=0o711)
         config = ["MaxSessions 1000", "MaxStartups 2000", "PrintLastLog no"]
-        server = Sshd(folder / "sshd", key, config=config, addresses=["0.0.0.0"], log_level="INFO").start()
+        with socket.create_server(("0.0.0.0", 0)) as free:  # every host of a case is an address of this machine
+            port = free.getsockname()[1]
+        server = Sshd(folder / "sshd", key, config=config, addresses=["0.0.0.0"], log_level="INFO", port=port).start()
         stack.callback(server.stop)
         with open(folder / "large", "wb") as large:
             for _ in range(LARGE >> 20):

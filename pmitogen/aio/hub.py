@@ -41,7 +41,7 @@ class Hub:
         """Log in to *target* and return it, connected. As :meth:`pmitogen.Hub.connect`, with the same options."""
         header, ask = connecting.option_set(target, options)
         account = Account(self._core, header, CallerEnvironment.current(), None, ask)
-        await account.ping(STYLE)
+        await account.log_in(STYLE)
         return Host(account, self)
 
     @overload

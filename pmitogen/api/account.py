@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pmitogen.api import arguments
-from pmitogen.api.core import Core
+from pmitogen.api.core import Core, close_before_paramiko
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError, TimeoutExpired, UsageError
@@ -85,6 +85,17 @@ class Account:
         request = self.start_ping()
         await self.finish(style, request, None)
         request.result()
+
+    async def log_in(self, style: Style) -> None:
+        """See that there is a connection. Python is started when something needs it."""
+        request = self.start_login()
+        await self.finish(style, request, None)
+        request.result()
+        close_before_paramiko()
+
+    def start_login(self) -> Exchange:
+        """Ask for the connection."""
+        return Exchange(self, {"op": "preconnect", "simple": True})
 
     def start_ping(self) -> Exchange:
         """Ask for what any host can answer."""

@@ -14,6 +14,7 @@ from pmitogen.api.exchange import Exchange
 from pmitogen.api.results import Completed
 from pmitogen.api.waiting import Blocking, Style, finish
 from pmitogen.errors import RemoteError, UsageError
+from pmitogen.hub import simple_commands
 from pmitogen.hub.requests import Header
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util import threads
@@ -211,6 +212,13 @@ async def checked_run(
     header = exec_header("run", command, env, cwd, tty)
     if on_output is not None:
         header["stream_output"] = True
+    if (
+        account.become is None
+        and isinstance(source, bytes)
+        and len(source) <= CHUNK
+        and simple_commands.text_of(header) is not None
+    ):
+        header["simple"] = True
     output = Output(arguments.flag(capture, "run: capture"), on_output, decoding)
     limit = arguments.seconds(timeout, "run: timeout")
     return await run(account, style, header, source, output, decoding, limit, arguments.flag(check, "run: check"))

@@ -7,6 +7,7 @@ is closed at its exit. It belongs to one process: in a fork of that its thread d
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import weakref
 from collections.abc import Callable
@@ -121,3 +122,10 @@ class Core:
 def _close_forgotten() -> None:
     for core in list(_living):
         core.close()
+
+
+@functools.cache
+def close_before_paramiko() -> None:
+    """Close what was forgotten while connections still work: Paramiko, imported since, would end them first at the exit."""
+    atexit.unregister(_close_forgotten)
+    atexit.register(_close_forgotten)

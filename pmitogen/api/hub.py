@@ -45,6 +45,8 @@ class Hub:
     def connect(self, target: str, **options: Unpack[ConnectArguments]) -> Host:
         """Log in to *target* (``host``, ``user@host`` or ``ssh://user@host:port``) and return it, connected.
 
+        A Python is started there when something needs it, within *timeout* seconds again.
+
         :param options: a :class:`ConnectOptions`; every other argument that says the same goes before it.
         :param ssh_args: arguments of ssh's command line. ssh_config(5) counts as for ssh. This process's working directory and
             environment at the time of this call count, also for a later reconnection.
@@ -55,7 +57,7 @@ class Hub:
         :param jump_credentials: what jump hosts (``-J``, ProxyJump, ``ProxyCommand="ssh -W ..."``) are logged in to with, by
             ``[user@]host[:port]``: a mapping with any of ``password``, ``private_key``, ``passphrase`` and ``otp``. A jump
             host with an entry is given that and nothing else; without one, keys only.
-        :param timeout: seconds for everything up to a running Python. None: as with ssh, ConnectTimeout (10 seconds where it is
+        :param timeout: seconds for the login. None: as with ssh, ConnectTimeout (10 seconds where it is
             not set) ends with the server's version, and a slow login may take its time.
         :param python: is tried before the usual interpreters.
         :param host_key_checking: False: accept any host key.
@@ -70,7 +72,7 @@ class Hub:
         """
         header, ask = connecting.option_set(target, options)
         account = Account(self._core, header, CallerEnvironment.current(), None, ask)
-        finish(account.ping(STYLE))
+        finish(account.log_in(STYLE))
         return Host(account, self)
 
     @overload

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
+from pmitogen.api.core import close_before_paramiko
 from pmitogen.api.exchange import Exchange, until_any
 from pmitogen.api.waiting import Style
 from pmitogen.errors import Error
@@ -53,7 +54,7 @@ async def connect_each(accounts: Sequence[Account], style: Style, limit: int) ->
         while waiting or running:
             while waiting and len(running) < limit:
                 number, account = waiting.popleft()
-                running[account.start_ping()] = number
+                running[account.start_login()] = number
             await until_any(list(running), style)
             for request in [each for each in running if each.final is not None]:
                 number = running.pop(request)
@@ -65,4 +66,5 @@ async def connect_each(accounts: Sequence[Account], style: Style, limit: int) ->
         for request in running:
             request.kill()
         raise
+    close_before_paramiko()
     return failures

@@ -7,17 +7,18 @@ what to do. If the login shell cannot run ``/bin/sh``, only commands and SFTP wo
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import queue
-import shlex
-import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
-from pmitogen.hub.requests import Request, error_frame
+from pmitogen.hub import bootstrap, plain_lines, simple_commands
+from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.protocol.operations import Fs, Op
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from pmitogen.transport.plain import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
+START_TIMEOUT = 1.0  # seconds for a command that is to be killed to tell its process
+CLOSE_TIMEOUT = 3.0  # seconds for another session to kill a command
+KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is closed
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
@@ -65,6 +69,9 @@ class PlainHost(Protocol):
     def fail(self, error: Error) -> None:
         """The connection is lost."""
 
+    def run_by_agent(self, request: Request) -> None:
+        """The login shell has not run a simple command: have Python run it."""
+
     def on_plain_frame(self, request: Request, header: Answer, body: bytes) -> None:
         """Pass on a frame for the client."""
 
@@ -74,6 +81,18 @@ class PlainRequests:
 
     def __init__(self, host: PlainHost) -> None:
         self._host = host
+        self._simple: dict[PlainRequest, None] = {}  # the simple commands under way
+
+    def end_commands(self) -> None:
+        """Kill the simple commands under way, and wait until they have been told. Any thread but the I/O thread."""
+        begun = []
+        for each in list(self._simple):
+            try:
+                begun.append(threads.start(each.kill_group, "pmitogen cancel"))
+            except Error:  # no thread for it, as at the end of the program
+                each.kill_group()
+        for thread in begun:
+            thread.join(CLOSE_TIMEOUT)
 
     def start(self, request: Request) -> None:
         """Begin to serve *request*."""
@@ -89,7 +108,9 @@ class PlainRequests:
             failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
             self._fail(request, failure(no_python(host)))
         else:
-            plain_request = PlainRequest(host, request)
+            plain_request = PlainRequest(host, request, self._simple)
+            if header.get("simple") and host.session is not None:
+                host.session.before_close = self.end_commands
             request.account = None
             request.plain_request = plain_request
             for follow_header, body in request.followups:
@@ -116,13 +137,15 @@ def no_python(host: PlainHost) -> str:
 class PlainRequest:
     """One request on its own thread. The I/O thread calls :meth:`follow`."""
 
-    def __init__(self, host: PlainHost, request: Request) -> None:
-        self._host, self._request = host, request
+    def __init__(self, host: PlainHost, request: Request, simple: dict[PlainRequest, None]) -> None:
+        self._host, self._request, self._all_simple = host, request, simple
+        self._started: simple_commands.Started | None = None
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._credit = threading.Semaphore(0)
         self._room = CREDIT_WINDOW
         self._command: exec_command.Command | None = None
-        self._cancelled = False
+        self._cancelled = self._killed = self._group_killed = False
+        self._ended, self._is_known = threading.Event(), threading.Event()  # _is_known: its process, if it is a simple command
 
     def follow(self, header: FollowUp, body: bytes) -> None:
         """Handle data, the end of input, credit or a cancellation."""
@@ -136,7 +159,7 @@ class PlainRequest:
             self._credit.release()
         elif op == Op.SIGNAL:
             if self._command is not None:
-                self._command.signal(_signal_name(header["signal"]))
+                self._command.signal(plain_lines.signal_name(header["signal"]))
         elif op == Op.RESIZE:
             lines, columns = header["size"]
             if self._command is not None:
@@ -147,7 +170,7 @@ class PlainRequest:
             self._credit.release()
             if self._command is not None:
                 try:
-                    threads.start(self._command.cancel, "pmitogen cancel")
+                    threads.start(self._end_command, "pmitogen cancel")
                 except Error:  # no thread: the few bytes are sent on this one
                     self._command.cancel()
 
@@ -157,6 +180,9 @@ class PlainRequest:
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
+            if self._connection.end_reason is None:  # its channel alone has ended
+                self._is_known.set()
+                self.kill_group()
             if isinstance(exc, ConnectionLost) and self._connection.end_reason is not None:
                 # End the host now, so that the client's next request finds another connection.
                 self._host.guard.defer(self._host.fail, exc)
@@ -164,6 +190,10 @@ class PlainRequest:
         except Exception as exc:
             self._host.log.exception("internal error")
             self._send(error_frame(ConnectionLost(f"{self._host.name}: internal error: {type(exc).__name__}")))
+        finally:
+            self._ended.set()
+            self._is_known.set()
+            self._all_simple.pop(self, None)
 
     def _send(self, header: Answer, body: bytes = b"") -> None:
         self._host.guard.defer(self._host.on_plain_frame, self._request, header, body)
@@ -190,11 +220,17 @@ class PlainRequest:
 
         argv = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
         interactive = bool(header.get("more"))
+        line = plain_lines.command_line(argv, header) if argv[0] else argv[2]  # sshd itself calls the account's shell
+        text = simple_commands.text_of(header) if header.get("simple") else None
+        if text is not None:
+            token = bootstrap.new_token()
+            self._started, line = simple_commands.Started(token), simple_commands.line(token, text)
+            self._all_simple[self] = None
         with exec_command.Command(
             self._connection,
-            _command_line(argv, header) if argv[0] else argv[2],  # sshd itself calls the account's shell
+            line,
             stdin=None if interactive else self._request.body,
-            pty=_terminal(header) if header.get("tty") else None,
+            pty=plain_lines.terminal(header) if header.get("tty") else None,
         ) as command:
             self._command = command
             if interactive:
@@ -202,6 +238,12 @@ class PlainRequest:
             held: tuple[list[bytes], list[bytes]] = ([], [])
             size, streaming = 0, bool(header.get("stream_output"))
             while (read := command.read()) is not None:
+                if self._started is not None:
+                    read = self._started.output(0, read[0]), self._started.output(1, read[1])
+                    if self._started.process is not None:
+                        self._is_known.set()
+                    if self._cancelled:
+                        self._kill_once()
                 size += len(read[0]) + len(read[1])
                 streaming = streaming or size > CHUNK
                 for number in (0, 1):
@@ -210,8 +252,49 @@ class PlainRequest:
                         self._out(number + 1, b"".join(held[number]))
                         held[number].clear()
             code = command.wait().code
+        if self._started is not None and code in KILL_EXIT_CODES and not self._request.is_cancelled:
+            self._wait_for_shutdown()
+        if self._started is not None and not self._started.has_run and not self._cancelled:
+            self._host.guard.defer(self._host.run_by_agent, self._request)
+            return
         out, err = b"".join(held[0]), b"".join(held[1])
         self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
+
+    def _wait_for_shutdown(self) -> None:
+        """Raise ConnectionLost if the connection ends now: a host that shuts down kills processes first."""
+        time.sleep(SHUTDOWN_GRACE)
+        if self._connection.end_reason is not None:
+            raise ConnectionLost(f"{self._connection.peer}: {self._connection.end_reason}")
+
+    def _end_command(self) -> None:
+        """Cancel the command. A simple one has no Python there that would kill its process group; another session does."""
+        if self._started is not None and not self._started.has_no_process:
+            self._kill_once()
+            self._ended.wait(KILL_TIMEOUT)
+        if self._command is not None:
+            self._command.cancel()
+
+    def _kill_once(self) -> None:
+        """Kill the process group of a simple command, once it is known."""
+        if self._started is not None and self._started.process is not None and not self._killed:
+            self._killed = True
+            try:
+                threads.start(self.kill_group, "pmitogen cancel")
+            except Error:
+                self.kill_group()
+
+    def kill_group(self) -> None:
+        """Kill the process group of a simple command by another session. Blocks; idempotent."""
+        from pmitogen.transport.plain import exec_command
+
+        if self._started is None:
+            return
+        self._is_known.wait(START_TIMEOUT)
+        if self._started.process is not None and not self._group_killed:
+            self._group_killed = True
+            with contextlib.suppress(Error, TimeoutError):
+                line = simple_commands.kill_line(self._started.process)
+                exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT)
 
     def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:
@@ -233,7 +316,7 @@ class PlainRequest:
         assert not isinstance(size, list)
         files = FileTransfer(self._connection)
         try:
-            files.put(source, size, _text(header["path"]), header.get("mode"))
+            files.put(source, size, plain_lines.text(header["path"]), header.get("mode"))
         finally:
             files.close()
         self._send({"op": "ok"})
@@ -243,7 +326,7 @@ class PlainRequest:
 
         files = FileTransfer(self._connection)
         try:
-            files.fetch(_text(header["path"]), cast("IO[bytes]", OutboxWriter(self)))
+            files.fetch(plain_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(self)))
         finally:
             files.close()
         self._send({"op": "ok"})
@@ -251,7 +334,7 @@ class PlainRequest:
     def _file_operation(self, header: RequestHeader) -> None:
         from pmitogen.transport.plain import exec_command
 
-        exit_, out, err = exec_command.run(self._connection, _shell_command(header))
+        exit_, out, err = exec_command.run(self._connection, plain_lines.shell_command(header))
         if header["action"] == Fs.EXISTS:
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:
@@ -259,60 +342,6 @@ class PlainRequest:
         else:
             last = out.rstrip(b"\n").rpartition(b"\n")[2]
             self._send({"op": "ok", "path": to_wire(last)})
-
-
-def _signal_name(number: int) -> str:
-    """Return the name of a signal in SSH."""
-    try:
-        return signal.Signals(number).name.removeprefix("SIG")
-    except ValueError:
-        return str(number)
-
-
-def _command_line(argv: list[str], header: RequestHeader) -> str:
-    """Return the command line for the account's shell, with directory and variables."""
-    variables = [f"{_text(name)}={_text(value)}" for name, value in (header.get("env") or {}).items()]
-    line = shlex.join([*(["env", *variables] if variables else []), *argv])
-    return f"cd {shlex.quote(_text(header['cwd']))} && {line}" if header.get("cwd") else line
-
-
-def _terminal(header: RequestHeader) -> exec_command.Terminal:
-    """Return the terminal that ssh would request when Ansible runs it: no size, default modes, and Ansible's TERM."""
-    from pmitogen.transport.plain import exec_command
-
-    term = (header.get("env") or {}).get("TERM")
-    size = header.get("size") or (0, 0)
-    assert not isinstance(size, int)
-    lines, columns = size
-    return exec_command.Terminal(_text(term) if term else "", columns, lines, modes=())
-
-
-def _shell_command(header: RequestHeader) -> str:
-    """Return the shell command for a small operation."""
-    action = header["action"]
-    if action == Fs.MKDTEMP:
-        base, name = _shell_path(header["bases"][0]), shlex.quote(_text(header["name"]))
-        return f"umask 77 && mkdir -p {base} && mkdir {base}/{name} && cd {base}/{name} && pwd"
-    if action == Fs.CHMOD:
-        return "chmod u+rwx " + " ".join(_shell_path(path) for path in header["paths"])
-    if action == Fs.REMOVE:
-        return f"rm -rf {_shell_path(header['path'])}"
-    if action == Fs.EXISTS:
-        return f"test -e {_shell_path(header['path'])}"
-    return f"echo {_shell_path(header['path'])}"
-
-
-def _text(wire_text: str) -> str:
-    return str(from_wire(wire_text).decode("utf-8", "surrogateescape"))
-
-
-def _shell_path(wire_text: str) -> str:
-    """Quote a path for a shell, except for a leading ~user."""
-    path = _text(wire_text)
-    head, slash, rest = path.partition("/")
-    if head.startswith("~") and head[1:].replace("-", "").replace("_", "").replace(".", "").isalnum() or head == "~":
-        return head + slash + (shlex.quote(rest) if rest else "")
-    return shlex.quote(path)
 
 
 class InboxReader(io.RawIOBase):

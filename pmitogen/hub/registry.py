@@ -226,6 +226,8 @@ class HostRegistry:
         *reason*: the message of unfinished requests.
         """
         self.is_closing, self._close_reason = True, reason
+        for host in list(self._hosts.values()):
+            host.plain_backend.end_commands()
         self.broker.shutdown()
         self.broker.join()
         for login in list(self._sessions):  # one may still be connecting

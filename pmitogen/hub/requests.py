@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -23,9 +24,23 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer, Transfer
 
-__all__ = ["FINAL", "FOLLOWING", "CallbackClient", "Client", "Header", "Request", "error_frame", "next_request_id"]
+__all__ = [
+    "FINAL",
+    "FOLLOWING",
+    "KILL_EXIT_CODES",
+    "SHUTDOWN_GRACE",
+    "CallbackClient",
+    "Client",
+    "Header",
+    "Request",
+    "ends_before_it_begins",
+    "error_frame",
+    "next_request_id",
+]
 Header = dict[str, Any]
 MESSAGE_LIMIT = 1200  # characters of an error's text
+SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
+KILL_EXIT_CODES = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))
 MAX_INLINE_FILE = 256 << 10  # bytes that a put may carry to be answered before it is done
 
 
@@ -102,9 +117,11 @@ class Request:
     @property
     def needs_python(self) -> bool:
         """Return whether an interpreter on the host must serve it. A command for the account's login shell needs none
-        (``raw``): that may be all that a host can do.
+        (``raw``): that may be all that a host can do. Neither does what the library marks as *simple*.
         """
         header = self.header
+        if header.get("simple"):
+            return False
         return header["op"] != Op.EXEC or bool(header["argv"][0]) or bool(header.get("become"))
 
     @property
@@ -137,6 +154,11 @@ class Request:
     def fail(self, error: Error) -> None:
         """Send *error* as the final answer."""
         self.answer(error_frame(error))
+
+
+def ends_before_it_begins(header: FollowUp) -> bool:
+    """Return whether a frame cancels a request that has not been sent to the host yet."""
+    return header["op"] == Op.KILL or header["op"] == Op.SIGNAL and header["signal"] in (signal.SIGTERM, signal.SIGKILL)
 
 
 def error_frame(error: Error) -> Answer:

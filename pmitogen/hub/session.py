@@ -71,6 +71,7 @@ class Session:
         self._login_timeout: float | None = options.get("login_timeout")  # seconds for all, where the caller set a limit
         self._deadline = 0.0  # time.monotonic() seconds; set by connect
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
+        self.before_close: Callable[[], None] = lambda: None  # ends commands that would go on without the connection; may block
 
     @property
     def is_high_latency(self) -> bool:
@@ -173,6 +174,11 @@ class Session:
             raise ConnectError(f"{connection.peer}: the run is ending", "exec")
         return connection
 
+    def begin_start(self) -> None:
+        """Python is to be started some time after the login: it has as long as the login had."""
+        if self._login_timeout:
+            self._deadline = max(self._deadline, time.monotonic() + self._login_timeout)
+
     @property
     def start_timeout(self) -> float:
         """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
@@ -210,9 +216,14 @@ class Session:
             connection = self.connection
         if connection is not None:
             try:
-                threads.start(_close_quietly, "pmitogen close", connection)
+                threads.start(self._close_connection, "pmitogen close", connection)
             except ConnectError:  # no thread for it
                 connection.begin_close()
+
+    def _close_connection(self, connection: Connection) -> None:
+        if connection.end_reason is None:
+            self.before_close()
+        _close_quietly(connection)
 
 
 class Closable(Protocol):

@@ -82,6 +82,7 @@ class RequestHeader(ClientRequest, total=False):
     if_python: str  # only if the login account's interpreter is this one
     retried_boot: bool  # Python was started once more for it
     function: str  # run, of a function of the library: its name
+    simple: bool  # exec and preconnect, in the library: it needs no Python there
     names: list[str]  # run, of a function of the library: names to replace by placeholders
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from pmitogen.hub import simple_commands
 
 # A command of pmitogen that looks for a Python on the host. See pmitogen.hub.bootstrap.
 _BOOT = re.compile(r"exec /bin/sh -c 'echo PMITOGEN-([0-9a-f]+) sh; ")
@@ -53,8 +55,18 @@ def login(line: str) -> Answer | None:
     return Answer(b"\n".join(markers), rc=127)
 
 
+def marked(line: str, answer: Answer) -> Answer:
+    """Return *answer* with the markers that a command of ``Host.run`` writes first, if *line* is one."""
+    if not (found := simple_commands.parse(line)):
+        return answer
+    mark = found[0].encode()
+    return replace(answer, stdout=mark + b"\n" + answer.stdout, stderr=mark + b" 0\n" + answer.stderr)
+
+
 def plain(line: str) -> str:
     """Return the command in *line* as it was given to ``Host.run``: without directory, variables and ``/bin/sh -c``."""
+    if marked := simple_commands.parse(line):
+        return marked[1]
     try:
         arguments = shlex.split(line)
     except ValueError:  # an unfinished quotation

@@ -167,10 +167,11 @@ class ScriptedServer(DemoServer):
             if rule is not None and rule.left is not None:
                 rule.left -= 1
         if rule is not None:
-            return self._play(rule.answer)
+            return self._play(answers.marked(line, rule.answer))
         if self.real:
             return super().plan(command)
-        return self._play(Answer(stderr=f"ssh_server: no answer for {asked!r}; use ssh_server.answer()\n".encode(), rc=127))
+        unknown = Answer(stderr=f"ssh_server: no answer for {asked!r}; use ssh_server.answer()\n".encode(), rc=127)
+        return self._play(answers.marked(line, unknown))
 
     def files(self, login: paramiko.ServerInterface) -> paramiko.SFTPServerInterface:
         return super().files(login) if self.real else RootedFiles(login, str(self.root))

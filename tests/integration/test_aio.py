@@ -117,6 +117,7 @@ def test_cancelling_a_task_ends_the_remote_process(use: Use, account: Account) -
 
 def test_many_at_once_take_no_thread_each(use: Use) -> None:
     async def work(host: aio.Host) -> None:
+        await host.ping()  # the first commands of a host have a thread each, up to four
         before = threading.active_count()
         began = time.monotonic()
         tasks = [asyncio.create_task(host.run(f"sleep 1; echo {number}")) for number in range(50)]

@@ -244,6 +244,7 @@ def test_many_threads_share_one_connection(sshd: Sshd, account: Account) -> None
     mark = sshd.mark()
     with Hub() as hub:
         hosts = [connect(sshd, account, hub) for _ in range(3)]
+        hosts[0].ping()  # the first commands would have sessions of their own
         found = hub.map(lambda item: item[0].run(f"echo {item[1]}").stdout, [(hosts[n % 3], n) for n in range(24)])  # type: ignore
         assert found == [f"{n}\n".encode() for n in range(24)]
     assert (sshd.connections(mark), sshd.sessions(mark)) == (1, 1)

@@ -163,10 +163,10 @@ def test_nothing_grows(program: str, make_sshd: Callable[..., Sshd], make_accoun
     sshd = make_sshd(log_level="INFO")
     first, last = _run(program, sshd, make_account())
     print(first, last)
-    assert last["here"][0] - first["here"][0] < 4096, (first, last)  # KiB
+    assert last["here"][0] - first["here"][0] < 8192, (first, last)  # KiB
     assert last["here"][1:] == first["here"][1:], (first, last)  # threads, descriptors
     assert last["there"][0] == first["there"][0] and last["there"][2:] == first["there"][2:], (first, last)
-    assert last["there"][1] - first["there"][1] < 2048, (first, last)
+    assert last["there"][1] - first["there"][1] < 6144, (first, last)
 
 
 def test_a_thousand_hosts_at_once(make_sshd: Callable[..., Sshd], account: Account) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import pmitogen
 from bench.environment import Relay
+from pmitogen.api.connecting import accounts
 from pmitogen.transport.connection import Connection
 from tests.support.accounts import Account
 from tests.support.sshd import Sshd
@@ -22,7 +23,13 @@ def _turns(relay: Relay, sshd: Sshd, account: Account, **become: Any) -> int:
     relay.counts()
     alias = f"[{sshd.host}]:{sshd.port}"
     words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias={alias}", "-i", str(sshd.key.path)]
-    with pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=["-F", "none", "-p", str(relay.port), *words]) as host:
+    with pmitogen.Hub() as hub:
+        # connect() would wait for the login alone; the request of a play is for Python, and made before the login.
+        (login,) = accounts(
+            hub._core, [f"{account.name}@{sshd.host}"], {"ssh_args": ["-F", "none", "-p", str(relay.port), *words]}
+        )
+        host = pmitogen.Host(login, hub)
+        host.ping()
         assert host.run("echo in").stdout == b"in\n"
         if become:
             relay.counts()

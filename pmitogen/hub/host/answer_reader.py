@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
@@ -16,7 +15,7 @@ from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.states import State
-from pmitogen.hub.requests import Request
+from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request
 from pmitogen.protocol.operations import FINAL, ErrorKind, Op
 from pmitogen.util.peer_text import escape
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     RequestAnswer = from_agent.Out | from_agent.Credit | from_agent.Exit | from_agent.Ok | from_agent.Error
 
 LOGIN_INTERPRETER_ENDED = "the interpreter of the login account has ended"
-SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
-KILL_EXIT_CODES = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))
 _ENDS_ACCOUNT = (ErrorKind.BECOME, ErrorKind.PYTHON, ErrorKind.INTERPRETER_ENDED)
 _NO_LOGIN_STATE = "state"  # the ``reason`` of an interpreter that cannot start a process as a login would
 

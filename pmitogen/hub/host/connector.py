@@ -87,6 +87,7 @@ class HostConnector:
     def start_python(self, python: list[str] | None) -> None:
         session, candidates = self._host.session, self._candidates(python)
         assert session is not None
+        session.begin_start()
         sessions.run_in_thread(
             self._host.name,
             lambda: self._boot(session, candidates),

@@ -11,13 +11,13 @@ Requests are sent by request_sender.py, answers are read by answer_reader.py, an
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pmitogen import toggles
 from pmitogen.errors import BecomeError, ConnectionLost, Error, UsageError
+from pmitogen.hub import simple_commands
 from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.back_pressure import BackPressure
 from pmitogen.hub.host.accounts import Accounts
@@ -28,7 +28,7 @@ from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.host.request_sender import RequestSender
 from pmitogen.hub.host.states import Event, State, next_state
-from pmitogen.hub.requests import Request, next_request_id
+from pmitogen.hub.requests import Request, ends_before_it_begins, next_request_id
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
 from pmitogen.protocol.errors import InterpreterEnded, OptionsError, ProtocolError
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from pmitogen.transport.auth.credentials import Prompt
 
 LOG = logging.getLogger("pmitogen.hub")
-_ENDING = (signal.SIGTERM, signal.SIGKILL)  # for a command that has not begun, these are a cancellation
 
 
 class Host:
@@ -106,6 +105,7 @@ class Host:
             self, self._accounts, self._pending, self._early, self._known, self._renewal, self._sender, trace
         )
         self._boot_started = 0.0  # time.monotonic() seconds
+        self._simple = simple_commands.FirstCommands()
 
     @property
     def peer(self) -> str:
@@ -170,6 +170,7 @@ class Host:
         request.idle_before = 0.0 if self.busy else time.monotonic() - self.last_used
         self.last_used = request.created_at = time.monotonic()
         request.request_id, request.host = next_request_id(), self
+        self._simple.check(request.header, self.needs_python, len(self._pending))
         is_first, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
         if successor is not None and before is not None:
             self._sender.send_after(before, request)
@@ -190,6 +191,13 @@ class Host:
                 self.connector.connect(request.login_python)
         self._pressure.check(request.client)
 
+    def run_by_agent(self, request: Request) -> None:
+        """The login shell has not run a simple command: have Python run it."""
+        if self._pending.close(request):
+            request.header.pop("simple", None)
+            request.plain_request = None
+            self.submit(request)
+
     def follow(self, request: Request, header: FollowUp, body: bytes) -> None:
         """Handle a frame that belongs to a request: data, end of input, credit, or a cancellation."""
         if header["op"] in (Op.KILL, Op.SIGNAL):
@@ -205,7 +213,7 @@ class Host:
         elif self._pending.get(request.request_id) is not None and request.plain_request is not None:
             request.moved += len(body)
             request.plain_request.follow(header, body)
-        elif header["op"] == Op.KILL or header.get("n") in _ENDING and header["op"] == Op.SIGNAL:
+        elif ends_before_it_begins(header):
             self._pending.stop_waiting(request)
             request.fail(ConnectionLost(f"{self.name}: cancelled before it was begun"))
         else:

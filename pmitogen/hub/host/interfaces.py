@@ -76,6 +76,9 @@ class PlainBackend(Protocol):
     def start(self, request: Request) -> None:
         """Begin to serve *request*; its answers come back by ``Host.on_plain_frame``."""
 
+    def end_commands(self) -> None:
+        """Kill the commands under way that would go on without the connection. Any thread but the I/O thread; blocks."""
+
 
 class ConnectedHost(Protocol):
     """The attributes of a host that all of its parts use."""

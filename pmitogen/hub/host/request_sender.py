@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PERSISTENCE = 60.0  # seconds: the ControlPersist of DEFAULT_SSH_ARGS
 _NOT_SENT = frozenset(
-    ("become", "python", "python_env", "ack_early", "archive", "likely_python")
+    ("become", "python", "python_env", "ack_early", "archive", "likely_python", "simple")
 )  # fields that are for the hub alone
 
 

@@ -1,0 +1,177 @@
+"""Commands that wait for no Python on the host: their results are those of the agent, and they end as those do."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+import pmitogen
+from pmitogen.hub import simple_commands
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.library import connect
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
+
+COMMANDS = [
+    "hostname",
+    "exit 7",
+    "kill -KILL $$",
+    "kill -TERM $$",
+    "echo out; echo err >&2; false",
+    "echo 'single' \"double $HOME\" \\\\ back ! größer",
+    "printf 'two\\nlines\\n'\nexit 3",
+    "cat",
+    "umask; id -un; pwd; echo $0 $#; ulimit -n; ulimit -c",
+    "sleep 0.3 & echo background",
+    "if",
+    "; true",
+    "nothing-of-this-name",
+    "head -c 3000000 /dev/zero | tr '\\0' x; echo end >&2",
+    "trap 'exit 9' TERM; kill -TERM $$; sleep 5",
+    "yes | head -n 1",
+    "exec 1>&-; echo x",
+    "# nothing",
+    "",
+    "test -t 0 || test -t 1 || test -t 2 || echo none",
+    f"echo {'long ' * 3000}",
+]
+
+
+def has_python(account: Account) -> bool:
+    return any("python" in process.command for process in account.processes())
+
+
+def gone(condition: Callable[[], bool]) -> bool:
+    """Wait at most ten seconds until *condition* is false."""
+    deadline = time.monotonic() + 10
+    while condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not condition()
+
+
+@pytest.mark.parametrize("shell", ["/bin/bash", "/usr/bin/fish", "/usr/bin/tcsh"])
+def test_results_are_those_of_the_agent(shell: str, sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account(shell=shell)
+    noise = {"/bin/bash": ".bashrc", "/usr/bin/tcsh": ".cshrc"}.get(shell)
+    if noise:
+        (account.home / noise).write_text("echo noise of the shell\n")
+    simple, agent = [], []
+    for number in range(0, len(COMMANDS), 8):
+        with connect(sshd, account) as host:
+            simple += [host.run(command, stdin="input") for command in COMMANDS[number : number + 8]]
+    with connect(sshd, account) as host:
+        host.ping()
+        agent = [host.run(command, stdin="input") for command in COMMANDS]
+    for command, one, other in zip(COMMANDS, simple, agent, strict=True):
+        assert one == other, command
+
+
+def test_the_environment_is_that_of_the_agent(sshd: Sshd, account: Account) -> None:
+    def environment(host: pmitogen.Host) -> list[str]:
+        lines = host.run("env", text=True, check=True).stdout.splitlines()
+        return sorted(line for line in lines if not re.match(r"SSH_(CLIENT|CONNECTION)=|_=|SHLVL=", line))
+
+    with connect(sshd, account) as host:
+        simple = environment(host)
+        assert not has_python(account)
+        host.ping()
+        assert has_python(account) and environment(host) == simple
+
+
+def test_python_starts_when_something_needs_it_or_commands_are_many(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host:
+        for _ in range(simple_commands.MAX_COUNT):
+            assert host.run("echo x").stdout == b"x\n"
+        assert not has_python(account)
+        assert host.run("echo x").stdout == b"x\n" and has_python(account)
+    for work in (
+        lambda host: host.stat("/"),
+        lambda host: host.run(["id", "-u"], check=True),
+        lambda host: host.run("echo $A", env={"A": "secret"}),
+        lambda host: host.run("pwd", cwd="/tmp"),
+        lambda host: host.become().run("id -u"),
+        lambda host: host.info()["python"],
+    ):
+        with connect(sshd, account) as host:
+            host.run("true")
+            assert gone(lambda: has_python(account))
+            assert work(host) and has_python(account)
+
+
+def test_a_late_start_of_python_has_its_own_time(sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account, timeout=2) as host:
+        time.sleep(2.2)
+        assert host.info()["python"]
+
+
+@pytest.mark.parametrize("who", ["login", "root"])
+def test_a_timeout_kills_the_process_group(who: str, sshd: Sshd, account: Account) -> None:
+    name = account.name if who == "login" else "root"
+
+    def left() -> bool:
+        return any("4711" in process.command for process in processes.all_processes())
+
+    with connect(sshd, name) as host:
+        with pytest.raises(TimeoutError):
+            host.run("trap '' TERM; sleep 47111 & sleep 47112; sleep 47113", timeout=0.5)
+        assert gone(left)
+        assert host.run("echo fine").stdout == b"fine\n"
+
+
+@pytest.mark.parametrize("end", ["host", "hub"])
+def test_closing_ends_what_runs(end: str, sshd: Sshd, account: Account) -> None:
+    def left() -> bool:
+        return any("4811" in process.command for process in account.processes())
+
+    hub = pmitogen.Hub()
+    host = connect(sshd, account, hub)
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            host.run("sleep 48111 & sleep 48112")
+        except pmitogen.Error as exc:
+            caught.append(exc)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert gone(lambda: not left())
+    (host if end == "host" else hub).close()
+    thread.join(10)
+    assert isinstance(caught[0], pmitogen.ConnectionLost) and gone(left)
+    hub.close()
+
+
+def test_a_login_shell_that_runs_nothing_is_told_as_before(sshd: Sshd, make_account: Callable[..., Account]) -> None:
+    account = make_account(shell="/usr/sbin/nologin")
+    with connect(sshd, account) as host:
+        done = host.run("echo x", text=True)
+        assert done.rc and "not available" in done.stdout + done.stderr
+        assert host.run("echo x", text=True) == done  # by now it is known that the account's shell runs nothing
+
+
+def test_many_at_once(sshd: Sshd, account: Account) -> None:
+    with pmitogen.Hub() as hub:
+        host = connect(sshd, account, hub)
+        found = hub.map(lambda number: host.run(f"echo {number}", text=True).stdout, range(40), limit=20)
+        assert found == [f"{number}\n" for number in range(40)]
+
+
+@pytest.mark.parametrize("text", ["hostname", "it's", "a\nb", "größer!", "\\"])
+def test_a_simulated_shell_can_read_the_line(text: str) -> None:
+    wire = text.encode().decode("latin-1")
+    assert simple_commands.parse(simple_commands.line("00ff", wire)) == ("PMITOGEN-00ff run", text)
+
+
+def test_markers_in_pieces() -> None:
+    started = simple_commands.Started("00ff")
+    got = b"".join(started.output(0, bytes([byte])) for byte in b"noise\nPMITOGEN-00ff run\nPMITOGEN-00ff run\nout")
+    assert got == b"PMITOGEN-00ff run\nout" and started.has_run
+    assert started.output(1, b"x" * 100_000 + b"PMITOGEN-00ff run 1") == b"" and started.process is None
+    assert started.output(1, b"23\nerr") == b"err" and started.process == 123
