@@ -250,7 +250,7 @@ class Host(Files):
         return await forwarding.local(self._account, STYLE, target, listen)
 
     async def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
-        """Have the host listen, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
+        """Listen on the host, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
         return await forwarding.remote(self._account, STYLE, target, listen)
 
     async def forward_socks(self, listen: End = 0) -> Forwarding:
@@ -275,7 +275,7 @@ class Host(Files):
         return Host(self._account.entered(user, method, password, flags, exe, timeout), self._hub)
 
     async def info(self) -> dict[str, Any]:
-        """What is known of the connection: Python, user and home there, seconds per stage, bytes, algorithms."""
+        """The connection's properties: Python, user and home there, seconds per stage, bytes, algorithms."""
         return await self._account.info(STYLE)
 
     async def close(self) -> None:

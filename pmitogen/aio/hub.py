@@ -137,7 +137,7 @@ class Hub:
 
 
 class Connecting:
-    """What :func:`connect` returns: await it for a host, or use it in ``async with``, which closes the host."""
+    """The result of :func:`connect`: await it for a host, or use it in ``async with``, which closes the host."""
 
     def __init__(self, target: str, options: ConnectArguments) -> None:
         self._target, self._options = target, options

@@ -31,7 +31,7 @@ class Carrier(Protocol):
 
 
 class InputStream(Generic[Text]):
-    """What a process reads, or a file that is written; nothing is held back."""
+    """Writer for the input of a process, or for a file; nothing is held back."""
 
     def __init__(self, running: Carrier, encoding: tuple[str, str] | None) -> None:
         self._running, self._encoding = running, encoding
@@ -53,8 +53,9 @@ class InputStream(Generic[Text]):
 
 
 class OutputStream(Generic[Text]):
-    """What a process prints, or a file that is read: iterate over its lines (``async for``), or :meth:`read`. For one task at a
-    time.
+    """Output of a process, or of a file that is read: iterate over its lines (``async for``), or call :meth:`read`.
+
+    For one task at a time.
     """
 
     def __init__(self, running: Carrier, number: int, encoding: tuple[str, str] | None) -> None:

@@ -102,7 +102,7 @@ class Account:
         return Exchange(self, {"op": "fs", "action": "home", "path": "~"})
 
     async def info(self, style: Style) -> dict[str, Any]:
-        """What is known of the connection."""
+        """The connection's properties."""
         await self.ping(style)
         registry = self.core.registry
         return await self.core.on_io_thread(style, self, lambda: registry.host(self.options, self.caller).describe())
@@ -168,7 +168,7 @@ class Account:
         return self._value(qualname, frame, answer.stdout.rpartition(b"\n")[2], answer.stderr)
 
     def _value(self, qualname: str, frame: Answer, last: bytes, err: bytes) -> Any:
-        """What the function returned, from its last line of output. Raises RemoteError."""
+        """Return the function's result, from its last line of output. Raises RemoteError."""
         try:
             answer = json.loads(last)
             if not isinstance(answer, dict) or not ("value" in answer or "error" in answer):

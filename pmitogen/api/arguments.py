@@ -156,12 +156,12 @@ def strings(value: Sequence[Argument], what: str) -> list[str]:
 
 
 def is_stream(value: object, method: str) -> bool:
-    """Whether *value* is an open file, as far as this *method* of one is concerned."""
+    """Return True if *value* has this *method* of an open file."""
     return callable(getattr(value, method, None))
 
 
 def source(value: Any, what: str, encoding: str | None = None) -> bytes | IO[Any]:
-    """What a command reads: bytes, text (encoded), or an open file. Raises TypeError, UsageError."""
+    """Return the input of a command: bytes, text (encoded), or an open file. Raises TypeError, UsageError."""
     if value is None or isinstance(value, int) and value == _DEVNULL:
         return b""
     if isinstance(value, str):
@@ -193,7 +193,7 @@ def read_piece(stream: IO[Any], size: int, encoding: str | None = None) -> bytes
 
 
 def reads_at_once(stream: object) -> bool:
-    """Whether reading never waits for anybody: memory, or a regular file."""
+    """Return True if reading never blocks: memory, or a regular file."""
     if isinstance(stream, (io.BytesIO, io.StringIO)):
         return True
     try:

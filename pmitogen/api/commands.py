@@ -139,7 +139,7 @@ class Output:
 
 
 class Feeding:
-    """What a command reads. Bytes and files are sent as there is room; a stream that may block has a thread of its own."""
+    """Input of a command. Bytes and files are sent as there is room; a stream that may block has a thread of its own."""
 
     def __init__(self, source: bytes | IO[Any], encoding: str | None) -> None:
         self._encoding = encoding

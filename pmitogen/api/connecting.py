@@ -1,4 +1,4 @@
-"""What connections are made with: the arguments of ``connect``, as an option set of the hub."""
+"""The arguments of ``connect``, as an option set of the hub."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JUMP_FIELDS = ("password", "private_key", "passphrase", "otp")
 
 
 class JumpCredentials(TypedDict, total=False):
-    """What one jump host is logged in to with."""
+    """Credentials for one jump host."""
 
     password: str
     private_key: str

@@ -1,4 +1,4 @@
-"""What lies below a Hub: its connections, its one I/O thread, and the calls that wait for answers.
+"""The inside of a Hub: its connections, its one I/O thread, and the calls that wait for answers.
 
 It ends with the program, however that ends: the I/O thread does not keep the process alive, and what the program forgot to close
 is closed at its exit. It belongs to one process: in a fork of that its thread does not exist, so every use there is an error.
@@ -63,11 +63,11 @@ class Core:
             raise UsageError(f"{who}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
 
     def defer(self, work: Callable[[], object]) -> bool:
-        """Have *work* called on the I/O thread. False: it has ended."""
+        """Call *work* on the I/O thread, later. Returns False if that thread has ended."""
         return self.registry.defer(work)
 
     async def on_io_thread(self, style: Style, who: object, work: Callable[[], T]) -> T:
-        """Have *work* done on the I/O thread, and return what it returns."""
+        """Call *work* on the I/O thread, and return its result."""
         self.check(who)
         waiter, results = style.waiter(), list[tuple[T | None, BaseException | None]]()
 

@@ -138,15 +138,15 @@ class Exchange:
                         self._waiters.remove(waiter)
 
     def has_output(self, number: int) -> bool:
-        """Whether something waits on stream *number*: 0 for stdout, 1 for stderr."""
+        """Return True if output waits on stream *number*: 0 for stdout, 1 for stderr."""
         return bool(self._output[number])
 
     def has_any_output(self) -> bool:
-        """Whether something waits on either stream."""
+        """Return True if output waits on either stream."""
         return bool(self._output[0] or self._output[1])
 
     def has_room(self) -> bool:
-        """Whether the other end takes more input."""
+        """Return True if the other end takes more input."""
         return self._room > 0 and not self._paused
 
     def take(self, number: int, size: int = -1) -> bytes:

@@ -30,7 +30,7 @@ class Forwarding:
 
     @property
     def address(self) -> tuple[str, int] | str:
-        """Where it listens, with the port that was chosen: (host, port), or the path of the Unix socket."""
+        """The address that it listens on, with the port that was chosen: (host, port), or the path of the Unix socket."""
         where: Address = self._forwarding.address
         return (where.host, where.port) if isinstance(where, TCPAddress) else where.path
 

@@ -252,7 +252,7 @@ class Host(Files):
         return finish(forwarding.local(self._account, STYLE, target, listen))
 
     def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
-        """Have the host listen, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
+        """Listen on the host, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
         return finish(forwarding.remote(self._account, STYLE, target, listen))
 
     def forward_socks(self, listen: End = 0) -> Forwarding:
@@ -277,7 +277,7 @@ class Host(Files):
         return Host(self._account.entered(user, method, password, flags, exe, timeout), self._hub)
 
     def info(self) -> dict[str, Any]:
-        """What is known of the connection: Python, user and home there, seconds per stage, bytes, algorithms."""
+        """The connection's properties: Python, user and home there, seconds per stage, bytes, algorithms."""
         return finish(self._account.info(STYLE))
 
     def close(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from pmitogen.api import arguments
@@ -17,12 +17,11 @@ from pmitogen.errors import Error
 Item = TypeVar("Item")
 T = TypeVar("T")
 LIMIT = 64  # hosts at once, unless the caller says otherwise
-Targets = Iterable[str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome(Generic[Item, T]):
-    """What became of one host: the ``value`` that the function returned, or the ``error`` that it raised."""
+    """The outcome for one host: the ``value`` that the function returned, or the ``error`` that it raised."""
 
     host: Item
     value: T | None = None
@@ -30,7 +29,7 @@ class Outcome(Generic[Item, T]):
 
     @property
     def ok(self) -> bool:
-        """Whether it succeeded."""
+        """True if it succeeded."""
         return self.error is None
 
     def result(self) -> T:
@@ -41,7 +40,7 @@ class Outcome(Generic[Item, T]):
 
 
 def limit_of(limit: int, what: str) -> int:
-    """How many hosts at once. Raises TypeError, UsageError."""
+    """Check the number of hosts at once. Raises TypeError, UsageError."""
     return arguments.number(limit, f"{what}: limit", 1, 1 << 20)
 
 

@@ -46,7 +46,7 @@ class Jump:
 
     @property
     def credentials(self) -> dict[str, str]:
-        """What it is given."""
+        """The secrets that are set, by the name of their parameter."""
         names = ("password", "private_key", "passphrase", "otp")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 

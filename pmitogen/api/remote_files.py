@@ -35,19 +35,19 @@ class DirEntry:
     lstat: os.stat_result
 
     def stat(self) -> os.stat_result:
-        """What lstat(2) said when the directory was read: a link is not followed."""
+        """The result of lstat(2) when the directory was read: a link is not followed."""
         return self.lstat
 
     def is_dir(self) -> bool:
-        """Whether it is a directory, not a link to one."""
+        """Return True if it is a directory, not a link to one."""
         return stats.S_ISDIR(self.lstat.st_mode)
 
     def is_file(self) -> bool:
-        """Whether it is a regular file, not a link to one."""
+        """Return True if it is a regular file, not a link to one."""
         return stats.S_ISREG(self.lstat.st_mode)
 
     def is_symlink(self) -> bool:
-        """Whether it is a symbolic link."""
+        """Return True if it is a symbolic link."""
         return stats.S_ISLNK(self.lstat.st_mode)
 
 
@@ -72,7 +72,7 @@ async def perform(account: Account, style: Style, name: str, *args: Any, path: A
 
 
 async def _answer(account: Account, style: Style, name: str, args: list[Any]) -> Any:
-    """What the host's Python answers; where it has none, what SFTP can do of it."""
+    """Run a file operation in the host's Python; where it has none, over SFTP as far as that can."""
     over_sftp = account.become is None and name in sftp_files.OPERATIONS
     if not over_sftp or not await _lacks_python(account, style):
         try:
@@ -108,7 +108,7 @@ def from_wire_text(text: object) -> str:
 
 
 def stat_result(found: Any) -> os.stat_result:
-    """What stat(2) said there. Raises ValueError."""
+    """The result of stat(2) on the host. Raises ValueError."""
     if not isinstance(found, list) or len(found) != _STAT_FIELDS or not all(type(each) in (int, float) for each in found):
         raise ValueError
     times = dict(zip(("st_atime", "st_mtime", "st_ctime"), map(float, found[7:]), strict=True))

@@ -1,4 +1,4 @@
-"""What calls of the library return."""
+"""Results of calls of the library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Text = TypeVar("Text", bytes, str)
 
 @dataclasses.dataclass(frozen=True)
 class Completed(Generic[Text]):
-    """How a command ended. ``stdout`` and ``stderr`` are bytes, or str where the call said ``text=True`` or an ``encoding``."""
+    """The result of a command. ``stdout`` and ``stderr`` are bytes, or str for a call with ``text=True`` or an ``encoding``."""
 
     rc: int
     stdout: Text
@@ -23,5 +23,5 @@ class Completed(Generic[Text]):
 
     @property
     def ok(self) -> bool:
-        """Whether the exit status is 0."""
+        """True if the exit status is 0."""
         return self.rc == 0

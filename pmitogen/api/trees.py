@@ -43,7 +43,7 @@ class Entry(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What was changed: paths below the directory."""
+    """The changes: paths below the directory."""
 
     copied: tuple[str, ...]
     removed: tuple[str, ...]
@@ -51,7 +51,7 @@ class Changes:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """How a tree is copied; see :meth:`pmitogen.Host.put_tree`. Raises TypeError."""
+    """Options for copying a tree; see :meth:`pmitogen.Host.put_tree`. Raises TypeError."""
 
     delete: bool
     exclude: tuple[str, ...]
@@ -77,7 +77,7 @@ class Way:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What makes one directory like another."""
+    """The steps that make one directory like another."""
 
     removed: list[str]
     folders: list[str]
@@ -95,7 +95,7 @@ def _wire(path: str) -> str:
 
 
 def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> Plan:
-    """What has to be done for *target* to be like *source*."""
+    """Return the steps that make *target* like *source*."""
     wanted = {entry.path: entry for entry in source if entry.kind in "dfl"}
     there = {entry.path: entry for entry in target}
     plan = Plan([], [], [], [], [])

@@ -1,4 +1,4 @@
-"""How the one implementation waits: by blocking its thread here, by suspending its task in :mod:`pmitogen.aio`.
+"""Two ways to wait for one implementation: it blocks its thread here, and suspends its task in :mod:`pmitogen.aio`.
 
 Operations are written once, as coroutines that wait through a :class:`Waiter` and through nothing else. A blocking waiter blocks
 inside ``wait``, so a coroutine that uses only such waiters runs from its start to its end in one step (:func:`finish`).

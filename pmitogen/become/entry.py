@@ -52,11 +52,6 @@ class Entry(object):
         """True if *data* contains the printed marker."""
         return bool(self._line.search(data))
 
-    def remove_from(self, text):
-        # type: (str) -> str
-        """Return *text* without the marker."""
-        return text.replace(self.marker, "")
-
 
 def exports(environment):
     # type: (Dict[str, str]) -> str

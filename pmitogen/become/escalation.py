@@ -219,12 +219,6 @@ class Escalation(object):
         question = self._transcript.unfinished_line(self._on_stdout())
         raise self._failures.timed_out(step, question, self._echo_is_on(), self.plan["timeout"])
 
-    def on_exit(self, status):
-        # type: (int) -> None
-        """The program has exited with *status* (from os.waitpid): for callers that collect all children themselves."""
-        self.status = status
-        self._check_ended()
-
     def output_complete(self):
         # type: () -> bool
         """True if all output of a command that has ended was read. Call it repeatedly; it is True after EXIT_GRACE at the latest.

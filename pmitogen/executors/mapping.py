@@ -159,7 +159,7 @@ class Mapping:
                 yield number, _unpacked(self._targets[number], packed)
 
     def _give_up(self, lane: Lane, cause: BaseException | None) -> Iterator[tuple[int, Outcome[str, Any]]]:
-        """What was under way in a lost process has no outcome but this one."""
+        """Return the outcome of the hosts that were under way in a lost process."""
         numbers = sorted(lane.under_way)
         lane.under_way.clear()
         for number in numbers:

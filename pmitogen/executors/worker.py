@@ -36,7 +36,7 @@ UNKNOWN = "unknown"
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Job:
-    """What is done with each target. Its repr, which may come into the logs of a cluster, shows no option."""
+    """The work for each target. Its repr, which may come into the logs of a cluster, shows no option."""
 
     function: Callable[[Host], Any]
     options: ConnectArguments

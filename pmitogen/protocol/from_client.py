@@ -50,7 +50,7 @@ class _Become(TypedDict):
 
 
 class Become(_Become, total=False):
-    """How the account of a request is entered from the login account."""
+    """The program and options that enter the account of a request from the login account."""
 
     user: Annotated[str, _TEXT]
     exe: Annotated[str, _TEXT]
@@ -67,7 +67,7 @@ class _Hello(TypedDict):
 
 
 class Hello(_Hello, total=False):
-    """Which pmitogen the client runs; compared with the hub's."""
+    """The pmitogen that the client runs; compared with the hub's."""
 
     version: Annotated[Any, Unchecked()]
     pmitogen: Annotated[Any, Unchecked()]
@@ -281,7 +281,7 @@ class _Trace(TypedDict):
 
 
 class Trace(_Trace, total=False):
-    """What the client spent its time on: names, and seconds since the epoch from and to."""
+    """Spans of the client's time: names, and seconds since the epoch from and to."""
 
     host: Annotated[str, Text(1000)]  # its name in the inventory
     task: Annotated[str, Text(1000)]

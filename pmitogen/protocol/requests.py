@@ -20,7 +20,7 @@ class ConnectionOptions(Options, total=False):
 
 
 class BecomeRequest(Become, total=False):
-    """How the account of a request is entered; the library can enter an account from another."""
+    """The program and options that enter the account of a request; the library can enter an account from another."""
 
     otp: str
     via: BecomeRequest

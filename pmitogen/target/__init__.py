@@ -1,4 +1,4 @@
-"""What runs on targets: Python 2.7 and every 3.x, the standard library only, nothing else of pmitogen.
+"""The code that runs on targets: Python 2.7 and every 3.x, the standard library only, nothing else of pmitogen.
 
 ``boot.py`` forks the first interpreter: one process becomes the agent (``agent/``), which speaks to the hub, the other the
 runner of the login account. ``runner.py`` reads a runner's frames, ``dispatch.py`` does what they request, ``child.py`` forks.

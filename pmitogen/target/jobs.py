@@ -184,7 +184,7 @@ class Job(object):
 
     def on_status(self, status):
         # type: (Optional[int]) -> None
-        """Its wait(2) status, if its process is collected."""
+        """Note the wait(2) status of the process; None if it was not collected."""
         self._status = status
         if self.process is not None and status is not None:
             self.process.returncode = status_to_rc(status)

@@ -14,7 +14,7 @@ _BOOT = re.compile(r"exec /bin/sh -c 'echo PMITOGEN-([0-9a-f]+) sh; ")
 
 @dataclass(frozen=True)
 class Answer:
-    """What one command writes, and how it ends."""
+    """The output and the exit status of one command."""
 
     stdout: bytes = b""
     stderr: bytes = b""

@@ -41,7 +41,7 @@ class Keyring:
 
     @property
     def locked(self) -> bool:
-        """Whether a passphrase locks it."""
+        """True if a passphrase locks it."""
         return self._lock_hash is not None
 
     def add(self, held: HeldKey) -> bool:

@@ -1,4 +1,4 @@
-"""What an agent answers to each message of a client. Source: RFC 9987; PROTOCOL.agent of OpenSSH for the extensions.
+"""The agent's answer to each message of a client. Source: RFC 9987; PROTOCOL.agent of OpenSSH for the extensions.
 
 The server has checked the client's uid: it is the account itself, or root. A message is a value in, a value out.
 """

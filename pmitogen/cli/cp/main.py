@@ -154,7 +154,7 @@ def _exists(files: Files, path: str) -> bool:
 
 
 def end_by_signals() -> None:
-    """Have SIGTERM and SIGHUP end the program as Ctrl-C does, so that temporary files are removed. Main thread."""
+    """Let SIGTERM and SIGHUP end the program as Ctrl-C does, so that temporary files are removed. Main thread."""
 
     def end(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)

@@ -55,7 +55,7 @@ Greeting = Literal["serve", "refuse", "close"]
 
 @dataclass(frozen=True)
 class Plan:
-    """How the server carries out one command.
+    """One command, as the server runs it.
 
     :param argv: the process to start.
     :param drops_connection: close the connection at the end of the process, instead of sending an exit status.
@@ -258,7 +258,7 @@ class _Transport(paramiko.Transport):
 
 
 class _Request:
-    """What a client asked for a channel before it asked for a command."""
+    """Requests of a client for a channel before it requests a command."""
 
     def __init__(self) -> None:
         self.env: dict[str, str] = {}
@@ -359,7 +359,7 @@ def _send_exit(channel: paramiko.Channel, code: int) -> None:
 
 
 def _environment(request: _Request) -> dict[str, str]:
-    """What sshd gives a login: not what this process has."""
+    """Return the environment that sshd gives a login, not this process's."""
     user = pwd.getpwuid(os.getuid())
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     login = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": "/bin/sh", "PATH": path}

@@ -84,7 +84,7 @@ def change_comment(options: Options) -> int:
 
 
 def _maker(kind: str, options: Options) -> Callable[[], CryptographyKey]:
-    """What makes a key of *kind*; the options are checked first."""
+    """Return the function that creates a key of *kind*, after checking the options."""
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate
     if kind == "ecdsa":

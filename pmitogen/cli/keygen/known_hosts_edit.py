@@ -42,7 +42,7 @@ class _Line:
 
     @property
     def rest(self) -> str:
-        """What follows the host names of a line without a marker."""
+        """The text after the host names of a line without a marker."""
         return self.text.split(None, 1)[1]
 
 

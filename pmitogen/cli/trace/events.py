@@ -36,7 +36,7 @@ class Span:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """The duration in seconds."""
         return self.end - self.start
 
 
@@ -56,12 +56,12 @@ class Work:
 
     @property
     def start(self) -> float:
-        """When its first span began."""
+        """The start of the first span."""
         return min(span.start for span in self.spans + self.requests)
 
     @property
     def end(self) -> float:
-        """When its last span ended."""
+        """The end of the last span."""
         return max(span.end for span in self.spans + self.requests)
 
     def measure(self, logins: list[Span]) -> None:

@@ -48,7 +48,7 @@ class Timeline:
 
     @property
     def most_at_once(self) -> int:
-        """How many workers were at work at the same time, at most."""
+        """The highest number of workers that were busy at the same time."""
         edges = sorted([(work.start, 1) for work in self.works] + [(work.end, -1) for work in self.works])
         most = now = 0
         for _, step in edges:

@@ -140,6 +140,6 @@ def wants_tty(invocation: Invocation) -> bool:
 
 
 def _send_resize(master: int) -> None:
-    """Have the master read the size of the terminal again, as ssh does."""
+    """Tell the master to read the size of the terminal again, as ssh does."""
     with contextlib.suppress(OSError):
         os.kill(master, signal.SIGWINCH)
