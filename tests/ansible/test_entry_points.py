@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -174,6 +175,28 @@ def test_ansible_test(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: 
     )  # fmt: skip
     assert done.returncode == 0 and "ok=2" in done.stdout, done.stdout + done.stderr
     assert sshd.connections(mark) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.one_core
+@pytest.mark.timeout(900)
+def test_ansible_test_sanity(ansible: Ansible, tmp_path: Path) -> None:
+    collection = tmp_path / "ansible_collections/pmitogen/core"
+    skipped = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(repository / "ansible_collections/pmitogen/core", collection, ignore=skipped)
+    for words in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *words], cwd=collection, check=True)
+    env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    python = subprocess.run(
+        [ansible.python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], capture_output=True, text=True
+    )
+    done = subprocess.run(
+        [str(ansible.python.parent / "ansible-test"), "sanity", "--color", "no", "--python", python.stdout.strip()],
+        capture_output=True, text=True, env=env, cwd=collection, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if "Download failed" in done.stdout + done.stderr:
+        pytest.skip("ansible-test downloads pip's installer, which needs more of the network than a package index")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # -- programs of others -----------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ TABLE = HERE / "table.py"
 COLLECTION_PLUGIN = HERE.parents[2] / "ansible_collections" / "pmitogen" / "core" / "plugins" / "connection" / "ssh.py"
 
 COLLECTION_HEAD = '''\
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The connection plugin under its name in a collection, ``pmitogen.core.ssh``: the same options, the same class.
 
 Generated from pmitogen/ansible/plugins/connection/pmitogen.py by ``python -m pmitogen.ansible.options.generate``.

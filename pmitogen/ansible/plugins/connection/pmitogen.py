@@ -19,7 +19,7 @@ description:
   - Takes the same environment variables, C(ansible.cfg) keys and command line options as Ansible's C(ssh) plugin, and of its
     variables those that Ansible removes from facts, so that no target can set them.
   - C(sudo), C(su) and C(doas) are passed once per account and run; any other become plugin works as Ansible wraps it.
-author: pmitogen
+author: pmitogen contributors (!UNKNOWN)
 notes:
   - C(~/.ssh/config), C(/etc/ssh/ssh_config), C(known_hosts) files, certificates and the agent are used as OpenSSH's client
     would use them.
@@ -408,7 +408,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 
 try:
-    import pmitogen  # noqa: F401
+    import pmitogen  # noqa: F401  # pylint: disable=unused-import
 except ImportError:  # a checkout that ansible.cfg names, not an installed package
     sys.path.append(os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 5)))
 

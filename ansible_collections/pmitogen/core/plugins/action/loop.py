@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The action plugin ``pmitogen.core.loop``. Its documentation is in ``plugins/modules/loop.py``."""
 
 from __future__ import annotations

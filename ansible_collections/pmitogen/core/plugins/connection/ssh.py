@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The connection plugin under its name in a collection, ``pmitogen.core.ssh``: the same options, the same class.
 
 Generated from pmitogen/ansible/plugins/connection/pmitogen.py by ``python -m pmitogen.ansible.options.generate``.
@@ -15,7 +16,7 @@ description:
   - Takes the same environment variables, C(ansible.cfg) keys and command line options as Ansible's C(ssh) plugin, and of its
     variables those that Ansible removes from facts, so that no target can set them.
   - C(sudo), C(su) and C(doas) are passed once per account and run; any other become plugin works as Ansible wraps it.
-author: pmitogen
+author: pmitogen contributors (!UNKNOWN)
 notes:
   - C(~/.ssh/config), C(/etc/ssh/ssh_config), C(known_hosts) files, certificates and the agent are used as OpenSSH's client
     would use them.
@@ -400,7 +401,7 @@ import os  # noqa: E402
 import sys  # noqa: E402
 
 try:
-    import pmitogen  # noqa: F401
+    import pmitogen  # noqa: F401  # pylint: disable=unused-import
 except ImportError:  # a checkout that ansible.cfg names, not an installed package
     sys.path.append(os.path.abspath(os.path.join(os.path.realpath(__file__), *[os.pardir] * 6)))
 

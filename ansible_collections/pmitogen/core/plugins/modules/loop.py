@@ -1,3 +1,4 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Documentation of the action plugin ``pmitogen.core.loop``, where Ansible looks for it."""
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ attributes:
   async:
     description: Refused.
     support: none
-author: pmitogen
+author: pmitogen contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
