@@ -53,6 +53,10 @@ class Lane:
     process: str = ""  # the name of the worker's process; empty: the run is not open there
     is_lost: bool = False
 
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Call a function of the worker. No two calls are equal: Dask would do equal ones once, and return that result again."""
+        return self.executor.submit(worker.call, uuid.uuid4().hex, function, *args)
+
 
 class Mapping:
     """One call over all targets."""
@@ -122,17 +126,17 @@ class Mapping:
         if not lane.is_one_worker:
             return self._next_batch(lane)
         if not lane.process:
-            return lane.executor.submit(worker.open_run, lane.number, self._job)
+            return lane.submit(worker.open_run, lane.number, self._job)
         if not lane.waiting and not lane.under_way:
             process, lane.process = lane.process, ""
-            return lane.executor.submit(worker.serve, lane.number, process, (), 0.0, True)
+            return lane.submit(worker.serve, lane.number, process, (), 0.0, True)
         begun = self._take(lane, self._limit - len(lane.under_way))
-        return lane.executor.submit(worker.serve, lane.number, lane.process, begun, PATIENCE)
+        return lane.submit(worker.serve, lane.number, lane.process, begun, PATIENCE)
 
     def _next_batch(self, lane: Lane) -> Future[Any] | None:
         if not lane.waiting or len(lane.under_way) >= self._limit:
             return None
-        return lane.executor.submit(worker.serve_batch, self._job, self._take(lane, min(BATCH, self._limit)))
+        return lane.submit(worker.serve_batch, self._job, self._take(lane, min(BATCH, self._limit)))
 
     def _take(self, lane: Lane, count: int) -> list[tuple[int, str]]:
         numbers = [lane.waiting.popleft() for _ in range(min(count, len(lane.waiting)))]
@@ -155,8 +159,9 @@ class Mapping:
             lane.process = answer
         else:
             for number, packed in answer:
-                lane.under_way.discard(number)
-                yield number, _unpacked(self._targets[number], packed)
+                if number in lane.under_way:  # a cluster may do a task a second time
+                    lane.under_way.remove(number)
+                    yield number, _unpacked(self._targets[number], packed)
 
     def _give_up(self, lane: Lane, cause: BaseException | None) -> Iterator[tuple[int, Outcome[str, Any]]]:
         """Return the outcome of the hosts that were under way in a lost process."""
@@ -309,4 +314,4 @@ def close(workers: Workers) -> None:
     executors, is_one_worker = _executors(workers, "close")
     if not is_one_worker:
         arguments.wrong("close: workers", "a sequence of Executors (what a single one has is closed with it)", workers)
-    concurrent.futures.wait([executor.submit(worker.close_hub) for executor in executors])
+    concurrent.futures.wait([executor.submit(worker.call, uuid.uuid4().hex, worker.close_hub) for executor in executors])
