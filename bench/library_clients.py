@@ -44,6 +44,30 @@ class Settings:
         self.remote: str = found["remote"]  # a directory there
 
 
+def cases(
+    case: str,
+    settings: Settings,
+    commands: Callable[[Sequence[str], int], None],
+    files: Callable[[str], None],
+    idle: Callable[[], None],
+) -> Callable[[], None]:
+    """The work of one case.
+
+    :param commands: run a number of commands on each of some hosts.
+    :param files: copy files: ``put``, ``get`` or ``small``.
+    :param idle: connect to all hosts, and do nothing.
+    """
+    return {
+        "sequential": lambda: commands(settings.hosts[:1], 200),
+        "one": lambda: commands(settings.hosts, 1),
+        "ten": lambda: commands(settings.hosts, 10),
+        "put": lambda: files("put"),
+        "get": lambda: files("get"),
+        "small": lambda: files("small"),
+        "idle": idle,
+    }[case]
+
+
 # pmitogen
 
 
@@ -82,12 +106,14 @@ def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
 
         asyncio.run(main())
 
-    def with_host(work: Callable[[pmitogen.Host], object]) -> Callable[[], None]:
-        def run() -> None:
-            with pmitogen.connect(settings.hosts[0], options=options) as host:
-                work(host)
-
-        return run
+    def files(kind: str) -> None:
+        with pmitogen.connect(settings.hosts[0], options=options) as host:
+            if kind == "put":
+                host.put(settings.large, f"{settings.remote}/large")
+            elif kind == "get":
+                host.get(f"{settings.remote}/large", settings.large + ".back")
+            else:
+                host.put_tree(settings.small, f"{settings.remote}/small")
 
     def idle() -> None:
         with pmitogen.Hub() as hub:
@@ -95,15 +121,7 @@ def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
             print("connected", flush=True)
             time.sleep(2)
 
-    return {
-        "sequential": lambda: commands(settings.hosts[:1], 200),
-        "one": lambda: commands(settings.hosts, 1),
-        "ten": lambda: commands(settings.hosts, 10),
-        "put": with_host(lambda host: host.put(settings.large, f"{settings.remote}/large")),
-        "get": with_host(lambda host: host.get(f"{settings.remote}/large", settings.large + ".back")),
-        "small": with_host(lambda host: host.put_tree(settings.small, f"{settings.remote}/small")),
-        "idle": idle,
-    }[case]
+    return cases(case, settings, commands, files, idle)
 
 
 # asyncssh
@@ -156,16 +174,13 @@ def asyncssh_case(case: str, settings: Settings) -> Callable[[], None]:
         for connection in made:
             connection.close()
 
-    work = {
-        "sequential": lambda: commands(settings.hosts[:1], 200),
-        "one": lambda: commands(settings.hosts, 1),
-        "ten": lambda: commands(settings.hosts, 10),
-        "put": lambda: files("put"),
-        "get": lambda: files("get"),
-        "small": lambda: files("small"),
-        "idle": idle,
-    }[case]
-    return lambda: asyncio.run(work())
+    return cases(
+        case,
+        settings,
+        lambda hosts, count: asyncio.run(commands(hosts, count)),
+        lambda kind: asyncio.run(files(kind)),
+        lambda: asyncio.run(idle()),
+    )
 
 
 # Paramiko, and fabric, which is made of it
@@ -213,7 +228,7 @@ def paramiko_case(case: str, settings: Settings) -> Callable[[], None]:
         for client in made:
             client.close()
 
-    return _blocking(case, settings, commands, files, idle)
+    return cases(case, settings, commands, files, idle)
 
 
 def fabric_case(case: str, settings: Settings) -> Callable[[], None]:
@@ -251,25 +266,7 @@ def fabric_case(case: str, settings: Settings) -> Callable[[], None]:
         for connection in made:
             connection.close()
 
-    return _blocking(case, settings, commands, files, idle)
-
-
-def _blocking(
-    case: str,
-    settings: Settings,
-    commands: Callable[[Sequence[str], int], None],
-    files: Callable[[str], None],
-    idle: Callable[[], None],
-) -> Callable[[], None]:
-    return {
-        "sequential": lambda: commands(settings.hosts[:1], 200),
-        "one": lambda: commands(settings.hosts, 1),
-        "ten": lambda: commands(settings.hosts, 10),
-        "put": lambda: files("put"),
-        "get": lambda: files("get"),
-        "small": lambda: files("small"),
-        "idle": idle,
-    }[case]
+    return cases(case, settings, commands, files, idle)
 
 
 # parallel-ssh
@@ -315,7 +312,7 @@ def pssh_case(case: str, settings: Settings) -> Callable[[], None]:
         print("connected", flush=True)
         time.sleep(2)
 
-    return _blocking(case, settings, commands, files, idle)
+    return cases(case, settings, commands, files, idle)
 
 
 LIBRARIES = {
