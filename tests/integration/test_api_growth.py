@@ -44,7 +44,11 @@ def there():
 
 def tell():
     gc.collect()
-    time.sleep(3)  # what has been closed or killed last has ended
+    deadline, before, calm = time.monotonic() + 60, None, 0
+    while calm < 4 and time.monotonic() < deadline:  # until what was closed or killed last has ended
+        time.sleep(1)
+        now = there()[0], threading.active_count()
+        before, calm = now, calm + 1 if now == before else 0
     print(json.dumps({"here": held(os.getpid()), "there": there()}), flush=True)
 
 def in_rounds(work, rounds=5):
