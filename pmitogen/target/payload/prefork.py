@@ -34,6 +34,7 @@ class PayloadChild(object):
 
     def __init__(self, files, task):
         # type: (PayloadFiles, Optional[Task]) -> None
+        run.own_modules()
         with FdGuard() as guard:
             null_fd, stdout, stderr, report = guard.devnull(), guard.pipe(), guard.pipe(), guard.pipe()
             task_r, task_w = guard.pipe() if task is None else (-1, -1)

@@ -28,6 +28,7 @@ if MYPY:
 RESPAWN_MODULE = "ansible/module_utils/common/respawn.py"
 # References that must not be dropped: a stream object would close descriptor 1 under its successor, a module clear its globals.
 _retained = []  # type: List[object]
+_own_modules = {}  # type: Dict[int, List[str]] # the number of all modules, and the names of pmitogen's
 
 
 def prepare_streams():
@@ -139,10 +140,20 @@ def own_archive(store, manifest):
     return path
 
 
+def own_modules():
+    # type: () -> List[str]
+    """Return the names of pmitogen's modules. Called before the fork too: a child would copy the page of every module's name."""
+    count = len(sys.modules)
+    if count not in _own_modules:
+        _own_modules.clear()
+        _own_modules[count] = [name for name in sys.modules if name.partition(".")[0] == "pmitogen"]
+    return _own_modules[count]
+
+
 def hide_own_modules():
     # type: () -> None
     """Remove pmitogen's modules, and what finds them, from the module's view."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "pmitogen"]:
+    for name in own_modules():
         _retained.append(sys.modules.pop(name))
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, importer.Importer)]
 
