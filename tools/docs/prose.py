@@ -51,6 +51,8 @@ RULES = (
     ),
     Rule(r"(?:^|(?<=[.!] ))What (?:\w+ ){0,3}(?:is|are|was|has|have|keeps?|goes|comes|ends?)\b[^?|]*$", "a noun as the subject"),
     Rule(r"\bwhole or not at all\b", "atomically"),
+    Rule(r"\bholes?\b", "vulnerability"),
+    Rule(r"\bstands? against\b", "prevents"),
     Rule(r"\b(?:has|have|had) not(?=[.,;:]|$)", "does not have"),
     Rule(r"\b(?:perhaps|rather|quite|very|simply|just|easily|obviously|of course)\b", "nothing"),
     Rule(r"\b(?:lest|albeit|thereof|therein|hereby|whence|hence|thus|notwithstanding|save for|betwixt)\b", "a plain word"),
