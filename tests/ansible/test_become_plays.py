@@ -46,6 +46,7 @@ def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[
     return found
 
 
+@pytest.mark.newest_core
 def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pytest.FixtureRequest) -> None:
     every_way = request.config.getoption("--all") or ansible.core == next(iter(installed_cores()))
     ways = _ways(ansible, sshd, people)
@@ -119,6 +120,7 @@ SCOPES = """
 WHO_TASKS = "- {name: '{{ label }}', command: id -un}\n"
 
 
+@pytest.mark.newest_core
 @pytest.mark.usefixtures("still_accounts")
 def test_where_it_may_be_said(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], people: People) -> None:
     """Play, role, block, task, include, variable; ``become: false`` inside; four accounts in turn, each entered once."""
@@ -162,7 +164,9 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 @pytest.mark.newest_core
-@pytest.mark.parametrize("source", ["variables", "keyboard", "option", "configuration"])
+@pytest.mark.parametrize(
+    "source", ["variables", "keyboard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("option", "configuration"))]
+)
 def test_where_the_password_may_come_from(source: str, ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
     asked, words = people.asked, {}
     assert asked.password is not None

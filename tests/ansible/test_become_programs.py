@@ -73,6 +73,7 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_pat
     assert {name: run.task("show", name)["stdout"] for name in words} == {name: said for name, (_, _, said) in words.items()}
 
 
+@pytest.mark.newest_core
 def test_su_needs_no_files(ansible: Ansible, sshd: Sshd, people: People, make_account: Callable[..., Account]) -> None:
     """Modules are piped through su, too, also where ansible-core itself would not: nothing is written on the way."""
     others = [make_account(password="others own") for _ in range(2)]

@@ -103,6 +103,7 @@ def alone(ansible: Ansible, tmp_path: Path, *argv: str) -> subprocess.CompletedP
     return subprocess.run(command, capture_output=True, text=True, timeout=100, stdin=subprocess.DEVNULL, env=env, cwd=tmp_path)
 
 
+@pytest.mark.newest_core
 def test_the_tarball_alone_says_what_to_install(ansible: Ansible, tmp_path: Path) -> None:
     done = alone(ansible, tmp_path, "adhoc", "-i", "web,", "-c", "pmitogen.core.ssh", "web", "-m", "ping")
     output = done.stdout + done.stderr

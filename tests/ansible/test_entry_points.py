@@ -55,6 +55,7 @@ def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, ac
     assert done.returncode == 0 and '"ping": "pong"' in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ansible_in_the_background(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     hosts = inventory(ansible.folder, ansible.target(sshd, account))
     done = start(ansible, "ansible", "-i", hosts, "all", "-B", "30", "-P", "1", "-m", "command", "-a", "echo done")
@@ -72,6 +73,7 @@ def test_ansible_playbook(ansible: Ansible, sshd: Sshd, account: Account) -> Non
         assert done.returncode == code, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ansible_console(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     hosts = inventory(ansible.folder, ansible.target(sshd, account))
     mark = sshd.mark()
@@ -83,6 +85,7 @@ def test_ansible_console(ansible: Ansible, sshd: Sshd, account: Account) -> None
     assert sshd.connections(mark) == 1  # for the whole sitting
 
 
+@pytest.mark.slow
 @pytest.mark.needs_program("git")
 def test_ansible_pull(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path) -> None:
     # The implicit localhost has a connection and an interpreter of its own.
@@ -123,7 +126,9 @@ VARIES = r"\d+:\d\d:\d\d\.\d+|\d{4}-\d\d-\d\dT?.?\d\d:\d\d:\d\d(\.\d+)?|ansible-
 
 
 @pytest.mark.one_core
-@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize(
+    "callback", ["default", *(pytest.param(name, marks=pytest.mark.slow) for name in CALLBACKS if name != "default")]
+)
 def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     tasks = [
         {"name": "well", "ansible.builtin.command": "echo one two", "loop": [1, 2]},

@@ -185,6 +185,7 @@ def test_python_that_is_none(ansible: Ansible, sshd: Sshd, make_account: Callabl
     assert run.task("ping", "second").kind == "ok"
 
 
+@pytest.mark.newest_core
 def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """In the very words that Ansible has for it, also where it is the first thing asked of the host, and as another user."""
     base = ansible.target(sshd, account)

@@ -111,6 +111,7 @@ def _compare(run: Run, numbers: Iterable[int]) -> None:
         _is_like(ours, loops, CASES[number][0])
 
 
+@pytest.mark.newest_core
 def test_registers_what_loop_does(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     if tuple(map(int, ansible.core.split("."))) < (2, 19):
         run = ansible.tasks([{LOOP: {"module": "ping", "items": [1]}}], {"web": {}}, connection="local")

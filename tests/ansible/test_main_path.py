@@ -17,7 +17,7 @@ from tests.support.sshd import Sshd
 
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
-STRATEGIES = ("linear", "free", "host_pinned")
+OTHER_STRATEGIES = [pytest.param(name, marks=pytest.mark.slow) for name in ("free", "host_pinned")]
 # One of each kind: facts, a template, copies there and back, a shell, a stat, a wait, and everything again as root.
 MIX: list[dict[str, Any]] = [
     {"name": "facts", "ansible.builtin.setup": {"gather_subset": ["min"]}},
@@ -130,6 +130,7 @@ def test_nothing_of_ansible_is_patched(ansible: Ansible, sshd: Sshd, account: Ac
     assert int(count) > 1500
 
 
+@pytest.mark.newest_core
 def test_no_deprecation_is_ours(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """Ansible's own warnings, and Python's, raised by files of ours."""
     env = {"ANSIBLE_DEPRECATION_WARNINGS": "1", "ANSIBLE_SYSTEM_WARNINGS": "1"}
@@ -157,6 +158,7 @@ class ActionModule(ActionBase):
 """
 
 
+@pytest.mark.newest_core
 def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """Beyond what the core itself imports, which shows where tasks are local."""
     tasks = [{"name": "spy", "spy": {}}, {"name": "local", "spy": {}, "connection": "local"}]
@@ -167,7 +169,7 @@ def test_workers_import_neither_library(ansible: Ansible, sshd: Sshd, account: A
     assert "pmitogen.hub.client" in ours["ours"] and "pmitogen.hub.registry" not in ours["ours"]
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["linear", *OTHER_STRATEGIES])
 @pytest.mark.usefixtures("still_accounts")
 def test_one_connection_one_session_one_sudo(
     ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account], strategy: str
@@ -188,7 +190,7 @@ def test_one_connection_one_session_one_sudo(
 
 
 @pytest.mark.one_core
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", ["linear", *OTHER_STRATEGIES])
 @pytest.mark.usefixtures("still_accounts")
 def test_hosts_have_one_each(
     ansible: Ansible, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account], strategy: str

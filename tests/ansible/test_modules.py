@@ -103,6 +103,7 @@ def test_async(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account
         time.sleep(0.1)
 
 
+@pytest.mark.newest_core
 @pytest.mark.usefixtures("still_accounts")
 def test_reset_connection(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Account]) -> None:
     """A new login sees a new group, as people use it for."""

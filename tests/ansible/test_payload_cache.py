@@ -131,6 +131,7 @@ def test_a_later_run_builds_nothing(home: Home, ansible: Ansible, sshd: Sshd, ac
     assert {path: path.stat().st_ctime_ns for path in before} == {path: found.st_ctime_ns for path, found in before.items()}
 
 
+@pytest.mark.newest_core
 def test_many_hosts_at_once(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     """Those that come while one is lending wait for it, and build nothing either."""
     target = ansible.target(sshd, account)
@@ -138,6 +139,7 @@ def test_many_hosts_at_once(home: Home, ansible: Ansible, sshd: Sshd, account: A
     assert built(home.play(target, [STAT], hosts=5)) == 0
 
 
+@pytest.mark.newest_core
 def test_those_that_come_meanwhile_wait(home: Home, ansible: Ansible, tmp_path: Path) -> None:
     assert ansible.answer(AT_ONCE, str(tmp_path)) == ["begin", "end", "back", "back"]
 
@@ -160,6 +162,7 @@ def test_the_oldest_give_way(home: Home, ansible: Ansible, tmp_path: Path) -> No
     assert left == [".of-one-that-writes", *(f"{number:02}" for number in range(70 - most, 70))]
 
 
+@pytest.mark.newest_core
 def test_adhoc(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     env = {"ANSIBLE_HOME": str(home.path), "ANSIBLE_DEBUG": "1"}
     runs = [ansible.adhoc("stat", "path=/", {"h": ansible.target(sshd, account)}, env=env).check() for _ in range(2)]
