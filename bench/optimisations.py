@@ -94,7 +94,7 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("shared bytecode", [Change("target/agent/main.py", "        if 0 in self._runners:", "        if False:")]),
     Variant("vfork", [Change(_SUBPROCESS, '    for name in ("PollSelector",', '    return\n    for name in ("PollSelector",')]),
     Variant("modules imported ahead", [Change(_MODULES, "        before = len(self.files)\n", "        return 0\n")]),
-    Variant("packed stream", [Change("protocol/framing.py", "PACK_BELOW = 16 << 10", "PACK_BELOW = 0")]),
+    Variant("packed stream", [Change("protocol/framing.py", "COMPRESS_BELOW = 16 << 10", "COMPRESS_BELOW = 0")]),
     Variant("request pipelining", env={"PMITOGEN_PIPELINE": "0"}),
     Variant("all of the controller's", env={"PMITOGEN_PRELOAD": "0"}),
     Variant("all of the target's", env={"PMITOGEN_PREFORK": "0"}),

@@ -110,7 +110,7 @@ class Account:
     async def close(self, style: Style) -> None:
         """Close the connection of this and of every other account of its host."""
         self.core.check_process(self)
-        if not self.core.over:
+        if not self.core.has_ended:
             registry = self.core.registry
             await self.core.on_io_thread(style, self, lambda: registry.close_host(self.options, self.caller))
 

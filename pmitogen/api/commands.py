@@ -259,7 +259,7 @@ async def run(
         request.kill()
         if deadline is None or time.monotonic() < deadline:
             raise  # of the caller's own function or stream
-        await request.settle(style)
+        await request.wait_after_kill(style)
         for number in (0, 1):
             output.add(number, request.take(number), True)
         raise account.timed_out(timeout, output.whole(0), output.whole(1)) from exc.__cause__

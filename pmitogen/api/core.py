@@ -45,7 +45,7 @@ class Core:
         self.registry = registry
         self.registry.on_stopped = self._on_end
         self.pid = os.getpid()
-        self.over = False  # closed, or its I/O thread has ended, which only a fault of ours would do
+        self.has_ended = False  # closed, or its I/O thread has ended, which only a fault of ours would do
         self._closed = False
         self.calls: set[Exchange] = set()  # those that have not ended
         self._waiting: set[Waiter] = set()
@@ -54,7 +54,7 @@ class Core:
     def check(self, who: object) -> None:
         """Return if *who*, a host, may be used here and now. Raises UsageError in a fork, ConnectionLost after the end."""
         self.check_process(who)
-        if self.over:
+        if self.has_ended:
             raise ConnectionLost(f"{who}: its hub is closed")
 
     def check_process(self, who: object) -> None:
@@ -81,7 +81,7 @@ class Core:
                 waiter.wake()
 
         self._waiting.add(waiter)
-        if not self.over and self.defer(run):
+        if not self.has_ended and self.defer(run):
             await waiter.wait(None)
         self._waiting.discard(waiter)
         if not results:
@@ -95,7 +95,7 @@ class Core:
         """Close every connection, and end what still runs on the hosts. Idempotent; blocks up to a few seconds."""
         if self._closed or os.getpid() != self.pid:
             return
-        self._closed = self.over = True
+        self._closed = self.has_ended = True
         self.registry.close()
         self._on_end()  # for calls that were made in the last moment
         _living.discard(self)
@@ -111,7 +111,7 @@ class Core:
 
     def _on_end(self) -> None:
         """No answer will come: wake the callers that wait for one."""
-        self.over = True
+        self.has_ended = True
         for call in list(self.calls):
             call.fail(ConnectionLost("the hub was closed"))
         for waiter in list(self._waiting):

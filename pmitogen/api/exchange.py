@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
 
-SETTLE_TIME = 0.5  # seconds
-ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before the other end is told
+KILL_GRACE = 0.5  # seconds
+ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before they are acknowledged
 
 
 class Exchange:
@@ -46,8 +46,8 @@ class Exchange:
         self._lock = threading.Lock()
         self._waiters: list[Waiter] = []
         self._output: tuple[list[bytes], list[bytes]] = ([], [])
-        self._owed = 0  # bytes taken and not acknowledged
-        self._room = CREDIT_WINDOW
+        self._unacknowledged = 0  # bytes taken and not acknowledged
+        self._credit = CREDIT_WINDOW
         self._paused = False
         self._feeds = feeds
         self.final: Answer | None = None
@@ -63,7 +63,7 @@ class Exchange:
     # The I/O thread's side
 
     def _defer(self, work: Callable[[], None]) -> None:
-        if self._core.over or not self._guard.defer(work):
+        if self._core.has_ended or not self._guard.defer(work):
             self.fail(ConnectionLost("the hub was closed"))
 
     def _submit(self) -> None:
@@ -85,7 +85,7 @@ class Exchange:
                 if not self._killed or self._stored() < CREDIT_WINDOW:
                     self._output[header["stream"] - 1].append(body)
             elif op == "credit":
-                self._room += header["count"]
+                self._credit += header["count"]
             elif op in FINAL:
                 size = header.get("stdout_size", len(body))
                 for number, piece in ((0, body[:size]), (1, body[size:])):
@@ -147,7 +147,7 @@ class Exchange:
 
     def has_room(self) -> bool:
         """Return True if the other end takes more input."""
-        return self._room > 0 and not self._paused
+        return self._credit > 0 and not self._paused
 
     def take(self, number: int, size: int = -1) -> bytes:
         """Take what waits on a stream, at most *size* bytes (-1: all). Empty: there is nothing now."""
@@ -165,11 +165,11 @@ class Exchange:
                     pieces[0] = rest
                 else:
                     del pieces[0]
-            self._owed += len(taken)
-            owed = self._owed if self._owed >= ACKNOWLEDGE and self.final is None and not self._killed else 0
-            self._owed -= owed
-        if owed:
-            self.follow({"op": "credit", "count": owed})
+            self._unacknowledged += len(taken)
+            count = self._unacknowledged if self._unacknowledged >= ACKNOWLEDGE and self.final is None and not self._killed else 0
+            self._unacknowledged -= count
+        if count:
+            self.follow({"op": "credit", "count": count})
         return taken
 
     async def send(self, data: bytes, style: Style, deadline: float | None = None) -> bool:
@@ -182,7 +182,7 @@ class Exchange:
             piece = bytes(view[:CHUNK])
             view = view[len(piece) :]
             with self._lock:
-                self._room -= len(piece)
+                self._credit -= len(piece)
             self.follow({"op": "data"}, piece)
         return self.final is None
 
@@ -210,15 +210,15 @@ class Exchange:
             if self._killed:
                 return
             self._killed = True
-            owed = self._owed + self._stored()
+            count = self._unacknowledged + self._stored()
         self.follow({"op": "kill"})
-        if owed:
-            self.follow({"op": "credit", "count": owed})
+        if count:
+            self.follow({"op": "credit", "count": count})
 
-    async def settle(self, style: Style) -> None:
+    async def wait_after_kill(self, style: Style) -> None:
         """Wait a moment for the end of what was killed: with it comes output that the host had not sent yet."""
         with contextlib.suppress(TimeoutError):
-            await self.until(lambda: False, style, time.monotonic() + SETTLE_TIME)
+            await self.until(lambda: False, style, time.monotonic() + KILL_GRACE)
 
     def result(self) -> Answer:
         """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""

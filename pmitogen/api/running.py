@@ -13,7 +13,7 @@ from pmitogen.errors import UsageError
 from pmitogen.hub.requests import Header
 from pmitogen.protocol.framing import CHUNK
 
-KILL_PATIENCE = 10.0  # seconds for a process to be gone after it was told to end
+KILL_TIMEOUT = 10.0  # seconds for a process to end after SIGTERM
 LAST_SIGNAL = 64
 Encoding = tuple[str, str] | None
 
@@ -112,7 +112,7 @@ class Running:
         request = self.exchange
         if request.final is None:
             request.kill()
-            deadline = time.monotonic() + KILL_PATIENCE
+            deadline = time.monotonic() + KILL_TIMEOUT
             try:
                 while request.final is None:
                     await request.until(request.has_any_output, style, deadline)

@@ -73,7 +73,7 @@ async def _send(account: Account, style: Style, header: Header, stream: IO[Any],
             await request.send(piece, style)
             sent += len(piece)
             if progress is not None:
-                await told(progress(sent, size))
+                await call_progress(progress(sent, size))
     except BaseException:
         request.kill()
         raise
@@ -81,7 +81,7 @@ async def _send(account: Account, style: Style, header: Header, stream: IO[Any],
     request.result()
 
 
-async def told(answer: object) -> None:
+async def call_progress(answer: object) -> None:
     """Wait for what a caller's function returned, if it is to be awaited."""
     if inspect.isawaitable(answer):
         await answer
@@ -122,7 +122,7 @@ async def receive(
                 await style.blocking(write, data)
                 received += len(data)
                 if progress is not None:
-                    await told(progress(received, None))
+                    await call_progress(progress(received, None))
     except BaseException:
         request.kill()
         raise

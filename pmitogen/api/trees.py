@@ -26,7 +26,7 @@ from pmitogen.protocol.framing import CHUNK
 from pmitogen.target.library import remote_files as operations
 from pmitogen.util.atomic_file import atomic_write
 
-AT_ONCE = 32  # small files under way
+MAX_CONCURRENT = 32  # small files under way
 TIME_SLACK = 1e-3  # seconds by which two file systems may round
 
 
@@ -72,7 +72,7 @@ class Way:
     async def tell(self, path: str) -> None:
         """Tell the caller that a file has been copied."""
         if self.progress is not None:
-            await transfers.told(self.progress(_text(path)))
+            await transfers.call_progress(self.progress(_text(path)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +197,7 @@ async def put_tree(account: Account, style: Style, source: str | os.PathLike[str
     waiting = collections.deque(files)
     try:
         while waiting or running:
-            while waiting and len(running) < AT_ONCE:
+            while waiting and len(running) < MAX_CONCURRENT:
                 entry = waiting.popleft()
                 path, whole = os.path.join(_text(what), _text(entry.path)), os.path.join(here, _text(entry.path))
                 if entry.size > CHUNK:
@@ -243,7 +243,7 @@ async def get_tree(account: Account, style: Style, source: AnyPath, target: str 
     waiting = collections.deque(files)
     try:
         while waiting or running:
-            while waiting and len(running) < AT_ONCE:
+            while waiting and len(running) < MAX_CONCURRENT:
                 entry = waiting.popleft()
                 path = os.path.join(_text(what), _text(entry.path))
                 if entry.size > CHUNK:

@@ -31,7 +31,7 @@ class EscalationStep(object):
             [text(prompt) for prompt in plan["prompts"]],
             text(plan["user"]),
         )
-        self.available = frozenset(native(kind) for kind in plan["secrets"])  # kinds that the hub can give
+        self.available = frozenset(native(kind) for kind in plan["secrets"])  # kinds that the hub has
         self.secrets_sent = set()  # type: Set[str]
         self._native = native
 

@@ -18,7 +18,7 @@ NOTE: runs on the target, inside the agent's event loop. Nothing blocks; the cal
     e.on_tty(data)      # data from e.tty_fd; b"" at its end (EIO is an end)
     e.on_output(data)   # data from e.out_fd; b"" at its end
     e.poll()            # check for the timeout and the program's exit
-    e.take_request()    # (step, kind) of a secret that is needed, or None; answer with e.give(step, kind, secret)
+    e.take_request()    # (step, kind) of a secret that is needed, or None; answer with e.add_secret(step, kind, secret)
     e.take_answer()     # bytes to write to e.tty_fd now
     e.take_rest()       # None until the command is running, then the data after its marker
     e.close()           # then call e.reap() from time to time until it returns True
@@ -174,11 +174,11 @@ class Escalation(object):
         """Return (step, kind) of a secret that a prompt asks for, once for each secret; else None."""
         return self._secrets.take_request()
 
-    def give(self, step, kind, secret):
+    def add_secret(self, step, kind, secret):
         # type: (int, str, Secret) -> None
         """Hand over a secret that take_request() returned."""
         if not self.running and not self._closed:
-            self._secrets.give((step, kind), secret)
+            self._secrets.add_secret((step, kind), secret)
 
     def take_answer(self):
         # type: () -> bytes

@@ -84,7 +84,7 @@ class Failures(object):
 
     def secret_withheld(self, why):
         # type: (str) -> BecomeFailure
-        """The hub does not give the secret."""
+        """The hub withholds the secret."""
         return self.make("password-missing", why)
 
     def timed_out(self, step, question, echo, seconds):

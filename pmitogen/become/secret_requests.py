@@ -30,7 +30,7 @@ class SecretRequests(object):
         self._requested.add(self.wanted)
         return self.wanted
 
-    def give(self, name, secret):
+    def add_secret(self, name, secret):
         # type: (Tuple[int, str], Secret) -> None
         """Store a secret until it is taken. A secret that was not requested is ignored."""
         if name in self._requested:

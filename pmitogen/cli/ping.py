@@ -105,9 +105,9 @@ def describe(found: Mapping[str, Any]) -> list[str]:
 
 def as_object(found: Mapping[str, Any], seconds: float, trips: Sequence[float] = ()) -> dict[str, Any]:
     """Return what ``--json`` prints: *found* (see ``Host.info``) with the seconds of login and round trips."""
-    kept = ("peer", "python", "exe", "user", "home", "no_python", "algorithms", "stages", "sent", "received")
+    names = ("peer", "python", "exe", "user", "home", "no_python", "algorithms", "stages", "sent", "received")
     measured = {"median": statistics.median(trips), "min": min(trips), "max": max(trips), "count": len(trips)} if trips else None
-    return {"ok": bool(trips), "seconds": seconds, "round_trip": measured, **{name: found.get(name) for name in kept}}
+    return {"ok": bool(trips), "seconds": seconds, "round_trip": measured, **{name: found.get(name) for name in names}}
 
 
 def _version(found: Mapping[str, Any]) -> str:

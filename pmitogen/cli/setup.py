@@ -143,8 +143,8 @@ def _find_playbook() -> str | None:
 
 def _python_of(playbook: str) -> str:
     """Return the Python of this ansible-playbook, according to its --version."""
-    said = _output([playbook, "--version"])
-    match = re.search(r"^\s*python version = .*\((/[^()]*)\)\s*$", said, re.M)
+    output = _output([playbook, "--version"])
+    match = re.search(r"^\s*python version = .*\((/[^()]*)\)\s*$", output, re.M)
     return match.group(1) if match else sys.executable
 
 

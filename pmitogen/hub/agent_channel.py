@@ -19,7 +19,7 @@ from pmitogen.hub.session import BootChannel
 from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.gate import Gate
-from pmitogen.protocol.limits import PACK_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
+from pmitogen.protocol.limits import COMPRESS_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
 from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class AgentChannel:
         """Send a frame, if there is an agent. Raises ProtocolError if it breaks a window."""
         if self.booting is not None:
             self._gate.on_sent(header, len(body))
-            data, packed = framing.encode_frame(dict(header), body), len(body) < PACK_BELOW
+            data, packed = framing.encode_frame(dict(header), body), len(body) < COMPRESS_BELOW
             if packed:
                 data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             self._router.send(self.booting.stream, self.booting.context_id, data, packed)

@@ -86,8 +86,8 @@ class Client:
             with contextlib.suppress(OSError):
                 self._sock.settimeout(0)
                 self._ready += self._parse(self._sock.recv(1 << 18))
-            for said, _ in self._ready:
-                _raise_if_refused(said)
+            for frame, _ in self._ready:
+                _raise_if_refused(frame)
             raise HubError(HUB_GONE_MESSAGE) from None
 
     def receive(self, timeout: float | None = None) -> tuple[Answer, bytes]:

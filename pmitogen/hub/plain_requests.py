@@ -84,7 +84,7 @@ class PlainRequests:
         self._simple: dict[PlainRequest, None] = {}  # the simple commands under way
 
     def end_commands(self) -> None:
-        """Kill the simple commands under way, and wait until they have been told. Any thread but the I/O thread."""
+        """Kill the simple commands under way, and wait until they have got the signal. Any thread but the I/O thread."""
         begun = []
         for each in list(self._simple):
             try:
@@ -141,8 +141,8 @@ class PlainRequest:
         self._host, self._request, self._all_simple = host, request, simple
         self._started: simple_commands.Started | None = None
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._credit = threading.Semaphore(0)
-        self._room = CREDIT_WINDOW
+        self._window_grown = threading.Semaphore(0)
+        self._window = CREDIT_WINDOW
         self._command: exec_command.Command | None = None
         self._cancelled = self._killed = self._group_killed = False
         self._ended, self._is_known = threading.Event(), threading.Event()  # _is_known: its process, if it is a simple command
@@ -155,8 +155,8 @@ class PlainRequest:
         elif op == Op.EOF:
             self._inbox.put(None)
         elif op == Op.CREDIT:
-            self._room += header["count"]
-            self._credit.release()
+            self._window += header["count"]
+            self._window_grown.release()
         elif op == Op.SIGNAL:
             if self._command is not None:
                 self._command.signal(plain_lines.signal_name(header["signal"]))
@@ -167,7 +167,7 @@ class PlainRequest:
         elif op == Op.KILL:
             self._cancelled = True
             self._inbox.put(None)
-            self._credit.release()
+            self._window_grown.release()
             if self._command is not None:
                 try:
                     threads.start(self._end_command, "pmitogen cancel")
@@ -202,9 +202,9 @@ class PlainRequest:
         """Send output within the client's credit."""
         for start in range(0, len(data), CHUNK):
             piece = data[start : start + CHUNK]
-            while self._room <= 0 and not self._cancelled:
-                self._credit.acquire()
-            self._room -= len(piece)
+            while self._window <= 0 and not self._cancelled:
+                self._window_grown.acquire()
+            self._window -= len(piece)
             self._send({"op": "out", "stream": stream}, piece)
 
     @property

@@ -57,7 +57,7 @@ class Scheduler:
             return False
         return True
 
-    def later(self, seconds: float, work: Work) -> Timer:
+    def call_later(self, seconds: float, work: Work) -> Timer:
         """Call *work* after *seconds*, unless the loop ends first. I/O thread."""
         timer = Timer(self, work)
         timer.scheduled = self._broker.timers.schedule(mitogen.core.now() + seconds, timer.expire)
@@ -119,14 +119,14 @@ class Guard:
         """Call *work* on the I/O thread; at once if called there. Any thread. Returns False if the loop has ended."""
         return self._scheduler.defer(self.run, work, *args)
 
-    def later(self, seconds: float, work: Work, *args: object) -> Timer:
+    def call_later(self, seconds: float, work: Work, *args: object) -> Timer:
         """Call *work* after *seconds*, unless the owner ends first. I/O thread."""
 
         def expire() -> None:
             self._timers.discard(timer)
             self.run(work, *args)
 
-        timer = self._scheduler.later(seconds, expire)
+        timer = self._scheduler.call_later(seconds, expire)
         self._timers.add(timer)
         return timer
 

@@ -61,7 +61,7 @@ class OpenRequest:
         return 0 if self.is_killed else self.output.cost
 
     def check(self, header: Mapping[str, Any], body_size: int) -> None:
-        """Return if a frame that fits the table may be said of this request now. Raises ProtocolError."""
+        """Return if a frame that fits the table may be sent for this request now. Raises ProtocolError."""
         op = header["op"]
         answers = self._answers
         if op == Op.OUT:

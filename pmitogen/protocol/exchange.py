@@ -80,7 +80,7 @@ class Exchange:
         self._id = header["id"]
         self._archive = archive
         self._source: Source | None = None
-        self._room = CREDIT_WINDOW  # bytes of the body that the receiver has room for
+        self._credit = CREDIT_WINDOW  # bytes of the body that the receiver has room for
         self._unacknowledged = 0  # bytes of output that the caller has taken since the last credit
         self._has_ended = False
         inline = b""
@@ -115,7 +115,7 @@ class Exchange:
                 self._unacknowledged = len(body)
                 return Output(header["stream"], body)
             if op == Op.CREDIT:
-                self._room += header["count"]
+                self._credit += header["count"]
             elif op == Op.NEED:
                 self._connection.send({"op": Op.ARCHIVE.value, "archive": header["archive"]}, bytes(self._archive))
             elif op in FINAL:
@@ -154,13 +154,13 @@ class Exchange:
             self._send(Op.KILL)
 
     def _send_body(self) -> None:
-        while self._source is not None and self._room > 0 and not self._connection.is_paused:
+        while self._source is not None and self._credit > 0 and not self._connection.is_paused:
             try:
                 piece = self._source.read(CHUNK)
             except BaseException:
                 self.cancel()
                 raise
-            self._room -= len(piece)
+            self._credit -= len(piece)
             if piece:
                 self._send(Op.DATA, piece)
             else:

@@ -66,7 +66,7 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
-class Wire:
+class ByteText:
     """At most *most* bytes, as text whose code points are the bytes. *nul*: whether NUL may be among them."""
 
     most: int

@@ -41,7 +41,7 @@ TARGET_HEADER = 64 << 10  # bytes of a header from a target
 TARGET_BODY = 2 * CHUNK  # bytes of a body from a target
 MESSAGE_TEXT = 4000  # characters of an error message
 FOLLOWING = ("data", "eof", "credit", "kill", "signal", "resize")  # operations that belong to an earlier request
-PACK_BELOW = 16 << 10  # bytes: longer bodies are not compressed, which would take more time than it saves
+COMPRESS_BELOW = 16 << 10  # bytes: longer bodies are not compressed, which would take more time than it saves
 PY2 = sys.version_info < (3,)
 
 if PY2:

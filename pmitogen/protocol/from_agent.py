@@ -3,14 +3,14 @@
 # No "from __future__ import annotations": the annotations are read at run time.
 from typing import Annotated, Literal, TypedDict
 
-from pmitogen.protocol.fields import Items, Range, Seconds, Text, Wire
+from pmitogen.protocol.fields import ByteText, Items, Range, Seconds, Text
 from pmitogen.protocol.limits import CREDIT_WINDOW, MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW_SLACK
 from pmitogen.protocol.operations import ErrorKind, Op
 from pmitogen.protocol.table import Row, Table
 
 AccountNumber = Annotated[int, Range(0, 1 << 31)]
 RequestId = Annotated[int, Range(1, 1 << 62)]
-Path = Annotated[str, Wire(PATH)]
+Path = Annotated[str, ByteText(PATH)]
 Message = Annotated[str, Text(MESSAGE_TEXT)]
 
 

@@ -1,23 +1,23 @@
 """Messages of a client to the hub. A client runs in the account of the hub, so this guards against mistakes, not attacks.
 
-Messages may hold secrets: a misfit is told by its place and its type, never by its value.
+Messages may hold secrets: an error names the field and the type of its value, never the value.
 """
 
 # No "from __future__ import annotations": the annotations are read at run time.
 from typing import Annotated, Any, Literal, TypedDict
 
-from pmitogen.protocol.fields import Fixed, Items, Mapping, Number, Range, Record, Scalar, Text, Unchecked, Wire
+from pmitogen.protocol.fields import ByteText, Fixed, Items, Mapping, Number, Range, Record, Scalar, Text, Unchecked
 from pmitogen.protocol.limits import CREDIT_WINDOW, INLINE, MAX_BODY, MAX_HEADER, WINDOW_SLACK
 from pmitogen.protocol.operations import Fs, Op
 from pmitogen.protocol.table import Row, Table
 
-_TEXT, _WIRE = Text(MAX_HEADER), Wire(MAX_HEADER, nul=True)  # the target says what it cannot use
+_TEXT, _WIRE = Text(MAX_HEADER), ByteText(MAX_HEADER, nul=True)  # the target says what it cannot use
 RequestId = Annotated[int, Range(0, 1 << 62)]
 Pid = Annotated[int, Range(1, 1 << 31)]
 Path = Annotated[str, _WIRE]
 Line = Annotated[str, _TEXT]
 Value = Annotated[Any, Scalar(MAX_HEADER)]
-Words = Annotated[list[Annotated[str, _WIRE]], Items(1, 1 << 16)]
+Argv = Annotated[list[Annotated[str, _WIRE]], Items(1, 1 << 16)]
 Variables = Annotated[dict[str, str], Mapping(1 << 16, _WIRE, _WIRE)]
 Mode = Annotated[int, Range(0, 0o7777)]
 
@@ -104,13 +104,13 @@ class _Preconnect(TypedDict):
 class Preconnect(_Preconnect, total=False):
     """Connect, and start Python, for a request that follows."""
 
-    python: Words
+    python: Argv
 
 
 class _Request(TypedDict, total=False):
     become: Annotated[Become, Record(Become)]
-    python: Words
-    likely_python: Words
+    python: Argv
+    likely_python: Argv
     python_env: Variables  # of its Python
     ack_early: bool  # the hub may answer ``ok`` before it is done
     more: bool  # data frames follow
@@ -141,7 +141,7 @@ class Run(_Run, total=False):
 class _Exec(_Request):
     op: Literal[Op.EXEC]
     id: RequestId
-    argv: Words
+    argv: Argv
 
 
 class Exec(_Exec, total=False):

@@ -1,11 +1,11 @@
-"""The gate between the hub and one host's agent: no frame of the agent's is looked at anywhere before it has passed here.
+"""The gate between the hub and one host's agent: every frame of the agent passes here first.
 
 It sees what the hub sends and knows from it what may come back: which accounts there are, which requests are open, and how much
 of each window is under way. Every frame is checked in two steps: its fields against the table (protocol/from_agent.py), then
 whether it may be sent now, of this request, by this account (protocol/answers.py).
 
-The agent is trusted as much as the login account is. It names the account whose interpreter said something; what another
-account's interpreter says wrong ends that interpreter, everything else ends the host.
+The agent is trusted as much as the login account is. It names the account whose interpreter sent a frame; an error of
+another account's interpreter ends that interpreter, every other error ends the host.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pmitogen.protocol.table import shown
 
 _OF_REQUESTS = FINAL | {Op.OUT, Op.CREDIT}
 _BY_INTERPRETERS = _OF_REQUESTS | {Op.HELLO, Op.DEFERRED_ERROR}  # the agent only passes these on
-_IGNORED_LIMIT = 4 * CREDIT_WINDOW  # bytes that an interpreter may have said before it learnt that it was to end
+_IGNORED_LIMIT = 4 * CREDIT_WINDOW  # bytes that an interpreter may send before it gets the order to end
 _FRAME_COST = 256  # bytes that an ignored frame counts besides its body
 
 

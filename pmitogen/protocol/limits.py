@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from pmitogen.protocol.framing import (
     CHUNK,
+    COMPRESS_BELOW,
     CREDIT_WINDOW,
     MAX_BODY,
     MAX_HEADER,
     MESSAGE_TEXT,
-    PACK_BELOW,
     TARGET_BODY,
     TARGET_HEADER,
 )
 
 # From a target
-TARGET_UNPACKED = 8 + TARGET_HEADER + PACK_BELOW  # one frame of the packed stream
+TARGET_UNPACKED = 8 + TARGET_HEADER + COMPRESS_BELOW  # one frame of the packed stream
 TARGET_MESSAGE = 8 + TARGET_HEADER + TARGET_BODY  # data of one Mitogen message
 
 # From a client
@@ -39,7 +39,7 @@ __all__ = [
     "MAX_HEADER",
     "MESSAGE_TEXT",
     "NAME",
-    "PACK_BELOW",
+    "COMPRESS_BELOW",
     "PATH",
     "TARGET_BODY",
     "TARGET_HEADER",

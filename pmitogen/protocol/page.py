@@ -71,7 +71,7 @@ def render() -> str:
             header=channel_messages.HEADER.size,
             plain=framing.TO_HUB_PLAIN,
             packed=framing.TO_HUB_PACKED,
-            pack_below=limits.PACK_BELOW,
+            pack_below=limits.COMPRESS_BELOW,
             client="\n".join(_rows(from_client.TABLE)),
         ),
         "### Messages of an agent\n",

@@ -127,7 +127,7 @@ turn = iter(range(1 << 30))
 in_rounds(work)
 """
 
-AT_ONCE = """
+MAX_CONCURRENT = """
 def own_part():
     text = Path("/proc/self/smaps_rollup").read_text()
     return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith(("Private_", "Shared_Dirty")))
@@ -178,7 +178,7 @@ def test_a_thousand_hosts_at_once(make_sshd: Callable[..., Sshd], account: Accou
     sshd = make_sshd(addresses=["0.0.0.0"], log_level="INFO")
     checked = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "IdentitiesOnly=yes"]
     args = ["-F", "none", "-p", str(sshd.port), "-i", str(sshd.key.path), *checked]
-    made, left = _run(AT_ONCE, sshd, account, str(count), args)
+    made, left = _run(MAX_CONCURRENT, sshd, account, str(count), args)
     print(made, left)
     hosts = made["count"]
     assert isinstance(hosts, int)

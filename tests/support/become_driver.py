@@ -67,7 +67,7 @@ def turn(e, read, seen, secrets, delay):
     request = e.take_request()
     if request is not None:
         time.sleep(delay)
-        e.give(request[0], request[1], secrets[request[1]])
+        e.add_secret(request[0], request[1], secrets[request[1]])
     answer = e.take_answer()
     assert not answer or not write(e.tty_fd, answer)
     return e.take_rest()

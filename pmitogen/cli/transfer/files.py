@@ -94,8 +94,8 @@ def part_key(source: str, attributes: Attributes) -> str:
 
 def part_name(name: str, key: str) -> str:
     """Return the name of the part of the file *name*: hidden, and not too long for a file system."""
-    kept = name.encode("utf-8", "surrogateescape")[:MAX_PART_NAME].decode("utf-8", "surrogateescape")
-    return f".{kept}.{key}.part"
+    prefix = name.encode("utf-8", "surrogateescape")[:MAX_PART_NAME].decode("utf-8", "surrogateescape")
+    return f".{prefix}.{key}.part"
 
 
 def is_existing_directory(files: Files, path: str) -> bool:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("pmitogen.hub")
 ACCEPT_RETRY_DELAY = 0.2  # seconds until it is seen whether there is a file again for a worker's connection
-MAX_TRANSFERS = 100  # that pmitogen hubs is told of
+MAX_TRANSFERS = 100  # that pmitogen hubs lists
 MAX_CALLERS = 100  # of one run; one that is forgotten is asked for again
 REQUESTS = frozenset(("run", "exec", "put", "get", "fs"))
 
@@ -75,7 +75,7 @@ class Listener(mitogen.core.Stream):  # type: ignore[misc]
             except OSError as exc:
                 if limits.is_exhaustion(exc):  # the loop would report it again and again
                     broker.stop_receive(self)
-                    self.registry.guard.later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
+                    self.registry.guard.call_later(ACCEPT_RETRY_DELAY, broker.start_receive, self)
                 return
             if not _peer_is_allowed(sock):
                 LOG.warning("refused a connection of another account")

@@ -94,7 +94,7 @@ class Accounts:
     def reset(self) -> None:
         """Forget all accounts except the login account, and all files sent."""
         self._by_number: dict[int, Account] = {0: Account(0)}
-        self._sent_become = False
+        self._sources_sent = False
 
     @property
     def login_account(self) -> Account:
@@ -152,11 +152,11 @@ class Accounts:
         if become:
             plan = header["plan"] = self._plan(become)
             header["named_pythons"], header["wraps"] = self._named_pythons, bool(become.get("wraps"))
-            if not self._sent_become:
-                self._sent_become = True
+            if not self._sources_sent:
+                self._sources_sent = True
                 self._frame({"op": Op.SOURCES}, become_sources())
             # The target has its own timer; this one is for the case that it fails.
-            self._guard.later(float(plan["timeout"]) + ESCALATION_GRACE, self._on_timeout, account)
+            self._guard.call_later(float(plan["timeout"]) + ESCALATION_GRACE, self._on_timeout, account)
         self._frame(header, b"")
 
     def _on_timeout(self, account: Account) -> None:

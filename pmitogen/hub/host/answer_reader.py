@@ -152,7 +152,7 @@ class AnswerReader:
         if (kind == ErrorKind.INTERPRETER_ENDED or exit_code in KILL_EXIT_CODES) and not request.is_cancelled:
             # A host that shuts down kills processes one by one. If the connection ends soon after, that is the failure to report.
             request.is_cancelled = True
-            self._host.guard.later(SHUTDOWN_GRACE, self._on_answer, header, body)
+            self._host.guard.call_later(SHUTDOWN_GRACE, self._on_answer, header, body)
             return
         answer = cast("Answer", header)
         if header["op"] not in FINAL:

@@ -97,7 +97,7 @@ class HostConnector:
     def abandon_start(self) -> None:
         booting = self._host.agent_channel.booting
         if booting is not None:
-            self._host.guard.later(LAST_OUTPUT, booting.stream.on_disconnect, self._connections.broker)
+            self._host.guard.call_later(LAST_OUTPUT, booting.stream.on_disconnect, self._connections.broker)
 
     def replace_session(self, reconnect: bool) -> Host:
         """See interfaces.Connector. Requests under way go on in the old session, which :meth:`close_session` then ends."""
@@ -204,7 +204,7 @@ class HostConnector:
         self._host.on_channel(booting, session)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
         limit = session.start_timeout
-        self._host.guard.later(limit, self._on_boot_timeout, session, booting, limit)
+        self._host.guard.call_later(limit, self._on_boot_timeout, session, booting, limit)
 
     def _on_boot_timeout(self, session: sessions.Session, booting: sessions.BootChannel, limit: float) -> None:
         if self._host.agent_channel.booting is booting and not booting.stream.booted:

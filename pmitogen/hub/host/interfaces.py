@@ -16,7 +16,7 @@ class Timers(Protocol):
     def run(self, work: Callable[..., object], *args: object) -> None:
         """Call *work* now; if it raises, the owner is ended."""
 
-    def later(self, seconds: float, work: Callable[..., object], *args: object) -> object:
+    def call_later(self, seconds: float, work: Callable[..., object], *args: object) -> object:
         """Call *work* after *seconds*, unless the owner has ended by then."""
 
 

@@ -45,7 +45,7 @@ class PersistentConnections:
     def add(self, host: Host, seconds: int) -> None:
         """Keep the connection of *host* for *seconds*; less than 0: without a limit. Everything else of its run is discarded."""
         host.end_run()
-        self._timers[host] = host.guard.later(seconds, host.close) if seconds > 0 else None
+        self._timers[host] = host.guard.call_later(seconds, host.close) if seconds > 0 else None
 
     def take(self, host: Host) -> bool:
         """Remove *host*. Returns whether it was here."""

@@ -115,7 +115,7 @@ class EscalatedStart(object):
         if header.get("reason"):
             self._advance(lambda: self._escalation.withhold(header["reason"]))
         else:
-            self._advance(lambda: self._escalation.give(header["step"], header["kind"], body))
+            self._advance(lambda: self._escalation.add_secret(header["step"], header["kind"], body))
 
     def _poll(self):
         # type: () -> None

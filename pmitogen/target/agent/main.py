@@ -85,7 +85,7 @@ class Agent(object):
         data, handle = framing.encode_frame(header, body), TO_HUB_PLAIN
         if len(data) - len(body) > framing.TARGET_HEADER:
             raise framing.FrameError
-        if len(body) < framing.PACK_BELOW:
+        if len(body) < framing.COMPRESS_BELOW:
             data = self._pack.compress(data) + self._pack.flush(zlib.Z_SYNC_FLUSH)
             handle = TO_HUB_PACKED
         self._hub.send(handle, data)

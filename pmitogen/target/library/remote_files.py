@@ -154,10 +154,10 @@ def chmod(path, mode):
 
 def chown(path, user, group, follow):
     # type: (str, Owner, Owner, bool) -> None
-    (os.chown if follow else os.lchown)(encode(path), number_of(user, pwd.getpwnam), number_of(group, grp.getgrnam))
+    (os.chown if follow else os.lchown)(encode(path), id_of(user, pwd.getpwnam), id_of(group, grp.getgrnam))
 
 
-def number_of(name, find):
+def id_of(name, find):
     # type: (Owner, Callable[[str], Sequence[Json]]) -> int
     """Return the number of a user or group; -1, which changes nothing, for None."""
     if name is None:

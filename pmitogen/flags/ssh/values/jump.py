@@ -17,11 +17,11 @@ class Jump(NamedTuple):
     host: str
     user: str | None = None
     port: int | None = None
-    extra: str | None = None
+    earlier_hops: str | None = None
 
     def hops(self) -> list[tuple[str | None, str, int | None]]:
         """Return (user, host, port) of every hop, nearest to this machine first."""
-        before = [read_hop(text) for text in self.extra.split(",")] if self.extra is not None else []
+        before = [read_hop(text) for text in self.earlier_hops.split(",")] if self.earlier_hops is not None else []
         return [*before, (self.user, self.host, self.port)]
 
 
@@ -40,12 +40,13 @@ class ProxyJump(ValueType):
         return read_jump(arguments.rest.lstrip(WHITESPACE + "="), strict=context.command_line)
 
     def arguments(self, value: Jump) -> list[str]:
-        if value.host.lower() == "none" and value.user is None and value.port is None and value.extra is None:
+        if value.host.lower() == "none" and value.user is None and value.port is None and value.earlier_hops is None:
             return ["none"]
         numeric = ":" in value.host or not value.host.strip("1234567890.")
         host = f"[{value.host}]" if numeric else value.host
         user = f"{value.user}@" if value.user is not None else ""
-        return [f"{value.extra + ',' if value.extra is not None else ''}{user}{host}{f':{value.port}' if value.port else ''}"]
+        earlier = value.earlier_hops + "," if value.earlier_hops is not None else ""
+        return [f"{earlier}{user}{host}{f':{value.port}' if value.port else ''}"]
 
     def render(self, value: Jump) -> str:
         return self.arguments(value)[0]
@@ -58,10 +59,10 @@ def read_jump(text: str, strict: bool = False) -> Jump:
     text = text.partition("#")[0].rstrip(" \t\n\v\f\r")
     if any(char in WHITESPACE for char in text):
         raise ConfigValueError(f"{text!r}: hops are separated by commas, without blanks")
-    extra, comma, last = text.rpartition(",")
+    earlier_hops, comma, last = text.rpartition(",")
     for hop in text.split(","):
         user, host, _ = read_hop(hop)
         if strict and not (numbers.valid_host(host) and numbers.valid_user(user or "")):
             raise ConfigValueError(f"{hop!r}: invalid characters in the name of a hop")
     user, host, port = read_hop(last)
-    return Jump(host, user, port, extra if comma else None)
+    return Jump(host, user, port, earlier_hops if comma else None)
