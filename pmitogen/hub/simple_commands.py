@@ -88,7 +88,7 @@ class Started:
 
     def __init__(self, token: str) -> None:
         mark = f"PMITOGEN-{token} run".encode()
-        self._patterns = re.compile(re.escape(mark) + rb"\n"), re.compile(re.escape(mark) + rb" (\d{1,10})\n")
+        self._marks = mark + b"\n", mark + b" "
         self._earlier = [b"", b""]
         self._found = [False, False]
         self.process: int | None = None
@@ -108,11 +108,14 @@ class Started:
         if self._found[number]:
             return data
         data = self._earlier[number] + data
-        match = self._patterns[number].search(data)
-        if match is None:
+        mark = self._marks[number]
+        begin = data.find(mark)
+        end = data.find(b"\n", begin + len(mark) - 1) if begin >= 0 else -1
+        if end < 0:
             self._earlier[number] = data[-EARLIER_OUTPUT:]
             return b""
         self._found[number] = True
-        if number == 1 and int(match[1]) > 1:
-            self.process = int(match[1])
-        return data[match.end() :]
+        digits = data[begin + len(mark) : end]
+        if number == 1 and len(digits) <= 10 and digits.isdigit() and int(digits) > 1:
+            self.process = int(digits)
+        return data[end + 1 :]

@@ -6,6 +6,7 @@ Each case is a process of its own. It reports what both ends hold after the firs
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -149,7 +150,10 @@ print(json.dumps({"left": held(os.getpid())}), flush=True)
 def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Sequence[str] = ()) -> list[dict[str, list[int]]]:
     words = [sys.executable, "-c", HEAD + program, f"{account.name}@{sshd.host}", str(account.uid), extra]
     words += args or sshd.ssh_args()
-    done = subprocess.run(words, cwd=session.repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850)
+    env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # one arena for all threads: several grow by their fragments for a while
+    done = subprocess.run(
+        words, cwd=session.repository, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
 
