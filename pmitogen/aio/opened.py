@@ -40,7 +40,7 @@ class Transfer:
 
 @contextlib.asynccontextmanager
 async def reading(account: Account, path: AnyPath, encoding: tuple[str, str] | None) -> AsyncIterator[OutputStream[Any]]:
-    """Open a file that is read."""
+    """Open a file for reading."""
     request = Exchange(account, transfers.get_header(path))
     try:
         yield OutputStream(Transfer(request), 0, encoding)

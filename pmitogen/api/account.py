@@ -81,7 +81,7 @@ class Account:
         return TimeoutExpired(f"{self}: not done within {timeout:g} seconds", stdout, stderr)
 
     async def ping(self, style: Style) -> None:
-        """See that there is a connection, and a running Python if the host has one."""
+        """Connect if there is no connection, and start Python if the host has one."""
         request = self.start_ping()
         await self.finish(style, request, None)
         request.result()

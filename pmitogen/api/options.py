@@ -122,7 +122,7 @@ class ConnectOptions:
             arguments.text(value, f"{what}: settings: {keyword}")
 
     def ssh_args(self) -> list[str]:
-        """The arguments of ssh's command line that mean the same. No secret is among them."""
+        """The same options as arguments of ssh's command line, without the secrets."""
         found: list[str] = []
         if self.config is None:
             found += ["-F", "none"]

@@ -95,7 +95,7 @@ complete -o default -F _pmitogen pmitogen
 
 def zsh(found: list[Command]) -> str:
     """Return a function for a file ``_pmitogen`` on zsh's fpath; it can also be evaluated."""
-    names = "".join(f"      {_quote(one.name + ':' + _colons(one.help))}\n" for one in found)
+    names = "".join(f"      {_quote(one.name + ':' + _escape_colons(one.help))}\n" for one in found)
     cases = "".join(f"    {one.name}) compadd -- {' '.join(one.arguments)}{_zsh_arguments(one.name)} ;;\n" for one in found)
     return f"""\
 #compdef pmitogen
@@ -132,7 +132,7 @@ def fish(found: list[Command]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _colons(text: str) -> str:
+def _escape_colons(text: str) -> str:
     return text.replace(":", r"\:")
 
 

@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse the options before the first ``--``. argparse would also drop further ``--``, differently in each Python version."""
     if "--" not in words:
-        end = _end_of_ours(words)
+        end = _end_of_own_options(words)
         words = [*words[:end], "--", *words[end:]]
     end = words.index("--")
     options = build_parser().parse_args(words[:end])
@@ -100,7 +100,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _end_of_ours(words: Sequence[str]) -> int:
+def _end_of_own_options(words: Sequence[str]) -> int:
     """Return how many arguments are ours if ``--`` is missing. For explain: those before the first option of the program."""
     if words[:1] != ["explain"]:
         return len(words)

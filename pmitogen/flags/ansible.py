@@ -63,7 +63,7 @@ def _groups(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
         yield "port", _set(f"Port={options['port']}")
     yield from _key(options, caller)
     if not options.get("password") and not options.get("interactive"):
-        yield "password", _no_password(options)
+        yield "password", _disable_password(options)
     if options.get("remote_user"):
         yield "remote_user", _set(f'User="{options["remote_user"]}"')
     if options.get("timeout") is not None:
@@ -120,7 +120,7 @@ def _key(options: _Options, caller: CallerEnvironment) -> Iterator[_Group]:
         yield "private_key_file", _set(f'IdentityFile="{path}"')
 
 
-def _no_password(options: _Options) -> list[str]:
+def _disable_password(options: _Options) -> list[str]:
     if options.get("otp"):
         methods = (*_WITHOUT_PASSWORD, "keyboard-interactive")
         return _set("PreferredAuthentications=" + ",".join(methods), "PasswordAuthentication=no")

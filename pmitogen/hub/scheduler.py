@@ -113,7 +113,7 @@ class Guard:
             try:
                 self._on_failure(exc)
             except Exception:
-                LOG.exception("cannot end the owner of failed work")
+                LOG.exception("an owner could not be closed after its callback had failed")
 
     def defer(self, work: Work, *args: object) -> bool:
         """Call *work* on the I/O thread; at once if called there. Any thread. Returns False if the loop has ended."""

@@ -289,7 +289,7 @@ class Trace(_Trace, total=False):
 
 
 class Adopt(TypedDict):
-    """Serve this run from now on."""
+    """Make a hub on standby serve this run."""
 
     op: Literal[Op.ADOPT]
     id: RequestId

@@ -163,7 +163,7 @@ def _sources(option: dict[str, Any]) -> list[str]:
     return [f"- {kind}: " + ", ".join(f"`{name}`" for name in names) for kind, names in kinds.items() if names]
 
 
-def _section(name: str, option: dict[str, Any]) -> str:
+def _documentation_section(name: str, option: dict[str, Any]) -> str:
     facts = [f"type `{option.get('type', 'string')}`"]
     if option.get("default") not in (None, ""):
         facts.append(f"default `{option['default']}`")
@@ -176,9 +176,9 @@ def render_page(options: dict[str, Any]) -> str:
     """Return the users' page: first the options with an effect, then those that are only accepted."""
     effective = {name: option for name, option in options.items() if NO_EFFECT_PREFIX not in _description(option)}
     pages = [PAGE_HEAD, "## Options that do something\n"]
-    pages += [_section(name, option) for name, option in effective.items()]
+    pages += [_documentation_section(name, option) for name, option in effective.items()]
     pages += ["## Options that are accepted without effect\n"]
-    pages += [_section(name, option) for name, option in options.items() if name not in effective]
+    pages += [_documentation_section(name, option) for name, option in options.items() if name not in effective]
     return "\n".join(pages)
 
 

@@ -70,7 +70,7 @@ def _run(argv: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
-    """A socket that only this account can reach; in a directory of its own, or at *path*."""
+    """Return a listening socket that only this account can reach, in a directory of its own or at *path*."""
     directory = None
     if path is None:
         directory = tempfile.mkdtemp(prefix="ssh-")

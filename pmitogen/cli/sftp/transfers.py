@@ -39,7 +39,7 @@ class Transfers:
         return self._copy(self._remote, found, self._local, target, options, "Fetching")
 
     def put(self, source: str, target: str | None, options: CopyOptions) -> bool:
-        """Copy the local files that match *source* to the server. False: something failed."""
+        """Copy the local files that match *source* to the server. Returns False if any of them failed."""
         found = [patterns.unescaped(source)]
         if patterns.is_pattern(source) and not os.path.lexists(found[0]):
             # glob knows no backslash: a character that is to be taken literally stands in brackets.

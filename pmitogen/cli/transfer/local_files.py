@@ -118,7 +118,7 @@ def _part(real: str, key: str, plan: Plan) -> Iterator[_Writer]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FileError(f"{part}: another copy writes it now") from None
+            raise FileError(f"{part}: another copy is writing it") from None
         if found.st_size > plan.size:
             stream.truncate(0)
         yield _Writer(stream, stream.seek(0, os.SEEK_END))

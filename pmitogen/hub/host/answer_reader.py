@@ -198,11 +198,11 @@ class AnswerReader:
             if kind == ErrorKind.BECOME:
                 header["msg"] = f"{self._host.peer}: {header['msg']}"
         self._early.confirm(request.header.get("chain", 0), account)
-        self.record(request, header)
+        self.log_end(request, header)
         self._known.remember(request, header)
         self._host.last_used = time.monotonic()
 
-    def record(self, request: Request, header: Answer) -> None:
+    def log_end(self, request: Request, header: Answer) -> None:
         """Log a request that has ended, and add it to the timeline of the run."""
         took = time.monotonic() - request.created_at
         task = {"task": request.task} if request.task else {}

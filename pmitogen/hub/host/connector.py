@@ -156,7 +156,7 @@ class HostConnector:
         if other.state is State.DEAD:
             self.connect(python)
             return
-        self._host.log.debug("uses the connection to %s", other.peer)
+        self._host.log.debug("sharing the connection to %s", other.peer)
         self._connections.merge(self._host, other)
 
     def _on_connect_failed(self, session: sessions.Session, exc: Error) -> None:

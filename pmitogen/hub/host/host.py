@@ -257,7 +257,7 @@ class Host:
         if self._pending.get(request.request_id) is not None:
             if header["op"] in FINAL:
                 self._pending.close(request)
-                self._answers.record(request, header)
+                self._answers.log_end(request, header)
             request.moved += len(body)
             request.answer(header, body)
 

@@ -77,7 +77,7 @@ class Archive(object):
         except (OSError, AttributeError, ImportError):
             pass
 
-    def contain(self, store, digests):
+    def write_files(self, store, digests):
         # type: (ModuleStore, Iterable[str]) -> bool
         """Write the files of these manifests. False if two of them differ in a file, or without ``path``. Raises OSError."""
         if self.path is None:

@@ -76,7 +76,7 @@ class Launcher(object):
         if record_imports:
             self._store.precompile_all(manifest)  # here, or this child and the next ones would do it
         self._flush()
-        in_archive = self._archive.path is not None and self._archive.contain(self._store, running + [digest])
+        in_archive = self._archive.path is not None and self._archive.write_files(self._store, running + [digest])
         task = (header, parameters, conflicts, record_imports, in_archive)
         return self._assign_prefork(task) or prefork.PayloadChild(self._files, task)
 

@@ -68,7 +68,7 @@ class RevocationList:
         reader = PacketReader(data)
         _header(reader)
         while reader.left:
-            self._section(reader.byte(), PacketReader(reader.string()))
+            self._read_section(reader.byte(), PacketReader(reader.string()))
 
     def revocation_reason(self, blob: bytes, certificate: Certificate | None = None) -> str | None:
         """Describe the entry that revokes the plain key *blob*, its *certificate* or its authority; None: not revoked."""
@@ -90,7 +90,7 @@ class RevocationList:
             return "the SHA256 fingerprint"
         return "the key" if blob in self._keys else None
 
-    def _section(self, kind: int, body: PacketReader) -> None:
+    def _read_section(self, kind: int, body: PacketReader) -> None:
         if kind == CERTIFICATES:
             self._certificates(body)
         elif kind == KEYS:
