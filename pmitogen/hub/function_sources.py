@@ -130,7 +130,7 @@ def _find(name: str) -> tuple[str, bytes, bool] | None:
         return None
     is_package = spec.submodule_search_locations is not None
     path = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
-    if spec.origin is None or isinstance(spec.loader, importlib.machinery.NamespaceLoader):
+    if spec.origin is None:  # a namespace package has none
         return (path, b"", True) if is_package else None
     read = getattr(spec.loader, "get_data", None)
     if read is None or not spec.origin.endswith(".py"):
