@@ -38,6 +38,7 @@ _MODULES = {
     "copy-id": "copy_id",
     "ping": "ping",
     "keyscan": "keyscan",
+    "ssh-keyscan": "keyscan_openssh",  # for the programs of setup --shims; not listed
     "trust": "trust",
     "hubs": "hubs",
     "trace": "trace.main",
@@ -46,7 +47,7 @@ _MODULES = {
     "manual": "manual",
 }
 # These read their words themselves: everything after them is theirs.
-_RAW = {"ssh", "cp", "sftp", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "trust"}
+_RAW = {"ssh", "cp", "sftp", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "ssh-keyscan", "trust"}
 
 _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, then set ansible_connection: pmitogen."
 

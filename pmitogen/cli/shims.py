@@ -19,7 +19,7 @@ PROGRAMS = {
     "scp": "cp",
     "sftp": "sftp",
     "ssh-keygen": "keygen",
-    "ssh-keyscan": "keyscan",
+    "ssh-keyscan": "ssh-keyscan",  # keyscan, with other messages for wrong usage
     "ssh-agent": "agent",
     "ssh-add": "add",
     "ssh-copy-id": "copy-id",
@@ -39,7 +39,7 @@ def install(directory: Path) -> int:
         with atomic_file.atomic_write(path, lambda: 0o755) as file:
             file.write(_script(command).encode())
         path.chmod(0o755)
-        print(f"{path}: created, runs pmitogen {command}")
+        print(f"{path}: created, runs pmitogen {command.removeprefix('ssh-')}")
     if str(directory) not in os.environ.get("PATH", "").split(os.pathsep):
         print(f'{directory}: is not on the PATH; add it: export PATH={shlex.quote(str(directory))}:"$PATH"')
     return 0

@@ -52,7 +52,7 @@ def resolve(settings: Settings) -> list[Address]:
             f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; "
             f"{_name_advice(settings.hostname)}",
             "resolve",
-        ) from None
+        ) from error
     addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in found))
     return _alternate(addresses)
 

@@ -300,9 +300,8 @@ def test_the_limit_of_the_rate(host: Host) -> None:
     begun = time.monotonic()
     host.copy("-l", "4000", "f", f"t:{host.there}/f")
     assert time.monotonic() - begun >= 0.9
-    assert host.run("-l", "fast", "f", f"t:{host.there}/f").stderr == (
-        "scp: -l: invalid limit 'fast'; use kilobits per second, from 1 to 104857600\n"
-    )
+    wrong = host.run("-l", "fast", "f", f"t:{host.there}/f")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("usage: scp ")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def shared(sshd: Sshd, account: Account, short_path: Path) -> Iterator[Shared]:
 
 
 def test_later_commands_log_in_no_more(shared: Shared, account: Account) -> None:
-    absent = (255, f"ssh: Control socket connect({shared.path}): No such file or directory\n")
+    absent = (255, f"Control socket connect({shared.path}): No such file or directory\n")
     assert shared.control("check") == absent
     first = shared.run(*AUTO, "echo out; echo err >&2; exit 3")
     assert (first.returncode, first.stdout, first.stderr) == (3, b"out\n", b"err\n")
@@ -134,7 +134,7 @@ def test_in_the_background(shared: Shared, account: Account) -> None:
     flag.unlink()
     assert shared.run("-f", "-p", "1", "true").returncode == 255
     done = ssh("-f", *shared.host)
-    assert (done.returncode, done.stderr) == (255, b"ssh: cannot fork into background without a command to execute\n")
+    assert (done.returncode, done.stderr) == (255, b"Cannot fork into background without a command to execute.\n")
 
 
 def test_a_tunnel_in_the_background(shared: Shared, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ IDIOMS = (
     r"!$",
 )
 
-# Texts of ssh-add, ssh-keygen, scp and sftp, which tools and people look for.
+# Texts of ssh, ssh-add, ssh-agent, ssh-keygen, ssh-keyscan, scp and sftp, which tools and people look for.
 VERBATIM = (
     "Too many arguments.",
     "{} is not a public key file.",
@@ -110,6 +110,16 @@ VERBATIM = (
     "Invalid command.",
     "{}: Invalid flag -{}",
     "Unterminated quoted argument",
+    "You must specify a subsystem to invoke.",
+    "Cannot fork into background without a command to execute.",
+    "Cannot execute command-line and remote command.",
+    "Invalid lifetime",
+    "Invalid -X option",
+    'Invalid {} "{}"',
+    'Unsupported operation for -Y: "{}"',
+    "Bad port '{}'",
+    "Bad timeout '{}'",
+    'Unknown key type "{}"',
 )
 # The beginnings of Ansible's and OpenSSH's own texts, and names that begin with a capital letter.
 VERBATIM_STARTS = (

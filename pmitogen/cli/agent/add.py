@@ -34,7 +34,7 @@ USAGE = """\
 usage: ssh-add [-cDdLlqXx] [-E fingerprint_hash] [-t life] [file ...]
 """
 DEFAULT_FILES = ("id_rsa", "id_ecdsa", "id_ed25519")
-FAILED, NO_AGENT = 1, 2
+FAILED, NO_AGENT, FATAL = 1, 2, 255
 TIMEOUT = 60.0  # seconds for one answer
 
 
@@ -51,6 +51,8 @@ def run(argv: Sequence[str]) -> int:
             return _parse_and_run(agent, argv)
     except AgentError as error:
         return _fail(f"Error connecting to agent: {error}", NO_AGENT)
+    except show.UnknownHash as error:
+        return _fail(error.message, FATAL)
     except Error as error:
         return _fail(error.message, FAILED)
 
@@ -69,6 +71,11 @@ def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
     for letter in flags:
         if letter not in "lLcdDxXEqtvk":
             raise UsageError(f"-{letter}: not supported; use OpenSSH's ssh-add")
+    if "t" in flags:
+        try:
+            durations.parse(flags["t"], "-t")
+        except UsageError:
+            return _fail("Invalid lifetime", FAILED)
     if "l" in flags or "L" in flags:
         return _list(agent, flags)
     if "x" in flags or "X" in flags:
@@ -85,15 +92,13 @@ def _run(agent: SSHAgentClient, flags: dict[str, str], files: list[str]) -> int:
 
 
 def _list(agent: SSHAgentClient, flags: dict[str, str]) -> int:
+    hash_name = show.hash_name(flags.get("E"))
     keys = agent.keys()
     for key in keys:
         comment = escape(key.comment)
         if "L" in flags:
             print(f"{public_key.public_line(key.blob)} {comment}".rstrip())
             continue
-        hash_name = (flags.get("E") or "sha256").lower()
-        if hash_name not in show.HASHES:
-            raise UsageError(f'Invalid hash algorithm "{flags["E"]}"')
         try:
             print(f"{show.bits(key.blob)} {show.digest_text(key.blob, hash_name)} {comment} ({show.kind(key.blob)})")
         except DecodeError as error:
@@ -121,7 +126,7 @@ def _lock(agent: SSHAgentClient, locking: bool) -> int:
 
 def _add(agent: SSHAgentClient, path: str, flags: dict[str, str], known: list[Secret]) -> int:
     try:
-        key = _open(path, known)
+        key = _open(path, known, "c" in flags)
     except OSError as error:
         return _fail(f"{path}: {error.strerror}", FAILED)
     except UnusableKey as error:
@@ -163,15 +168,16 @@ def _remove(agent: SSHAgentClient, path: str, flags: dict[str, str]) -> int:
         blob = key_file.load_public(path if path.endswith(".pub") else f"{path}.pub")
     except (OSError, UnusableKey) as error:
         text = error.strerror if isinstance(error, OSError) else str(error)
-        return _fail(f'Bad key file "{path}": {text}', FAILED)
+        return _fail(f"Bad key file {path}: {text}", FAILED)
     if not _accepted(agent, bytes([REMOVE_IDENTITY]) + encode_string(blob)):
         return _fail(f'Could not remove identity "{path}": agent refused operation', FAILED)
     _say_unless_quiet(f"Identity removed: {path} {show.kind(blob)}", flags)
     return 0
 
 
-def _open(path: str, known: list[Secret]) -> PrivateKey:
-    """Read a key. *known*: passphrases given before, to try first; the one that opens it is added."""
+def _open(path: str, known: list[Secret], confirm: bool) -> PrivateKey:
+    """Read a key. *known*: passphrases given before, to try first; the one that opens it is added. *confirm*: -c was given."""
+    suffix = " (will confirm each use)" if confirm else ""
     file = key_file.KeyFile("(stdin)", sys.stdin.read(key_file.MAX_SIZE)) if path == "-" else key_file.read(path)
     try:
         return file.open(known[-1] if known else None)
@@ -180,14 +186,14 @@ def _open(path: str, known: list[Secret]) -> PrivateKey:
         if error.passphrase is None or ask is None:
             raise
     # Programs that answer prompts, such as AWX and ansible-runner, recognise these two of ssh-add, and give up at the second.
-    prompt = f"Enter passphrase for {path}: "
+    prompt = f"Enter passphrase for {path}{suffix}: "
     while answer := ask(prompt, False):
         try:
             key = file.open(Secret(answer))
         except UnusableKey as error:
             if error.passphrase is None:
                 raise
-            prompt = f"Bad passphrase, try again for {path}: "
+            prompt = f"Bad passphrase, try again for {path}{suffix}: "
         else:
             known.append(Secret(answer))
             return key

@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 
 from pmitogen.cli.agent import durations
 from pmitogen.cli.agent.server import STOP_SIGNALS, Server
+from pmitogen.cli.keygen.show import UnknownHash, hash_name
 from pmitogen.errors import Error, UsageError
 from pmitogen.util import processes
 from pmitogen.util.peer_text import one_line
 
 USAGE = """\
-usage: ssh-agent [-c | -s] [-Dd] [-a bind_address] [-t life]
-       ssh-agent [-a bind_address] [-t life] command [arg ...]
+usage: ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash] [-t life]
+       ssh-agent [-a bind_address] [-E fingerprint_hash] [-t life] command [arg ...]
        ssh-agent [-c | -s] -k
 """
 
@@ -37,7 +38,10 @@ def run(argv: Sequence[str]) -> int:
     try:
         return _run(argv)
     except BadUsage as error:
-        sys.stderr.write(one_line(error.message) + "\n" + USAGE)
+        sys.stderr.write((one_line(str(error)) + "\n" if str(error) else "") + USAGE)
+    except UnknownHash as error:
+        sys.stderr.write(one_line(error.message) + "\n")
+        return 255
     except Error as error:
         sys.stderr.write(one_line(error.message) + "\n")
     return 1
@@ -52,20 +56,29 @@ def _run(argv: Sequence[str]) -> int:
     flags = {flag[1:]: value for flag, value in pairs}
     foreground = "D" in flags or "d" in flags
     if (command and ("c" in flags or "s" in flags or "k" in flags or foreground)) or ("c" in flags and "s" in flags):
-        raise BadUsage("these options cannot be combined")
+        raise BadUsage("")
     for letter in "PO":
         if letter in flags:
             raise UsageError(f"-{letter}: not supported: the agent loads no providers; remove it")
     csh = "c" in flags or ("s" not in flags and not command and os.environ.get("SHELL", "").endswith("csh"))
     if "k" in flags:
         return _kill(csh)
-    lifetime = durations.parse(flags["t"], "-t") if "t" in flags else None
+    if "E" in flags:
+        hash_name(flags["E"])
+    lifetime = _lifetime(flags["t"]) if "t" in flags else None
     with _listen(flags.get("a")) as (listener, path):
         if foreground:
             print(_assignment("SSH_AUTH_SOCK", path, csh), f"echo Agent pid {os.getpid()};", sep="\n", flush=True)
             _serve(listener, path, lifetime, None)
             return 0
         return _start(listener, path, lifetime, command, csh)
+
+
+def _lifetime(text: str) -> int:
+    try:
+        return durations.parse(text, "-t")
+    except UsageError:
+        raise BadUsage("Invalid lifetime") from None
 
 
 @contextlib.contextmanager
@@ -84,7 +97,7 @@ def _listen(path: str | None) -> Iterator[tuple[socket.socket, str]]:
         listener.close()
         if directory is not None:
             os.rmdir(directory)
-        raise UsageError(f"{path}: cannot listen: {error.strerror or error}") from None
+        raise UsageError(f"unix_listener: cannot bind to path {path}: {error.strerror or error}") from None
     finally:
         os.umask(umask)
     with listener:

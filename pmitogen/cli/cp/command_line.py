@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import getopt
+import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
 from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.lexer import ConfigValueError
+from pmitogen.flags.ssh.values import numbers
 
 USAGE = """\
 usage: scp [-346ABCOpqRrsTv] [-c cipher] [-D sftp_server_path] [-F ssh_config]
@@ -17,6 +20,9 @@ usage: scp [-346ABCOpqRrsTv] [-c cipher] [-D sftp_server_path] [-F ssh_config]
 """
 _FLAGS = "12346ABCTdfOpqRrstvD:F:J:P:S:c:i:l:o:X:"
 _FOR_SSH = {"-4", "-6", "-C", "-v", "-c", "-F", "-i", "-J", "-o"}
+MAX_LIMIT = 100 << 20  # kilobits per second
+_NUMBER = re.compile("[0-9]{1,10}")
+_TUNING = re.compile(r"(?:nrequests|buffer)=[0-9]{1,10}[kKmM]?")  # accepted and ignored
 _REFUSED = {
     "-D": "-D: a local SFTP server is not supported; copy with cp",
     "-S": "-S: no ssh program is started; leave -S out",
@@ -28,6 +34,14 @@ _REFUSED = {
 
 class BadUsage(UsageError):
     """A command line after whose message the usage is printed. An empty message: the usage alone."""
+
+
+class FatalUsage(UsageError):
+    """A command line that ends the command with status 255."""
+
+
+class InvalidURI(UsageError):
+    """A source or target in the form of a URI that is none. The program's name is not printed before the message."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +71,8 @@ def read(argv: Sequence[str]) -> Arguments:
     try:
         pairs, words = getopt.getopt(list(argv), _FLAGS, ["resume"])
     except getopt.GetoptError as error:
-        problem = "requires an argument" if "argument" in error.msg else "unknown option"
-        raise BadUsage(f"{problem} -- {error.opt}" if problem != "requires an argument" else error.msg) from None
+        raise BadUsage(getopt_message(error)) from None
+    check_values(pairs, 'bad port "{}"')
     given = {flag for flag, _ in pairs}
     for flag, message in _REFUSED.items():
         if flag in given:
@@ -73,7 +87,7 @@ def read(argv: Sequence[str]) -> Arguments:
         preserve="-p" in given,
         quiet="-q" in given,
         resume="--resume" in given,
-        limit=_limit(dict(pairs).get("-l")),
+        limit=int(dict(pairs)["-l"]) if "-l" in given else None,
     )
 
 
@@ -92,12 +106,28 @@ def ssh_options(pairs: list[tuple[str, str]], batch_flag: str) -> list[str]:
     return options
 
 
-def _limit(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 10 or not 0 < int(text) <= 100 << 20:
-        raise UsageError(f"-l: invalid limit '{text}'; use kilobits per second, from 1 to 104857600")
-    return int(text)
+def getopt_message(error: getopt.GetoptError) -> str:
+    """Return the C library's message for an error of getopt."""
+    return f"{'option requires an argument' if 'argument' in error.msg else 'unknown option'} -- {error.opt}"
+
+
+def check_values(pairs: list[tuple[str, str]], bad_port: str) -> None:
+    """Check the values of ``-P``, ``-X`` and ``-l``. *bad_port*: the message for a port. Raises FatalUsage, BadUsage."""
+    for flag, value in pairs:
+        if flag == "-P":
+            try:
+                numbers.port(value)
+            except ConfigValueError:
+                raise FatalUsage(bad_port.format(value)) from None
+        elif flag == "-X" and not _TUNING.fullmatch(value):
+            raise FatalUsage("Invalid -X option")
+        elif flag == "-l" and not (is_number(value) and int(value) <= MAX_LIMIT):
+            raise BadUsage("")
+
+
+def is_number(text: str) -> bool:
+    """Return whether *text* is a number of 1 to 10 digits, and not zero."""
+    return _NUMBER.fullmatch(text) is not None and int(text) > 0
 
 
 def place(word: str, scheme: str = "scp") -> Place:
@@ -105,8 +135,10 @@ def place(word: str, scheme: str = "scp") -> Place:
     prefix = f"{scheme}://"
     if word.startswith(prefix):
         server, _, path = word[len(prefix) :].partition("/")
-        if not server:
-            raise UsageError(f"{word}: no host in the URI; use {prefix}[user@]host[:port][/path]")
+        try:
+            numbers.ssh_uri(f"ssh://{server}")
+        except ConfigValueError:
+            raise InvalidURI(f"{word}: invalid uri") from None
         return Place(f"ssh://{server}", unquote(path, errors="surrogateescape"))
     end = _colon(word)
     if end is None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from pmitogen import logging
 from pmitogen.cli.cp import command_line
-from pmitogen.cli.cp.command_line import Arguments, BadUsage, Place
+from pmitogen.cli.cp.command_line import Arguments, BadUsage, FatalUsage, InvalidURI, Place
 from pmitogen.cli.ssh import messages
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.copying import Copier, CopyOptions
@@ -40,8 +40,8 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.write(command_line.USAGE)
         return FAILED
     except UsageError as error:
-        _print(error.message)
-        return FAILED
+        _write(error.message) if isinstance(error, InvalidURI) else _print(error.message)
+        return CONNECTION_FAILED if isinstance(error, FatalUsage) else FAILED
     logging.setup("cp")
     end_by_signals()
     with Servers(arguments.ssh_options) as servers:
@@ -77,7 +77,7 @@ class _Copies:
         status = 0
         for source in self._arguments.sources:
             if source.destination is None and not self._exists(source.path):
-                return CONNECTION_FAILED  # as scp
+                return CONNECTION_FAILED if files.is_remote else FAILED  # as scp
             if not self._copy(source, files, path, is_directory):
                 status = FAILED
         return status

@@ -23,6 +23,7 @@ from pmitogen.util.peer_text import escape
 CURVES: dict[int, ec.EllipticCurve] = {256: ec.SECP256R1(), 384: ec.SECP384R1(), 521: ec.SECP521R1()}
 RSA_BITS, MIN_RSA_BITS, MAX_RSA_BITS = 3072, 1024, 16384
 MAX_ROUNDS = key_decryption.MAX_ROUNDS  # more could not be read again
+_BITS = "Bits has bad value {}"
 
 
 class SaveError(UsageError):
@@ -88,12 +89,12 @@ def _maker(kind: str, options: Options) -> Callable[[], CryptographyKey]:
     if kind == "ed25519":
         return ed25519.Ed25519PrivateKey.generate
     if kind == "ecdsa":
-        bits = options.integer("b", 256, 1, 65536, "key length")
+        bits = options.integer("b", 256, 1, 65536, _BITS)
         if bits not in CURVES:
             raise UsageError("Invalid ECDSA key length: valid lengths are 256, 384 or 521 bits")
         return lambda: ec.generate_private_key(CURVES[bits])
     if kind == "rsa":
-        bits = options.integer("b", RSA_BITS, 1, 1 << 20, "key length")
+        bits = options.integer("b", RSA_BITS, 1, 1 << 20, _BITS)
         if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
             limit = f"minimum is {MIN_RSA_BITS}" if bits < MIN_RSA_BITS else f"maximum is {MAX_RSA_BITS}"
             raise UsageError(f"Invalid RSA key length: {limit} bits")
@@ -102,7 +103,7 @@ def _maker(kind: str, options: Options) -> Callable[[], CryptographyKey]:
 
 
 def _rounds(options: Options) -> int:
-    return options.integer("a", openssh_format.DEFAULT_ROUNDS, 1, MAX_ROUNDS, "number of rounds")
+    return options.integer("a", openssh_format.DEFAULT_ROUNDS, 1, MAX_ROUNDS, "Invalid number: {}")
 
 
 class _Remembered:
@@ -113,7 +114,7 @@ class _Remembered:
 
     def open(self, path: str) -> PrivateKey:
         """Read the key. Raises UsageError."""
-        failure = f"Failed to load key {path}"
+        failure = f'Cannot load private key "{path}"'
         try:
             return passphrases.open_key(path, self.value or "", failure, "")
         except UsageError:

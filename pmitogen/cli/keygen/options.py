@@ -32,6 +32,9 @@ usage: ssh-keygen [-q] [-a rounds] [-b bits] [-C comment] [-f output_keyfile] [-
 """
 
 
+SIGNATURE_OPERATIONS = ("check-novalidate", "find-principals", "match-principals", "sign", "verify")
+
+
 class BadUsage(UsageError):
     """The command line itself is wrong: the usage is printed after the message."""
 
@@ -53,13 +56,16 @@ class Options:
         """-q."""
         return "q" in self
 
-    def integer(self, letter: str, default: int, low: int, high: int, name: str) -> int:
-        """A number between *low* and *high*. Raises UsageError."""
+    def integer(self, letter: str, default: int, low: int, high: int, failure: str) -> int:
+        """A number between *low* and *high*. *failure*: begins the message; its "{}" is the text. Raises UsageError."""
         text = self[letter]
         if text is None:
             return default
-        if not text.isascii() or not text.isdigit() or len(text) > MAX_DIGITS or not low <= int(text) <= high:
-            raise UsageError(f"-{letter}: invalid {name} {text!r}; use a number from {low} to {high}")
+        if not text.isascii() or not text.isdigit():
+            raise UsageError(f"{failure.format(text)} (invalid)")
+        if len(text) > MAX_DIGITS or not low <= int(text) <= high:
+            size = "small" if len(text) <= MAX_DIGITS and int(text) < low else "large"
+            raise UsageError(f"{failure.format(text)} (too {size}); use {low} to {high}")
         return int(text)
 
 
@@ -71,6 +77,8 @@ def parse(argv: Sequence[str]) -> Options:
         form = "option requires an argument" if "requires" in error.msg else "unknown option"
         raise BadUsage(f"{form} -- {error.opt.lstrip('-')[:1] or '-'}") from None
     values = {flag[1:]: value for flag, value in pairs}
+    if values.get("Y", "sign") not in SIGNATURE_OPERATIONS:
+        raise BadUsage(f'Unsupported operation for -Y: "{values["Y"]}"')
     if rest:
         raise BadUsage("Too many arguments.")
     for letter in values:

@@ -46,12 +46,12 @@ def public_half(options: Options) -> int:
 def fingerprints(options: Options) -> int:
     """``-l``: print the fingerprint of each key in a file. Raises UsageError."""
     path = options["f"] or ask_path()
-    hash_name = hash_of(options)
+    chosen = hash_of(options)
     found = list(_keys_of(path))
     for blob, comment in found:
-        print(f"{bits(blob)} {digest_text(blob, hash_name)} {escape(comment) or 'no comment'} ({kind(blob)})")
+        print(f"{bits(blob)} {digest_text(blob, chosen)} {escape(comment) or 'no comment'} ({kind(blob)})")
         if "v" in options:
-            print(picture(blob, hash_name))
+            print(picture(blob, chosen))
     if not found:
         raise UsageError(f"{path} is not a public key file.")
     return 0
@@ -78,11 +78,20 @@ def certificates(options: Options) -> int:
     return 0 if found else 1
 
 
+class UnknownHash(UsageError):
+    """A name after ``-E`` that is none of HASHES. All of OpenSSH's programs end with status 255."""
+
+
 def hash_of(options: Options) -> str:
     """-E. Raises UsageError."""
-    name = (options["E"] or "sha256").lower()
+    return hash_name(options["E"])
+
+
+def hash_name(text: str | None) -> str:
+    """Return the name of a hash as hashlib has it; None: the default. Raises UnknownHash."""
+    name = (text or "sha256").lower()
     if name not in HASHES:
-        raise UsageError(f'Invalid hash algorithm "{options["E"]}"')
+        raise UnknownHash(f'Invalid hash algorithm "{text}"')
     return name
 
 
@@ -135,7 +144,7 @@ def _read(path: str) -> str:
         with open(0 if path == "-" else path, errors="surrogateescape", closefd=path != "-") as file:
             text = file.read(MAX_SIZE + 1)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
+        raise UsageError(f"ssh-keygen: {path}: {error.strerror}") from None
     if len(text) > MAX_SIZE:
         raise UsageError(f"{path}: larger than {MAX_SIZE} bytes")
     return text

@@ -6,7 +6,16 @@ import dataclasses
 import getopt
 from collections.abc import Sequence
 
-from pmitogen.cli.cp.command_line import BadUsage, Place, place, ssh_options
+from pmitogen.cli.cp.command_line import (
+    BadUsage,
+    FatalUsage,
+    Place,
+    check_values,
+    getopt_message,
+    is_number,
+    place,
+    ssh_options,
+)
 from pmitogen.errors import UsageError
 
 USAGE = """\
@@ -44,9 +53,12 @@ def read(argv: Sequence[str]) -> Arguments:
     try:
         pairs, words = getopt.gnu_getopt(list(argv), _FLAGS)
     except getopt.GetoptError as error:
-        unknown = "argument" not in error.msg
-        raise BadUsage(f"unknown option -- {error.opt}" if unknown else error.msg) from None
+        raise BadUsage(getopt_message(error)) from None
+    check_values(pairs, 'Bad port "{}"')
     given = dict(pairs)
+    for flag, name in (("-B", "buffer size"), ("-R", "number of requests")):
+        if flag in given and not is_number(given[flag]):
+            raise FatalUsage(f'Invalid {name} "{given[flag]}"')
     for flag, message in _REFUSED.items():
         if flag in given:
             raise UsageError(message)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from pmitogen import logging
-from pmitogen.cli.cp.command_line import BadUsage
+from pmitogen.cli.cp.command_line import BadUsage, FatalUsage
 from pmitogen.cli.cp.main import end_by_signals
 from pmitogen.cli.sftp import command_line, copies, directories, shell
 from pmitogen.cli.sftp.command_line import Arguments
@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> int:
         return FAILED
     except UsageError as error:
         print_error(error.message)
-        return FAILED
+        return CONNECTION_FAILED if isinstance(error, FatalUsage) else FAILED
     logging.setup("sftp")
     end_by_signals()
     with Servers(arguments.ssh_options, arguments.subsystem) as servers:
@@ -51,7 +51,7 @@ def run(argv: Sequence[str]) -> int:
             return _session(files, arguments, batch)
         except OSError as error:
             print_error(f"{error.strerror} ({error.filename}).")
-            return FAILED
+            return CONNECTION_FAILED
         except Error as error:
             for line in messages.lines_for(error, servers.invocation.settings if servers.invocation else None):
                 print_error(line)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 from pmitogen.cli.ssh import background
 from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
+from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.mux import messages
 from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
 from pmitogen.cli.ssh.mux.messages import MuxError
@@ -31,7 +32,7 @@ def run_control(invocation: Invocation) -> int:
     """Carry out ``-O check``, ``exit`` or ``stop``; return the exit status. Raises UsageError."""
     path = invocation.settings.controlpath
     if path is None:
-        raise UsageError('No ControlPath specified for "-O" command')
+        raise CommandLineProblem('No ControlPath specified for "-O" command')
     command = invocation.control or ""
     if command != "check" and command not in _ORDERS:
         raise UsageError(f"-O {command}: not supported; use check, exit or stop")
@@ -44,7 +45,7 @@ def run_control(invocation: Invocation) -> int:
                 client.order(kind)
                 _print(said)
     except MasterUnreachable as error:
-        raise UsageError(f"Control socket connect({path}): {error}") from None
+        raise CommandLineProblem(f"Control socket connect({path}): {error}") from None
     except MuxError as error:
         raise UsageError(f"Control socket {path}: {error}") from None
     return 0

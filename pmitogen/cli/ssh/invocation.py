@@ -9,6 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
+from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
 from pmitogen.flags.ssh.command_line_flags import FLAGS
@@ -107,7 +108,7 @@ def read(argv: Sequence[str]) -> Invocation:
     flags = dict(line.flags)
     in_background = bool(options.get("forkafterauthentication"))
     if in_background and kind is SessionKind.SHELL:
-        raise UsageError("cannot fork into background without a command to execute")
+        raise CommandLineProblem("Cannot fork into background without a command to execute.")
     return Invocation(
         resolution=resolution,
         settings=settings,
@@ -193,10 +194,10 @@ def _session(resolution: Resolution) -> tuple[SessionKind, str]:
             raise UsageError("-N: cannot be combined with a command; remove one of them")
         return SessionKind.NONE, ""
     if typed and configured is not None:
-        raise UsageError("cannot execute command-line and remote command; add -o RemoteCommand=none")
+        raise CommandLineProblem("Cannot execute command-line and remote command.")
     if session_type == "subsystem":
         if not typed:
-            raise UsageError("you must specify a subsystem to invoke")
+            raise CommandLineProblem("You must specify a subsystem to invoke.", with_usage=True)
         return SessionKind.SUBSYSTEM, typed
     if typed:
         return SessionKind.COMMAND, typed

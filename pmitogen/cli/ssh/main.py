@@ -14,8 +14,10 @@ from pmitogen import logging
 from pmitogen.cli.ssh import background, messages, queries
 from pmitogen.cli.ssh import invocation as invocation_module
 from pmitogen.cli.ssh.invocation import BadOption, Invocation, Query, SessionKind
+from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.session import FAILED
 from pmitogen.errors import ConnectionLost, Error
+from pmitogen.flags.ssh.options import OptionError
 from pmitogen.util.peer_text import one_line
 
 if TYPE_CHECKING:
@@ -40,6 +42,14 @@ def run(argv: Sequence[str]) -> int:
         if str(error):
             _print([error.message])
         sys.stderr.write(messages.USAGE)
+    except OptionError as error:
+        _print(messages.option_lines(error))
+        if error.option == "destination":
+            sys.stderr.write(messages.USAGE)
+    except CommandLineProblem as error:
+        _print([error.message])
+        if error.with_usage:
+            sys.stderr.write(messages.USAGE)
     except ConnectionLost as error:
         _print_unless_quiet(invocation, messages.lost(invocation.settings, error) if invocation else [error.message])
     except Error as error:
@@ -67,6 +77,12 @@ def _run(invocation: Invocation) -> int:
         from pmitogen.cli.ssh.control import run_control
 
         return run_control(invocation)
+    if invocation.settings.logfile is not None:
+        try:
+            open(invocation.settings.logfile, "a").close()
+        except OSError as error:
+            _print([f"Couldn't open logfile {invocation.settings.logfile}: {error.strerror}"])
+            return 1
     from pmitogen.cli.ssh import control
 
     shared = control.run_shared(invocation)

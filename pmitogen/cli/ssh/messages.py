@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pmitogen.errors as errors
+from pmitogen.flags.ssh.options import OptionError
 from pmitogen.flags.ssh.settings import Settings
 
 USAGE = """\
-usage: ssh [-46AaCgKkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
+usage: ssh [-46AaCfGgKkMNnqsTtVvXxYyZ] [-B bind_interface] [-b bind_address]
            [-c cipher_spec] [-D [bind_address:]port] [-E log_file]
            [-e escape_char] [-F configfile] [-I pkcs11] [-i identity_file]
            [-J destination] [-L address] [-l login_name] [-m mac_spec]
@@ -17,14 +20,69 @@ usage: ssh [-46AaCgKkMNnqsTtVvXxYy] [-B bind_interface] [-b bind_address]
 """
 
 
+# ssh's messages for invalid values of flags.
+_FLAG_VALUES = {
+    "-c": "Unknown cipher type '{}'",
+    "-D": "Bad dynamic forwarding specification '{}'",
+    "-e": "Bad escape character '{}'.",
+    "-J": "Invalid -J argument",
+    "-L": "Bad local forwarding specification '{}'",
+    "-m": "Unknown mac type '{}'",
+    "-O": "Invalid multiplex command.",
+    "-p": "Bad port '{}'",
+    "-R": "Bad remote forwarding specification '{}'",
+    "-W": "Bad stdio forwarding specification '{}'",
+    "-w": "Bad tun device '{}'",
+}
+
+
+class CommandLineProblem(errors.UsageError):
+    """A command line that cannot be run, in ssh's words. *with_usage*: the usage is printed as well."""
+
+    def __init__(self, problem: str, with_usage: bool = False) -> None:
+        super().__init__(problem)
+        self.with_usage = with_usage
+
+
+def option_lines(error: OptionError) -> list[str]:
+    """Return the lines for an invalid option: ssh's own where programs look for them, otherwise in the form of ssh's."""
+    if error.option == "-F" and error.value is not None:
+        return [f"Can't open user config file {error.value}: {_why_unreadable(error.value)}"]
+    if error.value is not None and error.option in _FLAG_VALUES:
+        return [_FLAG_VALUES[error.option].format(error.value)]
+    path, _, number = error.origin.rpartition(" line ")
+    place, number = (path, number) if path else ("command-line", "0")
+    if error.is_unknown:
+        lines = [f"{place}: line {number}: Bad configuration option: {error.option.lower()}"]
+    elif error.option:
+        return [f"ssh: {error.message}"]
+    else:
+        lines = [f"{place} line {number}: {error.problem}"]
+    return [*lines, f"{path}: terminating, 1 bad configuration options"] if path else lines
+
+
+def _why_unreadable(path: str) -> str:
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return error.strerror or str(error)
+    return "not a file"
+
+
 def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
     """Return the lines to print for *error*. The last one is ssh's standard message, if it has one."""
+    if isinstance(error, OptionError):
+        return option_lines(error)
+    if isinstance(error, CommandLineProblem):
+        return [error.message]
     if not isinstance(error, errors.ConnectError) or settings is None:
         return [f"ssh: {error.message}"]
     place = f"{settings.endpoint}: "
     reason = error.message.removeprefix(place)
     if error.stage == "resolve":
-        return [f"ssh: Could not resolve hostname {settings.hostname}: {reason}"]
+        cause = error.__cause__
+        text = cause.strerror if isinstance(cause, OSError) and cause.strerror else reason
+        return [f"ssh: Could not resolve hostname {settings.hostname}: {text}"]
     if error.stage == "tcp":
         return [f"ssh: connect to host {settings.hostname} port {settings.port}: {reason}"]
     if error.stage == "hostkey":

@@ -14,7 +14,7 @@ from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.config_file import Reader
 from pmitogen.flags.ssh.keywords import TABLE
-from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError
+from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, OptionConflict
 from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.options import Origin
@@ -134,11 +134,12 @@ class Parser:
             else:
                 getattr(self, f"_flag_{letter}", self._note_unhandled)(letter, arg, origin)
         except ConfigValueError as problem:
-            raise origin.error(f"-{letter}: {problem}") from None
+            conflict = isinstance(problem, OptionConflict)
+            raise origin.error(f"-{letter}: {problem}", f"-{letter}", None if conflict else arg) from None
 
     def _note_unhandled(self, letter: str, arg: str, origin: Origin) -> None:
         if letter == "1":
-            raise ConfigValueError("protocol 1 is not supported: remove it")
+            raise OptionConflict("protocol 1 is not supported: remove it")
         if letter == "O" and arg not in _MUX_VERBS:
             raise ConfigValueError(f"unknown command {arg!r}")
         self.options.record(f"-{letter}", origin)
@@ -211,9 +212,9 @@ class Parser:
 
     def _flag_J(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):
-            raise ConfigValueError("only one -J is allowed: separate the hops by commas")
+            raise OptionConflict("only one -J is allowed: separate the hops by commas")
         if self.options.has("proxycommand"):
-            raise ConfigValueError("cannot be combined with ProxyCommand: remove one of them")
+            raise OptionConflict("cannot be combined with ProxyCommand: remove one of them")
         self.options.set_default(TABLE["proxyjump"], jump.read_jump(arg, strict=True), origin, "-J")
 
     def _flag_l(self, letter: str, arg: str, origin: Origin) -> None:
@@ -227,7 +228,7 @@ class Parser:
 
     def _flag_N(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "none") != "none":
-            raise ConfigValueError("cannot be combined with -s or SessionType: remove one of them")
+            raise OptionConflict("cannot be combined with -s or SessionType: remove one of them")
         self._force(letter, "sessiontype", "none", origin)
         self._force(letter, "requesttty", "false", origin)
 
@@ -240,7 +241,7 @@ class Parser:
 
     def _flag_s(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.get("sessiontype", "subsystem") != "subsystem":
-            raise ConfigValueError("cannot be combined with -N or SessionType: remove one of them")
+            raise OptionConflict("cannot be combined with -N or SessionType: remove one of them")
         self._force(letter, "sessiontype", "subsystem", origin)
 
     def _flag_t(self, letter: str, arg: str, origin: Origin) -> None:
@@ -260,7 +261,7 @@ class Parser:
 
     def _flag_W(self, letter: str, arg: str, origin: Origin) -> None:
         if self.line.stdio is not None:
-            raise ConfigValueError("given twice")
+            raise OptionConflict("given twice")
         read_forward(arg, self.context.local.environ, dynamic=True)
         self.line.stdio = arg
         self._force(letter, "requesttty", "false", origin)
@@ -279,7 +280,7 @@ class Parser:
         try:
             uri = numbers.ssh_uri(arg)
         except ConfigValueError as problem:
-            raise origin.error(f"destination: {problem}") from None
+            raise origin.error(f"destination: {problem}", "destination", arg) from None
         port: int | None = None
         user: str | None = None
         if uri is not None:
@@ -289,7 +290,9 @@ class Parser:
         else:
             host = arg
         if user == "" or not host:
-            raise origin.error(f"destination: {arg!r} has no {'host' if user else 'user'} name; use [USER@]HOST")
+            raise origin.error(
+                f"destination: {arg!r} has no {'host' if user else 'user'} name; use [USER@]HOST", "destination", arg
+            )
         if user is not None and not self.options.has("user"):
             self.options.set_default(TABLE["user"], user, origin, "destination")
             self.line.user_given = True

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.file_lines import Line, parse_lines, parse_value
 from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, Row
-from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, read_line
+from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, UnknownKeyword, read_line
 from pmitogen.flags.ssh.match_criteria import ParseState, matches
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.options import Origin
@@ -121,7 +121,7 @@ class Reader:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
-            raise ConfigValueError(f"{written}: unknown option; if another ssh supports it, add it to IgnoreUnknown")
+            raise UnknownKeyword(written)
 
     def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:

@@ -22,6 +22,18 @@ class ConfigValueError(Exception):
     """An invalid value. The message does not name the place; the caller adds it."""
 
 
+class UnknownKeyword(ConfigValueError):
+    """A keyword that ssh_config(5) does not have, as written."""
+
+    def __init__(self, keyword: str) -> None:
+        super().__init__(f"{keyword}: unknown option; if another ssh supports it, add it to IgnoreUnknown")
+        self.keyword = keyword
+
+
+class OptionConflict(ConfigValueError):
+    """A flag that another one excludes. Its value is not the problem."""
+
+
 def split_keyword(text: str) -> tuple[str | None, str | None]:
     """Return (keyword, rest). Keyword None: an unmatched quote. Rest None: the end of the line."""
     found = _SEPARATOR.search(text)

@@ -9,7 +9,23 @@ from typing import Any, NamedTuple
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.keywords import TABLE, Row
+from pmitogen.flags.ssh.lexer import UnknownKeyword
 from pmitogen.flags.ssh.values.base import UNSET
+
+
+class OptionError(UsageError):
+    """An option that is unknown, or has an invalid value.
+
+    *option*: the flag (``-p``) or the keyword, as written; empty if the message names it.
+    *value*: the invalid value of a flag; None for a keyword, and for flags that exclude each other.
+    *is_unknown*: there is no such keyword.
+    """
+
+    def __init__(self, problem: str, origin: str, option: str = "", value: str | None = None, is_unknown: bool = False) -> None:
+        super().__init__(problem, origin)
+        self.option = option
+        self.value = value
+        self.is_unknown = is_unknown
 
 
 class Origin(NamedTuple):
@@ -23,9 +39,11 @@ class Origin(NamedTuple):
     explicit: bool = True
     effective: bool = True
 
-    def error(self, problem: object) -> UsageError:
-        """Return the error for an invalid value at this place."""
-        return UsageError(str(problem), self.place)
+    def error(self, problem: object, option: str = "", value: str | None = None) -> OptionError:
+        """Return the error for an invalid value at this place. *option*, *value*: as in OptionError."""
+        if isinstance(problem, UnknownKeyword):
+            return OptionError(str(problem), self.place, problem.keyword, is_unknown=True)
+        return OptionError(str(problem), self.place, option, value)
 
 
 class GivenOption(NamedTuple):

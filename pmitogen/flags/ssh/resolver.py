@@ -19,7 +19,7 @@ from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
-from pmitogen.flags.ssh.options import Options, Origin
+from pmitogen.flags.ssh.options import OptionError, Options, Origin
 from pmitogen.flags.ssh.tokens import connection_hash, expand, expand_tilde
 from pmitogen.flags.ssh.values.jump import Jump
 from pmitogen.flags.ssh.values.numbers import valid_user
@@ -108,7 +108,7 @@ def _read_files(context: ParseState, line: CommandLine) -> None:
     reader = Reader(context)
     if line.config is not None:
         if ascii_lower(line.config) != "none" and not reader.read_file(line.config, Mode(user=True, explicit=True)):
-            raise UsageError(f"-F: cannot open the configuration file {line.config}")
+            raise OptionError(f"-F: cannot open the configuration file {line.config}", "", "-F", line.config)
         return
     if context.local.home:
         reader.read_file(f"{context.local.home}/.ssh/config", Mode(user=True, explicit=False, check=True))
