@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from pmitogen.cli.ssh import background
 from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
 from pmitogen.cli.ssh.messages import CommandLineProblem
-from pmitogen.cli.ssh.mux import messages
 from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
-from pmitogen.cli.ssh.mux.messages import MuxError
 from pmitogen.errors import UsageError
 from pmitogen.transport.connection import Connection
+from pmitogen.transport.mux import messages
+from pmitogen.transport.mux.messages import MuxError
 from pmitogen.util.peer_text import one_line
 
 _ORDERS = {

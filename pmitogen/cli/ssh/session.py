@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pmitogen.cli.ssh.escape import HELP, Escape, EscapeReader
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
 from pmitogen.cli.ssh.signals import ENDING_SIGNALS, SignalThread
-from pmitogen.cli.ssh.streams import copy_input, copy_output, read_pieces, write_all
-from pmitogen.cli.ssh.terminal import RawTerminal, terminal_for, window_size
 from pmitogen.errors import ConnectionLost
 from pmitogen.transport.connection import Connection
+from pmitogen.transport.mux.streams import copy_input, copy_output, read_pieces, write_all
+from pmitogen.transport.mux.terminal import RawTerminal, terminal_for, window_size
 from pmitogen.transport.plain.exec_command import ChannelStream, Command
 from pmitogen.util import threads
 

@@ -9,11 +9,11 @@ import signal
 import socket
 
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
-from pmitogen.cli.ssh.mux import messages
-from pmitogen.cli.ssh.mux.messages import MuxError, MuxSocket, number
-from pmitogen.cli.ssh.terminal import RawTerminal
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
+from pmitogen.transport.mux import messages
+from pmitogen.transport.mux.messages import MuxError, MuxSocket, number
+from pmitogen.transport.mux.terminal import RawTerminal
 from pmitogen.util.peer_text import one_line
 
 FAILED = 255  # ssh's exit status for its own errors
@@ -46,7 +46,8 @@ class MuxClient:
         self.socket = MuxSocket(sock)
         try:
             self.socket.check_peer()
-            theirs = self.socket.exchange_hello(settings)
+            self.socket.send_hello(messages.digest(settings))
+            theirs = self.socket.receive_hello()
             sock.settimeout(None)
         except (MuxError, DecodeError) as error:
             self.socket.close()

@@ -95,9 +95,16 @@ class MuxSocket:
         os.set_inheritable(descriptors[0], False)
         return descriptors[0]
 
-    def exchange_hello(self, settings: Settings) -> str | None:
-        """Exchange hello messages; return the other end's digest of its options, None if it sends none. Raises MuxError."""
-        self.send(HELLO, number(VERSION), encode_string(OPTIONS_EXTENSION), encode_string(digest(settings)))
+    def settimeout(self, seconds: float | None) -> None:
+        """Limit the time of each read and write. None: no limit."""
+        self._sock.settimeout(seconds)
+
+    def send_hello(self, digest: str) -> None:
+        """Send the hello message. *digest*: of the connection's options. Raises MuxError."""
+        self.send(HELLO, number(VERSION), encode_string(OPTIONS_EXTENSION), encode_string(digest))
+
+    def receive_hello(self) -> str | None:
+        """Return the other end's digest of its options, None if it sends none. Raises MuxError, DecodeError."""
         kind, fields = self.receive()
         if kind != HELLO or fields.u32() != VERSION:
             raise MuxError("another version of the protocol")
