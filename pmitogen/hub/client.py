@@ -221,7 +221,7 @@ def _connect_all(problems: list[str]) -> Iterator[tuple[str, Client]]:
     """Yield the socket of each hub and a connection to it. *problems* gets a line for each socket that is not trusted."""
     for directory in socket_paths.existing_dirs():
         for name in sorted(os.listdir(directory)):
-            if name.endswith(".sock"):
+            if name.endswith(".sock") and not socket_paths.is_ssh_socket(name):
                 path = os.path.join(directory, name)
                 try:
                     client = Client(path)

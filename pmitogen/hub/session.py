@@ -72,6 +72,8 @@ class Session:
         self._deadline = 0.0  # time.monotonic() seconds; set by connect
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
         self.before_close: Callable[[], None] = lambda: None  # ends commands that would go on without the connection; may block
+        self.lent = 0  # clients of sharing/ssh_clients.py that use the connection. I/O thread
+        self._digest_for_clients: str | None = None
 
     @property
     def is_high_latency(self) -> bool:
@@ -201,8 +203,23 @@ class Session:
         stream.writer.put(bundle)
         return BootChannel(stream, context_id, token)
 
+    def digest_for_clients(self) -> str:
+        """Return the digest of the options by which ``pmitogen ssh`` finds this connection; "" if it is not shared with it."""
+        if self._digest_for_clients is None:
+            settings, connection = self.settings, self.connection
+            if settings is None or connection is None:
+                return ""
+            is_shared = settings.controlmaster and settings.controlpersist and not connection.unsafe
+            self._digest_for_clients = ""
+            if is_shared and not any(secrets_of(self._options)):
+                from pmitogen.transport.mux import messages
+
+                self._digest_for_clients = messages.digest_for_hubs(settings)
+        return self._digest_for_clients
+
     def forget_caller(self) -> None:
         """Discard the options and the caller, and keep the connection."""
+        self.digest_for_clients()  # needs both
         self._options, self._caller, self._ask = {}, NOBODY, None
         if self.settings is not None:
             self.settings = self.settings._replace(caller=NOBODY, report=())

@@ -40,12 +40,17 @@ def digest(settings: Settings, credentials: Credentials, extra: str = "") -> byt
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), key=_KEY, digest_size=32).digest()
 
 
-def fingerprint(settings: Settings) -> str:
+def fingerprint(settings: Settings, of_hubs: bool = False) -> str:
     """Return a text that is equal, in any process, for settings that make the same connection with the same keys and files.
 
-    Whether the connection is shared, and for how long, does not count. The settings hold no secrets.
+    Whether the connection is shared, and for how long, does not count. *of_hubs*: nor do the options that Ansible adds, which are
+    compression and no password methods, if keys may be used. The settings hold no secrets.
     """
     same = settings._replace(controlmaster=True, controlpersist=0, exitonforwardfailure=None)
+    if of_hubs:
+        methods = ("publickey",) if "publickey" in same.preferredauthentications else same.preferredauthentications
+        same = same._replace(compression=False, controlpath=None, preferredauthentications=methods)
+        same = same._replace(passwordauthentication=True, kbdinteractiveauthentication=True)
     return repr(_comparable([connection_key(same)]))
 
 

@@ -17,6 +17,7 @@ from pmitogen.cli.ssh.invocation import Forwardings, Invocation, SessionKind
 from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
 from pmitogen.errors import UsageError
+from pmitogen.hub.daemon import socket_paths
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError
@@ -37,7 +38,7 @@ def run_control(invocation: Invocation) -> int:
     if command != "check" and command not in _ORDERS:
         raise UsageError(f"-O {command}: not supported; use check, exit or stop")
     try:
-        with MuxClient(path, invocation.settings) as client:
+        with MuxClient(path, messages.digest(invocation.settings)) as client:
             if command == "check":
                 _print(f"Master running (pid={client.check()})")
             else:
@@ -58,10 +59,13 @@ def run_shared(invocation: Invocation) -> int | None:
     """
     path = invocation.settings.controlpath
     is_session = invocation.kind is not SessionKind.NONE
-    if path is None or invocation.forwardings or not is_session or invocation.master == "true":
+    if invocation.forwardings or not is_session or invocation.master == "true":
         return None
+    if path is None:
+        return _run_in_hub(invocation)
     try:
-        with MuxClient(path, invocation.settings, remove_stale=invocation.master != "false") as client:
+        digest = messages.digest(invocation.settings)
+        with MuxClient(path, digest, remove_stale=invocation.master != "false") as client:
             if client.has_other_options:
                 return None
             return client.run(invocation)
@@ -70,6 +74,22 @@ def run_shared(invocation: Invocation) -> int | None:
     except MuxError as error:
         _print(f"Control socket {path}: {error}; using a connection of its own")
         return None
+
+
+def _run_in_hub(invocation: Invocation) -> int | None:
+    """Run the session on the connection of a hub, unless ``ControlPath none`` forbids sharing; None: there is none."""
+    if invocation.in_background or invocation.resolution.options.has("controlpath"):
+        return None
+    sockets = socket_paths.ssh_sockets()
+    digest = messages.digest_for_hubs(invocation.settings) if sockets else ""
+    for path in sockets:
+        try:
+            with MuxClient(path, digest, remove_stale=True) as client:
+                if not client.has_other_options:
+                    return client.run(invocation)
+        except (MasterUnreachable, MuxError):
+            continue  # no connection with these options
+    return None
 
 
 def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable[[], None]], None]) -> int | None:

@@ -13,21 +13,12 @@ from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
 from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.report import in_commands
 from pmitogen.flags.ssh.resolver import Resolution, resolve_keywords
 from pmitogen.flags.ssh.settings import Finding, Settings
 from pmitogen.flags.ssh.values.forwards import Forward, read_forward
 
-# Options that a connection for Ansible refuses or ignores, and that this command carries out.
-_HONOURED_KEYWORDS = {
-    "dynamicforward",
-    "localforward",
-    "remoteforward",
-    "remotecommand",
-    "permitlocalcommand",
-    "sessiontype",
-    "forkafterauthentication",
-}
-_HONOURED_FLAGS = {"-D", "-L", "-R", "-N", "-s", "-W", "-G", "-O", "-f"}
+_CARRIED_OUT = {keyword.lower() for keyword in in_commands.KEYWORDS}
 
 
 class BadOption(UsageError):
@@ -177,7 +168,7 @@ def _refuse_unsupported(settings: Settings) -> None:
 
 def _is_honoured(finding: Finding) -> bool:
     option = finding.option
-    return option == "command" or option in _HONOURED_FLAGS or option.lower() in _HONOURED_KEYWORDS
+    return option == "command" or option[1:] in in_commands.FLAGS or option.lower() in _CARRIED_OUT
 
 
 def _session(resolution: Resolution) -> tuple[SessionKind, str]:

@@ -91,7 +91,7 @@ ROWS: tuple[Row, ...] = (
         "For each address, up to the server's version, as in ssh; the login is not limited by it. Unset: 10."),
     Row("ControlMaster", k.choice("true=yes false=no auto ask autoask"), "false", EMULATED,
         "One connection per host is shared within a run in any case."),
-    Row("ControlPath", STRING, None, EMULATED, "Paths separate connections; no socket is made. none: it ends with its run."),
+    Row("ControlPath", STRING, None, EMULATED, "Paths separate connections; plays make no socket. none: it ends with its run."),
     Row("ControlPersist", compound.ControlPersist(), "no", EMULATED,
         "Time a connection stays open after its last use, for the next run."),
     Row("DynamicForward", lists.Forwards("dynamic"), None, REFUSED, "No port is forwarded: run ssh -D for that."),

@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from pmitogen.errors import Error
 from pmitogen.hub.client import HUB_ENDED
@@ -24,6 +25,10 @@ from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.hub.trace import make_trace
 from pmitogen.protocol import framing
 from pmitogen.util import processes
+
+if TYPE_CHECKING:
+    from pmitogen.hub.registry import HostRegistry
+    from pmitogen.hub.sharing.ssh_clients import SSHClients
 
 CLOSE_LIMIT = 4.0  # seconds that closing may take before the process ends regardless
 
@@ -55,14 +60,35 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     listener = Listener(registry, listening, path, lifecycle)
+    ssh_clients = _serve_ssh_clients(registry, path)
     _warm_up(lifecycle)
     ended = lifecycle.wait(registry, listener)  # 0: stopped; the run may start another hub on this path
     listener.close()
+    if ssh_clients is not None:
+        ssh_clients.close()
     signal.signal(signal.SIGALRM, lambda *_: _exit(os.path.dirname(path), ended))
     signal.setitimer(signal.ITIMER_REAL, CLOSE_LIMIT)
     with contextlib.suppress(Exception):
         registry.close(f"{HUB_ENDED}: {lifecycle.stopped_by} ended it" if lifecycle.stopped_by else "")
     _exit(os.path.dirname(path), ended)
+
+
+def _serve_ssh_clients(registry: HostRegistry, path: str) -> SSHClients | None:
+    """Share the connections with ``pmitogen ssh``. None: the socket cannot be made, so each client logs in."""
+    from pmitogen.hub.sharing.ssh_clients import SSHClients
+    from pmitogen.util import threads
+
+    try:
+        clients = SSHClients(registry, socket_paths.ssh_socket(path))
+    except (OSError, Error):
+        return None
+
+    def on_resize(_number: int, _frame: object) -> None:
+        with contextlib.suppress(Error):
+            threads.start(clients.on_resize, "ssh mux resize")  # it takes locks, which a signal handler must not
+
+    signal.signal(signal.SIGWINCH, on_resize)
+    return clients
 
 
 def _exit(folder: str, ended: int) -> None:

@@ -26,6 +26,7 @@ from pmitogen.errors import HubError
 from pmitogen.util import private_directory, processes
 
 STANDBY = "standby-"
+SSH = "ssh-"
 MAX_ADDRESS = 107  # bytes of a socket's path on Linux
 TEMPORARY = "/tmp"  # noqa: S108 - the directory made below is checked
 
@@ -127,6 +128,27 @@ def standby_socket(path: str, fingerprint: str) -> str:
     return os.path.join(os.path.dirname(path), name)
 
 
+def ssh_socket(path: str) -> str:
+    """Return the socket for ``pmitogen ssh`` of this process as the hub at *path*. It stays the same from run to run."""
+    pid = os.getpid()
+    name = f"{SSH}{pid}-{processes.start_time(pid)}{_suffix(hub_index_in(path))}"
+    return os.path.join(os.path.dirname(path), name)
+
+
+def ssh_sockets() -> list[str]:
+    """Return the sockets for ``pmitogen ssh`` of all hubs of this account."""
+    found = []
+    for directory in existing_dirs():
+        with contextlib.suppress(OSError):
+            found += [os.path.join(directory, name) for name in sorted(os.listdir(directory)) if is_ssh_socket(name)]
+    return found
+
+
+def is_ssh_socket(name: str) -> bool:
+    """Return whether *name*, without its directory, is that of a socket for ``pmitogen ssh``."""
+    return name.startswith(SSH) and name.endswith(".sock")
+
+
 def standby_sockets(path: str) -> list[tuple[str, str]]:
     """Return the sockets of hubs on standby with the same index as *path*, each with its fingerprint."""
     directory, number = os.path.split(path)[0], hub_index_in(path)
@@ -154,7 +176,7 @@ def remove_stale(folder: str, ended: int) -> None:
     """
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            pid, _, start = name.removeprefix(STANDBY).partition(".")[0].partition("-")
+            pid, _, start = name.removeprefix(STANDBY).removeprefix(SSH).partition(".")[0].partition("-")
             start = start.partition("-")[0]
             if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
                 continue

@@ -45,7 +45,14 @@ class PersistentConnections:
     def add(self, host: Host, seconds: int) -> None:
         """Keep the connection of *host* for *seconds*; less than 0: without a limit. Everything else of its run is discarded."""
         host.end_run()
-        self._timers[host] = host.guard.call_later(seconds, host.close) if seconds > 0 else None
+        self._timers[host] = host.guard.call_later(seconds, self._expire, host, seconds) if seconds > 0 else None
+
+    def _expire(self, host: Host, seconds: int) -> None:
+        """Close the connection of *host*, unless a client of ssh_clients.py uses it."""
+        if host.session is not None and host.session.lent:
+            self._timers[host] = host.guard.call_later(seconds, self._expire, host, seconds)
+        else:
+            host.close()
 
     def take(self, host: Host) -> bool:
         """Remove *host*. Returns whether it was here."""

@@ -132,6 +132,11 @@ def digest(settings: Settings) -> str:
     return hashlib.sha256(fingerprint(settings).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def digest_for_hubs(settings: Settings) -> str:
+    """As :func:`digest`, for the connections of hubs: Ansible adds options of its own, so less has to be equal."""
+    return hashlib.sha256(fingerprint(settings, of_hubs=True).encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def number(value: int) -> bytes:
     """Encode a uint32."""
     return value.to_bytes(4, "big")

@@ -9,7 +9,6 @@ import signal
 import socket
 
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
-from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError, MuxSocket, number
@@ -28,9 +27,10 @@ class MasterUnreachable(Exception):
 class MuxClient:
     """A connection to a master. Close it (``with``)."""
 
-    def __init__(self, path: str, settings: Settings, remove_stale: bool = False) -> None:
+    def __init__(self, path: str, digest: str, remove_stale: bool = False) -> None:
         """Connect to the master at *path*. Raises MasterUnreachable, MuxError.
 
+        *digest*: of the options (see messages.py).
         *remove_stale*: remove a socket on which nobody listens.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -46,13 +46,13 @@ class MuxClient:
         self.socket = MuxSocket(sock)
         try:
             self.socket.check_peer()
-            self.socket.send_hello(messages.digest(settings))
+            self.socket.send_hello(digest)
             theirs = self.socket.receive_hello()
             sock.settimeout(None)
         except (MuxError, DecodeError) as error:
             self.socket.close()
             raise MuxError(str(error)) from None
-        self.has_other_options = theirs not in (None, messages.digest(settings))
+        self.has_other_options = theirs not in (None, digest)
 
     def __enter__(self) -> MuxClient:
         return self

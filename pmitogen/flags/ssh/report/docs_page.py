@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, OBSOLETE, ROWS, Row
+from pmitogen.flags.ssh.report import in_commands
 
 _HEAD = """\
 # Options of ssh
@@ -20,6 +21,9 @@ prints the same.
 - **refused**: an error before any connection, if the option is given to pmitogen (`ssh_args` and similar options, a `-F` file).
   In `~/.ssh/config` and `/etc/ssh/ssh_config`, which serve all of the user's sessions, it is ignored with a warning; with
   *always*, it is an error there too.
+
+These are the verdicts for the connections of plays and of the library. What `pmitogen ssh` carries out besides is listed under
+[With pmitogen ssh](#with-pmitogen-ssh); the other commands pass their options to it.
 
 Files are read as ssh reads them: first value wins, `Host`, `Match` and `Include`, quotes, tokens, `${VARIABLES}`, a second pass
 with `CanonicalizeHostname` or `Match final`. An unknown keyword is an error, unless `IgnoreUnknown` matches it.
@@ -50,6 +54,8 @@ def document() -> str:
     lines = [_HEAD, "## Flags", "", *_table(("flag", "verdict", "effect"), _flags()), ""]
     keywords = (_keyword(row) for row in ROWS)
     lines += ["## Keywords", "", *_table(("keyword", "value", "default", "verdict", "effect"), keywords), ""]
+    commands = [*((f"-{letter}", effect) for letter, effect in in_commands.FLAGS.items()), *in_commands.KEYWORDS.items()]
+    lines += ["## With pmitogen ssh", "", *_table(("option", "effect"), commands), ""]
     structure = ((name.capitalize(), why) for name, why in BLOCK_KEYWORDS.items())
     lines += ["## Structure of files", "", *_table(("keyword", "effect"), structure), ""]
     ignored = ((name, why) for name, why in sorted(OBSOLETE.items()))

@@ -1,0 +1,80 @@
+"""Serve ``pmitogen ssh`` with the hub's connections, so that rsync and git need no login of their own.
+
+A client gets a connection only if it would have made the same one: the digest of its options must be that of the connection's
+(see transport/sharing.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh, and none that has
+been made with a password, passphrase or key of the play, which the client's user has not given here. A connection stays open
+until its last client has ended, even if its run has.
+
+Clients speak the protocol of OpenSSH's ControlMaster, on a socket in the directory of the hubs, which is closed to all others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from pmitogen.transport.connection import Connection
+from pmitogen.transport.mux.listener import Listener
+from pmitogen.transport.mux.messages import MuxError
+
+if TYPE_CHECKING:
+    from pmitogen.hub.registry import HostRegistry
+    from pmitogen.hub.session import Session
+
+LOOKUP_LIMIT = 20.0  # seconds until the I/O thread has found a connection
+
+
+class SSHClients:
+    """Owner of the socket for ``pmitogen ssh``. Raises OSError if the socket cannot be made."""
+
+    takes_orders = False
+
+    def __init__(self, registry: HostRegistry, path: str) -> None:
+        self._registry = registry
+        self._listener = Listener(path, self)
+        self.on_resize = self._listener.on_resize
+
+    def close(self) -> None:
+        """Remove the socket. Idempotent."""
+        self._listener.end()
+
+    def order(self, kind: int) -> None:
+        """Not for clients: the hub ends with its runs."""
+
+    @contextlib.contextmanager
+    def lend(self, digest: str | None) -> Iterator[tuple[Connection, str]]:
+        """Return the connection with these options. Any thread but the I/O thread. Raises MuxError if there is none."""
+        if digest is None:
+            raise MuxError("no digest of the client's options")
+        session = self._on_io_thread(lambda: self._find(digest))
+        if session is None or session.connection is None:
+            raise MuxError("no connection with these options")
+        try:
+            yield session.connection, digest
+        finally:
+            self._registry.defer(self._give_back, session)
+
+    def _find(self, digest: str) -> Session | None:
+        """Return the session with this digest, lent out. I/O thread."""
+        for host in self._registry.hosts():
+            session = host.session
+            if session is not None and session.connection is not None and session.digest_for_clients() == digest:
+                if session.connection.end_reason is None:
+                    session.lent += 1
+                    return session
+        return None
+
+    @staticmethod
+    def _give_back(session: Session) -> None:
+        session.lent -= 1
+
+    def _on_io_thread(self, find: Callable[[], Session | None]) -> Session | None:
+        found: queue.SimpleQueue[Session | None] = queue.SimpleQueue()
+        if not self._registry.defer(lambda: found.put(find())):
+            return None
+        try:
+            return found.get(timeout=LOOKUP_LIMIT)
+        except queue.Empty:
+            return None

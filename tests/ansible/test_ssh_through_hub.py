@@ -1,0 +1,133 @@
+"""``pmitogen ssh`` on the connection of a hub: one login for a play, and for rsync, git and the user's own commands after it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pmitogen.hub.daemon import socket_paths
+from tests.support import processes
+from tests.support.accounts import Account
+from tests.support.ansible import Ansible
+from tests.support.sshd import Sshd
+
+pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_core]
+PMITOGEN = (sys.executable, "-m", "pmitogen")
+BINARY = bytes(range(256)) * 2000
+TASKS = [{"name": "once", "ansible.builtin.command": "id -un"}]
+
+
+class Place:
+    """A host whose options are all in HOME's ssh_config, for plays and for commands."""
+
+    def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, home: Path) -> None:
+        self.ansible, self.sshd, self.account = ansible, sshd, account
+        (home / ".ssh").mkdir(mode=0o700)
+        self.config = home / ".ssh/config"
+        self.config.write_text(
+            f"Host target\n HostName {sshd.host}\n Port {sshd.port}\n User {account.name}\n IdentityFile {sshd.key.path}\n"
+            f" IdentitiesOnly yes\n UserKnownHostsFile {sshd.known_hosts}\n GlobalKnownHostsFile /dev/null\n"
+        )
+        self.mark = sshd.mark()
+        args = f"-F {self.config} -o ControlMaster=auto -o ControlPersist=4s -C"
+        self.host = {"ansible_host": "target", "ansible_connection": "pmitogen", "ansible_ssh_args": args}
+
+    def ssh(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        command = [*PMITOGEN, "ssh", "-F", str(self.config), *words]
+        return subprocess.run(command, input=stdin, capture_output=True, timeout=60)
+
+    @property
+    def logins(self) -> int:
+        return self.sshd.connections(self.mark)
+
+
+@pytest.fixture
+def place(ansible: Ansible, sshd: Sshd, account: Account, home: Path) -> Place:
+    return Place(ansible, sshd, account, home)
+
+
+def hubs() -> list[dict[str, int]]:
+    done = subprocess.run([*PMITOGEN, "hubs", "--json"], capture_output=True, text=True, check=True, timeout=60)
+    found: list[dict[str, int]] = json.loads(done.stdout)
+    return found
+
+
+def test_commands_use_the_connection_of_a_play(place: Place, tmp_path: Path) -> None:
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    assert place.logins == 1
+    done = place.ssh("target", "cat; echo error >&2; exit 7", stdin=BINARY)
+    assert (done.returncode, done.stdout, done.stderr) == (7, BINARY, b"error\n")
+    assert place.ssh("-s", "target", "nosuch").returncode == 255
+    assert place.ssh("-W", f"{place.sshd.host}:{place.sshd.port}", "target").stdout.startswith(b"SSH-2.0-")
+    done = place.ssh("-tt", "target", "test -t 0 && stty size")
+    assert done.stdout.strip() == b"24 80"
+    assert place.logins == 2, "a connection to itself, for -W"
+    shell = f"{' '.join(PMITOGEN)} ssh -F {place.config}"
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/file").write_bytes(BINARY)
+    for source, target in ((f"{tmp_path}/tree/", "target:tree"), ("target:tree/", f"{tmp_path}/back")):
+        subprocess.run(["rsync", "-a", "-e", shell, source, target], check=True, timeout=60)
+    assert (tmp_path / "back/file").read_bytes() == BINARY and place.logins == 2
+    processes.wait_until(lambda: not hubs(), 20)
+    assert place.ssh("target", "true").returncode == 0 and place.logins == 3
+
+
+@pytest.mark.slow
+def test_other_options_and_refusals_log_in(place: Place) -> None:
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    other = ("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no")
+    for number, words in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
+        assert place.ssh(*words, "target", "true").returncode == 0
+        assert place.logins == number, words
+    assert place.ssh("-l", "nobody-of-that-name", "-o", "BatchMode=yes", "target", "true").returncode == 255
+    processes.wait_until(lambda: not hubs(), 20)
+
+
+@pytest.mark.slow
+def test_a_command_keeps_the_connection(place: Place) -> None:
+    """Beyond the end of the run and the time of ControlPersist; the hub ends after both."""
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    command = [*PMITOGEN, "ssh", "-F", str(place.config), "target", "sleep 7; echo done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
+        assert client.stdout is not None and client.stdout.read() == b"done\n"
+    assert client.returncode == 0 and place.logins == 1
+    processes.wait_until(lambda: not hubs(), 20)
+
+
+@pytest.mark.slow
+def test_a_client_that_is_killed_ends_its_command(place: Place) -> None:
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    command = [*PMITOGEN, "ssh", "-F", str(place.config), "target", "cat /dev/stdin"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
+        processes.wait_until(lambda: any("cat /dev" in process.command for process in place.account.processes()), 20)
+        client.send_signal(signal.SIGKILL)
+        client.wait(20)
+        processes.wait_until(lambda: not any("cat /dev" in process.command for process in place.account.processes()), 20)
+    assert place.logins == 1
+    processes.wait_until(lambda: not hubs(), 20)
+
+
+@pytest.mark.slow
+def test_a_connection_made_with_a_password_is_not_shared(place: Place) -> None:
+    place.ansible.tasks(TASKS, {"h": {**place.host, "ansible_password": place.account.password}}).check()
+    assert place.ssh("target", "true").returncode == 0 and place.logins == 2
+    processes.wait_until(lambda: not hubs(), 20)
+
+
+@pytest.mark.slow
+def test_the_socket_of_a_killed_hub(place: Place) -> None:
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    processes.wait_until(lambda: len(hubs()) == 1, 5)
+    os.kill(hubs()[0]["pid"], signal.SIGKILL)
+    processes.wait_until(lambda: not hubs(), 5)
+    assert place.ssh("target", "true").returncode == 0 and place.logins == 2
+    (directory,) = socket_paths.existing_dirs()
+    assert not [name for name in os.listdir(directory) if socket_paths.is_ssh_socket(name)]
+    shutil.rmtree(directory)

@@ -1,0 +1,226 @@
+"""Hostile programs at the socket of a shared connection: clients of a master or hub, and masters that a client finds."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pmitogen.cli.ssh.mux.client import MasterUnreachable, MuxClient
+from pmitogen.transport.connection import Connection
+from pmitogen.transport.keys.wire import encode_string
+from pmitogen.transport.mux import listener as listener_module
+from pmitogen.transport.mux import messages
+from pmitogen.transport.mux.listener import Listener
+from pmitogen.transport.mux.messages import MuxError, number
+from tests.support.accounts import Account
+from tests.support.processes import wait_until
+
+DIGEST = "0" * 64
+HELLO = number(messages.HELLO) + number(messages.VERSION)
+
+
+class Owner:
+    """The owner of a connection that no session reaches."""
+
+    takes_orders = False
+    asked: list[str | None]
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    @contextlib.contextmanager
+    def lend(self, digest: str | None) -> Iterator[tuple[Connection, str]]:
+        self.asked.append(digest)
+        yield cast("Any", None), DIGEST
+
+    def order(self, kind: int) -> None:
+        raise AssertionError("a client's order")
+
+
+@pytest.fixture
+def path(short_path: Path) -> Iterator[str]:
+    """The path of a listener's socket; afterwards no descriptor and no thread is left."""
+    before = len(os.listdir("/proc/self/fd"))
+    listener = Listener(str(short_path / "mux"), Owner())
+    yield str(short_path / "mux")
+    listener.end()
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ssh mux")])
+    wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+def message(*fields: bytes) -> bytes:
+    payload = b"".join(fields)
+    return number(len(payload)) + payload
+
+
+def session(*fields: bytes) -> bytes:
+    return message(number(messages.NEW_SESSION), number(1), *fields)
+
+
+STRINGS = [encode_string("dumb"), encode_string("true")]
+SESSION = session(encode_string(""), *[number(0)] * 5, *STRINGS)
+BAD = [
+    b"\0\0\0\0",
+    b"\0\0\0\3abc",
+    number(messages.MAX_MESSAGE + 1),
+    b"\xff\xff\xff\xff",
+    b"GET / HTTP/1.1\r\n\r\n",
+    message(number(messages.HELLO)),
+    message(number(messages.HELLO), number(3)),
+    message(number(messages.ALIVE_CHECK), number(1)),
+    message(HELLO, number(1 << 31)),
+    message(HELLO, encode_string("name")),
+    message(HELLO, encode_string("name"), number(50) + b"short"),
+    message(HELLO) + b"\0\0\0\0",
+    message(HELLO) + message(number(messages.ALIVE_CHECK)),
+    message(HELLO) + session(),
+    message(HELLO) + session(encode_string(""), *[number(0)] * 5, number(1 << 30)),
+    message(HELLO) + SESSION + b"no descriptors",
+    message(HELLO) + SESSION,
+    message(HELLO) + message(number(messages.NEW_STDIO_FORWARD), number(1), *[encode_string("h")] * 2, number(1 << 31)),
+    message(HELLO) + message(number(messages.TERMINATE), number(1)),
+    message(HELLO) + message(number(messages.STOP_LISTENING), number(1)),
+    message(HELLO) + message(number(0x10000006), number(1)),
+]  # fmt: skip
+
+
+def exchange(path: str, data: bytes, descriptors: list[int] | None = None) -> bytes:
+    """Send *data*, then the end of it, and read to the end."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(10)
+        sock.connect(path)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            sock.sendall(data)
+            if descriptors:
+                socket.send_fds(sock, [b"\0"], descriptors)
+            sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        with contextlib.suppress(ConnectionResetError):
+            while data := sock.recv(4096):
+                answer += data
+        return answer
+
+
+def assert_alive(path: str) -> None:
+    with MuxClient(path, DIGEST) as client:
+        assert client.check() == os.getpid() and not client.has_other_options
+
+
+def test_messages_of_clients(path: str) -> None:
+    for data in BAD:
+        exchange(path, data)
+    for order in (messages.TERMINATE, messages.STOP_LISTENING):
+        with MuxClient(path, DIGEST) as client, pytest.raises(MuxError, match="the master refuses: not for clients"):
+            client.order(order)
+    assert_alive(path)
+
+
+def test_descriptors_of_clients(path: str) -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        for count in (1, 2, 3, 20):
+            exchange(path, message(HELLO) + SESSION, [null] * count)
+    finally:
+        os.close(null)
+    assert_alive(path)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_messages(path: str, seed: int) -> None:
+    chosen = random.Random(seed)
+    for _ in range(60):
+        data = bytearray(message(HELLO) + chosen.choice([SESSION, message(number(messages.ALIVE_CHECK), number(1))]))
+        for _ in range(chosen.randint(1, 6)):
+            data[chosen.randrange(len(data))] = chosen.randrange(256)
+        exchange(path, bytes(data[: chosen.randint(1, len(data))]))
+    assert_alive(path)
+
+
+def test_silent_clients(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lose their place after a time; other clients are served, up to a number."""
+    monkeypatch.setattr(listener_module, "HELLO_TIMEOUT", 1.0)
+    monkeypatch.setattr(listener_module, "MAX_CLIENTS", 8)
+    with contextlib.ExitStack() as stack:
+        for _ in range(12):
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            sock.connect(path)
+        begun = time.monotonic()
+        while True:
+            try:
+                assert_alive(path)
+                break
+            except MuxError:
+                assert time.monotonic() < begun + 10
+                time.sleep(0.1)
+
+
+CONNECT = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); print(len(s.recv(9)))"
+
+
+@pytest.mark.needs_root
+def test_clients_of_another_account(path: str, account: Account) -> None:
+    def connect() -> str:
+        done = account.run("/usr/bin/python3", "-c", CONNECT, path)
+        return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
+
+    assert "Permission" in connect()
+    os.chmod(path, 0o666)
+    assert connect() == "0"
+    assert_alive(path)
+
+
+SERVE = """
+import os, socket, sys
+os.setuid(int(sys.argv[2]))
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o666)
+s.listen()
+while True:
+    c, _ = s.accept()
+    try:
+        c.sendall(bytes.fromhex(sys.argv[3]))
+        c.shutdown(socket.SHUT_WR)
+        c.recv(4096)
+    except OSError:
+        pass
+    c.close()
+"""
+
+
+@pytest.mark.needs_root
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (message(HELLO), "another user"),
+        (b"", "the connection ended"),
+        (b"SSH-2.0-x\r\n", "invalid length"),
+        (message(number(messages.HELLO), number(99)), "another version"),
+        (message(HELLO, number(1 << 31)), "."),
+    ],
+)
+def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, account: Account) -> None:
+    (short_path / "place").mkdir()
+    os.chmod(short_path / "place", 0o777)
+    path = str(short_path / "place/mux")
+    uid = account.uid if problem == "another user" else os.getuid()
+    server = subprocess.Popen([sys.executable, "-c", SERVE, path, str(uid), data.hex()])
+    try:
+        wait_until(lambda: os.path.exists(path))
+        time.sleep(0.2)
+        with pytest.raises((MuxError, MasterUnreachable), match=problem):
+            MuxClient(path, DIGEST)
+    finally:
+        server.kill()
+        server.wait()
