@@ -98,6 +98,7 @@ def test_one_file_and_a_directory(host: Host) -> None:
     done = run(host, f"t:{host.there}", commands="ls\nbye\nls none\n")
     assert done.returncode == 0 and done.stdout.split() == "sftp> ls f sftp> bye".split()
     assert run(host, f"t:{host.there}/none", ".").returncode == 1
+    assert run(host, "[t]", commands="pwd\n").returncode == 0, "as Ansible's ssh plugin names a host"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def read(argv: Sequence[str]) -> Arguments:
         raise BadUsage("")
     destination = place(words[0], "sftp")
     return Arguments(
-        place=destination if destination.destination is not None else Place(words[0], ""),
+        place=destination if destination.destination is not None else Place(_without_brackets(words[0]), ""),
         target=words[1] if len(words) == 2 else None,
         ssh_options=tuple(ssh_options(pairs, "-b")),
         subsystem=subsystem,
@@ -80,3 +80,9 @@ def read(argv: Sequence[str]) -> Arguments:
         resume="-a" in given,
         sync="-f" in given,
     )
+
+
+def _without_brackets(destination: str) -> str:
+    """Return ``[user@]host`` for ``[user@][host]``, in which Ansible gives every host."""
+    user, at, host = destination.rpartition("@")
+    return f"{user}{at}{host[1:-1]}" if host.startswith("[") and host.endswith("]") else destination
