@@ -73,6 +73,7 @@ class Session:
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
         self.before_close: Callable[[], None] = lambda: None  # ends commands that would go on without the connection; may block
         self.lent = 0  # clients of sharing/ssh_clients.py that use the connection. I/O thread
+        self._lent_until = 0.0  # time.monotonic() seconds
         self._digest_for_clients: str | None = None
 
     @property
@@ -202,6 +203,15 @@ class Session:
         stream = ChannelStream(self._router, channel, context_id, self.connection.peer, marker, guard, on_end)
         stream.writer.put(bundle)
         return BootChannel(stream, context_id, token)
+
+    def give_back(self) -> None:
+        """Note that a client uses the connection no longer. I/O thread."""
+        self.lent -= 1
+        self._lent_until = time.monotonic()
+
+    def seconds_lent_within(self, seconds: float) -> float:
+        """Return the seconds until the last client's end is *seconds* ago; 0 if it is. I/O thread."""
+        return seconds if self.lent else max(0.0, self._lent_until + seconds - time.monotonic())
 
     def digest_for_clients(self) -> str:
         """Return the digest of the options by which ``pmitogen ssh`` finds this connection; "" if it is not shared with it."""

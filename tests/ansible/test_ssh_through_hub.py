@@ -27,7 +27,7 @@ TASKS = [{"name": "once", "ansible.builtin.command": "id -un"}]
 class Place:
     """A host whose options are all in HOME's ssh_config, for plays and for commands."""
 
-    def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, home: Path) -> None:
+    def __init__(self, ansible: Ansible, sshd: Sshd, account: Account, home: Path, seconds: int = 8) -> None:
         self.ansible, self.sshd, self.account = ansible, sshd, account
         (home / ".ssh").mkdir(mode=0o700)
         self.config = home / ".ssh/config"
@@ -36,7 +36,7 @@ class Place:
             f" IdentitiesOnly yes\n UserKnownHostsFile {sshd.known_hosts}\n GlobalKnownHostsFile /dev/null\n"
         )
         self.mark = sshd.mark()
-        args = f"-F {self.config} -o ControlMaster=auto -o ControlPersist=4s -C"
+        args = f"-F {self.config} -o ControlMaster=auto -o ControlPersist={seconds}s -C"
         self.host = {"ansible_host": "target", "ansible_connection": "pmitogen", "ansible_ssh_args": args}
 
     def ssh(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -59,7 +59,10 @@ def hubs() -> list[dict[str, int]]:
     return found
 
 
-def test_commands_use_the_connection_of_a_play(place: Place, tmp_path: Path) -> None:
+def test_commands_use_the_connection_of_a_play(
+    ansible: Ansible, sshd: Sshd, account: Account, home: Path, tmp_path: Path
+) -> None:
+    place = Place(ansible, sshd, account, home, 600)
     place.ansible.tasks(TASKS, {"h": place.host}).check()
     assert place.logins == 1
     done = place.ssh("target", "cat; echo error >&2; exit 7", stdin=BINARY)
@@ -75,7 +78,8 @@ def test_commands_use_the_connection_of_a_play(place: Place, tmp_path: Path) -> 
     for source, target in ((f"{tmp_path}/tree/", "target:tree"), ("target:tree/", f"{tmp_path}/back")):
         subprocess.run(["rsync", "-a", "-e", shell, source, target], check=True, timeout=60)
     assert (tmp_path / "back/file").read_bytes() == BINARY and place.logins == 2
-    processes.wait_until(lambda: not hubs(), 20)
+    subprocess.run([*PMITOGEN, "hubs", "--stop"], check=True, timeout=60, stdout=subprocess.DEVNULL)
+    processes.wait_until(lambda: not hubs(), 40)
     assert place.ssh("target", "true").returncode == 0 and place.logins == 3
 
 
@@ -87,18 +91,18 @@ def test_other_options_and_refusals_log_in(place: Place) -> None:
         assert place.ssh(*words, "target", "true").returncode == 0
         assert place.logins == number, words
     assert place.ssh("-l", "nobody-of-that-name", "-o", "BatchMode=yes", "target", "true").returncode == 255
-    processes.wait_until(lambda: not hubs(), 20)
+    processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
 def test_a_command_keeps_the_connection(place: Place) -> None:
     """Beyond the end of the run and the time of ControlPersist; the hub ends after both."""
     place.ansible.tasks(TASKS, {"h": place.host}).check()
-    command = [*PMITOGEN, "ssh", "-F", str(place.config), "target", "sleep 7; echo done"]
+    command = [*PMITOGEN, "ssh", "-F", str(place.config), "target", "sleep 12; echo done"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
         assert client.stdout is not None and client.stdout.read() == b"done\n"
     assert client.returncode == 0 and place.logins == 1
-    processes.wait_until(lambda: not hubs(), 20)
+    processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
@@ -111,14 +115,14 @@ def test_a_client_that_is_killed_ends_its_command(place: Place) -> None:
         client.wait(20)
         processes.wait_until(lambda: not any("cat /dev" in process.command for process in place.account.processes()), 20)
     assert place.logins == 1
-    processes.wait_until(lambda: not hubs(), 20)
+    processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow
 def test_a_connection_made_with_a_password_is_not_shared(place: Place) -> None:
     place.ansible.tasks(TASKS, {"h": {**place.host, "ansible_password": place.account.password}}).check()
     assert place.ssh("target", "true").returncode == 0 and place.logins == 2
-    processes.wait_until(lambda: not hubs(), 20)
+    processes.wait_until(lambda: not hubs(), 40)
 
 
 @pytest.mark.slow

@@ -48,9 +48,10 @@ class PersistentConnections:
         self._timers[host] = host.guard.call_later(seconds, self._expire, host, seconds) if seconds > 0 else None
 
     def _expire(self, host: Host, seconds: int) -> None:
-        """Close the connection of *host*, unless a client of ssh_clients.py uses it."""
-        if host.session is not None and host.session.lent:
-            self._timers[host] = host.guard.call_later(seconds, self._expire, host, seconds)
+        """Close the connection of *host*, unless a client of ssh_clients.py has used it in the last *seconds*."""
+        left = 0.0 if host.session is None else host.session.seconds_lent_within(seconds)
+        if left:
+            self._timers[host] = host.guard.call_later(left, self._expire, host, seconds)
         else:
             host.close()
 

@@ -54,7 +54,7 @@ class SSHClients:
         try:
             yield session.connection, digest
         finally:
-            self._registry.defer(self._give_back, session)
+            self._registry.defer(session.give_back)
 
     def _find(self, digest: str) -> Session | None:
         """Return the session with this digest, lent out. I/O thread."""
@@ -65,10 +65,6 @@ class SSHClients:
                     session.lent += 1
                     return session
         return None
-
-    @staticmethod
-    def _give_back(session: Session) -> None:
-        session.lent -= 1
 
     def _on_io_thread(self, find: Callable[[], Session | None]) -> Session | None:
         found: queue.SimpleQueue[Session | None] = queue.SimpleQueue()
