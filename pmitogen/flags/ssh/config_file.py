@@ -121,7 +121,7 @@ class Reader:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
-            raise UnknownKeyword(written)
+            raise UnknownKeyword(f"{written}: unknown option; if another ssh supports it, add it to IgnoreUnknown", written)
 
     def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:

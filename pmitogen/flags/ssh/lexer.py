@@ -25,8 +25,8 @@ class ConfigValueError(Exception):
 class UnknownKeyword(ConfigValueError):
     """A keyword that ssh_config(5) does not have, as written."""
 
-    def __init__(self, keyword: str) -> None:
-        super().__init__(f"{keyword}: unknown option; if another ssh supports it, add it to IgnoreUnknown")
+    def __init__(self, message: str, keyword: str) -> None:
+        super().__init__(message)
         self.keyword = keyword
 
 
