@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
+from pmitogen.hub.daemon import server
 from pmitogen.protocol import from_agent, from_client, requests, to_client
 from pmitogen.protocol.answers import REQUESTS
 from pmitogen.protocol.operations import FOLLOWING
@@ -56,3 +57,9 @@ def test_answers_of_agents(message: Any) -> None:
 def test_each_row_is_in_a_union() -> None:
     """mypy tells the messages of an agent apart by their operations, so none may be missing."""
     assert set(from_agent.FromAgent.__args__) == {row.message for row in from_agent.TABLE.rows.values()}
+
+
+def test_each_message_of_a_client_has_a_handler() -> None:
+    others = {row.op for row in from_client.TABLE.rows.values()} - {*REQUESTS, *FOLLOWING, "hello"}
+    assert "preconnect" in others
+    assert not [op for op in sorted(others) if not hasattr(server.WorkerSession, f"_on_{op}")]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ PAGES = [*sorted(repository.glob("*.md")), *sorted((repository / "docs").glob("*
 MODULES = sorted((repository / "pmitogen").rglob("*.py"))
 _NAMED = re.compile(r"`((?:tests|pmitogen|bench|tools|docs)/[\w./-]+\.(?:py|md|yml))(?:::(\w+))?`")
 _LINKED = re.compile(r"\]\(([\w./-]+\.md)(?:#[\w-]+)?\)")
+_ROLE = re.compile(r":(?:func|class|meth|attr|mod|data|exc):`~?([\w.]+)`")
 _MENTIONED = re.compile(r"\b(?:see|in|of) ((?:\w+/)*\w+\.py)\b")
 
 
@@ -40,4 +44,31 @@ def test_modules_mention_files_that_exist() -> None:
         for name in _MENTIONED.findall(module.read_text()):
             if not any(path.endswith(os.sep + name) for path in known):
                 missing.append(f"{module.relative_to(repository)}: {name}")
+    assert not missing
+
+
+def _names_of(module: Path) -> set[str]:
+    """The names that a module defines at any level, and the name of the module itself."""
+    found = {module.parent.name if module.name == "__init__.py" else module.stem}
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.alias) and module.name == "__init__.py":
+            found.add(node.asname or node.name)
+    return found
+
+
+def test_docstrings_refer_to_functions_and_classes_that_exist() -> None:
+    known = {name for module in MODULES for name in _names_of(module)} | {"pmitogen"}
+    missing = [
+        f"{module.relative_to(repository)}: {target}"
+        for module in MODULES
+        for target in _ROLE.findall(module.read_text())
+        if target.partition(".")[0] not in sys.stdlib_module_names | set(dir(builtins)) | {"paramiko", "mitogen", "ansible"}
+        and not known.issuperset(target.split("."))
+    ]
     assert not missing
