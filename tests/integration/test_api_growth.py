@@ -159,22 +159,23 @@ def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Seq
 
 
 @pytest.mark.parametrize(
-    "program",
+    ("program", "memory"),  # MiB that either end may have more
     [
-        pytest.param(COMMANDS, id="10000 commands"),
-        pytest.param(TASKS, id="10000 commands of tasks"),
-        pytest.param(CANCELLATIONS, id="1000 cancellations"),
-        pytest.param(CONNECTIONS, id="1000 connections one after another"),
+        pytest.param(COMMANDS, 4, id="10000 commands"),
+        pytest.param(TASKS, 4, id="10000 commands of tasks"),
+        pytest.param(CANCELLATIONS, 24, id="1000 cancellations"),  # of commands with up to 16 MiB under way
+        pytest.param(CONNECTIONS, 8, id="1000 connections one after another"),
     ],
 )
-def test_nothing_grows(program: str, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
+def test_nothing_grows(program: str, memory: int, make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]) -> None:
     sshd = make_sshd(log_level="INFO")
     first, last = _run(program, sshd, make_account())
     print(first, last)
-    assert last["here"][0] - first["here"][0] < 8192, (first, last)  # KiB
-    assert last["here"][1:] == first["here"][1:], (first, last)  # threads, descriptors
-    assert last["there"][0] == first["there"][0] and last["there"][2:] == first["there"][2:], (first, last)
-    assert last["there"][1] - first["there"][1] < 6144, (first, last)
+    more = {end: [b - a for a, b in zip(first[end], last[end], strict=True)] for end in first}
+    # Buffers come and go, and a thread may be late; whatever stayed of each use would be hundreds of these, and many MiB.
+    assert more["here"][0] < memory << 10 and more["there"][1] < memory << 10, (first, last)
+    assert max(more["here"][1:]) <= 2, (first, last)  # threads, descriptors
+    assert more["there"][0] <= 1 and max(more["there"][2:]) <= 4, (first, last)  # processes, threads, descriptors
 
 
 def test_a_thousand_hosts_at_once(make_sshd: Callable[..., Sshd], account: Account) -> None:
