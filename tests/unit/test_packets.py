@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import sys
 import threading
 import time
 import tracemalloc
@@ -87,6 +88,23 @@ def test_every_length(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]
         assert (kind, got.asbytes(), got.seqno) == (IGNORE, payload, number)
     sender.join()
     assert ours.bytes_received == theirs.bytes_sent
+
+
+@each_cipher
+def test_a_profiler_may_hold_the_frames_of_the_reader(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:
+    """As a sampling profiler does, or a debugger: all that was local to them lives on."""
+    ours, theirs, _ = pair
+    payloads = [os.urandom(size) for size in (10, 50_000, 0, 100_000, 3)]
+    sender = threading.Thread(target=lambda: [theirs.send_message(message(payload)) for payload in payloads])
+    sender.start()
+    held: list[Any] = []
+    sys.setprofile(lambda frame, event, arg: held.append((frame, dict(frame.f_locals))))
+    try:
+        got = [ours.read_message()[1].asbytes() for _ in payloads]
+    finally:
+        sys.setprofile(None)
+    sender.join()
+    assert got == payloads
 
 
 def test_compressed(pair: tuple[FastPacketizer, FastPacketizer, socket.socket]) -> None:

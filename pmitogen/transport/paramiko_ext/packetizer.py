@@ -151,7 +151,7 @@ class FastPacketizer(PacketKeys):
             self._receive(None)
         with memoryview(self._inbox) as view:
             plain = opener.open(self._sequence_in, view[:total])
-        del self._inbox[:total]
+        self._remove(total)
         self._count_in(total)
         padding = plain[0]
         if padding < MIN_PADDING or padding >= length - 1:
@@ -207,16 +207,30 @@ class FastPacketizer(PacketKeys):
         if self.budget is not None:
             self.budget.deliver(nbytes)
 
+    # A profiler or debugger that holds a frame of this thread holds its view of the inbox, which then cannot change its size.
+
+    def _append(self, data: bytes | memoryview) -> None:
+        try:
+            self._inbox += data
+        except BufferError:
+            self._inbox = self._inbox + data
+
+    def _remove(self, count: int) -> None:
+        try:
+            del self._inbox[:count]
+        except BufferError:
+            self._inbox = self._inbox[count:]
+
     def _recv(self) -> int:
         if self._scratch is not None:
             if self.bytes_received < QUICKACK_BYTES:
                 self._acknowledge_at_once()
             count = int(self._sock.recv_into(self._scratch))
-            self._inbox += self._scratch[:count]
+            self._append(self._scratch[:count])
         else:
             chunk = self._sock.recv(READ_SIZE)
             count = len(chunk)
-            self._inbox += chunk
+            self._append(chunk)
         if not count:
             raise EOFError
         return count
