@@ -126,6 +126,14 @@ def test_a_failed_login_ends_as_with_scp(host: Host) -> None:
     assert re.match(r"ssh: connect to host 127\.0\.0\.1 port 1: Connection refused", lines[0])
 
 
+def test_a_quoted_path_with_the_old_protocol(host: Host) -> None:
+    """Programs such as Ansible quote a remote path for the server's shell if scp knows -O."""
+    (host.here / "f").write_text("text")
+    host.copy("-TO", "f", f"t:'{host.there}/a b'")
+    host.copy("-TO", f"t:'{host.there}/a b'", "back")
+    assert (host.here / "back").read_text() == (host.there / "a b").read_text() == "text"
+
+
 def test_trees_there_and_back(host: Host) -> None:
     make_tree(host.here / "src")
     host.copy("-rp", "src", f"t:{host.there}/copy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import getopt
 import re
+import shlex
 from collections.abc import Sequence
 from urllib.parse import unquote
 
@@ -79,9 +80,12 @@ def read(argv: Sequence[str]) -> Arguments:
             raise UsageError(message)
     if len(words) < 2:
         raise BadUsage("")
+    places = [place(each) for each in words]
+    if "-O" in given:
+        places = [_unquoted(each) for each in places]
     return Arguments(
-        sources=tuple(map(place, words[:-1])),
-        target=place(words[-1]),
+        sources=tuple(places[:-1]),
+        target=places[-1],
         ssh_options=tuple(ssh_options(pairs, "-B")),
         recursive="-r" in given,
         preserve="-p" in given,
@@ -104,6 +108,15 @@ def ssh_options(pairs: list[tuple[str, str]], batch_flag: str) -> list[str]:
         elif flag == "-q":
             options += ["-q"]
     return options
+
+
+def _unquoted(place: Place) -> Place:
+    """Return *place* as the old protocol (-O) takes it: there, the server's shell reads the path, so callers quote it for one."""
+    try:
+        parts = [] if place.destination is None else shlex.split(place.path)
+    except ValueError:  # an open quote
+        return place
+    return dataclasses.replace(place, path=parts[0]) if len(parts) == 1 else place
 
 
 def getopt_message(error: getopt.GetoptError) -> str:
