@@ -33,7 +33,7 @@ class BecomeDialogue:
         self._unfinished_line: dict[int, bytes] = {1: b"", 2: b""}
 
     def feed(self, stream: int, data: bytes) -> bool:
-        """Take output. Returns True if the password is to be sent now. Raises AnsibleError."""
+        """Process output of *stream* (1: stdout, 2: stderr). Return if the password must be sent now. Raises AnsibleError."""
         if self.succeeded:
             self._output[stream].append(data)
             return False

@@ -39,8 +39,8 @@ from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.progress import Progress, name_transfer
-from pmitogen.ansible.request_values import command_request, from_wire, operation_request, plain_value, split_command, wire_env
-from pmitogen.protocol.framing import to_wire
+from pmitogen.ansible.request_values import command_request, operation_request, plain_value, split_command, wire_env
+from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
 

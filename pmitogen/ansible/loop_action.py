@@ -223,7 +223,7 @@ class _Item:
         written = task.args.get("args") or {}
         args = templar.template(written)
         if not isinstance(args, Mapping):
-            raise AnsibleActionFail(f"args: expected the module's arguments by name, not {args!r}")
+            raise AnsibleActionFail(f"args: expected a dictionary of module arguments, not {args!r}")
         defaults: dict[str, Any] = {}
         for layer in task.module_defaults or ():
             defaults.update(templar.template(layer).get(task.args["module"]) or {})

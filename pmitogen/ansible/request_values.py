@@ -69,11 +69,6 @@ def wire_env(env: dict[str, str]) -> dict[str, str]:
     return {to_wire(name): to_wire(value) for name, value in env.items()}
 
 
-def from_wire(text: str) -> bytes:
-    """Return the bytes of such a text."""
-    return text.encode("latin-1")
-
-
 def _temp_bases(shell: ShellBase) -> list[str]:
     """Return the base directories for temporary directories of a become task's account: its own first, then the system's."""
     return [str(shell.get_option("remote_tmp") or "~/.ansible/tmp"), *map(str, shell.get_option("system_tmpdirs") or ())]

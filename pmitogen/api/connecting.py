@@ -56,7 +56,7 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
     """The hub's options for *target*, and who is asked. Raises TypeError, UsageError."""
     for name in given:
         if name not in _NAMES:
-            raise TypeError(f"connect: unexpected argument {name!r}; use one of {', '.join(_NAMES)}")
+            raise TypeError(f"connect: unexpected keyword argument {name!r}; use one of {', '.join(_NAMES)}")
     chosen = given.get("options")
     if chosen is not None and not isinstance(chosen, ConnectOptions):
         arguments.wrong("connect: options", "ConnectOptions or None", chosen)

@@ -19,7 +19,8 @@ STYLE = Blocking()
 class Files:
     """The part of :class:`Host` that is about files. Errors of the host's system are OSError, with errno and path.
 
-    A leading ``~`` or ``~user`` in a path is expanded. All need a Python on the host, and raise as :meth:`Host.run` besides.
+    A leading ``~`` or ``~user`` in a path is expanded. On a host without Python all but ``glob``, ``chown``, ``put_tree`` and
+    ``get_tree`` use SFTP. They raise as :meth:`Host.run` besides.
     """
 
     _account: Account

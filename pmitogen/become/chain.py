@@ -8,7 +8,7 @@ NOTE: runs on the target.
 
 from __future__ import absolute_import
 
-from pmitogen.become import entry, prompts, quoting
+from pmitogen.become import entry, prompt_patterns, quoting
 
 MYPY = False
 if MYPY:
@@ -23,9 +23,9 @@ class EscalationStep(object):
         # type: (Plan, Text, Native) -> None
         self.plan = plan
         self.programs = [native(name) for name in plan["programs"]]  # more than one for ``become_exe: sudo su -``
-        self.prompt = prompts.random_prompt()
+        self.prompt = prompt_patterns.random_prompt()
         self.entry = entry.Entry()
-        self.prompts = prompts.Prompts(
+        self.prompts = prompt_patterns.Prompts(
             [native(name) for name in plan["asking"]],
             text(self.prompt),
             [text(prompt) for prompt in plan["prompts"]],

@@ -12,15 +12,15 @@ from __future__ import absolute_import
 import os
 import re
 
-from pmitogen.become import doas, su, sudo
+from pmitogen.become import doas_messages, su_messages, sudo_messages
 from pmitogen.become.strings import as_bytes
 
 MYPY = False
 if MYPY:
     from typing import List, Optional, Sequence  # noqa: F401
 
-PATTERNS = {"sudo": sudo.PATTERNS, "su": su.PATTERNS, "doas": doas.PATTERNS}
-MESSAGE_IDS = {"sudo": sudo.MESSAGE_IDS, "su": su.MESSAGE_IDS, "doas": doas.MESSAGE_IDS}
+PATTERNS = {"sudo": sudo_messages.PATTERNS, "su": su_messages.PATTERNS, "doas": doas_messages.PATTERNS}
+MESSAGE_IDS = {"sudo": sudo_messages.MESSAGE_IDS, "su": su_messages.MESSAGE_IDS, "doas": doas_messages.MESSAGE_IDS}
 LOCALE_DIRECTORIES = ("/usr/share/locale", "/usr/local/share/locale", "/usr/share/locale-langpack")
 
 _FLAGS = re.IGNORECASE | re.UNICODE

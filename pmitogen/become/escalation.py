@@ -33,7 +33,7 @@ import os
 import signal
 import time
 
-from pmitogen.become import chain, diagnosis, entry, processes, prompts, secret_requests, terminal, transcript
+from pmitogen.become import chain, diagnosis, entry, processes, prompt_patterns, secret_requests, terminal, transcript
 from pmitogen.become.failures import BecomeFailure, Failures
 from pmitogen.become.strings import as_bytes, environment_bytes, native
 
@@ -301,7 +301,7 @@ class Escalation(object):
             return  # the prompt may come from a process that the program started, such as a start-up file of the account
         kind = step.prompts.kind(question)
         expired = kind is None and step.secrets_sent and diagnosis.refusal(step.programs, self._transcript.text()) == "account"
-        if kind == prompts.NEW_PASSWORD or expired:
+        if kind == prompt_patterns.NEW_PASSWORD or expired:
             raise self._failures.expired(question)
         if kind is None:
             return

@@ -8,7 +8,7 @@ from __future__ import absolute_import
 import os
 import re
 
-from pmitogen.become import entry, prompts, diagnosis
+from pmitogen.become import entry, prompt_patterns, diagnosis
 
 MYPY = False
 if MYPY:
@@ -79,7 +79,7 @@ class Failures(object):
 
     def missing_secret(self, kind, question):
         # type: (str, str) -> BecomeFailure
-        what = "a second factor" if kind == prompts.SECOND_FACTOR else "a password"
+        what = "a second factor" if kind == prompt_patterns.SECOND_FACTOR else "a password"
         return self.make("password-missing", "it asks for %s, %s, and none was given" % (what, self._transcript.quote(question)))
 
     def secret_withheld(self, why):

@@ -41,7 +41,7 @@ class Transcript(object):
 
     def on_answered(self, secret, from_stdout):
         # type: (str, bool) -> None
-        """The prompt on the terminal, or on stdout if *from_stdout*, was answered with *secret*."""
+        """Record that the prompt, on stdout if *from_stdout*, else on the terminal, was answered with *secret*."""
         self._secrets.append(secret)
         self._since_last_answer = b""
         if from_stdout:

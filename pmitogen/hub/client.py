@@ -1,7 +1,7 @@
 """A client of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
 
 Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local
-socket and one frame each way. The first worker that finds no hub starts one (see daemon/spawn.py).
+socket and one frame each way. The first worker that finds no hub starts one (see daemon/start_or_adopt.py).
 """
 
 from __future__ import annotations
@@ -137,9 +137,9 @@ def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None =
     path = socket_paths.run_socket(run_pid, number)
     with contextlib.suppress(OSError):
         return Client(path)
-    from pmitogen.hub.daemon import spawn
+    from pmitogen.hub.daemon import start_or_adopt
 
-    spawn.ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
+    start_or_adopt.ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
     try:
         return Client(path)
     except OSError as exc:
@@ -151,9 +151,9 @@ def start(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str 
     with contextlib.suppress(OSError, HubError):
         path = socket_paths.run_socket(run_pid, number)
         if not os.path.exists(path):
-            from pmitogen.hub.daemon import spawn
+            from pmitogen.hub.daemon import start_or_adopt
 
-            spawn.ensure_running(path, run_pid, caller, log=log)
+            start_or_adopt.ensure_running(path, run_pid, caller, log=log)
 
 
 def connect_if_running(run_pid: int, number: int = 0) -> Client | None:

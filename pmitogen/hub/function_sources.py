@@ -35,7 +35,8 @@ def collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]
 def _collect(function: Callable[..., object]) -> tuple[str, str, dict[str, bytes]]:
     module, qualname = getattr(function, "__module__", None), getattr(function, "__qualname__", "")
     if not module or not qualname or "<" in qualname:
-        raise UsageError(f"call: {qualname or function!r}: only a function that can be imported by name can be called on a host")
+        advice = "a lambda or nested function cannot be called on a host; define it at the top level of a module"
+        raise UsageError(f"call: {qualname or function!r}: {advice}")
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, (type, types.ModuleType)):
         raise UsageError(f"call: {qualname}: a method cannot be called on a host; use a function and pass what it needs")

@@ -112,7 +112,7 @@ class Writer:
         self._threads.submit(self._run)
 
     def close(self) -> None:
-        """Take no more; what is queued is still sent. Never blocks."""
+        """Stop accepting data; queued data is still sent. Does not block."""
         with self._lock:
             self._closed = True
 

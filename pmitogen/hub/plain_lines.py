@@ -52,7 +52,9 @@ def shell_command(header: RequestHeader) -> str:
         return f"rm -rf {shell_path(header['path'])}"
     if action == Fs.EXISTS:
         return f"test -e {shell_path(header['path'])}"
-    return f"echo {shell_path(header['path'])}"
+    if action == Fs.HOME:
+        return f"echo {shell_path(header['path'])}"
+    raise ValueError(f"not an operation for a shell: {action}")
 
 
 def text(wire_text: str) -> str:

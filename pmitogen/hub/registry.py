@@ -47,13 +47,13 @@ class HostRegistry:
     def __init__(self, shares: bool = False) -> None:
         self.broker = Broker()
         self.scheduler = Scheduler(self.broker)
-        self.guard = Guard(self.scheduler, self._failed)  # of what belongs to no host and no client
+        self.guard = Guard(self.scheduler, self._log_failure)  # for work that belongs to no host and no client
         self.router = Router(self.broker, self._on_message)
         self.blobs = BlobStore()
         self.jump_hosts = _new_jump_hosts()
         self._hosts: dict[str, Host] = {}
         self._sessions: weakref.WeakSet[sessions.Session] = weakref.WeakSet()
-        self._by_context: dict[int, Host] = {}
+        self._hosts_by_context: dict[int, Host] = {}
         self.trace: Trace | None = None
         self._shared = SharedConnections() if shares else None
         self._persistent = PersistentConnections()
@@ -68,7 +68,7 @@ class HostRegistry:
         return self.guard.defer(work, *args)
 
     @staticmethod
-    def _failed(exc: Exception) -> None:
+    def _log_failure(exc: Exception) -> None:
         """Log a failure of work that belongs to no host and no client."""
         LOG.error("internal error", exc_info=exc)
 
@@ -149,18 +149,18 @@ class HostRegistry:
             self._shared.hand_over(host, new)
         return new
 
-    def add_channel(self, context_id: int, host: Host) -> None:
+    def route_context(self, context_id: int, host: Host) -> None:
         """Deliver messages of the agent with this number to *host*."""
-        self._by_context[context_id] = host
+        self._hosts_by_context[context_id] = host
 
-    def remove_channel(self, context_id: int) -> None:
+    def unroute_context(self, context_id: int) -> None:
         """Deliver no further messages of this agent."""
-        self._by_context.pop(context_id, None)
+        self._hosts_by_context.pop(context_id, None)
 
     # What hosts need
 
     def _on_message(self, context_id: int, data: bytes, packed: bool) -> None:
-        host = self._by_context.get(context_id)
+        host = self._hosts_by_context.get(context_id)
         if host is not None:
             host.guard.run(host.on_message, data, packed)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pmitogen.hub.mitogen_stream import ChannelStream
     from pmitogen.protocol.requests import ConnectionOptions
     from pmitogen.transport.connection import Connection
-    from pmitogen.transport.jump_hosts import JumpHostPool
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
@@ -68,8 +68,8 @@ class Session:
         self.settings: Settings | None = None
         self._cancelled = threading.Event()
         self._lock = threading.Lock()
-        self._login_timeout: float | None = options.get("login_timeout")  # seconds for all, where the caller set a limit
-        self._deadline = 0.0  # time.monotonic() seconds; set by connect
+        self._login_timeout: float | None = options.get("login_timeout")  # seconds for the whole login; None: default limits
+        self._deadline = 0.0  # time.monotonic() seconds; set by resolve(); begin_start() extends it
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
         self.before_close: Callable[[], None] = lambda: None  # ends commands that would go on without the connection; may block
         self.lent = 0  # clients of sharing/ssh_clients.py that use the connection. I/O thread
@@ -178,7 +178,7 @@ class Session:
         return connection
 
     def begin_start(self) -> None:
-        """Python is to be started some time after the login: it has as long as the login had."""
+        """Restart the time limit, because Python is started some time after the login."""
         if self._login_timeout:
             self._deadline = max(self._deadline, time.monotonic() + self._login_timeout)
 

@@ -59,7 +59,7 @@ class Result(NamedTuple):
 class Exchange:
     """A request that has been sent. Not thread-safe: one thread sends and reads.
 
-    :param link: the connection to the hub.
+    :param connection: the connection to the hub.
     :param header: the request, with its ``op`` and its number as ``id``.
     :param body: bytes or an open file. The first ``INLINE`` bytes of bytes are sent with the request, all else under credit.
     :param archive: the contents of a payload, sent if the hub asks for them.

@@ -3,7 +3,7 @@
 # No "from __future__ import annotations": the annotations are read at run time.
 from typing import Annotated, Literal, TypedDict
 
-from pmitogen.protocol.fields import ByteText, Items, Range, Seconds, Text
+from pmitogen.protocol.field_types import ByteText, Items, Range, Seconds, Text
 from pmitogen.protocol.limits import CREDIT_WINDOW, MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW_SLACK
 from pmitogen.protocol.operations import ErrorKind, Op
 from pmitogen.protocol.table import Row, Table

@@ -6,7 +6,7 @@ Messages may hold secrets: an error names the field and the type of its value, n
 # No "from __future__ import annotations": the annotations are read at run time.
 from typing import Annotated, Any, Literal, TypedDict
 
-from pmitogen.protocol.fields import ByteText, Fixed, Items, Mapping, Number, Range, Record, Scalar, Text, Unchecked
+from pmitogen.protocol.field_types import ByteText, Fixed, Items, Mapping, Number, Range, Record, Scalar, Text, Unchecked
 from pmitogen.protocol.limits import CREDIT_WINDOW, INLINE, MAX_BODY, MAX_HEADER, WINDOW_SLACK
 from pmitogen.protocol.operations import Fs, Op
 from pmitogen.protocol.table import Row, Table

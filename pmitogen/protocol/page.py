@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from pmitogen.protocol import channel_messages, framing, from_agent, from_client, limits
 from pmitogen.protocol.answers import ANSWERS
-from pmitogen.protocol.fields import FieldType, Record
+from pmitogen.protocol.field_types import FieldType, Record
 from pmitogen.protocol.hello import STABLE, VERSION, Identity
 from pmitogen.protocol.table import Table
 

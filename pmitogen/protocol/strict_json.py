@@ -15,28 +15,28 @@ def parse(data: bytes, limit: int) -> dict[str, Any]:
     :raises ProtocolError: if it is longer, not JSON, nested too deeply, not an object, or has NaN, Infinity or a name twice.
     """
     if len(data) > limit:
-        raise ProtocolError(f"a header of {len(data)} bytes; the limit is {limit}")
+        raise ProtocolError(f"frame header has {len(data)} bytes; the limit is {limit}")
     try:
         found = _DECODER.decode(data.decode("ascii"))
     except UnicodeDecodeError:
-        raise ProtocolError("a header that is not ASCII") from None
+        raise ProtocolError("frame header is not ASCII") from None
     except RecursionError:
-        raise ProtocolError("a header that is nested too deeply") from None
+        raise ProtocolError("frame header is nested too deeply") from None
     except ValueError:
-        raise ProtocolError("a header that is not JSON") from None
+        raise ProtocolError("frame header is not JSON") from None
     if not isinstance(found, dict):
-        raise ProtocolError("a header that is not a JSON object")
+        raise ProtocolError("frame header is not a JSON object")
     return found
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise ProtocolError("a header with NaN or Infinity")
+    raise ProtocolError("frame header has NaN or Infinity")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ProtocolError("a header with the same name twice")
+        raise ProtocolError("frame header has the same name twice")
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pmitogen.protocol.errors import ProtocolError
-from pmitogen.protocol.fields import FieldType, OneOf, Record, fields_of
+from pmitogen.protocol.field_types import FieldType, OneOf, Record, fields_of
 from pmitogen.util.peer_text import escape
 
 
@@ -60,7 +60,7 @@ class Table:
         self._shown: Callable[[object], str] = shown if shows_values else type_shown
 
     def check(self, header: dict[str, Any], body_size: int) -> None:
-        """Return if a frame is one of these messages.
+        """Check that a frame is one of these messages.
 
         :param header: as JSON has it.
         :param body_size: bytes of the frame's body.

@@ -24,7 +24,7 @@ from pmitogen.transport.connection import Connection, Stages
 from pmitogen.transport.dial import dial, resolve
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
-from pmitogen.transport.jump_hosts import JumpHostPool, Resolver
+from pmitogen.transport.jump_host_pool import JumpHostPool, Resolver
 from pmitogen.transport.login_limits import RETRY_TIME, answer_timeout, connect_timeout
 from pmitogen.transport.paramiko_ext import algorithms
 from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL

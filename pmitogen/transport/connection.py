@@ -224,7 +224,7 @@ class Connection:
         with self._translate_errors():
             self._prepare_session(channel)
             channel.request("exec", encode_string(command))
-            if wait and not channel.wait_for_answer(timeout):
+            if wait and not channel.wait_for_reply(timeout):
                 raise ConnectError(f"{self.peer}: {channel.refusal_reason or 'the server closed the channel'}: exec", "exec")
 
     def start_shell(self, channel: Channel) -> None:
@@ -244,14 +244,14 @@ class Connection:
             channel.request("env", encode_string(name), encode_string(value), want_reply=False)
         if self.settings.forwardagent:
             self._forward_agent(channel)
-        channel.prepare_for_answer()
+        channel.prepare_for_reply()
 
     def start_subsystem(self, channel: Channel, name: str, *, timeout: float = 30.0) -> bool:
         """Start a subsystem such as ``sftp``; False if the server has none. Blocks for its answer."""
         with self._translate_errors():
-            channel.prepare_for_answer()
+            channel.prepare_for_reply()
             channel.request("subsystem", encode_string(name))
-            return channel.wait_for_answer(timeout)
+            return channel.wait_for_reply(timeout)
 
     @contextlib.contextmanager
     def _translate_errors(self) -> Iterator[None]:

@@ -96,7 +96,7 @@ def dial(settings: Settings, addresses: list[Address], timeout: float, deadline:
 def _race(
     settings: Settings, addresses: list[Address], timeout: float, deadline: float, failures: dict[str, str]
 ) -> tuple[socket.socket, float] | None:
-    """Start an attempt every STAGGER seconds, or as soon as all others have failed; return the first that succeeds."""
+    """Start an attempt every CONNECTION_ATTEMPT_DELAY seconds, or once all others have failed; return the first that succeeds."""
     waiting = iter(addresses)
     end = deadline
     with selectors.DefaultSelector() as selector:

@@ -14,7 +14,7 @@ from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.jump_credentials import parse
 from pmitogen.transport.connect import JumpHostPool
-from pmitogen.transport.jump_hosts import Resolver
+from pmitogen.transport.jump_host_pool import Resolver
 from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
@@ -55,7 +55,6 @@ def everything(key: KeyFile | None = None, entries: Mapping[str, Any] | None = N
         private_keys=(Secret(key.path.read_text()),) if key else (),
         passphrase=Secret(SECRETS["passphrase"]),
         otp=Secret(SECRETS["otp"]),
-        answers=((".", Secret("prepared")),),
         jump_entries=parse(entries or {}),
     )
 

@@ -136,7 +136,7 @@ def test_a_refused_login_and_a_closed_port(sshd: Sshd, account: Account) -> None
             async with aio.connect("127.0.0.1", ssh_args=["-F", "/dev/null", "-p", "1"]):
                 pass
         assert caught.value.stage == "tcp"
-        with pytest.raises(TypeError, match="unexpected argument 'pasword'"):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'pasword'"):
             aio.connect("x", pasword="y")  # type: ignore[call-arg]
         host = await aio.connect(f"{account.name}@{sshd.host}", ssh_args=sshd.ssh_args(), timeout=30)
         await host.close()

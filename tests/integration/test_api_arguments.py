@@ -89,7 +89,7 @@ def test_a_wrong_type_is_a_type_error_and_harms_nobody(sshd: Sshd, account: Acco
         for number, wrong in enumerate(WRONG):
             with pytest.raises(TypeError) as caught:
                 wrong(one)
-            assert ": expected " in str(caught.value) or "unexpected argument" in str(caught.value), number
+            assert ": expected " in str(caught.value) or "unexpected keyword argument" in str(caught.value), number
         for each in (one, other):
             assert each.run("echo alive").stdout == b"alive\n"
 

@@ -283,8 +283,8 @@ def make_local() -> Callable[[], int]:
 @pytest.mark.parametrize(
     ("function", "arguments", "words"),
     [
-        (lambda: 1, (), "only a function that can be imported"),
-        (make_local(), (), "only a function that can be imported"),
+        (lambda: 1, (), "a lambda or nested function cannot be called"),
+        (make_local(), (), "a lambda or nested function cannot be called"),
         (Path("/").exists, (), "a method cannot be called on a host"),
         (os.path.join, (object(),), "its arguments are not JSON"),
     ],

@@ -683,8 +683,6 @@ def test_second_factor() -> None:
     assert second_factor([[password], [code]], ["pw", "123456"], both).round_trips == 3
     assert second_factor([[code, password], []], ["123456", "pw"], both).methods == ("keyboard-interactive",)
     assert second_factor([[("Enter PASSCODE:", True)]], ["123456"], both)
-    own = Credentials(answers=((r"favourite colou?r", Secret("blue")),), password=Secret("pw"))
-    assert second_factor([[password, ("Your favourite color?", True)]], ["pw", "blue"], own)
     asked: list[tuple[str, bool]] = []
 
     def ask(prompt: str, echo: bool) -> str:

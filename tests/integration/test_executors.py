@@ -158,7 +158,7 @@ def test_no_repr_shows_the_options() -> None:
         (ThreadPoolExecutor(1), "where", ["x"], {}, "function: expected a function, not str"),
         (ThreadPoolExecutor(1), jobs.where, "x", {}, "targets: expected an iterable of str, not str"),
         (ThreadPoolExecutor(1), jobs.where, [3], {}, "a target: expected str, not int"),
-        (ThreadPoolExecutor(1), jobs.where, ["x"], {"pasword": "x"}, "unexpected argument 'pasword'"),
+        (ThreadPoolExecutor(1), jobs.where, ["x"], {"pasword": "x"}, "unexpected keyword argument 'pasword'"),
         (ThreadPoolExecutor(1), jobs.where, ["x"], {"ask": print}, "a worker has nobody to ask"),
     ],
 )

@@ -17,7 +17,7 @@ import pmitogen
 from pmitogen.cli import main as cli
 from pmitogen.errors import ConnectError, ConnectionLost, HubError
 from pmitogen.hub import client as hub_client
-from pmitogen.hub.daemon import spawn
+from pmitogen.hub.daemon import start_or_adopt
 from pmitogen.util import limits, threads
 from tests.support import processes
 from tests.support.accounts import Account
@@ -72,9 +72,9 @@ def _ask(options: dict[str, Any]) -> str:
 
 def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other is the one that cannot be had."""
-    main, answers = spawn.HUB_COMMAND, []
+    main, answers = start_or_adopt.HUB_COMMAND, []
     for limit in range(12):
-        monkeypatch.setattr(spawn, "HUB_COMMAND", LIMITED.format(limit=limit) + main)
+        monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", LIMITED.format(limit=limit) + main)
         began = time.monotonic()
         answers.append(_ask(options))
         assert time.monotonic() - began < 8, answers
@@ -89,7 +89,7 @@ def test_each_thread_that_a_connection_needs(options: dict[str, Any], monkeypatc
 
 def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that are connected stay so, and the others are told; one after the other, and all at once."""
-    monkeypatch.setattr(spawn, "HUB_COMMAND", FEW_FILES + spawn.HUB_COMMAND)
+    monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", FEW_FILES + start_or_adopt.HUB_COMMAND)
     answers = [_ask({**options, "ssh_extra_args": f"-o ServerAliveInterval={60 + number}"}) for number in range(24)]
     most = answers.count("in")
     assert 10 < most < 24 and set(answers[most:]) == {f"unreachable: {limits.EXHAUSTED_MESSAGE}"}
@@ -102,7 +102,7 @@ def test_more_hosts_than_there_are_files_for(options: dict[str, Any], monkeypatc
 
 
 def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawn, "HUB_COMMAND", FEW_FILES + spawn.HUB_COMMAND)
+    monkeypatch.setattr(start_or_adopt, "HUB_COMMAND", FEW_FILES + start_or_adopt.HUB_COMMAND)
     assert _ask(options) == "in"
     (pid,) = _hub_pids()
     doors = [Door(options) for _ in range(40)]
@@ -123,7 +123,7 @@ def test_a_hub_does_not_spin_while_it_has_no_file_for_a_worker(options: dict[str
 
 def test_a_hub_whose_io_thread_has_ended_ends(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(spawn, "HUB_COMMAND", FAULTY + spawn.HUB_COMMAND)
+        patch.setattr(start_or_adopt, "HUB_COMMAND", FAULTY + start_or_adopt.HUB_COMMAND)
         began = time.monotonic()
         assert _ask(options) == "lost: 127.0.0.1: internal error; PMITOGEN_LOG=debug shows more"
         assert time.monotonic() - began < 15

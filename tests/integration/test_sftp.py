@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.plain.sftp import CREATE, REWRITE, SFTP, UPDATE
+from pmitogen.transport.plain.sftp_client import CREATE, REWRITE, SFTP, UPDATE
 from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, UNSUPPORTED, Attributes, SFTPError
 from tests.support.backends import DEMO, python_backend
 from tests.support.links import link_to, linked

@@ -16,7 +16,7 @@ import pytest
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.report.dump import dump
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
-from pmitogen.flags.ssh.resolver import resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import resolve_keywords
 from tests.support.programs import find_program
 
 Values = dict[str, list[str]]

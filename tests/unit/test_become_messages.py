@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmitogen.become import diagnosis, entry, escalation, prompts, quoting
+from pmitogen.become import diagnosis, entry, escalation, prompt_patterns, quoting
 from pmitogen.flags.become.su import PROMPTS
 from tests.support import programs
 
@@ -75,8 +75,8 @@ ASKED = [
 ]
 
 
-def prompts_of(*programs: str, words: Sequence[str] = PROMPTS) -> prompts.Prompts:
-    return prompts.Prompts(programs, MARKER, words, "bob")
+def prompts_of(*programs: str, words: Sequence[str] = PROMPTS) -> prompt_patterns.Prompts:
+    return prompt_patterns.Prompts(programs, MARKER, words, "bob")
 
 
 @pytest.mark.parametrize("program, text, kind", ASKED, ids=[f"{row[0]}-{row[1]}" for row in ASKED])
@@ -110,7 +110,7 @@ def test_the_prompt_of_pam_in_the_system_language(tmp_path: Path, monkeypatch: p
 
 
 def test_every_prompt_and_marker_is_another() -> None:
-    assert len({prompts.random_prompt() for _ in range(50)}) == 50
+    assert len({prompt_patterns.random_prompt() for _ in range(50)}) == 50
     entries = [entry.Entry() for _ in range(50)]
     assert len({each.marker for each in entries}) == 50 and all(
         len(each.marker) == 47 < entry.MAX_MARKER_SIZE for each in entries

@@ -15,7 +15,7 @@ from pmitogen.flags.ssh.report.dump import dump
 from pmitogen.flags.ssh.report.explain import explain_ssh
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
 from pmitogen.flags.ssh.resolve import resolve
-from pmitogen.flags.ssh.resolver import resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import resolve_keywords
 from pmitogen.flags.ssh.settings import Finding, Verdict
 from pmitogen.util import extras
 from pmitogen.util.caller import CallerEnvironment

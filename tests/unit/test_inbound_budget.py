@@ -23,7 +23,7 @@ def test_a_busy_thread_is_slowed_to_its_share() -> None:
     now = used = 0.0
     while now < 60:
         now, used = now + 0.01, used + 0.01  # it runs all the time ...
-        now += budget.charge(now, used)  # ... but when it sleeps
+        now += budget.throttle(now, used)  # ... but when it sleeps
     assert used / 60 == pytest.approx(PROCESSOR_SHARE, abs=MAX_BURST / 60 + 0.02)
 
 
@@ -31,14 +31,14 @@ def test_data_accounts_for_processor_time() -> None:
     budget = ProcessorBudget(0.0, 0.0)
     for second in range(1, 60):
         budget.deliver(DATA_PER_SECOND)
-        assert budget.charge(float(second), float(second)) == 0
-    assert budget.charge(60.0, 60.0 + MAX_BURST + 1) > 0  # what was not used is not saved up
+        assert budget.throttle(float(second), float(second)) == 0
+    assert budget.throttle(60.0, 60.0 + MAX_BURST + 1) > 0  # what was not used is not saved up
 
 
 def test_a_login_may_take_a_burst() -> None:
     budget = ProcessorBudget(0.0, 0.0)
-    assert budget.charge(MAX_BURST, MAX_BURST) == 0
-    assert 0 < budget.charge(MAX_BURST + 2, MAX_BURST + 2) <= MAX_SLEEP
+    assert budget.throttle(MAX_BURST, MAX_BURST) == 0
+    assert 0 < budget.throttle(MAX_BURST + 2, MAX_BURST + 2) <= MAX_SLEEP
 
 
 def test_useless_messages() -> None:

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pmitogen.transport.hostkeys import known_hosts, store
+from pmitogen.transport.hostkeys import known_hosts, known_hosts_sources
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts, hash_name, lookup_name
-from pmitogen.transport.hostkeys.store import append
+from pmitogen.transport.hostkeys.known_hosts_sources import append
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.util.patterns import match_hostname, match_pattern
 
@@ -121,7 +121,7 @@ def test_append_waits_for_the_lock_and_looks_again(tmp_path: Path, monkeypatch: 
         other.write(f"# another program\nweb {KEY}\n")
     thread.join()
     assert done == [f"{path}:2"] and len(path.read_text().splitlines()) == 2
-    monkeypatch.setattr(store, "LOCK_TIMEOUT", 0.05)
+    monkeypatch.setattr(known_hosts_sources, "LOCK_TIMEOUT", 0.05)
     with path.open("r+") as other, pytest.raises(OSError, match="locked by another"):
         fcntl.flock(other, fcntl.LOCK_EX)
         append(str(path), ["db1"], BLOB, hashed=False)

@@ -146,7 +146,7 @@ def _read(path: str) -> str:
     except OSError as error:
         raise UsageError(f"ssh-keygen: {path}: {error.strerror}") from None
     if len(text) > MAX_SIZE:
-        raise UsageError(f"{path}: larger than {MAX_SIZE} bytes")
+        raise UsageError(f"{path}: too large for a key file; the limit is {MAX_SIZE >> 20} MiB")
     return text
 
 

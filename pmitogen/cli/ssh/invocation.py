@@ -14,7 +14,7 @@ from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.report import in_commands
-from pmitogen.flags.ssh.resolver import Resolution, resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import Resolution, resolve_keywords
 from pmitogen.flags.ssh.settings import Finding, Settings
 from pmitogen.flags.ssh.values.forwards import Forward, read_forward
 

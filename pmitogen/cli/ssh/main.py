@@ -17,7 +17,7 @@ from pmitogen.cli.ssh.invocation import BadOption, Invocation, Query, SessionKin
 from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.session import FAILED
 from pmitogen.errors import ConnectionLost, Error
-from pmitogen.flags.ssh.options import OptionError
+from pmitogen.flags.ssh.option_values import OptionError
 from pmitogen.util.peer_text import one_line
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pmitogen.errors as errors
-from pmitogen.flags.ssh.options import OptionError
+from pmitogen.flags.ssh.option_values import OptionError
 from pmitogen.flags.ssh.settings import Settings
 
 USAGE = """\

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import pmitogen
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.report.dump import dump
-from pmitogen.flags.ssh.resolver import Resolution
+from pmitogen.flags.ssh.resolve_keywords import Resolution
 
 OPENSSH = "OpenSSH_10.5"  # the release whose command line, files and messages this client follows
 

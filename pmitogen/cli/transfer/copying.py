@@ -1,8 +1,8 @@
 """Copy files and trees from one machine to another.
 
 As scp does, a copy follows links, skips what is neither a file nor a directory, goes on after a failure, and sets neither setuid
-nor setgid. The names in a remote directory are checked where they are read (transport/plain/sftp.py), so nothing is written
-outside the destination.
+nor setgid. The names in a remote directory are checked where they are read (transport/plain/sftp_client.py), so nothing is
+written outside the destination.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectError
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.plain.exec_command import WINDOW
-from pmitogen.transport.plain.sftp import SFTP
+from pmitogen.transport.plain.sftp_client import SFTP
 from pmitogen.transport.plain.sftp_packets import SFTPError
 
 START_TIMEOUT = 60.0  # seconds for the server to start SFTP

@@ -170,7 +170,7 @@ def check_user(interpretation: Interpretation, given: ParsedOption, wanted: str 
 
 
 def check_repeats(interpretation: Interpretation, parsed: ParsedOptions, origin: str, *, repeatable: str = "") -> None:
-    """Report options given twice with different values, except the one with the long name *may*."""
+    """Report options given twice with different values, except *repeatable* (a long name)."""
     first: dict[str, ParsedOption] = {}
     for given in parsed.given:
         known = first.setdefault(given.option.long, given)

@@ -7,7 +7,7 @@ import os
 from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.proxy_command import as_jump_host
 from pmitogen.flags.ssh.report.verdicts import findings
-from pmitogen.flags.ssh.resolver import Resolution
+from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.settings import METHODS, JumpHop, Settings
 from pmitogen.flags.ssh.tokens import expand, expand_tilde
 from pmitogen.flags.ssh.values import algorithms
@@ -250,7 +250,7 @@ def environment(resolution: Resolution) -> list[tuple[str, str]]:
 
 
 def _session_timeout(pairs: tuple[str, ...]) -> int:
-    """Return the timeout of the first pattern that matches a session with a command; 0: none."""
+    """Return the ChannelTimeout that applies to a session with a command, in seconds: the first match wins; 0: none."""
     for kind, interval in _timeouts(pairs):
         if kind != "global" and (match_pattern("session", kind) or match_pattern("session:command", kind)):
             return interval

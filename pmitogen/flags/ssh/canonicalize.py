@@ -10,7 +10,7 @@ import socket
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.lexer import ConfigValueError
-from pmitogen.flags.ssh.options import Options
+from pmitogen.flags.ssh.option_values import Options
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util import patterns
 from pmitogen.util.patterns import ascii_lower
@@ -24,7 +24,7 @@ def looks_numeric(name: str) -> bool:
 
 
 class Canonicalizer:
-    """Canonicalise names by one destination's options; those about canonicalisation are final already (see resolver.py)."""
+    """Canonicalise names by one destination's options; those about canonicalisation are final (see resolve_keywords.py)."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -59,7 +59,7 @@ class Canonicalizer:
         alias = self._lookup(name)
         if alias is None:
             if self.direct:
-                raise UsageError(f"{name}: could not resolve the host name")
+                raise UsageError(f"{name}: could not resolve hostname")
             return name
         return self._follow(name, alias)
 
@@ -82,7 +82,7 @@ class Canonicalizer:
                 if alias is not None:
                     return self._follow(f"{name}.{domain}", alias)
         if not self._options.get("canonicalizefallbacklocal"):
-            raise UsageError(f"{name}: could not resolve the host name in CanonicalDomains, and CanonicalizeFallbackLocal is no")
+            raise UsageError(f"{name}: could not resolve hostname in CanonicalDomains, and CanonicalizeFallbackLocal is no")
         return self.follow_alias(name)
 
     def _follow(self, name: str, alias: str) -> str:

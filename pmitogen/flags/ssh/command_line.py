@@ -17,7 +17,7 @@ from pmitogen.flags.ssh.keywords import TABLE
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, OptionConflict
 from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import ValueContext
-from pmitogen.flags.ssh.options import Origin
+from pmitogen.flags.ssh.option_values import Origin
 from pmitogen.flags.ssh.tokens import expand_tilde
 from pmitogen.flags.ssh.values import jump, numbers
 from pmitogen.flags.ssh.values.forwards import read_forward

@@ -19,7 +19,7 @@ from pmitogen.flags.ssh.keywords import ALIASES, BLOCK_KEYWORDS, NAMES, TABLE, R
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, UnknownKeyword, read_line
 from pmitogen.flags.ssh.match_criteria import ParseState, matches
 from pmitogen.flags.ssh.openssh_version import ValueContext
-from pmitogen.flags.ssh.options import Origin
+from pmitogen.flags.ssh.option_values import Origin
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.util import patterns
 from pmitogen.util.patterns import ascii_lower

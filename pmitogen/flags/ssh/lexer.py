@@ -35,7 +35,7 @@ class OptionConflict(ConfigValueError):
 
 
 def split_keyword(text: str) -> tuple[str | None, str | None]:
-    """Return (keyword, rest). Keyword None: an unmatched quote. Rest None: the end of the line."""
+    """Split a line into (keyword, rest). The keyword is None if a quote is not closed; the rest is None if nothing follows."""
     found = _SEPARATOR.search(text)
     if found is None:
         return text, None

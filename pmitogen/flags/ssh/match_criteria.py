@@ -14,7 +14,7 @@ from pmitogen.flags.ssh import interfaces
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.openssh_version import Program
-from pmitogen.flags.ssh.options import Options
+from pmitogen.flags.ssh.option_values import Options
 from pmitogen.flags.ssh.tokens import connection_hash, expand
 from pmitogen.util import patterns
 from pmitogen.util.patterns import ascii_lower

@@ -6,7 +6,7 @@ from pmitogen.flags.ssh.command_line import CommandLine, Parser
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10
-from pmitogen.flags.ssh.options import Options, Origin
+from pmitogen.flags.ssh.option_values import Options, Origin
 
 
 def parse_proxy_ssh(argv: list[str], local: LocalHost) -> tuple[CommandLine, str | None, int | None]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
-from pmitogen.flags.ssh.resolver import ANSIBLE_DEFAULT_ORIGIN, resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import ANSIBLE_DEFAULT_ORIGIN, resolve_keywords
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.util.caller import CallerEnvironment
 

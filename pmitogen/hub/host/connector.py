@@ -44,10 +44,10 @@ class Connections(Protocol):
     def make_successor(self, host: Host) -> Host:
         """Make a host that takes the place of *host* from now on."""
 
-    def add_channel(self, context_id: int, host: Host) -> None:
+    def route_context(self, context_id: int, host: Host) -> None:
         """Deliver messages of the agent with this number to *host*."""
 
-    def remove_channel(self, context_id: int) -> None:
+    def unroute_context(self, context_id: int) -> None:
         """Deliver no further messages of this agent."""
 
     def forget(self, host: Host) -> None:
@@ -131,7 +131,7 @@ class HostConnector:
         booting, successor = host.agent_channel.booting, host.successor
         host.agent_channel.reset()
         if booting is not None:
-            self._connections.remove_channel(booting.context_id)
+            self._connections.unroute_context(booting.context_id)
             booting.stream.on_disconnect(self._connections.broker)
         if host.session is not None and (successor is None or successor.session is not host.session):
             host.session.close()
@@ -140,7 +140,7 @@ class HostConnector:
         host = self._host
         booting = host.agent_channel.booting
         if booting is not None:
-            self._connections.remove_channel(booting.context_id)
+            self._connections.unroute_context(booting.context_id)
         self._connections.forget(host)
         if booting is not None:
             booting.stream.on_disconnect(self._connections.broker)
@@ -199,7 +199,7 @@ class HostConnector:
             booting.stream.on_disconnect(self._connections.broker)
             session.close()
             return
-        self._connections.add_channel(booting.context_id, self._host)
+        self._connections.route_context(booting.context_id, self._host)
         self._connections.router.register_stream(booting.context_id, booting.stream)
         self._host.on_channel(booting, session)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
@@ -216,7 +216,7 @@ class HostConnector:
     def _on_channel_end(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
         """Handle the end of the channel: there is no usable Python, or the connection is lost."""
         host, stream = self._host, booting.stream
-        self._connections.remove_channel(booting.context_id)
+        self._connections.unroute_context(booting.context_id)
         if host.agent_channel.booting is not booting or host.state is State.DEAD:
             return
         peer, connection = session.peer, session.connection

@@ -234,7 +234,7 @@ class _Authenticator:
 
     def _can_answer(self) -> bool:
         """Return True if a password can still be tried, so that one attempt is reserved for it."""
-        given = bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
+        given = bool(self.credentials.password or self.credentials.otp or self.interactive)
         return given and any(name != "publickey" and (self.allowed is None or name in self.allowed) for name in self._open)
 
     def _algorithm(self, candidate: Candidate) -> str | None:
@@ -335,7 +335,7 @@ class _Authenticator:
         return done or self.interactive  # the same answers would be refused again; only a user can give others
 
     def _has_answers(self) -> bool:
-        return bool(self.credentials.password or self.credentials.otp or self.credentials.answers or self.interactive)
+        return bool(self.credentials.password or self.credentials.otp or self.interactive)
 
     # -- outcomes
 
@@ -393,6 +393,6 @@ def _method_order(settings: Settings, credentials: Credentials) -> tuple[str, ..
     answer. Any other order, or a second factor, leaves the order as written.
     """
     order = settings.preferredauthentications
-    if order[-3:] != METHODS or credentials.otp or credentials.answers or credentials.prompt or not credentials.password:
+    if order[-3:] != METHODS or credentials.otp or credentials.prompt or not credentials.password:
         return order
     return tuple(sorted(order, key=("gssapi-with-mic", "publickey", "password", "keyboard-interactive").index))

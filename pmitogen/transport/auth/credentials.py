@@ -62,8 +62,6 @@ class Credentials:
     *passphrase_files*: the identity files that *passphrase* may open; None: all of them.
     *pin*: of the tokens of PKCS11Provider; None: the user is asked, if that is possible.
     *otp*: a one-time code; answers one prompt that asks for a code; None: there is none.
-    *answers*: (pattern, answer). The pattern is a regular expression, searched without case in the server's prompt; the first
-    match takes precedence over *password* and *otp*.
     *prompt*: asks the user; called on the thread that authenticates, never on Paramiko's; None: the user cannot be asked.
     *jump_entries*: the credentials of jump hosts (see jump_credentials.py).
     *withheld_from*: the jump host without an entry that did not get the target's secrets, for messages; None: nothing was
@@ -76,7 +74,6 @@ class Credentials:
     passphrase_files: frozenset[str] | None = None
     pin: Secret | None = None
     otp: Secret | None = None
-    answers: tuple[tuple[str, Secret], ...] = ()
     prompt: Prompt | None = None
     jump_entries: tuple[JumpEntry, ...] = ()
     withheld_from: str | None = None
@@ -84,4 +81,4 @@ class Credentials:
     def identity(self) -> Hashable:
         """Equal for credentials with which a server would see the same login."""
         files = self.passphrase_files if self.passphrase else None
-        return self.password, self.private_keys, self.passphrase, files, self.pin, self.otp, self.answers
+        return self.password, self.private_keys, self.passphrase, files, self.pin, self.otp

@@ -100,7 +100,6 @@ def for_hop(credentials: Credentials, target: Settings, hop: JumpHop, settings: 
         credentials,
         password=None,
         otp=None,
-        answers=(),
         pin=credentials.pin if settings.pkcs11provider == target.pkcs11provider else None,
         passphrase_files=shared if allowed is None else shared & allowed,
         withheld_from=hop.host,

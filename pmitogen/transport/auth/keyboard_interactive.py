@@ -1,23 +1,21 @@
 """Answer keyboard-interactive prompts with the credentials (RFC 4256).
 
-Prompts are free text: "Password:", "Verification code:", in any language, in one round or several. An answer is looked up
-in this order: the user's patterns; the one-time code, for prompts that name one; the password, for any prompt that does not
-echo; the user. A password is never sent for a prompt that echoes. A secret is never sent twice in one attempt, because a repeated
-prompt means that it was wrong, and a one-time code is used up.
+Prompts are free text: "Password:", "Verification code:", in any language, in one round or several. An answer is looked up in
+this order: the one-time code, for prompts that name one; the password, for any prompt that does not echo; the user. A password is
+never sent for a prompt that echoes. A secret is never sent twice in one attempt, because a repeated prompt means that it was
+wrong, and a one-time code is used up.
 """
 
 from __future__ import annotations
 
 import re
 
-from pmitogen.errors import UsageError
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.keys.wire import DecodeError, PacketReader
 from pmitogen.util.peer_text import escape, escape_lines, prompt
 
 MAX_PROMPTS = 64  # prompts in one round
 MAX_PROMPT_SIZE = 4096  # bytes of one prompt
-MAX_MATCHED = 1000  # characters at the end of a prompt that the user's patterns search; some patterns are slow on more
 # From prompts of pam_google_authenticator, pam_oath, Duo, RSA SecurID, privacyIDEA, FreeIPA and YubiKey modules.
 _CODE_WORDS = re.compile(
     r"verification|\bcode\b|one[- ]?time|\botp\b|token|second factor|2fa|totp|authenticator|passcode|yubikey|securid|\bduo\b",
@@ -31,17 +29,14 @@ _PASSWORD_WORDS = re.compile(
 
 
 class PromptAnswerer:
-    """Answers to one attempt's prompts. *reason*: the prompt without an answer, after :meth:`answer` returned None.
+    """Answers the prompts of one authentication attempt. *reason*: why :meth:`answer` returned None.
 
     *where*: account and host, for the prompts that the user sees.
-
-    Raises :class:`UsageError` if a pattern is not a regular expression.
     """
 
     def __init__(self, credentials: Credentials, interactive: bool, where: str = "server") -> None:
         self._credentials = credentials
         self._where = where
-        self._patterns = [(_compile(pattern), secret) for pattern, secret in credentials.answers]
         self._prompt = credentials.prompt if interactive else None
         self._used: set[int] = set()
         self.reason = ""
@@ -60,9 +55,6 @@ class PromptAnswerer:
         return answers
 
     def _choose(self, text: str, echo: bool) -> Secret | None:
-        for pattern, secret in self._patterns:
-            if pattern.search(text[-MAX_MATCHED:]):
-                return self._use_once(secret)
         is_code = _CODE_WORDS.search(text) is not None
         is_password = _PASSWORD_WORDS.search(text) is not None
         if is_code and not (is_password and self._credentials.otp is None):
@@ -74,7 +66,7 @@ class PromptAnswerer:
     def _use_once(self, secret: Secret | None) -> Secret | None:
         if secret is None or id(secret) in self._used:
             return None
-        self._used.add(id(secret))
+        self._used.add(id(secret))  # two secrets may have the same text
         return secret
 
     def _ask_user(self, title: str, instructions: str, text: str, echo: bool) -> str | None:
@@ -88,13 +80,6 @@ class PromptAnswerer:
         """Return the prompt for the user: each of the server's lines begins with the account and host, as in OpenSSH."""
         lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
         return "".join(f"({escape(self._where)}) {line}\n" for line in lines) + prompt(self._where, text)
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern, re.IGNORECASE)
-    except re.error as error:
-        raise UsageError(f"keyboard-interactive answers: {pattern!r}: not a regular expression ({error}): escape it") from error
 
 
 def info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:

@@ -24,7 +24,7 @@ class _Named(NamedTuple):
 
 
 class UserCertificates:
-    """Finder of the certificates for a key. *note*: called with (file, reason) for each unusable one. Reads files when needed."""
+    """Finder of the certificates for a key. Reads files when needed. *on_skip*: called with (file, reason) for unusable ones."""
 
     def __init__(self, settings: Settings, on_skip: Callable[[str, str], None]) -> None:
         self._settings = settings
@@ -33,7 +33,7 @@ class UserCertificates:
         self._used: set[bytes] = set()
 
     def for_key(self, blob: bytes, adjacent: tuple[str, ...] = ()) -> list[Certificate]:
-        """Return the certificates of the plain key *blob*; *beside*: paths of certificates beside its file."""
+        """Return the certificates of the plain key *blob*; *adjacent*: paths of certificates next to its file."""
         paths = () if self._settings.certificatefile else adjacent
         candidates = [*self._named(), *(_Named(path, one) for path in paths if (one := self._read(path, report_missing=False)))]
         matching = [one.certificate for one in candidates if one.certificate.plain_blob == blob]

@@ -15,8 +15,8 @@ Write = Callable[[bytes], None]
 
 MAX_TEXT = 255  # bytes of a user or host name
 CONNECT = 1
-IPV4, NAME, IPV6 = 1, 3, 4  # address types of SOCKS 5
-NO_AUTHENTICATION, NO_METHOD = 0, 0xFF
+IPV4, DOMAIN_NAME, IPV6 = 1, 3, 4  # address types of SOCKS 5
+NO_AUTHENTICATION, NO_ACCEPTABLE_METHODS = 0, 0xFF
 GRANTED_4, REFUSED_4 = 90, 91
 SUCCEEDED_5, FAILED_5, NOT_SUPPORTED_5 = 0, 1, 7
 
@@ -73,7 +73,7 @@ def _read_text(read: ReadExactly) -> str:
 def _read_5(read: ReadExactly, write: Write) -> Request:
     methods = read(read(1)[0])
     if NO_AUTHENTICATION not in methods:
-        write(bytes((5, NO_METHOD)))
+        write(bytes((5, NO_ACCEPTABLE_METHODS)))
         raise NotSOCKS("no supported authentication method")
     write(bytes((5, NO_AUTHENTICATION)))
     version, command, _, kind = read(4)
@@ -81,10 +81,10 @@ def _read_5(read: ReadExactly, write: Write) -> Request:
     def answer(code: int) -> None:
         write(bytes((5, code, 0, IPV4)) + bytes(6))
 
-    if version != 5 or command != CONNECT or kind not in (IPV4, NAME, IPV6):
+    if version != 5 or command != CONNECT or kind not in (IPV4, DOMAIN_NAME, IPV6):
         answer(NOT_SUPPORTED_5)
         raise NotSOCKS(f"command {command}")
-    if kind == NAME:
+    if kind == DOMAIN_NAME:
         host = read(read(1)[0]).decode("utf-8", "replace")
     else:
         host = str(ipaddress.ip_address(read(4 if kind == IPV4 else 16)))

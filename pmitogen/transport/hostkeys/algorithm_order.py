@@ -5,8 +5,8 @@ from __future__ import annotations
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.hostkeys import known_hosts
-from pmitogen.transport.hostkeys import store as hostkeystore
-from pmitogen.transport.hostkeys.store import KnownHostsSources
+from pmitogen.transport.hostkeys import known_hosts_sources as hostkeystore
+from pmitogen.transport.hostkeys.known_hosts_sources import KnownHostsSources
 from pmitogen.transport.keys import public_key
 
 SUPPORTED = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", *public_key.RSA_ALGORITHMS)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.connect import HostKeyProbe
-from pmitogen.transport.hostkeys import known_hosts, store
-from pmitogen.transport.hostkeys.store import KnownHostsSources
+from pmitogen.transport.hostkeys import known_hosts, known_hosts_sources
+from pmitogen.transport.hostkeys.known_hosts_sources import KnownHostsSources
 from pmitogen.transport.keys import public_key
 
 
@@ -33,7 +33,7 @@ class Trust:
         self._settings = settings
         self._keys = [key.blob for key in keys]
         self._store = KnownHostsSources(settings, keys[0].address)
-        self.name = store.host_name(settings)
+        self.name = known_hosts_sources.host_name(settings)
         self.file = next(iter(settings.userknownhostsfile), "none")
 
     def check(self) -> list[KeyStatus]:
@@ -64,7 +64,7 @@ class Trust:
         if address and not self._store.lines(address, blob):
             names.append(address)
         try:
-            return store.append(self.file, names, blob, hashed=self._settings.hashknownhosts)
+            return known_hosts_sources.append(self.file, names, blob, hashed=self._settings.hashknownhosts)
         except OSError as error:
             raise self._refusal(f"{self.file}: cannot write: {error.strerror}") from None
 
@@ -73,7 +73,7 @@ class Trust:
         return next((line.where for line in lines if line.blob == blob), None)
 
     def _refuse_revoked(self, blob: bytes, lines: Sequence[known_hosts.KnownHostsLine]) -> None:
-        where = store.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
+        where = known_hosts_sources.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
         revoked = (line for line in lines if line.marker == known_hosts.REVOKED and line.is_key(blob))
         where = where or next((line.where for line in revoked), None)
         if where:

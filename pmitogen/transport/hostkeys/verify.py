@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.hostkeys import known_hosts, store
-from pmitogen.transport.hostkeys.store import KnownHostsSources
+from pmitogen.transport.hostkeys import known_hosts, known_hosts_sources
+from pmitogen.transport.hostkeys.known_hosts_sources import KnownHostsSources
 from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util.patterns import ascii_lower
@@ -90,7 +90,7 @@ class _HostKeyCheck:
         self.address = address
         self.confirm = confirm
         self.strict = "no" if settings.stricthostkeychecking == "off" else settings.stricthostkeychecking
-        self.name = store.host_name(settings)
+        self.name = known_hosts_sources.host_name(settings)
         self.store = KnownHostsSources(settings, address)
         self.certificate_problem: str | None = None
         self.certificate: certificate.Certificate | None = None
@@ -106,7 +106,7 @@ class _HostKeyCheck:
             self._check_size()
         except DecodeError as error:
             raise self._refuse(f"invalid key from the server: {error}") from error
-        if where := store.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
+        if where := known_hosts_sources.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
             raise self._refuse(f"{self.describe_key()} is revoked by {where}: generate a new host key on the server")
         lines = self.store.lines(self.name, self.blob)
         if revoked := self._revoked(lines):
@@ -184,7 +184,7 @@ class _HostKeyCheck:
         if target == "none":
             return HostKeyDecision("new", warnings=tuple(self.warnings))
         try:
-            where = store.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
+            where = known_hosts_sources.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
         except OSError as error:
             self.warnings.append(
                 f"{self.name}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
@@ -196,7 +196,7 @@ class _HostKeyCheck:
 
     def _skip_for_localhost(self) -> bool:
         wanted = self.settings.nohostauthenticationforlocalhost and not self.settings.hostkeyalias
-        return wanted and store.is_local(self.address)
+        return wanted and known_hosts_sources.is_local(self.address)
 
     def _read_key(self) -> None:
         if not public_key.is_certificate(public_key.blob_type(self.blob)):

@@ -39,7 +39,7 @@ class WrongPassphrase(ValueError):
 
 
 class EncryptedKey(NamedTuple):
-    """The outer fields of a key file; *sealed* is the private part, with its tag where the cipher has one."""
+    """The outer fields of a key file; *ciphertext* is the encrypted private part; *tag* is empty if the cipher has none."""
 
     cipher: str
     kdf: str

@@ -237,7 +237,7 @@ class Channel(paramiko.Channel):
         self._set_closed()
         return eof, ChannelMessage(self, cMSG_CHANNEL_CLOSE)
 
-    def wait_for_answer(self, timeout: float) -> bool:
+    def wait_for_reply(self, timeout: float) -> bool:
         """Wait for the answer to the only request that is outstanding: True granted, False refused or closed.
 
         Raises TimeoutError.
@@ -246,8 +246,8 @@ class Channel(paramiko.Channel):
             raise TimeoutError
         return bool(self.event_ready)
 
-    def prepare_for_answer(self) -> None:
-        """Call before the request whose answer :meth:`wait_for_answer` will wait for."""
+    def prepare_for_reply(self) -> None:
+        """Forget the last reply. Call this before sending a request whose reply :meth:`wait_for_reply` waits for."""
         self._event_pending()
 
     def close(self) -> None:

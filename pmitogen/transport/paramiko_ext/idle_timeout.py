@@ -30,16 +30,16 @@ class IdleTimeouts:
 
     def expired_channels(self, channels: Iterable[AnyWatched], now: float) -> tuple[list[AnyWatched], str, float]:
         """Return the channels to close *now*, the reason, and the time of the next check."""
-        open_ones = list(channels)
+        open_channels = list(channels)
         limits = [limit for limit in (self._session, self._all) if limit]
         ends = [now + min(limits)]  # of a channel that may be opened meanwhile
-        if self._all and open_ones:
-            end = max(channel.last_used for channel in open_ones) + self._all
+        if self._all and open_channels:
+            end = max(channel.last_used for channel in open_channels) + self._all
             if end <= now:
-                return open_ones, _reason("global", self._all), now + min(limits)
+                return open_channels, _reason("global", self._all), now + min(limits)
             ends.append(end)
         due = []
-        for channel in open_ones:
+        for channel in open_channels:
             if self._session and channel.kind == "session":
                 end = channel.last_used + self._session
                 due += [channel] if end <= now else []

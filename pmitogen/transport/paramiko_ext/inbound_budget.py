@@ -36,7 +36,7 @@ class ProcessorBudget:
         """Account for *nbytes* of channel data that arrived within its window."""
         self._data += nbytes
 
-    def charge(self, now: float, used: float) -> float:
+    def throttle(self, now: float, used: float) -> float:
         """Return for how many seconds the thread should sleep now.
 
         :param now: ``time.monotonic()`` seconds.

@@ -198,7 +198,7 @@ class FastPacketizer(PacketKeys):
         used = time.thread_time()
         if self.budget is None:
             self.budget = ProcessorBudget(now, used)
-        sleep = self.budget.charge(now, used)
+        sleep = self.budget.throttle(now, used)
         if sleep:
             self._closing.wait(sleep)
 

@@ -21,7 +21,7 @@ from pmitogen.transport.connection import Connection
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.transport.plain import exec_command
-from pmitogen.transport.plain.sftp import SFTP
+from pmitogen.transport.plain.sftp_client import SFTP
 from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, SFTPError
 from pmitogen.util.peer_text import escape
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pmitogen.flags.ssh.resolver import Resolution
+from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.settings import Finding, Verdict
 from pmitogen.util import extras
 from pmitogen.util.patterns import ascii_lower

@@ -13,7 +13,7 @@ from pmitogen.flags.ssh.build_settings import (
     known_hosts,
 )
 from pmitogen.flags.ssh.keywords import ROWS, Row
-from pmitogen.flags.ssh.resolver import Resolution
+from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.values.base import Algorithms
 from pmitogen.flags.ssh.values.forwards import Forward
 from pmitogen.util.patterns import ascii_lower

@@ -9,7 +9,7 @@ from pmitogen.flags.ssh.build_settings import build_settings
 from pmitogen.flags.ssh.openssh_version import Program
 from pmitogen.flags.ssh.report.dump import DumpValue, dump
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
-from pmitogen.flags.ssh.resolver import resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import resolve_keywords
 from pmitogen.util.caller import CallerEnvironment
 
 Line = TypedDict("Line", {"option": str, "from": str, "verdict": str, "why": str})

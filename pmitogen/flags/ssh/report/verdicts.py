@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.keywords import OBSOLETE, Row
-from pmitogen.flags.ssh.options import GivenOption, Origin
+from pmitogen.flags.ssh.option_values import GivenOption, Origin
 from pmitogen.flags.ssh.report.conflicts import conflicts
-from pmitogen.flags.ssh.resolver import Resolution
+from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.settings import Finding, Verdict
 from pmitogen.util import extras
 

@@ -130,7 +130,7 @@ def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
 
 def _urldecode(text: str) -> str:
     if re.search(r"%(?![0-9A-Fa-f]{2})|%00", text):
-        raise ConfigValueError(f"{text!r}: bad percent escape")
+        raise ConfigValueError(f"{text!r}: invalid percent-encoding; use %25 for a percent sign")
     return urllib.parse.unquote_plus(text, errors="surrogateescape")
 
 

@@ -32,7 +32,7 @@ class Origin(NamedTuple):
     """The place where an option was given.
 
     *explicit*: on a command line or in a ``-F`` file, not in a file for all of the user's sessions.
-    *chosen*: False for options that Ansible adds by default; they are parsed and have no effect.
+    *effective*: False for options that Ansible adds by default; they are parsed and have no effect.
     """
 
     place: str

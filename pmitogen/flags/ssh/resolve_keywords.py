@@ -19,7 +19,7 @@ from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
-from pmitogen.flags.ssh.options import OptionError, Options, Origin
+from pmitogen.flags.ssh.option_values import OptionError, Options, Origin
 from pmitogen.flags.ssh.tokens import connection_hash, expand, expand_tilde
 from pmitogen.flags.ssh.values.jump import Jump
 from pmitogen.flags.ssh.values.numbers import valid_user
