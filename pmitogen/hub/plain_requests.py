@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import queue
 import threading
 import time
@@ -22,6 +23,8 @@ from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, erro
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.protocol.operations import Fs, Op
+from pmitogen.transport.errors import SessionRefused
+from pmitogen.transport.login_limits import SLOT_TIMEOUT
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
@@ -180,6 +183,9 @@ class PlainRequest:
         try:
             {"exec": self._exec, "put": self._put, "get": self._get, "fs": self._file_operation}[header["op"]](header)
         except Error as exc:
+            if isinstance(exc, SessionRefused) and self._started is not None:
+                self._host.guard.defer(self._host.run_by_agent, self._request)
+                return
             if self._connection.end_reason is None:  # its channel alone has ended
                 self._is_known.set()
                 self.kill_group()
@@ -231,6 +237,7 @@ class PlainRequest:
             line,
             stdin=None if interactive else self._request.body,
             pty=plain_lines.terminal(header) if header.get("tty") else None,
+            slot_timeout=math.inf if self._started is None else SLOT_TIMEOUT,
         ) as command:
             self._command = command
             if interactive:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -187,8 +188,13 @@ class Session:
         """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
         return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
 
-    def boot(self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None]) -> BootChannel:
-        """Start Python on a new session channel, whose data is handled under *guard*. Raises Error."""
+    def boot(
+        self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None], slot_timeout: float = math.inf
+    ) -> BootChannel:
+        """Start Python on a new session channel, whose data is handled under *guard*. Raises Error.
+
+        :param slot_timeout: seconds to wait where the server refuses a session, until another one ends.
+        """
         from pmitogen.hub import bootstrap
         from pmitogen.hub.mitogen_stream import ChannelStream
 
@@ -196,7 +202,8 @@ class Session:
         token = bootstrap.new_token()
         context_id = self._router.new_context_id()
         assert self.connection is not None
-        channel = self.connection.open_session(min(answer_timeout(self.connection.settings), self.start_timeout))
+        timeout = min(answer_timeout(self.connection.settings), self.start_timeout)
+        channel = self.connection.open_session(timeout, slot_timeout=slot_timeout)
         command = bootstrap.bootstrap_command(token, len(bundle), context_id, candidates)
         self.connection.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
         marker = bootstrap.ready_marker(token)

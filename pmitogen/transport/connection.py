@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ import paramiko
 from pmitogen.errors import ConnectError, ConnectionLost, ConnectStage
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
+from pmitogen.transport.errors import SessionRefused
 from pmitogen.transport.forwarding import agent
 from pmitogen.transport.forwarding.address import Address, TCPAddress
 from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
@@ -140,13 +142,15 @@ class Connection:
 
     # Channels -------------------------------------------------------------------------------------------------------------
 
-    def open_session(self, timeout: float, window: int = WINDOW) -> Channel:
+    def open_session(self, timeout: float, window: int = WINDOW, slot_timeout: float = math.inf) -> Channel:
         """Open a session channel. Blocks up to *timeout* seconds: one round trip, or until another session ends.
 
         sshd refuses sessions beyond MaxSessions (10 per connection by default). If some are open, another attempt is
-        made as soon as one of them closes. Raises ConnectError (stage ``exec``), ConnectionLost.
+        made as soon as one of them closes, within *slot_timeout* seconds. Raises SessionRefused, ConnectError (stage ``exec``),
+        ConnectionLost.
         """
         deadline = time.monotonic() + timeout
+        slot_deadline = min(deadline, time.monotonic() + slot_timeout)
         while True:
             transport = self._transport
             with transport.channel_closed:
@@ -154,8 +158,8 @@ class Connection:
             try:
                 return self._open("session", b"", window, deadline)
             except paramiko.ChannelException as error:
-                if not self._wait_for_session_slot(close_count, deadline):
-                    raise ConnectError(
+                if not self._wait_for_session_slot(close_count, slot_deadline):
+                    raise SessionRefused(
                         f"{self.peer}: the server refuses a session: {error.text}; raise MaxSessions in its sshd_config", "exec"
                     ) from None
 

@@ -14,6 +14,7 @@ CONNECT_TIMEOUT = 10.0  # seconds, where ConnectTimeout is not set; Ansible's de
 ANSWER_TIMEOUT = 150.0  # seconds for each answer of a server
 LOGIN_TIMEOUT = 600.0  # seconds for a whole login, including the user's answers
 RETRY_TIME = 60.0  # seconds for further attempts, while the server turns connections away (MaxStartups)
+SLOT_TIMEOUT = 1.0  # seconds to wait for another session to end before a further connection is made
 START_TIMEOUT = 300.0  # seconds for the account's shell to start what we send: its start-up files may take their time
 
 

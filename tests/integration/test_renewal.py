@@ -95,6 +95,7 @@ def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], mak
     """The old session ends first, if it has nothing to do; else there is another connection, as ssh makes one."""
     account, sshd = make_account(), make_sshd(config=["MaxSessions 1"])
     with connect(sshd, account, timeout=2) as host:
+        assert host.exists("/")  # Python is there, so it runs the commands
         assert show(host) == ""
         count = len(account.processes())
         change(account, "new")

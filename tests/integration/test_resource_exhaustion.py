@@ -159,13 +159,14 @@ def connect(sshd: Sshd, account: Account) -> Connect:
 def test_the_library_says_so(connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     words = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
     _few(monkeypatch, name, "pmitogen close")
-    with pytest.raises(ConnectError) as caught:
-        connect(*words)
+    with pytest.raises(ConnectError) as caught, connect(*words) as host:
+        host.exists("/")  # starts Python
     assert caught.value.message == threads.EXHAUSTED_MESSAGE
 
 
 def test_what_is_there_ends_without_a_thread_to_end_it(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect() as host:
+        assert host.exists("/")  # Python is there
         _few(monkeypatch, "pmitogen ")
         assert host.run("echo in").stdout == b"in\n"
         with pytest.raises(ConnectError, match="can.t start new thread"):
@@ -202,6 +203,7 @@ def test_a_lost_connection_is_cleared_away_without_a_thread(
 
 def test_calls_of_a_hub_whose_io_thread_has_ended_end(connect: Connect) -> None:
     with connect() as host:
+        assert host.exists("/")  # Python runs the command, and ends it with itself
         error = _end_of_a_call(host, lambda: host._hub._core.registry.broker.defer(lambda: 1 / 0))
         assert isinstance(error, ConnectionLost) and "internal error" in error.message
         with pytest.raises(ConnectionLost):

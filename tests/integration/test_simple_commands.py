@@ -175,3 +175,18 @@ def test_markers_in_pieces() -> None:
     assert got == b"PMITOGEN-00ff run\nout" and started.has_run
     assert started.output(1, b"x" * 100_000 + b"PMITOGEN-00ff run 1") == b"" and started.process is None
     assert started.output(1, b"23\nerr") == b"err" and started.process == 123
+
+
+def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], account: Account) -> None:
+    """A second command makes another connection, as ssh does; the first goes on, and its connection then ends."""
+    server, slow = make_sshd(config=["MaxSessions 1"]), []
+    with connect(server, account) as host:
+        waiting = threading.Thread(target=lambda: slow.append(host.run("sleep 5; echo slow").stdout))
+        waiting.start()
+        processes.wait_until(lambda: any("sleep" in process.command for process in account.processes()), 5)
+        assert host.run("echo quick").stdout == b"quick\n" and not slow
+        assert host.run("echo again").stdout == b"again\n" and not slow and server.connections() == 2
+        waiting.join()
+        assert slow == [b"slow\n"]
+        processes.wait_until(lambda: len([each for each in account.processes() if "sshd" in each.command]) == 1, 5)
+        assert host.run("echo last").stdout == b"last\n"

@@ -6,6 +6,7 @@ Methods run on the hub's I/O thread unless they say otherwise. What blocks happe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,8 @@ from pmitogen.hub import bootstrap
 from pmitogen.hub import session as sessions
 from pmitogen.hub.host.answer_reader import LOGIN_INTERPRETER_ENDED
 from pmitogen.hub.host.states import State
+from pmitogen.transport.errors import SessionRefused
+from pmitogen.transport.login_limits import SLOT_TIMEOUT
 
 if TYPE_CHECKING:
     from pmitogen.hub.host.host import Host
@@ -88,11 +91,14 @@ class HostConnector:
         session, candidates = self._host.session, self._candidates(python)
         assert session is not None
         session.begin_start()
-        sessions.run_in_thread(
-            self._host.name,
-            lambda: self._boot(session, candidates),
-            lambda exc: self._on_connect_failed(session, exc),
-        )
+
+        def on_error(exc: Error) -> None:
+            if isinstance(exc, SessionRefused):
+                self._host.guard.defer(self._host.on_session_refused)
+            else:
+                self._on_connect_failed(session, exc)
+
+        sessions.run_in_thread(self._host.name, lambda: self._boot(session, candidates, SLOT_TIMEOUT), on_error)
 
     def abandon_start(self) -> None:
         booting = self._host.agent_channel.booting
@@ -189,9 +195,13 @@ class HostConnector:
         named = tuple(str(name) for name in self._host.options.get("boot_python") or ())
         return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
 
-    def _boot(self, session: sessions.Session, candidates: tuple[str, ...]) -> None:
+    def _boot(self, session: sessions.Session, candidates: tuple[str, ...], slot_timeout: float = math.inf) -> None:
         """Open a session channel and send the bundle. On the login thread; raises Error."""
-        booting = session.boot(candidates, self._host.guard, on_end=lambda: self._on_channel_end(session, booting))
+
+        def on_end() -> None:
+            self._on_channel_end(session, booting)
+
+        booting = session.boot(candidates, self._host.guard, on_end, slot_timeout)
         self._host.guard.defer(self._on_channel, session, booting)
 
     def _on_channel(self, session: sessions.Session, booting: sessions.BootChannel) -> None:

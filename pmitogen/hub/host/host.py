@@ -135,21 +135,15 @@ class Host:
     def describe(self) -> dict[str, object]:
         """The connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
         hello: from_agent.Hello | dict[str, None] = self.agent_hello or {}
-        found: dict[str, object] = {
-            "state": self.state.value,
-            "python": hello.get("python_version"),
-            "no_python": self.no_python_reason,
-            "exe": self.executable,
-            "user": hello.get("user"),
-            "home": hello.get("home"),
-            "accounts": len(self._accounts),
-        }
-        return {**found, **(self.session.describe() if self.session is not None else {})}
+        python = {"python": hello.get("python_version"), "no_python": self.no_python_reason, "exe": self.executable}
+        account = {"user": hello.get("user"), "home": hello.get("home"), "accounts": len(self._accounts)}
+        connection = self.session.describe() if self.session is not None else {}
+        return {"state": self.state.value, **python, **account, **connection}
 
     def transfers(self) -> list[Transfer]:
         """The transfers of files under way."""
-        found = filter(None, (request.describe_transfer() for request in self._pending.under_way))
-        return [{"host": self.name, **transfer} for transfer in found]
+        found = (request.describe_transfer() for request in self._pending.under_way)
+        return [{"host": self.name, **transfer} for transfer in found if transfer]
 
     def _on(self, event: Event) -> None:
         """Change the state. No other method does. Raises IllegalTransition."""
@@ -258,6 +252,7 @@ class Host:
             if header["op"] in FINAL:
                 self._pending.close(request)
                 self._answers.log_end(request, header)
+                self._renewal.end_unused()
             request.moved += len(body)
             request.answer(header, body)
 
@@ -267,6 +262,12 @@ class Host:
         if self.state is not State.CONNECTING:  # for another request
             self._on(Event.PYTHON_WANTED)
             self.connector.start_python(request.login_python)
+
+    def on_session_refused(self) -> None:
+        """Start Python by another connection: commands hold all the sessions that the server allows on this one."""
+        requests = self._pending.take_waiting()
+        self._go_plain(Event.LOGGED_IN)
+        self._renewal.reconnect(requests)
 
     # Between runs, and between connections
 

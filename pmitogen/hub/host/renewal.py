@@ -126,7 +126,7 @@ class Renewal:
         if reason == ACCOUNT and account is not None:
             self._accounts.retire(account)
         elif reason in (SESSION, CONNECT):
-            target = self._succeeded(reconnect=reason == CONNECT)
+            target = self._replaced(reconnect=reason == CONNECT)
         for each in (*again, request):
             each.header["even_if_stale"] = request.refusals == MAX_REFUSALS + 1
         if request.header.get("in_turn"):
@@ -160,7 +160,12 @@ class Renewal:
                 target, requests = self._in_turn.pop(chain)
                 self._submit(target, sorted(requests, key=lambda request: request.client_id))
 
-    def _succeeded(self, reconnect: bool) -> Successor:
+    def reconnect(self, requests: Iterable[Request]) -> None:
+        """Send *requests*, and all further ones, by another connection. The requests under way go on."""
+        self._submit(self._replaced(reconnect=True), requests)
+        self.end_unused()
+
+    def _replaced(self, reconnect: bool) -> Successor:
         if self.successor is None:
             self.successor = self._host.connector.replace_session(reconnect)
         return self.successor

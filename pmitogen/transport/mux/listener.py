@@ -57,7 +57,7 @@ class Owner(Protocol):
 class Listener:
     """Serves clients on *path*, with the connections of *owner*.
 
-    Raises OSError if the socket cannot be made.
+    Raises OSError if the socket cannot be made, ConnectError if no thread can be started.
     """
 
     def __init__(self, path: str, owner: Owner) -> None:
@@ -70,7 +70,11 @@ class Listener:
         self._terminals: dict[Command, int] = {}  # sessions with a terminal, and the descriptor that tells its size
         self._listener = _listen(path)
         self._inode = os.stat(path).st_ino
-        threads.start(self._accept, "ssh mux listener")
+        try:
+            threads.start(self._accept, "ssh mux listener")
+        except Error:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """Accept no further clients, and remove the socket. Idempotent; any thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -143,7 +144,8 @@ class Command(ChannelStream):
 
     *command*: for the login shell; None: the login shell itself; with *subsystem*, the name of a subsystem such as ``sftp``.
     *stdin*: its input, as a whole or in pieces; None: :meth:`send` sends it. With a *pty* the output is one stream.
-    Raises ConnectError (stage ``exec``) where the server refuses it, ConnectionLost. Close it (``with``).
+    *slot_timeout*: as of :meth:`Connection.open_session`. Raises SessionRefused, ConnectError (stage ``exec``) where the server
+    refuses the command, ConnectionLost. Close it (``with``).
     """
 
     def __init__(
@@ -154,9 +156,10 @@ class Command(ChannelStream):
         stdin: bytes | Iterable[bytes] | None = b"",
         pty: Terminal | None = None,
         timeout: float = OPEN_TIMEOUT,
+        slot_timeout: float = math.inf,
         subsystem: bool = False,
     ) -> None:
-        channel = connection.open_session(timeout, WINDOW)
+        channel = connection.open_session(timeout, WINDOW, slot_timeout)
         super().__init__(connection, channel)
         try:
             if pty is not None:
