@@ -178,13 +178,15 @@ def setup(
     stream = None
     if word:
         stream = _open(path) if path else None if stderr_from_pid is None else _stderr_of(stderr_from_pid)
-    handler = _Handler(role, stream)
     limit = LEVELS.get(word, logging.CRITICAL + 1)
     for name in ("pmitogen", *_FOREIGN):
         logger = logging.getLogger(name)
         _detach(logger)
+        lowest = limit if name == "pmitogen" or word == "trace" else max(limit, logging.WARNING)
+        handler = _Handler(role, stream)
+        handler.setLevel(lowest)  # a logger below this one has a level of its own, if a connection has a log file (-E)
         logger.addHandler(handler)
-        logger.setLevel(limit if name == "pmitogen" or word == "trace" else max(limit, logging.WARNING))
+        logger.setLevel(lowest)
         logger.propagate = False
     return bool(word)
 

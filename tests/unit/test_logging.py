@@ -16,6 +16,8 @@ import pytest
 
 from pmitogen import logging as log
 from pmitogen.errors import UsageError
+from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.log_file import open_log
 
 NAMES = ("pmitogen", "paramiko", "mitogen")
 
@@ -46,6 +48,17 @@ def test_a_line_tells_when_who_where_and_what(logger: logging.Logger, tmp_path: 
     prefix = r"\d\d:\d\d:\d\d\.\d{3} hub\[\d+\] \+\d+\.\d{3} "
     assert re.fullmatch(prefix + r'web1 "Install nginx" transport\.connect: auth: accepted', first)
     assert re.fullmatch(prefix + r"WARNING transport\.connect: alone", second)
+
+
+@pytest.mark.usefixtures("logger")
+def test_the_log_file_of_a_connection_is_not_repeated_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup("ssh", environ={})
+    settings = Settings("h", "h", "u", logfile=str(tmp_path / "log"), loglevel="DEBUG3")
+    name, close = open_log(settings)
+    logging.getLogger(name).debug("key exchange")
+    close()
+    assert "key exchange" in (tmp_path / "log").read_text()
+    assert capsys.readouterr().err == ""
 
 
 def test_threads_do_not_share_a_context(logger: logging.Logger, tmp_path: Path) -> None:
