@@ -42,7 +42,9 @@ class Attempt:
         try:
             host = hub.connect(f"{user}@127.0.0.1", ssh_args=["-p", str(port), *ssh_args], password="secret", timeout=LIMIT)
             self.ended = "connected"
-            if work == "get":
+            if work == "python":
+                host.ping()
+            elif work == "get":
                 host.get("/file")
             elif work == "run":
                 host.run("true", timeout=LIMIT)

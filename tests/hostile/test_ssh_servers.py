@@ -103,9 +103,9 @@ EXPECTED = {
 
 
 def work(name: str) -> str:
-    """What is done on the host after the login."""
+    """What is done on the host after the login; "python": it is started there."""
     kind = SCRIPTED.get(name, Session)
-    return "get" if issubclass(kind, Sftp) else "put" if issubclass(kind, NoPython) else ""
+    return "get" if issubclass(kind, Sftp) else "put" if issubclass(kind, NoPython) else "python"
 
 
 @contextlib.contextmanager
