@@ -261,9 +261,12 @@ class PlainRequest:
             code = command.wait().code
         if self._started is not None and code in KILL_EXIT_CODES and not self._request.is_cancelled:
             self._wait_for_shutdown()
-        if self._started is not None and not self._started.has_run and not self._cancelled:
-            self._host.guard.defer(self._host.run_by_agent, self._request)
-            return
+        if self._started is not None and not self._cancelled:
+            if not self._started.may_have_run:
+                self._host.guard.defer(self._host.run_by_agent, self._request)
+                return
+            for number in (0, 1):
+                held[number].append(self._started.rest(number))
         out, err = b"".join(held[0]), b"".join(held[1])
         self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
 
@@ -294,14 +297,16 @@ class PlainRequest:
         """Kill the process group of a simple command by another session. Blocks; idempotent."""
         from pmitogen.transport.plain import exec_command
 
-        if self._started is None:
-            return
-        self._is_known.wait(START_TIMEOUT)
-        if self._started.process is not None and not self._group_killed:
+        self._is_known.wait(0 if self._started is None else START_TIMEOUT)
+        if self._started is not None and self._started.process is not None and not self._group_killed:
             self._group_killed = True
             with contextlib.suppress(Error, TimeoutError):
                 line = simple_commands.kill_line(self._started.process)
-                exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT)
+                try:
+                    exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
+                except SessionRefused:  # the command holds the only session; sshd passes this on, but not to root
+                    if self._command is not None:
+                        self._command.signal("TERM")
 
     def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:

@@ -22,8 +22,9 @@ MAX_COUNT = 16  # of a host, after which its Python is started: a command then c
 MAX_RUNNING = 4  # of a host at once; sshd allows ten sessions by default
 EARLIER_OUTPUT = 4 << 10  # bytes before the marker that are searched for it
 _UNSAFE = frozenset(b"'\\!")  # what csh or fish do not take as it is between single quotes
-_LINE = re.compile(r"exec /bin/sh -c 'echo (PMITOGEN-[0-9a-f]+) run; echo \1 run \$\$ >&2; (.*)'", re.S)
-_ENCODED = 'exec /bin/sh -c "$(printf %b "$0")"'
+_LINE = re.compile(r"exec /bin/sh -c 'echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; echo \1 run; (.*)'", re.S)
+# The dot keeps the newlines at the end, which the shell removes from the output of a command.
+_ENCODED = 'PMITOGEN=$(printf %b "$0."); exec /bin/sh -c "${PMITOGEN%.}"'
 
 
 def text_of(header: Mapping[str, Any]) -> str | None:
@@ -60,7 +61,7 @@ def line(token: str, text: str) -> str:
     """
     raw = text.encode("latin-1")
     mark = f"PMITOGEN-{token} run"
-    begin = f"echo {mark}; echo {mark} $$ >&2; "
+    begin = f"echo {mark} $$ >&2; echo {mark}; "
     if not set(raw) & _UNSAFE and all(32 <= byte < 127 for byte in raw):
         return f"exec /bin/sh -c '{begin}{text}'"
     return f"exec /bin/sh -c '{begin}{_ENCODED}' '{''.join(f'{chr(92)}0{byte:03o}' for byte in raw)}'"
@@ -84,14 +85,18 @@ def kill_line(process: int) -> str:
 
 
 class Started:
-    """Removes what came before the markers, and learns the number of the process from them."""
+    """Removes what came before the markers, and learns the number of the process from them.
+
+    A marker is a whole line. Where both streams are one (``exec 2>&1`` in a start-up file), that of stderr comes first on stdout.
+    """
 
     def __init__(self, token: str) -> None:
-        mark = f"PMITOGEN-{token} run".encode()
-        self._marks = mark + b"\n", mark + b" "
+        self._mark = f"PMITOGEN-{token} run".encode()
         self._earlier = [b"", b""]
         self._found = [False, False]
+        self._is_silent = True
         self.process: int | None = None
+        self.has_run = False  # whether the command has been started: it must not be run again
 
     @property
     def has_no_process(self) -> bool:
@@ -99,23 +104,41 @@ class Started:
         return self._found[1] and self.process is None
 
     @property
-    def has_run(self) -> bool:
-        """True if the command has been started."""
-        return self._found[0]
+    def may_have_run(self) -> bool:
+        """True unless there was output and no marker in it: then the login shell has done something else with the line."""
+        return self.has_run or self._is_silent
 
     def output(self, number: int, data: bytes) -> bytes:
-        """The command's own part of *data*, which came on a stream (0 or 1)."""
+        """Return the part of *data*, which came on a stream (0 or 1), that is from the command."""
+        self._is_silent = self._is_silent and not data
         if self._found[number]:
             return data
         data = self._earlier[number] + data
-        mark = self._marks[number]
-        begin = data.find(mark)
-        end = data.find(b"\n", begin + len(mark) - 1) if begin >= 0 else -1
-        if end < 0:
+        end = self._find(number, data)
+        if end is None:
             self._earlier[number] = data[-EARLIER_OUTPUT:]
             return b""
-        self._found[number] = True
-        digits = data[begin + len(mark) : end]
-        if number == 1 and len(digits) <= 10 and digits.isdigit() and int(digits) > 1:
-            self.process = int(digits)
-        return data[end + 1 :]
+        self._earlier[number] = b""
+        return data[end:]
+
+    def rest(self, number: int) -> bytes:
+        """Return what is left at the end of a stream whose marker has not arrived."""
+        return b"" if self._found[number] else self._earlier[number]
+
+    def _find(self, number: int, data: bytes) -> int | None:
+        """Return the end of the marker in *data*; None if there is none yet."""
+        at = data.find(self._mark)
+        while at >= 0 and (end := data.find(b"\n", at)) >= 0:
+            tail = data[at + len(self._mark) : end].rstrip(b"\r")
+            digits = tail[1:] if tail[:1] == b" " and len(tail) <= 11 and tail[1:].isdigit() else b""
+            if not tail or digits:  # else it is an echo of the line itself, as by set -x
+                self.has_run = True
+            if at == 0 or data[at - 1 : at] == b"\n":
+                if digits:
+                    self._found[1] = True
+                    self.process = int(digits) if int(digits) > 1 else None
+                if digits and number == 1 or not tail and number == 0:
+                    self._found[number] = True
+                    return end + 1
+            at = data.find(self._mark, at + 1)
+        return None

@@ -40,6 +40,8 @@ COMMANDS = [
     "",
     "test -t 0 || test -t 1 || test -t 2 || echo none",
     f"echo {'long ' * 3000}",
+    "echo a \\\n",
+    "cat <<E\nfoo\n\n\n",
 ]
 
 
@@ -163,7 +165,7 @@ def test_many_at_once(sshd: Sshd, account: Account) -> None:
         assert found == [f"{number}\n" for number in range(40)]
 
 
-@pytest.mark.parametrize("text", ["hostname", "it's", "a\nb", "größer!", "\\"])
+@pytest.mark.parametrize("text", ["hostname", "it's", "a\nb", "größer!", "\\", "echo a \\\n", "cat <<E\nfoo\n\n\n"])
 def test_a_simulated_shell_can_read_the_line(text: str) -> None:
     wire = text.encode().decode("latin-1")
     assert simple_commands.parse(simple_commands.line("00ff", wire)) == ("PMITOGEN-00ff run", text)
@@ -173,8 +175,39 @@ def test_markers_in_pieces() -> None:
     started = simple_commands.Started("00ff")
     got = b"".join(started.output(0, bytes([byte])) for byte in b"noise\nPMITOGEN-00ff run\nPMITOGEN-00ff run\nout")
     assert got == b"PMITOGEN-00ff run\nout" and started.has_run
-    assert started.output(1, b"x" * 100_000 + b"PMITOGEN-00ff run 1") == b"" and started.process is None
+    assert started.output(1, b"x" * 100_000 + b"\nPMITOGEN-00ff run 1") == b"" and started.process is None
     assert started.output(1, b"23\nerr") == b"err" and started.process == 123
+
+
+@pytest.mark.parametrize(
+    ("shell_reads", "out", "err"),
+    [
+        ("set -x", b"out\n", b"err\n"),
+        ("exec 2>&1", b"out\nerr\n", b""),
+        ("exec > >(sed s/^/_/)", None, b"err\n"),
+        ("exec >/dev/null", b"", b"err\n"),
+        ("exec >/dev/null 2>&1", b"", b""),
+    ],
+)
+def test_no_command_runs_twice(
+    shell_reads: str, out: bytes | None, err: bytes, sshd: Sshd, make_account: Callable[..., Account]
+) -> None:
+    """Whatever start-up files do to the markers; and no marker is taken for output."""
+    account = make_account()
+    account.write(".bashrc", f"{shell_reads}\n")
+    with connect(sshd, account) as host:
+        done = host.run("echo ran >> ran; echo out; echo err >&2")
+    assert done.rc == 0 and (out is None or done.stdout == out) and done.stderr == err
+    assert (account.home / "ran").read_text() == "ran\n"
+
+
+def test_a_recorder_that_ends_lines_as_a_terminal_does(
+    make_sshd: Callable[..., Sshd], make_account: Callable[..., Account]
+) -> None:
+    account, server = make_account(), make_sshd(config=['ForceCommand script -q -e -c "$SSH_ORIGINAL_COMMAND" /dev/null'])
+    with connect(server, account) as host:
+        done = host.run("echo ran >> ran; echo out")
+    assert (done.rc, done.stdout) == (0, b"out\r\n") and (account.home / "ran").read_text() == "ran\n"
 
 
 def test_where_the_server_allows_one_session(make_sshd: Callable[..., Sshd], account: Account) -> None:

@@ -261,18 +261,20 @@ def run(
     pty: Terminal | None = None,
     on_output: Callable[[bytes, bytes], None] | None = None,
     timeout: float | None = None,
+    slot_timeout: float = math.inf,
     max_output: int = MAX_OUTPUT,
 ) -> tuple[ExitStatus, bytes, bytes]:
     """Run *command* to its end, and return how it ended and its output, unless *on_output* gets that piece by piece.
 
-    *timeout* in seconds is for the whole; at its end the command is cancelled and TimeoutError raised. Where there is no
+    *timeout* in seconds is for the whole but the opening of the channel, for which *slot_timeout* is as in
+    :meth:`Connection.open_session`; at its end the command is cancelled and TimeoutError raised. Where there is no
     *on_output*, more output than *max_output* bytes raises RemoteError. Blocks.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     outs: list[bytes] = []
     errs: list[bytes] = []
     size = 0
-    with Command(connection, command, stdin=stdin, pty=pty) as running:
+    with Command(connection, command, stdin=stdin, pty=pty, slot_timeout=slot_timeout) as running:
         while True:
             try:
                 piece = running.read(None if deadline is None else deadline - time.monotonic())
