@@ -26,6 +26,15 @@ TASKS: list[dict[str, Any]] = [
     {"name": "become", "ansible.builtin.command": "id -un", "become": True},
 ]
 COLLECTION = repository / "ansible_collections/pmitogen/core"
+LOOP = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - pmitogen.core.loop:
+        module: ansible.builtin.command
+        args: {cmd: "echo {{ item }}"}
+        items: [1, 2]
+"""
 NO_PATH = {"ANSIBLE_CONNECTION_PLUGINS": "/nowhere"}
 
 PARSED = """
@@ -114,6 +123,10 @@ def test_the_tarball_alone_says_what_to_install(ansible: Ansible, tmp_path: Path
     )
     output = looped.stdout + looped.stderr
     assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output
+    (tmp_path / "items.yml").write_text(LOOP)
+    looped = alone(ansible, tmp_path, "playbook", "-i", "web,", "-c", "local", "items.yml")
+    output = looped.stdout + looped.stderr
+    assert looped.returncode != 0 and "Traceback" not in output and "-m pip install pmitogen" in output, output
     shown = alone(ansible, tmp_path, "doc", "-t", "connection", "pmitogen.core.ssh")
     assert shown.returncode == 0 and "remote_user" in shown.stdout, shown.stderr
 

@@ -17,6 +17,11 @@ except ModuleNotFoundError as error:  # the collection alone, without the Python
     class LoopAction(ActionBase):  # type: ignore[no-redef]
         """Stands for the action where the Python package is missing."""
 
+        @classmethod
+        def finalize_task_arg(cls, name: str, value: Any, templar: Any, context: Any) -> Any:
+            """Leave the arguments as they were written, so that :meth:`run` is reached even if they use the item."""
+            return value
+
         def run(self, tmp: Any = None, task_vars: Any = None) -> dict[str, Any]:
             """Raise AnsibleError, which says what to install for which Python."""
             raise AnsibleError(
