@@ -223,6 +223,15 @@ def _open(path: str) -> TextIO:
         raise UsageError(f"PMITOGEN_LOG_FILE: {path}: {(error.strerror or str(error)).lower()}") from None
 
 
+def warn_run(pid: int, text: str) -> None:
+    """Write one line to the stderr of the run whose main process is *pid*, whatever is logged. Never raises."""
+    with contextlib.suppress(OSError):
+        stream = _stderr_of(pid)
+        if stream is not None:
+            with stream:
+                stream.write(f"pmitogen: warning: {one_line(text)}\n")
+
+
 def _stderr_of(pid: int) -> TextIO | None:
     """Open the stderr of another process. Returns None if the system does not allow it (no /proc, or a socket)."""
     try:

@@ -10,11 +10,15 @@ middle of the request's time. The rest, which neither side can account for, is `
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
+import os
 import time
 from collections.abc import Mapping
 
+from pmitogen import logging
+from pmitogen.util import trusted_path
 from pmitogen.util.atomic_file import atomic_write
 
 CONNECTION_ROW = 0  # the row of the host's connection
@@ -93,6 +97,29 @@ class Trace:
             stream.write(text.encode())
 
 
-def make_trace(path: str, number: int) -> Trace | None:
-    """Return a trace for the file *path*; None if that is empty. Of several hubs, each after the first adds its *number*."""
+def make_trace(path: str, number: int, run_pid: int) -> Trace | None:
+    """Return a trace for the file *path*; None if that is empty. Of several hubs, each after the first adds its *number*.
+
+    The first one warns on the stderr of the run, whose main process is *run_pid*, if the file cannot be written.
+    """
+    if path and not number:
+        try:
+            _check_writable(path)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            logging.warn_run(run_pid, f"PMITOGEN_TRACE: {path}: {reason}; no timeline is written")
     return Trace(f"{path}.{number}" if number else path) if path else None
+
+
+def _check_writable(path: str) -> None:
+    """Raise OSError if a file cannot be written, now as at the end of the run."""
+    real = trusted_path.resolve(path)
+    folder = os.path.join(os.path.dirname(real), "")
+    directory = os.stat(folder)
+    exists = os.path.lexists(real)
+    if exists:
+        trusted_path.check_file(real, os.lstat(real), directory)
+        if os.path.isdir(real):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    if not os.access(real if exists else folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -36,3 +36,13 @@ def test_hosts_and_tasks_by_name(ansible: Ansible, make_sshd: Callable[..., Sshd
     assert (second["task"], second["round_trips"], second["connect_ms"]) == ("Say <hello>", 2, 0)
     assert second["module_ms"] > 0 and 0 < second["bytes_sent"] < first["bytes_sent"]
     assert third["task"].startswith("exec") and third["other_ms"] > 0
+
+
+@pytest.mark.parametrize(("name", "reason"), [("missing/run.json", "no such file or directory"), ("", "is a directory")])
+def test_a_file_that_cannot_be_written_is_a_warning(
+    name: str, reason: str, ansible: Ansible, sshd: Sshd, account: Account, tmp_path: Path
+) -> None:
+    path = f"{tmp_path}/{name}"
+    run = ansible.tasks([{"ansible.builtin.raw": "true"}], {"web1": ansible.target(sshd, account)}, env={"PMITOGEN_TRACE": path})
+    assert run.rc == 0, run.stdout
+    assert run.stderr.count("PMITOGEN_TRACE") == 1 and f": {reason}; no timeline is written\n" in run.stderr, run.stderr

@@ -109,7 +109,7 @@ class HubLifecycle:
         settings.begin(run_pid)
         self.is_standby, self.run_pid, self.settings = False, run_pid, settings
         registry.start_run()
-        registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path))
+        registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path), run_pid)
         listener.rename(path)
         os.write(self._write_fd, Wakeup.ADOPTED)
 

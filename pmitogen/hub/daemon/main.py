@@ -51,7 +51,7 @@ def main() -> None:
         from pmitogen.hub.registry import HostRegistry
 
         registry = HostRegistry(shares=True)
-        registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path))
+        registry.trace = make_trace(settings.trace, socket_paths.hub_index_in(path), run_pid)
         registry.on_stopped = lifecycle.stop
     except (Error, OSError, ImportError) as exc:
         _reject_clients(listening, path, f"the hub cannot start: {exc}")
