@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pmitogen.cli.errors import Parser
 from pmitogen.flags.ssh.command_line_flags import FLAGS
 
-# Commands with the command line of a program of OpenSSH's -> the module with that program's USAGE.
-OPENSSH_USAGE = {
+# Commands without an argparse parser -> the module with the command's USAGE, or that of OpenSSH's program.
+USAGES = {
+    "ping": "ping",
+    "trust": "trust",
     "cp": "cp.command_line",
     "sftp": "sftp.command_line",
     "keygen": "keygen.options",
@@ -29,7 +31,7 @@ TAKES_SSH_OPTIONS = {"ssh": (), "ping": ("--json",), "trust": ("--json", "--fing
 class Command:
     """A command as the completion and the manual page show it.
 
-    *arguments*: options and fixed arguments. *usage*: that of OpenSSH's program, under the command's own name; empty for others.
+    *arguments*: options and fixed arguments. *usage*: that of a command without an argparse parser, under the command's own name.
     """
 
     name: str
@@ -54,10 +56,10 @@ def commands() -> Iterator[Command]:
 
 
 def _usage(name: str) -> str:
-    """Return the usage of OpenSSH's program, with the name of the command in the place of the program's."""
-    if name not in OPENSSH_USAGE:
+    """Return the command's usage, with the name of the command in the place of that of OpenSSH's program."""
+    if name not in USAGES:
         return ""
-    usage: str = importlib.import_module("pmitogen.cli." + OPENSSH_USAGE[name]).USAGE
+    usage: str = importlib.import_module("pmitogen.cli." + USAGES[name]).USAGE
     return re.sub(r"^(usage:|      ) ss?[a-z-]+", rf"\1 pmitogen {name}", usage, flags=re.M)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from pmitogen import cli
+from pmitogen.cli import manual
 from pmitogen.cli.completion import commands
 from tests.support.session import repository
 
@@ -39,6 +40,12 @@ TYPED = dict(_typed())
 
 def test_there_are_commands() -> None:
     assert len(TYPED) > 30
+
+
+def test_the_manual_has_the_options_of_commands_that_take_those_of_ssh() -> None:
+    page = "\n".join(manual.page()).replace("\\-", "-")
+    assert "pmitogen trust [--json] [--fingerprint SHA256:...] [SSH OPTIONS] HOST" in page
+    assert "usage: pmitogen ping [SSH OPTIONS] HOST" in page and "-vv adds the messages" in page
 
 
 def _help(command: str) -> str:
