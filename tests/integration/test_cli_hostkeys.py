@@ -213,6 +213,7 @@ def test_changed_and_revoked_keys_are_refused(make_sshd: MakeSshd, short_path: P
     expect = ["trust", "--fingerprint", fingerprint(server.host_keys[0])]
     for lines, words in (
         (["# mine", f"{name} {other}"], f"does not match {known}:2"),
+        ([f"{name} {other}"], f"remove that line first (pmitogen keygen -f {known} -R '{name}')"),
         ([f"{name} {make_key('rsa').public}"], f"does not match {known}:1"),
         ([f"{name} {server.host_keys[1].public}", f"[127.*]:{server.port} {other}"], f"does not match {known}:2"),
         ([f"@revoked * {ours}"], f"is revoked by {known}:1"),

@@ -129,7 +129,11 @@ def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     files = write(short_path / "kh", "# a comment", f"[127.0.0.1]:{sshd.port} {make_key('rsa').public}")
     for strict in ("yes", "ask", "accept-new"):
         text = refused(settings_for(sshd, stricthostkeychecking=strict, userknownhostsfile=files), confirm=lambda question: True)
-        assert f"{files[0]}:2" in text and "ssh-keygen -f" in text and "SHA256:" in text
+        assert (
+            f"{files[0]}:2" in text
+            and f"pmitogen keygen -f {files[0]} -R '[127.0.0.1]:{sshd.port}'" in text
+            and "SHA256:" in text
+        )
     settings = settings_for(sshd, stricthostkeychecking="no", userknownhostsfile=files, forwardagent=True)
     verdict = verify(settings)
     assert verdict.unsafe and f"{files[0]}:2" in verdict.warnings[0]

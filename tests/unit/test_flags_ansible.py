@@ -11,6 +11,7 @@ import pytest
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ansible import DEFAULT_SSH_ARGS, build_ssh_argv
+from pmitogen.flags.ssh.resolve import resolve
 from tests.support.ansible import Ansible
 
 HOST = {"host": "h"}
@@ -140,6 +141,16 @@ def test_a_smart_card_without_a_pin_is_stated_all_the_same() -> None:
 def test_an_open_quote_is_named(name: str) -> None:
     with pytest.raises(UsageError, match=f"^{name}: no closing quotation: "):
         build_ssh_argv({name: "-o 'User=x"})
+
+
+@pytest.mark.parametrize("name", ["ssh_args", "ssh_common_args", "ssh_extra_args"])
+@pytest.mark.parametrize(
+    ("text", "word"), [("-o SetEnv=A=3 minutes", "minutes"), ("3 minutes", "3"), ("-C -- x", "--"), ("'a b'", "a b")]
+)
+def test_a_word_that_is_not_an_option_is_named(name: str, text: str, word: str) -> None:
+    argv, origins = build_ssh_argv({name: text, "remote_user": "u", "host": "h"})
+    with pytest.raises(UsageError, match=f"^{name}: '{word}': not an option; quote a value that has spaces, or remove it$"):
+        resolve(argv, origins=origins)
 
 
 def test_a_tilde_is_this_users_home() -> None:

@@ -157,6 +157,13 @@ def test_the_origin_of_a_word_is_named() -> None:
         resolve(["-j", "h"])
 
 
+def test_a_keyword_without_a_value_is_shown_as_it_is_written_there(write: Write) -> None:
+    with pytest.raises(UsageError, match="^command line: Port: no argument after the keyword; use -o Port=VALUE$"):
+        _plain("-o", "Port", "h")
+    with pytest.raises(UsageError, match='config line 1: Port: no argument after the keyword; use "Port VALUE"$'):
+        resolve([*write("Port\n"), "h"])
+
+
 def test_a_file_s_error_names_the_line(write: Write, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=rf"^{tmp_path}/config line 3: Foo: unknown option"):
         resolve([*write("Host x\n\nFoo bar\nPort x\n"), "h"])

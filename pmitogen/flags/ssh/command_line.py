@@ -79,6 +79,7 @@ class Parser:
         """Parse the whole argument vector. Raises UsageError."""
         at, ended = self._flags(0)
         if at < len(self._argv):
+            self._refuse_stray_word(at - 1 if at and self._argv[at - 1] == "--" else at)
             self._destination(self._argv[at], self._origins[at])
             at += 1
             if not ended:
@@ -87,6 +88,12 @@ class Parser:
             if at < len(self._argv):
                 self.line.command_origin = self._origins[at]
         return self.line
+
+    def _refuse_stray_word(self, at: int) -> None:
+        """Raise OptionError if the argument at *at*, which ends the flags, is not of the origin that gives the host."""
+        origin = self._origins[at]
+        if origin.place != self._origins[-1].place:
+            raise origin.error(f"{self._argv[at]!r}: not an option; quote a value that has spaces, or remove it")
 
     def _flags(self, at: int) -> tuple[int, bool]:
         """Parse flags from *at* on; return the index after them, and whether ``--`` ended them."""

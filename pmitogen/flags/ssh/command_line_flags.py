@@ -53,7 +53,7 @@ FLAGS: dict[str, FlagRow] = {row.letter: row for row in (
     FlagRow("o", "option", _H, "Any keyword of a configuration file."),
     FlagRow("P", "tag", _H, "Tag.", "tag"),
     FlagRow("p", "port", _H, "Port.", "port"),
-    FlagRow("Q", "query", _R, "Prints and exits: run ssh -Q by hand."),
+    FlagRow("Q", "query", _R, "Prints and exits: run pmitogen ssh -Q."),
     FlagRow("q", "", _H, "LogLevel QUIET.", "loglevel"),
     FlagRow("R", "forward", _R, "RemoteForward.", "remoteforward"),
     FlagRow("S", "path", _E, "ControlPath.", "controlpath"),

@@ -49,7 +49,7 @@ class Reader:
     def read_option(self, text: str, origin: Origin) -> None:
         """Read one ``-o`` option. Raises UsageError."""
         try:
-            arguments = read_line(text, self._check_known)
+            arguments = read_line(text, self._check_known, "-o {}=VALUE")
             if arguments is not None:
                 if arguments.keyword in BLOCK_KEYWORDS:
                     raise ConfigValueError(

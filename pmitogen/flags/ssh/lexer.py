@@ -134,10 +134,11 @@ class Arguments:
         return taken
 
 
-def read_line(line: str, check: Callable[[str], object] = lambda keyword: None) -> Arguments | None:
+def read_line(line: str, check: Callable[[str], object] = lambda keyword: None, form: str = '"{} VALUE"') -> Arguments | None:
     """Split one configuration line; None for a blank line or a comment.
 
     *check* is called with the keyword as written, before its arguments are split, so that an unknown keyword is reported first.
+    *form*: how the keyword is written with a value, for the message.
     Raises ConfigValueError.
     """
     line = line.partition("\0")[0]
@@ -149,6 +150,6 @@ def read_line(line: str, check: Callable[[str], object] = lambda keyword: None) 
         return None
     rest = (rest or "").lstrip(WHITESPACE)
     if not rest:
-        raise ConfigValueError(f'{keyword}: no argument after the keyword; use "{keyword} VALUE"')
+        raise ConfigValueError(f"{keyword}: no argument after the keyword; use {form.format(keyword)}")
     check(keyword)
     return Arguments(ascii_lower(keyword), rest, split_args(rest))

@@ -16,6 +16,7 @@ import binascii
 import hashlib
 import hmac
 import os
+import shlex
 import threading
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -25,6 +26,11 @@ from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util.patterns import match_hostname
 
 PLAIN, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
+
+
+def removal(line: KnownHostsLine, name: str) -> str:
+    """Return the command that removes the lines of *name* from the file of *line*."""
+    return shlex.join(["pmitogen", "keygen", "-f", line.path, "-R", name])
 
 
 class KnownHostsLine(NamedTuple):

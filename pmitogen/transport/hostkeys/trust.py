@@ -51,7 +51,8 @@ class Trust:
             if one.where is None and same_type:
                 raise self._refusal(
                     f"host key {one.description} does not match {same_type[0].where}: someone could be eavesdropping "
-                    "(man-in-the-middle attack); if the server was reinstalled, remove that line first"
+                    "(man-in-the-middle attack); if the server was reinstalled, remove that line first "
+                    f"({known_hosts.removal(same_type[0], self.name)})"
                 )
         return statuses
 

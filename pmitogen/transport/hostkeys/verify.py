@@ -285,7 +285,7 @@ class _HostKeyCheck:
         return f" Check the fingerprint and add the key ({self._trust()}), or use StrictHostKeyChecking=accept-new"
 
     def _how_to_replace(self, line: known_hosts.KnownHostsLine) -> str:
-        remove = f"ssh-keygen -f {line.path} -R '{self.name}'"
+        remove = known_hosts.removal(line, self.name)
         return f"if the server was reinstalled, remove that line ({remove}) and add the new key ({self._trust()})"
 
     def _trust(self) -> str:
