@@ -5,8 +5,10 @@ finds the socket uses the connection, regardless of its own keys, agent or Proxy
 if each would have made the same one: equal options after resolution, including the agent's socket, key files, known hosts files,
 variables to send, and secrets. Options for time limits, prompts and logging do not count.
 
-A ProxyCommand depends on its whole environment and directory, so these count as well where there is one, except for variables
-that differ from terminal to terminal and mean nothing to a program without one.
+A ProxyCommand or KnownHostsCommand depends on its whole environment and directory, and so do the options of a jump host, which
+are resolved later (``${VAR}``, its agent, Match exec). So environment, directory and umask count as well where there is one of
+them, except for variables that differ from terminal to terminal and mean nothing to a program without one. With GSSAPI, the
+variables of its libraries count: they choose the tickets.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ _SESSION_VARIABLES = frozenset(
     "JOURNAL_STREAM SYSTEMD_EXEC_PID SUDO_COMMAND".split()
 )
 
+_GSSAPI_PREFIXES = ("KRB5", "GSS")
+
 
 def digest(settings: Settings, credentials: Credentials, extra: str = "") -> bytes:
     """Return a digest that is equal, within this process, for callers who may share a connection. It reveals no secret.
@@ -44,14 +48,20 @@ def fingerprint(settings: Settings, of_hubs: bool = False) -> str:
     """Return a text that is equal, in any process, for settings that make the same connection with the same keys and files.
 
     Whether the connection is shared, and for how long, does not count. *of_hubs*: nor do the options that Ansible adds, which are
-    compression and no password methods, if keys may be used. The settings hold no secrets.
+    compression and no password methods, if keys or tickets may be used. The settings hold no secrets.
     """
     same = settings._replace(controlmaster=True, controlpersist=0, exitonforwardfailure=None)
     if of_hubs:
-        methods = ("publickey",) if "publickey" in same.preferredauthentications else same.preferredauthentications
+        methods = tuple(method for method in same.preferredauthentications if _is_of_ansible(method, same))
+        methods = methods or same.preferredauthentications
         same = same._replace(compression=False, controlpath=None, preferredauthentications=methods)
         same = same._replace(passwordauthentication=True, kbdinteractiveauthentication=True)
     return repr(_comparable([connection_key(same)]))
+
+
+def _is_of_ansible(method: str, settings: Settings) -> bool:
+    """Return whether *method* is one that Ansible's PreferredAuthentications has as well and that may be used."""
+    return method == "publickey" or (method == "gssapi-with-mic" and settings.gssapiauthentication)
 
 
 def _comparable(value: object) -> object:
@@ -86,14 +96,10 @@ def connection_key(settings: Settings) -> Hashable:
 
 
 def _caller_state(settings: Settings, caller: CallerEnvironment) -> Hashable:
-    """Return the caller's state that a ProxyCommand depends on; None without one."""
-    if settings.proxycommand is None and all(_is_plain(hop.argv) for hop in settings.proxyjump):
-        return None
-    environ = frozenset(item for item in caller.environ.items() if item[0] not in _SESSION_VARIABLES)
-    return caller.directory, caller.umask, environ
-
-
-def _is_plain(argv: tuple[str, ...]) -> bool:
-    """Return True if a jump host has only the flags of a ProxyJump: ``-F`` with an absolute path, and ``-v``."""
-    flags = [arg for arg in argv if arg != "-v"]
-    return not flags or (len(flags) == 2 and flags[0] == "-F")
+    """Return the caller's state that a program, a jump host or GSSAPI depends on; None without any."""
+    if settings.proxycommand is not None or settings.proxyjump or settings.knownhostscommand is not None:
+        environ = frozenset(item for item in caller.environ.items() if item[0] not in _SESSION_VARIABLES)
+        return caller.directory, caller.umask, environ
+    if settings.gssapiauthentication:
+        return frozenset(item for item in caller.environ.items() if item[0].startswith(_GSSAPI_PREFIXES))
+    return None

@@ -8,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,8 +41,13 @@ class Place:
         args = f"-F {self.config} -o ControlMaster=auto -o ControlPersist={seconds}s -C"
         self.host = {"ansible_host": "target", "ansible_connection": "pmitogen", "ansible_ssh_args": args}
 
+    @property
+    def command(self) -> list[str]:
+        """A command that asks to share a connection."""
+        return [*PMITOGEN, "ssh", "-F", str(self.config), "-o", "ControlMaster=auto"]
+
     def ssh(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        command = [*PMITOGEN, "ssh", "-F", str(self.config), *words]
+        command = [*self.command, *words]
         return subprocess.run(command, input=stdin, capture_output=True, timeout=60)
 
     @property
@@ -72,7 +79,7 @@ def test_commands_use_the_connection_of_a_play(
     done = place.ssh("-tt", "target", "test -t 0 && stty size")
     assert done.stdout.strip() == b"24 80"
     assert place.logins == 2, "a connection to itself, for -W"
-    shell = f"{' '.join(PMITOGEN)} ssh -F {place.config}"
+    shell = " ".join(place.command)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree/file").write_bytes(BINARY)
     for source, target in ((f"{tmp_path}/tree/", "target:tree"), ("target:tree/", f"{tmp_path}/back")):
@@ -90,6 +97,12 @@ def test_other_options_and_refusals_log_in(place: Place) -> None:
     for number, words in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
         assert place.ssh(*words, "target", "true").returncode == 0
         assert place.logins == number, words
+    unasked = place.command[:-2]
+    assert subprocess.run([*unasked, "target", "true"], timeout=60).returncode == 0 and place.logins == 6
+    elsewhere = ["unshare", "--net", "--", *place.command, "target", "true"]
+    assert subprocess.run(elsewhere, stderr=subprocess.DEVNULL, timeout=60).returncode == 255, "the server is not in that network"
+    asking = [*unasked, "-o", f"ControlPath={place.config}.sock"]
+    assert subprocess.run([*asking, "target", "true"], timeout=60).returncode == 0 and place.logins == 6
     assert place.ssh("-l", "nobody-of-that-name", "-o", "BatchMode=yes", "target", "true").returncode == 255
     processes.wait_until(lambda: not hubs(), 40)
 
@@ -98,7 +111,7 @@ def test_other_options_and_refusals_log_in(place: Place) -> None:
 def test_a_command_keeps_the_connection(place: Place) -> None:
     """Beyond the end of the run and the time of ControlPersist; the hub ends after both."""
     place.ansible.tasks(TASKS, {"h": place.host}).check()
-    command = [*PMITOGEN, "ssh", "-F", str(place.config), "target", "sleep 12; echo done"]
+    command = [*place.command, "target", "sleep 12; echo done"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as client:
         assert client.stdout is not None and client.stdout.read() == b"done\n"
     assert client.returncode == 0 and place.logins == 1
@@ -108,7 +121,7 @@ def test_a_command_keeps_the_connection(place: Place) -> None:
 @pytest.mark.slow
 def test_a_client_that_is_killed_ends_its_command(place: Place) -> None:
     place.ansible.tasks(TASKS, {"h": place.host}).check()
-    command = [*PMITOGEN, "ssh", "-F", str(place.config), "target", "cat /dev/stdin"]
+    command = [*place.command, "target", "cat /dev/stdin"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as client:
         processes.wait_until(lambda: any("cat /dev" in process.command for process in place.account.processes()), 20)
         client.send_signal(signal.SIGKILL)
@@ -135,3 +148,19 @@ def test_the_socket_of_a_killed_hub(place: Place) -> None:
     (directory,) = socket_paths.existing_dirs()
     assert not [name for name in os.listdir(directory) if socket_paths.is_ssh_socket(name)]
     shutil.rmtree(directory)
+
+
+@pytest.mark.slow
+def test_a_server_that_allows_no_further_session(
+    ansible: Ansible, make_sshd: Callable[..., Sshd], account: Account, home: Path
+) -> None:
+    """A command logs in at once, and does not wait for the end of another one."""
+    place = Place(ansible, make_sshd(config=["MaxSessions 1"]), account, home)
+    place.ansible.tasks(TASKS, {"h": place.host}).check()
+    with subprocess.Popen([*place.command, "target", "echo; cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as client:
+        assert client.stdin is not None and client.stdout is not None and client.stdout.readline() == b"\n"
+        before = place.logins
+        begun = time.monotonic()
+        assert place.ssh("target", "true").returncode == 0
+        assert place.logins == before + 1 and time.monotonic() - begun < 30
+    processes.wait_until(lambda: not hubs(), 40)

@@ -224,3 +224,26 @@ def test_masters_that_are_none(data: bytes, problem: str, short_path: Path, acco
     finally:
         server.kill()
         server.wait()
+
+
+def test_a_master_that_dies_before_it_says_that_the_command_has_started(short_path: Path) -> None:
+    """The command may run already, so it is not run again."""
+    path = str(short_path / "mux")
+    alive = message(number(messages.ALIVE), number(0), number(os.getpid()))
+
+    def serve() -> None:
+        client, _ = server.accept()
+        with client:
+            client.sendall(message(HELLO) + alive)
+            time.sleep(2)  # for the client's request
+
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        command = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-S", path, "-p", "1", "127.0.0.1", "true"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        thread.join(30)
+    assert done.returncode == 255 and not done.stdout
+    assert done.stderr.count("\n") == 1 and "not known whether the command has started" in done.stderr

@@ -12,6 +12,7 @@ from pmitogen.hub.daemon import compatibility
 from pmitogen.hub.daemon.compatibility import fingerprint, process_environment
 from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.protocol import hello
+from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
 ENVIRON = {"HOME": "/h", "LANG": "C", "PATH": "/bin"}
@@ -76,7 +77,7 @@ def test_groups_and_namespaces_count(monkeypatch: pytest.MonkeyPatch) -> None:
     same = fingerprint(ENVIRON, "")
     monkeypatch.setattr(os, "getgroups", lambda: [4711])
     groups = fingerprint(ENVIRON, "")
-    monkeypatch.setattr(compatibility, "_namespace", lambda kind: f"{kind}:[1]")
+    monkeypatch.setattr(processes, "_namespace", lambda kind: f"{kind}:[1]")
     assert len({same, groups, fingerprint(ENVIRON, "")}) == 3
 
 

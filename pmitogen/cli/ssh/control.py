@@ -63,6 +63,11 @@ def run_shared(invocation: Invocation) -> int | None:
         return None
     if path is None:
         return _run_in_hub(invocation)
+    status = _run_in_master(invocation, path)
+    return _run_in_hub(invocation) if status is None and not os.path.lexists(path) else status
+
+
+def _run_in_master(invocation: Invocation, path: str) -> int | None:
     try:
         digest = messages.digest(invocation.settings)
         with MuxClient(path, digest, remove_stale=invocation.master != "false") as client:
@@ -77,8 +82,10 @@ def run_shared(invocation: Invocation) -> int | None:
 
 
 def _run_in_hub(invocation: Invocation) -> int | None:
-    """Run the session on the connection of a hub, unless ``ControlPath none`` forbids sharing; None: there is none."""
-    if invocation.in_background or invocation.resolution.options.has("controlpath"):
+    """Run the session on the connection of a hub, if the options request sharing, as ssh has it; None: there is none."""
+    path = invocation.settings.controlpath
+    asks = invocation.master != "false" or path is not None
+    if invocation.in_background or not asks or (path is None and invocation.resolution.options.has("controlpath")):
         return None
     sockets = socket_paths.ssh_sockets()
     digest = messages.digest_for_hubs(invocation.settings) if sockets else ""

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 
 from pmitogen import toggles
 from pmitogen.protocol import hello
+from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 
 # Variables that Python, the C library or one of the libraries reads in its own process.
@@ -29,7 +30,6 @@ _PREFIXES = _OF_SYSTEM + _OF_KERBEROS_AND_TOKENS
 _NAMES = frozenset(("HOME", "LANG", "LANGUAGE", "LOCPATH", "TZ", "TMPDIR", "HOSTALIASES", "LOCALDOMAIN", "NSS_WRAPPER_HOSTS"))
 _INJECTED = ("LD_PRELOAD", "LD_AUDIT", "DYLD_INSERT_LIBRARIES")  # libraries that may read any variable
 _LIBRARIES = ("mitogen", "paramiko", "cryptography", "nacl", "bcrypt")
-_NAMESPACES = ("mnt", "net", "pid", "user", "uts")
 
 
 def process_environment(caller: CallerEnvironment) -> dict[str, str]:
@@ -68,8 +68,7 @@ def fingerprint(environ: Mapping[str, str], ansible: str) -> str:
         [sys.version, sys.executable, sys.getfilesystemencoding()],
         list(_files()),
         sorted(item for item in environ.items() if _decides(item[0])),
-        [os.geteuid(), os.getegid(), sorted(os.getgroups())],
-        [os.stat("/").st_dev, os.stat("/").st_ino, *map(_namespace, _NAMESPACES)],
+        *processes.groups_and_namespaces(),
     ]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -87,10 +86,3 @@ def _files() -> Iterator[tuple[str, int, int]]:
         with contextlib.suppress(OSError):
             found = os.stat(path)
             yield path, found.st_mtime_ns, found.st_size
-
-
-def _namespace(kind: str) -> str:
-    try:
-        return os.readlink(f"/proc/self/ns/{kind}")
-    except OSError:
-        return ""

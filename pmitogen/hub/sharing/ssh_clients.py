@@ -1,9 +1,9 @@
 """Serve ``pmitogen ssh`` with the hub's connections, so that rsync and git need no login of their own.
 
-A client gets a connection only if it would have made the same one: the digest of its options must be that of the connection's
-(see transport/sharing.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh, and none that has
-been made with a password, passphrase or key of the play, which the client's user has not given here. A connection stays open
-until its last client has ended, even if its run has.
+A client gets a connection only if it would have made the same one: the digest of its options, groups and namespaces must be
+equal (see transport/sharing.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh, and
+none that has been made with a password, passphrase or key of the play, which the client's user has not given here. A connection
+with ControlPersist stays open until its last client has ended, even if its run has.
 
 Clients speak the protocol of OpenSSH's ControlMaster, on a socket in the directory of the hubs, which is closed to all others.
 """
@@ -33,7 +33,7 @@ class SSHClients:
 
     def __init__(self, registry: HostRegistry, path: str) -> None:
         self._registry = registry
-        self._listener = Listener(path, self)
+        self._listener = Listener(path, self, slot_timeout=0)  # a client logs in by itself at once
         self.on_resize = self._listener.on_resize
 
     def close(self) -> None:

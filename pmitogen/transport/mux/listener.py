@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import math
 import os
 import select
 import socket
@@ -57,11 +58,13 @@ class Owner(Protocol):
 class Listener:
     """Serves clients on *path*, with the connections of *owner*.
 
+    *slot_timeout*: seconds that a client waits where the server allows no further session on the connection.
     Raises OSError if the socket cannot be made, ConnectError if no thread can be started.
     """
 
-    def __init__(self, path: str, owner: Owner) -> None:
+    def __init__(self, path: str, owner: Owner, slot_timeout: float = math.inf) -> None:
         self._owner = owner
+        self._slot_timeout = slot_timeout
         self._path = path
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
@@ -180,9 +183,15 @@ class Listener:
             pty = terminal_for(stdin, term) if wants_tty else None
             try:
                 command = Command(
-                    connection, argument or None, stdin=None, pty=pty, timeout=OPEN_TIMEOUT, subsystem=bool(subsystem)
+                    connection,
+                    argument or None,
+                    stdin=None,
+                    pty=pty,
+                    timeout=OPEN_TIMEOUT,
+                    slot_timeout=self._slot_timeout,
+                    subsystem=bool(subsystem),
                 )
-            except Error as error:
+            except Error as error:  # the command has not started: FAILURE permits the client to run it in another way
                 client.send(messages.FAILURE, request, encode_string(error.message))
                 return
             with command:

@@ -133,8 +133,12 @@ def digest(settings: Settings) -> str:
 
 
 def digest_for_hubs(settings: Settings) -> str:
-    """As :func:`digest`, for the connections of hubs: Ansible adds options of its own, so less has to be equal."""
-    return hashlib.sha256(fingerprint(settings, of_hubs=True).encode("utf-8", "surrogatepass")).hexdigest()
+    """As :func:`digest`, for the connections of hubs: Ansible adds options of its own, so less of these has to be equal.
+
+    The groups and namespaces of this process count as well: a file or an address means another one in another namespace.
+    """
+    text = repr([fingerprint(settings, of_hubs=True), processes.groups_and_namespaces()])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def number(value: int) -> bytes:

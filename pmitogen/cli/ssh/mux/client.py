@@ -9,6 +9,7 @@ import signal
 import socket
 
 from pmitogen.cli.ssh.invocation import Invocation, SessionKind, TTYRequest
+from pmitogen.errors import Error
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError, MuxSocket, number
@@ -22,6 +23,14 @@ ANSWER_TIMEOUT = 20.0  # seconds for a master's hello
 
 class MasterUnreachable(Exception):
     """No master listens at the path. The text is the reason."""
+
+
+class Refused(MuxError):
+    """The master refuses a request."""
+
+
+class StartUnknown(Error):
+    """The master failed after a session was requested and before it said that it has started: another try could run it twice."""
 
 
 class MuxClient:
@@ -83,13 +92,16 @@ class MuxClient:
         except DecodeError as error:
             raise MuxError(f"an invalid message ({error})") from None
         if reason is not None:
-            raise MuxError(f"the master refuses: {one_line(reason.decode('utf-8', 'replace'))}")
+            raise Refused(f"the master refuses: {one_line(reason.decode('utf-8', 'replace'))}")
         if kind != expected:
             raise MuxError(f"an unexpected message ({kind:#x})")
         return fields
 
     def run(self, invocation: Invocation) -> int:
-        """Run the session of *invocation*; return the exit status. Raises MuxError if it was not started."""
+        """Run the session of *invocation*; return the exit status.
+
+        Raises MuxError if it was not started, StartUnknown if it may have been.
+        """
         master = self.check()
         forward = invocation.stdio_forward
         if forward is not None:
@@ -101,7 +113,7 @@ class MuxClient:
         for descriptor in (0, 1) if forward is not None else (0, 1, 2):
             self.socket.send_descriptor(null if descriptor == 0 and invocation.stdin_null else descriptor)
         os.close(null)
-        session = self._answer(messages.SESSION_OPENED).u32()
+        session = self._opened()
         with contextlib.ExitStack() as at_end:
             if forward is None and wants_tty(invocation) and os.isatty(0):
                 terminal = RawTerminal(0)
@@ -112,6 +124,17 @@ class MuxClient:
                 return self._wait(session, FAILED if forward is None else 0)
             except KeyboardInterrupt:
                 return FAILED
+
+    def _opened(self) -> int:
+        """Return the number of the session that was requested."""
+        try:
+            return self._answer(messages.SESSION_OPENED).u32()
+        except Refused:
+            raise
+        except (MuxError, DecodeError) as error:
+            raise StartUnknown(
+                f"the process that shares its connection failed ({error}); it is not known whether the command has started"
+            ) from None
 
     def _wait(self, session: int, without_status: int) -> int:
         """Wait for the exit status of a session; *without_status* if the master ends the connection before."""
