@@ -54,6 +54,7 @@ def _limits(pid):
     return limits
 
 
+GLIBC_SIGNALS = (32, 33)  # no program can set them; what posix_spawn(3) starts, by way of make for one, ignores them
 PYTHON_IGNORES = frozenset((signal.SIGPIPE, signal.SIGXFSZ))
 RLIMIT_NAMES = {
     "Max cpu time": "RLIMIT_CPU",
@@ -125,7 +126,7 @@ class LoginState(object):
     def ignored_signals(self):
         # type: () -> List[int]
         """The numbers of the signals that it ignores."""
-        return [signum for signum in range(1, 65) if self._ignored >> (signum - 1) & 1]
+        return [signum for signum in range(1, 65) if self._ignored >> (signum - 1) & 1 and signum not in GLIBC_SIGNALS]
 
     def apply(self):
         # type: () -> None
