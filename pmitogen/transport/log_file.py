@@ -54,8 +54,11 @@ class PeerLogger(_LoggerAdapter):
             self.logger.log(level, "%s", one_line(str(msg) % args if args else str(msg)), extra=self.extra)
 
 
-def _open(path: str, caller: CallerEnvironment) -> TextIO:
-    """Open a log file to append to it; a new one gets the mode that ssh would give it. Raises OSError."""
+def open_file(path: str, caller: CallerEnvironment) -> TextIO:
+    """Open a log file to append to it; a new one gets the mode that ssh would give it. Raises OSError.
+
+    Links and files that another user may have planted are refused.
+    """
     fresh = not os.path.exists(path)
     descriptor = open_for_append(path, 0o600)
     if fresh:
@@ -68,7 +71,7 @@ def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
     if settings.logfile is None:
         return NAME, lambda: None
     try:
-        handler = logging.StreamHandler(_open(settings.logfile, settings.caller or CallerEnvironment.current()))
+        handler = logging.StreamHandler(open_file(settings.logfile, settings.caller or CallerEnvironment.current()))
     except OSError as error:
         raise ConnectError(f"{settings.endpoint}: -E {settings.logfile}: {error.strerror}", "resolve") from None
     handler.setFormatter(logging.Formatter(f"%(asctime)s {settings.endpoint}: %(message)s"))

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,16 @@ def test_the_same_status(files: Path, capsys: pytest.CaptureFixture[str]) -> Non
         assert (line, status) == (line, theirs(line)[0]), text
         assert "Traceback" not in text and text.strip(), line
     assert sorted(os.listdir(files)) == sorted(["key", "key.pub", "garbage", "empty", "file", "badkey", "badport", "dir"])
+
+
+@pytest.mark.needs_root
+def test_a_log_file_that_another_user_has_planted_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    (secret := tmp_path.parent / f"{tmp_path.name}-secret").write_text("old")
+    (link := tmp_path / "log").symlink_to(secret)
+    os.lchown(link, 65534, 65534)
+    words = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-E", str(link), "-p", "1", "127.0.0.1", "true"]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert done.stderr == f"Couldn't open logfile {link}: is a symbolic link of another user\n"
+    assert secret.read_text() == "old"

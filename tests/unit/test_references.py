@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support.definitions import defined_names
 from tests.support.session import repository
 
 PAGES = [*sorted(repository.glob("*.md")), *sorted((repository / "docs").glob("*.md"))]
@@ -49,17 +50,11 @@ def test_modules_mention_files_that_exist() -> None:
 
 def _names_of(module: Path) -> set[str]:
     """The names that a module defines at any level, and the name of the module itself."""
-    found = {module.parent.name if module.name == "__init__.py" else module.stem}
-    for node in ast.walk(ast.parse(module.read_text())):
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            found.add(node.name)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
-        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-            found.add(node.attr)
-        elif isinstance(node, ast.alias) and module.name == "__init__.py":
-            found.add(node.asname or node.name)
-    return found
+    tree = ast.parse(module.read_text())
+    if module.name != "__init__.py":
+        return {module.stem, *defined_names(tree)}
+    imported = {node.asname or node.name for node in ast.walk(tree) if isinstance(node, ast.alias)}
+    return {module.parent.name, *imported, *defined_names(tree)}
 
 
 def test_docstrings_refer_to_functions_and_classes_that_exist() -> None:

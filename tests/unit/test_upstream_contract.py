@@ -20,6 +20,7 @@ import pmitogen
 from pmitogen.util.overrides import require_methods
 from tests.support import session, upstream
 from tests.support.ansible import installed_cores
+from tests.support.definitions import defined_names
 
 PACKAGE = session.repository / "pmitogen"
 SCRIPT = session.repository / "tests/support/upstream.py"
@@ -103,16 +104,7 @@ def test_every_override_is_in_the_table() -> None:
 
 def _own_names() -> set[str]:
     """Every name that our own code defines or assigns: private ones among them are ours, unless the table says otherwise."""
-    found = set()
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-                found.add(node.name)
-            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                found.add(node.attr)
-            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                found.add(node.id)
-    return found
+    return {name for path in PACKAGE.rglob("*.py") for name in defined_names(ast.parse(path.read_text()))}
 
 
 def _private(tree: ast.AST) -> Iterator[tuple[int, str]]:

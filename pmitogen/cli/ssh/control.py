@@ -89,9 +89,9 @@ def _run_in_hub(invocation: Invocation) -> int | None:
         return None
     sockets = socket_paths.ssh_sockets()
     digest = messages.digest_for_hubs(invocation.settings) if sockets else ""
-    for path in sockets:
+    for socket_path in sockets:
         try:
-            with MuxClient(path, digest, remove_stale=True) as client:
+            with MuxClient(socket_path, digest, remove_stale=True) as client:
                 if not client.has_other_options:
                     return client.run(invocation)
         except (MasterUnreachable, MuxError):

@@ -18,6 +18,7 @@ from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.cli.ssh.session import FAILED
 from pmitogen.errors import ConnectionLost, Error
 from pmitogen.flags.ssh.option_values import OptionError
+from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import one_line
 
 if TYPE_CHECKING:
@@ -78,8 +79,10 @@ def _run(invocation: Invocation) -> int:
 
         return run_control(invocation)
     if invocation.settings.logfile is not None:
+        from pmitogen.transport import log_file
+
         try:
-            open(invocation.settings.logfile, "a").close()
+            log_file.open_file(invocation.settings.logfile, CallerEnvironment.current()).close()
         except OSError as error:
             _print([f"Couldn't open logfile {invocation.settings.logfile}: {error.strerror}"])
             return 1
