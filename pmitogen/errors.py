@@ -83,11 +83,13 @@ class ConnectError(Error):
     """No usable connection.
 
     *stage* is one of ``resolve``, ``tcp``, ``proxy``, ``kex``, ``hostkey``, ``auth``, ``exec``, ``python``.
+    *jump_host* is the jump host that failed, as ``user@host port N``, and *stage* is a stage of its login; empty: none failed.
     """
 
     def __init__(self, message: str, stage: str) -> None:
         super().__init__(message)
         self.stage: ConnectStage = cast(ConnectStage, stage)
+        self.jump_host = ""
 
 
 class AuthenticationError(ConnectError):

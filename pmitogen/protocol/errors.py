@@ -63,6 +63,7 @@ class ErrorFields(TypedDict, total=False):
     kind: ErrorKind
     msg: str
     stage: str  # ConnectError.stage
+    jump_host: str  # ConnectError.jump_host
     reason: str  # BecomeError.kind
     origin: str  # UsageError.origin, with which msg begins unless it is empty
     errno: str  # RemoteError.code
@@ -108,6 +109,8 @@ def error_fields(error: Error) -> ErrorFields:
         fields[row.field] = getattr(error, row.attribute)
     if isinstance(error, RemoteError) and error.code:
         fields["errno"] = error.code
+    if isinstance(error, ConnectError) and error.jump_host:
+        fields["jump_host"] = error.jump_host
     return fields  # type: ignore[return-value]
 
 
@@ -117,9 +120,15 @@ def exception_from(fields: Mapping[str, Any]) -> Error:
     message = str(fields["msg"])
     if row.kind is None:
         return RemoteError(message, code=str(fields.get("errno") or ""))
+    error = _exception(row, message, str(fields.get(row.field) or row.default))
+    if isinstance(error, ConnectError):
+        error.jump_host = str(fields.get("jump_host") or "")
+    return error
+
+
+def _exception(row: Row, message: str, value: str) -> Error:
     if not row.field:
         return row.exception(message)
-    value = str(fields.get(row.field) or row.default)
     if row.field == "origin" and value:
         message = message[len(value) + len(": ") :]  # the exception adds it again
     return row.exception(message, value)

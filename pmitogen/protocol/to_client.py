@@ -60,6 +60,7 @@ class Answer(_Operation, total=False):
     errno: str  # the name of the operating system's error, such as ENOENT
     reason: str | None
     stage: str
+    jump_host: str
     origin: str
     refused_count: int
     # need

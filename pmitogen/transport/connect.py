@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from pmitogen.errors import ConnectError
+from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.flags.ssh.resolve import MAX_HOPS, resolve_hop
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport import connect_limits, log_file
@@ -21,7 +21,8 @@ from pmitogen.transport.auth import jump_credentials
 from pmitogen.transport.auth.authenticate import AuthReport, authenticate
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connection import Connection, Stages
-from pmitogen.transport.dial import dial, resolve
+from pmitogen.transport.dial import JUMP_HOST_ADVICE, TARGET_ADVICE, dial, resolve
+from pmitogen.transport.errors import JumpHostFailed
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
 from pmitogen.transport.hostkeys.verify import HostKeyDecision, check_host_key
 from pmitogen.transport.jump_host_pool import JumpHostPool, Resolver
@@ -62,7 +63,9 @@ def connect(
 
     Raises ConnectError, whose stage says which step failed, and AuthenticationError.
     """
-    return _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ()).connect()
+    connecting = _Connecting(settings, credentials, jump_hosts, deadline, resolver, confirm, ())
+    with connecting.naming_jump_hosts():
+        return connecting.connect()
 
 
 class HostKeyProbe(NamedTuple):
@@ -88,7 +91,9 @@ def probe_host_key(
     Jump hosts are connected to as by :func:`connect`, with *credentials* and *confirm*.
     Raises ConnectError (stage ``kex`` if the server has no such key).
     """
-    return _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ()).probe(names)
+    connecting = _Connecting(settings, credentials or Credentials(), jump_hosts, deadline, resolve_hop, confirm, ())
+    with connecting.naming_jump_hosts():
+        return connecting.probe(names)
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -125,14 +130,40 @@ class _Connecting:
         self.where = self.settings.endpoint
         self.stages = Stages()
         self.connect_timeout = connect_timeout(self.settings)
+        self.advice = JUMP_HOST_ADVICE if self.path else TARGET_ADVICE
+        self.jump_count = len(self.settings.proxyjump)  # hosts on the way; a hop's own configuration can add some
 
     def connect(self) -> Connection:
-        """Connect and authenticate."""
+        """Connect and authenticate. Raises JumpHostFailed as well."""
         return self._with_retries(self._attempt)
 
     def probe(self, names: Sequence[str]) -> HostKeyProbe:
-        """Connect, and disconnect after the server has sent a key for one of these algorithms."""
+        """Connect, and disconnect after the server has sent a key for one of these algorithms. Raises JumpHostFailed as well."""
         return self._with_retries(lambda: self._probe(names))
+
+    def connect_as_jump_host(self) -> Connection:
+        """Connect and authenticate, for a destination behind this host. Raises JumpHostFailed only."""
+        try:
+            return self.connect()
+        except JumpHostFailed as failure:
+            raise failure.behind_next() from None
+        except ConnectError as error:
+            raise self.failure(error) from None
+
+    def failure(self, error: Error) -> JumpHostFailed:
+        """Return *error* of this host as the failure of a jump host."""
+        if not isinstance(error, ConnectError):
+            error = ConnectError(error.message, "proxy")
+        position = self.jump_count + 1
+        return JumpHostFailed(error, self.where, position, position)
+
+    @contextlib.contextmanager
+    def naming_jump_hosts(self) -> Iterator[None]:
+        """Turn the failure of a jump host into this destination's error."""
+        try:
+            yield
+        except JumpHostFailed as failure:
+            raise failure.for_target(self.where) from None
 
     def _with_retries(self, attempt: Callable[[], _Outcome]) -> _Outcome:
         """Make an attempt; retry while the server closes the connection before the key exchange."""
@@ -162,7 +193,9 @@ class _Connecting:
             with self._timed("auth"):
                 report, decision = self._log_in(transport, stream)
             warnings = decision.warnings + algorithms.weak_kex_warnings(transport, self.settings)
-            return Connection(self.settings, transport, self.stages, report, warnings, stream.close, unsafe=decision.unsafe)
+            connection = Connection(self.settings, transport, self.stages, report, warnings, stream.close, unsafe=decision.unsafe)
+            connection.jump_count = self.jump_count
+            return connection
 
     def _probe(self, names: Sequence[str]) -> HostKeyProbe:
         with self._key_exchange(lambda _address: tuple(names)) as (transport, stream):
@@ -204,9 +237,9 @@ class _Connecting:
             command = ProxyCommand(self.settings)
             return _Stream(command.sock, *self._limits(time.monotonic()), command=command)
         with self._timed("resolve"):
-            addresses = resolve(self.settings)
+            addresses = resolve(self.settings, self.advice)
         with self._timed("tcp"):
-            sock, began = dial(self.settings, addresses, self.connect_timeout, self.deadline)
+            sock, began = dial(self.settings, addresses, self.connect_timeout, self.deadline, self.advice)
         return _Stream(sock, *self._limits(began), address=sock.getpeername()[0])
 
     def _limits(self, began: float) -> tuple[float, float]:
@@ -222,9 +255,14 @@ class _Connecting:
             raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(hop, theirs, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
-        bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.connect)
-        began, limit = self._limits(time.monotonic())
-        return _Stream(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
+        try:
+            bastion = self.jump_hosts.connect(hop, theirs, self.deadline, connecting.connect_as_jump_host)
+            connecting.jump_count = bastion.jump_count
+            self.jump_count = bastion.jump_count + 1
+            began, limit = self._limits(time.monotonic())
+            return _Stream(bastion.open_tunnel(self.settings.hostname, self.settings.port, limit), began, limit)
+        except (ConnectError, ConnectionLost) as error:
+            raise connecting.failure(error) from None
 
     def _hop_settings(self, hop: JumpHop, before: tuple[JumpHop, ...]) -> Settings:
         settings = self.resolver(hop, self.settings)

@@ -65,6 +65,7 @@ class Connection:
         self.warnings = warnings  # whole lines for the user, about the host key and the algorithms
         self.peer = settings.endpoint
         self.stages = stages
+        self.jump_count = 0  # jump hosts on the way
         self._transport = transport
         self._on_close = on_close
         self._agent: agent.AgentForwarder | None = None

@@ -19,7 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
@@ -34,7 +34,27 @@ FAMILIES = {"any": socket.AF_UNSPEC, "inet": socket.AF_INET, "inet6": socket.AF_
 Address = tuple[socket.AddressFamily, Any]  # family and what connect() takes
 
 
-def resolve(settings: Settings) -> list[Address]:
+class Advice(NamedTuple):
+    """How a user sets the host's address, its port and the time limit."""
+
+    address: str
+    port: str
+    timeout: str
+
+
+TARGET_ADVICE = Advice(
+    "set ansible_host (HostName) to an address",
+    "use -p {port} (ansible_port) and the host {host}",
+    "ansible_ssh_timeout (ConnectTimeout)",
+)
+JUMP_HOST_ADVICE = Advice(
+    "set its HostName in the ssh configuration file to an address",
+    "use {host}:{port} in -J (ProxyJump)",
+    "its ConnectTimeout in the ssh configuration file",
+)
+
+
+def resolve(settings: Settings, advice: Advice = TARGET_ADVICE) -> list[Address]:
     """Return the addresses of ``settings.hostname``, families alternating, the resolver's first choice first.
 
     Raises ConnectError (stage ``resolve``). Blocks as long as the system's resolver does.
@@ -50,19 +70,19 @@ def resolve(settings: Settings) -> list[Address]:
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(
             f"{settings.endpoint}: cannot resolve the{kind} name {settings.hostname}: {reason}; "
-            f"{_name_advice(settings.hostname)}",
+            f"{_name_advice(settings.hostname, advice)}",
             "resolve",
         ) from error
     addresses = list(dict.fromkeys((socket.AddressFamily(family), target) for family, _, _, _, target in found))
     return _alternate(addresses)
 
 
-def _name_advice(hostname: str) -> str:
+def _name_advice(hostname: str, advice: Advice) -> str:
     """Return the advice for a name that does not resolve, such as ``host:port``: ssh has no such form."""
     found = _HOST_AND_PORT.fullmatch(hostname)
     if found is None:
-        return "check the spelling, or set ansible_host (HostName) to an address"
-    return f"to use port {found['port']}, use -p {found['port']} (ansible_port) and the host {found['host'].strip('[]')}"
+        return f"check the spelling, or {advice.address}"
+    return f"to use port {found['port']}, {advice.port.format(port=found['port'], host=found['host'].strip('[]'))}"
 
 
 def _alternate(addresses: list[Address]) -> list[Address]:
@@ -72,7 +92,9 @@ def _alternate(addresses: list[Address]) -> list[Address]:
     return [entry for pair in pairs for entry in pair if entry is not None]
 
 
-def dial(settings: Settings, addresses: list[Address], timeout: float, deadline: float) -> tuple[socket.socket, float]:
+def dial(
+    settings: Settings, addresses: list[Address], timeout: float, deadline: float, advice: Advice = TARGET_ADVICE
+) -> tuple[socket.socket, float]:
     """Connect, and return the socket with its options set, and the start time of its attempt. Blocks.
 
     :param timeout: seconds for each address, as ssh's ConnectTimeout; they run side by side.
@@ -90,7 +112,7 @@ def dial(settings: Settings, addresses: list[Address], timeout: float, deadline:
             return winner
         if time.monotonic() >= deadline:
             break
-    raise ConnectError(f"{settings.endpoint}: {_explain(settings, failures)}", "tcp")
+    raise ConnectError(f"{settings.endpoint}: {_explain(settings, failures, advice)}", "tcp")
 
 
 def _race(
@@ -169,7 +191,7 @@ def _record_timeouts(selector: selectors.BaseSelector, failures: dict[str, str],
         failures[addresses[0][1][0]] = "no time left"
 
 
-def _explain(settings: Settings, failures: dict[str, str]) -> str:
+def _explain(settings: Settings, failures: dict[str, str], advice: Advice) -> str:
     texts = set(failures.values())
     if len(texts) == 1:
         (what,) = texts
@@ -178,8 +200,8 @@ def _explain(settings: Settings, failures: dict[str, str]) -> str:
         what, where = "cannot connect", "; ".join(f"{address}: {text}" for address, text in failures.items())
     remedies = {
         os.strerror(errno.ECONNREFUSED): f"is sshd running there, and is {settings.port} its port?",
-        "no answer": "is the host up, and does a firewall block it? ansible_ssh_timeout (ConnectTimeout) sets the limit",
-        "no time left": "raise ansible_ssh_timeout (ConnectTimeout)",
+        "no answer": f"is the host up, and does a firewall block it? {advice.timeout} sets the limit",
+        "no time left": f"raise {advice.timeout}",
     }
     remedy = remedies.get(what, "check the address, the route and the firewall")
     return f"{what} ({where}); {remedy}"

@@ -1,9 +1,48 @@
-"""Errors that the hub tells apart; for users they are what their base class says."""
+"""Errors inside ``transport``, and errors made from others."""
 
 from __future__ import annotations
 
+import copy
+
 from pmitogen.errors import ConnectError
+from pmitogen.util.peer_text import one_line
 
 
 class SessionRefused(ConnectError):
-    """The server allows no further session on a connection that works."""
+    """The server allows no further session on a connection that works. For users it is a ConnectError."""
+
+
+class JumpHostFailed(Exception):
+    """A jump host cannot be used. Internal: the destination's error is :meth:`for_target`.
+
+    All destinations behind the jump host get the same exception, so it does not name one.
+
+    :param error: the failure, without the destination.
+    :param endpoint: the jump host, as ``user@host port N``.
+    :param position: its position in the chain, counted from this machine; the first is 1.
+    :param last: the position of the jump host nearest to the destination.
+    """
+
+    def __init__(self, error: ConnectError, endpoint: str, position: int, last: int) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.endpoint = endpoint
+        self.position = position
+        self.last = last
+
+    def behind_next(self) -> JumpHostFailed:
+        """Return the failure as it is for the next jump host of the chain."""
+        return JumpHostFailed(self.error, self.endpoint, self.position, self.last + 1)
+
+    def for_target(self, target: str) -> ConnectError:
+        """Return the error of *target*, with the class and the attributes of the jump host's own."""
+        error = reworded(self.error, f"{target}: jump host {self.position} of {self.last}: {self.error.message}")
+        error.jump_host = self.endpoint
+        return error
+
+
+def reworded(error: ConnectError, message: str) -> ConnectError:
+    """Return a copy of *error* with another message."""
+    changed = copy.copy(error)
+    changed.args = (one_line(message),)
+    return changed

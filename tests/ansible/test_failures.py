@@ -66,6 +66,7 @@ def _hosts(
     return {
         "refused": target(ansible_port=free_port(["127.0.0.1"])),
         "unknown-name": target(ansible_host="no-such-host.invalid"),
+        "jump-host-refused": target(ansible_ssh_common_args=f"-J 127.0.0.1:{free_port(['127.0.0.1'])}"),
         "unknown-key": target(ansible_ssh_common_args=_options(empty)),
         "changed-key": target(ansible_ssh_common_args=_options(changed)),
         "no-key-accepted": target(ansible_ssh_private_key_file=str(stranger.path)),
@@ -79,6 +80,7 @@ WORDS = {
     "silent": ["no SSH version received", "SSH port"],
     "unroutable": ["no answer", "firewall"],
     "unknown-name": ["no-such-host.invalid"],
+    "jump-host-refused": ["jump host 1 of 1: ", "refused"],
     "unknown-key": ["host key", "accept-new"],
     "changed-key": ["changed"],
     "no-key-accepted": ["key"],

@@ -83,6 +83,10 @@ def test_an_unknown_flag_is_named_as_by_getopt() -> None:
         ),
         (("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"), r"^Host key verification failed\.$"),
         (("-o", "HostName=nonexistent.invalid"), r"^ssh: Could not resolve hostname nonexistent\.invalid: "),
+        (
+            ("-J", "nonexistent.invalid"),
+            r"jump host 1 of 1: .*nonexistent\.invalid: .*\nConnection closed by UNKNOWN port 65535$",
+        ),
     ],
 )
 def test_failures_have_the_phrases_that_programs_look_for(host: tuple[str, ...], options: tuple[str, ...], phrase: str) -> None:

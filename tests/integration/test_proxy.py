@@ -12,14 +12,13 @@ import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.resolve import resolve
-from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import JumpHostPool, connect
-from pmitogen.transport.jump_host_pool import Resolver
 from pmitogen.transport.plain import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
-from tests.support.links import link_to, settings_for
+from tests.support.links import link_to, settings_for, through
 from tests.support.sshd import Sshd
 
 pytestmark = pytest.mark.needs_sshd
@@ -32,13 +31,6 @@ def hops() -> Iterator[JumpHostPool]:
     pool = JumpHostPool()
     yield pool
     pool.close()
-
-
-def through(settings: Settings, *bastions: Settings) -> tuple[Settings, Resolver]:
-    """*settings* behind *bastions*, and who tells theirs."""
-    known = {f"hop{number}": bastion for number, bastion in enumerate(bastions)}
-    jumps = tuple(JumpHop(name) for name in known)
-    return settings._replace(proxyjump=jumps), lambda hop, _target: known[hop.host]
 
 
 # -- jumps ------------------------------------------------------------------------------------------------------------------
@@ -152,19 +144,12 @@ def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: Make
     limit = time.monotonic() + 5
     while not told and time.monotonic() < limit:
         time.sleep(0.01)
-    assert told and link.end_reason
+    assert f"port {target.port}: the connection to the jump host " in told[0] and f"port {bastion.port} ended: " in told[0]
+    assert link.end_reason
     again = link_to(settings, jump_hosts=hops, resolver=resolver)
     assert exec_command.run(again, "echo ok")[1] == b"ok\n"
     again.close()
     assert bastion.connections() == 2
-
-
-def test_failure_of_a_hop_names_the_hop_and_is_shared(make_sshd: MakeSshd, make_key: MakeKey, hops: JumpHostPool) -> None:
-    bastion, target = make_sshd(), make_sshd()
-    settings, resolver = through(settings_for(target), settings_for(bastion, identityfile=(str(make_key().path),)))
-    with pytest.raises(AuthenticationError, match=f"port {bastion.port}"):
-        link_to(settings, jump_hosts=hops, resolver=resolver)
-    assert target.connections() == 0
 
 
 def test_the_targets_password_is_not_for_the_bastion(make_sshd: MakeSshd, account: Account, hops: JumpHostPool) -> None:

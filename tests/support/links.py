@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from pmitogen.flags.ssh.settings import Settings
+from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connect import Connection, JumpHostPool, connect
+from pmitogen.transport.jump_host_pool import Resolver
 
 from .sshd import Sshd
 
@@ -46,3 +47,10 @@ def linked(server: Sshd, **changes: Any) -> Iterator[Connection]:
         yield link
     finally:
         link.close()
+
+
+def through(settings: Settings, *bastions: Settings) -> tuple[Settings, Resolver]:
+    """*settings* behind *bastions*, and who tells theirs."""
+    known = {f"hop{number}": bastion for number, bastion in enumerate(bastions)}
+    jumps = tuple(JumpHop(name) for name in known)
+    return settings._replace(proxyjump=jumps), lambda hop, _target: known[hop.host]

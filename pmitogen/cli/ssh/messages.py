@@ -77,6 +77,8 @@ def lines_for(error: errors.Error, settings: Settings | None) -> list[str]:
         return [error.message]
     if not isinstance(error, errors.ConnectError) or settings is None:
         return [f"ssh: {error.message}"]
+    if error.jump_host:
+        return [f"ssh: {error.message}", "Connection closed by UNKNOWN port 65535"]
     place = f"{settings.endpoint}: "
     reason = error.message.removeprefix(place)
     if error.stage == "resolve":

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pmitogen.errors import AuthenticationError, ConnectError
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.errors import reworded
 from pmitogen.util.peer_text import escape
 
 _WITHHELD = (
@@ -86,10 +87,7 @@ def with_banner(error: ConnectError, banner: bytes) -> ConnectError:
     text = escape(banner)
     if not text:
         return error
-    message = f"{error.message}; the server says: {text}"
-    if isinstance(error, AuthenticationError):
-        return AuthenticationError(message, error.allowed_methods)
-    return ConnectError(message, error.stage)
+    return reworded(error, f"{error.message}; the server says: {text}")
 
 
 def _remedy(attempts: list[Attempt], allowed: tuple[str, ...]) -> str:

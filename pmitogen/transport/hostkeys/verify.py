@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.local_host import LocalHost
-from pmitogen.flags.ssh.settings import Settings
+from pmitogen.flags.ssh.settings import JumpHop, Settings
+from pmitogen.flags.ssh.values.jump import Jump, ProxyJump
 from pmitogen.transport.hostkeys import known_hosts, known_hosts_sources
 from pmitogen.transport.hostkeys.known_hosts_sources import KnownHostsSources
 from pmitogen.transport.keys import certificate, public_key
@@ -294,7 +295,18 @@ class _HostKeyCheck:
         file = next(iter(settings.userknownhostsfile), "none")
         home = LocalHost.detect(settings.caller).home
         argv = ["pmitogen", "trust"]
+        argv += _jump_arguments(settings.proxyjump)
         argv += ["-p", str(settings.port)] if settings.port != 22 else []
         argv += ["-o", f"HostKeyAlias={settings.hostkeyalias}"] if settings.hostkeyalias else []
         argv += ["-o", f"UserKnownHostsFile={file}"] if file != f"{home}/.ssh/known_hosts" else []
         return shlex.join([*argv, settings.originalhost])
+
+
+def _jump_arguments(hops: tuple[JumpHop, ...]) -> list[str]:
+    """Return the arguments that lead through the same jump hosts; none for a ProxyCommand with arguments of its own."""
+    arguments = list(hops[0].argv) if hops else []
+    config = arguments[:2] if arguments[:1] == ["-F"] else []
+    if not hops or set(arguments[len(config) :]) - {"-v"}:
+        return []
+    written = (ProxyJump().render(Jump(hop.host, hop.user, hop.port)) for hop in hops)
+    return [*config, "-J", ",".join(written)]

@@ -60,6 +60,7 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
         super().__init__(
             sock, default_window_size=WINDOW, default_max_packet_size=MAX_PACKET_SIZE, packetizer_class=FastPacketizer
         )
+        self.endpoint = name
         self.name = f"ssh {name}"
         self.set_log_channel(log)
         logger: Any = log_file.PeerLogger(log, name)
@@ -238,7 +239,14 @@ class ClientTransport(KeyExchange, IncomingChannels, GlobalRequests, ServerMessa
 
     def failure_text(self, error: BaseException | None) -> str:
         """Return the reason for the failure: the server's message, or the text of *error*, which ended the transport's thread."""
-        return self._pending_reason or _failure_text(error)
+        return self._pending_reason or self._jump_host_failure() or _failure_text(error)
+
+    def _jump_host_failure(self) -> str:
+        """Return why the jump host's connection ended, if this one passes through one that has ended."""
+        carrier = self.sock.transport if isinstance(self.sock, Channel) else None
+        if carrier is None or carrier.end_reason is None:
+            return ""
+        return f"the connection to the jump host {carrier.endpoint} ended: {carrier.end_reason}"
 
     def _finish(self) -> None:
         with self._end_lock:
