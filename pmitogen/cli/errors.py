@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from pmitogen.errors import Error, UsageError
+from pmitogen.util.suggestions import did_you_mean
 
 ORIGIN = "command line"  # the origin of an error in an argument
+_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>[^']*)' \(choose from (?P<choices>.*)\)$")  # argparse's
 
 
 class CommandLineError(UsageError):
@@ -37,5 +41,18 @@ class Parser(argparse.ArgumentParser):
         self.arguments.append(action)
         return action
 
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """Parse *words* as ``parse_args`` does, and suggest options for unknown ones."""
+        options, unknown = self.parse_known_args(words)
+        if unknown:
+            parsers = [self, *(made for name, _, made in self.commands if name == getattr(options, "command", None))]
+            known = [text for parser in parsers for action in parser.arguments for text in action.option_strings]
+            hints = (did_you_mean(word.partition("=")[0], known) for word in unknown if word.startswith("-"))
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{next(filter(None, hints), '')}")
+        return options
+
     def error(self, message: str) -> NoReturn:
+        found = _INVALID_CHOICE.search(message)
+        if found is not None:
+            message += did_you_mean(found["word"], re.findall(r"[\w-]+", found["choices"]))
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pmitogen.cli.errors import CommandLineError
 from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.util.suggestions import did_you_mean
 
 
 def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
@@ -27,23 +28,32 @@ def take_flag(argv: Sequence[str], flag: str) -> tuple[bool, list[str]]:
 
 def verbosity(ssh_args: Sequence[str]) -> int:
     """Return how many ``-v`` are among ssh's options."""
-    count, is_value = 0, False
-    for word in ssh_args:
-        letters = "" if is_value or not word.startswith("-") else word[1:]
-        is_value = bool(letters) and _takes_next_argument(word)
-        for letter in letters:
+    return sum(letter == "v" for letter, _ in _flags(ssh_args))
+
+
+def identity_files(ssh_args: Sequence[str]) -> list[str]:
+    """Return the values of ``-i`` among ssh's options."""
+    return [value for letter, value in _flags(ssh_args) if letter == "i"]
+
+
+def _flags(ssh_args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the letter and the value of each of ssh's options; "" for a flag without a value."""
+    words = iter(ssh_args)
+    for word in words:
+        letters = word[1:] if word.startswith("-") else ""
+        for position, letter in enumerate(letters, 1):
             flag = FLAGS.get(letter)
             if flag is not None and flag.argument:
+                yield letter, letters[position:] or next(words, "")
                 break
-            count += letter == "v"
-    return count
+            yield letter, ""
 
 
-def split_destination(argv: Sequence[str], command: str) -> tuple[list[str], str]:
+def split_destination(argv: Sequence[str], command: str, own: Sequence[str] = ()) -> tuple[list[str], str]:
     """Return ssh's options and the destination, which stands among or after them.
 
-    *command*: the subcommand's name, for the message. Raises CommandLineError without a destination, or if a remote command
-    follows.
+    *command*: the subcommand's name, for the message. *own*: its options besides those of ssh, to suggest one for a misspelt one.
+    Raises CommandLineError without a destination, for a long option, or if a remote command follows.
     """
     usage = f"usage: pmitogen {command} [SSH OPTIONS] HOST"
     end = _count_options(argv)
@@ -55,7 +65,18 @@ def split_destination(argv: Sequence[str], command: str) -> tuple[list[str], str
     end = 1 if ended else 1 + _count_options(rest[1:])
     if rest[end:]:
         raise CommandLineError(f"{rest[end]}: unexpected argument after the host; {usage}")
-    return before + rest[1:end], rest[0]
+    options = before + rest[1:end]
+    _refuse_long_options(options, own)
+    return options, rest[0]
+
+
+def _refuse_long_options(options: Sequence[str], own: Sequence[str]) -> None:
+    is_value = False
+    for word in options:
+        if not is_value and word.startswith("--"):
+            name = word.partition("=")[0]
+            raise CommandLineError(f"{name}: unknown option{did_you_mean(name, own)}; ssh has no long options")
+        is_value = not is_value and _takes_next_argument(word)
 
 
 def _count_options(argv: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,34 @@ def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureF
     assert cli.main(words) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("pmitogen")
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (["pign", "h"], "ping"),
+        (["key-scan", "h"], "keyscan"),
+        (["--versoin"], "--version"),
+        (["trace", "--htlm", "x", "y"], "--html"),
+        (["version", "--jsno"], "--json"),
+        (["hubs", "--al"], None),  # an abbreviation, as argparse takes it
+        (["keyscan", "--jsno", "h"], "--json"),
+        (["ping", "--jsno", "h"], "--json"),
+        (["trust", "--fingerprin=SHA256:x", "h"], "--fingerprint"),
+        (["demo", "--hepl"], "--help"),
+        (["explain", "shs", "h"], "ssh"),
+        (["completion", "zhs"], "zsh"),
+        (["explain", "ssh", "-o", "StrictHostKeyCheking=no", "h"], "StrictHostKeyChecking"),
+        (["trust", "-o", "userknownhostfile=x", "h"], "UserKnownHostsFile"),
+        (["explain", "sudo", "--", "--prserve-env"], "--preserve-env"),
+        (["frobnicate"], None),
+        (["ping", "-o", "Frobnicate=1", "h"], None),
+    ],
+)
+def test_a_misspelt_word_is_corrected(words: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and (f"(did you mean {suggestion}?)" in said if suggestion else "did you mean" not in said), said
 
 
 @pytest.mark.parametrize(
@@ -205,7 +234,7 @@ def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr(pmitogen, "connect", lambda *_, **__: _BareHost(), raising=False)
     assert cli.main(["ping", "h"]) == 1
     said = capsys.readouterr()
-    assert said.out == "stages: tcp 1.0 ms\n"
+    assert re.fullmatch(r"stages: load .* ms, tcp 1\.0 ms\nother: .* between the stages\ntotal: .*\n", said.out), said.out
     assert said.err == "pmitogen ping: root@h port 22: logged in, but no Python was found\n"
 
 

@@ -7,7 +7,6 @@ every task succeeds and no decoy was started.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib.util
 import json
@@ -20,6 +19,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pmitogen.cli.errors import Parser
 
 if TYPE_CHECKING:
     from pmitogen.cli.demo.server import DemoServer
@@ -78,9 +79,9 @@ _FILES = {
 
 def run(args: list[str]) -> int:
     """Run the command. Returns 0 only if every task succeeded and no ssh program was started."""
-    parser = argparse.ArgumentParser(prog="pmitogen demo", description="Run a small playbook against a temporary SSH server.")
+    parser = Parser(prog="pmitogen demo", description="Run a small playbook against a temporary SSH server.")
     parser.add_argument("-v", action="count", default=0, help="as for ansible-playbook")
-    options = parser.parse_args(args)
+    options = parser.parse(args)
     if importlib.util.find_spec("ansible") is None:
         print(f"demo: ansible-core: not installed for {sys.executable}; run: pip install ansible-core", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.settings import Finding, Verdict
+from pmitogen.util.suggestions import did_you_mean
 
 # Shell syntax: Ansible's become plugins pass flags through a shell, pmitogen does not.
 _SHELL_SYNTAX = re.compile(r"[`;|&<>()]|\$[A-Za-z_({]")
@@ -121,7 +122,7 @@ def _long(arg: str, left: list[str], table: Sequence[Option]) -> list[ParsedOpti
     fits = [s for s in rows if s.long == name] or [s for s in rows if s.long.startswith(name)]
     names = sorted({"--" + s.long for s in fits})
     if not fits:
-        raise UsageError(f"--{name}: unknown option")
+        raise UsageError(f"--{name}: unknown option{did_you_mean(f'--{name}', (f'--{row.long}' for row in rows))}")
     if len(names) > 1:
         raise UsageError(f"--{name}: ambiguous, one of {', '.join(names)}: use the full name")
     # Two rows may share a long name (sudo: --preserve-env with and without a list); the one that fits the value is used.

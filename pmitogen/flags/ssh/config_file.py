@@ -23,6 +23,7 @@ from pmitogen.flags.ssh.option_values import Origin
 from pmitogen.flags.ssh.tokens import expand
 from pmitogen.util import patterns
 from pmitogen.util.patterns import ascii_lower
+from pmitogen.util.suggestions import did_you_mean
 
 MAX_DEPTH = 16  # of Include
 SYSTEM_DIR = "/etc/ssh"
@@ -121,7 +122,9 @@ class Reader:
             return
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
-            raise UnknownKeyword(f"{written}: unknown option; if another ssh supports it, add it to IgnoreUnknown", written)
+            hint = did_you_mean(written, (row.name for row in TABLE.values()))
+            problem = f"{written}: unknown option{hint}; if another ssh supports it, add it to IgnoreUnknown"
+            raise UnknownKeyword(problem, written)
 
     def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:
