@@ -93,6 +93,7 @@ def make_tree(folder: Path) -> None:
         ("-r", "t:{there}/.", "got"),
         ("t:{there}/f", "t:{there}/g", "none"),
         ("-X", "buffer=1000", "-T", "-3", "f", "t:{there}/x"),
+        ("-i", "/nonexistent/key", "f", "t:{there}/x"),
     ],
 )
 @pytest.mark.needs_program("scp")

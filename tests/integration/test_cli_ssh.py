@@ -95,6 +95,19 @@ def test_failures_have_the_phrases_that_programs_look_for(host: tuple[str, ...],
     assert not ssh("-q", *options, *host, "true").stderr
 
 
+@pytest.mark.needs_program("ssh")
+def test_missing_identity_files(host: tuple[str, ...], tmp_path: Path) -> None:
+    options = ("-i", f"{tmp_path}/none", "-o", f"IdentityFile={tmp_path}/gone")
+    ours, theirs = (ssh(*options, *host, "true", program=each) for each in (OURS, ("ssh",)))
+    expected = [
+        f"Warning: Identity file {tmp_path}/none not accessible: No such file or directory.",
+        f"no such identity: {tmp_path}/gone: No such file or directory",
+    ]
+    for done in (ours, theirs):
+        assert done.returncode == 0 and done.stderr.decode().splitlines() == expected
+    assert ssh("-q", *options, *host, "true").stderr.decode().splitlines() == expected[:1]
+
+
 def test_a_lost_connection(sshd: Sshd, host: tuple[str, ...], make_sshd: Callable[..., Sshd], account: Account) -> None:
     server = make_sshd()
     argv = [*OURS, *server.ssh_args(), f"{account.name}@{server.host}", "echo up; sleep 60"]

@@ -9,6 +9,7 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
+from pmitogen.cli.identity_warnings import warn_of_inaccessible
 from pmitogen.cli.ssh.messages import CommandLineProblem
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings, exits_on_failure
@@ -89,9 +90,13 @@ class Invocation:
 
 
 def read(argv: Sequence[str]) -> Invocation:
-    """Resolve *argv*, the command line without the program's name. Raises UsageError, its subclass BadOption, Query."""
+    """Resolve *argv*, the command line without the program's name. Raises UsageError, its subclass BadOption, Query.
+
+    Prints ssh's warnings about the files of ``-i``.
+    """
     _check_flags(argv)
     resolution = resolve_keywords(argv)
+    warn_of_inaccessible(value or "" for letter, value in resolution.line.flags if letter == "i")
     settings = build_settings(resolution)
     _refuse_unsupported(settings)
     options, line = resolution.options, resolution.line

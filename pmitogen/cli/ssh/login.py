@@ -11,6 +11,7 @@ from pmitogen.cli.prompt import confirm_with, find_asker
 from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.auth.report import missing_identities
 from pmitogen.transport.connect import JumpHostPool, connect
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
@@ -44,6 +45,8 @@ def log_in(invocation: Invocation) -> Iterator[Connection]:
 def _print_notices(connection: Connection) -> None:
     for line in escape_lines(connection.auth_report.banner) if connection.auth_report.banner else ():
         sys.stderr.write(line + "\n")
+    for line in missing_identities(connection.auth_report.attempts):
+        sys.stderr.write(one_line(line) + "\n")
     for warning in connection.warnings:
         sys.stderr.write(one_line(f"Warning: {warning}") + "\n")
     sys.stderr.flush()

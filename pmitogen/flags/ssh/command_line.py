@@ -15,6 +15,7 @@ from pmitogen.flags.ssh.command_line_flags import FLAGS
 from pmitogen.flags.ssh.config_file import Reader
 from pmitogen.flags.ssh.keywords import TABLE
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError, OptionConflict
+from pmitogen.flags.ssh.local_host import LocalHost
 from pmitogen.flags.ssh.match_criteria import ParseState
 from pmitogen.flags.ssh.openssh_version import ValueContext
 from pmitogen.flags.ssh.option_values import Origin
@@ -61,6 +62,19 @@ class CommandLine:
     syslog: bool = False
     flags: list[tuple[str, str | None]] = dataclasses.field(default_factory=list)  # every flag, with its argument
     warnings: list[tuple[str, Origin, str]] = dataclasses.field(default_factory=list)
+
+
+def identity_problem(arg: str, local: LocalHost) -> tuple[str, str] | None:
+    """Return the path that *arg*, a value of ``-i``, stands for, and why it is not accessible; None: it is.
+
+    Raises ConfigValueError for an unknown user.
+    """
+    path = expand_tilde(arg, local)
+    try:
+        os.stat(local.caller.absolute(path))
+    except (OSError, ValueError) as problem:
+        return path, getattr(problem, "strerror", None) or str(problem)
+    return None
 
 
 class Parser:
@@ -208,14 +222,10 @@ class Parser:
         self.line.config = arg
 
     def _flag_i(self, letter: str, arg: str, origin: Origin) -> None:
-        path = expand_tilde(arg, self.context.local)
-        try:
-            os.stat(self.context.local.caller.absolute(path))
-        except (OSError, ValueError) as problem:
-            reason = getattr(problem, "strerror", None) or problem
-            self.line.warnings.append(("-i", origin, f"identity file {path} is not accessible: {reason}; skipped"))
+        if problem := identity_problem(arg, self.context.local):
+            self.line.warnings.append(("-i", origin, f"identity file {problem[0]} is not accessible: {problem[1]}; skipped"))
             return
-        self.options.set_default(TABLE["identityfile"], (path,), origin, "-i")
+        self.options.set_default(TABLE["identityfile"], (expand_tilde(arg, self.context.local),), origin, "-i")
 
     def _flag_J(self, letter: str, arg: str, origin: Origin) -> None:
         if self.options.has("proxyjump"):

@@ -7,6 +7,8 @@ offered before its key. Keys are loaded only when they are offered, because decr
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -164,7 +166,7 @@ class Identities:
             if held is not None:
                 yield from self._from_agent(held, _agent_source(held), adjacent=(path + "-cert.pub",))
             elif self._settings.identityfile_explicit:
-                self._on_skip(path, "no such file")
+                self._on_skip(path, os.strerror(errno.ENOENT), Cause.MISSING)
             return
         except (OSError, UnusableKey) as error:
             self._on_skip(path, getattr(error, "strerror", None) or str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pmitogen.errors import AuthenticationError, ConnectError
@@ -26,9 +27,10 @@ class Outcome(enum.Enum):
 
 
 class Cause(enum.Enum):
-    """The kind of reason for an outcome, where it decides on the advice."""
+    """The kind of reason for an outcome, where it decides on the advice or on a warning."""
 
     PASSPHRASE = "passphrase"  # a key needs a passphrase, or the one given is wrong
+    MISSING = "missing"  # an identity file that the user named does not exist
     OTHER = "other"
 
 
@@ -80,6 +82,11 @@ def refusal(
     advised = "; ".join(text for text in advice if text)
     message = f"{settings.endpoint}: authentication failed: {attempts_text}{methods_text}{': ' + advised if advised else ''}"
     return AuthenticationError(message, tuple(escape(name) for name in allowed))
+
+
+def missing_identities(attempts: Iterable[Attempt]) -> list[str]:
+    """Return ssh's lines for the files of IdentityFile that a login needed and did not find."""
+    return [f"no such identity: {each.subject}: {each.reason}" for each in attempts if each.cause is Cause.MISSING]
 
 
 def with_banner(error: ConnectError, banner: bytes) -> ConnectError:

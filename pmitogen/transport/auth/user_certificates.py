@@ -7,6 +7,8 @@ beside an identity file counts as well. Source: load_public_identity_files() in 
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -75,7 +77,7 @@ class UserCertificates:
             return self._parse(path, key_file.load_public(path))
         except FileNotFoundError:
             if report_missing:
-                self._on_skip(f"certificate {path}", "no such file")
+                self._on_skip(f"certificate {path}", os.strerror(errno.ENOENT))
         except (OSError, UnusableKey) as error:
             self._on_skip(f"certificate {path}", getattr(error, "strerror", None) or str(error))
         return None
