@@ -44,8 +44,16 @@ def test_trace_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tmp_path / "run.json").write_text(json.dumps({"traceEvents": events}))
     assert cli.main(["trace", "--json", str(tmp_path / "run.json")]) == 0
     first, second = json.loads(capsys.readouterr().out)["stages"]
-    assert {**first, "title": ""} == {"name": "wire", "title": "", "count": 3, "median_ms": 2.0, "mean_ms": 3.0, "total_ms": 9.0}
+    assert {**first, "title": ""} == {
+        "name": "wire",
+        "title": "",
+        "count": 3,
+        "median_seconds": 0.002,
+        "mean_seconds": 0.003,
+        "total_seconds": 0.009,
+    }
     assert second["name"] == "kex" and second["title"] == "connecting: kex"
+    assert re.search(r"^total of all workers +9\.0$", trace.table(events), re.M), "connecting is a part of it"
     assert re.search(r"^wire|hub, network.* 3 +2\.00 +3\.00 +9\.0$", trace.table(events), re.M)
 
 

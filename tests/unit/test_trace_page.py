@@ -67,27 +67,32 @@ def _figures(events: list[Event]) -> dict[str, Any]:
 def test_each_task_has_its_stages_round_trips_and_bytes() -> None:
     first, second, third = _figures(RUN)["tasks"]
     assert [first["task"], second["task"], third["task"]] == ["Gathering Facts", "Gathering Facts", "say"]
-    assert (first["connect_ms"], first["wire_ms"], first["module_ms"], first["prepare_ms"]) == (1000, 200, 300, 100)
+    assert (first["connect_seconds"], first["wire_seconds"], first["module_seconds"], first["prepare_seconds"]) == (
+        1.0,
+        0.2,
+        0.3,
+        0.1,
+    )
     assert (second["round_trips"], second["bytes_sent"], second["bytes_received"]) == (2, 700, 300)
-    assert (second["connect_ms"], second["wire_ms"], second["module_ms"]) == (0, 400, 2000)
-    assert (third["other_ms"], third["wire_ms"], third["bytes_sent"], third["bytes_received"]) == (500, 0, 50, 60)
+    assert (second["connect_seconds"], second["wire_seconds"], second["module_seconds"]) == (0, 0.4, 2.0)
+    assert (third["other_seconds"], third["wire_seconds"], third["bytes_sent"], third["bytes_received"]) == (0.5, 0, 50, 60)
 
 
 def test_the_run_as_a_whole() -> None:
     found = _figures(RUN)
-    assert (found["wall_ms"], found["between_tasks_ms"], found["round_trips"]) == (5500, 800, 4)
+    assert (found["seconds"], found["between_tasks_seconds"], found["round_trips"]) == (5.5, 0.8, 4)
     (host,) = found["hosts"]
-    assert host["host"] == "web1" and host["bytes_sent"] == 1750 and host["waited_ms"] == 0
+    assert host["host"] == "web1" and host["bytes_sent"] == 1750 and host["waited_seconds"] == 0
 
 
 def test_hosts_wait_for_the_slowest() -> None:
     events = [_address(), *_module(0, 0.1, 0.9, 1), _named("a", "t", row=1), *_module(0, 0.1, 2.9, 2), _named("b", "t", row=2)]
-    assert {each["host"]: each["waited_ms"] for each in _figures(events)["hosts"]} == {"a": 2000, "b": 0}
+    assert {each["host"]: each["waited_seconds"] for each in _figures(events)["hosts"]} == {"a": 2.0, "b": 0}
 
 
 def test_workers_of_one_number_are_told_apart() -> None:
     events = [_address(), *_module(0, 0.1, 1), _named("a", "one", "1"), *_module(5, 0.1, 1), _named("b", "two", "2")]
-    assert [(each["task"], each["wall_ms"]) for each in _figures(events)["tasks"]] == [("one", 1100), ("two", 1100)]
+    assert [(each["task"], each["seconds"]) for each in _figures(events)["tasks"]] == [("one", 1.1), ("two", 1.1)]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,23 @@ def test_the_page(tmp_path: Path) -> None:
     for text in ("5.50 s, 1 host, 3 tasks, 4 round trips, 1.8 kB sent, 460 B received", "Gathering Facts", "web1", "192.0.2.1"):
         assert text in page.text
     assert any("Gathering Facts: module, 300.0 ms" in value for name, value in page.attributes if name == "title")
+
+
+def test_the_axis_has_a_title_and_units(tmp_path: Path) -> None:
+    text = _Page(_write(tmp_path, RUN).read_text()).text
+    assert "time0 ms1.38 s2.75 s4.12 s5.50 s" in text
+
+
+def test_the_table_adds_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"traceEvents": RUN}))
+    assert cli.main(["trace", str(tmp_path / "run.json")]) == 0
+    _, *rows, summary = capsys.readouterr().out.splitlines()
+    names = [row[:58].strip() for row in rows]
+    at = names.index("total of all workers")
+    *parts, total = (float(row.split()[-1]) for row in rows[: at + 1])
+    assert sum(parts) == pytest.approx(total) == 4500
+    assert names[at + 1 :] == ["connecting: tcp", "connecting: auth"]
+    assert summary == "5.50 s, 1 host, 3 tasks, 4 round trips, 1.8 kB sent, 460 B received"
 
 
 def _hostile_run() -> list[Event]:

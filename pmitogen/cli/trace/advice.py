@@ -15,8 +15,10 @@ _SLOW_STEPS = {
     "resolve": (0.5, "the name lookup; check the resolver, or set ansible_host to an address"),
     "tcp": (1.0, "the TCP connection; the network drops packets, or the host is overloaded"),
     "proxy": (2.0, "the jump host or the ProxyCommand; pmitogen ping to the jump host alone tells more"),
+    "version": (1.0, "the server's version; the host is overloaded, or its sshd looks up the client's name (UseDNS)"),
     "kex": (1.0, "the key exchange; the host is slow or overloaded"),
     "auth": (1.0, "the authentication; often the server's reverse lookup (UseDNS), its directory service or a PAM module"),
+    "channel": (1.0, "the session; the server's PAM modules open it, and some of them are slow"),
     "python": (2.0, "the start of Python; often a start-up file of the login shell"),
 }
 

@@ -10,6 +10,7 @@ import json
 from typing import Any
 
 from pmitogen.cli.errors import CommandLineError
+from pmitogen.cli.json_output import print_json
 from pmitogen.cli.trace import advice, page, stages
 from pmitogen.cli.trace.timeline import Timeline
 from pmitogen.errors import Error, UsageError
@@ -27,9 +28,10 @@ def run(options: argparse.Namespace) -> int:
     elif options.json:
         timeline = Timeline.read(files)
         found = {"stages": stages.stages(every), **timeline.describe(), "advice": advice.advice(timeline)}
-        print(json.dumps(found, indent=2))
+        print_json(found)
     else:
         print(stages.table(every))
+        print(Timeline.read(files).summary())
     return 0
 
 

@@ -13,7 +13,7 @@ import pmitogen
 from pmitogen.cli.trace.advice import advice
 from pmitogen.cli.trace.events import STAGES, Work
 from pmitogen.cli.trace.page_bars import CSS_COLOURS, rows
-from pmitogen.cli.trace.timeline import Timeline
+from pmitogen.cli.trace.timeline import Timeline, shown_time
 from pmitogen.util.sizes import shown_bytes
 
 _HEAD = """<!doctype html>
@@ -35,7 +35,8 @@ th { font-weight: 600; } td.name, th.name { text-align: left; white-space: norma
 .axis { color: #888; height: 16px; background: none; } .axis i { color: inherit; overflow: visible; }
 .bar { display: inline-block; height: .8em; vertical-align: baseline; } .key { display: inline-block; width: .9em; height: .9em; }
 .stack { display: flex; height: 22px; margin-bottom: .5rem; } .legend > span { margin-right: 1rem; white-space: nowrap; }
-@media (max-width: 600px) { .row > b { flex-basis: 5rem; } body { padding: .6rem; } td.name, th.name { min-width: 8rem; } }
+@media (max-width: 600px) { .row > b { flex-basis: 5rem; } body { padding: .6rem; } td.name, th.name { min-width: 8rem; }
+ .axis i:nth-child(even) { display: none; } }
 """
 
 
@@ -45,14 +46,8 @@ def render(timeline: Timeline, files: Sequence[str]) -> str:
 
 
 def _body(timeline: Timeline, files: Sequence[str]) -> Iterator[str]:
-    works, hosts = timeline.works, timeline.by_host()
-    moved = sum(work.sent for work in works), sum(work.received for work in works)
     yield "<h1>Timeline of a run</h1>"
-    yield (
-        f"<p>{_shown(', '.join(files))}: {_seconds(timeline.seconds)}, {_counted(len(hosts), 'host')},"
-        f" {_counted(len(timeline.tasks()), 'task')}, {_counted(sum(len(work.requests) for work in works), 'round trip')},"
-        f" {shown_bytes(moved[0])} sent, {shown_bytes(moved[1])} received.</p>"
-    )
+    yield f"<p>{_shown(', '.join(files))}: {timeline.summary()}.</p>"
     yield "<h2>What to do</h2><ul>"
     yield from (f"<li>{_shown(text)}</li>" for text in advice(timeline))
     yield "</ul><h2>Where the time went</h2>"
@@ -75,10 +70,10 @@ def _stages(timeline: Timeline) -> Iterator[str]:
     yield '</div><div class="wide"><table><tr><th class="name">stage<th>all hosts<th>share</tr>'
     for stage, seconds in totals.items():
         name = f'<span class="key {stage}"></span> {_shown(STAGES[stage])}'
-        yield f'<tr><td class="name">{name}<td>{_seconds(seconds)}<td>{100 * seconds / whole:.0f} %</tr>'
+        yield f'<tr><td class="name">{name}<td>{shown_time(seconds)}<td>{100 * seconds / whole:.0f} %</tr>'
     yield "</table></div>"
     share = 100 * timeline.between / (timeline.seconds or 1.0)
-    yield f"<p>In {_seconds(timeline.between)} of the run ({share:.0f} %) no host had a task: Ansible itself was at work.</p>"
+    yield f"<p>In {shown_time(timeline.between)} of the run ({share:.0f} %) no host had a task: Ansible itself was at work.</p>"
 
 
 def _tasks(timeline: Timeline) -> Iterator[str]:
@@ -89,15 +84,15 @@ def _tasks(timeline: Timeline) -> Iterator[str]:
     for number, works in enumerate(tasks, 1):
         worst = max(works, key=lambda work: work.end - work.start)
         lasted = _lasted(works)
-        bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {_seconds(lasted)}'
+        bar = f'<i class="bar module" style="width:{4 * lasted / longest:.2f}rem"></i> {shown_time(lasted)}'
         cells = [
             bar,
-            f'<span class="host" title="{_shown(worst.host)}">{_shown(worst.host)}</span> {_seconds(worst.end - worst.start)}',
+            f'<span class="host" title="{_shown(worst.host)}">{_shown(worst.host)}</span> {shown_time(worst.end - worst.start)}',
             len({work.host for work in works}),
             sum(len(work.requests) for work in works),
             shown_bytes(sum(work.sent for work in works)),
             shown_bytes(sum(work.received for work in works)),
-            *(_seconds(sum(work.seconds[stage] for work in works)) for stage in STAGES),
+            *(shown_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
         yield _row(f'<td>{number}<td class="name">{_shown(works[0].task)}', cells)
     yield "</table></div>"
@@ -114,8 +109,8 @@ def _hosts(timeline: Timeline) -> Iterator[str]:
             sum(len(work.requests) for work in works),
             shown_bytes(sum(work.sent for work in works)),
             shown_bytes(sum(work.received for work in works)),
-            _seconds(waited[host]),
-            *(_seconds(sum(work.seconds[stage] for work in works)) for stage in STAGES),
+            shown_time(waited[host]),
+            *(shown_time(sum(work.seconds[stage] for work in works)) for stage in STAGES),
         ]
         yield _row(f'<td class="name">{_shown(host)}', cells)
     yield "</table></div>"
@@ -131,11 +126,3 @@ def _lasted(works: Sequence[Work]) -> float:
 
 def _shown(text: str) -> str:
     return html.escape(text, quote=True)
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.995 else f"{1000 * seconds:.0f} ms"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -9,7 +9,7 @@ import html
 from collections.abc import Iterator
 
 from pmitogen.cli.trace.events import STAGES, Work
-from pmitogen.cli.trace.timeline import Timeline
+from pmitogen.cli.trace.timeline import Timeline, shown_time
 
 MAX_ROWS = 300
 MAX_BARS = 20_000  # then each task of a host is one bar
@@ -38,8 +38,9 @@ def rows(timeline: Timeline) -> Iterator[str]:
         + "".join(f'<span><span class="key {stage}"></span> {title}</span>' for stage, title in STAGES.items())
         + "</div>"
     )
-    yield '<div class="row"><b></b><div class="track axis">'
-    yield from (f'<i style="left:{25 * quarter}%">{whole * quarter / 4:.1f} s</i>' for quarter in range(4))
+    yield '<div class="row"><b title="since the first event">time</b><div class="track axis">'
+    yield from (f'<i style="left:{25 * quarter}%">{shown_time(whole * quarter / 4)}</i>' for quarter in range(4))
+    yield f'<i style="right:0">{shown_time(whole)}</i>'
     yield '</div></div><div class="row"><b>task number</b><div class="track">'
     for number, works in enumerate(timeline.tasks(), 1):
         start, end = min(work.start for work in works), max(work.end for work in works)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pmitogen.cli.trace.events import STAGES, Span, Work, merged, read_file
+from pmitogen.util.sizes import shown_bytes
 
 
 @dataclasses.dataclass
@@ -77,28 +78,47 @@ class Timeline:
                 waits[host] += last - end
         return waits
 
+    def summary(self) -> str:
+        """Return the whole run in one line."""
+        sent, received = (sum(getattr(work, name) for work in self.works) for name in ("sent", "received"))
+        return (
+            f"{shown_time(self.seconds)}, {_counted(len(self.by_host()), 'host')}, {_counted(len(self.tasks()), 'task')},"
+            f" {_counted(sum(len(work.requests) for work in self.works), 'round trip')},"
+            f" {shown_bytes(sent)} sent, {shown_bytes(received)} received"
+        )
+
     def describe(self) -> dict[str, Any]:
-        """Return the figures as JSON has them, times in milliseconds."""
+        """Return the figures as JSON has them, times in seconds."""
         waited = self.waited()
         return {
-            "wall_ms": _ms(self.seconds),
-            "between_tasks_ms": _ms(self.between),
+            "seconds": _rounded(self.seconds),
+            "between_tasks_seconds": _rounded(self.between),
             "round_trips": sum(len(work.requests) for work in self.works),
             "tasks": [{"task": works[0].task, "hosts": len(works), **_figures(works)} for works in self.tasks()],
             "hosts": [
-                {"host": host, "waited_ms": _ms(waited[host]), **_figures(works)} for host, works in self.by_host().items()
+                {"host": host, "waited_seconds": _rounded(waited[host]), **_figures(works)}
+                for host, works in self.by_host().items()
             ],
         }
 
 
 def _figures(works: list[Work]) -> dict[str, Any]:
     return {
-        "wall_ms": _ms(max(work.end for work in works) - min(work.start for work in works)),
+        "seconds": _rounded(max(work.end for work in works) - min(work.start for work in works)),
         "round_trips": sum(len(work.requests) for work in works),
         "bytes_sent": sum(work.sent for work in works),
         "bytes_received": sum(work.received for work in works),
-        **{f"{stage}_ms": _ms(sum(work.seconds[stage] for work in works)) for stage in STAGES},
+        **{f"{stage}_seconds": _rounded(sum(work.seconds[stage] for work in works)) for stage in STAGES},
     }
+
+
+def shown_time(seconds: float) -> str:
+    """Return a duration as text, in seconds or milliseconds."""
+    return f"{seconds:.1f} s" if seconds >= 10 else f"{seconds:.2f} s" if seconds >= 0.995 else f"{1000 * seconds:.0f} ms"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
 def median(values: Iterable[float]) -> float:
@@ -117,5 +137,6 @@ def _moved(span: Span, by: float) -> Span:
     return Span(span.name, span.start - by, span.end - by)
 
 
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+def _rounded(seconds: float) -> float:
+    """Return *seconds* to the microsecond, which is the timeline's own unit."""
+    return round(seconds, 6)
