@@ -16,9 +16,11 @@ from typing import Any
 
 import pmitogen
 from pmitogen.cli.colour import paint
-from pmitogen.cli.errors import Parser, exit_code
+from pmitogen.cli.errors import CommandLineError, Parser, exit_code, from_os_error
+from pmitogen.cli.json_output import errors_as_json
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import one_line
+from pmitogen.util.suggestions import did_you_mean
 
 # The function of a command: takes its arguments, or its parsed options; returns the exit code.
 _Run = Callable[[Any], int]
@@ -66,9 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words and words[0] in _RAW:
             command += " " + words[0]
             return _load(words[0], "run")(words[1:])
+        _check_command(words[0])
         options = _parse(words)
         command += " " + options.command
-        code = _load(options.command, options.function)(options)
+        with errors_as_json(getattr(options, "json", False)):
+            code = _load(options.command, options.function)(options)
         sys.stdout.flush()
         return code
     except SystemExit as end:  # argparse: 0 after --help, 2 after an error
@@ -82,8 +86,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{command}: {where}{(error.strerror or str(error)).lower()}")
+        return _fail(f"{command}: {from_os_error(error).message}")
+
+
+def _check_command(word: str) -> None:
+    """Raise CommandLineError if the first argument is neither a command nor an option of the whole program."""
+    parser = build_parser()
+    if word.startswith("-"):
+        known = [text for action in parser.arguments for text in (*action.option_strings, "--help")]
+        if not word.startswith("--") or any(name.startswith(word) for name in known):
+            return
+        raise CommandLineError(f"{word}: unknown option{did_you_mean(word, known)}; see pmitogen --help")
+    if word not in _MODULES:
+        known = [name for name, _, _ in parser.commands]
+        raise CommandLineError(f"{word}: unknown command{did_you_mean(word, known)}; see pmitogen --help")
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
@@ -92,7 +108,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
         end = _end_of_own_options(words)
         words = [*words[:end], "--", *words[end:]]
     end = words.index("--")
-    options = build_parser().parse_args(words[:end])
+    options = build_parser().parse(words[:end])
     rest = list(words[end + 1 :])
     if rest and options.command != "explain":
         build_parser().error(f"unexpected arguments: {' '.join(rest)}")

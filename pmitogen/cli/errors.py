@@ -24,6 +24,12 @@ def exit_code(error: Error) -> int:
     return 2 if is_usage else 1
 
 
+def from_os_error(error: OSError) -> Error:
+    """Return the error to print for *error*, with its file."""
+    where = f"{error.filename}: " if error.filename else ""
+    return Error(f"{where}{(error.strerror or str(error)).lower()}")
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that prints an error as one line, without the usage.
 

@@ -6,11 +6,11 @@ For ssh this takes the place of ``ssh -G``. Nothing is connected or run.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pmitogen.cli.errors import CommandLineError
+from pmitogen.cli.json_output import print_json
 
 MAX_COLUMN_WIDTH = 40  # characters, except for the last column; a wider cell shifts the rest of its line only
 
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the explanation, as JSON or as a table. 1 if anything is refused."""
     answer = _explain(options.program, options.config, options.words)
     if options.json:
-        print(json.dumps(answer, indent=2))
+        print_json(answer)
     else:
         print("\n".join(_table(answer)))
     return int(any(entry["verdict"] in _FAILING[options.program] for entry in answer["report"]))

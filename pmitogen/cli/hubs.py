@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 
 from pmitogen.cli.errors import ORIGIN, CommandLineError
+from pmitogen.cli.json_output import print_json
 from pmitogen.errors import Error
 from pmitogen.util.peer_text import escape
 from pmitogen.util.sizes import progress
 
-JSON_FIELDS = ("pid", "run", "age", "hosts", "busy", "workers")
+FIELDS = ("pid", "run", "age", "hosts", "busy", "workers")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,11 +25,7 @@ def run(options: argparse.Namespace) -> int:
 
     hubs, problems = client.list_hubs()
     if options.json:
-        print(
-            json.dumps(
-                [{**{name: hub.get(name) for name in JSON_FIELDS}, "transfers": _transfers(hub)} for hub in hubs], indent=2
-            )
-        )
+        print_json([_as_object(hub) for hub in hubs])
     else:
         for hub in hubs:
             print(_line(hub))
@@ -56,13 +52,21 @@ def _stop(options: argparse.Namespace) -> int:
     count = client.stop_hubs(pid, everything=options.all)
     if pid is not None and not count:
         raise Error(f"--stop: {pid}: no such hub of this account; pmitogen hubs lists the hubs")
-    print(json.dumps({"stopped": count}) if options.json else f"{_counted(count, 'hub')} ended")
+    if options.json:
+        print_json({"stopped": count})
+    else:
+        print(f"{_counted(count, 'hub')} ended")
     return 0
+
+
+def _as_object(hub: Mapping[str, object]) -> dict[str, object]:
+    """Return what ``--json`` prints of one hub."""
+    return {**{name: hub.get(name) for name in FIELDS}, "transfers": _transfers(hub)}
 
 
 def _line(hub: Mapping[str, object]) -> str:
     """Return the line for one hub, such as ``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``."""
-    numbers = {name: _number(hub.get(name)) for name in JSON_FIELDS}
+    numbers = {name: _number(hub.get(name)) for name in FIELDS}
     whose = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
     hosts = _counted(numbers["hosts"], "host")
     return f"hub {numbers['pid']} {whose}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"

@@ -6,9 +6,9 @@ ssh-keyscan, ssh's configuration is not read and the keys are not verified; ``pm
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
-import json
 import queue
 import re
 import sys
@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
 from pmitogen.cli.errors import CommandLineError, Parser
+from pmitogen.cli.json_output import error_object, errors_as_json, print_json
 from pmitogen.errors import Error
 from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.flags.ssh.values import numbers
 from pmitogen.util import threads
-from pmitogen.util.peer_text import escape, one_line
+from pmitogen.util.peer_text import escape
 
 MAX_CONCURRENT = 30  # servers
 TYPES = {
@@ -42,12 +43,12 @@ class Target:
 
 @dataclasses.dataclass
 class Answer:
-    """The keys of one target. *problem*: the reason if keys are missing, in one line."""
+    """The keys of one target. *error*: the reason if keys are missing."""
 
     target: Target
     blobs: list[bytes] = dataclasses.field(default_factory=list)
     comments: list[str] = dataclasses.field(default_factory=list)
-    problem: str = ""
+    error: Error | None = None
 
 
 def parser() -> Parser:
@@ -71,8 +72,13 @@ def parser() -> Parser:
 
 
 def run(argv: list[str]) -> int:
-    """Print the keys. Returns 1 if a host has sent no key. Raises CommandLineError."""
-    options = parser().parse_args(argv)
+    """Print the keys. Returns 1 if a host has sent no key. Raises CommandLineError, OSError."""
+    options = parser().parse(argv)
+    with errors_as_json(options.json):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     port = _checked("-p", options.port, numbers.port)
     timeout = _checked("-T", options.timeout, numbers.seconds)
     if not timeout:
@@ -86,16 +92,16 @@ def run(argv: list[str]) -> int:
     for answer in _all_answers(targets, lambda each: _ask(each, types, timeout, options.family)):
         if options.json:
             objects.append(_as_object(answer))
-            failed = failed or bool(answer.problem)
+            failed = failed or answer.error is not None
             continue
         if not options.quiet:
             _print(sys.stderr, answer.comments)
         _print(sys.stdout, (line for blob in answer.blobs for line in _lines(answer.target.names, blob, options.hashed)))
-        if answer.problem:
-            _print(sys.stderr, [f"pmitogen keyscan: {one_line(answer.problem)}"])
+        if answer.error is not None:
+            _print(sys.stderr, [f"pmitogen keyscan: {answer.error.message}"])
             failed = True
     if options.json:
-        _print(sys.stdout, [json.dumps(objects, indent=2)])
+        print_json(objects)
     return int(failed)
 
 
@@ -109,8 +115,10 @@ def _as_object(answer: Answer) -> dict[str, object]:
         for blob in answer.blobs
         if (line := public_key.public_line(blob).split())
     ]
+    host, port = answer.target.addresses[0]
     names = [known_hosts.lookup_name(host, port) for host, port in answer.target.names]
-    return {"names": names, "keys": keys, "error": one_line(answer.problem) if answer.problem else None}
+    error = error_object(answer.error) if answer.error is not None else None
+    return {"host": host, "port": port, "names": names, "keys": keys, "error": error}
 
 
 def _print(file: TextIO, lines: Iterable[str]) -> None:
@@ -201,9 +209,9 @@ def _ask(asked: Target, types: Sequence[str], timeout: int, family: str) -> Answ
         try:
             _scan(settings, types, timeout, answer)
         except Error as error:
-            answer.problem = error.message
+            answer.error = error
         except Exception as error:  # a server can send anything; the other targets are still scanned
-            answer.problem = f"{host} port {port}: unexpected: {type(error).__name__}: {escape(str(error))}"
+            answer.error = Error(f"{host} port {port}: unexpected: {type(error).__name__}: {escape(str(error))}")
         if answer.blobs:
             break
     return answer
@@ -223,7 +231,7 @@ def _scan(settings: Settings, types: Sequence[str], timeout: int, answer: Answer
 
     for key in scan.scan_host_keys(look, settings.endpoint, types):
         answer.blobs.append(key.blob)
-    answer.problem = ""
+    answer.error = None
 
 
 def _lines(names: Sequence[tuple[str, int]], blob: bytes, hashed: bool) -> list[str]:

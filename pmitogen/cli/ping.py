@@ -6,26 +6,31 @@ passwords, passphrases, codes and the confirmation of a new host key.
 
 from __future__ import annotations
 
-import json
+import importlib
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pmitogen
 from pmitogen import logging
 from pmitogen.cli.colour import paint
 from pmitogen.cli.errors import ORIGIN, CommandLineError
+from pmitogen.cli.identity_warnings import warn_of_inaccessible
+from pmitogen.cli.json_output import errors_as_json, print_json
 from pmitogen.cli.prompt import TerminalPrompt
-from pmitogen.cli.ssh_args import split_destination, take_flag, verbosity
+from pmitogen.cli.ssh_args import host_of, identity_files, split_destination, take_flag, verbosity
 from pmitogen.errors import ConnectError, UsageError
-from pmitogen.util.peer_text import escape
+from pmitogen.util.peer_text import escape, one_line
 
 if TYPE_CHECKING:
     from pmitogen.api import Host
 
 SAMPLES = 10  # measured round trips
+OTHER = "other"  # the time that is in no other stage
+# What a login imports.
+_LIBRARIES = ("pmitogen.api", "pmitogen.hub.bootstrap", "pmitogen.hub.mitogen_stream", "pmitogen.transport.connect")
 
 LEVELS = (None, "debug", "trace")  # of the log, by the number of -v
 
@@ -46,27 +51,52 @@ def run(argv: list[str]) -> int:
         (sys.stdout if argv else sys.stderr).write(USAGE)
         return 0 if argv else 2
     as_json, argv = take_flag(argv, "--json")
-    ssh_args, target = split_destination(argv, "ping")
+    ssh_args, target = split_destination(argv, "ping", ("--json", "--help"))
     logging.setup("ping", LEVELS[min(verbosity(ssh_args), len(LEVELS) - 1)])
+    warn_of_inaccessible(identity_files(ssh_args))
+    known: dict[str, Any] = as_object({"host": host_of(target)})
+    with errors_as_json(as_json, known):
+        _ping(target, ssh_args, None if as_json else print, known)
+    if as_json:
+        print_json(known)
+    return 0
+
+
+def _ping(target: str, ssh_args: Sequence[str], show: Callable[[str], None] | None, known: dict[str, Any]) -> None:
+    """Measure. *show*: prints a line. *known*: gets what ``--json`` prints, as it becomes known. Raises Error."""
     began = time.monotonic()
+    load = _load_libraries()
     with _connect(target, ssh_args) as host:
-        took = time.monotonic() - began
         found = host.info()
-        if not as_json:
-            for line in describe(found):
-                print(line, flush=True)
-        elif not found.get("python"):
-            print(json.dumps(as_object(found, took), indent=2), flush=True)
+        seconds = time.monotonic() - began
+        found["stages"] = complete({"load": load, **found.get("stages", {})}, seconds)
+        known.update(as_object(found, seconds))
+        for line in (*found.get("missing_identities", ()), *(f"Warning: {each}" for each in found.get("warnings", ()))):
+            print(one_line(line), file=sys.stderr)
+        if show is not None:
+            for line in describe(found, seconds):
+                show(line)
         if not found.get("python"):
             raise ConnectError(f"{found.get('peer', target)}: logged in, but {found.get('no_python')}", "python")
         trips = [_round_trip(host) for _ in range(SAMPLES)]
-        if as_json:
-            print(json.dumps(as_object(found, took, trips), indent=2))
-            return 0
-        print(f"round trip: {_time(statistics.median(trips))} ({_time(min(trips))} to {_time(max(trips))}, {SAMPLES} times)")
-        text = f"ok: {found.get('peer', target)}: Python {_version(found)} after {_time(took)}"
-        print(paint(text, "green", sys.stdout))
-    return 0
+        known.update(as_object(found, seconds, trips))
+        if show is not None:
+            show(f"round trip: {_time(statistics.median(trips))} ({_time(min(trips))} to {_time(max(trips))}, {SAMPLES} times)")
+            text = f"ok: {found.get('peer', target)}: Python {_version(found)} after {_time(seconds)}"
+            show(paint(text, "green", sys.stdout))
+
+
+def _load_libraries() -> float:
+    """Import what a login needs, and return the seconds that this took."""
+    began = time.monotonic()
+    for name in _LIBRARIES:
+        importlib.import_module(name)
+    return time.monotonic() - began
+
+
+def complete(stages: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """Return *stages* with the rest of *seconds* as a stage."""
+    return {**stages, OTHER: max(0.0, seconds - sum(stages.values()))}
 
 
 def _connect(target: str, ssh_args: Sequence[str]) -> Host:
@@ -85,8 +115,11 @@ def _round_trip(host: Host) -> float:
     return time.monotonic() - began
 
 
-def describe(found: Mapping[str, Any]) -> list[str]:
-    """Return a line for each kind of information in *found* (see ``Host.info``). Text of the server is escaped."""
+def describe(found: Mapping[str, Any], seconds: float | None = None) -> list[str]:
+    """Return a line for each kind of information in *found* (see ``Host.info``). Text of the server is escaped.
+
+    *seconds*: the time until Python had started, the sum of all stages; None: it is not shown.
+    """
     lines = []
     algorithms = found.get("algorithms")
     if algorithms:
@@ -94,7 +127,11 @@ def describe(found: Mapping[str, Any]) -> list[str]:
         lines.append("connection: " + ", ".join(escape(str(text)) for text in texts if text not in (None, "", "none")))
     stages = found.get("stages") or {}
     if stages:
-        lines.append("stages: " + ", ".join(f"{name} {_time(seconds)}" for name, seconds in stages.items()))
+        lines.append("stages: " + ", ".join(f"{name} {_time(taken)}" for name, taken in stages.items() if name != OTHER))
+    if OTHER in stages:
+        lines.append(f"other: {_time(stages[OTHER])} between the stages")
+    if seconds is not None:
+        lines.append(f"total: {_time(seconds)}")
     if found.get("python"):
         exe, user, home = (escape(str(found.get(name))) for name in ("exe", "user", "home"))
         lines.append(f"python: {_version(found)}, {exe}, as {user} in {home}")
@@ -103,11 +140,26 @@ def describe(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def as_object(found: Mapping[str, Any], seconds: float, trips: Sequence[float] = ()) -> dict[str, Any]:
+def as_object(found: Mapping[str, Any], seconds: float | None = None, trips: Sequence[float] = ()) -> dict[str, Any]:
     """Return what ``--json`` prints: *found* (see ``Host.info``) with the seconds of login and round trips."""
-    names = ("peer", "python", "exe", "user", "home", "no_python", "algorithms", "stages", "sent", "received")
     measured = {"median": statistics.median(trips), "min": min(trips), "max": max(trips), "count": len(trips)} if trips else None
-    return {"ok": bool(trips), "seconds": seconds, "round_trip": measured, **{name: found.get(name) for name in names}}
+    algorithms = found.get("algorithms")
+    return {
+        "ok": bool(trips),
+        **{name: found.get(name) for name in ("host", "hostname", "port")},
+        "user": found.get("user") or found.get("login_user"),
+        "seconds": seconds,
+        "stages": found.get("stages"),
+        "round_trip": measured,
+        "python": _version(found) if found.get("python") else None,
+        "executable": found.get("exe"),
+        "home": found.get("home"),
+        "algorithms": algorithms and {name.replace(" ", "_"): text for name, text in algorithms.items()},
+        "bytes_sent": found.get("sent"),
+        "bytes_received": found.get("received"),
+        "warnings": [*found.get("missing_identities", ()), *found.get("warnings", ())],
+        "error": None,
+    }
 
 
 def _version(found: Mapping[str, Any]) -> str:

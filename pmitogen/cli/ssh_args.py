@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from pmitogen.cli.errors import CommandLineError
 from pmitogen.flags.ssh.command_line_flags import FLAGS
+from pmitogen.flags.ssh.lexer import ConfigValueError
+from pmitogen.flags.ssh.values import numbers
 from pmitogen.util.suggestions import did_you_mean
 
 
@@ -49,6 +51,15 @@ def _flags(ssh_args: Sequence[str]) -> Iterator[tuple[str, str]]:
             yield letter, ""
 
 
+def host_of(destination: str) -> str:
+    """Return the host of ``[user@]host`` or ``ssh://[user@]host[:port]``; of an invalid destination, its text."""
+    try:
+        parts = numbers.ssh_uri(destination)
+    except ConfigValueError:
+        return destination
+    return parts[1] if parts else destination.rpartition("@")[2]
+
+
 def split_destination(argv: Sequence[str], command: str, own: Sequence[str] = ()) -> tuple[list[str], str]:
     """Return ssh's options and the destination, which stands among or after them.
 
@@ -89,6 +100,8 @@ def _count_options(argv: Sequence[str]) -> int:
 
 def _takes_next_argument(cluster: str) -> bool:
     """Return whether the value of the last option in an argument such as ``-vp`` is the next argument."""
+    if cluster.startswith("--"):  # no flag of ssh
+        return False
     for position, letter in enumerate(cluster[1:], 1):
         flag = FLAGS.get(letter)
         if flag is not None and flag.argument:

@@ -6,15 +6,16 @@ confirms on the terminal, as with ssh; without a terminal, ``--fingerprint`` is 
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pmitogen.cli.errors import CommandLineError
+from pmitogen.cli.identity_warnings import warn_of_inaccessible
+from pmitogen.cli.json_output import errors_as_json, print_json
 from pmitogen.cli.prompt import TerminalPrompt
-from pmitogen.cli.ssh_args import split_destination, take_flag
+from pmitogen.cli.ssh_args import host_of, identity_files, split_destination, take_flag
 from pmitogen.errors import ConnectError
 
 if TYPE_CHECKING:
@@ -45,12 +46,26 @@ def run(argv: list[str]) -> int:
         return 0 if argv else 2
     as_json, argv = take_flag(argv, "--json")
     expected, argv = _parse_fingerprint(argv)
-    ssh_args, host = split_destination(argv, "trust")
+    ssh_args, host = split_destination(argv, "trust", ("--json", OPTION, "--help"))
 
     from pmitogen.flags.ssh import resolve
+
+    warn_of_inaccessible(identity_files(ssh_args))
+    known: dict[str, Any] = {"host": host_of(host), "hostname": None, "port": None}
+    known.update({"name": None, "server": None, "keys": [], "error": None})
+    with errors_as_json(as_json, known):
+        settings = resolve.resolve([*ssh_args, "--", host])
+        known.update({"host": settings.originalhost, "hostname": settings.hostname, "port": settings.port})
+        _trust(settings, expected, as_json, known)
+    if as_json:
+        print_json(known)
+    return 0
+
+
+def _trust(settings: Settings, expected: str, as_json: bool, known: dict[str, Any]) -> None:
+    """Show the keys and record them. *known*: gets what ``--json`` prints, as it becomes known. Raises Error."""
     from pmitogen.transport.hostkeys.trust import Trust
 
-    settings = resolve.resolve([*ssh_args, "--", host])
     prompt = TerminalPrompt() if sys.stdin.isatty() and not settings.batchmode and not expected else None
     keys = _scan_host_keys(settings, prompt)
     trust = Trust(settings, keys)
@@ -62,16 +77,11 @@ def run(argv: list[str]) -> int:
         say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.where}" if one.where else "."), flush=True)
     if as_json and prompt and any(one.where is None for one in judged):
         print("\n".join(one.description for one in judged), file=sys.stderr)  # what the user is asked about
-    recorded: dict[bytes, str] = {}
-    try:
-        for one in _keys_to_record(judged, trust, expected, prompt, say):
-            recorded[one.blob] = trust.record(one.blob)
-            say(f"recorded {one.description}: {recorded[one.blob]}")
-    finally:
-        if as_json:
-            found = [_as_object(one, recorded.get(one.blob)) for one in judged]
-            print(json.dumps({"name": trust.name, "server": keys[0].server, "keys": found}, indent=2))
-    return 0
+    objects = {one.blob: _as_object(one, None) for one in judged}
+    known.update({"name": trust.name, "server": keys[0].server, "keys": list(objects.values())})
+    for one in _keys_to_record(judged, trust, expected, prompt, say):
+        where = objects[one.blob]["recorded"] = trust.record(one.blob)
+        say(f"recorded {one.description}: {where}")
 
 
 def _say_nothing(*text: str, flush: bool = False) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
 import platform
 import sys
 
 import pmitogen
+from pmitogen.cli.json_output import print_json
 
 DEPENDENCIES = ("paramiko", "cryptography", "mitogen", "ansible-core")
 
@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     versions = {name: _version(name) for name in DEPENDENCIES}
     if options.json:
         whole = {"pmitogen": pmitogen.__version__, **versions, "python": platform.python_version(), "executable": sys.executable}
-        print(json.dumps(whole, indent=2))
+        print_json(whole)
         return 0
     print(f"pmitogen {pmitogen.__version__}")
     for name, version in versions.items():

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("pmitogen.hub")
 SECRET_OPTIONS = ("password", "private_key", "private_key_passphrase", "otp")  # of option sets and become requests
-HIGH_LATENCY = 0.1  # seconds for the key exchange, which takes a round trip and some arithmetic
+HIGH_LATENCY = 0.1  # seconds for version and key exchange, which take a round trip each and some arithmetic
 MAX_BACKOFF = 30  # seconds between two attempts
 PROMPT_TIMEOUT = 120.0  # seconds added for the user's answers: sshd's default LoginGraceTime
 
@@ -72,6 +72,7 @@ class Session:
         self._login_timeout: float | None = options.get("login_timeout")  # seconds for the whole login; None: default limits
         self._deadline = 0.0  # time.monotonic() seconds; set by resolve(); begin_start() extends it
         self.stages: dict[str, float] = {}  # seconds; besides those of the connection
+        self._channel_opened_at = 0.0  # time.monotonic() seconds
         self.before_close: Callable[[], None] = lambda: None  # ends commands that would go on without the connection; may block
         self.lent = 0  # clients of sharing/ssh_clients.py that use the connection. I/O thread
         self._lent_until = 0.0  # time.monotonic() seconds
@@ -80,7 +81,8 @@ class Session:
     @property
     def is_high_latency(self) -> bool:
         """Return whether the network is slow enough for stronger compression to pay."""
-        return self.connection is not None and (self.connection.stages.kex or 0) > HIGH_LATENCY
+        stages = self.connection.stages if self.connection is not None else None
+        return stages is not None and (stages.version or 0) + (stages.kex or 0) > HIGH_LATENCY
 
     @property
     def withheld(self) -> str | None:
@@ -95,9 +97,11 @@ class Session:
         return self.connection.peer if self.connection is not None else ""
 
     def all_stages(self) -> dict[str, float]:
-        """Return the seconds of each stage of the login and of Python's start."""
-        found = vars(self.connection.stages).items() if self.connection is not None else ()
-        return {**{name: value for name, value in found if value is not None}, **self.stages}
+        """Return the seconds of each stage of the login and of Python's start, in their order."""
+        login = vars(self.connection.stages) if self.connection is not None else {}
+        own = self.stages.get
+        stages = {"config": own("config"), **login, "channel": own("channel"), "python": own("python")}
+        return {name: seconds for name, seconds in stages.items() if seconds is not None}
 
     def totals(self) -> dict[str, int]:
         """Return the bytes that were sent and received; empty before the login."""
@@ -109,12 +113,21 @@ class Session:
         connection = self.connection
         if connection is None:
             return {}
+        from pmitogen.transport.auth.report import missing_identities
+
+        settings = connection.settings
         return {
             "peer": connection.peer,
+            "host": settings.originalhost,
+            "hostname": settings.hostname,
+            "port": settings.port,
+            "login_user": settings.user,
             "algorithms": connection.describe(),
             "sent": connection.bytes_sent,
             "received": connection.bytes_received,
             "stages": self.all_stages(),
+            "warnings": list(connection.warnings),
+            "missing_identities": missing_identities(connection.auth_report.attempts),
         }
 
     # On the login thread
@@ -125,8 +138,10 @@ class Session:
 
         if self._login_timeout:
             self._deadline = time.monotonic() + self._login_timeout + (PROMPT_TIMEOUT if self._ask else 0)
+        began = time.monotonic()
         argv, origins = ansible_options.build_ssh_argv(self._options, self._caller)
         self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
+        self.stages["config"] = time.monotonic() - began
 
     def identity(self) -> bytes:
         """Return bytes that are equal for logins with the same connection and interpreter. Raises Error."""
@@ -188,6 +203,10 @@ class Session:
         """Seconds for Python to start after the login. The account's shell reads its start-up files first."""
         return max(0.1, self._deadline - time.monotonic()) if self._login_timeout else START_TIMEOUT
 
+    def note_python_started(self) -> None:
+        """Note the end of Python's start, which begins when its channel is open. I/O thread."""
+        self.stages["python"] = time.monotonic() - self._channel_opened_at
+
     def boot(
         self, candidates: Sequence[str], guard: Guard, on_end: Callable[[], None], slot_timeout: float = math.inf
     ) -> BootChannel:
@@ -203,7 +222,10 @@ class Session:
         context_id = self._router.new_context_id()
         assert self.connection is not None
         timeout = min(answer_timeout(self.connection.settings), self.start_timeout)
+        began = time.monotonic()
         channel = self.connection.open_session(timeout, slot_timeout=slot_timeout)
+        self._channel_opened_at = time.monotonic()
+        self.stages["channel"] = self._channel_opened_at - began
         command = bootstrap.bootstrap_command(token, len(bundle), context_id, candidates)
         self.connection.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
         marker = bootstrap.ready_marker(token)

@@ -213,7 +213,7 @@ class _Connecting:
         transport: ClientTransport | None = None
         try:
             transport = self._transport(stream, host_keys)
-            with self._timed("kex"):
+            with self._timed_exchanges(transport):
                 self._run_key_exchange(transport, stream)
             yield transport, stream
         except BaseException:
@@ -341,6 +341,17 @@ class _Connecting:
         self.settings = decision.restrict(self.settings)
         report = authenticate(transport, self.settings, self.credentials, self.deadline, key_cache=self.jump_hosts.key_cache)
         return report, decision
+
+    @contextlib.contextmanager
+    def _timed_exchanges(self, transport: ClientTransport) -> Iterator[None]:
+        """Measure the exchange of versions and the key exchange after it."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            received_at = transport.version_exchange.received_at or end
+            self.stages.version, self.stages.kex = received_at - began, end - received_at
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -40,6 +40,7 @@ class Stages:
     resolve: float | None = None
     tcp: float | None = None
     proxy: float | None = None
+    version: float | None = None
     kex: float | None = None
     auth: float | None = None
 

@@ -35,7 +35,7 @@ Address = tuple[socket.AddressFamily, Any]  # family and what connect() takes
 
 
 class Advice(NamedTuple):
-    """How a user sets the host's address, its port and the time limit."""
+    """The ways to set a host's address, its port and the time limit, for messages."""
 
     address: str
     port: str

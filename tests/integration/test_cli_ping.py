@@ -30,12 +30,23 @@ def test_a_usable_host(sshd: Sshd, account: Account) -> None:
     done = ping(*sshd.ssh_args(), f"{account.name}@{sshd.host}")
     assert (done.returncode, done.stderr) == (0, "")
     lines = dict(line.split(": ", 1) for line in done.stdout.splitlines())
-    assert list(lines) == ["connection", "stages", "python", "bytes", "round trip", "ok"]
-    assert re.search(r"\btcp \d.*\bkex \d.*\bauth \d.*\bpython \d", lines["stages"])
+    assert list(lines) == ["connection", "stages", "other", "total", "python", "bytes", "round trip", "ok"]
+    names = [word for word in re.split(r"[ ,]+", lines["stages"]) if word.isalpha() and word not in ("s", "ms")]
+    assert names == ["load", "config", "resolve", "tcp", "version", "kex", "auth", "channel", "python"]
+    stages, other, total = (sum(map(_seconds, lines[name].split(", "))) for name in ("stages", "other", "total"))
+    assert stages + other == pytest.approx(total, abs=0.02) and other < 0.3 * total, lines
+    assert lines["ok"].endswith(f" after {lines['total']}")
     assert re.match(r"\d\.\d+\.\d+, /\S+, as " + account.name + " in " + str(account.home), lines["python"])
     assert "SSH-2.0-OpenSSH" in lines["connection"]
     assert re.match(r"[\d.]+ ms \(", lines["round trip"])
     assert (sshd.connections(mark), sshd.sessions(mark)) == (1, 1)
+
+
+def _seconds(text: str) -> float:
+    """The duration in a text such as ``kex 10.2 ms``."""
+    found = re.search(r"([\d.]+) (s|ms)\b", text)
+    assert found, text
+    return float(found[1]) / (1000 if found[2] == "ms" else 1)
 
 
 def test_options_may_follow_the_host(sshd: Sshd, account: Account) -> None:
@@ -108,7 +119,29 @@ def test_as_json(sshd: Sshd, account: Account) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
     assert found["ok"] and found["user"] == account.name and found["round_trip"]["count"] == 10
-    assert {"tcp", "kex", "auth", "python"} <= set(found["stages"]) and found["seconds"] > 0
+    assert (found["host"], found["hostname"], found["port"], found["error"]) == (sshd.host, sshd.host, sshd.port, None)
+    assert {"tcp", "version", "kex", "auth", "channel", "python", "other"} <= set(found["stages"])
+    assert sum(found["stages"].values()) == pytest.approx(found["seconds"])
+
+
+def test_an_error_as_json() -> None:
+    done = ping("--json", "-p", "1", "-J", "nonexistent.invalid", "127.0.0.1")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["ok"], found["host"]) == (1, False, "127.0.0.1")
+    assert found["error"]["message"] == done.stderr.removeprefix("pmitogen ping: ").rstrip("\n")
+    assert found["error"]["kind"] == "connect" and found["error"]["stage"] == "resolve"
+    assert found["error"]["jump_host"].endswith("@nonexistent.invalid port 22")
+    assert ping("--json", "-z", "127.0.0.1").stdout == "", "nothing for a wrong command line"
+
+
+def test_missing_identity_files(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    """Ssh's own lines, on stderr, and the login goes on."""
+    done = ping("-i", f"{tmp_path}/none", "-o", f"IdentityFile={tmp_path}/gone", *sshd.ssh_args(), f"{account.name}@{sshd.host}")
+    lines = done.stderr.splitlines()
+    assert done.returncode == 0 and lines == [
+        f"Warning: Identity file {tmp_path}/none not accessible: No such file or directory.",
+        f"no such identity: {tmp_path}/gone: No such file or directory",
+    ]
 
 
 def test_v_logs_the_steps(sshd: Sshd, account: Account) -> None:

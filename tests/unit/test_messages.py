@@ -38,7 +38,16 @@ FOREIGN_ERRORS = {
     "TypeError",
     "ValueError",
 }
-MESSAGE_FUNCTIONS = {"_warn", "error", "make", "refuse", "reworded", "_refuse", "_refusal", "failed"}  # they make an exception of a text
+MESSAGE_FUNCTIONS = {
+    "_warn",
+    "error",
+    "make",
+    "refuse",
+    "reworded",
+    "_refuse",
+    "_refusal",
+    "failed",
+}  # they make an exception of a text
 WRITERS = {"print", "sys.stderr.write", "sys.stdout.write"}
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical"}
 HELP_KEYWORDS = {"help", "description", "epilog"}

@@ -123,8 +123,7 @@ class Reader:
         ignored = self.context.options.get("ignoreunknown")
         if ignored is None or patterns.match_list(keyword, ignored, lower=True) != 1:
             hint = did_you_mean(written, (row.name for row in TABLE.values()))
-            problem = f"{written}: unknown option{hint}; if another ssh supports it, add it to IgnoreUnknown"
-            raise UnknownKeyword(problem, written)
+            raise UnknownKeyword(f"{written}: unknown option{hint}; if another ssh supports it, add it to IgnoreUnknown", written)
 
     def _default_checked(self, row: Row, value: object, origin: Origin) -> None:
         try:

@@ -104,7 +104,6 @@ class Host:
         self._answers = AnswerReader(
             self, self._accounts, self._pending, self._early, self._known, self._renewal, self._sender, trace
         )
-        self._boot_started = 0.0  # time.monotonic() seconds
         self._simple = simple_commands.FirstCommands()
 
     @property
@@ -312,7 +311,6 @@ class Host:
         self.agent_channel.open(booting, "xz" if session.is_high_latency and toggles.request_pipelining_enabled() else "zlib")
         booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
         self._answers.boot_failed = False
-        self._boot_started = time.monotonic()
         self._on(Event.PYTHON_STARTING)
         self.send_waiting()
 
@@ -321,7 +319,7 @@ class Host:
         self._on(Event.PYTHON_UP)
         self.agent_hello = hello
         if self.session is not None:
-            self.session.stages["python"] = time.monotonic() - self._boot_started
+            self.session.note_python_started()
 
     def on_login(self, session: Session) -> None:
         """Note the login, which began when no request needed Python."""

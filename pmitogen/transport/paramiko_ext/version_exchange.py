@@ -10,6 +10,7 @@ first, and calls a pause garbage. Upstream is mended when it reads a version tha
 from __future__ import annotations
 
 import re
+import time
 from typing import Protocol
 
 from paramiko.ssh_exception import SSHException
@@ -47,6 +48,7 @@ class VersionExchange:
     def __init__(self) -> None:
         self.lines = 0
         self.version = ""
+        self.received_at: float | None = None  # time.monotonic() seconds, of the version
         self._first: list[str] = []
         self._last: list[str] = []
         self._partial = ""
@@ -61,6 +63,7 @@ class VersionExchange:
         while self.lines < MAX_LINES:
             line = self._next_line(source, until)
             if line.startswith("SSH-") and len(line) > len("SSH-"):
+                self.received_at = time.monotonic()
                 self.version = _checked(line)
                 return self.version
             self._keep(line)
