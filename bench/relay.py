@@ -136,7 +136,8 @@ class Front(Side):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._counts.connections += 1
-        self.transport.pause_reading()
+        # Not at once: in Python 3.10 the transport begins to read after this method, even if it was told to pause.
+        self._loop.call_soon(self.transport.pause_reading)
         self._connecting = self._loop.create_task(self._connect())
 
     async def _connect(self) -> None:
