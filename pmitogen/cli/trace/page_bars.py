@@ -41,7 +41,7 @@ def rows(timeline: Timeline) -> Iterator[str]:
     yield '<div class="row"><b title="since the first event">time</b><div class="track axis">'
     yield from (f'<i style="left:{25 * quarter}%">{shown_time(whole * quarter / 4)}</i>' for quarter in range(4))
     yield f'<i style="right:0">{shown_time(whole)}</i>'
-    yield '</div></div><div class="row"><b>task number</b><div class="track">'
+    yield '</div></div><div class="row"><b title="number of the task">task</b><div class="track">'
     for number, works in enumerate(timeline.tasks(), 1):
         start, end = min(work.start for work in works), max(work.end for work in works)
         yield _bar("odd" if number % 2 else "even", start, end, whole, f"{number}: {works[0].task}", str(number))
