@@ -56,16 +56,16 @@ def supports(plugin: BecomeBase) -> bool:
     return True
 
 
-def changes_account(plugin: BecomeBase, login: str | None) -> bool:
-    """Return True if a task with the become plugin *plugin* leaves the account *login*.
+def changes_account(plugin: BecomeBase, login_user: str | None) -> bool:
+    """Return True if a task with the become plugin *plugin* leaves the account *login_user*.
 
-    This is Ansible's rule: become with the login's own name does nothing, and Ansible does not wrap the command, unless
+    This is Ansible's rule: become with the login account's own name does nothing, and Ansible does not wrap the command, unless
     ``become_allow_same_user`` is set.
     """
     user = None
     with contextlib.suppress(KeyError):
         user = plugin.get_option("become_user")
-    return bool(constants.BECOME_ALLOW_SAME_USER) or not user or user != login
+    return bool(constants.BECOME_ALLOW_SAME_USER) or not user or user != login_user
 
 
 def build_wrapped(plugin: BecomeBase, command: str, shell: ShellBase) -> str:

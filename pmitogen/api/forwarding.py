@@ -81,8 +81,8 @@ async def start(account: Account, style: Style, make: Callable[[Any], Any]) -> F
     """Make a forwarding of the connection of *account*, which is made first if there is none."""
     await account.ping(style)
     registry = account.core.registry
-    session = await account.core.on_io_thread(style, account, lambda: registry.host(account.options, account.caller).session)
-    connection = session.connection if session is not None else None
+    login = await account.core.on_io_thread(style, account, lambda: registry.host(account.options, account.caller).login)
+    connection = login.connection if login is not None else None
     if connection is None:
         raise ConnectionLost(f"{account}: the connection has ended")
     try:

@@ -81,10 +81,10 @@ async def _answer(account: Account, style: Style, name: str, args: list[Any]) ->
             if not over_sftp or exc.stage != "python" or not await _lacks_python(account, style):
                 raise
     host = await _host(account, style)
-    session = host.session
-    if session is None or session.connection is None:
+    login = host.login
+    if login is None or login.connection is None:
         raise ConnectionLost(f"{account}: {host.end_reason or 'the connection is closed'}")
-    return await style.blocking(sftp_files.perform, session.connection, name, args)
+    return await style.blocking(sftp_files.perform, login.connection, name, args)
 
 
 async def _host(account: Account, style: Style) -> Host:

@@ -114,7 +114,7 @@ def _parse_fingerprint(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def _scan_host_keys(settings: Settings, prompt: TerminalPrompt | None) -> list[HostKeyProbe]:
     """Return all host keys of the server, first the one that ssh would negotiate."""
-    from pmitogen.hub.session import confirm_with
+    from pmitogen.hub.login import confirm_with
     from pmitogen.transport import connect
     from pmitogen.transport.auth.credentials import Credentials
     from pmitogen.transport.hostkeys import scan

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, cast
 from pmitogen.errors import UsageError
 from pmitogen.hub.back_pressure import OUTPUT_HIGH, OUTPUT_LOW
 from pmitogen.hub.blob_store import BlobStore
+from pmitogen.hub.login import BootChannel
 from pmitogen.hub.mitogen_router import Router
-from pmitogen.hub.session import BootChannel
 from pmitogen.protocol import framing, strict_json
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.protocol.gate import Gate

@@ -31,8 +31,8 @@ from pmitogen.util.peer_text import escape
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+    from pmitogen.hub.login import Login
     from pmitogen.hub.scheduler import Guard
-    from pmitogen.hub.session import Session
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
     from pmitogen.transport.connection import Connection
@@ -49,7 +49,7 @@ class PlainHost(Protocol):
     """The host of the requests."""
 
     name: str
-    session: Session | None
+    login: Login | None
     runs_sh: bool
     python_is_broken: bool
     no_python_reason: str
@@ -112,8 +112,8 @@ class PlainRequests:
             self._fail(request, failure(no_python(host)))
         else:
             plain_request = PlainRequest(host, request, self._simple)
-            if header.get("simple") and host.session is not None:
-                host.session.before_close = self.end_commands
+            if header.get("simple") and host.login is not None:
+                host.login.before_close = self.end_commands
             request.account = None
             request.plain_request = plain_request
             for follow_header, body in request.followups:
@@ -215,9 +215,9 @@ class PlainRequest:
 
     @property
     def _connection(self) -> Connection:
-        session = self._host.session
-        assert session is not None and session.connection is not None
-        return session.connection
+        login = self._host.login
+        assert login is not None and login.connection is not None
+        return login.connection
 
     # Operations
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import mitogen.core
 
 from pmitogen.errors import ConnectionLost
-from pmitogen.hub import session as sessions
 from pmitogen.hub.blob_store import BlobStore
 from pmitogen.hub.host.connector import HostConnector
 from pmitogen.hub.host.host import Host
+from pmitogen.hub.login import Login, secrets_of
 from pmitogen.hub.mitogen_router import Broker, Router
 from pmitogen.hub.plain_requests import PlainRequests
 from pmitogen.hub.scheduler import Guard, Scheduler, Work
@@ -52,7 +52,7 @@ class HostRegistry:
         self.blobs = BlobStore()
         self.jump_hosts = _new_jump_hosts()
         self._hosts: dict[str, Host] = {}
-        self._sessions: weakref.WeakSet[sessions.Session] = weakref.WeakSet()
+        self._logins: weakref.WeakSet[Login] = weakref.WeakSet()
         self._hosts_by_context: dict[int, Host] = {}
         self.trace: Trace | None = None
         self._shared = SharedConnections() if shares else None
@@ -81,7 +81,7 @@ class HostRegistry:
         key = _key(options, caller)
         found = self._hosts.get(key)
         if found is None:
-            for secret in sessions.secrets_of(options):
+            for secret in secrets_of(options):
                 register_secret(secret)
             found = self._hosts[key] = self._make_host(options, caller)
             found.keys.add(key)
@@ -122,11 +122,11 @@ class HostRegistry:
 
     # For connectors (see connector.Connections)
 
-    def new_session(self, host: Host) -> sessions.Session:
-        """Return a session for *host*, not yet connected. It is closed with the hub."""
-        session = sessions.Session(host.options, host.caller, self.router, self.jump_hosts, host.ask)
-        self._sessions.add(session)
-        return session
+    def new_login(self, host: Host) -> Login:
+        """Return a login for *host*, not begun yet. It is closed with the hub."""
+        login = Login(host.options, host.caller, self.router, self.jump_hosts, host.ask)
+        self._logins.add(login)
+        return login
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
         """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""
@@ -168,7 +168,7 @@ class HostRegistry:
         """Return the plan for a become request. Raises UsageError."""
         from pmitogen.flags.become.plan import plan
 
-        for secret in sessions.secrets_of(become):
+        for secret in secrets_of(become):
             register_secret(secret)
         made, _findings = plan(
             become["method"],
@@ -230,7 +230,7 @@ class HostRegistry:
             host.plain_backend.end_commands()
         self.broker.shutdown()
         self.broker.join()
-        for login in list(self._sessions):  # one may still be connecting
+        for login in list(self._logins):  # one may still be connecting
             login.close()
         self.jump_hosts.close()
         self._persistent.close()

@@ -291,11 +291,11 @@ def connection_files(start_info):
 # Shells and sessions
 
 
-def shell_files(shell, login):
+def shell_files(shell, is_login_shell):
     # type: (str, bool) -> List[str]
-    """Files that *shell* reads before a command. *login*: true for a login shell."""
+    """Files that *shell* reads before a command. *is_login_shell*: it reads more."""
     always, at_login = SHELLS.get(os.path.basename(shell), SHELLS["sh"])
-    found = list(always + (at_login if login else ()))
+    found = list(always + (at_login if is_login_shell else ()))
     found += [os.environ[name] for name in ("BASH_ENV",) if os.environ.get(name, "").startswith("/")]
     return sourced(expand_home(found))
 

@@ -226,7 +226,7 @@ def test_contents_on_a_far_network(program: Path, sshd: Sshd, pythons: dict[str,
     """They are packed tighter, and again as usual for a Python without the means (lzma came with 3.3)."""
     from farside.program import far  # type: ignore[import-not-found]
 
-    monkeypatch.setattr("pmitogen.hub.session.HIGH_LATENCY", 0.0)
+    monkeypatch.setattr("pmitogen.hub.login.HIGH_LATENCY", 0.0)
     codecs: list[str] = []
     compress = BlobStore.compress
     monkeypatch.setattr(

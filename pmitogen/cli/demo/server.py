@@ -362,8 +362,8 @@ def _environment(request: _Request) -> dict[str, str]:
     """Return the environment that sshd gives a login, not this process's."""
     user = pwd.getpwuid(os.getuid())
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    login = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": "/bin/sh", "PATH": path}
-    return {**login, **request.env}
+    account = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": "/bin/sh", "PATH": path}
+    return {**account, **request.env}
 
 
 def _spawn(argv: list[str], request: _Request) -> tuple[subprocess.Popen[bytes], int, list[int]]:

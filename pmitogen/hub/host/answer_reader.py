@@ -20,7 +20,7 @@ from pmitogen.protocol.operations import FINAL, ErrorKind, Op
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.hub.session import Session
+    from pmitogen.hub.login import Login
     from pmitogen.hub.trace import Trace
     from pmitogen.protocol import from_agent
     from pmitogen.protocol.from_agent import FromAgent
@@ -39,7 +39,7 @@ class AnsweredHost(ConnectedHost, Protocol):
     name: str
     state: State
     agent_channel: AgentChannel
-    session: Session | None
+    login: Login | None
     last_used: float
 
     @property
@@ -130,8 +130,8 @@ class AnswerReader:
         if account.number == 0:
             self._host.on_agent_up(header)
             trace = self._trace()
-            if trace is not None and self._host.session is not None:
-                trace.stages(self._host.name, time.time(), self._host.session.all_stages())
+            if trace is not None and self._host.login is not None:
+                trace.stages(self._host.name, time.time(), self._host.login.all_stages())
             self._known.on_login(account)
             self._host.send_waiting()  # those that were to have another interpreter than this one
 
@@ -210,5 +210,5 @@ class AnswerReader:
         trace = self._trace()
         if trace is not None:
             row, label = getattr(request.client, "pid", 0), request.describe().partition(" ")[2]
-            totals = self._host.session.totals() if self._host.session is not None else {}
+            totals = self._host.login.totals() if self._host.login is not None else {}
             trace.request(self._host.name, row, label, trace.to_wall_clock(request.created_at), header.get("timings"), totals)

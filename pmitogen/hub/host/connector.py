@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error
 from pmitogen.hub import bootstrap
-from pmitogen.hub import session as sessions
 from pmitogen.hub.host.answer_reader import LOGIN_INTERPRETER_ENDED
 from pmitogen.hub.host.states import State
+from pmitogen.hub.login import BootChannel, Login, run_in_thread
 from pmitogen.transport.errors import SessionRefused
 from pmitogen.transport.login_limits import SLOT_TIMEOUT
 
@@ -35,8 +35,8 @@ class Connections(Protocol):
     def is_closing(self) -> bool:
         """True if the hub is ending."""
 
-    def new_session(self, host: Host) -> sessions.Session:
-        """Return a session for *host*, not yet connected. It is closed with the hub."""
+    def new_login(self, host: Host) -> Login:
+        """Return a login for *host*, not begun yet. It is closed with the hub."""
 
     def claim(self, identity: Callable[[], bytes], host: Host) -> Host:
         """Return the host that has the connection with this identity; *host* gets it if there is none. Any thread."""
@@ -65,40 +65,40 @@ class HostConnector:
 
     def connect(self, python: list[str] | None) -> None:
         host = self._host
-        session = self._connections.new_session(host)
+        login = self._connections.new_login(host)
         candidates = self._candidates(python)
 
         def on_lost(reason: str) -> None:
-            host.guard.defer(self._on_connection_lost, session, reason)
+            host.guard.defer(self._on_connection_lost, login, reason)
 
         def work() -> None:
-            session.resolve()
-            other = self._connections.claim(session.identity, host)
+            login.resolve()
+            other = self._connections.claim(login.identity, host)
             if other is not host:
                 host.guard.defer(self._join, other, python)
                 return
-            connection = session.connect()
+            connection = login.connect()
             host.log.debug("logged in")
             connection.on_lost(on_lost)
             if host.needs_python:
-                self._boot(session, candidates)
+                self._boot(login, candidates)
             else:
-                host.guard.defer(self._on_login, session)
+                host.guard.defer(self._on_login, login)
 
-        sessions.run_in_thread(host.name, work, lambda exc: self._on_connect_failed(session, exc))
+        run_in_thread(host.name, work, lambda exc: self._on_connect_failed(login, exc))
 
     def start_python(self, python: list[str] | None) -> None:
-        session, candidates = self._host.session, self._candidates(python)
-        assert session is not None
-        session.begin_start()
+        login, candidates = self._host.login, self._candidates(python)
+        assert login is not None
+        login.begin_start()
 
         def on_error(exc: Error) -> None:
             if isinstance(exc, SessionRefused):
                 self._host.guard.defer(self._host.on_session_refused)
             else:
-                self._on_connect_failed(session, exc)
+                self._on_connect_failed(login, exc)
 
-        sessions.run_in_thread(self._host.name, lambda: self._boot(session, candidates, SLOT_TIMEOUT), on_error)
+        run_in_thread(self._host.name, lambda: self._boot(login, candidates, SLOT_TIMEOUT), on_error)
 
     def abandon_start(self) -> None:
         booting = self._host.agent_channel.booting
@@ -111,26 +111,26 @@ class HostConnector:
         new = self._connections.make_successor(host)
         new.succeed(host)
         python = [host.executable] if host.executable else None
-        if reconnect or host.session is None:
+        if reconnect or host.login is None:
             new.connector.connect(python)
         else:
-            new.session = host.session
-            HostConnector(new, self._connections)._open_session(host.session, python)
+            new.login = host.login
+            HostConnector(new, self._connections)._open_session(host.login, python)
         return new
 
-    def _open_session(self, session: sessions.Session, python: list[str] | None) -> None:
+    def _open_session(self, login: Login, python: list[str] | None) -> None:
         """Start Python in a further session of a connection; if there can be none, make a connection."""
         host, candidates = self._host, self._candidates(python)
 
         def on_error(exc: Error) -> None:
             host.log.debug("no further session: %s", exc.message)
-            host.session = None
+            host.login = None
             self.connect(python)  # as ssh does where MaxSessions allows no other
 
         def defer_error(exc: Error) -> None:
             host.guard.defer(on_error, exc)
 
-        sessions.run_in_thread(host.name, lambda: self._boot(session, candidates), defer_error)
+        run_in_thread(host.name, lambda: self._boot(login, candidates), defer_error)
 
     def close_session(self) -> None:
         host = self._host
@@ -139,8 +139,8 @@ class HostConnector:
         if booting is not None:
             self._connections.unroute_context(booting.context_id)
             booting.stream.on_disconnect(self._connections.broker)
-        if host.session is not None and (successor is None or successor.session is not host.session):
-            host.session.close()
+        if host.login is not None and (successor is None or successor.login is not host.login):
+            host.login.close()
 
     def close(self) -> None:
         host = self._host
@@ -150,8 +150,8 @@ class HostConnector:
         self._connections.forget(host)
         if booting is not None:
             booting.stream.on_disconnect(self._connections.broker)
-        if host.session is not None:
-            host.session.close()
+        if host.login is not None:
+            host.login.close()
 
     # What comes back from threads
 
@@ -165,26 +165,26 @@ class HostConnector:
         self._host.log.debug("sharing the connection to %s", other.peer)
         self._connections.merge(self._host, other)
 
-    def _on_connect_failed(self, session: sessions.Session, exc: Error) -> None:
-        """Close the session and end the host with *exc*. Any thread."""
-        session.close()
+    def _on_connect_failed(self, login: Login, exc: Error) -> None:
+        """Close the connection and end the host with *exc*. Any thread."""
+        login.close()
         self._host.guard.defer(self._host.fail, exc)
 
-    def _on_login(self, session: sessions.Session) -> None:
+    def _on_login(self, login: Login) -> None:
         if self._connections.is_closing:  # since the login
-            session.close()
+            login.close()
         else:
-            self._host.on_login(session)
+            self._host.on_login(login)
 
-    def _on_connection_lost(self, session: sessions.Session, reason: str) -> None:
+    def _on_connection_lost(self, login: Login, reason: str) -> None:
         """End this host and its successors, as far as they use the lost connection."""
-        if self._host.session is None:
+        if self._host.login is None:
             self._host.fail(ConnectionLost(reason))
-        if self._host.session is session:
+        if self._host.login is login:
             self._host.fail(ConnectionLost(reason))
         each = self._host.successor
         while each is not None:
-            if each.session is session:
+            if each.login is login:
                 each.fail(ConnectionLost(reason))
             each = each.successor
 
@@ -195,41 +195,39 @@ class HostConnector:
         named = tuple(str(name) for name in self._host.options.get("boot_python") or ())
         return named or (tuple(python) if python and len(python) == 1 else ()) + bootstrap.CANDIDATES
 
-    def _boot(self, session: sessions.Session, candidates: tuple[str, ...], slot_timeout: float = math.inf) -> None:
+    def _boot(self, login: Login, candidates: tuple[str, ...], slot_timeout: float = math.inf) -> None:
         """Open a session channel and send the bundle. On the login thread; raises Error."""
 
         def on_end() -> None:
-            self._on_channel_end(session, booting)
+            self._on_channel_end(login, booting)
 
-        booting = session.boot(candidates, self._host.guard, on_end, slot_timeout)
-        self._host.guard.defer(self._on_channel, session, booting)
+        booting = login.boot(candidates, self._host.guard, on_end, slot_timeout)
+        self._host.guard.defer(self._on_channel, login, booting)
 
-    def _on_channel(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
+    def _on_channel(self, login: Login, booting: BootChannel) -> None:
         if self._connections.is_closing:  # since the channel was opened
             booting.stream.on_disconnect(self._connections.broker)
-            session.close()
+            login.close()
             return
         self._connections.route_context(booting.context_id, self._host)
         self._connections.router.register_stream(booting.context_id, booting.stream)
-        self._host.on_channel(booting, session)
+        self._host.on_channel(booting, login)
         booting.stream.start()  # last: what has arrived already is handled at once, and that may be the agent's hello
-        limit = session.start_timeout
-        self._host.guard.call_later(limit, self._on_boot_timeout, session, booting, limit)
+        limit = login.start_timeout
+        self._host.guard.call_later(limit, self._on_boot_timeout, login, booting, limit)
 
-    def _on_boot_timeout(self, session: sessions.Session, booting: sessions.BootChannel, limit: float) -> None:
+    def _on_boot_timeout(self, login: Login, booting: BootChannel, limit: float) -> None:
         if self._host.agent_channel.booting is booting and not booting.stream.booted:
             last_output = bootstrap.last_output(booting.stream)
-            self._host.fail(
-                ConnectError(f"{session.peer}: Python did not start within {limit:.3g} seconds{last_output}", "python")
-            )
+            self._host.fail(ConnectError(f"{login.peer}: Python did not start within {limit:.3g} seconds{last_output}", "python"))
 
-    def _on_channel_end(self, session: sessions.Session, booting: sessions.BootChannel) -> None:
+    def _on_channel_end(self, login: Login, booting: BootChannel) -> None:
         """Handle the end of the channel: there is no usable Python, or the connection is lost."""
         host, stream = self._host, booting.stream
         self._connections.unroute_context(booting.context_id)
         if host.agent_channel.booting is not booting or host.state is State.DEAD:
             return
-        peer, connection = session.peer, session.connection
+        peer, connection = login.peer, login.connection
         lost = (connection.end_reason if connection is not None else None) or stream.channel.timeout_reason
         last_output = bootstrap.last_output(stream)
         if stream.booted and (lost or host.state is not State.BOOTING):
@@ -239,10 +237,10 @@ class HostConnector:
         elif bootstrap.no_python_marker(booting.token) in stream.preamble.splitlines():
             host.log.debug("no usable Python")
             too_old = bootstrap.too_old(stream.stderr_tail)
-            host.on_no_python(session, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
+            host.on_no_python(login, f"no usable Python 2.7 or 3 was found{f' ({too_old})' if too_old else ''}")
         elif stream.booted or bootstrap.shell_marker(booting.token) in stream.preamble:
             host.log.debug("Python does not start")
-            host.on_no_python(session, f"Python does not start{last_output}", is_broken=True)
+            host.on_no_python(login, f"Python does not start{last_output}", is_broken=True)
         else:
             host.log.debug("the login shell did not start Python")
-            host.on_no_python(session, f"the login shell did not start Python{last_output}", runs_sh=False)
+            host.on_no_python(login, f"the login shell did not start Python{last_output}", runs_sh=False)

@@ -40,9 +40,9 @@ from pmitogen.util.peer_text import escape
 if TYPE_CHECKING:
     from pmitogen.flags.become.plan import Plan
     from pmitogen.hub.blob_store import BlobStore
+    from pmitogen.hub.login import BootChannel, Login
     from pmitogen.hub.mitogen_router import Router
     from pmitogen.hub.scheduler import Scheduler
-    from pmitogen.hub.session import BootChannel, Session
     from pmitogen.hub.trace import Trace
     from pmitogen.protocol import from_agent
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions, FollowUp
@@ -84,7 +84,7 @@ class Host:
         self.log = for_host(LOG, self.name)
         self.state = State.NEW
         self.guard = Guard(scheduler, self._failed)  # of everything that is done about this host
-        self.session: Session | None = None
+        self.login: Login | None = None
         self.ask: Prompt | None = None  # asks the user during the login
         self.last_used = time.monotonic()
         self.end_reason = ""
@@ -109,7 +109,7 @@ class Host:
     @property
     def peer(self) -> str:
         """The account and address of the login, for messages; the host's name before the login."""
-        return (self.session.peer if self.session is not None else "") or self.name
+        return (self.login.peer if self.login is not None else "") or self.name
 
     @property
     def busy(self) -> bool:
@@ -129,14 +129,14 @@ class Host:
     @property
     def withheld(self) -> str | None:
         """The reason to send no secret to this host, or None."""
-        return self.session.withheld if self.session is not None else None
+        return self.login.withheld if self.login is not None else None
 
     def describe(self) -> dict[str, object]:
         """The connection's properties: Python, accounts, seconds per stage, bytes, algorithms."""
         hello: from_agent.Hello | dict[str, None] = self.agent_hello or {}
         python = {"python": hello.get("python_version"), "no_python": self.no_python_reason, "exe": self.executable}
         account = {"user": hello.get("user"), "home": hello.get("home"), "accounts": len(self._accounts)}
-        connection = self.session.describe() if self.session is not None else {}
+        connection = self.login.describe() if self.login is not None else {}
         return {"state": self.state.value, **python, **account, **connection}
 
     def transfers(self) -> list[Transfer]:
@@ -275,8 +275,8 @@ class Host:
         self._accounts.close_all()
         self.keys.clear()
         self.options, self.caller, self.ask = {}, NOBODY, None
-        if self.session is not None:
-            self.session.forget_caller()
+        if self.login is not None:
+            self.login.forget_caller()
 
     def begin_run(self, host: Host) -> None:
         """Become the connection of *host*, which another run would otherwise make anew."""
@@ -302,13 +302,13 @@ class Host:
         if frame is not None:
             self._answers.on_frame(*frame)
 
-    def on_channel(self, booting: BootChannel, session: Session) -> None:
+    def on_channel(self, booting: BootChannel, login: Login) -> None:
         """Note that the bundle was sent, and send the requests that wait."""
         if self.state is not State.CONNECTING:
-            session.close()
+            login.close()
             return
-        self.session = session
-        self.agent_channel.open(booting, "xz" if session.is_high_latency and toggles.request_pipelining_enabled() else "zlib")
+        self.login = login
+        self.agent_channel.open(booting, "xz" if login.is_high_latency and toggles.request_pipelining_enabled() else "zlib")
         booting.stream.writer.on_low = lambda: self.guard.defer(self._pressure.release)
         self._answers.boot_failed = False
         self._on(Event.PYTHON_STARTING)
@@ -318,24 +318,24 @@ class Host:
         """Handle the agent's hello: Python is up."""
         self._on(Event.PYTHON_UP)
         self.agent_hello = hello
-        if self.session is not None:
-            self.session.note_python_started()
+        if self.login is not None:
+            self.login.note_python_started()
 
-    def on_login(self, session: Session) -> None:
+    def on_login(self, login: Login) -> None:
         """Note the login, which began when no request needed Python."""
         if self.state is not State.CONNECTING:
-            session.close()
+            login.close()
             return
-        self.session = session
+        self.login = login
         if self.needs_python:  # another request arrived meanwhile
             named = [request.login_python for request in self._pending.waiting]
             self.connector.start_python(next(filter(None, named), None))
         else:
             self._go_plain(Event.LOGGED_IN)
 
-    def on_no_python(self, session: Session, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
+    def on_no_python(self, login: Login, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
         """Serve all requests over plain SSH, including those already sent: there is no interpreter."""
-        self.session, self.runs_sh, self.python_is_broken = session, runs_sh, is_broken
+        self.login, self.runs_sh, self.python_is_broken = login, runs_sh, is_broken
         self.agent_channel.reset()
         self.no_python_reason = reason
         self._accounts.reset()

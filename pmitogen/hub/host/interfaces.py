@@ -28,8 +28,8 @@ class Successor(Protocol):
         """Runs work about the host."""
 
     @property
-    def session(self) -> object:
-        """The SSH session; two hosts that share a connection have the same object."""
+    def login(self) -> object:
+        """The login; two hosts that share a connection have the same object."""
 
     @property
     def successor(self) -> Successor | None:

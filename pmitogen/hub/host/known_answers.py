@@ -29,8 +29,8 @@ class KnownAnswers:
 
     def forget_homes(self) -> None:
         """Forget all homes except the login account's, because accounts of the host have changed."""
-        login = self._accounts.login_account
-        self._home_cache = dict.fromkeys(("~", f"~{login.user}"), login.home) if login.home is not None else {}
+        account = self._accounts.login_account
+        self._home_cache = dict.fromkeys(("~", f"~{account.user}"), account.home) if account.home is not None else {}
         self._accounts.forget_homes()
 
     def answer(self, request: Request) -> bool:

@@ -19,7 +19,7 @@ from pmitogen.hub.requests import CallbackClient, Request, next_request_id
 from pmitogen.protocol.operations import Fs, Op
 
 if TYPE_CHECKING:
-    from pmitogen.hub.session import Session
+    from pmitogen.hub.login import Login
     from pmitogen.hub.trace import Trace
     from pmitogen.protocol.requests import ConnectionOptions, FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
@@ -36,7 +36,7 @@ class SendingHost(Protocol):
     state: State
     agent_channel: AgentChannel
     options: ConnectionOptions
-    session: Session | None
+    login: Login | None
 
     def submit(self, request: Request) -> None:
         """Take a request."""
@@ -168,9 +168,9 @@ class RequestSender:
         """The seconds for which Ansible's ssh would keep this connection after its last use."""
         host = self._host
         args = host.options.get("ssh_args")
-        if args is None or host.options.get("otp") or host.session is None or host.session.settings is None:
+        if args is None or host.options.get("otp") or host.login is None or host.login.settings is None:
             return math.inf  # the library's connections last; a one-time password is good for one login
         if str(args).split() == DEFAULT_SSH_ARGS.split():
             return DEFAULT_PERSISTENCE
-        seconds = host.session.settings.controlpersist
+        seconds = host.login.settings.controlpersist
         return math.inf if seconds < 0 else seconds

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pmitogen.hub import session
 from pmitogen.hub.host.states import State
+from pmitogen.hub.login import close_on_thread
 
 if TYPE_CHECKING:
     from pmitogen.hub.host.host import Host
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def persistence(host: Host) -> int:
     """Return the seconds that a connection outlives its run; 0: none; -1: without a limit."""
-    settings = host.session.settings if host.session is not None else None
+    settings = host.login.settings if host.login is not None else None
     if settings is None or not settings.controlmaster or host.busy or host.state not in (State.UP, State.PLAIN):
         return 0
     return settings.controlpersist
@@ -49,7 +49,7 @@ class PersistentConnections:
 
     def _expire(self, host: Host, seconds: int) -> None:
         """Close the connection of *host*, unless a client of ssh_clients.py has used it in the last *seconds*."""
-        left = 0.0 if host.session is None else host.session.seconds_lent_within(seconds)
+        left = 0.0 if host.login is None else host.login.seconds_lent_within(seconds)
         if left:
             self._timers[host] = host.guard.call_later(left, self._expire, host, seconds)
         else:
@@ -71,10 +71,10 @@ class PersistentConnections:
 
     def close_unused(self, hosts: Iterable[Host]) -> None:
         """Close the connections to jump hosts of earlier runs that none of *hosts* is reached through."""
-        used = [host.session.jump_hosts for host in hosts if host.session is not None]
+        used = [host.login.jump_hosts for host in hosts if host.login is not None]
         for jump_hosts in [each for each in self._jump_hosts if each not in used]:
             self._jump_hosts.remove(jump_hosts)
-            session.close_on_thread(jump_hosts)
+            close_on_thread(jump_hosts)
 
     def close(self) -> None:
         """Close them all. Any thread, once the I/O thread has ended."""

@@ -20,8 +20,8 @@ from pmitogen.transport.mux.listener import Listener
 from pmitogen.transport.mux.messages import MuxError
 
 if TYPE_CHECKING:
+    from pmitogen.hub.login import Login
     from pmitogen.hub.registry import HostRegistry
-    from pmitogen.hub.session import Session
 
 LOOKUP_LIMIT = 20.0  # seconds until the I/O thread has found a connection
 
@@ -48,26 +48,26 @@ class SSHClients:
         """Return the connection with these options. Any thread but the I/O thread. Raises MuxError if there is none."""
         if digest is None:
             raise MuxError("no digest of the client's options")
-        session = self._on_io_thread(lambda: self._find(digest))
-        if session is None or session.connection is None:
+        login = self._on_io_thread(lambda: self._find(digest))
+        if login is None or login.connection is None:
             raise MuxError("no connection with these options")
         try:
-            yield session.connection, digest
+            yield login.connection, digest
         finally:
-            self._registry.defer(session.give_back)
+            self._registry.defer(login.give_back)
 
-    def _find(self, digest: str) -> Session | None:
-        """Return the session with this digest, lent out. I/O thread."""
+    def _find(self, digest: str) -> Login | None:
+        """Return the login with this digest, lent out. I/O thread."""
         for host in self._registry.hosts():
-            session = host.session
-            if session is not None and session.connection is not None and session.digest_for_clients() == digest:
-                if session.connection.end_reason is None:
-                    session.lent += 1
-                    return session
+            login = host.login
+            if login is not None and login.connection is not None and login.digest_for_clients() == digest:
+                if login.connection.end_reason is None:
+                    login.lent += 1
+                    return login
         return None
 
-    def _on_io_thread(self, find: Callable[[], Session | None]) -> Session | None:
-        found: queue.SimpleQueue[Session | None] = queue.SimpleQueue()
+    def _on_io_thread(self, find: Callable[[], Login | None]) -> Login | None:
+        found: queue.SimpleQueue[Login | None] = queue.SimpleQueue()
         if not self._registry.defer(lambda: found.put(find())):
             return None
         try:

@@ -71,18 +71,20 @@ def authenticate(
     :class:`ConnectError` (stage ``auth``) if the connection ended or the time ran out.
     Both messages end with the server's banner, if it sent one. The transport is left open.
     """
-    login = _Authenticator(transport, settings, credentials, deadline, allow_interactive and not settings.batchmode, key_cache)
+    authenticator = _Authenticator(
+        transport, settings, credentials, deadline, allow_interactive and not settings.batchmode, key_cache
+    )
     try:
-        return login.run()
+        return authenticator.run()
     except ConnectionClosed:
-        raise with_banner(login.connection_closed(), login.userauth.last_banner) from None
+        raise with_banner(authenticator.connection_closed(), authenticator.userauth.last_banner) from None
     except DecodeError as error:
         invalid = ConnectError(f"{settings.endpoint}: authentication failed: invalid answer from the server: {error}", "auth")
-        raise with_banner(invalid, login.userauth.last_banner) from error
+        raise with_banner(invalid, authenticator.userauth.last_banner) from error
     except ConnectError as error:
-        raise with_banner(error, login.userauth.last_banner) from None
+        raise with_banner(error, authenticator.userauth.last_banner) from None
     finally:
-        login.identities.close()
+        authenticator.identities.close()
 
 
 class _Authenticator:

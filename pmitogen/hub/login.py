@@ -1,4 +1,4 @@
-"""The blocking part of a connection: from a raw option set to a running Python, on a login thread.
+"""One login on a host: from a raw option set to a connection and a running Python, on a login thread.
 
 The thread resolves the options, connects, opens the one session channel, sends the command and the bundle behind it, and
 passes the stream to the I/O thread, without waiting for further answers.
@@ -49,8 +49,11 @@ class BootChannel:
     token: str  # in the markers that the bootstrap prints
 
 
-class Session:
-    """One SSH connection of a host. *options* are raw; secrets among them stay in memory. *caller*: the process that set them."""
+class Login:
+    """One login on a host, with its connection. *options* are raw; secrets among them stay in memory.
+
+    *caller*: the process that set them.
+    """
 
     def __init__(
         self,
