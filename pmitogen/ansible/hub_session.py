@@ -241,7 +241,7 @@ class HubSession:
             if is_verbose():
                 display.vvv(f"ESTABLISH PMITOGEN CONNECTION FOR USER: {self._open_options.get('remote_user')}", host=self._host())
             caller = CallerEnvironment.current()
-            self._client = hub.connect(_run_pid(), self._hub_index(), log=hub_log(), caller=caller)
+            self._client = _connect(self._hub_index(), caller)
             self._client.open(self._open_options, caller)
             name = self._interpreter_to_boot() if ahead else None
             self._early_requested = True
@@ -279,6 +279,16 @@ def _run_pid() -> int:
     """Return the process id of this run's main process, which the hub watches."""
     parent = multiprocessing.parent_process()
     return parent.pid if parent is not None and parent.pid else os.getpid()
+
+
+def _connect(hub_index: int, caller: CallerEnvironment) -> hub.Client:
+    """Return a connection to a hub of this run, started if there is none. Raises HubError."""
+    client = hub.connect_if_running(_run_pid(), hub_index)
+    if client is not None:
+        return client
+    from pmitogen.hub.daemon import start_or_adopt
+
+    return start_or_adopt.connect(_run_pid(), hub_index, log=hub_log(), caller=caller)
 
 
 def is_verbose() -> bool:

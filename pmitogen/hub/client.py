@@ -1,7 +1,7 @@
-"""A client of the hub: find it or start it, and exchange frames with it. Standard library only, no thread.
+"""A client of the hub: find it, and exchange frames with it. Standard library only, no thread.
 
 Ansible forks a process for every task, so this is imported and run anew each time; it costs one connect(2) on a local
-socket and one frame each way. The first worker that finds no hub starts one (see daemon/start_or_adopt.py).
+socket and one frame each way. A worker that finds no hub starts one (see daemon/start_or_adopt.py, which uses this file).
 """
 
 from __future__ import annotations
@@ -125,35 +125,6 @@ def _raise_if_refused(frame: Answer) -> None:
     """Raise HubError if *frame* is ``refused``: the hub could not start, or does not serve this client."""
     if frame.get("op") == Op.REFUSED:
         raise HubError(str(frame.get("msg")))
-
-
-def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None = None, log: str | None = None) -> Client:
-    """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
-
-    A hub that is still starting answers once it is up; if it cannot start, requests raise a HubError with the reason.
-    *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
-    if PMITOGEN_LOG does not say. *caller*: what a new hub depends on; None for this process.
-    """
-    path = socket_paths.run_socket(run_pid, number)
-    with contextlib.suppress(OSError):
-        return Client(path)
-    from pmitogen.hub.daemon import start_or_adopt
-
-    start_or_adopt.ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
-    try:
-        return Client(path)
-    except OSError as exc:
-        raise HubError(f"{path}: {exc.strerror}") from None
-
-
-def start(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
-    """Start the hub of this number if the run has none, and send it the *caller*. Never raises; :func:`connect` will."""
-    with contextlib.suppress(OSError, HubError):
-        path = socket_paths.run_socket(run_pid, number)
-        if not os.path.exists(path):
-            from pmitogen.hub.daemon import start_or_adopt
-
-            start_or_adopt.ensure_running(path, run_pid, caller, log=log)
 
 
 def connect_if_running(run_pid: int, number: int = 0) -> Client | None:

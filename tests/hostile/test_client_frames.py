@@ -13,7 +13,7 @@ import pytest
 
 from pmitogen.ansible.hub_session import HUB_OPTIONS
 from pmitogen.hub import client as hub_client
-from pmitogen.hub.daemon import socket_paths
+from pmitogen.hub.daemon import socket_paths, start_or_adopt
 from pmitogen.protocol import framing, from_client, hello
 from pmitogen.protocol.errors import ProtocolError
 from pmitogen.util.caller import CallerEnvironment
@@ -99,7 +99,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def path(log: Path) -> Iterator[str]:
     """The socket of that hub."""
-    client = hub_client.connect(os.getpid())
+    client = start_or_adopt.connect(os.getpid())
     client.send({"op": "status", "id": 1})
     assert client.receive(20)[0]["op"] == "ok"
     yield socket_paths.run_socket(os.getpid())

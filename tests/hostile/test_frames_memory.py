@@ -14,6 +14,7 @@ import pytest
 
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub_client
+from pmitogen.hub.daemon import start_or_adopt
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.util.caller import CallerEnvironment
 from tests.hostile import hostile_agent
@@ -36,7 +37,7 @@ class Scene:
         self.hub = int(status.receive(30)[0]["pid"])
 
     def client(self, options: dict[str, Any]) -> hub_client.Client:
-        client = hub_client.connect(os.getpid())
+        client = start_or_adopt.connect(os.getpid())
         caller = CallerEnvironment.current()
         client.introduce(caller)
         client.open(options, caller)

@@ -13,7 +13,7 @@ import pytest
 
 from pmitogen.errors import HubError
 from pmitogen.hub import client as hub_client
-from pmitogen.hub.daemon import socket_paths
+from pmitogen.hub.daemon import socket_paths, start_or_adopt
 from pmitogen.protocol import framing, hello
 from pmitogen.util.caller import CallerEnvironment
 
@@ -39,7 +39,7 @@ def exchange(*headers: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def hub() -> Iterator[hub_client.Client]:
-    client = hub_client.connect(os.getpid())
+    client = start_or_adopt.connect(os.getpid())
     client.send({"op": "status", "id": 1})
     assert client.receive(20)[0]["op"] == "ok"
     yield client
@@ -81,7 +81,7 @@ def test_any_version_may_list_and_stop(hub: hub_client.Client, first: list[dict[
 
 def test_the_client_raises_what_the_hub_says(hub: hub_client.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hello, "identity", lambda: {**SAME, "version": 99})
-    client = hub_client.connect(os.getpid())
+    client = start_or_adopt.connect(os.getpid())
     client.send(OPEN)
     with pytest.raises(HubError, match=r"^the hub with pid \d+ is pmitogen .* this is pmitogen .*protocol 99"):
         client.receive(20)
@@ -100,7 +100,7 @@ def test_an_unknown_caller_is_asked_for_once(hub: hub_client.Client) -> None:
     assert [answer["op"] for answer in answers] == ["need", "ok", "ok"] and answers[0]["caller"] == CALLER.digest
     assert [answer["op"] for answer in exchange(SAME, OPEN, {"op": "reset", "id": 7}, {"op": "status", "id": 1})] == ["ok", "ok"]
     other = CallerEnvironment({"A": "1"}, "/tmp")
-    client = hub_client.connect(os.getpid())
+    client = start_or_adopt.connect(os.getpid())
     client.open({"host": "127.0.0.1"}, other)
     client.send({"op": "reset", "id": 3})
     assert client.receive(20)[0] == {"op": "ok", "id": 3}

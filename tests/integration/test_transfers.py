@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pmitogen.hub import client as hub_client
+from pmitogen.hub.daemon import start_or_adopt
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, to_wire
 from pmitogen.util.caller import CallerEnvironment
 from tests.support import processes
@@ -46,7 +47,7 @@ class Door:
     """A worker's connection to a hub of this process's own, with the option set of one account."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.client = hub_client.connect(os.getpid())
+        self.client = start_or_adopt.connect(os.getpid())
         self.client.open(options, CallerEnvironment.current())
 
     def request(self, header: dict[str, Any], body: bytes = b"") -> int:

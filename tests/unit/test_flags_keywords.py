@@ -129,5 +129,5 @@ def test_every_word_and_flag_of_the_installed_ssh_is_known(tmp_path: Path) -> No
 
 def test_the_page_of_options_is_current() -> None:
     page = (repository / "docs" / "ssh-options.md").read_text()
-    assert page == document(), "run: python -m pmitogen.flags.ssh.keywords > docs/ssh-options.md"
+    assert page == document(), "run: python -m pmitogen.flags.ssh.report.docs_page > docs/ssh-options.md"
     assert all(f"| {row.name} |" in page for row in ROWS)

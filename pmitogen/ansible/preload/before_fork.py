@@ -34,7 +34,6 @@ from pmitogen.ansible.exchange import hub_log
 from pmitogen.ansible.options import option_cache
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
-from pmitogen.hub import client
 from pmitogen.hub.daemon import socket_paths
 from pmitogen.util.caller import CallerEnvironment
 
@@ -133,7 +132,9 @@ def _start_hub() -> None:
     args = context.CLIARGS
     caller = CallerEnvironment.current()  # workers use the cached object, too
     if "syntax" in args and not any(args[name] for name in ("syntax", "listhosts", "listtasks", "listtags")):
-        client.start(os.getpid(), caller, log=hub_log())
+        from pmitogen.hub.daemon import start_or_adopt
+
+        start_or_adopt.start(os.getpid(), caller, log=hub_log())
 
 
 def _run_uses_pmitogen() -> bool:

@@ -1,9 +1,9 @@
 """Table of every keyword of ssh_config(5): its value type, its default, and what pmitogen does with it.
 
 One row per keyword of OpenSSH 10.5, the older ones and those that Debian and Red Hat add. ``default`` is what ``ssh -G`` prints
-when it is unset (None: nothing). ``effect`` is the line of documentation from which docs/ssh-options.md is made:
-``python -m pmitogen.flags.ssh.keywords``. A refused keyword is an error on a command line or in a ``-F`` file, and a warning in a
-file for all of the user's sessions; a *strict* one tightens security and is an error everywhere.
+when it is unset (None: nothing). ``effect`` is the line of documentation from which docs/ssh-options.md is made (see
+report/docs_page.py). A refused keyword is an error on a command line or in a ``-F`` file, and a warning in a file for all of
+the user's sessions; a *strict* one tightens security and is an error everywhere.
 """
 
 from __future__ import annotations
@@ -262,14 +262,3 @@ BLOCK_KEYWORDS = {
 
 NAMES = frozenset([*TABLE, *ALIASES, *OBSOLETE, *BLOCK_KEYWORDS])
 """Every keyword that may start a line, in lower case."""
-
-
-def main() -> None:
-    """Print docs/ssh-options.md."""
-    from pmitogen.flags.ssh.report.docs_page import document
-
-    print(document(), end="")
-
-
-if __name__ == "__main__":
-    main()

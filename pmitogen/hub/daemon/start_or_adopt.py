@@ -32,6 +32,29 @@ _HAS_PROC = os.path.exists("/proc/self/fd")  # then a hub opens the run's stderr
 BACKLOG = 256  # workers that may connect before the hub accepts
 
 
+def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None = None, log: str | None = None) -> Client:
+    """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
+
+    A hub that is still starting answers once it is up; if it cannot start, requests raise a HubError with the reason.
+    *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
+    if PMITOGEN_LOG does not say. *caller*: what a new hub depends on; None for this process.
+    """
+    path = socket_paths.run_socket(run_pid, number)
+    ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
+    try:
+        return Client(path)
+    except OSError as exc:
+        raise HubError(f"{path}: {exc.strerror}") from None
+
+
+def start(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
+    """Start the hub of this number if the run has none, and send it the *caller*. Never raises; :func:`connect` will."""
+    with contextlib.suppress(OSError, HubError):
+        path = socket_paths.run_socket(run_pid, number)
+        if not os.path.exists(path):
+            ensure_running(path, run_pid, caller, log=log)
+
+
 def ensure_running(path: str, run_pid: int, caller: CallerEnvironment, *, log: str | None = None) -> None:
     """Return when *path* can be connected to. A hub that this call adopts or starts gets the *caller*.
 

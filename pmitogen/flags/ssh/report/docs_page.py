@@ -1,4 +1,7 @@
-"""Generate docs/ssh-options.md from the tables of keywords and flags. A test compares the file with this output."""
+"""docs/ssh-options.md, made from the tables of keywords and flags.
+
+``python -m pmitogen.flags.ssh.report.docs_page`` prints it; a test compares the two.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ _HEAD = """\
 # Options of ssh
 
 The effect of every keyword of ssh_config(5) and every flag of ssh(1). This page is generated from the program's tables:
-`python -m pmitogen.flags.ssh.keywords > docs/ssh-options.md`. For one command line, `pmitogen explain ssh -- ARGS... HOST`
-prints the same.
+`python -m pmitogen.flags.ssh.report.docs_page > docs/ssh-options.md`. For one command line,
+`pmitogen explain ssh -- ARGS... HOST` prints the same.
 
 - **honoured**: as in ssh.
 - **emulated**: by other means, or within the limits named.
@@ -61,3 +64,7 @@ def document() -> str:
     ignored = ((name, why) for name, why in sorted(OBSOLETE.items()))
     lines += ["## Old keywords", "", "They have no effect.", "", *_table(("keyword", "why"), ignored), ""]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(document(), end="")
