@@ -46,7 +46,7 @@ _OLD_EXTRAS = (b"existing_soft", b"coverage", b"ansible_coverage")
 
 
 class Payload:
-    """One recognised script. A plain class, because this file is imported for every task.
+    """One recognised script. No dataclass, because this file is imported for every task.
 
     *generation*: "runpy" or "loader", how the module starts.
     *module_name*: the module's name.
@@ -156,10 +156,10 @@ def _encode_keywords(keywords: dict[str, Any]) -> bytes:
     typed = {}
     for name, value in keywords.items():
         kind = type(value).__name__ if isinstance(value, (set, frozenset)) else ""
-        plain = sorted(value) if kind else value
-        if json.loads(json.dumps(plain)) != plain:
+        json_value = sorted(value) if kind else value
+        if json.loads(json.dumps(json_value)) != json_value:
             raise ValueError
-        typed[name] = [kind, plain]
+        typed[name] = [kind, json_value]
     return json.dumps(typed).encode("ascii")
 
 

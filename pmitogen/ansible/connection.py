@@ -39,7 +39,7 @@ from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.progress import Progress, name_transfer
-from pmitogen.ansible.request_values import command_request, operation_request, plain_value, split_command, wire_env
+from pmitogen.ansible.request_values import builtin_value, command_request, operation_request, split_command, wire_env
 from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line
@@ -350,7 +350,7 @@ class Connection(ConnectionBase):
         for name in HUB_OPTIONS:
             value = self.get_option(name)
             if value is not None and value != "":
-                options[name] = plain_value(value)
+                options[name] = builtin_value(value)
         options["host"] = self._host()
         if "password" not in options and self._play_context.password:
             options["password"] = str(self._play_context.password)
@@ -389,7 +389,7 @@ class Connection(ConnectionBase):
         from pmitogen.ansible import become_dialogue
 
         tty = not in_data and bool(self.get_option("use_tty"))
-        command: ClientRequest = {**command_request(argv, tty), "plain": self._in_own_session}
+        command: ClientRequest = {**command_request(argv, tty), "own_session": self._in_own_session}
         exchange = self._hub_session.interactive(command)
         return become_dialogue.run_wrapped(self.become, exchange, in_data, self._escalation_timeout())
 

@@ -278,7 +278,7 @@ class _Item:
 
 
 def _type_name(value: Any) -> str:
-    """Return the name of the plain type behind Ansible's own."""
+    """Return the name of the built-in type behind Ansible's own."""
     return next(kind.__name__ for kind in type(value).__mro__ if kind.__module__ == "builtins")
 
 

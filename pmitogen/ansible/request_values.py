@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import ClientRequest
 
 
-def plain_value(value: object) -> object:
-    """Return *value* in plain types. Ansible's own types may be decrypted texts, or carry their origin."""
+def builtin_value(value: object) -> object:
+    """Return *value* in built-in types. Ansible's own types may be decrypted texts, or carry their origin."""
     if value is None or isinstance(value, (bool, int, float, list)):
         return value
     if isinstance(value, str) or not isinstance(value, Mapping):  # the last is slow for a type that it has not met in this worker
         return str(value)
-    return {str(key): plain_value(item) for key, item in value.items()}
+    return {str(key): builtin_value(item) for key, item in value.items()}
 
 
 def command_request(argv: list[str], tty: bool) -> ClientRequest:

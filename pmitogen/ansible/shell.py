@@ -28,7 +28,7 @@ _MODE_BITS = {"u+x": 0o100, "u+rwx": U_RWX}
 
 
 class ShellOperation:
-    """The operation behind a text: one of the classes below. Plain classes, because this file is imported for every task."""
+    """The operation behind a text: one of the classes below. No dataclasses, because this file is imported for every task."""
 
     __slots__ = ()
 

@@ -19,9 +19,9 @@ from pmitogen.errors import ConnectionLost, RemoteError
 from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.keys.wire import DecodeError
-from pmitogen.transport.plain import exec_command
-from pmitogen.transport.plain.sftp_client import SFTP
-from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, Attributes, SFTPError
+from pmitogen.transport.sessions import exec_command
+from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, Attributes, SFTPError
 
 TIMEOUT = 60.0  # seconds for the session to open
 MAX_ENTRIES = 200_000  # of a whole tree

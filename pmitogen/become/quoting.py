@@ -18,7 +18,7 @@ MYPY = False
 if MYPY:
     from typing import List  # noqa: F401
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")  # not $, which a newline may follow
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+\Z")  # not $, which a newline may follow
 _FRAGILE = re.compile(r"[$\n\r]")
 _UNENCODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./,:=@%+- ")
 
@@ -26,7 +26,7 @@ _UNENCODED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123
 def posix_quote(argument):
     # type: (str) -> str
     """Quote one argument for /bin/sh only."""
-    if _PLAIN.match(argument):
+    if _SHELL_SAFE.match(argument):
         return argument
     return "'" + argument.replace("'", "'\"'\"'") + "'"
 
@@ -39,7 +39,7 @@ def any_shell_quote(argument):
     expands its history even in quotes). These are placed outside the quotes with a backslash before each, which all three
     shells read as the character itself.
     """
-    if _PLAIN.match(argument):
+    if _SHELL_SAFE.match(argument):
         return argument
     pieces = re.split(r"(['\\!])", argument)
     return "".join("\\" + p if p in ("'", "\\", "!") else "'" + p + "'" for p in pieces if p) or "''"

@@ -18,7 +18,7 @@ from pmitogen.errors import Error, UsageError
 from pmitogen.transport.keys import key_file, public_key
 from pmitogen.transport.keys.agent_client import AgentError, SSHAgentClient
 from pmitogen.transport.keys.private_key import UnusableKey
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from pmitogen.util.peer_text import escape, one_line
 
 USAGE = """\

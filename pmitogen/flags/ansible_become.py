@@ -34,7 +34,7 @@ def become_options(options: Mapping[str, object]) -> BecomeOptions:
 
 
 def _text(value: object) -> str | None:
-    """Return plain text: Ansible's values may be subclasses of ``str``, or numbers where a password consists of digits."""
+    """Return a ``str``: Ansible's values may be subclasses of ``str``, or numbers where a password consists of digits."""
     return None if value is None or value == "" else str(value)
 
 

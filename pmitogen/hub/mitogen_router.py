@@ -21,7 +21,7 @@ import mitogen.parent
 
 from pmitogen.errors import Error
 from pmitogen.hub.turns import Turns
-from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_PLAIN, TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_UNPACKED, TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
 from pmitogen.util.worker_threads import WorkerThreads
@@ -47,7 +47,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
         mitogen.core.listen(broker, "shutdown", self.writers.close)
         self.del_handler(mitogen.core.DEL_ROUTE)
         self._numbers = itertools.count(1)
-        for handle, packed in ((TO_HUB_PLAIN, False), (TO_HUB_PACKED, True)):
+        for handle, packed in ((TO_HUB_UNPACKED, False), (TO_HUB_PACKED, True)):
             self.add_handler(self._handler(on_message, packed), handle)
 
     @staticmethod
@@ -84,7 +84,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
 
     def send(self, stream: ChannelStream, context_id: int, data: bytes, packed: bool) -> None:
         """Send one message to a host's agent. I/O thread."""
-        handle = TO_AGENT_PACKED if packed else TO_AGENT_PLAIN
+        handle = TO_AGENT_PACKED if packed else TO_AGENT_UNPACKED
         stream.protocol._send(mitogen.core.Message(dst_id=context_id, handle=handle, data=data))
 
 

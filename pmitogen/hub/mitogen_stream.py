@@ -28,7 +28,7 @@ from pmitogen.errors import ConnectError
 from pmitogen.hub.back_pressure import HIGH, LOW
 from pmitogen.hub.turns import Share
 from pmitogen.protocol.channel_messages import HUB, ChannelMessage, ChannelReader
-from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
@@ -181,7 +181,7 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
 
     def deliver(self, message: ChannelMessage) -> None:
         """Route a message whose header was checked."""
-        handle = TO_HUB_PACKED if message.packed else TO_HUB_PLAIN
+        handle = TO_HUB_PACKED if message.packed else TO_HUB_UNPACKED
         agent = self.remote_id
         routed = mitogen.core.Message(dst_id=HUB, src_id=agent, auth_id=agent, handle=handle, data=message.data)
         self._router._async_route(routed, self.stream)

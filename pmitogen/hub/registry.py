@@ -21,10 +21,10 @@ from pmitogen.hub.host.connector import HostConnector
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.login import Login, secrets_of
 from pmitogen.hub.mitogen_router import Broker, Router
-from pmitogen.hub.plain_requests import PlainRequests
 from pmitogen.hub.scheduler import Guard, Scheduler, Work
 from pmitogen.hub.sharing.persistent_connections import PersistentConnections, persistence
 from pmitogen.hub.sharing.shared_connections import SharedConnections
+from pmitogen.hub.shell_requests import ShellRequests
 from pmitogen.hub.trace import Trace
 from pmitogen.logging import register_secret
 from pmitogen.transport.auth.credentials import Prompt
@@ -91,7 +91,7 @@ class HostRegistry:
     def _make_host(self, options: ConnectionOptions, caller: CallerEnvironment) -> Host:
         host = Host(options, caller, self.scheduler, self.router, self.blobs, self.plan, lambda: self.trace)
         host.connector = HostConnector(host, self)
-        host.plain_backend = PlainRequests(host)
+        host.shell_backend = ShellRequests(host)
         return host
 
     def hosts(self) -> list[Host]:
@@ -227,7 +227,7 @@ class HostRegistry:
         """
         self.is_closing, self._close_reason = True, reason
         for host in list(self._hosts.values()):
-            host.plain_backend.end_commands()
+            host.shell_backend.end_commands()
         self.broker.shutdown()
         self.broker.join()
         for login in list(self._logins):  # one may still be connecting

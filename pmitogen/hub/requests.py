@@ -67,8 +67,8 @@ class Client(Protocol):
         return
 
 
-class PlainRequest(Protocol):
-    """Serves one request over plain SSH."""
+class ShellRequest(Protocol):
+    """Serves one request without Python."""
 
     def follow(self, header: FollowUp, body: bytes) -> None:
         """Take a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
@@ -98,7 +98,7 @@ class Request:
     sent: bool = False
     created_at: float = 0.0  # when it was made, in time.monotonic() seconds
     is_cancelled: bool = False  # it was killed, or its account's interpreter; a failure is then expected
-    plain_request: PlainRequest | None = None  # serves it over plain SSH
+    shell_request: ShellRequest | None = None  # serves it without Python
     task: str = ""  # the name of Ansible's task, for the log, where the worker sent it
     followups: list[tuple[FollowUp, bytes]] = dataclasses.field(default_factory=list)  # frames for it, until it is sent
     is_acknowledged: bool = False  # it was answered before it was done

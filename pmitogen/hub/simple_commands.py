@@ -1,4 +1,4 @@
-"""Commands of the library on a host that has been asked for nothing else: over plain SSH, without waiting for a Python there.
+"""Commands of the library on a host that has been asked for nothing else: in a session each, without waiting for a Python there.
 
 A text for ``/bin/sh`` goes out as one line for the login shell, whichever that is. ``/bin/sh`` first writes a marker to both
 streams: what came earlier, from the shell's start-up files, is no output of the command. The marker on stderr has the number of

@@ -11,7 +11,7 @@ import struct
 from typing import NamedTuple
 
 from pmitogen.protocol.errors import ProtocolError
-from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.protocol.limits import TARGET_MESSAGE
 
 HEADER = struct.Struct(">hLLLLLL")
@@ -53,7 +53,7 @@ class ChannelReader:
             raise ProtocolError(f"a message for context {destination}")
         if source != self._agent or authority != self._agent:
             raise ProtocolError(f"a message in the name of context {source if source != self._agent else authority}")
-        if handle not in (TO_HUB_PLAIN, TO_HUB_PACKED):
+        if handle not in (TO_HUB_UNPACKED, TO_HUB_PACKED):
             raise ProtocolError(f"a message on handle {handle}")
         if reply:
             raise ProtocolError(f"a message that wants a reply on handle {reply}")

@@ -31,8 +31,8 @@ if MYPY:
     Send = Callable[[Header, bytes], None]
 
 PREFIX = struct.Struct(">II")
-# The handles of the Mitogen messages that carry frames, plain or as pieces of the packed stream.
-TO_AGENT_PLAIN, TO_AGENT_PACKED, TO_HUB_PLAIN, TO_HUB_PACKED = 2000, 2001, 2002, 2003
+# The handles of the Mitogen messages that carry frames: a frame as it is, or a piece of the packed stream.
+TO_AGENT_UNPACKED, TO_AGENT_PACKED, TO_HUB_UNPACKED, TO_HUB_PACKED = 2000, 2001, 2002, 2003
 MAX_HEADER = 4 << 20  # bytes
 MAX_BODY = 64 << 20  # bytes
 CHUNK = 128 << 10  # bytes in one data frame: large, to cost little, but small enough that other frames need not wait for long
@@ -90,7 +90,7 @@ def split_pieces(listed, body):
     return pieces
 
 
-def is_plain(header):
+def has_basic_values(header):
     # type: (Header) -> bool
     """True if all values are text, null, numbers of usual size or lists of these: some parsers reject other JSON."""
     for value in header.values():

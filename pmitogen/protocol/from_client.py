@@ -115,7 +115,7 @@ class _Request(TypedDict, total=False):
     ack_early: bool  # the hub may answer ``ok`` before it is done
     more: bool  # data frames follow
     stream_output: bool  # send output as it comes
-    plain: bool  # in a session of its own, without Python
+    own_session: bool  # in a session of its own, without Python
     task: Line
     label: Line  # of the operation, for error messages
 

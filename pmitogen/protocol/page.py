@@ -42,7 +42,7 @@ The hub answers with `refused`, which says what was wrong, and closes the connec
 ## The agent link
 
 A message has Mitogen's header of {header} bytes. From an agent: destination 0, source and authority the agent's own number,
-handle {plain} (plain) or {packed} (one zlib stream per direction, for bodies below {pack_below} bytes), no reply. A message
+handle {unpacked} (as it is) or {packed} (one zlib stream per direction, for bodies below {pack_below} bytes), no reply. A message
 holds exactly one frame.
 An agent that sends anything else, or anything that is not in these tables, breaks the protocol: the hub closes the
 connection to that host. If `account` names another account than the login account, only that account's interpreter is ended.
@@ -69,7 +69,7 @@ def render() -> str:
             identity=", ".join(f"`{name}`" for name in Identity.__annotations__),
             stable=", ".join(f"`{name}`" for name in sorted(STABLE)),
             header=channel_messages.HEADER.size,
-            plain=framing.TO_HUB_PLAIN,
+            unpacked=framing.TO_HUB_UNPACKED,
             packed=framing.TO_HUB_PACKED,
             pack_below=limits.COMPRESS_BELOW,
             client="\n".join(_rows(from_client.TABLE)),

@@ -43,7 +43,7 @@ class ClientRequest(_Operation, total=False):
     more: bool
     stream_output: bool
     in_turn: bool
-    plain: bool
+    own_session: bool
     task: str
     label: str
     # run

@@ -63,7 +63,7 @@ def marked(line: str, answer: Answer) -> Answer:
     return replace(answer, stdout=mark + b"\n" + answer.stdout, stderr=mark + b" 0\n" + answer.stderr)
 
 
-def plain(line: str) -> str:
+def requested_command(line: str) -> str:
     """Return the command in *line* as it was given to ``Host.run``: without directory, variables and ``/bin/sh -c``."""
     if marked := simple_commands.parse(line):
         return marked[1]

@@ -160,7 +160,7 @@ class ScriptedServer(DemoServer):
         line = command or ""
         if its_own := answers.login(line):
             return super().plan(command) if self.real else self._play(its_own)
-        asked = answers.plain(line)
+        asked = answers.requested_command(line)
         with self._scripting:
             self._commands.append(asked)
             rule = next((rule for rule in self._rules if rule.matches(asked) or rule.matches(line)), None)

@@ -205,7 +205,7 @@ def bare_sshd(make_sshd: Callable[..., Sshd]) -> Sshd:
 @pytest.mark.newest_core
 @pytest.mark.needs_program("unshare")
 def test_a_host_without_python(ansible: Ansible, bare_sshd: Sshd, people: People) -> None:
-    """The plugin's own words, over plain SSH: raw works, modules say what is missing."""
+    """The plugin's own become command, in a session of its own: raw works, modules say what is missing."""
     asked, free, other = people.asked, people.free, people.others[0]
     hosts = {
         "asked": ansible.target(bare_sshd, asked, **becoming("sudo", other.name, asked.password)),

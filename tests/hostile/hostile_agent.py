@@ -14,7 +14,7 @@ import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HEADER = struct.Struct(">hLLLLLL")
-TO_HUB_PLAIN, TO_HUB_PACKED = 2002, 2003
+TO_HUB_UNPACKED, TO_HUB_PACKED = 2002, 2003
 
 
 def frame(header, body=b""):
@@ -45,7 +45,7 @@ class Agent:
         self._unpack, self._pack = zlib.decompressobj(), zlib.compressobj()
         self._buffer = b""
 
-    def message(self, data, to=0, source=None, authority=None, handle=TO_HUB_PLAIN, reply=0, kind=0x4D49):
+    def message(self, data, to=0, source=None, authority=None, handle=TO_HUB_UNPACKED, reply=0, kind=0x4D49):
         source, authority = self.me if source is None else source, self.me if authority is None else authority
         write(HEADER.pack(kind, to, source, authority, handle, reply, len(data)) + data)
 
@@ -137,7 +137,7 @@ BREACHES = {
     "empty": message(b""),
     "no-mitogen": lambda agent: write(b"GET / HTTP/1.0\r\n\r\n" * 10),
     "other-kind": message(kind=0x4D50),
-    "oversized": lambda agent: write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_PLAIN, 0, 0xFFFFFFF0)),
+    "oversized": lambda agent: write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_UNPACKED, 0, 0xFFFFFFF0)),
     # Frames
     "oversized-frame": message(struct.pack(">II", 10, 0xF0000000) + b"{}"),
     "two-frames": message(frame({"op": "codec-unsupported"}) * 2),
@@ -197,7 +197,7 @@ def out_without_end(agent, size):
 def flood_of_messages(agent):
     """Tiny messages, which end the host at the first one that is looked at."""
     agent.hello()
-    write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_PLAIN, 0, 0) * 100000)
+    write(HEADER.pack(0x4D49, 0, agent.me, agent.me, TO_HUB_UNPACKED, 0, 0) * 100000)
 
 
 def flood_of_output(agent):

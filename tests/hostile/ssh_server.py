@@ -62,7 +62,7 @@ def string(value: bytes | str) -> bytes:
     return u32(len(data)) + data
 
 
-def plain(payload: bytes) -> bytes:
+def unencrypted(payload: bytes) -> bytes:
     """A packet before any key exchange."""
     padding = 8 - (len(payload) + 5) % 8 + 8
     return u32(len(payload) + padding + 1) + bytes([padding]) + payload + bytes(padding)
@@ -130,38 +130,38 @@ def empty_packets(sock: socket.socket) -> None:
 def ignore_flood_before_keys(sock: socket.socket) -> None:
     sock.sendall(VERSION)
     while True:
-        sock.sendall(plain(bytes([NUMBERS["ignore"]]) + string(b"")) * 1000)
+        sock.sendall(unencrypted(bytes([NUMBERS["ignore"]]) + string(b"")) * 1000)
 
 
 @raw
 def debug_flood_before_keys(sock: socket.socket) -> None:
     sock.sendall(VERSION)
     while True:
-        sock.sendall(plain(bytes([NUMBERS["debug"], 1]) + string(EVIL[:500]) + string(b"")) * 100)
+        sock.sendall(unencrypted(bytes([NUMBERS["debug"], 1]) + string(EVIL[:500]) + string(b"")) * 100)
 
 
 @raw
 def unknown_messages_before_keys(sock: socket.socket) -> None:
     sock.sendall(VERSION)
     while True:
-        sock.sendall(plain(bytes([199])) * 1000)
+        sock.sendall(unencrypted(bytes([199])) * 1000)
 
 
 @raw
 def ext_info_before_keys(sock: socket.socket) -> None:
-    sock.sendall(VERSION + plain(bytes([NUMBERS["ext_info"]]) + u32(0xFFFFFFFF)))
+    sock.sendall(VERSION + unencrypted(bytes([NUMBERS["ext_info"]]) + u32(0xFFFFFFFF)))
     time.sleep(5)
 
 
 @raw
 def a_hundred_thousand_algorithms(sock: socket.socket) -> None:
-    sock.sendall(VERSION + plain(kexinit([b"a"] * 15_000)))
+    sock.sendall(VERSION + unencrypted(kexinit([b"a"] * 15_000)))
     time.sleep(5)
 
 
 @raw
 def algorithms_that_are_not_text(sock: socket.socket) -> None:
-    sock.sendall(VERSION + plain(kexinit([b"\xff\xfe"])))
+    sock.sendall(VERSION + unencrypted(kexinit([b"\xff\xfe"])))
     time.sleep(5)
 
 
@@ -171,7 +171,7 @@ def giant_group(sock: socket.socket) -> None:
     lists = b"".join(map(string, (*names, names[4], b"none", b"none")))
     init = bytes([NUMBERS["kexinit"]]) + bytes(16) + lists + string(b"") * 2 + bytes(5)
     group = bytes([31]) + string(b"\x7f" + os.urandom(199_998) + b"\x01") + string(b"\x02")
-    sock.sendall(VERSION + plain(init) + plain(group))
+    sock.sendall(VERSION + unencrypted(init) + unencrypted(group))
     time.sleep(5)
 
 
@@ -553,7 +553,7 @@ class CutShort(Session):
             self.send(name, u32(self.theirs))
 
 
-# Without Python: plain commands, and files by SFTP
+# Without Python: commands, and files by SFTP
 
 
 class NoPython(Session):

@@ -21,7 +21,7 @@ from pmitogen.errors import AuthenticationError, ConnectionLost
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.forwarding import agent as forwarding
 from pmitogen.transport.keys.agent_client import AgentError, SessionBinding, SSHAgentClient
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.integration._login import ssh_agent, wait_for_agent
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, linked, settings_for

@@ -15,7 +15,7 @@ from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.jump_credentials import parse
 from pmitogen.transport.connect import JumpHostPool
 from pmitogen.transport.jump_host_pool import Resolver
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for

@@ -14,7 +14,7 @@ from pmitogen.cli.transfer.files import FileError, Plan
 from pmitogen.cli.transfer.local_files import LocalFiles
 from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport.plain.sftp_packets import Attributes
+from pmitogen.transport.sessions.sftp_packets import Attributes
 from tests.hostile.ssh_server import string, u32
 from tests.hostile.test_sftp_servers import ATTRS, NAME, READDIR, STATUS, Liar, lie, lying, names
 

@@ -22,7 +22,7 @@ import pmitogen
 from pmitogen.cli import hubs, ping
 from pmitogen.cli.trace import stages as trace
 from pmitogen.errors import Error, RemoteError
-from pmitogen.protocol.framing import TO_HUB_PLAIN
+from pmitogen.protocol.framing import TO_HUB_UNPACKED
 from tests.hostile import raises
 from tests.hostile.talker import EVIL, RAW, SHOWN, Talker
 from tests.support.accounts import Account
@@ -202,7 +202,7 @@ def test_an_agent_that_answers_as_it_likes(
 ) -> None:
     """Its greeting (user, interpreter, home), its remarks, the errors of requests, and its stderr."""
     account, honest = make_account(), make_account()
-    account.write("bad/evil", json.dumps({"mode": mode, "text": EVIL, "handle": TO_HUB_PLAIN}), 0o644)
+    account.write("bad/evil", json.dumps({"mode": mode, "text": EVIL, "handle": TO_HUB_UNPACKED}), 0o644)
     account.write("bad/python3.14", FAKE, 0o755)
     account.write(".bashrc", "export PATH=$HOME/bad:$PATH\n")
     log = tmp_path / "log"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pmitogen.transport.plain.sftp_client import SFTP
-from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, SFTPError
+from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_packets import NO_SUCH_FILE, SFTPError
 from tests.hostile.ssh_server import Sftp, string, u32
 from tests.hostile.test_ssh_servers import linked, serving
 

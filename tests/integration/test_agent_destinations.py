@@ -14,7 +14,7 @@ import pytest
 from pmitogen.errors import AuthenticationError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.connect import JumpHostPool
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.keys import KeyFile, make_key
 from tests.support.links import link_to, settings_for
 from tests.support.session import repository

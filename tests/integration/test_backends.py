@@ -15,7 +15,7 @@ from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import Connection
-from pmitogen.transport.plain import exec_command, file_transfer
+from pmitogen.transport.sessions import exec_command, file_transfer
 from tests.hostile.bastion import Bastion
 from tests.support import backends
 from tests.support.accounts import Account

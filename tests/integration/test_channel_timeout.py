@@ -9,7 +9,7 @@ import pytest
 
 import pmitogen
 from pmitogen.errors import ConnectionLost, Error
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.links import linked
 from tests.support.sshd import Sshd

@@ -22,7 +22,7 @@ from pmitogen.transport.connect import JumpHostPool, connect, probe_host_key
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.links import link_to, linked, settings_for
 from tests.support.sshd import Sshd

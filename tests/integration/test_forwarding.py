@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.keys import KeyFile
 from tests.support.links import linked
 from tests.support.sshd import Sshd

@@ -10,7 +10,7 @@ import pytest
 
 from pmitogen.errors import ConnectionLost
 from pmitogen.transport.connect import Connection
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.links import linked
 from tests.support.sshd import Sshd
 

@@ -15,7 +15,7 @@ from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.connect import JumpHostPool, connect
-from pmitogen.transport.plain import exec_command
+from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile
 from tests.support.links import link_to, settings_for, through

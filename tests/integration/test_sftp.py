@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.plain.sftp_client import CREATE, REWRITE, SFTP, UPDATE
-from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, UNSUPPORTED, Attributes, SFTPError
+from pmitogen.transport.sessions.sftp_client import CREATE, REWRITE, SFTP, UPDATE
+from pmitogen.transport.sessions.sftp_packets import NO_SUCH_FILE, UNSUPPORTED, Attributes, SFTPError
 from tests.support.backends import DEMO, python_backend
 from tests.support.links import link_to, linked
 from tests.support.sshd import Sshd
@@ -135,7 +135,7 @@ def test_a_write_that_fails(sftp: SFTP) -> None:
 
 
 @pytest.fixture
-def plain_sftp(sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SFTP]:
+def basic_sftp(sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SFTP]:
     """The demo server's, which is Paramiko's."""
     for server in python_backend(DEMO, sshd.key, tmp_path_factory.mktemp("demo")):
         link = link_to(server.settings())
@@ -144,8 +144,8 @@ def plain_sftp(sshd: Sshd, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         link.close()
 
 
-def test_a_server_without_extensions(plain_sftp: SFTP, tmp_path: Path) -> None:
-    sftp = plain_sftp
+def test_a_server_without_extensions(basic_sftp: SFTP, tmp_path: Path) -> None:
+    sftp = basic_sftp
     (tmp_path / "old").write_text("old")
     (tmp_path / "new").write_text("new")
     (tmp_path / "d").mkdir()

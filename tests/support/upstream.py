@@ -226,7 +226,7 @@ ROWS: tuple[Row, ...] = (
     *_rows(AUTH, "transport/paramiko_ext/userauth.py", "no login", "_handler_table:value", "abort(self)", "transport"),
     *_rows(TRANSPORT, "transport/paramiko_ext/userauth.py", "no login", "_auth_trigger(self)", "auth_handler"),
     *_rows(CHANNEL, EXT + "channel_messages.py", "channels: what may be sent", "out_window_size"),
-    *_rows(CHANNEL, "transport/plain/exec_command.py", "commands of hosts without Python", "status_event"),
+    *_rows(CHANNEL, "transport/sessions/exec_command.py", "commands of hosts without Python", "status_event"),
     # Mitogen
     *_rows(
         "mitogen.core:Router",

@@ -223,7 +223,7 @@ class _BareHost:
     def info(self) -> dict[str, object]:
         return {
             "peer": "root@h port 22",
-            "state": "plain",
+            "state": "shell only",
             "python": None,
             "no_python": "no Python was found",
             "stages": {"tcp": 0.001},

@@ -10,7 +10,7 @@ from typing import Any
 import mitogen.core
 import pytest
 
-from pmitogen.hub.mitogen_router import TO_HUB_PLAIN, Broker, Router
+from pmitogen.hub.mitogen_router import TO_HUB_UNPACKED, Broker, Router
 
 
 def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture) -> None:
@@ -24,7 +24,7 @@ def test_what_is_read_after_the_end_is_nobodys(caplog: pytest.LogCaptureFixture)
         router.register_stream(number, stream)
 
         def arrives(data: bytes) -> None:
-            message = mitogen.core.Message(dst_id=0, src_id=number, auth_id=number, handle=TO_HUB_PLAIN, data=data)
+            message = mitogen.core.Message(dst_id=0, src_id=number, auth_id=number, handle=TO_HUB_UNPACKED, data=data)
             router._async_route(message, stream)
 
         arrives(b"first")

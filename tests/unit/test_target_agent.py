@@ -25,7 +25,7 @@ from tests.support import processes, programs
 pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what another run's new accounts make stale
 
 NUMBER = 7
-PLAIN, PACKED = 2000, 2001  # handles
+UNPACKED, PACKED = 2000, 2001  # handles
 Frame = tuple[dict[str, Any], bytes]
 
 
@@ -58,7 +58,7 @@ class Hub:
             "dst_id": NUMBER,
             "src_id": 0,
             "auth_id": 0,
-            "handle": PLAIN,
+            "handle": UNPACKED,
             "data": encode_frame(header, body),
             **words,
         }
@@ -159,7 +159,7 @@ def test_a_long_body_goes_there_and_back_while_nobody_reads(hub: Hub, tmp_path: 
     ("sent", "why"),
     [
         (b"HTTP/1.1 400 Bad Request and what else belongs to it", "no message"),
-        (struct.pack(">hLLLLLL", 0x4D49, NUMBER, 0, 0, PLAIN, 0, 1 << 30), "larger than any of ours"),
+        (struct.pack(">hLLLLLL", 0x4D49, NUMBER, 0, 0, UNPACKED, 0, 1 << 30), "larger than any of ours"),
     ],
 )
 def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:

@@ -117,7 +117,7 @@ def render_collection_plugin() -> str:
 
 
 def shell_options() -> dict[str, Any]:
-    """Return the options that Ansible parses from its ``sh`` plugin's documentation: plain values, relevant fields only."""
+    """Return the options that Ansible parses from its ``sh`` plugin's documentation: JSON values, relevant fields only."""
     import json
 
     from ansible import constants
@@ -126,9 +126,9 @@ def shell_options() -> dict[str, Any]:
     init_plugin_loader([])
     shell_loader.get("sh")
     options = constants.config.get_configuration_definitions(plugin_type="shell", name="sh")
-    plain: dict[str, Any] = json.loads(json.dumps(options))
+    decoded: dict[str, Any] = json.loads(json.dumps(options))
     prose = ("description", "name", "version_added")
-    return {name: {key: value for key, value in option.items() if key not in prose} for name, option in plain.items()}
+    return {name: {key: value for key, value in option.items() if key not in prose} for name, option in decoded.items()}
 
 
 def render_shell_table() -> str:

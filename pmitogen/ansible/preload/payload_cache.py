@@ -192,7 +192,7 @@ def _digest(header: dict[str, Any], data: bytes) -> str:
 
 
 def _from_text(header: dict[str, Any], data: bytes) -> Any:
-    """Make an object of Ansible's cache from plain values. Raises ValueError, TypeError."""
+    """Make an object of Ansible's cache from JSON values. Raises ValueError, TypeError."""
     mapping = header["mapping"]
     if not isinstance(header["profile"], str) or not all(isinstance(word, str) for item in mapping.items() for word in item):
         raise ValueError
@@ -201,7 +201,7 @@ def _from_text(header: dict[str, Any], data: bytes) -> Any:
 
 
 def _to_text(payload: Any) -> dict[str, Any]:
-    """Return the plain values of such an object, without its archive. Raises TypeError if it has other values."""
+    """Return the JSON values of such an object, without its archive. Raises TypeError if it has other values."""
     fields = [field.name for field in dataclasses.fields(payload)], [field.name for field in dataclasses.fields(payload.metadata)]
     if fields != (_FIELDS, _METADATA) or type(payload.metadata) is not module_common.ModuleMetadataV1:
         raise TypeError

@@ -18,10 +18,10 @@ CURVES: dict[str, ec.EllipticCurve] = {
 MAX_RSA_BITS = 16384  # OpenSSH's own limit
 
 
-def encode(key: PrivateKey, plain_fields: bytes, cert: bytes | None) -> bytes:
+def encode(key: PrivateKey, key_fields: bytes, cert: bytes | None) -> bytes:
     """The fields of an ADD_IDENTITY, up to the comment. *plain_fields*: type and numbers, as in a key file."""
     if cert is None:
-        return plain_fields
+        return key_fields
     raw = key.cryptography_key
     head = encode_string(public_key.blob_type(cert)) + encode_string(cert)
     if isinstance(raw, rsa.RSAPrivateKey):

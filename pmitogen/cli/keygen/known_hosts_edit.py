@@ -22,7 +22,7 @@ from pmitogen.transport.keys import public_key
 from pmitogen.util import atomic_file, trusted_path
 from pmitogen.util.peer_text import escape
 
-_MARKS = {known_hosts.AUTHORITY: "CA", known_hosts.REVOKED: "REVOKED", known_hosts.PLAIN: ""}
+_MARKS = {known_hosts.AUTHORITY: "CA", known_hosts.REVOKED: "REVOKED", known_hosts.NO_MARKER: ""}
 
 
 @dataclasses.dataclass(frozen=True)

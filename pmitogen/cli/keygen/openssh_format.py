@@ -18,7 +18,7 @@ from pmitogen.transport.keys.wire import encode_mpint, encode_string
 
 MAGIC = b"openssh-key-v1\0"
 CIPHER, KEY_SIZE, BLOCK_SIZE = "aes256-ctr", 32, 16  # bytes
-PLAIN_BLOCK_SIZE = 8  # bytes
+UNENCRYPTED_BLOCK_SIZE = 8  # bytes
 DEFAULT_ROUNDS = 24  # of bcrypt_pbkdf; ssh-keygen's
 LINE_LENGTH = 70  # characters
 
@@ -36,7 +36,7 @@ def encode(key: CryptographyKey, comment: str, passphrase: str, rounds: int = DE
         private = cipher.update(_padded(private, BLOCK_SIZE)) + cipher.finalize()
         kdf = encode_string(CIPHER) + encode_string("bcrypt") + encode_string(encode_string(salt) + rounds.to_bytes(4, "big"))
     else:
-        private = _padded(private, PLAIN_BLOCK_SIZE)
+        private = _padded(private, UNENCRYPTED_BLOCK_SIZE)
         kdf = encode_string("none") + encode_string("none") + encode_string(b"")
     blob = MAGIC + kdf + (1).to_bytes(4, "big") + encode_string(public_blob(key)) + encode_string(private)
     text = base64.b64encode(blob).decode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pmitogen.cli.sftp.session import CommandError, Session
 from pmitogen.cli.transfer import patterns
-from pmitogen.transport.plain.sftp_packets import Attributes
+from pmitogen.transport.sessions.sftp_packets import Attributes
 
 
 def mkdir(session: Session, flags: str, path: str) -> None:

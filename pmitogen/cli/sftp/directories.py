@@ -9,7 +9,7 @@ from pmitogen.cli.sftp import listing
 from pmitogen.cli.sftp.session import CommandError, Session
 from pmitogen.cli.transfer import patterns
 from pmitogen.cli.transfer.files import FileError, join
-from pmitogen.transport.plain.sftp_packets import Entry
+from pmitogen.transport.sessions.sftp_packets import Entry
 
 
 def cd(session: Session, flags: str, path: str = "") -> None:

@@ -6,7 +6,7 @@ import stat
 import time
 from collections.abc import Iterator
 
-from pmitogen.transport.plain.sftp_packets import Entry
+from pmitogen.transport.sessions.sftp_packets import Entry
 from pmitogen.util.peer_text import one_line
 
 RECENT = 365 * 86400 // 2  # seconds; the time of day is shown for files that are not older

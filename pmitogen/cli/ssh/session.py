@@ -15,7 +15,7 @@ from pmitogen.errors import ConnectionLost
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.mux.streams import copy_input, copy_output, read_pieces, write_all
 from pmitogen.transport.mux.terminal import RawTerminal, terminal_for, window_size
-from pmitogen.transport.plain.exec_command import ChannelStream, Command
+from pmitogen.transport.sessions.exec_command import ChannelStream, Command
 from pmitogen.util import threads
 
 STDIN, STDOUT, STDERR = 0, 1, 2

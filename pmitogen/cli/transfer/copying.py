@@ -1,7 +1,7 @@
 """Copy files and trees from one machine to another.
 
 As scp does, a copy follows links, skips what is neither a file nor a directory, goes on after a failure, and sets neither setuid
-nor setgid. The names in a remote directory are checked where they are read (transport/plain/sftp_client.py), so nothing is
+nor setgid. The names in a remote directory are checked where they are read (transport/sessions/sftp_client.py), so nothing is
 written outside the destination.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from pmitogen.cli.transfer.files import FileError, Files, Plan, join, part_key
 from pmitogen.cli.transfer.progress import Progress
-from pmitogen.transport.plain.sftp_packets import Attributes
+from pmitogen.transport.sessions.sftp_packets import Attributes
 
 MAX_DEPTH = 64  # nested directories; scp has the same limit
 MODE_BITS = 0o1777

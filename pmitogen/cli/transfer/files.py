@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
-from pmitogen.transport.plain.sftp_packets import Attributes, Entry
+from pmitogen.transport.sessions.sftp_packets import Attributes, Entry
 
 MAX_PART_NAME = 150  # bytes of a file's name that the name of its part repeats
 

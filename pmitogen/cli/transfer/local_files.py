@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import IO
 
 from pmitogen.cli.transfer.files import FileError, Plan, Writer, part_name
-from pmitogen.transport.plain.sftp_packets import Attributes, Entry
+from pmitogen.transport.sessions.sftp_packets import Attributes, Entry
 from pmitogen.util import atomic_file, trusted_path
 
 PIECE = 256 << 10  # bytes of one read

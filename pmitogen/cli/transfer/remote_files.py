@@ -10,10 +10,10 @@ import paramiko
 
 from pmitogen.cli.transfer.files import FileError, Plan, Writer, join, part_name
 from pmitogen.errors import ConnectionLost
-from pmitogen.transport.plain import sftp_packets as packets
-from pmitogen.transport.plain.sftp_client import CREATE, REWRITE, SFTP, UPDATE
-from pmitogen.transport.plain.sftp_file import RemoteFile
-from pmitogen.transport.plain.sftp_packets import Attributes, Entry, SFTPError
+from pmitogen.transport.sessions import sftp_packets as packets
+from pmitogen.transport.sessions.sftp_client import CREATE, REWRITE, SFTP, UPDATE
+from pmitogen.transport.sessions.sftp_file import RemoteFile
+from pmitogen.transport.sessions.sftp_packets import Attributes, Entry, SFTPError
 from pmitogen.util.atomic_file import KEPT_MODE
 
 CLEANUP_TIMEOUT = 5.0  # seconds for removing a part after a failure

@@ -13,9 +13,9 @@ from pmitogen.cli.ssh.login import log_in
 from pmitogen.cli.transfer.remote_files import RemoteFiles
 from pmitogen.errors import ConnectError
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.plain.exec_command import WINDOW
-from pmitogen.transport.plain.sftp_client import SFTP
-from pmitogen.transport.plain.sftp_packets import SFTPError
+from pmitogen.transport.sessions.exec_command import WINDOW
+from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_packets import SFTPError
 
 START_TIMEOUT = 60.0  # seconds for the server to start SFTP
 # What scp and sftp pass to ssh before the user's options.

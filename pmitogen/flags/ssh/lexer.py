@@ -15,7 +15,7 @@ from pmitogen.util.patterns import ascii_lower
 
 WHITESPACE = " \t\r\n"
 _SEPARATOR = re.compile(r'[ \t\r\n"=]')
-_PLAIN = re.compile(r"[^ \t#'\"\\]+")
+_UNQUOTED = re.compile(r"[^ \t#'\"\\]+")
 
 
 class ConfigValueError(Exception):
@@ -54,7 +54,7 @@ def split_keyword(text: str) -> tuple[str | None, str | None]:
 
 def split_args(text: str, comments: bool = True) -> list[str]:
     """Split arguments at blanks, honouring quotes and backslashes. Raises ConfigValueError for an open quote."""
-    if _PLAIN.fullmatch(text):
+    if _UNQUOTED.fullmatch(text):
         return [text]
     args: list[str] = []
     i, size = 0, len(text)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol import from_agent, to_agent
     from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
+_SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # a path that no shell takes apart: see target/files.py
 MAX_ACCOUNTS = 20  # accounts per host besides the login account; more are ended when idle
 ESCALATION_GRACE = 5.0  # seconds added to the escalation's own time limit on the target
 
@@ -59,7 +59,7 @@ class Account:
 
     def known_temp_base(self, base: str) -> str | None:
         """Return the directory in which a temporary directory can be created for sure, or None if that is not known."""
-        if self.home is not None and self.home_writable and _PLAIN.fullmatch(self.home):
+        if self.home is not None and self.home_writable and _SHELL_SAFE.fullmatch(self.home):
             if base.startswith("~/"):
                 return self.home + base[1:]
             if base.startswith(self.home + "/"):

@@ -52,8 +52,8 @@ class AnsweredHost(ConnectedHost, Protocol):
     def send_waiting(self) -> None:
         """Send the requests that wait."""
 
-    def serve_plain(self, request: Request) -> None:
-        """Serve a request over plain SSH."""
+    def serve_by_shell(self, request: Request) -> None:
+        """Serve a request without Python."""
 
     def fail(self, error: Error) -> None:
         """End the host with *error*: the connection is lost."""
@@ -79,7 +79,7 @@ class AnswerReader:
 
     def on_frame(self, header: FromAgent, body: bytes) -> None:
         """Handle a frame of the agent."""
-        if self.boot_failed:  # all requests are going to be made again, over plain SSH
+        if self.boot_failed:  # all requests are going to be made again, without Python
             return
         if header["op"] == Op.HELLO:
             self._on_hello(header)
@@ -179,7 +179,7 @@ class AnswerReader:
             return True
         if reason == _NO_LOGIN_STATE and kind is None:
             if request.header["op"] == Op.EXEC and not request.header.get("become"):
-                self._host.serve_plain(request)
+                self._host.serve_by_shell(request)
                 return True
             header["kind"] = ErrorKind.WRAP.value
         # The request names no interpreter, and another request has named one that does not work.

@@ -1,9 +1,9 @@
 """One host: its connection, its accounts, and the requests under way. Everything here happens on the hub's I/O thread.
 
 Requests wait while the host is CONNECTING (see states.py). From BOOTING on they are sent at once, behind the bundle that
-starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python they are taken back and
-go over plain SSH. A host that was asked only for commands of its login shell (``raw``) is PLAIN, too: it may be an appliance, so
-nothing else is sent to it. The first request of another kind then starts Python.
+starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python, they are taken back, and
+served by the login shell and SFTP. A host that was asked only for commands of its login shell (``raw``) is SHELL_ONLY, too:
+it may be an appliance, so nothing else is sent to it. The first request of another kind then starts Python.
 
 Requests are sent by request_sender.py, answers are read by answer_reader.py, and the connection is made by connector.py.
 """
@@ -22,7 +22,7 @@ from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.back_pressure import BackPressure
 from pmitogen.hub.host.accounts import Accounts
 from pmitogen.hub.host.answer_reader import AnswerReader
-from pmitogen.hub.host.interfaces import Connector, PlainBackend, Successor
+from pmitogen.hub.host.interfaces import Connector, ShellBackend, Successor
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
@@ -65,7 +65,7 @@ class Host:
     """
 
     connector: Connector
-    plain_backend: PlainBackend
+    shell_backend: ShellBackend
 
     def __init__(
         self,
@@ -167,14 +167,14 @@ class Host:
         is_first, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
         if successor is not None and before is not None:
             self._sender.send_after(before, request)
-        elif request.header.pop("plain", False) and self.state in (State.BOOTING, State.UP):
-            self.serve_plain(request)
+        elif request.header.pop("own_session", False) and self.state in (State.BOOTING, State.UP):
+            self.serve_by_shell(request)
         elif self.state in (State.BOOTING, State.UP):
             self._sender.send(request)
-        elif self.state is State.PLAIN and is_first and self.needs_python:
+        elif self.state is State.SHELL_ONLY and is_first and self.needs_python:
             self.retry_boot(request)
-        elif self.state is State.PLAIN:
-            self.serve_plain(request)
+        elif self.state is State.SHELL_ONLY:
+            self.serve_by_shell(request)
         elif self.state is State.DEAD:
             request.fail(ConnectionLost(f"{self.name}: the connection has ended"))
         else:
@@ -188,7 +188,7 @@ class Host:
         """The login shell has not run a simple command: have Python run it."""
         if self._pending.close(request):
             request.header.pop("simple", None)
-            request.plain_request = None
+            request.shell_request = None
             self.submit(request)
 
     def follow(self, request: Request, header: FollowUp, body: bytes) -> None:
@@ -203,9 +203,9 @@ class Host:
                 request.followups.append((header, body))
             request.moved += len(body)
             self.agent_channel.send({**header, "id": request.request_id, "account": request.account.number}, body)
-        elif self._pending.get(request.request_id) is not None and request.plain_request is not None:
+        elif self._pending.get(request.request_id) is not None and request.shell_request is not None:
             request.moved += len(body)
-            request.plain_request.follow(header, body)
+            request.shell_request.follow(header, body)
         elif ends_before_it_begins(header):
             self._pending.stop_waiting(request)
             request.fail(ConnectionLost(f"{self.name}: cancelled before it was begun"))
@@ -236,17 +236,17 @@ class Host:
             self._sender.send(request)
         self._pressure.release()
 
-    def serve_plain(self, request: Request) -> None:
-        """Serve a request over plain SSH."""
+    def serve_by_shell(self, request: Request) -> None:
+        """Serve a request without Python."""
         if request.header["op"] == Op.PRECONNECT:
             request.answer({"op": Op.OK.value})
         else:
             request.sent = False
             self._pending.open(request)
-            self.plain_backend.start(request)
+            self.shell_backend.start(request)
 
-    def on_plain_frame(self, request: Request, header: Answer, body: bytes) -> None:
-        """Pass on a frame of a request that is served over plain SSH."""
+    def on_shell_frame(self, request: Request, header: Answer, body: bytes) -> None:
+        """Pass on a frame of a request that is served without Python."""
         if self._pending.get(request.request_id) is not None:
             if header["op"] in FINAL:
                 self._pending.close(request)
@@ -265,7 +265,7 @@ class Host:
     def on_session_refused(self) -> None:
         """Start Python by another connection: commands hold all the sessions that the server allows on this one."""
         requests = self._pending.take_waiting()
-        self._go_plain(Event.LOGGED_IN)
+        self._use_shell_only(Event.LOGGED_IN)
         self._renewal.reconnect(requests)
 
     # Between runs, and between connections
@@ -331,20 +331,20 @@ class Host:
             named = [request.login_python for request in self._pending.waiting]
             self.connector.start_python(next(filter(None, named), None))
         else:
-            self._go_plain(Event.LOGGED_IN)
+            self._use_shell_only(Event.LOGGED_IN)
 
     def on_no_python(self, login: Login, reason: str, runs_sh: bool = True, is_broken: bool = False) -> None:
-        """Serve all requests over plain SSH, including those already sent: there is no interpreter."""
+        """Serve all requests without Python, including those already sent: there is no interpreter."""
         self.login, self.runs_sh, self.python_is_broken = login, runs_sh, is_broken
         self.agent_channel.reset()
         self.no_python_reason = reason
         self._accounts.reset()
-        self._go_plain(Event.NO_PYTHON)
+        self._use_shell_only(Event.NO_PYTHON)
 
-    def _go_plain(self, event: Event) -> None:
+    def _use_shell_only(self, event: Event) -> None:
         self._on(event)
-        for request in self._pending.take_waiting() + self._pending.take_open(lambda request: request.plain_request is None):
-            self.serve_plain(request)
+        for request in self._pending.take_waiting() + self._pending.take_open(lambda request: request.shell_request is None):
+            self.serve_by_shell(request)
 
     # The end
 

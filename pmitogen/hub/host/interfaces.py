@@ -70,11 +70,11 @@ class Connector(Protocol):
         """Forget the host, and close its channel and its connection."""
 
 
-class PlainBackend(Protocol):
-    """Serves requests of one host over plain SSH, without Python."""
+class ShellBackend(Protocol):
+    """Serves requests of one host without Python: by its login shell and SFTP."""
 
     def start(self, request: Request) -> None:
-        """Begin to serve *request*; its answers come back by ``Host.on_plain_frame``."""
+        """Begin to serve *request*; its answers come back by ``Host.on_shell_frame``."""
 
     def end_commands(self) -> None:
         """Kill the commands under way that would go on without the connection. Any thread but the I/O thread; blocks."""

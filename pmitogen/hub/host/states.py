@@ -8,7 +8,7 @@ it does (see scheduler.py).
     NEW -> CONNECTING -> BOOTING -> UP -> DEAD
             ^      |        |
             |      v        v
-            +---- PLAIN <---+             every state may end in DEAD
+            +-- SHELL_ONLY -+             every state may end in DEAD
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class State(enum.Enum):
     CONNECTING = "connecting"  # a thread logs in, or opens a session; requests wait
     BOOTING = "booting"  # Python is starting; requests are sent behind the bundle that starts it
     UP = "up"  # the agent has sent its hello
-    PLAIN = "plain"  # logged in, without Python: requests are served over plain SSH
+    SHELL_ONLY = "shell only"  # logged in, without Python: the login shell and SFTP serve requests
     DEAD = "dead"  # the connection has ended; the next request makes another host
 
 
@@ -42,10 +42,10 @@ class Event(enum.Enum):
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.NEW: {Event.CONNECT: State.CONNECTING, Event.END: State.DEAD},
-    State.CONNECTING: {Event.LOGGED_IN: State.PLAIN, Event.PYTHON_STARTING: State.BOOTING, Event.END: State.DEAD},
-    State.BOOTING: {Event.PYTHON_UP: State.UP, Event.NO_PYTHON: State.PLAIN, Event.END: State.DEAD},
+    State.CONNECTING: {Event.LOGGED_IN: State.SHELL_ONLY, Event.PYTHON_STARTING: State.BOOTING, Event.END: State.DEAD},
+    State.BOOTING: {Event.PYTHON_UP: State.UP, Event.NO_PYTHON: State.SHELL_ONLY, Event.END: State.DEAD},
     State.UP: {Event.END: State.DEAD},
-    State.PLAIN: {Event.PYTHON_WANTED: State.CONNECTING, Event.END: State.DEAD},
+    State.SHELL_ONLY: {Event.PYTHON_WANTED: State.CONNECTING, Event.END: State.DEAD},
     State.DEAD: {},
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def persistence(host: Host) -> int:
     """Return the seconds that a connection outlives its run; 0: none; -1: without a limit."""
     settings = host.login.settings if host.login is not None else None
-    if settings is None or not settings.controlmaster or host.busy or host.state not in (State.UP, State.PLAIN):
+    if settings is None or not settings.controlmaster or host.busy or host.state not in (State.UP, State.SHELL_ONLY):
         return 0
     return settings.controlpersist
 

@@ -79,14 +79,14 @@ class AccountStarter(object):
 
                 escalated_start.start(self._agent, runner, header, command, env)
             else:
-                start_plain(self._agent, runner, command, env, header["token"])
+                start_interpreter(self._agent, runner, command, env, header["token"])
         except (IOError, OSError) as exc:
             reason = "no such interpreter" if exc.errno == errno.ENOENT else exc.strerror
             message = "%s: %s" % (framing.to_wire(argv[0]), reason)
             self._agent.loop.defer(lambda: runner.fail("python", message))
 
 
-class PlainStart(object):
+class InterpreterStart(object):
     """Waits for the marker of an interpreter that was started at the other end of *fd*, then sends it the bundle."""
 
     def __init__(self, agent, runner, fd, marker):
@@ -110,7 +110,7 @@ class PlainStart(object):
         self._runner.fail("python", START_FAILED_MESSAGE + (": " + last_output if last_output else ""))
 
 
-def start_plain(agent, runner, command, env, token):
+def start_interpreter(agent, runner, command, env, token):
     # type: (Agent, RunnerProxy, List[bytes], Dict[bytes, bytes], str) -> None
     """Start another interpreter of the login account, connected by a socket pair. Raises OSError."""
     import subprocess  # not at the top: that is two milliseconds, and most hosts have one interpreter
@@ -135,4 +135,4 @@ def start_plain(agent, runner, command, env, token):
         other.close()
     runner.pid = process.pid
     runner.process = process  # or its finalizer complains of a child still running
-    PlainStart(agent, runner, fd, ("PMITOGEN-%s ready" % token).encode("ascii"))
+    InterpreterStart(agent, runner, fd, ("PMITOGEN-%s ready" % token).encode("ascii"))

@@ -6,7 +6,7 @@ Mitogen's own core is not sent to hosts: it would be half of the bundle and a fi
 import struct
 import sys
 
-from pmitogen.protocol.framing import TO_AGENT_PACKED, TO_AGENT_PLAIN
+from pmitogen.protocol.framing import TO_AGENT_PACKED, TO_AGENT_UNPACKED
 from pmitogen.target.agent.event_loop import Peer
 
 MYPY = False
@@ -52,7 +52,7 @@ class HubConnection(object):
             end = pos + HEADER.size + size
             if end > len(buf):
                 break
-            if destination == self._context_id and handle in (TO_AGENT_PLAIN, TO_AGENT_PACKED):
+            if destination == self._context_id and handle in (TO_AGENT_UNPACKED, TO_AGENT_PACKED):
                 self._on_message(bytes(buf[pos + HEADER.size : end]), handle == TO_AGENT_PACKED)
             pos = end
         del buf[:pos]

@@ -5,9 +5,9 @@ is a peer, and each frame is forwarded as it arrives. It stores the host's blobs
 accounts, and sends a runner the blobs that a request needs just before the request.
 
 Frames travel inside Mitogen's messages, either packed (in one zlib stream per direction and connection, which reduces repeated
-requests to a few dozen bytes) or plain (if they are compressed already, or large). In the hub's frames, ``account`` is the number
-of an account. Frames for the agent itself are ``start-account``, ``end-account`` and ``account-timeout`` (which end it; with
-``notify``, the agent sends ``account-ended`` when its processes are gone), ``secret``, ``sources`` and ``blobs``.
+requests to a few dozen bytes) or as they are (if they are compressed already, or large). In the hub's frames, ``account`` is the
+number of an account. Frames for the agent itself are ``start-account``, ``end-account`` and ``account-timeout`` (which end it;
+with ``notify``, the agent sends ``account-ended`` when its processes are gone), ``secret``, ``sources`` and ``blobs``.
 
 Before it forwards a request, it checks whether a new session of the login would differ from its own (see freshness.py), and
 marks the request if so. If the file of accounts has changed, it sends ``accounts-changed`` before the answer to the
@@ -23,7 +23,7 @@ import sys
 import zlib
 
 from pmitogen.protocol import framing
-from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_PLAIN
+from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.target import freshness, sources
 from pmitogen.target.agent.account_start import AccountStarter
 from pmitogen.target.agent.event_loop import Loop, Peer
@@ -82,7 +82,7 @@ class Agent(object):
     def send(self, header, body=b""):
         # type: (Header, bytes) -> None
         """Send one frame to the hub. Raises FrameError if its header is larger than the hub accepts."""
-        data, handle = framing.encode_frame(header, body), TO_HUB_PLAIN
+        data, handle = framing.encode_frame(header, body), TO_HUB_UNPACKED
         if len(data) - len(body) > framing.TARGET_HEADER:
             raise framing.FrameError
         if len(body) < framing.COMPRESS_BELOW:

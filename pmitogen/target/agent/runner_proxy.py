@@ -117,9 +117,8 @@ class RunnerProxy(object):
             self._agent.receive_bytecode(header, body)
             return
         answers = op in ("exit", "ok", "error", "out", "credit")
-        if not (request_id in self.open_requests if answers else op in ("hello", "deferred-error")) or not framing.is_plain(
-            header
-        ):
+        is_expected = request_id in self.open_requests if answers else op in ("hello", "deferred-error")
+        if not is_expected or not framing.has_basic_values(header):
             raise framing.FrameError
         header.pop("account", None)
         if self.account or op == "hello":

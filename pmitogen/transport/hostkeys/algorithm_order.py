@@ -40,8 +40,8 @@ def host_key_algorithms(settings: Settings, address: str) -> tuple[str, ...]:
 def _known_types(lines: list[known_hosts.KnownHostsLine]) -> set[str]:
     """Return the types of a host's known keys."""
     revoked = [line for line in lines if line.marker == known_hosts.REVOKED]
-    plain = [line for line in lines if line.marker == known_hosts.PLAIN]
-    return {line.key_type for line in plain if not any(other.is_key(line.blob or b"") for other in revoked)}
+    unmarked = [line for line in lines if line.marker == known_hosts.NO_MARKER]
+    return {line.key_type for line in unmarked if not any(other.is_key(line.blob or b"") for other in revoked)}
 
 
 def _plain_type(algorithm: str) -> str:

@@ -25,7 +25,7 @@ from pmitogen.transport.keys import certificate, public_key
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.util.patterns import match_hostname
 
-PLAIN, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
+NO_MARKER, AUTHORITY, REVOKED = "", "@cert-authority", "@revoked"
 
 
 def removal(line: KnownHostsLine, name: str) -> str:
@@ -108,7 +108,7 @@ def parse_line(raw: str, path: str, number: int) -> KnownHostsLine | None:
     fields = raw.split(None, 4)
     if len(fields) < 3 or fields[0].startswith("#"):
         return None
-    marker = PLAIN
+    marker = NO_MARKER
     if fields[0].startswith("@"):
         marker = fields.pop(0)
         if marker not in (AUTHORITY, REVOKED) or len(fields) < 3:

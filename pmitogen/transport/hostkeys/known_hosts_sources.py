@@ -76,7 +76,7 @@ class KnownHostsSources:
         return [line for line in found if line.blob is not None]
 
     def lines_without_port(self) -> list[KnownHostsLine]:
-        """Return the lines of the plain host name, which apply to its other ports too; [] with an alias or on port 22.
+        """Return the lines of the host without a port, which apply to its other ports too; [] with an alias or on port 22.
 
         KnownHostsCommand is not run for them, as in ssh.
         """
@@ -167,7 +167,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
         new = [name for name in names if not any(line.blob == blob and not line.marker for line in known.lookup(name))]
         if not new:
             return known.lookup(names[0])[0].where
-        # Hashed names stand alone on their line; plain ones share one, as ssh writes them.
+        # Hashed names stand alone on their line; others share one, as ssh writes them.
         lines = [f"{known_hosts.hash_name(name)} {key}" for name in new] if hashed else [f"{','.join(new)} {key}"]
         begin = "" if not text or text.endswith("\n") else "\n"
         file.write((begin + "\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))

@@ -42,12 +42,12 @@ class Trust:
         fallback = self._store.lines_without_port()
         for blob in self._keys:
             self._refuse_revoked(blob, [*lines, *fallback])
-        plain = [line for line in lines if line.marker == known_hosts.PLAIN]
-        known = plain + [line for line in fallback if line.marker == known_hosts.PLAIN and line.blob in self._keys]
+        unmarked = [line for line in lines if line.marker == known_hosts.NO_MARKER]
+        known = unmarked + [line for line in fallback if line.marker == known_hosts.NO_MARKER and line.blob in self._keys]
         statuses = [KeyStatus(blob, self._where(blob, known), self._describe_key(blob)) for blob in self._keys]
         proven = any(one.where for one in statuses)
         for one in statuses:
-            same_type = [line for line in plain if not proven or line.key_type == public_key.blob_type(one.blob)]
+            same_type = [line for line in unmarked if not proven or line.key_type == public_key.blob_type(one.blob)]
             if one.where is None and same_type:
                 raise self._refusal(
                     f"host key {one.description} does not match {same_type[0].where}: someone could be eavesdropping "

@@ -6,7 +6,7 @@ verifies a host certificate and appends to known_hosts.
 
 The decisions are those of OpenSSH's sshconnect.c, check_host_key(), in its order: revoked files first; a certificate by its
 authority, and if that does not do, the plain key within it, where HostKeyAlgorithms allows one; ``[host]:port`` first, then, for
-reading only, the plain host. If other keys are known, the host is "changed", for any types of keys. Blocks only for
+reading only, the host without its port. If other keys are known, the host is "changed", for any types of keys. Blocks only for
 files and KnownHostsCommand.
 """
 
@@ -117,12 +117,12 @@ class _HostKeyCheck:
             if decision is not None:
                 return decision
             self._check_plain_is_allowed()
-        return self._plain_key([line for line in lines if line.marker == known_hosts.PLAIN])
+        return self._plain_key([line for line in lines if line.marker == known_hosts.NO_MARKER])
 
     def _by_authority(self, lines: list[known_hosts.KnownHostsLine]) -> HostKeyDecision | None:
         """Return the decision if the certificate is sufficient; None: its plain key has to be known.
 
-        As for plain keys, the lines of the plain host name vouch for its other ports where those of the port do not settle it.
+        As for plain keys, the lines of the host without a port decide where those of the port do not.
         """
         line = self._authority_line(lines)
         if line is None:
@@ -163,7 +163,7 @@ class _HostKeyCheck:
         fallback = self.store.lines_without_port()
         if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
             return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
-        same = next((line for line in fallback if line.marker == known_hosts.PLAIN and line.blob == self.plain), None)
+        same = next((line for line in fallback if line.marker == known_hosts.NO_MARKER and line.blob == self.plain), None)
         return HostKeyDecision("known", same.where) if same else self._unknown()
 
     def _unknown(self) -> HostKeyDecision:
@@ -224,7 +224,7 @@ class _HostKeyCheck:
     def _check_address(self, where: str) -> HostKeyDecision:
         """CheckHostIP: the address must not be known with another key, and is written down where it is new."""
         name = self.store.address_name if self.certificate is None else None
-        lines = [line for line in self.store.lines(name, self.plain) if line.marker == known_hosts.PLAIN] if name else []
+        lines = [line for line in self.store.lines(name, self.plain) if line.marker == known_hosts.NO_MARKER] if name else []
         if not name or any(line.blob == self.plain for line in lines):
             return HostKeyDecision("known", where)
         if not lines:

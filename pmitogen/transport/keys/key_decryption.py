@@ -76,7 +76,7 @@ def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
     private = _decrypt(encrypted_key, derived[:size], derived[size:])
     if len(private) < 8 or private[:4] != private[4:8]:
         raise WrongPassphrase
-    plain = (
+    plaintext = (
         MAGIC
         + encode_string("none")
         + encode_string("none")
@@ -85,7 +85,7 @@ def decrypt(encrypted_key: EncryptedKey, passphrase: str) -> str:
         + encode_string(encrypted_key.public_blob)
         + encode_string(private)
     )
-    encoded = base64.encodebytes(plain).decode()
+    encoded = base64.encodebytes(plaintext).decode()
     return f"-----BEGIN OPENSSH PRIVATE KEY-----\n{encoded}-----END OPENSSH PRIVATE KEY-----\n"
 
 

@@ -27,7 +27,7 @@ from pmitogen.transport.mux import messages
 from pmitogen.transport.mux.messages import MuxError, MuxSocket, number
 from pmitogen.transport.mux.streams import READ_SIZE, copy_input, copy_output
 from pmitogen.transport.mux.terminal import terminal_for, window_size
-from pmitogen.transport.plain.exec_command import ChannelStream, Command
+from pmitogen.transport.sessions.exec_command import ChannelStream, Command
 from pmitogen.util import threads
 
 MAX_CLIENTS = 256

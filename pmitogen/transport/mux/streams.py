@@ -7,7 +7,7 @@ import os
 import select
 from collections.abc import Callable, Iterator
 
-from pmitogen.transport.plain.exec_command import ChannelStream
+from pmitogen.transport.sessions.exec_command import ChannelStream
 
 READ_SIZE = 32 << 10  # bytes; one SSH data message
 

@@ -8,7 +8,7 @@ import termios
 import tty
 from collections.abc import Iterator
 
-from pmitogen.transport.plain.exec_command import Terminal
+from pmitogen.transport.sessions.exec_command import Terminal
 
 # Opcodes of RFC 4254 section 8, by the name in termios.
 _CHARACTERS = {

@@ -2,7 +2,7 @@
 
 As in ssh, only a channel's own data counts, in either direction; keepalive requests do not. So a running command without
 output is closed as well: that is the option's purpose. Missing upstream: Paramiko has no such timer; ``Channel.settimeout``
-limits one call. This file reads no clock and closes nothing, so it is tested with plain numbers.
+limits one call. This file reads no clock and closes nothing, so it is tested with numbers alone.
 """
 
 from __future__ import annotations

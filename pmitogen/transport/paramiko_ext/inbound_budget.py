@@ -8,7 +8,7 @@ sends a flood of tiny or useless messages would slow every other connection. So
 - messages that no honest server sends in numbers (SSH_MSG_IGNORE, unknown types, data for closed channels ...) are counted, and
   a flood of them ends the connection.
 
-This file reads no clock and sleeps nowhere, so it is tested with plain numbers.
+This file reads no clock and sleeps nowhere, so it is tested with numbers alone.
 """
 
 from __future__ import annotations

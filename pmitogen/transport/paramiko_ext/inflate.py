@@ -21,9 +21,9 @@ class Decompressor:
     def __call__(self, data: bytes) -> bytes:
         """Unpack one payload. Raises SSHException if it is broken, or larger than :data:`MAX_UNPACKED`."""
         try:
-            plain = self._stream.decompress(data, MAX_UNPACKED)
+            inflated = self._stream.decompress(data, MAX_UNPACKED)
         except zlib.error:
             raise SSHException("the server sent a packet that cannot be decompressed") from None
-        if len(plain) >= MAX_UNPACKED or self._stream.unconsumed_tail or self._stream.eof:
+        if len(inflated) >= MAX_UNPACKED or self._stream.unconsumed_tail or self._stream.eof:
             raise SSHException(f"the server sent a packet of more than {MAX_UNPACKED} decompressed bytes")
-        return plain
+        return inflated

@@ -24,7 +24,7 @@ from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
 LENGTH = struct.Struct(">I")
 MIN_PADDING = 4  # bytes
 AEAD_TAG = 16  # bytes, of AES-GCM and of Poly1305
-PLAIN_BLOCK = 8  # bytes, while nothing is encrypted
+UNENCRYPTED_BLOCK = 8  # bytes, while nothing is encrypted
 WRONG_MAC = "corrupted MAC on input: a packet from the server was changed on the way"
 
 
@@ -58,10 +58,10 @@ class Sealer(Protocol):
         """Return the packet number *sequence* that carries *payload*."""
 
 
-class Plain:
+class Unencrypted:
     """No protection: before the first key exchange."""
 
-    head_size, tag_size, block_size, uncounted = 4, 0, PLAIN_BLOCK, 0
+    head_size, tag_size, block_size, uncounted = 4, 0, UNENCRYPTED_BLOCK, 0
 
     def length(self, sequence: int, head: memoryview) -> int:
         return int(LENGTH.unpack(head)[0])
@@ -70,7 +70,7 @@ class Plain:
         return bytes(packet[4:])
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
-        padding = _padding(4 + len(payload), PLAIN_BLOCK)
+        padding = _padding(4 + len(payload), UNENCRYPTED_BLOCK)
         return LENGTH.pack(1 + len(payload) + padding) + bytes((padding,)) + payload + bytes(padding)
 
 
@@ -94,16 +94,16 @@ class Gcm:
 
     def open(self, sequence: int, packet: memoryview) -> bytes:
         try:
-            plain: bytes = self._engine.decrypt(self._next_iv(), packet[4:], packet[:4])
+            plaintext: bytes = self._engine.decrypt(self._next_iv(), packet[4:], packet[:4])
         except InvalidTag:
             raise SSHException(WRONG_MAC) from None
-        return plain
+        return plaintext
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
         padding = _padding(len(payload), 16)
-        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
-        head = LENGTH.pack(len(plain))
-        return head + bytes(self._engine.encrypt(self._next_iv(), plain, head))
+        plaintext = b"".join((bytes((padding,)), payload, os.urandom(padding)))
+        head = LENGTH.pack(len(plaintext))
+        return head + bytes(self._engine.encrypt(self._next_iv(), plaintext, head))
 
 
 class ChaChaPoly:
@@ -118,15 +118,15 @@ class ChaChaPoly:
         return int(LENGTH.unpack(self._engine.crypt_head(sequence, head))[0])
 
     def open(self, sequence: int, packet: memoryview) -> bytes:
-        plain = self._engine.open(sequence, packet[:4], packet[4:-AEAD_TAG], packet[-AEAD_TAG:])
-        if plain is None:
+        plaintext = self._engine.open(sequence, packet[:4], packet[4:-AEAD_TAG], packet[-AEAD_TAG:])
+        if plaintext is None:
             raise SSHException(WRONG_MAC)
-        return plain
+        return plaintext
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
         padding = _padding(len(payload), 8)
-        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
-        return self._engine.seal(sequence, LENGTH.pack(len(plain)), plain)
+        plaintext = b"".join((bytes((padding,)), payload, os.urandom(padding)))
+        return self._engine.seal(sequence, LENGTH.pack(len(plaintext)), plaintext)
 
 
 class _WithMac:
@@ -163,8 +163,8 @@ class EncryptThenMac(_WithMac):
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
         padding = _padding(len(payload), self.block_size)
-        plain = b"".join((bytes((padding,)), payload, os.urandom(padding)))
-        sealed = LENGTH.pack(len(plain)) + bytes(self._engine.update(plain))
+        plaintext = b"".join((bytes((padding,)), payload, os.urandom(padding)))
+        sealed = LENGTH.pack(len(plaintext)) + bytes(self._engine.update(plaintext))
         return sealed + self._tag(sequence, sealed)
 
 
@@ -184,14 +184,14 @@ class EncryptAndMac(_WithMac):
 
     def open(self, sequence: int, packet: memoryview) -> bytes:
         end = len(packet) - self.tag_size
-        plain = self._first + bytes(self._engine.update(packet[self.head_size : end]))
-        self._check(sequence, plain, packet[end:])
-        return plain[4:]
+        plaintext = self._first + bytes(self._engine.update(packet[self.head_size : end]))
+        self._check(sequence, plaintext, packet[end:])
+        return plaintext[4:]
 
     def seal(self, sequence: int, payload: bytes) -> bytes:
         padding = _padding(4 + len(payload), self.block_size)
-        plain = b"".join((LENGTH.pack(1 + len(payload) + padding), bytes((padding,)), payload, os.urandom(padding)))
-        return bytes(self._engine.update(plain)) + self._tag(sequence, plain)
+        plaintext = b"".join((LENGTH.pack(1 + len(payload) + padding), bytes((padding,)), payload, os.urandom(padding)))
+        return bytes(self._engine.update(plaintext)) + self._tag(sequence, plaintext)
 
 
 def _padding(counted: int, block: int) -> int:

@@ -14,7 +14,7 @@ from paramiko.packet import Packetizer
 from paramiko.ssh_exception import SSHException
 
 from pmitogen.transport.keys.chacha20_poly1305 import ChaCha20Poly1305
-from pmitogen.transport.paramiko_ext.packet_ciphers import Opener, Plain, Sealer, protection
+from pmitogen.transport.paramiko_ext.packet_ciphers import Opener, Sealer, Unencrypted, protection
 from pmitogen.util.overrides import require_methods
 
 # With a 128-bit block OpenSSH changes keys after 2**32 blocks (64 GiB); RFC 4344 wants it before 2**32 packets.
@@ -36,8 +36,8 @@ class PacketKeys(Packetizer):
 
     def __init__(self, sock: Any) -> None:
         super().__init__(sock)
-        self._sealer: Sealer = Plain()
-        self._opener: Opener = Plain()
+        self._sealer: Sealer = Unencrypted()
+        self._opener: Opener = Unencrypted()
         self._sequence_in = self._sequence_out = 0
         self._fresh_in = self._fresh_out = 0  # bytes under the present keys
         self._packets_in = self._packets_out = 0  # the same in packets

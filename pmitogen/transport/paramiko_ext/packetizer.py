@@ -150,15 +150,15 @@ class FastPacketizer(PacketKeys):
         while len(self._inbox) < total:
             self._receive(None)
         with memoryview(self._inbox) as view:
-            plain = opener.open(self._sequence_in, view[:total])
+            plaintext = opener.open(self._sequence_in, view[:total])
         self._remove(total)
         self._count_in(total)
-        padding = plain[0]
+        padding = plaintext[0]
         if padding < MIN_PADDING or padding >= length - 1:
             raise SSHException(f"the server sent a packet with invalid padding ({padding} of {length} bytes)")
         if self._decompress is None:
-            return plain[1], plain[2 : length - padding]
-        payload = self._decompress(plain[1 : length - padding])
+            return plaintext[1], plaintext[2 : length - padding]
+        payload = self._decompress(plaintext[1 : length - padding])
         if not payload:
             raise SSHException("the server sent an empty packet")
         return payload[0], payload[1:]

@@ -220,7 +220,7 @@ def _channel_messages(data: bytes) -> None:
 
 
 def _channel_seeds(directory: Path) -> list[bytes]:
-    return [HEADER.pack(KIND, 0, 7, 7, framing.TO_HUB_PLAIN, 0, len(data)) + data for data in _frame_seeds(directory)]
+    return [HEADER.pack(KIND, 0, 7, 7, framing.TO_HUB_UNPACKED, 0, len(data)) + data for data in _frame_seeds(directory)]
 
 
 def _agent_frames(data: bytes) -> None:

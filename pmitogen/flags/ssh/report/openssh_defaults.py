@@ -40,13 +40,13 @@ def _ask(path: str) -> Program:
     release = re.match(r"(OpenSSH_(\d+)\.[^\s,]*)", _run(path, "-V", error=True))
     if release is None:
         return OPENSSH_10
-    plain = _defaults(_run(path, "-G", "-F", "none", "x"))
+    defaults = _defaults(_run(path, "-G", "-F", "none", "x"))
     batch = _defaults(_run(path, "-G", "-F", "none", "-o", "BatchMode=yes", "x"))
     known = {family: tuple(_run(path, "-Q", query).split()) for family, (query, _) in _QUERIES.items()}
-    listed = {family: tuple(plain[keyword].split(",")) for family, (_, keyword) in _QUERIES.items()}
-    changed = {key: value for key, value in batch.items() if value != plain.get(key) and key != "batchmode"}
+    listed = {family: tuple(defaults[keyword].split(",")) for family, (_, keyword) in _QUERIES.items()}
+    changed = {key: value for key, value in batch.items() if value != defaults.get(key) and key != "batchmode"}
     modern = int(release[2]) >= 10
-    return Program(release[1], modern, algorithms.Catalogue(known, listed), plain, changed)
+    return Program(release[1], modern, algorithms.Catalogue(known, listed), defaults, changed)
 
 
 def _defaults(printed: str) -> dict[str, str]:

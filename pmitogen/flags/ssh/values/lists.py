@@ -74,10 +74,10 @@ class CNames(WordList):
     syntax = "SOURCES:TARGETS..."
 
     def parse(self, arguments: Arguments, context: ValueContext) -> tuple[tuple[str, str], ...]:
-        plain = super().parse(arguments, context)
-        if len(plain) == 1 and ascii_lower(plain[0]) == "none":
+        items = super().parse(arguments, context)
+        if len(items) == 1 and ascii_lower(items[0]) == "none":
             return ()
-        return tuple(self._pair(arg) for arg in plain)
+        return tuple(self._pair(arg) for arg in items)
 
     def _pair(self, arg: str) -> tuple[str, str]:
         if arg == "*":

@@ -33,16 +33,16 @@ def number(text: str | None, low: int = 0, high: int = INT_MAX) -> int:
 def seconds(text: str) -> int:
     """Parse a time such as ``90``, ``10m`` or ``1h30m`` into seconds; fractions of a second are dropped."""
     total = 0.0
-    plain = 0
+    in_seconds = 0
     parts = re.findall(r"([0-9]+|[0-9]*\.[0-9]+)([smhdwSMHDW]?)", text)
     if not text or len(text) > 200 or "".join(value + unit for value, unit in parts) != text:
         raise ConfigValueError(f"invalid time {text!r}; use seconds or units, as in 1h30m")
     for value, unit in parts:
-        plain += unit in ("", "s", "S")
+        in_seconds += unit in ("", "s", "S")
         if "." in value and unit not in ("", "s", "S"):
             raise ConfigValueError(f"{text!r}: only seconds may have a fraction")
         total += float(value) * _SECONDS[unit.lower() or "s"]
-    if total > INT_MAX or plain > 1:
+    if total > INT_MAX or in_seconds > 1:
         raise ConfigValueError(f"invalid time {text!r}; use seconds or units, as in 1h30m")
     return int(total)
 

@@ -1,4 +1,4 @@
-"""Requests to a host that has no usable Python, served over plain SSH: a thread each.
+"""Requests to a host that has no usable Python, served by its login shell and SFTP: a thread each.
 
 Commands run unchanged, files are transferred by SFTP or ``cat``, and the small operations become shell commands. Before a
 Python payload, Python is searched for again, because an earlier task may have installed it; if there is none, the error says
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
-from pmitogen.hub import bootstrap, plain_lines, simple_commands
+from pmitogen.hub import bootstrap, shell_lines, simple_commands
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
     from pmitogen.transport.connection import Connection
-    from pmitogen.transport.plain import exec_command
+    from pmitogen.transport.sessions import exec_command
 
 LOG = logging.getLogger("pmitogen.hub")
 START_TIMEOUT = 1.0  # seconds for a command that is to be killed to tell its process
@@ -45,7 +45,7 @@ KILL_TIMEOUT = 4.0  # seconds for a killed command to end before its channel is 
 NO_SHELL = "modules need a login shell that can run /bin/sh; the raw module works without"
 
 
-class PlainHost(Protocol):
+class ShellHost(Protocol):
     """The host of the requests."""
 
     name: str
@@ -75,16 +75,16 @@ class PlainHost(Protocol):
     def run_by_agent(self, request: Request) -> None:
         """The login shell has not run a simple command: have Python run it."""
 
-    def on_plain_frame(self, request: Request, header: Answer, body: bytes) -> None:
+    def on_shell_frame(self, request: Request, header: Answer, body: bytes) -> None:
         """Pass on a frame for the client."""
 
 
-class PlainRequests:
-    """See interfaces.PlainBackend. One for each host."""
+class ShellRequests:
+    """See interfaces.ShellBackend. One for each host."""
 
-    def __init__(self, host: PlainHost) -> None:
+    def __init__(self, host: ShellHost) -> None:
         self._host = host
-        self._simple: dict[PlainRequest, None] = {}  # the simple commands under way
+        self._simple: dict[ShellRequest, None] = {}  # the simple commands under way
 
     def end_commands(self) -> None:
         """Kill the simple commands under way, and wait until they have got the signal. Any thread but the I/O thread."""
@@ -111,24 +111,24 @@ class PlainRequests:
             failure = InterpreterUnavailable if host.python_is_broken else NoPythonError
             self._fail(request, failure(no_python(host)))
         else:
-            plain_request = PlainRequest(host, request, self._simple)
+            shell_request = ShellRequest(host, request, self._simple)
             if header.get("simple") and host.login is not None:
                 host.login.before_close = self.end_commands
             request.account = None
-            request.plain_request = plain_request
+            request.shell_request = shell_request
             for follow_header, body in request.followups:
-                plain_request.follow(follow_header, body)
+                shell_request.follow(follow_header, body)
             request.followups.clear()
             try:
-                threads.start(plain_request.run, f"pmitogen plain {host.name}")
+                threads.start(shell_request.run, f"pmitogen shell {host.name}")
             except Error as exc:
                 self._fail(request, ConnectError(f"{host.name}: {exc.message}", "exec"))
 
     def _fail(self, request: Request, error: Error) -> None:
-        self._host.on_plain_frame(request, error_frame(error), b"")
+        self._host.on_shell_frame(request, error_frame(error), b"")
 
 
-def no_python(host: PlainHost) -> str:
+def no_python(host: ShellHost) -> str:
     """Return the error message for a module on a host without Python."""
     advice = (
         "modules need one: install it with the raw module (raw: apt-get install -y python3), "
@@ -137,10 +137,10 @@ def no_python(host: PlainHost) -> str:
     return f"{host.peer}: {host.no_python_reason}; {advice if host.runs_sh else NO_SHELL}"
 
 
-class PlainRequest:
+class ShellRequest:
     """One request on its own thread. The I/O thread calls :meth:`follow`."""
 
-    def __init__(self, host: PlainHost, request: Request, simple: dict[PlainRequest, None]) -> None:
+    def __init__(self, host: ShellHost, request: Request, simple: dict[ShellRequest, None]) -> None:
         self._host, self._request, self._all_simple = host, request, simple
         self._started: simple_commands.Started | None = None
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -162,7 +162,7 @@ class PlainRequest:
             self._window_grown.release()
         elif op == Op.SIGNAL:
             if self._command is not None:
-                self._command.signal(plain_lines.signal_name(header["signal"]))
+                self._command.signal(shell_lines.signal_name(header["signal"]))
         elif op == Op.RESIZE:
             lines, columns = header["size"]
             if self._command is not None:
@@ -202,7 +202,7 @@ class PlainRequest:
             self._all_simple.pop(self, None)
 
     def _send(self, header: Answer, body: bytes = b"") -> None:
-        self._host.guard.defer(self._host.on_plain_frame, self._request, header, body)
+        self._host.guard.defer(self._host.on_shell_frame, self._request, header, body)
 
     def _out(self, stream: int, data: bytes) -> None:
         """Send output within the client's credit."""
@@ -222,11 +222,11 @@ class PlainRequest:
     # Operations
 
     def _exec(self, header: RequestHeader) -> None:
-        from pmitogen.transport.plain import exec_command
+        from pmitogen.transport.sessions import exec_command
 
         argv = [from_wire(word).decode("utf-8", "surrogateescape") for word in header["argv"]]
         interactive = bool(header.get("more"))
-        line = plain_lines.command_line(argv, header) if argv[0] else argv[2]  # sshd itself calls the account's shell
+        line = shell_lines.command_line(argv, header) if argv[0] else argv[2]  # sshd itself calls the account's shell
         text = simple_commands.text_of(header) if header.get("simple") else None
         if text is not None:
             token = bootstrap.new_token()
@@ -236,7 +236,7 @@ class PlainRequest:
             self._connection,
             line,
             stdin=None if interactive else self._request.body,
-            pty=plain_lines.terminal(header) if header.get("tty") else None,
+            pty=shell_lines.terminal(header) if header.get("tty") else None,
             slot_timeout=math.inf if self._started is None else SLOT_TIMEOUT,
         ) as command:
             self._command = command
@@ -295,7 +295,7 @@ class PlainRequest:
 
     def kill_group(self) -> None:
         """Kill the process group of a simple command by another session. Blocks; idempotent."""
-        from pmitogen.transport.plain import exec_command
+        from pmitogen.transport.sessions import exec_command
 
         self._is_known.wait(0 if self._started is None else START_TIMEOUT)
         if self._started is not None and self._started.process is not None and not self._group_killed:
@@ -320,7 +320,7 @@ class PlainRequest:
             self._host.log.debug("a command no longer reads")
 
     def _put(self, header: RequestHeader) -> None:
-        from pmitogen.transport.plain.file_transfer import FileTransfer
+        from pmitogen.transport.sessions.file_transfer import FileTransfer
 
         more = header.get("more")
         source = cast("IO[bytes]", InboxReader(self._inbox, self._send) if more else io.BytesIO(self._request.body))
@@ -328,25 +328,25 @@ class PlainRequest:
         assert not isinstance(size, list)
         files = FileTransfer(self._connection)
         try:
-            files.put(source, size, plain_lines.text(header["path"]), header.get("mode"))
+            files.put(source, size, shell_lines.text(header["path"]), header.get("mode"))
         finally:
             files.close()
         self._send({"op": "ok"})
 
     def _get(self, header: RequestHeader) -> None:
-        from pmitogen.transport.plain.file_transfer import FileTransfer
+        from pmitogen.transport.sessions.file_transfer import FileTransfer
 
         files = FileTransfer(self._connection)
         try:
-            files.fetch(plain_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(self)))
+            files.fetch(shell_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(self)))
         finally:
             files.close()
         self._send({"op": "ok"})
 
     def _file_operation(self, header: RequestHeader) -> None:
-        from pmitogen.transport.plain import exec_command
+        from pmitogen.transport.sessions import exec_command
 
-        exit_, out, err = exec_command.run(self._connection, plain_lines.shell_command(header))
+        exit_, out, err = exec_command.run(self._connection, shell_lines.shell_command(header))
         if header["action"] == Fs.EXISTS:
             self._send({"op": "ok", "exists": exit_.code == 0})
         elif exit_.code:
@@ -387,13 +387,13 @@ class InboxReader(io.RawIOBase):
 class OutboxWriter(io.RawIOBase):
     """A writable file that sends its data to the client."""
 
-    def __init__(self, plain_request: PlainRequest) -> None:
-        self._plain_request = plain_request
+    def __init__(self, shell_request: ShellRequest) -> None:
+        self._shell_request = shell_request
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Buffer) -> int:
         taken = bytes(data)
-        self._plain_request._out(1, taken)
+        self._shell_request._out(1, taken)
         return len(taken)

@@ -1,4 +1,4 @@
-"""Run commands over plain SSH, for targets without a usable Python (and to install one): a session channel for each.
+"""Run commands without Python there, for targets that have none (and to install one): a session channel for each.
 
 The caller's thread reads the output of a :class:`Command`; another thread sends its input, because both directions can be
 full at once. The end is a status, a signal, or the loss of the connection, and each is reported as what it is. Files are in
@@ -182,7 +182,7 @@ class Command(ChannelStream):
             self.end_input()
             return
         pieces = [stdin] if isinstance(stdin, bytes) else stdin
-        self._feeder = threads.start(self._feed_all, "plain stdin", pieces)
+        self._feeder = threads.start(self._feed_all, "command stdin", pieces)
 
     def _feed_all(self, pieces: Iterable[bytes]) -> None:
         try:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.plain import sftp_packets as packets
-from pmitogen.transport.plain.sftp_packets import Fields, SFTPError
+from pmitogen.transport.sessions import sftp_packets as packets
+from pmitogen.transport.sessions.sftp_packets import Fields, SFTPError
 from pmitogen.util import peer_text
 
 MAX_PACKET = 256 << 10  # bytes; OpenSSH's SFTP_MAX_MSG_LENGTH

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import paramiko
 
 from pmitogen.transport.keys.wire import encode_string
-from pmitogen.transport.plain import sftp_packets as packets
-from pmitogen.transport.plain.sftp_packets import Attributes, SFTPError
-from pmitogen.transport.plain.sftp_session import Session, check_answer, check_status
+from pmitogen.transport.sessions import sftp_packets as packets
+from pmitogen.transport.sessions.sftp_packets import Attributes, SFTPError
+from pmitogen.transport.sessions.sftp_session import Session, check_answer, check_status
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -15,10 +15,10 @@ from typing import IO
 
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.plain import sftp_packets as packets
-from pmitogen.transport.plain.sftp_file import RemoteFile
-from pmitogen.transport.plain.sftp_packets import Attributes, Entry, Fields, SFTPError, encode_attributes, encode_path
-from pmitogen.transport.plain.sftp_session import Session, handle_of
+from pmitogen.transport.sessions import sftp_packets as packets
+from pmitogen.transport.sessions.sftp_file import RemoteFile
+from pmitogen.transport.sessions.sftp_packets import Attributes, Entry, Fields, SFTPError, encode_attributes, encode_path
+from pmitogen.transport.sessions.sftp_session import Session, handle_of
 
 MAX_ENTRIES = 1_000_000  # names in one directory
 POSIX_RENAME, HARDLINK, EXPAND_PATH = "posix-rename@openssh.com", "hardlink@openssh.com", "expand-path@openssh.com"

@@ -1,4 +1,4 @@
-"""Transfer files over plain SSH: by SFTP, or where the server has none, through ``cat`` in a shell.
+"""Transfer files without Python: by SFTP, or where the server has none, through ``cat`` in a shell.
 
 A file is written under a temporary name beside the target and renamed when it is complete, so an interruption leaves the old
 file as it was. Memory use does not depend on the size. The kind of server is determined once per FileTransfer.
@@ -20,9 +20,9 @@ from pmitogen.errors import ConnectionLost, RemoteError
 from pmitogen.transport.connection import Connection
 from pmitogen.transport.keys.wire import DecodeError
 from pmitogen.transport.paramiko_ext.channel import Channel
-from pmitogen.transport.plain import exec_command
-from pmitogen.transport.plain.sftp_client import SFTP
-from pmitogen.transport.plain.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, SFTPError
+from pmitogen.transport.sessions import exec_command
+from pmitogen.transport.sessions.sftp_client import SFTP
+from pmitogen.transport.sessions.sftp_packets import NO_SUCH_FILE, PERMISSION_DENIED, SFTPError
 from pmitogen.util.peer_text import escape
 
 READ_SIZE = 256 << 10  # bytes of one read from the local file

@@ -1,4 +1,4 @@
-"""Command lines and terminals of plain requests, as the account's login shell and sshd take them."""
+"""Command lines and terminals of requests that are served without Python, as the account's login shell and sshd take them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pmitogen.protocol.operations import Fs
 
 if TYPE_CHECKING:
     from pmitogen.protocol.requests import RequestHeader
-    from pmitogen.transport.plain import exec_command
+    from pmitogen.transport.sessions import exec_command
 
 
 def signal_name(number: int) -> str:
@@ -31,7 +31,7 @@ def command_line(argv: list[str], header: RequestHeader) -> str:
 
 def terminal(header: RequestHeader) -> exec_command.Terminal:
     """Return the terminal that ssh would request when Ansible runs it: no size, default modes, and Ansible's TERM."""
-    from pmitogen.transport.plain import exec_command
+    from pmitogen.transport.sessions import exec_command
 
     term = (header.get("env") or {}).get("TERM")
     size = header.get("size") or (0, 0)

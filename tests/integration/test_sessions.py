@@ -1,4 +1,4 @@
-"""Commands and files over bare SSH, no Python there."""
+"""Commands and files in a session each, without Python there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.transport.connect import Connection
-from pmitogen.transport.plain import exec_command, file_transfer
+from pmitogen.transport.sessions import exec_command, file_transfer
 from tests.support import processes
 from tests.support.accounts import Account
 from tests.support.links import linked
