@@ -106,8 +106,8 @@ class Files:
         :param times: set the times of modification, too.
         :param progress: called with the path below the directory of each file that has been copied.
         """
-        way = trees.Way(delete, tuple(exclude), times, progress)
-        return await trees.put_tree(self._account, STYLE, source, target, way)
+        options = trees.TreeOptions(delete, tuple(exclude), times, progress)
+        return await trees.put_tree(self._account, STYLE, source, target, options)
 
     async def get_tree(
         self,
@@ -120,8 +120,8 @@ class Files:
         progress: Callable[[str], object] | None = None,
     ) -> Changes:
         """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
-        way = trees.Way(delete, tuple(exclude), times, progress)
-        return await trees.get_tree(self._account, STYLE, source, target, way)
+        options = trees.TreeOptions(delete, tuple(exclude), times, progress)
+        return await trees.get_tree(self._account, STYLE, source, target, options)
 
     @overload
     def open(

@@ -88,9 +88,9 @@ def _converse(become: BecomeBase, exchange: Exchange, in_data: bytes | None, tim
         try:
             event = exchange.next(None if dialogue.succeeded else max(0.01, deadline - time.monotonic()))
         except TimeoutError:
-            what = "prompt" if not dialogue.password_sent else "success message"
+            awaited = "prompt" if not dialogue.password_sent else "success message"
             raise AnsibleConnectionFailure(
-                f"Timeout ({timeout:g}s) waiting for privilege escalation {what}: "
+                f"Timeout ({timeout:g}s) waiting for privilege escalation {awaited}: "
                 f"{escape(dialogue.output(1) + dialogue.output(2), keep_end=True)}"
             ) from None
         if not isinstance(event, Output):

@@ -363,8 +363,8 @@ class Connection(ConnectionBase):
         """Return the number of hubs in this run. Raises AnsibleError."""
         hubs = int(self.get_option("hubs"))
         if hubs < 1:
-            where = "PMITOGEN_HUBS, or hubs in ansible.cfg's section pmitogen"
-            raise AnsibleOptionsError(f"{where}: {hubs}: expected 1 or more hubs; use 1, or remove the setting")
+            setting = "PMITOGEN_HUBS, or hubs in ansible.cfg's section pmitogen"
+            raise AnsibleOptionsError(f"{setting}: {hubs}: expected 1 or more hubs; use 1, or remove the setting")
         return hubs
 
     def _become_request(self) -> Become | None:

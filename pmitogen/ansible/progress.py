@@ -22,13 +22,13 @@ class Progress:
     """A file that is read or written while its bytes are counted. Not thread-safe.
 
     :param stream: the file.
-    :param what: the transfer, such as ``PUT /etc/motd``.
+    :param transfer: what is transferred, such as ``PUT /etc/motd``.
     :param host: the host's name, for the line.
     :param size: bytes of the whole; None: unknown.
     """
 
-    def __init__(self, stream: IO[bytes], what: str, host: str, size: int | None = None) -> None:
-        self._stream, self._what, self._host, self._size = stream, what, host, size
+    def __init__(self, stream: IO[bytes], transfer: str, host: str, size: int | None = None) -> None:
+        self._stream, self._transfer, self._host, self._size = stream, transfer, host, size
         self._moved, self._started = 0, time.monotonic()
         self._next = self._started + INTERVAL
 
@@ -48,7 +48,7 @@ class Progress:
         now = time.monotonic()
         if now >= self._next and count:
             self._next = now + INTERVAL
-            _show(one_line(f"{self._what}: {progress(self._moved, self._size, now - self._started)}"), self._host)
+            _show(one_line(f"{self._transfer}: {progress(self._moved, self._size, now - self._started)}"), self._host)
 
 
 def name_transfer(verb: str, path: str, no_log: bool) -> str:

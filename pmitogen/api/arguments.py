@@ -23,31 +23,31 @@ _DEVNULL = -3  # subprocess.DEVNULL; that module is not imported for it alone
 Command = str | bytes | Sequence[Argument]
 
 
-def wrong(what: str, expected: str, value: object) -> NoReturn:
+def wrong(label: str, expected: str, value: object) -> NoReturn:
     """Raise the TypeError for a value of the wrong type. The value itself, which may be secret, is not in it."""
-    raise TypeError(f"{what}: expected {expected}, not {type(value).__name__}")
+    raise TypeError(f"{label}: expected {expected}, not {type(value).__name__}")
 
 
-def wire_path(value: AnyPath, what: str) -> str:
+def wire_path(value: AnyPath, label: str) -> str:
     """A path on the host, as it is sent. Raises TypeError, UsageError."""
-    path = wire_argument(value, what)
+    path = wire_argument(value, label)
     if not path:
-        raise UsageError(f"{what}: an empty path")
+        raise UsageError(f"{label}: an empty path")
     return path
 
 
-def wire_argument(value: Argument, what: str) -> str:
+def wire_argument(value: Argument, label: str) -> str:
     """An argument or path, as it is sent. Raises TypeError, UsageError."""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, (str, bytes)):
-        wrong(what, "str, bytes or os.PathLike", value)
+        wrong(label, "str, bytes or os.PathLike", value)
     try:
         word = to_wire(value)
     except UnicodeEncodeError:
-        raise UsageError(f"{what}: text that UTF-8 cannot encode") from None
+        raise UsageError(f"{label}: text that UTF-8 cannot encode") from None
     if "\0" in word:
-        raise UsageError(f"{what}: a NUL character")
+        raise UsageError(f"{label}: a NUL character")
     return word
 
 
@@ -56,101 +56,101 @@ def shown(value: object) -> str:
     return os.fsdecode(value) if isinstance(value, (str, bytes, os.PathLike)) else str(value)
 
 
-def wire_command(command: Command, what: str) -> list[str]:
+def wire_command(command: Command, label: str) -> list[str]:
     """The argument vector of a command: a text is for ``/bin/sh``. Raises TypeError, UsageError."""
     if isinstance(command, (str, bytes)):
-        return ["/bin/sh", "-c", wire_argument(command, f"{what}: command")]
+        return ["/bin/sh", "-c", wire_argument(command, f"{label}: command")]
     if isinstance(command, os.PathLike) or not isinstance(command, Iterable) or isinstance(command, Mapping):
-        wrong(f"{what}: command", "str, bytes or a sequence of arguments", command)
-    argv = [wire_argument(word, f"{what}: argument {number}") for number, word in enumerate(command)]
+        wrong(f"{label}: command", "str, bytes or a sequence of arguments", command)
+    argv = [wire_argument(word, f"{label}: argument {number}") for number, word in enumerate(command)]
     if not argv or not argv[0]:
-        raise UsageError(f"{what}: an empty command")
+        raise UsageError(f"{label}: an empty command")
     return argv
 
 
-def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, what: str) -> dict[str, str]:
+def wire_env(env: Mapping[str, str] | Mapping[bytes, bytes] | None, label: str) -> dict[str, str]:
     """Variables, as they are sent. Raises TypeError, UsageError."""
     if env is None:
         return {}
     if not isinstance(env, Mapping):
-        wrong(f"{what}: env", "a mapping of str to str", env)
+        wrong(f"{label}: env", "a mapping of str to str", env)
     found = {}
     for name, value in cast(Mapping[Any, Any], env).items():
-        wire_name = wire_argument(name, f"{what}: env: a name")
+        wire_name = wire_argument(name, f"{label}: env: a name")
         if not wire_name or "=" in wire_name:
-            raise UsageError(f"{what}: env: {shown(name)!r}: invalid name of a variable")
-        found[wire_name] = wire_argument(value, f"{what}: env: {shown(name)}")
+            raise UsageError(f"{label}: env: {shown(name)!r}: invalid name of a variable")
+        found[wire_name] = wire_argument(value, f"{label}: env: {shown(name)}")
     return found
 
 
-def seconds(value: float | None, what: str) -> float | None:
+def seconds(value: float | None, label: str) -> float | None:
     """A duration; None: no limit. Raises TypeError, UsageError."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        wrong(what, "seconds as int or float, or None", value)
+        wrong(label, "seconds as int or float, or None", value)
     if math.isnan(value) or value < 0:
-        raise UsageError(f"{what}: {value}: expected seconds, 0 or more")
+        raise UsageError(f"{label}: {value}: expected seconds, 0 or more")
     return None if value > threading.TIMEOUT_MAX else float(value)
 
 
-def flag(value: bool, what: str) -> bool:
+def flag(value: bool, label: str) -> bool:
     """True or False. Raises TypeError."""
     if not isinstance(value, bool):
-        wrong(what, "bool", value)
+        wrong(label, "bool", value)
     return value
 
 
-def number(value: int, what: str, least: int, most: int) -> int:
+def number(value: int, label: str, least: int, most: int) -> int:
     """A whole number. Raises TypeError, UsageError."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        wrong(what, "int", value)
+        wrong(label, "int", value)
     found = value.__index__()
     if not least <= found <= most:
-        raise UsageError(f"{what}: {found}: expected {least} to {most}")
+        raise UsageError(f"{label}: {found}: expected {least} to {most}")
     return found
 
 
-def text(value: str, what: str) -> str:
+def text(value: str, label: str) -> str:
     """A text that is not empty. Raises TypeError, UsageError."""
     if not isinstance(value, str):
-        wrong(what, "str", value)
+        wrong(label, "str", value)
     if not value or "\0" in value:
-        raise UsageError(f"{what}: {'a NUL character' if value else 'an empty text'}")
+        raise UsageError(f"{label}: {'a NUL character' if value else 'an empty text'}")
     return value
 
 
-def optional_text(value: str | None, what: str) -> str | None:
+def optional_text(value: str | None, label: str) -> str | None:
     """A text, or None. Raises TypeError, UsageError."""
     if value is None:
         return None
     if not isinstance(value, str):
-        wrong(what, "str or None", value)
+        wrong(label, "str or None", value)
     if "\0" in value:
-        raise UsageError(f"{what}: a NUL character")
+        raise UsageError(f"{label}: a NUL character")
     return value
 
 
-def secret(value: str | bytes | None, what: str) -> str | None:
+def secret(value: str | bytes | None, label: str) -> str | None:
     """A secret as text. Raises TypeError, UsageError; neither shows it."""
     if value is None or isinstance(value, str):
         return value
     if not isinstance(value, bytes):
-        wrong(what, "str, bytes or None", value)
+        wrong(label, "str, bytes or None", value)
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise UsageError(f"{what}: bytes that are not UTF-8") from None
+        raise UsageError(f"{label}: bytes that are not UTF-8") from None
 
 
-def strings(value: Sequence[Argument], what: str) -> list[str]:
+def strings(value: Sequence[Argument], label: str) -> list[str]:
     """Arguments of a local command line, as text. Raises TypeError, UsageError."""
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Iterable):
-        wrong(what, "a sequence of arguments (shlex.split makes one of a text)", value)
+        wrong(label, "a sequence of arguments (shlex.split makes one of a text)", value)
     found = []
     for place, word in enumerate(value):
         if not isinstance(word, (str, bytes, os.PathLike)):
-            wrong(f"{what}: argument {place}", "str, bytes or os.PathLike", word)
+            wrong(f"{label}: argument {place}", "str, bytes or os.PathLike", word)
         found.append(os.fsdecode(word))
     return found
 
@@ -160,7 +160,7 @@ def is_stream(value: object, method: str) -> bool:
     return callable(getattr(value, method, None))
 
 
-def source(value: Any, what: str, encoding: str | None = None) -> bytes | IO[Any]:
+def source(value: Any, label: str, encoding: str | None = None) -> bytes | IO[Any]:
     """Return the input of a command: bytes, text (encoded), or an open file. Raises TypeError, UsageError."""
     if value is None or isinstance(value, int) and value == _DEVNULL:
         return b""
@@ -168,11 +168,11 @@ def source(value: Any, what: str, encoding: str | None = None) -> bytes | IO[Any
         try:
             return value.encode(encoding or "utf-8")
         except (UnicodeEncodeError, LookupError) as exc:
-            raise UsageError(f"{what}: {exc}") from None
+            raise UsageError(f"{label}: {exc}") from None
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, int) or not is_stream(value, "read"):
-        wrong(what, "bytes, str or an open file", value)
+        wrong(label, "bytes, str or an open file", value)
     return cast("IO[Any]", value)
 
 

@@ -59,31 +59,31 @@ class RunArguments(StartArguments, total=False):
     capture: bool
 
 
-def text_encoding(text: bool, encoding: str | None, errors: str | None, what: str) -> tuple[str, str] | None:
+def text_encoding(text: bool, encoding: str | None, errors: str | None, label: str) -> tuple[str, str] | None:
     """Encoding and error handler of a call whose output is text; None: bytes. Raises TypeError, UsageError."""
-    arguments.flag(text, f"{what}: text")
-    arguments.optional_text(encoding, f"{what}: encoding")
-    arguments.optional_text(errors, f"{what}: errors")
+    arguments.flag(text, f"{label}: text")
+    arguments.optional_text(encoding, f"{label}: encoding")
+    arguments.optional_text(errors, f"{label}: errors")
     if not text and encoding is None and errors is None:
         return None
     try:
         codecs.lookup(encoding or "utf-8")
         codecs.lookup_error(errors or "replace")
     except LookupError as exc:
-        raise UsageError(f"{what}: {exc}") from None
+        raise UsageError(f"{label}: {exc}") from None
     return encoding or "utf-8", errors or "replace"
 
 
 def exec_header(
-    what: str,
+    label: str,
     command: arguments.Command,
     env: Mapping[str, str] | None,
     cwd: arguments.AnyPath | None,
     tty: bool | Terminal,
 ) -> Header:
     """The request for a command. Raises TypeError, UsageError."""
-    header: Header = {"op": "exec", "argv": arguments.wire_command(command, what)}
-    variables = arguments.wire_env(env, what)
+    header: Header = {"op": "exec", "argv": arguments.wire_command(command, label)}
+    variables = arguments.wire_env(env, label)
     if tty is True:
         tty = Terminal()
     if isinstance(tty, Terminal):
@@ -91,11 +91,11 @@ def exec_header(
         header["size"] = [tty.lines, tty.columns]
         variables.setdefault("TERM", tty.term)
     else:
-        header["tty"] = arguments.flag(tty, f"{what}: tty")
+        header["tty"] = arguments.flag(tty, f"{label}: tty")
     if variables:
         header["env"] = variables
     if cwd is not None:
-        header["cwd"] = arguments.wire_path(cwd, f"{what}: cwd")
+        header["cwd"] = arguments.wire_path(cwd, f"{label}: cwd")
     return header
 
 

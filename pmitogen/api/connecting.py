@@ -111,17 +111,17 @@ def _python(given: str | os.PathLike[str] | None) -> list[str] | None:
 def _jump_credentials(given: Mapping[str, JumpCredentials] | None) -> dict[str, dict[str, str]] | None:
     if given is None:
         return None
-    what = "connect: jump_credentials"
+    label = "connect: jump_credentials"
     if not isinstance(given, Mapping):
-        arguments.wrong(what, "a mapping of jump hosts to mappings", given)
+        arguments.wrong(label, "a mapping of jump hosts to mappings", given)
     found: dict[str, dict[str, str]] = {}
     for host, fields in given.items():
-        arguments.text(host, f"{what}: a host")
+        arguments.text(host, f"{label}: a host")
         if not isinstance(fields, Mapping):
-            arguments.wrong(f"{what}: {host}", "a mapping", fields)
+            arguments.wrong(f"{label}: {host}", "a mapping", fields)
         found[host] = {}
         for name, value in cast("Mapping[Any, Any]", fields).items():
             if name not in JUMP_FIELDS:
-                raise UsageError(f"{what}: {host}: unknown {name!r}; use one of {', '.join(JUMP_FIELDS)}")
-            found[host][name] = arguments.secret(value, f"{what}: {host}: {name}") or ""
+                raise UsageError(f"{label}: {host}: unknown {name!r}; use one of {', '.join(JUMP_FIELDS)}")
+            found[host][name] = arguments.secret(value, f"{label}: {host}: {name}") or ""
     return found

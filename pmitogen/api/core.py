@@ -51,24 +51,24 @@ class Core:
         self._waiting: set[Waiter] = set()
         _living.add(self)
 
-    def check(self, who: object) -> None:
-        """Return if *who*, a host, may be used here and now. Raises UsageError in a fork, ConnectionLost after the end."""
-        self.check_process(who)
+    def check(self, owner: object) -> None:
+        """Return if *owner*, a host, may be used here and now. Raises UsageError in a fork, ConnectionLost after the end."""
+        self.check_process(owner)
         if self.has_ended:
-            raise ConnectionLost(f"{who}: its hub is closed")
+            raise ConnectionLost(f"{owner}: its hub is closed")
 
-    def check_process(self, who: object) -> None:
+    def check_process(self, owner: object) -> None:
         """Raise UsageError if this is a fork of the process to which the hub belongs."""
         if os.getpid() != self.pid:
-            raise UsageError(f"{who}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
+            raise UsageError(f"{owner}: belongs to process {self.pid}, of which this one is a fork: connect in this process")
 
     def defer(self, work: Callable[[], object]) -> bool:
         """Call *work* on the I/O thread, later. Returns False if that thread has ended."""
         return self.registry.defer(work)
 
-    async def on_io_thread(self, style: Style, who: object, work: Callable[[], T]) -> T:
+    async def on_io_thread(self, style: Style, owner: object, work: Callable[[], T]) -> T:
         """Call *work* on the I/O thread, and return its result."""
-        self.check(who)
+        self.check(owner)
         waiter, results = style.waiter(), list[tuple[T | None, BaseException | None]]()
 
         def run() -> None:
@@ -85,7 +85,7 @@ class Core:
             await waiter.wait(None)
         self._waiting.discard(waiter)
         if not results:
-            raise ConnectionLost(f"{who}: its hub is closed")
+            raise ConnectionLost(f"{owner}: its hub is closed")
         value, failure = results[0]
         if failure is not None:
             raise failure

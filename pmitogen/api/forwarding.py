@@ -31,16 +31,16 @@ class Forwarding:
     @property
     def address(self) -> tuple[str, int] | str:
         """The address that it listens on, with the port that was chosen: (host, port), or the path of the Unix socket."""
-        where: Address = self._forwarding.address
-        return (where.host, where.port) if isinstance(where, TCPAddress) else where.path
+        address: Address = self._forwarding.address
+        return (address.host, address.port) if isinstance(address, TCPAddress) else address.path
 
     @property
     def port(self) -> int:
         """The port on which it listens. Raises AttributeError for a Unix socket."""
-        where: Address = self._forwarding.address
-        if not isinstance(where, TCPAddress):
+        address: Address = self._forwarding.address
+        if not isinstance(address, TCPAddress):
             raise AttributeError("a Unix socket has no port")
-        return where.port
+        return address.port
 
     def close(self) -> None:
         """Listen no longer, and end the connections. Idempotent."""
@@ -59,22 +59,22 @@ class Forwarding:
         self.close()
 
 
-def end(value: End, what: str, least: int = 1) -> Address:
+def end(value: End, label: str, least: int = 1) -> Address:
     """An end of a forwarding; *least*: 0 where any free port may be meant. Raises TypeError, UsageError."""
     if isinstance(value, (str, os.PathLike)):
-        path = arguments.text(os.fspath(value), what)
+        path = arguments.text(os.fspath(value), label)
         if isinstance(value, str) and "/" not in path:
-            raise UsageError(f"{what}: {path!r}: use a number for a port, a (host, port) pair, or a path that has a '/'")
+            raise UsageError(f"{label}: {path!r}: use a number for a port, a (host, port) pair, or a path that has a '/'")
         return UnixPath(path)
     if isinstance(value, int) and not isinstance(value, bool):
-        return TCPAddress(LOOPBACK, arguments.number(value, what, least, 65535))
+        return TCPAddress(LOOPBACK, arguments.number(value, label, least, 65535))
     pair: Any = value
     if not isinstance(pair, tuple) or len(pair) != 2:
-        arguments.wrong(what, "a port, a (host, port) pair or the path of a Unix socket", value)
+        arguments.wrong(label, "a port, a (host, port) pair or the path of a Unix socket", value)
     host = pair[0]
     if not isinstance(host, str):
-        arguments.wrong(f"{what}: host", "str", host)
-    return TCPAddress(host, arguments.number(pair[1], f"{what}: port", least, 65535))
+        arguments.wrong(f"{label}: host", "str", host)
+    return TCPAddress(host, arguments.number(pair[1], f"{label}: port", least, 65535))
 
 
 async def start(account: Account, style: Style, make: Callable[[Any], Any]) -> Forwarding:
@@ -95,21 +95,21 @@ async def local(account: Account, style: Style, target: End, listen: End) -> For
     """ssh's ``-L``."""
     from pmitogen.transport.forwarding.local import LocalForwarding
 
-    there, here = end(target, "forward_local: target"), end(listen, "forward_local: listen", 0)
-    return await start(account, style, lambda connection: LocalForwarding(connection, here, there))
+    target_end, listen_end = end(target, "forward_local: target"), end(listen, "forward_local: listen", 0)
+    return await start(account, style, lambda connection: LocalForwarding(connection, listen_end, target_end))
 
 
 async def remote(account: Account, style: Style, target: End, listen: End) -> Forwarding:
     """ssh's ``-R``."""
     from pmitogen.transport.forwarding.remote import RemoteForwarding
 
-    here, there = end(target, "forward_remote: target"), end(listen, "forward_remote: listen", 0)
-    return await start(account, style, lambda connection: RemoteForwarding(connection, there, here))
+    target_end, listen_end = end(target, "forward_remote: target"), end(listen, "forward_remote: listen", 0)
+    return await start(account, style, lambda connection: RemoteForwarding(connection, listen_end, target_end))
 
 
 async def socks(account: Account, style: Style, listen: End) -> Forwarding:
     """ssh's ``-D``."""
     from pmitogen.transport.forwarding.local import LocalForwarding
 
-    here = end(listen, "forward_socks: listen", 0)
-    return await start(account, style, lambda connection: LocalForwarding(connection, here, None))
+    listen_end = end(listen, "forward_socks: listen", 0)
+    return await start(account, style, lambda connection: LocalForwarding(connection, listen_end, None))

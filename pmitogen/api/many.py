@@ -39,9 +39,9 @@ class Outcome(Generic[Item, T]):
         return self.value  # type: ignore[return-value]
 
 
-def limit_of(limit: int, what: str) -> int:
+def limit_of(limit: int, label: str) -> int:
     """Check the number of hosts at once. Raises TypeError, UsageError."""
-    return arguments.number(limit, f"{what}: limit", 1, 1 << 20)
+    return arguments.number(limit, f"{label}: limit", 1, 1 << 20)
 
 
 async def connect_each(accounts: Sequence[Account], style: Style, limit: int) -> list[Error | None]:

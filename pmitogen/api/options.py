@@ -96,30 +96,30 @@ class ConnectOptions:
     otp: str | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        what = "ConnectOptions"
+        label = "ConnectOptions"
         for name in ("user", "password", "private_key", "passphrase", "otp"):
-            arguments.optional_text(getattr(self, name), f"{what}: {name}")
+            arguments.optional_text(getattr(self, name), f"{label}: {name}")
         for name, least, most in (("port", 1, 65535), ("connect_timeout", 1, 1 << 30), ("keepalive", 0, 1 << 30)):
             if getattr(self, name) is not None:
-                arguments.number(getattr(self, name), f"{what}: {name}", least, most)
-        arguments.number(self.retries, f"{what}: retries", 0, 100)
+                arguments.number(getattr(self, name), f"{label}: {name}", least, most)
+        arguments.number(self.retries, f"{label}: retries", 0, 100)
         for name in ("only_keys", "forward_agent", "compression"):
             if getattr(self, name) is not None:
-                arguments.flag(getattr(self, name), f"{what}: {name}")
+                arguments.flag(getattr(self, name), f"{label}: {name}")
         for name in ("keys", "certificates", "known_hosts"):
-            paths = _items(getattr(self, name), f"{what}: {name}")
-            object.__setattr__(self, name, tuple(_path(each, f"{what}: {name}") for each in paths))
-        for jump in _items(self.jumps, f"{what}: jumps"):
+            paths = _items(getattr(self, name), f"{label}: {name}")
+            object.__setattr__(self, name, tuple(_path(each, f"{label}: {name}") for each in paths))
+        for jump in _items(self.jumps, f"{label}: jumps"):
             if not isinstance(jump, Jump):
-                arguments.wrong(f"{what}: jumps", "a sequence of Jump", jump)
+                arguments.wrong(f"{label}: jumps", "a sequence of Jump", jump)
         object.__setattr__(self, "jumps", tuple(self.jumps))
         if self.host_keys is not None and self.host_keys not in POLICIES:
-            raise UsageError(f"{what}: host_keys: {self.host_keys!r}: use one of {', '.join(POLICIES)}")
+            raise UsageError(f"{label}: host_keys: {self.host_keys!r}: use one of {', '.join(POLICIES)}")
         if not isinstance(self.settings, Mapping):
-            arguments.wrong(f"{what}: settings", "a mapping of str to str", self.settings)
+            arguments.wrong(f"{label}: settings", "a mapping of str to str", self.settings)
         for keyword, value in self.settings.items():
-            arguments.text(keyword, f"{what}: settings: a keyword")
-            arguments.text(value, f"{what}: settings: {keyword}")
+            arguments.text(keyword, f"{label}: settings: a keyword")
+            arguments.text(value, f"{label}: settings: {keyword}")
 
     def ssh_args(self) -> list[str]:
         """The same options as arguments of ssh's command line, without the secrets."""
@@ -164,16 +164,16 @@ class ConnectOptions:
         return explain_ssh([*self.ssh_args(), target])
 
 
-def _items(value: Any, what: str) -> Sequence[Any]:
+def _items(value: Any, label: str) -> Sequence[Any]:
     if isinstance(value, (str, bytes, os.PathLike)) or not isinstance(value, Sequence):
-        arguments.wrong(what, "a sequence", value)
+        arguments.wrong(label, "a sequence", value)
     return value
 
 
-def _path(value: Any, what: str) -> str:
+def _path(value: Any, label: str) -> str:
     if not isinstance(value, (str, os.PathLike)):
-        arguments.wrong(what, "str or os.PathLike", value)
-    return arguments.text(os.fsdecode(value), what)
+        arguments.wrong(label, "str or os.PathLike", value)
+    return arguments.text(os.fsdecode(value), label)
 
 
 def _quoted(path: Any) -> str:

@@ -66,8 +66,8 @@ async def perform(account: Account, style: Style, name: str, *args: Any, path: A
         raise malformed(account, name)
     if "errno" in answer:
         wire = str(answer["path"]) if "path" in answer else wire_path(path, name) if path is not None else None
-        where, text = wire and from_wire_text(wire), escape(str(answer.get("text"))[:500])
-        raise os_error(f"{account}: {name}: {where or ''}: {text}", str(answer["errno"]), text, where)
+        failed_path, text = wire and from_wire_text(wire), escape(str(answer.get("text"))[:500])
+        raise os_error(f"{account}: {name}: {failed_path or ''}: {text}", str(answer["errno"]), text, failed_path)
     return answer.get("value")
 
 
@@ -160,22 +160,22 @@ async def walk(account: Account, style: Style, path: AnyPath) -> list[tuple[str,
 async def mkdir(account: Account, style: Style, path: AnyPath, mode: int, parents: bool, exist_ok: bool) -> None:
     """mkdir(2), with the parents if wanted."""
     bits = arguments.number(mode, "mkdir: mode", 0, 0o7777)
-    ways = arguments.flag(parents, "mkdir: parents"), arguments.flag(exist_ok, "mkdir: exist_ok")
-    await perform(account, style, "mkdir", wire_path(path, "mkdir: path"), bits, *ways, path=path)
+    flags = arguments.flag(parents, "mkdir: parents"), arguments.flag(exist_ok, "mkdir: exist_ok")
+    await perform(account, style, "mkdir", wire_path(path, "mkdir: path"), bits, *flags, path=path)
 
 
 async def remove(account: Account, style: Style, path: AnyPath, recursive: bool, missing_ok: bool) -> None:
     """Remove a file, a link or a directory."""
-    ways = arguments.flag(recursive, "remove: recursive"), arguments.flag(missing_ok, "remove: missing_ok")
-    await perform(account, style, "remove", wire_path(path, "remove: path"), *ways, path=path)
+    flags = arguments.flag(recursive, "remove: recursive"), arguments.flag(missing_ok, "remove: missing_ok")
+    await perform(account, style, "remove", wire_path(path, "remove: path"), *flags, path=path)
 
 
 async def chown(
     account: Account, style: Style, path: AnyPath, user: str | int | None, group: str | int | None, follow: bool
 ) -> None:
     """chown(2), by names or numbers."""
-    for value, what in ((user, "chown: user"), (group, "chown: group")):
+    for value, label in ((user, "chown: user"), (group, "chown: group")):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
-            arguments.wrong(what, "a name, a number or None", value)
-    way = arguments.flag(follow, "chown: follow_symlinks")
-    await perform(account, style, "chown", wire_path(path, "chown: path"), user, group, way, path=path)
+            arguments.wrong(label, "a name, a number or None", value)
+    follows_links = arguments.flag(follow, "chown: follow_symlinks")
+    await perform(account, style, "chown", wire_path(path, "chown: path"), user, group, follows_links, path=path)

@@ -50,7 +50,7 @@ class Changes:
 
 
 @dataclasses.dataclass(frozen=True)
-class Way:
+class TreeOptions:
     """Options for copying a tree; see :meth:`pmitogen.Host.put_tree`. Raises TypeError."""
 
     delete: bool
@@ -69,8 +69,8 @@ class Way:
         """The patterns, as they are sent."""
         return [os.fsencode(pattern).decode("latin-1") for pattern in self.exclude]
 
-    async def tell(self, path: str) -> None:
-        """Tell the caller that a file has been copied."""
+    async def report_copied(self, path: str) -> None:
+        """Report to the caller that a file has been copied."""
         if self.progress is not None:
             await transfers.call_progress(self.progress(_text(path)))
 
@@ -97,11 +97,11 @@ def _wire(path: str) -> str:
 def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> Plan:
     """Return the steps that make *target* like *source*."""
     wanted = {entry.path: entry for entry in source if entry.kind in "dfl"}
-    there = {entry.path: entry for entry in target}
+    existing = {entry.path: entry for entry in target}
     plan = Plan([], [], [], [], [])
     gone: set[str] = set()
-    for path in sorted(there):
-        entry, new = there[path], wanted.get(path)
+    for path in sorted(existing):
+        entry, new = existing[path], wanted.get(path)
         inside_gone = path.rpartition("/")[0] in gone
         is_other = new is not None and (new.kind != entry.kind or new.kind == "l" and new.target != entry.target)
         if inside_gone or is_other or new is None and delete:
@@ -110,7 +110,7 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> P
                 plan.removed.append(path)
     for path in sorted(wanted):
         entry = wanted[path]
-        old = there.get(path) if path not in gone else None
+        old = existing.get(path) if path not in gone else None
         if entry.kind == "d" and old is None:
             plan.folders.append(path)
         elif entry.kind == "l" and old is None:
@@ -124,12 +124,12 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> P
 
 def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set[str], times: bool) -> list[list[Any]]:
     """The modes and times to set: files first, directories from the deepest up."""
-    there = {entry.path: entry for entry in target}
+    existing = {entry.path: entry for entry in target}
     found = []
     for entry in sorted(source, key=lambda entry: (entry.kind == "d", -entry.path.count("/"), entry.path)):
         if entry.kind not in "df":
             continue
-        old = there.get(entry.path)
+        old = existing.get(entry.path)
         same = old is not None and old.mode == entry.mode and (not times or abs(old.time - entry.time) < TIME_SLACK)
         if not same or entry.path in copied or entry.kind == "d":
             found.append([entry.path, entry.mode, entry.time if times else None])
@@ -157,52 +157,54 @@ def read_entries(answer: Any) -> list[Entry]:
     return [entry._replace(mode=entry.mode & 0o777) for entry in entries]
 
 
-async def _listed(account: Account, style: Style, path: AnyPath, way: Way) -> list[Entry] | None:
-    answer = await perform(account, style, "tree", wire_path(path, "tree"), way.patterns, path=path)
+async def _listed(account: Account, style: Style, path: AnyPath, options: TreeOptions) -> list[Entry] | None:
+    answer = await perform(account, style, "tree", wire_path(path, "tree"), options.patterns, path=path)
     try:
         return None if answer is None else read_entries(answer)
     except (ValueError, TypeError):
         raise malformed(account, "tree") from None
 
 
-async def _differing(account: Account, style: Style, here: str, there: AnyPath, doubtful: list[Entry]) -> list[Entry]:
+async def _differing(account: Account, style: Style, local_root: str, remote_root: AnyPath, doubtful: list[Entry]) -> list[Entry]:
     """Those of the *doubtful* whose contents differ."""
     if not doubtful:
         return []
     names = [entry.path for entry in doubtful]
-    theirs = await perform(account, style, "digests", wire_path(there, "tree"), names, path=there)
-    ours = await style.blocking(operations.digests, _wire(here), names)
+    theirs = await perform(account, style, "digests", wire_path(remote_root, "tree"), names, path=remote_root)
+    ours = await style.blocking(operations.digests, _wire(local_root), names)
     if not isinstance(theirs, list) or len(theirs) != len(names):
         raise malformed(account, "digests")
     return [entry for entry, one, other in zip(doubtful, ours, theirs, strict=True) if one is None or one != other]
 
 
-def _local_tree(path: str, way: Way) -> list[Entry]:
-    found = operations.tree(_wire(os.path.abspath(path)), way.patterns)
+def _local_tree(path: str, options: TreeOptions) -> list[Entry]:
+    found = operations.tree(_wire(os.path.abspath(path)), options.patterns)
     return [Entry(*each)._replace(mode=each[2] & 0o777) for each in found or []]
 
 
-async def put_tree(account: Account, style: Style, source: str | os.PathLike[str], target: AnyPath, way: Way) -> Changes:
+async def put_tree(
+    account: Account, style: Style, source: str | os.PathLike[str], target: AnyPath, options: TreeOptions
+) -> Changes:
     """Make *target* there like *source* here."""
-    here, what = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
-    if not await style.blocking(os.path.isdir, here):
-        await style.blocking(os.stat, here)  # raises FileNotFoundError, or why it cannot be looked at
-        raise NotADirectoryError(20, "not a directory", here)
-    wanted = await style.blocking(_local_tree, here, way)
-    existing = await _listed(account, style, target, way) or []
-    plan = compare(wanted, existing, way.delete)
-    await perform(account, style, "prepare", what, plan.removed, plan.folders, plan.links, path=target)
-    files = plan.files + await _differing(account, style, here, target, plan.doubtful)
+    local_root, remote_root = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
+    if not await style.blocking(os.path.isdir, local_root):
+        await style.blocking(os.stat, local_root)  # raises FileNotFoundError, or why it cannot be looked at
+        raise NotADirectoryError(20, "not a directory", local_root)
+    wanted = await style.blocking(_local_tree, local_root, options)
+    existing = await _listed(account, style, target, options) or []
+    plan = compare(wanted, existing, options.delete)
+    await perform(account, style, "prepare", remote_root, plan.removed, plan.folders, plan.links, path=target)
+    files = plan.files + await _differing(account, style, local_root, target, plan.doubtful)
     running: dict[Exchange, Entry] = {}
     waiting = collections.deque(files)
     try:
         while waiting or running:
             while waiting and len(running) < MAX_CONCURRENT:
                 entry = waiting.popleft()
-                path, whole = os.path.join(_text(what), _text(entry.path)), os.path.join(here, _text(entry.path))
+                path, whole = os.path.join(_text(remote_root), _text(entry.path)), os.path.join(local_root, _text(entry.path))
                 if entry.size > CHUNK:
                     await transfers.put(account, style, whole, path, entry.mode)
-                    await way.tell(entry.path)
+                    await options.report_copied(entry.path)
                     continue
                 data = await style.blocking(_read, whole)
                 running[Exchange(account, transfers.put_header(path, entry.mode), data)] = entry
@@ -211,15 +213,15 @@ async def put_tree(account: Account, style: Style, source: str | os.PathLike[str
             for request in [each for each in running if each.final is not None]:
                 entry = running.pop(request)
                 request.result()
-                await way.tell(entry.path)
+                await options.report_copied(entry.path)
     except BaseException:
         for request in running:
             request.kill()
         raise
     copied = {entry.path for entry in files}
-    states = changed_states(wanted, existing, copied, way.times)
+    states = changed_states(wanted, existing, copied, options.times)
     if states:
-        await perform(account, style, "complete", what, states, path=target)
+        await perform(account, style, "complete", remote_root, states, path=target)
     return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
 
 
@@ -228,27 +230,29 @@ def _read(path: str) -> bytes:
         return stream.read()
 
 
-async def get_tree(account: Account, style: Style, source: AnyPath, target: str | os.PathLike[str], way: Way) -> Changes:
+async def get_tree(
+    account: Account, style: Style, source: AnyPath, target: str | os.PathLike[str], options: TreeOptions
+) -> Changes:
     """Make *target* here like *source* there."""
-    here, what = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
-    wanted = await _listed(account, style, source, way)
+    local_root, remote_root = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
+    wanted = await _listed(account, style, source, options)
     if wanted is None:
         await remote_stat(account, style, source, True)  # raises FileNotFoundError, or why it cannot be looked at
         raise NotADirectoryError(20, "not a directory", arguments.shown(source))
-    existing = await style.blocking(_local_tree, here, way)
-    plan = compare(wanted, existing, way.delete)
-    await style.blocking(_prepare, here, plan)
-    files = plan.files + await _differing(account, style, here, source, plan.doubtful)
+    existing = await style.blocking(_local_tree, local_root, options)
+    plan = compare(wanted, existing, options.delete)
+    await style.blocking(_prepare, local_root, plan)
+    files = plan.files + await _differing(account, style, local_root, source, plan.doubtful)
     running: dict[Exchange, tuple[Entry, list[bytes]]] = {}
     waiting = collections.deque(files)
     try:
         while waiting or running:
             while waiting and len(running) < MAX_CONCURRENT:
                 entry = waiting.popleft()
-                path = os.path.join(_text(what), _text(entry.path))
+                path = os.path.join(_text(remote_root), _text(entry.path))
                 if entry.size > CHUNK:
-                    await transfers.get(account, style, path, _safe(here, entry.path))
-                    await way.tell(entry.path)
+                    await transfers.get(account, style, path, _safe(local_root, entry.path))
+                    await options.report_copied(entry.path)
                     continue
                 running[Exchange(account, transfers.get_header(path))] = entry, []
             if running:
@@ -262,14 +266,14 @@ async def get_tree(account: Account, style: Style, source: AnyPath, target: str 
                 if ended:
                     del running[request]
                     request.result()
-                    await style.blocking(_write, _safe(here, entry.path), b"".join(parts))
-                    await way.tell(entry.path)
+                    await style.blocking(_write, _safe(local_root, entry.path), b"".join(parts))
+                    await options.report_copied(entry.path)
     except BaseException:
         for request in running:
             request.kill()
         raise
     copied = {entry.path for entry in files}
-    await style.blocking(_complete, here, plan, changed_states(wanted, existing, copied, way.times))
+    await style.blocking(_complete, local_root, plan, changed_states(wanted, existing, copied, options.times))
     return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
 
 
@@ -284,16 +288,16 @@ def _safe(root: str, path: str) -> str:
     return whole
 
 
-def _prepare(here: str, plan: Plan) -> None:
-    os.makedirs(here, exist_ok=True)
+def _prepare(local_root: str, plan: Plan) -> None:
+    os.makedirs(local_root, exist_ok=True)
     for path in plan.removed:
-        whole = _safe(here, path)
+        whole = _safe(local_root, path)
         if stat.S_ISDIR(os.lstat(whole).st_mode):
             shutil.rmtree(whole)
         else:
             os.unlink(whole)
     for path in plan.folders:
-        os.mkdir(_safe(here, path), 0o700)
+        os.mkdir(_safe(local_root, path), 0o700)
 
 
 def _write(path: str, data: bytes) -> None:
@@ -301,11 +305,11 @@ def _write(path: str, data: bytes) -> None:
         stream.write(data)
 
 
-def _complete(here: str, plan: Plan, states: list[list[Any]]) -> None:
+def _complete(local_root: str, plan: Plan, states: list[list[Any]]) -> None:
     for path, mode, when in states:
-        whole = _safe(here, path)
+        whole = _safe(local_root, path)
         os.chmod(whole, mode)
         if when is not None:
             os.utime(whole, (when, when))
     for path, to in plan.links:
-        os.symlink(_text(to), _safe(here, path))
+        os.symlink(_text(to), _safe(local_root, path))

@@ -197,11 +197,11 @@ class Escalation(object):
         self._transcript.on_answered(self._text(secret), self._on_stdout())
         return as_bytes(secret) + b"\n"
 
-    def withhold(self, why):
+    def withhold(self, reason):
         # type: (str) -> None
         """The caller refuses the secret. Raises BecomeFailure."""
         if not self.running and not self._closed:
-            raise self._failures.secret_withheld(why)
+            raise self._failures.secret_withheld(reason)
 
     def take_rest(self):
         # type: () -> Optional[bytes]

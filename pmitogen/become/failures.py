@@ -52,9 +52,9 @@ class Failures(object):
         # type: () -> str
         return ", ".join(step.describe() for step in self._steps)
 
-    def make(self, kind, what):
+    def make(self, kind, problem):
         # type: (str, str) -> BecomeFailure
-        return BecomeFailure(kind, "%s: %s" % (self.describe(), what))
+        return BecomeFailure(kind, "%s: %s" % (self.describe(), problem))
 
     def denied(self, kind):
         # type: (str) -> BecomeFailure
@@ -79,13 +79,15 @@ class Failures(object):
 
     def missing_secret(self, kind, question):
         # type: (str, str) -> BecomeFailure
-        what = "a second factor" if kind == prompt_patterns.SECOND_FACTOR else "a password"
-        return self.make("password-missing", "it asks for %s, %s, and none was given" % (what, self._transcript.quote(question)))
+        secret = "a second factor" if kind == prompt_patterns.SECOND_FACTOR else "a password"
+        return self.make(
+            "password-missing", "it asks for %s, %s, and none was given" % (secret, self._transcript.quote(question))
+        )
 
-    def secret_withheld(self, why):
+    def secret_withheld(self, reason):
         # type: (str) -> BecomeFailure
         """The hub withholds the secret."""
-        return self.make("password-missing", why)
+        return self.make("password-missing", reason)
 
     def timed_out(self, step, question, echo, seconds):
         # type: (Optional[EscalationStep], str, bool, float) -> BecomeFailure
@@ -122,8 +124,8 @@ class Failures(object):
         own = re.search(re.escape(error_marker) + " (exec|chdir) (\\d+)", text)
         if not own:
             return None
-        what, kind = (program, "not-installed") if own.group(1) == "exec" else (chdir or "", "other")
-        return self.make(kind, "cannot %s %s: %s" % (own.group(1), self._native(what), os.strerror(int(own.group(2)))))
+        subject, kind = (program, "not-installed") if own.group(1) == "exec" else (chdir or "", "other")
+        return self.make(kind, "cannot %s %s: %s" % (own.group(1), self._native(subject), os.strerror(int(own.group(2)))))
 
     def exited(self, entered, command, code, shell):
         # type: (int, Sequence[str], Optional[int], Optional[str]) -> BecomeFailure

@@ -67,9 +67,9 @@ def _as_object(hub: Mapping[str, object]) -> dict[str, object]:
 def _line(hub: Mapping[str, object]) -> str:
     """Return the line for one hub, such as ``hub 812 of run 790: 3 hosts, 1 busy, 12 s old``."""
     numbers = {name: _number(hub.get(name)) for name in FIELDS}
-    whose = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
+    owner = f"of run {numbers['run']}" if numbers["run"] else "kept for a later run"
     hosts = _counted(numbers["hosts"], "host")
-    return f"hub {numbers['pid']} {whose}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
+    return f"hub {numbers['pid']} {owner}: {hosts}, {numbers['busy']} busy, {numbers['age']} s old"
 
 
 def _transfers(hub: Mapping[str, object]) -> list[dict[str, object]]:

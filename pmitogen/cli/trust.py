@@ -74,8 +74,8 @@ def _trust(settings: Settings, expected: str, as_json: bool, known: dict[str, An
     judged = trust.check()
     for one in judged:
         kind, fingerprint = one.description.split(" ", 1)
-        say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.where}" if one.where else "."), flush=True)
-    if as_json and prompt and any(one.where is None for one in judged):
+        say(f"{kind} key fingerprint is {fingerprint}" + (f", known: {one.location}" if one.location else "."), flush=True)
+    if as_json and prompt and any(one.location is None for one in judged):
         print("\n".join(one.description for one in judged), file=sys.stderr)  # what the user is asked about
     objects = {one.blob: _as_object(one, None) for one in judged}
     known.update({"name": trust.name, "server": keys[0].server, "keys": list(objects.values())})
@@ -90,7 +90,7 @@ def _say_nothing(*text: str, flush: bool = False) -> None:
 
 def _as_object(one: KeyStatus, recorded: str | None) -> dict[str, str | None]:
     kind, fingerprint = one.description.split(" ", 1)
-    return {"type": kind, "fingerprint": fingerprint, "known": one.where, "recorded": recorded}
+    return {"type": kind, "fingerprint": fingerprint, "known": one.location, "recorded": recorded}
 
 
 def _parse_fingerprint(argv: Sequence[str]) -> tuple[str, list[str]]:
@@ -142,9 +142,9 @@ def _keys_to_record(
     judged: Sequence[KeyStatus], trust: Trust, expected: str, prompt: TerminalPrompt | None, say: Callable[..., None]
 ) -> list[KeyStatus]:
     """Return the new keys to record. Raises ConnectError if none was confirmed."""
-    new = [one for one in judged if one.where is None]
+    new = [one for one in judged if one.location is None]
     if expected:
-        return [one for one in _with_fingerprint(judged, trust, expected) if one.where is None]
+        return [one for one in _with_fingerprint(judged, trust, expected) if one.location is None]
     if not new:
         say("nothing to record: the keys are known" if len(judged) > 1 else "nothing to record: the key is known")
         return []
@@ -154,7 +154,7 @@ def _keys_to_record(
     if answer.lower() == "yes":
         return new
     if answer.startswith(("SHA256:", "MD5:")):
-        return [one for one in _with_fingerprint(judged, trust, answer.rstrip("=")) if one.where is None]
+        return [one for one in _with_fingerprint(judged, trust, answer.rstrip("=")) if one.location is None]
     raise ConnectError(f"{trust.name}: not confirmed; nothing was recorded", "hostkey")
 
 

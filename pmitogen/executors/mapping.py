@@ -202,22 +202,22 @@ def _unpacked(target: str, packed: bytes) -> Outcome[str, Any]:
     return Outcome(target, None, value)
 
 
-def _executors(workers: Workers, what: str) -> tuple[list[Executor], bool]:
+def _executors(workers: Workers, label: str) -> tuple[list[Executor], bool]:
     """The executors, and whether each is one worker. Raises TypeError, UsageError."""
     given: Any = workers
     if hasattr(given, "submit"):
         return [given], isinstance(given, concurrent.futures.ThreadPoolExecutor)
     if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
-        arguments.wrong(f"{what}: workers", "an Executor or a sequence of Executors", given)
+        arguments.wrong(f"{label}: workers", "an Executor or a sequence of Executors", given)
     for each in given:
         if not hasattr(each, "submit"):
-            arguments.wrong(f"{what}: workers", "an Executor or a sequence of Executors", each)
-    arguments.number(len(given), f"{what}: number of workers", 1, 1 << 20)
+            arguments.wrong(f"{label}: workers", "an Executor or a sequence of Executors", each)
+    arguments.number(len(given), f"{label}: number of workers", 1, 1 << 20)
     return list(given), True
 
 
 def _mapping(
-    what: str,
+    label: str,
     workers: Workers,
     function: Callable[[Host], Any],
     targets: Iterable[str],
@@ -225,18 +225,18 @@ def _mapping(
     options: ConnectArguments,
 ) -> tuple[Mapping, int]:
     """Check the arguments of a call. Raises TypeError, UsageError."""
-    executors, is_one_worker = _executors(workers, what)
+    executors, is_one_worker = _executors(workers, label)
     if not callable(function):
-        arguments.wrong(f"{what}: function", "a function", function)
+        arguments.wrong(f"{label}: function", "a function", function)
     if isinstance(targets, (str, bytes)):
-        arguments.wrong(f"{what}: targets", "an iterable of str", targets)
+        arguments.wrong(f"{label}: targets", "an iterable of str", targets)
     if options.get("ask") is not None:
-        arguments.wrong(f"{what}: ask", "None, for a worker has nobody to ask", options["ask"])
-    order = [arguments.text(target, f"{what}: a target") for target in targets]
+        arguments.wrong(f"{label}: ask", "None, for a worker has nobody to ask", options["ask"])
+    order = [arguments.text(target, f"{label}: a target") for target in targets]
     for target in order[:1]:
         option_set(target, options)
     job = worker.Job(function, options)
-    return Mapping(executors, is_one_worker, job, order, limit_of(limit, what)), len(order)
+    return Mapping(executors, is_one_worker, job, order, limit_of(limit, label)), len(order)
 
 
 def as_completed(

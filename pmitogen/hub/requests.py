@@ -140,8 +140,8 @@ class Request:
         """Number, operation and account, for logs. No parameters: these may be secret."""
         header, become = self.header, self.header.get("become")
         label = header.get("module") or header.get("action") or ""
-        who = become.get("user", "root") if become else "login"
-        return f"#{self.request_id} {header['op']} {label} as {who}".replace("  ", " ")
+        user = become.get("user", "root") if become else "login"
+        return f"#{self.request_id} {header['op']} {label} as {user}".replace("  ", " ")
 
     def describe_transfer(self) -> Transfer | None:
         """Return the state of a file transfer for ``pmitogen hubs``; None for other requests."""

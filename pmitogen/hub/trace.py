@@ -62,7 +62,7 @@ class Trace:
         self._events.append({**event, "args": {"name": name, **labels}})
 
     def request(
-        self, host: str, row: int, what: str, created_at: float, target: list[float] | None, totals: Mapping[str, int]
+        self, host: str, row: int, label: str, created_at: float, target: list[float] | None, totals: Mapping[str, int]
     ) -> None:
         """Add a request that has just been answered.
 
@@ -71,7 +71,7 @@ class Trace:
         :param totals: bytes ``sent`` and ``received`` on the connection so far.
         """
         now = time.time()
-        self.span(host, row, what, created_at, now, **totals)
+        self.span(host, row, label, created_at, now, **totals)
         if target:
             queue, ran = target
             agent_channel = max(0.0, now - created_at - queue - ran)

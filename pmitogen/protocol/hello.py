@@ -51,10 +51,10 @@ def difference(theirs: Mapping[str, object]) -> str | None:
     return f"the hub with pid {pid} is {_text(mine)}, this is {_text(theirs)}: end that hub with 'pmitogen hubs --stop {pid}'"
 
 
-def _text(who: Mapping[str, object]) -> str:
+def _text(peer: Mapping[str, object]) -> str:
     from pmitogen.util.peer_text import escape  # not at the top: a hub needs it, a worker does not
 
-    if not who:
+    if not peer:
         return "a program that does not say its version"
-    fields = (escape(str(who.get(name)), 200) for name in ("pmitogen", "version", "python", "root"))
+    fields = (escape(str(peer.get(name)), 200) for name in ("pmitogen", "version", "python", "root"))
     return "pmitogen {} (protocol {}, Python {}, {})".format(*fields)

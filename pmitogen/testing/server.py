@@ -192,7 +192,7 @@ def _bytes(output: str | bytes) -> bytes:
     return output.encode() if isinstance(output, str) else bytes(output)
 
 
-def _count(times: int | None, what: str) -> int | None:
+def _count(times: int | None, label: str) -> int | None:
     if times is not None and (isinstance(times, bool) or not isinstance(times, int) or times < 1):
-        raise ValueError(f"{what}: times: {times!r}: use a number from 1, or None")
+        raise ValueError(f"{label}: times: {times!r}: use a number from 1, or None")
     return times

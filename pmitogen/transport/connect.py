@@ -127,7 +127,7 @@ class _Connecting:
     path: tuple[Hashable, ...]
 
     def __post_init__(self) -> None:
-        self.where = self.settings.endpoint
+        self.endpoint = self.settings.endpoint
         self.stages = Stages()
         self.connect_timeout = connect_timeout(self.settings)
         self.advice = JUMP_HOST_ADVICE if self.path else TARGET_ADVICE
@@ -168,17 +168,17 @@ class _Connecting:
     def _with_retries(self, attempt: Callable[[], _Outcome]) -> _Outcome:
         """Make an attempt; retry while the server closes the connection before the key exchange."""
         if self.settings.refuseconnection:
-            raise ConnectError(f"{self.where}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
+            raise ConnectError(f"{self.endpoint}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
         count = 1
         until = min(self.deadline, time.monotonic() + max(RETRY_TIME, self.connect_timeout))
         while True:
             try:
-                with connect_limits.slot(self._server_key(), self.where, self.deadline):
+                with connect_limits.slot(self._server_key(), self.endpoint, self.deadline):
                     return attempt()
             except connect_limits.ConnectionRejected as error:
                 if not connect_limits.pause_before_retry(count, error, until):
                     raise ConnectError(
-                        f"{self.where}: the server closed the connection before the key exchange, {count} times; "
+                        f"{self.endpoint}: the server closed the connection before the key exchange, {count} times; "
                         "check MaxStartups and PerSourcePenalties in its sshd_config, and filters such as hosts.deny",
                         "kex",
                     ) from None
@@ -252,7 +252,7 @@ class _Connecting:
         hop = self._hop_settings(last, tuple(before))
         path = (*self.path, connection_key(self.settings))
         if connection_key(hop) in path or len(path) > MAX_HOPS:
-            raise ConnectError(f"{self.where}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
+            raise ConnectError(f"{self.endpoint}: ProxyJump: {last.host}: the jump hosts form a loop", "proxy")
         theirs = jump_credentials.for_hop(self.credentials, self.settings, last, hop)
         connecting = _Connecting(hop, theirs, self.jump_hosts, self.deadline, self.resolver, self.confirm, path)
         try:
@@ -277,7 +277,7 @@ class _Connecting:
         settings = self.settings
         interval = DEFAULT_INTERVAL if settings.serveraliveinterval is None else settings.serveraliveinterval
         log, stream.close_log = log_file.open_log(settings)
-        transport = ClientTransport(stream.sock, self.where, interval, settings.serveralivecountmax, log)
+        transport = ClientTransport(stream.sock, self.endpoint, interval, settings.serveralivecountmax, log)
         algorithms.apply_preferences(transport, settings)
         transport.wanted_host_keys = host_keys(stream.address)
         transport.packetizer.set_rekey_limit(*settings.rekeylimit)
@@ -327,7 +327,7 @@ class _Connecting:
             text = f"{transport.failure_text(error)} before an SSH version{sent}; {check}?"
         else:
             text = f"the key exchange failed: {transport.failure_text(error)}"
-        return ConnectError(f"{self.where}: {text}", stage)
+        return ConnectError(f"{self.endpoint}: {text}", stage)
 
     def _version_limit(self, stream: _Stream) -> str:
         """The time that the server had for its version, and what sets it."""

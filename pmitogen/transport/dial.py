@@ -194,17 +194,17 @@ def _record_timeouts(selector: selectors.BaseSelector, failures: dict[str, str],
 def _explain(settings: Settings, failures: dict[str, str], advice: Advice) -> str:
     texts = set(failures.values())
     if len(texts) == 1:
-        (what,) = texts
-        where = ", ".join(failures)
+        (problem,) = texts
+        addresses = ", ".join(failures)
     else:
-        what, where = "cannot connect", "; ".join(f"{address}: {text}" for address, text in failures.items())
+        problem, addresses = "cannot connect", "; ".join(f"{address}: {text}" for address, text in failures.items())
     remedies = {
         os.strerror(errno.ECONNREFUSED): f"is sshd running there, and is {settings.port} its port?",
         "no answer": f"is the host up, and does a firewall block it? {advice.timeout} sets the limit",
         "no time left": f"raise {advice.timeout}",
     }
-    remedy = remedies.get(what, "check the address, the route and the firewall")
-    return f"{what} ({where}); {remedy}"
+    remedy = remedies.get(problem, "check the address, the route and the firewall")
+    return f"{problem} ({addresses}); {remedy}"
 
 
 def _bind(sock: socket.socket, family: socket.AddressFamily, settings: Settings) -> None:

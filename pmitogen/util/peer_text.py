@@ -77,13 +77,13 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
     return line if len(line) <= limit else line[: limit - len(ELLIPSIS)] + ELLIPSIS
 
 
-def prompt(where: str, text: str | bytes) -> str:
+def prompt(peer: str, text: str | bytes) -> str:
     """Return a peer's prompt for the user, as OpenSSH shows it: ``(user@host) Password: ``.
 
-    :param where: account and host of the peer, as the caller names them.
+    :param peer: its account and host, as the caller names them.
     :param text: the peer's text.
     """
-    return f"({escape(where)}) {escape(text, PROMPT_LIMIT)} "
+    return f"({escape(peer)}) {escape(text, PROMPT_LIMIT)} "
 
 
 def _make_visible(line: str) -> str:

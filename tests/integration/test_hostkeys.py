@@ -45,7 +45,7 @@ def write(path: Path, *lines: str) -> tuple[str]:
 def test_every_type_known(make_sshd: MakeSshd, kind: str) -> None:
     server = make_sshd(host_keys=[kind])
     verdict = verify(settings_for(server))
-    assert (verdict.status, verdict.where, verdict.unsafe) == ("known", f"{server.known_hosts}:1", False)
+    assert (verdict.status, verdict.location, verdict.unsafe) == ("known", f"{server.known_hosts}:1", False)
 
 
 def test_the_known_type_is_asked_for(make_sshd: MakeSshd, short_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_accept_new(sshd: Sshd, short_path: Path, hashed: bool) -> None:
     words = {"stricthostkeychecking": "accept-new", "userknownhostsfile": (str(path),), "hashknownhosts": hashed}
     settings = settings_for(sshd, **words)
     verdict = verify(settings)
-    assert (verdict.status, verdict.where) == ("added", f"{path}:1")
+    assert (verdict.status, verdict.location) == ("added", f"{path}:1")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.read_text().startswith("|1|" if hashed else f"[127.0.0.1]:{sshd.port} ssh-ed25519 ")
     found = subprocess.run(["ssh-keygen", "-F", f"[127.0.0.1]:{sshd.port}", "-f", str(path)], capture_output=True, text=True)
@@ -145,7 +145,7 @@ def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
 def test_rotation_knows_either_key(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     name = f"[127.0.0.1]:{sshd.port}"
     files = write(short_path / "kh", f"{name} {make_key().public}", f"{name} {sshd.host_keys[0].public}")
-    assert verify(settings_for(sshd, userknownhostsfile=files)).where == f"{files[0]}:2"
+    assert verify(settings_for(sshd, userknownhostsfile=files)).location == f"{files[0]}:2"
 
 
 def test_port_falls_back_to_the_plain_name(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
@@ -206,7 +206,7 @@ def test_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
     program.write_text(f'#!/bin/sh\necho "$@" >> {short_path}/calls\necho "$1 {sshd.host_keys[0].public}"\n')
     program.chmod(0o700)
     settings = settings_for(sshd, userknownhostsfile=(), knownhostscommand=f"{program} %H %I %t")
-    assert verify(settings).where == "KnownHostsCommand:1"
+    assert verify(settings).location == "KnownHostsCommand:1"
     name = f"[127.0.0.1]:{sshd.port}"
     calls = (short_path / "calls").read_text().splitlines()
     assert f"{name} ORDER NONE" in calls and f"{name} HOSTNAME ssh-ed25519" in calls
@@ -270,7 +270,7 @@ def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Pa
     server = certified(make_sshd, ca, "-h", "-n", "other,127.0.0.*", kind=kind)
     files = write(short_path / "kh", f"@cert-authority [127.0.0.1]:* {ca.public}")
     verdict = verify(settings_for(server, userknownhostsfile=files))
-    assert (verdict.status, verdict.where) == ("certificate", f"{files[0]}:1")
+    assert (verdict.status, verdict.location) == ("certificate", f"{files[0]}:1")
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_host_certificate_refused(
     assert reason in refused(settings_for(server, userknownhostsfile=files))
     # As in ssh, the plain key within still counts where it is known itself.
     files = write(short_path / "kh2", f"@cert-authority * {ca.public}", f"[127.0.0.1]:{server.port} {server.host_keys[0].public}")
-    assert verify(settings_for(server, userknownhostsfile=files)).where == f"{files[0]}:2"
+    assert verify(settings_for(server, userknownhostsfile=files)).location == f"{files[0]}:2"
 
 
 def test_host_certificate_authority(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_an_authority_of_the_plain_name_vouches_for_other_ports(
         files = write(short_path / "kh", *lines)
         settings = settings_for(server, userknownhostsfile=files, stricthostkeychecking=strict)
         verdict = verify(settings)
-        assert (verdict.status, verdict.where) == ("certificate", f"{files[0]}:{len(lines)}")
+        assert (verdict.status, verdict.location) == ("certificate", f"{files[0]}:{len(lines)}")
         assert Path(files[0]).read_text().splitlines() == list(lines)
 
 

@@ -270,7 +270,7 @@ def test_tables_are_sound(table: tuple[getopt.Option, ...]) -> None:
     shorts = [row.short for row in table if row.short]
     assert len(set(shorts)) == len(shorts)
     assert all(len(row.short) <= 1 and row.value in ("no", "required", "optional") for row in table)
-    assert all(row.why for row in table if row.long not in ("user", "u"))
+    assert all(row.reason for row in table if row.long not in ("user", "u"))
 
 
 VALUES = st.text(st.characters(codec="ascii", min_codepoint=48, max_codepoint=122, categories=["Ll", "Lu", "Nd"]), min_size=1)

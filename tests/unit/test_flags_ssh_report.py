@@ -83,7 +83,7 @@ def _report(*words: str, **options: object) -> tuple[Finding, ...]:
 @pytest.mark.parametrize("text", REFUSED_WORDS)
 def test_refused_where_it_was_given_for_us(text: str) -> None:
     fatal = [one for one in _report(*_words(text)) if one.fatal]
-    assert fatal and fatal[0].verdict is Verdict.REFUSED and fatal[0].why.endswith(".")
+    assert fatal and fatal[0].verdict is Verdict.REFUSED and fatal[0].reason.endswith(".")
     with pytest.raises(UsageError, match=r"^ssh_args: [\w-]+: \w"):
         resolve([*_words(text), "-F", "none", "h"], origins=["ssh_args"] * 9)
 
@@ -116,7 +116,7 @@ def test_kerberos_needs_an_extra(text: str, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(extras, "is_installed", lambda extra, installed=installed: installed)
         (finding,) = _report(*_words(text))
         assert finding.verdict is (Verdict.HONOURED if text == "-k" else verdict)
-        assert ("pip install 'pmitogen[kerberos]'" in finding.why) == (finding.verdict is Verdict.HARMLESS)
+        assert ("pip install 'pmitogen[kerberos]'" in finding.reason) == (finding.verdict is Verdict.HARMLESS)
 
 
 def test_only_a_ticket_and_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,7 @@ def test_only_a_ticket_and_no_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not [one for one in _report(*argv) if one.fatal] or not extras.is_installed("kerberos")
     monkeypatch.setattr(extras, "is_installed", lambda extra: False)
     (finding,) = [one for one in _report(*argv) if one.fatal]
-    assert "pip install 'pmitogen[kerberos]'" in finding.why
+    assert "pip install 'pmitogen[kerberos]'" in finding.reason
 
 
 def test_a_file_for_all_sessions_does_not_ask_for_a_ticket_without_the_extra(
@@ -170,7 +170,7 @@ def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_pat
     system.write_text("LocalForward 1 h:2\nForwardX11 yes\nRemoteCommand ls\n")
     settings = resolve(["h"], caller=CallerEnvironment({}))
     assert [one.verdict for one in settings.report] == [Verdict.REFUSED] * 3 and not any(one.fatal for one in settings.report)
-    assert settings.report[1].origin == f"{system} line 2" and settings.report[1].why.startswith("Ignored")
+    assert settings.report[1].origin == f"{system} line 2" and settings.report[1].reason.startswith("Ignored")
     system.write_text("PermitLocalCommand yes\nLocalCommand kinit\n")
     with pytest.raises(UsageError, match=rf"^{system} line 1: PermitLocalCommand: "):
         resolve(["h"], caller=CallerEnvironment({}))
@@ -209,9 +209,9 @@ def test_conflicts_of_addresses() -> None:
 
 def test_no_method_that_we_have() -> None:
     (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-keyex,hostbased") if one.fatal]
-    assert finding.verdict is Verdict.REFUSED and "publickey" in finding.why
+    assert finding.verdict is Verdict.REFUSED and "publickey" in finding.reason
     (finding,) = [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,hostbased") if one.fatal]
-    assert finding.verdict is Verdict.CONFLICT and "GSSAPIAuthentication is no" in finding.why
+    assert finding.verdict is Verdict.CONFLICT and "GSSAPIAuthentication is no" in finding.reason
     assert not [one for one in _report("-o", "PreferredAuthentications=gssapi-with-mic,publickey") if one.fatal]
 
 

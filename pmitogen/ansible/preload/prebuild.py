@@ -188,7 +188,7 @@ def _walk(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
                 yield key.value, value
 
 
-def _included_files(how: str, value: yaml.Node, directory: str, roles: list[str]) -> Iterator[str]:
+def _included_files(keyword: str, value: yaml.Node, directory: str, roles: list[str]) -> Iterator[str]:
     """Yield the files that an include, an import or a list of roles names, if they are literal names."""
     values = value.value if isinstance(value, yaml.SequenceNode) else [value]
     for each in values:
@@ -198,7 +198,7 @@ def _included_files(how: str, value: yaml.Node, directory: str, roles: list[str]
         for name in names:
             if not isinstance(name, yaml.ScalarNode):
                 continue
-            if how.endswith(("_role", "roles")):
+            if keyword.endswith(("_role", "roles")):
                 for place in roles:
                     yield from sorted(glob.glob(os.path.join(glob.escape(place), glob.escape(name.value), "tasks", "*.y*ml")))
             else:

@@ -198,5 +198,5 @@ def _report(code: int, folder: Path, decoy_log: Path, server: DemoServer) -> int
     return 0
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -72,7 +72,7 @@ def find(options: Options) -> int:
 def remove(options: Options) -> int:
     """``-R``: remove the host's entries, except those with a marker. Raises UsageError."""
     name, path = options["R"] or "", _path(options)
-    kept, removed, invalid = [], False, False
+    remaining, removed, invalid = [], False, False
     for line in _lines(path):
         if line.entry is not None and not line.entry.marker and line.matches(name):
             removed = True
@@ -80,13 +80,13 @@ def remove(options: Options) -> int:
                 print(f"# Host {name} found: line {line.number}", flush=True)
             continue
         invalid = _complain_if_invalid(line, path) or invalid
-        kept.append(line.text)
+        remaining.append(line.text)
     if invalid:
         return _refuse(path)
     if not removed:
         _log(f"Host {name} not found in {path}")
         return 0
-    _replace(path, kept)
+    _replace(path, remaining)
     return 0
 
 

@@ -59,10 +59,10 @@ def _run(command: list[str]) -> None:
         raise CommandError(f"Shell exited with status {status}")
 
 
-def _local(what: str, action: Callable[[], None]) -> None:
+def _local(label: str, action: Callable[[], None]) -> None:
     try:
         action()
     except OSError as error:
-        raise CommandError(f"{what}: {error.strerror}") from None
+        raise CommandError(f"{label}: {error.strerror}") from None
     except ValueError:
-        raise CommandError(f"{what}: {_NUL}") from None
+        raise CommandError(f"{label}: {_NUL}") from None

@@ -51,25 +51,25 @@ class Session:
         """Return the pattern *word* with the remote directory before it."""
         return word if word.startswith("/") else join(patterns.escaped(self.cwd), word)
 
-    def change(self, what: str, action: Callable[[], None]) -> None:
-        """Run *action*. Raises CommandError, which begins with *what*."""
+    def change(self, label: str, action: Callable[[], None]) -> None:
+        """Run *action*. Raises CommandError, which begins with *label*."""
         try:
             with self.files.translated():
                 action()
         except FileError as error:
-            raise CommandError(f"{what}: {error}") from None
+            raise CommandError(f"{label}: {error}") from None
 
-    def change_each(self, word: str, what: str, action: Callable[[str], None], verb: str) -> None:
+    def change_each(self, word: str, label: str, action: Callable[[str], None], verb: str) -> None:
         """Run *action* for each remote file that matches *word*. Raises CommandError if it fails for one."""
         try:
             found = patterns.expand(self.files, self.pattern(word))
         except FileError as error:
-            raise CommandError(f"{what} {self.path(word)}: {error}") from None
+            raise CommandError(f"{label} {self.path(word)}: {error}") from None
         failed = False
         for path in found:
             self.say(f"{verb} {path}")
             try:
-                self.change(f"{what} {path}", lambda path=path: action(path))  # type: ignore[misc]
+                self.change(f"{label} {path}", lambda path=path: action(path))  # type: ignore[misc]
             except CommandError as error:
                 print_error(str(error))
                 failed = True

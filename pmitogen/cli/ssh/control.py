@@ -42,9 +42,9 @@ def run_control(invocation: Invocation) -> int:
             if command == "check":
                 _print(f"Master running (pid={client.check()})")
             else:
-                kind, said = _ORDERS[command]
+                kind, message = _ORDERS[command]
                 client.order(kind)
-                _print(said)
+                _print(message)
     except MasterUnreachable as error:
         raise CommandLineProblem(f"Control socket connect({path}): {error}") from None
     except MuxError as error:
@@ -84,8 +84,8 @@ def _run_in_master(invocation: Invocation, path: str) -> int | None:
 def _run_in_hub(invocation: Invocation) -> int | None:
     """Run the session on the connection of a hub, if the options request sharing, as ssh has it; None: there is none."""
     path = invocation.settings.controlpath
-    asks = invocation.master != "false" or path is not None
-    if invocation.in_background or not asks or (path is None and invocation.resolution.options.has("controlpath")):
+    wants_master = invocation.master != "false" or path is not None
+    if invocation.in_background or not wants_master or (path is None and invocation.resolution.options.has("controlpath")):
         return None
     sockets = socket_paths.ssh_sockets()
     digest = messages.digest_for_hubs(invocation.settings) if sockets else ""

@@ -168,7 +168,7 @@ def _check_cluster(word: str, following: str | None) -> int:
 def _refuse_unsupported(settings: Settings) -> None:
     for finding in settings.report:
         if finding.fatal and not _is_honoured(finding):
-            raise UsageError(f"{finding.origin}: {finding.option}: {finding.why}")
+            raise UsageError(f"{finding.origin}: {finding.option}: {finding.reason}")
 
 
 def _is_honoured(finding: Finding) -> bool:

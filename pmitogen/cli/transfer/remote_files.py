@@ -27,13 +27,13 @@ _REASONS = {
 
 
 class RemoteFiles:
-    """See :class:`pmitogen.cli.transfer.files.Files`. *where*: the server, for messages."""
+    """See :class:`pmitogen.cli.transfer.files.Files`. *server*: its name, for messages."""
 
     is_remote = True
 
-    def __init__(self, sftp: SFTP, where: str) -> None:
+    def __init__(self, sftp: SFTP, server: str) -> None:
         self.sftp = sftp
-        self._where = where
+        self._server = server
 
     def stat(self, path: str) -> Attributes:
         with self.translated():
@@ -186,11 +186,11 @@ class RemoteFiles:
             yield
         except SFTPError as error:
             if error.code is None:
-                raise ConnectionLost(f"{self._where}: {error}") from None
+                raise ConnectionLost(f"{self._server}: {error}") from None
             reason = _REASONS.get(error.code, str(error))
             raise FileError(reason, error.code == packets.NO_SUCH_FILE, error.code == packets.PERMISSION_DENIED) from None
         except (OSError, EOFError, paramiko.SSHException) as error:
-            raise ConnectionLost(f"{self._where}: {error or 'the connection is closed'}") from None
+            raise ConnectionLost(f"{self._server}: {error or 'the connection is closed'}") from None
 
 
 class _Reader:

@@ -45,7 +45,7 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
         if given.option.verdict is _H:
             interpretation.argv += render(given)
     if parsed.rest:
-        why = "a command is not allowed in the flags: remove it"
-        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, why, fatal=True))
+        reason = "a command is not allowed in the flags: remove it"
+        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, reason, fatal=True))
     check_repeats(interpretation, parsed, origin)
     return interpretation

@@ -29,7 +29,7 @@ class Option:
     long: str  # without the dashes; for a program without long options, a name for messages
     value: str
     verdict: Verdict
-    why: str
+    reason: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,11 +67,11 @@ class Interpretation:
     form: str = "argv"
     shell: str | None = None
 
-    def note(self, given: ParsedOption, verdict: Verdict | None = None, why: str | None = None, *, origin: str) -> None:
+    def note(self, given: ParsedOption, verdict: Verdict | None = None, reason: str | None = None, *, origin: str) -> None:
         """Add a line to the report, by default with the row's text. A refused option is fatal."""
         verdict = given.option.verdict if verdict is None else verdict
-        why = given.option.why if why is None else why
-        self.findings.append(Finding(given.written, origin, verdict, why, fatal=verdict is Verdict.REFUSED))
+        reason = given.option.reason if reason is None else reason
+        self.findings.append(Finding(given.written, origin, verdict, reason, fatal=verdict is Verdict.REFUSED))
 
 
 def split(text: str, origin: str) -> list[str]:
@@ -166,8 +166,8 @@ def check_user(interpretation: Interpretation, given: ParsedOption, wanted: str 
         interpretation.note(given, Verdict.HARMLESS, "names the account that become_user names", origin=origin)
         interpretation.user = given.value
         return
-    why = f"names {given.value}, but become_user is {wanted}: use become_user: {given.value}"
-    interpretation.note(given, Verdict.REFUSED, why, origin=origin)
+    reason = f"names {given.value}, but become_user is {wanted}: use become_user: {given.value}"
+    interpretation.note(given, Verdict.REFUSED, reason, origin=origin)
 
 
 def check_repeats(interpretation: Interpretation, parsed: ParsedOptions, origin: str, *, repeatable: str = "") -> None:
@@ -176,5 +176,5 @@ def check_repeats(interpretation: Interpretation, parsed: ParsedOptions, origin:
     for given in parsed.given:
         known = first.setdefault(given.option.long, given)
         if known.value != given.value and known.option is given.option and given.option.long != repeatable:
-            why = f"given twice, as {known.value} and as {given.value}: keep one"
-            interpretation.findings.append(Finding(given.written, origin, Verdict.CONFLICT, why, fatal=True))
+            reason = f"given twice, as {known.value} and as {given.value}: keep one"
+            interpretation.findings.append(Finding(given.written, origin, Verdict.CONFLICT, reason, fatal=True))

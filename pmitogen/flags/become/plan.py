@@ -135,7 +135,9 @@ def explain_become(method: str, flags: str | Sequence[str]) -> dict[str, Any]:
     origin = "command line"
     arguments = split(flags, origin) if isinstance(flags, str) else list(flags)
     interpretation = _METHODS[method].interpret(arguments, user=None, password=False, origin=origin)
-    report = [{"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.why} for f in interpretation.findings]
+    report = [
+        {"option": f.option, "from": f.origin, "verdict": f.verdict.value, "why": f.reason} for f in interpretation.findings
+    ]
     return {"options": interpretation.options, "report": report}
 
 
@@ -210,4 +212,4 @@ def _argv(step: _Program, interpretation: Interpretation, user: str | None, *, n
 def _refuse(method: str, findings: Sequence[Finding]) -> None:
     for finding in findings:
         if finding.fatal or finding.verdict is Verdict.REFUSED:
-            raise UsageError(f"{method} {finding.option}: {finding.why}", finding.origin)
+            raise UsageError(f"{method} {finding.option}: {finding.reason}", finding.origin)

@@ -89,12 +89,12 @@ def interpret(arguments: Sequence[str], *, user: str | None, password: bool, ori
         interpretation.options[name] = arg.partition("=")[2]
         interpretation.findings.append(Finding(name, origin, _H, "set in the command's environment, if sudoers allows it"))
     if parsed.rest:
-        why = "a command is not allowed in the flags: remove it"
-        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, why, fatal=True))
+        reason = "a command is not allowed in the flags: remove it"
+        interpretation.findings.append(Finding(" ".join(parsed.rest), origin, _R, reason, fatal=True))
     for one, other in _EXCLUSIVE:
         if one in interpretation.options and other in interpretation.options and interpretation.options[other] is True:
-            why = f"sudo does not allow --{one} and --{other} together: remove one"
-            interpretation.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, why, fatal=True))
+            reason = f"sudo does not allow --{one} and --{other} together: remove one"
+            interpretation.findings.append(Finding("--" + one, origin, Verdict.CONFLICT, reason, fatal=True))
     check_repeats(interpretation, parsed, origin, repeatable="preserve-env")
     return interpretation
 
@@ -109,8 +109,8 @@ def _apply(interpretation: Interpretation, given: ParsedOption, user: str | None
         check_user(interpretation, given, user, origin)
         return
     if name == "close-from" and not _is_number(given.value, 3):
-        why = f"is {given.value}; the command needs its first three descriptors: use 3 or more"
-        interpretation.note(given, _R, why, origin=origin)
+        reason = f"is {given.value}; the command needs its first three descriptors: use 3 or more"
+        interpretation.note(given, _R, reason, origin=origin)
         return
     if name == "non-interactive":
         interpretation.noninteractive = True

@@ -101,8 +101,8 @@ class Options:
         first = self.origins.get(other)
         wanted = str(getattr(value, "host", value)).lower() != "none"
         if wanted and first is not None and str(self.values[other]).lower() != "none":
-            why = f"Has no effect because {TABLE[other].name} was set first ({first.place}): remove one of them."
-            self.shadowed.append((option or row.name, origin, why))
+            reason = f"Has no effect because {TABLE[other].name} was set first ({first.place}): remove one of them."
+            self.shadowed.append((option or row.name, origin, reason))
 
     def override(self, key: str, value: Any, origin: Origin, option: str) -> None:
         """Set a keyword as most flags do: replace the value (see ValueType.replace)."""

@@ -43,7 +43,7 @@ def resolve(
     settings = build_settings(resolve_keywords(argv, origins, caller, default_host, program))
     for finding in settings.report:
         if finding.fatal and strict:
-            raise UsageError(f"{finding.option}: {finding.why}", finding.origin)
+            raise UsageError(f"{finding.option}: {finding.reason}", finding.origin)
     return settings
 
 

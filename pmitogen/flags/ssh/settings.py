@@ -34,7 +34,7 @@ class Finding(NamedTuple):
     option: str
     origin: str  # "ssh_args", "command line", "/etc/ssh/ssh_config line 12" ...
     verdict: Verdict
-    why: str
+    reason: str
     fatal: bool = False  # an explicit refused option is an error; in a file for all sessions it is a warning
 
 

@@ -112,7 +112,7 @@ def _warm_up(lifecycle: HubLifecycle) -> None:
         threads.start(work, "pmitogen warm-up")
 
 
-def _reject_clients(listening: socket.socket, path: str, why: str) -> None:
+def _reject_clients(listening: socket.socket, path: str, reason: str) -> None:
     """Remove the socket, and send the reason to every client that has connected so far."""
     with contextlib.suppress(OSError):
         os.unlink(path)
@@ -121,7 +121,7 @@ def _reject_clients(listening: socket.socket, path: str, why: str) -> None:
         while True:
             sock, _ = listening.accept()
             with sock, contextlib.suppress(OSError):
-                sock.send(framing.encode_frame({"op": "refused", "msg": why}, b""))
+                sock.send(framing.encode_frame({"op": "refused", "msg": reason}, b""))
     with contextlib.suppress(OSError):  # not empty: of other hubs
         os.rmdir(os.path.dirname(path))
 

@@ -228,10 +228,10 @@ class WorkerSession:
             LOG.error("internal error", exc_info=exc)
             self._refuse(f"the hub has an internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more")
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, reason: str) -> None:
         """End the connection, and say why."""
-        LOG.warning("refused a client: %s", why)
-        self.answer({"op": "refused", "msg": why}, b"")
+        LOG.warning("refused a client: %s", reason)
+        self.answer({"op": "refused", "msg": reason}, b"")
         self._stream.on_disconnect(self._registry.broker)
 
     def _on_hello(self, header: from_client.Hello, body: bytes) -> None:

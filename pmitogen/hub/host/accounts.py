@@ -113,12 +113,12 @@ class Accounts:
         become = header.get("become")
         python = tuple(header.get("python") or ())
         env = tuple(sorted((header.get("python_env") or {}).items()))
-        who = json.dumps(become, sort_keys=True) if become else None
-        account = self._find_matching(who, python, env)
+        raw_become = json.dumps(become, sort_keys=True) if become else None
+        account = self._find_matching(raw_become, python, env)
         if account is None:
             number = next(self._numbers)
             likely = tuple(header.get("likely_python") or ())
-            account = self._by_number[number] = Account(number, who, python or likely, env)
+            account = self._by_number[number] = Account(number, raw_become, python or likely, env)
             try:
                 self._start(account, become)
             except Error:
@@ -127,10 +127,10 @@ class Accounts:
             self._end_idle(but=account)
         return account
 
-    def _find_matching(self, who: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
+    def _find_matching(self, raw_become: str | None, python: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> Account | None:
         """Return a running account that serves these. Without an interpreter in the request, any matches."""
         for account in self._by_number.values():
-            if account.become == who and account.env == env and not account.retired:
+            if account.become == raw_become and account.env == env and not account.retired:
                 known = account.executable or (self.login_account.executable if not account.python else None)
                 if (
                     not python

@@ -353,11 +353,11 @@ class Host:
         if isinstance(exc, InterpreterError):
             account = self._accounts.get(exc.account)
             if account is not None:
-                who = f"the interpreter of account {escape(account.user or '?')}"
-                self.log.warning("protocol error: %s sent %s", who, exc)
+                interpreter = f"the interpreter of account {escape(account.user or '?')}"
+                self.log.warning("protocol error: %s sent %s", interpreter, exc)
                 self._accounts.end(account)
                 for request in self._pending.take_of(account):
-                    request.fail(InterpreterEnded(f"{self.peer}: protocol error: {who} sent {exc}; it was ended"))
+                    request.fail(InterpreterEnded(f"{self.peer}: protocol error: {interpreter} sent {exc}; it was ended"))
         elif isinstance(exc, ProtocolError):
             self.log.warning("protocol error: the target sent %s", exc)
             self.fail(ConnectionLost(f"{self.peer}: protocol error: the target sent {exc}; the connection was closed"))

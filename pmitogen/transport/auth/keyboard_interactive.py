@@ -31,12 +31,12 @@ _PASSWORD_WORDS = re.compile(
 class PromptAnswerer:
     """Answers the prompts of one authentication attempt. *reason*: why :meth:`answer` returned None.
 
-    *where*: account and host, for the prompts that the user sees.
+    *peer*: account and host, for the prompts that the user sees.
     """
 
-    def __init__(self, credentials: Credentials, interactive: bool, where: str = "server") -> None:
+    def __init__(self, credentials: Credentials, interactive: bool, peer: str = "server") -> None:
         self._credentials = credentials
-        self._where = where
+        self._peer = peer
         self._prompt = credentials.prompt if interactive else None
         self._used: set[int] = set()
         self.reason = ""
@@ -79,7 +79,7 @@ class PromptAnswerer:
     def _shown(self, title: str, instructions: str, text: str) -> str:
         """Return the prompt for the user: each of the server's lines begins with the account and host, as in OpenSSH."""
         lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
-        return "".join(f"({escape(self._where)}) {line}\n" for line in lines) + prompt(self._where, text)
+        return "".join(f"({escape(self._peer)}) {line}\n" for line in lines) + prompt(self._peer, text)
 
 
 def info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:

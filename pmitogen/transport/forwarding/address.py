@@ -67,9 +67,9 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     port = address.port
-    for family, kind, protocol, _, where in dict.fromkeys(found):
+    for family, kind, protocol, _, address in dict.fromkeys(found):
         try:
-            sockets.append(_listen_tcp(family, kind, protocol, (where[0], port, *where[2:])))
+            sockets.append(_listen_tcp(family, kind, protocol, (address[0], port, *address[2:])))
             port = sockets[0].getsockname()[1]  # the same on every address, where the system chose it
         except OSError as error:
             failure = error
@@ -78,13 +78,13 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
     return sockets
 
 
-def _listen_tcp(family: int, kind: int, protocol: int, where: tuple[object, ...]) -> socket.socket:
+def _listen_tcp(family: int, kind: int, protocol: int, address: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind(where)
+        sock.bind(address)
         sock.listen(BACKLOG)
     except BaseException:
         sock.close()

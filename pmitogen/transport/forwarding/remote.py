@@ -124,15 +124,15 @@ class RemoteForwarding:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _request(self, prefix: str, where: Address) -> bytes:
-        """Ask the server to listen on *where*, or, with the *prefix* ``cancel-``, to stop. Returns the data of its answer."""
-        if isinstance(where, TCPAddress):
-            kind, fields = "tcpip-forward", encode_string(where.host) + where.port.to_bytes(4, "big")
+    def _request(self, prefix: str, address: Address) -> bytes:
+        """Ask the server to listen on *address*, or, with the *prefix* ``cancel-``, to stop. Returns the data of its answer."""
+        if isinstance(address, TCPAddress):
+            kind, fields = "tcpip-forward", encode_string(address.host) + address.port.to_bytes(4, "big")
         else:
-            kind, fields = "streamlocal-forward@openssh.com", encode_string(where.path)
+            kind, fields = "streamlocal-forward@openssh.com", encode_string(address.path)
         answer = self._connection.global_request(prefix + kind, fields, timeout=REQUEST_TIMEOUT)
         if answer is None:
-            raise ConnectError(f"{self._connection.peer}: remote port forwarding failed for listen {where}", "exec")
+            raise ConnectError(f"{self._connection.peer}: remote port forwarding failed for listen {address}", "exec")
         return answer
 
     def serve(self, channel: Channel) -> None:

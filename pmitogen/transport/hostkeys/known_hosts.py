@@ -44,7 +44,7 @@ class KnownHostsLine(NamedTuple):
     key_text: str
 
     @property
-    def where(self) -> str:
+    def location(self) -> str:
         """``file:line``, for messages."""
         return f"{self.path}:{self.number}"
 

@@ -166,7 +166,7 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
         known = KnownHosts.parse(text, path)
         new = [name for name in names if not any(line.blob == blob and not line.marker for line in known.lookup(name))]
         if not new:
-            return known.lookup(names[0])[0].where
+            return known.lookup(names[0])[0].location
         # Hashed names stand alone on their line; others share one, as ssh writes them.
         lines = [f"{known_hosts.hash_name(name)} {key}" for name in new] if hashed else [f"{','.join(new)} {key}"]
         begin = "" if not text or text.endswith("\n") else "\n"

@@ -19,10 +19,10 @@ from pmitogen.transport.keys import public_key
 
 @dataclasses.dataclass(frozen=True)
 class KeyStatus:
-    """A host key of the server. *where*: the ``file:line`` that has it; None: the key is new."""
+    """A host key of the server. *location*: the ``file:line`` that has it; None: the key is new."""
 
     blob: bytes
-    where: str | None
+    location: str | None
     description: str  # as ssh prints it
 
 
@@ -45,12 +45,12 @@ class Trust:
         unmarked = [line for line in lines if line.marker == known_hosts.NO_MARKER]
         known = unmarked + [line for line in fallback if line.marker == known_hosts.NO_MARKER and line.blob in self._keys]
         statuses = [KeyStatus(blob, self._where(blob, known), self._describe_key(blob)) for blob in self._keys]
-        proven = any(one.where for one in statuses)
+        proven = any(one.location for one in statuses)
         for one in statuses:
             same_type = [line for line in unmarked if not proven or line.key_type == public_key.blob_type(one.blob)]
-            if one.where is None and same_type:
+            if one.location is None and same_type:
                 raise self._refusal(
-                    f"host key {one.description} does not match {same_type[0].where}: someone could be eavesdropping "
+                    f"host key {one.description} does not match {same_type[0].location}: someone could be eavesdropping "
                     "(man-in-the-middle attack); if the server was reinstalled, remove that line first "
                     f"({known_hosts.removal(same_type[0], self.name)})"
                 )
@@ -71,15 +71,15 @@ class Trust:
 
     @staticmethod
     def _where(blob: bytes, lines: Sequence[known_hosts.KnownHostsLine]) -> str | None:
-        return next((line.where for line in lines if line.blob == blob), None)
+        return next((line.location for line in lines if line.blob == blob), None)
 
     def _refuse_revoked(self, blob: bytes, lines: Sequence[known_hosts.KnownHostsLine]) -> None:
-        where = known_hosts_sources.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
+        location = known_hosts_sources.revoked_by(self._settings.revokedhostkeys, blob, None, self._refusal)
         revoked = (line for line in lines if line.marker == known_hosts.REVOKED and line.is_key(blob))
-        where = where or next((line.where for line in revoked), None)
-        if where:
+        location = location or next((line.location for line in revoked), None)
+        if location:
             raise self._refusal(
-                f"host key {self._describe_key(blob)} is revoked by {where}: generate a new host key on the server"
+                f"host key {self._describe_key(blob)} is revoked by {location}: generate a new host key on the server"
             )
 
     def _describe_key(self, blob: bytes) -> str:

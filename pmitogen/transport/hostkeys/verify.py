@@ -39,11 +39,11 @@ class HostKeyDecision(NamedTuple):
 
     *status* is ``known``, ``certificate``, ``added`` (new, now written down), ``new`` (accepted, but written nowhere), ``local``
     (NoHostAuthenticationForLocalhost) or ``unsafe``: the key is changed or revoked and StrictHostKeyChecking is ``no``. Then the
-    session must be made with :meth:`restrict`'s settings. *where* is the deciding ``file:line``; *warnings* are whole lines.
+    session must be made with :meth:`restrict`'s settings. *location* is the deciding ``file:line``; *warnings* are whole lines.
     """
 
     status: str
-    where: str | None = None
+    location: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -107,8 +107,8 @@ class _HostKeyCheck:
             self._check_size()
         except DecodeError as error:
             raise self._refuse(f"invalid key from the server: {error}") from error
-        if where := known_hosts_sources.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
-            raise self._refuse(f"{self.describe_key()} is revoked by {where}: generate a new host key on the server")
+        if location := known_hosts_sources.revoked_by(self.settings.revokedhostkeys, self.plain, self.certificate, self._refuse):
+            raise self._refuse(f"{self.describe_key()} is revoked by {location}: generate a new host key on the server")
         lines = self.store.lines(self.name, self.blob)
         if revoked := self._revoked(lines):
             return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
@@ -130,7 +130,7 @@ class _HostKeyCheck:
             if revoked := self._revoked(fallback):
                 if self.strict == "no":
                     return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
-                self.certificate_problem = f"it or its authority is marked @revoked in {revoked.where}"
+                self.certificate_problem = f"it or its authority is marked @revoked in {revoked.location}"
                 return None
             line = self._authority_line(fallback)
         if line is None:
@@ -139,7 +139,7 @@ class _HostKeyCheck:
         assert self.certificate is not None
         host = ascii_lower(self.settings.hostkeyalias or self.settings.hostname)
         self.certificate_problem = certificate.host_problem(self.certificate, host, self.settings.casignaturealgorithms)
-        return None if self.certificate_problem else HostKeyDecision("certificate", line.where)
+        return None if self.certificate_problem else HostKeyDecision("certificate", line.location)
 
     def _authority_line(self, lines: list[known_hosts.KnownHostsLine]) -> known_hosts.KnownHostsLine | None:
         assert self.certificate is not None
@@ -157,14 +157,14 @@ class _HostKeyCheck:
     def _plain_key(self, lines: list[known_hosts.KnownHostsLine]) -> HostKeyDecision:
         same = next((line for line in lines if line.blob == self.plain), None)
         if same:
-            return self._check_address(same.where)
+            return self._check_address(same.location)
         if lines:
             return self._changed_or_revoked(lines[0], "does not match", self._how_to_replace(lines[0]))
         fallback = self.store.lines_without_port()
         if revoked := self._revoked(fallback):  # stricter than ssh, which would take the key as new under accept-new
             return self._changed_or_revoked(revoked, "is marked @revoked in", "generate a new host key on the server")
         same = next((line for line in fallback if line.marker == known_hosts.NO_MARKER and line.blob == self.plain), None)
-        return HostKeyDecision("known", same.where) if same else self._unknown()
+        return HostKeyDecision("known", same.location) if same else self._unknown()
 
     def _unknown(self) -> HostKeyDecision:
         if self.strict == "yes" or (self.strict == "ask" and self.confirm is None):
@@ -185,13 +185,13 @@ class _HostKeyCheck:
         if target == "none":
             return HostKeyDecision("new", warnings=tuple(self.warnings))
         try:
-            where = known_hosts_sources.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
+            location = known_hosts_sources.append(target, names, self.plain, hashed=self.settings.hashknownhosts)
         except OSError as error:
             self.warnings.append(
                 f"{self.name}: host key {self.describe_key()} accepted, but not written to {target}: {error.strerror}"
             )
             return HostKeyDecision("new", warnings=tuple(self.warnings))
-        return HostKeyDecision("added", where, tuple(self.warnings))
+        return HostKeyDecision("added", location, tuple(self.warnings))
 
     # -- the steps
 
@@ -221,23 +221,23 @@ class _HostKeyCheck:
         revoked = [line for line in lines if line.marker == known_hosts.REVOKED]
         return next((line for line in revoked if any(line.is_key(blob) for blob in self._blobs())), None)
 
-    def _check_address(self, where: str) -> HostKeyDecision:
+    def _check_address(self, location: str) -> HostKeyDecision:
         """CheckHostIP: the address must not be known with another key, and is written down where it is new."""
         name = self.store.address_name if self.certificate is None else None
         lines = [line for line in self.store.lines(name, self.plain) if line.marker == known_hosts.NO_MARKER] if name else []
         if not name or any(line.blob == self.plain for line in lines):
-            return HostKeyDecision("known", where)
+            return HostKeyDecision("known", location)
         if not lines:
-            return self._record([name])._replace(status="known", where=where)
-        other = f"{self.address} has another key in {lines[0].where}"
-        text = f"{self.describe_key()} is known for {self.name} ({where}), but {other}"
+            return self._record([name])._replace(status="known", location=location)
+        other = f"{self.address} has another key in {lines[0].location}"
+        text = f"{self.describe_key()} is known for {self.name} ({location}), but {other}"
         confirmed = self.strict == "ask" and self.confirm is not None and self.confirm(text + ".")
         if self.strict != "no" and not confirmed:
             raise self._refuse(f"{text}: remove that line, or use CheckHostIP=no")
-        return HostKeyDecision("known", where, (f"{self.name}: {text}",))
+        return HostKeyDecision("known", location, (f"{self.name}: {text}",))
 
-    def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, how: str, remedy: str) -> HostKeyDecision:
-        text = f"{self.describe_key()} {how} {line.where}"
+    def _changed_or_revoked(self, line: known_hosts.KnownHostsLine, state: str, remedy: str) -> HostKeyDecision:
+        text = f"{self.describe_key()} {state} {line.location}"
         if self.strict != "no":
             raise self._refuse(f"{text}: {_EAVESDROPPING}; {remedy}{self._certificate_text()}")
         settings = self.settings
@@ -248,7 +248,7 @@ class _HostKeyCheck:
                 f"ExitOnForwardFailure is yes; {remedy}"
             )
         warning = f"{self.name}: {text}; under StrictHostKeyChecking=no the session has no password login and no agent forwarding"
-        return HostKeyDecision("unsafe", line.where, (*self.warnings, warning))
+        return HostKeyDecision("unsafe", line.location, (*self.warnings, warning))
 
     # -- messages
 

@@ -44,12 +44,12 @@ def apply_preferences(transport: ClientTransport, settings: Settings) -> None:
 
 
 def _choose(
-    settings: Settings, what: str, wanted: tuple[str, ...], ours: tuple[str, ...], known: dict[str, object]
+    settings: Settings, family: str, wanted: tuple[str, ...], ours: tuple[str, ...], known: dict[str, object]
 ) -> tuple[str, ...]:
     chosen = tuple(name for name in wanted or ours if name in known)
     if not chosen:
         raise ConnectError(
-            f"{settings.endpoint}: {KEYWORDS[what]} {','.join(wanted)}: no supported algorithm; "
+            f"{settings.endpoint}: {KEYWORDS[family]} {','.join(wanted)}: no supported algorithm; "
             f"use some of {','.join(name for name in known)}",
             "kex",
         )
@@ -78,31 +78,31 @@ def no_common_algorithm(transport: ClientTransport) -> str | None:
         "compression": transport.preferred_compression,
         "compression<": transport.preferred_compression,
     }
-    for what, names in ours.items():
-        theirs = transport.peer_offer.get(what, [])
-        if what.startswith("MAC") and _authenticates(transport, what.replace("MAC", "cipher")):
+    for family, names in ours.items():
+        theirs = transport.peer_offer.get(family, [])
+        if family.startswith("MAC") and _authenticates(transport, family.replace("MAC", "cipher")):
             continue
         if theirs and not set(names) & set(theirs):
-            kind = what.rstrip("<")
+            kind = family.rstrip("<")
             shown = peer_text.escape(",".join(theirs), MAX_LIST_LENGTH)
             return f"no {kind} algorithm in common: offered {','.join(names)}; the server offers {shown}{_remedy(kind, theirs)}"
     return None
 
 
-def _authenticates(transport: ClientTransport, what: str) -> bool:
+def _authenticates(transport: ClientTransport, family: str) -> bool:
     """Return whether the negotiated cipher needs no MAC."""
-    theirs = transport.peer_offer.get(what, [])
+    theirs = transport.peer_offer.get(family, [])
     agreed = next((name for name in transport.preferred_ciphers if name in theirs), None)
     return agreed is not None and bool(transport._cipher_info[agreed].get("is_aead"))
 
 
-def _remedy(what: str, theirs: list[str]) -> str:
+def _remedy(family: str, theirs: list[str]) -> str:
     known = {"kex": ClientTransport._kex_info, "cipher": ClientTransport._cipher_info, "MAC": ClientTransport._mac_info}
-    usable = [name for name in theirs if name in known.get(what, {})]
+    usable = [name for name in theirs if name in known.get(family, {})]
     if usable:
-        return f"; to allow one of them, use {KEYWORDS[what]}=+{usable[0]}"
-    if what == "host key" and set(theirs) <= {"ssh-rsa", "ssh-dss"}:
+        return f"; to allow one of them, use {KEYWORDS[family]}=+{usable[0]}"
+    if family == "host key" and set(theirs) <= {"ssh-rsa", "ssh-dss"}:
         return "; ssh-rsa (SHA-1) and ssh-dss are not supported: update the server, or give it another host key"
-    if what in KEYWORDS:
+    if family in KEYWORDS:
         return "; none of these is supported: allow another one in the server's configuration, or update the server"
     return ""

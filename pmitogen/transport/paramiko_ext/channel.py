@@ -255,13 +255,13 @@ class Channel(paramiko.Channel):
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             super().close()
 
-    def close_idle(self, why: str) -> None:
-        """Close the channel because it is idle (transport thread). *why*: the reason, for messages.
+    def close_idle(self, reason: str) -> None:
+        """Close the channel because it is idle (transport thread). *reason*: for messages.
 
         The result of a command that has ended stays valid.
         """
         if not self.exit_reported:
-            self.timeout_reason = why
+            self.timeout_reason = reason
         self.close()
 
     def _unlink(self) -> None:

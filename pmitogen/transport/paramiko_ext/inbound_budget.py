@@ -55,8 +55,8 @@ class UselessMessages:
         self._now = now
         self._left = float(MAX_USELESS)
 
-    def count(self, what: str, now: float, size: int = 0) -> None:
-        """Count one. Raises SSHException when there are too many; *what* names its kind.
+    def count(self, kind: str, now: float, size: int = 0) -> None:
+        """Count one. Raises SSHException when there are too many; *kind*: for the message.
 
         :param now: ``time.monotonic()`` seconds.
         :param size: bytes of the message.
@@ -64,4 +64,4 @@ class UselessMessages:
         self._left = min(MAX_USELESS, self._left + (now - self._now) * USELESS_PER_SECOND) - 1 - size / USELESS_SIZE
         self._now = now
         if self._left < 0:
-            raise SSHException(f"the server sends too many useless messages ({what})")
+            raise SSHException(f"the server sends too many useless messages ({kind})")

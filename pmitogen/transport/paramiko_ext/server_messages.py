@@ -38,9 +38,9 @@ class ServerMessages(_Base):
     server_extensions: dict[str, bytes]  # upstream's; in no stub
     _log: Callable[..., None]  # upstream's; in no stub
 
-    def count_useless(self, what: str, size: int = 0) -> None:
+    def count_useless(self, kind: str, size: int = 0) -> None:
         """Count a useless message of *size* bytes. Raises SSHException if there are too many. Transport thread."""
-        self.packetizer.useless.count(what, time.monotonic(), size)
+        self.packetizer.useless.count(kind, time.monotonic(), size)
 
     def _parse_disconnect(self, m: Message) -> None:
         reader = PacketReader(m.asbytes())

@@ -24,17 +24,17 @@ _SWITCHES = {
 
 def conflicts(resolution: Resolution) -> Iterator[Finding]:
     """Return the contradictions in one destination's options."""
-    for option, origin, why in [*resolution.line.warnings, *resolution.options.shadowed]:
-        yield Finding(option, origin.place, Verdict.CONFLICT, why)
+    for option, origin, reason in [*resolution.line.warnings, *resolution.options.shadowed]:
+        yield Finding(option, origin.place, Verdict.CONFLICT, reason)
     yield from _methods(resolution)
     yield from _keys(resolution)
     yield from _host(resolution)
     yield from _sharing(resolution)
 
 
-def _conflict(resolution: Resolution, key: str, option: str, why: str, fatal: bool = False) -> Finding:
+def _conflict(resolution: Resolution, key: str, option: str, reason: str, fatal: bool = False) -> Finding:
     origin = resolution.options.origins.get(key)
-    return Finding(option, origin.place if origin else "default", Verdict.CONFLICT, why, fatal)
+    return Finding(option, origin.place if origin else "default", Verdict.CONFLICT, reason, fatal)
 
 
 def _disabled(resolution: Resolution, method: str) -> bool:
@@ -48,21 +48,21 @@ def _methods(resolution: Resolution) -> Iterator[Finding]:
     if "none" in wanted:
         return
     if left == [_GSSAPI] and not extras.is_installed("kerberos"):
-        why = f"Only gssapi-with-mic is left, which needs a further package: {extras.advice('kerberos')}."
-        yield _conflict(resolution, "gssapiauthentication", "GSSAPIAuthentication", why, fatal=True)
+        reason = f"Only gssapi-with-mic is left, which needs a further package: {extras.advice('kerberos')}."
+        yield _conflict(resolution, "gssapiauthentication", "GSSAPIAuthentication", reason, fatal=True)
     elif written is not None and not set(wanted) & set(_SWITCHES):
-        why = f"None of these methods is supported; add one of {', '.join(SUPPORTED_METHODS)}."
+        reason = f"None of these methods is supported; add one of {', '.join(SUPPORTED_METHODS)}."
         origin = resolution.options.origins["preferredauthentications"]
-        yield Finding("PreferredAuthentications", origin.place, Verdict.REFUSED, why, fatal=True)
+        yield Finding("PreferredAuthentications", origin.place, Verdict.REFUSED, reason, fatal=True)
     elif not left:
         named = [name for name in wanted if name in _SWITCHES]
         key = _SWITCHES[named[0]]
         off = " and ".join(_SWITCHES[name] for name in named)
-        why = f"No authentication method is left, for {off} {'is' if len(named) == 1 else 'are'} no: allow one."
-        yield _conflict(resolution, key.lower(), key, why, fatal=True)
+        reason = f"No authentication method is left, for {off} {'is' if len(named) == 1 else 'are'} no: allow one."
+        yield _conflict(resolution, key.lower(), key, reason, fatal=True)
     elif resolution.options.get("batchmode") and not {"publickey", _GSSAPI} & set(left):
-        why = "Only methods that may have to prompt are left: allow publickey."
-        yield _conflict(resolution, "batchmode", "BatchMode", why)
+        reason = "Only methods that may have to prompt are left: allow publickey."
+        yield _conflict(resolution, "batchmode", "BatchMode", reason)
 
 
 def _keys(resolution: Resolution) -> Iterator[Finding]:
@@ -83,8 +83,8 @@ def _keys(resolution: Resolution) -> Iterator[Finding]:
 def _host(resolution: Resolution) -> Iterator[Finding]:
     options = resolution.options
     if options.get("canonicalizehostname") != "false" and not options.get("canonicaldomains"):
-        why = "No effect without CanonicalDomains: set it."
-        yield _conflict(resolution, "canonicalizehostname", "CanonicalizeHostname", why)
+        reason = "No effect without CanonicalDomains: set it."
+        yield _conflict(resolution, "canonicalizehostname", "CanonicalizeHostname", reason)
     if options.get("addressfamily") == "inet" and ":" in resolution.host:
         yield _conflict(
             resolution, "addressfamily", "AddressFamily", f"{resolution.host} is an IPv6 address, which inet excludes."
@@ -98,8 +98,8 @@ def _host(resolution: Resolution) -> Iterator[Finding]:
         all(first and ascii_lower(first[0]) == "none" for first in files) and resolution.text("knownhostscommand") is None
     )
     if nothing_known and options.get("stricthostkeychecking", "ask") in ("true", "ask"):
-        why = "No host key can be known, because there is neither a known_hosts file nor a KnownHostsCommand: set one."
-        yield _conflict(resolution, "userknownhostsfile", "UserKnownHostsFile", why)
+        reason = "No host key can be known, because there is neither a known_hosts file nor a KnownHostsCommand: set one."
+        yield _conflict(resolution, "userknownhostsfile", "UserKnownHostsFile", reason)
 
 
 def _sharing(resolution: Resolution) -> Iterator[Finding]:
@@ -107,5 +107,5 @@ def _sharing(resolution: Resolution) -> Iterator[Finding]:
     persists = options.get("controlpersist", -1) >= 0
     origin = options.origins.get("controlpath")
     if persists and origin is not None and ascii_lower(options.get("controlpath")) == "none":
-        why = "No effect, because ControlPath none limits connections to one run."
-        yield _conflict(resolution, "controlpersist", "ControlPersist", why)
+        reason = "No effect, because ControlPath none limits connections to one run."
+        yield _conflict(resolution, "controlpersist", "ControlPersist", reason)

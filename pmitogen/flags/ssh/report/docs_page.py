@@ -59,9 +59,9 @@ def document() -> str:
     lines += ["## Keywords", "", *_table(("keyword", "value", "default", "verdict", "effect"), keywords), ""]
     commands = [*((f"-{letter}", effect) for letter, effect in in_commands.FLAGS.items()), *in_commands.KEYWORDS.items()]
     lines += ["## With pmitogen ssh", "", *_table(("option", "effect"), commands), ""]
-    structure = ((name.capitalize(), why) for name, why in BLOCK_KEYWORDS.items())
+    structure = ((name.capitalize(), reason) for name, reason in BLOCK_KEYWORDS.items())
     lines += ["## Structure of files", "", *_table(("keyword", "effect"), structure), ""]
-    ignored = ((name, why) for name, why in sorted(OBSOLETE.items()))
+    ignored = ((name, reason) for name, reason in sorted(OBSOLETE.items()))
     lines += ["## Old keywords", "", "They have no effect.", "", *_table(("keyword", "why"), ignored), ""]
     return "\n".join(lines)
 

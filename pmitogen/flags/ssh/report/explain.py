@@ -38,7 +38,7 @@ def explain_ssh(
     """
     resolution = resolve_keywords(argv, origins, caller, program=program or installed_program())
     report: list[Line] = [
-        {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.why}
+        {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.reason}
         for one in build_settings(resolution).report
     ]
     return {"host": resolution.original, "options": dump(resolution), "report": report}

@@ -28,8 +28,8 @@ def findings(resolution: Resolution, native: bool = False) -> Iterator[Finding]:
             seen.add((finding.option, finding.origin))
             yield finding
     if resolution.line.command:
-        why = "pmitogen runs its own command: remove it."
-        yield Finding("command", resolution.line.command_origin.place, Verdict.REFUSED, why, fatal=True)
+        reason = "pmitogen runs its own command: remove it."
+        yield Finding("command", resolution.line.command_origin.place, Verdict.REFUSED, reason, fatal=True)
     yield from conflicts(resolution)
 
 
@@ -53,19 +53,19 @@ def _classify(resolution: Resolution, given: GivenOption, native: bool) -> Findi
 
 def _without_extra(given: GivenOption, row: Row) -> Finding:
     """Judge an option whose optional dependency is not installed."""
-    why = f"Needs a further package: {extras.advice(row.extra)}."
+    reason = f"Needs a further package: {extras.advice(row.extra)}."
     if row.harmless_without:
-        return Finding(given.option, given.origin.place, Verdict.HARMLESS, why)
+        return Finding(given.option, given.origin.place, Verdict.HARMLESS, reason)
     if str(given.value).lower() == "none":
         return Finding(given.option, given.origin.place, Verdict.HARMLESS, "Always off in pmitogen.")
-    return _finding(given.option, given.origin, Verdict.REFUSED, why)
+    return _finding(given.option, given.origin, Verdict.REFUSED, reason)
 
 
-def _finding(option: str, origin: Origin, verdict: Verdict, why: str, strict: bool = False) -> Finding:
+def _finding(option: str, origin: Origin, verdict: Verdict, reason: str, strict: bool = False) -> Finding:
     fatal = verdict is Verdict.REFUSED and (strict or origin.explicit)
     if verdict is Verdict.REFUSED and not fatal:
-        why = f"Ignored in a file for all of your sessions. {why}"
-    return Finding(option, origin.place, verdict, why, fatal)
+        reason = f"Ignored in a file for all of your sessions. {reason}"
+    return Finding(option, origin.place, verdict, reason, fatal)
 
 
 def _maybe_refused(resolution: Resolution, given: GivenOption, row: Row) -> Finding:

@@ -94,12 +94,12 @@ def host_port(text: str) -> tuple[str, str, str]:
 def user_host_port(text: str) -> tuple[str | None, str, int | None]:
     """Read ``[user@]host[:port]`` as in ProxyJump."""
     user: str | None = None
-    where = text
+    address = text
     if "@" in text:
-        user, _, where = text.rpartition("@")
+        user, _, address = text.rpartition("@")
         if not user:
             raise ConfigValueError(f"{text!r}: the user name is empty")
-    host, _, port_text = host_port(where)
+    host, _, port_text = host_port(address)
     if not host:
         raise ConfigValueError(f"{text!r}: the host name is missing")
     return user, host, port(port_text) if port_text else None
@@ -109,14 +109,14 @@ def ssh_uri(text: str) -> tuple[str | None, str, int | None] | None:
     """Read ``ssh://[user@]host[:port]``; None for any other text."""
     if not text.startswith("ssh://"):
         return None
-    where = text[6:]
+    address = text[6:]
     user: str | None = None
-    if "@" in where:
-        info, _, where = where.partition("@")
+    if "@" in address:
+        info, _, address = address.partition("@")
         user = _urldecode(info.partition(";")[0])
         if not user:
             raise ConfigValueError(f"{text!r}: the user name is empty")
-    host, delimiter, rest = host_port(where)
+    host, delimiter, rest = host_port(address)
     host = valid_domain(host)
     path = rest
     port_number: int | None = None
