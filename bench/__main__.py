@@ -20,7 +20,7 @@ from .environment import Environment
 from .results import Cell, Results
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few repeats")
     parser.add_argument("--repeat", type=int, metavar="N", help="runs of each cell, instead of each case's own number")
@@ -29,7 +29,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--core", metavar="2.21", help="the ansible-core to play with; by default the newest found")
     parser.add_argument("--python", metavar="3.12", help="its Python: one of the environments CORE@PYTHON of tools/prepare.py")
     parser.add_argument("--docs", action="store_true", help="also write the tables and charts of docs/")
-    options = parser.parse_args(words)
+    options = parser.parse_args(argv)
     options.cases = _pick(parser, options.cases, [case.name for case in CASES])
     options.contenders = _pick(parser, options.contenders, list(NAMES))
     return options
@@ -104,8 +104,8 @@ def _save(results: Results, docs: bool) -> None:
         print("bench: written: the tables of docs/benchmark.md and docs/performance.md, docs/performance.svg, docs/summary.svg")
 
 
-def main(words: list[str]) -> int:
-    options = _parse(words)
+def main(argv: list[str]) -> int:
+    options = _parse(argv)
     if os.geteuid() != 0 or find_sshd() is None:
         print("bench: needs root and sshd: it starts a private sshd and makes a temporary account", file=sys.stderr)
         return 1

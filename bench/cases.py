@@ -52,8 +52,8 @@ class Case:
         return json.dumps([{"hosts": "all", "gather_facts": False, "tasks": steps}])
 
 
-def _b(module: str, become: bool = False, **words: Any) -> Step:
-    return {f"ansible.builtin.{module}": words, **({"become": True} if become else {})}
+def _b(module: str, become: bool = False, **options: Any) -> Step:
+    return {f"ansible.builtin.{module}": options, **({"become": True} if become else {})}
 
 
 _HOSTNAME = _b("command", cmd="hostname")

@@ -55,7 +55,7 @@ def _plugin_path(python: Path) -> str:
     return ask(str(python), "-c", code).strip()
 
 
-def ask(*words: str) -> str:
+def ask(*command: str) -> str:
     """What a program prints that must succeed, with our own packages on its path."""
     env = {**os.environ, "PYTHONPATH": str(repository)}
-    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=env).stdout
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, env=env).stdout

@@ -41,9 +41,13 @@ class Relay:
 
     def __init__(self, addresses: list[str], to: int, delay: float) -> None:
         self.port = free_port(addresses)
-        words = json.dumps({"addresses": addresses, "listen": self.port, "to": to, "delay": delay})
+        settings = json.dumps({"addresses": addresses, "listen": self.port, "to": to, "delay": delay})
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.relay", words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=repository, text=True
+            [sys.executable, "-m", "bench.relay", settings],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=repository,
+            text=True,
         )
         assert self._process.stdout and self._process.stdout.readline() == "ready\n", "the relay did not start"
 
@@ -169,9 +173,9 @@ class Environment:
             "IdentitiesOnly=yes",
             "BatchMode=yes",
         ]
-        words = ["ssh", "-F", "none", "-p", str(port), "-i", str(self.key.path), *(part for it in options for part in ("-o", it))]
+        argv = ["ssh", "-F", "none", "-p", str(port), "-i", str(self.key.path), *(part for it in options for part in ("-o", it))]
         start = time.monotonic()
-        done = subprocess.run([*words, f"{self.account.name}@{address}", "true"], stdin=subprocess.DEVNULL, check=False)
+        done = subprocess.run([*argv, f"{self.account.name}@{address}", "true"], stdin=subprocess.DEVNULL, check=False)
         return {"code": done.returncode, "wall": time.monotonic() - start}
 
     def _target_cpu(self) -> float:
@@ -238,8 +242,8 @@ class Environment:
         )
         playbook = [str(self.python), "-m", "ansible", "playbook", "-i", "hosts.json", "play.yml"]
         # The measuring process runs on our Python: it is not part of what is measured.
-        words = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(_LIMIT), *playbook]
+        argv = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(_LIMIT), *playbook]
         with (folder / "out").open("wb") as out:
-            subprocess.run(words, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
+            subprocess.run(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False)
         result = folder / "result"
         return json.loads(result.read_text()) if result.exists() else {"code": -1, "wall": 0.0, "cpu": 0.0}

@@ -61,12 +61,12 @@ def _status(pid: int) -> tuple[float, int]:
 
 def measure(library: str, case: str, settings: dict[str, Any]) -> Figures | str:
     """Run one case in a process. Returns why it failed, if it did."""
-    words = [str(PYTHON), "-m", "bench.library_clients", library, case, json.dumps(settings)]
+    argv = [str(PYTHON), "-m", "bench.library_clients", library, case, json.dumps(settings)]
     env = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }  # a cache of pmitogen's heeds it
     process = subprocess.Popen(
-        words, cwd=repository, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        argv, cwd=repository, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     memory, threads, deadline = 0.0, 0, time.monotonic() + TIMEOUT
     while process.poll() is None and time.monotonic() < deadline:
@@ -148,13 +148,13 @@ def _median(runs: Sequence[Figures]) -> Figures:
     return Figures(wall, cpu, memory, round(threads))
 
 
-def main(words: Sequence[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.library", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one run of each, and 100 idle connections instead of 1,000")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each (default: 3)")
     parser.add_argument("--cases", default=",".join(CASES), metavar="A,B", help="only these: " + ", ".join(CASES))
     parser.add_argument("--libraries", default=",".join(LIBRARIES), metavar="A,B", help="only these: " + ", ".join(LIBRARIES))
-    options = parser.parse_args(words)
+    options = parser.parse_args(argv)
     for given, known in ((options.cases, CASES), (options.libraries, LIBRARIES)):
         for name in given.split(","):
             if name not in known:

@@ -324,8 +324,8 @@ LIBRARIES = {
 }
 
 
-def main(words: Sequence[str]) -> None:
-    library, case, settings = words
+def main(argv: Sequence[str]) -> None:
+    library, case, settings = argv
     work = LIBRARIES[library](case, Settings(settings))
     begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
     work()

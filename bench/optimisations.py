@@ -154,12 +154,12 @@ def candidates(found: Found, cases: Sequence[str]) -> list[str]:
     return [name for name, gain in gains.items() if gain < WORTH]
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.optimisations", description=__doc__)
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="runs of each variant in each case")
     parser.add_argument("--cases", default=",".join(USUAL), metavar="A,B", help=f"by default {','.join(USUAL)}")
     parser.add_argument("--without", metavar="A,B", help="only these: " + ", ".join(variant.name for variant in VARIANTS))
-    options = parser.parse_args(words)
+    options = parser.parse_args(argv)
     for given, known in ((options.cases, [case.name for case in _cases()]), (options.without, [each.name for each in VARIANTS])):
         for name in given.split(",") if given else ():
             if name not in known:
@@ -167,8 +167,8 @@ def _parse(words: list[str]) -> argparse.Namespace:
     return options
 
 
-def main(words: list[str]) -> int:
-    options = _parse(words)
+def main(argv: list[str]) -> int:
+    options = _parse(argv)
     wanted = options.without.split(",") if options.without else [variant.name for variant in VARIANTS]
     chosen = [case for case in _cases() if case.name in options.cases.split(",")]
     python = next(iter(installed_cores().values()))

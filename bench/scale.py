@@ -74,17 +74,17 @@ class Watch(threading.Thread):
         self.join()
 
 
-def _parse(words: list[str]) -> argparse.Namespace:
+def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("hosts", type=int, nargs="?", default=200)
     parser.add_argument("forks", type=int, nargs="?", default=20)
     parser.add_argument("--hubs", type=int, default=1, help="how many hubs share the hosts out")
     parser.add_argument("--copy", action="store_true", help=f"copy a file of {BIG_FILE >> 20} MiB to each, and nothing else")
-    return parser.parse_args(words)
+    return parser.parse_args(argv)
 
 
-def main(words: list[str]) -> int:
-    options = _parse(words)
+def main(argv: list[str]) -> int:
+    options = _parse(argv)
     hosts, forks, steps = options.hosts, options.forks, COPY if options.copy else STEPS
     python = installed_cores()[next(iter(installed_cores()))]
     title = f"{hosts} hosts x {'a large file' if options.copy else f'{len(steps)} steps'}"

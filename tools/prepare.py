@@ -128,11 +128,11 @@ def install_system(programs: dict[str, str]) -> None:
     missing = missing_packages(programs)
     if not missing:
         return
-    words = " ".join(missing)
+    names = " ".join(missing)
     if not hasattr(os, "geteuid") or os.geteuid() != 0 or not shutil.which("apt-get"):
-        say("NOT INSTALLED: " + words + ": this needs root and apt; the tests that need them will be skipped")
+        say("NOT INSTALLED: " + names + ": this needs root and apt; the tests that need them will be skipped")
         return
-    say("installing " + words)
+    say("installing " + names)
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     keep_config = ("-o", "Dpkg::Options::=--force-confold")
     install = ("apt-get", "install", "-qq", "-y", "--no-install-recommends") + keep_config
@@ -250,8 +250,8 @@ def update_newest(extra: str) -> None:
     if not run(*pip, "install", "-q", "--upgrade", requirement(NEWEST)):
         say("could not look for a newer ansible-core %s; going on with what is there" % NEWEST)
     after = following(NEWEST)
-    words = (*pip, "index", "versions", "--pre", "ansible-core")  # says first: ansible-core (VERSION)
-    listed = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
+    args = (*pip, "index", "versions", "--pre", "ansible-core")  # says first: ansible-core (VERSION)
+    listed = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout
     if listed.startswith("ansible-core (%s." % after):
         make_environment(HERE / (".venv-" + after), (after,), extra)
     else:
@@ -284,7 +284,7 @@ def add_collection(folder: Path, name: str) -> None:
         return
     say("fetching the collection %s" % name)
     with tempfile.TemporaryDirectory() as temporary:
-        words = (
+        args = (
             "-m",
             "pip",
             "download",
@@ -295,7 +295,7 @@ def add_collection(folder: Path, name: str) -> None:
             "-d",
             temporary,
         )
-        if not run(str(folder / "bin/python"), *words, "ansible"):
+        if not run(str(folder / "bin/python"), *args, "ansible"):
             say("NO COLLECTION %s: the tests that need it will be skipped" % name)
             return
         (wheel,) = Path(temporary).glob("*.whl")

@@ -40,11 +40,11 @@ class Failure(Exception):
 
 def run(*command: object, cwd: Path = HERE, env: dict[str, str] | None = None) -> str:
     """Run a command and return its output. Raises Failure with what it printed."""
-    words = list(map(str, command))
+    argv = list(map(str, command))
     whole = {**os.environ, **(env or {})}
-    done = subprocess.run(words, cwd=cwd, env=whole, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(argv, cwd=cwd, env=whole, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode:
-        raise Failure(f"{' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+        raise Failure(f"{' '.join(argv)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -101,8 +101,8 @@ def check_install(wheel: Path, version: str, folder: Path) -> None:
         raise Failure(f"the installed wheel says {shown!r}, not pmitogen {version}")
     run(python, "-m", "pip", "uninstall", "-q", "-y", "pip", cwd=folder)  # the bill holds what runs, and no installer
     bill = wheel.parent / f"pmitogen-{version}.cdx.json"
-    words = ("environment", "--output-reproducible", "--pyproject", HERE / "pyproject.toml", "-o", bill, python)
-    run(sys.executable, "-m", "cyclonedx_py", *words)
+    argv = ("environment", "--output-reproducible", "--pyproject", HERE / "pyproject.toml", "-o", bill, python)
+    run(sys.executable, "-m", "cyclonedx_py", *argv)
 
 
 def placeholders() -> list[str]:
@@ -185,12 +185,12 @@ def release(tag: bool) -> None:
         print(f"release: tagged v{version}; publish it with: git push origin v{version}")
 
 
-def main(words: list[str]) -> int:
-    if words not in ([], ["--tag"]):
+def main(argv: list[str]) -> int:
+    if argv not in ([], ["--tag"]):
         print("usage: release.py [--tag]", file=sys.stderr)
         return 2
     try:
-        release(bool(words))
+        release(bool(argv))
     except Failure as failure:
         print(f"release: {failure}", file=sys.stderr)
         return 1

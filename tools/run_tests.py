@@ -41,25 +41,25 @@ NO_TESTS = 5  # pytest's exit code
 _OUR_NAMES = ("pmitogen", "ansible", "mitogen", ".ansible", "_ansible", "pmt-")
 
 
-def command(name: str, words: list[str], places: Sequence[str] = ()) -> list[str]:
-    return [sys.executable, "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *words, *places]
+def command(name: str, argv: list[str], places: Sequence[str] = ()) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-o", f"cache_dir=.pytest_cache/{name}", *argv, *places]
 
 
-def side_by_side(words: list[str]) -> list[int]:
+def side_by_side(argv: list[str]) -> list[int]:
     """The exit codes of all."""
     first, *others = SHARDS
     with contextlib.ExitStack() as stack:
         running = []
         for name in others:
-            said = stack.enter_context(tempfile.TemporaryFile())
-            words_of = command(name, words, SHARDS[name])
-            running.append((subprocess.Popen(words_of, stdout=said, stderr=said, stdin=subprocess.DEVNULL), said))
-        codes = [subprocess.run(command(first, words, SHARDS[first]), stdin=subprocess.DEVNULL).returncode]
-        for process, said in running:
+            output = stack.enter_context(tempfile.TemporaryFile())
+            pytest_argv = command(name, argv, SHARDS[name])
+            running.append((subprocess.Popen(pytest_argv, stdout=output, stderr=output, stdin=subprocess.DEVNULL), output))
+        codes = [subprocess.run(command(first, argv, SHARDS[first]), stdin=subprocess.DEVNULL).returncode]
+        for process, output in running:
             codes.append(process.wait())
-            said.seek(0)
+            output.seek(0)
             sys.stdout.flush()
-            shutil.copyfileobj(said, sys.stdout.buffer)
+            shutil.copyfileobj(output, sys.stdout.buffer)
     return codes
 
 
@@ -67,21 +67,21 @@ def ours() -> set[str]:
     return {name for name in os.listdir("/tmp") if name.startswith(_OUR_NAMES)}
 
 
-def names_tests(words: list[str]) -> bool:
-    return any((HERE / word.partition("::")[0]).exists() for word in words if not word.startswith("-"))
+def names_tests(argv: list[str]) -> bool:
+    return any((HERE / arg.partition("::")[0]).exists() for arg in argv if not arg.startswith("-"))
 
 
-def main(words: list[str]) -> int:
+def main(argv: list[str]) -> int:
     os.chdir(HERE)
     before = ours()
-    serial = "--serial" in words
-    words = [word for word in words if word != "--serial"]
-    if names_tests(words):
-        codes = [subprocess.run(command("named", words)).returncode]
+    serial = "--serial" in argv
+    argv = [arg for arg in argv if arg != "--serial"]
+    if names_tests(argv):
+        codes = [subprocess.run(command("named", argv)).returncode]
     elif serial:
-        codes = [subprocess.run(command(name, words, SHARDS[name])).returncode for name in SHARDS]
+        codes = [subprocess.run(command(name, argv, SHARDS[name])).returncode for name in SHARDS]
     else:
-        codes = side_by_side(words)
+        codes = side_by_side(argv)
     left = sorted(ours() - before) if os.environ.get("CI") else []
     if left:
         print("left in /tmp: " + " ".join(left))

@@ -48,7 +48,7 @@ _MODULES = {
     "completion": "completion",
     "manual": "manual",
 }
-# These read their words themselves: everything after them is theirs.
+# These parse all arguments after them themselves.
 _RAW = {"ssh", "cp", "sftp", "keygen", "agent", "add", "copy-id", "demo", "ping", "keyscan", "ssh-keyscan", "trust"}
 
 _EPILOG = "See also: pmitogen COMMAND --help. In Ansible: run pmitogen setup, then set ansible_connection: pmitogen."
@@ -59,17 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a server's text may hold what the terminal's encoding cannot show
             stream.reconfigure(errors="backslashreplace")
-    words = list(sys.argv[1:] if argv is None else argv)
+    args = list(sys.argv[1:] if argv is None else argv)
     command = "pmitogen"
-    if not words:
+    if not args:
         sys.stderr.write(build_parser().format_help())
         return 2
     try:
-        if words and words[0] in _RAW:
-            command += " " + words[0]
-            return _load(words[0], "run")(words[1:])
-        _check_command(words[0])
-        options = _parse(words)
+        if args and args[0] in _RAW:
+            command += " " + args[0]
+            return _load(args[0], "run")(args[1:])
+        _check_command(args[0])
+        options = _parse(args)
         command += " " + options.command
         with errors_as_json(getattr(options, "json", False)):
             code = _load(options.command, options.function)(options)
@@ -89,49 +89,49 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{command}: {from_os_error(error).message}")
 
 
-def _check_command(word: str) -> None:
+def _check_command(arg: str) -> None:
     """Raise CommandLineError if the first argument is neither a command nor an option of the whole program."""
     parser = build_parser()
-    if word.startswith("-"):
+    if arg.startswith("-"):
         known = [text for action in parser.arguments for text in (*action.option_strings, "--help")]
-        if not word.startswith("--") or any(name.startswith(word) for name in known):
+        if not arg.startswith("--") or any(name.startswith(arg) for name in known):
             return
-        raise CommandLineError(f"{word}: unknown option{did_you_mean(word, known)}; see pmitogen --help")
-    if word not in _MODULES:
+        raise CommandLineError(f"{arg}: unknown option{did_you_mean(arg, known)}; see pmitogen --help")
+    if arg not in _MODULES:
         known = [name for name, _, _ in parser.commands]
-        raise CommandLineError(f"{word}: unknown command{did_you_mean(word, known)}; see pmitogen --help")
+        raise CommandLineError(f"{arg}: unknown command{did_you_mean(arg, known)}; see pmitogen --help")
 
 
-def _parse(words: Sequence[str]) -> argparse.Namespace:
+def _parse(args: Sequence[str]) -> argparse.Namespace:
     """Parse the options before the first ``--``. argparse would also drop further ``--``, differently in each Python version."""
-    if "--" not in words:
-        end = _end_of_own_options(words)
-        words = [*words[:end], "--", *words[end:]]
-    end = words.index("--")
-    options = build_parser().parse(words[:end])
-    rest = list(words[end + 1 :])
+    if "--" not in args:
+        end = _end_of_own_options(args)
+        args = [*args[:end], "--", *args[end:]]
+    end = args.index("--")
+    options = build_parser().parse(args[:end])
+    rest = list(args[end + 1 :])
     if rest and options.command != "explain":
         build_parser().error(f"unexpected arguments: {' '.join(rest)}")
     if options.command == "explain":
-        options.words += rest
+        options.arguments += rest
     return options
 
 
-def _end_of_own_options(words: Sequence[str]) -> int:
+def _end_of_own_options(args: Sequence[str]) -> int:
     """Return how many arguments are ours if ``--`` is missing. For explain: those before the first option of the program."""
-    if words[:1] != ["explain"]:
-        return len(words)
+    if args[:1] != ["explain"]:
+        return len(args)
     at, program = 1, False
-    while at < len(words):
-        word = words[at]
-        if word == "-F":
+    while at < len(args):
+        arg = args[at]
+        if arg == "-F":
             at += 1
-        elif not word.startswith("-") and not program:
+        elif not arg.startswith("-") and not program:
             program = True
-        elif word not in ("--json", "--help", "-h") and not word.startswith("-F"):
+        elif arg not in ("--json", "--help", "-h") and not arg.startswith("-F"):
             break
         at += 1
-    return min(at, len(words))
+    return min(at, len(args))
 
 
 def _load(command: str, function: str) -> _Run:
@@ -151,8 +151,8 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"pmitogen {pmitogen.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, help: str, function: str = "run", **words: str) -> Parser:
-        made = commands.add_parser(name, help=help, description=words.get("description", help[0].upper() + help[1:] + "."))
+    def add(name: str, help: str, function: str = "run") -> Parser:
+        made = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
         made.set_defaults(function=function)
         parser.commands.append((name, help, made))
         return made
@@ -213,4 +213,4 @@ def _add_explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("program", choices=("ssh", "sudo", "su", "doas"), help="the program that the options are for")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-F", dest="config", metavar="FILE", help="ssh: read this configuration file instead of the usual ones")
-    parser.add_argument("words", nargs="*", metavar="WORD", help="the options, and for ssh the host")
+    parser.add_argument("arguments", nargs="*", metavar="ARG", help="the options, and for ssh the host")

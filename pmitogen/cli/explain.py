@@ -20,7 +20,7 @@ _FAILING = {"ssh": {"refused"}, "sudo": {"refused", "conflict"}, "su": {"refused
 
 def run(options: argparse.Namespace) -> int:
     """Print the explanation, as JSON or as a table. 1 if anything is refused."""
-    answer = _explain(options.program, options.config, options.words)
+    answer = _explain(options.program, options.config, options.arguments)
     if options.json:
         print_json(answer)
     else:
@@ -28,18 +28,18 @@ def run(options: argparse.Namespace) -> int:
     return int(any(entry["verdict"] in _FAILING[options.program] for entry in answer["report"]))
 
 
-def _explain(program: str, config: str | None, words: Sequence[str]) -> Mapping[str, Any]:
+def _explain(program: str, config: str | None, arguments: Sequence[str]) -> Mapping[str, Any]:
     if program == "ssh":
         from pmitogen.flags.ssh.report.explain import explain_ssh
 
-        if not words:
+        if not arguments:
             raise CommandLineError("no host; usage: pmitogen explain ssh [SSH OPTIONS] HOST")
-        return explain_ssh([*(["-F", config] if config is not None else []), *words])
+        return explain_ssh([*(["-F", config] if config is not None else []), *arguments])
     if config is not None:
         raise CommandLineError(f"-F {config}: only ssh reads a configuration file; remove -F")
     from pmitogen.flags.become.plan import explain_become
 
-    return explain_become(program, list(words))
+    return explain_become(program, list(arguments))
 
 
 def _table(answer: Mapping[str, Any]) -> Iterator[str]:

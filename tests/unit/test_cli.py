@@ -179,7 +179,7 @@ def test_dashes_may_be_left_out_before_what_only_the_program_knows(
             dispatch._parse(["explain", *words])
     else:
         options = dispatch._parse(["explain", *words])
-        assert (options.config, options.json, options.words) == (config, json, expected)
+        assert (options.config, options.json, options.arguments) == (config, json, expected)
 
 
 def test_ping_names_the_place_of_a_wrong_word(capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +189,7 @@ def test_ping_names_the_place_of_a_wrong_word(capsys: pytest.CaptureFixture[str]
 
 def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
     options = dispatch._parse(["explain", "ssh", "--json", "-F", "f", "--", "-p", "22", "--", "host", "--json"])
-    assert (options.config, options.words) == ("f", ["-p", "22", "--", "host", "--json"])
+    assert (options.config, options.arguments) == ("f", ["-p", "22", "--", "host", "--json"])
 
 
 @pytest.mark.parametrize(

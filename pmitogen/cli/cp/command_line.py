@@ -70,7 +70,7 @@ class Arguments:
 def read(argv: Sequence[str]) -> Arguments:
     """Parse *argv*, without the program's name. Raises UsageError, and its subclass BadUsage."""
     try:
-        pairs, words = getopt.getopt(list(argv), _FLAGS, ["resume"])
+        pairs, operands = getopt.getopt(list(argv), _FLAGS, ["resume"])
     except getopt.GetoptError as error:
         raise BadUsage(getopt_message(error)) from None
     check_values(pairs, 'bad port "{}"')
@@ -78,9 +78,9 @@ def read(argv: Sequence[str]) -> Arguments:
     for flag, message in _REFUSED.items():
         if flag in given:
             raise UsageError(message)
-    if len(words) < 2:
+    if len(operands) < 2:
         raise BadUsage("")
-    places = [place(each) for each in words]
+    places = [place(each) for each in operands]
     if "-O" in given:
         places = [_unquoted(each) for each in places]
     return Arguments(

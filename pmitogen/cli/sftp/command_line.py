@@ -51,7 +51,7 @@ class Arguments:
 def read(argv: Sequence[str]) -> Arguments:
     """Parse *argv*, without the program's name. Raises UsageError, and its subclass BadUsage."""
     try:
-        pairs, words = getopt.gnu_getopt(list(argv), _FLAGS)
+        pairs, operands = getopt.gnu_getopt(list(argv), _FLAGS)
     except getopt.GetoptError as error:
         raise BadUsage(getopt_message(error)) from None
     check_values(pairs, 'Bad port "{}"')
@@ -65,12 +65,12 @@ def read(argv: Sequence[str]) -> Arguments:
     subsystem = given.get("-s", "sftp")
     if "/" in subsystem:
         raise UsageError("-s: the path of a server is not supported; use the name of a subsystem")
-    if not 1 <= len(words) <= 2 or "-h" in given:
+    if not 1 <= len(operands) <= 2 or "-h" in given:
         raise BadUsage("")
-    destination = place(words[0], "sftp")
+    destination = place(operands[0], "sftp")
     return Arguments(
-        place=destination if destination.destination is not None else Place(_without_brackets(words[0]), ""),
-        target=words[1] if len(words) == 2 else None,
+        place=destination if destination.destination is not None else Place(_without_brackets(operands[0]), ""),
+        target=operands[1] if len(operands) == 2 else None,
         ssh_options=tuple(ssh_options(pairs, "-b")),
         subsystem=subsystem,
         batch=given.get("-b"),
