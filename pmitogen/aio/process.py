@@ -23,7 +23,7 @@ class Carrier(Protocol):
     def exchange(self) -> Exchange:
         """The request that they belong to."""
 
-    async def read(self, number: int, size: int, style: Style) -> bytes:
+    async def read(self, stream: int, size: int, style: Style) -> bytes:
         """Some output of a stream; empty at its end."""
 
     async def write(self, data: bytes, style: Style) -> None:
@@ -58,8 +58,8 @@ class OutputStream(Generic[Text]):
     For one task at a time.
     """
 
-    def __init__(self, running: Carrier, number: int, encoding: tuple[str, str] | None) -> None:
-        self._running, self._number = running, number
+    def __init__(self, running: Carrier, stream: int, encoding: tuple[str, str] | None) -> None:
+        self._running, self._stream = running, stream
         self._decoder: Any = None
         self._empty: Any = b""
         if encoding is not None:
@@ -72,7 +72,7 @@ class OutputStream(Generic[Text]):
         self._ended = False
 
     async def _fill(self) -> None:
-        data = await self._running.read(self._number, -1, STYLE)
+        data = await self._running.read(self._stream, -1, STYLE)
         self._ended = not data
         self._buffer += data if self._decoder is None else self._decoder.decode(data, self._ended)
 

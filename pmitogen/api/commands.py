@@ -110,32 +110,32 @@ class Output:
         self._decoders = [codecs.getincrementaldecoder(encoding[0])(encoding[1]) if encoding else None for _ in NAMES]
         self._lines = ["", ""]  # of each stream the line that has not ended
 
-    def add(self, number: int, data: bytes, ended: bool) -> None:
+    def add(self, stream: int, data: bytes, ended: bool) -> None:
         """Take what came on a stream; *ended*: it is the last."""
-        decoder = self._decoders[number]
+        decoder = self._decoders[stream]
         if decoder is None:
             if data and self._capture:
-                self._parts[number].append(data)
+                self._parts[stream].append(data)
             if data and self._on_output is not None:
-                self._on_output(NAMES[number], data)
+                self._on_output(NAMES[stream], data)
             return
         text = decoder.decode(data, ended)
         if self._capture:
-            self._parts[number].append(text)
+            self._parts[stream].append(text)
         if self._on_output is not None:
-            lines = (self._lines[number] + text).split("\n")
-            self._lines[number] = lines.pop()
+            lines = (self._lines[stream] + text).split("\n")
+            self._lines[stream] = lines.pop()
             for line in lines:
-                self._on_output(NAMES[number], line.removesuffix("\r") + "\n")
-            if ended and self._lines[number]:
-                self._on_output(NAMES[number], self._lines[number])
-                self._lines[number] = ""
+                self._on_output(NAMES[stream], line.removesuffix("\r") + "\n")
+            if ended and self._lines[stream]:
+                self._on_output(NAMES[stream], self._lines[stream])
+                self._lines[stream] = ""
 
-    def whole(self, number: int) -> Any:
+    def whole(self, stream: int) -> Any:
         """All of a stream; line ends of a text are ``\\n``."""
         if self._encoding is None:
-            return b"".join(self._parts[number])
-        return "".join(self._parts[number]).replace("\r\n", "\n").replace("\r", "\n")
+            return b"".join(self._parts[stream])
+        return "".join(self._parts[stream]).replace("\r\n", "\n").replace("\r", "\n")
 
 
 class Feeding:
@@ -249,10 +249,10 @@ async def run(
         while not ended:
             await request.until(is_ready, style, deadline)
             ended = request.final is not None
-            for number in (0, 1):
-                data = request.take(number)
+            for stream in (0, 1):
+                data = request.take(stream)
                 if data or ended:
-                    output.add(number, data, ended)
+                    output.add(stream, data, ended)
             if feeding.waits and not ended and request.has_room():
                 await feeding.send_some(request, style)
     except TimeoutError as exc:
@@ -260,8 +260,8 @@ async def run(
         if deadline is None or time.monotonic() < deadline:
             raise  # of the caller's own function or stream
         await request.wait_after_kill(style)
-        for number in (0, 1):
-            output.add(number, request.take(number), True)
+        for stream in (0, 1):
+            output.add(stream, request.take(stream), True)
         raise account.timed_out(timeout, output.whole(0), output.whole(1)) from exc.__cause__
     except BaseException:
         request.kill()

@@ -88,9 +88,9 @@ class Exchange:
                 self._credit += header["count"]
             elif op in FINAL:
                 size = header.get("stdout_size", len(body))
-                for number, piece in ((0, body[:size]), (1, body[size:])):
+                for stream, piece in ((0, body[:size]), (1, body[size:])):
                     if piece:
-                        self._output[number].append(piece)
+                        self._output[stream].append(piece)
                 self.final = header
                 self._core.calls.discard(self)
             self._wake()
@@ -137,9 +137,9 @@ class Exchange:
                     if waiter in self._waiters:
                         self._waiters.remove(waiter)
 
-    def has_output(self, number: int) -> bool:
-        """Return True if output waits on stream *number*: 0 for stdout, 1 for stderr."""
-        return bool(self._output[number])
+    def has_output(self, stream: int) -> bool:
+        """Return True if output waits on *stream*: 0 for stdout, 1 for stderr."""
+        return bool(self._output[stream])
 
     def has_any_output(self) -> bool:
         """Return True if output waits on either stream."""
@@ -149,10 +149,10 @@ class Exchange:
         """Return True if the other end takes more input."""
         return self._credit > 0 and not self._paused
 
-    def take(self, number: int, size: int = -1) -> bytes:
+    def take(self, stream: int, size: int = -1) -> bytes:
         """Take what waits on a stream, at most *size* bytes (-1: all). Empty: there is nothing now."""
         with self._lock:
-            pieces = self._output[number]
+            pieces = self._output[stream]
             if not pieces:
                 return b""
             if size < 0:

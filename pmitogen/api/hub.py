@@ -136,8 +136,8 @@ class Hub:
         """
         order = list(hosts)
         outcomes: list[Outcome[Item, T] | None] = [None] * len(order)
-        for number, outcome in self._each(function, order, limit_of(limit, "map")):
-            outcomes[number] = outcome
+        for index, outcome in self._each(function, order, limit_of(limit, "map")):
+            outcomes[index] = outcome
         found = [outcome for outcome in outcomes if outcome is not None]
         if return_exceptions:
             return [outcome.error or outcome.result() for outcome in found]
@@ -160,18 +160,18 @@ class Hub:
         def work() -> None:
             while True:
                 try:
-                    number, host = waiting.popleft()
+                    index, host = waiting.popleft()
                 except IndexError:
                     return
                 try:
-                    ended.put((number, Outcome(host, function(host))))
+                    ended.put((index, Outcome(host, function(host))))
                 except BaseException as exc:
-                    ended.put((number, Outcome(host, None, exc)))
+                    ended.put((index, Outcome(host, None, exc)))
 
         begun: list[threading.Thread] = []
         try:
-            for number in range(min(limit, len(hosts))):
-                begun.append(threads.start(work, f"pmitogen map {number}"))
+            for index in range(min(limit, len(hosts))):
+                begun.append(threads.start(work, f"pmitogen map {index}"))
             for _ in hosts:
                 yield ended.get()
         finally:

@@ -52,15 +52,15 @@ async def connect_each(accounts: Sequence[Account], style: Style, limit: int) ->
     try:
         while waiting or running:
             while waiting and len(running) < limit:
-                number, account = waiting.popleft()
-                running[account.start_login()] = number
+                index, account = waiting.popleft()
+                running[account.start_login()] = index
             await until_any(list(running), style)
             for request in [each for each in running if each.final is not None]:
-                number = running.pop(request)
+                index = running.pop(request)
                 try:
                     request.result()
                 except Error as exc:
-                    failures[number] = exc
+                    failures[index] = exc
     except BaseException:
         for request in running:
             request.kill()

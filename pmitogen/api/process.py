@@ -34,7 +34,7 @@ class Process(Generic[Text]):
         self._encoding = encoding
         stdin: Any = _Stdin(running)
         # Large enough to take what came at once; read1 and readline return what there is.
-        outputs: list[Any] = [io.BufferedReader(_Output(running, number), CHUNK) for number in (0, 1)]
+        outputs: list[Any] = [io.BufferedReader(_Output(running, stream), CHUNK) for stream in (0, 1)]
         if encoding is not None:
             stdin = io.TextIOWrapper(stdin, *encoding, newline="", write_through=True)
             outputs = [io.TextIOWrapper(stream, *encoding) for stream in outputs]
@@ -103,14 +103,14 @@ class Process(Generic[Text]):
 class _Output(io.RawIOBase):
     """A stream of output, unbuffered."""
 
-    def __init__(self, running: Running, number: int) -> None:
-        self._running, self._number = running, number
+    def __init__(self, running: Running, stream: int) -> None:
+        self._running, self._stream = running, stream
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = finish(self._running.read(self._number, len(buffer), STYLE))
+        data = finish(self._running.read(self._stream, len(buffer), STYLE))
         buffer[: len(data)] = data
         return len(data)
 

@@ -39,11 +39,11 @@ class Running:
         """The exit status; None while it runs. Raises what :meth:`wait` raises."""
         return None if self.exchange.final is None else int(self.exchange.result()["rc"])
 
-    async def read(self, number: int, size: int, style: Style) -> bytes:
+    async def read(self, stream: int, size: int, style: Style) -> bytes:
         """Some output of a stream, at most *size* bytes (-1: what is there). Empty: its end."""
         request = self.exchange
-        await request.until(lambda: request.has_output(number), style)
-        data = request.take(number, size)
+        await request.until(lambda: request.has_output(stream), style)
+        data = request.take(stream, size)
         if not data and request.final is not None:
             request.result()  # the connection may be what ended
         return data
@@ -81,8 +81,8 @@ class Running:
                     request.end_input()
                 await request.until(is_ready, style, deadline)
                 ended = request.final is not None
-                for number in (0, 1):
-                    self._parts[number].append(request.take(number))
+                for stream in (0, 1):
+                    self._parts[stream].append(request.take(stream))
                 if self._input and not ended and request.has_room():
                     piece, self._input = bytes(self._input[:CHUNK]), self._input[CHUNK:]
                     await request.send(piece, style)
@@ -91,12 +91,12 @@ class Running:
         request.result()
         return outputs()
 
-    def send_signal(self, number: Any) -> None:
+    def send_signal(self, signum: Any) -> None:
         """Send a signal to its process group."""
         try:
-            value = int(number)
+            value = int(signum)
         except (TypeError, ValueError):
-            raise TypeError(f"send_signal: expected a signal's number, not {type(number).__name__}") from None
+            raise TypeError(f"send_signal: expected a signal's number, not {type(signum).__name__}") from None
         if not 1 <= value <= LAST_SIGNAL:
             raise UsageError(f"send_signal: {value}: expected 1 to {LAST_SIGNAL}")
         self.exchange.follow({"op": "signal", "signal": value})

@@ -27,10 +27,10 @@ def uids_below(pid):
             with open("/proc/%d/status" % pid, "rb") as stream:
                 lines = [line for line in stream if line.startswith(b"Uid:")]
             with open("/proc/%d/task/%d/children" % (pid, pid), "rb") as stream:  # those started by its main thread
-                left += [int(number) for number in stream.read().split()]
+                left += [int(child) for child in stream.read().split()]
         except (IOError, OSError, ValueError):  # it has ended, or the system does not show it
             continue
-        found.update(int(number) for number in lines[0].split()[1:4])
+        found.update(int(uid) for uid in lines[0].split()[1:4])
     return found
 
 

@@ -198,8 +198,8 @@ def _exec_child(program, argv, env, chdir, stdio, error_marker, prepare):
         os.setsid()
         # Copy them above 2 first: if the agent's 0, 1 or 2 was closed, they may have these numbers, and dup2 would close them.
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 3) for fd in stdio]
-        for number, fd in enumerate(high):
-            os.dup2(fd, number)
+        for standard_fd, fd in enumerate(high):
+            os.dup2(fd, standard_fd)
         fcntl.ioctl(2, termios.TIOCSCTTY, 0)
         _close_other_fds()
         _default_signals()
@@ -233,8 +233,8 @@ def _default_signals():
     # type: () -> None
     """Restore signals that Python and the agent ignore or block, because ignored signals stay ignored after exec."""
     for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ", "SIGHUP", "SIGINT", "SIGTERM", "SIGQUIT", "SIGCHLD", "SIGALRM"):
-        number = getattr(signal, name, None)
-        if number is not None:
-            signal.signal(number, signal.SIG_DFL)
+        signum = getattr(signal, name, None)
+        if signum is not None:
+            signal.signal(signum, signal.SIG_DFL)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_SETMASK, [])

@@ -49,7 +49,7 @@ class Lane:
     is_one_worker: bool
     waiting: collections.deque[int] = dataclasses.field(default_factory=collections.deque)
     under_way: set[int] = dataclasses.field(default_factory=set)
-    number: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+    run_id: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
     process: str = ""  # the name of the worker's process; empty: the run is not open there
     is_lost: bool = False
 
@@ -67,20 +67,20 @@ class Mapping:
         self._job, self._targets, self._limit = job, targets, limit
         self._lanes = [Lane(executor, is_one_worker) for executor in executors]
         self._calls: dict[Future[Any], Lane] = {}
-        for number in range(len(targets)):
-            self._assign(number)
+        for index in range(len(targets)):
+            self._assign(index)
 
-    def _assign(self, number: int) -> bool:
+    def _assign(self, index: int) -> bool:
         """Give a target to its lane. False: there is none left."""
-        target = self._targets[number]
+        target = self._targets[index]
         lanes = [(_weight(target, place), lane) for place, lane in enumerate(self._lanes) if not lane.is_lost]
         if not lanes:
             return False
-        max(lanes, key=lambda each: each[0])[1].waiting.append(number)
+        max(lanes, key=lambda each: each[0])[1].waiting.append(index)
         return True
 
     def outcomes(self) -> Iterator[tuple[int, Outcome[str, Any]]]:
-        """Each target's number with what became of it. Leaving the iteration waits for those under way."""
+        """Each target's index with its outcome. Leaving the iteration waits for those under way."""
         try:
             while True:
                 yield from self._call_idle_lanes()
@@ -126,12 +126,12 @@ class Mapping:
         if not lane.is_one_worker:
             return self._next_batch(lane)
         if not lane.process:
-            return lane.submit(worker.open_run, lane.number, self._job)
+            return lane.submit(worker.open_run, lane.run_id, self._job)
         if not lane.waiting and not lane.under_way:
             process, lane.process = lane.process, ""
-            return lane.submit(worker.serve, lane.number, process, (), 0.0, True)
+            return lane.submit(worker.serve, lane.run_id, process, (), 0.0, True)
         begun = self._take(lane, self._limit - len(lane.under_way))
-        return lane.submit(worker.serve, lane.number, lane.process, begun, PATIENCE)
+        return lane.submit(worker.serve, lane.run_id, lane.process, begun, PATIENCE)
 
     def _next_batch(self, lane: Lane) -> Future[Any] | None:
         if not lane.waiting or len(lane.under_way) >= self._limit:
@@ -139,9 +139,9 @@ class Mapping:
         return lane.submit(worker.serve_batch, self._job, self._take(lane, min(BATCH, self._limit)))
 
     def _take(self, lane: Lane, count: int) -> list[tuple[int, str]]:
-        numbers = [lane.waiting.popleft() for _ in range(min(count, len(lane.waiting)))]
-        lane.under_way.update(numbers)
-        return [(number, self._targets[number]) for number in numbers]
+        indexes = [lane.waiting.popleft() for _ in range(min(count, len(lane.waiting)))]
+        lane.under_way.update(indexes)
+        return [(index, self._targets[index]) for index in indexes]
 
     def _read(self, lane: Lane, call: Future[Any]) -> Iterator[tuple[int, Outcome[str, Any]]]:
         """Take the answer of a worker."""
@@ -158,29 +158,29 @@ class Mapping:
         elif isinstance(answer, str):
             lane.process = answer
         else:
-            for number, packed in answer:
-                if number in lane.under_way:  # a cluster may do a task a second time
-                    lane.under_way.remove(number)
-                    yield number, _unpacked(self._targets[number], packed)
+            for index, packed in answer:
+                if index in lane.under_way:  # a cluster may do a task a second time
+                    lane.under_way.remove(index)
+                    yield index, _unpacked(self._targets[index], packed)
 
     def _give_up(self, lane: Lane, cause: BaseException | None) -> Iterator[tuple[int, Outcome[str, Any]]]:
         """Return the outcome of the hosts that were under way in a lost process."""
-        numbers = sorted(lane.under_way)
+        indexes = sorted(lane.under_way)
         lane.under_way.clear()
-        for number in numbers:
-            yield number, self._failure(number, "the worker that served it has ended; what it ran there may be unfinished", cause)
+        for index in indexes:
+            yield index, self._failure(index, "the worker that served it has ended; what it ran there may be unfinished", cause)
 
     def _lose(self, lane: Lane, cause: BaseException) -> Iterator[tuple[int, Outcome[str, Any]]]:
         """The executor is of no further use: others get what waits for it."""
         lane.is_lost, lane.process = True, ""
         yield from self._give_up(lane, cause)
         while lane.waiting:
-            number = lane.waiting.popleft()
-            if not self._assign(number):
-                yield number, self._failure(number, "no worker is left to serve it", cause)
+            index = lane.waiting.popleft()
+            if not self._assign(index):
+                yield index, self._failure(index, "no worker is left to serve it", cause)
 
-    def _failure(self, number: int, text: str, cause: BaseException | None) -> Outcome[str, Any]:
-        target = self._targets[number]
+    def _failure(self, index: int, text: str, cause: BaseException | None) -> Outcome[str, Any]:
+        target = self._targets[index]
         error = HubError(f"{target}: {text}")
         error.__cause__ = cause
         return Outcome(target, None, error)
@@ -303,7 +303,7 @@ def map(
     """
     mapping, count = _mapping("map", workers, function, targets, limit, options)
     outcomes = dict(mapping.outcomes())
-    found = [outcomes[number] for number in range(count)]
+    found = [outcomes[index] for index in range(count)]
     if return_exceptions:
         return [outcome.error or outcome.result() for outcome in found]
     return [outcome.result() for outcome in found]

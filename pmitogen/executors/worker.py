@@ -99,33 +99,33 @@ def call(turn: str, function: Callable[..., Any], *args: Any) -> Any:
     return function(*args)
 
 
-def open_run(number: str, job: Job) -> str:
+def open_run(run_id: str, job: Job) -> str:
     """Begin a run. Returns the name of the process that has it."""
     process = _name()
     now = time.monotonic()
     with _lock:
         for each in [each for each, run in _runs.items() if not run.under_way and now - run.asked_at > FORGOTTEN_AFTER]:
             del _runs[each]
-        _runs[number] = Run(job, asked_at=now)
+        _runs[run_id] = Run(job, asked_at=now)
     return process
 
 
 def serve(
-    number: str, process: str, targets: Sequence[tuple[int, str]], patience: float, is_last: bool = False
+    run_id: str, process: str, targets: Sequence[tuple[int, str]], patience: float, is_last: bool = False
 ) -> list[tuple[int, bytes]] | str:
     """Begin *targets*, wait at most *patience* seconds for a result, and return all that are known.
 
-    *targets* and results each have a number of the caller's.
+    *targets* and results each have the caller's index.
     *is_last*: forget the run; nothing is under way. Returns :data:`UNKNOWN` where the run is not in this process.
     """
-    run = _runs.get(number) if _name() == process else None
+    run = _runs.get(run_id) if _name() == process else None
     if run is None:
         return UNKNOWN
     run.asked_at = time.monotonic()
     for each in targets:
         _begin(run, *each)
     if is_last:
-        _runs.pop(number, None)
+        _runs.pop(run_id, None)
     return _take(run, patience)
 
 
@@ -141,12 +141,12 @@ def serve_batch(job: Job, targets: Sequence[tuple[int, str]]) -> list[tuple[int,
     return found
 
 
-def _begin(run: Run, number: int, target: str) -> None:
+def _begin(run: Run, index: int, target: str) -> None:
     run.under_way += 1
     try:
-        threads.start(_work, f"pmitogen worker {target}", run, number, target)
+        threads.start(_work, f"pmitogen worker {target}", run, index, target)
     except Error as exc:
-        run.ended.put((number, pack_error(exc)))
+        run.ended.put((index, pack_error(exc)))
 
 
 def _take(run: Run, patience: float) -> list[tuple[int, bytes]]:
@@ -161,14 +161,14 @@ def _take(run: Run, patience: float) -> list[tuple[int, bytes]]:
         return found
 
 
-def _work(run: Run, number: int, target: str) -> None:
+def _work(run: Run, index: int, target: str) -> None:
     """Connect to one target and call the function. A thread of its own."""
     try:
         value = run.job.function(hub().connect(target, **run.job.options))
         packed = pickle.dumps((True, value, ""))
     except BaseException as exc:
         packed = pack_error(exc)
-    run.ended.put((number, packed))
+    run.ended.put((index, packed))
 
 
 def pack_error(exc: BaseException) -> bytes:

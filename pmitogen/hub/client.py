@@ -127,10 +127,10 @@ def _raise_if_refused(frame: Answer) -> None:
         raise HubError(str(frame.get("msg")))
 
 
-def connect_if_running(run_pid: int, number: int = 0) -> Client | None:
-    """Return a connection to a hub of a run, or None if it has none of this number. Raises HubError."""
+def connect_if_running(run_pid: int, hub_index: int = 0) -> Client | None:
+    """Return a connection to a hub of a run, or None if it has none of this index. Raises HubError."""
     try:
-        return Client(socket_paths.run_socket(run_pid, number))
+        return Client(socket_paths.run_socket(run_pid, hub_index))
     except OSError:
         return None
 

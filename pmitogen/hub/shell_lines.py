@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pmitogen.transport.sessions import exec_command
 
 
-def signal_name(number: int) -> str:
+def signal_name(signum: int) -> str:
     """Return the name of a signal in SSH."""
     try:
-        return signal.Signals(number).name.removeprefix("SIG")
+        return signal.Signals(signum).name.removeprefix("SIG")
     except ValueError:
-        return str(number)
+        return str(signum)
 
 
 def command_line(argv: list[str], header: RequestHeader) -> str:

@@ -253,11 +253,11 @@ class ShellRequest:
                         self._kill_once()
                 size += len(read[0]) + len(read[1])
                 streaming = streaming or size > CHUNK
-                for number in (0, 1):
-                    held[number].append(read[number])
+                for stream in (0, 1):
+                    held[stream].append(read[stream])
                     if streaming:
-                        self._out(number + 1, b"".join(held[number]))
-                        held[number].clear()
+                        self._out(stream + 1, b"".join(held[stream]))
+                        held[stream].clear()
             code = command.wait().code
         if self._started is not None and code in KILL_EXIT_CODES and not self._request.is_cancelled:
             self._wait_for_shutdown()
@@ -265,8 +265,8 @@ class ShellRequest:
             if not self._started.may_have_run:
                 self._host.guard.defer(self._host.run_by_agent, self._request)
                 return
-            for number in (0, 1):
-                held[number].append(self._started.rest(number))
+            for stream in (0, 1):
+                held[stream].append(self._started.rest(stream))
         out, err = b"".join(held[0]), b"".join(held[1])
         self._send({"op": "exit", "rc": code, "stdout_size": len(out)}, out + err)
 

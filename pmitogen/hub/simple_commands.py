@@ -108,24 +108,24 @@ class Started:
         """True unless there was output and no marker in it: then the login shell has done something else with the line."""
         return self.has_run or self._is_silent
 
-    def output(self, number: int, data: bytes) -> bytes:
+    def output(self, stream: int, data: bytes) -> bytes:
         """Return the part of *data*, which came on a stream (0 or 1), that is from the command."""
         self._is_silent = self._is_silent and not data
-        if self._found[number]:
+        if self._found[stream]:
             return data
-        data = self._earlier[number] + data
-        end = self._find(number, data)
+        data = self._earlier[stream] + data
+        end = self._find(stream, data)
         if end is None:
-            self._earlier[number] = data[-EARLIER_OUTPUT:]
+            self._earlier[stream] = data[-EARLIER_OUTPUT:]
             return b""
-        self._earlier[number] = b""
+        self._earlier[stream] = b""
         return data[end:]
 
-    def rest(self, number: int) -> bytes:
+    def rest(self, stream: int) -> bytes:
         """Return what is left at the end of a stream whose marker has not arrived."""
-        return b"" if self._found[number] else self._earlier[number]
+        return b"" if self._found[stream] else self._earlier[stream]
 
-    def _find(self, number: int, data: bytes) -> int | None:
+    def _find(self, stream: int, data: bytes) -> int | None:
         """Return the end of the marker in *data*; None if there is none yet."""
         at = data.find(self._mark)
         while at >= 0 and (end := data.find(b"\n", at)) >= 0:
@@ -137,8 +137,8 @@ class Started:
                 if digits:
                     self._found[1] = True
                     self.process = int(digits) if int(digits) > 1 else None
-                if digits and number == 1 or not tail and number == 0:
-                    self._found[number] = True
+                if digits and stream == 1 or not tail and stream == 0:
+                    self._found[stream] = True
                     return end + 1
             at = data.find(self._mark, at + 1)
         return None

@@ -31,7 +31,7 @@ class Trace:
         self._path = path
         self._events: list[dict[str, object]] = []
         self._hosts: dict[str, int] = {}
-        self._numbers = itertools.count(1)
+        self._pids = itertools.count(1)
         self._shift = time.time() - time.monotonic()
 
     def to_wall_clock(self, monotonic: float) -> float:
@@ -82,13 +82,13 @@ class Trace:
             self.span(host, row, "wire", start + queue + ran, now)
 
     def _host(self, host: str) -> int:
-        number = self._hosts.get(host)
-        if number is None:
-            number = self._hosts[host] = next(self._numbers)
-            self._events.append({"name": "process_name", "ph": "M", "pid": number, "args": {"name": host}})
-            named = {"name": "thread_name", "ph": "M", "pid": number, "tid": CONNECTION_ROW, "args": {"name": "connection"}}
+        pid = self._hosts.get(host)
+        if pid is None:
+            pid = self._hosts[host] = next(self._pids)
+            self._events.append({"name": "process_name", "ph": "M", "pid": pid, "args": {"name": host}})
+            named = {"name": "thread_name", "ph": "M", "pid": pid, "tid": CONNECTION_ROW, "args": {"name": "connection"}}
             self._events.append(named)
-        return number
+        return pid
 
     def write(self) -> None:
         """Write the file, readable by this user only. Any thread, once the I/O thread has ended. Raises OSError."""
@@ -97,18 +97,18 @@ class Trace:
             stream.write(text.encode())
 
 
-def make_trace(path: str, number: int, run_pid: int) -> Trace | None:
-    """Return a trace for the file *path*; None if that is empty. Of several hubs, each after the first adds its *number*.
+def make_trace(path: str, hub_index: int, run_pid: int) -> Trace | None:
+    """Return a trace for the file *path*; None if that is empty. Of several hubs, each after the first adds its *hub_index*.
 
     The first one warns on the stderr of the run, whose main process is *run_pid*, if the file cannot be written.
     """
-    if path and not number:
+    if path and not hub_index:
         try:
             _check_writable(path)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             logging.warn_run(run_pid, f"PMITOGEN_TRACE: {path}: {reason}; no timeline is written")
-    return Trace(f"{path}.{number}" if number else path) if path else None
+    return Trace(f"{path}.{hub_index}" if hub_index else path) if path else None
 
 
 def _check_writable(path: str) -> None:

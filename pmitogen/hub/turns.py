@@ -22,13 +22,13 @@ class Turns:
     """Counter of the turns of one I/O loop, and queue of deferred work. I/O thread."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self.number = 0
+        self.turn = 0
         self.clock = clock
         self._waiting: collections.deque[Share] = collections.deque()
 
     def begin(self) -> bool:
         """Begin a turn with the deferred work. Returns whether any is left."""
-        self.number += 1
+        self.turn += 1
         if self._waiting:
             until = self.clock() + TURN_SECONDS
             for _ in range(len(self._waiting)):
@@ -54,8 +54,8 @@ class Share:
 
     def is_used_up(self) -> bool:
         """Return whether the host has used its share of this turn. If so, *work* is called in the next turn."""
-        if self._turn != self._turns.number:
-            self._turn = self._turns.number
+        if self._turn != self._turns.turn:
+            self._turn = self._turns.turn
             self._messages = self._bytes = 0
             self._seconds = 0.0
         used_up = self._messages >= HOST_MESSAGES or self._bytes >= HOST_BYTES or self._seconds >= HOST_SECONDS

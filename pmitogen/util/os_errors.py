@@ -60,9 +60,9 @@ def os_error(message: str, code: str, text: str | None = None, path: str | None 
     :param text: the host's own words; None: this machine's.
     :param path: the file; None: unknown.
     """
-    number = getattr(errno, code, None)
-    if not isinstance(number, int):
-        code, number = "EIO", errno.EIO
+    value = getattr(errno, code, None)
+    if not isinstance(value, int):
+        code, value = "EIO", errno.EIO
     error = _CLASSES.get(code, RemoteOSError)(message, code=code)
-    error.errno, error.strerror, error.filename = number, os.strerror(number) if text is None else text, path
+    error.errno, error.strerror, error.filename = value, os.strerror(value) if text is None else text, path
     return error

@@ -88,7 +88,7 @@ def test_an_honest_host_waits_for_a_moment_however_many_flood(count: int) -> Non
 def test_one_that_waits_is_put_off_once() -> None:
     turns = Turns(Clock())
     calls: list[int] = []
-    share = Share(turns, lambda: calls.append(turns.number))
+    share = Share(turns, lambda: calls.append(turns.turn))
     turns.begin()
     share.put_off()
     share.put_off()

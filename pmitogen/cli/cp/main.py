@@ -156,12 +156,12 @@ def _exists(files: Files, path: str) -> bool:
 def end_by_signals() -> None:
     """Let SIGTERM and SIGHUP end the program as Ctrl-C does, so that temporary files are removed. Main thread."""
 
-    def end(number: int, _frame: object) -> None:
-        raise SystemExit(128 + number)
+    def end(signum: int, _frame: object) -> None:
+        raise SystemExit(128 + signum)
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
-            signal.signal(number, end)
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # ignored under nohup
+            signal.signal(signum, end)
 
 
 def _print(line: str) -> None:

@@ -154,8 +154,8 @@ def _serve(invocation: Invocation, detach: Callable[[], None]) -> None:
             detach()
             return
 
-        def on_signal(number: int) -> None:
-            if number in ENDING_SIGNALS:
+        def on_signal(signum: int) -> None:
+            if signum in ENDING_SIGNALS:
                 master.stop_listening()
                 connection.close()
                 os._exit(FAILED)

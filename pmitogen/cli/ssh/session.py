@@ -113,9 +113,9 @@ class Session:
 
     # Signals --------------------------------------------------------------------------------------------------------------
 
-    def _on_signal(self, number: int) -> None:
-        if number in ENDING_SIGNALS:
-            self._end(f"Killed by signal {number}.")
+    def _on_signal(self, signum: int) -> None:
+        if signum in ENDING_SIGNALS:
+            self._end(f"Killed by signal {signum}.")
         if self._terminal is not None and self._command is not None:
             self._command.resize(*window_size(STDIN))
 
@@ -169,8 +169,8 @@ def wait_for_end(connection: Connection, signals: SignalThread) -> int:
         reasons.append(reason)
         ended.set()
 
-    def on_signal(number: int) -> None:
-        if number in ENDING_SIGNALS:
+    def on_signal(signum: int) -> None:
+        if signum in ENDING_SIGNALS:
             connection.close()
             os._exit(FAILED)
 

@@ -25,20 +25,20 @@ class SignalThread:
         writer.setblocking(False)
         self._writer = writer  # the descriptor must stay open
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (*ENDING_SIGNALS, signal.SIGWINCH, signal.SIGCONT):
-            if number not in ENDING_SIGNALS or signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
-                signal.signal(number, _leave_to_thread)
+        for signum in (*ENDING_SIGNALS, signal.SIGWINCH, signal.SIGCONT):
+            if signum not in ENDING_SIGNALS or signal.getsignal(signum) is not signal.SIG_IGN:  # ignored under nohup
+                signal.signal(signum, _leave_to_thread)
         threads.start(self._run, "ssh signals")
 
     def _run(self) -> None:
         while True:
-            for number in self._reader.recv(16):
-                self.on_signal(number)
+            for signum in self._reader.recv(16):
+                self.on_signal(signum)
 
 
-def _end_at_once(number: int) -> None:
+def _end_at_once(signum: int) -> None:
     """Handle a signal before there is a session: exit."""
-    if number in ENDING_SIGNALS:
+    if signum in ENDING_SIGNALS:
         os._exit(_FAILED)
 
 

@@ -43,7 +43,7 @@ def main() -> None:
     settings = RunSettings.from_message(json.loads(sys.argv[4]))
     lifecycle = HubLifecycle(run_pid, settings)
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-        signal.signal(getattr(signal, name), lambda number, _: lifecycle.stop(f"the signal {signal.Signals(number).name}"))
+        signal.signal(getattr(signal, name), lambda signum, _: lifecycle.stop(f"the signal {signal.Signals(signum).name}"))
     try:
         settings.begin(run_pid)
         _raise_file_limit()
@@ -83,7 +83,7 @@ def _serve_ssh_clients(registry: HostRegistry, path: str) -> SSHClients | None:
     except (OSError, Error):
         return None
 
-    def on_resize(_number: int, _frame: object) -> None:
+    def on_resize(_signum: int, _frame: object) -> None:
         with contextlib.suppress(Error):
             threads.start(clients.on_resize, "ssh mux resize")  # it takes locks, which a signal handler must not
 

@@ -1,4 +1,4 @@
-"""Paths of the hubs' sockets: one per hub, named after run and number, in a directory of this account alone.
+"""Paths of the hubs' sockets: one per hub, named after run and index, in a directory of this account alone.
 
 A user who can write into that directory could replace a hub and receive passwords. So it is used only if it is a real
 directory of this user, closed to all others, which no other user can rename. If another user has created a directory of that
@@ -99,7 +99,7 @@ def address(path: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-_this_process: dict[int, str] = {}  # number -> start, which does not change
+_this_process: dict[int, str] = {}  # pid -> start, which does not change
 
 
 def cache_start_time() -> None:
@@ -113,9 +113,9 @@ def hub_index_for(host: str, hubs: int) -> int:
     return zlib.crc32(host.encode("utf-8", "surrogateescape")) % hubs if hubs > 1 else 0
 
 
-def run_socket(pid: int, number: int = 0) -> str:
-    """Return the socket of a hub that serves the run whose main process is *pid*. *number*: its index, if there are several."""
-    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(number)}")
+def run_socket(pid: int, hub_index: int = 0) -> str:
+    """Return the socket of a hub that serves the run whose main process is *pid*. *hub_index*: which one, if there are several."""
+    return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(hub_index)}")
 
 
 def standby_socket(path: str, fingerprint: str) -> str:
@@ -123,8 +123,8 @@ def standby_socket(path: str, fingerprint: str) -> str:
 
     *fingerprint*: of the runs that it may serve (see compatibility.py).
     """
-    pid, number = os.getpid(), hub_index_in(path)
-    name = f"{STANDBY}{pid}-{processes.start_time(pid)}-{fingerprint}{_suffix(number)}"
+    pid, hub_index = os.getpid(), hub_index_in(path)
+    name = f"{STANDBY}{pid}-{processes.start_time(pid)}-{fingerprint}{_suffix(hub_index)}"
     return os.path.join(os.path.dirname(path), name)
 
 
@@ -151,22 +151,22 @@ def is_ssh_socket(name: str) -> bool:
 
 def standby_sockets(path: str) -> list[tuple[str, str]]:
     """Return the sockets of hubs on standby with the same index as *path*, each with its fingerprint."""
-    directory, number = os.path.split(path)[0], hub_index_in(path)
+    directory, hub_index = os.path.split(path)[0], hub_index_in(path)
     return [
         (os.path.join(directory, name), name.partition(".")[0].rpartition("-")[2])
         for name in os.listdir(directory)
-        if name.startswith(STANDBY) and name.endswith(".sock") and hub_index_in(name) == number
+        if name.startswith(STANDBY) and name.endswith(".sock") and hub_index_in(name) == hub_index
     ]
 
 
 def hub_index_in(path: str) -> int:
     """Return the index of the hub whose socket is *path*."""
-    number = os.path.basename(path).split(".")[1]
-    return int(number) if number.isdigit() else 0
+    digits = os.path.basename(path).split(".")[1]
+    return int(digits) if digits.isdigit() else 0
 
 
-def _suffix(number: int) -> str:
-    return f".{number}.sock" if number else ".sock"
+def _suffix(hub_index: int) -> str:
+    return f".{hub_index}.sock" if hub_index else ".sock"
 
 
 def remove_stale(folder: str, ended: int) -> None:

@@ -32,14 +32,14 @@ _HAS_PROC = os.path.exists("/proc/self/fd")  # then a hub opens the run's stderr
 BACKLOG = 256  # workers that may connect before the hub accepts
 
 
-def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None = None, log: str | None = None) -> Client:
+def connect(run_pid: int, hub_index: int = 0, *, caller: CallerEnvironment | None = None, log: str | None = None) -> Client:
     """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
     A hub that is still starting answers once it is up; if it cannot start, requests raise a HubError with the reason.
-    *number*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
+    *hub_index*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
     if PMITOGEN_LOG does not say. *caller*: what a new hub depends on; None for this process.
     """
-    path = socket_paths.run_socket(run_pid, number)
+    path = socket_paths.run_socket(run_pid, hub_index)
     ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
     try:
         return Client(path)
@@ -47,10 +47,10 @@ def connect(run_pid: int, number: int = 0, *, caller: CallerEnvironment | None =
         raise HubError(f"{path}: {exc.strerror}") from None
 
 
-def start(run_pid: int, caller: CallerEnvironment, number: int = 0, *, log: str | None = None) -> None:
-    """Start the hub of this number if the run has none, and send it the *caller*. Never raises; :func:`connect` will."""
+def start(run_pid: int, caller: CallerEnvironment, hub_index: int = 0, *, log: str | None = None) -> None:
+    """Start the hub of this index if the run has none, and send it the *caller*. Never raises; :func:`connect` will."""
     with contextlib.suppress(OSError, HubError):
-        path = socket_paths.run_socket(run_pid, number)
+        path = socket_paths.run_socket(run_pid, hub_index)
         if not os.path.exists(path):
             ensure_running(path, run_pid, caller, log=log)
 
