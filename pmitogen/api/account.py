@@ -17,13 +17,12 @@ from pmitogen.api.core import Core, close_before_paramiko
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Style
 from pmitogen.errors import RemoteError, TimeoutExpired, UsageError
-from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
+    from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions, RequestHeader
     from pmitogen.protocol.to_client import Answer
 
 T = TypeVar("T")
@@ -53,7 +52,7 @@ class Account:
     async def exchange(
         self,
         style: Style,
-        header: Header,
+        header: RequestHeader,
         body: bytes = b"",
         *,
         timeout: float | None = None,
@@ -141,7 +140,7 @@ class Account:
         except (TypeError, ValueError, RecursionError) as exc:
             raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
         manifest = await self.core.on_io_thread(style, self, lambda: self.core.registry.blobs.add_files(dict(files)))
-        header: Header = {
+        header: RequestHeader = {
             "op": "run",
             "manifest": manifest,
             "generation": "call",

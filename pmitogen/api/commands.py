@@ -6,7 +6,7 @@ import codecs
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
-from typing import IO, Any, Literal, TypedDict
+from typing import IO, TYPE_CHECKING, Any, Literal, TypedDict
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
@@ -15,10 +15,12 @@ from pmitogen.api.results import Completed
 from pmitogen.api.waiting import Blocking, Style, finish
 from pmitogen.errors import RemoteError, UsageError
 from pmitogen.hub import simple_commands
-from pmitogen.hub.requests import Header
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import RequestHeader
 
 StreamName = Literal["stdout", "stderr"]
 NAMES: tuple[StreamName, StreamName] = ("stdout", "stderr")
@@ -80,9 +82,9 @@ def exec_header(
     env: Mapping[str, str] | None,
     cwd: arguments.AnyPath | None,
     tty: bool | Terminal,
-) -> Header:
+) -> RequestHeader:
     """The request for a command. Raises TypeError, UsageError."""
-    header: Header = {"op": "exec", "argv": arguments.wire_command(command, label)}
+    header: RequestHeader = {"op": "exec", "argv": arguments.wire_command(command, label)}
     variables = arguments.wire_env(env, label)
     if tty is True:
         tty = Terminal()
@@ -227,7 +229,7 @@ async def checked_run(
 async def run(
     account: Account,
     style: Style,
-    header: Header,
+    header: RequestHeader,
     source: bytes | IO[Any],
     output: Output,
     encoding: tuple[str, str] | None,
@@ -274,7 +276,7 @@ async def run(
     return done
 
 
-def failed(account: Account, header: Header, done: Completed[Any]) -> RemoteError:
+def failed(account: Account, header: RequestHeader, done: Completed[Any]) -> RemoteError:
     """The exception for a status other than 0."""
     err = done.stderr
     text = err if isinstance(err, str) else err.decode("utf-8", "replace")

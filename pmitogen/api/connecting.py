@@ -14,7 +14,6 @@ from pmitogen.api.arguments import Argument
 from pmitogen.api.core import Core
 from pmitogen.api.options import ConnectOptions
 from pmitogen.errors import UsageError
-from pmitogen.hub.requests import Header
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
 
@@ -65,11 +64,11 @@ def option_set(target: str, given: ConnectArguments) -> tuple[ConnectionOptions,
     if ask is not None and not callable(ask):
         arguments.wrong("connect: ask", "a function", ask)
     timeout = arguments.seconds(given.get("timeout"), "connect: timeout")
-    options: Header = {
+    options: dict[str, object] = {
         "host": arguments.text(target, "connect: target"),
         "host_key_checking": arguments.flag(given.get("host_key_checking", True), "connect: host_key_checking"),
     }
-    more: dict[str, Any] = {
+    more: dict[str, object] = {
         "ssh_extra_args": shlex.join([*arguments.strings(given.get("ssh_args", ()), "connect: ssh_args"), *base.ssh_args()]),
         "ssh_extra_args_from": "ssh_args",
         "password": arguments.secret(given.get("password"), "connect: password") or base.password,

@@ -12,10 +12,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
-from pmitogen.hub.requests import FINAL, Header, Request, error_frame
+from pmitogen.hub.requests import FINAL, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol.errors import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
@@ -39,7 +39,7 @@ class Exchange:
     :param feeds: whether :meth:`send` will send more, up to :meth:`end_input`.
     """
 
-    def __init__(self, account: Account, header: Header, body: bytes = b"", feeds: bool = False) -> None:
+    def __init__(self, account: Account, header: RequestHeader, body: bytes = b"", feeds: bool = False) -> None:
         self._account, self._core = account, account.core
         self._core.check(account)
         self._guard = Guard(self._core.registry.scheduler, self._failed)
@@ -56,7 +56,7 @@ class Exchange:
             header["more"] = True
         if account.become:
             header["become"] = account.become
-        self._request = Request(self, 0, cast("RequestHeader", header), body)
+        self._request = Request(self, 0, header, body)
         self._core.calls.add(self)
         self._defer(self._submit)
 

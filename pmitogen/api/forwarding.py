@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.waiting import Style
 from pmitogen.errors import ConnectError, ConnectionLost, UsageError
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
+
+if TYPE_CHECKING:
+    from pmitogen.transport.connection import Connection
+    from pmitogen.transport.forwarding.local import LocalForwarding
+    from pmitogen.transport.forwarding.remote import RemoteForwarding
 
 End = int | tuple[str, int] | str | os.PathLike[str]
 LOOPBACK = "127.0.0.1"
@@ -22,7 +27,7 @@ LOOPBACK = "127.0.0.1"
 class Forwarding:
     """A forwarded port or socket. Close it, or use it in ``with`` (or ``async with``)."""
 
-    def __init__(self, forwarding: Any) -> None:
+    def __init__(self, forwarding: LocalForwarding | RemoteForwarding) -> None:
         self._forwarding = forwarding
 
     def __repr__(self) -> str:
@@ -68,7 +73,7 @@ def end(value: End, label: str, least: int = 1) -> Address:
         return UnixPath(path)
     if isinstance(value, int) and not isinstance(value, bool):
         return TCPAddress(LOOPBACK, arguments.number(value, label, least, 65535))
-    pair: Any = value
+    pair = cast("object", value)
     if not isinstance(pair, tuple) or len(pair) != 2:
         arguments.wrong(label, "a port, a (host, port) pair or the path of a Unix socket", value)
     host = pair[0]
@@ -77,7 +82,7 @@ def end(value: End, label: str, least: int = 1) -> Address:
     return TCPAddress(host, arguments.number(pair[1], f"{label}: port", least, 65535))
 
 
-async def start(account: Account, style: Style, make: Callable[[Any], Any]) -> Forwarding:
+async def start(account: Account, style: Style, make: Callable[[Connection], LocalForwarding | RemoteForwarding]) -> Forwarding:
     """Make a forwarding of the connection of *account*, which is made first if there is none."""
     await account.ping(style)
     registry = account.core.registry

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Style
 from pmitogen.errors import UsageError
-from pmitogen.hub.requests import Header
 from pmitogen.protocol.framing import CHUNK
+
+if TYPE_CHECKING:
+    from pmitogen.protocol.requests import RequestHeader
 
 KILL_TIMEOUT = 10.0  # seconds for a process to end after SIGTERM
 LAST_SIGNAL = 64
@@ -21,7 +23,7 @@ Encoding = tuple[str, str] | None
 class Running:
     """See the head of this file. Any thread or task may use it; each stream is for one at a time."""
 
-    def __init__(self, account: Account, header: Header) -> None:
+    def __init__(self, account: Account, header: RequestHeader) -> None:
         self.account = account
         self.is_terminal = bool(header["tty"])
         self._input = memoryview(b"")  # of communicate: what is not sent yet

@@ -11,11 +11,11 @@ from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Style
-from pmitogen.hub.requests import Header
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util.atomic_file import atomic_write
 
 if TYPE_CHECKING:
+    from pmitogen.protocol.requests import RequestHeader
     from pmitogen.protocol.to_client import Answer
 
 Progress = Callable[[int, "int | None"], object]
@@ -23,16 +23,16 @@ Progress = Callable[[int, "int | None"], object]
 Source = str | bytes | os.PathLike[str] | IO[bytes]
 
 
-def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> Header:
+def put_header(path: arguments.AnyPath, mode: int, size: int | None = None) -> RequestHeader:
     """The request for a file to be written. Raises TypeError, UsageError."""
-    header: Header = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.shown(path)}
+    header: RequestHeader = {"op": "put", "path": arguments.wire_path(path, "put: path"), "label": arguments.shown(path)}
     header["mode"] = arguments.number(mode, "put: mode", 0, 0o7777)
     if size is not None:
         header["size"] = size
     return header
 
 
-def get_header(path: arguments.AnyPath) -> Header:
+def get_header(path: arguments.AnyPath) -> RequestHeader:
     """The request for a file to be read. Raises TypeError, UsageError."""
     return {"op": "get", "path": arguments.wire_path(path, "get: path"), "label": arguments.shown(path)}
 
@@ -61,9 +61,10 @@ async def put(
     await _send(account, style, header, data, progress)
 
 
-async def _send(account: Account, style: Style, header: Header, stream: IO[Any], progress: Progress | None) -> None:
+async def _send(account: Account, style: Style, header: RequestHeader, stream: IO[Any], progress: Progress | None) -> None:
     request = Exchange(account, header, feeds=True)
     sent, size = 0, header.get("size")
+    assert not isinstance(size, list)  # that is a terminal's
     try:
         while request.final is None:
             piece = await style.blocking(arguments.read_piece, stream, CHUNK)
@@ -107,7 +108,7 @@ async def get(
 
 
 async def receive(
-    account: Account, style: Style, header: Header, write: Callable[[bytes], object], progress: Progress | None
+    account: Account, style: Style, header: RequestHeader, write: Callable[[bytes], object], progress: Progress | None
 ) -> Answer:
     """Read a file, piece by piece, to *write*. Returns the final frame."""
     request = Exchange(account, header)

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import Error
 from pmitogen.protocol.errors import error_fields
@@ -31,13 +31,11 @@ __all__ = [
     "SHUTDOWN_GRACE",
     "CallbackClient",
     "Client",
-    "Header",
     "Request",
     "ends_before_it_begins",
     "error_frame",
     "next_request_id",
 ]
-Header = dict[str, Any]
 MESSAGE_LIMIT = 1200  # characters of an error's text
 SHUTDOWN_GRACE = 0.5  # seconds between the end of a process on a host that shuts down and that of the connection
 KILL_EXIT_CODES = frozenset(128 + number for number in (signal.SIGHUP, signal.SIGKILL, signal.SIGTERM))

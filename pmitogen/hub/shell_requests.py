@@ -14,11 +14,11 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
 from pmitogen.hub import bootstrap, shell_lines, simple_commands
+from pmitogen.hub.request_streams import InboxReader, OutboxWriter
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
 from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
@@ -29,8 +29,6 @@ from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from pmitogen.hub.login import Login
     from pmitogen.hub.scheduler import Guard
     from pmitogen.protocol.requests import FollowUp, RequestHeader
@@ -147,7 +145,8 @@ class ShellRequest:
         self._window_grown = threading.Semaphore(0)
         self._window = CREDIT_WINDOW
         self._command: exec_command.Command | None = None
-        self._cancelled = self._killed = self._group_killed = False
+        self._cancelled = False
+        self._kill_sent: threading.Event | None = None  # set once its process group has the signal; None: no thread kills it
         self._ended, self._is_known = threading.Event(), threading.Event()  # _is_known: its process, if it is a simple command
 
     def follow(self, header: FollowUp, body: bytes) -> None:
@@ -286,27 +285,41 @@ class ShellRequest:
 
     def _kill_once(self) -> None:
         """Kill the process group of a simple command, once it is known."""
-        if self._started is not None and self._started.process is not None and not self._killed:
-            self._killed = True
+        if self._kill_sent is None and (process := self._process) is not None:
+            self._kill_sent = threading.Event()
             try:
-                threads.start(self.kill_group, "pmitogen cancel")
+                threads.start(self._kill_process_group, "pmitogen cancel", process, self._kill_sent)
             except Error:
-                self.kill_group()
+                self._kill_process_group(process, self._kill_sent)
 
     def kill_group(self) -> None:
-        """Kill the process group of a simple command by another session. Blocks; idempotent."""
+        """Kill the process group of a simple command, or wait until another thread has done so. Idempotent."""
+        self._is_known.wait(0 if self._started is None else START_TIMEOUT)
+        if self._kill_sent is not None:
+            self._kill_sent.wait(CLOSE_TIMEOUT)
+        elif (process := self._process) is not None:
+            self._kill_sent = threading.Event()
+            self._kill_process_group(process, self._kill_sent)
+
+    @property
+    def _process(self) -> int | None:
+        """The process of a simple command, once it is known."""
+        return self._started.process if self._started is not None else None
+
+    def _kill_process_group(self, process: int, sent: threading.Event) -> None:
+        """Kill the process group by another session, and set *sent*. Blocks."""
         from pmitogen.transport.sessions import exec_command
 
-        self._is_known.wait(0 if self._started is None else START_TIMEOUT)
-        if self._started is not None and self._started.process is not None and not self._group_killed:
-            self._group_killed = True
-            with contextlib.suppress(Error, TimeoutError):
-                line = simple_commands.kill_line(self._started.process)
-                try:
-                    exec_command.run(self._connection, line, timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
-                except SessionRefused:  # the command holds the only session; sshd passes this on, but not to root
-                    if self._command is not None:
-                        self._command.signal("TERM")
+        try:
+            exec_command.run(self._connection, simple_commands.kill_line(process), timeout=CLOSE_TIMEOUT, slot_timeout=0.0)
+        except SessionRefused:  # the command holds the only session; sshd passes this on, but not to root
+            if self._command is not None:
+                with contextlib.suppress(Error):
+                    self._command.signal("TERM")
+        except (Error, TimeoutError):
+            pass
+        finally:
+            sent.set()
 
     def _feed(self, command: exec_command.Command, first: bytes) -> None:
         try:
@@ -338,7 +351,7 @@ class ShellRequest:
 
         files = FileTransfer(self._connection)
         try:
-            files.fetch(shell_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(self)))
+            files.fetch(shell_lines.text(header["path"]), cast("IO[bytes]", OutboxWriter(lambda data: self._out(1, data))))
         finally:
             files.close()
         self._send({"op": "ok"})
@@ -354,46 +367,3 @@ class ShellRequest:
         else:
             last = out.rstrip(b"\n").rpartition(b"\n")[2]
             self._send({"op": "ok", "path": to_wire(last)})
-
-
-class InboxReader(io.RawIOBase):
-    """A readable file with the client's data. Each piece that is read is acknowledged."""
-
-    def __init__(self, inbox: queue.SimpleQueue[bytes | None], send: Callable[[Answer], None]) -> None:
-        self._inbox, self._send = inbox, send
-        self._rest = b""
-        self._ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int | None = -1) -> bytes:
-        wanted = size if size is not None and size >= 0 else 1 << 62
-        parts = []
-        while wanted > 0 and not (self._ended and not self._rest):
-            if not self._rest:
-                data = self._inbox.get()
-                self._ended = data is None
-                self._rest = data or b""
-                if data:
-                    self._send({"op": "credit", "count": len(data)})
-                continue
-            part, self._rest = self._rest[:wanted], self._rest[wanted:]
-            wanted -= len(part)
-            parts.append(part)
-        return b"".join(parts)
-
-
-class OutboxWriter(io.RawIOBase):
-    """A writable file that sends its data to the client."""
-
-    def __init__(self, shell_request: ShellRequest) -> None:
-        self._shell_request = shell_request
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Buffer) -> int:
-        taken = bytes(data)
-        self._shell_request._out(1, taken)
-        return len(taken)

@@ -9,8 +9,8 @@ a root login. Without a marker the command has not run; Python then runs it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pmitogen.protocol.operations import Op
 
@@ -27,7 +27,7 @@ _LINE = re.compile(r"exec /bin/sh -c 'echo (PMITOGEN-[0-9a-f]+) run \$\$ >&2; ec
 _ENCODED = 'PMITOGEN=$(printf %b "$0."); exec /bin/sh -c "${PMITOGEN%.}"'
 
 
-def text_of(header: Mapping[str, Any]) -> str | None:
+def text_of(header: RequestHeader) -> str | None:
     """The text for ``/bin/sh`` that a request consists of; None if it is no simple command."""
     argv: Sequence[str] = header.get("argv") or ()
     is_text = len(argv) == 3 and list(argv[:2]) == ["/bin/sh", "-c"]

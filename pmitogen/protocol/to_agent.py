@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypedDict
+from collections.abc import Mapping
+from typing import Literal, TypedDict
 
 from pmitogen.protocol.operations import Op
 from pmitogen.protocol.requests import FollowUp, RequestHeader
@@ -19,7 +20,7 @@ class _StartAccount(TypedDict):
 class StartAccount(_StartAccount, total=False):
     """Start the interpreter of an account."""
 
-    plan: dict[str, Any]  # see flags/become/plan.py; absent: the login account
+    plan: Mapping[str, object]  # see flags/become/plan.py; absent: the login account
     named_pythons: list[str]  # interpreters that the user named for the host
     wraps: bool
 

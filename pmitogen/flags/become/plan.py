@@ -17,14 +17,32 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.become import doas, su, sudo
 from pmitogen.flags.become.getopt import Interpretation, ParsedOptions, split
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
-Plan = dict[str, Any]
+
+class Plan(TypedDict):
+    """The way into an account. It is sent to the agent (see become/types.py, which has the fields that it reads)."""
+
+    method: str
+    user: str
+    argv: list[str]
+    form: str
+    shell: str | None
+    last: str  # the kind of the last program
+    programs: list[str]  # their kinds
+    asking: list[str]  # the kinds of programs that may ask for a password
+    stdin: str  # "tty" or "pipe"
+    prompts: list[str]
+    secrets: list[str]  # the kinds that the hub has
+    chdir: str | None
+    timeout: float  # seconds
+    via: Plan | None  # enters the account that this one starts in
+
 
 # Programs that take a method's options; any other name counts as the method's own program.
 _PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo", "su": "su", "su-rs": "su", "doas": "doas"}

@@ -30,7 +30,7 @@ from pmitogen.hub.daemon.run_settings import RunSettings
 from pmitogen.hub.host.host import Host
 from pmitogen.hub.host.states import State
 from pmitogen.hub.registry import HostRegistry
-from pmitogen.hub.requests import FINAL, FOLLOWING, Header, Request, error_frame
+from pmitogen.hub.requests import FINAL, FOLLOWING, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol import framing, from_client, hello
 from pmitogen.protocol.errors import ProtocolError
@@ -147,7 +147,7 @@ class WorkerSession:
         self._host: Host | None = None
         self._requests: dict[int, Request] = {}
         self._awaiting_archive: dict[str, list[Request]] = {}
-        self._held: list[tuple[Header, bytes]] = []  # frames since an ``open`` whose caller is not known yet
+        self._held: list[tuple[framing.Header, bytes]] = []  # frames since an ``open`` whose caller is not known yet
         self._is_disconnected = False
         self._preconnect: Request | None = None
         self._preconnect_error: Answer | None = None  # its error, if it failed
@@ -194,7 +194,7 @@ class WorkerSession:
         if self._host is not None:
             self._host.guard.run(self._host.end_chain, self._chain)
 
-    def on_frame(self, header: Header, body: bytes) -> None:
+    def on_frame(self, header: framing.Header, body: bytes) -> None:
         """Handle one frame of the worker. Raises ProtocolError if it is invalid, or not allowed now."""
         op = header.get("op")
         if self._is_disconnected:
@@ -212,7 +212,7 @@ class WorkerSession:
                 follow_up = cast("FollowUp", {key: value for key, value in header.items() if key != "id"})
                 host.follow(request, follow_up, body)
         elif op in REQUESTS:
-            self._request(header, body)
+            self._request(cast("RequestHeader", header), body)
         else:
             getattr(self, f"_on_{op}")(header, body)
 
@@ -244,12 +244,12 @@ class WorkerSession:
         if request_id in self._requests:
             raise ProtocolError(f"{op} with id {request_id}, which is in use")
 
-    def _request(self, header: Header, body: bytes) -> None:
+    def _request(self, header: RequestHeader, body: bytes) -> None:
         self._check_new(header["op"], header["id"])
         if header.get("in_turn") and header.get("more"):
             raise ProtocolError("in_turn with more")
         task = header.pop("task", "")
-        request = Request(self, header.pop("id"), cast("RequestHeader", header), body, task=task)
+        request = Request(self, header.pop("id"), header, body, task=task)
         self._requests[request.client_id] = request
         header["chain"] = self._chain
         if self._preconnect is not None and self._resolve_preconnect(self._preconnect, request):
@@ -275,7 +275,7 @@ class WorkerSession:
         """Select the option set for the next frames, and its caller by digest."""
         caller = self.listener.callers.get(header["caller"])
         if caller is None:  # further frames wait until it is known
-            self._held = [(cast("Header", header), body)]
+            self._held = [(dict(header), body)]
             self.answer({"op": "need", "caller": header["caller"]}, b"")
             return
         self._host = self._registry.host(cast("ConnectionOptions", header["options"]), caller)

@@ -114,7 +114,7 @@ def hub_index_for(host: str, hubs: int) -> int:
 
 
 def run_socket(pid: int, hub_index: int = 0) -> str:
-    """Return the socket of a hub that serves the run whose main process is *pid*. *hub_index*: which one, if there are several."""
+    """Return the socket of a hub that serves the run whose main process is *pid*. *hub_index*: which of several."""
     return os.path.join(private_dir(), f"{pid}-{_this_process.get(pid) or processes.start_time(pid)}{_suffix(hub_index)}")
 
 

@@ -36,8 +36,8 @@ def connect(run_pid: int, hub_index: int = 0, *, caller: CallerEnvironment | Non
     """Return a connection to a hub of the run whose main process is *run_pid*, started if there is none. Raises HubError.
 
     A hub that is still starting answers once it is up; if it cannot start, requests raise a HubError with the reason.
-    *hub_index*: which of the run's hubs, if it has several. *log*: the level of detail that a new hub logs to our stderr ("debug"),
-    if PMITOGEN_LOG does not say. *caller*: what a new hub depends on; None for this process.
+    *hub_index*: which of the run's hubs, if it has several. *caller*: what a new hub depends on; None for this process.
+    *log*: the level of detail that a new hub logs to this process's stderr ("debug"), if PMITOGEN_LOG is not set.
     """
     path = socket_paths.run_socket(run_pid, hub_index)
     ensure_running(path, run_pid, caller or CallerEnvironment.current(), log=log)
