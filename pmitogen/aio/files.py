@@ -18,7 +18,7 @@ from pmitogen.api.opened import mode_of
 from pmitogen.api.remote_files import DirEntry, perform
 from pmitogen.api.trees import Changes
 
-STYLE = Suspending()
+RUNTIME = Suspending()
 
 
 class Files:
@@ -32,62 +32,62 @@ class Files:
 
     async def stat(self, path: AnyPath, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return what stat(2) says, or with ``follow_symlinks=False`` lstat(2)."""
-        return await remote_files.stat(self._account, STYLE, path, follow_symlinks)
+        return await remote_files.stat(self._account, RUNTIME, path, follow_symlinks)
 
     async def exists(self, path: AnyPath) -> bool:
         """Return whether there is anything at *path*, be it a dangling link."""
-        return bool(await perform(self._account, STYLE, "exists", wire_path(path, "exists: path"), path=path))
+        return bool(await perform(self._account, RUNTIME, "exists", wire_path(path, "exists: path"), path=path))
 
     async def listdir(self, path: AnyPath = ".") -> list[str]:
         """Return the names in a directory, sorted."""
-        return await remote_files.names(self._account, STYLE, "listdir", wire_path(path, "listdir: path"), path=path)
+        return await remote_files.names(self._account, RUNTIME, "listdir", wire_path(path, "listdir: path"), path=path)
 
     async def scandir(self, path: AnyPath = ".") -> list[DirEntry]:
         """Return the entries of a directory with what lstat(2) says of each, sorted by name, in one round trip."""
-        return await remote_files.scandir(self._account, STYLE, path)
+        return await remote_files.scandir(self._account, RUNTIME, path)
 
     async def walk(self, top: AnyPath) -> list[tuple[str, list[str], list[str]]]:
         """Return what os.walk yields: (directory, names of directories, names of others), in one round trip."""
-        return await remote_files.walk(self._account, STYLE, top)
+        return await remote_files.walk(self._account, RUNTIME, top)
 
     async def glob(self, pattern: AnyPath, *, recursive: bool = False) -> list[str]:
         """Return the paths that match, sorted. With *recursive*, ``**`` is any number of directories (not on Python 2.7)."""
         args = wire_path(pattern, "glob: pattern"), arguments.flag(recursive, "glob: recursive")
-        return await remote_files.names(self._account, STYLE, "glob", *args, path=pattern)
+        return await remote_files.names(self._account, RUNTIME, "glob", *args, path=pattern)
 
     async def mkdir(self, path: AnyPath, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory, under the account's umask; with *parents*, those above it too."""
-        await remote_files.mkdir(self._account, STYLE, path, mode, parents, exist_ok)
+        await remote_files.mkdir(self._account, RUNTIME, path, mode, parents, exist_ok)
 
     async def remove(self, path: AnyPath, *, recursive: bool = False, missing_ok: bool = False) -> None:
         """Remove a file, a link or an empty directory; with *recursive*, all that is in it."""
-        await remote_files.remove(self._account, STYLE, path, recursive, missing_ok)
+        await remote_files.remove(self._account, RUNTIME, path, recursive, missing_ok)
 
     async def rename(self, source: AnyPath, target: AnyPath) -> None:
         """Rename, and replace what is at *target*."""
         args = wire_path(source, "rename: source"), wire_path(target, "rename: target")
-        await perform(self._account, STYLE, "rename", *args, path=source)
+        await perform(self._account, RUNTIME, "rename", *args, path=source)
 
     async def symlink(self, target: AnyPath, path: AnyPath) -> None:
         """Make *path* a symbolic link to *target*."""
         args = wire_path(target, "symlink: target"), wire_path(path, "symlink: path")
-        await perform(self._account, STYLE, "symlink", *args, path=path)
+        await perform(self._account, RUNTIME, "symlink", *args, path=path)
 
     async def readlink(self, path: AnyPath) -> str:
         """Return where a symbolic link leads to."""
-        answer = await perform(self._account, STYLE, "readlink", wire_path(path, "readlink: path"), path=path)
+        answer = await perform(self._account, RUNTIME, "readlink", wire_path(path, "readlink: path"), path=path)
         return remote_files.from_wire_text(answer)
 
     async def chmod(self, path: AnyPath, mode: int) -> None:
         """Set the permission bits."""
         args = wire_path(path, "chmod: path"), arguments.number(mode, "chmod: mode", 0, 0o7777)
-        await perform(self._account, STYLE, "chmod", *args, path=path)
+        await perform(self._account, RUNTIME, "chmod", *args, path=path)
 
     async def chown(
         self, path: AnyPath, user: str | int | None = None, group: str | int | None = None, *, follow_symlinks: bool = True
     ) -> None:
         """Set owner and group, by names or numbers there; None: leave it."""
-        await remote_files.chown(self._account, STYLE, path, user, group, follow_symlinks)
+        await remote_files.chown(self._account, RUNTIME, path, user, group, follow_symlinks)
 
     async def put_tree(
         self,
@@ -107,7 +107,7 @@ class Files:
         :param progress: called with the path below the directory of each file that has been copied.
         """
         options = trees.TreeOptions(delete, tuple(exclude), times, progress)
-        return await trees.put_tree(self._account, STYLE, source, target, options)
+        return await trees.put_tree(self._account, RUNTIME, source, target, options)
 
     async def get_tree(
         self,
@@ -121,7 +121,7 @@ class Files:
     ) -> Changes:
         """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
         options = trees.TreeOptions(delete, tuple(exclude), times, progress)
-        return await trees.get_tree(self._account, STYLE, source, target, options)
+        return await trees.get_tree(self._account, RUNTIME, source, target, options)
 
     @overload
     def open(

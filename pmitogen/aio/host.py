@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-STYLE = Suspending()
+RUNTIME = Suspending()
 
 
 class Host(Files):
@@ -56,7 +56,7 @@ class Host(Files):
 
     async def ping(self) -> None:
         """See that there is a connection, and a running Python if the host has one. Raises as :meth:`run`."""
-        await self._account.ping(STYLE)
+        await self._account.ping(RUNTIME)
 
     @overload
     async def run(
@@ -129,7 +129,7 @@ class Host(Files):
         """
         return await commands.checked_run(
             self._account,
-            STYLE,
+            RUNTIME,
             command,
             stdin,
             input,
@@ -213,7 +213,7 @@ class Host(Files):
         is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. *timeout* is in seconds.
         Raises UsageError, TimeoutExpired, and as :meth:`run`.
         """
-        return await self._account.call(STYLE, function, args, kwargs, arguments.seconds(timeout, "call: timeout"))
+        return await self._account.call(RUNTIME, function, args, kwargs, arguments.seconds(timeout, "call: timeout"))
 
     async def put(
         self,
@@ -230,7 +230,7 @@ class Host(Files):
 
         Raises RemoteError, OSError for the source, and as :meth:`run`.
         """
-        await transfers.put(self._account, STYLE, source, path, mode, progress)
+        await transfers.put(self._account, RUNTIME, source, path, mode, progress)
 
     async def get(self, path: AnyPath, target: AnyPath | IO[bytes] | None = None, *, progress: Progress | None = None) -> bytes:
         """Copy *path* from there: into a file by name, an open file, or (with None) memory: then it is returned.
@@ -238,7 +238,7 @@ class Host(Files):
         A file by name is written atomically, in constant memory. *progress* is called with the bytes received so far, and None.
         Raises RemoteError, OSError for the target, and as :meth:`run`.
         """
-        return await transfers.get(self._account, STYLE, path, target, progress)
+        return await transfers.get(self._account, RUNTIME, path, target, progress)
 
     async def forward_local(self, target: End, listen: End = 0) -> Forwarding:
         """Listen here, and have the host connect to *target* for each connection (ssh's ``-L``).
@@ -247,15 +247,15 @@ class Host(Files):
         the result's ``port`` says which. Closed by leaving its ``with`` block, and with the connection.
         Raises TypeError, UsageError, ConnectError, ConnectionLost.
         """
-        return await forwarding.local(self._account, STYLE, target, listen)
+        return await forwarding.local(self._account, RUNTIME, target, listen)
 
     async def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
         """Listen on the host, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
-        return await forwarding.remote(self._account, STYLE, target, listen)
+        return await forwarding.remote(self._account, RUNTIME, target, listen)
 
     async def forward_socks(self, listen: End = 0) -> Forwarding:
         """Listen here for SOCKS clients, whose connections the host makes (ssh's ``-D``). As :meth:`forward_local`."""
-        return await forwarding.socks(self._account, STYLE, listen)
+        return await forwarding.socks(self._account, RUNTIME, listen)
 
     def become(
         self,
@@ -276,14 +276,14 @@ class Host(Files):
 
     async def info(self) -> dict[str, Any]:
         """The connection's properties: Python, user and home there, seconds per stage, bytes, algorithms."""
-        return await self._account.info(STYLE)
+        return await self._account.info(RUNTIME)
 
     async def close(self) -> None:
         """Close the connection to this host (all its accounts), and a hub that belongs to it. Idempotent."""
         if self._owns_hub:
             await self._hub.close()
         else:
-            await self._account.close(STYLE)
+            await self._account.close(RUNTIME)
 
     async def __aenter__(self) -> Host:
         return self

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pmitogen.api.connecting import ConnectArguments
 
 T = TypeVar("T")
-STYLE = Suspending()
+RUNTIME = Suspending()
 
 
 class Hub:
@@ -41,7 +41,7 @@ class Hub:
         """Log in to *target* and return it, connected. As :meth:`pmitogen.Hub.connect`, with the same options."""
         header, ask = connecting.option_set(target, options)
         account = Account(self._core, header, CallerEnvironment.current(), None, ask)
-        await account.log_in(STYLE)
+        await account.log_in(RUNTIME)
         return Host(account, self)
 
     @overload
@@ -69,7 +69,7 @@ class Hub:
     ) -> list[Host] | list[Host | Error]:
         """Log in to all *targets*, at most *limit* at once, and return their hosts. As :meth:`pmitogen.Hub.connect_all`."""
         accounts = connecting.accounts(self._core, targets, options)
-        failures = await connect_each(accounts, STYLE, limit_of(limit, "connect_all"))
+        failures = await connect_each(accounts, RUNTIME, limit_of(limit, "connect_all"))
         if not return_exceptions:
             for failure in failures:
                 if failure is not None:

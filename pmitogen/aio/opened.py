@@ -12,9 +12,9 @@ from pmitogen.api import transfers
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath
 from pmitogen.api.exchange import Exchange
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 
-STYLE = Suspending()
+RUNTIME = Suspending()
 
 
 class Transfer:
@@ -23,18 +23,18 @@ class Transfer:
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
 
-    async def read(self, number: int, size: int, style: Style) -> bytes:
+    async def read(self, number: int, size: int, runtime: Runtime) -> bytes:
         """Some of the file; empty at its end. Raises what the host reports."""
         request = self.exchange
-        await request.until(lambda: request.has_output(number), style)
+        await request.until(lambda: request.has_output(number), runtime)
         data = request.take(number, size)
         if not data and request.final is not None:
             request.result()
         return data
 
-    async def write(self, data: bytes, style: Style) -> None:
+    async def write(self, data: bytes, runtime: Runtime) -> None:
         """Send some of the file. Raises what the host reports."""
-        if not await self.exchange.send(data, style):
+        if not await self.exchange.send(data, runtime):
             self.exchange.result()
 
 
@@ -60,5 +60,5 @@ async def writing(
         request.kill()
         raise
     request.end_input()
-    await account.finish(STYLE, request, None)
+    await account.finish(RUNTIME, request, None)
     request.result()

@@ -10,10 +10,10 @@ from pmitogen.aio.waiting import Suspending
 from pmitogen.api import arguments
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.running import Running
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 
 Text = TypeVar("Text", bytes, str)
-STYLE = Suspending()
+RUNTIME = Suspending()
 
 
 class Carrier(Protocol):
@@ -23,10 +23,10 @@ class Carrier(Protocol):
     def exchange(self) -> Exchange:
         """The request that they belong to."""
 
-    async def read(self, stream: int, size: int, style: Style) -> bytes:
+    async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
         """Some output of a stream; empty at its end."""
 
-    async def write(self, data: bytes, style: Style) -> None:
+    async def write(self, data: bytes, runtime: Runtime) -> None:
         """Send input."""
 
 
@@ -44,7 +44,7 @@ class InputStream(Generic[Text]):
         raw: object = data.encode(self._encoding[0]) if isinstance(data, str) and self._encoding is not None else data
         if not isinstance(raw, bytes) or self._encoding is not None and isinstance(data, bytes):
             arguments.wrong("write", "bytes" if self._encoding is None else "str", data)
-        await self._running.write(raw, STYLE)
+        await self._running.write(raw, RUNTIME)
 
     def close(self) -> None:
         """End the input. Idempotent."""
@@ -72,7 +72,7 @@ class OutputStream(Generic[Text]):
         self._ended = False
 
     async def _fill(self) -> None:
-        data = await self._running.read(self._stream, -1, STYLE)
+        data = await self._running.read(self._stream, -1, RUNTIME)
         self._ended = not data
         self._buffer += data if self._decoder is None else self._decoder.decode(data, self._ended)
 
@@ -136,7 +136,7 @@ class Process(Generic[Text]):
 
         Raises TimeoutExpired after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
         """
-        return await self._running.wait(STYLE, arguments.seconds(timeout, "wait: timeout"))
+        return await self._running.wait(RUNTIME, arguments.seconds(timeout, "wait: timeout"))
 
     async def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
         """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr)."""
@@ -144,7 +144,7 @@ class Process(Generic[Text]):
         if not isinstance(data, bytes):
             arguments.wrong("communicate: input", "bytes or str", data)
         limit = arguments.seconds(timeout, "communicate: timeout")
-        return await self._running.communicate(data, STYLE, limit, self._encoding)
+        return await self._running.communicate(data, RUNTIME, limit, self._encoding)
 
     def send_signal(self, number: int | signal.Signals) -> None:
         """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
@@ -165,7 +165,7 @@ class Process(Generic[Text]):
 
     async def close(self) -> None:
         """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""
-        await self._running.end(STYLE)
+        await self._running.end(RUNTIME)
 
     async def __aenter__(self) -> Process[Text]:
         return self

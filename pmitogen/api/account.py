@@ -1,6 +1,6 @@
 """An account on a host, and what can be asked of it: the one implementation below the blocking and the asyncio interface.
 
-Every operation is a coroutine that waits in the *style* of its caller; see waiting.py.
+Every operation is a coroutine that waits by the *runtime* of its caller; see waiting.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from pmitogen.api import arguments
 from pmitogen.api.core import Core, close_before_paramiko
 from pmitogen.api.exchange import Exchange
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.errors import RemoteError, TimeoutExpired, UsageError
 from pmitogen.transport.auth.credentials import Prompt as Ask
 from pmitogen.util.caller import CallerEnvironment
@@ -51,7 +51,7 @@ class Account:
 
     async def exchange(
         self,
-        style: Style,
+        runtime: Runtime,
         header: RequestHeader,
         body: bytes = b"",
         *,
@@ -59,13 +59,13 @@ class Account:
     ) -> tuple[Answer, bytes, bytes]:
         """Make a request without further input. Returns the final frame, stdout and stderr; what ends the wait early ends it."""
         request = Exchange(self, header, body)
-        await self.finish(style, request, timeout)
+        await self.finish(runtime, request, timeout)
         return request.result(), request.take(0), request.take(1)
 
-    async def finish(self, style: Style, request: Exchange, timeout: float | None) -> None:
+    async def finish(self, runtime: Runtime, request: Exchange, timeout: float | None) -> None:
         """Wait for the end of a request whose output is small, or is taken by others."""
         try:
-            await request.until(lambda: False, style, None if timeout is None else time.monotonic() + timeout)
+            await request.until(lambda: False, runtime, None if timeout is None else time.monotonic() + timeout)
         except TimeoutError:
             request.kill()
             raise self.timed_out(timeout) from None
@@ -79,16 +79,16 @@ class Account:
         """The exception for a call that took longer than *timeout* seconds, with the output so far."""
         return TimeoutExpired(f"{self}: not done within {timeout:g} seconds", stdout, stderr)
 
-    async def ping(self, style: Style) -> None:
+    async def ping(self, runtime: Runtime) -> None:
         """Connect if there is no connection, and start Python if the host has one."""
         request = self.start_ping()
-        await self.finish(style, request, None)
+        await self.finish(runtime, request, None)
         request.result()
 
-    async def log_in(self, style: Style) -> None:
+    async def log_in(self, runtime: Runtime) -> None:
         """See that there is a connection. Python is started when something needs it."""
         request = self.start_login()
-        await self.finish(style, request, None)
+        await self.finish(runtime, request, None)
         request.result()
         close_before_paramiko()
 
@@ -100,33 +100,38 @@ class Account:
         """Ask for what any host can answer."""
         return Exchange(self, {"op": "fs", "action": "home", "path": "~"})
 
-    async def info(self, style: Style) -> dict[str, Any]:
+    async def info(self, runtime: Runtime) -> dict[str, Any]:
         """The connection's properties."""
-        await self.ping(style)
+        await self.ping(runtime)
         registry = self.core.registry
-        return await self.core.on_io_thread(style, self, lambda: registry.host(self.options, self.caller).describe())
+        return await self.core.on_io_thread(runtime, self, lambda: registry.host(self.options, self.caller).describe())
 
-    async def close(self, style: Style) -> None:
+    async def close(self, runtime: Runtime) -> None:
         """Close the connection of this and of every other account of its host."""
         self.core.check_process(self)
         if not self.core.has_ended:
             registry = self.core.registry
-            await self.core.on_io_thread(style, self, lambda: registry.close_host(self.options, self.caller))
+            await self.core.on_io_thread(runtime, self, lambda: registry.close_host(self.options, self.caller))
 
     async def call(
-        self, style: Style, function: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
+        self,
+        runtime: Runtime,
+        function: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        timeout: float | None,
     ) -> T:
         """Call *function* there."""
         from pmitogen.hub.function_sources import collect
 
         self.core.check(self)
         name, qualname, files = collect(function)
-        value: T = await self.call_by_name(style, name, qualname, files, args, kwargs, timeout)
+        value: T = await self.call_by_name(runtime, name, qualname, files, args, kwargs, timeout)
         return value
 
     async def call_by_name(
         self,
-        style: Style,
+        runtime: Runtime,
         name: str,
         qualname: str,
         files: Mapping[str, bytes],
@@ -139,7 +144,7 @@ class Account:
             body = json.dumps([args, kwargs]).encode("ascii")
         except (TypeError, ValueError, RecursionError) as exc:
             raise UsageError(f"call: {qualname}: its arguments are not JSON: {exc}") from None
-        manifest = await self.core.on_io_thread(style, self, lambda: self.core.registry.blobs.add_files(dict(files)))
+        manifest = await self.core.on_io_thread(runtime, self, lambda: self.core.registry.blobs.add_files(dict(files)))
         header: RequestHeader = {
             "op": "run",
             "manifest": manifest,
@@ -154,7 +159,7 @@ class Account:
         try:
             deadline = None if timeout is None else time.monotonic() + timeout
             while request.final is None:
-                await request.until(request.has_any_output, style, deadline)
+                await request.until(request.has_any_output, runtime, deadline)
                 answer.add(request)
         except TimeoutError:
             request.kill()

@@ -101,13 +101,13 @@ def flag(value: bool, label: str) -> bool:
     return value
 
 
-def number(value: int, label: str, least: int, most: int) -> int:
+def number(value: int, label: str, minimum: int, maximum: int) -> int:
     """A whole number. Raises TypeError, UsageError."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         wrong(label, "int", value)
     found = value.__index__()
-    if not least <= found <= most:
-        raise UsageError(f"{label}: {found}: expected {least} to {most}")
+    if not minimum <= found <= maximum:
+        raise UsageError(f"{label}: {found}: expected {minimum} to {maximum}")
     return found
 
 

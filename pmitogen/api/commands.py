@@ -12,7 +12,7 @@ from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
 from pmitogen.api.results import Completed
-from pmitogen.api.waiting import Blocking, Style, finish
+from pmitogen.api.waiting import Blocking, Runtime, finish
 from pmitogen.errors import RemoteError, UsageError
 from pmitogen.hub import simple_commands
 from pmitogen.protocol.framing import CHUNK
@@ -164,14 +164,14 @@ class Feeding:
             self.waits = False
             threads.start(self._feed, "pmitogen stdin", request, self._stream)
 
-    async def send_some(self, request: Exchange, style: Style) -> None:
+    async def send_some(self, request: Exchange, runtime: Runtime) -> None:
         """Send one piece. There is room."""
         if self._stream is not None:
-            piece = await style.blocking(arguments.read_piece, self._stream, CHUNK, self._encoding)
+            piece = await runtime.blocking(arguments.read_piece, self._stream, CHUNK, self._encoding)
         else:
             piece, self._rest = bytes(self._rest[:CHUNK]), self._rest[CHUNK:]
         if piece:
-            await request.send(piece, style)
+            await request.send(piece, runtime)
         else:
             request.end_input()
             self.waits = False
@@ -189,7 +189,7 @@ class Feeding:
 
 async def checked_run(
     account: Account,
-    style: Style,
+    runtime: Runtime,
     command: arguments.Command,
     stdin: Input,
     input: Input,
@@ -223,12 +223,12 @@ async def checked_run(
         header["simple"] = True
     output = Output(arguments.flag(capture, "run: capture"), on_output, decoding)
     limit = arguments.seconds(timeout, "run: timeout")
-    return await run(account, style, header, source, output, decoding, limit, arguments.flag(check, "run: check"))
+    return await run(account, runtime, header, source, output, decoding, limit, arguments.flag(check, "run: check"))
 
 
 async def run(
     account: Account,
-    style: Style,
+    runtime: Runtime,
     header: RequestHeader,
     source: bytes | IO[Any],
     output: Output,
@@ -249,19 +249,19 @@ async def run(
             feeding.begin(request)
         ended = False
         while not ended:
-            await request.until(is_ready, style, deadline)
+            await request.until(is_ready, runtime, deadline)
             ended = request.final is not None
             for stream in (0, 1):
                 data = request.take(stream)
                 if data or ended:
                     output.add(stream, data, ended)
             if feeding.waits and not ended and request.has_room():
-                await feeding.send_some(request, style)
+                await feeding.send_some(request, runtime)
     except TimeoutError as exc:
         request.kill()
         if deadline is None or time.monotonic() < deadline:
             raise  # of the caller's own function or stream
-        await request.wait_after_kill(style)
+        await request.wait_after_kill(runtime)
         for stream in (0, 1):
             output.add(stream, request.take(stream), True)
         raise account.timed_out(timeout, output.whole(0), output.whole(1)) from exc.__cause__

@@ -19,7 +19,7 @@ from pmitogen.util import threads
 
 if TYPE_CHECKING:
     from pmitogen.api.exchange import Exchange
-    from pmitogen.api.waiting import Style, Waiter
+    from pmitogen.api.waiting import Runtime, Waiter
 
 T = TypeVar("T")
 _living: weakref.WeakSet[Core] = weakref.WeakSet()
@@ -66,10 +66,10 @@ class Core:
         """Call *work* on the I/O thread, later. Returns False if that thread has ended."""
         return self.registry.defer(work)
 
-    async def on_io_thread(self, style: Style, owner: object, work: Callable[[], T]) -> T:
+    async def on_io_thread(self, runtime: Runtime, owner: object, work: Callable[[], T]) -> T:
         """Call *work* on the I/O thread, and return its result."""
         self.check(owner)
-        waiter, results = style.waiter(), list[tuple[T | None, BaseException | None]]()
+        waiter, results = runtime.waiter(), list[tuple[T | None, BaseException | None]]()
 
         def run() -> None:
             try:

@@ -23,7 +23,7 @@ from pmitogen.util.os_errors import os_error
 
 if TYPE_CHECKING:
     from pmitogen.api.account import Account
-    from pmitogen.api.waiting import Style, Waiter
+    from pmitogen.api.waiting import Runtime, Waiter
     from pmitogen.protocol.requests import FollowUp, RequestHeader
     from pmitogen.protocol.to_client import Answer
 
@@ -121,13 +121,13 @@ class Exchange:
 
     # The caller's side
 
-    async def until(self, ready: Callable[[], bool], style: Style, deadline: float | None = None) -> None:
+    async def until(self, ready: Callable[[], bool], runtime: Runtime, deadline: float | None = None) -> None:
         """Wait until *ready*, or the end. Raises TimeoutError when *deadline* (time.monotonic() seconds) has passed."""
         while True:
             with self._lock:
                 if self.final is not None or ready():
                     return
-                waiter = style.waiter()
+                waiter = runtime.waiter()
                 self._waiters.append(waiter)
             try:
                 if not await waiter.wait(deadline):
@@ -172,11 +172,11 @@ class Exchange:
             self.follow({"op": "credit", "count": count})
         return taken
 
-    async def send(self, data: bytes, style: Style, deadline: float | None = None) -> bool:
+    async def send(self, data: bytes, runtime: Runtime, deadline: float | None = None) -> bool:
         """Send input, in pieces that the other end has room for. False: it has ended and takes no more."""
         view = memoryview(data)
         while len(view):
-            await self.until(self.has_room, style, deadline)
+            await self.until(self.has_room, runtime, deadline)
             if self.final is not None:
                 return False
             piece = bytes(view[:CHUNK])
@@ -215,10 +215,10 @@ class Exchange:
         if count:
             self.follow({"op": "credit", "count": count})
 
-    async def wait_after_kill(self, style: Style) -> None:
+    async def wait_after_kill(self, runtime: Runtime) -> None:
         """Wait a moment for the end of what was killed: with it comes output that the host had not sent yet."""
         with contextlib.suppress(TimeoutError):
-            await self.until(lambda: False, style, time.monotonic() + KILL_GRACE)
+            await self.until(lambda: False, runtime, time.monotonic() + KILL_GRACE)
 
     def result(self) -> Answer:
         """The final frame. Raises the exception that it stands for; ConnectionLost while there is none."""
@@ -242,9 +242,9 @@ class Exchange:
         raise TypeError("a running request cannot be pickled")
 
 
-async def until_any(requests: Sequence[Exchange], style: Style, or_output: bool = False) -> None:
+async def until_any(requests: Sequence[Exchange], runtime: Runtime, or_output: bool = False) -> None:
     """Wait until one of *requests* has ended, or with *or_output* has output. May return earlier."""
-    waiter = style.waiter()
+    waiter = runtime.waiter()
     try:
         for request in requests:
             with request._lock:

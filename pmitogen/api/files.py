@@ -13,7 +13,7 @@ from pmitogen.api.remote_files import DirEntry, perform
 from pmitogen.api.trees import Changes
 from pmitogen.api.waiting import Blocking, finish
 
-STYLE = Blocking()
+RUNTIME = Blocking()
 
 
 class Files:
@@ -27,62 +27,62 @@ class Files:
 
     def stat(self, path: AnyPath, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return what stat(2) says, or with ``follow_symlinks=False`` lstat(2)."""
-        return finish(remote_files.stat(self._account, STYLE, path, follow_symlinks))
+        return finish(remote_files.stat(self._account, RUNTIME, path, follow_symlinks))
 
     def exists(self, path: AnyPath) -> bool:
         """Return whether there is anything at *path*, be it a dangling link."""
-        return bool(finish(perform(self._account, STYLE, "exists", wire_path(path, "exists: path"), path=path)))
+        return bool(finish(perform(self._account, RUNTIME, "exists", wire_path(path, "exists: path"), path=path)))
 
     def listdir(self, path: AnyPath = ".") -> list[str]:
         """Return the names in a directory, sorted."""
-        return finish(remote_files.names(self._account, STYLE, "listdir", wire_path(path, "listdir: path"), path=path))
+        return finish(remote_files.names(self._account, RUNTIME, "listdir", wire_path(path, "listdir: path"), path=path))
 
     def scandir(self, path: AnyPath = ".") -> list[DirEntry]:
         """Return the entries of a directory with what lstat(2) says of each, sorted by name, in one round trip."""
-        return finish(remote_files.scandir(self._account, STYLE, path))
+        return finish(remote_files.scandir(self._account, RUNTIME, path))
 
     def walk(self, top: AnyPath) -> list[tuple[str, list[str], list[str]]]:
         """Return what os.walk yields: (directory, names of directories, names of others), in one round trip."""
-        return finish(remote_files.walk(self._account, STYLE, top))
+        return finish(remote_files.walk(self._account, RUNTIME, top))
 
     def glob(self, pattern: AnyPath, *, recursive: bool = False) -> list[str]:
         """Return the paths that match, sorted. With *recursive*, ``**`` is any number of directories (not on Python 2.7)."""
         args = wire_path(pattern, "glob: pattern"), arguments.flag(recursive, "glob: recursive")
-        return finish(remote_files.names(self._account, STYLE, "glob", *args, path=pattern))
+        return finish(remote_files.names(self._account, RUNTIME, "glob", *args, path=pattern))
 
     def mkdir(self, path: AnyPath, mode: int = 0o777, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory, under the account's umask; with *parents*, those above it too."""
-        finish(remote_files.mkdir(self._account, STYLE, path, mode, parents, exist_ok))
+        finish(remote_files.mkdir(self._account, RUNTIME, path, mode, parents, exist_ok))
 
     def remove(self, path: AnyPath, *, recursive: bool = False, missing_ok: bool = False) -> None:
         """Remove a file, a link or an empty directory; with *recursive*, all that is in it."""
-        finish(remote_files.remove(self._account, STYLE, path, recursive, missing_ok))
+        finish(remote_files.remove(self._account, RUNTIME, path, recursive, missing_ok))
 
     def rename(self, source: AnyPath, target: AnyPath) -> None:
         """Rename, and replace what is at *target*."""
         args = wire_path(source, "rename: source"), wire_path(target, "rename: target")
-        finish(perform(self._account, STYLE, "rename", *args, path=source))
+        finish(perform(self._account, RUNTIME, "rename", *args, path=source))
 
     def symlink(self, target: AnyPath, path: AnyPath) -> None:
         """Make *path* a symbolic link to *target*."""
         args = wire_path(target, "symlink: target"), wire_path(path, "symlink: path")
-        finish(perform(self._account, STYLE, "symlink", *args, path=path))
+        finish(perform(self._account, RUNTIME, "symlink", *args, path=path))
 
     def readlink(self, path: AnyPath) -> str:
         """Return where a symbolic link leads to."""
-        answer = finish(perform(self._account, STYLE, "readlink", wire_path(path, "readlink: path"), path=path))
+        answer = finish(perform(self._account, RUNTIME, "readlink", wire_path(path, "readlink: path"), path=path))
         return remote_files.from_wire_text(answer)
 
     def chmod(self, path: AnyPath, mode: int) -> None:
         """Set the permission bits."""
         args = wire_path(path, "chmod: path"), arguments.number(mode, "chmod: mode", 0, 0o7777)
-        finish(perform(self._account, STYLE, "chmod", *args, path=path))
+        finish(perform(self._account, RUNTIME, "chmod", *args, path=path))
 
     def chown(
         self, path: AnyPath, user: str | int | None = None, group: str | int | None = None, *, follow_symlinks: bool = True
     ) -> None:
         """Set owner and group, by names or numbers there; None: leave it."""
-        finish(remote_files.chown(self._account, STYLE, path, user, group, follow_symlinks))
+        finish(remote_files.chown(self._account, RUNTIME, path, user, group, follow_symlinks))
 
     def put_tree(
         self,
@@ -102,7 +102,7 @@ class Files:
         :param progress: called with the path below the directory of each file that has been copied.
         """
         options = trees.TreeOptions(delete, tuple(exclude), times, progress)
-        return finish(trees.put_tree(self._account, STYLE, source, target, options))
+        return finish(trees.put_tree(self._account, RUNTIME, source, target, options))
 
     def get_tree(
         self,
@@ -116,7 +116,7 @@ class Files:
     ) -> Changes:
         """Make the directory *target* here like *source* there. As :meth:`put_tree`, the other way."""
         options = trees.TreeOptions(delete, tuple(exclude), times, progress)
-        return finish(trees.get_tree(self._account, STYLE, source, target, options))
+        return finish(trees.get_tree(self._account, RUNTIME, source, target, options))
 
     @overload
     def open(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.errors import ConnectError, ConnectionLost, UsageError
 from pmitogen.transport.forwarding.address import Address, TCPAddress, UnixPath
 
@@ -64,7 +64,7 @@ class Forwarding:
         self.close()
 
 
-def end(value: End, label: str, least: int = 1) -> Address:
+def end(value: End, label: str, minimum: int = 1) -> Address:
     """An end of a forwarding; *least*: 0 where any free port may be meant. Raises TypeError, UsageError."""
     if isinstance(value, (str, os.PathLike)):
         path = arguments.text(os.fspath(value), label)
@@ -72,49 +72,51 @@ def end(value: End, label: str, least: int = 1) -> Address:
             raise UsageError(f"{label}: {path!r}: use a number for a port, a (host, port) pair, or a path that has a '/'")
         return UnixPath(path)
     if isinstance(value, int) and not isinstance(value, bool):
-        return TCPAddress(LOOPBACK, arguments.number(value, label, least, 65535))
+        return TCPAddress(LOOPBACK, arguments.number(value, label, minimum, 65535))
     pair = cast("object", value)
     if not isinstance(pair, tuple) or len(pair) != 2:
         arguments.wrong(label, "a port, a (host, port) pair or the path of a Unix socket", value)
     host = pair[0]
     if not isinstance(host, str):
         arguments.wrong(f"{label}: host", "str", host)
-    return TCPAddress(host, arguments.number(pair[1], f"{label}: port", least, 65535))
+    return TCPAddress(host, arguments.number(pair[1], f"{label}: port", minimum, 65535))
 
 
-async def start(account: Account, style: Style, make: Callable[[Connection], LocalForwarding | RemoteForwarding]) -> Forwarding:
+async def start(
+    account: Account, runtime: Runtime, make: Callable[[Connection], LocalForwarding | RemoteForwarding]
+) -> Forwarding:
     """Make a forwarding of the connection of *account*, which is made first if there is none."""
-    await account.ping(style)
+    await account.ping(runtime)
     registry = account.core.registry
-    login = await account.core.on_io_thread(style, account, lambda: registry.host(account.options, account.caller).login)
+    login = await account.core.on_io_thread(runtime, account, lambda: registry.host(account.options, account.caller).login)
     connection = login.connection if login is not None else None
     if connection is None:
         raise ConnectionLost(f"{account}: the connection has ended")
     try:
-        return Forwarding(await style.blocking(make, connection))
+        return Forwarding(await runtime.blocking(make, connection))
     except OSError as error:
         raise ConnectError(f"{account}: {error.strerror or error}", "exec") from None
 
 
-async def local(account: Account, style: Style, target: End, listen: End) -> Forwarding:
+async def local(account: Account, runtime: Runtime, target: End, listen: End) -> Forwarding:
     """ssh's ``-L``."""
     from pmitogen.transport.forwarding.local import LocalForwarding
 
     target_end, listen_end = end(target, "forward_local: target"), end(listen, "forward_local: listen", 0)
-    return await start(account, style, lambda connection: LocalForwarding(connection, listen_end, target_end))
+    return await start(account, runtime, lambda connection: LocalForwarding(connection, listen_end, target_end))
 
 
-async def remote(account: Account, style: Style, target: End, listen: End) -> Forwarding:
+async def remote(account: Account, runtime: Runtime, target: End, listen: End) -> Forwarding:
     """ssh's ``-R``."""
     from pmitogen.transport.forwarding.remote import RemoteForwarding
 
     target_end, listen_end = end(target, "forward_remote: target"), end(listen, "forward_remote: listen", 0)
-    return await start(account, style, lambda connection: RemoteForwarding(connection, listen_end, target_end))
+    return await start(account, runtime, lambda connection: RemoteForwarding(connection, listen_end, target_end))
 
 
-async def socks(account: Account, style: Style, listen: End) -> Forwarding:
+async def socks(account: Account, runtime: Runtime, listen: End) -> Forwarding:
     """ssh's ``-D``."""
     from pmitogen.transport.forwarding.local import LocalForwarding
 
     listen_end = end(listen, "forward_socks: listen", 0)
-    return await start(account, style, lambda connection: LocalForwarding(connection, listen_end, None))
+    return await start(account, runtime, lambda connection: LocalForwarding(connection, listen_end, None))

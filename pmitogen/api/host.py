@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-STYLE = Blocking()
+RUNTIME = Blocking()
 
 
 class Host(Files):
@@ -56,7 +56,7 @@ class Host(Files):
 
     def ping(self) -> None:
         """See that there is a connection, and a running Python if the host has one. Raises as :meth:`run`."""
-        finish(self._account.ping(STYLE))
+        finish(self._account.ping(RUNTIME))
 
     @overload
     def run(
@@ -130,7 +130,7 @@ class Host(Files):
         return finish(
             commands.checked_run(
                 self._account,
-                STYLE,
+                RUNTIME,
                 command,
                 stdin,
                 input,
@@ -215,7 +215,7 @@ class Host(Files):
         is lost. An exception there is a RemoteError here, whose ``text`` is the remote traceback. *timeout* is in seconds.
         Raises UsageError, TimeoutExpired, and as :meth:`run`.
         """
-        return finish(self._account.call(STYLE, function, args, kwargs, arguments.seconds(timeout, "call: timeout")))
+        return finish(self._account.call(RUNTIME, function, args, kwargs, arguments.seconds(timeout, "call: timeout")))
 
     def put(
         self,
@@ -232,7 +232,7 @@ class Host(Files):
 
         Raises RemoteError, OSError for the source, and as :meth:`run`.
         """
-        finish(transfers.put(self._account, STYLE, source, path, mode, progress))
+        finish(transfers.put(self._account, RUNTIME, source, path, mode, progress))
 
     def get(self, path: AnyPath, target: AnyPath | IO[bytes] | None = None, *, progress: Progress | None = None) -> bytes:
         """Copy *path* from there: into a file by name, an open file, or (with None) memory: then it is returned.
@@ -240,7 +240,7 @@ class Host(Files):
         A file by name is written atomically, in constant memory. *progress* is called with the bytes received so far, and None.
         Raises RemoteError, OSError for the target, and as :meth:`run`.
         """
-        return finish(transfers.get(self._account, STYLE, path, target, progress))
+        return finish(transfers.get(self._account, RUNTIME, path, target, progress))
 
     def forward_local(self, target: End, listen: End = 0) -> Forwarding:
         """Listen here, and have the host connect to *target* for each connection (ssh's ``-L``).
@@ -249,15 +249,15 @@ class Host(Files):
         the result's ``port`` says which. Closed by leaving its ``with`` block, and with the connection.
         Raises TypeError, UsageError, ConnectError, ConnectionLost.
         """
-        return finish(forwarding.local(self._account, STYLE, target, listen))
+        return finish(forwarding.local(self._account, RUNTIME, target, listen))
 
     def forward_remote(self, target: End, listen: End = 0) -> Forwarding:
         """Listen on the host, and connect to *target* here for each connection (ssh's ``-R``). As :meth:`forward_local`."""
-        return finish(forwarding.remote(self._account, STYLE, target, listen))
+        return finish(forwarding.remote(self._account, RUNTIME, target, listen))
 
     def forward_socks(self, listen: End = 0) -> Forwarding:
         """Listen here for SOCKS clients, whose connections the host makes (ssh's ``-D``). As :meth:`forward_local`."""
-        return finish(forwarding.socks(self._account, STYLE, listen))
+        return finish(forwarding.socks(self._account, RUNTIME, listen))
 
     def become(
         self,
@@ -278,14 +278,14 @@ class Host(Files):
 
     def info(self) -> dict[str, Any]:
         """The connection's properties: Python, user and home there, seconds per stage, bytes, algorithms."""
-        return finish(self._account.info(STYLE))
+        return finish(self._account.info(RUNTIME))
 
     def close(self) -> None:
         """Close the connection to this host (all its accounts), and a hub that belongs to it. Idempotent."""
         if self._owns_hub:
             self._hub.close()
         else:
-            finish(self._account.close(STYLE))
+            finish(self._account.close(RUNTIME))
 
     def __enter__(self) -> Host:
         return self

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pmitogen.api.connecting import ConnectArguments
 
 T = TypeVar("T")
-STYLE = Blocking()
+RUNTIME = Blocking()
 
 
 class Hub:
@@ -72,7 +72,7 @@ class Hub:
         """
         header, ask = connecting.option_set(target, options)
         account = Account(self._core, header, CallerEnvironment.current(), None, ask)
-        finish(account.log_in(STYLE))
+        finish(account.log_in(RUNTIME))
         return Host(account, self)
 
     @overload
@@ -104,7 +104,7 @@ class Hub:
         these is raised, once all have been tried. *options* are those of :meth:`connect`.
         """
         accounts = connecting.accounts(self._core, targets, options)
-        failures = finish(connect_each(accounts, STYLE, limit_of(limit, "connect_all")))
+        failures = finish(connect_each(accounts, RUNTIME, limit_of(limit, "connect_all")))
         if not return_exceptions:
             for failure in failures:
                 if failure is not None:

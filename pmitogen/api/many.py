@@ -11,7 +11,7 @@ from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.core import close_before_paramiko
 from pmitogen.api.exchange import Exchange, until_any
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.errors import Error
 
 Item = TypeVar("Item")
@@ -44,7 +44,7 @@ def limit_of(limit: int, label: str) -> int:
     return arguments.number(limit, f"{label}: limit", 1, 1 << 20)
 
 
-async def connect_each(accounts: Sequence[Account], style: Style, limit: int) -> list[Error | None]:
+async def connect_each(accounts: Sequence[Account], runtime: Runtime, limit: int) -> list[Error | None]:
     """Connect all, at most *limit* at once. Returns for each what went wrong, or None."""
     failures: list[Error | None] = [None] * len(accounts)
     waiting = collections.deque(enumerate(accounts))
@@ -54,7 +54,7 @@ async def connect_each(accounts: Sequence[Account], style: Style, limit: int) ->
             while waiting and len(running) < limit:
                 index, account = waiting.popleft()
                 running[account.start_login()] = index
-            await until_any(list(running), style)
+            await until_any(list(running), runtime)
             for request in [each for each in running if each.final is not None]:
                 index = running.pop(request)
                 try:

@@ -14,7 +14,7 @@ from pmitogen.api.exchange import Exchange
 from pmitogen.api.waiting import Blocking, finish
 from pmitogen.errors import UsageError
 
-STYLE = Blocking()
+RUNTIME = Blocking()
 BUFFER = 1 << 17  # bytes
 MODES = ("r", "rt", "w", "wt", "rb", "wb")
 
@@ -39,7 +39,7 @@ class ReadRaw(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         request = self._request
-        finish(request.until(lambda: request.has_output(0), STYLE))
+        finish(request.until(lambda: request.has_output(0), RUNTIME))
         data = request.take(0, len(buffer))
         if not data and request.final is not None:
             request.result()
@@ -68,7 +68,7 @@ class WriteRaw(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         piece = bytes(data)
-        if not finish(self._request.send(piece, STYLE)):
+        if not finish(self._request.send(piece, RUNTIME)):
             self._request.result()
         return len(piece)
 
@@ -81,7 +81,7 @@ class WriteRaw(io.RawIOBase):
             return
         super().close()
         self._request.end_input()
-        finish(self._account.finish(STYLE, self._request, None))
+        finish(self._account.finish(RUNTIME, self._request, None))
         self._request.result()
 
 

@@ -99,9 +99,9 @@ class ConnectOptions:
         label = "ConnectOptions"
         for name in ("user", "password", "private_key", "passphrase", "otp"):
             arguments.optional_text(getattr(self, name), f"{label}: {name}")
-        for name, least, most in (("port", 1, 65535), ("connect_timeout", 1, 1 << 30), ("keepalive", 0, 1 << 30)):
+        for name, minimum, maximum in (("port", 1, 65535), ("connect_timeout", 1, 1 << 30), ("keepalive", 0, 1 << 30)):
             if getattr(self, name) is not None:
-                arguments.number(getattr(self, name), f"{label}: {name}", least, most)
+                arguments.number(getattr(self, name), f"{label}: {name}", minimum, maximum)
         arguments.number(self.retries, f"{label}: retries", 0, 100)
         for name in ("only_keys", "forward_agent", "compression"):
             if getattr(self, name) is not None:

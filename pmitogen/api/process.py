@@ -12,7 +12,7 @@ from pmitogen.api.waiting import Blocking, finish
 from pmitogen.protocol.framing import CHUNK
 
 Text = TypeVar("Text", bytes, str)
-STYLE = Blocking()
+RUNTIME = Blocking()
 
 
 class Process(Generic[Text]):
@@ -58,7 +58,7 @@ class Process(Generic[Text]):
 
         Raises TimeoutExpired after *timeout* seconds (it goes on), ConnectError, ConnectionLost, BecomeError.
         """
-        return finish(self._running.wait(STYLE, arguments.seconds(timeout, "wait: timeout")))
+        return finish(self._running.wait(RUNTIME, arguments.seconds(timeout, "wait: timeout")))
 
     def communicate(self, input: Text | None = None, timeout: float | None = None) -> tuple[Text, Text]:
         """Send *input* and the end of input, take all output, wait for the end, and return (stdout, stderr).
@@ -70,7 +70,7 @@ class Process(Generic[Text]):
         if not isinstance(data, bytes):
             arguments.wrong("communicate: input", "bytes or str", data)
         limit = arguments.seconds(timeout, "communicate: timeout")
-        return finish(self._running.communicate(data, STYLE, limit, self._encoding))
+        return finish(self._running.communicate(data, RUNTIME, limit, self._encoding))
 
     def send_signal(self, number: int | signal.Signals) -> None:
         """Send a signal to its process group. Nothing, if it has ended. Raises TypeError, UsageError."""
@@ -91,7 +91,7 @@ class Process(Generic[Text]):
 
     def close(self) -> None:
         """End it: SIGTERM to its process group, and SIGKILL to what is left two seconds later. Waits for that. Idempotent."""
-        finish(self._running.end(STYLE))
+        finish(self._running.end(RUNTIME))
 
     def __enter__(self) -> Process[Text]:
         return self
@@ -110,7 +110,7 @@ class _Output(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = finish(self._running.read(self._stream, len(buffer), STYLE))
+        data = finish(self._running.read(self._stream, len(buffer), RUNTIME))
         buffer[: len(data)] = data
         return len(data)
 
@@ -130,7 +130,7 @@ class _Stdin(io.BufferedIOBase):
         if isinstance(data, str):
             arguments.wrong("write", "bytes (or start the process with text=True)", data)
         view = bytes(data)
-        finish(self._running.write(view, STYLE))
+        finish(self._running.write(view, RUNTIME))
         return len(view)
 
     def close(self) -> None:

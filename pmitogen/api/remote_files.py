@@ -15,7 +15,7 @@ from typing import Any
 from pmitogen.api import arguments, sftp_files
 from pmitogen.api.account import Account
 from pmitogen.api.arguments import AnyPath, shown, wire_path
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.errors import ConnectError, ConnectionLost, RemoteError
 from pmitogen.hub import bootstrap
 from pmitogen.hub.host.host import Host
@@ -59,9 +59,9 @@ def _files() -> dict[str, bytes]:
     }
 
 
-async def perform(account: Account, style: Style, name: str, *args: Any, path: AnyPath | None = None) -> Any:
+async def perform(account: Account, runtime: Runtime, name: str, *args: Any, path: AnyPath | None = None) -> Any:
     """Call an operation there. Raises OSError; *path* is in it where the host names none."""
-    answer = await _answer(account, style, name, list(args))
+    answer = await _answer(account, runtime, name, list(args))
     if not isinstance(answer, dict):
         raise malformed(account, name)
     if "errno" in answer:
@@ -71,28 +71,28 @@ async def perform(account: Account, style: Style, name: str, *args: Any, path: A
     return answer.get("value")
 
 
-async def _answer(account: Account, style: Style, name: str, args: list[Any]) -> Any:
+async def _answer(account: Account, runtime: Runtime, name: str, args: list[Any]) -> Any:
     """Run a file operation in the host's Python; where it has none, over SFTP as far as that can."""
     over_sftp = account.become is None and name in sftp_files.OPERATIONS
-    if not over_sftp or not await _lacks_python(account, style):
+    if not over_sftp or not await _lacks_python(account, runtime):
         try:
-            return await account.call_by_name(style, MODULE, "perform", _files(), (name, args), {})
+            return await account.call_by_name(runtime, MODULE, "perform", _files(), (name, args), {})
         except ConnectError as exc:
-            if not over_sftp or exc.stage != "python" or not await _lacks_python(account, style):
+            if not over_sftp or exc.stage != "python" or not await _lacks_python(account, runtime):
                 raise
-    host = await _host(account, style)
+    host = await _host(account, runtime)
     login = host.login
     if login is None or login.connection is None:
         raise ConnectionLost(f"{account}: {host.end_reason or 'the connection is closed'}")
-    return await style.blocking(sftp_files.perform, login.connection, name, args)
+    return await runtime.blocking(sftp_files.perform, login.connection, name, args)
 
 
-async def _host(account: Account, style: Style) -> Host:
-    return await account.core.on_io_thread(style, account, lambda: account.core.registry.host(account.options, account.caller))
+async def _host(account: Account, runtime: Runtime) -> Host:
+    return await account.core.on_io_thread(runtime, account, lambda: account.core.registry.host(account.options, account.caller))
 
 
-async def _lacks_python(account: Account, style: Style) -> bool:
-    return bool((await _host(account, style)).no_python_reason)
+async def _lacks_python(account: Account, runtime: Runtime) -> bool:
+    return bool((await _host(account, runtime)).no_python_reason)
 
 
 def malformed(account: Account, name: str) -> RemoteError:
@@ -115,10 +115,10 @@ def stat_result(found: Any) -> os.stat_result:
     return os.stat_result([int(each) for each in found], times)
 
 
-async def stat(account: Account, style: Style, path: AnyPath, follow: bool) -> os.stat_result:
+async def stat(account: Account, runtime: Runtime, path: AnyPath, follow: bool) -> os.stat_result:
     """stat(2) or lstat(2)."""
     answer = await perform(
-        account, style, "stat", wire_path(path, "stat: path"), arguments.flag(follow, "stat: follow_symlinks"), path=path
+        account, runtime, "stat", wire_path(path, "stat: path"), arguments.flag(follow, "stat: follow_symlinks"), path=path
     )
     try:
         return stat_result(answer)
@@ -126,18 +126,18 @@ async def stat(account: Account, style: Style, path: AnyPath, follow: bool) -> o
         raise malformed(account, "stat") from None
 
 
-async def names(account: Account, style: Style, operation: str, *args: Any, path: AnyPath) -> list[str]:
+async def names(account: Account, runtime: Runtime, operation: str, *args: Any, path: AnyPath) -> list[str]:
     """An operation that returns paths or names."""
-    answer = await perform(account, style, operation, *args, path=path)
+    answer = await perform(account, runtime, operation, *args, path=path)
     try:
         return [from_wire_text(name) for name in answer]
     except (ValueError, TypeError):
         raise malformed(account, operation) from None
 
 
-async def scandir(account: Account, style: Style, path: AnyPath) -> list[DirEntry]:
+async def scandir(account: Account, runtime: Runtime, path: AnyPath) -> list[DirEntry]:
     """The entries of a directory, by name."""
-    answer = await perform(account, style, "scandir", wire_path(path, "scandir: path"), path=path)
+    answer = await perform(account, runtime, "scandir", wire_path(path, "scandir: path"), path=path)
     try:
         entries = [(from_wire_text(name), stat_result(state)) for name, state in answer]
     except (ValueError, TypeError):
@@ -145,9 +145,9 @@ async def scandir(account: Account, style: Style, path: AnyPath) -> list[DirEntr
     return [DirEntry(name, os.path.join(shown(path), name), state) for name, state in entries]
 
 
-async def walk(account: Account, style: Style, path: AnyPath) -> list[tuple[str, list[str], list[str]]]:
+async def walk(account: Account, runtime: Runtime, path: AnyPath) -> list[tuple[str, list[str], list[str]]]:
     """As os.walk."""
-    answer = await perform(account, style, "walk", wire_path(path, "walk: top"), path=path)
+    answer = await perform(account, runtime, "walk", wire_path(path, "walk: top"), path=path)
     try:
         return [
             (from_wire_text(top), [from_wire_text(name) for name in folders], [from_wire_text(name) for name in files])
@@ -157,25 +157,25 @@ async def walk(account: Account, style: Style, path: AnyPath) -> list[tuple[str,
         raise malformed(account, "walk") from None
 
 
-async def mkdir(account: Account, style: Style, path: AnyPath, mode: int, parents: bool, exist_ok: bool) -> None:
+async def mkdir(account: Account, runtime: Runtime, path: AnyPath, mode: int, parents: bool, exist_ok: bool) -> None:
     """mkdir(2), with the parents if wanted."""
     bits = arguments.number(mode, "mkdir: mode", 0, 0o7777)
     flags = arguments.flag(parents, "mkdir: parents"), arguments.flag(exist_ok, "mkdir: exist_ok")
-    await perform(account, style, "mkdir", wire_path(path, "mkdir: path"), bits, *flags, path=path)
+    await perform(account, runtime, "mkdir", wire_path(path, "mkdir: path"), bits, *flags, path=path)
 
 
-async def remove(account: Account, style: Style, path: AnyPath, recursive: bool, missing_ok: bool) -> None:
+async def remove(account: Account, runtime: Runtime, path: AnyPath, recursive: bool, missing_ok: bool) -> None:
     """Remove a file, a link or a directory."""
     flags = arguments.flag(recursive, "remove: recursive"), arguments.flag(missing_ok, "remove: missing_ok")
-    await perform(account, style, "remove", wire_path(path, "remove: path"), *flags, path=path)
+    await perform(account, runtime, "remove", wire_path(path, "remove: path"), *flags, path=path)
 
 
 async def chown(
-    account: Account, style: Style, path: AnyPath, user: str | int | None, group: str | int | None, follow: bool
+    account: Account, runtime: Runtime, path: AnyPath, user: str | int | None, group: str | int | None, follow: bool
 ) -> None:
     """chown(2), by names or numbers."""
     for value, label in ((user, "chown: user"), (group, "chown: group")):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, str))):
             arguments.wrong(label, "a name, a number or None", value)
     follows_links = arguments.flag(follow, "chown: follow_symlinks")
-    await perform(account, style, "chown", wire_path(path, "chown: path"), user, group, follows_links, path=path)
+    await perform(account, runtime, "chown", wire_path(path, "chown: path"), user, group, follows_links, path=path)

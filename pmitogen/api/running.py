@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.errors import UsageError
 from pmitogen.protocol.framing import CHUNK
 
@@ -41,30 +41,30 @@ class Running:
         """The exit status; None while it runs. Raises what :meth:`wait` raises."""
         return None if self.exchange.final is None else int(self.exchange.result()["rc"])
 
-    async def read(self, stream: int, size: int, style: Style) -> bytes:
+    async def read(self, stream: int, size: int, runtime: Runtime) -> bytes:
         """Some output of a stream, at most *size* bytes (-1: what is there). Empty: its end."""
         request = self.exchange
-        await request.until(lambda: request.has_output(stream), style)
+        await request.until(lambda: request.has_output(stream), runtime)
         data = request.take(stream, size)
         if not data and request.final is not None:
             request.result()  # the connection may be what ended
         return data
 
-    async def write(self, data: bytes, style: Style) -> None:
+    async def write(self, data: bytes, runtime: Runtime) -> None:
         """Send input. Raises BrokenPipeError once the process has ended."""
-        if not await self.exchange.send(data, style):
+        if not await self.exchange.send(data, runtime):
             self.exchange.result()
             raise BrokenPipeError(32, "the process has ended")
 
-    async def wait(self, style: Style, timeout: float | None) -> int:
+    async def wait(self, runtime: Runtime, timeout: float | None) -> int:
         """Wait for its end."""
         try:
-            await self.exchange.until(lambda: False, style, None if timeout is None else time.monotonic() + timeout)
+            await self.exchange.until(lambda: False, runtime, None if timeout is None else time.monotonic() + timeout)
         except TimeoutError:
             raise self.account.timed_out(timeout) from None
         return int(self.exchange.result()["rc"])
 
-    async def communicate(self, data: bytes, style: Style, timeout: float | None, encoding: Encoding) -> tuple[Any, Any]:
+    async def communicate(self, data: bytes, runtime: Runtime, timeout: float | None, encoding: Encoding) -> tuple[Any, Any]:
         """Send *data* and the end of input, take all output, and wait for the end. After a timeout a second call goes on."""
         request = self.exchange
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -81,13 +81,13 @@ class Running:
             while not ended:
                 if not self._input:
                     request.end_input()
-                await request.until(is_ready, style, deadline)
+                await request.until(is_ready, runtime, deadline)
                 ended = request.final is not None
                 for stream in (0, 1):
                     self._parts[stream].append(request.take(stream))
                 if self._input and not ended and request.has_room():
                     piece, self._input = bytes(self._input[:CHUNK]), self._input[CHUNK:]
-                    await request.send(piece, style)
+                    await request.send(piece, runtime)
         except TimeoutError:
             raise self.account.timed_out(timeout, *outputs()) from None
         request.result()
@@ -109,7 +109,7 @@ class Running:
             raise UsageError(f"{self.account}: resize: the process has no terminal")
         self.exchange.follow({"op": "resize", "size": [lines, columns]})
 
-    async def end(self, style: Style) -> None:
+    async def end(self, runtime: Runtime) -> None:
         """Kill it if it runs, and wait until it is gone."""
         request = self.exchange
         if request.final is None:
@@ -117,7 +117,7 @@ class Running:
             deadline = time.monotonic() + KILL_TIMEOUT
             try:
                 while request.final is None:
-                    await request.until(request.has_any_output, style, deadline)
+                    await request.until(request.has_any_output, runtime, deadline)
                     request.take(0)  # so that it can end
                     request.take(1)
             except TimeoutError:

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 from pmitogen.api import arguments
 from pmitogen.api.account import Account
 from pmitogen.api.exchange import Exchange
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.util.atomic_file import atomic_write
 
@@ -38,18 +38,18 @@ def get_header(path: arguments.AnyPath) -> RequestHeader:
 
 
 async def put(
-    account: Account, style: Style, source: Any, path: arguments.AnyPath, mode: int, progress: Progress | None = None
+    account: Account, runtime: Runtime, source: Any, path: arguments.AnyPath, mode: int, progress: Progress | None = None
 ) -> None:
     """Copy *source*, bytes, a path or an open file, to *path* there."""
     header = put_header(path, mode)
     if isinstance(source, (str, os.PathLike)):
-        with await style.blocking(open, source, "rb") as stream:
+        with await runtime.blocking(open, source, "rb") as stream:
             header["size"] = os.fstat(stream.fileno()).st_size
-            await _send(account, style, header, stream, progress)
+            await _send(account, runtime, header, stream, progress)
         return
     data = arguments.source(source, "put: source")
     if isinstance(data, bytes) and len(data) <= CHUNK:
-        await account.exchange(style, header, data)
+        await account.exchange(runtime, header, data)
         if progress is not None:
             progress(len(data), len(data))
         return
@@ -58,27 +58,27 @@ async def put(
 
         header["size"] = len(data)
         data = io.BytesIO(data)
-    await _send(account, style, header, data, progress)
+    await _send(account, runtime, header, data, progress)
 
 
-async def _send(account: Account, style: Style, header: RequestHeader, stream: IO[Any], progress: Progress | None) -> None:
+async def _send(account: Account, runtime: Runtime, header: RequestHeader, stream: IO[Any], progress: Progress | None) -> None:
     request = Exchange(account, header, feeds=True)
     sent, size = 0, header.get("size")
     assert not isinstance(size, list)  # that is a terminal's
     try:
         while request.final is None:
-            piece = await style.blocking(arguments.read_piece, stream, CHUNK)
+            piece = await runtime.blocking(arguments.read_piece, stream, CHUNK)
             if not piece:
                 request.end_input()
                 break
-            await request.send(piece, style)
+            await request.send(piece, runtime)
             sent += len(piece)
             if progress is not None:
                 await call_progress(progress(sent, size))
     except BaseException:
         request.kill()
         raise
-    await account.finish(style, request, None)
+    await account.finish(runtime, request, None)
     request.result()
 
 
@@ -89,26 +89,26 @@ async def call_progress(answer: object) -> None:
 
 
 async def get(
-    account: Account, style: Style, path: arguments.AnyPath, target: Any = None, progress: Progress | None = None
+    account: Account, runtime: Runtime, path: arguments.AnyPath, target: Any = None, progress: Progress | None = None
 ) -> bytes:
     """Copy *path* from there to *target*, a path or an open file; without one, return it."""
     header = get_header(path)
     if target is None:
         parts: list[bytes] = []
-        await receive(account, style, header, parts.append, progress)
+        await receive(account, runtime, header, parts.append, progress)
         return b"".join(parts)
     if isinstance(target, (str, bytes, os.PathLike)):
         with atomic_write(os.fsdecode(target)) as stream:
-            await receive(account, style, header, stream.write, progress)
+            await receive(account, runtime, header, stream.write, progress)
         return b""
     if isinstance(target, int) or not arguments.is_stream(target, "write"):
         arguments.wrong("get: target", "a path, an open file or None", target)
-    await receive(account, style, header, target.write, progress)
+    await receive(account, runtime, header, target.write, progress)
     return b""
 
 
 async def receive(
-    account: Account, style: Style, header: RequestHeader, write: Callable[[bytes], object], progress: Progress | None
+    account: Account, runtime: Runtime, header: RequestHeader, write: Callable[[bytes], object], progress: Progress | None
 ) -> Answer:
     """Read a file, piece by piece, to *write*. Returns the final frame."""
     request = Exchange(account, header)
@@ -116,11 +116,11 @@ async def receive(
     try:
         ended = False
         while not ended:
-            await request.until(request.has_any_output, style)
+            await request.until(request.has_any_output, runtime)
             ended = request.final is not None
             data = request.take(0)
             if data:
-                await style.blocking(write, data)
+                await runtime.blocking(write, data)
                 received += len(data)
                 if progress is not None:
                     await call_progress(progress(received, None))

@@ -20,7 +20,7 @@ from pmitogen.api.arguments import AnyPath, wire_path
 from pmitogen.api.exchange import Exchange, until_any
 from pmitogen.api.remote_files import malformed, perform
 from pmitogen.api.remote_files import stat as remote_stat
-from pmitogen.api.waiting import Style
+from pmitogen.api.waiting import Runtime
 from pmitogen.errors import RemoteError
 from pmitogen.protocol.framing import CHUNK
 from pmitogen.target.library import remote_files as operations
@@ -157,21 +157,23 @@ def read_entries(answer: Any) -> list[Entry]:
     return [entry._replace(mode=entry.mode & 0o777) for entry in entries]
 
 
-async def _listed(account: Account, style: Style, path: AnyPath, options: TreeOptions) -> list[Entry] | None:
-    answer = await perform(account, style, "tree", wire_path(path, "tree"), options.patterns, path=path)
+async def _listed(account: Account, runtime: Runtime, path: AnyPath, options: TreeOptions) -> list[Entry] | None:
+    answer = await perform(account, runtime, "tree", wire_path(path, "tree"), options.patterns, path=path)
     try:
         return None if answer is None else read_entries(answer)
     except (ValueError, TypeError):
         raise malformed(account, "tree") from None
 
 
-async def _differing(account: Account, style: Style, local_root: str, remote_root: AnyPath, doubtful: list[Entry]) -> list[Entry]:
+async def _differing(
+    account: Account, runtime: Runtime, local_root: str, remote_root: AnyPath, doubtful: list[Entry]
+) -> list[Entry]:
     """Those of the *doubtful* whose contents differ."""
     if not doubtful:
         return []
     names = [entry.path for entry in doubtful]
-    theirs = await perform(account, style, "digests", wire_path(remote_root, "tree"), names, path=remote_root)
-    ours = await style.blocking(operations.digests, _wire(local_root), names)
+    theirs = await perform(account, runtime, "digests", wire_path(remote_root, "tree"), names, path=remote_root)
+    ours = await runtime.blocking(operations.digests, _wire(local_root), names)
     if not isinstance(theirs, list) or len(theirs) != len(names):
         raise malformed(account, "digests")
     return [entry for entry, one, other in zip(doubtful, ours, theirs, strict=True) if one is None or one != other]
@@ -183,18 +185,18 @@ def _local_tree(path: str, options: TreeOptions) -> list[Entry]:
 
 
 async def put_tree(
-    account: Account, style: Style, source: str | os.PathLike[str], target: AnyPath, options: TreeOptions
+    account: Account, runtime: Runtime, source: str | os.PathLike[str], target: AnyPath, options: TreeOptions
 ) -> Changes:
     """Make *target* there like *source* here."""
     local_root, remote_root = os.path.abspath(os.fspath(source)), wire_path(target, "put_tree: target")
-    if not await style.blocking(os.path.isdir, local_root):
-        await style.blocking(os.stat, local_root)  # raises FileNotFoundError, or why it cannot be looked at
+    if not await runtime.blocking(os.path.isdir, local_root):
+        await runtime.blocking(os.stat, local_root)  # raises FileNotFoundError, or why it cannot be looked at
         raise NotADirectoryError(20, "not a directory", local_root)
-    wanted = await style.blocking(_local_tree, local_root, options)
-    existing = await _listed(account, style, target, options) or []
+    wanted = await runtime.blocking(_local_tree, local_root, options)
+    existing = await _listed(account, runtime, target, options) or []
     plan = compare(wanted, existing, options.delete)
-    await perform(account, style, "prepare", remote_root, plan.removed, plan.folders, plan.links, path=target)
-    files = plan.files + await _differing(account, style, local_root, target, plan.doubtful)
+    await perform(account, runtime, "prepare", remote_root, plan.removed, plan.folders, plan.links, path=target)
+    files = plan.files + await _differing(account, runtime, local_root, target, plan.doubtful)
     running: dict[Exchange, Entry] = {}
     waiting = collections.deque(files)
     try:
@@ -203,13 +205,13 @@ async def put_tree(
                 entry = waiting.popleft()
                 path, whole = os.path.join(_text(remote_root), _text(entry.path)), os.path.join(local_root, _text(entry.path))
                 if entry.size > CHUNK:
-                    await transfers.put(account, style, whole, path, entry.mode)
+                    await transfers.put(account, runtime, whole, path, entry.mode)
                     await options.report_copied(entry.path)
                     continue
-                data = await style.blocking(_read, whole)
+                data = await runtime.blocking(_read, whole)
                 running[Exchange(account, transfers.put_header(path, entry.mode), data)] = entry
             if running:
-                await until_any(list(running), style)
+                await until_any(list(running), runtime)
             for request in [each for each in running if each.final is not None]:
                 entry = running.pop(request)
                 request.result()
@@ -221,7 +223,7 @@ async def put_tree(
     copied = {entry.path for entry in files}
     states = changed_states(wanted, existing, copied, options.times)
     if states:
-        await perform(account, style, "complete", remote_root, states, path=target)
+        await perform(account, runtime, "complete", remote_root, states, path=target)
     return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
 
 
@@ -231,18 +233,18 @@ def _read(path: str) -> bytes:
 
 
 async def get_tree(
-    account: Account, style: Style, source: AnyPath, target: str | os.PathLike[str], options: TreeOptions
+    account: Account, runtime: Runtime, source: AnyPath, target: str | os.PathLike[str], options: TreeOptions
 ) -> Changes:
     """Make *target* here like *source* there."""
     local_root, remote_root = os.path.abspath(os.fspath(target)), wire_path(source, "get_tree: source")
-    wanted = await _listed(account, style, source, options)
+    wanted = await _listed(account, runtime, source, options)
     if wanted is None:
-        await remote_stat(account, style, source, True)  # raises FileNotFoundError, or why it cannot be looked at
+        await remote_stat(account, runtime, source, True)  # raises FileNotFoundError, or why it cannot be looked at
         raise NotADirectoryError(20, "not a directory", arguments.shown(source))
-    existing = await style.blocking(_local_tree, local_root, options)
+    existing = await runtime.blocking(_local_tree, local_root, options)
     plan = compare(wanted, existing, options.delete)
-    await style.blocking(_prepare, local_root, plan)
-    files = plan.files + await _differing(account, style, local_root, source, plan.doubtful)
+    await runtime.blocking(_prepare, local_root, plan)
+    files = plan.files + await _differing(account, runtime, local_root, source, plan.doubtful)
     running: dict[Exchange, tuple[Entry, list[bytes]]] = {}
     waiting = collections.deque(files)
     try:
@@ -251,12 +253,12 @@ async def get_tree(
                 entry = waiting.popleft()
                 path = os.path.join(_text(remote_root), _text(entry.path))
                 if entry.size > CHUNK:
-                    await transfers.get(account, style, path, _safe(local_root, entry.path))
+                    await transfers.get(account, runtime, path, _safe(local_root, entry.path))
                     await options.report_copied(entry.path)
                     continue
                 running[Exchange(account, transfers.get_header(path))] = entry, []
             if running:
-                await until_any(list(running), style, or_output=True)
+                await until_any(list(running), runtime, or_output=True)
             for request in [each for each in running if each.final is not None or each.has_any_output()]:
                 entry, parts = running[request]
                 ended = request.final is not None
@@ -266,14 +268,14 @@ async def get_tree(
                 if ended:
                     del running[request]
                     request.result()
-                    await style.blocking(_write, _safe(local_root, entry.path), b"".join(parts))
+                    await runtime.blocking(_write, _safe(local_root, entry.path), b"".join(parts))
                     await options.report_copied(entry.path)
     except BaseException:
         for request in running:
             request.kill()
         raise
     copied = {entry.path for entry in files}
-    await style.blocking(_complete, local_root, plan, changed_states(wanted, existing, copied, options.times))
+    await runtime.blocking(_complete, local_root, plan, changed_states(wanted, existing, copied, options.times))
     return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
 
 

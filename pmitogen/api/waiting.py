@@ -1,4 +1,4 @@
-"""Two ways to wait for one implementation: it blocks its thread here, and suspends its task in :mod:`pmitogen.aio`.
+"""Two runtimes for one implementation: it blocks its thread here, and suspends its task in :mod:`pmitogen.aio`.
 
 Operations are written once, as coroutines that wait through a :class:`Waiter` and through nothing else. A blocking waiter blocks
 inside ``wait``, so a coroutine that uses only such waiters runs from its start to its end in one step (:func:`finish`).
@@ -24,8 +24,8 @@ class Waiter(Protocol):
         """Wait for :meth:`wake`. False: *deadline* (time.monotonic() seconds; None: never) has passed first."""
 
 
-class Style(Protocol):
-    """A way to wait."""
+class Runtime(Protocol):
+    """The way in which the caller waits: by blocking its thread, or in asyncio."""
 
     def waiter(self) -> Waiter:
         """Return a new waiter for the caller's thread or task."""

@@ -69,7 +69,7 @@ class ErrorFields(TypedDict, total=False):
     errno: str  # RemoteError.code
 
 
-class Row(NamedTuple):
+class ErrorType(NamedTuple):
     """One kind of failure. *attribute* of the exception is *field* of the frame; *default* is used where a frame lacks it."""
 
     kind: ErrorKind | None
@@ -80,17 +80,17 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    Row(ErrorKind.AUTH, AuthenticationError),
-    Row(ErrorKind.USAGE, UsageError, "origin", "origin"),
-    Row(ErrorKind.OPTIONS, OptionsError, "origin", "origin"),
-    Row(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp"),
-    Row(ErrorKind.LOST, ConnectionLost),
-    Row(ErrorKind.BECOME, BecomeError, "kind", "reason", "other"),
-    Row(ErrorKind.PYTHON, InterpreterUnavailable),
-    Row(ErrorKind.NO_PYTHON, NoPythonError),
-    Row(ErrorKind.WRAP, WrapperNeeded),
-    Row(ErrorKind.INTERPRETER_ENDED, InterpreterEnded),
-    Row(None, RemoteError),
+    ErrorType(ErrorKind.AUTH, AuthenticationError),
+    ErrorType(ErrorKind.USAGE, UsageError, "origin", "origin"),
+    ErrorType(ErrorKind.OPTIONS, OptionsError, "origin", "origin"),
+    ErrorType(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp"),
+    ErrorType(ErrorKind.LOST, ConnectionLost),
+    ErrorType(ErrorKind.BECOME, BecomeError, "kind", "reason", "other"),
+    ErrorType(ErrorKind.PYTHON, InterpreterUnavailable),
+    ErrorType(ErrorKind.NO_PYTHON, NoPythonError),
+    ErrorType(ErrorKind.WRAP, WrapperNeeded),
+    ErrorType(ErrorKind.INTERPRETER_ENDED, InterpreterEnded),
+    ErrorType(None, RemoteError),
 )
 _BY_KIND = {row.kind: row for row in TABLE}
 _BY_EXCEPTION = {row.exception: row for row in TABLE}

@@ -24,62 +24,62 @@ class FieldType(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """A whole number from *least* to *most*."""
+    """A whole number from *minimum* to *maximum*."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
     @property
     def text(self) -> str:
-        return f"number from {self.least} to {self.most}"
+        return f"number from {self.minimum} to {self.maximum}"
 
     def fits(self, value: object) -> bool:
-        return type(value) is int and self.least <= value <= self.most
+        return type(value) is int and self.minimum <= value <= self.maximum
 
 
 @dataclasses.dataclass(frozen=True)
 class Seconds:
-    """A duration: a number that is not negative, at most *most*."""
+    """A duration: a number that is not negative, at most *maximum*."""
 
-    most: float
+    maximum: float
 
     @property
     def text(self) -> str:
-        return f"seconds, at most {self.most:g}"
+        return f"seconds, at most {self.maximum:g}"
 
     def fits(self, value: object) -> bool:
-        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= self.most  # type: ignore[operator,arg-type]
+        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= self.maximum  # type: ignore[operator,arg-type]
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Text of at most *most* characters."""
+    """Text of at most *maximum* characters."""
 
-    most: int
+    maximum: int
 
     @property
     def text(self) -> str:
-        return f"text of at most {self.most} characters"
+        return f"text of at most {self.maximum} characters"
 
     def fits(self, value: object) -> bool:
-        return type(value) is str and len(value) <= self.most
+        return type(value) is str and len(value) <= self.maximum
 
 
 @dataclasses.dataclass(frozen=True)
 class ByteText:
-    """At most *most* bytes, as text whose code points are the bytes. *nul*: whether NUL may be among them."""
+    """At most *maximum* bytes, as text whose code points are the bytes. *nul*: whether NUL may be among them."""
 
-    most: int
+    maximum: int
     nul: bool = False
 
     @property
     def text(self) -> str:
-        return f"at most {self.most} bytes, as Latin-1 text{'' if self.nul else ' without NUL'}"
+        return f"at most {self.maximum} bytes, as Latin-1 text{'' if self.nul else ' without NUL'}"
 
     def fits(self, value: object) -> bool:
         return (
             type(value) is str
-            and len(value) <= self.most
+            and len(value) <= self.maximum
             and (self.nul or "\0" not in value)
             and (value.isascii() or max(value) <= "\xff")
         )
@@ -97,54 +97,54 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class Scalar:
-    """Text of at most *most* characters, a finite number, true, false or null."""
+    """Text of at most *maximum* characters, a finite number, true, false or null."""
 
-    most: int
+    maximum: int
 
     @property
     def text(self) -> str:
-        return f"text of at most {self.most} characters, number, true, false or null"
+        return f"text of at most {self.maximum} characters, number, true, false or null"
 
     def fits(self, value: object) -> bool:
         if type(value) is str:
-            return len(value) <= self.most
+            return len(value) <= self.maximum
         return value is None or type(value) is bool or Number().fits(value)
 
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """A list of *least* to *most* items of one type."""
+    """A list of *minimum* to *maximum* items of one type."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
     item: FieldType | None = None
 
     @property
     def text(self) -> str:
-        count = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
+        count = str(self.minimum) if self.minimum == self.maximum else f"{self.minimum} to {self.maximum}"
         return f"list of {count}: {self.item.text if self.item else 'anything'}"
 
     def fits(self, value: object) -> bool:
         item = self.item
-        return type(value) is list and self.least <= len(value) <= self.most and (item is None or all(map(item.fits, value)))
+        return type(value) is list and self.minimum <= len(value) <= self.maximum and (item is None or all(map(item.fits, value)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Mapping:
-    """An object of at most *most* names, with names and values of one type each."""
+    """An object of at most *maximum* names, with names and values of one type each."""
 
-    most: int
+    maximum: int
     name: FieldType
     value: FieldType
 
     @property
     def text(self) -> str:
-        return f"object of at most {self.most}: {self.name.text} -> {self.value.text}"
+        return f"object of at most {self.maximum}: {self.name.text} -> {self.value.text}"
 
     def fits(self, value: object) -> bool:
         return (
             type(value) is dict
-            and len(value) <= self.most
+            and len(value) <= self.maximum
             and all(map(self.name.fits, value))
             and all(map(self.value.fits, value.values()))
         )

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypedDict
 from pmitogen.protocol.field_types import ByteText, Items, Range, Seconds, Text
 from pmitogen.protocol.limits import CREDIT_WINDOW, MESSAGE_TEXT, NAME, PATH, TARGET_BODY, WINDOW_SLACK
 from pmitogen.protocol.operations import ErrorKind, Op
-from pmitogen.protocol.table import Row, Table
+from pmitogen.protocol.table import MessageType, Table
 
 AccountNumber = Annotated[int, Range(0, 1 << 31)]
 RequestId = Annotated[int, Range(1, 1 << 62)]
@@ -150,16 +150,16 @@ FromAgent = (
 )
 
 TABLE = Table(
-    Row(Hello),
-    Row(InterpreterEnded),
-    Row(AccountEnded),
-    Row(AccountsChanged),
-    Row(SecretRequest),
-    Row(CodecUnsupported),
-    Row(DeferredError),
-    Row(Out, least_body=1, most_body=TARGET_BODY),
-    Row(Credit),
-    Row(Exit, most_body=TARGET_BODY),
-    Row(Ok),
-    Row(Error),
+    MessageType(Hello),
+    MessageType(InterpreterEnded),
+    MessageType(AccountEnded),
+    MessageType(AccountsChanged),
+    MessageType(SecretRequest),
+    MessageType(CodecUnsupported),
+    MessageType(DeferredError),
+    MessageType(Out, min_body=1, max_body=TARGET_BODY),
+    MessageType(Credit),
+    MessageType(Exit, max_body=TARGET_BODY),
+    MessageType(Ok),
+    MessageType(Error),
 )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypedDict
 from pmitogen.protocol.field_types import ByteText, Fixed, Items, Mapping, Number, Range, Record, Scalar, Text, Unchecked
 from pmitogen.protocol.limits import CREDIT_WINDOW, INLINE, MAX_BODY, MAX_HEADER, WINDOW_SLACK
 from pmitogen.protocol.operations import Fs, Op
-from pmitogen.protocol.table import Row, Table
+from pmitogen.protocol.table import MessageType, Table
 
 _TEXT, _WIRE = Text(MAX_HEADER), ByteText(MAX_HEADER, nul=True)  # the target says what it cannot use
 RequestId = Annotated[int, Range(0, 1 << 62)]
@@ -317,29 +317,29 @@ class Stop(_Stop, total=False):
 
 
 TABLE = Table(
-    Row(Hello, extensible=True),
-    Row(Caller),
-    Row(Open),
-    Row(Preconnect),
-    Row(Run, most_body=INLINE),
-    Row(Exec, most_body=INLINE),
-    Row(Put, most_body=INLINE),
-    Row(Get),
-    Row(Account),
-    Row(Mkdtemp),
-    Row(Home),
-    Row(Exists),
-    Row(Chmod),
-    Row(Remove),
-    Row(Data, most_body=MAX_BODY),
-    Row(Eof),
-    Row(Credit),
-    Row(Kill),
-    Row(Archive, most_body=MAX_BODY),
-    Row(Reset),
-    Row(Trace),
-    Row(Adopt),
-    Row(Status, extensible=True),
-    Row(Stop, extensible=True),
+    MessageType(Hello, extensible=True),
+    MessageType(Caller),
+    MessageType(Open),
+    MessageType(Preconnect),
+    MessageType(Run, max_body=INLINE),
+    MessageType(Exec, max_body=INLINE),
+    MessageType(Put, max_body=INLINE),
+    MessageType(Get),
+    MessageType(Account),
+    MessageType(Mkdtemp),
+    MessageType(Home),
+    MessageType(Exists),
+    MessageType(Chmod),
+    MessageType(Remove),
+    MessageType(Data, max_body=MAX_BODY),
+    MessageType(Eof),
+    MessageType(Credit),
+    MessageType(Kill),
+    MessageType(Archive, max_body=MAX_BODY),
+    MessageType(Reset),
+    MessageType(Trace),
+    MessageType(Adopt),
+    MessageType(Status, extensible=True),
+    MessageType(Stop, extensible=True),
     shows_values=False,
 )

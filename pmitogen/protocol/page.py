@@ -96,7 +96,7 @@ def _rows(table: Table) -> Iterator[str]:
     yield "| operation | field | holds |"
     yield "|---|---|---|"
     for row in table.rows.values():
-        size = f" Body: {row.least_body} to {row.most_body} bytes." if row.most_body else ""
+        size = f" Body: {row.min_body} to {row.max_body} bytes." if row.max_body else ""
         yield f"| `{row.name}` | | {inspect.getdoc(row.message)}{size} |"
         yield from _fields(row.required, row.optional)
         for kind in (*row.required.values(), *row.optional.values()):

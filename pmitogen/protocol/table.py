@@ -12,18 +12,18 @@ from pmitogen.util.peer_text import escape
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One message.
+class MessageType:
+    """The fields and the body of one message.
 
     :param message: a TypedDict whose annotations say what each field may hold. If it has ``action``, that is part of its name.
-    :param least_body: bytes.
-    :param most_body: bytes.
+    :param min_body: bytes.
+    :param max_body: bytes.
     :param extensible: whether it may have further fields, which other versions give it.
     """
 
     message: Any
-    least_body: int = 0
-    most_body: int = 0
+    min_body: int = 0
+    max_body: int = 0
     extensible: bool = False
     op: str = dataclasses.field(init=False)
     action: str | None = dataclasses.field(init=False)
@@ -53,8 +53,8 @@ class Table:
     :param shows_values: whether errors quote a value that does not fit. Where values may be secret, they give its type only.
     """
 
-    def __init__(self, *rows: Row, shows_values: bool = True) -> None:
-        self.rows: dict[str | tuple[str, str], Row] = {
+    def __init__(self, *rows: MessageType, shows_values: bool = True) -> None:
+        self.rows: dict[str | tuple[str, str], MessageType] = {
             row.op if row.action is None else (row.op, row.action): row for row in rows
         }
         self._shown: Callable[[object], str] = shown if shows_values else type_shown
@@ -90,8 +90,8 @@ class Table:
                         raise self._misfit(row.name, name, value, optional[name])
                 elif not row.extensible:
                     raise ProtocolError(f"{row.name} with unknown field {shown(name)}")
-        if not row.least_body <= body_size <= row.most_body:
-            raise ProtocolError(f"{row.name} with a body of {body_size} bytes; expected {row.least_body} to {row.most_body}")
+        if not row.min_body <= body_size <= row.max_body:
+            raise ProtocolError(f"{row.name} with a body of {body_size} bytes; expected {row.min_body} to {row.max_body}")
 
     def _misfit(self, op: str, name: str, value: object, kind: FieldType) -> ProtocolError:
         """The error for a value that does not fit; it names the field of an object that is at fault."""
