@@ -177,9 +177,9 @@ def another_makes_folders(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever makes folders finds that somebody else has made them a moment earlier."""
     make = os.makedirs
 
-    def second(*words: Any, **named: Any) -> None:
-        make(*words, **named)
-        make(*words, **named)
+    def second(*args: Any, **named: Any) -> None:
+        make(*args, **named)
+        make(*args, **named)
 
     monkeypatch.setattr(os, "makedirs", second)
 
@@ -199,17 +199,17 @@ def short_path() -> Path:
 
 @pytest.fixture
 def make_key(short_path: Path) -> Callable[..., KeyFile]:
-    def make(kind: str = "ed25519", **words: str) -> KeyFile:
-        return keys_support.make_key(short_path / f"key{next(_numbers)}", kind, **words)
+    def make(kind: str = "ed25519", **options: str) -> KeyFile:
+        return keys_support.make_key(short_path / f"key{next(_numbers)}", kind, **options)
 
     return make
 
 
-def _new_sshd(key: KeyFile, **words: object) -> Sshd:
+def _new_sshd(key: KeyFile, **options: object) -> Sshd:
     folder = session.folder / f"s{next(_numbers)}"
     folder.mkdir()
     folder.chmod(0o711)
-    server = Sshd(folder, key, **words)  # type: ignore[arg-type]
+    server = Sshd(folder, key, **options)  # type: ignore[arg-type]
     return server.start()
 
 
@@ -227,8 +227,8 @@ def make_sshd(client_key: KeyFile, home: Path) -> Iterator[Callable[..., Sshd]]:
     _need_sshd()
     made: list[Sshd] = []
 
-    def make(**words: object) -> Sshd:
-        made.append(_new_sshd(client_key, **words))
+    def make(**options: object) -> Sshd:
+        made.append(_new_sshd(client_key, **options))
         return made[-1]
 
     yield make
@@ -255,8 +255,8 @@ def account(_account_maker: Accounts) -> Account:
 def make_account(_account_maker: Accounts, home: Path) -> Iterator[Callable[..., Account]]:
     made: list[Account] = []
 
-    def make(**words: object) -> Account:
-        made.append(_account_maker.make(**words))  # type: ignore[arg-type]
+    def make(**options: object) -> Account:
+        made.append(_account_maker.make(**options))  # type: ignore[arg-type]
         return made[-1]
 
     yield make

@@ -33,16 +33,16 @@ def test_all_hosts_share_one_connection_to_the_bastion(
     servers = [make_sshd(addresses=addresses) for _ in range(0, count, 10)]
     of_bastion = f"-p {bastion.port} -i {bastion.key} {_files(bastion, 'gate', short_path)} {account.name}@127.0.0.1"
     if form == "ProxyCommand":
-        words = f"-o ProxyCommand='ssh -F none -W %h:%p {of_bastion}'"
+        text = f"-o ProxyCommand='ssh -F none -W %h:%p {of_bastion}'"
     else:
         lines = ["Host gate", "HostName 127.0.0.1", f"Port {bastion.port}", f"User {account.name}", f"IdentityFile {bastion.key}"]
         lines += [f"UserKnownHostsFile {short_path}/gate", "HostKeyAlias gate"]
         (short_path / "config").write_text("\n".join(lines) + "\n")
-        words = f"-F {short_path}/config -J gate"
+        text = f"-F {short_path}/config -J gate"
     hosts: dict[str, dict[str, Any]] = {}
     for number in range(count):
         server = servers[number // 10]
-        words_here = f"{words} {_files(server, f'target{number // 10}', short_path)}"
+        words_here = f"{text} {_files(server, f'target{number // 10}', short_path)}"
         more = {"ansible_host": server.addresses[number % 10], "ansible_ssh_common_args": words_here, "ansible_timeout": 60}
         hosts[f"h{number}"] = ansible.target(server, account, **more)
     run = ansible.tasks([*WHERE, *WHERE], hosts, args=["-f", str(count)]).check()
@@ -61,16 +61,16 @@ def test_a_bastion_that_takes_passwords_only(
     bastion, target = make_sshd(config=["AuthenticationMethods password"]), make_sshd(config=["AuthenticationMethods password"])
     where = f"-p {bastion.port} {_files(bastion, 'gate', short_path)}"
     if form == "ProxyCommand":
-        words = f"-o ProxyCommand='ssh -F none {where} -W %h:%p {gatekeeper.name}@127.0.0.1'"
+        text = f"-o ProxyCommand='ssh -F none {where} -W %h:%p {gatekeeper.name}@127.0.0.1'"
         name = "127.0.0.1"
     else:
         options = [word for word in where.split() if "=" in word]
         config = ["Host gate", "HostName 127.0.0.1", *[word.replace("=", " ") for word in options]]
         (short_path / "config").write_text("\n".join(config) + "\n")
-        words = f"-F {short_path}/config -J {gatekeeper.name}@gate:{bastion.port}"
+        text = f"-F {short_path}/config -J {gatekeeper.name}@gate:{bastion.port}"
         name = f"{gatekeeper.name}@gate:{bastion.port}"
     host = ansible.target(target, someone, ansible_password=someone.password)
-    host["ansible_ssh_common_args"] = f"{words} {_files(target, 'target', short_path)}"
+    host["ansible_ssh_common_args"] = f"{text} {_files(target, 'target', short_path)}"
     del host["ansible_ssh_private_key_file"]
     run = ansible.tasks(WHERE, {"h": host})
     assert run.rc != 0 and "ansible_pmitogen_jump_credentials" in run.output

@@ -32,10 +32,10 @@ ENDLESS = "#!/bin/sh\ntrap '' HUP TERM; printf 'Waiting for your token'; while :
 
 @dataclass(frozen=True)
 class Case:
-    """A host that fails: its variables, how Ansible calls that, and words of its one line."""
+    """A host that fails: its variables, how Ansible calls that, and texts of its one line."""
 
     variables: dict[str, Any]
-    words: tuple[str, ...]
+    texts: tuple[str, ...]
     kind: str = "failed"
 
 
@@ -61,9 +61,9 @@ def _cases(
         (folder / name / "sudo").write_text(text)
         (folder / name / "sudo").chmod(0o755)
 
-    def case(login: Account, method: str, user: str, *words: str, kind: str = "failed", **more: Any) -> Case:
+    def case(login: Account, method: str, user: str, *args: str, kind: str = "failed", **more: Any) -> Case:
         variables = becoming(method, user, more.pop("password", None), **more)
-        return Case(ansible.target(sshd, login, ansible_timeout=TIMEOUT, **variables), (*words, user), kind)
+        return Case(ansible.target(sshd, login, ansible_timeout=TIMEOUT, **variables), (*args, user), kind)
 
     unreachable = "failed" if ansible.core in ("2.16", "2.17", "2.18") else "unreachable"
     cases = {
@@ -148,8 +148,8 @@ def _check(run: Run, cases: dict[str, Case]) -> None:
         message += str(result.result.get("module_stderr", "")).strip()
         assert result.kind == case.kind, f"{name}: {result.kind}: {message}"
         assert "\n" not in message and len(message) < 700, f"{name}: {message}"
-        for word in case.words:
-            assert word in message, f"{name}: no {word!r} in {message!r}"
+        for text in case.texts:
+            assert text in message, f"{name}: no {text!r} in {message!r}"
     assert "Traceback" not in run.output
     assert "n0t-th1s" not in run.output
 

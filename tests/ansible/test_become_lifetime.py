@@ -130,8 +130,8 @@ def login(sshd: Sshd) -> Iterator[Callable[[Account], pmitogen.Host]]:
     made: list[pmitogen.Host] = []
 
     def connect(account: Account) -> pmitogen.Host:
-        words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-p", str(sshd.port), "-i", str(sshd.key.path)]
-        made.append(pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=words))
+        args = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-p", str(sshd.port), "-i", str(sshd.key.path)]
+        made.append(pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=args))
         return made[-1]
 
     yield connect

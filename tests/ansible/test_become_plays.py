@@ -25,8 +25,8 @@ def _ways(ansible: Ansible, sshd: Sshd, people: People) -> dict[str, tuple[dict[
     system = {"ansible_python_interpreter": SYSTEM_PYTHON}  # what root's PATH leads to may be in root's home
     found: dict[str, tuple[dict[str, Any], str]] = {}
 
-    def add(name: str, login: Account | str, user: str, *words: Any, by_password: bool = False, **more: Any) -> None:
-        target = ansible.target(sshd, login, **becoming(words[0], user, *words[1:], **more))
+    def add(name: str, login: Account | str, user: str, *args: Any, by_password: bool = False, **more: Any) -> None:
+        target = ansible.target(sshd, login, **becoming(args[0], user, *args[1:], **more))
         if by_password:
             assert isinstance(login, Account)
             target.update(ansible_ssh_private_key_file="/nonexistent/key", ansible_password=login.password)
@@ -56,17 +56,17 @@ def test_every_way_in(ansible: Ansible, sshd: Sshd, people: People, request: pyt
         {"name": "copy", "ansible.builtin.copy": {"content": "x", "dest": "~/way-{{ inventory_hostname }}"}},
         {"name": "me", **WHO, "become": False},
     ]
-    hosts = {name: words for name, (words, _) in ways.items()}
+    hosts = {name: options for name, (options, _) in ways.items()}
     if not every_way:  # by default one core has them all, and the others those that differ most
-        hosts = {name: words for name, words in hosts.items() if "asked" in name or "root-other" in name}
+        hosts = {name: options for name, options in hosts.items() if "asked" in name or "root-other" in name}
     run = ansible.tasks(tasks, hosts, play={"become": True}, files=FILES, args=["-f", "6"]).check()
-    for name, words in hosts.items():
+    for name, options in hosts.items():
         user = ways[name][1]
         assert run.task("first", name)["stdout_lines"] == run.task("who", name)["stdout_lines"] == [user]
         written = Path(os.path.expanduser(f"~{user}")) / f"way-{name}"
         assert written.owner() == user
         written.unlink()
-        assert run.task("me", name)["stdout"] == words["ansible_user"]
+        assert run.task("me", name)["stdout"] == options["ansible_user"]
     assert not [text for text in run.warnings if "remote_tmp" not in text], run.output  # what a fresh home always brings
 
 
@@ -168,7 +168,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     "source", ["variables", "keyboard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("option", "configuration"))]
 )
 def test_where_the_password_may_come_from(source: str, ansible: Ansible, sshd: Sshd, people: People, short_path: Path) -> None:
-    asked, words = people.asked, {}
+    asked, options = people.asked, {}
     assert asked.password is not None
     hosts = {"h": ansible.target(sshd, asked)}
     secret = short_path / "secret"
@@ -176,15 +176,15 @@ def test_where_the_password_may_come_from(source: str, ansible: Ansible, sshd: S
     secret.chmod(0o600)
     if source == "variables":
         hosts = {name: ansible.target(sshd, asked, **more) for name, more in _variables(ansible, asked.password, secret).items()}
-        words = {"args": ["--vault-password-file", str(_vault_file(short_path))]}
+        options = {"args": ["--vault-password-file", str(_vault_file(short_path))]}
     elif source == "keyboard":
         ansible = _typing(ansible, asked.password, short_path)
-        words = {"args": ["-K"]}
+        options = {"args": ["-K"]}
     elif source == "option":
-        words = {"args": ["--become-password-file", str(secret)]}
+        options = {"args": ["--become-password-file", str(secret)]}
     else:
-        words = {"files": {"ansible.cfg": f"[defaults]\nbecome_password_file = {secret}\n"}}
-    run = ansible.tasks([{"name": "who", **WHO, "become": True}], hosts, **words).check()
+        options = {"files": {"ansible.cfg": f"[defaults]\nbecome_password_file = {secret}\n"}}
+    run = ansible.tasks([{"name": "who", **WHO, "become": True}], hosts, **options).check()
     assert [task["stdout"] for task in run.tasks] == ["root"] * len(hosts)
     assert asked.password not in run.output
 
@@ -244,7 +244,7 @@ def test_a_hundred_steps(
     account = make_account(sudo="password", doas="password", sudo_defaults=["timestamp_timeout=0"])
     ways, counters = _three_ways(people, account, short_path)
     ways[account.name] = {"become": False}
-    tasks = [{"name": user, **WHO, "become": True, **words} for user, words in list(ways.items()) * 25]
+    tasks = [{"name": user, **WHO, "become": True, **args} for user, args in list(ways.items()) * 25]
     run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, files=FILES).check()
     assert [task["stdout"] for task in run.tasks] == [task.task for task in run.tasks] and len(run.tasks) == 100
     assert [count() for count in counters] == [1, 1, 1]
@@ -258,7 +258,7 @@ def test_twenty_workers_at_once(
 ) -> None:
     account = make_account(sudo="password", doas="password", sudo_defaults=["timestamp_timeout=0"])
     ways, counters = _three_ways(people, account, short_path)
-    tasks = [{"name": user, **WHO, "become": True, **words} for user, words in ways.items()]
+    tasks = [{"name": user, **WHO, "become": True, **options} for user, options in ways.items()]
     host = ansible.target(sshd, account)
     hosts = {f"h{number}": host for number in range(20)}
     mark = sshd.mark()

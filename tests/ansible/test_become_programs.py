@@ -28,7 +28,7 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_pat
     asked, free, other = people.asked, people.free, people.others[0]
     show: dict[str, Any] = {"ansible.builtin.command": "sh -c 'echo `id -un` $HOME ${WORD:--} `pwd`'"}
     sudo, su, doas = programs.find_program("sudo"), programs.find_program("su"), programs.find_program("doas")
-    words: dict[str, tuple[Account, dict[str, Any], str]] = {
+    options: dict[str, tuple[Account, dict[str, Any], str]] = {
         "path": (free, becoming("sudo", other.name, ansible_become_exe=sudo), f"{other.name} {other.home} - {free.home}"),
         "options": (free, becoming("sudo", other.name, ansible_become_exe="sudo -k"), f"{other.name} {other.home} - {free.home}"),
         "env": (
@@ -68,9 +68,9 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_pat
             f"{other.name} {other.home} - {free.home}",
         ),
     }
-    hosts = {name: ansible.target(sshd, login, **variables) for name, (login, variables, _) in words.items()}
+    hosts = {name: ansible.target(sshd, login, **variables) for name, (login, variables, _) in options.items()}
     run = ansible.tasks([{"name": "show", **show}], hosts, play={"become": True}, files=FILES, args=["-f", "5"]).check()
-    assert {name: run.task("show", name)["stdout"] for name in words} == {name: said for name, (_, _, said) in words.items()}
+    assert {name: run.task("show", name)["stdout"] for name in options} == {name: said for name, (_, _, said) in options.items()}
 
 
 @pytest.mark.newest_core
@@ -95,8 +95,8 @@ def test_su_needs_no_files(ansible: Ansible, sshd: Sshd, people: People, make_ac
 def test_flags_that_cannot_be_honoured(ansible: Ansible, sshd: Sshd, people: People) -> None:
     """Nothing is attempted, and the one line names the flag."""
     flags = {"list": "-H -l", "askpass": "-A", "unknown": "--no-such-flag", "quote": "-H 'open"}
-    words = {name: becoming("sudo", "root", ansible_become_flags=text) for name, text in flags.items()}
-    hosts = {name: ansible.target(sshd, people.free, **variables) for name, variables in words.items()}
+    options = {name: becoming("sudo", "root", ansible_become_flags=text) for name, text in flags.items()}
+    hosts = {name: ansible.target(sshd, people.free, **variables) for name, variables in options.items()}
     uses = people.free.sudo_uses()
     run = ansible.tasks([{"name": "who", **WHO, "become": True}], hosts)
     for name, text in flags.items():
@@ -147,7 +147,7 @@ def test_a_forwarded_agent(ansible: Ansible, sshd: Sshd, people: People, ssh_age
 @pytest.mark.parametrize("by_password", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["key", "password"])
 def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_password: bool) -> None:
     asked, free, other = people.asked, people.free, people.others[0]
-    words = {
+    options = {
         "asking": (asked, becoming("asking", other.name, other.password)),
         "silent": (free, becoming("silent", other.name)),
         "wrong": (asked, becoming("asking", other.name, "n0t-th1s")),
@@ -155,7 +155,7 @@ def test_private_plugins(ansible: Ansible, sshd: Sshd, people: People, by_passwo
     login = {"ansible_ssh_private_key_file": "/nonexistent/key"} if by_password else {}
     hosts = {
         name: ansible.target(sshd, account, **variables, **login, ansible_password=account.password if by_password else "")
-        for name, (account, variables) in words.items()
+        for name, (account, variables) in options.items()
     }
     tasks: list[dict[str, Any]] = [
         {"name": "module", **WHO},

@@ -71,7 +71,7 @@ def test_no_secret_is_anywhere(ansible: Ansible, sshd: Sshd, people: People, sho
     asked, other = people.asked, people.others[0]
     assert asked.password and other.password
     secrets = {"login": asked.password, "su": other.password, "wrong": "n0t-th1s-0ne"}
-    words = {
+    options = {
         "sudo": becoming("sudo", "root", asked.password),
         "su": becoming("su", other.name, other.password),
         "doas": becoming(DOAS, other.name, asked.password),
@@ -80,7 +80,7 @@ def test_no_secret_is_anywhere(ansible: Ansible, sshd: Sshd, people: People, sho
         "wrong-su": becoming("su", other.name, secrets["wrong"]),
     }
     by_password = {"ansible_password": asked.password, "ansible_ssh_private_key_file": "/nonexistent/key"}
-    hosts = {name: ansible.target(sshd, asked, **variables, **by_password) for name, variables in words.items()}
+    hosts = {name: ansible.target(sshd, asked, **variables, **by_password) for name, variables in options.items()}
     ours = "inventory_hostname == 'sudo'"  # elsewhere Ansible itself may leave a folder
     tasks: list[dict[str, Any]] = [
         {"name": "who", **WHO, "ignore_errors": True},

@@ -65,9 +65,9 @@ def test_as_over_ssh(where: str, most: int, ansible: Ansible, sshd: Sshd, make_a
                 account,
                 ansible_python_interpreter=SYSTEM_PYTHON,
                 dest=f"/var/tmp/{login.name}-{connection}-{host}",
-                **words,
+                **options,
             )
-            for host, (account, words) in ways.items()
+            for host, (account, options) in ways.items()
         }
         tasks = [{**task, "become": True} for task in BECOME if most > 2 or task["name"] in ("module", "copy", "gone")] + LOGIN[
             -most + 1 :

@@ -131,8 +131,8 @@ def _target(server: Sshd, account: Account, args: str = "", **more: Any) -> dict
 
 
 def _fingerprint(key: KeyFile) -> str:
-    words = ["ssh-keygen", "-lf", f"{key.path}.pub"]
-    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=20).stdout.split()[1]
+    args = ["ssh-keygen", "-lf", f"{key.path}.pub"]
+    return subprocess.run(args, capture_output=True, text=True, check=True, timeout=20).stdout.split()[1]
 
 
 SEE = {"name": "see", "ansible.builtin.raw": "echo $WHICH; ssh-add -l 2>&1"}

@@ -24,8 +24,8 @@ GRACE = 5.0  # seconds
 STUBBORN = "trap '' TERM INT HUP; sleep 61; sleep 62"  # the shell ignores what would end it, and so does the sleep
 
 
-def _running(account: Account, words: str) -> list[Process]:
-    return [process for process in account.processes() if process.command.startswith(words)]
+def _running(account: Account, text: str) -> list[Process]:
+    return [process for process in account.processes() if process.command.startswith(text)]
 
 
 def _hubs() -> list[Process]:

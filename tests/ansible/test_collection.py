@@ -163,10 +163,10 @@ def test_the_installed_wheel(sshd: Sshd, account: Account, tmp_path: Path) -> No
     env["PATH"] = f"{bin_}:{env['PATH']}"
 
     def run(*command: object, timeout: float = 300) -> str:
-        words = list(map(str, command))
+        args = list(map(str, command))
         null = subprocess.DEVNULL
-        done = subprocess.run(words, stdin=null, capture_output=True, text=True, timeout=timeout, env=env, cwd=tmp_path)
-        assert done.returncode == 0, f"{words}:\n{done.stdout}{done.stderr}"
+        done = subprocess.run(args, stdin=null, capture_output=True, text=True, timeout=timeout, env=env, cwd=tmp_path)
+        assert done.returncode == 0, f"{args}:\n{done.stdout}{done.stderr}"
         return done.stdout
 
     # A copy, so that building leaves nothing in the checkout.

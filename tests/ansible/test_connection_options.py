@@ -125,8 +125,8 @@ def test_every_variable_means_what_it_means_for_ssh(
 def test_command_line_environment_and_ansible_cfg(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     env = {"ANSIBLE_REMOTE_PORT": str(sshd.port), "ANSIBLE_SSH_ARGS": _files(sshd), "ANSIBLE_CONFIG": "ansible.cfg"}
     config = "[defaults]\nremote_user = nobody\nremote_port = 1\n[ssh_connection]\nssh_extra_args = -o Port=1\n"
-    words = ["-u", account.name, "--private-key", str(sshd.key.path), "--ssh-common-args", "-o AddressFamily=inet", "-T", "20"]
-    run = ansible.tasks(WHOAMI, {"h": {"ansible_host": sshd.host}}, args=words, env=env, files={"ansible.cfg": config}).check()
+    args = ["-u", account.name, "--private-key", str(sshd.key.path), "--ssh-common-args", "-o AddressFamily=inet", "-T", "20"]
+    run = ansible.tasks(WHOAMI, {"h": {"ansible_host": sshd.host}}, args=args, env=env, files={"ansible.cfg": config}).check()
     assert run.task("who")["stdout"] == account.name
 
 
@@ -154,8 +154,8 @@ def test_what_cannot_be_honoured_is_an_error_that_names_it(ansible: Ansible, ssh
     hosts = {name: ansible.target(sshd, account, **variables) for name, (variables, _) in REFUSALS.items()}
     run = ansible.tasks(WHOAMI, hosts, args=["-f", "4"])
     told = {task.host: task.message.lower() for task in run.tasks if task.kind == "unreachable"}  # as where ssh ends with 255
-    for name, (_, words) in REFUSALS.items():
-        assert all(word in told[name] for word in words), told[name]
+    for name, (_, options) in REFUSALS.items():
+        assert all(word in told[name] for word in options), told[name]
     assert sshd.connections(mark) == 0, "nothing may be attempted"
     assert "Traceback" not in run.output
 

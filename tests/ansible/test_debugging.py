@@ -40,7 +40,7 @@ def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Ac
         {"name": "copy", "ansible.builtin.copy": {"content": "x" * 400000, "dest": "~/x"}},
     ]
     run = ansible.tasks(tasks, {"h": ansible.target(sshd, account)}, args=["-vvvv"]).check()
-    for words in (
+    for text in (
         f"<{sshd.host}> ESTABLISH PMITOGEN CONNECTION FOR USER: {account.name}",
         f"<{sshd.host}> EXEC 'echo raw words' ON A TERMINAL",
         f"<{sshd.host}> rc=0" if _core(ansible) >= (2, 22) else f"<{sshd.host}> (0, b'raw words\\r\\n', b'')",
@@ -51,7 +51,7 @@ def test_many_words(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Ac
         f"account 0 is up: user {account.name}",
         "account 1 is up: user root",
     ):
-        assert words in run.output, (words, run.output)
+        assert text in run.output, (text, run.output)
     assert re.search(r"<\S+> EXEC ansible\.modules\.command IN \S*python\S* AS root BY sudo .*\n", run.stdout)
 
 

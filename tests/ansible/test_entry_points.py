@@ -32,9 +32,9 @@ def inventory(folder: Path, target: Mapping[str, Any], connection: str = "pmitog
     return path
 
 
-def start(ansible: Ansible, program: str, *words: object, typed: str = "") -> subprocess.CompletedProcess[str]:
+def start(ansible: Ansible, program: str, *args: object, typed: str = "") -> subprocess.CompletedProcess[str]:
     """``ansible-PROGRAM words...`` by its own script, as a user starts it."""
-    command = [str(ansible.python.parent / program), *map(str, words)]
+    command = [str(ansible.python.parent / program), *map(str, args)]
     env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
     return subprocess.run(command, input=typed, capture_output=True, text=True, timeout=100, env=env, cwd=ansible.folder)
 
@@ -50,8 +50,8 @@ def test_ansible(ansible: Ansible, sshd: Sshd, account: Account) -> None:
 def test_ansible_with_words_of_the_command_line(ansible: Ansible, sshd: Sshd, account: Account) -> None:
     ansible.folder.mkdir(parents=True, exist_ok=True)
     options = f"-o UserKnownHostsFile={sshd.known_hosts} -o GlobalKnownHostsFile=/dev/null -p {sshd.port}"
-    words = ["-i", f"{sshd.host},", "all", "-c", "pmitogen", "-u", account.name, "--private-key", sshd.key.path]
-    done = start(ansible, "ansible", *words, f"--ssh-common-args={options}", "-T", "20", "-m", "ping", "-o")
+    args = ["-i", f"{sshd.host},", "all", "-c", "pmitogen", "-u", account.name, "--private-key", sshd.key.path]
+    done = start(ansible, "ansible", *args, f"--ssh-common-args={options}", "-T", "20", "-m", "ping", "-o")
     assert done.returncode == 0 and '"ping": "pong"' in done.stdout, done.stdout + done.stderr
 
 
@@ -68,8 +68,8 @@ def test_ansible_playbook(ansible: Ansible, sshd: Sshd, account: Account) -> Non
     play = [{"hosts": "all", "tasks": [{"ansible.builtin.command": "id -un"}]}]
     (ansible.folder / "play.yml").write_text(json.dumps(play))
     stranger = ["-e", f"ansible_user={NOBODY}"]
-    for words, code in (([], 0), (["--check"], 0), (["--list-tasks"], 0), (["--syntax-check"], 0), (stranger, 4)):
-        done = start(ansible, "ansible-playbook", "-i", hosts, "play.yml", *words)
+    for args, code in (([], 0), (["--check"], 0), (["--list-tasks"], 0), (["--syntax-check"], 0), (stranger, 4)):
+        done = start(ansible, "ansible-playbook", "-i", hosts, "play.yml", *args)
         assert done.returncode == code, done.stdout + done.stderr
 
 
@@ -97,8 +97,8 @@ def test_ansible_pull(ansible: Ansible, sshd: Sshd, account: Account, tmp_path: 
     source.mkdir()
     (source / "local.yml").write_text(json.dumps(play))
     author = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    for words in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "x"]):
-        subprocess.run(["git", *words], cwd=source, check=True, timeout=20)
+    for args in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", *args], cwd=source, check=True, timeout=20)
     done = start(ansible, "ansible-pull", "-U", f"file://{source}", "-d", tmp_path / "checkout", "local.yml")
     assert done.returncode == 0 and f"as {account.name}" in done.stdout, done.stdout + done.stderr
 
@@ -142,11 +142,11 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
         folder = ansible.folder / connection
         hosts = inventory(folder, ansible.target(sshd, account), connection)
         (folder / "play.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
-        words = ["ansible-playbook", "-i", str(hosts), "play.yml", "-v"]
+        args = ["ansible-playbook", "-i", str(hosts), "play.yml", "-v"]
         env = {**ansible.environment(), **CALLBACKS[callback], "PATH": f"{ansible.python.parent}:{os.environ['PATH']}"}
         env.update(ANSIBLE_PIPELINING="1", ANSIBLE_HOME=str(folder), ANSIBLE_SSH_CONTROL_PATH_DIR=str(ansible.folder / "cp"))
         done = subprocess.run(
-            [str(ansible.python.parent / words[0]), *words[1:]], capture_output=True, text=True, timeout=100, env=env, cwd=folder
+            [str(ansible.python.parent / args[0]), *args[1:]], capture_output=True, text=True, timeout=100, env=env, cwd=folder
         )
         assert done.returncode == 0, done.stdout + done.stderr
         written = [path.read_text() for name in ("tree", "junit") for path in sorted((folder / name).glob("*"))]
@@ -206,8 +206,8 @@ def test_ansible_test_sanity(ansible: Ansible, home: Path, tmp_path: Path) -> No
     skipped = shutil.ignore_patterns("__pycache__")
     shutil.copytree(repository / "ansible_collections/pmitogen/core", collection, ignore=skipped)
     (collection / ".gitignore").write_text("/tests/output/\n")
-    for words in (["init", "-q"], ["add", "-A"]):
-        subprocess.run(["git", *words], cwd=collection, check=True)
+    for args in (["init", "-q"], ["add", "-A"]):
+        subprocess.run(["git", *args], cwd=collection, check=True)
     env = {**ansible.environment(), "PATH": f"{ansible.python.parent}:{os.environ['PATH']}", "HOME": str(home)}
     show = "import sys; print('%d.%d' % sys.version_info[:2])"
     python = subprocess.run([ansible.python, "-c", show], capture_output=True, text=True, check=True).stdout.strip()
@@ -239,11 +239,11 @@ class Others:
         (version,) = found[0].glob("lib/python3*/site-packages/ansible_core-*.dist-info")
         self.ansible = Ansible(version.name, self.bin / "python", Path())
 
-    def run(self, folder: Path, program: str, *words: object, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(self, folder: Path, program: str, *args: object, **more: str) -> subprocess.CompletedProcess[str]:
         """Runs one of its programs in *folder*, at a terminal's end as some demand."""
         env = {**os.environ, "PATH": f"{self.bin}:{os.environ['PATH']}", "PYTHONPATH": str(repository), "ANSIBLE_NOCOLOR": "1"}
         env.update(ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS), **more)
-        command = [str(self.bin / program), *map(str, words)]
+        command = [str(self.bin / program), *map(str, args)]
         terminal, end = pty.openpty()
         try:
             return subprocess.run(command, stdin=end, capture_output=True, text=True, timeout=400, env=env, cwd=folder)
@@ -295,9 +295,9 @@ def test_testinfra(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     others = Others("testinfra")
     hosts = inventory(tmp_path, target_of(sshd, account))
     (tmp_path / "test_it.py").write_text(TESTINFRA % account.name)
-    words = ["-p", "testinfra.plugin", "-q", "--hosts=ansible://web", f"--ansible-inventory={hosts}", "test_it.py"]
+    args = ["-p", "testinfra.plugin", "-q", "--hosts=ansible://web", f"--ansible-inventory={hosts}", "test_it.py"]
     for more in ([], ["--force-ansible"]):
-        done = others.run(tmp_path, "pytest", *words, *more, **ALONE)
+        done = others.run(tmp_path, "pytest", *args, *more, **ALONE)
         assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
 
 
@@ -319,6 +319,6 @@ def test_pytest_ansible(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     others = Others("pytest_ansible")
     hosts = inventory(tmp_path, target_of(sshd, account))
     (tmp_path / "test_it.py").write_text(PYTEST_ANSIBLE % ((account.name,) * 3))
-    words = ["-p", "pytest_ansible.plugin", "-q", "--inventory", hosts, "--host-pattern", "all"]
-    done = others.run(tmp_path, "pytest", *words, "--ansible-connection", "pmitogen", "test_it.py", **ALONE)
+    args = ["-p", "pytest_ansible.plugin", "-q", "--inventory", hosts, "--host-pattern", "all"]
+    done = others.run(tmp_path, "pytest", *args, "--ansible-connection", "pmitogen", "test_it.py", **ALONE)
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr

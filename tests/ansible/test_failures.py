@@ -146,9 +146,9 @@ def test_escalation_is_refused(ansible: Ansible, sshd: Sshd, make_account: Calla
     run = ansible.tasks(tasks, hosts)
     none, wrong = run.task("become", "none"), run.task("become", "wrong")
     assert (none.kind, wrong.kind) == ("failed", "failed"), run.output
-    for task, words in ((none, "ansible_become_password"), (wrong, "password is wrong")):
+    for task, text in ((none, "ansible_become_password"), (wrong, "password is wrong")):
         assert f"{account.name}@{sshd.host} port {sshd.port}: sudo to root: " in task.message
-        assert words in task.message and "\n" not in task.message
+        assert text in task.message and "\n" not in task.message
     assert run.task("become", "right")["stdout"] == "root"
     assert {task["stdout"] for task in run.tasks if task.task == "after"} == {account.name}
 
@@ -200,11 +200,11 @@ def test_module_interpreter_is_missing_or_broken(ansible: Ansible, sshd: Sshd, a
     ]
     tasks.append({"name": "after", "ansible.builtin.ping": {}, "vars": {"ansible_python_interpreter": "/usr/bin/python3"}})
     run = ansible.tasks(tasks, hosts)
-    words = "The module interpreter '/nonexistent/python3' was not found." if ansible.core >= "2.19" else "set the interpreter"
+    text = "The module interpreter '/nonexistent/python3' was not found." if ansible.core >= "2.19" else "set the interpreter"
     for name in ("login", "root"):
         missing, broken = run.task(name, "missing"), run.task(name, "broken")
         assert missing.kind == broken.kind == "failed", run.output
-        assert words in missing.message or "interpreter" in missing.message and ansible.core == "2.19"
+        assert text in missing.message or "interpreter" in missing.message and ansible.core == "2.19"
         assert missing["rc"] == 127 and broken["rc"] == 1
     assert {task.kind for task in run.tasks if task.task == "after"} == {"ok"}
 

@@ -21,9 +21,9 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
-def hubs(*words: str) -> str:
+def hubs(*args: str) -> str:
     """What ``pmitogen hubs`` prints."""
-    done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *words], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *args], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -112,7 +112,7 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("args", "code", "said"),
     [
         (["--stop", "4000000"], 1, "--stop: 4000000: no such hub of this account; pmitogen hubs lists the hubs"),
         (["--stop", "first"], 2, "command line: --stop: invalid pid 'first'; pmitogen hubs lists the hubs"),
@@ -121,7 +121,7 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
         (["--all"], 2, "command line: --all: use it with --stop"),
     ],
 )
-def test_wrong_words(words: list[str], code: int, said: str | None) -> None:
-    done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *words], capture_output=True, text=True, timeout=30)
+def test_wrong_words(args: list[str], code: int, said: str | None) -> None:
+    done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *args], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1
     assert said is None or done.stderr == f"pmitogen hubs: {said}\n"

@@ -36,8 +36,8 @@ class Realm(NamedTuple):
     def argv(self, *options: str) -> list[str]:
         """The arguments of a client that has no other credential."""
         values = [f"UserKnownHostsFile={self.server.known_hosts}", "IdentityFile=none", *options]
-        words = [word for value in values for word in ("-o", value)]
-        return ["-F", "none", "-p", str(self.server.port), *words, f"{self.account.name}@{self.server.host}"]
+        args = [word for value in values for word in ("-o", value)]
+        return ["-F", "none", "-p", str(self.server.port), *args, f"{self.account.name}@{self.server.host}"]
 
 
 @pytest.fixture

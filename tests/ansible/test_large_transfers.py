@@ -173,9 +173,13 @@ def test_output_and_input(ansible: Ansible, sshd: Sshd, make_account: Callable[.
         assert run.task(f"{name} length")["msg"] == [OUTPUT, 0]
     assert grown(before, after, "200 MB of output") == []
     (tmp_path / "words").write_bytes(b"x" * INPUT)
-    words = {"cmd": "wc -c", "stdin": f"{{{{ lookup('ansible.builtin.file', '{tmp_path}/words') }}}}", "stdin_add_newline": False}
+    options = {
+        "cmd": "wc -c",
+        "stdin": f"{{{{ lookup('ansible.builtin.file', '{tmp_path}/words') }}}}",
+        "stdin_add_newline": False,
+    }
     tasks = [
-        {"name": "input", "ansible.builtin.command": words, "register": "large", "no_log": True},
+        {"name": "input", "ansible.builtin.command": options, "register": "large", "no_log": True},
         {"name": "length", "ansible.builtin.debug": {"msg": "{{ large.stdout }}"}},
     ]
     run, after = measured(ansible, hosts, account, {"hosts": "all", "gather_facts": False, "tasks": tasks})

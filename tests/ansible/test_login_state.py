@@ -54,7 +54,7 @@ def look(ansible: Ansible, login: Account, other: Account, sshd: Sshd, connectio
         "own": becoming("silent", other.name),
     }
     python = {"ansible_python_interpreter": SYSTEM_PYTHON, "ansible_pmitogen_boot_python": [SYSTEM_PYTHON]}
-    hosts = {name: ansible.target(sshd, login, **words, **python) for name, words in ways.items()}
+    hosts = {name: ansible.target(sshd, login, **options, **python) for name, options in ways.items()}
     tasks = [
         {"name": "raw", "ansible.builtin.raw": LOOK, "become": True},
         {"name": "shell", "ansible.builtin.shell": LOOK, "become": True},

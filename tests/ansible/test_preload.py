@@ -89,9 +89,9 @@ def test_the_hub_of_a_run_that_will_want_one(
         (ansible.folder / name).write_text(text + "\n")
     play = [{"hosts": "all", "gather_facts": False, "tasks": [{"pause": {"seconds": 2}}]}]
     (ansible.folder / "play.yml").write_text(json.dumps(play))
-    words = [str(ansible.python), "-m", "ansible", "playbook", "-i", "hosts.ini", *args, "play.yml"]
+    argv = [str(ansible.python), "-m", "ansible", "playbook", "-i", "hosts.ini", *args, "play.yml"]
     run = subprocess.Popen(
-        words, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        argv, env={**ansible.environment(), **env}, cwd=ansible.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     socket = Path(os.environ["XDG_RUNTIME_DIR"]) / f"pmitogen-{os.getuid()}" / f"{run.pid}-{processes.start_time(run.pid)}.sock"
     found = False

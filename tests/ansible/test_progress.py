@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.one_co
 SIZE = 64 << 20
 
 
-def _hubs(*words: str) -> str:
-    return subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *words], capture_output=True, text=True, timeout=30).stdout
+def _hubs(*args: str) -> str:
+    return subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *args], capture_output=True, text=True, timeout=30).stdout
 
 
 @pytest.mark.parametrize("module", ["copy", "fetch"])

@@ -73,8 +73,8 @@ def moody(sshd: Sshd, failures: int) -> Iterator[Moody]:
 
 
 def hosts(ansible: Ansible, sshd: Sshd, account: Account, port: int, **more: Any) -> dict[str, Any]:
-    words = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
-    return {"web": {**ansible.target(sshd, account), "ansible_port": port, "ansible_ssh_common_args": words, **more}}
+    text = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o GlobalKnownHostsFile=/dev/null -o IdentitiesOnly=yes"
+    return {"web": {**ansible.target(sshd, account), "ansible_port": port, "ansible_ssh_common_args": text, **more}}
 
 
 @pytest.mark.parametrize(("failures", "retries", "came", "fine"), [(1, 0, 1, False), (2, 2, 3, True), (9, 1, 2, False)])

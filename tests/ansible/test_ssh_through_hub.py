@@ -46,8 +46,8 @@ class Place:
         """A command that asks to share a connection."""
         return [*PMITOGEN, "ssh", "-F", str(self.config), "-o", "ControlMaster=auto"]
 
-    def ssh(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        command = [*self.command, *words]
+    def ssh(self, *args: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        command = [*self.command, *args]
         return subprocess.run(command, input=stdin, capture_output=True, timeout=60)
 
     @property
@@ -94,9 +94,9 @@ def test_commands_use_the_connection_of_a_play(
 def test_other_options_and_refusals_log_in(place: Place) -> None:
     place.ansible.tasks(TASKS, {"h": place.host}).check()
     other = ("-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no")
-    for number, words in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
-        assert place.ssh(*words, "target", "true").returncode == 0
-        assert place.logins == number, words
+    for number, args in enumerate((("-S", "none"), other, ("-o", "SetEnv=LANG=C"), ("-A",)), 2):
+        assert place.ssh(*args, "target", "true").returncode == 0
+        assert place.logins == number, args
     unasked = place.command[:-2]
     assert subprocess.run([*unasked, "target", "true"], timeout=60).returncode == 0 and place.logins == 6
     elsewhere = ["unshare", "--net", "--", *place.command, "target", "true"]

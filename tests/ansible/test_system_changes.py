@@ -20,16 +20,16 @@ LOOK = (session.repository / "tests/ansible/differential/plays/library/fresh_loo
 FILES = {"library/fresh_look.py": LOOK}
 
 
-def look(name: str, *at: str, **words: Any) -> dict[str, Any]:
+def look(name: str, *at: str, **options: Any) -> dict[str, Any]:
     """A task that tells what a fresh process would see."""
-    return {"name": name, "fresh_look": {"at": list(at)}, **words}
+    return {"name": name, "fresh_look": {"at": list(at)}, **options}
 
 
-def both(ansible: Ansible, tasks: list[dict[str, Any]], target: dict[str, Any], **words: Any) -> list[Run]:
+def both(ansible: Ansible, tasks: list[dict[str, Any]], target: dict[str, Any], **options: Any) -> list[Run]:
     """The same tasks over ssh and over pmitogen."""
     runs = []
     for connection in ("ssh", "pmitogen"):
-        runs.append(ansible.tasks(tasks, {"h": target}, connection=connection, files=FILES, **words))
+        runs.append(ansible.tasks(tasks, {"h": target}, connection=connection, files=FILES, **options))
         assert runs[-1].rc == 0, runs[-1].output
     return runs
 
@@ -78,14 +78,14 @@ def test_background_jobs_go_on(ansible: Ansible, sshd: Sshd, make_account: Calla
         {"name": "fresh", "ansible.builtin.shell": "echo $FRESH"},
         look("groups", "groups", **as_other),
     ]
-    for name, words in (("mine", {}), ("others", as_other)):
+    for name, options in (("mine", {}), ("others", as_other)):
         wait = {"until": f"{name}_result is finished", "retries": 40, "delay": 0.2, "register": f"{name}_result"}
         tasks.append(
             {
                 "name": f"wait for {name}",
                 "ansible.builtin.async_status": {"jid": f"{{{{ {name}.ansible_job_id }}}}"},
                 **wait,
-                **words,
+                **options,
             }
         )
     run = ansible.tasks(tasks, {"h": target}, files=FILES).check()

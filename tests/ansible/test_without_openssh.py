@@ -56,9 +56,9 @@ def test_synchronize(ansible: Ansible, sshd: Sshd, account: Account, path: str, 
     source = {"src/a": "one", "src/sub/b c": "two"}
     home = account.home
 
-    def synchronize(name: str, **words: Any) -> dict[str, Any]:
-        keywords = {key: words.pop(key) for key in ("delegate_to", "become", "become_user") if key in words}
-        return {"name": name, "ansible.posix.synchronize": {"compress": False, **words}, **keywords}
+    def synchronize(name: str, **options: Any) -> dict[str, Any]:
+        keywords = {key: options.pop(key) for key in ("delegate_to", "become", "become_user") if key in options}
+        return {"name": name, "ansible.posix.synchronize": {"compress": False, **options}, **keywords}
 
     tasks = [
         synchronize("push", src="src/", dest=f"{home}/copy/"),
@@ -84,8 +84,8 @@ def test_git_galaxy_and_known_hosts(ansible: Ansible, sshd: Sshd, account: Accou
     work.mkdir()
     (work / "galaxy.yml").write_text("namespace: test\nname: fromgit\nversion: 1.0.0\nreadme: README.md\nauthors: [a]\n")
     (work / "README.md").write_text("text\n")
-    for words in (("init", "-qb", "main"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "1")):
-        subprocess.run(["git", *words], cwd=work, check=True)
+    for args in (("init", "-qb", "main"), ("add", "."), ("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "1")):
+        subprocess.run(["git", *args], cwd=work, check=True)
     subprocess.run(["git", "clone", "-q", "--bare", work, bare], check=True)
     subprocess.run(["chown", "-R", account.name, bare], check=True)
     url = f"ssh://{account.name}@{sshd.host}:{sshd.port}{bare}"

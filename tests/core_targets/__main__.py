@@ -21,11 +21,11 @@ _SHOWN = 20  # of the differences between two runs; all of them are in the resul
 _CALLBACKS = repository / "tests/support/callbacks"
 
 
-def _play(target: str, core: str, python: Path, connection: str, words: argparse.Namespace) -> compare.Outcome:
+def _play(target: str, core: str, python: Path, connection: str, args: argparse.Namespace) -> compare.Outcome:
     results = RESULTS / core / Path(target).stem / connection
     shutil.rmtree(results, ignore_errors=True)
     orders = {
-        "playbook" if words.playbooks else "target": target,
+        "playbook" if args.playbooks else "target": target,
         "connection": connection,
         "expectations": targets.EXPECTATIONS.get(target, ()) if connection == "pmitogen" else (),
         "python": str(python),
@@ -36,17 +36,17 @@ def _play(target: str, core: str, python: Path, connection: str, words: argparse
         "callbacks": str(_CALLBACKS),
         "results": str(results),
     }
-    machine.run([str(python), str(Path(__file__).parent / "play.py"), json.dumps(orders)], results, words.limit)
+    machine.run([str(python), str(Path(__file__).parent / "play.py"), json.dumps(orders)], results, args.limit)
     return compare.read_outcome(results)
 
 
-def _both(target: str, core: str, python: Path, words: argparse.Namespace) -> bool:
+def _both(target: str, core: str, python: Path, args: argparse.Namespace) -> bool:
     """Play *target* and print the outcome; ssh comes second, if it can change the verdict. Return True if all is well."""
-    ours = _play(target, core, python, "pmitogen", words)
-    if ours.passed and not (words.results or words.playbooks):
+    ours = _play(target, core, python, "pmitogen", args)
+    if ours.passed and not (args.results or args.playbooks):
         print(f"{core} {target}: pmitogen {ours}", flush=True)
         return True
-    ssh = _play(target, core, python, "ssh", words)
+    ssh = _play(target, core, python, "ssh", args)
     fault = ssh.passed and not ours.passed
     found = compare.differences(ssh, ours)
     verdict = "FAILS OVER PMITOGEN ALONE" if fault else f"{len(found)} differences"
@@ -64,9 +64,9 @@ def main() -> int:
     parser.add_argument("--limit", type=float, default=600.0, metavar="SECONDS", help="for one run (600)")
     parser.add_argument("--playbooks", action="store_true", help="TARGET is a playbook, which is played twice on the same host")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help="by default those of tests/core_targets/targets.py")
-    words = parser.parse_args()
+    args = parser.parse_args()
     cores = installed_cores()
-    core = words.core or next(iter(cores), None)
+    core = args.core or next(iter(cores), None)
     if core not in cores:
         parser.error(f"ansible-core {core} is not installed; there are: {', '.join(cores) or 'none'}")
     lacking = machine.missing()
@@ -76,14 +76,14 @@ def main() -> int:
         known = sources.integration_folder(cores[core]) / "targets"
     except sources.NoSources as error:
         parser.error(str(error))
-    if words.playbooks:
-        wanted = [str(Path(name).resolve(strict=True)) for name in words.targets]
+    if args.playbooks:
+        wanted = [str(Path(name).resolve(strict=True)) for name in args.targets]
     else:
-        wanted = words.targets or [name for name in targets.DEFAULT if (known / name).exists()]
+        wanted = args.targets or [name for name in targets.DEFAULT if (known / name).exists()]
     for name in wanted:
-        if not words.playbooks and not (known / name).is_dir():
+        if not args.playbooks and not (known / name).is_dir():
             parser.error(f"ansible-core {core} has no target {name!r}")
-    results = [_both(target, core, cores[core], words) for target in wanted]
+    results = [_both(target, core, cores[core], args) for target in wanted]
     print(f"{sum(results)} of {len(results)} as over ssh; what they printed is in {RESULTS / core}")
     return 0 if all(results) else 1
 

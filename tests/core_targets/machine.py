@@ -50,14 +50,14 @@ def missing() -> str | None:
     return next((name for name in _PROGRAMS if shutil.which(name) is None), None)
 
 
-def run(words: Sequence[str], results: Path, timeout: float) -> None:
-    """Runs the program *words* in a new image, for *timeout* seconds at most. What it writes below *results* stays."""
+def run(args: Sequence[str], results: Path, timeout: float) -> None:
+    """Runs the program *args* in a new image, for *timeout* seconds at most. What it writes below *results* stays."""
     _IMAGE.mkdir(parents=True, exist_ok=True)
     results.mkdir(parents=True, exist_ok=True)
     namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child")
     with (results / "image.log").open("wb") as log:
         process = subprocess.Popen(
-            ["unshare", *namespaces, "sh", "-c", _ENTER, "sh", *words],
+            ["unshare", *namespaces, "sh", "-c", _ENTER, "sh", *args],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -57,8 +57,8 @@ def _prepare_accounts(python: str, packages: str) -> None:
 def _start_sshd() -> None:
     os.makedirs("/run/sshd", exist_ok=True)
     options = ("UsePAM=yes", "PermitRootLogin=yes", "MaxSessions=100", "MaxStartups=100")
-    words = [word for option in options for word in ("-o", option)]
-    subprocess.run(["/usr/sbin/sshd", *words], env={"PATH": "/usr/local/bin:/usr/bin:/bin"}, check=True)
+    args = [word for option in options for word in ("-o", option)]
+    subprocess.run(["/usr/sbin/sshd", *args], env={"PATH": "/usr/local/bin:/usr/bin:/bin"}, check=True)
 
 
 def _replace_connection(targets: Path) -> None:
@@ -74,7 +74,7 @@ def _replace_connection(targets: Path) -> None:
                 path.write_text(changed, encoding="utf-8")
 
 
-def _environment(words: dict[str, Any], integration: Path) -> dict[str, str]:
+def _environment(options: dict[str, Any], integration: Path) -> dict[str, str]:
     """What ansible-test sets, with the plugin and the callback that writes results."""
     (integration / "empty.cfg").write_text("")
     return {
@@ -83,8 +83,8 @@ def _environment(words: dict[str, Any], integration: Path) -> dict[str, str]:
         "LOGNAME": "root",
         "LC_ALL": "C.UTF-8",
         "PAGER": "/bin/cat",
-        "PATH": f"{Path(words['python']).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-        "PYTHONPATH": words["repository"],
+        "PATH": f"{Path(options['python']).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHONPATH": options["repository"],
         "OUTPUT_DIR": str(_OUTPUT),
         "INVENTORY_PATH": str(integration / "inventory"),
         "ANSIBLE_CONFIG": str(integration / "empty.cfg"),
@@ -99,31 +99,31 @@ def _environment(words: dict[str, Any], integration: Path) -> dict[str, str]:
         "ANSIBLE_DEVEL_WARNING": "false",
         "ANSIBLE_RETRY_FILES_ENABLED": "false",
         "ANSIBLE_NOCOLOR": "1",
-        "ANSIBLE_CONNECTION_PLUGINS": words["plugins"],
-        "ANSIBLE_CALLBACK_PLUGINS": words["callbacks"],
+        "ANSIBLE_CONNECTION_PLUGINS": options["plugins"],
+        "ANSIBLE_CALLBACK_PLUGINS": options["callbacks"],
         "ANSIBLE_CALLBACKS_ENABLED": "records",
         "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
-        "PMITOGEN_TEST_RECORDS": f"{words['results']}/records",
+        "PMITOGEN_TEST_RECORDS": f"{options['results']}/records",
     }
 
 
-def main(words: dict[str, Any]) -> None:
-    integration, results = Path(words["integration"]), Path(words["results"])
-    _prepare_accounts(words["python"], words["packages"])
+def main(options: dict[str, Any]) -> None:
+    integration, results = Path(options["integration"]), Path(options["results"])
+    _prepare_accounts(options["python"], options["packages"])
     _start_sshd()
-    if words["connection"] == "pmitogen":
+    if options["connection"] == "pmitogen":
         _replace_connection(integration / "targets")
-    for name, old, new in words["expectations"]:
-        path = integration / "targets" / words["target"] / name
+    for name, old, new in options["expectations"]:
+        path = integration / "targets" / options["target"] / name
         text = path.read_text(encoding="utf-8")
         if old not in text:
             raise SystemExit(f"{path} has no {old!r}: update EXPECTATIONS in tests/core_targets/targets.py up to date")
         path.write_text(text.replace(old, new), encoding="utf-8")
-    host = f"ansible_host=127.0.0.1 ansible_user=root ansible_connection={words['connection']} ansible_pipelining=yes"
-    (integration / "inventory").write_text(f"[testgroup]\ntesthost {host} ansible_python_interpreter={words['python']}\n")
+    host = f"ansible_host=127.0.0.1 ansible_user=root ansible_connection={options['connection']} ansible_pipelining=yes"
+    (integration / "inventory").write_text(f"[testgroup]\ntesthost {host} ansible_python_interpreter={options['python']}\n")
     _OUTPUT.mkdir()
     with (results / "output").open("wb") as output:
-        rc, seconds = _Play(integration, results, _environment(words, integration), output).play(words)
+        rc, seconds = _Play(integration, results, _environment(options, integration), output).play(options)
     (results / "ended").write_text(json.dumps({"rc": rc, "seconds": seconds}))
 
 
@@ -133,18 +133,18 @@ class _Play:
     def __init__(self, integration: Path, results: Path, env: dict[str, str], output: IO[bytes]) -> None:
         self._integration, self._results, self._env, self._output = integration, results, env, output
 
-    def play(self, words: dict[str, Any]) -> tuple[int, float]:
-        """Play the target or the playbook of *words*. Returns the exit status and the seconds it took."""
-        if "playbook" in words:
-            return self._timed(lambda: self._play_book(Path(words["playbook"])) or self._play_book(Path(words["playbook"])))
-        folder = self._integration / "targets" / words["target"]
+    def play(self, options: dict[str, Any]) -> tuple[int, float]:
+        """Play the target or the playbook of *options*. Returns the exit status and the seconds it took."""
+        if "playbook" in options:
+            return self._timed(lambda: self._play_book(Path(options["playbook"])) or self._play_book(Path(options["playbook"])))
+        folder = self._integration / "targets" / options["target"]
         aliases = (folder / "aliases").read_text() if (folder / "aliases").exists() else ""
         for role in re.findall(r"setup/(?:always|once)/(\S+)", aliases):
             self._play_role(role, aliases)
         if (folder / "runme.sh").exists():
             self._env["ANSIBLE_PLAYBOOK_DIR"] = str(folder)
             return self._timed(lambda: self._run("./runme.sh", "-v", cwd=folder))
-        return self._timed(lambda: self._play_role(words["target"], aliases))
+        return self._timed(lambda: self._play_role(options["target"], aliases))
 
     def _timed(self, command: Callable[[], int]) -> tuple[int, float]:
         (self._results / "records").write_bytes(b"")  # without those of the roles that prepare the target

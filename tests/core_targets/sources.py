@@ -28,8 +28,8 @@ def integration_folder(python: Path) -> Path:
     tree = FOLDER / f"ansible_core-{version}"
     if not tree.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        words = ("download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(FOLDER), f"ansible-core=={version}")
-        _run(str(python), "-m", "pip", *words)
+        args = ("download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(FOLDER), f"ansible-core=={version}")
+        _run(str(python), "-m", "pip", *args)
         with tarfile.open(FOLDER / f"{tree.name}.tar.gz") as archive:
             archive.extractall(FOLDER, filter="data")
     return tree / "test/integration"
@@ -43,8 +43,8 @@ def packages_folder(python: Path, core: str) -> Path:
     return folder
 
 
-def _run(*words: str) -> str:
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
+def _run(*args: str) -> str:
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300)
     if done.returncode:
-        raise NoSources(f"{' '.join(words)}: {done.stderr.strip()}")
+        raise NoSources(f"{' '.join(args)}: {done.stderr.strip()}")
     return done.stdout

@@ -90,8 +90,8 @@ class Talker:
     def ssh_args(self, path: Path) -> list[str]:
         """ssh's options to reach us; *path* is for the known_hosts file."""
         path.write_text(f"[127.0.0.1]:{self.port} {self.key.get_name()} {self.key.get_base64()}\n")
-        words = ["-F", "none", "-p", str(self.port), "-l", "guest", "-o", "ConnectTimeout=5", "-o", "IdentityAgent=none"]
-        return [*words, "-o", f"UserKnownHostsFile={path}", "-o", "GlobalKnownHostsFile=none"]
+        args = ["-F", "none", "-p", str(self.port), "-l", "guest", "-o", "ConnectTimeout=5", "-o", "IdentityAgent=none"]
+        return [*args, "-o", f"UserKnownHostsFile={path}", "-o", "GlobalKnownHostsFile=none"]
 
     def _spawn(self, work: Callable[..., None], *args: Any) -> None:
         thread = threading.Thread(target=work, args=args, daemon=True)

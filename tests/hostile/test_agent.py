@@ -58,8 +58,8 @@ def text(value: bytes | str) -> bytes:
 
 def ask_there(link: Connection, *messages: bytes) -> list[int]:
     """What the forwarded agent answers these, on one connection to it."""
-    words = " ".join(message.hex() for message in messages)
-    ended, out, err = exec_command.run(link, f"{sys.executable} -c '{CLIENT}' {words}", timeout=20)
+    text = " ".join(message.hex() for message in messages)
+    ended, out, err = exec_command.run(link, f"{sys.executable} -c '{CLIENT}' {text}", timeout=20)
     assert ended.code == 0, err
     return [int(line) for line in out.split()]
 
@@ -113,8 +113,8 @@ class Recorder:
 def recorder(short_path: Path) -> Iterator[Callable[..., Recorder]]:
     made: list[Recorder] = []
 
-    def make(**words: Any) -> Recorder:
-        made.append(Recorder(short_path / f"agent{len(made)}", **words))
+    def make(**options: Any) -> Recorder:
+        made.append(Recorder(short_path / f"agent{len(made)}", **options))
         return made[-1]
 
     yield make
@@ -192,8 +192,8 @@ def test_an_agent_that_refuses_the_binding_is_not_forwarded(
     """Old agents do not know the message (5): then only the filter protects them."""
     agent = recorder(bind=answer)
     with forwarded(sshd, agent.path) as link:
-        words = f"{sys.executable} -c '{CLIENT}' {HARMLESS['list'].hex()}"
-        assert (exec_command.run(link, words, timeout=10)[0].code == 0) is usable
+        text = f"{sys.executable} -c '{CLIENT}' {HARMLESS['list'].hex()}"
+        assert (exec_command.run(link, text, timeout=10)[0].code == 0) is usable
     assert (HARMLESS["list"] in agent.messages) is usable
 
 
@@ -345,8 +345,8 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @contextlib.contextmanager
 def agent_that_may_load(folder: Path, library: Path) -> Iterator[str]:
     path = str(folder / "agent")
-    words = ["ssh-agent", "-D", "-a", path, "-P", str(library)]
-    process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    args = ["ssh-agent", "-D", "-a", path, "-P", str(library)]
+    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         wait_for_agent(path)
         yield path
@@ -383,9 +383,9 @@ def test_ssh_add_on_the_target(sshd: Sshd, make_key: MakeKey, short_path: Path) 
     with ssh_agent(short_path, key) as path, forwarded(sshd, path) as link:
         assert exec_command.run(link, "ssh-add -L")[1].decode().startswith(key.public)
         assert exec_command.run(link, f"ssh-add -T {key}.pub")[0].code == 0
-        for words in (f"-q {other}", "-D", f"-d {key}.pub", "-x", "-X", f"-q -t 5 {other}", "-e /tmp/evil.so"):
-            command = f"SSH_ASKPASS=/bin/true SSH_ASKPASS_REQUIRE=force ssh-add {words}"
-            assert exec_command.run(link, command, timeout=20)[0].code != 0, words
+        for text in (f"-q {other}", "-D", f"-d {key}.pub", "-x", "-X", f"-q -t 5 {other}", "-e /tmp/evil.so"):
+            command = f"SSH_ASKPASS=/bin/true SSH_ASKPASS_REQUIRE=force ssh-add {text}"
+            assert exec_command.run(link, command, timeout=20)[0].code != 0, text
         assert exec_command.run(link, "ssh-add -L")[1].decode().strip().split()[1] == key.public.split()[1]
 
 

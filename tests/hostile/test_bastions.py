@@ -39,8 +39,8 @@ def hops() -> Iterator[JumpHostPool]:
 def bastion() -> Iterator[MakeBastion]:
     made: list[Bastion] = []
 
-    def make(*args: Any, **words: Any) -> Bastion:
-        made.append(Bastion(*args, **words).start())
+    def make(*args: Any, **options: Any) -> Bastion:
+        made.append(Bastion(*args, **options).start())
         return made[-1]
 
     yield make
@@ -257,8 +257,8 @@ def test_by_the_library_and_ssh_arguments(sshd: Sshd, bastion: MakeBastion, shor
     ]
     (short_path / "config").write_text("".join(blocks))
     way = {"-J": ["-J", "gate0"], "two hops": ["-J", "gate0,gate1"]}
-    words = way.get(form, ["-o", f"ProxyCommand=ssh -F {short_path}/config -W %h:%p gate0"])
+    args = way.get(form, ["-o", f"ProxyCommand=ssh -F {short_path}/config -W %h:%p gate0"])
     secrets = {"password": "target-pw", "otp": "424242", "passphrase": "target-phrase"}
     with pytest.raises(AuthenticationError, match="set those of gate0 in"):
-        pmitogen.connect("127.0.0.1", ssh_args=["-F", f"{short_path}/config", *words, *sshd.ssh_args()[2:]], **secrets)
+        pmitogen.connect("127.0.0.1", ssh_args=["-F", f"{short_path}/config", *args, *sshd.ssh_args()[2:]], **secrets)
     assert [host.heard for host in hosts] == [[]] * len(hosts)

@@ -89,9 +89,9 @@ def test_each_fails_alone(sshd: Sshd, make_account: Callable[..., Account], shor
             slowest = max(slowest, time.monotonic() - began)
             time.sleep(0.1)
         for name, each in running.items():
-            words, took = each.result()
-            assert words == "in" or took < 14, (name, words, took)
-            assert "\n" not in words and "\x1b" not in words and SECRET not in words and len(words) < 900, (name, words)
+            args, took = each.result()
+            assert args == "in" or took < 14, (name, args, took)
+            assert "\n" not in args and "\x1b" not in args and SECRET not in args and len(args) < 900, (name, args)
             notes = path(name, ".notes")
             assert not notes.exists() or notes.read_text().count(SECRET) <= 1, name
             # Where the question did not stand any more, or was none, or would have been shown.

@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd, pytest.mark.needs_
 EVIL = """#!/usr/bin/python3
 # WANT_JSON
 import json, sys
-words = json.load(open(sys.argv[1]))
-print(json.dumps(json.load(open(words["file"]))[words["name"]]))
+arguments = json.load(open(sys.argv[1]))
+print(json.dumps(json.load(open(arguments["file"]))[arguments["name"]]))
 """
 TASKS: list[dict[str, Any]] = [
     {"name": "evil", "evil": {"file": "{{ answers }}", "name": "{{ which }}"}},
@@ -121,8 +121,8 @@ class Hostile:
         self.hosts = {name: self.hosts[name] for name in names}
 
     def run(self, connection: str, tasks: list[dict[str, Any]] = TASKS, **env: str) -> Run:
-        words: dict[str, Any] = {"files": {"library/evil.py": EVIL}, "args": ["-f", "4"], "connection": connection}
-        return self._ansible.tasks(tasks, self.hosts, env={**self._env, **env}, **words)
+        options: dict[str, Any] = {"files": {"library/evil.py": EVIL}, "args": ["-f", "4"], "connection": connection}
+        return self._ansible.tasks(tasks, self.hosts, env={**self._env, **env}, **options)
 
 
 @pytest.fixture

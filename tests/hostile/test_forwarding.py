@@ -61,7 +61,7 @@ def test_a_local_name_to_listen_on(sshd: Sshd) -> None:
 
 @pytest.mark.parametrize("name", ["a..b", "\udcff", "nosuch.invalid"])
 def test_a_local_address_to_connect_from(sshd: Sshd, capfd: pytest.CaptureFixture[str], name: str) -> None:
-    words = [*sshd.ssh_args(), "-o", f"BindAddress={name}", "-o", "BatchMode=yes", "root@127.0.0.1", "true"]
-    assert run(words) == 255
+    args = [*sshd.ssh_args(), "-o", f"BindAddress={name}", "-o", "BatchMode=yes", "root@127.0.0.1", "true"]
+    assert run(args) == 255
     error = capfd.readouterr().err
     assert len(error.splitlines()) == 1 and "BindAddress " in error and "Unknown error" not in error, error

@@ -200,11 +200,11 @@ BREACHES: list[tuple[Header, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("header", "size", "words"), BREACHES)
-def test_what_breaks_the_protocol_is_named(header: Header, size: int, words: str) -> None:
+@pytest.mark.parametrize(("header", "size", "text"), BREACHES)
+def test_what_breaks_the_protocol_is_named(header: Header, size: int, text: str) -> None:
     with pytest.raises(ProtocolError) as caught:
         make_gate().admit(json.loads(json.dumps(header)), size)
-    assert words in str(caught.value) and not isinstance(caught.value, InterpreterError)
+    assert text in str(caught.value) and not isinstance(caught.value, InterpreterError)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 300
 
 
@@ -441,7 +441,7 @@ def test_messages_are_the_same_however_they_arrive(sent: list[bytes], cuts: list
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "text"),
     [
         ((0x4D50, 0, AGENT, AGENT, 2002, 0, 5), "not a Mitogen message"),
         ((0x4D49, 1, AGENT, AGENT, 2002, 0, 5), "for context 1"),
@@ -454,8 +454,8 @@ def test_messages_are_the_same_however_they_arrive(sent: list[bytes], cuts: list
         ((0x4D49, 0, AGENT, AGENT, 2002, 0, 0xFFFFFFF0), "of 4294967280 bytes"),
     ],
 )
-def test_a_header_is_checked_before_its_data_is_waited_for(fields: tuple[int, ...], words: str) -> None:
+def test_a_header_is_checked_before_its_data_is_waited_for(fields: tuple[int, ...], text: str) -> None:
     reader = ChannelReader(AGENT)
     reader.feed(HEADER.pack(*fields))
-    with pytest.raises(ProtocolError, match=words):
+    with pytest.raises(ProtocolError, match=text):
         reader.next()

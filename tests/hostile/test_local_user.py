@@ -164,8 +164,8 @@ except OSError as error:
 
 
 def _connect_as(account: Account, path: Path, capabilities: tuple[str, ...]) -> str:
-    words = as_user(account, "/usr/bin/python3", "-c", CONNECT, str(path), capabilities=capabilities)
-    return subprocess.run(words, capture_output=True, text=True, timeout=30, cwd="/").stdout.strip()
+    args = as_user(account, "/usr/bin/python3", "-c", CONNECT, str(path), capabilities=capabilities)
+    return subprocess.run(args, capture_output=True, text=True, timeout=30, cwd="/").stdout.strip()
 
 
 def test_no_place_at_all(user: User, target: dict[str, Any], attacker: Account) -> None:
@@ -190,8 +190,8 @@ def test_hubs_speaks_to_no_socket_in_a_foreign_directory(squatted: Path, user: U
         os.chown(squatted / "1-1.sock", user.account.uid, user.account.gid)
         sock.listen()
         sock.settimeout(0.2)
-        for words in ([], ["--json"], ["--stop"], ["--stop", "--all"], ["--stop", "1"]):
-            done = user.pmitogen("hubs", *words)
+        for args in ([], ["--json"], ["--stop"], ["--stop", "--all"], ["--stop", "1"]):
+            done = user.pmitogen("hubs", *args)
             assert "\x1b" not in done.stdout + done.stderr
         with pytest.raises(TimeoutError):
             sock.accept()
@@ -203,8 +203,8 @@ def test_hubs_believes_no_other_users_hub(user: User, attacker: Account) -> None
     directory.mkdir(mode=0o700)
     os.chown(directory, user.account.uid, user.account.gid)
     rights = ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
-    words = as_user(attacker, "/usr/bin/python3", "-c", LISTEN, str(directory / "1-1.sock"), capabilities=rights)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, cwd="/") as process:
+    args = as_user(attacker, "/usr/bin/python3", "-c", LISTEN, str(directory / "1-1.sock"), capabilities=rights)
+    with subprocess.Popen(args, stdout=subprocess.PIPE, cwd="/") as process:
         try:
             assert process.stdout and process.stdout.readline()
             os.chmod(directory / "1-1.sock", 0o666)

@@ -44,9 +44,9 @@ def test_an_entered_account(
     hosts, names = {}, list(FIRST)
     for name in names:
         python = noting_python(other, short_path / name, f"python-{name}")
-        words = becoming("sudo", other.name, ansible_python_interpreter=python)
+        args = becoming("sudo", other.name, ansible_python_interpreter=python)
         own = f"-o ServerAliveInterval={60 + names.index(name)}"  # a connection of its own
-        hosts[name] = ansible.target(sshd, login, ansible_ssh_extra_args=own, **words)
+        hosts[name] = ansible.target(sshd, login, ansible_ssh_extra_args=own, **args)
     tasks = []
     for name in names:
         where = {"delegate_to": name, "run_once": True} if delegated else {"when": f"inventory_hostname == '{name}'"}

@@ -42,9 +42,9 @@ def check(text: str, limit: int = 4000) -> str:
     return text
 
 
-def command(name: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
+def command(name: str, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """``pmitogen NAME WORDS`` as a process of its own, without a terminal."""
-    argv = [sys.executable, "-m", "pmitogen", name, *words]
+    argv = [sys.executable, "-m", "pmitogen", name, *args]
     environ = {**os.environ, "PYTHONPATH": os.getcwd(), **env}
     return subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
@@ -101,10 +101,10 @@ def test_keyscan_of_what_is_no_server(says: str) -> None:
 def test_prompts_at_a_terminal(tmp_path: Path) -> None:
     """A person sees who asks, before the server's text, on every line of it."""
     with Talker("prompts") as talker:
-        words = [*talker.ssh_args(tmp_path / "known"), "-o", "NumberOfPasswordPrompts=1", "127.0.0.1"]
+        args = [*talker.ssh_args(tmp_path / "known"), "-o", "NumberOfPasswordPrompts=1", "127.0.0.1"]
         pid, terminal = pty.fork()
         if pid == 0:
-            os.execve(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *words], {**os.environ, "NO_COLOR": "1"})
+            os.execve(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *args], {**os.environ, "NO_COLOR": "1"})
         seen, answered = b"", False
         try:
             while chunk := os.read(terminal, 4096):

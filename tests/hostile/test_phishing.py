@@ -89,8 +89,8 @@ def test_chains(chain: str, sshd: Sshd, make_account: Callable[..., Account]) ->
     with connect(sshd, login) as host:
         entered: pmitogen.Host = host
         for number, step in enumerate(CHAINS[chain]):
-            words = {**step, "user": step["user"].format(last=last.name), "password": SECRETS[number % 2]}
-            entered = entered.become(**words, timeout=20)
+            options = {**step, "user": step["user"].format(last=last.name), "password": SECRETS[number % 2]}
+            entered = entered.become(**options, timeout=20)
         assert entered.run("id -un", check=True).stdout.decode().strip() == last.name
     check(last)
 

@@ -130,9 +130,9 @@ def test_beside_an_honest_host(sshd: Sshd, tmp_path: Path) -> None:
         ports, known = told["ports"], tmp_path / "known_hosts"
         known.write_text("".join(f"[127.0.0.1]:{port} {told['key']}\n" for port in ports.values()))
         hostile = {"UserKnownHostsFile": known, "GlobalKnownHostsFile": "none", "IdentityAgent": "none", "Compression": "yes"}
-        words = ["-F", "none", "-i", str(sshd.key.path), *(f"-o{name}={value}" for name, value in hostile.items())]
+        args = ["-F", "none", "-i", str(sshd.key.path), *(f"-o{name}={value}" for name, value in hostile.items())]
         tries = [(name, ports[name], work(name)) for name in EXPECTED]
-        json.dump({"user": "root", "ssh_args": sshd.ssh_args(), "hostile_args": words, "tries": tries}, hub.stdin)
+        json.dump({"user": "root", "ssh_args": sshd.ssh_args(), "hostile_args": args, "tries": tries}, hub.stdin)
         hub.stdin.close()
         results = {result["name"]: result for result in map(json.loads, hub.stdout)}
         hub.stdin = None

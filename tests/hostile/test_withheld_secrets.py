@@ -52,9 +52,9 @@ def test_playbooks(ansible: Ansible, sshd: Sshd, changed: Path, make_account: Ca
     other = make_account(password=SECRET)
     ways = {"sudo": becoming("sudo", "root", SECRET), "asking": becoming("asking", other.name, SECRET)}
     hosts = {}
-    for name, words in ways.items():
+    for name, variables in ways.items():
         common = " ".join([*options(changed), "-o", "GlobalKnownHostsFile=/dev/null"])
-        hosts[name] = {**ansible.target(sshd, login, **words), "ansible_ssh_common_args": common}
+        hosts[name] = {**ansible.target(sshd, login, **variables), "ansible_ssh_common_args": common}
     tasks = [{"name": "who", **WHO, "become": True}, {"name": "login", **WHO}]
     run = ansible.tasks(tasks, hosts, env={"ANSIBLE_BECOME_PLUGINS": str(PLUGINS)}, args=["-vvvv"])
     for name in ways:

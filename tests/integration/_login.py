@@ -28,7 +28,7 @@ class Transport(HostKeyPolicy, paramiko.Transport):
     """Paramiko's, with nothing of ours but the host key's part."""
 
 
-def settings_for(server: Sshd, **words: Any) -> Settings:
+def settings_for(server: Sshd, **options: Any) -> Settings:
     """Settings that reach *server* as root, trust its key and offer nothing yet."""
     base: dict[str, Any] = {
         "originalhost": server.host,
@@ -38,12 +38,12 @@ def settings_for(server: Sshd, **words: Any) -> Settings:
         "userknownhostsfile": (str(server.known_hosts),),
         "stricthostkeychecking": "yes",
     }
-    return Settings(**{**base, **words})
+    return Settings(**{**base, **options})
 
 
-def key_settings(server: Sshd, *paths: object, **words: Any) -> Settings:
+def key_settings(server: Sshd, *paths: object, **options: Any) -> Settings:
     """The same with identity files, as if the user had named them."""
-    return settings_for(server, identityfile=tuple(map(str, paths)), identityfile_explicit=True, **words)
+    return settings_for(server, identityfile=tuple(map(str, paths)), identityfile_explicit=True, **options)
 
 
 @contextlib.contextmanager
@@ -59,30 +59,30 @@ def handshake(settings: Settings, port: int | None = None) -> Iterator[Transport
         transport.join(5)
 
 
-def verify(settings: Settings, **words: Any) -> HostKeyDecision:
+def verify(settings: Settings, **options: Any) -> HostKeyDecision:
     """Whether the host key does."""
     with handshake(settings) as transport:
-        return check_host_key(settings, transport.get_remote_server_key(), "127.0.0.1", **words)
+        return check_host_key(settings, transport.get_remote_server_key(), "127.0.0.1", **options)
 
 
-def log_in(settings: Settings, credentials: Credentials | None = None, *, seconds: float = 15, **words: Any) -> AuthReport:
+def log_in(settings: Settings, credentials: Credentials | None = None, *, seconds: float = 15, **options: Any) -> AuthReport:
     """Log in and run a command, so that it is seen to be a login."""
     with handshake(settings) as transport:
-        report = authenticate(transport, settings, credentials or Credentials(), time.monotonic() + seconds, **words)
+        report = authenticate(transport, settings, credentials or Credentials(), time.monotonic() + seconds, **options)
         channel = transport.open_session(timeout=10)
         channel.exec_command("echo in")
         assert channel.recv(100) == b"in\n"
         return report
 
 
-def keygen(*words: object) -> None:
+def keygen(*args: object) -> None:
     """Run ssh-keygen."""
-    subprocess.run(["ssh-keygen", "-q", *map(str, words)], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+    subprocess.run(["ssh-keygen", "-q", *map(str, args)], check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
 
 
-def certify(authority: KeyFile, key: KeyFile, *words: object, name: str = "test") -> Path:
-    """A certificate for *key*, beside it; *words* are ssh-keygen's (-n, -V, -h ...)."""
-    keygen("-s", authority.path, "-I", name, *words, key.path.with_name(key.path.name + ".pub"))
+def certify(authority: KeyFile, key: KeyFile, *args: object, name: str = "test") -> Path:
+    """A certificate for *key*, beside it; *args* are ssh-keygen's (-n, -V, -h ...)."""
+    keygen("-s", authority.path, "-I", name, *args, key.path.with_name(key.path.name + ".pub"))
     return key.path.with_name(key.path.name + "-cert.pub")
 
 
@@ -112,7 +112,7 @@ def wait_for_agent(path: str) -> None:
         time.sleep(0.01)
 
 
-def add(agent: str, *words: object) -> None:
+def add(agent: str, *args: object) -> None:
     """Run ssh-add on an agent."""
     environment = {**os.environ, "SSH_AUTH_SOCK": agent}
-    subprocess.run(["ssh-add", "-q", *map(str, words)], check=True, env=environment, stdin=subprocess.DEVNULL, timeout=20)
+    subprocess.run(["ssh-add", "-q", *map(str, args)], check=True, env=environment, stdin=subprocess.DEVNULL, timeout=20)

@@ -61,8 +61,8 @@ def by_agent(server: Sshd, agent: str, **changes: object) -> Settings:
     return settings_for(server, identityfile=(), identityagent=agent, **changes)
 
 
-def enter(settings: Settings, **words: object) -> bytes:
-    link = link_to(settings, **words)  # type: ignore[arg-type]
+def enter(settings: Settings, **options: object) -> bytes:
+    link = link_to(settings, **options)  # type: ignore[arg-type]
     try:
         return exec_command.run(link, "echo in")[1]
     finally:
@@ -120,9 +120,9 @@ def test_a_certified_host(make_sshd: MakeSshd, agent: str, key: KeyFile, short_p
 
 def ssh_there(agent_key: KeyFile, server: Sshd) -> str:
     """The command of an OpenSSH on a target that logs in to *server* by the agent."""
-    words = [*server.ssh_args(), "-o", "BatchMode=yes", server.host, "echo there"]
-    words[words.index(str(server.key.path))] = f"{agent_key}.pub"
-    return "ssh " + shlex.join(words)
+    args = [*server.ssh_args(), "-o", "BatchMode=yes", server.host, "echo there"]
+    args[args.index(str(server.key.path))] = f"{agent_key}.pub"
+    return "ssh " + shlex.join(args)
 
 
 @pytest.mark.parametrize("rekeyed", [False, True])
@@ -177,7 +177,7 @@ def test_from_a_machine_that_the_agent_is_forwarded_to(
     late = "from pmitogen.transport.paramiko_ext.userauth import UserauthClient as C\nseen = C.binds_host.fget\n"
     late += "C.binds_host = property(lambda self: self.round_trips > 0 and seen(self))\n"
     script.write_text((late if told == "late" else "") + LOG_IN)
-    words = [
+    args = [
         "-F",
         "none",
         "-p",
@@ -187,7 +187,7 @@ def test_from_a_machine_that_the_agent_is_forwarded_to(
         "-o",
         "GlobalKnownHostsFile=none",
     ]
-    command = f"PYTHONPATH={repository} {sys.executable} {script} {shlex.join(words)} root@{target.host}"
+    command = f"PYTHONPATH={repository} {sys.executable} {script} {shlex.join(args)} root@{target.host}"
     environment = {**os.environ, "SSH_AUTH_SOCK": agent}
     outer = ["ssh", "-A", *controller.ssh_args(), controller.host, command]
     outer[outer.index(str(controller.key.path))] = f"{key}.pub"

@@ -26,11 +26,11 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
-def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **words: Any) -> Host:
+def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **options: Any) -> Host:
     """A connection with the run's key, by the hub given or one of its own."""
     name = account if isinstance(account, str) else account.name
     made = pmitogen.connect if hub is None else hub.connect
-    return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **words})
+    return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **options})
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def host(sshd: Sshd, account: Account) -> Iterator[Host]:
 
 def no_key(sshd: Sshd) -> list[str]:
     """ssh's words for this server, without a key."""
-    words = sshd.ssh_args()
-    at = words.index("-i")
-    return words[:at] + words[at + 2 :] + ["-o", "IdentityFile=none"]
+    args = sshd.ssh_args()
+    at = args.index("-i")
+    return args[:at] + args[at + 2 :] + ["-o", "IdentityFile=none"]
 
 
 def test_the_directory_and_environment_of_the_call_count(
@@ -86,8 +86,8 @@ def test_a_key_with_a_passphrase(sshd: Sshd, account: Account, make_key: Any) ->
 
 
 def test_an_address_as_a_url(sshd: Sshd, account: Account) -> None:
-    words = [word for word in sshd.ssh_args() if word not in ("-p", str(sshd.port))]
-    with pmitogen.connect(f"ssh://{account.name}@{sshd.host}:{sshd.port}", ssh_args=words) as host:
+    args = [word for word in sshd.ssh_args() if word not in ("-p", str(sshd.port))]
+    with pmitogen.connect(f"ssh://{account.name}@{sshd.host}:{sshd.port}", ssh_args=args) as host:
         assert host.run("true").ok
 
 
@@ -104,11 +104,11 @@ def test_a_closed_port_tells_the_stage(sshd: Sshd) -> None:
 
 
 def test_an_unknown_host_key_tells_the_stage(sshd: Sshd, account: Account) -> None:
-    words = [*sshd.ssh_args()[:6], "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
+    args = [*sshd.ssh_args()[:6], "-o", "UserKnownHostsFile=/dev/null", "-o", "GlobalKnownHostsFile=/dev/null"]
     with pytest.raises(pmitogen.ConnectError) as caught:
-        connect(sshd, account, ssh_args=words)
+        connect(sshd, account, ssh_args=args)
     assert caught.value.stage == "hostkey"
-    with connect(sshd, account, ssh_args=words, host_key_checking=False) as host:
+    with connect(sshd, account, ssh_args=args, host_key_checking=False) as host:
         assert host.run("true").ok
 
 
@@ -130,8 +130,8 @@ def test_the_interpreter_may_be_chosen(sshd: Sshd, account: Account, pythons: di
 
 
 def test_a_command_has_its_words_input_environment_and_folder(host: Host) -> None:
-    words = ["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"]
-    done = host.run(words, stdin=b"in\n", env={"A": "x y"}, cwd="/")
+    args = ["sh", "-c", 'cat; echo "$0 $A"; pwd; echo bad >&2; exit 3', "a  b"]
+    done = host.run(args, stdin=b"in\n", env={"A": "x y"}, cwd="/")
     assert (done.rc, done.stdout, done.stderr, done.ok) == (3, b"in\na  b x y\n/\n", b"bad\n", False)
     assert host.run("kill -9 $$").rc == 128 + 9
     assert host.run(["nowhere-at-all"]).rc == 127
@@ -336,13 +336,13 @@ def test_a_local_user_without_a_name_and_a_home_that_cannot_be_written(sshd: Ssh
     known = short_path / "known"
     known.write_text(sshd.known_hosts.read_text())
     options = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", "IdentitiesOnly=yes", "IdentityFile=none")
-    words = ["-p", str(sshd.port), *(word for option in options for word in ("-o", option))]
+    args = ["-p", str(sshd.port), *(word for option in options for word in ("-o", option))]
     # May read all files, since this interpreter may lie in root's home, but write none.
     keep = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=+dac_read_search"]
     command = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", *keep, sys.executable, "-B", "-c", NAMELESS]
     env = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "XDG_RUNTIME_DIR", "USER", "LOGNAME")}
     done = subprocess.run(
-        [*command, f"{account.name}@{sshd.host}", *words],
+        [*command, f"{account.name}@{sshd.host}", *args],
         input=sshd.key.path.read_text(),
         capture_output=True,
         text=True,

@@ -44,14 +44,14 @@ def test_every_method(method: str, sshd: Sshd, account: Account, make_account: A
 def test_failures_have_their_kind(sshd: Sshd, make_account: Any) -> None:
     account = make_account(password="right", sudo="password")
     with connect(sshd, account) as host:
-        for words, kind in (
+        for options, kind in (
             ({"password": "wrong"}, "password-wrong"),
             ({}, "password-missing"),
             ({"password": "right", "user": "nobody-of-that-name"}, "unknown-user"),
             ({"exe": "/nowhere/sudo"}, "not-installed"),
         ):
             with pytest.raises(pmitogen.BecomeError) as caught:
-                host.become(**words).run("true")  # type: ignore[arg-type]
+                host.become(**options).run("true")  # type: ignore[arg-type]
             assert caught.value.kind == kind, caught.value
             assert "wrong'" not in str(caught.value)
         with pytest.raises(pmitogen.UsageError, match="become_flags"):
@@ -215,9 +215,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.modules[name]
 
 
-def run(folder: Path, *words: str) -> str:
+def run(folder: Path, *args: str) -> str:
     env = {**os.environ, "PYTHONPATH": f"{os.environ['PYTHONPATH']}:{folder}"}
-    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, timeout=60, cwd=folder, env=env)
+    done = subprocess.run([sys.executable, *args], capture_output=True, text=True, timeout=60, cwd=folder, env=env)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
 
@@ -281,7 +281,7 @@ def make_local() -> Callable[[], int]:
 
 
 @pytest.mark.parametrize(
-    ("function", "arguments", "words"),
+    ("function", "arguments", "text"),
     [
         (lambda: 1, (), "a lambda or nested function cannot be called"),
         (make_local(), (), "a lambda or nested function cannot be called"),
@@ -289,8 +289,8 @@ def make_local() -> Callable[[], int]:
         (os.path.join, (object(),), "its arguments are not JSON"),
     ],
 )
-def test_what_cannot_be_called(function: Any, arguments: Any, words: str, sshd: Sshd, account: Account) -> None:
-    with connect(sshd, account) as host, pytest.raises(pmitogen.UsageError, match=words):
+def test_what_cannot_be_called(function: Any, arguments: Any, text: str, sshd: Sshd, account: Account) -> None:
+    with connect(sshd, account) as host, pytest.raises(pmitogen.UsageError, match=text):
         host.call(function, *arguments)
 
 
@@ -328,16 +328,16 @@ def test_a_person_may_give_up(sshd: Sshd, account: Account) -> None:
 
 def test_a_person_trusts_a_host_key_only_by_yes(sshd: Sshd, account: Account, tmp_path: Path) -> None:
     known = tmp_path / "known"
-    words = ["-F", "/dev/null", "-p", str(sshd.port), "-i", str(sshd.key.path), "-o", "IdentitiesOnly=yes"]
-    words += ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
+    args = ["-F", "/dev/null", "-p", str(sshd.port), "-i", str(sshd.key.path), "-o", "IdentitiesOnly=yes"]
+    args += ["-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null"]
     for answer in ("y", "no", ""):
         person = Person(Continue=answer)
         with pytest.raises(pmitogen.ConnectError) as caught:
-            connect(sshd, account, ssh_args=words, ask=person)
+            connect(sshd, account, ssh_args=args, ask=person)
         assert caught.value.stage == "hostkey" and len(person.asked) == 1 and not known.exists()
     person = Person(Continue="yes")
     for _ in range(2):
-        with connect(sshd, account, ssh_args=words, ask=person) as host:
+        with connect(sshd, account, ssh_args=args, ask=person) as host:
             assert host.run("true").ok
     assert len(person.asked) == 1 and "SHA256:" in person.asked[0][0] and person.asked[0][1]
 

@@ -32,9 +32,9 @@ def relay(sshd: Sshd) -> Iterator[Relay]:
 
 
 def test_a_command_is_one_round_trip_of_few_bytes(relay: Relay, sshd: Sshd, account: Account) -> None:
-    words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias=[{sshd.host}]:{sshd.port}"]
-    words += ["-F", "none", "-p", str(relay.port), "-i", str(sshd.key.path)]
-    with connect(sshd, account, ssh_args=words) as host:
+    args = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias=[{sshd.host}]:{sshd.port}"]
+    args += ["-F", "none", "-p", str(relay.port), "-i", str(sshd.key.path)]
+    with connect(sshd, account, ssh_args=args) as host:
         host.ping()  # until Python is up, each command has a channel of its own
         assert host.run("echo x").stdout == b"x\n"
         relay.counts()

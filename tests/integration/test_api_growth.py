@@ -148,11 +148,11 @@ print(json.dumps({"left": held(os.getpid())}), flush=True)
 
 
 def _run(program: str, sshd: Sshd, account: Account, extra: str = "0", args: Sequence[str] = ()) -> list[dict[str, list[int]]]:
-    words = [sys.executable, "-c", HEAD + program, f"{account.name}@{sshd.host}", str(account.uid), extra]
-    words += args or sshd.ssh_args()
+    argv = [sys.executable, "-c", HEAD + program, f"{account.name}@{sshd.host}", str(account.uid), extra]
+    argv += args or sshd.ssh_args()
     env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # one arena for all threads: several grow by their fragments for a while
     done = subprocess.run(
-        words, cwd=session.repository, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850
+        argv, cwd=session.repository, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=850
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -25,9 +25,9 @@ def targets(sshd: Sshd, account: Account) -> list[str]:
 
 
 def arguments(sshd: Sshd) -> list[str]:
-    words = sshd.ssh_args()
-    at = words.index("-p")
-    return words[:at] + words[at + 2 :]
+    args = sshd.ssh_args()
+    at = args.index("-p")
+    return args[:at] + args[at + 2 :]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 64])

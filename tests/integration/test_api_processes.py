@@ -41,8 +41,8 @@ def test_a_conversation(host: Host) -> None:
             assert process.stdout.readline() == word
         process.stdin.close()
         assert (process.stdout.read(), process.stderr.read(), process.wait(10)) == (b"", b"", 0)
-    with host.start("cat; exit 3", text=True) as words:
-        assert words.communicate("größer\n") == ("größer\n", "") and words.returncode == 3
+    with host.start("cat; exit 3", text=True) as args:
+        assert args.communicate("größer\n") == ("größer\n", "") and args.returncode == 3
 
 
 def test_communicate_with_much(host: Host) -> None:

@@ -37,9 +37,9 @@ MakeSshd = Callable[..., Sshd]
 MakeKey = Callable[..., KeyFile]
 
 
-def refused(settings: Settings, credentials: Credentials | None = None, **words: Any) -> str:
+def refused(settings: Settings, credentials: Credentials | None = None, **options: Any) -> str:
     with pytest.raises(AuthenticationError) as caught:
-        log_in(settings, credentials, **words)
+        log_in(settings, credentials, **options)
     assert caught.value.stage == "auth"
     text = caught.value.message
     assert "\n" not in text and text.startswith(f"{settings.user}@127.0.0.1 port {settings.port}: ")
@@ -150,7 +150,7 @@ def test_user_certificate(certified: Sshd, authority: KeyFile, make_key: MakeKey
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("args", "reason"),
     [
         (("-n", "root", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
         (("-n", "root", "-V", "+1d:+2d"), "it is not valid before"),
@@ -160,10 +160,10 @@ def test_user_certificate(certified: Sshd, authority: KeyFile, make_key: MakeKey
 )
 @pytest.mark.parametrize("where", ["file", "agent"])
 def test_user_certificate_refused(
-    certified: Sshd, authority: KeyFile, make_key: MakeKey, words: tuple[str, ...], reason: str, where: str, short_path: Path
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, args: tuple[str, ...], reason: str, where: str, short_path: Path
 ) -> None:
     key = make_key("rsa")
-    certify(authority, key, *words)
+    certify(authority, key, *args)
     if where == "file":
         assert reason in refused(key_settings(certified, key))
         return
@@ -201,7 +201,7 @@ def test_certificate_in_the_agent(certified: Sshd, authority: KeyFile, make_key:
 
 
 @pytest.mark.parametrize(
-    ("words", "key_in"),
+    ("text", "key_in"),
     [
         ("-i CERT -i KEY", "a file"),
         ("-i KEY -i CERT", "a file"),
@@ -220,13 +220,13 @@ def test_certificate_in_the_agent(certified: Sshd, authority: KeyFile, make_key:
     ],
 )
 def test_a_certificate_named_as_identity(
-    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, words: str, key_in: str
+    certified: Sshd, authority: KeyFile, make_key: MakeKey, short_path: Path, text: str, key_in: str
 ) -> None:
     """As ssh itself takes it; only the certificate opens this server."""
     key, decoy = make_key(), make_key()
     signed = certify(authority, key, "-n", "root").rename(short_path / "signed.pub")
     names = {"CERT": signed, "STEM": short_path / "signed", "KEY": key, "DECOY": decoy}
-    line = re.sub("[A-Z]{3,}", lambda name: str(names[name[0]]), words).split()
+    line = re.sub("[A-Z]{3,}", lambda name: str(names[name[0]]), text).split()
     line += ["-F", "none", "-p", str(certified.port), "-o", f"UserKnownHostsFile={certified.known_hosts}", "root@127.0.0.1"]
     with ssh_agent(short_path, *([key] if key_in == "the agent" else [])) as agent:
         line = [f"-oIdentityAgent={agent}", "-oGlobalKnownHostsFile=none", "-oBatchMode=yes", *line]
@@ -240,7 +240,7 @@ def test_a_certificate_named_as_identity(
         report = log_in(resolve(line), credentials)
     assert report.key is not None and "-CERT" in report.key
     refusals = [attempt for attempt in report.attempts if attempt.outcome.value == "refused"]
-    assert len(refusals) <= words.count("DECOY")
+    assert len(refusals) <= text.count("DECOY")
 
 
 @pytest.mark.parametrize("named", [True, False])
@@ -257,8 +257,8 @@ def test_the_certificate_beside_a_key_that_only_the_agent_opens(
         if present == "encrypted key":
             keygen("-p", "-N", "unknown here", "-f", key)
             key.path.rename(place)
-        words = {"identityfile": (str(place),), "identityfile_explicit": named, "identityagent": agent}
-        report = log_in(settings_for(certified, **words))
+        variables = {"identityfile": (str(place),), "identityfile_explicit": named, "identityagent": agent}
+        report = log_in(settings_for(certified, **variables))
         assert report.key is not None and "-CERT" in report.key
         if named:
             options = [
@@ -661,10 +661,10 @@ def second_factor(rounds: list[list[tuple[str, bool]]], expected: list[str], cre
     return at_paramiko(Asking(rounds, expected), Settings("h", "h", "u"), credentials)
 
 
-def at_paramiko(interface: paramiko.ServerInterface, settings: Settings, credentials: Credentials, **words: Any) -> Any:
-    """Log in at Paramiko's server, made with *words*."""
+def at_paramiko(interface: paramiko.ServerInterface, settings: Settings, credentials: Credentials, **options: Any) -> Any:
+    """Log in at Paramiko's server, made with *options*."""
     ours, theirs = socket.socketpair()
-    server = paramiko.Transport(theirs, **words)
+    server = paramiko.Transport(theirs, **options)
     client = paramiko.Transport(ours)
     try:
         server.add_server_key(paramiko.RSAKey.generate(2048))

@@ -64,10 +64,10 @@ def enter(
     cwd: str = "/",
     token: str = "",
     delay: float = 0,
-    **words: Any,
+    **options: Any,
 ) -> dict[str, Any]:
     """Drives one escalation from *account*; returns the driver's result."""
-    plan, _ = become.plan(method, timeout=timeout, **words)
+    plan, _ = become.plan(method, timeout=timeout, **options)
     token = token or secrets.token_hex(4)
     base = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(account.home), "USER": account.name, "SHELL": account.shell}
     job = {
@@ -76,7 +76,7 @@ def enter(
         "gid": account.gid,
         "name": account.name,
         "plan": plan,
-        "secrets": {kind: words.get(kind) for kind in ("password", "otp")},
+        "secrets": {kind: options.get(kind) for kind in ("password", "otp")},
         "delay": delay,
         "command": command or [SYSTEM_PYTHON, "-c", code or (ECHO if size else LOADER), token, show],
         "token": token,
@@ -91,7 +91,7 @@ def enter(
     assert result["reaped"], result
     assert result["end"] < timeout + 8, result
     assert result["fds"] == [0, 1, 2, 3], result
-    password = words.get("password")
+    password = options.get("password")
     if password:
         assert password not in done.stdout
     return result
@@ -201,7 +201,7 @@ def enter_words(
     other: Account,
     method: str,
     flags: str,
-    words: list[str],
+    args: list[str],
     driver: str = sys.executable,
     locale: str = "C.UTF-8",
 ) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def enter_words(
     job = {
         "root": str(ROOT), "uid": account.uid, "gid": account.gid, "name": account.name, "plan": plan, "env": env, "token": token,
         "secrets": {"password": password},
-        "command": [SYSTEM_PYTHON, "-c", SHOW_WORDS, token, *words],
+        "command": [SYSTEM_PYTHON, "-c", SHOW_WORDS, token, *args],
     }  # fmt: skip
     # The locale holds from the start: Python takes its encodings from it once.
     outer = {**os.environ, "LC_ALL": locale}
@@ -230,8 +230,8 @@ def test_flags_of_sudo_act(make_account: Callable[..., Account]) -> None:
     account = make_account(sudo=["ALL=(ALL:ALL) NOPASSWD: SETENV: ALL"], sudo_defaults=defaults)
     other = make_account()
 
-    def enter_(flags: str, show: str = "HOME", **words: Any) -> list[str]:
-        return str(enter(account, "sudo", flags=flags, show=show, env={"KEEP_ME": "kept"}, **words)["line"]).split()
+    def enter_(flags: str, show: str = "HOME", **options: Any) -> list[str]:
+        return str(enter(account, "sudo", flags=flags, show=show, env={"KEEP_ME": "kept"}, **options)["line"]).split()
 
     assert enter_("-H", user=other.name)[1] == str(other.home)
     assert enter_("-E -n", "KEEP_ME")[1] == "kept"
@@ -545,8 +545,8 @@ def test_programs_start_with_nothing_of_ours(version: str, account: Account, sho
     What was ignored before there was any Python of ours (signal 32, on some machines) is what every program there starts with.
     """
     token = "abc"
-    words = {"command": ["/bin/sh", "-c", STATE, "sh", token], "token": token, "exe": script(short_path, RUN)}
-    got = enter(account, "sudo", driver=pythons[version], **words)
+    options = {"command": ["/bin/sh", "-c", STATE, "sh", token], "token": token, "exe": script(short_path, RUN)}
+    got = enter(account, "sudo", driver=pythons[version], **options)
     untouched = account.run("/bin/sh", "-c", STATE, "sh", token).stdout.splitlines()[1]
     assert not ignored_signals(got["line"]) & ~ignored_signals(untouched), (got, untouched)
     assert got["line"].split()[2:] == ["0", "1", "2", "3"], got

@@ -46,8 +46,8 @@ def setuid_copy(program: str, folder: Path, name: str) -> str:
 def make_other(make_account: Callable[..., Account]) -> Callable[..., Account]:
     """An account whose password every program can check."""
 
-    def make(**words: Any) -> Account:
-        other = make_account(password=PASSWORD, **words)
+    def make(**options: Any) -> Account:
+        other = make_account(password=PASSWORD, **options)
         subprocess.run(["chpasswd", "-e"], input=f"{other.name}:{HASH}", text=True, check=True, timeout=20)
         return other
 
@@ -61,8 +61,8 @@ def test_another_su(
     account, other, closed = make_account(sudo="nopasswd"), make_other(), make_other(shell="/usr/sbin/nologin")
     su = setuid_copy(program, short_path, "su")
 
-    def enter_(flags: str = "", **words: Any) -> dict[str, Any]:
-        return enter(account, "su", flags=flags, **{"exe": su, "user": other.name, "password": other.password, **words})
+    def enter_(flags: str = "", **options: Any) -> dict[str, Any]:
+        return enter(account, "su", flags=flags, **{"exe": su, "user": other.name, "password": other.password, **options})
 
     got = enter_()
     assert got["up"], got
@@ -80,7 +80,7 @@ def test_another_su(
         "python": {"command": ["/nowhere/python3", "-c", "pass"]},
     }
     with ThreadPoolExecutor() as pool:
-        for kind, got in zip(failures, pool.map(lambda words: enter_(**words), failures.values()), strict=True):
+        for kind, got in zip(failures, pool.map(lambda args: enter_(**args), failures.values()), strict=True):
             assert got["kind"] == kind and "\n" not in got["message"], got
 
 
@@ -113,8 +113,8 @@ def test_sudo_rs(make_account: Callable[..., Account], short_path: Path) -> None
     subprocess.run(["chage", "-E", "0", late.name], check=True, timeout=20)
     sudo = setuid_copy("sudo-rs", short_path, "sudo")
 
-    def enter_(login: Account, flags: str = "-H -S -n", **words: Any) -> dict[str, Any]:
-        return enter(login, "sudo", flags=flags, **{"exe": sudo, "user": other.name, **words})
+    def enter_(login: Account, flags: str = "-H -S -n", **options: Any) -> dict[str, Any]:
+        return enter(login, "sudo", flags=flags, **{"exe": sudo, "user": other.name, **options})
 
     home = f"{other.name} {other.home}"
     assert enter_(account, password=account.password)["line"] == f"{home} /"

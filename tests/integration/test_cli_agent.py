@@ -178,7 +178,7 @@ def test_the_prompts_for_a_passphrase(agent: dict[str, str], add: tuple[str, ...
         status = run(*add, *map(str, names), environment=environment).returncode
         return status, [line.strip() for line in log.read_text().splitlines()]
 
-    first, again = (f"{words} {keys[0]}:" for words in ("Enter passphrase for", "Bad passphrase, try again for"))
+    first, again = (f"{text} {keys[0]}:" for text in ("Enter passphrase for", "Bad passphrase, try again for"))
     assert asked("wrong\n\n", keys[0]) == (1, [first, again])
     assert asked("wrong\nright\n", *keys) == (0, [first, again])
     assert run("ssh-add", "-l", environment=agent).stdout.count("\n") == 2

@@ -206,18 +206,18 @@ def test_resume(interrupted: Callable[..., None], direction: str) -> None:
     blob = os.urandom(BIG)
     (source / "big").write_bytes(blob)
     (target / "big").write_text("old")
-    words = ("big", f"t:{host.there}/big") if direction == "up" else (f"t:{host.there}/big", "big")
-    interrupted("--resume", *words, watched=target)
+    args = ("big", f"t:{host.there}/big") if direction == "up" else (f"t:{host.there}/big", "big")
+    interrupted("--resume", *args, watched=target)
     assert (target / "big").read_text() == "old"
     (part,) = target.glob(".big.*.part")
     with part.open("r+b") as file:
         file.write(b"MARK")
-    host.copy("--resume", *words)
+    host.copy("--resume", *args)
     assert (target / "big").read_bytes() == b"MARK" + blob[4:], "the part was continued"
     assert [path.name for path in target.iterdir()] == ["big"]
     part.write_bytes(b"part of another version")
     os.utime(source / "big", (1, 1))
-    host.copy("--resume", *words)
+    host.copy("--resume", *args)
     assert (target / "big").read_bytes() == blob
 
 

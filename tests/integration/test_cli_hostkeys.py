@@ -28,18 +28,18 @@ MakeKey = Callable[..., KeyFile]
 ALL = ["rsa", "ecdsa", "ed25519"]
 
 
-def run(*words: object) -> subprocess.CompletedProcess[str]:
+def run(*args: object) -> subprocess.CompletedProcess[str]:
     """The command, in this process, which has no terminal."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main(list(map(str, words)))
+        code = cli.main(list(map(str, args)))
     return subprocess.CompletedProcess([], code, out.getvalue(), err.getvalue())
 
 
-def keyscan(*words: object) -> subprocess.CompletedProcess[str]:
+def keyscan(*args: object) -> subprocess.CompletedProcess[str]:
     program = find_program("ssh-keyscan")
     assert program
-    return subprocess.run([program, *map(str, words)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    return subprocess.run([program, *map(str, args)], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
 def keys(done: subprocess.CompletedProcess[str]) -> list[str]:
@@ -54,25 +54,25 @@ def test_as_ssh_keyscan(make_sshd: MakeSshd, tmp_path: Path) -> None:
     first, second = make_sshd(host_keys=ALL, addresses=["127.0.0.1", "127.0.0.2"]), make_sshd(host_keys=["ecdsa384"])
     port = first.port
     (tmp_path / "hosts").write_text("# two\n127.0.0.2\n\n127.0.0.1,127.0.0.2 One.example,two # both\n")
-    for words in (
+    for args in (
         ["-t", "rsa,ed25519", "-T", "10s", "-4p", port, "LOCALHOST", "127.0.0.2"],
         ["-p", port, "-f", tmp_path / "hosts"],
         ["-p", second.port, "127.0.0.1"],
     ):
-        ours, theirs = run("keyscan", *words), keyscan(*words)
-        assert keys(ours) == keys(theirs) != [], words
+        ours, theirs = run("keyscan", *args), keyscan(*args)
+        assert keys(ours) == keys(theirs) != [], args
         comments = {line for line in (theirs.stderr + theirs.stdout).splitlines() if line.startswith("#")}
-        assert (ours.returncode, set(ours.stderr.splitlines())) == (0, comments), words
+        assert (ours.returncode, set(ours.stderr.splitlines())) == (0, comments), args
 
 
 def test_every_type_once_and_a_port_in_each_form(make_sshd: MakeSshd) -> None:
     server = make_sshd(host_keys=[*ALL, "ecdsa521"])
     mark = server.mark()
     expected = sorted(f"[127.0.0.1]:{server.port} {key.public}" for key in server.host_keys)
-    for words in ([f"127.0.0.1:{server.port}"], [f"[127.0.0.1]:{server.port}"], ["-q", "-p", server.port, "127.0.0.1"]):
-        done = run("keyscan", *words)
+    for args in ([f"127.0.0.1:{server.port}"], [f"[127.0.0.1]:{server.port}"], ["-q", "-p", server.port, "127.0.0.1"]):
+        done = run("keyscan", *args)
         assert (done.returncode, keys(done)) == (0, expected)
-        assert done.stderr.count("\n") == ("-q" not in words)
+        assert done.stderr.count("\n") == ("-q" not in args)
     assert server.connections(mark) == 3 * len(expected) and "Accepted" not in server.log(mark)
 
 
@@ -82,8 +82,8 @@ def test_hashed_names(make_sshd: MakeSshd, tmp_path: Path) -> None:
     done = run("keyscan", "-H", f"127.0.0.1:{server.port}")
     assert all(line.startswith("|1|") for line in keys(done)) and len({line.split()[0] for line in keys(done)}) == 3
     (tmp_path / "known").write_text(done.stdout)
-    words = ["ssh-keygen", "-F", f"[127.0.0.1]:{server.port}", "-f", str(tmp_path / "known")]
-    found = subprocess.run(words, capture_output=True, text=True)
+    args = ["ssh-keygen", "-F", f"[127.0.0.1]:{server.port}", "-f", str(tmp_path / "known")]
+    found = subprocess.run(args, capture_output=True, text=True)
     assert found.returncode == 0 and all(key.public in found.stdout for key in server.host_keys)
 
 
@@ -99,12 +99,12 @@ def test_hosts_that_give_nothing(make_sshd: MakeSshd) -> None:
     assert done.returncode == 1 and len(keys(done)) == 1
     errors = [line for line in done.stderr.splitlines() if not line.startswith("#")]
     assert len(errors) == 8 and all(line.startswith("pmitogen keyscan: ") for line in errors)
-    for words in (
+    for text in (
         "127.0.0.1 port 1: Connection refused",
         "cannot resolve the name no-such-host.invalid",
         "no SSH version received",
     ):
-        assert any(words in line for line in errors), errors
+        assert any(text in line for line in errors), errors
     done = run("keyscan", "-t", "rsa", f"127.0.0.1:{server.port}")
     assert done.returncode == 1 and "no host key of type ssh-rsa; the server has ssh-ed25519" in done.stderr
 
@@ -118,39 +118,39 @@ def test_a_server_cannot_write_to_the_terminal() -> None:
             link.close()
 
         port = server.getsockname()[1]
-        for words in (["keyscan", "-T", "1", f"127.0.0.1:{port}"], ["trust", "-F", "none", "-p", port, "127.0.0.1"]):
+        for args in (["keyscan", "-T", "1", f"127.0.0.1:{port}"], ["trust", "-F", "none", "-p", port, "127.0.0.1"]):
             thread = threading.Thread(target=answer)
             thread.start()
-            done = run(*words)
+            done = run(*args)
             thread.join()
             assert done.returncode == 1 and "nonsense" in done.stderr and done.stderr.rstrip("\n").isprintable()
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["-p", "0", "h"], ["-t", "dsa", "h"], ["-T", "0", "h"], ["-T", "soon", "h"], ["h:x y"], ["[h"], ["-c", "h"]]
+    "args", [[], ["-p", "0", "h"], ["-t", "dsa", "h"], ["-T", "0", "h"], ["-T", "soon", "h"], ["h:x y"], ["[h"], ["-c", "h"]]
 )
-def test_wrong_words_of_keyscan(words: list[str]) -> None:
-    done = run("keyscan", *words)
+def test_wrong_words_of_keyscan(args: list[str]) -> None:
+    done = run("keyscan", *args)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
 # -- trust
 
 
-def options(server: Sshd, known: Path, *words: str) -> list[str]:
-    all_words = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", *words)
+def options(server: Sshd, known: Path, *args: str) -> list[str]:
+    all_words = (f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none", *args)
     return ["-F", "none", "-p", str(server.port), *(each for word in all_words for each in ("-o", word))]
 
 
 def fingerprint(key: KeyFile) -> str:
-    words = ["ssh-keygen", "-lf", f"{key.path}.pub"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()[1]
+    args = ["ssh-keygen", "-lf", f"{key.path}.pub"]
+    return subprocess.run(args, capture_output=True, text=True, check=True).stdout.split()[1]
 
 
-def at_a_terminal(answer: str, *words: object) -> tuple[int, str]:
+def at_a_terminal(answer: str, *args: object) -> tuple[int, str]:
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "trust", *map(str, words)])
+        os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "trust", *map(str, args)])
     seen = b""
     try:
         while True:
@@ -171,17 +171,17 @@ def at_a_terminal(answer: str, *words: object) -> tuple[int, str]:
 def test_somebody_is_asked(make_sshd: MakeSshd, short_path: Path) -> None:
     server = make_sshd(host_keys=["ed25519", "rsa"])
     known, name = short_path / "new" / "known", f"[127.0.0.1]:{server.port}"
-    words = [*options(server, known), "127.0.0.1"]
-    code, seen = at_a_terminal("no", *words)
+    args = [*options(server, known), "127.0.0.1"]
+    code, seen = at_a_terminal("no", *args)
     assert code == 1 and "nothing was recorded" in seen and not known.exists()
     for kind, key in zip(("ED25519", "RSA"), server.host_keys, strict=True):
         assert f"{kind} key fingerprint is {fingerprint(key)}." in seen
-    code, seen = at_a_terminal(fingerprint(server.host_keys[1]), *words)
+    code, seen = at_a_terminal(fingerprint(server.host_keys[1]), *args)
     assert code == 0 and known.read_text() == f"{name} {server.host_keys[1].public}\n", seen
-    code, seen = at_a_terminal("yes", *words)
+    code, seen = at_a_terminal("yes", *args)
     assert code == 0 and known.read_text().splitlines()[1:] == [f"{name} {server.host_keys[0].public}"], seen
     assert f"known: {known}:1" in seen and f"{known}:2" in seen
-    done = run("trust", *words)
+    done = run("trust", *args)
     assert done.returncode == 0 and "nothing to record: the keys are known" in done.stdout
     assert len(known.read_text().splitlines()) == 2
 
@@ -190,18 +190,18 @@ def test_somebody_is_asked(make_sshd: MakeSshd, short_path: Path) -> None:
 def test_without_a_terminal(make_sshd: MakeSshd, short_path: Path, client_key: KeyFile) -> None:
     server = make_sshd(host_keys=["ed25519", "ecdsa"])
     known = short_path / "known"
-    words = [*options(server, known, "HashKnownHosts=yes"), "127.0.0.1"]
-    done = run("trust", *words)
+    args = [*options(server, known, "HashKnownHosts=yes"), "127.0.0.1"]
+    done = run("trust", *args)
     assert done.returncode == 1 and "--fingerprint SHA256:" in done.stderr and done.stderr.count("\n") == 1
     assert fingerprint(server.host_keys[0]) in done.stdout
-    done = run("trust", "--fingerprint", "SHA256:" + "A" * 43, *words)
+    done = run("trust", "--fingerprint", "SHA256:" + "A" * 43, *args)
     assert done.returncode == 1 and "no host key has the fingerprint" in done.stderr and not known.exists()
     for option in (["--fingerprint", fingerprint(server.host_keys[1])], ["--fingerprint=" + fingerprint(server.host_keys[1])]):
-        done = run("trust", *option, *words)
+        done = run("trust", *option, *args)
         assert (done.returncode, done.stderr) == (0, "")
         assert known.read_text().startswith("|1|") and known.read_text().count("\n") == 1
     # ssh itself takes what was written.
-    login = ["ssh", *words[:-1], "-i", str(client_key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "127.0.0.1"]
+    login = ["ssh", *args[:-1], "-i", str(client_key), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "127.0.0.1"]
     assert subprocess.run([*login, "true"], capture_output=True, timeout=20, stdin=subprocess.DEVNULL).returncode == 0
 
 
@@ -211,7 +211,7 @@ def test_changed_and_revoked_keys_are_refused(make_sshd: MakeSshd, short_path: P
     known, name = short_path / "known", f"[127.0.0.1]:{server.port}"
     ours, other = server.host_keys[0].public, make_key().public
     expect = ["trust", "--fingerprint", fingerprint(server.host_keys[0])]
-    for lines, words in (
+    for lines, text in (
         (["# mine", f"{name} {other}"], f"does not match {known}:2"),
         ([f"{name} {other}"], f"remove that line first (pmitogen keygen -f {known} -R '{name}')"),
         ([f"{name} {make_key('rsa').public}"], f"does not match {known}:1"),
@@ -221,7 +221,7 @@ def test_changed_and_revoked_keys_are_refused(make_sshd: MakeSshd, short_path: P
         known.write_text("".join(line + "\n" for line in lines))
         before = known.read_text()
         done = run(*expect, *options(server, known), "127.0.0.1")
-        assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1, done
+        assert done.returncode == 1 and text in done.stderr and done.stderr.count("\n") == 1, done
         assert known.read_text() == before
     # One of two known keys of a type is enough, as for ssh; so is the plain host's for another port.
     known.write_text(f"{name} {other}\n{name} {ours}\n127.0.0.1 {server.host_keys[1].public}\n")
@@ -252,16 +252,16 @@ def test_as_ssh_would_find_it(make_sshd: MakeSshd, short_path: Path) -> None:
 
 def test_where_nothing_can_be_written(sshd: Sshd, short_path: Path) -> None:
     expect = ["trust", "--fingerprint", fingerprint(sshd.host_keys[0])]
-    for known, words in ((Path("none"), "UserKnownHostsFile none"), (short_path, "cannot write: Is a directory")):
+    for known, text in ((Path("none"), "UserKnownHostsFile none"), (short_path, "cannot write: Is a directory")):
         done = run(*expect, *options(sshd, known), "127.0.0.1")
-        assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1
+        assert done.returncode == 1 and text in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["-p", "22"], ["h", "uptime"], ["--fingerprint", "abc", "h"], ["h", "--fingerprint"], ["--fingerprint=x", "h"]]
+    "args", [[], ["-p", "22"], ["h", "uptime"], ["--fingerprint", "abc", "h"], ["h", "--fingerprint"], ["--fingerprint=x", "h"]]
 )
-def test_wrong_words_of_trust(words: list[str]) -> None:
-    done = run("trust", *words)
+def test_wrong_words_of_trust(args: list[str]) -> None:
+    done = run("trust", *args)
     assert done.returncode == 2 and done.stdout == "" and "pmitogen trust" in done.stderr
 
 
@@ -282,12 +282,12 @@ def test_as_json(make_sshd: MakeSshd, short_path: Path) -> None:
     good, bad = sorted(json.loads(done.stdout), key=lambda one: bool(one["error"]))
     assert {key["fingerprint"] for key in good["keys"]} == {fingerprint(key) for key in server.host_keys}
     assert good["names"] == [f"[127.0.0.1]:{server.port}"] and not bad["keys"] and bad["error"]
-    words = ["--json", *options(server, known), "127.0.0.1"]
-    done = run("trust", "--fingerprint", fingerprint(server.host_keys[1]), *words)
+    args = ["--json", *options(server, known), "127.0.0.1"]
+    done = run("trust", "--fingerprint", fingerprint(server.host_keys[1]), *args)
     assert (done.returncode, done.stderr) == (0, "")
     found = {key["fingerprint"]: key for key in json.loads(done.stdout)["keys"]}
     assert found[fingerprint(server.host_keys[1])]["recorded"] == f"{known}:1"
     assert found[fingerprint(server.host_keys[0])]["recorded"] is None
-    done = run("trust", *words)
+    done = run("trust", *args)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert [key["known"] for key in json.loads(done.stdout)["keys"]].count(f"{known}:1") == 1

@@ -19,9 +19,9 @@ from tests.support.sshd import Sshd
 pytestmark = [pytest.mark.needs_root, pytest.mark.needs_sshd]
 
 
-def ping(*words: str) -> subprocess.CompletedProcess[str]:
+def ping(*args: str) -> subprocess.CompletedProcess[str]:
     """The command as a process of its own, without a terminal."""
-    command = [sys.executable, "-m", "pmitogen", "ping", *words]
+    command = [sys.executable, "-m", "pmitogen", "ping", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
@@ -60,11 +60,11 @@ def test_a_refused_login_is_one_line(sshd: Sshd) -> None:
     assert done.stderr.startswith("pmitogen ping: ") and "authentication failed" in done.stderr
 
 
-def at_a_terminal(typed: list[tuple[bytes, str]], *words: str) -> tuple[int, str]:
+def at_a_terminal(typed: list[tuple[bytes, str]], *args: str) -> tuple[int, str]:
     """The command at a terminal: what is typed at which prompt. Returns its exit code and what stood on the terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *words])
+        os.execv(sys.executable, [sys.executable, "-m", "pmitogen", "ping", *args])
     seen = b""
     try:
         while True:
@@ -81,8 +81,8 @@ def at_a_terminal(typed: list[tuple[bytes, str]], *words: str) -> tuple[int, str
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_at_a_terminal_it_asks(sshd: Sshd, account: Account, tmp_path: Path) -> None:
-    words = (f"UserKnownHostsFile={tmp_path / 'known'}", "GlobalKnownHostsFile=none", "IdentityFile=none")
-    options = ["-F", "/dev/null", "-p", str(sshd.port), *(each for word in words for each in ("-o", word))]
+    args = (f"UserKnownHostsFile={tmp_path / 'known'}", "GlobalKnownHostsFile=none", "IdentityFile=none")
+    options = ["-F", "/dev/null", "-p", str(sshd.port), *(each for word in args for each in ("-o", word))]
     target = f"{account.name}@{sshd.host}"
     code, seen = at_a_terminal([(b"(yes/no)", "yes"), (b"assword:", str(account.password))], *options, target)
     assert code == 0 and "ok: " in seen and str(account.password) not in seen, seen
@@ -108,9 +108,9 @@ def test_an_option_that_cannot_be_honoured_is_one_line() -> None:
     assert done.stderr.startswith("pmitogen ping: command line: -L: ")
 
 
-@pytest.mark.parametrize("words", [[], ["-p", "22"], ["host", "uptime"], ["-p", "22", "--", "host", "-v"]])
-def test_wrong_words(words: list[str]) -> None:
-    done = ping(*words)
+@pytest.mark.parametrize("args", [[], ["-p", "22"], ["host", "uptime"], ["-p", "22", "--", "host", "-v"]])
+def test_wrong_words(args: list[str]) -> None:
+    done = ping(*args)
     assert done.returncode == 2 and "pmitogen ping [SSH OPTIONS] HOST" in done.stderr
 
 

@@ -43,15 +43,15 @@ def refusal(settings: Settings, stage: str, limit: float = 5.0) -> str:
     return caught.value.message
 
 
-def answer(sock: socket.socket, words: bytes) -> None:
-    """Be a server that says *words* to everyone and hangs up."""
+def answer(sock: socket.socket, reply: bytes) -> None:
+    """Be a server that says *reply* to everyone and hangs up."""
     while True:
         try:
             caller, _ = sock.accept()
         except OSError:
             return
         with caller:
-            caller.sendall(words)
+            caller.sendall(reply)
 
 
 # -- what works -------------------------------------------------------------------------------------------------------------

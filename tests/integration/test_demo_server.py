@@ -158,7 +158,7 @@ def test_files_go_both_ways(client: paramiko.Transport, tmp_path: Path) -> None:
 
 @pytest.mark.needs_program("ssh")
 def test_openssh_s_client_gets_along(server: DemoServer, client_key: KeyFile) -> None:
-    words = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", "StrictHostKeyChecking=no"]
-    words += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", server.address, "cat; exit 3"]
-    done = subprocess.run(words, input=b"\0\xff" * 50_000, capture_output=True, timeout=20)
+    args = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", "StrictHostKeyChecking=no"]
+    args += ["-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", server.address, "cat; exit 3"]
+    done = subprocess.run(args, input=b"\0\xff" * 50_000, capture_output=True, timeout=20)
     assert (done.returncode, done.stdout, done.stderr) == (3, b"\0\xff" * 50_000, b"")

@@ -126,10 +126,10 @@ class PureExecutor(ThreadPoolExecutor):
         super().__init__(1)
         self.calls: dict[str, Any] = {}
 
-    def submit(self, function: Any, /, *args: Any, **words: Any) -> Any:
+    def submit(self, function: Any, /, *args: Any, **options: Any) -> Any:
         key = repr((function, args))
         if key not in self.calls:
-            self.calls[key] = super().submit(function, *args, **words)
+            self.calls[key] = super().submit(function, *args, **options)
         return self.calls[key]
 
 

@@ -22,8 +22,8 @@ _DETACH = "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork()
 
 
 def _ssh(sshd: Sshd, account: Account, *command: str) -> subprocess.CompletedProcess[str]:
-    words = ["ssh", *sshd.ssh_args(), f"{account.name}@{sshd.host}", *command]
-    return subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    args = ["ssh", *sshd.ssh_args(), f"{account.name}@{sshd.host}", *command]
+    return subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
 
 
 @pytest.mark.needs_program("ssh")
@@ -41,8 +41,8 @@ def test_a_password_logs_in(sshd: Sshd, account: Account) -> None:
     start = sshd.mark()
     with paramiko.SSHClient() as client:
         client.load_host_keys(str(sshd.known_hosts))
-        words = {"look_for_keys": False, "allow_agent": False}
-        client.connect(sshd.host, sshd.port, account.name, account.password, **words)  # type: ignore[arg-type]
+        options = {"look_for_keys": False, "allow_agent": False}
+        client.connect(sshd.host, sshd.port, account.name, account.password, **options)  # type: ignore[arg-type]
     sshd.wait_log("Accepted password", since=start)
     assert sshd.accepted(start) == [("password", account.name)]
 
@@ -65,8 +65,8 @@ def test_own_servers_take_config_and_addresses(make_sshd: Callable[..., Sshd]) -
 @pytest.mark.needs_program("ssh")
 def test_stopping_a_server_ends_its_sessions(make_sshd: Callable[..., Sshd], account: Account) -> None:
     server = make_sshd()
-    words = ["ssh", *server.ssh_args(), f"{account.name}@{server.host}", "sleep 60"]
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+    args = ["ssh", *server.ssh_args(), f"{account.name}@{server.host}", "sleep 60"]
+    with subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
         server.wait_log("Starting session")
         server.stop()
         assert client.wait(10) == 255

@@ -28,9 +28,9 @@ MakeSshd = Callable[..., Sshd]
 MakeKey = Callable[..., KeyFile]
 
 
-def refused(settings: object, **words: object) -> str:
+def refused(settings: object, **options: object) -> str:
     with pytest.raises(ConnectError) as caught:
-        verify(settings, **words)  # type: ignore[arg-type]
+        verify(settings, **options)  # type: ignore[arg-type]
     assert caught.value.stage == "hostkey"
     assert "\n" not in caught.value.message
     return caught.value.message
@@ -90,8 +90,8 @@ def test_ask(sshd: Sshd, short_path: Path) -> None:
 @pytest.mark.parametrize("hashed", [False, True])
 def test_accept_new(sshd: Sshd, short_path: Path, hashed: bool) -> None:
     path = short_path / "new" / "kh"
-    words = {"stricthostkeychecking": "accept-new", "userknownhostsfile": (str(path),), "hashknownhosts": hashed}
-    settings = settings_for(sshd, **words)
+    options = {"stricthostkeychecking": "accept-new", "userknownhostsfile": (str(path),), "hashknownhosts": hashed}
+    settings = settings_for(sshd, **options)
     verdict = verify(settings)
     assert (verdict.status, verdict.location) == ("added", f"{path}:1")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -117,12 +117,12 @@ def test_appended_once_by_many(sshd: Sshd, short_path: Path) -> None:
 
 
 def test_cannot_be_written(sshd: Sshd, short_path: Path) -> None:
-    words = {"stricthostkeychecking": "accept-new"}
+    options = {"stricthostkeychecking": "accept-new"}
     write(short_path / "file", "not a folder")
-    verdict = verify(settings_for(sshd, userknownhostsfile=(f"{short_path}/file/kh",), **words))
+    verdict = verify(settings_for(sshd, userknownhostsfile=(f"{short_path}/file/kh",), **options))
     assert verdict.status == "new" and "not written" in verdict.warnings[0]
-    assert verify(settings_for(sshd, userknownhostsfile=("none",), **words)).status == "new"
-    assert verify(settings_for(sshd, userknownhostsfile=("/dev/null",), **words)).status == "added"
+    assert verify(settings_for(sshd, userknownhostsfile=("none",), **options)).status == "new"
+    assert verify(settings_for(sshd, userknownhostsfile=("/dev/null",), **options)).status == "added"
 
 
 def test_changed(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
@@ -186,8 +186,8 @@ def test_revoked_file(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
 
 def test_revoked_binary_list(sshd: Sshd, short_path: Path, make_key: MakeKey) -> None:
     path = short_path / "krl"
-    for words, reason in (("key: ", "the key"), ("sha1: ", "the SHA1 fingerprint"), ("sha256: ", "the SHA256 fingerprint")):
-        (source,) = write(short_path / "lines", words + sshd.host_keys[0].public)
+    for line, reason in (("key: ", "the key"), ("sha1: ", "the SHA1 fingerprint"), ("sha256: ", "the SHA256 fingerprint")):
+        (source,) = write(short_path / "lines", line + sshd.host_keys[0].public)
         keygen("-k", "-f", path, source)
         for strict in ("yes", "no"):
             text = refused(settings_for(sshd, revokedhostkeys=(str(path),), stricthostkeychecking=strict))
@@ -219,8 +219,8 @@ def test_arguments_of_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
     program, notes = short_path / "keys", short_path / "calls"
     program.write_text(f"#!/bin/sh\nfor word; do printf '[%s]' \"$word\"; done >> {notes}; echo >> {notes}\n")
     program.chmod(0o700)
-    words = ["-F", "none", "-p", str(sshd.port), "-l", "a b\\c$x", "-o", "UserKnownHostsFile=none"]
-    words += [
+    args = ["-F", "none", "-p", str(sshd.port), "-l", "a b\\c$x", "-o", "UserKnownHostsFile=none"]
+    args += [
         "-o",
         "GlobalKnownHostsFile=none",
         "-o",
@@ -228,13 +228,13 @@ def test_arguments_of_known_hosts_command(sshd: Sshd, short_path: Path) -> None:
         "-o",
         "BatchMode=yes",
     ]
-    refused(resolve([*words, sshd.host]))
+    refused(resolve([*args, sshd.host]))
     ours = set(notes.read_text().splitlines())
     notes.unlink()
-    subprocess.run(["ssh", *words, sshd.host, "true"], capture_output=True, timeout=30)
+    subprocess.run(["ssh", *args, sshd.host, "true"], capture_output=True, timeout=30)
     assert ours == set(notes.read_text().splitlines())
     assert any(line.startswith("[a b\\c$x]") for line in ours)
-    assert "unknown token" in refused(resolve([*words[:-4], "-o", f"KnownHostsCommand={program} %z", sshd.host]))
+    assert "unknown token" in refused(resolve([*args[:-4], "-o", f"KnownHostsCommand={program} %z", sshd.host]))
 
 
 def test_localhost_exempt(sshd: Sshd) -> None:
@@ -255,9 +255,9 @@ def test_unreadable_file_is_told(sshd: Sshd, short_path: Path) -> None:
 # -- certificates
 
 
-def certified(make_sshd: MakeSshd, authority: KeyFile, *words: str, kind: str = "ed25519") -> Sshd:
+def certified(make_sshd: MakeSshd, authority: KeyFile, *args: str, kind: str = "ed25519") -> Sshd:
     server = make_sshd(host_keys=[kind])
-    path = certify(authority, server.host_keys[0], *words)
+    path = certify(authority, server.host_keys[0], *args)
     server.stop()
     server.config.append(f"HostCertificate {path}")
     return server.start()
@@ -274,7 +274,7 @@ def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "reason"),
+    ("args", "reason"),
     [
         (("-h", "-n", "127.0.0.1", "-V", "20200101:20210101"), "it expired on 2021-01-01"),
         (("-h", "-n", "127.0.0.1", "-V", "+1d:+2d"), "it is not valid before"),
@@ -283,10 +283,10 @@ def test_host_certificate(make_sshd: MakeSshd, make_key: MakeKey, short_path: Pa
     ],
 )
 def test_host_certificate_refused(
-    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, words: tuple[str, ...], reason: str
+    make_sshd: MakeSshd, make_key: MakeKey, short_path: Path, args: tuple[str, ...], reason: str
 ) -> None:
     ca = make_key()
-    server = certified(make_sshd, ca, *words)
+    server = certified(make_sshd, ca, *args)
     files = write(short_path / "kh", f"@cert-authority * {ca.public}")
     assert reason in refused(settings_for(server, userknownhostsfile=files))
     # As in ssh, the plain key within still counts where it is known itself.
@@ -333,8 +333,8 @@ def test_host_certificate_on_a_binary_list(
 def test_unknown_authority_falls_to_the_plain_key(make_sshd: MakeSshd, make_key: MakeKey) -> None:
     server = certified(make_sshd, make_key(), "-h", "-n", "127.0.0.1")
     assert verify(settings_for(server)).status == "known"
-    words = {"hostkeyalgorithms": ("ssh-ed25519-cert-v01@openssh.com",)}
-    assert "HostKeyAlgorithms does not allow a plain ssh-ed25519 key" in refused(settings_for(server, **words))
+    options = {"hostkeyalgorithms": ("ssh-ed25519-cert-v01@openssh.com",)}
+    assert "HostKeyAlgorithms does not allow a plain ssh-ed25519 key" in refused(settings_for(server, **options))
 
 
 @pytest.mark.parametrize("strict", ["yes", "accept-new", "no"])
@@ -362,8 +362,8 @@ def test_a_revoked_certificate_is_asked_for_where_its_key_is_known(
     (source,) = write(short_path / "lines", {"serial": "serial: 42", "id": "id: test"}[by])
     keygen("-k", "-f", short_path / "krl", "-s", f"{ca.path}.pub", source)
     for strict in ("yes", "accept-new", "no"):
-        words = {"stricthostkeychecking": strict, "revokedhostkeys": (str(short_path / "krl"),)}
-        assert "a KRL, which lists the certificate by its" in refused(settings_for(server, **words))
+        options = {"stricthostkeychecking": strict, "revokedhostkeys": (str(short_path / "krl"),)}
+        assert "a KRL, which lists the certificate by its" in refused(settings_for(server, **options))
 
 
 def test_another_key_at_a_rekey_is_refused(sshd: Sshd) -> None:
@@ -409,10 +409,10 @@ def test_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, short_path: Path,
     for number, lines in enumerate(cases):
         for strict in ("yes", "accept-new", "no") if number in (1, 9) else ("yes", "accept-new"):
             theirs, ours = (write(short_path / f"{who}{number}{strict}", *lines) for who in ("theirs", "ours"))
-            words = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", f"UserKnownHostsFile={theirs[0]}"]
+            args = ["ssh", "-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", f"UserKnownHostsFile={theirs[0]}"]
             options = ["-o", "GlobalKnownHostsFile=none", "-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes"]
             options += ["-o", "UpdateHostKeys=no", "-o", "IdentityAgent=none"]
-            done = subprocess.run([*words, *options, "127.0.0.1", "true"], capture_output=True, timeout=20)
+            done = subprocess.run([*args, *options, "127.0.0.1", "true"], capture_output=True, timeout=20)
             try:
                 verify(settings_for(server, userknownhostsfile=ours, stricthostkeychecking=strict))
                 accepted = True
@@ -468,15 +468,15 @@ def test_certificates_as_ssh_itself(make_sshd: MakeSshd, make_key: MakeKey, shor
                 for more in ([], *options):
                     number += 1
                     theirs, ours = (write(short_path / f"{who}{number}", *lines) for who in ("theirs", "ours"))
-                    words = ["-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", "GlobalKnownHostsFile=none"]
-                    words += ["-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes", "-o", "UpdateHostKeys=no", *more]
+                    args = ["-F", "none", "-i", str(client_key), "-p", str(server.port), "-o", "GlobalKnownHostsFile=none"]
+                    args += ["-o", f"StrictHostKeyChecking={strict}", "-o", "BatchMode=yes", "-o", "UpdateHostKeys=no", *more]
                     done = subprocess.run(
-                        ["ssh", *words, "-o", f"UserKnownHostsFile={theirs[0]}", "127.0.0.1", "true"],
+                        ["ssh", *args, "-o", f"UserKnownHostsFile={theirs[0]}", "127.0.0.1", "true"],
                         capture_output=True,
                         timeout=20,
                     )
                     try:
-                        verify(resolve([*words, "-o", f"UserKnownHostsFile={ours[0]}", "127.0.0.1"]))
+                        verify(resolve([*args, "-o", f"UserKnownHostsFile={ours[0]}", "127.0.0.1"]))
                         accepted = True
                     except ConnectError:
                         accepted = False

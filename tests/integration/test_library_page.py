@@ -46,6 +46,6 @@ def test_example(number: int, sshd: Sshd, account: Account, tmp_path: Path) -> N
     (tmp_path / "example.py").write_text(script)
     (tmp_path / "sitecustomize.py").write_text(SITE)
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ['PYTHONPATH']}", "PAGE_CONFIG": str(tmp_path / "config")}
-    words = [sys.executable, "-W", "error", "example.py"]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=env)
+    args = [sys.executable, "-W", "error", "example.py"]
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=tmp_path, env=env)
     assert not done.returncode and not done.stderr, done.stderr

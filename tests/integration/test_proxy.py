@@ -57,10 +57,10 @@ def test_jump_with_own_key_user_and_known_hosts(
         text += " ProxyJump hop\n" if (form, name) == ("file", "target") else ""
     config = home / "config"
     config.write_text(text + "Host *\n StrictHostKeyChecking yes\n GlobalKnownHostsFile /dev/null\n")
-    words = {"-J": ["-J", "hop"], "file": [], "ProxyCommand": ["-o", f"ProxyCommand=ssh -F {config} -W %h:%p hop"]}[form]
+    args = {"-J": ["-J", "hop"], "file": [], "ProxyCommand": ["-o", f"ProxyCommand=ssh -F {config} -W %h:%p hop"]}[form]
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(home))
-        link = link_to(resolve(["-F", str(config), *words, "target"]), jump_hosts=hops)
+        link = link_to(resolve(["-F", str(config), *args, "target"]), jump_hosts=hops)
     assert exec_command.run(link, "id -un; echo $SSH_CONNECTION")[1].split()[0].decode() == people["target"][0].name
     assert link.stages.proxy is not None and link.stages.tcp is None
     link.close()
@@ -88,10 +88,10 @@ def test_what_a_shell_would_expand_in_a_native_jump(
     text = f"Host hop\n HostName 127.0.0.1\n Port {bastion.port}\n IdentityFile {bastion.key.path}\n{options}"
     (home / "bs.cfg").write_text(text)
     monkeypatch.setenv("CONFIG", str(home / "bs.cfg"))
-    words = [*target.ssh_args(), "-o", f"ProxyCommand={command}", "127.0.0.1"]
+    args = [*target.ssh_args(), "-o", f"ProxyCommand={command}", "127.0.0.1"]
     with monkeypatch.context() as patch:
         patch.setenv("PATH", str(home))
-        settings = resolve(words)
+        settings = resolve(args)
         if native:
             link_to(settings, jump_hosts=hops).close()
         else:
@@ -102,7 +102,7 @@ def test_what_a_shell_would_expand_in_a_native_jump(
                 assert "no ssh program was found; use ProxyJump, or ssh -W" in caught.value.message
     assert bastion.connections() == native
     if not native and "'" not in command:
-        link_to(resolve(words), jump_hosts=hops).close()  # with the program
+        link_to(resolve(args), jump_hosts=hops).close()  # with the program
         assert bastion.connections() == 1
 
 

@@ -148,18 +148,18 @@ Connect = Callable[..., pmitogen.Host]
 
 @pytest.fixture
 def connect(sshd: Sshd, account: Account) -> Connect:
-    def made(*words: str) -> pmitogen.Host:
+    def made(*args: str) -> pmitogen.Host:
         known = ["-F", "none", "-o", f"UserKnownHostsFile={sshd.known_hosts}", "-p", str(sshd.port), "-i", str(sshd.key.path)]
-        return pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=[*known, *words])
+        return pmitogen.connect(f"{account.name}@{sshd.host}", ssh_args=[*known, *args])
 
     return made
 
 
 @pytest.mark.parametrize("name", ["mitogen.broker", "pmitogen pmt", "ssh ", "pmitogen write", "proxy "])
 def test_the_library_says_so(connect: Connect, sshd: Sshd, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    words = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
+    args = ["-o", f"ProxyCommand=exec nc {sshd.host} {sshd.port}"] if name == "proxy " else []
     _few(monkeypatch, name, "pmitogen close")
-    with pytest.raises(ConnectError) as caught, connect(*words) as host:
+    with pytest.raises(ConnectError) as caught, connect(*args) as host:
         host.exists("/")  # starts Python
     assert caught.value.message == threads.EXHAUSTED_MESSAGE
 

@@ -22,11 +22,11 @@ DELAY = 0.03  # seconds each way: more than either end takes for an answer
 def _turns(relay: Relay, sshd: Sshd, account: Account, **become: Any) -> int:
     relay.counts()
     alias = f"[{sshd.host}]:{sshd.port}"
-    words = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias={alias}", "-i", str(sshd.key.path)]
+    args = ["-o", f"UserKnownHostsFile={sshd.known_hosts}", "-o", f"HostKeyAlias={alias}", "-i", str(sshd.key.path)]
     with pmitogen.Hub() as hub:
         # connect() would wait for the login alone; the request of a play is for Python, and made before the login.
         (login,) = accounts(
-            hub._core, [f"{account.name}@{sshd.host}"], {"ssh_args": ["-F", "none", "-p", str(relay.port), *words]}
+            hub._core, [f"{account.name}@{sshd.host}"], {"ssh_args": ["-F", "none", "-p", str(relay.port), *args]}
         )
         host = pmitogen.Host(login, hub)
         host.ping()
@@ -56,9 +56,9 @@ def test_nothing_is_waited_for_that_can_follow(
     waited: list[bool] = []
     original = Connection.start_command
 
-    def start_command(link: Connection, *args: Any, wait: bool, **words: Any) -> None:
+    def start_command(link: Connection, *args: Any, wait: bool, **options: Any) -> None:
         waited.append(wait)
-        original(link, *args, wait=wait, **words)
+        original(link, *args, wait=wait, **options)
 
     monkeypatch.setattr(Connection, "start_command", start_command)
     monkeypatch.delenv("PMITOGEN_PIPELINE", raising=False)

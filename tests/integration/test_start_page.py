@@ -68,10 +68,10 @@ def test_every_command_of_the_pages(sshd: Sshd, account: Account, short_path: Pa
     environ = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "ANSIBLE", "VIRTUAL", "PMITOGEN"))
     }
-    words = ["unshare", "--mount", "bash", "-c", script]
+    args = ["unshare", "--mount", "bash", "-c", script]
     made = Path("/tmp/hello.txt")  # by the play, on this machine
     done = subprocess.run(
-        words, env={**environ, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=home
+        args, env={**environ, "HOME": str(home)}, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=home
     )
     written = made.read_text() if made.exists() else ""
     made.unlink(missing_ok=True)

@@ -141,9 +141,9 @@ def test_a_project_of_its_own_gets_the_fixture_without_a_warning(tmp_path: Path)
         "    with pmitogen.connect(ssh_server.target, options=ssh_server.options) as host:\n"
         "        assert host.run('hostname').stdout == b'web1'\n"
     )
-    words = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}"]
+    args = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", f"--basetemp={tmp_path / 'base'}"]
     env = {**os.environ, "PYTHONPATH": str(repository)}
-    done = subprocess.run(words, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(args, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
 
 

@@ -175,8 +175,8 @@ def theirs(line: str) -> tuple[int, str]:
 
 
 def ours(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    program, *words = shlex.split(line)
-    status = dispatch.main([PROGRAMS[program], *words])
+    program, *args = shlex.split(line)
+    status = dispatch.main([PROGRAMS[program], *args])
     captured = capsys.readouterr()
     return outcome(status, captured.out + captured.err)
 
@@ -201,8 +201,8 @@ def test_a_log_file_that_another_user_has_planted_is_refused(tmp_path: Path) -> 
     (secret := tmp_path.parent / f"{tmp_path.name}-secret").write_text("old")
     (link := tmp_path / "log").symlink_to(secret)
     os.lchown(link, 65534, 65534)
-    words = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-E", str(link), "-p", "1", "127.0.0.1", "true"]
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    args = [sys.executable, "-m", "pmitogen", "ssh", "-F", "none", "-E", str(link), "-p", "1", "127.0.0.1", "true"]
+    done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert done.returncode == 1
     assert done.stderr == f"Couldn't open logfile {link}: is a symbolic link of another user\n"
     assert secret.read_text() == "old"

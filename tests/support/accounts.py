@@ -65,10 +65,10 @@ class Account:
 
     def run(self, *command: str, timeout: float = 20) -> subprocess.CompletedProcess[str]:
         """Runs a command as the account, without a login."""
-        words = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--", *command]
+        args = ["setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--init-groups", "--", *command]
         env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.home), "USER": self.name, "LOGNAME": self.name}
         return subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=env, cwd=self.home
+            args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=env, cwd=self.home
         )
 
     def processes(self) -> set[processes.Process]:
@@ -134,8 +134,8 @@ class Accounts:
         assert me is not None
         name = f"{_PREFIX}{secrets.token_hex(3)}{self._count}{suffix}"
         with etc_lock():
-            words = ["useradd", "-m" if home else "-M", "-s", shell, "-c", f"pmitogen test {me.pid} {me.start}"]
-            _run(*words, *(["--badname"] if suffix else []), *(["-G", ",".join(groups)] if groups else []), name)
+            args = ["useradd", "-m" if home else "-M", "-s", shell, "-c", f"pmitogen test {me.pid} {me.start}"]
+            _run(*args, *(["--badname"] if suffix else []), *(["-G", ",".join(groups)] if groups else []), name)
             entry = pwd.getpwnam(name)
             account = Account(name, entry.pw_uid, entry.pw_gid, Path(entry.pw_dir), shell, secret)
             self._made.append(account)
@@ -207,11 +207,11 @@ def _remove(name: str, uid: int) -> None:
 
 def _remove_stale() -> None:
     for entry in pwd.getpwall():
-        words = entry.pw_gecos.split()
-        if not entry.pw_name.startswith(_PREFIX) or words[:2] != ["pmitogen", "test"]:
+        fields = entry.pw_gecos.split()
+        if not entry.pw_name.startswith(_PREFIX) or fields[:2] != ["pmitogen", "test"]:
             continue
-        owner = processes.read(int(words[2]))
-        if owner is None or owner.start != int(words[3]):
+        owner = processes.read(int(fields[2]))
+        if owner is None or owner.start != int(fields[3]):
             _remove(entry.pw_name, entry.pw_uid)
 
 

@@ -172,9 +172,9 @@ class Ansible:
 
     def run_python(self, *args: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Its Python with *args*, to the end."""
-        words = [str(self.python), *args]
+        argv = [str(self.python), *args]
         env = {**os.environ, **environment}
-        return subprocess.run(words, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        return subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
     def answer(self, code: str, *args: str, **environment: str) -> Any:
         """What this program prints last, as JSON."""
@@ -182,14 +182,14 @@ class Ansible:
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 
-    def playbook(self, play: Any, hosts: Mapping[str, Mapping[str, Any]], *, timeout: float = 100, **words: Any) -> Run:
+    def playbook(self, play: Any, hosts: Mapping[str, Mapping[str, Any]], *, timeout: float = 100, **options: Any) -> Run:
         """Runs a playbook to its end; the parameters are those of ``start``."""
-        return self.start(play, hosts, **words).finish(timeout)
+        return self.start(play, hosts, **options).finish(timeout)
 
-    def tasks(self, tasks: Sequence[Mapping[str, Any]], hosts: Mapping[str, Mapping[str, Any]], **words: Any) -> Run:
+    def tasks(self, tasks: Sequence[Mapping[str, Any]], hosts: Mapping[str, Mapping[str, Any]], **options: Any) -> Run:
         """Runs one play of these *tasks*, without gathering facts; ``play={...}`` adds keywords of the play."""
-        play = {"hosts": "all", "gather_facts": False, **words.pop("play", {}), "tasks": list(tasks)}
-        return self.playbook([play], hosts, **words)
+        play = {"hosts": "all", "gather_facts": False, **options.pop("play", {}), "tasks": list(tasks)}
+        return self.playbook([play], hosts, **options)
 
     def start(
         self,
@@ -230,7 +230,7 @@ class Ansible:
     def adhoc(
         self,
         module: str,
-        words: str,
+        text: str,
         hosts: Mapping[str, Mapping[str, Any]],
         *,
         connection: str = "pmitogen",
@@ -242,7 +242,7 @@ class Ansible:
         folder = self._new_folder(hosts, {})
         command = [str(self.python), "-m", "ansible", "adhoc", "-i", "hosts.json", "-c", connection, "all", "-m", module]
         more = {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", **(env or {})}
-        return self._start([*command, "-a", words, *args], folder, connection, more, None).finish(timeout)
+        return self._start([*command, "-a", text, *args], folder, connection, more, None).finish(timeout)
 
     def _new_folder(self, hosts: Mapping[str, Mapping[str, Any]], files: Mapping[str, str | bytes]) -> Path:
         folder = self.folder / f"run{next(_counter)}"

@@ -29,8 +29,8 @@ class People:
 
 def becoming(method: str, user: str, password: str | None = None, **more: Any) -> dict[str, Any]:
     """Variables that say whom a host becomes."""
-    words = {"ansible_become_method": method, "ansible_become_user": user, **more}
-    return {**words, "ansible_become_password": password} if password is not None else words
+    options = {"ansible_become_method": method, "ansible_become_user": user, **more}
+    return {**options, "ansible_become_password": password} if password is not None else options
 
 
 def counted(folder: Path, program: str) -> tuple[Path, Callable[[], int]]:

@@ -11,8 +11,8 @@ from tests.support.accounts import Account
 from tests.support.sshd import Sshd
 
 
-def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **words: Any) -> Host:
+def connect(sshd: Sshd, account: Account | str, hub: Hub | None = None, **options: Any) -> Host:
     """A connection with the run's key, by the hub given or one of its own."""
     name = account if isinstance(account, str) else account.name
     made: Callable[..., Host] = pmitogen.connect if hub is None else hub.connect
-    return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **words})
+    return made(f"{name}@{sshd.host}", **{"ssh_args": sshd.ssh_args(), "timeout": 30, **options})

@@ -33,10 +33,10 @@ def settings_for(server: Sshd, **changes: Any) -> Settings:
     return Settings(**{**plain, **changes})
 
 
-def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **words: Any) -> Connection:
+def link_to(settings: Settings, credentials: Credentials | None = None, *, limit: float = LIMIT, **options: Any) -> Connection:
     """Connect; the caller closes."""
-    hops = words.pop("jump_hosts", None) or JumpHostPool()
-    return connect(settings, credentials or Credentials(), jump_hosts=hops, deadline=time.monotonic() + limit, **words)
+    hops = options.pop("jump_hosts", None) or JumpHostPool()
+    return connect(settings, credentials or Credentials(), jump_hosts=hops, deadline=time.monotonic() + limit, **options)
 
 
 @contextlib.contextmanager

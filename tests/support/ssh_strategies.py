@@ -56,9 +56,7 @@ _CRITERION = st.one_of(
     ),
     st.sampled_from(["final", "canonical", "exec true", "exec false", "!exec false"]),
 )
-_MATCH = st.one_of(
-    st.just("Match all"), st.lists(_CRITERION, min_size=1, max_size=3).map(lambda words: "Match " + " ".join(words))
-)
+_MATCH = st.one_of(st.just("Match all"), st.lists(_CRITERION, min_size=1, max_size=3).map(lambda args: "Match " + " ".join(args)))
 
 CONFIGS = st.lists(st.one_of(_OPTIONS, _GOOD, _GOOD, _GOOD, _HOST, _MATCH), max_size=25).map(
     lambda lines: "\n".join(lines) + "\n"

@@ -242,8 +242,8 @@ class Sshd:
     def ssh_args(self) -> list[str]:
         """What makes OpenSSH's client (or a parser of its command line) reach this server without asking anything."""
         options = (f"UserKnownHostsFile={self.known_hosts}", "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes")
-        words = ["-F", "/dev/null", "-p", str(self.port), "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
-        return words + [word for option in options for word in ("-o", option)]
+        args = ["-F", "/dev/null", "-p", str(self.port), "-i", str(self.key.path), "-o", "IdentitiesOnly=yes"]
+        return args + [word for option in options for word in ("-o", option)]
 
 
 def _version() -> tuple[int, int]:

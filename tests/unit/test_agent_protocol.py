@@ -55,7 +55,7 @@ def test_list(short_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "text"),
     [
         (encode_string(b"\x05"), "cannot list the keys"),
         (encode_string(b"\x0c"), "invalid list of keys"),
@@ -67,13 +67,13 @@ def test_list(short_path: Path) -> None:
         (b"HTTP/1.1 400 Bad Request", "not an SSH agent"),
     ],
 )
-def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
-    with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=words):
+def test_bad_lists(short_path: Path, answer: bytes, text: str) -> None:
+    with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=text):
         agent.keys()
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "text"),
     [
         (encode_string(b"\x05"), "refused operation"),
         (encode_string(b"\x0e"), "invalid signature"),
@@ -83,8 +83,8 @@ def test_bad_lists(short_path: Path, answer: bytes, words: str) -> None:
         ),
     ],
 )
-def test_bad_signatures(short_path: Path, answer: bytes, words: str) -> None:
-    with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=words):
+def test_bad_signatures(short_path: Path, answer: bytes, text: str) -> None:
+    with answering(short_path, answer) as (agent, _), pytest.raises(AgentError, match=text):
         agent.sign(RSA, b"data", "rsa-sha2-512", 2)
 
 

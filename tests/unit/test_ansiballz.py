@@ -47,8 +47,8 @@ ARGUMENTS = {
 @functools.cache
 def build(core: str, name: str) -> bytes:
     """The script that *core* makes of a module."""
-    words = [str(CORES[core]), "-c", BUILD, name, json.dumps(ARGUMENTS[name])]
-    done = subprocess.run(words, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+    args = [str(CORES[core]), "-c", BUILD, name, json.dumps(ARGUMENTS[name])]
+    done = subprocess.run(args, capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 

@@ -29,8 +29,8 @@ def test_every_thread_has_a_row() -> None:
     for path in MODULES:
         name = str(path.relative_to(repository))
         for thread in _STARTED.findall(path.read_text()):
-            words = thread.partition("{")[0].strip()
-            if not any(f"`{words}" in row.replace("pmitogen HOST", "pmitogen") and name in row for row in rows):
+            text = thread.partition("{")[0].strip()
+            if not any(f"`{text}" in row.replace("pmitogen HOST", "pmitogen") and name in row for row in rows):
                 missing.append(f"{name}: {thread}")
     assert not missing
 

@@ -75,8 +75,8 @@ ASKED = [
 ]
 
 
-def prompts_of(*programs: str, words: Sequence[str] = PROMPTS) -> prompt_patterns.Prompts:
-    return prompt_patterns.Prompts(programs, MARKER, words, "bob")
+def prompts_of(*programs: str, args: Sequence[str] = PROMPTS) -> prompt_patterns.Prompts:
+    return prompt_patterns.Prompts(programs, MARKER, args, "bob")
 
 
 @pytest.mark.parametrize("program, text, kind", ASKED, ids=[f"{row[0]}-{row[1]}" for row in ASKED])
@@ -93,7 +93,7 @@ def test_prompts_in_every_language(word: str) -> None:
 
 
 def test_words_for_password_are_texts_not_patterns() -> None:
-    made = prompts_of("su", words=["a.c", "(secret)"])
+    made = prompts_of("su", args=["a.c", "(secret)"])
     assert made.kind("(secret): ") == "password"
     assert made.kind("abc: ") is None
 
@@ -218,10 +218,10 @@ def test_refusals_in_the_system_language(tmp_path: Path, monkeypatch: pytest.Mon
     assert diagnosis.refusal(["sudo"], "bob steht in der Datei.") is None
 
 
-def write_catalogue(directory: Path, domain: str, words: dict[str, str]) -> None:
+def write_catalogue(directory: Path, domain: str, options: dict[str, str]) -> None:
     """A GNU .mo file (info gettext, "The Format of GNU MO Files")."""
-    words = {"": "Content-Type: text/plain; charset=UTF-8\n", **words}
-    pairs = [(key.encode(), words[key].encode()) for key in sorted(words)]
+    options = {"": "Content-Type: text/plain; charset=UTF-8\n", **options}
+    pairs = [(key.encode(), options[key].encode()) for key in sorted(options)]
     at = 28 + 16 * len(pairs)
     tables: list[list[int]] = [[], []]
     text = b""
@@ -258,7 +258,7 @@ def test_shell_failures(text: str, status: int, shell: str | None, kind: str | N
     assert diagnosis.shell_failure(text, status, ["/usr/bin/python9", "-c"], shell) == kind
 
 
-# -- words through shells ---------------------------------------------------------------------------------------------------
+# -- arguments through shells ---------------------------------------------------------------------------------------------------
 
 ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PATH": "/usr/bin:/bin"}
 SHOW = "import sys; print(ascii(sys.argv[1:]))"
@@ -269,30 +269,30 @@ SHELLS = [shell for shell in ("sh", "bash", "dash", "fish", "tcsh", "zsh") if pr
 
 @pytest.mark.parametrize("shell", SHELLS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(words=st.one_of(WORDS, NASTY))
-def test_a_string_means_the_same_to_every_shell(shell: str, words: list[str]) -> None:
+@given(args=st.one_of(WORDS, NASTY))
+def test_a_string_means_the_same_to_every_shell(shell: str, args: list[str]) -> None:
     path = programs.find_program(shell)
     assert path
-    text = quoting.shell_string([sys.executable, "-c", SHOW, *words])
+    text = quoting.shell_string([sys.executable, "-c", SHOW, *args])
     assert "\n" not in text
     done = subprocess.run([path, "-c", text], capture_output=True, env=ENVIRONMENT, timeout=20)
-    assert ast.literal_eval(done.stdout.decode()) == words, done.stderr
+    assert ast.literal_eval(done.stdout.decode()) == args, done.stderr
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(words=st.one_of(WORDS, NASTY))
-def test_sudo_i_keeps_every_word(words: list[str]) -> None:
+@given(args=st.one_of(WORDS, NASTY))
+def test_sudo_i_keeps_every_word(args: list[str]) -> None:
     """sudo -i joins the words, a backslash before each character but letters, digits, ``_``, ``-`` and ``$``."""
-    argv = quoting.shell_safe_argv([sys.executable, "-c", SHOW, *words])
+    argv = quoting.shell_safe_argv([sys.executable, "-c", SHOW, *args])
     joined = b" ".join(b"".join(bytes([c]) if chr(c) in SAFE else b"\\" + bytes([c]) for c in word.encode()) for word in argv)
     done = subprocess.run(["/bin/sh", "-c", joined], capture_output=True, env=ENVIRONMENT, timeout=20)
-    assert ast.literal_eval(done.stdout.decode()) == words, done.stderr
+    assert ast.literal_eval(done.stdout.decode()) == args, done.stderr
 
 
 SAFE = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-$"
 
 
-def test_plain_words_stay_as_they_are() -> None:
+def test_safe_arguments_stay_as_they_are() -> None:
     assert quoting.shell_string(["/usr/bin/python3", "-c", "import x"]) == "exec /usr/bin/python3 -c 'import x'"
     assert quoting.shell_safe_argv(["a", "b c'"]) == ["a", "b c'"]
     assert quoting.posix_quote("0\n") == "'0\n'", "a newline at the end is a character like others"

@@ -109,8 +109,8 @@ def test_a_refused_connection_is_closed(make_relay: Callable[[float], Relay]) ->
 
 
 def _measure(folder: Path, *command: str, limit: float = 20) -> dict[str, object]:
-    words = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(limit), *command]
-    subprocess.run(words, cwd=repository, check=True, stdin=subprocess.DEVNULL, timeout=30)
+    args = [sys.executable, "-m", "bench.measure", str(folder / "result"), str(limit), *command]
+    subprocess.run(args, cwd=repository, check=True, stdin=subprocess.DEVNULL, timeout=30)
     result: dict[str, object] = json.loads((folder / "result").read_text())
     return result
 

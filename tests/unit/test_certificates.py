@@ -20,9 +20,9 @@ from tests.support.keys import make_key
 pytestmark = pytest.mark.needs_program("ssh-keygen")
 
 
-def certificate(folder: Path, *words: str, kind: str = "ed25519", authority: str = "ed25519") -> Certificate:
+def certificate(folder: Path, *args: str, kind: str = "ed25519", authority: str = "ed25519") -> Certificate:
     ca, key = make_key(folder / "ca", authority), make_key(folder / "key", kind)
-    command = ["ssh-keygen", "-q", "-s", str(ca.path), "-I", "an id", "-z", "7", *words, str(key.path) + ".pub"]
+    command = ["ssh-keygen", "-q", "-s", str(ca.path), "-I", "an id", "-z", "7", *args, str(key.path) + ".pub"]
     subprocess.run(command, check=True, capture_output=True)
     found = parse(key_file.read_public(str(folder / "key-cert.pub")))
     assert public_key.public_line(found.plain_blob) == key.public

@@ -33,13 +33,13 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
     assert f"pmitogen {command}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["plugin-path"], ["version"], ["explain", "sudo", "--", "-H"]])
-def test_small_things_load_nothing_large(words: list[str]) -> None:
+@pytest.mark.parametrize("args", [["--help"], ["--version"], ["plugin-path"], ["version"], ["explain", "sudo", "--", "-H"]])
+def test_small_things_load_nothing_large(args: list[str]) -> None:
     code = (
         "import sys; from pmitogen.cli import main; code = main(sys.argv[1:]);"
         "sys.exit(code or any(name in sys.modules for name in ('paramiko', 'mitogen', 'ansible', 'cryptography')))"
     )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -62,7 +62,7 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ["nonsense"],
         ["hubs", "--nonsense"],
@@ -83,14 +83,14 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
         ["keyscan"],
     ],
 )
-def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 2
+def test_wrong_usage_is_one_line_and_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(args) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("pmitogen")
 
 
 @pytest.mark.parametrize(
-    ("words", "suggestion"),
+    ("args", "suggestion"),
     [
         (["pign", "h"], "ping"),
         (["key-scan", "h"], "keyscan"),
@@ -111,23 +111,23 @@ def test_wrong_usage_is_one_line_and_2(words: list[str], capsys: pytest.CaptureF
         (["ping", "-o", "Frobnicate=1", "h"], None),
     ],
 )
-def test_a_misspelt_word_is_corrected(words: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 2
+def test_a_misspelt_word_is_corrected(args: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(args) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and (f"(did you mean {suggestion}?)" in said if suggestion else "did you mean" not in said), said
 
 
 @pytest.mark.parametrize(
-    "words",
+    "args",
     [
         ["explain", "ssh", "-F", "/nonexistent", "h"],
         ["trace", "/nonexistent"],
     ],
 )
-def test_an_error_is_one_line_and_1(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 1
+def test_an_error_is_one_line_and_1(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(args) == 1
     said = capsys.readouterr()
-    assert said.err.count("\n") == 1 and said.err.startswith(f"pmitogen {words[0]}: ")
+    assert said.err.count("\n") == 1 and said.err.startswith(f"pmitogen {args[0]}: ")
 
 
 def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,13 +139,13 @@ def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_explain_ssh_as_json(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / "config").write_text("Host web*\n  User deploy\n  Port 2222\n")
-    words = ["explain", "ssh", "--json", "-F", str(home / "config"), "--", "-p", "22", "-A", "web1"]
-    assert cli.main(words) == 0
+    args = ["explain", "ssh", "--json", "-F", str(home / "config"), "--", "-p", "22", "-A", "web1"]
+    assert cli.main(args) == 0
     answer = json.loads(capsys.readouterr().out)
     assert set(answer) == {"host", "options", "report"}
     assert (answer["host"], answer["options"]["user"], answer["options"]["port"]) == ("web1", "deploy", "22")
     assert all(set(entry) == {"option", "from", "verdict", "why"} for entry in answer["report"])
-    assert cli.main([*words[:-1], "-L", "1:h:2", "web1"]) == 1
+    assert cli.main([*args[:-1], "-L", "1:h:2", "web1"]) == 1
     refused = [entry["option"] for entry in json.loads(capsys.readouterr().out)["report"] if entry["verdict"] == "refused"]
     assert refused == ["-L"]
 
@@ -162,7 +162,7 @@ def test_the_table_has_a_line_for_each_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "config", "json", "expected"),
+    ("args", "config", "json", "expected"),
     [
         (["ssh", "-J", "a,b", "h"], None, False, ["-J", "a,b", "h"]),
         (["ssh", "--json", "-F", "f", "-p", "22", "h"], "f", True, ["-p", "22", "h"]),
@@ -172,13 +172,13 @@ def test_the_table_has_a_line_for_each_value() -> None:
     ],
 )
 def test_dashes_may_be_left_out_before_what_only_the_program_knows(
-    words: list[str], config: str | None, json: bool, expected: list[str] | None
+    args: list[str], config: str | None, json: bool, expected: list[str] | None
 ) -> None:
     if expected is None:  # before them, all is ours
         with pytest.raises(SystemExit):
-            dispatch._parse(["explain", *words])
+            dispatch._parse(["explain", *args])
     else:
-        options = dispatch._parse(["explain", *words])
+        options = dispatch._parse(["explain", *args])
         assert (options.config, options.json, options.arguments) == (config, json, expected)
 
 
@@ -193,7 +193,7 @@ def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("args", "expected"),
     [
         (["h"], ([], "h")),
         (["-p", "22", "u@h"], (["-p", "22"], "u@h")),
@@ -201,14 +201,14 @@ def test_further_dashes_are_words(monkeypatch: pytest.MonkeyPatch) -> None:
         (["-o", "Port=1", "--", "h"], (["-o", "Port=1"], "h")),
     ],
 )
-def test_ping_tells_the_host_from_the_options(words: list[str], expected: tuple[list[str], str]) -> None:
-    assert split_destination(words, "ping") == expected
+def test_ping_tells_the_host_from_the_options(args: list[str], expected: tuple[list[str], str]) -> None:
+    assert split_destination(args, "ping") == expected
 
 
-@pytest.mark.parametrize("words", [["-p", "22"], ["-p"], ["--"], ["h", "uptime"], ["--", "h", "-v"]])
-def test_ping_takes_one_host_and_no_command(words: list[str]) -> None:
+@pytest.mark.parametrize("args", [["-p", "22"], ["-p"], ["--"], ["h", "uptime"], ["--", "h", "-v"]])
+def test_ping_takes_one_host_and_no_command(args: list[str]) -> None:
     with pytest.raises(CommandLineError):
-        split_destination(words, "ping")
+        split_destination(args, "ping")
 
 
 class _BareHost:
@@ -241,8 +241,8 @@ def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_ping_asks_only_at_a_terminal_and_no_more_once_there_was_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     people: list[prompt.TerminalPrompt | None] = []
 
-    def connect(*_: object, **words: Any) -> _BareHost:
-        people.append(words["ask"])
+    def connect(*_: object, **options: Any) -> _BareHost:
+        people.append(options["ask"])
         return _BareHost()
 
     answers = ["s3cret", "", "never asked for"]

@@ -65,11 +65,11 @@ def test_our_flags_among_those_of_ssh() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "count"),
+    ("args", "count"),
     [([], 0), (["-v"], 1), (["-vv", "-4v"], 3), (["-l", "-v"], 0), (["-lv"], 0), (["-vl", "v"], 1), (["-o", "x=-v"], 0)],
 )
-def test_how_often_v_is_given(words: list[str], count: int) -> None:
-    assert verbosity(words) == count
+def test_how_often_v_is_given(args: list[str], count: int) -> None:
+    assert verbosity(args) == count
 
 
 def test_colour_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,9 +93,9 @@ def test_completion_of_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     script = tmp_path / "completion"
     script.write_text(_completion("bash", capsys))
 
-    def complete(*words: str) -> set[str]:
+    def complete(*args: str) -> set[str]:
         code = f'. {script}; COMP_WORDS=("$@"); COMP_CWORD=$(($#-1)); _pmitogen; printf "%s\\n" "${{COMPREPLY[@]}}"'
-        done = subprocess.run(["bash", "-c", code, "-", "pmitogen", *words], capture_output=True, text=True, timeout=20)
+        done = subprocess.run(["bash", "-c", code, "-", "pmitogen", *args], capture_output=True, text=True, timeout=20)
         assert not done.stderr
         return set(done.stdout.split())
 
@@ -118,9 +118,9 @@ def test_completion_of_fish(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
         ("pmitogen hubs st", set()),  # it takes no files
         ("pmitogen trace st", {"stop-file"}),
     ):
-        words = ["fish", "--no-config", "-c", f"source {script}; cd {tmp_path}; complete -C '{line}'"]
+        args = ["fish", "--no-config", "-c", f"source {script}; cd {tmp_path}; complete -C '{line}'"]
         done = subprocess.run(
-            words, capture_output=True, text=True, timeout=20, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+            args, capture_output=True, text=True, timeout=20, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         )
         assert {found.split("\t")[0] for found in done.stdout.splitlines()} == expected and not done.stderr
 
@@ -154,9 +154,9 @@ def test_completion_of_zsh_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp
     (tmp_path / "_pmitogen").write_text(_completion("zsh", capsys))
     (tmp_path / "stop-file").touch()
     lines = ("pmitogen tru", "pmitogen cp --res", "pmitogen hubs st", "pmitogen trace st")
-    words = ["zsh", "-f", "-c", ZSH, "-", *lines]
+    args = ["zsh", "-f", "-c", ZSH, "-", *lines]
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "TERM": "dumb"}
-    done = subprocess.run(words, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(args, cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     shown = done.stdout.split("== pmitogen ")[1:]
     expected = ("trust", "--resume", None, "stop-file")
     assert len(shown) == len(expected), done

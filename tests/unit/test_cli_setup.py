@@ -16,9 +16,9 @@ from tests.support.ansible import Ansible
 LINK = ".ansible/plugins/connection/pmitogen.py"
 
 
-def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """``pmitogen setup`` as a process of its own, in the environment that tests see."""
-    command = [sys.executable, "-m", "pmitogen", "setup", *words]
+    command = [sys.executable, "-m", "pmitogen", "setup", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **environment})
 
 
@@ -87,11 +87,11 @@ def test_a_python_without_pmitogen_is_told(ansible: Ansible, home: Path, monkeyp
     assert done.returncode == 1 and "-m pip install pmitogen" in done.stderr
 
 
-@pytest.mark.parametrize("words", [[], ["--remove"]])
-def test_a_file_of_the_users_is_left_alone(words: list[str], home: Path) -> None:
+@pytest.mark.parametrize("args", [[], ["--remove"]])
+def test_a_file_of_the_users_is_left_alone(args: list[str], home: Path) -> None:
     (home / LINK).parent.mkdir(parents=True)
     (home / LINK).write_text("mine")
-    done = run(*words)
+    done = run(*args)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     assert (home / LINK).read_text() == "mine"
 

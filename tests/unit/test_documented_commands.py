@@ -57,14 +57,14 @@ def _help(command: str) -> str:
 
 @pytest.mark.parametrize("line", sorted(TYPED))
 def test_it_exists_with_its_options(line: str) -> None:
-    words = TYPED[line]
-    if words[0].startswith("-"):
-        assert words[0] in ("--version", "--help")
+    args = TYPED[line]
+    if args[0].startswith("-"):
+        assert args[0] in ("--version", "--help")
         return
-    for name in words[0].split("|"):
+    for name in args[0].split("|"):
         assert name in NAMES, f"{line}: no such command"
-    if words[0] in OTHERS or words[0] == "explain":  # after explain come options of ssh and sudo
+    if args[0] in OTHERS or args[0] == "explain":  # after explain come options of ssh and sudo
         return
-    shown = _help(words[0])
-    for option in re.findall(r"--[a-z][a-z-]+", " ".join(words[1:])):
+    shown = _help(args[0])
+    for option in re.findall(r"--[a-z][a-z-]+", " ".join(args[1:])):
         assert option in shown, f"{line}: no option {option}"

@@ -15,7 +15,7 @@ def test_the_server_closed_it(error: BaseException | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("error", "text"),
     [
         (OSError(110, "Connection timed out"), "Connection timed out"),
         (SSHException("odd \x1b[2J"), "odd \\033[2J"),
@@ -24,5 +24,5 @@ def test_the_server_closed_it(error: BaseException | None) -> None:
         (DecodeError("4 bytes wanted"), "the server sent a malformed message (4 bytes wanted)"),
     ],
 )
-def test_other_ends(error: BaseException, words: str) -> None:
-    assert _failure_text(error) == words
+def test_other_ends(error: BaseException, text: str) -> None:
+    assert _failure_text(error) == text

@@ -28,9 +28,9 @@ quick.patch(subprocess, None)
 quick.patch(subprocess, None)  # again is once
 forks = []
 os.register_at_fork(before=lambda: forks.append(1))
-def run(words, **more):
+def run(args, **more):
     del forks[:]
-    out = basic.AnsibleModule.run_command(module, words, **more)
+    out = basic.AnsibleModule.run_command(module, args, **more)
     return [out[0], out[1].strip(), len(forks)]
 def ours():
     pass
@@ -69,8 +69,8 @@ print(json.dumps([said, by_command, waited.count(0) - by_command]))
 @pytest.mark.parametrize("core", CORES)
 @pytest.mark.parametrize("how", ["plain", "quick"])
 def test_nothing_is_waited_for_where_nothing_can_come(how: str, core: str) -> None:
-    words = [str(CORES[core]), "-I", "-c", HEAD + ENDS, str(session.repository), how]
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
+    args = [str(CORES[core]), "-I", "-c", HEAD + ENDS, str(session.repository), how]
+    done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [[0, "said\n"], 1 if how == "plain" else 0, 1]
 
@@ -79,8 +79,8 @@ def test_nothing_is_waited_for_where_nothing_can_come(how: str, core: str) -> No
 @pytest.mark.parametrize("core", CORES)
 def test_only_what_does_nothing_is_left_out(core: str) -> None:
     python = CORES[core]
-    words = [str(python), "-I", "-c", HEAD + PROGRAM, str(session.repository)]
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, umask=0o022)
+    args = [str(python), "-I", "-c", HEAD + PROGRAM, str(session.repository)]
+    done = subprocess.run(args, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, umask=0o022)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
     version = subprocess.run(

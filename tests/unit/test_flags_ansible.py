@@ -56,10 +56,10 @@ print(json.dumps(answers))
 """
 
 
-def _without(words: list[str], *starts: str) -> list[str]:
+def _without(args: list[str], *starts: str) -> list[str]:
     """Without the ``-o`` settings that begin so."""
     kept: list[str] = []
-    for word in words:
+    for word in args:
         if word.startswith(starts) and kept and kept[-1] == "-o":
             kept.pop()
         else:
@@ -69,12 +69,12 @@ def _without(words: list[str], *starts: str) -> list[str]:
 
 def _comparable(theirs: list[str]) -> list[str]:
     """Their words after ``ssh``, without those that the head of flags/ansible.py lists as left out."""
-    words = _without(theirs[theirs.index("ssh") + 1 :], "ControlPath=", "NumberOfPasswordPrompts=")
+    args = _without(theirs[theirs.index("ssh") + 1 :], "ControlPath=", "NumberOfPasswordPrompts=")
     default = DEFAULT_SSH_ARGS.split()
-    for start in range(len(words)):
-        if words[start : start + len(default)] == default:
-            return words[:start] + words[start + len(default) :]
-    return words
+    for start in range(len(args)):
+        if args[start : start + len(default)] == default:
+            return args[:start] + args[start + len(default) :]
+    return args
 
 
 def test_the_words_are_those_of_ansibles_ssh_plugin(ansible: Ansible, home: Any) -> None:

@@ -11,16 +11,16 @@ class Tagged(str):
 
 
 def test_the_defaults_of_the_sudo_plugin_make_a_plan() -> None:
-    words = become_options(
+    args = become_options(
         {"become_user": "root", "become_exe": "sudo", "become_flags": "-H -S -n", "become_pass": None, "sudo_chdir": None}
     )
-    made, _ = plan("sudo", timeout=10, **words)
+    made, _ = plan("sudo", timeout=10, **args)
     assert (made["user"], made["secrets"], made["chdir"]) == ("root", [], None)
     assert made["argv"][0] == "sudo" and "-H" in made["argv"]
 
 
 def test_every_option_arrives() -> None:
-    words = become_options(
+    args = become_options(
         {
             "become_user": Tagged("bob"),
             "become_exe": Tagged("/opt/sudo"),
@@ -30,7 +30,7 @@ def test_every_option_arrives() -> None:
             "prompt_l10n": [Tagged("Kennwort"), "Passwort"],
         }
     )
-    assert words == {
+    assert args == {
         "exe": "/opt/sudo",
         "flags": "-H",
         "user": "bob",
@@ -38,7 +38,7 @@ def test_every_option_arrives() -> None:
         "chdir": "/tmp",
         "prompt_l10n": ("Kennwort", "Passwort"),
     }
-    assert all(type(value) in (str, tuple) for value in words.values())
+    assert all(type(value) in (str, tuple) for value in args.values())
 
 
 def test_what_a_plugin_does_not_have_is_unset() -> None:

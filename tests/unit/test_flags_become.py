@@ -202,8 +202,8 @@ def test_unknown_method() -> None:
         become.explain_become("pbrun", "")
 
 
-def make(method: str = "sudo", **words: Any) -> become.Plan:
-    return become.plan(method, **{"user": "bob", "timeout": 5, **words})[0]
+def make(method: str = "sudo", **options: Any) -> become.Plan:
+    return become.plan(method, **{"user": "bob", "timeout": 5, **options})[0]
 
 
 def test_what_a_plan_holds() -> None:
@@ -281,7 +281,7 @@ def test_what_is_rendered_reads_the_same(choices: list[tuple[getopt.Option, str]
     options = [getopt.ParsedOption(row, value if row.value == "required" else None, "-" + row.short) for row, value in choices]
     apart = [word for option in options for word in getopt.render(option)]
     joined = ["".join(getopt.render(option)) for option in options]
-    for words in (apart, joined):
-        scanned, assignments = sudo.parse_options(words, "test")
+    for args in (apart, joined):
+        scanned, assignments = sudo.parse_options(args, "test")
         assert scanned.given == tuple(options)
         assert not assignments and not scanned.rest

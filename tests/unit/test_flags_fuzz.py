@@ -142,9 +142,9 @@ _WORD = st.one_of(
 
 
 @settings(max_examples=int(SECONDS * 100), deadline=None, database=None, suppress_health_check=list(HealthCheck))
-@given(words=st.lists(_WORD, max_size=6))
-def test_arbitrary_words(words: list[str]) -> None:
-    _try(["-F", "none", *words], {})
+@given(args=st.lists(_WORD, max_size=6))
+def test_arbitrary_words(args: list[str]) -> None:
+    _try(["-F", "none", *args], {})
 
 
 @pytest.mark.parametrize("pattern", ["*" * 3000, "*a" * 500, "a*" * 500 + "b", "?" * 1000 + "*", "*" + "?*" * 400])

@@ -38,9 +38,9 @@ NEWER = {
 
 
 def _parse(keyword: str, text: str) -> object:
-    words = read_line(f"{keyword} {text}")
-    assert words is not None
-    value, problem = parse_value(words, TABLE[ALIASES.get(words.keyword, words.keyword)], READING)
+    args = read_line(f"{keyword} {text}")
+    assert args is not None
+    value, problem = parse_value(args, TABLE[ALIASES.get(args.keyword, args.keyword)], READING)
     if problem is not None:
         raise ConfigValueError(problem)
     return value
@@ -116,12 +116,12 @@ def test_every_word_and_flag_of_the_installed_ssh_is_known(tmp_path: Path) -> No
     """The words are those in the program itself, all tried at once."""
     ssh = find_program("ssh")
     assert ssh
-    words = set(re.findall(rb"\0([a-z][a-z0-9]{2,32})(?=\0)", Path(ssh).read_bytes()))
-    words -= {name.encode() for name in NAMES}
+    args = set(re.findall(rb"\0([a-z][a-z0-9]{2,32})(?=\0)", Path(ssh).read_bytes()))
+    args -= {name.encode() for name in NAMES}
     config = tmp_path / "config"
-    config.write_bytes(b"".join(word + b" yes\n" for word in words))
+    config.write_bytes(b"".join(word + b" yes\n" for word in args))
     done = subprocess.run([ssh, "-G", "-F", str(config), "h"], stdin=subprocess.DEVNULL, capture_output=True, timeout=20)
-    assert words and words == set(re.findall(rb"Bad configuration option: (\w+)", done.stderr))
+    assert args and args == set(re.findall(rb"Bad configuration option: (\w+)", done.stderr))
     usage = subprocess.run([ssh], capture_output=True, text=True, timeout=20).stderr
     letters = set(re.search(r"\[-(\w+)\]", usage)[1]) | set(re.findall(r"\[-(\w) ", usage))  # type: ignore[index]
     assert letters <= set(FLAGS)

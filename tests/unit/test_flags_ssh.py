@@ -29,8 +29,8 @@ def write(tmp_path: Path) -> Write:
     return write
 
 
-def _plain(*words: str, **options: object) -> Settings:
-    return resolve(["-F", "none", *words], **options)  # type: ignore[arg-type]
+def _plain(*args: str, **options: object) -> Settings:
+    return resolve(["-F", "none", *args], **options)  # type: ignore[arg-type]
 
 
 def test_defaults() -> None:
@@ -45,7 +45,7 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "field", "value"),
+    ("text", "field", "value"),
     [
         ("-o StrictHostKeyChecking=off", "stricthostkeychecking", "no"),
         ("-o StrictHostKeyChecking=yes", "stricthostkeychecking", "yes"),
@@ -119,10 +119,10 @@ def test_defaults() -> None:
         ("-J a,b@c:5", "proxyjump", (JumpHop("a"), JumpHop("c", "b", 5))),
     ],
 )
-def test_values(words: str, field: str, value: object) -> None:
+def test_values(text: str, field: str, value: object) -> None:
     environ = {"SSH_AUTH_SOCK": "/agent", "SOCK": "/other", "HOME": "/nowhere"}
-    given = [word.replace("\t", " ") for word in words.split(" ")]
-    who = [] if "User" in words else ["-l", "me"]
+    given = [word.replace("\t", " ") for word in text.split(" ")]
+    who = [] if "User" in text else ["-l", "me"]
     settings = resolve([*given, *who, "-F", "none", "h"], caller=CallerEnvironment(environ))
     got = getattr(settings, field)
     if field == "proxyjump":
@@ -319,7 +319,7 @@ def test_local_network(write: Write) -> None:
 
 def test_newer_conditions(write: Write) -> None:
     flags = write("Match tagged a,b\nPort 1\nMatch tagged ''\nPort 2\nMatch version OpenSSH_10.*\nUser v\n")
-    flagged = [resolve([*flags, *words, "h"]).port for words in ([], ["-P", "a"], ["-o", "Tag=b"], ["-P", "c"])]
+    flagged = [resolve([*flags, *args, "h"]).port for args in ([], ["-P", "a"], ["-o", "Tag=b"], ["-P", "c"])]
     assert flagged == [2, 1, 1, 22]
     assert resolve([*flags, "h"]).user == "v"
     flags = write("Match sessiontype shell command ''\nPort 3\nMatch !sessiontype shell\nUser x\n")

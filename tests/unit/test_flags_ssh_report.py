@@ -76,8 +76,8 @@ def _words(text: str) -> list[str]:
     return [word.replace("\t", " ") for word in text.split(" ")]
 
 
-def _report(*words: str, **options: object) -> tuple[Finding, ...]:
-    return resolve(["-F", "none", *words, "h"], strict=False, **options).report[1:]  # type: ignore[arg-type]
+def _report(*args: str, **options: object) -> tuple[Finding, ...]:
+    return resolve(["-F", "none", *args, "h"], strict=False, **options).report[1:]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", REFUSED_WORDS)
@@ -141,7 +141,7 @@ def test_a_file_for_all_sessions_does_not_ask_for_a_ticket_without_the_extra(
 
 def test_every_flag_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extras, "is_installed", lambda extra: True)
-    words = {
+    options = {
         "c": "aes128-ctr",
         "m": "hmac-sha2-256",
         "i": "/etc/passwd",
@@ -152,11 +152,11 @@ def test_every_flag_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
         "o": "Port=1",
         "F": "none",
     }
-    words |= {"D": "1", "L": "1:h:2", "R": "1:h:2", "W": "a:1", "O": "check"}
+    options |= {"D": "1", "L": "1:h:2", "R": "1:h:2", "W": "a:1", "O": "check"}
     for letter, flag in FLAGS.items():
         if letter == "1":
             continue
-        argv = [f"-{letter}", *([words.get(letter, "x")] if flag.argument else [])]
+        argv = [f"-{letter}", *([options.get(letter, "x")] if flag.argument else [])]
         report = _report(*argv)
         assert letter in "oF" or any(one.option == f"-{letter}" and one.verdict is flag.verdict for one in report), (
             letter,
@@ -180,7 +180,7 @@ def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("words", "option", "fatal"),
+    ("text", "option", "fatal"),
     [
         ("-J a -o ProxyCommand=x", "ProxyCommand", False),
         ("-o ProxyCommand=x -o ProxyJump=a", "ProxyJump", False),
@@ -196,8 +196,8 @@ def test_a_person_s_own_file_only_warns(monkeypatch: pytest.MonkeyPatch, tmp_pat
         ("-o UserKnownHostsFile=none -o GlobalKnownHostsFile=none", "UserKnownHostsFile", False),
     ],
 )
-def test_conflicts(words: str, option: str, fatal: bool) -> None:
-    found = [one for one in _report(*_words(words), caller=CallerEnvironment({})) if one.verdict is Verdict.CONFLICT]
+def test_conflicts(text: str, option: str, fatal: bool) -> None:
+    found = [one for one in _report(*_words(text), caller=CallerEnvironment({})) if one.verdict is Verdict.CONFLICT]
     assert [(one.option, one.fatal) for one in found] == [(option, fatal)]
 
 
@@ -216,9 +216,9 @@ def test_no_method_that_we_have() -> None:
 
 
 def test_contradictory_flags_are_errors() -> None:
-    for words in ("-o ProxyCommand=x -J a", "-J a -J b", "-N -s", "-s -N", "-E /x -y", "-W a:1 -W b:2"):
+    for text in ("-o ProxyCommand=x -J a", "-J a -J b", "-N -s", "-s -N", "-E /x -y", "-W a:1 -W b:2"):
         with pytest.raises(UsageError):
-            _report(*_words(words))
+            _report(*_words(text))
 
 
 def test_a_word_is_reported_once_and_a_replaced_one_not() -> None:

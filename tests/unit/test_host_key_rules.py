@@ -26,10 +26,10 @@ def line(name: str, blob: bytes) -> str:
     return f"{name} ssh-ed25519 {base64.b64encode(blob).decode()}\n"
 
 
-def check(path: Path, text: str, **words: Any) -> Any:
+def check(path: Path, text: str, **options: Any) -> Any:
     path.write_text(text)
     base: dict[str, Any] = {"stricthostkeychecking": "yes", "userknownhostsfile": (str(path),), "checkhostip": True}
-    settings = Settings("web", "web", "root", **{**base, **words})
+    settings = Settings("web", "web", "root", **{**base, **options})
     return check_host_key(settings, ("ssh-ed25519", KEY), ADDRESS)
 
 
@@ -61,10 +61,10 @@ def test_address_is_written_down(tmp_path: Path) -> None:
 def test_global_file_is_read_and_never_written(tmp_path: Path) -> None:
     path, system = tmp_path / "kh", tmp_path / "system"
     system.write_text(line("web", KEY))
-    words = {"globalknownhostsfile": (str(system),), "checkhostip": False}
-    assert check(path, "", **words).where == f"{system}:1"
+    options = {"globalknownhostsfile": (str(system),), "checkhostip": False}
+    assert check(path, "", **options).where == f"{system}:1"
     system.write_text(line("other", KEY))
-    assert check(path, "", stricthostkeychecking="accept-new", **words).status == "added"
+    assert check(path, "", stricthostkeychecking="accept-new", **options).status == "added"
     assert system.read_text() == line("other", KEY)
 
 
@@ -83,9 +83,9 @@ def test_order(tmp_path: Path) -> None:
     ecdsa, rsa = make_key(tmp_path / "ecdsa", "ecdsa384").public, make_key(tmp_path / "rsa", "rsa").public
     cert = "-cert-v01@openssh.com"
 
-    def order(*lines: str, **words: Any) -> tuple[str, ...]:
+    def order(*lines: str, **options: Any) -> tuple[str, ...]:
         path.write_text("".join(one.rstrip("\n") + "\n" for one in lines))
-        return host_key_algorithms(settings._replace(**words), "")
+        return host_key_algorithms(settings._replace(**options), "")
 
     # As they stand in ssh: certificates first, where nothing is known, and where the first choice's key is.
     assert order() == order(line("web", KEY)) == order(line("db", KEY), "web ecdsa-sha2-nistp384 AAAA") == DEFAULT_ORDER
@@ -98,8 +98,8 @@ def test_order(tmp_path: Path) -> None:
     # A list as it is; one that adds or removes, like the default.
     listed = ("ssh-ed25519", "ecdsa-sha2-nistp384", "rsa-sha2-512")
     assert order(f"web {ecdsa}", hostkeyalgorithms=listed) == listed
-    words = {"hostkeyalgorithms": listed, "hostkeyalgorithms_fixed": False}
-    assert order(f"web {ecdsa}", **words) == ("ecdsa-sha2-nistp384", "ssh-ed25519", "rsa-sha2-512")
+    options = {"hostkeyalgorithms": listed, "hostkeyalgorithms_fixed": False}
+    assert order(f"web {ecdsa}", **options) == ("ecdsa-sha2-nistp384", "ssh-ed25519", "rsa-sha2-512")
     # The plain name's keys, where none is known for the port.
     assert order(f"web {ecdsa}", port=2222)[1] == "ecdsa-sha2-nistp384"
 

@@ -45,8 +45,8 @@ LONGER = {
 }
 
 
-def _run(*words: str, timeout: float = 110) -> None:
-    done = subprocess.run(words, cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
+def _run(*args: str, timeout: float = 110) -> None:
+    done = subprocess.run(args, cwd=repository, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

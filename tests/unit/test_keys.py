@@ -23,8 +23,8 @@ KINDS = (("ed25519", "256"), ("ecdsa", "256"), ("ecdsa", "384"), ("ecdsa", "521"
 FORMATS = ("RFC4716", "PEM", "PKCS8")
 
 
-def generate(path: Path, *words: str, passphrase: str = "") -> Path:
-    command = ["ssh-keygen", "-q", "-f", str(path), "-N", passphrase, *words]
+def generate(path: Path, *args: str, passphrase: str = "") -> Path:
+    command = ["ssh-keygen", "-q", "-f", str(path), "-N", passphrase, *args]
     subprocess.run(command, check=True, capture_output=True, stdin=subprocess.DEVNULL)
     return path
 
@@ -95,7 +95,7 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "line"),
     [
         ("", "not a private key"),
         ("PuTTY-User-Key-File-3: ssh-ed25519\n", "puttygen"),
@@ -105,8 +105,8 @@ def test_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "unsupported key type CERTIFICATE"),
     ],
 )
-def test_problems(text: str, words: str) -> None:
-    with pytest.raises(UnusableKey, match=words):
+def test_problems(text: str, line: str) -> None:
+    with pytest.raises(UnusableKey, match=line):
         private_key.load(private_key.read_header(text), None)
 
 

@@ -22,14 +22,14 @@ HEAD = revocation.MAGIC + struct.pack(">IQQQ", 1, 7, 0, 0) + encode_string(b"") 
 SERIALS = (0, 1, 5, 6, 7, 70, 99, 1000, 1001, 1500, 2000, 2001, 10**9, 2**63, 2**64 - 1)
 
 
-def keygen(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["ssh-keygen", *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+def keygen(*args: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ssh-keygen", *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
 
 
-def make_list(folder: Path, lines: Sequence[str], *words: object) -> Path:
+def make_list(folder: Path, lines: Sequence[str], *args: object) -> Path:
     """A KRL of what *lines* say in ssh-keygen's own terms."""
     (folder / "specification").write_text("".join(line + "\n" for line in lines))
-    done = keygen("-k", "-f", folder / "krl", *words, folder / "specification")
+    done = keygen("-k", "-f", folder / "krl", *args, folder / "specification")
     assert done.returncode == 0, done.stderr
     return folder / "krl"
 
@@ -73,10 +73,10 @@ def test_certificates_as_ssh_keygen_judges_them(short_path: Path, make_key: Make
     )
     kinds, verdicts = set(), set()
     for lines in lists:
-        for words in (("-s", f"{authority.path}.pub"), ("-s", f"{other.path}.pub")):
-            path = make_list(short_path, lines, *words)
+        for args in (("-s", f"{authority.path}.pub"), ("-s", f"{other.path}.pub")):
+            path = make_list(short_path, lines, *args)
             kinds |= {kind for kind in revocation._READERS if bytes((kind, 0, 0)) in path.read_bytes()}
-            assert ours(path, publics) == theirs(path, publics), (lines, words)
+            assert ours(path, publics) == theirs(path, publics), (lines, args)
             verdicts |= set(ours(path, publics))
     assert kinds >= {revocation.SERIALS, revocation.SERIAL_RANGE, revocation.SERIAL_BITMAP, revocation.KEY_IDS}
     assert verdicts == {True, False}
@@ -108,7 +108,7 @@ def certified(kind: int, *parts: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "text"),
     [
         (revocation.MAGIC + struct.pack(">IQQQ", 2, 7, 0, 0) + encode_string(b"") + encode_string(b""), "version 2"),
         (HEAD[:-1], "message truncated"),
@@ -137,8 +137,8 @@ def certified(kind: int, *parts: bytes) -> bytes:
         (certified(revocation.CERTIFICATE_EXTENSION, encode_string(b"x@y"), b"\1", encode_string(b"")), "critical"),
     ],
 )
-def test_a_broken_list_is_no_list(data: bytes, words: str) -> None:
-    with pytest.raises(DecodeError, match=words):
+def test_a_broken_list_is_no_list(data: bytes, text: str) -> None:
+    with pytest.raises(DecodeError, match=text):
         revocation.RevocationList(data)
 
 

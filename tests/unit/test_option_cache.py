@@ -35,7 +35,7 @@ def ours(keys, variables, direct):
     return dict(plugin._options)
 """
 SAME = """
-words = [entry["name"] for option in plugin.option_definitions.values() for entry in option.get("vars", ())]
+names = [entry["name"] for option in plugin.option_definitions.values() for entry in option.get("vars", ())]
 dice = random.Random(sys.argv[2])
 worth = {"ansible_port": 2222, "ansible_ssh_port": 22, "ansible_ssh_timeout": 7, "ansible_ssh_retries": 2,
          "ansible_ssh_verbosity": "3", "ansible_pipelining": True, "ansible_ssh_pipelining": False,
@@ -44,8 +44,8 @@ worth = {"ansible_port": 2222, "ansible_ssh_port": 22, "ansible_ssh_timeout": 7,
          "ansible_pmitogen_jump_credentials": {"b": {}}, "ansible_ssh_jump_credentials": {"b": {"otp": "2"}}}
 wrong, cached, saved = [], 0, []
 for _ in range(150):
-    variables = {name: worth.get(name, "value of " + name) for name in dice.sample(words, dice.randrange(9))}
-    variables.update({name: None for name in dice.sample(words, 2)})
+    variables = {name: worth.get(name, "value of " + name) for name in dice.sample(names, dice.randrange(9))}
+    variables.update({name: None for name in dice.sample(names, 2)})
     variables["unrelated"] = {"a": 1}
     keys = {"timeout": dice.choice((None, 3)), "port": dice.choice((None, 99)), "remote_user": dice.choice((None, "keyword's")),
             "password": dice.choice((None, "keyword's")), "become": True, "vars": {}, "args": {}}
@@ -83,7 +83,7 @@ SHELL = """
 from ansible.plugins.loader import shell_loader
 stock, shell = shell_loader.get("sh"), plugin._shell
 assert type(shell) is not type(stock) and isinstance(shell, type(stock)) and "set_options" not in vars(type(stock))
-words = [entry["name"] for option in stock.option_definitions.values() for entry in option.get("vars", ())]
+names = [entry["name"] for option in stock.option_definitions.values() for entry in option.get("vars", ())]
 worth = {"ansible_system_tmpdirs": ["/one/", "/two"], "ansible_admin_users": "root,toor",
          "ansible_shell_allow_world_readable_temp": "yes"}
 dice = random.Random(sys.argv[2])
@@ -93,7 +93,7 @@ def all_of(kind, given):
     found = {name: [value, str(type(value))] for name, value in kind._options.items()}
     return [found, getattr(kind, "_origins", None) if hasattr(stock, "_origins") else None, kind.__dict__.get("env")]
 for _ in range(100):
-    variables = {name: worth.get(name, "value of " + name) for name in dice.sample(words, dice.randrange(4))}
+    variables = {name: worth.get(name, "value of " + name) for name in dice.sample(names, dice.randrange(4))}
     keys = {"timeout": 3, "become": True, "environment": dice.choice(([], [{"NAME": "value"}], [{"A": "1"}, {"B": "2"}]))}
     keys.update(dice.choice(({}, {"async_dir": "/keyword's"})))
     given = dice.choice(((keys, variables, None), (keys, variables, {"remote_tmp": "/direct"}), (None, None, None)))

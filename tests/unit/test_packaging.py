@@ -24,10 +24,10 @@ COLLECTION = repository / "ansible_collections/pmitogen/core"
 in_git = pytest.mark.skipif(not (repository / ".git").exists(), reason="not a git checkout")
 
 
-def _run(*words: object, cwd: Path = repository) -> str:
+def _run(*args: object, cwd: Path = repository) -> str:
     env = {**os.environ, "SOURCE_DATE_EPOCH": str(EPOCH)}
     done = subprocess.run(
-        list(map(str, words)), cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110
+        list(map(str, args)), cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -159,7 +159,7 @@ def test_no_tag_without_the_owners_word(monkeypatch: pytest.MonkeyPatch, tmp_pat
     tool = _release_tool()
     names = ("CHANGELOG.md", "SECURITY.md", "galaxy.yml", "tests/x.py")
     answers = {"status": "", "tag": "", "ls-files": "\n".join(names)}
-    monkeypatch.setattr(tool, "run", lambda *words, **more: answers[words[1]])
+    monkeypatch.setattr(tool, "run", lambda *args, **more: answers[args[1]])
     monkeypatch.setattr(tool, "HERE", tmp_path)
     (tmp_path / "tests").mkdir()
     for name in names:

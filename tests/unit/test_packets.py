@@ -31,22 +31,22 @@ IGNORE = 2
 
 def set_cipher(packets: FastPacketizer, cipher: str, outbound: bool) -> None:
     """Give *packets* the keys of *cipher*: its name as in ssh, for CTR and CBC with the MAC that is used."""
-    words: tuple[Any, ...] = ()
+    args: tuple[Any, ...] = ()
     named: dict[str, Any] = {}
     if cipher == "chacha20-poly1305":
-        words, named = (ChaCha20Poly1305(KEY), 8, None, 16, None), {"aead": True, "iv": b""}
+        args, named = (ChaCha20Poly1305(KEY), 8, None, 16, None), {"aead": True, "iv": b""}
     elif cipher == "aes128-gcm":
-        words, named = (AESGCM(KEY[:16]), 16, None, 16, None), {"aead": True, "iv": IV[:12]}
+        args, named = (AESGCM(KEY[:16]), 16, None, 16, None), {"aead": True, "iv": IV[:12]}
     elif cipher != "none":
         mode = modes.CTR(IV) if "ctr" in cipher else modes.CBC(IV)
         context = Cipher(algorithms.AES(KEY[:16]), mode)
         engine = context.encryptor() if outbound else context.decryptor()
         size, kind = (12, hashlib.sha1) if "sha1-96" in cipher else (32, hashlib.sha256)
-        words, named = (engine, 16, kind, size, KEY[:32]), {"etm": "etm" in cipher}
-    if words and outbound:
-        packets.set_outbound_cipher(*words, **{"iv_out" if name == "iv" else name: value for name, value in named.items()})
-    elif words:
-        packets.set_inbound_cipher(*words, **{"iv_in" if name == "iv" else name: value for name, value in named.items()})
+        args, named = (engine, 16, kind, size, KEY[:32]), {"etm": "etm" in cipher}
+    if args and outbound:
+        packets.set_outbound_cipher(*args, **{"iv_out" if name == "iv" else name: value for name, value in named.items()})
+    elif args:
+        packets.set_inbound_cipher(*args, **{"iv_in" if name == "iv" else name: value for name, value in named.items()})
 
 
 CIPHERS = ["none", "aes128-gcm", "chacha20-poly1305", "aes128-ctr etm", "aes128-ctr", "aes128-cbc sha1-96", "aes128-cbc etm"]

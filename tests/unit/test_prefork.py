@@ -41,8 +41,8 @@ print(json.dumps([faults(lambda: None), faults(lambda: touch(idle[0])), faults(l
 
 @pytest.mark.parametrize("python", PYTHONS)
 def test_memory_is_its_own_before_there_is_an_order_and_nobody_waits_for_that(python: str) -> None:
-    words = [PYTHONS[python], "-I", "-c", PROGRAM, str(session.repository)]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    args = [PYTHONS[python], "-I", "-c", PROGRAM, str(session.repository)]
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     untouched, touched, told = json.loads(done.stdout)
     assert touched < untouched / 4 and told > untouched / 3, (untouched, touched, told)

@@ -43,7 +43,7 @@ def theirs(shell: str, command: str, folder: str = "/") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("command", "words"),
+    ("command", "args"),
     [
         ("ssh -F ~/bs.cfg n", ["ssh", "-F", "/home/with blank/bs.cfg", "n"]),
         ("~ ~/ ~root ~root/x", ["/home/with blank", "/home/with blank/", "/root", "/root/x"]),
@@ -59,8 +59,8 @@ def theirs(shell: str, command: str, folder: str = "/") -> list[str]:
         ("é \u00a0 x", ["é", "\u00a0", "x"]),
     ],
 )  # fmt: skip
-def test_words(command: str, words: list[str]) -> None:
-    assert ours(command) == words
+def test_words(command: str, args: list[str]) -> None:
+    assert ours(command) == args
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ PIECES = [*"ab/.:=~#$\\'\" \t-_%é[*", "$A", "${A}", "$EMPTY", "$TWO", "~/", "~r
 @given(st.lists(st.sampled_from(PIECES), max_size=12).map("".join))
 @example("$EMPTY~ $EMPTY# x$EMPTY")
 def test_as_shells_do(tmp_path: Path, command: str) -> None:
-    words = ours(command)
-    if words is not None:
+    args = ours(command)
+    if args is not None:
         for shell in SHELLS:
-            assert theirs(shell, command, str(tmp_path)) == words, shell
+            assert theirs(shell, command, str(tmp_path)) == args, shell

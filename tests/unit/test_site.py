@@ -88,10 +88,10 @@ def test_a_style_sheet_that_loads_from_a_network(site: Path) -> None:
 
 def test_the_command(site: Path) -> None:
     (site / "index.html").write_text('<a href="nowhere.html">x</a>')
-    words = [sys.executable, str(CHECK), str(site)]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    args = [sys.executable, str(CHECK), str(site)]
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
     assert done.returncode == 1 and done.stderr == "links: index.html: nowhere.html: no such file\n"
-    assert subprocess.run(words[:2], capture_output=True, timeout=30).returncode == 2
+    assert subprocess.run(args[:2], capture_output=True, timeout=30).returncode == 2
 
 
 @pytest.mark.slow

@@ -99,8 +99,8 @@ def test_relative_includes_are_looked_for_below_home(home: Path, tmp_path: Path)
 
 
 def test_there_are_enough_cases() -> None:
-    words = sum(len(values.split("|")) for values in WORDS.values())
-    assert words + len(LINES) + sum(len(case.asks) for case in CASES) >= MANY
+    args = sum(len(values.split("|")) for values in WORDS.values())
+    assert args + len(LINES) + sum(len(case.asks) for case in CASES) >= MANY
 
 
 def test_what_wants_a_command_is_no_difference_though_ssh_is_quiet() -> None:

@@ -38,8 +38,8 @@ class Hub:
         self.sock, theirs = socket.socketpair()
         self.sock.settimeout(20)
         bundle, token = bootstrap.bundle(), bootstrap.new_token()
-        words = [python, "-c", bootstrap.stage0(), token, str(len(bundle)), python, str(NUMBER)]
-        self.process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE)
+        args = [python, "-c", bootstrap.stage0(), token, str(len(bundle)), python, str(NUMBER)]
+        self.process = subprocess.Popen(args, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE)
         theirs.close()
         self.sock.sendall(bundle)
         self._unpack = zlib.decompressobj()
@@ -53,19 +53,19 @@ class Hub:
         self._buf = b""
 
     @staticmethod
-    def message(header: dict[str, Any], body: bytes = b"", **words: Any) -> bytes:
+    def message(header: dict[str, Any], body: bytes = b"", **options: Any) -> bytes:
         settings = {
             "dst_id": NUMBER,
             "src_id": 0,
             "auth_id": 0,
             "handle": UNPACKED,
             "data": encode_frame(header, body),
-            **words,
+            **options,
         }
         return bytes(mitogen.core.Message(**settings).pack())
 
-    def send(self, header: dict[str, Any], body: bytes = b"", **words: Any) -> None:
-        self.sock.sendall(self.message(header, body, **words))
+    def send(self, header: dict[str, Any], body: bytes = b"", **options: Any) -> None:
+        self.sock.sendall(self.message(header, body, **options))
 
     def receive(self) -> Frame:
         while not self._ready:
@@ -85,12 +85,12 @@ class Hub:
             assert handle in (2002, 2003)
             self._ready += self._reader.feed(self._unpack.decompress(body) if handle == 2003 else body)
 
-    def ask(self, header: dict[str, Any], body: bytes = b"", **words: Any) -> Frame:
-        self.send(header, body, **words)
+    def ask(self, header: dict[str, Any], body: bytes = b"", **options: Any) -> Frame:
+        self.send(header, body, **options)
         return self.receive()
 
-    def exists(self, number: int, path: str, **words: Any) -> Frame:
-        return self.ask({"op": "fs", "action": "exists", "id": number, "path": path}, **words)
+    def exists(self, number: int, path: str, **options: Any) -> Frame:
+        return self.ask({"op": "fs", "action": "exists", "id": number, "path": path}, **options)
 
     def end(self) -> tuple[int, bytes]:
         """Hang up; what the first process of the two exits with, and what both have said."""
@@ -133,8 +133,8 @@ def test_messages_are_mitogens(hub: Hub) -> None:
 
 
 def test_what_is_for_another_context_or_handle_is_not_for_us(hub: Hub) -> None:
-    for words in ({"dst_id": NUMBER + 1}, {"handle": 105}, {"handle": 2002}):
-        hub.send({"op": "fs", "action": "exists", "id": 1, "path": "/"}, **words)
+    for options in ({"dst_id": NUMBER + 1}, {"handle": 105}, {"handle": 2002}):
+        hub.send({"op": "fs", "action": "exists", "id": 1, "path": "/"}, **options)
     assert hub.exists(2, "/")[0]["id"] == 2
 
 
@@ -168,12 +168,12 @@ def test_a_hub_that_is_none_is_left(hub: Hub, sent: bytes, why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [b"\xff" * 9, encode_frame({}), encode_frame({"op": "hello", "python_version": 3}) + b"\xff" * 9]
+    "args", [b"\xff" * 9, encode_frame({}), encode_frame({"op": "hello", "python_version": 3}) + b"\xff" * 9]
 )
-def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, words: bytes) -> None:
+def test_a_runner_that_talks_nonsense_ends_alone(hub: Hub, tmp_path: Path, args: bytes) -> None:
     """Another account's process may say anything."""
     program = tmp_path / "python"
-    (tmp_path / "words").write_bytes(words)
+    (tmp_path / "words").write_bytes(args)
     program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
     program.chmod(0o755)
     hub.send({"op": "start-account", "account": 1, "python": [str(program)], "token": "abc"})
@@ -210,10 +210,10 @@ def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) ->
     """Another account's process could else tell the hub what the login account's, or root's, tasks have come to."""
     hub.send({"op": "exec", "id": 77, "argv": ["/bin/sh", "-c", "read word; echo real; exit 3"], "tty": False, "more": True})
     for number, header in enumerate(FORGED, 1):
-        words = tmp_path / f"words{number}"
-        words.write_bytes(PREFIX.pack(len(header), 0) + header)
+        args = tmp_path / f"words{number}"
+        args.write_bytes(PREFIX.pack(len(header), 0) + header)
         program = tmp_path / f"python{number}"
-        program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {words}\nexec cat >/dev/null\n')
+        program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {args}\nexec cat >/dev/null\n')
         program.chmod(0o755)
         hub.send({"op": "start-account", "account": number, "python": [str(program)], "token": "abc"})
         hub.send({"op": "fs", "action": "exists", "id": 100 + number, "account": number, "path": "/"})
@@ -243,10 +243,10 @@ def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
 def test_an_interpreter_that_is_none_is_named(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "noisy").write_text("#!/bin/sh\necho not today\n")
     (tmp_path / "noisy").chmod(0o755)
-    for number, name, words in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
+    for number, name, text in ((1, "none", "none: no such interpreter"), (2, "noisy", "not today")):
         hub.send({"op": "start-account", "account": number, "python": [str(tmp_path / name)], "token": "abc"})
         answer, _ = hub.ask({"op": "fs", "action": "exists", "id": number, "account": number, "path": "/"})
-        assert answer["op"] == "error" and answer["kind"] == "python" and words in answer["msg"], answer
+        assert answer["op"] == "error" and answer["kind"] == "python" and text in answer["msg"], answer
 
 
 @only_newest

@@ -42,8 +42,8 @@ class Runner(Peer):
     def __init__(self, python: str, code: str) -> None:
         self.python = python
         self.sock, theirs = socket.socketpair()
-        words = [python, "-c", f"import os\nos.dup2(0, 50)\n{code}\n{START}", str(session.repository), str(theirs.fileno())]
-        self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        args = [python, "-c", f"import os\nos.dup2(0, 50)\n{code}\n{START}", str(session.repository), str(theirs.fileno())]
+        self.process = subprocess.Popen(args, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
         theirs.close()
         self.sock.settimeout(20)
         self._reader, self._ready = framing.FrameReader(), []
@@ -186,8 +186,8 @@ for name in sorted(changes):
 def test_a_change_of_the_login_state_is_noticed(version: str) -> None:
     """Commands are then forked, because the child can undo it."""
     script = 'ulimit -S -c 0; trap "" USR2; "$0" "$@"; exit $?'  # a shell that waits, and ignores a signal
-    words = ["/bin/sh", "-c", script, PYTHONS[version], "-c", CHANGES, str(session.repository)]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    args = ["/bin/sh", "-c", script, PYTHONS[version], "-c", CHANGES, str(session.repository)]
+    said = subprocess.run(args, capture_output=True, text=True, check=True).stdout
     found = dict(line.split(": ") for line in said.splitlines())
     alike = {name for name, state in found.items() if state == "True"}
     unnoticed = {"none", "handled signal"} | ({"processors"} if os.cpu_count() == 1 else set())

@@ -35,10 +35,10 @@ if len(sys.argv) > 3:
 if len(sys.argv) > 4:  # a folder whose files say what fails
     import os, subprocess
     def failing(name, real):
-        def call(*args, **words):
+        def call(*args, **options):
             if os.path.exists(sys.argv[4] + "/" + name):
                 raise OSError(11, os.strerror(11))
-            return real(*args, **words)
+            return real(*args, **options)
         return call
     os.fork, child.enter_session = failing("fork", os.fork), failing("enter_session", child.enter_session)
     subprocess.Popen = failing("fork", failing("enter_session", subprocess.Popen))
@@ -74,9 +74,9 @@ class Peer:
     def __init__(self, python: str, running: int | None = None, *failures: Path) -> None:
         self.python = python
         self.sock, theirs = socket.socketpair()
-        words = [python, "-c", START, str(session.repository), str(theirs.fileno())]
-        words += [] if running is None else [str(running), *map(str, failures)]
-        self.process = subprocess.Popen(words, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        args = [python, "-c", START, str(session.repository), str(theirs.fileno())]
+        args += [] if running is None else [str(running), *map(str, failures)]
+        self.process = subprocess.Popen(args, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self.sock.settimeout(20)
         self._reader = framing.FrameReader()

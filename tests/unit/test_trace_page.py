@@ -224,11 +224,11 @@ def test_in_a_browser(tmp_path: Path) -> None:
     """The browser shows hostile names as text, runs nothing of them, and draws each bar inside its track."""
     path = _write(tmp_path, [*RUN, *_hostile_run()])
     browser = shutil.which("chromium")
-    words = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    args = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     offline = ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
     folders = dict.fromkeys(("HOME", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"), str(tmp_path))
     env = {**os.environ, **folders}
-    done = subprocess.run([*map(str, words), *offline], env=env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*map(str, args), *offline], env=env, capture_output=True, text=True, timeout=60)
     page = _Page(done.stdout)
     assert "script" not in page.tags and "img" not in page.tags and "<script>alert(1)</script>" in page.text
     assert page.tags.count("i") > 20 and "Gathering Facts" in page.text

@@ -31,8 +31,8 @@ CORES = installed_cores()
 
 def _check(python: str, *libraries: str) -> list[str]:
     """The rows that do not hold in the environment of *python*."""
-    words = [python, "-I", str(SCRIPT), *libraries]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
+    args = [python, "-I", str(SCRIPT), *libraries]
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -110,8 +110,8 @@ def _own_names() -> set[str]:
 def _private(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Private attributes that are used, and private names that are imported, with their lines."""
     for node in ast.walk(tree):
-        words = node.args if isinstance(node, ast.Call) else []
-        texts = [word.value for word in words if isinstance(word, ast.Constant)]
+        args = node.args if isinstance(node, ast.Call) else []
+        texts = [word.value for word in args if isinstance(word, ast.Constant)]
         if isinstance(node, ast.Attribute):
             yield node.lineno, node.attr
         elif isinstance(node, ast.ImportFrom) and not (node.module or "").startswith("pmitogen"):
@@ -165,8 +165,8 @@ def test_an_override_of_what_is_gone_fails_on_import(signature: str) -> None:
 )
 def test_a_library_that_has_renamed_a_protection_is_refused(library: str, name: str, module: str) -> None:
     code = f"import {library.rpartition('.')[0]} as it\ndel it.{library.rpartition('.')[2]}.{name}\nimport {module}"
-    words: list[Any] = [sys.executable, "-c", code]
-    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=session.repository)
+    args: list[Any] = [sys.executable, "-c", code]
+    done = subprocess.run(args, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=session.repository)
     assert done.returncode == 1 and f"has no method {name}" in done.stderr.splitlines()[-1], done.stderr
 
 
