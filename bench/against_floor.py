@@ -96,8 +96,8 @@ def table(results: Results) -> list[tuple[str, ...]]:
     for row in ROWS:
         value = row.compute(results)
         if value is not None:
-            met = "" if row.goal is None else "met" if value <= row.goal else "MISSED"
-            rows.append((row.title, row.unit, f"{value:.2f}", "" if row.goal is None else f"{row.goal:g}", met))
+            verdict = "" if row.goal is None else "met" if value <= row.goal else "MISSED"
+            rows.append((row.title, row.unit, f"{value:.2f}", "" if row.goal is None else f"{row.goal:g}", verdict))
     return rows if len(rows) > 1 else []
 
 

@@ -61,9 +61,9 @@ def table(results: Results) -> list[tuple[str, ...]]:
 
 def goal_table(results: Results) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("case", "goal", "reached", "")]
-    for goal, reached, met in goals.judged(results):
+    for goal, reached, is_met in goals.judged(results):
         shown = f"{reached:.2f}" if goal.to else f"{reached:.0f}"
-        rows.append((results.cases[goal.case], str(goal), shown, "met" if met else "MISSED"))
+        rows.append((results.cases[goal.case], str(goal), shown, "met" if is_met else "MISSED"))
     return rows if len(rows) > 1 else []
 
 

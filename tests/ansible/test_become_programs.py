@@ -70,7 +70,9 @@ def test_words_and_flags(ansible: Ansible, sshd: Sshd, people: People, short_pat
     }
     hosts = {name: ansible.target(sshd, login, **variables) for name, (login, variables, _) in options.items()}
     run = ansible.tasks([{"name": "show", **show}], hosts, play={"become": True}, files=FILES, args=["-f", "5"]).check()
-    assert {name: run.task("show", name)["stdout"] for name in options} == {name: said for name, (_, _, said) in options.items()}
+    assert {name: run.task("show", name)["stdout"] for name in options} == {
+        name: output for name, (_, _, output) in options.items()
+    }
 
 
 @pytest.mark.newest_core

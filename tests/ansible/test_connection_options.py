@@ -153,9 +153,9 @@ def test_what_cannot_be_honoured_is_an_error_that_names_it(ansible: Ansible, ssh
     mark = sshd.mark()
     hosts = {name: ansible.target(sshd, account, **variables) for name, (variables, _) in REFUSALS.items()}
     run = ansible.tasks(WHOAMI, hosts, args=["-f", "4"])
-    told = {task.host: task.message.lower() for task in run.tasks if task.kind == "unreachable"}  # as where ssh ends with 255
+    messages = {task.host: task.message.lower() for task in run.tasks if task.kind == "unreachable"}  # as where ssh ends with 255
     for name, (_, options) in REFUSALS.items():
-        assert all(word in told[name] for word in options), told[name]
+        assert all(word in messages[name] for word in options), messages[name]
     assert sshd.connections(mark) == 0, "nothing may be attempted"
     assert "Traceback" not in run.output
 

@@ -137,7 +137,7 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
         {"name": "raw", "ansible.builtin.raw": "echo raw", "become": True, "vars": {"ansible_ssh_use_tty": False}},
         {"name": "removed", "ansible.builtin.file": {"path": "~/f", "state": "absent"}},
     ]
-    said = []
+    output = []
     for connection in ("ssh", "pmitogen"):
         folder = ansible.folder / connection
         hosts = inventory(folder, ansible.target(sshd, account), connection)
@@ -152,8 +152,8 @@ def test_callbacks(callback: str, ansible: Ansible, sshd: Sshd, account: Account
         written = [path.read_text() for name in ("tree", "junit") for path in sorted((folder / name).glob("*"))]
         assert bool(written) == ("tree" in callback)
         texts = (done.stdout, done.stderr, *written)
-        said.append(re.sub(VARIES, "...", "\n".join(texts).replace(str(folder), "FOLDER")).splitlines())
-    assert said[0] == said[1], "\n".join(difflib.unified_diff(*said, "ssh", "pmitogen", n=0))
+        output.append(re.sub(VARIES, "...", "\n".join(texts).replace(str(folder), "FOLDER")).splitlines())
+    assert output[0] == output[1], "\n".join(difflib.unified_diff(*output, "ssh", "pmitogen", n=0))
 
 
 @pytest.mark.one_core

@@ -63,14 +63,14 @@ def test_a_running_hub_is_listed_and_stopped(ansible: Ansible, sshd: Sshd, accou
 
 @pytest.mark.one_core
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "text"),
     [
         (signal.SIGTERM, "the signal SIGTERM ended it"),
         (signal.SIGKILL, "something ended it (pmitogen hubs --stop PID, a lack of"),
     ],
 )
 def test_a_task_says_what_ended_its_hub(
-    ansible: Ansible, sshd: Sshd, account: Account, number: signal.Signals, said: str
+    ansible: Ansible, sshd: Sshd, account: Account, number: signal.Signals, text: str
 ) -> None:
     """In the words by which docs/troubleshooting.md lists it; later tasks start another hub."""
     tasks = [
@@ -83,7 +83,7 @@ def test_a_task_says_what_ended_its_hub(
     os.kill(_wait_for_busy_hub()["pid"], number)
     run = running.finish()
     assert run.task("sleep").kind == "unreachable"
-    assert f"the hub of this run has ended: {said}" in run.task("sleep").message
+    assert f"the hub of this run has ended: {text}" in run.task("sleep").message
     assert run.task("later")["stdout"] == account.name
     page = (repository / "docs/troubleshooting.md").read_text()
     assert "| `the hub of this run has ended` |" in page
@@ -94,8 +94,8 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
     persists = {"h": ansible.target(sshd, account, ansible_ssh_args="-o ControlMaster=auto -o ControlPersist=60s")}
     ansible.tasks([{"name": "once", "ansible.builtin.command": "id"}], persists).check()
     processes.wait_until(lambda: [hub["run"] for hub in json.loads(hubs("--json"))] == [None], 5)
-    (kept,) = json.loads(hubs("--json"))
-    assert hubs().startswith(f"hub {kept['pid']} kept for a later run: 1 host, 0 busy, ")
+    (hub,) = json.loads(hubs("--json"))
+    assert hubs().startswith(f"hub {hub['pid']} kept for a later run: 1 host, 0 busy, ")
 
     sleep = [{"name": "sleep", "ansible.builtin.command": "sleep 60"}]
     other = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": sleep}], persists)  # takes the kept one
@@ -112,7 +112,7 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "output"),
     [
         (["--stop", "4000000"], 1, "--stop: 4000000: no such hub of this account; pmitogen hubs lists the hubs"),
         (["--stop", "first"], 2, "command line: --stop: invalid pid 'first'; pmitogen hubs lists the hubs"),
@@ -121,7 +121,7 @@ def test_those_kept_are_stopped_and_those_that_serve_only_with_all(ansible: Ansi
         (["--all"], 2, "command line: --all: use it with --stop"),
     ],
 )
-def test_wrong_words(args: list[str], code: int, said: str | None) -> None:
+def test_wrong_words(args: list[str], code: int, output: str | None) -> None:
     done = subprocess.run([sys.executable, "-m", "pmitogen", "hubs", *args], capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout) == (code, "") and done.stderr.count("\n") == 1
-    assert said is None or done.stderr == f"pmitogen hubs: {said}\n"
+    assert output is None or done.stderr == f"pmitogen hubs: {output}\n"

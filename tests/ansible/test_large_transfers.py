@@ -122,10 +122,10 @@ def test_a_cut_leaves_the_old_file(
     if way == "fetch":
         (tmp_path / "large").rename(there)
         task = {"ansible.builtin.fetch": {"src": "~/there", "dest": str(here), "flat": True}}
-        pieces, kept = tmp_path, here
+        pieces, replaced = tmp_path, here
     else:
         task = {"ansible.builtin.copy": {"src": str(tmp_path / "large"), "dest": "~/there"}}
-        pieces, kept = account.home / ".ansible/tmp", there
+        pieces, replaced = account.home / ".ansible/tmp", there
     target = ansible.target(server, account, ansible_python_interpreter="/usr/bin/python3")
     running = ansible.start([{"hosts": "all", "gather_facts": False, "tasks": [{"name": "cut", **task}]}], {"h": target})
 
@@ -143,7 +143,7 @@ def test_a_cut_leaves_the_old_file(
     run = running.finish()
     for folder in Path(os.environ["TMPDIR"]).glob("pymp-*"):
         shutil.rmtree(folder)  # of the Python module that Ansible forks with, which was killed and could not
-    assert kept.read_text() == "old\n"
+    assert replaced.read_text() == "old\n"
     if victim == "connection":
         assert run.task("cut").kind == "unreachable", run.output
         assert sorted(path.name for path in tmp_path.iterdir()) == (["here"] if way == "fetch" else ["here", "large"])

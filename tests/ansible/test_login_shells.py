@@ -50,8 +50,8 @@ def _same(ansible: Ansible, hosts: dict[str, dict[str, Any]], tasks: list[dict[s
     for task in tasks:
         ssh, ours = (side.task(task["name"]) for side in sides)
         assert ours.kind == ssh.kind and ours.result.get("rc") == ssh.result.get("rc"), (ssh.result, ours.result)
-        said = [side.result.get("stdout", "").replace("\r\n", "\n") for side in (ssh, ours)]
-        assert said[0] == said[1], (ssh.result, ours.result)
+        output = [side.result.get("stdout", "").replace("\r\n", "\n") for side in (ssh, ours)]
+        assert output[0] == output[1], (ssh.result, ours.result)
 
 
 def test_an_appliance_is_sent_what_raw_says_and_nothing_else(

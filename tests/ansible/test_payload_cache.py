@@ -71,7 +71,7 @@ class Home:
     def __init__(self, ansible: Ansible, path: Path) -> None:
         self._ansible = ansible
         self.path = path
-        self.kept = path / "pmitogen"
+        self.cache_dir = path / "pmitogen"
         path.mkdir()
 
     def play(
@@ -96,7 +96,11 @@ class Home:
 
     def names(self) -> set[str]:
         """The modules whose payloads are kept."""
-        return {path.name.split("-")[1].rpartition(".")[2] for path in self.kept.iterdir()} if self.kept.exists() else set()
+        return (
+            {path.name.split("-")[1].rpartition(".")[2] for path in self.cache_dir.iterdir()}
+            if self.cache_dir.exists()
+            else set()
+        )
 
 
 @pytest.fixture
@@ -121,9 +125,9 @@ def test_a_later_run_builds_nothing(home: Home, ansible: Ansible, sshd: Sshd, ac
     target = ansible.target(sshd, account)
     assert built(home.play(target, tasks)) > 0
     assert home.names() >= {"command", "stat", "copy", "file"}
-    assert stat.S_IMODE(home.kept.stat().st_mode) == 0o700
-    assert {stat.S_IMODE(path.stat().st_mode) for path in home.kept.iterdir()} == {0o600}
-    before = {path: path.stat() for path in home.kept.iterdir()}
+    assert stat.S_IMODE(home.cache_dir.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in home.cache_dir.iterdir()} == {0o600}
+    before = {path: path.stat() for path in home.cache_dir.iterdir()}
     run = home.play(target, tasks)
     assert built(run) == 0
     assert run.task("first")["stdout"] == "one" and run.task("stat")["stat"]["exists"]
@@ -169,25 +173,25 @@ def test_adhoc(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> No
     assert [built(run) for run in runs] == [1, 0]
 
 
-def _flip(kept: Path) -> None:
-    (path,) = kept.iterdir()
+def _flip(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
     data = bytearray(path.read_bytes())
     data[-1000] ^= 1
     path.write_bytes(data)
 
 
-def _cut(kept: Path) -> None:
-    (path,) = kept.iterdir()
+def _cut(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
     os.truncate(path, path.stat().st_size // 2)
 
 
-def _empty(kept: Path) -> None:
-    (path,) = kept.iterdir()
+def _empty(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
     os.truncate(path, 0)
 
 
-def _odd(kept: Path) -> None:
-    (path,) = kept.iterdir()
+def _odd(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
     path.write_bytes(b'{"sha256": 1, "sources": [2]}\n')
 
 
@@ -195,47 +199,47 @@ def _odd(kept: Path) -> None:
 def test_what_is_not_whole_is_built_anew(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT])
-    tamper(home.kept)
+    tamper(home.cache_dir)
     assert [built(home.play(target, [STAT])) for _ in range(2)] == [1, 0]
 
 
-def _open_to_others(kept: Path) -> None:
-    kept.chmod(0o750)
+def _open_to_others(cache_dir: Path) -> None:
+    cache_dir.chmod(0o750)
 
 
-def _of_another(kept: Path) -> None:
-    os.chown(kept, 12345, 0)
+def _of_another(cache_dir: Path) -> None:
+    os.chown(cache_dir, 12345, 0)
 
 
-def _link(kept: Path) -> None:
-    kept.rename(kept.with_name("elsewhere"))
-    kept.symlink_to("elsewhere")
+def _link(cache_dir: Path) -> None:
+    cache_dir.rename(cache_dir.with_name("elsewhere"))
+    cache_dir.symlink_to("elsewhere")
 
 
-def _linked_entry(kept: Path) -> None:
-    (path,) = kept.iterdir()
-    path.rename(kept.with_name("elsewhere"))
+def _linked_entry(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
+    path.rename(cache_dir.with_name("elsewhere"))
     path.symlink_to("../elsewhere")
 
 
-def _entry_of_another(kept: Path) -> None:
-    (path,) = kept.iterdir()
+def _entry_of_another(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
     os.chown(path, 12345, 0)
 
 
-def _writable_entry(kept: Path) -> None:
-    (path,) = kept.iterdir()
+def _writable_entry(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
     path.chmod(0o602)
 
 
-def _second_name(kept: Path) -> None:
-    (path,) = kept.iterdir()
-    os.link(path, kept.with_name("elsewhere"))
+def _second_name(cache_dir: Path) -> None:
+    (path,) = cache_dir.iterdir()
+    os.link(path, cache_dir.with_name("elsewhere"))
 
 
-def _no_sources(kept: Path) -> None:
+def _no_sources(cache_dir: Path) -> None:
     """Whole by its checksum, and made from nothing that could have changed."""
-    (path,) = kept.iterdir()
+    (path,) = cache_dir.iterdir()
     head, _, data = path.read_bytes().partition(b"\n")
     about = {**json.loads(head), "sources": {}}
     text = json.dumps([about["profile"], about["mapping"], about["sources"]], sort_keys=True).encode()
@@ -251,7 +255,7 @@ _TAMPERED = [_open_to_others, _of_another, _link, _linked_entry, _entry_of_anoth
 def test_others_have_no_hand_in_it(home: Home, ansible: Ansible, sshd: Sshd, account: Account, tamper: Tamper) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT])
-    tamper(home.kept)
+    tamper(home.cache_dir)
     assert built(home.play(target, [STAT])) == 1
 
 
@@ -259,14 +263,14 @@ def test_others_have_no_hand_in_it(home: Home, ansible: Ansible, sshd: Sshd, acc
 def test_nothing_is_made_in_the_home_of_another(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     os.chown(home.path, account.uid, account.uid)
     assert built(home.play(ansible.target(sshd, account), [STAT])) == 1
-    assert not home.kept.exists()
+    assert not home.cache_dir.exists()
 
 
 @pytest.mark.one_core
 def test_off(home: Home, ansible: Ansible, sshd: Sshd, account: Account) -> None:
     target = ansible.target(sshd, account)
     home.play(target, [STAT], PMITOGEN_PRELOAD="0")
-    assert not home.kept.exists()
+    assert not home.cache_dir.exists()
     home.play(target, [STAT])
     assert built(home.play(target, [STAT], PMITOGEN_PRELOAD="0")) == 1
 
@@ -284,7 +288,7 @@ def test_module_utils_that_may_take_the_place_of_cores(
     assert built(home.play(target, [STAT], ANSIBLE_MODULE_UTILS=str(tmp_path / "utils"))) == 1
     assert built(home.play(target, [STAT], files={"module_utils/x.py": ""})) == 1
     assert built(home.play(target, [STAT], files={"roles/r/module_utils/x.py": ""})) == 1
-    shutil.rmtree(home.kept)
+    shutil.rmtree(home.cache_dir)
     own = {"module_utils/common/file.py": "raise SystemError('not core')"}
     assert ansible.tasks([STAT], {"h": target}, files=own, env={"ANSIBLE_HOME": str(home.path)}).task("stat").kind == "failed"
     assert home.names() == set()
@@ -316,10 +320,10 @@ def test_another_core_or_a_changed_one(home: Home, ansible: Ansible, sshd: Sshd,
     assert built(home.play(target, [ping], **path)) == 1
     assert home.play(target, [ping]).task("ping")["ping"] == "pong"
 
-    before = set(home.kept.iterdir())
+    before = set(home.cache_dir.iterdir())
     (copy / "release.py").touch()  # as another machine's would be, that shares this home
     assert [built(home.play(target, [ping], **path)) for _ in range(2)] == [1, 0]
-    assert set(home.kept.iterdir()) > before
+    assert set(home.cache_dir.iterdir()) > before
 
 
 def _collection(path: Path, name: str, word: str, imports: str) -> None:

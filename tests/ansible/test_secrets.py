@@ -55,10 +55,10 @@ def test_no_secret_is_logged(
     secrets += [line for line in key.path.read_text().splitlines() if not line.startswith("-----")]
     logged = log.read_text()
     assert "auth" in logged and len(logged.splitlines()) > 50
-    said = "\n".join(task.message for task in run.tasks)
+    message = "\n".join(task.message for task in run.tasks)
     for secret in secrets:
         for written in (secret, repr(secret)[1:-1], secret.replace("\\", "\\\\").replace('"', '\\"')):
-            assert written not in logged and written not in run.stderr and written not in said, secret
+            assert written not in logged and written not in run.stderr and written not in message, secret
 
 
 def test_no_secret_stands_in_an_argument_list_or_environment(ansible: Ansible, sshd: Sshd, make_account: Any) -> None:
@@ -120,9 +120,9 @@ def test_what_ansible_masks_is_masked_on_the_target_too(
     log = tmp_path / "log"
     env = {"PMITOGEN_LOG": "trace", "PMITOGEN_LOG_FILE": str(log), "PMITOGEN_TRACE": str(tmp_path / "trace")}
     run = ansible.tasks(tasks, {"web": target}, env=env, args=["-vvvv"], files={"library/masks.py": MASKS.lstrip()}).check()
-    kept = ansible.core >= "2.22"
+    is_masked = ansible.core >= "2.22"
     for name in ("login", "become", "in a process"):
         masked = bytes.fromhex(run.task(name)["masked_there"]).decode()
-        assert masked == (" - ".join(["$REDACTED$"] * len(secrets)) if kept else text)
+        assert masked == (" - ".join(["$REDACTED$"] * len(secrets)) if is_masked else text)
     written = log.read_text() + run.stderr + "".join(path.read_text() for path in tmp_path.glob("trace*"))
-    assert not [secret for secret in secrets if secret in written or kept and secret in run.stdout]
+    assert not [secret for secret in secrets if secret in written or is_masked and secret in run.stdout]

@@ -80,8 +80,8 @@ def test_no_python(ansible: Ansible, sshd: Sshd, make_account: Callable[..., Acc
     run = ansible.tasks(tasks, {"h": host}, files={"s.sh": '#!/bin/sh\necho "script $1"\n'}).check()
     assert run.task("raw")["rc"] == 3 and run.task("raw")["stdout"].startswith("out")
     assert "script two words" in run.task("script")["stdout"]
-    told = run.task("module")
-    assert told.kind == "failed" and "no usable Python" in told.message and "\n" not in told.message
-    assert f"{account.name}@{sshd.host} port {sshd.port}" in told.message and "ansible_python_interpreter" in told.message
+    failure = run.task("module")
+    assert failure.kind == "failed" and "no usable Python" in failure.message and "\n" not in failure.message
+    assert f"{account.name}@{sshd.host} port {sshd.port}" in failure.message and "ansible_python_interpreter" in failure.message
     assert run.task("now")["stdout"] == account.name
     assert sshd.connections(mark) == 1

@@ -119,9 +119,9 @@ def test_each_wrong_field_is_told_in_one_line(path: str, log: Path) -> None:
         begin = [] if message.get("op") == "hello" else BEGIN
         answers = exchange(path, encoded(*begin, message))
         assert answers and answers[-1]["op"] == "refused", message
-        said = answers[-1]["msg"]
-        assert "protocol error: the client sent" in said or "a program that does not say" in said, (message, said)
-        assert said.isprintable() and len(said) < 400
+        output = answers[-1]["msg"]
+        assert "protocol error: the client sent" in output or "a program that does not say" in output, (message, output)
+        assert output.isprintable() and len(output) < 400
         tried += 1
     assert tried > 400
     assert "internal error" not in log.read_text() and "Traceback" not in log.read_text()
@@ -133,7 +133,7 @@ def raw(header: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("frames", "said"),
+    ("frames", "text"),
     [
         (encoded(EXEC), "does not say its version"),
         (encoded(*BEGIN[:2], EXEC), "exec before open"),
@@ -156,9 +156,9 @@ def raw(header: bytes) -> bytes:
         (encoded(*BEGIN) + raw(b"[]"), "frame header is not an object"),
     ],
 )
-def test_what_is_wrong_is_said(path: str, log: Path, frames: bytes, said: str) -> None:
+def test_what_is_wrong_is_said(path: str, log: Path, frames: bytes, text: str) -> None:
     answers = exchange(path, frames)
-    assert answers[-1]["op"] == "refused" and said in answers[-1]["msg"] and SECRET not in answers[-1]["msg"]
+    assert answers[-1]["op"] == "refused" and text in answers[-1]["msg"] and SECRET not in answers[-1]["msg"]
     assert "Traceback" not in log.read_text() and SECRET not in log.read_text()
     assert exchange(path, encoded(*BEGIN, {"op": "status", "id": 1}))[-1]["op"] == "ok", "others are still served"
 

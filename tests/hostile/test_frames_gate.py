@@ -396,9 +396,9 @@ def headers(draw: st.DrawFn) -> Header:
 
 @quick
 @given(st.lists(st.tuples(headers(), st.integers(0, TARGET_BODY + 5)), max_size=8))
-def test_any_frame_passes_or_is_a_protocol_error(said: list[tuple[Header, int]]) -> None:
+def test_any_frame_passes_or_is_a_protocol_error(output: list[tuple[Header, int]]) -> None:
     gate = make_gate()
-    for header, size in said:
+    for header, size in output:
         try:
             assert gate.admit(header, size) in (True, False)
         except InterpreterError as exc:

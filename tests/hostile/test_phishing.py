@@ -35,8 +35,8 @@ def lay(account: Account, where: str) -> None:
 
 def check(account: Account) -> None:
     """The phisher was at work, and learnt nothing."""
-    told = (account.home / "told").read_text()
-    assert "tried" in told and "s3cret" not in told, told
+    notes = (account.home / "told").read_text()
+    assert "tried" in notes and "s3cret" not in notes, notes
 
 
 WAYS = [

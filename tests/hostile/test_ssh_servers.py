@@ -126,9 +126,9 @@ def test_beside_an_honest_host(sshd: Sshd, tmp_path: Path) -> None:
     assert set(EXPECTED) == {*RAW, *SCRIPTED}
     with program("-m", "tests.hostile.ssh_server") as server, program("-m", "tests.hostile.beside") as hub:
         assert server.stdout and hub.stdin and hub.stdout
-        told = json.loads(server.stdout.readline())
-        ports, known = told["ports"], tmp_path / "known_hosts"
-        known.write_text("".join(f"[127.0.0.1]:{port} {told['key']}\n" for port in ports.values()))
+        listening = json.loads(server.stdout.readline())
+        ports, known = listening["ports"], tmp_path / "known_hosts"
+        known.write_text("".join(f"[127.0.0.1]:{port} {listening['key']}\n" for port in ports.values()))
         hostile = {"UserKnownHostsFile": known, "GlobalKnownHostsFile": "none", "IdentityAgent": "none", "Compression": "yes"}
         args = ["-F", "none", "-i", str(sshd.key.path), *(f"-o{name}={value}" for name, value in hostile.items())]
         tries = [(name, ports[name], work(name)) for name in EXPECTED]

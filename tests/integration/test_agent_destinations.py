@@ -166,9 +166,9 @@ link.close()
 """
 
 
-@pytest.mark.parametrize("told", ["in time", "late"])
+@pytest.mark.parametrize("moment", ["in time", "late"])
 def test_from_a_machine_that_the_agent_is_forwarded_to(
-    make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, told: str
+    make_sshd: MakeSshd, agent: str, key: KeyFile, short_path: Path, moment: str
 ) -> None:
     """ssh-agent wants the host key in what it signs then, whether the server has said yet that it takes that or not."""
     controller, target = make_sshd(), make_sshd()
@@ -176,7 +176,7 @@ def test_from_a_machine_that_the_agent_is_forwarded_to(
     script = short_path / "log_in.py"
     late = "from pmitogen.transport.paramiko_ext.userauth import UserauthClient as C\nseen = C.binds_host.fget\n"
     late += "C.binds_host = property(lambda self: self.round_trips > 0 and seen(self))\n"
-    script.write_text((late if told == "late" else "") + LOG_IN)
+    script.write_text((late if moment == "late" else "") + LOG_IN)
     args = [
         "-F",
         "none",

@@ -515,13 +515,13 @@ def test_other_questions_get_no_password(account: Account, short_path: Path) -> 
         method, prompt = OTHER_QUESTIONS[number]
         fake = asking(method, prompt, account.name, folder)
         got = enter(account, method, exe=fake, user=account.name, password="s3cret", timeout=2)
-        told = folder / "told"
-        return got, told.read_text().split() if told.exists() else []
+        notes = folder / "told"
+        return got, notes.read_text().split() if notes.exists() else []
 
     with ThreadPoolExecutor(5) as pool:
-        for question, (got, told) in zip(OTHER_QUESTIONS, pool.map(try_, range(len(OTHER_QUESTIONS))), strict=True):
+        for question, (got, notes) in zip(OTHER_QUESTIONS, pool.map(try_, range(len(OTHER_QUESTIONS))), strict=True):
             assert got["kind"] == "timeout" and "it waits at" in got["message"], (question, got)
-            assert "s3cret" not in told, question
+            assert "s3cret" not in notes, question
 
 
 def test_the_password_is_written_once(account: Account, short_path: Path) -> None:

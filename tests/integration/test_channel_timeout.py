@@ -44,8 +44,8 @@ def test_what_a_closed_command_still_says_of_its_end_is_not_its_end(sshd: Sshd) 
 def test_data_either_way_keeps_it_open(sshd: Sshd) -> None:
     """Questions whether the server is alive do not; what the command says, on either stream, and what it is sent do."""
     with linked(sshd, channeltimeout=2, serveraliveinterval=1) as link:
-        said = exec_command.run(link, "for i in 1 2; do sleep 0.7; echo $i; sleep 0.7; echo x >&2; done")
-        assert said[1] == b"1\n2\n"
+        output = exec_command.run(link, "for i in 1 2; do sleep 0.7; echo $i; sleep 0.7; echo x >&2; done")
+        assert output[1] == b"1\n2\n"
         with exec_command.Command(link, "cat > /dev/null; echo end", stdin=None) as running:
             for _ in range(5):
                 time.sleep(0.5)

@@ -97,8 +97,8 @@ def test_a_server_without_our_macs(make_sshd: MakeSshd, cipher: str) -> None:
 
 def test_no_mac_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["Ciphers aes256-ctr", "MACs umac-128-etm@openssh.com"])
-    said = refusal(settings_for(server), "kex")
-    assert "no MAC algorithm in common: offered hmac-sha2" in said and "the server offers umac-128-etm@openssh.com" in said
+    output = refusal(settings_for(server), "kex")
+    assert "no MAC algorithm in common: offered hmac-sha2" in output and "the server offers umac-128-etm@openssh.com" in output
 
 
 def test_a_server_that_wants_to_compress(make_sshd: MakeSshd) -> None:
@@ -189,9 +189,9 @@ def test_silent_server(sshd: Sshd, connecttimeout: int | None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         settings = settings_for(sshd, port=server.getsockname()[1], connecttimeout=connecttimeout)
         began = time.monotonic()
-        said = refusal(settings, "kex", 1.0 if connecttimeout is None else 30)
+        output = refusal(settings, "kex", 1.0 if connecttimeout is None else 30)
         assert 0.9 < time.monotonic() - began < 1.6
-        assert "no SSH version received within " in said
+        assert "no SSH version received within " in output
 
 
 @contextlib.contextmanager
@@ -244,8 +244,8 @@ def test_lines_before_the_version(sshd: Sshd, pieces: tuple[bytes | float, ...])
 
 def test_lines_and_then_nothing(sshd: Sshd) -> None:
     with talkative(sshd, b"hello\r\nwor", 2.0) as port:
-        said = refusal(settings_for(sshd, port=port, connecttimeout=1), "kex", 5)
-    assert "no SSH version received within 1 s (ConnectTimeout); it sent: hello | wor; is port" in said
+        output = refusal(settings_for(sshd, port=port, connecttimeout=1), "kex", 5)
+    assert "no SSH version received within 1 s (ConnectTimeout); it sent: hello | wor; is port" in output
 
 
 def test_server_silent_after_its_greeting(sshd: Sshd) -> None:
@@ -270,28 +270,28 @@ def test_not_ssh(sshd: Sshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, args=(server, b"HTTP/1.1 400 Bad Request\r\n\r\n"))
         thread.start()
-        said = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
-        assert "before an SSH version; it sent: HTTP/1.1 400 Bad Request; is port" in said
+        output = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
+        assert "before an SSH version; it sent: HTTP/1.1 400 Bad Request; is port" in output
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
 
 
 def test_no_cipher_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["Ciphers aes256-ctr"])
-    said = refusal(settings_for(server, ciphers=("aes128-ctr", "aes128-gcm@openssh.com")), "kex")
-    assert "no cipher algorithm in common: offered aes128-ctr,aes128-gcm@openssh.com; the server offers aes256-ctr;" in said
-    assert "Ciphers=+aes256-ctr" in said
+    output = refusal(settings_for(server, ciphers=("aes128-ctr", "aes128-gcm@openssh.com")), "kex")
+    assert "no cipher algorithm in common: offered aes128-ctr,aes128-gcm@openssh.com; the server offers aes256-ctr;" in output
+    assert "Ciphers=+aes256-ctr" in output
 
 
 def test_no_kex_in_common_prints_both_lists(make_sshd: MakeSshd) -> None:
     server = make_sshd(config=["KexAlgorithms diffie-hellman-group14-sha256"])
-    said = refusal(settings_for(server, kexalgorithms=("ecdh-sha2-nistp256",)), "kex")
-    assert "offered ecdh-sha2-nistp256; the server offers diffie-hellman-group14-sha256;" in said
+    output = refusal(settings_for(server, kexalgorithms=("ecdh-sha2-nistp256",)), "kex")
+    assert "offered ecdh-sha2-nistp256; the server offers diffie-hellman-group14-sha256;" in output
 
 
 def test_only_unavailable_algorithms(sshd: Sshd) -> None:
-    said = refusal(settings_for(sshd, macs=("umac-64@openssh.com",)), "kex")
-    assert "MACs umac-64@openssh.com: no supported algorithm; use some of hmac-sha" in said
+    output = refusal(settings_for(sshd, macs=("umac-64@openssh.com",)), "kex")
+    assert "MACs umac-64@openssh.com: no supported algorithm; use some of hmac-sha" in output
 
 
 def test_refused_key(sshd: Sshd, make_key: Callable[..., object]) -> None:
@@ -311,8 +311,8 @@ def test_early_close_is_tried_again_then_told(sshd: Sshd, monkeypatch: pytest.Mo
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer, args=(server, b""))
         thread.start()
-        said = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
-        assert "closed the connection before the key exchange, 3 times" in said and "MaxStartups" in said
+        output = refusal(settings_for(sshd, port=server.getsockname()[1]), "kex")
+        assert "closed the connection before the key exchange, 3 times" in output and "MaxStartups" in output
         server.shutdown(socket.SHUT_RDWR)
     thread.join()
 
@@ -442,27 +442,27 @@ def test_no_sessions_at_all(make_sshd: MakeSshd) -> None:
 def test_loss_is_told_once_with_a_reason(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server) as link:
-        told: list[str] = []
+        reasons: list[str] = []
         happened = threading.Event()
-        link.on_lost(told.append)
+        link.on_lost(reasons.append)
         link.on_lost(lambda _: happened.set())
         channel = link.open_session(5)
         link.start_command(channel, "cat", wait=True)
         server.kill_sessions()
         assert happened.wait(5)
-        assert told == [f"{link.peer}: the server closed the connection"]
+        assert reasons == [f"{link.peer}: the server closed the connection"]
         assert channel.recv(1) == b""
         with pytest.raises(ConnectionLost, match="the server closed the connection"):
             link.open_session(5)
         late: list[str] = []
         link.on_lost(late.append)
-        assert late == told
+        assert late == reasons
 
 
 def test_close_is_quick_and_quiet(sshd: Sshd) -> None:
-    told: list[str] = []
+    reasons: list[str] = []
     with linked(sshd) as link:
-        link.on_lost(told.append)
+        link.on_lost(reasons.append)
         channel = link.open_session(5)
         link.start_command(channel, "cat", wait=True)
         began = time.monotonic()
@@ -471,7 +471,7 @@ def test_close_is_quick_and_quiet(sshd: Sshd) -> None:
         assert time.monotonic() - began < 0.2
         with pytest.raises(ConnectionLost, match="closed by us"):
             link.open_session(5)
-    assert not told
+    assert not reasons
 
 
 def test_a_forked_child_leaves_the_connection_alone(sshd: Sshd) -> None:

@@ -48,7 +48,7 @@ def hub() -> Iterator[hub_client.Client]:
 
 
 @pytest.mark.parametrize(
-    ("first", "said"),
+    ("first", "text"),
     [
         ({**SAME, "version": 99}, "(protocol 99, "),
         ({**SAME, "pmitogen": "0.0.1"}, "this is pmitogen 0.0.1 "),
@@ -60,12 +60,12 @@ def hub() -> Iterator[hub_client.Client]:
         (None, "a program that does not say its version"),
     ],
 )
-def test_another_version_is_refused(hub: hub_client.Client, first: dict[str, Any] | None, said: str) -> None:
+def test_another_version_is_refused(hub: hub_client.Client, first: dict[str, Any] | None, text: str) -> None:
     first_frames = [first] if first else []
     answers = exchange(*first_frames, OPEN, {"op": "adopt", "id": 1, "run": 1, "path": "/nonexistent"})
     assert [answer["op"] for answer in answers] == ["refused", "closed"]
     message = answers[0]["msg"]
-    assert said in message and re.search(r"end that hub with 'pmitogen hubs --stop \d+'$", message)
+    assert text in message and re.search(r"end that hub with 'pmitogen hubs --stop \d+'$", message)
     assert message.isprintable() and len(message) < 1000
     assert exchange(SAME, TELL, OPEN, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"
 
@@ -108,7 +108,7 @@ def test_an_unknown_caller_is_asked_for_once(hub: hub_client.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "caller",
     [
         {"op": "caller", **CallerEnvironment({"A": "1"}).message()},
         {**TELL, "directory": "relative"},
@@ -118,8 +118,8 @@ def test_an_unknown_caller_is_asked_for_once(hub: hub_client.Client) -> None:
         {"op": "caller"},
     ],
 )
-def test_another_caller_than_the_one_named_is_refused(hub: hub_client.Client, told: dict[str, Any]) -> None:
+def test_another_caller_than_the_one_named_is_refused(hub: hub_client.Client, caller: dict[str, Any]) -> None:
     unknown = {**OPEN, "caller": "of nobody"}
-    answers = exchange(SAME, unknown, told, {"op": "reset", "id": 1})
+    answers = exchange(SAME, unknown, caller, {"op": "reset", "id": 1})
     assert [answer["op"] for answer in answers] == ["need", "refused", "closed"]
     assert exchange(SAME, {"op": "status", "id": 1})[0]["op"] == "ok", "others are still served"

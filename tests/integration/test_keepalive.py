@@ -23,13 +23,13 @@ INTERVAL, COUNT = 1, 2  # seconds, questions
 def _time_of_loss(link: Connection, server: Sshd) -> tuple[float, str]:
     """Seconds from the silence to its report, and the report."""
     lost = threading.Event()
-    told: list[str] = []
-    link.on_lost(lambda reason: (told.append(reason), lost.set()))
+    reasons: list[str] = []
+    link.on_lost(lambda reason: (reasons.append(reason), lost.set()))
     began = time.monotonic()
     server.freeze()
     try:
         assert lost.wait(INTERVAL * (COUNT + 5)), "never noticed"
-        return time.monotonic() - began, told[0]
+        return time.monotonic() - began, reasons[0]
     finally:
         server.thaw()
 
@@ -42,9 +42,9 @@ def test_idle_peer_that_stops(make_sshd: MakeSshd) -> None:
     server = make_sshd()
     with linked(server, serveraliveinterval=INTERVAL, serveralivecountmax=COUNT) as link:
         time.sleep(1.3)  # past the first question
-        took, told = _time_of_loss(link, server)
+        took, reasons = _time_of_loss(link, server)
         _assert_in_time(took)
-        assert told == f"{link.peer}: no answer for 2.8 s"
+        assert reasons == f"{link.peer}: no answer for 2.8 s"
 
 
 def test_peer_that_stops_while_we_send(make_sshd: MakeSshd) -> None:

@@ -138,13 +138,13 @@ def test_a_lost_bastion_takes_its_targets_along_and_is_made_anew(make_sshd: Make
     bastion, target = make_sshd(), make_sshd()
     settings, resolver = through(settings_for(target), settings_for(bastion))
     link = link_to(settings, jump_hosts=hops, resolver=resolver)
-    told: list[str] = []
-    link.on_lost(told.append)
+    reasons: list[str] = []
+    link.on_lost(reasons.append)
     bastion.kill_sessions()
     limit = time.monotonic() + 5
-    while not told and time.monotonic() < limit:
+    while not reasons and time.monotonic() < limit:
         time.sleep(0.01)
-    assert f"port {target.port}: the connection to the jump host " in told[0] and f"port {bastion.port} ended: " in told[0]
+    assert f"port {target.port}: the connection to the jump host " in reasons[0] and f"port {bastion.port} ended: " in reasons[0]
     assert link.end_reason
     again = link_to(settings, jump_hosts=hops, resolver=resolver)
     assert exec_command.run(again, "echo ok")[1] == b"ok\n"
@@ -227,7 +227,7 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "text"),
     [
         ("sh -c 'echo no route to the moon >&2; exit 7'", "exited with status 7, stderr: no route to the moon"),
         ("true", "exited with status 0 without output on stderr"),
@@ -235,12 +235,12 @@ def test_proxy_command_is_the_shells_business(sshd: Sshd, monkeypatch: pytest.Mo
         ("sh -c 'kill -9 $$'", "was killed by signal 9"),
     ],
 )
-def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, said: str) -> None:
+def test_what_a_failed_program_said_is_in_the_message(sshd: Sshd, command: str, text: str) -> None:
     began = time.monotonic()
     with pytest.raises(ConnectError) as caught:
         link_to(settings_for(sshd, proxycommand=command))
     assert caught.value.stage == "proxy"
-    assert said in caught.value.message and "\n" not in caught.value.message
+    assert text in caught.value.message and "\n" not in caught.value.message
     assert time.monotonic() - began < 3
 
 

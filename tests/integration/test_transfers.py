@@ -134,17 +134,17 @@ def test_what_can_fail_late_is_waited_for_where_nothing_is_sent_ahead(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = {"op": "put", "path": "/nonexistent/x", "mode": 0o600, "ack_early": True}
-    said: dict[str, list[str]] = {}
+    output: dict[str, list[str]] = {}
     for setting in ("1", "0"):
         monkeypatch.setenv("PMITOGEN_PIPELINE", setting)
         door = Door(options)
         try:
             answers = [door.final(door.request(put, b"x"))[0], door.final(door.request({"op": "exec", "argv": ["true"]}))[0]]
-            said[setting] = [answer["op"] for answer in answers]
+            output[setting] = [answer["op"] for answer in answers]
         finally:
             door.client.close()
             hub_client.stop_hubs(everything=True)
-    assert said == {"1": ["ok", "error"], "0": ["error", "exit"]}
+    assert output == {"1": ["ok", "error"], "0": ["error", "exit"]}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ class Case:
     """A file, and what is asked of it."""
 
     text: str
-    asks: tuple[str, ...] = ("h",)
+    queries: tuple[str, ...] = ("h",)
     more: dict[str, str] = dataclasses.field(default_factory=dict)
     modes: dict[str, int] = dataclasses.field(default_factory=dict)
 

@@ -123,9 +123,9 @@ def test_an_account_is_entered_when_the_marker_is_printed_and_not_when_its_comma
     assert command[:2] == ["/bin/sh", "-c"] and fnmatch.fnmatchcase(" ".join(command), entry.SUDOERS_COMMAND)
     refused = f"Sorry, user bob is not allowed to execute '{' '.join(command)}' as root on h.\n"
     assert not made.is_in(refused.encode()) and not made.is_in(made.marker.encode())
-    said = subprocess.run(command, capture_output=True, check=True, timeout=20)
-    assert made.is_in(said.stdout) and made.is_in(said.stderr)
-    assert said.stdout.splitlines()[1] == b"it's $x"
+    output = subprocess.run(command, capture_output=True, check=True, timeout=20)
+    assert made.is_in(output.stdout) and made.is_in(output.stderr)
+    assert output.stdout.splitlines()[1] == b"it's $x"
     assert subprocess.run(made.command(["false"], ""), capture_output=True, timeout=20).returncode == 1
     taken_over = subprocess.run(made.command(["sh", "-c", "echo $PPID"]), capture_output=True, check=True, timeout=20)
     assert int(taken_over.stdout.splitlines()[1]) == os.getpid()

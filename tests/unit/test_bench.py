@@ -144,7 +144,7 @@ def results() -> Results:
 def test_medians_ratios_and_goals(results: Results) -> None:
     assert results.value("hostname", "mitogen", "wall") == 6.0
     assert results.ratio("hostname", "pmitogen", "ssh") == pytest.approx(3 / 22)
-    verdicts = {str(goal): met for goal, _, met in goals.judged(results)}
+    verdicts = {str(goal): is_met for goal, _, is_met in goals.judged(results)}
     assert verdicts["wall time at most 0.65 times that of mitogen"] and not verdicts["KB up at most 150"]
     assert verdicts["direction changes at most 220"]
 

@@ -23,8 +23,8 @@ COMMANDS = ["setup", "plugin-path", "demo", "explain", "ping", "keyscan", "trust
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(command in said for command in COMMANDS)
+    output = capsys.readouterr().out
+    assert all(command in output for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -85,8 +85,8 @@ def test_version_tells_of_what_it_stands_on(capsys: pytest.CaptureFixture[str]) 
 )
 def test_wrong_usage_is_one_line_and_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.count("\n") == 1 and said.err.startswith("pmitogen")
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and output.err.startswith("pmitogen")
 
 
 @pytest.mark.parametrize(
@@ -126,8 +126,8 @@ def test_a_misspelt_word_is_corrected(args: list[str], suggestion: str | None, c
 )
 def test_an_error_is_one_line_and_1(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 1
-    said = capsys.readouterr()
-    assert said.err.count("\n") == 1 and said.err.startswith(f"pmitogen {args[0]}: ")
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and output.err.startswith(f"pmitogen {args[0]}: ")
 
 
 def test_explain_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,9 +233,9 @@ class _BareHost:
 def test_ping_of_a_host_without_python(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(pmitogen, "connect", lambda *_, **__: _BareHost(), raising=False)
     assert cli.main(["ping", "h"]) == 1
-    said = capsys.readouterr()
-    assert re.fullmatch(r"stages: load .* ms, tcp 1\.0 ms\nother: .* between the stages\ntotal: .*\n", said.out), said.out
-    assert said.err == "pmitogen ping: root@h port 22: logged in, but no Python was found\n"
+    output = capsys.readouterr()
+    assert re.fullmatch(r"stages: load .* ms, tcp 1\.0 ms\nother: .* between the stages\ntotal: .*\n", output.out), output.out
+    assert output.err == "pmitogen ping: root@h port 22: logged in, but no Python was found\n"
 
 
 def test_ping_asks_only_at_a_terminal_and_no_more_once_there_was_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,8 @@ class _Terminal(io.StringIO):
 
 def test_without_a_command_it_lists_them(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and all(re.search(rf"^ +{name}\b", said.err, re.M) for name in NAMES)
+    output = capsys.readouterr()
+    assert output.out == "" and all(re.search(rf"^ +{name}\b", output.err, re.M) for name in NAMES)
 
 
 def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,10 +166,10 @@ def test_completion_of_zsh_on_a_terminal(capsys: pytest.CaptureFixture[str], tmp
 
 def test_the_manual_page(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert cli.main(["manual"]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith(".TH PMITOGEN 1 ") and all(rf".SS {name}".replace("-", r"\-") in said for name in NAMES)
-    assert r"usage: pmitogen keygen [\-q]" in said and r"\fB\-\-stop PID\fR" in said and r"\fB\-p PORT\fR" in said
-    assert not re.search(r"^[.'](?!TH|SH|SS|TP|PP|nf|fi|B |I )", said, re.M)
+    output = capsys.readouterr().out
+    assert output.startswith(".TH PMITOGEN 1 ") and all(rf".SS {name}".replace("-", r"\-") in output for name in NAMES)
+    assert r"usage: pmitogen keygen [\-q]" in output and r"\fB\-\-stop PID\fR" in output and r"\fB\-p PORT\fR" in output
+    assert not re.search(r"^[.'](?!TH|SH|SS|TP|PP|nf|fi|B |I )", output, re.M)
     if groff := shutil.which("groff"):
-        done = subprocess.run([groff, "-man", "-Tutf8", "-ww"], input=said, capture_output=True, text=True, timeout=20)
+        done = subprocess.run([groff, "-man", "-Tutf8", "-ww"], input=output, capture_output=True, text=True, timeout=20)
         assert done.returncode == 0 and not done.stderr and "keyscan" in done.stdout

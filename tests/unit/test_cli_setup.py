@@ -56,9 +56,9 @@ def test_without_ansible_it_says_so(home: Path, monkeypatch: pytest.MonkeyPatch,
     from pmitogen.cli import main
 
     assert main(["setup"]) == 0
-    said = capsys.readouterr().out
-    assert (home / LINK).is_symlink() and "not found on PATH; install ansible-core (" in said
-    assert f"{sys.executable} -m pip install ansible-core), then set ansible_connection: pmitogen" in said
+    output = capsys.readouterr().out
+    assert (home / LINK).is_symlink() and "not found on PATH; install ansible-core (" in output
+    assert f"{sys.executable} -m pip install ansible-core), then set ansible_connection: pmitogen" in output
 
 
 @pytest.mark.one_core
@@ -124,5 +124,5 @@ def test_a_folder_that_may_not_be_written(home: Path, capsys: pytest.CaptureFixt
     from pmitogen.cli import main
 
     assert main(["setup"]) == 1
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("pmitogen setup: ") and "not a directory" in said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and output.startswith("pmitogen setup: ") and "not a directory" in output

@@ -20,8 +20,8 @@ ENVIRON = {"HOME": "/h", "LANG": "C", "PATH": "/bin"}
 
 def test_the_process_gets_what_its_interpreter_reads_and_no_more() -> None:
     secret = {"ANSIBLE_VAULT_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "x", "SSH_AUTH_SOCK": "/a", "TOKEN": "x", "PWD": "/d"}
-    kept = {"PYTHONPATH": "/lib", "LD_LIBRARY_PATH": "/l", "LC_ALL": "C", "RES_OPTIONS": "rotate", "PMITOGEN_PIPELINE": "0"}
-    assert process_environment(CallerEnvironment({**ENVIRON, **secret, **kept})) == {**ENVIRON, **kept}
+    relevant = {"PYTHONPATH": "/lib", "LD_LIBRARY_PATH": "/l", "LC_ALL": "C", "RES_OPTIONS": "rotate", "PMITOGEN_PIPELINE": "0"}
+    assert process_environment(CallerEnvironment({**ENVIRON, **secret, **relevant})) == {**ENVIRON, **relevant}
     relative = CallerEnvironment({"PYTHONPATH": "lib:/abs:./x"}, "/run/here")
     assert process_environment(relative) == {"PYTHONPATH": "/run/here/lib:/abs:/run/here/x"}
     preloaded = {**ENVIRON, "LD_PRELOAD": "libproxychains.so", "PROXYCHAINS_CONF_FILE": "/c"}

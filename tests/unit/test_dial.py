@@ -92,9 +92,9 @@ def refusal(settings: Settings, addresses: list[Address], limit: float = 5.0) ->
 def test_silence_ends_with_the_deadline() -> None:
     with silent() as port:
         began = time.monotonic()
-        said = refusal(PLAIN, [at(port)], 0.6)
+        output = refusal(PLAIN, [at(port)], 0.6)
         assert 0.5 < time.monotonic() - began < 1.0
-    assert "bob@127.0.0.1 port 22: no answer (127.0.0.1)" in said and "ansible_ssh_timeout" in said
+    assert "bob@127.0.0.1 port 22: no answer (127.0.0.1)" in output and "ansible_ssh_timeout" in output
 
 
 def test_each_address_has_the_whole_time() -> None:
@@ -126,8 +126,8 @@ def test_refused() -> None:
 
 
 def test_each_address_has_its_reason() -> None:
-    said = refusal(PLAIN, [(socket.AF_INET, ("255.255.255.255", 9)), at(closed_port())])
-    assert "255.255.255.255: " in said and "127.0.0.1: Connection refused" in said
+    output = refusal(PLAIN, [(socket.AF_INET, ("255.255.255.255", 9)), at(closed_port())])
+    assert "255.255.255.255: " in output and "127.0.0.1: Connection refused" in output
 
 
 def test_connection_attempts(monkeypatch: pytest.MonkeyPatch) -> None:

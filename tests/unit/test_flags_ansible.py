@@ -58,13 +58,13 @@ print(json.dumps(answers))
 
 def _without(args: list[str], *starts: str) -> list[str]:
     """Without the ``-o`` settings that begin so."""
-    kept: list[str] = []
+    remaining: list[str] = []
     for word in args:
-        if word.startswith(starts) and kept and kept[-1] == "-o":
-            kept.pop()
+        if word.startswith(starts) and remaining and remaining[-1] == "-o":
+            remaining.pop()
         else:
-            kept.append(word)
-    return kept
+            remaining.append(word)
+    return remaining
 
 
 def _comparable(theirs: list[str]) -> list[str]:

@@ -250,16 +250,17 @@ def test_findings() -> None:
 
 
 def test_explain() -> None:
-    told = become.explain_become("sudo", "-HSn -u bob --preserve-env=A -A")
-    assert told["options"] == {
+    answer = become.explain_become("sudo", "-HSn -u bob --preserve-env=A -A")
+    assert answer["options"] == {
         "set-home": True, "stdin": True, "non-interactive": True, "user": "bob", "preserve-env": "A", "askpass": True,
     }  # fmt: skip
-    assert [row["verdict"] for row in told["report"]] == ["honoured", "emulated", "honoured", "harmless", "honoured", "refused"]
-    assert set(told["report"][0]) == {"option", "from", "verdict", "why"}
-    assert all(row["why"] and row["from"] == "command line" for row in told["report"])
+    verdicts = [row["verdict"] for row in answer["report"]]
+    assert verdicts == ["honoured", "emulated", "honoured", "harmless", "honoured", "refused"]
+    assert set(answer["report"][0]) == {"option", "from", "verdict", "why"}
+    assert all(row["why"] and row["from"] == "command line" for row in answer["report"])
     assert become.explain_become("su", ["-s", "/bin/my sh", "-"])["options"] == {"shell": "/bin/my sh", "login": True}
     assert become.explain_become("doas", ["-n", "-u", "x"])["options"] == {"non-interactive": True, "user": "x"}
-    assert json.dumps(told)
+    assert json.dumps(answer)
 
 
 # -- the tables -------------------------------------------------------------------------------------------------------------

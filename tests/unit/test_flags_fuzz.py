@@ -107,7 +107,7 @@ def _mangled(rng: random.Random) -> tuple[str, list[str]]:
     if rng.random() < 0.5:
         name = rng.choice(sorted(NAMES))
         text += f"{name} {rng.choice(rng.choice(list(WORDS.values())).split('|'))}\n"
-    ask = rng.choice([*LINES, *case.asks]).split()
+    ask = rng.choice([*LINES, *case.queries]).split()
     return _mangle(text, rng), [_mangle(word, rng) if rng.random() < 0.3 else word for word in ask]
 
 

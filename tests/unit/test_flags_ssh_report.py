@@ -227,14 +227,14 @@ def test_a_word_is_reported_once_and_a_replaced_one_not() -> None:
 
 
 def test_explain() -> None:
-    said = explain_ssh(["-F", "none", "-p", "2222", "-L", "1:h:2", "-i", "/etc/passwd", "-i", "/etc/group", "u@Host"])
-    assert json.loads(json.dumps(said)) == said
-    assert said["host"] == "Host" and set(said) == {"host", "options", "report"}
-    options = said["options"]
+    output = explain_ssh(["-F", "none", "-p", "2222", "-L", "1:h:2", "-i", "/etc/passwd", "-i", "/etc/group", "u@Host"])
+    assert json.loads(json.dumps(output)) == output
+    assert output["host"] == "Host" and set(output) == {"host", "options", "report"}
+    options = output["options"]
     assert (options["port"], options["user"], options["hostname"], options["host"]) == ("2222", "u", "host", "Host")
     assert options["identityfile"] == ["/etc/passwd", "/etc/group"] and options["localforward"] == "1 [h]:2"
     assert options["canonicalizehostname"] == "false" and options["stricthostkeychecking"] == "ask"
-    refused = [line for line in said["report"] if line["verdict"] == "refused"]
+    refused = [line for line in output["report"] if line["verdict"] == "refused"]
     assert refused == [{"option": "-L", "from": "command line", "verdict": "refused", "why": refused[0]["why"]}]
 
 

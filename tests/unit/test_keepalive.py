@@ -9,9 +9,9 @@ from pmitogen.transport.paramiko_ext.keepalive import LAST_REPLY_FRACTION, Keepa
 
 def test_asks_once_each_interval_then_gives_up() -> None:
     silence = KeepaliveTimer(10, 3, now=0)
-    said = {at: silence.next_action(at) for at in range(40)}
-    assert [at for at, verdict in said.items() if verdict is KeepaliveAction.SEND_REQUEST] == [10, 20, 30]
-    assert [at for at, verdict in said.items() if verdict is KeepaliveAction.GIVE_UP] == [38, 39]
+    output = {at: silence.next_action(at) for at in range(40)}
+    assert [at for at, verdict in output.items() if verdict is KeepaliveAction.SEND_REQUEST] == [10, 20, 30]
+    assert [at for at, verdict in output.items() if verdict is KeepaliveAction.GIVE_UP] == [38, 39]
 
 
 def test_anything_heard_begins_anew() -> None:

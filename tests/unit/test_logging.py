@@ -100,7 +100,7 @@ def test_a_peer_cannot_start_a_line(logger: logging.Logger, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "output"),
     [
         ({}, []),
         ({"PMITOGEN_LOG": "error"}, []),
@@ -110,14 +110,14 @@ def test_a_peer_cannot_start_a_line(logger: logging.Logger, tmp_path: Path) -> N
         ({"PMITOGEN_LOG": "trace"}, ["debug", "info", "warn", "foreign-debug", "foreign-warn"]),
     ],
 )
-def test_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str], environ: dict[str, str], said: list[str]) -> None:
+def test_levels(logger: logging.Logger, capsys: pytest.CaptureFixture[str], environ: dict[str, str], output: list[str]) -> None:
     assert log.setup("cli", environ=environ) is bool(environ)
     logger.debug("debug")
     logger.info("info")
     logger.warning("warn")
     logging.getLogger("paramiko.transport").debug("foreign-debug")
     logging.getLogger("mitogen").warning("foreign-warn")
-    assert [line.rsplit(" ", 1)[1] for line in capsys.readouterr().err.splitlines()] == said
+    assert [line.rsplit(" ", 1)[1] for line in capsys.readouterr().err.splitlines()] == output
 
 
 def test_a_file_alone_means_info_and_is_ours_to_read(logger: logging.Logger, tmp_path: Path) -> None:

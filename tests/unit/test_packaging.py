@@ -115,8 +115,8 @@ def test_the_source_distribution_is_complete() -> None:
 def test_metadata(built: Path) -> None:
     archive = zipfile.ZipFile(_wheel(built))
     (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
-    said = archive.read(name).decode()
-    lines = said.partition("\n\n")[0].splitlines()
+    output = archive.read(name).decode()
+    lines = output.partition("\n\n")[0].splitlines()
     assert {"License-Expression: GPL-3.0-or-later", "License-File: LICENSE", "Author: pmitogen contributors"} <= set(lines)
     assert "Requires-Python: >=3.10" in lines and "Provides-Extra: test" in lines
     assert sum(line.startswith("Project-URL: ") for line in lines) >= 4
@@ -128,9 +128,9 @@ def test_metadata(built: Path) -> None:
 def test_the_description_has_absolute_links_to_one_address(built: Path) -> None:
     archive = zipfile.ZipFile(_wheel(built))
     (name,) = (each for each in archive.namelist() if each.endswith(".dist-info/METADATA"))
-    said = archive.read(name).decode()
-    (site,) = re.findall(r"^Project-URL: Documentation, (.+)$", said, re.M)
-    targets = re.findall(r"\]\(([^)]+)\)", said.partition("\n\n")[2])
+    output = archive.read(name).decode()
+    (site,) = re.findall(r"^Project-URL: Documentation, (.+)$", output, re.M)
+    targets = re.findall(r"\]\(([^)]+)\)", output.partition("\n\n")[2])
     assert len(targets) > 15 and all(target.startswith("https://") for target in targets)
     assert {f"{site}summary.svg", f"{site}start.html", f"{site}contributing.html"} <= set(targets)
     assert site not in (repository / "README.md").read_text(), "the address is in pyproject.toml alone"

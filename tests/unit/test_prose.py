@@ -32,7 +32,7 @@ def test_the_pages() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad, said",
+    "bad, text",
     [
         ("Put it into a folder.", "'folder': write directory"),
         ("The first connection is ours.", "'ours'"),
@@ -47,9 +47,9 @@ def test_the_pages() -> None:
         ("It reads " + "one file and " * 11 + "ends.", "split it"),
     ],
 )
-def test_what_is_wrong(prose: ModuleType, bad: str, said: str) -> None:
+def test_what_is_wrong(prose: ModuleType, bad: str, text: str) -> None:
     found = prose.findings(f"# A page\n\n{bad}\n")
-    assert any(said in each.text for each in found), found
+    assert any(text in each.text for each in found), found
     assert {each.line for each in found} == {3}
 
 

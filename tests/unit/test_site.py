@@ -67,7 +67,7 @@ def test_what_is_right(site: Path, good: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad, told",
+    "bad, expected",
     [
         ('<a href="nowhere.html">x</a>', "nowhere.html: no such file"),
         ('<a href="deep/other.html#none">x</a>', "no such part"),
@@ -76,9 +76,9 @@ def test_what_is_right(site: Path, good: str) -> None:
         ('<link rel="stylesheet" href="//fonts.example/x.css">', "from a network"),
     ],
 )
-def test_what_is_wrong(site: Path, bad: str, told: str) -> None:
+def test_what_is_wrong(site: Path, bad: str, expected: str) -> None:
     (found,) = _problems(site, bad)
-    assert found.startswith("index.html: ") and told in found
+    assert found.startswith("index.html: ") and expected in found
 
 
 def test_a_style_sheet_that_loads_from_a_network(site: Path) -> None:

@@ -76,7 +76,7 @@ def test_files(start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         folder = tmp_path / str(number)
         folder.mkdir()
         _write(folder, case)
-        for ask in case.asks:
+        for ask in case.queries:
             what = ssh_oracle.difference(["-F", str(folder / "config"), *shlex.split(ask)], str(folder))
             (folder / "ran").unlink(missing_ok=True)
             if what:
@@ -100,7 +100,7 @@ def test_relative_includes_are_looked_for_below_home(home: Path, tmp_path: Path)
 
 def test_there_are_enough_cases() -> None:
     args = sum(len(values.split("|")) for values in WORDS.values())
-    assert args + len(LINES) + sum(len(case.asks) for case in CASES) >= MANY
+    assert args + len(LINES) + sum(len(case.queries) for case in CASES) >= MANY
 
 
 def test_what_wants_a_command_is_no_difference_though_ssh_is_quiet() -> None:

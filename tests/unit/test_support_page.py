@@ -39,8 +39,8 @@ def test_the_pythons_of_targets() -> None:
     """As tests/ansible/test_target_pythons.py tries them."""
     assert OLDEST.keys() == ROWS.keys()
     for core, oldest in OLDEST.items():
-        said = "2.7, 3.6" if oldest == (2, 7) else "%d.%d" % oldest
-        assert _cell(core, 1) == f"{said} and later"
+        text = "2.7, 3.6" if oldest == (2, 7) else "%d.%d" % oldest
+        assert _cell(core, 1) == f"{text} and later"
 
 
 def test_what_checks_them() -> None:

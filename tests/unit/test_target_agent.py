@@ -96,9 +96,9 @@ class Hub:
         """Hang up; what the first process of the two exits with, and what both have said."""
         family = [member.pid for member in processes.descendants(self.process.pid)]
         self.sock.close()
-        _, said = self.process.communicate(timeout=10)
+        _, output = self.process.communicate(timeout=10)
         assert processes.wait_gone(self.process.pid, *family) == []
-        return self.process.returncode, said
+        return self.process.returncode, output
 
 
 PYTHONS = programs.target_pythons() or {"this": sys.executable}
@@ -110,8 +110,8 @@ def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
     hello, _ = made.receive()
     assert hello["op"] == "hello" and hello["account"] == 0 and hello["executable"] == PYTHONS[request.param]
     yield made
-    code, said = made.end()
-    assert code == 0 and (said != b"") == made.complains
+    code, output = made.end()
+    assert code == 0 and (output != b"") == made.complains
 
 
 only_newest = pytest.mark.parametrize("hub", list(PYTHONS)[-1:], indirect=True)
@@ -226,17 +226,17 @@ def test_a_runner_answers_for_its_own_requests_only(hub: Hub, tmp_path: Path) ->
 
 
 def test_a_runner_speaks_for_its_own_account(hub: Hub, tmp_path: Path) -> None:
-    said = [
+    output = [
         {"op": "hello", "account": 0, "user": "somebody", "uid": 9},
         {"op": "deferred-error", "msg": "x"},
         {"op": "deferred-error", "account": 0, "msg": "y"},
     ]
-    (tmp_path / "words").write_bytes(b"".join(map(encode_frame, said)))
+    (tmp_path / "words").write_bytes(b"".join(map(encode_frame, output)))
     program = tmp_path / "python"
     program.write_text(f'#!/bin/sh\necho "PMITOGEN-$3 ready"\nhead -c 10 >/dev/null\ncat {tmp_path}/words\nexec cat >/dev/null\n')
     program.chmod(0o755)
     hub.send({"op": "start-account", "account": 1, "python": [str(program)], "token": "abc"})
-    assert [hub.receive()[0] for _ in said] == [{**header, "account": 1} for header in said]
+    assert [hub.receive()[0] for _ in output] == [{**header, "account": 1} for header in output]
 
 
 @only_newest

@@ -187,8 +187,8 @@ def test_a_change_of_the_login_state_is_noticed(version: str) -> None:
     """Commands are then forked, because the child can undo it."""
     script = 'ulimit -S -c 0; trap "" USR2; "$0" "$@"; exit $?'  # a shell that waits, and ignores a signal
     args = ["/bin/sh", "-c", script, PYTHONS[version], "-c", CHANGES, str(session.repository)]
-    said = subprocess.run(args, capture_output=True, text=True, check=True).stdout
-    found = dict(line.split(": ") for line in said.splitlines())
+    output = subprocess.run(args, capture_output=True, text=True, check=True).stdout
+    found = dict(line.split(": ") for line in output.splitlines())
     alike = {name for name, state in found.items() if state == "True"}
     unnoticed = {"none", "handled signal"} | ({"processors"} if os.cpu_count() == 1 else set())
     assert len(found) == 9 and alike <= unnoticed and "none" in alike

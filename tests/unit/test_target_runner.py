@@ -183,13 +183,13 @@ def test_the_next_child_is_there_before_its_task_where_a_processor_is_idle(versi
 
 def _last(peer: Peer, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Its final frame, with all that was said before."""
-    said = b""
+    output = b""
     peer.send(request)
     while True:
         answer, body = peer.receive()
-        said += body
+        output += body
         if answer["op"] != "out":
-            return answer, said
+            return answer, output
 
 
 OLDEST_AND_NEWEST = list(programs.target_pythons())[:1] + list(programs.target_pythons())[-1:]
@@ -214,8 +214,8 @@ def test_a_machine_that_has_nothing_left_fails_the_task_and_no_more(version: str
         answers = [_last(peer, {**request, "id": 10 * number + place}) for place, request in enumerate(requests)]
         if number == 2:
             answers.pop()  # that one may have had the child that was there
-        for answer, said in answers:
-            assert os.strerror(11) in (answer.get("msg") or said.decode()), (answer, said)
+        for answer, output in answers:
+            assert os.strerror(11) in (answer.get("msg") or output.decode()), (answer, output)
             assert answer["op"] == ("error" if call == "fork" else "exit") and answer.get("rc", 1) == 1
         now = len(os.listdir(f"/proc/{peer.process.pid}/fd"))
         open_before = open_before or now
@@ -248,10 +248,10 @@ def test_code_of_another_runner_is_taken_for_the_same_interpreter_only(peer: Pee
         other.receive()
         listed = [[name, len(data)] for name, data in contents.items()]
         other.send({"op": "blobs", "blobs": listed, "bytecode_tag": tag, "bytecode": codes}, b"".join(contents.values()) + body)
-        said, out = other.ask(
+        output, out = other.ask(
             {"op": "run", "id": 1, "manifest": manifest, "module": "ansible.modules.probe", "generation": "runpy"}, b"{}"
         )
-        assert out[said["stdout_size"] :] == text
+        assert out[output["stdout_size"] :] == text
         assert other.end() == 0
 
 
@@ -285,34 +285,34 @@ def test_parameters_of_any_length(peer: Peer) -> None:
             "more": True,
         }
         peer.send(run, body[:9])
-        said, credit = [], 0
+        output, credit = [], 0
         for start in range(9, len(body), 100000):
             peer.send({"op": "data", "id": number}, body[start : start + 100000])
             credit += len(body[start : start + 100000])
         peer.send({"op": "kill" if kill else "eof", "id": number})
         while (answer := peer.receive())[0]["op"] in ("credit", "out"):
             credit -= answer[0].get("count", 0) if answer[0]["op"] == "credit" else 0
-            said += [answer[1]] * (answer[0].get("stream") == 1)
+            output += [answer[1]] * (answer[0].get("stream") == 1)
             if answer[0]["op"] == "out":
                 peer.send({"op": "credit", "id": number, "count": len(answer[1])})
         assert credit == 0
         if kill:
             assert answer[0] == {"op": "error", "id": number, "msg": "cancelled"}
         else:
-            args = json.loads(b"".join([*said, answer[1][: answer[0]["stdout_size"]]]))["args"]
+            args = json.loads(b"".join([*output, answer[1][: answer[0]["stdout_size"]]]))["args"]
             assert args == json.loads(body)
 
 
 def test_a_life(peer: Peer, tmp_path: Path) -> None:
     """Modules, programs, files and refusals, one after another."""
     for number in (1, 2, 3):
-        answer, said, err = peer.module(
+        answer, output, err = peer.module(
             number, {"x": number, "rc": number - 1}, env={"GIVEN": "gr\u00fcn".encode().decode("latin-1")}
         )
         assert (answer["op"], answer["id"], answer["rc"], err) == ("exit", number, number - 1, b"to stderr")
-        assert said["args"] == {"x": number, "rc": number - 1} and said["name"] == "__main__"
-        assert said["count"] == 1, "one task's state is not the next one's"
-        assert len(said["fds"]) <= 5, "descriptors of the runner's are open in a task"
+        assert output["args"] == {"x": number, "rc": number - 1} and output["name"] == "__main__"
+        assert output["count"] == 1, "one task's state is not the next one's"
+        assert len(output["fds"]) <= 5, "descriptors of the runner's are open in a task"
     answer, body = peer.ask({"op": "exec", "id": 4, "argv": ["/bin/sh", "-c", "cat; echo err >&2; exit 3"]}, b"input")
     assert (answer["rc"], body[: answer["stdout_size"]], body[answer["stdout_size"] :]) == (3, b"input", b"err\n")
     answer, body = peer.ask({"op": "exec", "id": 5, "argv": ["/nonexistent/program"]})

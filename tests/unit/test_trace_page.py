@@ -119,7 +119,7 @@ def test_a_run_of_several_hubs_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("events", "told"),
+    ("events", "expected"),
     [
         ([*_module(0, 0.1, 5), _named("a", "big", "1")], r"modules themselves ran: 'big' \(5\.0 s on a\)"),
         ([*(each for at in range(9) for each in _module(at, 0.5, 0.01)), _named("a", "loop", "1")], r"'loop' \(9\)"),
@@ -132,8 +132,8 @@ def test_a_run_of_several_hubs_is_one() -> None:
         ([], NOTHING),
     ],
 )
-def test_advice(events: list[Event], told: str) -> None:
-    assert re.search(told, "\n".join(advice(Timeline.read([[_address(), *events]]))))
+def test_advice(events: list[Event], expected: str) -> None:
+    assert re.search(expected, "\n".join(advice(Timeline.read([[_address(), *events]]))))
 
 
 class _Page(HTMLParser):
@@ -214,8 +214,8 @@ def test_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     path = _write(tmp_path, RUN)
     assert cli.main(["trace", "--json", "--html", str(path), str(tmp_path / "run.json")]) == 2
     assert cli.main(["trace", "--html", str(tmp_path / "none/x.html"), str(tmp_path / "run.json")]) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2 and "--html" in told[0] and "none/x.html" in told[1]
+    expected = capsys.readouterr().err.splitlines()
+    assert len(expected) == 2 and "--html" in expected[0] and "none/x.html" in expected[1]
 
 
 @pytest.mark.slow

@@ -87,9 +87,9 @@ _REFUSED = re.compile(r"\b(sudo|su|doas) to \S+: ")
 
 
 def _with_arguments(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
-    said = " ".join(str(ssh.get(name)) for name in ("msg", "module_stderr", "async_result"))
+    text = " ".join(str(ssh.get(name)) for name in ("msg", "module_stderr", "async_result"))
     worked = "not found" not in str(ours.get("msg"))
-    return worked and bool(re.search(r"(interpreter \W*|sh: \d+: )/\S+ .*not found", said))
+    return worked and bool(re.search(r"(interpreter \W*|sh: \d+: )/\S+ .*not found", text))
 
 
 def _not_entered(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
@@ -98,8 +98,8 @@ def _not_entered(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
 
 def _not_reached(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
     """ssh has two ways to say so, as its program ended before or after the module was written to it."""
-    said = str(ssh.get("msg"))
-    return ("Connection refused" in said or "Data could not be sent" in said) and "Connection refused" in str(ours.get("msg"))
+    output = str(ssh.get("msg"))
+    return ("Connection refused" in output or "Data could not be sent" in output) and "Connection refused" in str(ours.get("msg"))
 
 
 def _ended_by_a_signal(ssh: dict[str, Any], ours: dict[str, Any]) -> bool:
