@@ -150,8 +150,8 @@ async def walk(account: Account, runtime: Runtime, path: AnyPath) -> list[tuple[
     answer = await perform(account, runtime, "walk", wire_path(path, "walk: top"), path=path)
     try:
         return [
-            (from_wire_text(top), [from_wire_text(name) for name in folders], [from_wire_text(name) for name in files])
-            for top, folders, files in answer
+            (from_wire_text(top), [from_wire_text(name) for name in directories], [from_wire_text(name) for name in files])
+            for top, directories, files in answer
         ]
     except (ValueError, TypeError):
         raise malformed(account, "walk") from None

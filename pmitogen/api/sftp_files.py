@@ -144,13 +144,13 @@ def walk(sftp: SFTP, wire: str) -> list[list[Any]]:
     while waiting:
         path, shown = waiting.pop()
         entries = _entries(sftp, path)
-        folders = [name for name, state in entries if state.is_directory]
+        directories = [name for name, state in entries if state.is_directory]
         others = [name for name, state in entries if not state.is_directory]
         count += len(entries)
         if count > MAX_ENTRIES:
             raise _Refusal("E2BIG", top)
-        found.append([_wire(shown), [_wire(name) for name in folders], [_wire(name) for name in others]])
-        waiting += [(posixpath.join(path, name), posixpath.join(shown, name)) for name in reversed(folders)]
+        found.append([_wire(shown), [_wire(name) for name in directories], [_wire(name) for name in others]])
+        waiting += [(posixpath.join(path, name), posixpath.join(shown, name)) for name in reversed(directories)]
     return found
 
 

@@ -80,7 +80,7 @@ class Plan:
     """The steps that make one directory like another."""
 
     removed: list[str]
-    folders: list[str]
+    directories: list[str]
     links: list[tuple[str, str]]
     files: list[Entry]  # new ones, and those of another kind or size
     doubtful: list[Entry]  # those of the same size: their contents decide
@@ -112,7 +112,7 @@ def compare(source: Iterable[Entry], target: Iterable[Entry], delete: bool) -> P
         entry = wanted[path]
         old = existing.get(path) if path not in gone else None
         if entry.kind == "d" and old is None:
-            plan.folders.append(path)
+            plan.directories.append(path)
         elif entry.kind == "l" and old is None:
             plan.links.append((path, entry.target or ""))
         elif entry.kind == "f" and (old is None or old.size != entry.size):
@@ -139,12 +139,12 @@ def changed_states(source: Iterable[Entry], target: Iterable[Entry], copied: set
 def read_entries(answer: Any) -> list[Entry]:
     """The entries that a host lists. Raises ValueError for what leads out of the directory."""
     entries = [Entry(*each) for each in answer]
-    folders = {""} | {entry.path for entry in entries if entry.kind == "d"}
+    directories = {""} | {entry.path for entry in entries if entry.kind == "d"}
     for path, kind, mode, size, when, target in entries:
         if type(path) is not str or not path:
             raise ValueError
         parent, _, name = path.rpartition("/")
-        if parent not in folders or name in ("", ".", ".."):
+        if parent not in directories or name in ("", ".", ".."):
             raise ValueError
         if any("\0" in text or max(text, default="") > "\xff" for text in (path, target) if isinstance(text, str)):
             raise ValueError
@@ -195,7 +195,7 @@ async def put_tree(
     wanted = await runtime.blocking(_local_tree, local_root, options)
     existing = await _listed(account, runtime, target, options) or []
     plan = compare(wanted, existing, options.delete)
-    await perform(account, runtime, "prepare", remote_root, plan.removed, plan.folders, plan.links, path=target)
+    await perform(account, runtime, "prepare", remote_root, plan.removed, plan.directories, plan.links, path=target)
     files = plan.files + await _differing(account, runtime, local_root, target, plan.doubtful)
     running: dict[Exchange, Entry] = {}
     waiting = collections.deque(files)
@@ -282,11 +282,11 @@ async def get_tree(
 def _safe(root: str, path: str) -> str:
     """A path below *root*, of which no directory on the way is a link. Raises OSError."""
     whole = os.path.join(root, _text(path))
-    folder = os.path.dirname(whole)
-    while len(folder) > len(root):
-        if not stat.S_ISDIR(os.lstat(folder).st_mode):
-            raise NotADirectoryError(20, "not a directory", folder)
-        folder = os.path.dirname(folder)
+    directory = os.path.dirname(whole)
+    while len(directory) > len(root):
+        if not stat.S_ISDIR(os.lstat(directory).st_mode):
+            raise NotADirectoryError(20, "not a directory", directory)
+        directory = os.path.dirname(directory)
     return whole
 
 
@@ -298,7 +298,7 @@ def _prepare(local_root: str, plan: Plan) -> None:
             shutil.rmtree(whole)
         else:
             os.unlink(whole)
-    for path in plan.folders:
+    for path in plan.directories:
         os.mkdir(_safe(local_root, path), 0o700)
 
 

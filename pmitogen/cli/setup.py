@@ -92,17 +92,17 @@ def _remove(link: Path) -> int:
     # The compiled plugin, and directories that are empty now.
     for cached in link.parent.glob("__pycache__/pmitogen.*.pyc"):
         cached.unlink()
-    for folder in (link.parent / "__pycache__", link.parent, link.parent.parent):
+    for directory in (link.parent / "__pycache__", link.parent, link.parent.parent):
         with contextlib.suppress(OSError):
-            folder.rmdir()
+            directory.rmdir()
     return 0
 
 
-def _remove_payloads(folder: Path) -> None:
+def _remove_payloads(directory: Path) -> None:
     """Remove the payloads that runs have stored (ansible/preload/payload_cache.py)."""
-    if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid():
-        shutil.rmtree(folder)
-        print(f"{folder}: removed, with the stored payloads")
+    if directory.is_dir() and not directory.is_symlink() and directory.stat().st_uid == os.geteuid():
+        shutil.rmtree(directory)
+        print(f"{directory}: removed, with the stored payloads")
 
 
 def _verify(link: Path) -> int:

@@ -114,12 +114,12 @@ def make_trace(path: str, hub_index: int, run_pid: int) -> Trace | None:
 def _check_writable(path: str) -> None:
     """Raise OSError if a file cannot be written, now as at the end of the run."""
     real = trusted_path.resolve(path)
-    folder = os.path.join(os.path.dirname(real), "")
-    directory = os.stat(folder)
+    directory = os.path.join(os.path.dirname(real), "")
+    state = os.stat(directory)
     exists = os.path.lexists(real)
     if exists:
-        trusted_path.check_file(real, os.lstat(real), directory)
+        trusted_path.check_file(real, os.lstat(real), state)
         if os.path.isdir(real):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not os.access(real if exists else folder, os.W_OK):
+    if not os.access(real if exists else directory, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

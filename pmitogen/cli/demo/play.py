@@ -43,7 +43,7 @@ _PLAYBOOK = """\
       register: said
       changed_when: false
 
-    - name: Make a folder
+    - name: Make a directory
       ansible.builtin.file: {path: "{{ work }}/made", state: directory, mode: "0750"}
 
     - name: Copy a file
@@ -89,20 +89,20 @@ def run(args: list[str]) -> int:
         return _demonstrate(Path(name), options.v)
 
 
-def _demonstrate(folder: Path, verbosity: int) -> int:
+def _demonstrate(directory: Path, verbosity: int) -> int:
     # Imported here so that --help does not load Paramiko.
     import paramiko
 
     from pmitogen.cli.demo.server import DemoServer
 
-    keys = [_make_key(folder / name) for name in ("host_key", "user_key")]
+    keys = [_make_key(directory / name) for name in ("host_key", "user_key")]
     host_key, user_key = (paramiko.Ed25519Key.from_private_key_file(str(path)) for path in keys)
-    decoy_log = _install_decoys(folder)
+    decoy_log = _install_decoys(directory)
     with DemoServer(host_key, user_key) as server:
         print(f"demo: a temporary SSH server listens on {server.address}:{server.port}", flush=True)
-        _write_files(folder, server)
-        code = _run_playbook(folder, verbosity)
-        return _report(code, folder, decoy_log, server)
+        _write_files(directory, server)
+        code = _run_playbook(directory, verbosity)
+        return _report(code, directory, decoy_log, server)
 
 
 def _make_key(path: Path) -> Path:
@@ -117,44 +117,44 @@ def _make_key(path: Path) -> Path:
     return path
 
 
-def _install_decoys(folder: Path) -> Path:
+def _install_decoys(directory: Path) -> Path:
     """Create programs with the names of ssh's programs that fail. Returns the file in which they log that they were started."""
-    decoy_log = folder / "started"
-    (folder / "bin").mkdir()
+    decoy_log = directory / "started"
+    (directory / "bin").mkdir()
     for name in _SSH_PROGRAMS:
-        program = folder / "bin" / name
+        program = directory / "bin" / name
         program.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(decoy_log))}\nexit 255\n')
         program.chmod(0o755)
     return decoy_log
 
 
-def _write_files(folder: Path, server: DemoServer) -> None:
+def _write_files(directory: Path, server: DemoServer) -> None:
     for name, text in _FILES.items():
-        (folder / name).write_text(text)
+        (directory / name).write_text(text)
     host_key = server.host_key
-    known_hosts = folder / "known_hosts"
+    known_hosts = directory / "known_hosts"
     known_hosts.write_text(f"[{server.address}]:{server.port} {host_key.get_name()} {host_key.get_base64()}\n")
     variables = {
         "ansible_connection": "pmitogen",
         "ansible_host": server.address,
         "ansible_port": server.port,
         "ansible_user": pwd.getpwuid(os.getuid()).pw_name,
-        "ansible_ssh_private_key_file": str(folder / "user_key"),
+        "ansible_ssh_private_key_file": str(directory / "user_key"),
         # The user's own ssh configuration is for the user's own hosts.
         "ansible_ssh_common_args": f"-F none -o IdentitiesOnly=yes -o UserKnownHostsFile={shlex.quote(str(known_hosts))}",
         "ansible_python_interpreter": sys.executable,
-        "work": str(folder),
+        "work": str(directory),
     }
-    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {"demo": variables}}}))
+    (directory / "hosts.json").write_text(json.dumps({"all": {"hosts": {"demo": variables}}}))
 
 
-def _run_playbook(folder: Path, verbosity: int) -> int:
+def _run_playbook(directory: Path, verbosity: int) -> int:
     """Run ansible-playbook on this terminal. Returns its exit code, or 130 if the user interrupted it."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     env.update(
-        PATH=f"{folder / 'bin'}:{env.get('PATH', os.defpath)}",
-        ANSIBLE_CONFIG=str(folder / "ansible.cfg"),
-        ANSIBLE_HOME=str(folder / "ansible"),
+        PATH=f"{directory / 'bin'}:{env.get('PATH', os.defpath)}",
+        ANSIBLE_CONFIG=str(directory / "ansible.cfg"),
+        ANSIBLE_HOME=str(directory / "ansible"),
         ANSIBLE_CONNECTION_PLUGINS=str(PLUGINS),
     )
     argv = [
@@ -169,7 +169,7 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
     ]
     if verbosity:
         argv.append("-" + "v" * verbosity)
-    with subprocess.Popen(argv, cwd=folder, env=env, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(argv, cwd=directory, env=env, stdin=subprocess.DEVNULL) as process:
         try:
             return process.wait()
         except KeyboardInterrupt:  # the terminal has sent it to ansible-playbook as well
@@ -179,7 +179,7 @@ def _run_playbook(folder: Path, verbosity: int) -> int:
             return 130
 
 
-def _report(code: int, folder: Path, decoy_log: Path, server: DemoServer) -> int:
+def _report(code: int, directory: Path, decoy_log: Path, server: DemoServer) -> int:
     """Print the outcome and return the exit code."""
     if code:
         print(f"demo: FAILED: ansible-playbook exited {code}", flush=True)
@@ -187,7 +187,7 @@ def _report(code: int, folder: Path, decoy_log: Path, server: DemoServer) -> int
     if decoy_log.exists():
         print("demo: FAILED: ssh programs were started:\n" + decoy_log.read_text(), flush=True)
         return 1
-    if not (folder / "made" / "report.txt").exists() or not server.sessions:
+    if not (directory / "made" / "report.txt").exists() or not server.sessions:
         print("demo: FAILED: the playbook did not reach the server", flush=True)
         return 1
     print(

@@ -91,9 +91,9 @@ def _serve_ssh_clients(registry: HostRegistry, path: str) -> SSHClients | None:
     return clients
 
 
-def _exit(folder: str, ended: int) -> None:
+def _exit(directory: str, ended: int) -> None:
     """Remove stale sockets and exit."""
-    socket_paths.remove_stale(folder, ended)
+    socket_paths.remove_stale(directory, ended)
     os._exit(0)
 
 

@@ -169,23 +169,23 @@ def _suffix(hub_index: int) -> str:
     return f".{hub_index}.sock" if hub_index else ".sock"
 
 
-def remove_stale(folder: str, ended: int) -> None:
-    """Remove stale sockets and locks in *folder*: those of the run *ended*, and of processes that do not exist any more.
+def remove_stale(directory: str, ended: int) -> None:
+    """Remove stale sockets and locks in *directory*: those of the run *ended*, and of processes that do not exist any more.
 
     A socket with a listener stays: another hub of that run removes its own. The directory is removed if it is empty.
     """
     with contextlib.suppress(OSError):
-        for name in os.listdir(folder):
+        for name in os.listdir(directory):
             pid, _, start = name.removeprefix(STANDBY).removeprefix(SSH).partition(".")[0].partition("-")
             start = start.partition("-")[0]
             if not name.endswith((".sock", ".sock.lock")) or not pid.isdigit():
                 continue
-            path = os.path.join(folder, name)
+            path = os.path.join(directory, name)
             if int(pid) == ended or processes.start_time(int(pid)) != start:
                 with contextlib.suppress(OSError):
                     if not is_listening(path.removesuffix(".lock")):
                         os.unlink(path)
-        os.rmdir(folder)
+        os.rmdir(directory)
 
 
 def is_listening(path: str) -> bool:

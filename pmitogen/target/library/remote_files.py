@@ -93,9 +93,9 @@ def walk(path):
         raise exc
 
     found = []
-    for top, folders, names in os.walk(encode(path), onerror=fail):
-        folders.sort()
-        found.append([decode(top), [decode(name) for name in folders], sorted(decode(name) for name in names)])
+    for top, directories, names in os.walk(encode(path), onerror=fail):
+        directories.sort()
+        found.append([decode(top), [decode(name) for name in directories], sorted(decode(name) for name in names)])
     return found
 
 
@@ -190,9 +190,9 @@ def tree(path, patterns):
         return None
     waiting = [b""]
     while waiting:
-        folder = waiting.pop()
-        for name in sorted(os.listdir(os.path.join(root, folder))):
-            relative = os.path.join(folder, name)
+        directory = waiting.pop()
+        for name in sorted(os.listdir(os.path.join(root, directory))):
+            relative = os.path.join(directory, name)
             shown = decode(relative)
             if is_excluded(shown, patterns):
                 continue
@@ -236,7 +236,7 @@ def digest(path):
             summed.update(block)
 
 
-def prepare(path, removed, folders, links):
+def prepare(path, removed, directories, links):
     # type: (str, Sequence[str], Sequence[str], Sequence[Sequence[str]]) -> None
     """Prepare a directory for files: remove entries, make directories, make links."""
     root = encode(path)
@@ -244,7 +244,7 @@ def prepare(path, removed, folders, links):
         os.makedirs(root)
     for name in removed:
         remove(decode(os.path.join(root, name.encode("latin-1"))), True, True)
-    for name in folders:
+    for name in directories:
         os.mkdir(os.path.join(root, name.encode("latin-1")))
     for name, target in links:
         os.symlink(target.encode("latin-1"), os.path.join(root, name.encode("latin-1")))

@@ -67,9 +67,9 @@ def listen(address: Address, *, bind_mask: int = 0o177, unlink: bool = False) ->
     sockets: list[socket.socket] = []
     failure: OSError | None = None
     port = address.port
-    for family, kind, protocol, _, address in dict.fromkeys(found):
+    for family, kind, protocol, _, socket_address in dict.fromkeys(found):
         try:
-            sockets.append(_listen_tcp(family, kind, protocol, (address[0], port, *address[2:])))
+            sockets.append(_listen_tcp(family, kind, protocol, (socket_address[0], port, *socket_address[2:])))
             port = sockets[0].getsockname()[1]  # the same on every address, where the system chose it
         except OSError as error:
             failure = error

@@ -154,9 +154,9 @@ def append(path: str, names: list[str], blob: bytes, *, hashed: bool) -> str:
     Two connections that learn the same key at once write it once: the second finds it when it gets the lock.
     """
     key = public_key.public_line(blob)
-    folder = os.path.dirname(path)
-    if folder:
-        os.makedirs(folder, mode=0o700, exist_ok=True)
+    directory = os.path.dirname(path)
+    if directory:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
     descriptor = trusted_path.open_for_append(path, readable=True)
     with open(descriptor, "r+b", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
