@@ -113,7 +113,10 @@ class HubSession:
         with contextlib.suppress(AnsibleError, HubError):
             if self._interpreter_to_boot() is None:
                 self._early_requested = True
-                hub.start(_run_pid(), CallerEnvironment.current(), self._hub_index(), log=hub_log())
+                if not hub.has_socket(_run_pid(), self._hub_index()):
+                    from pmitogen.hub.daemon import start_or_adopt
+
+                    start_or_adopt.start(_run_pid(), CallerEnvironment.current(), self._hub_index(), log=hub_log())
             else:
                 self._open().flush()
 

@@ -127,6 +127,13 @@ def _raise_if_refused(frame: Answer) -> None:
         raise HubError(str(frame.get("msg")))
 
 
+def has_socket(run_pid: int, hub_index: int = 0) -> bool:
+    """Return True if a hub of this index runs, or another process starts it. Raises HubError."""
+    with contextlib.suppress(OSError):
+        return os.path.exists(socket_paths.run_socket(run_pid, hub_index))
+    return False
+
+
 def connect_if_running(run_pid: int, hub_index: int = 0) -> Client | None:
     """Return a connection to a hub of a run, or None if it has none of this index. Raises HubError."""
     try:
