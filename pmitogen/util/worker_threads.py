@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable
 
 from pmitogen.errors import ConnectError
-
-from . import threads
+from pmitogen.util import threads
 
 LINGER = 5.0  # seconds that a thread waits for more work before it ends
 

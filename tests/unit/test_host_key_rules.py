@@ -62,7 +62,7 @@ def test_global_file_is_read_and_never_written(tmp_path: Path) -> None:
     path, system = tmp_path / "kh", tmp_path / "system"
     system.write_text(line("web", KEY))
     options = {"globalknownhostsfile": (str(system),), "checkhostip": False}
-    assert check(path, "", **options).where == f"{system}:1"
+    assert check(path, "", **options).location == f"{system}:1"
     system.write_text(line("other", KEY))
     assert check(path, "", stricthostkeychecking="accept-new", **options).status == "added"
     assert system.read_text() == line("other", KEY)

@@ -82,9 +82,10 @@ def _runtime_imports(path: Path, modules: Container[str]) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, f"{path} has a relative import"
-            members = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in modules else node.module for name in members}
+            parents = path.relative_to(repository).parts[: -node.level] if node.level else ()
+            source = ".".join([*parents, *([node.module] if node.module else [])])
+            members = {f"{source}.{alias.name}" for alias in node.names}
+            found |= {name if name in modules else source for name in members}
         nodes += ast.iter_child_nodes(node)
     return {name for name in found if name in modules}
 
