@@ -126,7 +126,7 @@ def exception_from(fields: Mapping[str, Any]) -> Error:
     return error
 
 
-def _exception(row: Row, message: str, value: str) -> Error:
+def _exception(row: ErrorType, message: str, value: str) -> Error:
     if not row.field:
         return row.exception(message)
     if row.field == "origin" and value:

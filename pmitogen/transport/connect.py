@@ -155,7 +155,7 @@ class _Connecting:
         if not isinstance(error, ConnectError):
             error = ConnectError(error.message, "proxy")
         position = self.jump_count + 1
-        return JumpHostFailed(error, self.where, position, position)
+        return JumpHostFailed(error, self.endpoint, position, position)
 
     @contextlib.contextmanager
     def naming_jump_hosts(self) -> Iterator[None]:
@@ -163,7 +163,7 @@ class _Connecting:
         try:
             yield
         except JumpHostFailed as failure:
-            raise failure.for_target(self.where) from None
+            raise failure.for_target(self.endpoint) from None
 
     def _with_retries(self, attempt: Callable[[], _Outcome]) -> _Outcome:
         """Make an attempt; retry while the server closes the connection before the key exchange."""

@@ -113,8 +113,10 @@ def test_wrong_usage_is_one_line_and_2(args: list[str], capsys: pytest.CaptureFi
 )
 def test_a_misspelt_word_is_corrected(args: list[str], suggestion: str | None, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(args) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and (f"(did you mean {suggestion}?)" in said if suggestion else "did you mean" not in said), said
+    output = capsys.readouterr().err
+    assert output.count("\n") == 1 and (
+        f"(did you mean {suggestion}?)" in output if suggestion else "did you mean" not in output
+    ), output
 
 
 @pytest.mark.parametrize(

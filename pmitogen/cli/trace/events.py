@@ -65,14 +65,14 @@ class Work:
         return max(span.end for span in self.spans + self.requests)
 
     @property
-    def plain_requests(self) -> list[Span]:
+    def other_requests(self) -> list[Span]:
         """The requests of which no parts are known: they run no module."""
         return [span for span in self.requests if not any(_within(part, span) for part in self.spans)]
 
     def measure(self, logins: list[Span]) -> None:
         """Add up the stages. *logins*: the steps of logins to its address; what a request waited for them is no network time."""
         inside = {name: sum(span.seconds for span in self.spans if span.name == name) for name in _INSIDE}
-        whole = self.plain_requests
+        whole = self.other_requests
         waited = sum(overlap(request, logins) for request in self.requests)
         other = sum(span.seconds - overlap(span, logins) for span in whole)
         wire = max(0.0, inside["wire"] - (waited - sum(overlap(span, logins) for span in whole)))

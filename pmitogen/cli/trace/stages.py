@@ -30,7 +30,7 @@ def stages(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         if isinstance(event, dict) and event.get("ph") == "X" and isinstance(event.get("dur"), (int, float)):
             spans[str(event.get("name"))].append(event["dur"] / 1e6)
     works = read_file([event for event in events if isinstance(event, dict)], {})
-    spans["other"] = [span.seconds for work in works for span in work.plain_requests]
+    spans["other"] = [span.seconds for work in works for span in work.other_requests]
     rows = [*ROWS, *((name, f"{_CONNECTING}{name}") for name in CONNECTING)]
     return [_stage(name, title, sorted(spans[name])) for name, title in rows if spans.get(name)]
 
