@@ -143,7 +143,7 @@ class Login:
             self._deadline = time.monotonic() + self._login_timeout + (PROMPT_TIMEOUT if self._ask else 0)
         began = time.monotonic()
         argv, origins = ansible_options.build_ssh_argv(self._options, self._caller)
-        self.settings = resolve.resolve(argv, origins=origins, caller=self._caller)
+        self.settings = resolve.resolve(argv, origins=origins, caller=self._caller, default_session=resolve.PMITOGEN_SESSION)
         self.stages["config"] = time.monotonic() - began
 
     def identity(self) -> bytes:

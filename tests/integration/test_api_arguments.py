@@ -40,6 +40,13 @@ def test_paths_and_texts_are_taken_as_by_subprocess(host: Host, account: Account
     assert host.run("echo $A", env={"A": pathlib.Path("/p")}).stdout == b"/p\n"  # type: ignore[dict-item]
 
 
+def test_match_tests_the_session_of_the_library(sshd: Sshd, account: Account, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(f'Match sessiontype exec command "/bin/sh *"\nPort {sshd.port}\nMatch all\nPort 1\n')
+    with connect(sshd, account, ssh_args=[*sshd.ssh_args()[4:], "-F", str(config)]) as made:
+        assert made.run("echo up").stdout == b"up\n"
+
+
 WRONG: list[Any] = [
     lambda host: host.run("pwd", cwd=3),
     lambda host: host.run("pwd", tty=object()),

@@ -156,6 +156,14 @@ def test_queries(sshd: Sshd, host: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (255, b'No ControlPath specified for "-O" command\n')
 
 
+def test_match_tests_the_command(sshd: Sshd, account: Account, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(f'Match sessiontype exec command "echo *"\nPort {sshd.port}\nMatch sessiontype shell\nPort 1\n')
+    argv = [*sshd.ssh_args()[4:], "-F", str(config), f"{account.name}@{sshd.host}"]
+    assert ssh(*argv, "echo up").stdout == b"up\n"
+    assert b"port 1\n" in ssh("-G", *argv).stdout and b"port 22\n" in ssh("-G", *argv, "uptime").stdout
+
+
 @pytest.mark.needs_program("rsync")
 def test_rsync_both_ways(host: tuple[str, ...], tmp_path: Path, account: Account) -> None:
     source = Path(__file__).parent

@@ -11,7 +11,9 @@ import pytest
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh import config_file, file_lines
-from pmitogen.flags.ssh.resolve import ANSIBLE_DEFAULT_ORIGIN, resolve, resolve_hop
+from pmitogen.flags.ssh.report.explain import explain_ssh
+from pmitogen.flags.ssh.resolve import ANSIBLE_DEFAULT_ORIGIN, PMITOGEN_SESSION, resolve, resolve_hop
+from pmitogen.flags.ssh.resolve_keywords import resolve_keywords
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.util.caller import CallerEnvironment
 
@@ -234,8 +236,8 @@ def test_a_bad_word_in_a_hop_s_configuration_names_it(write: Write) -> None:
         ("/usr/bin/ssh jump -p 2222 -W %h:%p", JumpHop("jump", None, 2222, ("-p", "2222"))),
         ("exec ssh -oUser=x -i /k -W %h:%p jump 2>/dev/null", JumpHop("jump", "x", None, ("-o", "User=x", "-i", "/k"))),
         ("ssh -F /f -W [%h]:%p -J a ssh://u@b:5", JumpHop("b", "u", 5, ("-F", "/f", "-J", "a"))),
-        ("ssh jump nc %h %p", JumpHop("jump")),
-        ('ssh jump "nc -w 10 %h %p"', JumpHop("jump")),
+        ("ssh jump nc %h %p", JumpHop("jump", command="nc target 22")),
+        ('ssh jump "nc -w 10 %h %p"', JumpHop("jump", command="nc -w 10 target 22")),
         ("ssh -o 'StrictHostKeyChecking no' -W %h:%p jump", JumpHop("jump", None, None, ("-o", "StrictHostKeyChecking no"))),
     ],
 )
@@ -324,6 +326,74 @@ def test_newer_conditions(write: Write) -> None:
     assert resolve([*flags, "h"]).user == "v"
     flags = write("Match sessiontype shell command ''\nPort 3\nMatch !sessiontype shell\nUser x\n")
     assert resolve([*flags, "h"]).port == 3 and resolve([*flags, "-N", "h"], strict=False).user == "x"
+
+
+_SESSIONS = """\
+Match sessiontype exec command "up*,who"
+Port 1
+Match sessiontype subsystem command sftp
+Port 2
+Match sessiontype none command ""
+Port 3
+Match sessiontype shell command ""
+Port 4
+Match sessiontype exec command "/bin/sh *"
+Port 5
+Match sessiontype exec command "nc t 22"
+Port 6
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "port"),
+    [
+        ("h uptime", 1),
+        ("h up -a", 1),
+        ("-T h -- up", 1),
+        ("-T -- h up", 1),
+        ("h who is", 22),
+        ("-o RemoteCommand=uptime h", 4),  # ssh tests the command line's only
+        ("-s h sftp", 2),
+        ("-o SessionType=subsystem h sftp", 2),
+        ("-s h other", 22),
+        ("-N h", 3),
+        ("-o SessionType=none h", 3),
+        ("-W a:1 h", 3),
+        ("-o SessionType=default h uptime", 1),
+        ("h", 4),
+        ("-t h", 4),
+    ],
+)
+def test_match_tests_the_requested_session(write: Write, arguments: str, port: int) -> None:
+    resolution = resolve_keywords([*write(_SESSIONS), *arguments.split()])
+    assert resolution.options.get("port", 22) == port
+
+
+def test_match_tests_an_empty_command_and_a_session_type_of_a_file(write: Write) -> None:
+    assert resolve_keywords([*write(_SESSIONS), "h", ""]).options.get("port") == 4
+    assert resolve_keywords([*write("SessionType none\n" + _SESSIONS), "h"]).options.get("port") == 3
+
+
+def test_match_in_the_second_pass_tests_the_same_command(write: Write) -> None:
+    flags = write("Match final command uptime\nPort 7\n")
+    assert [resolve_keywords([*flags, "127.0.0.1", name]).options.get("port") for name in ("uptime", "who")] == [7, None]
+
+
+def test_match_tests_a_fixed_session_of_plays(write: Write) -> None:
+    flags = write(_SESSIONS)
+    assert resolve([*flags, "h"], default_session=PMITOGEN_SESSION).port == 5
+    assert explain_ssh([*flags, "h"])["options"]["port"] == "5"
+    assert explain_ssh([*flags, "h", "uptime"])["options"]["port"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("option", "port"), [("ProxyJump=j", 3), ("ProxyCommand=ssh -W %h:%p j", 3), ("ProxyCommand=ssh j nc %h %p", 6)]
+)
+def test_match_tests_the_session_of_a_jump_host(write: Write, option: str, port: int) -> None:
+    flags = write(_SESSIONS)
+    given = option.replace("ssh ", f"ssh {' '.join(flags)} ")
+    settings = resolve([*flags, "-o", given, "-p", "22", "t"])
+    assert resolve_hop(settings.proxyjump[0], settings).port == port
 
 
 def test_includes_know_tokens(write: Write, tmp_path: Path) -> None:

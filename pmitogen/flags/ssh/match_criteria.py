@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import subprocess
+from typing import NamedTuple
 
 from pmitogen.flags.ssh import interfaces
 from pmitogen.flags.ssh.lexer import Arguments, ConfigValueError
@@ -24,6 +25,17 @@ _EQUALS = tuple(name + "=" for name in _WITH_VALUE if name != "sessiontype")
 _MAY_BE_EMPTY = ("tagged", "command")
 
 
+class RequestedSession(NamedTuple):
+    """The session that a connection is made for, which ``Match sessiontype`` and ``Match command`` test.
+
+    *type*: "shell", "exec", "subsystem" or "none". Empty: decided by SessionType and the command, as in ssh.
+    *command*: the command, or the name of the subsystem; empty without one.
+    """
+
+    type: str = ""
+    command: str = ""
+
+
 @dataclasses.dataclass(eq=False, repr=False)
 class ParseState:
     """State of reading one destination's configuration: the values so far, and the pass."""
@@ -33,6 +45,7 @@ class ParseState:
     program: Program
     original: str  # the host as typed
     host: str  # the same, or the canonical name in the final pass
+    session: RequestedSession = RequestedSession()
     final: bool = False
     wants_final: bool = False  # set when a "Match final" was seen
 
@@ -139,17 +152,21 @@ def _criterion_matches(name: str, value: str, context: ParseState) -> bool:
         "localuser": context.local.user,
         "version": context.program.release,
         "tagged": context.options.get("tag", ""),
-        "command": "",  # the command line here has no command
-        "sessiontype": _session_type(context.options),
+        "command": context.session.command,
+        "sessiontype": _session_type(context),
     }[name]
     if name in _MAY_BE_EMPTY and not text:
         return not value
     return patterns.match_list(text, value) == 1
 
 
-def _session_type(options: Options) -> str:
-    kind = options.get("sessiontype")
-    return kind if kind in ("none", "subsystem") else "shell"
+def _session_type(context: ParseState) -> str:
+    if context.session.type:
+        return context.session.type
+    given = context.options.get("sessiontype")
+    if given in ("none", "subsystem"):
+        return str(given)
+    return "exec" if context.session.command else "shell"
 
 
 def _command_succeeds(command: str, context: ParseState) -> bool:

@@ -41,11 +41,11 @@ def as_jump_host(command: str, tokens: Mapping[str, str], local: LocalHost) -> J
     for letter, arg in line.flags:
         if letter not in _DROPPED:
             argv += [f"-{letter}"] if arg is None else [f"-{letter}", arg]
-    return JumpHop(line.host, user, port, tuple(argv))
+    return JumpHop(line.host, user, port, tuple(argv), " ".join(line.command))
 
 
 def _without_shell(command: str) -> str:
-    """*Remove the parts of *command* that have no meaning for a jump, and quote ``[%h]``, a pattern that matches itself."""
+    """Remove the parts of *command* that have no meaning for a jump, and quote ``[%h]``, a pattern that matches itself."""
     command = _QUIET.sub("", command.strip(_BLANK)).removeprefix("exec ")
     return re.sub(r"(?<![^ \t])(-W)?\[%h\]:%p(?![^ \t])", r"\1'[%h]:%p'", command)
 

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.ssh.build_settings import build_settings
+from pmitogen.flags.ssh.match_criteria import RequestedSession
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
-from pmitogen.flags.ssh.resolve_keywords import ANSIBLE_DEFAULT_ORIGIN, resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import ANSIBLE_DEFAULT_ORIGIN, PMITOGEN_SESSION, resolve_keywords
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.util.caller import CallerEnvironment
 
-__all__ = ["ANSIBLE_DEFAULT_ORIGIN", "MAX_HOPS", "resolve", "resolve_hop"]
+__all__ = ["ANSIBLE_DEFAULT_ORIGIN", "MAX_HOPS", "PMITOGEN_SESSION", "resolve", "resolve_hop"]
 
 MAX_HOPS = 16  # jump hosts of one destination; more are a loop
 
@@ -29,6 +30,7 @@ def resolve(
     default_host: str | None = None,
     strict: bool = True,
     program: Program = OPENSSH_10,
+    default_session: RequestedSession | None = None,
 ) -> Settings:
     """Return the settings that ssh would use for this command line.
 
@@ -37,10 +39,11 @@ def resolve(
     *origins*: the origin of each argument, for messages ("ssh_args", "ansible_port" ...); default "command line". Arguments with
     the origin :data:`ANSIBLE_DEFAULT_ORIGIN` are parsed and have no effect.
     *caller*: the directory and environment to use; default: this process's.
+    *default_session*: for Match, where the command line requests no session; default: a shell, as with ssh.
     *strict*: raise for a refused option; False leaves it to ``Settings.report``, where its finding is ``fatal``.
     Raises UsageError: the place, the option and what to use instead.
     """
-    settings = build_settings(resolve_keywords(argv, origins, caller, default_host, program))
+    settings = build_settings(resolve_keywords(argv, origins, caller, default_host, program, default_session))
     for finding in settings.report:
         if finding.fatal and strict:
             raise UsageError(f"{finding.option}: {finding.reason}", finding.origin)
@@ -52,8 +55,9 @@ def resolve_hop(
 ) -> Settings:
     """Return a jump host's settings: those of the ssh process that ``ssh -J`` starts for it.
 
-    That ssh gets the hop's user and port, and the destination's ``-F`` and ``-v``, but no other argument. For a hop that stems
-    from a ProxyCommand it gets the arguments of that command. *parent*: the destination, named in messages.
+    That ssh gets the hop's user and port, and the destination's ``-F`` and ``-v``, but no other argument; by ``-W`` it requests
+    no session. For a hop that stems from a ProxyCommand it gets the arguments of that command.
+    *parent*: the destination, named in messages.
     *caller*: default: the parent's.
     """
     argv = list(hop.argv)
@@ -63,4 +67,10 @@ def resolve_hop(
         argv += ["-p", str(hop.port)]
     arguments = [*argv, "--", hop.host]
     origin = f"jump host {hop.host}" + (f" of {parent.originalhost}" if parent else "")
-    return resolve(arguments, origins=[origin] * len(arguments), caller=caller or (parent and parent.caller), strict=strict)
+    return resolve(
+        arguments,
+        origins=[origin] * len(arguments),
+        caller=caller or (parent and parent.caller),
+        default_session=RequestedSession("exec", hop.command) if hop.command else RequestedSession("none"),
+        strict=strict,
+    )

@@ -17,7 +17,7 @@ from pmitogen.flags.ssh.config_file import Mode, Reader
 from pmitogen.flags.ssh.keywords import TABLE
 from pmitogen.flags.ssh.lexer import ConfigValueError
 from pmitogen.flags.ssh.local_host import LocalHost
-from pmitogen.flags.ssh.match_criteria import ParseState
+from pmitogen.flags.ssh.match_criteria import ParseState, RequestedSession
 from pmitogen.flags.ssh.openssh_version import OPENSSH_10, Program
 from pmitogen.flags.ssh.option_values import OptionError, Options, Origin
 from pmitogen.flags.ssh.tokens import connection_hash, expand, expand_tilde
@@ -29,6 +29,9 @@ from pmitogen.util.patterns import ascii_lower
 # Keywords that decide on the second pass get their defaults before it: fill_default_options_for_canonicalization().
 _RESOLVED_FIRST = (("canonicalizehostname", "false"), ("canonicalizemaxdots", 1), ("canonicalizefallbacklocal", True))
 ANSIBLE_DEFAULT_ORIGIN = "default ssh_args"  # origin of the options that Ansible adds by default: parsed, without effect
+
+# The session of plays and of the library, for Match: one connection runs all their commands, by /bin/sh as with Ansible's ssh.
+PMITOGEN_SESSION = RequestedSession("exec", "/bin/sh -c pmitogen")
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -89,11 +92,19 @@ def resolve_keywords(
     caller: CallerEnvironment | None = None,
     default_host: str | None = None,
     program: Program = OPENSSH_10,
+    default_session: RequestedSession | None = None,
 ) -> Resolution:
-    """Resolve an ssh command line (without the program's name) as ssh does. Raises UsageError."""
+    """Resolve an ssh command line (without the program's name) as ssh does. Raises UsageError.
+
+    *default_session*: for Match, where the command line requests no session; default: a shell, as with ssh.
+    """
     local = LocalHost.detect(caller)
     context = ParseState(Options(), local, program, "", "")
     line = parse(context, [arg.partition("\0")[0] for arg in argv], make_origins(argv, origins), default_host)
+    if default_session is not None and not line.command and not context.options.has("sessiontype"):
+        context.session = default_session
+    else:
+        context.session = RequestedSession(command=" ".join(line.command))
     _read_files(context, line)
     try:
         host = _final_host(context, line)

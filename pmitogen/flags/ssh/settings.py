@@ -43,12 +43,14 @@ class JumpHop(NamedTuple):
 
     *argv*: further flags for an ssh to this hop: the destination's ``-F`` and ``-v`` for a ProxyJump,
     those of the inner command line for a ProxyCommand that is a jump.
+    *command*: for Match, the netcat that a ProxyCommand runs on the hop; empty with ``-W``.
     """
 
     host: str
     user: str | None = None
     port: int | None = None
     argv: tuple[str, ...] = ()
+    command: str = ""
 
 
 class Settings(NamedTuple):

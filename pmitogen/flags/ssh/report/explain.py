@@ -9,7 +9,7 @@ from pmitogen.flags.ssh.build_settings import build_settings
 from pmitogen.flags.ssh.openssh_version import Program
 from pmitogen.flags.ssh.report.dump import DumpValue, dump
 from pmitogen.flags.ssh.report.openssh_defaults import installed_program
-from pmitogen.flags.ssh.resolve_keywords import resolve_keywords
+from pmitogen.flags.ssh.resolve_keywords import PMITOGEN_SESSION, resolve_keywords
 from pmitogen.util.caller import CallerEnvironment
 
 Line = TypedDict("Line", {"option": str, "from": str, "verdict": str, "why": str})
@@ -34,9 +34,10 @@ def explain_ssh(
 
     ``options`` maps each keyword, in lower case, to its value as ``ssh -G`` prints it: a string, or a list of strings for a
     keyword that it prints on several lines. *program*: the ssh whose defaults are shown; default: the installed one, or OpenSSH
-    10 if none is installed. Raises UsageError for an argument that cannot be parsed; a refused one is in the report.
+    10 if none is installed. Without a command, ``Match`` tests the session of a play. Raises UsageError for an argument that
+    cannot be parsed; a refused one is in the report.
     """
-    resolution = resolve_keywords(argv, origins, caller, program=program or installed_program())
+    resolution = resolve_keywords(argv, origins, caller, program=program or installed_program(), default_session=PMITOGEN_SESSION)
     report: list[Line] = [
         {"option": one.option, "from": one.origin, "verdict": one.verdict.value, "why": one.reason}
         for one in build_settings(resolution).report
