@@ -7,6 +7,7 @@ Text = Callable[[str], str]  # turns a str of this Python into text
 Secret = Union[str, bytes]  # bytes, or text that is sent as UTF-8
 Prepare = Callable[[], object]
 
+# An escalation as flags/become/plan.py builds it, the hub sends it and this package runs it. JSON can encode it.
 Plan = TypedDict(
     "Plan",
     {
@@ -15,14 +16,13 @@ Plan = TypedDict(
         "argv": List[str],
         "form": str,
         "shell": Optional[str],
-        "stdin": str,
-        "programs": List[str],
-        "asking": List[str],
-        "secrets": List[str],
+        "stdin": str,  # "tty" or "pipe"
+        "programs": List[str],  # their kinds
+        "asking": List[str],  # the kinds of programs that may ask for a password
+        "secrets": List[str],  # the kinds that the hub has
         "prompts": List[str],
         "chdir": Optional[str],
-        "timeout": float,
-        "via": Optional["Plan"],
+        "timeout": float,  # seconds
+        "via": Optional["Plan"],  # enters the account that this one starts in
     },
-    total=False,
 )

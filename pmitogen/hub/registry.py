@@ -31,7 +31,7 @@ from pmitogen.transport.auth.credentials import Prompt
 from pmitogen.util.caller import CallerEnvironment
 
 if TYPE_CHECKING:
-    from pmitogen.flags.become.plan import Plan
+    from pmitogen.become.types import Plan
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
     from pmitogen.transport.connect import JumpHostPool
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from pmitogen.protocol.operations import Op
 from pmitogen.protocol.requests import FollowUp, RequestHeader
+
+if TYPE_CHECKING:
+    from pmitogen.become.types import Plan
 
 
 class _StartAccount(TypedDict):
@@ -20,9 +22,9 @@ class _StartAccount(TypedDict):
 class StartAccount(_StartAccount, total=False):
     """Start the interpreter of an account."""
 
-    plan: Mapping[str, object]  # see flags/become/plan.py; absent: the login account
+    plan: Plan  # absent: the login account
     named_pythons: list[str]  # interpreters that the user named for the host
-    wraps: bool
+    wraps: bool  # the client can wrap its command itself instead
 
 
 class _EndAccount(TypedDict):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pmitogen.become.types import Plan
 from pmitogen.errors import UsageError
 from pmitogen.flags.become import doas, getopt, su, sudo
 from pmitogen.flags.become import plan as become
@@ -202,7 +203,7 @@ def test_unknown_method() -> None:
         become.explain_become("pbrun", "")
 
 
-def make(method: str = "sudo", **options: Any) -> become.Plan:
+def make(method: str = "sudo", **options: Any) -> Plan:
     return become.plan(method, **{"user": "bob", "timeout": 5, **options})[0]
 
 

@@ -22,8 +22,8 @@ PACKAGE = repository / "pmitogen"
 # nothing else of ours, except the part of the protocol that travels with it.
 MAY_IMPORT = {
     "util": {"util"},
-    "protocol": {"protocol", "util"},
-    "flags": {"flags", "util"},
+    "protocol": {"protocol", "become", "util"},
+    "flags": {"flags", "become", "util"},
     "target": {"target", "become", "protocol"},
     "become": {"become"},
     "transport": {"transport", "flags", "util"},

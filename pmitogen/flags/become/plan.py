@@ -1,6 +1,6 @@
 """Build the escalation plan from become_method, become_exe, become_flags and become_user; become/escalation.py runs it.
 
-A plan is a dict that JSON can encode:
+A plan is a dict that JSON can encode, of the type ``become.types.Plan``:
 
 - ``argv``: the argument vector up to the command. ``{prompt}`` in it is replaced by a random prompt on the target.
 - ``form``: how the command is added (see ``become/chain.py``). ``shell``: the shell that takes it, ``login``, or None.
@@ -17,32 +17,15 @@ from __future__ import annotations
 import dataclasses
 import posixpath
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pmitogen.errors import UsageError
 from pmitogen.flags.become import doas, su, sudo
 from pmitogen.flags.become.getopt import Interpretation, ParsedOptions, split
 from pmitogen.flags.ssh.settings import Finding, Verdict
 
-
-class Plan(TypedDict):
-    """The way into an account. It is sent to the agent (see become/types.py, which has the fields that it reads)."""
-
-    method: str
-    user: str
-    argv: list[str]
-    form: str
-    shell: str | None
-    last: str  # the kind of the last program
-    programs: list[str]  # their kinds
-    asking: list[str]  # the kinds of programs that may ask for a password
-    stdin: str  # "tty" or "pipe"
-    prompts: list[str]
-    secrets: list[str]  # the kinds that the hub has
-    chdir: str | None
-    timeout: float  # seconds
-    via: Plan | None  # enters the account that this one starts in
-
+if TYPE_CHECKING:
+    from pmitogen.become.types import Plan
 
 # Programs that take a method's options; any other name counts as the method's own program.
 _PROGRAMS = {"sudo": "sudo", "sudo.ws": "sudo", "sudo-rs": "sudo", "dzdo": "sudo", "su": "su", "su-rs": "su", "doas": "doas"}
@@ -107,7 +90,7 @@ def plan(
     interpretations = _interpret_all(method, steps, split(flags or "", "become_flags"), user, password is not None)
     findings = tuple(finding for interpretation in interpretations for finding in interpretation.findings)
     _refuse(method, findings)
-    after_su = via is not None and via["last"] == "su"
+    after_su = via is not None and via["programs"][-1] == "su"
     if after_su and steps[0].kind == "doas" and password:
         raise UsageError("become: doas asks on the terminal, and su gives its command none: use sudo after su, or doas alone")
     argv = list(prefix)
@@ -123,7 +106,6 @@ def plan(
         "argv": argv,
         "form": last.form,
         "shell": last.shell,
-        "last": steps[-1].kind,
         "programs": [step.kind for step in steps],
         "asking": asking,
         "stdin": "tty" if after_su or "su" in asking or via is not None and via["stdin"] == "tty" else "pipe",

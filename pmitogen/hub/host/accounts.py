@@ -24,7 +24,7 @@ from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol.operations import Op
 
 if TYPE_CHECKING:
-    from pmitogen.flags.become.plan import Plan
+    from pmitogen.become.types import Plan
     from pmitogen.protocol import from_agent, to_agent
     from pmitogen.protocol.requests import BecomeRequest, RequestHeader
 
@@ -156,7 +156,7 @@ class Accounts:
                 self._sources_sent = True
                 self._frame({"op": Op.SOURCES}, become_sources())
             # The target has its own timer; this one is for the case that it fails.
-            self._guard.call_later(float(plan["timeout"]) + ESCALATION_GRACE, self._on_timeout, account)
+            self._guard.call_later(plan["timeout"] + ESCALATION_GRACE, self._on_timeout, account)
         self._frame(header, b"")
 
     def _on_timeout(self, account: Account) -> None:

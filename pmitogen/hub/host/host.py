@@ -38,7 +38,7 @@ from pmitogen.util.caller import NOBODY, CallerEnvironment
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:
-    from pmitogen.flags.become.plan import Plan
+    from pmitogen.become.types import Plan
     from pmitogen.hub.blob_store import BlobStore
     from pmitogen.hub.login import BootChannel, Login
     from pmitogen.hub.mitogen_router import Router
