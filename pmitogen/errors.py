@@ -12,21 +12,21 @@
     ├── TimeoutExpired        a call took longer than its timeout; a TimeoutError as well
     └── HubError              the hub process is gone, unreachable or of another version
 
-A message is one line, ``where: what: the word, and what to do``; it never holds a secret. Where a peer's text stands in it,
+A message is one line, ``place: option: problem; remedy``; it never holds a secret. Where a peer's text stands in it,
 control and invisible characters are escaped. Foreign exceptions (Paramiko's, the operating system's) stop at the module that
 called for them.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from pmitogen.util.peer_text import one_line
 
 if TYPE_CHECKING:
     from pmitogen.api.results import Completed
 
-ConnectStage = Literal["options", "resolve", "tcp", "proxy", "kex", "hostkey", "auth", "exec", "python"]
+ConnectStage = Literal["local", "resolve", "tcp", "proxy", "kex", "hostkey", "auth", "exec", "python"]
 BecomeKind = Literal[
     "password-missing",
     "password-wrong",
@@ -38,6 +38,7 @@ BecomeKind = Literal[
     "account",
     "python",
     "timeout",
+    "state",
     "other",
 ]
 
@@ -82,13 +83,25 @@ class UsageError(Error):
 class ConnectError(Error):
     """No usable connection.
 
-    *stage* is one of ``resolve``, ``tcp``, ``proxy``, ``kex``, ``hostkey``, ``auth``, ``exec``, ``python``.
-    *jump_host* is the jump host that failed, as ``user@host port N``, and *stage* is a stage of its login; empty: none failed.
+    *stage*: the step that failed.
+
+    - ``local``: something on this machine: no thread or descriptor is left, a log file or a port to listen on cannot be opened,
+      RefuseConnection, an internal error, or the hub is ending.
+    - ``resolve``: the host name has no address.
+    - ``tcp``: no TCP connection.
+    - ``proxy``: a jump host, or ProxyCommand.
+    - ``kex``: the key exchange, or no algorithm in common.
+    - ``hostkey``: the host key is unknown, changed or revoked.
+    - ``auth``: authentication. If the server refused all credentials, the error is an AuthenticationError.
+    - ``exec``: after the login, the server refused a session, a command or a forwarding, or did not answer.
+    - ``python``: the host has no usable Python, or it did not start.
+
+    *jump_host*: the jump host that failed, as ``user@host port N``, and *stage* is a stage of its login; empty: none failed.
     """
 
-    def __init__(self, message: str, stage: str) -> None:
+    def __init__(self, message: str, stage: ConnectStage) -> None:
         super().__init__(message)
-        self.stage: ConnectStage = cast(ConnectStage, stage)
+        self.stage = stage
         self.jump_host = ""
 
 
@@ -111,12 +124,13 @@ class BecomeError(Error):
     """Privilege escalation failed.
 
     *kind* is one of ``password-missing``, ``password-wrong``, ``not-permitted``, ``unknown-user``, ``not-installed``, ``tty``,
-    ``shell``, ``account``, ``python``, ``timeout``, ``other``.
+    ``shell``, ``account``, ``python``, ``timeout``, ``state``, ``other``. With ``state``, the login account's interpreter has
+    lowered its limits, and the become plugin can wrap the command instead; only plays get it.
     """
 
-    def __init__(self, message: str, kind: str) -> None:
+    def __init__(self, message: str, kind: BecomeKind) -> None:
         super().__init__(message)
-        self.kind: BecomeKind = cast(BecomeKind, kind)
+        self.kind = kind
 
 
 class RemoteError(Error):
@@ -149,4 +163,4 @@ class TimeoutExpired(Error, TimeoutError):
 
 
 class HubError(Error):
-    """The hub process is gone, or cannot be reached."""
+    """The hub process is gone, cannot be reached, or is of another version."""

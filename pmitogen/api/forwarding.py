@@ -95,7 +95,7 @@ async def start(
     try:
         return Forwarding(await runtime.blocking(make, connection))
     except OSError as error:
-        raise ConnectError(f"{account}: {error.strerror or error}", "exec") from None
+        raise ConnectError(f"{account}: {error.strerror or error}", "local") from None
 
 
 async def local(account: Account, runtime: Runtime, target: End, listen: End) -> Forwarding:

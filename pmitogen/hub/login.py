@@ -156,7 +156,8 @@ class Login:
     def connect(self) -> Connection:
         """Log in, again after a failure as often as *reconnection_retries* says. Raises Error.
 
-        The pauses are those of Ansible's ssh plugin. A refused login, host key or session is not tried again.
+        The pauses are those of Ansible's ssh plugin. A refused login, host key or session, and a failure on this machine, are not
+        tried again.
         """
         if self.settings is None:
             self.resolve()
@@ -168,7 +169,7 @@ class Login:
             try:
                 return self._connect_once(settings)
             except ConnectError as exc:
-                if attempt == retries or exc.stage in ("auth", "hostkey", "exec"):
+                if attempt == retries or exc.stage in ("local", "auth", "hostkey", "exec"):
                     raise
                 pause = min(2**attempt - 1, MAX_BACKOFF)
                 LOG.info("%s; attempt %d of %d, the next in %d s", exc.message, attempt + 1, retries + 1, pause)
@@ -193,7 +194,7 @@ class Login:
             self.connection = connection
         if self._cancelled.is_set():
             connection.close()
-            raise ConnectError(f"{connection.peer}: the run is ending", "exec")
+            raise ConnectError(f"{connection.peer}: the run is ending", "local")
         return connection
 
     def begin_start(self) -> None:
@@ -355,10 +356,10 @@ def run_in_thread(name: str, work: Callable[[], None], on_error: Callable[[Error
             on_error(exc)
         except Exception as exc:
             if limits.is_exhaustion(exc):
-                on_error(ConnectError(limits.EXHAUSTED_MESSAGE, "exec"))
+                on_error(ConnectError(limits.EXHAUSTED_MESSAGE, "local"))
                 return
             LOG.exception("internal error")
-            on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "exec"))
+            on_error(ConnectError(f"{name}: internal error: {type(exc).__name__}; PMITOGEN_LOG=debug shows more", "local"))
 
     try:
         threads.start(run, f"pmitogen {name}")

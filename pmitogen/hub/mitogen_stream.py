@@ -83,7 +83,7 @@ class DrainEvent:
 class Writer:
     """Sends on a channel, in order, by one thread at a time. Items are bytes to send or a count of window bytes to grant.
 
-    Thread-safe. Raises ConnectError (stage ``exec``) if there is no writer thread and the system refuses one.
+    Thread-safe. Raises ConnectError (stage ``local``) if there is no writer thread and the system refuses one.
     """
 
     def __init__(self, channel: Channel, threads: WorkerThreads) -> None:

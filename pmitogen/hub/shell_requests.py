@@ -120,7 +120,7 @@ class ShellRequests:
             try:
                 threads.start(shell_request.run, f"pmitogen shell {host.name}")
             except Error as exc:
-                self._fail(request, ConnectError(f"{host.name}: {exc.message}", "exec"))
+                self._fail(request, ConnectError(f"{host.name}: {exc.message}", "local"))
 
     def _fail(self, request: Request, error: Error) -> None:
         self._host.on_shell_frame(request, error_frame(error), b"")

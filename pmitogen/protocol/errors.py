@@ -7,13 +7,15 @@ exception again (:func:`exception_from`). Callers decide by the exception's type
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, TypedDict, get_args
 
 from pmitogen.errors import (
     AuthenticationError,
     BecomeError,
+    BecomeKind,
     ConnectError,
     ConnectionLost,
+    ConnectStage,
     Error,
     RemoteError,
     UsageError,
@@ -70,22 +72,26 @@ class ErrorFields(TypedDict, total=False):
 
 
 class ErrorType(NamedTuple):
-    """One kind of failure. *attribute* of the exception is *field* of the frame; *default* is used where a frame lacks it."""
+    """One kind of failure. *attribute* of the exception is *field* of the frame.
+
+    *values*: those that the field may have; empty: any text. *default* is used for another one, and where a frame lacks it.
+    """
 
     kind: ErrorKind | None
     exception: Callable[..., Error]
     attribute: str = ""
     field: str = ""
     default: str = ""
+    values: tuple[str, ...] = ()
 
 
 TABLE = (
     ErrorType(ErrorKind.AUTH, AuthenticationError),
     ErrorType(ErrorKind.USAGE, UsageError, "origin", "origin"),
     ErrorType(ErrorKind.OPTIONS, OptionsError, "origin", "origin"),
-    ErrorType(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp"),
+    ErrorType(ErrorKind.UNREACHABLE, ConnectError, "stage", "stage", "tcp", get_args(ConnectStage)),
     ErrorType(ErrorKind.LOST, ConnectionLost),
-    ErrorType(ErrorKind.BECOME, BecomeError, "kind", "reason", "other"),
+    ErrorType(ErrorKind.BECOME, BecomeError, "kind", "reason", "other", get_args(BecomeKind)),
     ErrorType(ErrorKind.PYTHON, InterpreterUnavailable),
     ErrorType(ErrorKind.NO_PYTHON, NoPythonError),
     ErrorType(ErrorKind.WRAP, WrapperNeeded),
@@ -129,6 +135,8 @@ def exception_from(fields: Mapping[str, Any]) -> Error:
 def _exception(row: ErrorType, message: str, value: str) -> Error:
     if not row.field:
         return row.exception(message)
+    if row.values and value not in row.values:
+        value = row.default
     if row.field == "origin" and value:
         message = message[len(value) + len(": ") :]  # the exception adds it again
     return row.exception(message, value)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from pmitogen.errors import ConnectError, ConnectionLost, Error
+from pmitogen.errors import ConnectError, ConnectionLost, ConnectStage, Error
 from pmitogen.flags.ssh.resolve import MAX_HOPS, resolve_hop
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport import connect_limits, log_file
@@ -168,7 +168,7 @@ class _Connecting:
     def _with_retries(self, attempt: Callable[[], _Outcome]) -> _Outcome:
         """Make an attempt; retry while the server closes the connection before the key exchange."""
         if self.settings.refuseconnection:
-            raise ConnectError(f"{self.endpoint}: RefuseConnection: {self.settings.refuseconnection}", "resolve")
+            raise ConnectError(f"{self.endpoint}: RefuseConnection: {self.settings.refuseconnection}", "local")
         count = 1
         until = min(self.deadline, time.monotonic() + max(RETRY_TIME, self.connect_timeout))
         while True:
@@ -306,7 +306,7 @@ class _Connecting:
         received = transport.version_exchange.received
         sent = f"; it sent: {received}" if received else ""
         check = f"is port {self.settings.port} its SSH port"
-        stage = "kex"
+        stage: ConnectStage = "kex"
         text = algorithms.no_common_algorithm(transport)
         if text is not None:
             pass

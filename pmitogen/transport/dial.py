@@ -57,7 +57,7 @@ JUMP_HOST_ADVICE = Advice(
 def resolve(settings: Settings, advice: Advice = TARGET_ADVICE) -> list[Address]:
     """Return the addresses of ``settings.hostname``, families alternating, the resolver's first choice first.
 
-    Raises ConnectError (stage ``resolve``). Blocks as long as the system's resolver does.
+    Raises ConnectError (stage ``resolve``; ``local`` if no descriptor is left). Blocks as long as the system's resolver does.
     """
     family = FAMILIES[settings.addressfamily]
     try:
@@ -65,7 +65,7 @@ def resolve(settings: Settings, advice: Advice = TARGET_ADVICE) -> list[Address]
             found = socket.getaddrinfo(settings.hostname, settings.port, family, socket.SOCK_STREAM)
     except OSError as error:
         if limits.is_exhaustion(error):
-            raise ConnectError(limits.EXHAUSTED_MESSAGE, "resolve") from None
+            raise ConnectError(limits.EXHAUSTED_MESSAGE, "local") from None
         reason = error.strerror or str(error)
         kind = {"inet": " IPv4", "inet6": " IPv6"}.get(settings.addressfamily, "")
         raise ConnectError(

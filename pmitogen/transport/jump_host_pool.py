@@ -44,7 +44,7 @@ class JumpHostPool:
         key = connection_key(settings), credentials.identity()
         with self._lock:
             if self._closed:
-                raise ConnectError(f"{settings.endpoint}: the run is ending", "proxy")
+                raise ConnectError(f"{settings.endpoint}: the run is ending", "local")
             future = self._connections.get(key)
             ours = future is None or _is_lost(future)
             if ours:

@@ -67,13 +67,13 @@ def open_file(path: str, caller: CallerEnvironment) -> TextIO:
 
 
 def open_log(settings: Settings) -> tuple[str, Callable[[], None]]:
-    """Return the logger's name, and a function to call when the connection ends. Raises ConnectError (stage ``resolve``)."""
+    """Return the logger's name, and a function to call when the connection ends. Raises ConnectError (stage ``local``)."""
     if settings.logfile is None:
         return NAME, lambda: None
     try:
         handler = logging.StreamHandler(open_file(settings.logfile, settings.caller or CallerEnvironment.current()))
     except OSError as error:
-        raise ConnectError(f"{settings.endpoint}: -E {settings.logfile}: {error.strerror}", "resolve") from None
+        raise ConnectError(f"{settings.endpoint}: -E {settings.logfile}: {error.strerror}", "local") from None
     handler.setFormatter(logging.Formatter(f"%(asctime)s {settings.endpoint}: %(message)s"))
     logger = logging.getLogger(f"{NAME}.{next(_numbers)}")
     logger.setLevel(LEVELS.get(settings.loglevel.upper(), logging.INFO))

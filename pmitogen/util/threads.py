@@ -16,7 +16,7 @@ EXHAUSTED_MESSAGE = (
 
 
 def start(target: Callable[..., Any], name: str, *args: Any) -> threading.Thread:
-    """Call *target* on a new thread, which does not keep the process alive. Raises ConnectError (stage ``exec``)."""
+    """Call *target* on a new thread, which does not keep the process alive. Raises ConnectError (stage ``local``)."""
     thread = threading.Thread(target=target, name=name, args=args, daemon=True)
     with starting():
         thread.start()
@@ -25,10 +25,10 @@ def start(target: Callable[..., Any], name: str, *args: Any) -> threading.Thread
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Convert the error of a library that cannot start a thread. Raises ConnectError (stage ``exec``)."""
+    """Convert the error of a library that cannot start a thread. Raises ConnectError (stage ``local``)."""
     try:
         yield
     except RuntimeError as error:
         if "thread" not in str(error):  # only "can't start new thread"
             raise
-        raise ConnectError(EXHAUSTED_MESSAGE, "exec") from None
+        raise ConnectError(EXHAUSTED_MESSAGE, "local") from None

@@ -28,7 +28,7 @@ class WorkerThreads:
         self._linger = LINGER
 
     def reserve(self) -> None:
-        """Start a thread if there is none. Raises ConnectError (stage ``exec``) if the system refuses it."""
+        """Start a thread if there is none. Raises ConnectError (stage ``local``) if the system refuses it."""
         with self._changed:
             if not self._count:
                 self._start()

@@ -149,7 +149,7 @@ def test_log_file(sshd: Sshd, home: Path) -> None:
         exec_command.run(link, "true")
     text = path.read_text()
     assert "Cipher: aes128-gcm@openssh.com" in text and link.peer in text
-    assert "-E /nonexistent/log" in refusal(settings_for(sshd, logfile="/nonexistent/log"), "resolve")
+    assert "-E /nonexistent/log" in refusal(settings_for(sshd, logfile="/nonexistent/log"), "local")
 
 
 def test_weak_crypto_is_warned_of_if_wanted(sshd: Sshd) -> None:
@@ -300,7 +300,7 @@ def test_refused_key(sshd: Sshd, make_key: Callable[..., object]) -> None:
 
 
 def test_refuse_connection(sshd: Sshd) -> None:
-    assert "RefuseConnection: not from here" in refusal(settings_for(sshd, refuseconnection="not from here"), "resolve")
+    assert "RefuseConnection: not from here" in refusal(settings_for(sshd, refuseconnection="not from here"), "local")
 
 
 # -- a busy server ----------------------------------------------------------------------------------------------------------

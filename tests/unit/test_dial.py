@@ -185,7 +185,7 @@ except OSError:
 try:
     dial.resolve(Settings("h", "localhost", "bob"))
 except ConnectError as error:
-    assert error.message == openfiles.EXHAUSTED_MESSAGE, error.message
+    assert (error.message, error.stage) == (openfiles.EXHAUSTED_MESSAGE, "local"), error.message
 else:
     raise AssertionError("it could be resolved")
 """

@@ -159,6 +159,17 @@ def test_an_error_arrives_as_it_was_raised(error: errors.Error) -> None:
     assert type(arrived) is type(error) and vars(arrived) == vars(error) and arrived.message == error.message
 
 
+@pytest.mark.parametrize(("reason", "kind"), [("state", "state"), ("tty", "tty"), ("made up", "other"), (None, "other")])
+def test_a_reason_that_no_program_has_is_another_one(reason: str | None, kind: str) -> None:
+    error = exception_from({"msg": "x", "kind": ErrorKind.BECOME.value, "reason": reason})
+    assert isinstance(error, errors.BecomeError) and error.kind == kind
+
+
+def test_a_stage_that_does_not_exist_is_the_default() -> None:
+    error = exception_from({"msg": "x", "kind": ErrorKind.UNREACHABLE.value, "stage": "made up"})
+    assert isinstance(error, errors.ConnectError) and error.stage == "tcp"
+
+
 def test_an_error_without_a_row_is_sent_as_its_base() -> None:
     class Special(errors.ConnectError):
         pass

@@ -37,7 +37,7 @@ class LocalForwarding:
     """A listener here whose connections the server makes. Close it (``with``), or the connection that it belongs to.
 
     *target*: the address that the server connects to; None: a SOCKS client names it for each connection.
-    Raises ConnectError (stage ``exec``) if the address cannot be listened on. Any thread.
+    Raises ConnectError (stage ``local``) if the address cannot be listened on. Any thread.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class LocalForwarding:
         try:
             self._listeners = address.listen(listen, bind_mask=bind_mask, unlink=unlink)
         except OSError as error:
-            raise ConnectError(f"{connection.peer}: cannot listen on {listen}: {error.strerror or error}", "exec") from None
+            raise ConnectError(f"{connection.peer}: cannot listen on {listen}: {error.strerror or error}", "local") from None
         bound = self._listeners[0].getsockname()
         self.address: Address = listen if isinstance(listen, UnixPath) else TCPAddress(listen.host, bound[1])
         connection.at_end(self.close)
