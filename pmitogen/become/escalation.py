@@ -1,14 +1,14 @@
 """One escalation: start sudo, su or doas, answer its prompts, and find out whether the command starts or why it does not.
 
-The terminal carries prompts and error messages. Each step prints its entry marker on it (``entry``) before any code of the
+The terminal carries prompts and error messages. Each step prints its entry marker on it (``entry.py``) before any code of the
 entered account runs. Until then the step's program may ask for its secret. After the marker of the last step no prompt is
 answered. stdout carries other output (of a profile, for example) until the command's loader prints its own marker. From then on
 the command is *running*, and the caller owns stdin and stdout.
 
 A prompt is answered under three conditions: it is the unfinished last line of the terminal, it is a known prompt of the current
-step (``prompts``), and the program has switched ECHO off. The secret is requested from the caller, and the terminal is read once
-more before it is written. Each secret is written once; if the program asks again, the secret was wrong. BusyBox's su prompts on
-stdout, so if the terminal is stdin, the last line of stdout may be a prompt too.
+step (``prompt_patterns.py``), and the program has switched ECHO off. The secret is requested from the caller, and the terminal is
+read once more before it is written. Each secret is written once; if the program asks again, the secret was wrong. BusyBox's su
+prompts on stdout, so if the terminal is stdin, the last line of stdout may be a prompt too.
 
 NOTE: runs on the target, inside the agent's event loop. Nothing blocks; the caller reads, writes and waits::
 

@@ -33,7 +33,7 @@ from pmitogen.util.caller import CallerEnvironment
 if TYPE_CHECKING:
     from pmitogen.become.types import Plan
     from pmitogen.protocol.requests import BecomeRequest, ConnectionOptions
-    from pmitogen.transport.connect import JumpHostPool
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -248,7 +248,7 @@ class HostRegistry:
 
 
 def _new_jump_hosts() -> JumpHostPool:
-    from pmitogen.transport.connect import JumpHostPool
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
     return JumpHostPool()
 

@@ -235,7 +235,7 @@ class ShellRequest:
             self._connection,
             line,
             stdin=None if interactive else self._request.body,
-            pty=shell_lines.terminal(header) if header.get("tty") else None,
+            terminal=shell_lines.terminal(header) if header.get("tty") else None,
             slot_timeout=math.inf if self._started is None else SLOT_TIMEOUT,
         ) as command:
             self._command = command

@@ -36,7 +36,7 @@ from pmitogen.transport.sharing import connection_key
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 
-__all__ = ["Connection", "HostKeyProbe", "JumpHostPool", "Resolver", "connect", "probe_host_key"]
+__all__ = ["Connection", "HostKeyProbe", "connect", "probe_host_key"]
 
 TRANSPORT_THREAD_GRACE = 5.0  # seconds
 

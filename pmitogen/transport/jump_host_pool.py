@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pmitogen.transport.connection import Connection
 
 Resolver = Callable[[JumpHop, Settings], Settings]
-"""Return the settings of a hop, as written for a destination with these settings: ``flags.ssh.resolve_hop``."""
+"""Return the settings of a hop of a destination with these settings: :func:`pmitogen.flags.ssh.resolve.resolve_hop`."""
 
 
 class JumpHostPool:
-    """Connections to jump hosts, and the opened keys of the run. Thread-safe. Close it when the run ends."""
+    """Connections to jump hosts, and the decrypted keys of the run. Thread-safe. Close it when the run ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,11 +1,11 @@
 """ProxyCommand: run a program as the connection to the server, as ssh does, with the caller's shell, directory and environment.
 
 The program's standard input and output are one end of a socket pair, so no data is copied in between; its standard error is a
-pipe. One thread keeps the end of that error output for our message, and waits for the process. :meth:`ProxyCommand.close` kills
-the process group, so a pipeline of several programs ends as well.
+pipe. One thread keeps the end of that error output for our message, and waits for the process. :meth:`ProxyCommand.close` sends
+SIGTERM to the process group, so a pipeline of several programs ends as well.
 
 Missing upstream: ``paramiko.ProxyCommand`` splits the command itself (no shell), spins when the program ends, never reads its
-error output and leaves a zombie. Upstream is mended when a ProxyCommand of ``exec nc "$HOST" 22 2>/dev/null`` works and ends.
+error output and leaves a zombie. Upstream is fixed when a ProxyCommand of ``exec nc "$HOST" 22 2>/dev/null`` works and ends.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ProxyCommand:
         )
 
     def close(self) -> None:
-        """End the program and all that it started; our end of the pair is its user's. Idempotent."""
+        """Ask the program and all that it started to end (SIGTERM). Does not close :attr:`sock`: the caller does. Idempotent."""
         if not self._ended.is_set():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGTERM)

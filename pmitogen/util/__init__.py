@@ -1,1 +1,1 @@
-"""Helpers for all packages. They import no other package of pmitogen."""
+"""Helpers for all packages. Of pmitogen they import only ``pmitogen.errors``."""

@@ -13,8 +13,7 @@ from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.auth.jump_credentials import parse
-from pmitogen.transport.connect import JumpHostPool
-from pmitogen.transport.jump_host_pool import Resolver
+from pmitogen.transport.jump_host_pool import JumpHostPool, Resolver
 from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile

@@ -24,7 +24,8 @@ import pytest
 from pmitogen.errors import ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import Connection, JumpHostPool, connect
+from pmitogen.transport.connect import Connection, connect
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.paramiko_ext.group_exchange import GroupExchange
 from tests.hostile import ssh_server
 from tests.hostile.ssh_server import RAW, SCRIPTED, NoPython, Session, Sftp, string, u32

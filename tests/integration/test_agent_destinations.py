@@ -13,7 +13,7 @@ import pytest
 
 from pmitogen.errors import AuthenticationError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
-from pmitogen.transport.connect import JumpHostPool
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.sessions import exec_command
 from tests.support.keys import KeyFile, make_key
 from tests.support.links import link_to, settings_for
@@ -156,7 +156,8 @@ def test_a_key_for_the_target_alone_goes_no_further(make_sshd: MakeSshd, agent: 
 
 LOG_IN = """
 import sys, time
-from pmitogen.transport.connect import JumpHostPool, connect
+from pmitogen.transport.connect import connect
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.flags.ssh.resolve import resolve
 settings = resolve(sys.argv[1:])

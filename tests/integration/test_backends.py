@@ -181,7 +181,7 @@ def test_an_end_by_signal(link: Connection) -> None:
 @pytest.mark.needs_feature("pty")
 def test_a_terminal(link: Connection) -> None:
     terminal = exec_command.Terminal("dumb", 91, 17)
-    assert b"17 91" in exec_command.run(link, "stty size", pty=terminal, timeout=20)[1]
+    assert b"17 91" in exec_command.run(link, "stty size", terminal=terminal, timeout=20)[1]
 
 
 def test_commands_side_by_side(link: Connection) -> None:
@@ -239,7 +239,7 @@ def test_a_server_that_is_killed(backend: Backend, link: Connection) -> None:
 
 def test_through_a_jump_host(backend: Backend, short_path: Path) -> None:
     """The jump host is a server in Python as well."""
-    from pmitogen.transport.connect import JumpHostPool
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
     gate = Bastion(keys=True).start()
     hops = JumpHostPool()

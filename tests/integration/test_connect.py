@@ -18,7 +18,8 @@ import pytest
 from pmitogen.errors import AuthenticationError, ConnectError, ConnectionLost
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.credentials import Credentials, Secret
-from pmitogen.transport.connect import JumpHostPool, connect, probe_host_key
+from pmitogen.transport.connect import connect, probe_host_key
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.keys import public_key
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.transport.paramiko_ext.channel import Channel

@@ -14,7 +14,8 @@ from pmitogen.errors import AuthenticationError, ConnectError, UsageError
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.flags.ssh.settings import JumpHop
 from pmitogen.transport.auth.credentials import Credentials, Secret
-from pmitogen.transport.connect import JumpHostPool, connect
+from pmitogen.transport.connect import connect
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.sessions import exec_command
 from tests.support.accounts import Account
 from tests.support.keys import KeyFile

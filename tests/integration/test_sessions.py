@@ -84,19 +84,19 @@ def test_conversation(link: Connection) -> None:
 
 def test_terminal(link: Connection) -> None:
     ended, out, err = exec_command.run(
-        link, "tty; stty size; echo $TERM; echo err >&2", pty=exec_command.Terminal("xterm", 132, 43)
+        link, "tty; stty size; echo $TERM; echo err >&2", terminal=exec_command.Terminal("xterm", 132, 43)
     )
     assert out.splitlines()[1:] == [b"43 132", b"xterm", b"err"]
     assert out.startswith(b"/dev/pts/") and not err and b"\r" not in out and ended.status == 0
 
 
-@pytest.mark.parametrize("pty", [None, exec_command.Terminal("dumb", 80, 24)])
-def test_timeout_ends_the_command(sshd: Sshd, account: Account, pty: exec_command.Terminal | None) -> None:
+@pytest.mark.parametrize("terminal", [None, exec_command.Terminal("dumb", 80, 24)])
+def test_timeout_ends_the_command(sshd: Sshd, account: Account, terminal: exec_command.Terminal | None) -> None:
     """And what it started; the leak check looks."""
     with linked(sshd, user=account.name) as link:
         began = time.monotonic()
         with pytest.raises(TimeoutError):
-            exec_command.run(link, "sleep 60; sleep 61", timeout=0.5, pty=pty)
+            exec_command.run(link, "sleep 60; sleep 61", timeout=0.5, terminal=terminal)
         assert time.monotonic() - began < 2
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
-from pmitogen.transport.connect import Connection, JumpHostPool, connect
-from pmitogen.transport.jump_host_pool import Resolver
+from pmitogen.transport.connect import Connection, connect
+from pmitogen.transport.jump_host_pool import JumpHostPool, Resolver
 
 from .sshd import Sshd
 

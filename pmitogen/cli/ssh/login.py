@@ -12,8 +12,9 @@ from pmitogen.cli.ssh.invocation import Invocation
 from pmitogen.cli.ssh.session import is_talkative
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.auth.report import missing_identities
-from pmitogen.transport.connect import JumpHostPool, connect
+from pmitogen.transport.connect import connect
 from pmitogen.transport.connection import Connection
+from pmitogen.transport.jump_host_pool import JumpHostPool
 from pmitogen.transport.login_limits import LOGIN_TIMEOUT
 from pmitogen.util.peer_text import escape_lines, one_line
 

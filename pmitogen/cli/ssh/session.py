@@ -40,11 +40,13 @@ class Session:
     def run(self) -> int:
         """Run the session to its end; return the exit status. Blocks. Raises ConnectError, ConnectionLost."""
         wants_tty = self._wants_tty()
-        pty = terminal_for(STDIN, os.environ.get("TERM", "dumb")) if wants_tty else None
+        terminal = terminal_for(STDIN, os.environ.get("TERM", "dumb")) if wants_tty else None
         invocation = self._invocation
         argument = invocation.argument if invocation.argument else None
         subsystem = invocation.kind is SessionKind.SUBSYSTEM
-        with Command(self._connection, argument, stdin=None, pty=pty, timeout=OPEN_TIMEOUT, subsystem=subsystem) as command:
+        with Command(
+            self._connection, argument, stdin=None, terminal=terminal, timeout=OPEN_TIMEOUT, subsystem=subsystem
+        ) as command:
             self._command = command
             self._on_start()
             if wants_tty and os.isatty(STDIN):

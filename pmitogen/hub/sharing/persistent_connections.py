@@ -15,7 +15,7 @@ from pmitogen.hub.login import close_on_thread
 if TYPE_CHECKING:
     from pmitogen.hub.host.host import Host
     from pmitogen.hub.scheduler import Timer
-    from pmitogen.transport.connect import JumpHostPool
+    from pmitogen.transport.jump_host_pool import JumpHostPool
 
 
 def persistence(host: Host) -> int:

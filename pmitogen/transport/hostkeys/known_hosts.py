@@ -2,7 +2,7 @@
 
 Missing upstream (Paramiko 5.1, ``HostKeys``): markers abort the load, patterns never match, ``[host]:port`` has no fallback, only
 the first of two keys of a type is looked at, key types that Paramiko cannot parse are dropped, and a long file with plain and
-hashed names costs quadratic time. Upstream is mended when ``HostKeys.load`` takes a line with ``@cert-authority``.
+hashed names costs quadratic time. Upstream is fixed when ``HostKeys.load`` takes a line with ``@cert-authority``.
 
 How it stays fast: a line is split, not decoded; names without a pattern go into an index; only hashed and pattern lines are
 tried one by one, and the result for a name is cached. A file is parsed again only if it changes. Source: sshd(8),

@@ -1,6 +1,6 @@
 """Key revocation lists in OpenSSH's binary form (ssh-keygen -k), as RevokedHostKeys may name them.
 
-Missing upstream (Paramiko 5.1): it knows no revocation at all; it is mended when ``Transport`` takes a list of revoked keys.
+Missing upstream (Paramiko 5.1): it knows no revocation at all; it is fixed when ``Transport`` takes a list of revoked keys.
 
 Source: OpenSSH PROTOCOL.krl. As in ssh, a list with truncated or trailing data, an unknown section or an unknown critical
 extension is refused as a whole, because half a list would let revoked keys pass. Signed lists are refused too: signatures

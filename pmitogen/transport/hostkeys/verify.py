@@ -1,7 +1,7 @@
 """Verify a server's host key: known_hosts, host certificates, and StrictHostKeyChecking.
 
 Missing upstream (Paramiko 5.1): ``SSHClient`` asks for the first known key type only, looks at the first of its stores that
-knows the host, and its policies rewrite the user's file. Nothing of it is used here; upstream is mended when ``SSHClient``
+knows the host, and its policies rewrite the user's file. Nothing of it is used here; upstream is fixed when ``SSHClient``
 verifies a host certificate and appends to known_hosts.
 
 The decisions are those of OpenSSH's sshconnect.c, check_host_key(), in its order: revoked files first; a certificate by its

@@ -2,7 +2,7 @@
 
 Missing upstream (Paramiko 5.1, ``Agent``): only $SSH_AUTH_SOCK, no time limit, so a hung agent hangs the play; an RSA
 certificate in the agent is offered as its plain key and refused; security keys appear only by name; the connection is never
-bound. Upstream is mended when ``Agent`` takes a socket path and a key that ``ssh-add -h`` restricts to a host logs in there.
+bound. Upstream is fixed when ``Agent`` takes a socket path and a key that ``ssh-add -h`` restricts to a host logs in there.
 
 One socket, used from one thread. Source: RFC 9987 (RFC 4251 data types); OpenSSH PROTOCOL.agent for the binding.
 """

@@ -2,7 +2,7 @@
 
 Missing upstream (Paramiko 5.1): a server's certificate is parsed and the signature of the key exchange is checked with the key
 in it, but nothing about the certificate itself: not who signed it, nor its type, principals, dates or options. Upstream is
-mended when ``Transport`` takes an authority key and refuses an expired host certificate.
+fixed when ``Transport`` takes an authority key and refuses an expired host certificate.
 
 Source: OpenSSH PROTOCOL.certkeys; the order of the checks is sshkey_cert_check_authority's.
 """

@@ -3,7 +3,7 @@
 It is not RFC 8439's, which the ``cryptography`` package has ready: the nonce is the 64-bit packet number, the length field is
 encrypted under a key of its own, and Poly1305 covers the two ciphertexts without lengths.
 
-Missing upstream: Paramiko (5.1) has no such cipher. Upstream is mended when ``paramiko.Transport._cipher_info`` has the name;
+Missing upstream: Paramiko (5.1) has no such cipher. Upstream is fixed when ``paramiko.Transport._cipher_info`` has the name;
 then this file remains for private key files alone (key_decryption).
 """
 

@@ -1,7 +1,7 @@
 """Decrypt OpenSSH's private key files, with every cipher of ``ssh-keygen -Z``.
 
 Missing upstream: ``cryptography`` (50.0) opens only those encrypted with aes256-ctr, -cbc and -gcm; Paramiko (5.1) fewer.
-Upstream is mended when ``load_ssh_private_key`` reads a file made with ``ssh-keygen -Z chacha20-poly1305@openssh.com``; then
+Upstream is fixed when ``load_ssh_private_key`` reads a file made with ``ssh-keygen -Z chacha20-poly1305@openssh.com``; then
 this file can go.
 
 The result is the same file without encryption, for ``cryptography`` to parse. Source:

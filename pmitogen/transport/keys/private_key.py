@@ -1,7 +1,7 @@
 """Private keys, in every format that ssh-keygen writes, from a file or as a text.
 
 Missing upstream (Paramiko 5.1): PKCS#8 (encrypted or not) is unreadable, so are OpenSSH files encrypted with aes256-gcm, and
-a wrong passphrase says "not a valid key". Upstream is mended when ``PKey.from_path`` reads ``ssh-keygen -m PKCS8`` files.
+a wrong passphrase says "not a valid key". Upstream is fixed when ``PKey.from_path`` reads ``ssh-keygen -m PKCS8`` files.
 
 The ``cryptography`` package parses and signs; this file distinguishes the formats, and explains why one could not be read. The
 text of a key is stored in no attribute. Source: OpenSSH PROTOCOL.key; RFC 8332 and RFC 5656 for the signatures.

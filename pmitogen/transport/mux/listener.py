@@ -180,13 +180,13 @@ class Listener:
         wants_tty, _x11, _agent, subsystem, _escape = (fields.u32() for _ in range(5))
         term, argument = fields.text(), fields.string()
         with _descriptors(client, 3) as (stdin, stdout, stderr):
-            pty = terminal_for(stdin, term) if wants_tty else None
+            terminal = terminal_for(stdin, term) if wants_tty else None
             try:
                 command = Command(
                     connection,
                     argument or None,
                     stdin=None,
-                    pty=pty,
+                    terminal=terminal,
                     timeout=OPEN_TIMEOUT,
                     slot_timeout=self._slot_timeout,
                     subsystem=bool(subsystem),

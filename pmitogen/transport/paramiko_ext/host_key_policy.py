@@ -2,7 +2,7 @@
 
 Missing upstream (Paramiko 5.1): ``Transport.preferred_keys`` always puts plain keys before certificates, so a certificate is
 never negotiated where both exist; a key sent at a rekey is not compared with the first; and its signature may use another
-algorithm than the one agreed on. Upstream is mended when certificate names may stand first in ``SecurityOptions.key_types``.
+algorithm than the one agreed on. Upstream is fixed when certificate names may stand first in ``SecurityOptions.key_types``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Missing upstream (Paramiko 5.1, ``AuthHandler``): each attempt begins with a service request and waits for its acceptance, a
 round trip without use; a key signs before the server was asked whether it accepts it; partial success and the list
 of methods reach the caller in pieces; the keyboard-interactive handler runs on the thread that reads the connection. Upstream
-is mended when ``Transport.auth_*`` offers a probe and returns the server's whole answer.
+is fixed when ``Transport.auth_*`` offers a probe and returns the server's whole answer.
 
 So this handler decides nothing: on Paramiko's thread it puts messages into a queue (and enables compression at success,
 which must happen before the next byte is read). An unrequested answer ends the connection. Source: RFC 4252, RFC

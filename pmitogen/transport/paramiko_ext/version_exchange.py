@@ -4,7 +4,7 @@ A server may send lines of text first. OpenSSH's rules hold: 8 KiB for a line, 1
 a carriage return only before a line feed. Two lines from the start and two from the end are stored for messages.
 
 Missing upstream (Paramiko 5.1): ``Transport._check_banner`` reads 100 lines of any length, waits two seconds for each after the
-first, and calls a pause garbage. Upstream is mended when it reads a version that comes three seconds after another line.
+first, and calls a pause garbage. Upstream is fixed when it reads a version that comes three seconds after another line.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Run commands without Python there, for targets that have none (and to install one): a session channel for each.
+"""Run commands and subsystems, each on a session channel of its own.
 
 The caller's thread reads the output of a :class:`Command`; another thread sends its input, because both directions can be
 full at once. The end is a status, a signal, or the loss of the connection, and each is reported as what it is. Files are in
@@ -81,7 +81,6 @@ class ChannelStream:
         self._channel = channel
         self._data_ready = threading.Event()
         self._cancelled = False
-        self._feeder: threading.Thread | None = None
         self._failure: Exception | None = None
         # Paramiko sets and clears an event at any time; this one is cleared by the reader only, so that no change is missed.
         for buffer in (channel.in_buffer, channel.in_stderr_buffer):
@@ -94,12 +93,12 @@ class ChannelStream:
         self.close()
 
     def send(self, data: bytes) -> None:
-        """Send *data* to its standard input. Blocks while the command does not read. Input for an ended command is dropped."""
+        """Send *data*. Blocks while the peer does not read. Data for a channel that has ended is dropped."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.sendall(data)
 
     def end_input(self) -> None:
-        """End the standard input of the command."""
+        """Send the end of the data (EOF)."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.shutdown_write()
 
@@ -112,10 +111,10 @@ class ChannelStream:
         while True:
             self._data_ready.clear()
             ended = self._channel.ended
-            out, owed = self._channel.drain(READ_SIZE)
-            err, owed_too = self._channel.drain_stderr(READ_SIZE)
+            out, stdout_credit = self._channel.drain(READ_SIZE)
+            err, stderr_credit = self._channel.drain_stderr(READ_SIZE)
             if out or err:
-                self._connection.grant_window(self._channel, owed + owed_too)
+                self._connection.grant_window(self._channel, stdout_credit + stderr_credit)
                 return out, err
             if ended:
                 self._raise_if_lost()
@@ -135,15 +134,13 @@ class ChannelStream:
         """Close the channel. Idempotent. A command that still runs loses its input and output."""
         with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._channel.close()
-        if self._feeder is not None and self._feeder is not threading.current_thread():
-            self._feeder.join(EXIT_STATUS_TIMEOUT)
 
 
 class Command(ChannelStream):
     """A running command. One thread reads it; any thread may :meth:`send`, :meth:`end_input` or :meth:`cancel`.
 
     *command*: for the login shell; None: the login shell itself; with *subsystem*, the name of a subsystem such as ``sftp``.
-    *stdin*: its input, as a whole or in pieces; None: :meth:`send` sends it. With a *pty* the output is one stream.
+    *stdin*: its input, as a whole or in pieces; None: :meth:`send` sends it. With a *terminal* the output is one stream.
     *slot_timeout*: as of :meth:`Connection.open_session`. Raises SessionRefused, ConnectError (stage ``exec``) where the server
     refuses the command, ConnectionLost. Close it (``with``).
     """
@@ -154,16 +151,17 @@ class Command(ChannelStream):
         command: bytes | str | None,
         *,
         stdin: bytes | Iterable[bytes] | None = b"",
-        pty: Terminal | None = None,
+        terminal: Terminal | None = None,
         timeout: float = OPEN_TIMEOUT,
         slot_timeout: float = math.inf,
         subsystem: bool = False,
     ) -> None:
         channel = connection.open_session(timeout, WINDOW, slot_timeout)
         super().__init__(connection, channel)
+        self._feeder: threading.Thread | None = None
         try:
-            if pty is not None:
-                channel.request_pty(*pty)
+            if terminal is not None:
+                channel.request_pty(*terminal)
             if command is None:
                 connection.start_shell(channel)
             elif subsystem:
@@ -194,6 +192,12 @@ class Command(ChannelStream):
         except Exception as error:
             self._failure = error  # the source's own: the reader raises it
             self.cancel()
+
+    def close(self) -> None:
+        """Close the channel, and wait for the thread that sends the input. Idempotent."""
+        super().close()
+        if self._feeder is not None and self._feeder is not threading.current_thread():
+            self._feeder.join(EXIT_STATUS_TIMEOUT)
 
     def wait(self, timeout: float | None = EXIT_STATUS_TIMEOUT) -> ExitStatus:
         """Return how the command ended. Call it after :meth:`read` returned None.
@@ -258,7 +262,7 @@ def run(
     command: bytes | str,
     *,
     stdin: bytes | Iterable[bytes] = b"",
-    pty: Terminal | None = None,
+    terminal: Terminal | None = None,
     on_output: Callable[[bytes, bytes], None] | None = None,
     timeout: float | None = None,
     slot_timeout: float = math.inf,
@@ -274,7 +278,7 @@ def run(
     outs: list[bytes] = []
     errs: list[bytes] = []
     size = 0
-    with Command(connection, command, stdin=stdin, pty=pty, slot_timeout=slot_timeout) as running:
+    with Command(connection, command, stdin=stdin, terminal=terminal, slot_timeout=slot_timeout) as running:
         while True:
             try:
                 piece = running.read(None if deadline is None else deadline - time.monotonic())
