@@ -78,7 +78,7 @@ def pmitogen_case(case: str, settings: Settings) -> Callable[[], None]:
     from pmitogen import aio  # noqa: F401
     from pmitogen.flags.ssh import build_settings, resolve  # noqa: F401
     from pmitogen.hub import bootstrap, mitogen_stream  # noqa: F401
-    from pmitogen.transport import connect, sharing  # noqa: F401
+    from pmitogen.transport import connect, connection_identity  # noqa: F401
     from pmitogen.transport.auth import authenticate  # noqa: F401
 
     options = pmitogen.ConnectOptions(

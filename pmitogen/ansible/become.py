@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from ansible import constants
 
-from pmitogen.flags.ansible_become import become_options
+from pmitogen.flags.ansible_become_options import become_options
 
 if TYPE_CHECKING:
     from ansible.plugins.become import BecomeBase

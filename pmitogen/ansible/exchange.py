@@ -14,7 +14,7 @@ from ansible.utils.display import Display
 
 from pmitogen.errors import AuthenticationError, BecomeError, ConnectError, ConnectionLost, Error, HubError, RemoteError
 from pmitogen.hub import client as hub
-from pmitogen.protocol.errors import InterpreterEnded, InterpreterUnavailable, NoPythonError, OptionsError, WrapperNeeded
+from pmitogen.protocol.error_kinds import InterpreterEnded, InterpreterUnavailable, NoPythonError, OptionsError, WrapperNeeded
 
 if TYPE_CHECKING:
     from pmitogen.protocol.requests import ClientRequest

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pmitogen.errors import ConnectionLost, Error, RemoteError, UsageError
 from pmitogen.hub.requests import FINAL, Request, error_frame
 from pmitogen.hub.scheduler import Guard
-from pmitogen.protocol.errors import exception_from
+from pmitogen.protocol.error_kinds import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.util.os_errors import os_error
 

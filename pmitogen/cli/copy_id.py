@@ -16,8 +16,8 @@ from pmitogen.cli.ssh import invocation, messages
 from pmitogen.cli.ssh.login import log_in
 from pmitogen.errors import Error, UsageError
 from pmitogen.transport.keys import key_file, public_key
-from pmitogen.transport.keys.agent_client import AgentError, SSHAgentClient
 from pmitogen.transport.keys.private_key import UnusableKey
+from pmitogen.transport.keys.ssh_agent_client import AgentError, SSHAgentClient
 from pmitogen.transport.sessions import exec_command
 from pmitogen.util.peer_text import escape, one_line
 

@@ -17,7 +17,7 @@ from pmitogen.hub.blob_store import BlobStore
 from pmitogen.hub.login import BootChannel
 from pmitogen.hub.mitogen_router import Router
 from pmitogen.protocol import framing, strict_json
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.gate import Gate
 from pmitogen.protocol.limits import COMPRESS_BELOW, TARGET_BODY, TARGET_HEADER, TARGET_MESSAGE, TARGET_UNPACKED
 from pmitogen.protocol.operations import Op

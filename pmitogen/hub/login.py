@@ -148,10 +148,10 @@ class Login:
 
     def identity(self) -> bytes:
         """Return bytes that are equal for logins with the same connection and interpreter. Raises Error."""
-        from pmitogen.transport import sharing
+        from pmitogen.transport import connection_identity
 
         assert self.settings is not None
-        return sharing.digest(self.settings, credentials(self._options), repr(self._options.get("boot_python")))
+        return connection_identity.digest(self.settings, credentials(self._options), repr(self._options.get("boot_python")))
 
     def connect(self) -> Connection:
         """Log in, again after a failure as often as *reconnection_retries* says. Raises Error.

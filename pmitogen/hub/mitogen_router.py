@@ -2,7 +2,7 @@
 
 Mitogen's own master serves modules, allocates contexts, accepts routes and logs from below. None of that is needed here,
 and a target may be hostile; so this is the *core* router with its one handler removed and only two handles added, on which
-a host's frames arrive. The stream has checked every message's header before (protocol/channel_messages.py); the core checks
+a host's frames arrive. The stream has checked every message's header before (protocol/mitogen_messages.py); the core checks
 source and authority once more. No message is ever forwarded from one host to another: the routing table is consulted for our own
 messages alone.
 
@@ -20,7 +20,7 @@ import mitogen.core
 import mitogen.parent
 
 from pmitogen.errors import Error
-from pmitogen.hub.turns import Turns
+from pmitogen.hub.fair_shares import Turns
 from pmitogen.protocol.framing import MAX_BODY, MAX_HEADER, TO_AGENT_PACKED, TO_AGENT_UNPACKED, TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
@@ -109,7 +109,7 @@ class Broker(mitogen.core.Broker):  # type: ignore[misc]
         self.timers = mitogen.parent.TimerList()
 
     def _loop_once(self, timeout: float | None = None) -> None:
-        """Run one turn. See hub/turns.py."""
+        """Run one turn. See hub/fair_shares.py."""
         super()._loop_once(0 if self.turns.begin() else timeout)
 
 

@@ -2,7 +2,7 @@
 
 Reading: Paramiko's transport thread fills the channel's buffer and sets an event; here that is a :class:`DrainEvent`, whose
 ``set`` schedules a drain on the I/O thread, once for all data before it runs. Each message's header is checked there, and only
-so many messages are handled as the host's share of the turn allows (hub/turns.py); the window is granted again when all are.
+so many messages are handled as the host's share of the turn allows (fair_shares.py); the window is granted again when all are.
 
 Writing: the I/O thread appends to a queue. While the queue holds something, a writer thread sends it, waits for the SSH window,
 and grants window to the peer; idle connections have none. The producers bound the queue: transfers have a credit window end to
@@ -26,9 +26,9 @@ import mitogen.core
 
 from pmitogen.errors import ConnectError
 from pmitogen.hub.back_pressure import HIGH, LOW
-from pmitogen.hub.turns import Share
-from pmitogen.protocol.channel_messages import HUB, ChannelMessage, ChannelReader
+from pmitogen.hub.fair_shares import Share
 from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
+from pmitogen.protocol.mitogen_messages import HUB, ChannelMessage, ChannelReader
 from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods

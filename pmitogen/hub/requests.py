@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pmitogen.errors import Error
-from pmitogen.protocol.errors import error_fields
+from pmitogen.protocol.error_kinds import error_fields
 from pmitogen.protocol.framing import from_wire
 from pmitogen.protocol.operations import FINAL, FOLLOWING, Op
 from pmitogen.util.peer_text import one_line

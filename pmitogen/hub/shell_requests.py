@@ -20,7 +20,7 @@ from pmitogen.errors import ConnectError, ConnectionLost, Error, RemoteError
 from pmitogen.hub import bootstrap, shell_lines, simple_commands
 from pmitogen.hub.request_streams import InboxReader, OutboxWriter
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request, error_frame
-from pmitogen.protocol.errors import InterpreterUnavailable, NoPythonError, WrapperNeeded
+from pmitogen.protocol.error_kinds import InterpreterUnavailable, NoPythonError, WrapperNeeded
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW, from_wire, to_wire
 from pmitogen.protocol.operations import Fs, Op
 from pmitogen.transport.errors import SessionRefused

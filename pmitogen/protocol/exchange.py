@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pmitogen.protocol.errors import exception_from
+from pmitogen.protocol.error_kinds import exception_from
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.protocol.limits import INLINE
 from pmitogen.protocol.operations import FINAL, Op

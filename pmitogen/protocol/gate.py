@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pmitogen.protocol.answers import REQUESTS, OpenRequest
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.from_agent import TABLE
 from pmitogen.protocol.limits import CREDIT_WINDOW
 from pmitogen.protocol.operations import FINAL, Op

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 
-from pmitogen.protocol import channel_messages, framing, from_agent, from_client, limits
+from pmitogen.protocol import framing, from_agent, from_client, limits, mitogen_messages
 from pmitogen.protocol.answers import ANSWERS
 from pmitogen.protocol.field_types import FieldType, Record
 from pmitogen.protocol.hello import STABLE, VERSION, Identity
@@ -68,7 +68,7 @@ def render() -> str:
             version=VERSION,
             identity=", ".join(f"`{name}`" for name in Identity.__annotations__),
             stable=", ".join(f"`{name}`" for name in sorted(STABLE)),
-            header=channel_messages.HEADER.size,
+            header=mitogen_messages.HEADER.size,
             unpacked=framing.TO_HUB_UNPACKED,
             packed=framing.TO_HUB_PACKED,
             pack_below=limits.COMPRESS_BELOW,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.field_types import FieldType, OneOf, Record, fields_of
 from pmitogen.util.peer_text import escape
 

@@ -6,7 +6,7 @@ what it has consumed. A peer that sends more than the window, or returns more cr
 
 from __future__ import annotations
 
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.limits import CREDIT_WINDOW, FRAME_COST, WINDOW_SLACK
 
 

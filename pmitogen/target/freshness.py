@@ -15,9 +15,9 @@ The third column holds paths (``~`` is the account's home), a function that retu
 (a trailing ``*`` stands for any end). The comment of each row names its test: a task of a play in
 ``tests/ansible/differential/plays``, or a test function.
 
-Watched files are checked with stat(2) before each request. If one has changed, the request is refused, and the hub repeats it in
-a new interpreter, account or session (see ``pmitogen/hub/host/renewal.py``). Running requests are not affected. If there are very
-many files, the last ones are checked less often (``FULL_CHECK_PAUSE``), because each check takes 1 to 3 microseconds.
+Watched files are checked with stat(2) before each request. If one has changed, the request is refused, and the hub resends it to
+a new interpreter, account or session (see ``pmitogen/hub/host/stale_interpreters.py``). Running requests are not affected. If
+there are very many files, the last ones are checked less often (``FULL_CHECK_PAUSE``): each check takes 1 to 3 microseconds.
 """
 
 import os

@@ -21,6 +21,7 @@ from pmitogen.transport.auth import jump_credentials
 from pmitogen.transport.auth.authenticate import AuthReport, authenticate
 from pmitogen.transport.auth.credentials import Credentials
 from pmitogen.transport.connection import Connection, Stages
+from pmitogen.transport.connection_identity import connection_key
 from pmitogen.transport.dial import JUMP_HOST_ADVICE, TARGET_ADVICE, dial, resolve
 from pmitogen.transport.errors import JumpHostFailed
 from pmitogen.transport.hostkeys.algorithm_order import host_key_algorithms
@@ -32,7 +33,6 @@ from pmitogen.transport.paramiko_ext.keepalive import DEFAULT_INTERVAL
 from pmitogen.transport.paramiko_ext.transport import ClientTransport
 from pmitogen.transport.paramiko_ext.version_exchange import NotSSH, NoVersion
 from pmitogen.transport.proxy_command import ProxyCommand
-from pmitogen.transport.sharing import connection_key
 from pmitogen.util import threads
 from pmitogen.util.peer_text import escape
 

@@ -21,7 +21,7 @@ from pmitogen.errors import ConnectError, ConnectionLost, ConnectStage
 from pmitogen.flags.ssh.settings import Settings
 from pmitogen.transport.auth.report import AuthReport
 from pmitogen.transport.errors import SessionRefused
-from pmitogen.transport.forwarding import agent
+from pmitogen.transport.forwarding import agent_forwarding
 from pmitogen.transport.forwarding.address import Address, TCPAddress
 from pmitogen.transport.forwarding.relay import WINDOW as FORWARD_WINDOW
 from pmitogen.transport.forwarding.remote import RemoteForwardings
@@ -69,7 +69,7 @@ class Connection:
         self.jump_count = 0  # jump hosts on the way
         self._transport = transport
         self._on_close = on_close
-        self._agent: agent.AgentForwarder | None = None
+        self._agent: agent_forwarding.AgentForwarder | None = None
         self._lock = threading.Lock()
         self._remote_forwardings: RemoteForwardings | None = None
         self._at_end: list[Callable[[], None]] = []
@@ -274,12 +274,12 @@ class Connection:
         channel.grant_window(nbytes)
 
     def _forward_agent(self, channel: Channel) -> None:
-        path = agent.socket_path(self.settings)
+        path = agent_forwarding.socket_path(self.settings)
         if path is None:
             return  # as ssh: without an agent here there is nothing to forward
         with self._lock:
             if self._agent is None:
-                self._agent = agent.AgentForwarder(self._transport, path, self._transport.session_binding(), self.peer)
+                self._agent = agent_forwarding.AgentForwarder(self._transport, path, self._transport.session_binding(), self.peer)
         channel.request("auth-agent-req@openssh.com", want_reply=False)
 
     def _abandon(self) -> None:

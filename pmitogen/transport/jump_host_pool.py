@@ -1,8 +1,8 @@
 """Connections to the jump hosts of a run: one to each, shared by all targets behind it.
 
-Jump hosts are equal if their settings and credentials are (see sharing.py). The first caller that needs one connects; others
-wait for it until their own deadlines, and get its failure too: one attempt with a wrong key is enough. A lost connection is
-made again for the next caller.
+Jump hosts are equal if their settings and credentials are (see connection_identity.py). The first caller that needs one connects;
+others wait for it until their own deadlines, and get its failure too: one attempt with a wrong key is enough. A lost connection
+is replaced for the next caller.
 
 Tunnels are ``direct-tcpip`` channels (RFC 4254 section 7.2), which sshd does not count against MaxSessions.
 """
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.connection_identity import connection_key
 from pmitogen.transport.keys.key_file import KeyCache
-from pmitogen.transport.sharing import connection_key
 
 if TYPE_CHECKING:
     from pmitogen.transport.connection import Connection

@@ -19,8 +19,8 @@ import pytest
 
 from pmitogen.errors import AuthenticationError, ConnectionLost
 from pmitogen.transport.connection import Connection
-from pmitogen.transport.forwarding import agent as forwarding
-from pmitogen.transport.keys.agent_client import AgentError, SessionBinding, SSHAgentClient
+from pmitogen.transport.forwarding import agent_forwarding as forwarding
+from pmitogen.transport.keys.ssh_agent_client import AgentError, SessionBinding, SSHAgentClient
 from pmitogen.transport.sessions import exec_command
 from tests.integration._login import ssh_agent, wait_for_agent
 from tests.support.keys import KeyFile

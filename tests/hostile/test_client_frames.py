@@ -15,7 +15,7 @@ from pmitogen.ansible.hub_session import HUB_OPTIONS
 from pmitogen.hub import client as hub_client
 from pmitogen.hub.daemon import socket_paths, start_or_adopt
 from pmitogen.protocol import framing, from_client, hello
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.util.caller import CallerEnvironment
 
 CALLER = CallerEnvironment.current()

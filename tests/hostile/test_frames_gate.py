@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.protocol import framing
-from pmitogen.protocol.channel_messages import HEADER, ChannelReader
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.gate import Gate, InterpreterError
 from pmitogen.protocol.limits import CHUNK, CREDIT_WINDOW, TARGET_BODY, TARGET_HEADER
+from pmitogen.protocol.mitogen_messages import HEADER, ChannelReader
 
 SECONDS = float(os.environ.get("PMITOGEN_FUZZ_SECONDS", "4"))
 EXAMPLES = int(15 * SECONDS)

@@ -356,7 +356,7 @@ def test_agent_that_wants_confirmation(sshd: Sshd, make_key: MakeKey, short_path
 
 
 def test_dead_and_silent_agents(sshd: Sshd, short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pmitogen.transport.keys.agent_client.SSHAgentClient.__init__.__defaults__", (0.3,))
+    monkeypatch.setattr("pmitogen.transport.keys.ssh_agent_client.SSHAgentClient.__init__.__defaults__", (0.3,))
     settings = settings_for(sshd, identityagent=str(short_path / "none"))
     assert "cannot connect: No such file" in refused(settings)
     with socket.socket(socket.AF_UNIX) as listener:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pmitogen.transport.keys.agent_client import AgentError, SSHAgentClient
+from pmitogen.transport.keys.ssh_agent_client import AgentError, SSHAgentClient
 from pmitogen.transport.keys.wire import encode_string
 
 BLOB = encode_string("ssh-ed25519") + encode_string(bytes(32))

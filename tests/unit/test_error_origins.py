@@ -8,7 +8,7 @@ from pmitogen.cli.errors import CommandLineError, exit_code
 from pmitogen.errors import Error, UsageError
 from pmitogen.flags.become import plan
 from pmitogen.flags.ssh import resolve
-from pmitogen.protocol.errors import OptionsError, error_fields, exception_from
+from pmitogen.protocol.error_kinds import OptionsError, error_fields, exception_from
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 import pmitogen
-from pmitogen.protocol.errors import error_fields, exception_from
+from pmitogen.protocol.error_kinds import error_fields, exception_from
 from pmitogen.util.os_errors import os_error
 
 ERRORS = [

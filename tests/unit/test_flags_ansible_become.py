@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pmitogen.flags.ansible_become import become_options
+from pmitogen.flags.ansible_become_options import become_options
 from pmitogen.flags.become.plan import plan
 
 

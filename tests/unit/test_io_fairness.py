@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pmitogen.hub.turns import HOST_BYTES, HOST_MESSAGES, HOST_SECONDS, TURN_SECONDS, Share, Turns
+from pmitogen.hub.fair_shares import HOST_BYTES, HOST_MESSAGES, HOST_SECONDS, TURN_SECONDS, Share, Turns
 
 
 class Clock:

@@ -1,4 +1,4 @@
-"""What a spare does before it is told what to run: pmitogen/target/payload/prefork.py."""
+"""What a spare does before it is told what to run: pmitogen/target/payload/payload_child.py."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = (
     programs.ON_A_TARGET
     + """
 import gc, json, os, resource
-from pmitogen.target.payload import prefork
+from pmitogen.target.payload import payload_child
 import argparse, asyncio, decimal, email.message, http.client, logging.handlers, unittest.mock, xml.dom.minidom
 codes = [one.__code__ for one in gc.get_objects() if type(one).__name__ == "function"]
 gc.collect()
@@ -33,7 +33,7 @@ def faults(prepare):
     return int(os.read(reading, 20))
 idle, told = os.pipe(), os.pipe()
 os.write(told[1], b"an order")
-touch = prefork.pretouch_heap
+touch = payload_child.pretouch_heap
 print(json.dumps([faults(lambda: None), faults(lambda: touch(idle[0])), faults(lambda: touch(told[0]))]))
 """
 )

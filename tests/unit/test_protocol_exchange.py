@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pmitogen import errors
-from pmitogen.protocol.errors import TABLE, error_fields, exception_from
+from pmitogen.protocol.error_kinds import TABLE, error_fields, exception_from
 from pmitogen.protocol.exchange import INLINE, Exchange, Output, Result
 from pmitogen.protocol.framing import CHUNK, CREDIT_WINDOW
 from pmitogen.protocol.operations import ErrorKind

@@ -1,4 +1,4 @@
-"""Whether two callers may share a connection: what the keys and digests of transport/sharing.py count."""
+"""Whether two callers may share a connection: what the keys and digests of transport/connection_identity.py count."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from pmitogen.flags.ssh.settings import JumpHop, Settings
 from pmitogen.transport.auth.credentials import Credentials
+from pmitogen.transport.connection_identity import digest
 from pmitogen.transport.mux import messages
-from pmitogen.transport.sharing import digest
 from pmitogen.util import processes
 from pmitogen.util.caller import CallerEnvironment
 

@@ -29,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("still_accounts")  # a runner refuses what 
 START = f"""
 {programs.ON_A_TARGET}
 from pmitogen.target import child, runner
-from pmitogen.target.payload import prefork
+from pmitogen.target.payload import payload_child
 if len(sys.argv) > 3:
-    prefork.run_queue_length = lambda: int(sys.argv[3])  # in place of how many processes want to run
+    payload_child.run_queue_length = lambda: int(sys.argv[3])  # in place of how many processes want to run
 if len(sys.argv) > 4:  # a folder whose files say what fails
     import os, subprocess
     def failing(name, real):

@@ -25,8 +25,8 @@ from pmitogen.cli.prompt import find_asker
 from pmitogen.errors import Error, UsageError
 from pmitogen.transport.auth.credentials import Secret
 from pmitogen.transport.keys import certificate, key_file, public_key
-from pmitogen.transport.keys.agent_client import SUCCESS, AgentError, SSHAgentClient
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
+from pmitogen.transport.keys.ssh_agent_client import SUCCESS, AgentError, SSHAgentClient
 from pmitogen.transport.keys.wire import DecodeError, encode_string
 from pmitogen.util.peer_text import escape, one_line
 

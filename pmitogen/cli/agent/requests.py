@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pmitogen.cli.agent import identity
 from pmitogen.cli.agent.keyring import HeldKey, Keyring
 from pmitogen.transport.keys import certificate, public_key
-from pmitogen.transport.keys.agent_client import (
+from pmitogen.transport.keys.ssh_agent_client import (
     EXTENSION,
     EXTENSION_FAILURE,
     FAILURE,

@@ -17,7 +17,7 @@ from types import FrameType
 
 from pmitogen.cli.agent.keyring import Keyring
 from pmitogen.cli.agent.requests import Client
-from pmitogen.transport.keys.agent_client import MAX_MESSAGE
+from pmitogen.transport.keys.ssh_agent_client import MAX_MESSAGE
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.util import processes
 from pmitogen.util.peer_text import escape_lines

@@ -9,7 +9,7 @@ from typing import TextIO
 from pmitogen import logging
 from pmitogen.cli.cp.command_line import BadUsage, FatalUsage
 from pmitogen.cli.cp.main import end_by_signals
-from pmitogen.cli.sftp import command_line, copies, directories, shell
+from pmitogen.cli.sftp import command_line, copy_commands, directories, shell
 from pmitogen.cli.sftp.command_line import Arguments
 from pmitogen.cli.sftp.session import CommandError, Session, print_error
 from pmitogen.cli.ssh import messages
@@ -71,7 +71,7 @@ def _session(files: RemoteFiles, arguments: Arguments, batch: TextIO | None) -> 
     path = files.expand(arguments.place.path) if arguments.place.path else ""
     try:
         if path and not is_existing_directory(files, session.pattern(path)):
-            copies.get(session, "", path, None if arguments.target is None else patterns.escaped(arguments.target))
+            copy_commands.get(session, "", path, None if arguments.target is None else patterns.escaped(arguments.target))
             return 0
         if path:
             directories.cd(session, "", path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from pmitogen.cli.sftp import changes, copies, directories, local
+from pmitogen.cli.sftp import copy_commands, directories, local_commands, remote_commands
 from pmitogen.cli.sftp.session import CommandError, Session, print_error
 from pmitogen.cli.sftp.split_line import QuoteError, split
 
@@ -44,32 +44,32 @@ def _version(session: Session, flags: str) -> None:
 COMMANDS = {
     "bye": _Command(_quit, "bye", "Quit sftp", "", 0, 0),
     "cd": _Command(directories.cd, "cd path", "Change remote directory to 'path'", "", 0, 1),
-    "chgrp": _Command(changes.chgrp, "chgrp grp path", "Change group of file 'path' to 'grp'", "", 2, 2),
-    "chmod": _Command(changes.chmod, "chmod mode path", "Change permissions of file 'path' to 'mode'", "", 2, 2),
-    "chown": _Command(changes.chown, "chown own path", "Change owner of file 'path' to 'own'", "", 2, 2),
+    "chgrp": _Command(remote_commands.chgrp, "chgrp grp path", "Change group of file 'path' to 'grp'", "", 2, 2),
+    "chmod": _Command(remote_commands.chmod, "chmod mode path", "Change permissions of file 'path' to 'mode'", "", 2, 2),
+    "chown": _Command(remote_commands.chown, "chown own path", "Change owner of file 'path' to 'own'", "", 2, 2),
     "exit": _Command(_quit, "exit", "Quit sftp", "", 0, 0),
-    "get": _Command(copies.get, "get [-afpR] remote [local]", "Download file", "afpPrR", 1, 2),
+    "get": _Command(copy_commands.get, "get [-afpR] remote [local]", "Download file", "afpPrR", 1, 2),
     "help": _Command(_help, "help", "Display this help text", "", 0, 0),
-    "lcd": _Command(local.lcd, "lcd path", "Change local directory to 'path'", "", 0, 1),
-    "lls": _Command(local.lls, "lls [ls-options [path]]", "Display local directory listing", "", 0, 99),
-    "lmkdir": _Command(local.lmkdir, "lmkdir path", "Create local directory", "", 1, 1),
-    "ln": _Command(changes.ln, "ln [-s] oldpath newpath", "Link remote file (-s for symlink)", "s", 2, 2),
-    "lpwd": _Command(local.lpwd, "lpwd", "Print local working directory", "", 0, 0),
+    "lcd": _Command(local_commands.lcd, "lcd path", "Change local directory to 'path'", "", 0, 1),
+    "lls": _Command(local_commands.lls, "lls [ls-options [path]]", "Display local directory listing", "", 0, 99),
+    "lmkdir": _Command(local_commands.lmkdir, "lmkdir path", "Create local directory", "", 1, 1),
+    "ln": _Command(remote_commands.ln, "ln [-s] oldpath newpath", "Link remote file (-s for symlink)", "s", 2, 2),
+    "lpwd": _Command(local_commands.lpwd, "lpwd", "Print local working directory", "", 0, 0),
     "ls": _Command(directories.ls, "ls [-1afhlnrSt] [path]", "Display remote directory listing", "1afhlnrSt", 0, 1),
-    "lumask": _Command(local.lumask, "lumask umask", "Set local umask to 'umask'", "", 1, 1),
-    "mget": _Command(copies.get, "mget [-afpR] remote [local]", "Synonym for get", "afpPrR", 1, 2),
-    "mkdir": _Command(changes.mkdir, "mkdir path", "Create remote directory", "", 1, 1),
-    "mput": _Command(copies.put, "mput [-afpR] local [remote]", "Synonym for put", "afpPrR", 1, 2),
-    "progress": _Command(copies.progress, "progress", "Toggle display of progress meter", "", 0, 0),
-    "put": _Command(copies.put, "put [-afpR] local [remote]", "Upload file", "afpPrR", 1, 2),
+    "lumask": _Command(local_commands.lumask, "lumask umask", "Set local umask to 'umask'", "", 1, 1),
+    "mget": _Command(copy_commands.get, "mget [-afpR] remote [local]", "Synonym for get", "afpPrR", 1, 2),
+    "mkdir": _Command(remote_commands.mkdir, "mkdir path", "Create remote directory", "", 1, 1),
+    "mput": _Command(copy_commands.put, "mput [-afpR] local [remote]", "Synonym for put", "afpPrR", 1, 2),
+    "progress": _Command(copy_commands.progress, "progress", "Toggle display of progress meter", "", 0, 0),
+    "put": _Command(copy_commands.put, "put [-afpR] local [remote]", "Upload file", "afpPrR", 1, 2),
     "pwd": _Command(directories.pwd, "pwd", "Display remote working directory", "", 0, 0),
     "quit": _Command(_quit, "quit", "Quit sftp", "", 0, 0),
-    "reget": _Command(copies.reget, "reget [-fpR] remote [local]", "Resume download file", "afpPrR", 1, 2),
-    "rename": _Command(changes.rename, "rename oldpath newpath", "Rename remote file", "l", 2, 2),
-    "reput": _Command(copies.reput, "reput [-fpR] local [remote]", "Resume upload file", "afpPrR", 1, 2),
-    "rm": _Command(changes.rm, "rm path", "Delete remote file", "", 1, 1),
-    "rmdir": _Command(changes.rmdir, "rmdir path", "Remove remote directory", "", 1, 1),
-    "symlink": _Command(changes.symlink, "symlink oldpath newpath", "Symlink remote file", "", 2, 2),
+    "reget": _Command(copy_commands.reget, "reget [-fpR] remote [local]", "Resume download file", "afpPrR", 1, 2),
+    "rename": _Command(remote_commands.rename, "rename oldpath newpath", "Rename remote file", "l", 2, 2),
+    "reput": _Command(copy_commands.reput, "reput [-fpR] local [remote]", "Resume upload file", "afpPrR", 1, 2),
+    "rm": _Command(remote_commands.rm, "rm path", "Delete remote file", "", 1, 1),
+    "rmdir": _Command(remote_commands.rmdir, "rmdir path", "Remove remote directory", "", 1, 1),
+    "symlink": _Command(remote_commands.symlink, "symlink oldpath newpath", "Symlink remote file", "", 2, 2),
     "version": _Command(_version, "version", "Show SFTP version", "", 0, 0),
 }
 _SYNONYMS = {"?": "help", "dir": "ls", "delete": "rm"}
@@ -98,14 +98,14 @@ def run(session: Session, line: str) -> bool:
 
 def _run(session: Session, line: str) -> None:
     if line.startswith("!"):
-        local.local_shell(line[1:].strip())
+        local_commands.local_shell(line[1:].strip())
         return
     name, *arguments = split(line)
     command = COMMANDS.get(_SYNONYMS.get(name.lower(), name.lower()))
     if command is None:
         raise CommandError("Invalid command.")
     flags = ""
-    while command.run is not local.lls and arguments and arguments[0].startswith("-") and len(arguments[0]) > 1:
+    while command.run is not local_commands.lls and arguments and arguments[0].startswith("-") and len(arguments[0]) > 1:
         flags += arguments.pop(0)[1:]
     for letter in flags:
         if letter not in command.flags:

@@ -1,7 +1,7 @@
 """Share a connection among several ``ssh`` commands: ``-O``, ControlMaster, ControlPath and ControlPersist.
 
 Unlike ssh, a connection that pmitogen has made is shared only if this command would have made the same one: see
-transport/sharing.py.
+transport/connection_identity.py.
 """
 
 from __future__ import annotations

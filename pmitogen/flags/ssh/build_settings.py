@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pmitogen.flags.ssh.lexer import ConfigValueError
-from pmitogen.flags.ssh.proxy_command import as_jump_host
+from pmitogen.flags.ssh.proxy_to_jump import as_jump_host
 from pmitogen.flags.ssh.report.verdicts import findings
 from pmitogen.flags.ssh.resolve_keywords import Resolution
 from pmitogen.flags.ssh.settings import METHODS, JumpHop, Settings

@@ -33,7 +33,7 @@ from pmitogen.hub.registry import HostRegistry
 from pmitogen.hub.requests import FINAL, FOLLOWING, Request, error_frame
 from pmitogen.hub.scheduler import Guard
 from pmitogen.protocol import framing, from_client, hello
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.operations import Op
 from pmitogen.util import limits, processes
 from pmitogen.util.caller import CallerEnvironment

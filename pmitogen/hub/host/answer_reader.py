@@ -12,8 +12,8 @@ from pmitogen.hub.host.accounts import Accounts
 from pmitogen.hub.host.interfaces import ConnectedHost
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
-from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.host.request_sender import RequestSender
+from pmitogen.hub.host.stale_interpreters import EarlyAnswers, Renewal
 from pmitogen.hub.host.states import State
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request
 from pmitogen.protocol.operations import FINAL, ErrorKind, Op

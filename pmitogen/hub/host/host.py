@@ -25,13 +25,13 @@ from pmitogen.hub.host.answer_reader import AnswerReader
 from pmitogen.hub.host.interfaces import Connector, ShellBackend, Successor
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
-from pmitogen.hub.host.renewal import EarlyAnswers, Renewal
 from pmitogen.hub.host.request_sender import RequestSender
+from pmitogen.hub.host.stale_interpreters import EarlyAnswers, Renewal
 from pmitogen.hub.host.states import Event, State, next_state
 from pmitogen.hub.requests import Request, ends_before_it_begins, next_request_id
 from pmitogen.hub.scheduler import Guard
 from pmitogen.logging import for_host
-from pmitogen.protocol.errors import InterpreterEnded, OptionsError, ProtocolError
+from pmitogen.protocol.error_kinds import InterpreterEnded, OptionsError, ProtocolError
 from pmitogen.protocol.gate import InterpreterError
 from pmitogen.protocol.operations import FINAL, Op
 from pmitogen.util.caller import NOBODY, CallerEnvironment

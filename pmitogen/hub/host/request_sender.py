@@ -13,7 +13,7 @@ from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.host.accounts import Account, Accounts
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
-from pmitogen.hub.host.renewal import EarlyAnswers
+from pmitogen.hub.host.stale_interpreters import EarlyAnswers
 from pmitogen.hub.host.states import State
 from pmitogen.hub.requests import CallbackClient, Request, next_request_id
 from pmitogen.protocol.operations import Fs, Op

@@ -1,7 +1,7 @@
 """Serve ``pmitogen ssh`` with the hub's connections, so that rsync and git need no login of their own.
 
 A client gets a connection only if it would have made the same one: the digest of its options, groups and namespaces must be
-equal (see transport/sharing.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh, and
+equal (see transport/connection_identity.py). Only connections with ControlMaster and ControlPersist are shared, as with ssh, and
 none that has been made with a password, passphrase or key of the play, which the client's user has not given here. A connection
 with ControlPersist stays open until its last client has ended, even if its run has.
 

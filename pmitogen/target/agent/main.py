@@ -29,7 +29,7 @@ from pmitogen.target.agent.account_start import AccountStarter
 from pmitogen.target.agent.event_loop import Loop, Peer
 from pmitogen.target.agent.hub_connection import HubConnection
 from pmitogen.target.agent.runner_proxy import ENDED_MESSAGE, RunnerProxy
-from pmitogen.target.agent.turns import Turns
+from pmitogen.target.agent.chains import Chains
 
 MYPY = False
 if MYPY:
@@ -54,7 +54,7 @@ class Agent(object):
         self.bytecode = {}  # type: Dict[str, Bytecode] # by hash
         self._complete_manifests = set()  # type: Set[str] # all their blobs are here
         self._waiting_for_blobs = []  # type: List[Frame] # requests whose blobs have not arrived
-        self._turns = Turns()
+        self._chains = Chains()
         self._runners = {}  # type: Dict[int, RunnerProxy]
         self._end_errors = {}  # type: Dict[int, Header] # account -> the error that ended its runner
         self._unpack = zlib.decompressobj()
@@ -95,9 +95,9 @@ class Agent(object):
     def _after_answer(self, header):
         # type: (Header) -> None
         """Begin the request whose turn it is after an answer, or refuse all of its chain if the answer is that refusal."""
-        for refusal in self._turns.refuse_behind(header) if header.get("kind") == "stale" else ():
+        for refusal in self._chains.refuse_behind(header) if header.get("kind") == "stale" else ():
             self.send(refusal)
-        following = self._turns.next_after(header["id"])
+        following = self._chains.next_after(header["id"])
         if following is not None:
             frame = following
             self.loop.defer(lambda: self._handle_safely(*frame))
@@ -143,7 +143,7 @@ class Agent(object):
                 found.on_secret(header, body)
         elif op in ("end-account", "account-timeout"):
             self._end_account(header["account"], header.get("notify", False))
-        elif op == "kill" and self._turns.cancel(header["id"]):
+        elif op == "kill" and self._chains.cancel(header["id"]):
             self.send({"op": "error", "id": header["id"], "msg": "cancelled"})
         elif header.pop("in_turn", False):
             self._on_request_in_turn(header, body)
@@ -152,10 +152,10 @@ class Agent(object):
 
     def _on_request_in_turn(self, header, body):
         # type: (Header, bytes) -> None
-        refusal = self._turns.refusal(header)
+        refusal = self._chains.refusal(header)
         if refusal is not None:
             self.send(refusal)
-        elif not self._turns.hold(header, body):
+        elif not self._chains.hold(header, body):
             self._on_request(header, body)
 
     def _end_account(self, account, notify):

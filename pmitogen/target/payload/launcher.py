@@ -1,7 +1,7 @@
 """Starts payloads in forked children, and prepares for the next one: modules imported before the fork, the child forked ahead.
 
 The runner imports what modules import (see module_cache.py), so that its children need not. Between two tasks it forks the child
-of the next one (see prefork.py).
+of the next one (see payload_child.py).
 """
 
 import gc
@@ -9,7 +9,7 @@ import sys
 
 from pmitogen.protocol import framing
 from pmitogen.target.jobs import now
-from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, prefork
+from pmitogen.target.payload import archive, fast_subprocess, importer, module_cache, payload_child
 
 MYPY = False
 if MYPY:
@@ -38,7 +38,7 @@ class Launcher(object):
         self._files = importer.PayloadFiles(self._store)
         self._preloaded = module_cache.PreloadedModules(self._files)
         self._learned_manifests = set()  # type: Set[str] # what their children import is imported here already
-        self._prefork = None  # type: Optional[prefork.PayloadChild]
+        self._prefork = None  # type: Optional[payload_child.PayloadChild]
         self._prefork_expires = 0.0
         self.prefork_wanted = False
         self._exiting_pids = []  # type: List[int] # of children that are about to end, or were discarded
@@ -62,7 +62,7 @@ class Launcher(object):
         return {"op": "bytecode", "bytecode_tag": module_cache.BYTECODE_TAG, "bytecode": listed}, b"".join(bodies)
 
     def start(self, header, parameters, running):
-        # type: (Header, bytes, List[str]) -> prefork.PayloadChild
+        # type: (Header, bytes, List[str]) -> payload_child.PayloadChild
         """Start a payload. *running*: the manifests of the payloads that run now.
 
         Raises KeyError if the manifest was not sent, OSError if no child can be started.
@@ -78,7 +78,7 @@ class Launcher(object):
         self._flush()
         in_archive = self._archive.path is not None and self._archive.write_files(self._store, running + [digest])
         task = (header, parameters, conflicts, record_imports, in_archive)
-        return self._assign_prefork(task) or prefork.PayloadChild(self._files, task)
+        return self._assign_prefork(task) or payload_child.PayloadChild(self._files, task)
 
     def on_finished(self, job):
         # type: (Job) -> None
@@ -104,16 +104,16 @@ class Launcher(object):
         # type: () -> None
         """Fork the child of the next task, if a processor is idle."""
         self.prefork_wanted = False
-        if prefork.is_loaded():
+        if payload_child.is_loaded():
             return
         try:
-            self._prefork = prefork.PayloadChild(self._files, None)
-            self._prefork_expires = now() + prefork.MAX_IDLE
+            self._prefork = payload_child.PayloadChild(self._files, None)
+            self._prefork_expires = now() + payload_child.MAX_IDLE
         except OSError:  # the next task tries again, and reports the error
             pass
 
     def _assign_prefork(self, task):
-        # type: (Task) -> Optional[prefork.PayloadChild]
+        # type: (Task) -> Optional[payload_child.PayloadChild]
         """Give the task to the child that was forked ahead. Returns None if there is none, or it cannot take the task."""
         found, self._prefork = self._prefork, None
         if found is not None and not found.assign(task):
@@ -140,7 +140,7 @@ class Launcher(object):
             self._discard(found)
 
     def _discard(self, found):
-        # type: (prefork.PayloadChild) -> None
+        # type: (payload_child.PayloadChild) -> None
         found.discard()
         self._exiting_pids.append(found.pid)
 

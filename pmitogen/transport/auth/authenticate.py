@@ -26,9 +26,9 @@ from pmitogen.transport.auth.identities import Candidate, Identities
 from pmitogen.transport.auth.keyboard_interactive import PromptAnswerer, info_request
 from pmitogen.transport.auth.report import Attempt, AuthReport, Cause, Outcome, refusal, with_banner
 from pmitogen.transport.keys import certificate, public_key
-from pmitogen.transport.keys.agent_client import AgentError
 from pmitogen.transport.keys.key_file import KeyCache
 from pmitogen.transport.keys.pkcs11_token import TokenError
+from pmitogen.transport.keys.ssh_agent_client import AgentError
 from pmitogen.transport.keys.wire import DecodeError, PacketReader, encode_string
 from pmitogen.transport.login_limits import answer_timeout
 from pmitogen.transport.paramiko_ext.host_key_policy import HostKeyPolicy

@@ -18,11 +18,11 @@ from pmitogen.transport.auth.report import Cause
 from pmitogen.transport.auth.user_certificates import UserCertificates
 from pmitogen.transport.keys import certificate as certificates
 from pmitogen.transport.keys import key_file, public_key
-from pmitogen.transport.keys.agent_client import LIST_TIMEOUT, AgentError, AgentKey, SessionBinding, SSHAgentClient
 from pmitogen.transport.keys.certificate import Certificate
 from pmitogen.transport.keys.key_file import KeyCache, KeyFile
 from pmitogen.transport.keys.pkcs11_token import Library, TokenError, TokenKey
 from pmitogen.transport.keys.private_key import PrivateKey, UnusableKey
+from pmitogen.transport.keys.ssh_agent_client import LIST_TIMEOUT, AgentError, AgentKey, SessionBinding, SSHAgentClient
 from pmitogen.transport.keys.wire import DecodeError
 
 Sign = Callable[[bytes, str, float], bytes]

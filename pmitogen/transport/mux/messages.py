@@ -12,8 +12,8 @@ import socket
 from types import TracebackType
 
 from pmitogen.flags.ssh.settings import Settings
+from pmitogen.transport.connection_identity import fingerprint
 from pmitogen.transport.keys.wire import PacketReader, encode_string
-from pmitogen.transport.sharing import fingerprint
 from pmitogen.util import processes
 
 VERSION = 4

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from pmitogen.transport.keys import public_key, wire
-from pmitogen.transport.keys.agent_client import SessionBinding
+from pmitogen.transport.keys.ssh_agent_client import SessionBinding
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:

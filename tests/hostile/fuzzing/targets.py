@@ -26,9 +26,9 @@ from pmitogen.flags.ssh import match_criteria
 from pmitogen.flags.ssh.resolve import resolve
 from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.protocol import framing
-from pmitogen.protocol.channel_messages import HEADER, KIND, ChannelReader
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.gate import InterpreterError
+from pmitogen.protocol.mitogen_messages import HEADER, KIND, ChannelReader
 from pmitogen.transport.hostkeys import revocation
 from pmitogen.transport.hostkeys.known_hosts import KnownHosts
 from pmitogen.transport.keys import certificate, key_decryption, key_file, private_key, public_key

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from pmitogen.hub.host.accounts import Account, Accounts
 from pmitogen.hub.host.interfaces import ConnectedHost, Successor
 from pmitogen.hub.requests import Request
-from pmitogen.protocol.errors import InterpreterUnavailable
+from pmitogen.protocol.error_kinds import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
 
 if TYPE_CHECKING:

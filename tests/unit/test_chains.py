@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pmitogen.target.agent.turns import Turns
+from pmitogen.target.agent.chains import Chains
 
 
 def _request(number: int, chain: int) -> dict[str, Any]:
@@ -12,7 +12,7 @@ def _request(number: int, chain: int) -> dict[str, Any]:
 
 
 def test_one_of_a_chain_is_under_way() -> None:
-    turns = Turns()
+    turns = Chains()
     assert not turns.hold(_request(1, 7), b"")
     assert turns.hold(_request(2, 7), b"two") and turns.hold(_request(3, 7), b"three")
     assert not turns.hold(_request(4, 8), b"")  # another chain
@@ -29,7 +29,7 @@ def test_one_of_a_chain_is_under_way() -> None:
 
 
 def test_what_waits_can_be_cancelled() -> None:
-    turns = Turns()
+    turns = Chains()
     for number in (1, 2, 3):
         turns.hold(_request(number, 7), b"")
     assert not turns.cancel(1) and turns.cancel(2) and not turns.cancel(2)
@@ -39,7 +39,7 @@ def test_what_waits_can_be_cancelled() -> None:
 
 def test_what_follows_a_refused_request_is_refused() -> None:
     """Also what comes later for the same account; the same chain begins anew with another account."""
-    turns = Turns()
+    turns = Chains()
     for number in (1, 2, 3):
         turns.hold({**_request(number, 7), "account": 2}, b"")
     refused = {"op": "error", "kind": "stale", "reason": "account", "refused_count": 1, "account": 2, "msg": "x"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from pmitogen.protocol.errors import ProtocolError
+from pmitogen.protocol.error_kinds import ProtocolError
 from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.protocol.limits import TARGET_MESSAGE
 

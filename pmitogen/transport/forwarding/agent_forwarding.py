@@ -28,7 +28,7 @@ import paramiko
 
 from pmitogen.errors import ConnectError
 from pmitogen.flags.ssh.settings import Settings
-from pmitogen.transport.keys.agent_client import (
+from pmitogen.transport.keys.ssh_agent_client import (
     EXTENSION,
     FAILURE,
     REQUEST_IDENTITIES,

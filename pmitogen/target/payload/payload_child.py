@@ -1,4 +1,4 @@
-"""Child that is forked before its task is known.
+"""Children that run one payload each, forked when the task arrives or before it is known.
 
 Between two tasks the runner is idle while the controller prepares the next one. If the machine is idle too, the runner forks
 the *spare* child. The spare closes its parent's descriptors, starts its own session, and touches the memory that a module uses,

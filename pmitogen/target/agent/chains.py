@@ -4,7 +4,7 @@ So each finds all that those before it have changed, and the agent and the runne
 begins, as if the hub had waited for every answer.
 
 If one is refused because its interpreter is stale, all behind it are refused as well, also those that are still on their way. The
-hub sends them again, in their order, to the interpreter that takes the place of the stale one.
+hub resends them, in their order, to the interpreter that takes the place of the stale one.
 """
 
 MYPY = False
@@ -13,8 +13,8 @@ if MYPY:
     from pmitogen.target.types import Frame, Header  # noqa: F401
 
 
-class Turns(object):
-    """Requests of several chains that wait for their turn."""
+class Chains(object):
+    """Chains of requests: of each one is under way, and the others wait."""
 
     def __init__(self):
         # type: () -> None

@@ -1,5 +1,7 @@
 """Convert the options of Ansible's sudo, su and doas become plugins to arguments of :func:`pmitogen.flags.become.plan.plan`.
 
+``flags/become/`` parses the flags themselves.
+
 The plugins use the same option names: ``become_user``, ``become_exe``, ``become_flags`` and ``become_pass``. sudo also has a
 directory; su and doas have translations of "Password". An option that a plugin or its release lacks is unset.
 """
