@@ -141,7 +141,7 @@ class HostRegistry:
         other.keys |= host.keys
         host.join(other)
 
-    def make_successor(self, host: Host) -> Host:
+    def make_replacement(self, host: Host) -> Host:
         """Make a host that takes the place of *host* from now on."""
         new = self._make_host(host.options, host.caller)
         self._hosts.update(dict.fromkeys(host.keys, new))

@@ -105,7 +105,7 @@ class Request:
     before: Request | None = None  # this request waits for it
     idle_before: float = 0.0  # seconds that its host was idle before
     moved: int = 0  # bytes of a file that were sent to the host or received from it
-    refusals: int = 0  # how often it was refused and made again
+    refusals: int = 0  # how often it was refused and resent
 
     @property
     def size(self) -> int:

@@ -81,7 +81,7 @@ class ErrorKind(str, enum.Enum):
     NO_PYTHON = "nopython"  # the host has no usable Python
     OPTIONS = "options"  # the options of the connection cannot be honoured
     PYTHON = "python"  # an interpreter is missing or does not start
-    PYTHON_MISMATCH = "python-mismatch"  # another interpreter booted than this request wants; the hub asks again
+    PYTHON_MISMATCH = "python-mismatch"  # another interpreter booted than this request wants; the hub resends it
     STALE = "stale"  # a fresh process would differ from the interpreter; the hub asks one
     UNREACHABLE = "unreachable"  # no connection can be made
     USAGE = "usage"  # the request cannot be carried out as it is

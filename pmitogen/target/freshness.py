@@ -149,7 +149,7 @@ class FreshnessGuard(object):
         # type: (str) -> None
         self._user = user
         self._watches = []  # type: List[Watch]
-        self._reason = None  # type: Optional[List[str]] # [what to renew, the path that has changed], if requests are refused
+        self._reason = None  # type: Optional[List[str]] # [what to replace, the path that has changed], if requests are refused
         self._refused = {}  # type: Dict[Optional[int], int] # chain -> number of its requests with ``no_reply`` that were refused
 
     def start(self, executable):
@@ -213,7 +213,7 @@ class LoginSession(object):
 
     def mark_stale(self, header):
         # type: (Header) -> None
-        """Set ``stale`` in a request to what must be renewed. ``reconnect`` in it asks about the connection too."""
+        """Set ``stale`` in a request to what must be replaced. ``reconnect`` in it asks about the connection too."""
         reason, path = SESSION, self._session.changed()
         if path is None and header.pop("reconnect", False) and self._connection is not None:
             reason, path = CONNECT, self._connection.changed()

@@ -109,4 +109,4 @@ def test_a_task_costs_no_more(ansible: Ansible, sshd: Sshd, account: Account) ->
     mark, began = sshd.mark(), time.time()
     run = ansible.tasks(tasks, {"h": target}, env={"PMITOGEN_LOG": "debug"}).check()
     assert sshd.sessions(mark) == 1, f"after {time.time() - began:.1f} s"
-    assert "is made again" not in run.output
+    assert "is resent" not in run.output

@@ -132,7 +132,7 @@ def test_a_secret_is_marked() -> None:
     assert [len(piece) for _, piece in connection.sent[2:]] == [CHUNK, 1, 0]
 
 
-INTERNAL = {ErrorKind.STALE, ErrorKind.PYTHON_MISMATCH}  # the hub makes these requests again
+INTERNAL = {ErrorKind.STALE, ErrorKind.PYTHON_MISMATCH}  # the hub resends these requests
 
 
 def test_every_kind_and_every_public_error_has_a_row() -> None:

@@ -13,7 +13,7 @@ from pmitogen.hub.host.interfaces import ConnectedHost
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.request_sender import RequestSender
-from pmitogen.hub.host.stale_interpreters import EarlyAnswers, Renewal
+from pmitogen.hub.host.stale_interpreters import EarlyAnswers, StaleInterpreters
 from pmitogen.hub.host.states import State
 from pmitogen.hub.requests import KILL_EXIT_CODES, SHUTDOWN_GRACE, Request
 from pmitogen.protocol.operations import FINAL, ErrorKind, Op
@@ -69,17 +69,17 @@ class AnswerReader:
         pending: PendingRequests,
         early: EarlyAnswers,
         known: KnownAnswers,
-        renewal: Renewal,
+        stale: StaleInterpreters,
         sender: RequestSender,
         trace: Callable[[], Trace | None],
     ) -> None:
         self._host, self._accounts, self._pending, self._early = host, accounts, pending, early
-        self._known, self._renewal, self._sender, self._trace = known, renewal, sender, trace
+        self._known, self._stale, self._sender, self._trace = known, stale, sender, trace
         self.boot_failed = False  # the login account's interpreter has ended before it was up
 
     def on_frame(self, header: FromAgent, body: bytes) -> None:
         """Handle a frame of the agent."""
-        if self.boot_failed:  # all requests are going to be made again, without Python
+        if self.boot_failed:  # all requests are going to be resent, without Python
             return
         if header["op"] == Op.HELLO:
             self._on_hello(header)
@@ -142,8 +142,8 @@ class AnswerReader:
             return
         if header["op"] == Op.ERROR and kind == ErrorKind.STALE:
             self._close(request)
-            self._renewal.on_refusal(request, header)
-            self._renewal.end_unused()
+            self._stale.on_refusal(request, header)
+            self._stale.end_unused()
             return
         if kind != ErrorKind.PYTHON_MISMATCH:
             request.is_answered = True
@@ -160,22 +160,22 @@ class AnswerReader:
             request.answer(answer, body)
             return
         self._close(request)
-        if self._is_made_again(request, answer):
+        if self._resend_if_needed(request, answer):
             return
         self._finish(request, answer)
         request.answer(answer, body)
-        self._renewal.end_unused()
+        self._stale.end_unused()
 
     def _close(self, request: Request) -> None:
         self._pending.close(request)
         if request.account is not None:
             request.account.active_requests -= 1
 
-    def _is_made_again(self, request: Request, header: Answer) -> bool:
-        """Make the request again in another way if necessary. Returns whether that was done; the answer is then dropped."""
+    def _resend_if_needed(self, request: Request, header: Answer) -> bool:
+        """Resend the request in another way if its answer demands it. Returns whether it did; the answer is then dropped."""
         kind, reason = header.get("kind"), header.get("reason")
         if kind == ErrorKind.PYTHON_MISMATCH:
-            self._sender.send_again(request)
+            self._sender.resend(request)
             return True
         if reason == _NO_LOGIN_STATE and kind is None:
             if request.header["op"] == Op.EXEC and not request.header.get("become"):
@@ -187,7 +187,7 @@ class AnswerReader:
         named = account is not None and account.python and not request.header.get("python")
         if account is not None and named and ErrorKind.PYTHON in (kind, reason) and not request.header.get("more"):
             self._accounts.remove(account)
-            self._sender.send_again(request)
+            self._sender.resend(request)
             return True
         return False
 

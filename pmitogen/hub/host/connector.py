@@ -44,7 +44,7 @@ class Connections(Protocol):
     def merge(self, host: Host, other: Host) -> None:
         """Make *host* use the connection of *other*."""
 
-    def make_successor(self, host: Host) -> Host:
+    def make_replacement(self, host: Host) -> Host:
         """Make a host that takes the place of *host* from now on."""
 
     def route_context(self, context_id: int, host: Host) -> None:
@@ -108,7 +108,7 @@ class HostConnector:
     def replace_session(self, reconnect: bool) -> Host:
         """See interfaces.Connector. Requests under way go on in the old session, which :meth:`close_session` then ends."""
         host = self._host
-        new = self._connections.make_successor(host)
+        new = self._connections.make_replacement(host)
         new.succeed(host)
         python = [host.executable] if host.executable else None
         if reconnect or host.login is None:
@@ -134,12 +134,12 @@ class HostConnector:
 
     def close_session(self) -> None:
         host = self._host
-        booting, successor = host.agent_channel.booting, host.successor
+        booting, replacement = host.agent_channel.booting, host.replacement
         host.agent_channel.reset()
         if booting is not None:
             self._connections.unroute_context(booting.context_id)
             booting.stream.on_disconnect(self._connections.broker)
-        if host.login is not None and (successor is None or successor.login is not host.login):
+        if host.login is not None and (replacement is None or replacement.login is not host.login):
             host.login.close()
 
     def close(self) -> None:
@@ -177,16 +177,16 @@ class HostConnector:
             self._host.on_login(login)
 
     def _on_connection_lost(self, login: Login, reason: str) -> None:
-        """End this host and its successors, as far as they use the lost connection."""
+        """End this host and its replacements, as far as they use the lost connection."""
         if self._host.login is None:
             self._host.fail(ConnectionLost(reason))
         if self._host.login is login:
             self._host.fail(ConnectionLost(reason))
-        each = self._host.successor
+        each = self._host.replacement
         while each is not None:
             if each.login is login:
                 each.fail(ConnectionLost(reason))
-            each = each.successor
+            each = each.replacement
 
     # Python's start
 

@@ -1,5 +1,7 @@
 """One host: its connection, its accounts, and the requests under way. Everything here happens on the hub's I/O thread.
 
+A Host is one connection. Once it is DEAD it stays so, and the registry makes another Host for the next request.
+
 Requests wait while the host is CONNECTING (see states.py). From BOOTING on they are sent at once, behind the bundle that
 starts Python, so that the first task costs no round trip of its own; if there turns out to be no Python, they are taken back, and
 served by the login shell and SFTP. A host that was asked only for commands of its login shell (``raw``) is SHELL_ONLY, too:
@@ -22,11 +24,11 @@ from pmitogen.hub.agent_channel import AgentChannel
 from pmitogen.hub.back_pressure import BackPressure
 from pmitogen.hub.host.accounts import Accounts
 from pmitogen.hub.host.answer_reader import AnswerReader
-from pmitogen.hub.host.interfaces import Connector, ShellBackend, Successor
+from pmitogen.hub.host.interfaces import Connector, Replacement, ShellBackend
 from pmitogen.hub.host.known_answers import KnownAnswers
 from pmitogen.hub.host.pending import PendingRequests
 from pmitogen.hub.host.request_sender import RequestSender
-from pmitogen.hub.host.stale_interpreters import EarlyAnswers, Renewal
+from pmitogen.hub.host.stale_interpreters import EarlyAnswers, StaleInterpreters
 from pmitogen.hub.host.states import Event, State, next_state
 from pmitogen.hub.requests import Request, ends_before_it_begins, next_request_id
 from pmitogen.hub.scheduler import Guard
@@ -98,11 +100,11 @@ class Host:
         self._early = EarlyAnswers()
         self._accounts = Accounts(plan, self.guard, self.agent_channel.send, options.get("boot_python") or ())
         self._known = KnownAnswers(self._accounts)
-        self._renewal = Renewal(self, self._accounts, self._early, lambda: self._pending.under_way)
+        self._stale = StaleInterpreters(self, self._accounts, self._early, lambda: self._pending.under_way)
         self._pressure = BackPressure(lambda: self.agent_channel.queued + self._pending.waiting_size)
         self._sender = RequestSender(self, self._accounts, self._pending, self._early, self._known, trace)
         self._answers = AnswerReader(
-            self, self._accounts, self._pending, self._early, self._known, self._renewal, self._sender, trace
+            self, self._accounts, self._pending, self._early, self._known, self._stale, self._sender, trace
         )
         self._simple = simple_commands.FirstCommands()
 
@@ -117,9 +119,9 @@ class Host:
         return bool(self._pending)
 
     @property
-    def successor(self) -> Successor | None:
+    def replacement(self) -> Replacement | None:
         """The host that takes all further requests, if the session is out of date."""
-        return self._renewal.successor
+        return self._stale.replacement
 
     @property
     def executable(self) -> str | None:
@@ -153,19 +155,19 @@ class Host:
 
     def submit(self, request: Request) -> None:
         """Accept a request: send it, queue it until there is a connection, or answer it from memory."""
-        if self._renewal.join(request):
+        if self._stale.join(request):
             request.host = self
             return
-        successor, before = self.successor, self._early.account(request.header.get("chain", 0))
-        if successor is not None and before is None:
-            successor.guard.run(successor.submit, request)
+        replacement, before = self.replacement, self._early.account(request.header.get("chain", 0))
+        if replacement is not None and before is None:
+            replacement.guard.run(replacement.submit, request)
             return
         request.idle_before = 0.0 if self.busy else time.monotonic() - self.last_used
         self.last_used = request.created_at = time.monotonic()
         request.request_id, request.host = next_request_id(), self
         self._simple.check(request.header, self.needs_python, len(self._pending))
         is_first, self.needs_python = not self.needs_python, self.needs_python or request.needs_python
-        if successor is not None and before is not None:
+        if replacement is not None and before is not None:
             self._sender.send_after(before, request)
         elif request.header.pop("own_session", False) and self.state in (State.BOOTING, State.UP):
             self.serve_by_shell(request)
@@ -199,7 +201,7 @@ class Host:
             request.fail(BecomeError(f"{self.peer}: {self.withheld}", "other"))
             self.abandon(request)
         elif request.sent and request.account is not None:
-            if not request.is_answered:  # it may have to be sent again
+            if not request.is_answered:  # it may have to be resent
                 request.followups.append((header, body))
             request.moved += len(body)
             self.agent_channel.send({**header, "id": request.request_id, "account": request.account.number}, body)
@@ -222,9 +224,9 @@ class Host:
     def end_chain(self, chain: int) -> None:
         """Forget the requests of *chain*, whose client has disconnected."""
         self._early.forget(chain)
-        self._renewal.end_unused()
-        if self.successor is not None:
-            self.successor.end_chain(chain)
+        self._stale.end_unused()
+        if self.replacement is not None:
+            self.replacement.end_chain(chain)
 
     def may_have_lost(self, chain: int) -> bool:
         """Return whether a request of *chain* that was acknowledged early may have been lost with the connection."""
@@ -251,7 +253,7 @@ class Host:
             if header["op"] in FINAL:
                 self._pending.close(request)
                 self._answers.log_end(request, header)
-                self._renewal.end_unused()
+                self._stale.end_unused()
             request.moved += len(body)
             request.answer(header, body)
 
@@ -266,7 +268,7 @@ class Host:
         """Start Python by another connection: commands hold all the sessions that the server allows on this one."""
         requests = self._pending.take_waiting()
         self._use_shell_only(Event.LOGGED_IN)
-        self._renewal.reconnect(requests)
+        self._stale.reconnect(requests)
 
     # Between runs, and between connections
 
@@ -285,12 +287,12 @@ class Host:
     def join(self, other: Host) -> None:
         """Pass all requests, and all further ones, to another host that has the same connection."""
         self._on(Event.END)
-        self._renewal.successor = other
+        self._stale.replacement = other
         for request in self._pending.take_waiting():
             other.guard.run(other.submit, request)
 
     def succeed(self, host: Host) -> None:
-        """Begin as the successor of *host*: its connector is about to make the session."""
+        """Begin as the replacement of *host*: its connector is about to make the session."""
         self.keys, self.ask, self.needs_python = host.keys, host.ask, True
         self._on(Event.CONNECT)
 
@@ -380,7 +382,7 @@ class Host:
         self._end(ConnectionLost(self.end_reason))
 
     def _end(self, error: Error) -> None:
-        requests = self._pending.take_all() + self._renewal.take_held()
+        requests = self._pending.take_all() + self._stale.take_held()
         if self.state is not State.DEAD:
             self._on(Event.END)
         self.guard.close()
@@ -390,7 +392,7 @@ class Host:
             request.fail(error)
 
     def end_session(self) -> None:
-        """End a session that has a successor and nothing left to do. Idempotent."""
+        """End a session that has a replacement and nothing left to do. Idempotent."""
         if self.state is State.DEAD:
             return
         self._on(Event.END)

@@ -20,7 +20,7 @@ class Timers(Protocol):
         """Call *work* after *seconds*, unless the owner has ended by then."""
 
 
-class Successor(Protocol):
+class Replacement(Protocol):
     """The host that takes all further requests of one whose session is out of date."""
 
     @property
@@ -32,8 +32,8 @@ class Successor(Protocol):
         """The login; two hosts that share a connection have the same object."""
 
     @property
-    def successor(self) -> Successor | None:
-        """The successor of this host, or None."""
+    def replacement(self) -> Replacement | None:
+        """The host that replaces this one, or None."""
 
     def submit(self, request: Request) -> None:
         """Accept a request."""
@@ -60,11 +60,11 @@ class Connector(Protocol):
     def abandon_start(self) -> None:
         """Close the channel of an interpreter that ended before it was up, once its last output has arrived."""
 
-    def replace_session(self, reconnect: bool) -> Successor:
+    def replace_session(self, reconnect: bool) -> Replacement:
         """Make a host with a new session on the same connection, or with a new connection if *reconnect*."""
 
     def close_session(self) -> None:
-        """End the session; the connection stays if the successor uses it."""
+        """End the session; the connection stays if the replacement uses it."""
 
     def close(self) -> None:
         """Forget the host, and close its channel and its connection."""

@@ -64,7 +64,7 @@ class KnownAnswers:
             if base is None:
                 return False
             answer["path"] = f"{base.rstrip('/')}/{header['name']}"
-            header["bases"] = [base]  # for the case that the request is made again
+            header["bases"] = [base]  # for the case that the request is resent
         request.answer(answer)
         request.is_acknowledged = True
         return True

@@ -147,7 +147,7 @@ class RequestSender:
         self._pending.open(asking)
         self._host.agent_channel.send({**question, "id": asking.request_id, "account": account.number}, b"")
 
-    def send_again(self, request: Request) -> None:
+    def resend(self, request: Request) -> None:
         """Send a request once more, because it got another interpreter than it needs."""
         request.sent = False
         request.header.pop("likely_python", None)

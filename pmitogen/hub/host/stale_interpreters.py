@@ -1,9 +1,9 @@
-"""Make refused requests again: a fresh process would differ from the interpreter that they were sent to.
+"""Replace interpreters that are stale, because a fresh process would differ, and resend the requests that they refused.
 
 The kind of change decides what is replaced (see ``pmitogen/target/freshness.py``):
 
 =========  ==============================================================================================================
-account    The interpreter, by sudo, su or doas again if need be. The old one ends when it has nothing left to do.
+account    The interpreter, by another sudo, su or doas if need be. The old one ends when it has nothing left to do.
 session    The session on the target, on the same connection, and with it every interpreter (as ssh does for each task).
 connect    The connection, if ssh would have closed it by now.
 =========  ==============================================================================================================
@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 from pmitogen.hub.host.accounts import Account, Accounts
-from pmitogen.hub.host.interfaces import ConnectedHost, Successor
+from pmitogen.hub.host.interfaces import ConnectedHost, Replacement
 from pmitogen.hub.requests import Request
 from pmitogen.protocol.error_kinds import InterpreterUnavailable
 from pmitogen.util.peer_text import escape
@@ -80,7 +80,7 @@ class EarlyAnswers:
         return held[max(0, len(held) - count) :] if count > 0 else []
 
 
-class RenewedHost(ConnectedHost, Protocol):
+class StaleHost(ConnectedHost, Protocol):
     """The host whose session may be out of date."""
 
     @property
@@ -94,24 +94,24 @@ class RenewedHost(ConnectedHost, Protocol):
         """End the session: nothing is left to do in it."""
 
 
-class Renewal:
-    """Makes refused requests again, in an interpreter, a session or a connection that is up to date. One for each host."""
+class StaleInterpreters:
+    """Replaces what is stale of one host, and resends the requests that it refused."""
 
     def __init__(
-        self, host: RenewedHost, accounts: Accounts, early: EarlyAnswers, under_way: Callable[[], Iterable[Request]]
+        self, host: StaleHost, accounts: Accounts, early: EarlyAnswers, under_way: Callable[[], Iterable[Request]]
     ) -> None:
         self._host, self._accounts, self._early, self._under_way = host, accounts, early, under_way
-        # Requests in turn, by chain, behind one that was refused: sent again once none of them is on its way to the old place.
-        self._in_turn: dict[int, tuple[RenewedHost | Successor, list[Request]]] = {}
-        self.successor: Successor | None = None  # has the newer session: it gets every further request
+        # Requests in turn, by chain, behind one that was refused: resent once none of them is on its way.
+        self._in_turn: dict[int, tuple[StaleHost | Replacement, list[Request]]] = {}
+        self.replacement: Replacement | None = None  # has the newer session: it gets every further request
 
     def on_refusal(self, request: Request, refusal: from_agent.Error) -> None:
-        """Make a refused request again, behind those of its chain that were lost with it."""
+        """Resend a refused request, behind those of its chain that were lost with it."""
         if self.join(request):
             return
         reason, refused_count = refusal.get("reason"), refusal["refused_count"]
-        self._host.log.debug("%s is made again: %s has changed", request.describe(), escape(refusal["msg"]))
-        again, account = self._early.take(request.header.get("chain", 0), refused_count), request.account
+        self._host.log.debug("%s is resent: %s has changed", request.describe(), escape(refusal["msg"]))
+        lost, account = self._early.take(request.header.get("chain", 0), refused_count), request.account
         if request.before is not None:  # it only checked whether that one may follow
             request = request.before
         request.refusals += 1
@@ -122,38 +122,38 @@ class Renewal:
                 )
             )
             return
-        target: RenewedHost | Successor = self._host
+        target: StaleHost | Replacement = self._host
         if reason == ACCOUNT and account is not None:
             self._accounts.retire(account)
         elif reason in (SESSION, CONNECT):
-            target = self._replaced(reconnect=reason == CONNECT)
-        for each in (*again, request):
+            target = self._replace_session(reconnect=reason == CONNECT)
+        for each in (*lost, request):
             each.header["even_if_stale"] = request.refusals == MAX_REFUSALS + 1
         if request.header.get("in_turn"):
-            self._in_turn[request.header["chain"]] = target, [*again, request]
+            self._in_turn[request.header["chain"]] = target, [*lost, request]
         else:
-            self._submit(target, [*again, request])
+            self._submit(target, [*lost, request])
 
     def join(self, request: Request) -> bool:
-        """Hold a request in turn behind those of its chain that are sent again. Returns whether there are any."""
+        """Hold a request in turn behind those of its chain that are resent. Returns whether there are any."""
         held = self._in_turn.get(request.header.get("chain", 0)) if request.header.get("in_turn") else None
         if held is not None:
             held[1].append(request)
         return held is not None
 
     def take_held(self) -> list[Request]:
-        """Remove and return the requests that wait to be sent again."""
+        """Remove and return the requests that wait to be resent."""
         held, self._in_turn = self._in_turn, {}
         return [request for _, requests in held.values() for request in requests]
 
     @staticmethod
-    def _submit(target: RenewedHost | Successor, requests: Iterable[Request]) -> None:
+    def _submit(target: StaleHost | Replacement, requests: Iterable[Request]) -> None:
         for request in requests:
             if not request.is_cancelled:
                 request.sent, request.account = False, None
                 target.guard.run(target.submit, request)
 
-    def _send_again(self) -> None:
+    def _resend_held(self) -> None:
         for chain in list(self._in_turn):
             on_their_way = (request.header for request in self._under_way() if request.header.get("in_turn"))
             if all(header["chain"] != chain for header in on_their_way):
@@ -162,18 +162,18 @@ class Renewal:
 
     def reconnect(self, requests: Iterable[Request]) -> None:
         """Send *requests*, and all further ones, by another connection. The requests under way go on."""
-        self._submit(self._replaced(reconnect=True), requests)
+        self._submit(self._replace_session(reconnect=True), requests)
         self.end_unused()
 
-    def _replaced(self, reconnect: bool) -> Successor:
-        if self.successor is None:
-            self.successor = self._host.connector.replace_session(reconnect)
-        return self.successor
+    def _replace_session(self, reconnect: bool) -> Replacement:
+        if self.replacement is None:
+            self.replacement = self._host.connector.replace_session(reconnect)
+        return self.replacement
 
     def end_unused(self) -> None:
         """End the retired interpreters that are idle, and the session if it is retired and idle."""
         if self._in_turn:
-            self._send_again()
+            self._resend_held()
         self._accounts.end_retired(self._early.accounts())
-        if self.successor is not None and not self._host.busy and not self._early:
+        if self.replacement is not None and not self._host.busy and not self._early:
             self._host.end_session()

@@ -27,11 +27,11 @@ class SharedConnections:
         with self._lock:
             return self._hosts.setdefault(identity, host)
 
-    def hand_over(self, host: Host, successor: Host) -> None:
-        """Give the connection of *host* to *successor*, which uses it or makes another in its place."""
+    def hand_over(self, host: Host, replacement: Host) -> None:
+        """Give the connection of *host* to *replacement*, which uses it or makes another in its place."""
         with self._lock:
             for identity in [each for each, holder in self._hosts.items() if holder is host]:
-                self._hosts[identity] = successor
+                self._hosts[identity] = replacement
 
     def release(self, host: Host) -> None:
         """Remove the connection of *host*, which has ended."""

@@ -207,7 +207,7 @@ class Agent(object):
         if header.get("codec") == "xz":
             try:
                 import lzma
-            except ImportError:  # Python 2, or built without it: the hub sends them again with the other codec
+            except ImportError:  # Python 2, or built without it: the hub resends them with the other codec
                 self.send({"op": "codec-unsupported"})
                 return
             data = lzma.decompress(body)

@@ -76,7 +76,7 @@ def test_what_is_under_way_goes_on(sshd: Sshd, make_account: Callable[..., Accou
 
 @pytest.mark.parametrize("size", [1 << 10, 3 << 20, 9 << 20])
 def test_a_file_on_its_way(size: int, sshd: Sshd, make_account: Callable[..., Account], tmp_path: Path) -> None:
-    """A refused request is made again with all that has followed it."""
+    """A refused request is resent with all that has followed it."""
     account = make_account()
     data = os.urandom(size)
     (tmp_path / "sent").write_bytes(data)
