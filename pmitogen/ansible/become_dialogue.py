@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
-from pmitogen.ansible.exchange import ansible_error
+from pmitogen.ansible.errors import ansible_error
 from pmitogen.errors import Error
 from pmitogen.protocol.exchange import Exchange, Output
 from pmitogen.util.peer_text import escape

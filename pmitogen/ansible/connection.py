@@ -25,21 +25,21 @@ from pmitogen import toggles
 from pmitogen.ansible import become as become_requests
 from pmitogen.ansible import shell
 from pmitogen.ansible.ansiballz import parse_ansiballz
-from pmitogen.ansible.exchange import (
-    LEGACY_PIPELINING,
-    NeedsBecomeWrapper,
-    NoInterpreter,
-    RemoteFailure,
-    is_logged,
-    signal_message,
-)
-from pmitogen.ansible.hub_session import HUB_OPTIONS, SENT_AHEAD, HubSession, is_verbose, verbose_output
+from pmitogen.ansible.errors import LEGACY_PIPELINING, NeedsBecomeWrapper, NoInterpreter, RemoteFailure
+from pmitogen.ansible.hub_session import HUB_OPTIONS, SENT_AHEAD, HubSession, is_logged, is_verbose, verbose_output
 from pmitogen.ansible.options import unread_variables
 from pmitogen.ansible.options.option_cache import OptionSource, cached_options
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
 from pmitogen.ansible.progress import Progress, name_transfer
-from pmitogen.ansible.request_values import builtin_value, command_request, operation_request, split_command, wire_env
+from pmitogen.ansible.request_values import (
+    builtin_value,
+    command_request,
+    operation_request,
+    signal_message,
+    split_command,
+    wire_env,
+)
 from pmitogen.protocol.framing import from_wire, to_wire
 from pmitogen.target.freshness import is_startup_variable
 from pmitogen.util.peer_text import one_line

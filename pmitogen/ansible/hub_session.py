@@ -16,7 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 from pmitogen import toggles
-from pmitogen.ansible.exchange import WorkerTrace, ansible_error, hub_log
+from pmitogen.ansible.errors import ansible_error
 from pmitogen.ansible.preload import shared_state
 from pmitogen.errors import Error, HubError
 from pmitogen.hub import client as hub
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pmitogen.ansible.in_turn import RequestsInTurn
+    from pmitogen.ansible.worker_trace import WorkerTrace
     from pmitogen.protocol.from_client import Become, Options
     from pmitogen.protocol.requests import BecomeRequest, ClientRequest
 
@@ -86,7 +87,7 @@ class HubSession:
         self._options_current = True  # False: the connection has other options now
         self._early_requested = False
         self.in_turn: RequestsInTurn | None = None  # while modules are sent ahead
-        self._spans = WorkerTrace() if "PMITOGEN_TRACE" in os.environ else None
+        self._spans = _worker_trace()
 
     def mark(self, name: str) -> None:
         """Record the time since the last mark as *name* in the timeline (empty: it is recorded elsewhere)."""
@@ -292,6 +293,24 @@ def _connect(hub_index: int, caller: CallerEnvironment) -> hub.Client:
     from pmitogen.hub.daemon import start_or_adopt
 
     return start_or_adopt.connect(_run_pid(), hub_index, log=hub_log(), caller=caller)
+
+
+def hub_log() -> str | None:
+    """Return the level of detail that a new hub logs to the run's stderr."""
+    return "debug" if Display().verbosity >= 4 else None
+
+
+def is_logged() -> bool:
+    """Return True if the hub logs requests."""
+    return "PMITOGEN_LOG" in os.environ or hub_log() is not None
+
+
+def _worker_trace() -> WorkerTrace | None:
+    if "PMITOGEN_TRACE" not in os.environ:
+        return None
+    from pmitogen.ansible.worker_trace import WorkerTrace
+
+    return WorkerTrace()
 
 
 def is_verbose() -> bool:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.errors import AnsibleError
 
 from pmitogen import toggles
-from pmitogen.ansible.exchange import ansible_error
+from pmitogen.ansible.errors import ansible_error
 from pmitogen.ansible.hub_session import SENT_AHEAD, HubSession
 from pmitogen.errors import Error
 from pmitogen.hub import client as hub

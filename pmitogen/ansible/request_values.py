@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ansible.plugins.shell import ShellBase
 
     from pmitogen.protocol.requests import ClientRequest
+    from pmitogen.protocol.to_client import Answer
 
 
 def builtin_value(value: object) -> object:
@@ -67,6 +69,17 @@ def split_command(cmd: str) -> list[str]:
 def wire_env(env: dict[str, str]) -> dict[str, str]:
     """Return variables with their names and values as text whose code points are the bytes."""
     return {to_wire(name): to_wire(value) for name, value in env.items()}
+
+
+def signal_message(header: ClientRequest, answer: Answer) -> bytes:
+    """Return the shell's message about a module that a signal killed ("Killed"), as over ssh."""
+    number = answer.get("signal")
+    if header["op"] != "run" or number is None or number in (signal.SIGINT, signal.SIGPIPE):
+        return b""
+    try:
+        return f"{signal.strsignal(number) or number}\n".encode()
+    except ValueError:
+        return b""
 
 
 def _temp_bases(shell: ShellBase) -> list[str]:

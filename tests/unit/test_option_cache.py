@@ -18,7 +18,7 @@ context.CLIARGS = CLIArgs(
 )
 init_plugin_loader()
 connection_loader.add_directory(sys.argv[1])
-from pmitogen.ansible import exchange; from pmitogen.ansible.options import option_cache
+from pmitogen.ansible import errors; from pmitogen.ansible.options import option_cache
 plugin = connection_loader.get("pmitogen", PlayContext(), None)
 config = constants.config
 asked = []
@@ -29,7 +29,7 @@ def counting(*args, **kwargs):
 def theirs(keys, variables, direct):
     kind = type(plugin).__mro__[1]
     kind.set_options(plugin, keys, variables, direct)
-    return {**plugin._options, **({"pipelining": True} if exchange.LEGACY_PIPELINING else {})}  # which the plugin says by itself
+    return {**plugin._options, **({"pipelining": True} if errors.LEGACY_PIPELINING else {})}  # which the plugin says by itself
 def ours(keys, variables, direct):
     plugin.set_options(keys, variables, direct)
     return dict(plugin._options)

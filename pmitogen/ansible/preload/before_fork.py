@@ -30,7 +30,7 @@ from ansible.template import Templar
 
 from pmitogen import toggles
 from pmitogen.ansible import shell
-from pmitogen.ansible.exchange import hub_log
+from pmitogen.ansible.hub_session import hub_log
 from pmitogen.ansible.options import option_cache
 from pmitogen.ansible.options.register_shell import register_shell
 from pmitogen.ansible.preload import shared_state
