@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pmitogen.hub.requests import Client
+from pmitogen.hub.requests import AnswerReceiver
 
 HIGH = 6 << 20  # bytes that wait for a host when its clients are paused
 LOW = 1 << 20  # ... and when they are resumed
@@ -23,9 +23,9 @@ class BackPressure:
 
     def __init__(self, waiting: Callable[[], int]) -> None:
         self._waiting = waiting
-        self._paused: list[Client] = []
+        self._paused: list[AnswerReceiver] = []
 
-    def check(self, client: Client | None) -> None:
+    def check(self, client: AnswerReceiver | None) -> None:
         """Pause a client that has just sent something, if too much waits."""
         if client is not None and client not in self._paused and self._waiting() > HIGH:
             self._paused.append(client)

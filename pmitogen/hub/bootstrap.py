@@ -28,7 +28,7 @@ from pmitogen.target.start_state import SH_SAFE_PATH
 from pmitogen.util.peer_text import LIMIT, escape_lines
 
 if TYPE_CHECKING:
-    from pmitogen.hub.mitogen_stream import ChannelStream
+    from pmitogen.hub.mitogen_stream import MitogenChannelStream
 
 CANDIDATES = (
     "python3.14",
@@ -122,7 +122,7 @@ def too_old(stderr_tail: bytes) -> str:
     return "; ".join(line for line in escape_lines(stderr_tail) if "older than 2.7" in line)
 
 
-def last_output(stream: ChannelStream) -> str:
+def last_output(stream: MitogenChannelStream) -> str:
     """Return the end of the output of a failed start, for a message."""
     lines = escape_lines((stream.stderr_tail or stream.preamble)[-LIMIT:])
     return f": {' / '.join(lines)}" if lines else ""

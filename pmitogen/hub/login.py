@@ -28,7 +28,7 @@ from pmitogen.util.caller import NOBODY, CallerEnvironment
 
 if TYPE_CHECKING:
     from pmitogen.hub.mitogen_router import Router
-    from pmitogen.hub.mitogen_stream import ChannelStream
+    from pmitogen.hub.mitogen_stream import MitogenChannelStream
     from pmitogen.protocol.requests import ConnectionOptions
     from pmitogen.transport.connection import Connection
     from pmitogen.transport.jump_host_pool import JumpHostPool
@@ -44,7 +44,7 @@ PROMPT_TIMEOUT = 120.0  # seconds added for the user's answers: sshd's default L
 class BootChannel:
     """A session channel on which a Python is starting."""
 
-    stream: ChannelStream
+    stream: MitogenChannelStream
     context_id: int
     token: str  # in the markers that the bootstrap prints
 
@@ -219,7 +219,7 @@ class Login:
         :param slot_timeout: seconds to wait where the server refuses a session, until another one ends.
         """
         from pmitogen.hub import bootstrap
-        from pmitogen.hub.mitogen_stream import ChannelStream
+        from pmitogen.hub.mitogen_stream import MitogenChannelStream
 
         bundle = bootstrap.bundle()
         token = bootstrap.new_token()
@@ -233,7 +233,7 @@ class Login:
         command = bootstrap.bootstrap_command(token, len(bundle), context_id, candidates)
         self.connection.start_command(channel, command, wait=not toggles.request_pipelining_enabled())
         marker = bootstrap.ready_marker(token)
-        stream = ChannelStream(self._router, channel, context_id, self.connection.peer, marker, guard, on_end)
+        stream = MitogenChannelStream(self._router, channel, context_id, self.connection.peer, marker, guard, on_end)
         stream.writer.put(bundle)
         return BootChannel(stream, context_id, token)
 

@@ -27,7 +27,7 @@ from pmitogen.util.overrides import require_methods
 from pmitogen.util.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
-    from pmitogen.hub.mitogen_stream import ChannelStream
+    from pmitogen.hub.mitogen_stream import MitogenChannelStream
 
 LOG = logging.getLogger("pmitogen.hub")
 
@@ -62,18 +62,18 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
         """Return a number for a host's context. Any thread."""
         return next(self._numbers)
 
-    def register_stream(self, context_id: int, stream: ChannelStream) -> None:
+    def register_stream(self, context_id: int, stream: MitogenChannelStream) -> None:
         """Route messages between the hub and the host behind *stream*. I/O thread."""
         with self._write_lock:
             self._stream_by_id[context_id] = stream
         mitogen.core.listen(stream, "disconnect", lambda: self._drop(context_id, stream))
 
-    def _drop(self, context_id: int, stream: ChannelStream) -> None:
+    def _drop(self, context_id: int, stream: MitogenChannelStream) -> None:
         with self._write_lock:
             if self._stream_by_id.get(context_id) is stream:
                 del self._stream_by_id[context_id]
 
-    def _async_route(self, msg: mitogen.core.Message, in_stream: ChannelStream | None = None) -> None:
+    def _async_route(self, msg: mitogen.core.Message, in_stream: MitogenChannelStream | None = None) -> None:
         """Drop a message for another context, and log it. The peer gets no answer."""
         if in_stream is not None and in_stream.has_ended:
             return  # it was read together with the message that ended this host
@@ -82,7 +82,7 @@ class Router(mitogen.core.Router):  # type: ignore[misc]
             return
         super()._async_route(msg, in_stream)
 
-    def send(self, stream: ChannelStream, context_id: int, data: bytes, packed: bool) -> None:
+    def send(self, stream: MitogenChannelStream, context_id: int, data: bytes, packed: bool) -> None:
         """Send one message to a host's agent. I/O thread."""
         handle = TO_AGENT_PACKED if packed else TO_AGENT_UNPACKED
         stream.protocol._send(mitogen.core.Message(dst_id=context_id, handle=handle, data=data))

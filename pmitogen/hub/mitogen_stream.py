@@ -4,9 +4,7 @@ Reading: Paramiko's transport thread fills the channel's buffer and sets an even
 ``set`` schedules a drain on the I/O thread, once for all data before it runs. Each message's header is checked there, and only
 so many messages are handled as the host's share of the turn allows (fair_shares.py); the window is granted again when all are.
 
-Writing: the I/O thread appends to a queue. While the queue holds something, a writer thread sends it, waits for the SSH window,
-and grants window to the peer; idle connections have none. The producers bound the queue: transfers have a credit window end to
-end, and requests are bounded by the protocol.
+Writing: the I/O thread appends to the queue of channel_writer.py, whose thread may wait for the SSH window.
 
 The output before the bootstrap's marker is the preamble (a banner of ~/.bashrc, a motd); its end is stored for error messages.
 After the marker, every byte belongs to Mitogen.
@@ -14,7 +12,6 @@ After the marker, every byte belongs to Mitogen.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
 import threading
@@ -25,7 +22,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import mitogen.core
 
 from pmitogen.errors import ConnectError
-from pmitogen.hub.back_pressure import HIGH, LOW
+from pmitogen.hub.channel_writer import ChannelWriter
 from pmitogen.hub.fair_shares import Share
 from pmitogen.protocol.framing import TO_HUB_PACKED, TO_HUB_UNPACKED
 from pmitogen.protocol.mitogen_messages import HUB, ChannelMessage, ChannelReader
@@ -33,7 +30,6 @@ from pmitogen.transport.paramiko_ext.channel import Channel
 from pmitogen.util import threads
 from pmitogen.util.overrides import require_methods
 from pmitogen.util.peer_text import escape_lines
-from pmitogen.util.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from pmitogen.hub.mitogen_router import Broker, Router
@@ -43,7 +39,6 @@ LOG = logging.getLogger("pmitogen.hub")
 TAIL_SIZE = 2048  # bytes before the marker that are stored, more than a marker has
 MAX_PREAMBLE = 16 << 20  # bytes before the marker: all of them pass through the I/O thread
 MAX_STDERR = 16 << 20  # bytes of what the interpreter itself writes there; commands have pipes of their own
-COALESCE = 256 << 10  # bytes handed to Paramiko at once
 
 
 class DrainEvent:
@@ -80,87 +75,6 @@ class DrainEvent:
         self._work()
 
 
-class Writer:
-    """Sends on a channel, in order, by one thread at a time. Items are bytes to send or a count of window bytes to grant.
-
-    Thread-safe. Raises ConnectError (stage ``local``) if there is no writer thread and the system refuses one.
-    """
-
-    def __init__(self, channel: Channel, threads: WorkerThreads) -> None:
-        self._channel, self._threads = channel, threads
-        self._items: collections.deque[bytes | int] = collections.deque()
-        self._lock = threading.Lock()
-        self._sending = False  # a thread sends, or will
-        self._closed = False
-        self.queued = 0  # bytes not yet handed to the channel
-        self._was_high = False
-        self.on_low: Callable[[], object] = lambda: None  # called on the thread once little is queued, after a time of much
-        threads.reserve()
-
-    def put(self, item: bytes | int) -> None:
-        """Queue without blocking."""
-        with self._lock:
-            if self._closed:
-                return
-            self._items.append(item)
-            if isinstance(item, bytes):
-                self.queued += len(item)
-                self._was_high = self._was_high or self.queued > HIGH
-            if self._sending:
-                return
-            self._sending = True
-        self._threads.submit(self._run)
-
-    def close(self) -> None:
-        """Stop accepting data; queued data is still sent. Does not block."""
-        with self._lock:
-            self._closed = True
-
-    def _take(self) -> tuple[bytes, int] | None:
-        """(bytes to send, window to grant), or None if there is nothing to do."""
-        with self._lock:
-            if not self._items:
-                self._sending = False
-                return None
-            parts: list[bytes] = []
-            size = grant = 0
-            while self._items and size < COALESCE:
-                item = self._items.popleft()
-                if isinstance(item, int):
-                    grant += item
-                else:
-                    parts.append(item)
-                    size += len(item)
-            self.queued -= size
-            is_low_again = self._was_high and self.queued <= LOW
-            self._was_high = self._was_high and not is_low_again
-        if is_low_again:
-            self.on_low()
-        return (parts[0] if len(parts) == 1 else b"".join(parts)), grant
-
-    def _run(self) -> None:
-        try:
-            while (work := self._take()) is not None:
-                data, grant = work
-                if grant:
-                    self._channel.grant_window(grant)
-                view = memoryview(data)
-                while view:
-                    sent = self._channel.send(view)
-                    if not sent:
-                        self._discard()
-                        return
-                    view = view[sent:]
-        except Exception:  # the reading side reports the end of the channel
-            self._discard()
-
-    def _discard(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._items.clear()
-            self.queued = 0
-
-
 class StreamGuard(Protocol):
     """Runs work about the host of a stream; see scheduler.Guard."""
 
@@ -174,7 +88,7 @@ class StreamGuard(Protocol):
 class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
     """Mitogen's protocol, writing through the stream's writer thread."""
 
-    stream: ChannelStream
+    stream: MitogenChannelStream
 
     def _send(self, msg: mitogen.core.Message) -> None:
         self.stream.writer.put(msg.pack())
@@ -190,7 +104,7 @@ class ChannelProtocol(mitogen.core.MitogenProtocol):  # type: ignore[misc]
         return self.stream.writer.queued
 
 
-class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
+class MitogenChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     """A Mitogen stream over a Paramiko channel. I/O thread, except for the constructor.
 
     Data is handled under *guard*: a failure ends the host. *on_end* is called once, when the channel has ended.
@@ -208,7 +122,7 @@ class ChannelStream(mitogen.core.Stream):  # type: ignore[misc]
     ) -> None:
         self.name = name
         self.channel = channel
-        self.writer = Writer(channel, router.writers)
+        self.writer = ChannelWriter(channel, router.writers)
         self._broker = router.broker
         self._marker = marker
         self._booted = False

@@ -30,7 +30,7 @@ __all__ = [
     "KILL_EXIT_CODES",
     "SHUTDOWN_GRACE",
     "CallbackClient",
-    "Client",
+    "AnswerReceiver",
     "Request",
     "ends_before_it_begins",
     "error_frame",
@@ -50,7 +50,7 @@ def next_request_id() -> int:
     return next(_ids)
 
 
-class Client(Protocol):
+class AnswerReceiver(Protocol):
     """A receiver of answers. Called on the hub's I/O thread; must not block."""
 
     def answer(self, header: Answer, body: bytes) -> None:
@@ -72,7 +72,7 @@ class ShellRequest(Protocol):
         """Take a frame that belongs to the request: data, end of input, credit, or a cancellation. I/O thread."""
 
 
-class CallbackClient(Client):
+class CallbackClient(AnswerReceiver):
     """A client inside the hub: *work* is called with the final frame's header, without its number."""
 
     def __init__(self, work: Callable[[Answer], None]) -> None:
@@ -87,7 +87,7 @@ class CallbackClient(Client):
 class Request:
     """One request, from the moment it is made until its final frame."""
 
-    client: Client | None  # None: no client waits any more (acknowledged early, or disconnected)
+    client: AnswerReceiver | None  # None: no client waits any more (acknowledged early, or disconnected)
     client_id: int
     header: RequestHeader
     body: bytes

@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 Confirm = Callable[[str], bool]
 
 
-class Client:
+class ClientConnection:
     """The messages of one connection. One thread."""
 
     def __init__(self, keyring: Keyring, confirm: Confirm, lifetime: int | None) -> None:

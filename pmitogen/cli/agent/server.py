@@ -16,7 +16,7 @@ import threading
 from types import FrameType
 
 from pmitogen.cli.agent.keyring import Keyring
-from pmitogen.cli.agent.requests import Client
+from pmitogen.cli.agent.requests import ClientConnection
 from pmitogen.transport.keys.ssh_agent_client import MAX_MESSAGE
 from pmitogen.transport.keys.wire import encode_string
 from pmitogen.util import processes
@@ -94,7 +94,7 @@ class Server:
             self._places.release()
 
     def _serve(self, connection: socket.socket) -> None:
-        client = Client(self._keyring, self._confirm, self._lifetime)
+        client = ClientConnection(self._keyring, self._confirm, self._lifetime)
         try:
             with connection, contextlib.suppress(OSError, EOFError):
                 while (message := _receive(connection)) is not None:
