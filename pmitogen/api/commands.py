@@ -90,7 +90,7 @@ def exec_header(
         tty = Terminal()
     if isinstance(tty, Terminal):
         header["tty"] = True
-        header["size"] = [tty.lines, tty.columns]
+        header["terminal_size"] = [tty.lines, tty.columns]
         variables.setdefault("TERM", tty.term)
     else:
         header["tty"] = arguments.flag(tty, f"{label}: tty")

@@ -107,7 +107,7 @@ class Running:
         """Change the size of its terminal."""
         if not self.is_terminal:
             raise UsageError(f"{self.account}: resize: the process has no terminal")
-        self.exchange.follow({"op": "resize", "size": [lines, columns]})
+        self.exchange.follow({"op": "resize", "terminal_size": [lines, columns]})
 
     async def end(self, runtime: Runtime) -> None:
         """Kill it if it runs, and wait until it is gone."""

@@ -64,7 +64,6 @@ async def put(
 async def _send(account: Account, runtime: Runtime, header: RequestHeader, stream: IO[Any], progress: Progress | None) -> None:
     request = Exchange(account, header, feeds=True)
     sent, size = 0, header.get("size")
-    assert not isinstance(size, list)  # that is a terminal's
     try:
         while request.final is None:
             piece = await runtime.blocking(arguments.read_piece, stream, CHUNK)

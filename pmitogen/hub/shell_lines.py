@@ -34,9 +34,7 @@ def terminal(header: RequestHeader) -> exec_command.Terminal:
     from pmitogen.transport.sessions import exec_command
 
     term = (header.get("env") or {}).get("TERM")
-    size = header.get("size") or (0, 0)
-    assert not isinstance(size, int)
-    lines, columns = size
+    lines, columns = header.get("terminal_size") or (0, 0)
     return exec_command.Terminal(text(term) if term else "", columns, lines, modes=())
 
 

@@ -163,7 +163,7 @@ class ShellRequest:
             if self._command is not None:
                 self._command.signal(shell_lines.signal_name(header["signal"]))
         elif op == Op.RESIZE:
-            lines, columns = header["size"]
+            lines, columns = header["terminal_size"]
             if self._command is not None:
                 self._command.resize(columns, lines)
         elif op == Op.KILL:
@@ -338,7 +338,6 @@ class ShellRequest:
         more = header.get("more")
         source = cast("IO[bytes]", InboxReader(self._inbox, self._send) if more else io.BytesIO(self._request.body))
         size = header.get("size", None if more else len(self._request.body))
-        assert not isinstance(size, list)
         files = FileTransfer(self._connection)
         try:
             files.put(source, size, shell_lines.text(header["path"]), header.get("mode"))

@@ -62,7 +62,7 @@ class ClientRequest(_Operation, total=False):
     # put, get and fs
     path: str
     mode: int
-    size: int | list[int]  # put: bytes; exec, in the library: lines and columns of its terminal
+    size: int  # put: bytes in all
     bases: list[str]
     name: str
     paths: list[str]
@@ -81,6 +81,7 @@ class RequestHeader(ClientRequest, total=False):
     reconnect: bool  # ssh would have made another connection by now
     if_python: str  # only if the login account's interpreter is this one
     retried_boot: bool  # Python was started once more for it
+    terminal_size: list[int]  # exec, in the library: lines and columns
     function: str  # run, of a function of the library: its name
     simple: bool  # exec and preconnect, in the library: it needs no Python there
     names: list[str]  # run, of a function of the library: names to replace by placeholders
@@ -98,4 +99,4 @@ class FollowUp(_FollowUp, total=False):
     count: int  # credit: bytes that were consumed
     signal: int  # signal: its number
     secret: bool
-    size: list[int]  # resize: lines and columns
+    terminal_size: list[int]  # resize: lines and columns

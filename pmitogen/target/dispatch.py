@@ -158,7 +158,7 @@ class Dispatcher(object):
         elif op == "signal" and job is not None and not job.is_collected():
             self._reaper.send_signal(job.pid, header["signal"])
         elif op == "resize" and job is not None:
-            job.resize(*header["size"])
+            job.resize(*header["terminal_size"])
 
     def _on_eof(self, request_id, item):
         # type: (int, Union[jobs.Job, files.Transfer]) -> None
@@ -198,8 +198,8 @@ class Dispatcher(object):
             if tty:
                 stdin, slave = guard.pty()
                 stdout, to_close = stdin, [slave]
-                if "size" in header:
-                    fds.set_window_size(slave, *header["size"])
+                if "terminal_size" in header:
+                    fds.set_window_size(slave, *header["terminal_size"])
                 pid = child.fork(work, slave, slave, slave, slave)
             else:
                 child_stdin, stdin = guard.pipe() if has_input else (guard.devnull(), None)

@@ -343,7 +343,7 @@ def test_a_frame_that_does_not_apply_to_its_request_is_ignored(peer: Peer, tmp_p
     for frame in (
         {"op": "credit", "count": 5},
         {"op": "signal", "signal": 15},
-        {"op": "resize", "size": [20, 80]},
+        {"op": "resize", "terminal_size": [20, 80]},
         {"op": "kill"},
     ):
         peer.send({**frame, "id": 1 if frame["op"] != "kill" else 99})

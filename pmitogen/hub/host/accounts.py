@@ -35,10 +35,10 @@ ESCALATION_GRACE = 5.0  # seconds added to the escalation's own time limit on th
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Account:
-    """An interpreter on the host."""
+    """An account with one Python and one environment, and the runner that serves it."""
 
     number: int
-    become: str | None = None  # the raw become request, as JSON: who, how, with which flags and secrets
+    become: str | None = None  # the become request as JSON, with its secrets; None: the login account
     python: tuple[str, ...] = ()  # () is the interpreter that booted
     env: tuple[tuple[str, str], ...] = ()
     home: str | None = None  # Latin-1 text of its bytes; known after the runner's hello
