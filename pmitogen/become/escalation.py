@@ -40,7 +40,7 @@ from pmitogen.become.strings import as_bytes, environment_bytes, native
 MYPY = False
 if MYPY:
     from typing import Dict, List, Optional, Tuple  # noqa: F401
-    from pmitogen.become.types import Plan, Prepare, Secret  # noqa: F401
+    from pmitogen.become.types import Plan, Prepare, Secret, SecretId  # noqa: F401
 
 POLL_INTERVAL = 0.05  # seconds between two polls until the command is up
 EXIT_GRACE = 0.5  # seconds to wait for output after the program has exited
@@ -170,7 +170,7 @@ class Escalation(object):
         self._check_prompt()
 
     def take_request(self):
-        # type: () -> Optional[Tuple[int, str]]
+        # type: () -> Optional[SecretId]
         """Return (step, kind) of a secret that a prompt asks for, once for each secret; else None."""
         return self._secrets.take_request()
 

@@ -19,11 +19,11 @@ if MYPY:
 
 _MEANING = {
     "password-wrong": "the password is wrong",
-    "password-missing": "it wants a password and none was given (ansible_become_password, --ask-become-pass)",
+    "password-missing": "a password is required and none was given (ansible_become_password, --ask-become-pass)",
     "not-permitted": "not permitted",
     "unknown-user": "no such account",
     "account": "the account is expired or locked",
-    "tty": "it wants a terminal",
+    "tty": "a terminal is required",
     "shell": "the shell cannot be run",
 }
 _OWN_PROMPT = "'Defaults passprompt_override' in sudoers makes sudo use the prompt that pmitogen gives it"
@@ -50,10 +50,12 @@ class Failures(object):
 
     def describe(self):
         # type: () -> str
+        """Return the steps, for the start of a message: "sudo to bob"."""
         return ", ".join(step.describe() for step in self._steps)
 
     def make(self, kind, problem):
         # type: (str, str) -> BecomeFailure
+        """Return the error whose message begins with the steps. *kind*: see errors.BecomeError."""
         return BecomeFailure(kind, "%s: %s" % (self.describe(), problem))
 
     def denied(self, kind):
@@ -121,11 +123,11 @@ class Failures(object):
         *program*: the program that it should start.
         *chdir*: the directory that it should change to, or None.
         """
-        own = re.search(re.escape(error_marker) + " (exec|chdir) (\\d+)", text)
-        if not own:
+        error = re.search(re.escape(error_marker) + " (exec|chdir) (\\d+)", text)
+        if not error:
             return None
-        subject, kind = (program, "not-installed") if own.group(1) == "exec" else (chdir or "", "other")
-        return self.make(kind, "cannot %s %s: %s" % (own.group(1), self._native(subject), os.strerror(int(own.group(2)))))
+        subject, kind = (program, "not-installed") if error.group(1) == "exec" else (chdir or "", "other")
+        return self.make(kind, "cannot %s %s: %s" % (error.group(1), self._native(subject), os.strerror(int(error.group(2)))))
 
     def exited(self, entered, command, code, shell):
         # type: (int, Sequence[str], Optional[int], Optional[str]) -> BecomeFailure

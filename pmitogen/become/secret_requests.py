@@ -1,6 +1,6 @@
 """Secrets that a prompt asks for, from the request to the answer.
 
-A secret is named by the number of its step and its kind.
+A secret is identified by the number of the step that asks for it and its kind (``types.SecretId``).
 
 NOTE: runs on the target.
 """
@@ -10,31 +10,31 @@ from __future__ import absolute_import
 MYPY = False
 if MYPY:
     from typing import Dict, Optional, Set, Tuple  # noqa: F401
-    from pmitogen.become.types import Secret  # noqa: F401
+    from pmitogen.become.types import Secret, SecretId  # noqa: F401
 
 
 class SecretRequests(object):
-    """The secrets of one escalation. ``wanted`` is the secret that the unfinished line asks for now, or None."""
+    """The secrets of one escalation. ``wanted``: the secret that the last line of the terminal asks for now, or None."""
 
     def __init__(self):
         # type: () -> None
-        self.wanted = None  # type: Optional[Tuple[int, str]]
-        self._requested = set()  # type: Set[Tuple[int, str]]
-        self._given = {}  # type: Dict[Tuple[int, str], Secret]
+        self.wanted = None  # type: Optional[SecretId]
+        self._requested = set()  # type: Set[SecretId]
+        self._given = {}  # type: Dict[SecretId, Secret]
 
     def take_request(self):
-        # type: () -> Optional[Tuple[int, str]]
-        """Return the wanted secret's name if it was not requested before, else None."""
+        # type: () -> Optional[SecretId]
+        """Return the wanted secret's step and kind if it was not requested before, else None."""
         if self.wanted is None or self.wanted in self._requested:
             return None
         self._requested.add(self.wanted)
         return self.wanted
 
-    def add_secret(self, name, secret):
-        # type: (Tuple[int, str], Secret) -> None
+    def add_secret(self, secret_id, secret):
+        # type: (SecretId, Secret) -> None
         """Store a secret until it is taken. A secret that was not requested is ignored."""
-        if name in self._requested:
-            self._given[name] = secret
+        if secret_id in self._requested:
+            self._given[secret_id] = secret
 
     def can_answer(self):
         # type: () -> bool

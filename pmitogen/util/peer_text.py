@@ -23,7 +23,7 @@ LINE_LIMIT = 4000  # characters of a whole message or line of a log
 ELLIPSIS = "..."
 
 _MAX_MARKS = 3  # combining marks on one character
-_LOOK_AT = 8  # times the limit; further characters of the input are ignored
+_INPUT_FACTOR = 8  # times the limit; further characters of the input are ignored
 
 _LINE_ENDS = re.compile("[\t\n\v\f\r\x85\u2028\u2029]+")
 
@@ -40,7 +40,7 @@ def escape(text: str | bytes, limit: int = LIMIT, keep_end: bool = False) -> str
     :param limit: characters of the result, at least 3.
     :param keep_end: shorten at the start instead of the end, for output whose last line says what went wrong.
     """
-    cut = text[-_LOOK_AT * limit :] if keep_end else text[: _LOOK_AT * limit]
+    cut = text[-_INPUT_FACTOR * limit :] if keep_end else text[: _INPUT_FACTOR * limit]
     shortened = len(cut) < len(text)
     line = cut.decode("utf-8", "surrogateescape") if isinstance(cut, bytes) else cut
     line = _make_visible(" ".join(line.split()))
@@ -59,7 +59,7 @@ def escape_lines(text: str | bytes, limit: int = LIMIT, max_lines: int = 20) -> 
     :param limit: characters of one line.
     :param max_lines: more lines than that are replaced by one ``...``.
     """
-    cut = text[: _LOOK_AT * limit * max_lines]
+    cut = text[: _INPUT_FACTOR * limit * max_lines]
     if isinstance(cut, bytes):
         cut = cut.decode("utf-8", "surrogateescape")
     lines = [line for line in (escape(each, limit) for each in re.split("[\r\n]+", cut)) if line]
@@ -77,7 +77,7 @@ def one_line(text: str, limit: int = LINE_LIMIT) -> str:
     return line if len(line) <= limit else line[: limit - len(ELLIPSIS)] + ELLIPSIS
 
 
-def prompt(peer: str, text: str | bytes) -> str:
+def format_prompt(peer: str, text: str | bytes) -> str:
     """Return a peer's prompt for the user, as OpenSSH shows it: ``(user@host) Password: ``.
 
     :param peer: its account and host, as the caller names them.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pmitogen.util.peer_text import LIMIT, escape, escape_lines, one_line, prompt
+from pmitogen.util.peer_text import LIMIT, escape, escape_lines, format_prompt, one_line
 
 TEXTS = [
     ("Password:", "Password:"),
@@ -63,8 +63,10 @@ def test_several_lines() -> None:
 
 
 def test_a_prompt_names_who_asks() -> None:
-    assert prompt("a@b", "Enter passphrase for key '/root/.ssh/id':\n") == "(a@b) Enter passphrase for key '/root/.ssh/id': "
-    assert prompt("a\n@b", "\x1b[2Jx") == r"(a @b) \033[2Jx "
+    assert (
+        format_prompt("a@b", "Enter passphrase for key '/root/.ssh/id':\n") == "(a@b) Enter passphrase for key '/root/.ssh/id': "
+    )
+    assert format_prompt("a\n@b", "\x1b[2Jx") == r"(a @b) \033[2Jx "
 
 
 @pytest.mark.parametrize("text", ["\x1b" * 10_000, "x" * 10_000, "a\r\nb\tc  d\u2028e", ""])

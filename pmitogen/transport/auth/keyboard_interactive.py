@@ -12,7 +12,7 @@ import re
 
 from pmitogen.transport.auth.credentials import Credentials, Secret
 from pmitogen.transport.keys.wire import DecodeError, PacketReader
-from pmitogen.util.peer_text import escape, escape_lines, prompt
+from pmitogen.util.peer_text import escape, escape_lines, format_prompt
 
 MAX_PROMPTS = 64  # prompts in one round
 MAX_PROMPT_SIZE = 4096  # bytes of one prompt
@@ -79,7 +79,7 @@ class PromptAnswerer:
     def _shown(self, title: str, instructions: str, text: str) -> str:
         """Return the prompt for the user: each of the server's lines begins with the account and host, as in OpenSSH."""
         lines = [*escape_lines(title, max_lines=1), *escape_lines(instructions)]
-        return "".join(f"({escape(self._peer)}) {line}\n" for line in lines) + prompt(self._peer, text)
+        return "".join(f"({escape(self._peer)}) {line}\n" for line in lines) + format_prompt(self._peer, text)
 
 
 def info_request(reader: PacketReader) -> tuple[str, str, list[tuple[str, bool]]]:
