@@ -59,7 +59,7 @@ HUB_OPTIONS = (
 
 
 class HubSession:
-    """See the head of this file. Not thread-safe.
+    """The session of one connection plugin with the hub. Not thread-safe.
 
     These are called when their value is needed:
 

@@ -14,7 +14,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins import loader
@@ -23,6 +23,9 @@ from ansible.plugins.loader import action_loader, module_loader
 from ansible.utils.display import Display
 
 from pmitogen.util.peer_text import one_line
+
+if TYPE_CHECKING:
+    from pmitogen.ansible.in_turn import RequestsInTurn, Sent
 
 display = Display()
 
@@ -39,7 +42,7 @@ Variables = dict[str, Any]
 
 
 class LoopAction(ActionBase):
-    """See the head of this file."""
+    """One task of ``pmitogen.core.loop``."""
 
     _VALID_ARGS = frozenset(("module", "args", "items"))
     _supports_async = True  # to refuse it in our own way
@@ -61,7 +64,7 @@ class LoopAction(ActionBase):
         handler_name, is_sent_ahead = self._find_handler(self._task.args["module"])
         results: list[Result] = [{} for _ in items]
         with self._requests_in_turn(is_sent_ahead) as requests:
-            waiting: list[tuple[int, Any, _Item]] = []
+            waiting: list[tuple[int, Sent, _Item]] = []
             for index, variables in enumerate(self._variables(items, task_vars or {})):
                 if index and self._pause:
                     time.sleep(self._pause)
@@ -71,13 +74,13 @@ class LoopAction(ActionBase):
                     results[index] = item.finish(sent)
                 else:
                     waiting.append((index, sent, item))
-                while waiting and (requests.is_full or index + 1 == len(items)):
-                    number, *ended = waiting.pop(0)
-                    results[number] = self._answer(requests, *ended)
+                while requests is not None and waiting and (requests.is_full or index + 1 == len(items)):
+                    first, first_sent, first_item = waiting.pop(0)
+                    results[first] = self._answer(requests, first_sent, first_item)
         return self._overall(results)
 
     @staticmethod
-    def _answer(requests: Any, sent: Any, item: _Item) -> Result:
+    def _answer(requests: RequestsInTurn, sent: Sent, item: _Item) -> Result:
         """Return the result of an item that was sent ahead."""
         return item.finish(item.attempt(lambda: requests.answer(sent, item.run)))
 
@@ -141,8 +144,8 @@ class LoopAction(ActionBase):
         return name, action.resolved_fqcn in SENT_AHEAD
 
     @contextlib.contextmanager
-    def _requests_in_turn(self, is_sent_ahead: bool) -> Iterator[Any]:
-        """Yield what sends modules ahead; None if they are to run one by one."""
+    def _requests_in_turn(self, is_sent_ahead: bool) -> Iterator[RequestsInTurn | None]:
+        """Yield the sender of modules; None if they are to run one by one."""
         in_turn = getattr(self._connection, "requests_in_turn", None)
         if in_turn is None or not is_sent_ahead or self._pause:
             yield None

@@ -94,7 +94,7 @@ class Module(ShellOperation):
 
 
 class RecordingShellMixin:
-    """Mixin for the class of the shell plugin that Ansible loaded; see the head of this file."""
+    """Mixin for the class of the shell plugin that Ansible loaded. Records operations by the text of their command."""
 
     operations: dict[str, ShellOperation]
     environments: dict[str, tuple[tuple[str, str], ...]]

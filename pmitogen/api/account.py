@@ -32,7 +32,7 @@ DEFAULT_FLAGS = {"sudo": "-H"}
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Account:
-    """See the head of this file.
+    """One account on one host; several objects may stand for the same one.
 
     :param options: the raw option set of the connection.
     :param caller: whose options they are.

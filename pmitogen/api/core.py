@@ -26,7 +26,7 @@ _living: weakref.WeakSet[Core] = weakref.WeakSet()
 
 
 class Core:
-    """See the head of this file. Raises ConnectError where no thread is to be had."""
+    """The connections and the I/O thread of one Hub. Raises ConnectError if no thread can be started."""
 
     def __init__(self) -> None:
         made: list[HostRegistry | BaseException] = []

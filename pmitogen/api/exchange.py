@@ -32,7 +32,7 @@ ACKNOWLEDGE = CREDIT_WINDOW // 16  # bytes that are taken before they are acknow
 
 
 class Exchange:
-    """See the head of this file.
+    """One request and its answers. The I/O thread delivers frames; one thread or task reads, another may send.
 
     :param header: the request; see the tables of the protocol.
     :param body: its body.

@@ -21,7 +21,7 @@ Encoding = tuple[str, str] | None
 
 
 class Running:
-    """See the head of this file. Any thread or task may use it; each stream is for one at a time."""
+    """One command that runs. Any thread or task may use it; each stream is for one at a time."""
 
     def __init__(self, account: Account, header: RequestHeader) -> None:
         self.account = account

@@ -43,7 +43,7 @@ class WorkerTraceback(Exception):
 
 @dataclasses.dataclass(eq=False)
 class Lane:
-    """See the head of this file."""
+    """One executor, and the targets that wait for it or are under way there."""
 
     executor: Executor
     is_one_worker: bool

@@ -16,7 +16,7 @@ _PREBUILD_PROCESS = struct.Struct("QQ")  # its pid, and when it started
 
 
 class SharedState:
-    """See the head of this file. Any process may read and write it at any time: each slot is one byte."""
+    """One byte for each slot of hosts, and one for each step, in shared memory. Any process may read and write it at any time."""
 
     is_shared = True
 
