@@ -51,8 +51,8 @@ __all__ = [
     "connect",
 ]
 
-_HOMES = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
-_HOMES.update(
+_DEFINED_IN = {name: "pmitogen.errors" for name in __all__ if name != "__version__"}
+_DEFINED_IN.update(
     dict.fromkeys(
         ("Ask", "Completed", "ConnectOptions", "Forwarding", "Host", "Hub", "Jump", "Outcome", "Process", "Terminal", "connect"),
         "pmitogen.api",
@@ -63,9 +63,9 @@ if not TYPE_CHECKING:  # a type checker would take every misspelt name for one o
 
     def __getattr__(name: str) -> Any:
         """Load a public name from the module it lives in, once."""
-        if name not in _HOMES:
+        if name not in _DEFINED_IN:
             raise AttributeError(f"module 'pmitogen' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOMES[name]), name)
+        value = getattr(importlib.import_module(_DEFINED_IN[name]), name)
         globals()[name] = value
         return value
 

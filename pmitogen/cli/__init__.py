@@ -1,4 +1,7 @@
-"""The command line, ``pmitogen``: one module per subcommand, loaded when it is asked for.
+"""The command line, ``pmitogen``. ``dispatch.py`` loads a subcommand when it is used.
+
+A subcommand is a module (``ping.py``) or a package that begins in its ``main.py`` (``sftp/``; ``demo/`` in ``play.py``).
+``errors.py``, ``colour.py``, ``prompt.py``, ``ssh_args.py`` and ``transfer/`` serve several of them.
 
 ``pmitogen plugin-path`` is run by scripts and shells at start-up; so nothing here loads Paramiko, Mitogen or Ansible at import.
 """

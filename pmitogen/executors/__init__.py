@@ -1,4 +1,4 @@
-"""Many hosts by more processes and machines than one: over any ``concurrent.futures.Executor``.
+"""Distribute calls on many hosts to several processes or machines, over any ``concurrent.futures.Executor``.
 
 ::
 

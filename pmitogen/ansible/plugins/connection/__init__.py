@@ -1,0 +1,1 @@
+"""The directory for ``connection_plugins`` in ansible.cfg."""

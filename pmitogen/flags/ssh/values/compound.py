@@ -1,4 +1,4 @@
-"""Value types with several parts on one line: limits, masks, device pairs, quality of service; see base.py."""
+"""Value types of single keywords that have several parts or notations, such as RekeyLimit and IPQoS; see base.py."""
 
 from __future__ import annotations
 

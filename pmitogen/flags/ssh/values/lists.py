@@ -1,4 +1,4 @@
-"""Value types that are lists or have several parts; see base.py.
+"""Value types that are lists; see base.py.
 
 A type that *accumulates* parses one line into a tuple, and ``merge`` joins the lines; ``ssh -G`` prints one line per item.
 """
