@@ -62,7 +62,7 @@ def test_what_is_written_is_read_back() -> None:
             continue
         row = TABLE[ALIASES.get(keyword.lower(), keyword.lower())]
         if value is not UNSET:
-            assert _parse(row.name, row.kind.render(value)) == value, (keyword, text, row.kind.render(value))
+            assert _parse(row.name, row.value_type.render(value)) == value, (keyword, text, row.value_type.render(value))
             seen.add(row.key)
     flags = {row.key for row in ROWS if row.key.startswith("gssapi")}
     assert seen | flags == set(TABLE), set(TABLE) - seen
@@ -87,7 +87,7 @@ def test_what_is_written_is_read_back() -> None:
     ],
 )
 def test_how_values_are_shown(keyword: str, text: str, shown: str) -> None:
-    assert TABLE[keyword.lower()].kind.display(_parse(keyword, text)) == shown
+    assert TABLE[keyword.lower()].value_type.display(_parse(keyword, text)) == shown
 
 
 def test_newer_words_that_are_wrong_are_refused() -> None:

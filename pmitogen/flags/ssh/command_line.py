@@ -173,7 +173,7 @@ class Parser:
         if self.options.has(key):
             return
         row = TABLE[key]
-        self.options.set_default(row, row.kind.parse(Arguments(key, arg, [arg]), self._value_context), origin, f"-{letter}")
+        self.options.set_default(row, row.value_type.parse(Arguments(key, arg, [arg]), self._value_context), origin, f"-{letter}")
 
     def _flag_c(self, letter: str, arg: str, origin: Origin) -> None:
         if arg.startswith("-"):
@@ -187,7 +187,7 @@ class Parser:
 
     def _override_checked(self, key: str, letter: str, arg: str, origin: Origin) -> None:
         """Replace the value of a keyword, with the checks of a configuration line."""
-        self._force(letter, key, TABLE[key].kind.parse(Arguments(key, arg, [arg]), self._value_context), origin)
+        self._force(letter, key, TABLE[key].value_type.parse(Arguments(key, arg, [arg]), self._value_context), origin)
 
     def _flag_D(self, letter: str, arg: str, origin: Origin) -> None:
         self._forward("dynamicforward", letter, arg, origin)

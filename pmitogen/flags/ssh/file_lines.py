@@ -42,7 +42,11 @@ class Line:
     def value(self, row: Row, context: ValueContext) -> Any:
         """Return its value. Raises ConfigValueError."""
         parsed = self._parsed
-        if parsed is None or parsed[0].program is not context.program or (row.kind.uses_environ and parsed[0] is not context):
+        if (
+            parsed is None
+            or parsed[0].program is not context.program
+            or (row.value_type.uses_environ and parsed[0] is not context)
+        ):
             parsed = (context, *parse_value(self.arguments(), row, context))
             self._parsed = parsed
         if parsed[2] is not None:
@@ -53,7 +57,7 @@ class Line:
 def parse_value(arguments: Arguments, row: Row, context: ValueContext) -> tuple[Any, str | None]:
     """Return the value of a line of keyword *row*, or the error in it."""
     try:
-        value = row.kind.parse(arguments, context)
+        value = row.value_type.parse(arguments, context)
     except ConfigValueError as problem:
         return None, f"{row.name}: {problem}"
     if arguments.left:

@@ -22,7 +22,7 @@ class Row(NamedTuple):
     """One keyword. *refuses*: returns True for the values that a REFUSED row refuses; other values are harmless."""
 
     name: str
-    kind: k.ValueType
+    value_type: k.ValueType
     default: str | None
     verdict: Verdict
     effect: str

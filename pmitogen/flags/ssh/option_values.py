@@ -81,9 +81,9 @@ class Options:
             self._shadow(row, option, value, origin)
             return
         if key not in self.values:
-            row.kind.validate(value)
-            start = row.kind.merge((), value) if row.kind.accumulates else value
-        elif (start := row.kind.merge(self.values[key], value)) == self.values[key]:
+            row.value_type.validate(value)
+            start = row.value_type.merge((), value) if row.value_type.accumulates else value
+        elif (start := row.value_type.merge(self.values[key], value)) == self.values[key]:
             return
         self.values[key] = start
         self.origins.setdefault(key, origin)
@@ -109,7 +109,7 @@ class Options:
         if not origin.effective:
             return
         self.given = [one for one in self.given if one.row is None or one.row.key != key]
-        self.values[key] = TABLE[key].kind.replace(self.values.get(key), value)
+        self.values[key] = TABLE[key].value_type.replace(self.values.get(key), value)
         self.origins[key] = origin
         self.given.append(GivenOption(option, value, origin, TABLE[key]))
 

@@ -44,7 +44,7 @@ def _keyword(row: Row) -> tuple[str, ...]:
     verdict = row.verdict.value + (", always" if row.strict else "")
     aliases = [name for name, key in ALIASES.items() if key == row.key]
     also = f" Also: {', '.join(aliases)}." if aliases else ""
-    return row.name, f"`{row.kind.syntax}`", f"`{row.default}`" if row.default else "", verdict, row.effect + also
+    return row.name, f"`{row.value_type.syntax}`", f"`{row.default}`" if row.default else "", verdict, row.effect + also
 
 
 def _flags() -> Iterator[tuple[str, ...]]:

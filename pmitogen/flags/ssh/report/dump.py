@@ -40,7 +40,7 @@ def _lines(resolution: Resolution, row: Row) -> list[str]:
     special = _SPECIAL.get(key)
     if special is not None:
         return list(special(resolution))
-    if isinstance(row.kind, Algorithms):
+    if isinstance(row.value_type, Algorithms):
         return [",".join(algorithm_list(resolution, key))]
     if not resolution.options.has(key):
         default = resolution.program.defaults.get(key, row.default)
@@ -52,9 +52,9 @@ def _lines(resolution: Resolution, row: Row) -> list[str]:
         return []
     if key in _PATHS:
         value = resolution.expanded(row.name, value)
-    if row.kind.accumulates:
-        return [row.kind.display((item,)) for item in value]
-    return [row.kind.display(value)]
+    if row.value_type.accumulates:
+        return [row.value_type.display((item,)) for item in value]
+    return [row.value_type.display(value)]
 
 
 def _forwards(resolution: Resolution, key: str) -> list[str]:
@@ -120,7 +120,7 @@ def _proxy_command(resolution: Resolution) -> list[str]:
 
 def _proxy_jump(resolution: Resolution) -> list[str]:
     jump = resolution.jump()
-    return [] if jump is None else [_ROW["proxyjump"].kind.display(jump)]
+    return [] if jump is None else [_ROW["proxyjump"].value_type.display(jump)]
 
 
 def _identity_files(resolution: Resolution) -> list[str]:
