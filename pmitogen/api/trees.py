@@ -195,7 +195,7 @@ async def put_tree(
     wanted = await runtime.blocking(_local_tree, local_root, options)
     existing = await _listed(account, runtime, target, options) or []
     plan = compare(wanted, existing, options.delete)
-    await perform(account, runtime, "prepare", remote_root, plan.removed, plan.directories, plan.links, path=target)
+    await perform(account, runtime, "prepare_tree", remote_root, plan.removed, plan.directories, plan.links, path=target)
     files = plan.files + await _differing(account, runtime, local_root, target, plan.doubtful)
     running: dict[Exchange, Entry] = {}
     waiting = collections.deque(files)
@@ -223,7 +223,7 @@ async def put_tree(
     copied = {entry.path for entry in files}
     states = changed_states(wanted, existing, copied, options.times)
     if states:
-        await perform(account, runtime, "complete", remote_root, states, path=target)
+        await perform(account, runtime, "finish_tree", remote_root, states, path=target)
     return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
 
 
@@ -243,7 +243,7 @@ async def get_tree(
         raise NotADirectoryError(20, "not a directory", arguments.shown(source))
     existing = await runtime.blocking(_local_tree, local_root, options)
     plan = compare(wanted, existing, options.delete)
-    await runtime.blocking(_prepare, local_root, plan)
+    await runtime.blocking(_prepare_tree, local_root, plan)
     files = plan.files + await _differing(account, runtime, local_root, source, plan.doubtful)
     running: dict[Exchange, tuple[Entry, list[bytes]]] = {}
     waiting = collections.deque(files)
@@ -275,7 +275,7 @@ async def get_tree(
             request.kill()
         raise
     copied = {entry.path for entry in files}
-    await runtime.blocking(_complete, local_root, plan, changed_states(wanted, existing, copied, options.times))
+    await runtime.blocking(_finish_tree, local_root, plan, changed_states(wanted, existing, copied, options.times))
     return Changes(tuple(sorted(map(_text, [*copied, *(path for path, _ in plan.links)]))), tuple(map(_text, plan.removed)))
 
 
@@ -290,7 +290,7 @@ def _safe(root: str, path: str) -> str:
     return whole
 
 
-def _prepare(local_root: str, plan: Plan) -> None:
+def _prepare_tree(local_root: str, plan: Plan) -> None:
     os.makedirs(local_root, exist_ok=True)
     for path in plan.removed:
         whole = _safe(local_root, path)
@@ -307,7 +307,7 @@ def _write(path: str, data: bytes) -> None:
         stream.write(data)
 
 
-def _complete(local_root: str, plan: Plan, states: list[list[Any]]) -> None:
+def _finish_tree(local_root: str, plan: Plan, states: list[list[Any]]) -> None:
     for path, mode, when in states:
         whole = _safe(local_root, path)
         os.chmod(whole, mode)

@@ -30,7 +30,7 @@ from pmitogen.util import threads
 if TYPE_CHECKING:
     from pmitogen.api import ConnectArguments, Host, Hub
 
-FORGOTTEN_AFTER = 300.0  # seconds without a request, after which a run is nobody's any more
+FORGOTTEN_AFTER = 300.0  # seconds without a request, after which a run is closed
 UNKNOWN = "unknown"
 
 

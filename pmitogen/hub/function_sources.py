@@ -1,4 +1,4 @@
-"""Source files that a function of the embedding program needs on the target: its module and what that imports.
+"""Source files that a function of the program that uses the library needs on the target: its module and what that imports.
 
 The sources are read for their import statements, at the top and inside functions alike; nothing is imported to find out.
 What the standard library has, every Python brings itself; what is no Python source (an extension module) cannot travel, and

@@ -1,4 +1,4 @@
-"""One child process under way: its pipes, what it has said, and how it ended.
+"""One child process under way: its pipes, its output, and how it ended.
 
 The runner polls the descriptors in ``fds()`` and calls back; a job answers with frames. Output is gathered and rides on the
 exit frame while it is small; beyond ``CHUNK`` it streams in ``out`` frames under a credit window, and a reader that falls

@@ -1,6 +1,6 @@
 """Log file and level of one connection: ssh's ``-E`` and LogLevel.
 
-Paramiko's lines are logged below ``paramiko.pmitogen``, which the embedding program configures; each record names
+Paramiko's lines are logged below ``paramiko.pmitogen``, which the program that uses the library configures; each record names
 its host. A connection with a log file of its own gets a logger of its own beneath it, with a handler for that file, as long as it
 lives. Nothing here logs what is sent: Paramiko's debug lines name messages and algorithms, never contents.
 """

@@ -33,7 +33,7 @@ HELLO = number(messages.HELLO) + number(messages.VERSION)
 class Owner:
     """The owner of a connection that no session reaches."""
 
-    takes_orders = False
+    accepts_control = False
     asked: list[str | None]
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Owner:
         self.asked.append(digest)
         yield cast("Any", None), DIGEST
 
-    def order(self, kind: int) -> None:
+    def on_control(self, kind: int) -> None:
         raise AssertionError("a client's order")
 
 
@@ -122,7 +122,7 @@ def test_messages_of_clients(path: str) -> None:
         exchange(path, data)
     for order in (messages.TERMINATE, messages.STOP_LISTENING):
         with MuxClient(path, DIGEST) as client, pytest.raises(MuxError, match="the master refuses: not for clients"):
-            client.order(order)
+            client.send_control(order)
     assert_alive(path)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from pmitogen import cli
 from pmitogen.cli.trace import page_bars
-from pmitogen.cli.trace.advice import NOTHING, advice
+from pmitogen.cli.trace.advice import NOTHING, advise
 from pmitogen.cli.trace.timeline import Timeline
 
 HOSTILE = "\"><script>alert(1)</script><img src=x onerror='alert(2)'>\x1b[2J\u202e&lt;"
@@ -133,7 +133,7 @@ def test_a_run_of_several_hubs_is_one() -> None:
     ],
 )
 def test_advice(events: list[Event], expected: str) -> None:
-    assert re.search(expected, "\n".join(advice(Timeline.read([[_address(), *events]]))))
+    assert re.search(expected, "\n".join(advise(Timeline.read([[_address(), *events]]))))
 
 
 class _Page(HTMLParser):

@@ -44,7 +44,7 @@ _CHUNK = 32768  # bytes
 _HANDSHAKE_TIMEOUT = 20.0  # seconds
 _GRANTED = 1.0  # seconds that the answer to a request may take to be sent, if one is wanted
 _LOG = "pmitogen.demo_server"
-logging.getLogger(_LOG).addHandler(logging.NullHandler())  # a client that goes away in mid-sentence is none of our errors
+logging.getLogger(_LOG).addHandler(logging.NullHandler())  # so that Paramiko prints nothing about clients that disconnect
 
 # Makes file descriptor 0 the controlling terminal, which takes a process that already leads its session.
 _TAKE_TERMINAL = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv('/bin/sh', sys.argv[1:])"

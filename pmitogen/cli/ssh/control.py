@@ -43,7 +43,7 @@ def run_control(invocation: Invocation) -> int:
                 _print(f"Master running (pid={client.check()})")
             else:
                 kind, message = _ORDERS[command]
-                client.order(kind)
+                client.send_control(kind)
                 _print(message)
     except MasterUnreachable as error:
         raise CommandLineProblem(f"Control socket connect({path}): {error}") from None
@@ -105,19 +105,19 @@ def run_persistent(invocation: Invocation, serve: Callable[[Invocation, Callable
     *serve*: called in the master; it calls its second argument once clients may come, and returns when the master is to end.
     Returns the exit status, or None if there is no master; the reason has then been printed.
     """
-    child = background.fork()
-    if child is not None:
-        serve(invocation, lambda: child.detach(0, 1, 2))
+    as_child = background.fork()
+    if as_child is not None:
+        serve(invocation, lambda: as_child.detach(0, 1, 2))
         os._exit(0)
     if invocation.in_background:
-        second = background.fork()
-        if second is None:
+        as_child = background.fork()
+        if as_child is None:
             return 0
-        second.detach(0)
+        as_child.detach(0)
     return run_shared(dataclasses.replace(invocation, forwardings=Forwardings(), master="auto"))
 
 
-def is_master(invocation: Invocation) -> bool:
+def becomes_master(invocation: Invocation) -> bool:
     """Return whether this command is to share its connection with later ones."""
     path = invocation.settings.controlpath
     return path is not None and invocation.master in ("true", "auto") and not os.path.lexists(path)

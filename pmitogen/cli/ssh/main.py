@@ -91,12 +91,12 @@ def _run(invocation: Invocation) -> int:
     shared = control.run_shared(invocation)
     if shared is not None:
         return shared
-    is_master = control.is_master(invocation)
-    if is_master and invocation.settings.controlpersist and invocation.kind is not SessionKind.NONE:
+    becomes_master = control.becomes_master(invocation)
+    if becomes_master and invocation.settings.controlpersist and invocation.kind is not SessionKind.NONE:
         shared = control.run_persistent(invocation, _serve)
         if shared is not None:
             return shared
-        is_master = False
+        becomes_master = False
     detach: Callable[[], None] = _stay
     if invocation.in_background:
         child = background.fork()
@@ -108,7 +108,7 @@ def _run(invocation: Invocation) -> int:
 
     with (
         _connected(invocation) as (connection, signals),
-        control.serving(connection, invocation) if is_master else contextlib.nullcontext(),
+        control.serving(connection, invocation) if becomes_master else contextlib.nullcontext(),
     ):
         forward = invocation.stdio_forward
         if forward is not None:

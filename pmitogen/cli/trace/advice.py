@@ -23,7 +23,7 @@ _SLOW_STEPS = {
 }
 
 
-def advice(timeline: Timeline) -> list[str]:
+def advise(timeline: Timeline) -> list[str]:
     """Return sentences, the most important first; one that says so if there is nothing to say."""
     found = [text for rule in _RULES for text in rule(timeline)] if timeline.works else []
     return found or [NOTHING]

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
         _write(options.html, page.render(Timeline.read(files), options.files))
     elif options.json:
         timeline = Timeline.read(files)
-        found = {"stages": stages.stages(every), **timeline.describe(), "advice": advice.advice(timeline)}
+        found = {"stages": stages.summary(every), **timeline.describe(), "advice": advice.advise(timeline)}
         print_json(found)
     else:
         print(stages.table(every))
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _write(path: str, text: str) -> None:
     try:
-        with atomic_write(path, lambda: 0o600) as stream:  # as closed as the timeline itself
+        with atomic_write(path, lambda: 0o600) as stream:  # the mode of the timeline file
             stream.write(text.encode("utf-8", "backslashreplace"))
     except OSError as exc:
         raise Error(f"--html: {path}: {(exc.strerror or str(exc)).lower()}") from None

@@ -10,7 +10,7 @@ import html
 from collections.abc import Iterator, Sequence
 
 import pmitogen
-from pmitogen.cli.trace.advice import advice
+from pmitogen.cli.trace.advice import advise
 from pmitogen.cli.trace.events import STAGES, Work
 from pmitogen.cli.trace.page_bars import CSS_COLOURS, rows
 from pmitogen.cli.trace.timeline import Timeline, shown_time
@@ -49,7 +49,7 @@ def _body(timeline: Timeline, files: Sequence[str]) -> Iterator[str]:
     yield "<h1>Timeline of a run</h1>"
     yield f"<p>{_shown(', '.join(files))}: {timeline.summary()}.</p>"
     yield "<h2>What to do</h2><ul>"
-    yield from (f"<li>{_shown(text)}</li>" for text in advice(timeline))
+    yield from (f"<li>{_shown(text)}</li>" for text in advise(timeline))
     yield "</ul><h2>Where the time went</h2>"
     yield from _stages(timeline)
     yield "<h2>Timeline</h2><p>A row for each host; point at a bar for its task and duration.</p>"

@@ -23,7 +23,7 @@ CONNECTING = ("config", "resolve", "tcp", "proxy", "version", "kex", "auth", "ch
 _CONNECTING = "connecting: "  # before each of them in the table
 
 
-def stages(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return count, median, mean and total in seconds for each kind of span that occurs."""
     spans: dict[str, list[float]] = collections.defaultdict(list)
     for event in events:
@@ -46,7 +46,7 @@ def table(events: Sequence[dict[str, Any]]) -> str:
 
     Requests wait for the connection, so its time is in ``wire`` and ``other`` already and not added to the total.
     """
-    found = stages(events)
+    found = summary(events)
     connecting = [stage for stage in found if stage["title"].startswith(_CONNECTING)]
     work = [stage for stage in found if stage not in connecting]
     total = sum(stage["total_seconds"] for stage in work)

@@ -1,4 +1,4 @@
-"""A run as its timeline tells it: who worked on which task when, and how long each part took.
+"""The timeline of a run: which task ran on which host, when, and how long each part took.
 
 Times are seconds since the first event.
 """

@@ -29,7 +29,7 @@ LOOKUP_LIMIT = 20.0  # seconds until the I/O thread has found a connection
 class SSHClients:
     """Owner of the socket for ``pmitogen ssh``. Raises OSError if the socket cannot be made."""
 
-    takes_orders = False
+    accepts_control = False
 
     def __init__(self, registry: HostRegistry, path: str) -> None:
         self._registry = registry
@@ -40,7 +40,7 @@ class SSHClients:
         """Remove the socket. Idempotent."""
         self._listener.end()
 
-    def order(self, kind: int) -> None:
+    def on_control(self, kind: int) -> None:
         """Not for clients: the hub ends with its runs."""
 
     @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""File operations of the library, called in a child like a function of the embedding program.
+"""File operations of the library, called in a child like a function of the program that uses the library.
 
 Travels with the call, so only to hosts that need it. Paths are text whose code points are bytes (Latin-1). Errors of the
 operating system are returned, not raised, so that the caller gets their number and path.
@@ -236,7 +236,7 @@ def digest(path):
             summed.update(block)
 
 
-def prepare(path, removed, directories, links):
+def prepare_tree(path, removed, directories, links):
     # type: (str, Sequence[str], Sequence[str], Sequence[Sequence[str]]) -> None
     """Prepare a directory for files: remove entries, make directories, make links."""
     root = encode(path)
@@ -250,7 +250,7 @@ def prepare(path, removed, directories, links):
         os.symlink(target.encode("latin-1"), os.path.join(root, name.encode("latin-1")))
 
 
-def complete(path, states):
+def finish_tree(path, states):
     # type: (str, Sequence[Json]) -> None
     """Set modes and times. *states*: [path below the directory, mode, time or None] of each entry, directories last."""
     root = encode(path)
@@ -277,6 +277,6 @@ OPERATIONS = {  # type: Dict[str, Callable[..., Json]]
     "exists": exists,
     "tree": tree,
     "digests": digests,
-    "prepare": prepare,
-    "complete": complete,
+    "prepare_tree": prepare_tree,
+    "finish_tree": finish_tree,
 }

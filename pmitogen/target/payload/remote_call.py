@@ -1,4 +1,4 @@
-"""Calls a function of the embedding program in a child: JSON arguments in, a JSON result on stdout.
+"""Calls a function of the program that uses the library in a child: JSON arguments in, a JSON result on stdout.
 
 Travels with the function's module (see hub/function_sources.py).
 """

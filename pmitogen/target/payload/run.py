@@ -217,7 +217,7 @@ def _run_loader(header, parameters, root):
 
 def _call_function(header, parameters, root):
     # type: (Header, bytes, str) -> None
-    """Call a function of the embedding program. remote_call.py came with it: hosts of playbooks do not need it."""
+    """Call a function of the program that uses the library. remote_call.py came with it: hosts of playbooks do not need it."""
     from pmitogen.target.payload import remote_call
 
     remote_call.run(header, parameters)

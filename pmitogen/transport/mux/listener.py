@@ -48,10 +48,10 @@ class Owner(Protocol):
         """
 
     @property
-    def takes_orders(self) -> bool:
-        """True if clients may order STOP_LISTENING and TERMINATE."""
+    def accepts_control(self) -> bool:
+        """True if clients may send STOP_LISTENING and TERMINATE."""
 
-    def order(self, kind: int) -> None:
+    def on_control(self, kind: int) -> None:
         """Carry out STOP_LISTENING or TERMINATE."""
 
 
@@ -163,9 +163,9 @@ class Listener:
         if kind == messages.ALIVE_CHECK:
             client.send(messages.ALIVE, request, number(os.getpid()))
         elif kind in (messages.STOP_LISTENING, messages.TERMINATE):
-            if self._owner.takes_orders:
+            if self._owner.accepts_control:
                 client.send(messages.OK, request)
-                self._owner.order(kind)
+                self._owner.on_control(kind)
             else:
                 client.send(messages.PERMISSION_DENIED, request, encode_string("not for clients"))
         elif kind == messages.NEW_SESSION:

@@ -76,7 +76,7 @@ class MuxClient:
         except DecodeError as error:
             raise MuxError(f"an invalid message ({error})") from None
 
-    def order(self, kind: int) -> None:
+    def send_control(self, kind: int) -> None:
         """Send TERMINATE or STOP_LISTENING. Raises MuxError."""
         self._ask(kind, messages.OK)
 

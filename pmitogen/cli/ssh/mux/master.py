@@ -40,13 +40,13 @@ class Master:
 
     # The owner of the listener
 
-    takes_orders = True
+    accepts_control = True
 
     @contextlib.contextmanager
     def lend(self, digest: str | None) -> Iterator[tuple[Connection, str]]:
         yield self._connection, self._digest
 
-    def order(self, kind: int) -> None:
+    def on_control(self, kind: int) -> None:
         self._listener.stop()
         if kind == messages.TERMINATE:
             os.kill(os.getpid(), signal.SIGTERM)  # ends the program with its terminal restored
