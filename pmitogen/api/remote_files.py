@@ -60,7 +60,10 @@ def _files() -> dict[str, bytes]:
 
 
 async def perform(account: Account, runtime: Runtime, name: str, *args: Any, path: AnyPath | None = None) -> Any:
-    """Call an operation there. Raises OSError; *path* is in it where the host names none."""
+    """Call an operation there, and return its answer, decoded JSON that the caller checks.
+
+    Raises OSError; *path* is in it where the host names none.
+    """
     answer = await _answer(account, runtime, name, list(args))
     if not isinstance(answer, dict):
         raise malformed(account, name)

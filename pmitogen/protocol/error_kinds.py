@@ -98,7 +98,7 @@ TABLE = (
     ErrorType(ErrorKind.INTERPRETER_ENDED, InterpreterEnded),
     ErrorType(None, RemoteError),
 )
-_BY_KIND = {row.kind: row for row in TABLE}
+_BY_KIND: Mapping[object, ErrorType] = {row.kind: row for row in TABLE}
 _BY_EXCEPTION = {row.exception: row for row in TABLE}
 
 
@@ -120,7 +120,7 @@ def error_fields(error: Error) -> ErrorFields:
     return fields  # type: ignore[return-value]
 
 
-def exception_from(fields: Mapping[str, Any]) -> Error:
+def exception_from(fields: Mapping[str, object]) -> Error:
     """The exception for an ``error`` frame: the inverse of :func:`error_fields`. An unknown kind gives a RemoteError."""
     row = _BY_KIND.get(fields.get("kind"), _BY_KIND[None])
     message = str(fields["msg"])

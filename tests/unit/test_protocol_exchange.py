@@ -155,7 +155,7 @@ def test_every_kind_and_every_public_error_has_a_row() -> None:
     ids=repr,
 )
 def test_an_error_arrives_as_it_was_raised(error: errors.Error) -> None:
-    arrived = exception_from(error_fields(error))  # type: ignore[arg-type]
+    arrived = exception_from(error_fields(error))
     assert type(arrived) is type(error) and vars(arrived) == vars(error) and arrived.message == error.message
 
 
