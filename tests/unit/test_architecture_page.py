@@ -10,6 +10,7 @@ from tests.support.session import repository
 PAGE = (repository / "docs" / "architecture.md").read_text()
 MODULES = sorted((repository / "pmitogen").rglob("*.py"))
 _STARTED = re.compile(r"threads\.start\((?:[^()]|\([^()]*\))*?f?\"([^\"]+)\"", re.S)
+_CONSTRUCTED = re.compile(r"threading\.Thread\((?:[^()]|\([^()]*\))*\)")
 _LOCK = re.compile(r"(\w+) = threading\.(?:Lock|RLock|Condition)\(\)")
 
 
@@ -33,6 +34,14 @@ def test_every_thread_has_a_row() -> None:
             if not any(f"`{text}" in row.replace("pmitogen HOST", "pmitogen") and name in row for row in rows):
                 missing.append(f"{name}: {thread}")
     assert not missing
+
+
+def test_every_thread_has_a_name_and_a_row() -> None:
+    """Those that are not started by util/threads.py."""
+    rows = _section("Threads")
+    started = [call for path in MODULES if path.name != "threads.py" for call in _CONSTRUCTED.findall(path.read_text())]
+    names = [re.search(r'name="([^"]+)"', call) for call in started]
+    assert started and all(name is not None and f"`{name[1]}`" in rows for name in names)
 
 
 def test_every_lock_has_a_row() -> None:

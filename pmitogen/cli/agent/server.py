@@ -17,9 +17,10 @@ from types import FrameType
 
 from pmitogen.cli.agent.keyring import Keyring
 from pmitogen.cli.agent.requests import ClientConnection
+from pmitogen.errors import ConnectError
 from pmitogen.transport.keys.ssh_agent_client import MAX_MESSAGE
 from pmitogen.transport.keys.wire import encode_string
-from pmitogen.util import processes
+from pmitogen.util import processes, threads
 from pmitogen.util.peer_text import escape_lines
 from pmitogen.util.streams import read_exactly
 
@@ -88,8 +89,8 @@ class Server:
             connection.close()
             return
         try:
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-        except RuntimeError:  # the system has no more threads
+            threads.start(self._serve, "agent client", connection)
+        except ConnectError:  # the system has no more threads
             connection.close()
             self._places.release()
 
