@@ -9,6 +9,9 @@ A ProxyCommand or KnownHostsCommand depends on its whole environment and directo
 are resolved later (``${VAR}``, its agent, Match exec). So environment, directory and umask count as well where there is one of
 them, except for variables that differ from terminal to terminal and mean nothing to a program without one. With GSSAPI, the
 variables of its libraries count: they choose the tickets.
+
+Three forms: :func:`connection_key` is compared within a process and has no secrets, :func:`digest` adds the secrets, and
+:func:`fingerprint` is a text that processes compare.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from tests.support.session import repository
 PAGES = [*sorted(repository.glob("*.md")), *sorted((repository / "docs").glob("*.md"))]
 MODULES = sorted((repository / "pmitogen").rglob("*.py"))
 _NAMED = re.compile(r"`((?:tests|pmitogen|bench|tools|docs)/[\w./-]+\.(?:py|md|yml))(?:::(\w+))?`")
+_SHORT = re.compile(r"`((?:[\w-]+/)+[\w-]+\.py)`")  # below pmitogen/
 _LINKED = re.compile(r"\]\(([\w./-]+\.md)(?:#[\w-]+)?\)")
 _ROLE = re.compile(r":(?:func|class|meth|attr|mod|data|exc):`~?([\w.]+)`")
 _MENTIONED = re.compile(r"\b(?:see|in|of) ((?:\w+/)*\w+\.py)\b")
@@ -28,6 +29,9 @@ def _missing_in_page(page: Path) -> Iterator[str]:
             yield f"{page.name}: {name}"
         elif test and test not in (repository / name).read_text():
             yield f"{page.name}: {name}::{test}"
+    for name in _SHORT.findall(text):
+        if not (repository / name).exists() and not (repository / "pmitogen" / name).exists():
+            yield f"{page.name}: {name}"
     for name in _LINKED.findall(text):
         if not (page.parent / name).exists():
             yield f"{page.name}: {name}"
